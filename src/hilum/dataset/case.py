@@ -1,0 +1,82 @@
+"""One study to be analysed, and the set of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from hilum.volume import LabelTable
+
+
+@dataclass(frozen=True)
+class Case:
+    """One study with all its images, by reference: nothing is read yet.
+
+    Args:
+        id: unique in its data set, and a legal file name.
+        patient: whose study it is; None where the data set does not say.
+        images: channel name to image reference, in the data set's channel order. Every channel may name the same file, which
+            then holds all channels (4D NIfTI, RGB picture). A reference into an archive is written "set.npz#train/12".
+        annotation: label map, or None (no annotation, or classification).
+        label: class name for classification, or None.
+        columns: further columns of the table it came from (site, age, ...), for subgroups.
+    """
+
+    id: str
+    patient: str | None
+    images: Mapping[str, Path]
+    annotation: Path | None = None
+    label: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of cross-validation: case ids."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases that share channels and labels.
+
+    Args:
+        name: for people.
+        root: the folder or file it was opened from.
+        layout: which layout it has ("nnunet", "decathlon", "table", "class-folders", "paired-folders", "medmnist").
+        cases: annotated cases, by id.
+        unlabelled: cases without annotation (imagesTs), by id.
+        channels: channel names in order, e.g. ("PET", "CT").
+        labels: what the integers mean; None for classification.
+        classes: class names in order for classification, else ().
+        splits: the split that the data set itself brings (splits_final.json, a fold column), else ().
+        notes: what the reader had to assume, for the user to see ("no patient column: each case counts as one patient").
+    """
+
+    name: str
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...]
+    labels: LabelTable | None
+    unlabelled: tuple[Case, ...] = ()
+    classes: tuple[str, ...] = ()
+    splits: tuple[Fold, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, case_id: str) -> Case:
+        """The annotated case of that id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for case in self.cases:
+            if case.id == case_id:
+                return case
+        raise KeyError(case_id)

@@ -1,0 +1,72 @@
+"""The tree of errors that a caller may catch; the command line maps each branch to an exit code.
+
+::
+
+    HilumError                  1  (a bug of ours when it is raised bare)
+    |-- UsageError              2  the call itself is wrong: an unknown option, a missing folder
+    |-- DataError               3  the data cannot be used as they are
+    |   |-- FormatError            a file cannot be read, or is not what its name says
+    |   |-- GeometryError          grids that do not fit, sheared or degenerate affines
+    |   `-- LabelError             labels that the label table does not know
+    |-- ModelError              4  a trained-model folder is incomplete, altered or of another version
+    `-- ResourceError           5  memory, disk, time or device are not enough
+"""
+
+from __future__ import annotations
+
+
+class HilumError(Exception):
+    """An error that says what was found, what is needed and what to do.
+
+    Args:
+        found: what was found, with the file or the value.
+        needed: what is needed instead.
+        cure: what to type or to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, *, needed: str = "", cure: str = "") -> None:
+        self.found, self.needed, self.cure = found, needed, cure
+        parts = [found]
+        if needed:
+            parts.append(f"Needed: {needed}")
+        if cure:
+            parts.append(f"Cure: {cure}")
+        super().__init__("\n".join(parts))
+
+
+class UsageError(HilumError):
+    """The call itself is wrong."""
+
+    exit_code = 2
+
+
+class DataError(HilumError):
+    """The data cannot be used as they are."""
+
+    exit_code = 3
+
+
+class FormatError(DataError):
+    """A file cannot be read, or is not what its name says."""
+
+
+class GeometryError(DataError):
+    """Grids that do not fit each other, or an affine that is sheared or degenerate."""
+
+
+class LabelError(DataError):
+    """Labels that the label table does not know, or that are not integers."""
+
+
+class ModelError(HilumError):
+    """A trained-model folder is incomplete, altered or of another version."""
+
+    exit_code = 4
+
+
+class ResourceError(HilumError):
+    """Memory, disk, time or device are not enough."""
+
+    exit_code = 5

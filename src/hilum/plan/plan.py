@@ -1,0 +1,175 @@
+"""Every decision about how a model is made, each with its reason, as versioned JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hilum.volume import LabelTable
+
+T = TypeVar("T")
+PLAN_VERSION = 1
+Three = tuple[int, int, int]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Decision(Record, Generic[T]):
+    """A value and the reason it was chosen."""
+
+    value: T
+    because: str = Field(min_length=1)
+
+
+class Normalisation(Record):
+    """How the intensities of one channel become network input.
+
+    `ct`: clip to [lower, upper], subtract mean, divide by std, all from the data set's annotated voxels (HU is absolute).
+    `case`: subtract the case's own mean, divide by its own standard deviation (MR, PET, ultrasound: no absolute scale).
+    `case_nonzero`: the same from the non-zero voxels only, zero stays zero (skull-stripped MR).
+    `unit`: divide by the fixed `upper` (8-bit pictures: 255).
+    """
+
+    kind: Literal["ct", "case", "case_nonzero", "unit"]
+    lower: float = 0.0
+    upper: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class NetworkSpec(Record):
+    """What `hilum.networks.build_network` needs; one entry a stage, highest resolution first.
+
+    `strides[0]` is all ones. 2D networks have kernels and strides whose first entry (Z) is 1.
+    """
+
+    kind: Literal["unet", "plain_unet", "residual_unet"]
+    dimensions: Literal[2, 3]
+    in_channels: int = Field(ge=1)
+    out_channels: int = Field(ge=1)
+    features: tuple[int, ...] = Field(min_length=2)
+    kernels: tuple[Three, ...]
+    strides: tuple[Three, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    deep_supervision: bool = True
+
+    @model_validator(mode="after")
+    def _one_entry_a_stage(self) -> Self:
+        n = len(self.features)
+        if not (len(self.kernels) == len(self.strides) == len(self.encoder_blocks) == n and len(self.decoder_blocks) == n - 1):
+            raise ValueError(
+                f"{n} stages of features need {n} kernels, strides and encoder_blocks and {n - 1} decoder_blocks; found "
+                f"{len(self.kernels)}, {len(self.strides)}, {len(self.encoder_blocks)} and {len(self.decoder_blocks)}"
+            )
+        return self
+
+    @property
+    def divisor(self) -> Three:
+        """Along each axis the product of the strides: a patch whose sizes are multiples of it needs no padding."""
+        z = y = x = 1
+        for stride in self.strides:
+            z, y, x = z * stride[0], y * stride[1], x * stride[2]
+        return z, y, x
+
+
+class LossSpec(Record):
+    """What `hilum.tasks.build_loss` needs."""
+
+    kind: Literal["cross_entropy", "dice", "dice_ce", "tversky", "focal"] = "dice_ce"
+    batch_dice: bool = False
+    class_weights: tuple[float, ...] | None = None
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+    focal_gamma: float = 2.0
+
+
+class AugmentationSpec(Record):
+    """Strength of each random change; probabilities are per sample of a batch."""
+
+    rotation_degrees: tuple[float, float, float] = (15.0, 15.0, 15.0)
+    scale: tuple[float, float] = (0.8, 1.25)
+    elastic_mm: float = 0.0
+    spatial_probability: float = 0.3
+    mirror_axes: tuple[int, ...] = ()
+    noise_std: float = 0.1
+    blur_sigma: tuple[float, float] = (0.5, 1.0)
+    brightness: tuple[float, float] = (0.75, 1.25)
+    contrast: tuple[float, float] = (0.75, 1.25)
+    gamma: tuple[float, float] = (0.7, 1.5)
+    low_resolution: tuple[float, float] = (0.5, 1.0)
+    intensity_probability: float = 0.15
+
+
+class OptimiserSpec(Record):
+    """Optimiser and schedule."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup_fraction: float = 0.03
+    ema_decay: float = 0.999
+    gradient_clip: float = 12.0
+
+
+class Hardware(Record):
+    """What the plan was made for."""
+
+    device: str = "cpu"
+    memory_gb: float = Field(default=8.0, gt=0)
+    minutes: float | None = Field(default=None, gt=0)
+
+
+class Plan(Record):
+    """Every decision of a model. Complete: the same plan, data and seed give the same preprocessed bytes.
+
+    Sizes and spacings are in array order (Z, Y, X) after `orientation`.
+    """
+
+    version: Literal[1] = PLAN_VERSION
+    name: str
+    hardware: Hardware
+    channels: tuple[str, ...]
+    labels: LabelTable
+    task: Decision[Literal["segmentation"]]
+    dimensions: Decision[Literal[2, 3]]
+    orientation: Decision[Annotated[str, Field(pattern="^([LRPASI]{3}|source)$")]]
+    crop: Decision[Literal["none", "nonzero"]]
+    spacing: Decision[tuple[float, float, float] | None]
+    """Target spacing in mm; None keeps each case's own (2D pictures without a physical scale)."""
+    image_order: Decision[Literal[0, 1, 3]]
+    normalisation: Decision[tuple[Normalisation, ...]]
+    patch: Decision[Three]
+    batch: Decision[int]
+    network: Decision[NetworkSpec]
+    loss: Decision[LossSpec]
+    augmentation: Decision[AugmentationSpec]
+    optimiser: Decision[OptimiserSpec]
+    foreground_fraction: Decision[float]
+    """Share of a batch's patches that are centred on an annotated foreground voxel."""
+    steps: Decision[int]
+    precision: Decision[Literal["float32", "bfloat16"]]
+    overlap: Decision[float]
+    """Fraction 0..1 shared by neighbouring patches at inference."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        network, patch = self.network.value, self.patch.value
+        if network.in_channels != len(self.channels) or len(self.normalisation.value) != len(self.channels):
+            raise ValueError(
+                f"{len(self.channels)} channels, but the network takes {network.in_channels} and there are "
+                f"{len(self.normalisation.value)} normalisations"
+            )
+        if network.out_channels != self.labels.outputs:
+            raise ValueError(f"the label table has {self.labels.outputs} outputs, the network {network.out_channels}")
+        if network.dimensions != self.dimensions.value or (network.dimensions == 2 and patch[0] != 1):
+            raise ValueError(f"a {self.dimensions.value}D plan with a {network.dimensions}D network and patch {patch}")
+        wrong = [f"{p} is not a multiple of {d}" for p, d in zip(patch, network.divisor, strict=True) if p % d]
+        if wrong:
+            raise ValueError(f"patch {patch}: " + "; ".join(wrong))
+        return self

@@ -1,0 +1,95 @@
+"""What the integers of a label map mean."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hilum.errors import LabelError
+
+
+class Label(BaseModel):
+    """One integer and its meaning.
+
+    `code` is (value, scheme, meaning) as in DICOM's coded concepts, e.g. ("10200004", "SCT", "Liver"); `colour` is sRGB 0..255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int = Field(ge=0)
+    name: str = Field(min_length=1)
+    code: tuple[str, str, str] | None = None
+    colour: tuple[int, int, int] | None = None
+
+
+class Region(BaseModel):
+    """A named union of labels that is learnt as one output (regions may overlap)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    labels: tuple[int, ...] = Field(min_length=1)
+
+
+class LabelTable(BaseModel):
+    """Every label of a data set, background (id 0) first, then by id.
+
+    `regions`, where given, are what the network learns (one sigmoid output each) instead of exclusive labels (softmax).
+    Decoding writes regions one after the other, so later ones win: region *n* writes `decode_ids[n]`, nnU-Net's
+    regions_class_order. `ignore` is the id of voxels that were not annotated; it is never learnt, scored or predicted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[Label, ...]
+    regions: tuple[Region, ...] = ()
+    decode_ids: tuple[int, ...] = ()
+    ignore: int | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ids = [label.id for label in self.labels]
+        if ids != sorted(set(ids)) or not ids or ids[0] != 0:
+            raise LabelError(f"label ids {ids}", needed="distinct ids in rising order, beginning with 0 for the background")
+        if self.ignore is not None and self.ignore in ids:
+            raise LabelError(f"ignore id {self.ignore} is also a label", needed="an id of its own for ignored voxels")
+        unknown = {i for region in self.regions for i in region.labels} - set(ids)
+        if unknown:
+            raise LabelError(f"regions of unknown labels {sorted(unknown)}", needed=f"labels among {ids}")
+        if len(self.decode_ids) != len(self.regions) or not set(self.decode_ids) <= set(ids):
+            raise LabelError(
+                f"decode_ids {self.decode_ids} for {len(self.regions)} regions", needed="one known label id for each region"
+            )
+        return self
+
+    @classmethod
+    def from_names(cls, names: dict[int, str], *, ignore: int | None = None) -> LabelTable:
+        """Build a table of exclusive labels; background is added where it is missing."""
+        full = {0: "background"} | names
+        return cls(labels=tuple(Label(id=i, name=full[i]) for i in sorted(full)), ignore=ignore)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Label ids, background first."""
+        return tuple(label.id for label in self.labels)
+
+    @property
+    def foreground(self) -> tuple[Label, ...]:
+        """Labels without the background."""
+        return self.labels[1:]
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether the network learns exclusive labels (softmax), not overlapping regions (sigmoid)."""
+        return not self.regions
+
+    @property
+    def outputs(self) -> int:
+        """Number of network outputs K: all labels with the background, or the regions."""
+        return len(self.labels) if self.exclusive else len(self.regions)
+
+    @property
+    def scored(self) -> tuple[Region, ...]:
+        """What evaluation scores: the regions, or each foreground label as a region of its own."""
+        return self.regions or tuple(Region(name=label.name, labels=(label.id,)) for label in self.foreground)
