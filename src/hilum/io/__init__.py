@@ -1,1 +1,31 @@
-"""See ARCHITECTURE.md."""
+"""Files in and out: the only room that knows a file format."""
+
+from hilum.io.dispatch import (
+    inspect_file,
+    read_channels,
+    read_geometry,
+    read_labels,
+    read_volume,
+    supported,
+    write_labels,
+    write_volume,
+)
+from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, image_suffix, sha256
+from hilum.io.record import FileFacts
+
+__all__ = [
+    "SUFFIXES",
+    "FileFacts",
+    "atomic_path",
+    "atomic_write_text",
+    "image_suffix",
+    "inspect_file",
+    "read_channels",
+    "read_geometry",
+    "read_labels",
+    "read_volume",
+    "sha256",
+    "supported",
+    "write_labels",
+    "write_volume",
+]

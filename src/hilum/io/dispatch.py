@@ -1,0 +1,185 @@
+"""Reading and writing by what a file is: the door of this room."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
+from hilum.io import nifti
+from hilum.io.files import image_suffix
+from hilum.io.labels import as_labels
+from hilum.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hilum.io.record import Decoded, FileFacts, Format
+
+_LOGGER = logging.getLogger("hilum")
+_FORMATS: dict[str, Format] = {".nii": nifti.FORMAT, ".nii.gz": nifti.FORMAT}
+_WRITABLE = ".nii.gz, .nii, .nrrd, .mha, .png, .tif"
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read an image as it is stored: dtype kept, unless the file scales its numbers (then float32).
+
+    Args:
+        path: NIfTI, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or a folder with one series; or "set.npz#train/12".
+
+    Returns:
+        Array (C, Z, Y, X) and its geometry; a picture has Z = 1, a colour picture three channels.
+
+    Raises:
+        FormatError: the file is missing, damaged, or of a kind that is not read.
+        GeometryError: the grid is sheared, irregular or degenerate.
+    """
+    source = Path(path)
+    return _said(source, _decode(source, labels=False))
+
+
+def read_labels(path: Path | str) -> Volume:
+    """Read a label map: one channel, in the smallest of uint8, int16 and int32 that holds its labels.
+
+    Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a palette gives the palette's indices.
+
+    Raises:
+        LabelError: the numbers are no labels.
+        FormatError: the file is missing, damaged, or of a kind that is not read.
+        GeometryError: the grid is sheared, irregular or degenerate.
+    """
+    source = Path(path)
+    return as_labels(_said(source, _decode(source, labels=True)), str(source))
+
+
+def read_geometry(path: Path | str) -> Geometry:
+    """Read the grid of an image only; voxels are not read where the format allows that."""
+    return inspect_file(path).geometry
+
+
+def inspect_file(path: Path | str) -> FileFacts:
+    """Read what a file says of itself: grid, channels, dtype and what has to be assumed or mended. Nothing is logged."""
+    source = Path(path)
+    return _format_of(source).inspect(source)
+
+
+def write_volume(volume: Volume, path: Path | str) -> None:
+    """Write an image, completely or not at all; the suffix decides the format.
+
+    Raises:
+        UsageError: the suffix is not one that is written.
+        FormatError: the format cannot hold this image.
+    """
+    target = Path(path)
+    writer = _FORMATS[image_suffix(target)].write if image_suffix(target) in _FORMATS else None
+    if writer is None:
+        raise UsageError(
+            f"{target.name}: no format that is written", needed=f"one of {_WRITABLE}", cure="give the file one of these suffixes"
+        )
+    writer(volume, target)
+
+
+def write_labels(volume: Volume, path: Path | str) -> None:
+    """Write a label map, completely or not at all, in the smallest of uint8, int16 and int32 that holds its labels.
+
+    Raises:
+        LabelError: not one channel of integers.
+        UsageError: the suffix is not one that is written.
+        FormatError: the format cannot hold these labels.
+    """
+    if volume.channels != 1:
+        raise LabelError(f"{path}: labels in {volume.channels} channels", needed="labels in one channel")
+    write_volume(as_labels(volume, str(path)), path)
+
+
+def read_channels(images: Mapping[str, Path]) -> Volume:
+    """Read the channels of a case into one volume, in the mapping's order.
+
+    Args:
+        images: channel name to file. Channels that name the same file are that file's channels, in their order.
+
+    Returns:
+        Array (C, Z, Y, X) in the smallest dtype that holds every channel exactly (numpy's promotion), on the first file's grid.
+
+    Raises:
+        UsageError: no channel is given.
+        GeometryError: two files' grids differ by more than rounding.
+        FormatError: a file has another number of channels than name it.
+    """
+    if not images:
+        raise UsageError("a case without images", needed="at least one channel")
+    users: dict[Path, list[int]] = {}
+    for position, path in enumerate(images.values()):
+        users.setdefault(Path(path), []).append(position)
+    volumes = {path: read_volume(path) for path in users}
+    first_path, first = next(iter(volumes.items()))
+    for path, positions in users.items():
+        _refuse_misfit(path, volumes[path], first_path, first, len(positions), list(images))
+    if len(volumes) == 1:
+        return first
+    dtype = np.result_type(*(volume.array.dtype for volume in volumes.values()))
+    array = np.empty((len(images), *first.geometry.shape), dtype=dtype)
+    for path, positions in users.items():
+        array[positions] = volumes[path].array
+    return first.with_array(array)
+
+
+def _refuse_misfit(path: Path, volume: Volume, first_path: Path, first: Volume, wanted: int, names: list[str]) -> None:
+    """Raise where a file cannot be stacked with the first one."""
+    if volume.channels != wanted:
+        raise FormatError(
+            f"{path}: {volume.channels} channels, where {wanted} of {names} are taken from it",
+            needed="as many channels in the file as name it",
+            cure="name the channels in the data set's table, or split the file",
+        )
+    if not volume.geometry.is_close(first.geometry):
+        same_shape = volume.geometry.shape == first.geometry.shape
+        gap = f"{first.geometry.distance_voxels(volume.geometry):.3g} voxels apart" if same_shape else "of different shape"
+        raise GeometryError(
+            f"{path} (shape {volume.geometry.shape}, spacing {_mm(volume.geometry)}) and {first_path} (shape {first.geometry.shape}, "
+            f"spacing {_mm(first.geometry)}) lie on different grids, {gap}",
+            needed="all channels of a case on one grid",
+            cure="`hilum check DATA --fix DIR` resamples them onto the first channel's grid",
+        )
+
+
+def _mm(geometry: Geometry) -> str:
+    """Spacing for people."""
+    return " x ".join(f"{v:.4g}" for v in geometry.spacing) + " mm"
+
+
+def supported(path: Path | str) -> bool:
+    """Whether this is a kind of file, or a folder of DICOM files, that :func:`read_volume` tries to read."""
+    try:
+        _format_of(Path(path))
+    except DataError:
+        return False
+    return True
+
+
+def _format_of(path: Path) -> Format:
+    """The format of a file, by suffix or by content."""
+    suffix = image_suffix(path)
+    if suffix not in _FORMATS:
+        raise FormatError(f"{path}: not an image that is read", needed=f"one of {sorted(_FORMATS)}, or DICOM")
+    if not path.exists():
+        raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
+    return _FORMATS[suffix]
+
+
+def _decode(path: Path, *, labels: bool) -> Decoded:
+    """Read a file by its format."""
+    form = _format_of(path)
+    if labels and form.read_indices is not None:
+        return form.read_indices(path)
+    return form.read(path)
+
+
+def _said(path: Path, decoded: Decoded) -> Volume:
+    """Log what had to be assumed or mended, and hand over the volume."""
+    for note in decoded.notes:
+        _LOGGER.warning("%s: %s", path, note)
+    return decoded.volume

@@ -1,0 +1,95 @@
+"""Files as such: names and suffixes, writing that is all or nothing, hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.errors import ResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npz", ".dcm")
+"""Suffixes of files that hold images; DICOM files often have none."""
+
+ARCHIVE_MARK = ".npz#"
+
+
+def image_suffix(path: Path | str) -> str:
+    """The suffix that says what kind of image a file holds, in lower case: ".nii.gz" for "a.b.NII.GZ".
+
+    Returns:
+        One of :data:`SUFFIXES`, or "" for any other name. A reference into an archive ("set.npz#train/12") gives ".npz".
+    """
+    text = str(path).lower()
+    if ARCHIVE_MARK in text:
+        return ".npz"
+    name = Path(text).name
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix) and name != suffix), "")
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Write a file completely or not at all.
+
+    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, that file takes the place
+    of `path` in one step; when it raises, the file is removed and what was at `path` stays as it was.
+
+    Raises:
+        ResourceError: the disk is full, or the folder cannot be written.
+    """
+    target = Path(path)
+    suffix = image_suffix(target) or target.suffix
+    temporary = target.parent / f".part-{secrets.token_hex(6)}{suffix}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(target)
+    except OSError as error:
+        _remove(temporary)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ResourceError(
+                f"no space left while writing {target}", cure="free some space, or choose another folder with -o"
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise ResourceError(
+                f"{target.parent} cannot be written: {error.strerror}", cure="choose another folder with -o"
+            ) from error
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a half-written file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def atomic_write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text completely or not at all; line ends are written as they are given."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_bytes(path: Path | str, data: bytes) -> None:
+    """Write bytes completely or not at all, and to the disk itself before the name is taken."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

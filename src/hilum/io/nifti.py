@@ -1,0 +1,246 @@
+"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz).
+
+The world of NIfTI is RAS; ours is LPS. Of its two transforms the sform is used where its code is above 0, else the qform, else the voxel
+sizes alone (methods 3, 2 and 1 of the standard, https://nifti.nimh.nih.gov/nifti-1). A header keeps 32-bit numbers: 0.9 is stored as
+0.89999998; the shortest decimal that gives the stored number is taken, so that a grid that was written comes back as it was.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import FormatError, GeometryError
+from hilum.io.files import atomic_path
+from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
+from hilum.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DISAGREE_VOXELS = 0.05  # below this the difference of sform and qform is how they are stored
+_MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: 1 metre, 2 millimetre, 3 micrometre
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A NIfTI header in our terms. `layout` is (C, Z, Y, X); `source_shape` the shape on disk, X first."""
+
+    geometry: Geometry
+    layout: tuple[int, int, int, int]
+    notes: tuple[str, ...]
+
+
+def read(path: Path) -> Decoded:
+    """Read a NIfTI file; a fourth (or, as ITK writes it, fifth) dimension is the channels, RGB24 gives three.
+
+    Raises:
+        FormatError: not a NIfTI file, truncated, or of a type that is no image.
+        GeometryError: sheared or degenerate axes.
+    """
+    image = _load(path)
+    header = _parse(path, image)
+    try:
+        raw = _voxels(image)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise FormatError(
+            f"{path}: the voxels cannot be read ({error})", needed="a complete NIfTI file", cure="copy or download it again"
+        ) from error
+    array, notes = _channels_first(path, raw, header.layout)
+    return Decoded(Volume(plain_array(path, array), header.geometry), header.notes + notes)
+
+
+def inspect(path: Path) -> FileFacts:
+    """Read the header only. Whether an alpha channel is opaque is not known from it: RGBA counts as three channels."""
+    image = _load(path)
+    header = _parse(path, image)
+    dtype = image.header.get_data_dtype()
+    if dtype.names:
+        return FileFacts(header.geometry, 3, np.dtype(np.uint8), header.notes)
+    if _is_scaled(image):
+        dtype = np.dtype(np.float32)
+    return FileFacts(header.geometry, header.layout[0], plain_array(path, np.empty(0, dtype)).dtype, header.notes)
+
+
+def write(volume: Volume, path: Path) -> None:
+    """Write NIfTI-1 with sform and qform (code 1); several channels become the fourth dimension."""
+    import nibabel
+
+    array = plain_array(path, volume.array)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        narrow = np.min_scalar_type(array.max(initial=0)), np.min_scalar_type(array.min(initial=0))
+        fits = np.can_cast(np.result_type(*narrow), np.int32)
+        array = array.astype(np.int32) if fits else array
+    data = array[0].T if volume.channels == 1 else array.transpose(3, 2, 1, 0)  # (X, Y, Z) or (X, Y, Z, C)
+    affine = _RAS_TO_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]]
+    image = nibabel.Nifti1Image(data, None, dtype=array.dtype)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    with atomic_path(path) as temporary:
+        nibabel.save(image, temporary)
+
+
+FORMAT = Format(name="NIfTI", read=read, inspect=inspect, write=write)
+
+
+def _load(path: Path) -> Any:
+    """Open a file as nibabel's image, without its voxels."""
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+    ) as error:
+        raise FormatError(
+            f"{path}: not a readable NIfTI file ({error})", needed="a complete .nii or .nii.gz", cure="copy or download it again"
+        ) from error
+    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one
+        raise FormatError(f"{path}: a file of type {type(image).__name__}", needed="NIfTI", cure="give the file its right suffix")
+    return image
+
+
+def _is_scaled(image: Any) -> bool:
+    """Whether stored numbers must be multiplied or shifted; a slope of 0 or NaN means no scaling (NIfTI-1 standard)."""
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    return not (slope == 1 and intercept == 0)
+
+
+def _voxels(image: Any) -> NDArray[Any]:
+    """Stored numbers, or float32 where the header scales them; on-disk shape."""
+    if _is_scaled(image):
+        return np.asarray(image.dataobj.get_scaled(np.float32), dtype=np.float32)
+    return np.asanyarray(image.dataobj.get_unscaled())
+
+
+def _parse(path: Path, image: Any) -> _Header:
+    """Work out shape, channels and grid."""
+    shape = tuple(int(n) for n in image.shape)
+    if len(shape) < 2 or min(shape) < 1:
+        raise FormatError(f"{path}: an array of shape {shape}", needed="two, three or four dimensions, none of size 0")
+    x, y, z, *rest = (*shape, 1) if len(shape) == 2 else shape
+    channels = [n for n in rest if n > 1]
+    if len(channels) > 1:
+        raise FormatError(
+            f"{path}: an array of shape {shape}, which has both a time and a channel dimension",
+            needed="at most one dimension beyond space",
+            cure="write one file for each point in time",
+        )
+    ras, notes = _affine(path, image, shape)
+    lps = _RAS_TO_LPS @ ras
+    geometry, snapped = make_geometry(path, (z, y, x), lps[:, [2, 1, 0, 3]])
+    return _Header(geometry, (channels[0] if channels else 1, z, y, x), notes + snapped)
+
+
+def _shortest(values: NDArray[Any]) -> NDArray[np.float64]:
+    """The shortest decimals that round to the stored 32-bit numbers; 64-bit numbers (NIfTI-2) as they are."""
+    if values.dtype.itemsize > 4:
+        return values.astype(np.float64)
+    return np.array([float(str(v)) for v in values.astype(np.float32).ravel()]).reshape(values.shape)
+
+
+def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """The (4, 4) that maps (i, j, k) to RAS millimetres, and what there is to say of it."""
+    header = image.header
+    notes: list[str] = []
+    sizes = np.abs(_shortest(header["pixdim"][1:4]))
+    if len(shape) == 2 or (shape[2] == 1 and sizes[2] == 0):
+        sizes[2] = sizes[2] or 1.0
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    if sform_code > 0:
+        affine = _sform(header, sizes)
+        if qform_code > 0:
+            notes += _disagreement(path, affine, _qform(path, header, sizes), shape)
+    elif qform_code > 0:
+        affine = _qform(path, header, sizes)
+    else:
+        affine = np.diag([*sizes, 1.0])
+        notes.append(
+            "the header says nothing of orientation (sform and qform code 0): axes are taken to run to Right, Anterior and Superior "
+            "(method 1 of the NIfTI standard); left and right are not certain"
+        )
+    unit = int(header["xyzt_units"]) & 7
+    if unit in _MM_PER_UNIT:
+        affine[:3] *= _MM_PER_UNIT[unit]
+        notes.append(f"lengths are stored in {'metres' if unit == 1 else 'micrometres'} and were converted to millimetres")
+    return affine, tuple(notes)
+
+
+def _sform(header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sform; the missing third axis of a 2D image is put perpendicular to the other two."""
+    affine = np.eye(4)
+    for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
+        affine[row] = _shortest(header[name])
+    if not affine[:3, 2].any():
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        length = float(np.linalg.norm(normal))
+        if length > 0:
+            affine[:3, 2] = normal / length * sizes[2]
+    return affine
+
+
+def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The qform: rotation by a quaternion, voxel sizes, a flip of the third axis, and an offset."""
+    from nibabel.quaternions import quat2mat
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        rotation = np.asarray(quat2mat(header.get_qform_quaternion()), dtype=np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise GeometryError(
+            f"{path}: the qform's quaternion is none ({error})",
+            needed="a unit quaternion",
+            cure="write the file again with a valid affine",
+        ) from error
+    rotation[np.abs(rotation) < 1e-7] = 0.0  # the quaternion is stored in 32 bits
+    flip = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * (sizes * (1.0, 1.0, flip))
+    affine[:3, 3] = [float(_shortest(np.asarray(header[f"qoffset_{axis}"]))) for axis in "xyz"]
+    return affine
+
+
+def _disagreement(path: Path, sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...]) -> list[str]:
+    """One note where sform and qform put a corner of the image at different places."""
+    x, y, z = (*shape, 1)[:3]
+    corners = np.array(np.meshgrid((0, x - 1), (0, y - 1), (0, z - 1), [1], indexing="ij")).reshape(4, 8)
+    gap = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
+    steps = np.linalg.norm(sform[:3, :3], axis=0)
+    if not np.isfinite(gap) or steps.min() <= 0:
+        raise GeometryError(
+            f"{path}: a sform or qform with steps {steps.tolist()} mm",
+            needed="finite, positive steps",
+            cure="write the file again",
+        )
+    if gap <= _DISAGREE_VOXELS * steps.min():
+        return []
+    return [f"sform and qform disagree by up to {gap:.3g} mm; the sform is used, as the NIfTI standard prefers it (method 3)"]
+
+
+def _channels_first(path: Path, raw: NDArray[Any], layout: tuple[int, int, int, int]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Bring the stored (X, Y, Z, ...) to (C, Z, Y, X); colours become channels."""
+    channels, z, y, x = layout
+    if not raw.dtype.names:
+        return raw.reshape(x, y, z, channels, order="F").transpose(3, 2, 1, 0), ()
+    if channels > 1:
+        raise FormatError(f"{path}: {channels} colour images in one file", needed="one colour image, or grey channels")
+    planes = np.stack([raw[name].reshape(x, y, z, order="F").T for name in raw.dtype.names])  # (3 or 4, Z, Y, X)
+    if len(planes) == 3:
+        return planes, ()
+    if (planes[3] == planes[3].flat[0]).all():
+        return planes[:3], ("a uniform alpha channel was dropped",)
+    raise FormatError(
+        f"{path}: a colour image with transparency", needed="opaque colours", cure="flatten the image, then save it as RGB"
+    )
