@@ -12,12 +12,12 @@ from hilum.errors import DataError, FormatError, GeometryError, LabelError, Usag
 from hilum.io import nifti
 from hilum.io.files import image_suffix
 from hilum.io.labels import as_labels
-from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hilum.io.record import Decoded, FileFacts, Format
+    from hilum.volume import Geometry, Volume
 
 _LOGGER = logging.getLogger("hilum")
 _FORMATS: dict[str, Format] = {".nii": nifti.FORMAT, ".nii.gz": nifti.FORMAT}
@@ -28,7 +28,7 @@ def read_volume(path: Path | str) -> Volume:
     """Read an image as it is stored: dtype kept, unless the file scales its numbers (then float32).
 
     Args:
-        path: NIfTI, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or a folder with one series; or "set.npz#train/12".
+        path: NIfTI, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or folder of one series; or "set.npz#train/12".
 
     Returns:
         Array (C, Z, Y, X) and its geometry; a picture has Z = 1, a colour picture three channels.
@@ -44,7 +44,7 @@ def read_volume(path: Path | str) -> Volume:
 def read_labels(path: Path | str) -> Volume:
     """Read a label map: one channel, in the smallest of uint8, int16 and int32 that holds its labels.
 
-    Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a palette gives the palette's indices.
+    Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a palette gives the indices.
 
     Raises:
         LabelError: the numbers are no labels.
@@ -139,16 +139,15 @@ def _refuse_misfit(path: Path, volume: Volume, first_path: Path, first: Volume, 
         same_shape = volume.geometry.shape == first.geometry.shape
         gap = f"{first.geometry.distance_voxels(volume.geometry):.3g} voxels apart" if same_shape else "of different shape"
         raise GeometryError(
-            f"{path} (shape {volume.geometry.shape}, spacing {_mm(volume.geometry)}) and {first_path} (shape {first.geometry.shape}, "
-            f"spacing {_mm(first.geometry)}) lie on different grids, {gap}",
+            f"{path} ({_grid(volume.geometry)}) and {first_path} ({_grid(first.geometry)}) lie on different grids, {gap}",
             needed="all channels of a case on one grid",
             cure="`hilum check DATA --fix DIR` resamples them onto the first channel's grid",
         )
 
 
-def _mm(geometry: Geometry) -> str:
-    """Spacing for people."""
-    return " x ".join(f"{v:.4g}" for v in geometry.spacing) + " mm"
+def _grid(geometry: Geometry) -> str:
+    """A grid for people."""
+    return f"shape {geometry.shape}, spacing {' x '.join(f'{v:.4g}' for v in geometry.spacing)} mm"
 
 
 def supported(path: Path | str) -> bool:

@@ -39,8 +39,8 @@ def image_suffix(path: Path | str) -> str:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Write a file completely or not at all.
 
-    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, that file takes the place
-    of `path` in one step; when it raises, the file is removed and what was at `path` stays as it was.
+    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, that file takes the
+    place of `path` in one step; when it raises, the file is removed and what was at `path` stays as it was.
 
     Raises:
         ResourceError: the disk is full, or the folder cannot be written.

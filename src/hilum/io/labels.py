@@ -71,7 +71,7 @@ def _refuse_fractions(array: NDArray[Any], source: str) -> None:
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise LabelError(
-            f"{source}: {int(wrong.sum())} voxels that are no whole number, the first {array[index]:.6g} at (z, y, x) = {index[-3:]}",
+            f"{source}: {int(wrong.sum())} voxels hold no whole number, the first {array[index]:.6g} at (z, y, x) = {index[-3:]}",
             needed="an integer label in every voxel",
-            cure="threshold probabilities, or resample labels by nearest neighbour; `hilum check --fix` rounds what is nearly whole",
+            cure="threshold probabilities, or resample labels by nearest neighbour; `hilum check --fix` rounds the nearly whole",
         )

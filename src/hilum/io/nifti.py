@@ -1,8 +1,8 @@
 """NIfTI-1 and NIfTI-2 (.nii, .nii.gz).
 
-The world of NIfTI is RAS; ours is LPS. Of its two transforms the sform is used where its code is above 0, else the qform, else the voxel
-sizes alone (methods 3, 2 and 1 of the standard, https://nifti.nimh.nih.gov/nifti-1). A header keeps 32-bit numbers: 0.9 is stored as
-0.89999998; the shortest decimal that gives the stored number is taken, so that a grid that was written comes back as it was.
+The world of NIfTI is RAS; ours is LPS. Of its two transforms the sform is used where its code is above 0, else the qform, else
+the voxel sizes alone (methods 3, 2 and 1 of the standard, https://nifti.nimh.nih.gov/nifti-1). A header keeps 32-bit numbers: 0.9
+is stored as 0.89999998; the shortest decimal that gives the stored number is taken, so that a grid that was written comes back.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _is_scaled(image: Any) -> bool:
 def _voxels(image: Any) -> NDArray[Any]:
     """Stored numbers, or float32 where the header scales them; on-disk shape."""
     if _is_scaled(image):
-        return np.asarray(image.dataobj.get_scaled(np.float32), dtype=np.float32)
+        return np.asarray(image.dataobj, dtype=np.float32)
     return np.asanyarray(image.dataobj.get_unscaled())
 
 
@@ -168,8 +168,8 @@ def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
     else:
         affine = np.diag([*sizes, 1.0])
         notes.append(
-            "the header says nothing of orientation (sform and qform code 0): axes are taken to run to Right, Anterior and Superior "
-            "(method 1 of the NIfTI standard); left and right are not certain"
+            "the header says nothing of orientation (sform and qform code 0): axes are taken to run to Right, Anterior and "
+            "Superior (method 1 of the NIfTI standard); left and right are not certain"
         )
     unit = int(header["xyzt_units"]) & 7
     if unit in _MM_PER_UNIT:

@@ -47,7 +47,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Format:
-    """One file format: how to read it, to read only its header, to read it as labels, and to write it (None: it is not written)."""
+    """One file format: how to read it, its header only, and it as labels, and how to write it (None: it is not written)."""
 
     name: str
     read: Callable[[Path], Decoded]
