@@ -1,7 +1,29 @@
 """Images in space: geometry, volumes, label tables, and the operations that move voxels."""
 
+from hilum.volume.crop import Box, crop, pad, uncrop
 from hilum.volume.geometry import CANONICAL, Geometry
 from hilum.volume.labels import Label, LabelTable, Region
+from hilum.volume.orient import reorient, reorient_geometry, snap
+from hilum.volume.resample import resample, resample_array, resample_labels, resample_labels_array, resample_slabs
 from hilum.volume.volume import Volume
 
-__all__ = ["CANONICAL", "Geometry", "Label", "LabelTable", "Region", "Volume"]
+__all__ = [
+    "CANONICAL",
+    "Box",
+    "Geometry",
+    "Label",
+    "LabelTable",
+    "Region",
+    "Volume",
+    "crop",
+    "pad",
+    "reorient",
+    "reorient_geometry",
+    "resample",
+    "resample_array",
+    "resample_labels",
+    "resample_labels_array",
+    "resample_slabs",
+    "snap",
+    "uncrop",
+]

@@ -1,0 +1,151 @@
+"""Boxes of voxels: cut them out, put them back, pad around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import GeometryError
+from hilum.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Three = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of voxels, half open: `start` is the first voxel in it, `stop` the first beyond it, in (Z, Y, X).
+
+    Raises:
+        GeometryError: the box is empty or begins before voxel (0, 0, 0).
+    """
+
+    start: Three
+    stop: Three
+
+    def __post_init__(self) -> None:
+        """Refuse what cuts nothing out."""
+        pairs = list(zip(self.start, self.stop, strict=True))
+        if len(pairs) != 3 or any(a < 0 or b <= a for a, b in pairs):
+            raise GeometryError(f"box from {self.start} to {self.stop}", needed="three starts of at least 0, each below its stop")
+        object.__setattr__(self, "start", tuple(int(a) for a in self.start))
+        object.__setattr__(self, "stop", tuple(int(b) for b in self.stop))
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Box:
+        """The box of every voxel of a (Z, Y, X) shape."""
+        z, y, x = (int(n) for n in shape)
+        return cls((0, 0, 0), (z, y, x))
+
+    @classmethod
+    def around(cls, mask: NDArray[Any], margin: int = 0) -> Box | None:
+        """The smallest box that holds every true voxel, grown by `margin` voxels as far as the array reaches.
+
+        Args:
+            mask: (Z, Y, X), true (non-zero) where the box must reach.
+            margin: voxels to add on all six sides.
+
+        Returns:
+            The box, or None where no voxel is true.
+        """
+        spans: list[tuple[int, int]] = []
+        part = mask
+        for axis in range(3):
+            hit = np.flatnonzero(part.any(axis=tuple(i for i in range(3) if i != axis)))
+            if hit.size == 0:
+                return None
+            first, last = int(hit[0]), int(hit[-1])
+            part = part[(slice(None),) * axis + (slice(first, last + 1),)]  # what is cut off is not looked at again
+            spans.append((max(first - margin, 0), min(last + margin + 1, mask.shape[axis])))
+        (z0, z1), (y0, y1), (x0, x1) = spans
+        return cls((z0, y0, x0), (z1, y1, x1))
+
+    @property
+    def shape(self) -> Three:
+        """Voxels along (Z, Y, X)."""
+        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """What to index a (Z, Y, X) array with; `array[(..., *box.slices)]` for more axes in front."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether the box lies within an array of this (Z, Y, X) shape."""
+        return all(b <= n for b, n in zip(self.stop, shape, strict=True))
+
+
+def crop(volume: Volume, box: Box) -> Volume:
+    """Cut a box out of a volume; its voxels stay where they are in space. The array is a view.
+
+    Raises:
+        GeometryError: the box reaches beyond the volume.
+    """
+    _check_fit(box, volume.geometry.shape)
+    return Volume(volume.array[(slice(None), *box.slices)], volume.geometry.shifted(box.start, box.shape))
+
+
+def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Volume:
+    """Add voxels of one value around a volume; the given ones stay where they are in space.
+
+    Args:
+        volume: (C, Z, Y, X).
+        before: voxels to add in front along (Z, Y, X), at least 0.
+        after: voxels to add behind along (Z, Y, X), at least 0.
+        value: what the new voxels hold; must be representable in the array's dtype.
+
+    Raises:
+        GeometryError: a negative number of voxels (use :func:`crop` to take away).
+    """
+    front, back = [int(n) for n in before], [int(n) for n in after]
+    if len(front) != 3 or len(back) != 3 or min(front + back) < 0:
+        raise GeometryError(
+            f"padding of {tuple(before)} before and {tuple(after)} behind",
+            needed="three numbers of at least 0",
+            cure="use crop to take away",
+        )
+    widths = [(0, 0), *zip(front, back, strict=True)]
+    array = np.pad(volume.array, widths, constant_values=np.asarray(value).astype(volume.array.dtype))
+    return Volume(array, volume.geometry.shifted([-n for n in front], array.shape[1:]))
+
+
+def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], fill: float = 0.0) -> NDArray[Any]:
+    """Put what was cut out back into a whole array: the inverse of a crop.
+
+    Args:
+        array: (..., *box.shape), any number of axes in front.
+        box: where it was cut out.
+        shape: (Z, Y, X) of the whole.
+        fill: what the voxels outside the box hold.
+
+    Returns:
+        (..., Z, Y, X) of the same dtype; a new array, unless the box is the whole: then the given one.
+
+    Raises:
+        GeometryError: the array is not of the box's shape, or the box reaches beyond `shape`.
+    """
+    _check_fit(box, shape)
+    if tuple(array.shape[-3:]) != box.shape:
+        raise GeometryError(
+            f"array of shape {array.shape} for a box of shape {box.shape}", needed="last three sizes as the box has"
+        )
+    if box.shape == tuple(shape):
+        return array
+    whole = np.full((*array.shape[:-3], *(int(n) for n in shape)), fill, dtype=array.dtype)
+    whole[(..., *box.slices)] = array
+    return whole
+
+
+def _check_fit(box: Box, shape: Sequence[int]) -> None:
+    if not box.fits(shape):
+        raise GeometryError(
+            f"box from {box.start} to {box.stop} of a volume of shape {tuple(shape)}", needed="a box within the volume"
+        )

@@ -1,0 +1,226 @@
+"""Interpolation axis by axis: each axis is a narrow band matrix, applied in blocks by matrix multiplication.
+
+A volume is resampled along Z, then Y, then X, one block of output slices at a time, so that the memory needed beyond the
+result stays below :data:`WORKING_BYTES` (or one row of blocks, where a single row of the volume is larger than that).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+WORKING_BYTES = 64 * 2**20
+"""What resampling may hold at a time beyond its input and its output."""
+
+ORDERS = (0, 1, 3)
+_POLE = 3.0**0.5 - 2.0  # of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
+_REACH = 12  # the inverse filter is cut where it has fallen to |pole|^12 = 1.4e-7, the precision of float32
+_ROWS = 32  # output positions a dense piece of the band: wider pieces multiply more zeros, narrower ones cost more calls
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis is resampled: output position *i* is the sum over t of weights[i, t] * source[positions[i, t]].
+
+    Args:
+        size: source positions n.
+        positions: (m, T) source positions, each in 0..n-1, rising along m.
+        weights: (m, T), each row sums to 1.
+        identity: whether output and source positions are the same.
+    """
+
+    size: int
+    positions: NDArray[np.intp]
+    weights: NDArray[np.float64]
+    identity: bool
+
+    @property
+    def count(self) -> int:
+        """Output positions m."""
+        return len(self.positions)
+
+    def pieces(self, rows: int) -> list[Piece]:
+        """Cut the band matrix into dense pieces of at most `rows` output positions."""
+        return [self._piece(slice(a, min(a + rows, self.count))) for a in range(0, self.count, rows)]
+
+    def _piece(self, rows: slice) -> Piece:
+        positions, weights = self.positions[rows], self.weights[rows]
+        first, last = int(positions.min()), int(positions.max())
+        matrix = np.zeros((len(positions), last + 1 - first))
+        np.add.at(matrix, (np.arange(len(positions))[:, None], positions - first), weights)
+        return Piece(rows, slice(first, last + 1), matrix.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A dense piece of an axis's band matrix: `matrix` (len(rows), len(source)) makes output `rows` from `source`."""
+
+    rows: slice
+    source: slice
+    matrix: NDArray[np.float32]
+
+
+def block_coordinates(n: int, m: int) -> NDArray[np.float64]:
+    """Source coordinates of m output voxels over the same block of n source voxels (the outer faces coincide)."""
+    return np.asarray(((2 * np.arange(m) + 1) * n - m) / (2 * m))  # one rounding, so that ties are ties on every platform
+
+
+def make_axis(coordinates: NDArray[np.float64], n: int, order: int) -> Axis:
+    """Find positions and weights of an interpolation along one axis; beyond the ends the outermost value goes on.
+
+    Args:
+        coordinates: (m,) rising or falling source coordinates; voxel k has its centre at k.
+        n: source positions.
+        order: 0 nearest (ties to the higher position, as scipy.ndimage), 1 linear, 3 cubic B-spline.
+    """
+    if order == 0:
+        nearest = np.clip(np.floor(coordinates + 0.5), 0, n - 1).astype(np.intp)[:, None]
+        positions, weights = nearest, np.ones(nearest.shape)
+    elif order == 1:
+        positions, weights = _linear(coordinates, n)
+    else:
+        positions, weights = _cubic(coordinates, n)
+    identity = len(coordinates) == n and bool(np.array_equal(coordinates, np.arange(n)))
+    return Axis(n, positions, weights, identity)
+
+
+def _linear(coordinates: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    inside = np.clip(coordinates, 0, n - 1)
+    low = np.floor(inside).astype(np.intp)
+    share = inside - low
+    return np.stack([low, np.minimum(low + 1, n - 1)], axis=1), np.stack([1 - share, share], axis=1)
+
+
+def _cubic(coordinates: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The B-spline's four weights times its inverse filter, so that source values are used as they are."""
+    base = np.floor(coordinates)
+    t = (coordinates - base)[:, None]
+    spline = np.concatenate([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
+    inverse = _POLE ** np.abs(np.arange(-_REACH, _REACH + 1))
+    inverse /= inverse.sum()
+    weights = np.zeros((len(t), 4 + 2 * _REACH))
+    for tap in range(4):
+        weights[:, tap : tap + len(inverse)] += spline[:, tap : tap + 1] * inverse
+    centre = _REACH + 1
+    weights[t[:, 0] == 0] = np.eye(weights.shape[1])[centre]  # on a source voxel a spline has that voxel's very value
+    positions = base.astype(np.intp)[:, None] + np.arange(weights.shape[1]) - centre
+    return np.clip(positions, 0, n - 1), weights
+
+
+def check_order(order: int, allowed: Sequence[int] = ORDERS) -> None:
+    """Refuse an interpolation order that is not offered."""
+    if order not in allowed:
+        raise UsageError(
+            f"interpolation order {order}", needed=f"one of {', '.join(str(o) for o in allowed)} (nearest, linear, cubic)"
+        )
+
+
+def gather(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any]:
+    """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying; needs no memory but its result and a slice."""
+    z, y, x = (axis.positions[:, 0] for axis in axes)
+    out = np.empty((array.shape[0], len(z), len(y), len(x)), dtype=array.dtype)
+    for channel, target in zip(array, out, strict=True):
+        for i, position in enumerate(z):
+            if i and z[i - 1] == position:
+                target[i] = target[i - 1]
+            else:
+                target[i] = channel[position].take(y, axis=0).take(x, axis=1)
+    return out
+
+
+def interpolate(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32]:
+    """Resample (C, Z, Y, X) of any real dtype along all three axes to float32 (C, *m)."""
+    out = np.empty((array.shape[0], *(axis.count for axis in axes)), dtype=np.float32)
+    work = Work.plan(axes, WORKING_BYTES)
+    for channel, target in zip(array, out, strict=True):
+        for z in work.z:
+            work.slab(channel, z, target[z.rows])
+    return out
+
+
+def interpolate_slabs(array: NDArray[Any], axes: Sequence[Axis]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """As :func:`interpolate`, but one slab of output slices, all channels, at a time: (Z slice, (C, z, Y, X))."""
+    work = Work.plan(axes, WORKING_BYTES // max(1, array.shape[0]))
+    for z in work.z:
+        slab = np.empty((array.shape[0], len(z.matrix), axes[1].count, axes[2].count), dtype=np.float32)
+        for channel, target in zip(array, slab, strict=True):
+            work.slab(channel, z, target)
+        yield z.rows, slab
+
+
+@dataclass(frozen=True)
+class Work:
+    """The pieces of the three axes, with Z and, where slices are huge, Y cut so that a block fits into memory."""
+
+    axes: Sequence[Axis]
+    z: list[Piece]
+    y: list[list[Piece]]
+    x: list[Piece]
+
+    @classmethod
+    def plan(cls, axes: Sequence[Axis], working_bytes: int) -> Work:
+        """Choose how many output slices, then how many output rows, are made at a time."""
+        z_axis, y_axis, x_axis = axes
+        z_rows, y_rows = min(_ROWS, z_axis.count), y_axis.count
+
+        def need() -> int:
+            z_source, y_source = _reads(z_axis, z_rows), _reads(y_axis, y_rows)
+            wide = max(x_axis.size, x_axis.count)
+            return 4 * (z_source * y_source * x_axis.size + z_rows * y_source * x_axis.size + z_rows * y_rows * wide)
+
+        while need() > working_bytes and z_rows > 4:
+            z_rows = (z_rows + 1) // 2
+        while need() > working_bytes and y_rows > _ROWS:
+            y_rows = (y_rows + 1) // 2
+        while need() > working_bytes and z_rows > 1:
+            z_rows = (z_rows + 1) // 2
+        y_pieces = y_axis.pieces(min(_ROWS, y_rows))
+        together = max(1, y_rows // min(_ROWS, y_rows))
+        y_groups = [y_pieces[i : i + together] for i in range(0, len(y_pieces), together)]
+        return cls(axes, z_axis.pieces(z_rows), y_groups, x_axis.pieces(_ROWS))
+
+    def slab(self, channel: NDArray[Any], z: Piece, target: NDArray[np.float32]) -> None:
+        """Fill `target` (len(z.rows), Y', X') from a channel (Z, Y, X)."""
+        for group in self.y:
+            rows = slice(group[0].rows.start, group[-1].rows.stop)
+            source = slice(min(p.source.start for p in group), max(p.source.stop for p in group))
+            block = np.ascontiguousarray(channel[z.source, source], dtype=np.float32)  # (z, y, X)
+            if not self.axes[0].identity:
+                block = (z.matrix @ block.reshape(len(block), -1)).reshape(-1, *block.shape[1:])  # (z', y, X)
+            if not self.axes[1].identity:
+                block = _along_y(block, group, rows, source.start)  # (z', y', X)
+            self._along_x(block, target[:, rows])
+
+    def _along_x(self, block: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+        if self.axes[2].identity:
+            target[...] = block
+            return
+        lines = block.reshape(-1, block.shape[2])  # (z' * y', X)
+        made = np.empty((len(lines), target.shape[2]), dtype=np.float32)
+        for piece in self.x:
+            np.matmul(lines[:, piece.source], piece.matrix.T, out=made[:, piece.rows])
+        target[...] = made.reshape(target.shape)
+
+
+def _along_y(block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int) -> NDArray[np.float32]:
+    made = np.empty((block.shape[0], rows.stop - rows.start, block.shape[2]), dtype=np.float32)
+    for piece in group:
+        lines = block[:, piece.source.start - offset : piece.source.stop - offset]
+        np.matmul(piece.matrix, lines, out=made[:, piece.rows.start - rows.start : piece.rows.stop - rows.start])
+    return made
+
+
+def _reads(axis: Axis, rows: int) -> int:
+    """Source positions that `rows` output positions read, about."""
+    if axis.identity:
+        return rows
+    return min(axis.size, -(-rows * axis.size // axis.count) + int(axis.weights.shape[1]))
