@@ -1,0 +1,114 @@
+"""The parts that the U-Nets are made of, alike in two and three dimensions.
+
+Kernels and strides are given in array order with one entry an axis of the network: (y, x) or (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch import Tensor, nn
+
+SLOPE = 0.01
+EPSILON = 1e-5
+
+
+def layer(family: str, dimensions: int) -> type[nn.Module]:
+    """The torch module of a family ("Conv", "ConvTranspose", "BatchNorm", "MaxPool") in so many dimensions."""
+    module: type[nn.Module] = getattr(nn, f"{family}{dimensions}d")
+    return module
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with learnt scale and shift, the maths of `torch.nn.InstanceNorm*d(affine=True)`.
+
+    Each channel of each sample is brought to mean 0 and variance 1 (biased, plus 1e-5), then scaled and shifted. The
+    parameters stay in float32 whatever the input's type; statistics are taken in float32. A channel of a single voxel has
+    no variance: it becomes the shift (torch's module refuses it). On the CPU, tensors in channels-last order are normalised
+    sample by sample with the batch-norm kernel, which reads them in place; torch's instance norm would copy them twice.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, ...); type, shape and memory order are kept."""
+        if x.device.type != "cpu" or x.is_contiguous():
+            return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, EPSILON, True)
+        samples = [torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False) for s in x.split(1)]
+        return torch.cat(samples)
+
+
+class AveragePool(nn.Module):
+    """Mean over blocks of the size of the stride; the last block of an axis may be smaller, so n becomes ceil(n / stride)."""
+
+    def __init__(self, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (B, C, ...); the type is kept, the mean is taken in float32 (autocast would leave it there)."""
+        pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
+        return pool(x.float(), self.stride, self.stride, ceil_mode=True).to(x.dtype)
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, instance norm, leaky ReLU (the last left out where `activate` is false); n voxels become ceil(n / stride)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int], activate: bool = True
+    ) -> None:
+        padding = tuple(k // 2 for k in kernel)
+        convolution = layer("Conv", len(kernel))(in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
+        parts = [convolution, InstanceNorm(out_channels)]
+        super().__init__(*parts, *([nn.LeakyReLU(SLOPE, inplace=True)] if activate else []))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, ResNet-D: the shortcut is average-pooled, then projected where the channels change."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__()
+        ones = (1,) * len(kernel)
+        self.first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride)
+        self.second = ConvBlock(out_channels, out_channels, kernel=kernel, stride=ones, activate=False)
+        shortcut: list[nn.Module] = [AveragePool(stride)] if tuple(stride) != ones else []
+        if in_channels != out_channels:
+            shortcut.append(ConvBlock(in_channels, out_channels, kernel=ones, stride=ones, activate=False))
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, ...) to (B, C_out, ...) at ceil(size / stride)."""
+        return F.leaky_relu_(self.second(self.first(x)) + self.shortcut(x), SLOPE)
+
+
+class DoubleConv(nn.Sequential):
+    """The textbook's pair of 3x3 convolutions, each with batch norm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, dimensions: int) -> None:
+        parts: list[nn.Module] = []
+        for a, b in pairwise((in_channels, out_channels, out_channels)):
+            parts += [layer("Conv", dimensions)(a, b, 3, padding=1, bias=False)]
+            parts += [layer("BatchNorm", dimensions)(b), nn.ReLU(inplace=True)]
+        super().__init__(*parts)
+
+
+def conv_stack(
+    in_channels: int, out_channels: int, *, blocks: int, kernel: Sequence[int], stride: Sequence[int] | None = None
+) -> nn.Sequential:
+    """So many `ConvBlock`s, the first with the stride."""
+    ones = (1,) * len(kernel)
+    first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride or ones)
+    return nn.Sequential(first, *(ConvBlock(out_channels, out_channels, kernel=kernel, stride=ones) for _ in range(blocks - 1)))
+
+
+def crop_like(x: Tensor, like: Tensor) -> Tensor:
+    """The first voxels of `x` along each axis, as many as `like` has; `x` is at least as large (up-sampled from a ceiling)."""
+    if x.shape[2:] == like.shape[2:]:
+        return x
+    return x[(..., *(slice(n) for n in like.shape[2:]))]

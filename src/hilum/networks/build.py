@@ -1,0 +1,104 @@
+"""From a spec to a network with reproducible weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from hilum.errors import UsageError
+from hilum.networks.blocks import SLOPE
+from hilum.networks.network import Network
+from hilum.networks.plain_unet import PlainUNet
+from hilum.networks.residual_unet import ResidualUNet
+from hilum.networks.unet import UNet
+from hilum.plan.plan import NetworkSpec
+
+
+def textbook_spec(
+    in_channels: int, out_channels: int, *, dimensions: int = 2, features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+) -> NetworkSpec:
+    """The spec that the textbook's U-Net has: every kernel 3, every stride 2, two convolutions a stage, one output."""
+    stages, flat = len(features), dimensions == 2
+    return NetworkSpec(
+        kind="unet",
+        dimensions=3 if dimensions == 3 else 2,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        features=features,
+        kernels=((1 if flat else 3, 3, 3),) * stages,
+        strides=((1, 1, 1),) + ((1 if flat else 2, 2, 2),) * (stages - 1),
+        encoder_blocks=(2,) * stages,
+        decoder_blocks=(2,) * (stages - 1),
+        deep_supervision=False,
+    )
+
+
+def _unet(spec: NetworkSpec) -> Network:
+    wanted = textbook_spec(spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features)
+    if spec != wanted:
+        fields = [name for name in NetworkSpec.model_fields if getattr(spec, name) != getattr(wanted, name)]
+        raise UsageError(
+            f"a spec of kind 'unet' whose {', '.join(fields)} are not the textbook's",
+            needed=", ".join(f"{name}={getattr(wanted, name)}" for name in fields),
+            cure="hilum.networks.textbook_spec(...), or kind 'plain_unet'",
+        )
+    return UNet(spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features)
+
+
+NETWORKS: dict[str, Callable[[NetworkSpec], Network]] = {
+    "unet": _unet,
+    "plain_unet": PlainUNet,
+    "residual_unet": ResidualUNet,
+}
+
+
+def build_network(spec: NetworkSpec, *, generator: torch.Generator | None = None) -> Network:
+    """The network of a spec, with weights drawn by `initialise`.
+
+    Args:
+        spec: what to build.
+        generator: where the weights come from; without one, a new generator of seed 0.
+
+    Raises:
+        UsageError: when the spec does not fit its kind.
+    """
+    _check(spec)
+    network = NETWORKS[spec.kind](spec)
+    initialise(network, generator if generator is not None else torch.Generator().manual_seed(0))
+    return network
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew: the same generator state gives the same weights.
+
+    Convolutions: He's normal distribution for the leaky ReLU (fan in), bias 0. Norms: scale 1, shift 0 and running
+    statistics at their start.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=SLOPE, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            module.reset_parameters()
+        elif not list(module.children()) and hasattr(module, "weight"):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def _check(spec: NetworkSpec) -> None:
+    if any(size % 2 == 0 for kernel in spec.kernels for size in kernel):
+        raise UsageError(f"kernels {spec.kernels}", needed="odd sizes, so that an output voxel lies on an input voxel")
+    if spec.strides[0] != (1, 1, 1) or min(min(stride) for stride in spec.strides) < 1:
+        raise UsageError(f"strides {spec.strides}", needed="strides of at least 1, the first stage's (1, 1, 1)")
+    if min(*spec.features, *spec.encoder_blocks, *spec.decoder_blocks) < 1:
+        raise UsageError(
+            f"features {spec.features}, encoder_blocks {spec.encoder_blocks}, decoder_blocks {spec.decoder_blocks}",
+            needed="at least 1 of each in every stage",
+        )
+    if spec.dimensions == 2 and any(size[0] != 1 for size in (*spec.kernels, *spec.strides)):
+        raise UsageError(
+            f"a 2D network with kernels {spec.kernels} and strides {spec.strides}", needed="Z entries of 1", cure="dimensions=3"
+        )

@@ -1,0 +1,81 @@
+"""The U-Nets with strided convolutions: plain, and the encoder and decoder that the residual one shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hilum.networks.blocks import conv_stack, crop_like, layer
+from hilum.networks.network import Network
+from hilum.plan.plan import NetworkSpec
+
+
+def own_axes(spec: NetworkSpec, sizes: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:
+    """Kernels or strides with the network's own axes only: Z is dropped in 2D."""
+    return [tuple(size[3 - spec.dimensions :]) for size in sizes]
+
+
+class Decoder(nn.Module):
+    """Transposed convolution, concatenation with the skip, convolutions; a head at each supervised resolution.
+
+    The up-sampled map is cropped to the skip, so that any input size works. Heads: the full resolution, and with deep
+    supervision every lower one but the bottleneck and the lowest above it (nnU-Net supervises all but the bottleneck; the
+    training loss weighs the last of them 0).
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        kernels, strides, features = own_axes(spec, spec.kernels), own_axes(spec, spec.strides), spec.features
+        up, convolve, head = (layer("ConvTranspose", spec.dimensions), conv_stack, layer("Conv", spec.dimensions))
+        self.up = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for n in reversed(range(len(features) - 1)):  # lowest resolution first, as they run
+            self.up.append(up(features[n + 1], features[n], strides[n + 1], strides[n + 1]))
+            self.stages.append(convolve(2 * features[n], features[n], blocks=spec.decoder_blocks[n], kernel=kernels[n]))
+        supervised = len(features) - 1 if spec.deep_supervision else 1
+        self.heads = nn.ModuleList(head(features[n], spec.out_channels, 1) for n in range(supervised))  # full resolution first
+
+    def forward(self, skips: Sequence[Tensor], *, deep: bool) -> tuple[Tensor, ...]:
+        """Logits from the encoder's maps (highest resolution first); full resolution first."""
+        x, outputs = skips[-1], []
+        for level, (up, stage) in enumerate(zip(self.up, self.stages, strict=True), start=2):
+            skip = skips[-level]
+            x = stage(torch.cat((crop_like(up(x), skip), skip), dim=1))
+            index = len(skips) - level
+            if index == 0 or (deep and index < len(self.heads)):
+                outputs.append(self.heads[index](x))
+        return tuple(reversed(outputs))
+
+
+class PlainUNet(Network):
+    """U-Net of stacked convolutions with instance norm, strided convolutions down and transposed ones up.
+
+    nnU-Net's plain network (Isensee et al., Nature Methods 18, 2021): kernels and strides of each stage come from the spec
+    and may be anisotropic.
+
+    Args:
+        spec: widths, kernels, strides and numbers of convolutions of each stage.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec.in_channels, spec.out_channels, dimensions=spec.dimensions)
+        kernels, strides = own_axes(spec, spec.kernels), own_axes(spec, spec.strides)
+        self.encoder = nn.ModuleList()
+        channels = spec.in_channels
+        for n, features in enumerate(spec.features):
+            self.encoder.append(
+                conv_stack(channels, features, blocks=spec.encoder_blocks[n], kernel=kernels[n], stride=strides[n])
+            )
+            channels = features
+        self.decoder = Decoder(spec)
+
+    def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
+        """See `Network.levels`."""
+        skips = []
+        for stage in self.encoder:
+            image = stage(image)
+            skips.append(image)
+        outputs: tuple[Tensor, ...] = self.decoder(skips, deep=deep)
+        return outputs
