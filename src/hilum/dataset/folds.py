@@ -1,0 +1,166 @@
+"""Folds of cross-validation: no patient on both sides, and every fold like the whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.case import Dataset, Fold
+from hilum.dataset.open import read_annotation
+from hilum.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CHEAP_BYTES = 64 * 2**20
+"""Annotations of up to this size in all are read for stratification; larger data sets are grouped by patient only."""
+
+
+def make_folds(dataset: Dataset, folds: int = 5, *, seed: int = 0, strata: Mapping[str, str] | None = None) -> tuple[Fold, ...]:
+    """Split a data set: the split it brings where it has one, else folds grouped by patient and stratified.
+
+    Classification is stratified by class; segmentation by which labels are present and by the third that the case's annotated
+    volume falls into, where the annotations are small enough to be read quickly (`CHEAP_BYTES`). The order of the cases does not
+    matter; the same cases and seed give the same folds.
+
+    Args:
+        dataset: annotated cases; a case without a known patient is a patient of its own.
+        folds: how many, at least 2; ignored where the data set brings a split.
+        seed: of the shuffling.
+        strata: case id to stratum, instead of the ones above.
+
+    Returns:
+        One `Fold` each; every case validates exactly once (unless the split is given).
+
+    Raises:
+        UsageError: fewer than two folds, or fewer patients than folds.
+
+    Source:
+        scikit-learn's StratifiedGroupKFold.
+    """
+    if dataset.splits:
+        return dataset.splits
+    if folds < 2:
+        raise UsageError(f"{folds} folds", needed="at least 2 folds")
+    cases = sorted(dataset.cases, key=lambda case: case.id)
+    ids = np.array([case.id for case in cases])
+    patients = patient_of(dataset)
+    groups = np.array([patients[case] for case in ids])
+    available = len(set(groups.tolist()))
+    if available < folds:
+        raise UsageError(
+            f"{folds} folds of {available} patient{'s' if available > 1 else ''}",
+            needed="at least one patient for each fold",
+            cure=f"--folds {available}" if available > 1 else "add cases of other patients",
+        )
+    chosen = strata if strata is not None else case_strata(dataset)
+    labels = _merge_rare(np.array([chosen.get(case, "") for case in ids]), folds)
+    return tuple(
+        Fold(tuple(sorted(ids[train].tolist())), tuple(sorted(ids[validation].tolist())))
+        for train, validation in _split(labels, groups, folds, seed)
+    )
+
+
+def _split(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    nothing = np.zeros(len(labels))
+    stratified = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(nothing, labels, groups))
+    if all(len(validation) for _, validation in stratified):
+        return stratified
+    # few patients of very different sizes: stratifying left a fold empty, and every fold needs cases more than it needs balance
+    return list(GroupKFold(folds).split(nothing, labels, groups))
+
+
+def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
+    """Strata with fewer cases than folds become one stratum, joined to the largest where it is still too small to spread."""
+    counts = Counter(labels.tolist())
+    rare = {name for name, count in counts.items() if count < folds}
+    if not rare:
+        return labels
+    common = [name for name in counts if name not in rare]
+    total = sum(counts[name] for name in rare)
+    target = "rare" if total >= folds or not common else max(sorted(common), key=lambda name: counts[name])
+    return np.array([target if name in rare else name for name in labels.tolist()])
+
+
+def patient_of(dataset: Dataset) -> dict[str, str]:
+    """The patient of every annotated case; a case without one is a patient of its own, named so that it meets no other."""
+    return {case.id: f"patient:{case.patient}" if case.patient is not None else f"case:{case.id}" for case in dataset.cases}
+
+
+def case_strata(dataset: Dataset) -> dict[str, str]:
+    """The stratum of every annotated case; {} where finding it out is not cheap."""
+    if dataset.labels is None:
+        return {case.id: case.label or "" for case in dataset.cases}
+    if not _is_cheap(dataset):
+        return {}
+    present: dict[str, str] = {}
+    volumes: dict[str, float] = {}
+    for case in dataset.cases:
+        try:
+            annotation = read_annotation(case)
+        except DataError:  # stratification can do without it; whoever trains on the case says what is wrong with it
+            present[case.id], volumes[case.id] = "unreadable", 0.0
+            continue
+        values = np.unique(annotation.array)
+        foreground = [int(value) for value in values if value not in (0, dataset.labels.ignore)]
+        present[case.id] = "+".join(map(str, foreground)) or "empty"
+        volumes[case.id] = float(np.isin(annotation.array, foreground).sum()) * annotation.geometry.voxel_volume_mm3
+    thirds = np.quantile([*volumes.values()], [1 / 3, 2 / 3])
+    return {case: f"{labels}/{int(np.searchsorted(thirds, volumes[case]))}" for case, labels in present.items()}
+
+
+def _is_cheap(dataset: Dataset) -> bool:
+    files = [case.annotation for case in dataset.cases if case.annotation is not None]
+    return sum(file.stat().st_size for file in files if file.is_file()) <= CHEAP_BYTES
+
+
+def describe_folds(dataset: Dataset, folds: tuple[Fold, ...]) -> str:
+    """One or two sentences for people: where the folds come from, their sizes, what they are grouped and stratified by."""
+    sizes = sorted({len(fold.validation) for fold in folds})
+    cases = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    known = {case.patient for case in dataset.cases if case.patient is not None}
+    unknown = sum(case.patient is None for case in dataset.cases)
+    count = "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
+    if dataset.splits:
+        text = f"{count} as given by the data set, {cases} validation cases each."
+    else:
+        text = f"{count} of {cases} validation cases each, {_grouping(len(known), unknown)}, {_stratification(dataset)}."
+    if unknown:
+        which = "No patient is known" if not known else f"The patients of {unknown} cases are not known"
+        text += f" {which}: each such case counts as one patient."
+    shared = leaking_patients(dataset, folds)
+    if shared:
+        text += f" Attention: {len(shared)} patients are on both sides of the given split."
+    return text
+
+
+def _grouping(known: int, unknown: int) -> str:
+    if not known:
+        return f"{unknown} cases in all"
+    return f"grouped by {known} patients" if not unknown else f"grouped by {known} patients and {unknown} cases without one"
+
+
+def _stratification(dataset: Dataset) -> str:
+    if dataset.labels is None:
+        return "stratified by class"
+    if _is_cheap(dataset):
+        return "stratified by the labels present and the annotated volume"
+    return "not stratified (the annotations are too large to be read first)"
+
+
+def leaking_patients(dataset: Dataset, folds: tuple[Fold, ...]) -> dict[str, tuple[str, ...]]:
+    """Patients with cases on both sides of a fold, and those cases; {} where there are none."""
+    patients = {case.id: case.patient for case in dataset.cases}
+    shared: dict[str, set[str]] = {}
+    for fold in folds:
+        train = {patients.get(case) for case in fold.train}
+        both = (train & {patients.get(case) for case in fold.validation}) - {None}
+        for case in (*fold.train, *fold.validation):
+            patient = patients.get(case)
+            if patient is not None and patient in both:
+                shared.setdefault(patient, set()).add(case)
+    return {patient: tuple(sorted(cases)) for patient, cases in sorted(shared.items())}

@@ -1,0 +1,58 @@
+"""The layouts that people have, one file each, and the one dictionary of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.dataset.layouts import class_folders, nnunet, paired_folders, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hilum.dataset.case import Dataset
+    from hilum.dataset.layouts.listing import Orphan
+
+__all__ = ["LAYOUTS", "Layout"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a data set lies on disk.
+
+    Args:
+        looks_like: what a user would see, for messages.
+        recognises: whether a path has this layout; cheap, reads no image.
+        read: opens it; reads no image but where only the values can say what the labels are.
+        orphans: images without annotation and annotations without image.
+    """
+
+    looks_like: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], Dataset]
+    orphans: Callable[[Path], tuple[Orphan, ...]]
+
+
+LAYOUTS: dict[str, Layout] = {
+    "nnunet": Layout(
+        "imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz, dataset.json",
+        nnunet.recognises_nnunet,
+        nnunet.read_nnunet,
+        nnunet.orphans,
+    ),
+    "decathlon": Layout(
+        "imagesTr/CASE.nii.gz, labelsTr/CASE.nii.gz, dataset.json",
+        nnunet.recognises_decathlon,
+        nnunet.read_decathlon,
+        nnunet.orphans,
+    ),
+    "table": Layout(
+        "a CSV table with the columns case, patient, image, mask, label", table.recognises, table.read, table.orphans
+    ),
+    "paired-folders": Layout(
+        "images/CASE.png, masks/CASE.png", paired_folders.recognises, paired_folders.read, paired_folders.orphans
+    ),
+    "class-folders": Layout("CLASS/CASE.png", class_folders.recognises, class_folders.read, class_folders.orphans),
+}
+"""Every layout, in the order in which a path is tried."""

@@ -1,0 +1,114 @@
+"""What lies in a folder of images, and which annotation belongs to which image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.errors import DataError
+from hilum.io import image_suffix, inspect_file, supported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""Suffixes of pictures, whose three channels are red, green and blue."""
+
+_ANNOTATION_ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_annotation", "-mask", "-seg", "-label")
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A file that has no partner.
+
+    Args:
+        case: the id the file would have as a case.
+        path: the file.
+        kind: "orphan-image" (an image without annotation) or "orphan-annotation".
+    """
+
+    case: str
+    path: Path
+    kind: str
+
+
+def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]:
+    """The images of a folder by stem: files that `hilum.io` reads, and sub-folders that hold one DICOM series.
+
+    Hidden files (the "._" companions in archives packed on a Mac, .DS_Store) are passed over.
+
+    Args:
+        folder: the folder; one that does not exist has no images.
+        ending: the file ending to keep to where a folder mixes several, e.g. ".nii.gz"; None takes every ending.
+
+    Raises:
+        DataError: two files have the same stem, so that one case would have two images.
+    """
+    entries: dict[str, Path] = {}
+    if not folder.is_dir():
+        return entries
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not supported(path):
+            continue
+        suffix = "" if path.is_dir() else image_suffix(path)
+        if ending and suffix != ending and not path.is_dir():
+            continue
+        stem = path.name[: len(path.name) - len(suffix)]
+        if stem in entries:
+            raise DataError(
+                f"{entries[stem].name} and {path.name} in {folder} are two images of one case",
+                needed="one file a case",
+                cure=f"move one of them elsewhere: mv '{path}' SOMEWHERE",
+            )
+        entries[stem] = path
+    return entries
+
+
+def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[str, Path]:
+    """The annotation of each image that has one: the same stem, or the stem with an ending such as "_mask".
+
+    Args:
+        images: image files by stem.
+        annotations: annotation files by stem.
+
+    Returns:
+        Image stem to annotation file.
+    """
+    pairs: dict[str, Path] = {}
+    for stem in images:
+        candidates = [stem, *(stem + ending for ending in _ANNOTATION_ENDINGS)]
+        found = next((name for name in candidates if name in annotations), None)
+        if found is not None:
+            pairs[stem] = annotations[found]
+    return pairs
+
+
+def orphans_of(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> tuple[Orphan, ...]:
+    """Every image without annotation and every annotation without image, by id."""
+    pairs = pair(images, annotations)
+    used = set(pairs.values())
+    lonely = [Orphan(stem, path, "orphan-image") for stem, path in images.items() if stem not in pairs]
+    lonely += [Orphan(stem, path, "orphan-annotation") for stem, path in annotations.items() if path not in used]
+    return tuple(sorted(lonely, key=lambda orphan: (orphan.case, orphan.kind)))
+
+
+def guess_channels(image: Path) -> tuple[str, ...]:
+    """Channel names where the data set gives none: "image", or "red", "green", "blue" for a colour picture.
+
+    Args:
+        image: the first image of the data set; only its header is looked at where the format allows.
+    """
+    count = inspect_file(image).channels
+    if count == 1:
+        return ("image",)
+    if count == 3 and image.suffix.lower() in PICTURES:
+        return ("red", "green", "blue")
+    return tuple(f"channel_{index}" for index in range(count))
+
+
+def some(names: Iterable[str], *, shown: int = 3) -> str:
+    """A list of names, cut short for a sentence: "a, b, c and 5 more"."""
+    listed = list(names)
+    tail = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + tail

@@ -1,0 +1,184 @@
+"""nnU-Net's raw folders and the Medical Segmentation Decathlon's: imagesTr, labelsTr, imagesTs and dataset.json.
+
+They differ in one thing: nnU-Net's images end in a channel number (case_0000.nii.gz), the Decathlon's do not, and hold all their
+channels in one file. The files on disk decide which it is, for dataset.json is often copied from one to the other.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from hilum.dataset.case import Case, Dataset
+from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, some
+from hilum.dataset.layouts.naming import channel_names, label_table, labels_from_values, read_json_object
+from hilum.errors import DataError, FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+def recognises_nnunet(path: Path) -> bool:
+    """Whether the folder has imagesTr (or a "dataset" list in dataset.json) with channel numbers in the file names."""
+    return _is_raw(path) and _is_channelled(path)
+
+
+def recognises_decathlon(path: Path) -> bool:
+    """Whether the folder has imagesTr whose files carry no channel number."""
+    return _is_raw(path) and not _is_channelled(path)
+
+
+def read_nnunet(path: Path) -> Dataset:
+    """Open an nnU-Net raw folder.
+
+    Args:
+        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names come from the files.
+
+    Raises:
+        DataError: no image has an annotation, or a case lacks a channel.
+    """
+    return _read(path, "nnunet")
+
+
+def read_decathlon(path: Path) -> Dataset:
+    """Open a Medical Segmentation Decathlon folder: one file a case, which holds all its channels.
+
+    Args:
+        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names come from the files.
+
+    Raises:
+        DataError: no image has an annotation.
+    """
+    return _read(path, "decathlon")
+
+
+def orphans(path: Path) -> tuple[Orphan, ...]:
+    """Images in imagesTr without a file in labelsTr, and the other way about."""
+    facts = _facts(path)
+    annotations = _annotations(path, facts)
+    firsts = {case: files[min(files)] for case, files in _images(path, facts, annotations).items()}
+    return orphans_of(firsts, annotations)
+
+
+def _is_raw(path: Path) -> bool:
+    return path.is_dir() and ((path / "imagesTr").is_dir() or isinstance(_facts(path).get("dataset"), dict))
+
+
+def _is_channelled(path: Path) -> bool:
+    facts = _facts(path)
+    if isinstance(facts.get("dataset"), dict):
+        return True
+    images, annotations = image_entries(path / "imagesTr"), image_entries(path / "labelsTr")
+    whole = sum(stem in annotations for stem in images)
+    return sum(_case_of(stem) in annotations for stem in images) > whole
+
+
+def _case_of(stem: str) -> str | None:
+    match = _CHANNEL.match(stem)
+    return match["case"] if match else None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    file = path / "dataset.json"
+    return read_json_object(file) if file.is_file() else {}
+
+
+def _annotations(path: Path, facts: Mapping[str, Any]) -> dict[str, Path]:
+    listed = facts.get("dataset")
+    if isinstance(listed, dict):
+        return {case: path / entry["label"] for case, entry in listed.items() if entry.get("label")}
+    return image_entries(path / "labelsTr", ending=_ending(path / "labelsTr", facts))
+
+
+def _ending(folder: Path, facts: Mapping[str, Any]) -> str | None:
+    """The stated file ending where the folder really has such files; else every file counts."""
+    ending = facts.get("file_ending")
+    return ending if isinstance(ending, str) and _has_ending(folder, ending) else None
+
+
+def _has_ending(folder: Path, ending: str) -> bool:
+    return folder.is_dir() and any(entry.name.endswith(ending) and not entry.name.startswith(".") for entry in folder.iterdir())
+
+
+def _images(path: Path, facts: Mapping[str, Any], annotations: Mapping[str, Path]) -> dict[str, dict[int, Path]]:
+    """Case to channel number to file; a case stored whole has channel 0 only."""
+    listed = facts.get("dataset")
+    if isinstance(listed, dict):
+        return {case: dict(enumerate(path / name for name in entry["images"])) for case, entry in listed.items()}
+    folder = path / "imagesTr"
+    return _group(image_entries(folder, ending=_ending(folder, facts)), annotations, channelled=_is_channelled(path))
+
+
+def _group(images: Mapping[str, Path], annotations: Mapping[str, Path], *, channelled: bool) -> dict[str, dict[int, Path]]:
+    cases: dict[str, dict[int, Path]] = {}
+    for stem, file in images.items():
+        match = _CHANNEL.match(stem) if channelled and stem not in annotations else None
+        case, channel = (match["case"], int(match["channel"])) if match else (stem, 0)
+        cases.setdefault(case, {})[channel] = file
+    return cases
+
+
+def _read(path: Path, layout: str) -> Dataset:
+    facts = _facts(path)
+    source = path / "dataset.json"
+    annotations = _annotations(path, facts)
+    images = _images(path, facts, annotations)
+    annotated = [case for case in sorted(images) if case in annotations]
+    if not annotated:
+        raise DataError(
+            f"no image in {path / 'imagesTr'} has an annotation of the same name in {path / 'labelsTr'}",
+            needed="imagesTr/CASE_0000.nii.gz (or imagesTr/CASE.nii.gz) with labelsTr/CASE.nii.gz",
+            cure="rename the files so that an image and its annotation share their name",
+        )
+    channels = channel_names(facts, source) or _channels_on_disk(images[annotated[0]])
+    notes: list[str] = []
+    if facts.get("labels"):
+        labels = label_table(facts, source)
+    else:
+        labels, note = labels_from_values([annotations[case] for case in annotated])
+        notes.append(note)
+    extra = sorted(set(images) - set(annotated))
+    lonely = sorted(set(annotations) - set(images))
+    if extra:
+        notes.append(f"{some(extra)} in imagesTr without annotation: counted as unlabelled")
+    if lonely:
+        notes.append(f"{some(lonely)} in labelsTr without image: left out")
+    test_folder = path / "imagesTs"
+    tests = _group(image_entries(test_folder, ending=_ending(test_folder, facts)), {}, channelled=layout == "nnunet")
+    unlabelled = {case: images[case] for case in extra} | {
+        case: files for case, files in tests.items() if case not in annotations
+    }
+    return Dataset(
+        name=str(facts.get("name") or path.name),
+        root=path,
+        layout=layout,
+        cases=tuple(Case(case, None, _by_channel(case, images[case], channels), annotations[case]) for case in annotated),
+        channels=channels,
+        labels=labels,
+        unlabelled=tuple(Case(case, None, _by_channel(case, unlabelled[case], channels)) for case in sorted(unlabelled)),
+        splits=(),
+        notes=tuple(notes),
+    )
+
+
+def _channels_on_disk(files: Mapping[int, Path]) -> tuple[str, ...]:
+    if len(files) == 1:
+        return guess_channels(next(iter(files.values())))
+    return tuple(f"channel_{number}" for number in sorted(files))
+
+
+def _by_channel(case: str, files: Mapping[int, Path], channels: tuple[str, ...]) -> dict[str, Path]:
+    """Channel name to file; the only file of a case holds all its channels (4D NIfTI, colour picture)."""
+    if set(files) == {0}:
+        return dict.fromkeys(channels, files[0])
+    if set(files) != set(range(len(channels))):
+        raise FormatError(
+            f"case {case} has the channel numbers {sorted(files)} in {files[min(files)].parent}",
+            needed=f"the numbers 0 to {len(channels) - 1} for the channels {', '.join(channels)}",
+            cure=f"add the missing file, e.g. {case}_{min(set(range(len(channels))) - set(files), default=0):04d}.nii.gz, "
+            "or correct channel_names in dataset.json",
+        )
+    return {name: files[number] for number, name in enumerate(channels)}

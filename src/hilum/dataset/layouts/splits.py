@@ -1,0 +1,122 @@
+"""The split that a data set brings: nnU-Net's splits_final.json, or a column of a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hilum.dataset.case import Dataset, Fold
+from hilum.dataset.layouts.listing import some
+from hilum.dataset.layouts.naming import read_json
+from hilum.errors import DataError, FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SPLITS_FILE = "splits_final.json"
+_TRAIN = {"train", "training"}
+_VALIDATION = {"val", "valid", "validation"}
+_TEST = {"test", "testing"}
+
+
+def splits_file(root: Path) -> Path | None:
+    """Where the splits_final.json of a data set lies: in its folder, beside it under its name, or in nnUNet_preprocessed.
+
+    Args:
+        root: the folder of the data set.
+    """
+    candidates = (
+        root / SPLITS_FILE,
+        root.parent / f"{root.name}_{SPLITS_FILE}",
+        root.parent / SPLITS_FILE,
+        root.parent.parent / "nnUNet_preprocessed" / root.name / SPLITS_FILE,
+    )
+    return next((file for file in candidates if root.is_dir() and file.is_file()), None)
+
+
+def read_splits(file: Path) -> tuple[Fold, ...]:
+    """Parse a splits_final.json: a list of {"train": [case, ...], "val": [case, ...]}.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    document = read_json(file)
+    well_formed = isinstance(document, list) and all(
+        isinstance(fold, dict) and isinstance(fold.get("train"), list) and isinstance(fold.get("val"), list) for fold in document
+    )
+    if not well_formed or not document:
+        raise FormatError(f"{file} is no list of folds", needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]')
+    return tuple(Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in document)
+
+
+def with_given_splits(dataset: Dataset) -> Dataset:
+    """The data set with the folds of its splits_final.json, if it has one and brings no other split.
+
+    Cases that the split names and the data set has not are dropped from the folds, and a note says so. A file beside the folder
+    that names none of its cases belongs to another data set and is passed over.
+
+    Raises:
+        DataError: the file in the data set's own folder names none of its cases, or leaves a fold without cases.
+    """
+    if dataset.splits:
+        return _cleaned(dataset, dataset.splits, "the data set itself")
+    file = splits_file(dataset.root)
+    if file is None:
+        return dataset
+    folds = read_splits(file)
+    known = {case.id for case in dataset.cases}
+    if file.parent != dataset.root and not known & {case for fold in folds for case in (*fold.train, *fold.validation)}:
+        return dataset
+    return _cleaned(dataset, folds, str(file))
+
+
+def _cleaned(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
+    known = {case.id for case in dataset.cases}
+    named = {case for fold in folds for case in (*fold.train, *fold.validation)}
+    kept = tuple(Fold(tuple(sorted(known & set(fold.train))), tuple(sorted(known & set(fold.validation)))) for fold in folds)
+    if any(not fold.train or not fold.validation for fold in kept):
+        raise DataError(
+            f"a fold of {source} has no training or no validation case in {dataset.root}",
+            needed="folds that name cases of this data set",
+            cure=f"correct or remove {source}",
+        )
+    notes = [f"the split is the one given by {source}: {len(kept)} fold{'s' if len(kept) > 1 else ''}"]
+    if named - known:
+        notes.append(f"the split names cases that are not here, they are left out: {some(sorted(named - known))}")
+    if known - named:
+        notes.append(f"{len(known - named)} cases are in no fold of the split: {some(sorted(known - named))}")
+    return replace(dataset, splits=kept, notes=(*dataset.notes, *notes))
+
+
+def folds_from_column(values: Mapping[str, str]) -> tuple[tuple[Fold, ...], str]:
+    """Folds from a table's fold or split column.
+
+    Numbers are folds: fold k validates on the cases marked k and trains on all others. Words are the parts of one split: train,
+    val, test; test cases are in no fold.
+
+    Args:
+        values: case id to the column's value; empty values are in no fold.
+
+    Returns:
+        The folds, () where the column says nothing, and a note ("" if there is nothing to say).
+    """
+    given = {case: value.strip().lower() for case, value in values.items() if value.strip()}
+    words = set(given.values())
+    if words and words <= _TRAIN | _VALIDATION | _TEST:
+        train = tuple(sorted(case for case, value in given.items() if value in _TRAIN))
+        validation = tuple(sorted(case for case, value in given.items() if value in _VALIDATION))
+        tests = sum(value in _TEST for value in given.values())
+        note = f"{tests} test cases are in no fold" if tests else ""
+        return ((Fold(train, validation),) if train and validation else ()), note
+    if len(words) < 2:
+        return (), ""
+    order = sorted(words, key=lambda word: (0, int(word), "") if word.isdigit() else (1, 0, word))
+    folds = tuple(
+        Fold(
+            train=tuple(sorted(case for case, value in given.items() if value != word)),
+            validation=tuple(sorted(case for case, value in given.items() if value == word)),
+        )
+        for word in order
+    )
+    return folds, ""

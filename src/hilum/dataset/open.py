@@ -1,0 +1,82 @@
+"""Opening a data set where it lies, and reading its cases."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dataset.layouts import LAYOUTS
+from hilum.dataset.layouts.patients import with_patients
+from hilum.dataset.layouts.splits import with_given_splits
+from hilum.errors import DataError, UsageError
+from hilum.io import read_channels, read_labels
+
+if TYPE_CHECKING:
+    from hilum.dataset.case import Case, Dataset
+    from hilum.volume import Volume
+
+
+def open_dataset(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> Dataset:
+    r"""Open a data set in place: nothing is renamed or copied, and images are not read.
+
+    Args:
+        path: a folder, a CSV table or a MedMNIST .npz.
+        layout: a key of `LAYOUTS`; None finds it out.
+        patients: a regular expression for the patient in a case's id, e.g. "(Image_\d+)"; None takes the table's column or
+            patients.csv in the folder.
+
+    Returns:
+        The data set, cases by id; `notes` says what had to be assumed.
+
+    Raises:
+        UsageError: the path does not exist or the layout is unknown.
+        DataError: no layout fits, or the data set has no usable case.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=_nearest(root))
+    name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
+    if name is None:
+        raise DataError(
+            f"{root} has no layout that hilum knows",
+            needed="one of:\n" + "\n".join(f"  {key}: {known.looks_like}" for key, known in LAYOUTS.items()),
+            cure="write a cases.csv with the columns case, patient, image, mask (or label), one row a case",
+        )
+    if name not in LAYOUTS:
+        near = difflib.get_close_matches(name, LAYOUTS, n=1)
+        raise UsageError(
+            f"layout {name!r}",
+            needed=f"one of {', '.join(LAYOUTS)}",
+            cure=f"did you mean {near[0]!r}?" if near else "",
+        )
+    return with_given_splits(with_patients(LAYOUTS[name].read(root), patients))
+
+
+def _nearest(path: Path) -> str:
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {path.parent / near[0]}?" if near else ""
+
+
+def read_case(case: Case) -> Volume:
+    """Read all images of a case as one volume (C, Z, Y, X), channels in the data set's order, in the stored dtype.
+
+    Raises:
+        FormatError: a file cannot be read.
+        GeometryError: the channels lie on different grids.
+    """
+    return read_channels(case.images)
+
+
+def read_annotation(case: Case) -> Volume:
+    """Read the label map of a case: integers, (1, Z, Y, X).
+
+    Raises:
+        DataError: the case has none.
+        FormatError: the file cannot be read.
+        LabelError: it holds fractions.
+    """
+    if case.annotation is None:
+        raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
+    return read_labels(case.annotation)
