@@ -1,0 +1,62 @@
+"""What every metric asks of its two masks, and the box that holds both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
+
+
+def check_masks(prediction: NDArray[Any], reference: NDArray[Any]) -> None:
+    """Refuse two arrays that are not masks on one grid.
+
+    Raises:
+        UsageError: not boolean, not (Z, Y, X), or of two shapes.
+    """
+    for name, mask in (("prediction", prediction), ("reference", reference)):
+        if mask.dtype != np.bool_:
+            raise UsageError(
+                f"a {name} of dtype {mask.dtype}",
+                needed="a boolean mask",
+                cure="compare first: `labels == 2`, `probability > 0.5`",
+            )
+        if mask.ndim != 3:
+            raise UsageError(f"a {name} of shape {mask.shape}", needed="a mask (Z, Y, X); a 2D picture has Z = 1")
+    if prediction.shape != reference.shape:
+        raise UsageError(
+            f"a prediction of shape {prediction.shape} and a reference of shape {reference.shape}", needed="two masks on one grid"
+        )
+
+
+def check_spacing(spacing: Sequence[float]) -> NDArray[np.float64]:
+    """The spacing as an array of three, mm along (Z, Y, X).
+
+    Raises:
+        UsageError: not three positive finite numbers.
+    """
+    millimetres = np.asarray(spacing, dtype=np.float64)
+    if millimetres.shape != (3,) or not np.isfinite(millimetres).all() or millimetres.min() <= 0:
+        raise UsageError(f"spacing {tuple(spacing)}", needed="three positive numbers: mm along (Z, Y, X)")
+    return millimetres
+
+
+def bounding_box(*masks: Mask) -> tuple[slice, slice, slice] | None:
+    """The smallest box around every set voxel of masks (Z, Y, X) of one shape; None where all are empty."""
+    spans: list[slice] = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        occupied = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
+        if not occupied.size:
+            return None
+        spans.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    z, y, x = spans
+    return z, y, x
