@@ -3,6 +3,7 @@
 from hilum.volume.crop import Box, crop, pad, uncrop
 from hilum.volume.geometry import CANONICAL, Geometry
 from hilum.volume.labels import Label, LabelTable, Region
+from hilum.volume.onto import resample_labels_onto, resample_onto
 from hilum.volume.orient import reorient, reorient_geometry, snap
 from hilum.volume.resample import resample, resample_array, resample_labels, resample_labels_array, resample_slabs
 from hilum.volume.volume import Volume
@@ -23,6 +24,8 @@ __all__ = [
     "resample_array",
     "resample_labels",
     "resample_labels_array",
+    "resample_labels_onto",
+    "resample_onto",
     "resample_slabs",
     "snap",
     "uncrop",

@@ -64,6 +64,7 @@ class Geometry:
                 cure="resample the image onto a perpendicular grid first, e.g. with SimpleITK's Resample",
             )
         affine[3] = (0.0, 0.0, 0.0, 1.0)
+        affine += 0.0  # -0.0 becomes 0.0: equal geometries must have equal bytes, for their hash
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)

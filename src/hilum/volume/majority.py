@@ -46,7 +46,7 @@ def heaviest(corners: NDArray[Any], weights: NDArray[np.float64], nearest: NDArr
     best, most = nearest.copy(), np.full(len(nearest), _TIE)
     for n in range(8):
         most += np.where(corners[n] == nearest, weights[n], 0.0)
-    for n in range(7):  # the last corner alone can never outweigh what it has not been counted with
+    for n in range(8):
         total = np.zeros(len(nearest))
         for other in range(8):
             total += np.where(corners[other] == corners[n], weights[other], 0.0)

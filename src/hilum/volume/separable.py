@@ -24,7 +24,11 @@ WORKING_BYTES = 64 * 2**20
 ORDERS = (0, 1, 3)
 _POLE = 3.0**0.5 - 2.0  # of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
 _REACH = 12  # the inverse filter is cut where it has fallen to |pole|^12 = 1.4e-7, the precision of float32
-_ROWS = 32  # output positions a dense piece of the band: wider pieces multiply more zeros, narrower ones cost more calls
+# Products of a dense piece of the band and a part of the volume stay small: OpenBLAS shares larger ones (2^18 multiplications)
+# out to threads, which takes ten times longer where another process has the processor; preprocessing has threads of its own.
+_COLUMNS = 256
+_DENSE = 2**18 // _COLUMNS
+_ROWS = 32  # wider pieces multiply more zeros, narrower ones cost more calls
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,12 @@ class Axis:
 
     def pieces(self, rows: int) -> list[Piece]:
         """Cut the band matrix into dense pieces of at most `rows` output positions."""
-        return [self._piece(slice(a, min(a + rows, self.count))) for a in range(0, self.count, rows)]
+        while rows > 1 and rows * _reads(self, rows) > _DENSE:
+            rows -= 1
+        return [self.piece(slice(a, min(a + rows, self.count))) for a in range(0, self.count, rows)]
 
-    def _piece(self, rows: slice) -> Piece:
+    def piece(self, rows: slice) -> Piece:
+        """The dense piece of the band matrix that makes these output positions."""
         positions, weights = self.positions[rows], self.weights[rows]
         first, last = int(positions.min()), int(positions.max())
         matrix = np.zeros((len(positions), last + 1 - first))
@@ -184,39 +191,61 @@ class Work:
         while need() > working_bytes and z_rows > 1:
             z_rows = (z_rows + 1) // 2
         y_pieces = y_axis.pieces(min(_ROWS, y_rows))
-        together = max(1, y_rows // min(_ROWS, y_rows))
+        together = max(1, y_rows // len(y_pieces[0].matrix))
         y_groups = [y_pieces[i : i + together] for i in range(0, len(y_pieces), together)]
-        return cls(axes, z_axis.pieces(z_rows), y_groups, x_axis.pieces(_ROWS))
+        return cls(
+            axes,
+            [z_axis.piece(slice(a, min(a + z_rows, z_axis.count))) for a in range(0, z_axis.count, z_rows)],
+            y_groups,
+            x_axis.pieces(_ROWS),
+        )
 
     def slab(self, channel: NDArray[Any], z: Piece, target: NDArray[np.float32]) -> None:
         """Fill `target` (len(z.rows), Y', X') from a channel (Z, Y, X)."""
+        z_axis, y_axis, x_axis = self.axes
         for group in self.y:
             rows = slice(group[0].rows.start, group[-1].rows.stop)
             source = slice(min(p.source.start for p in group), max(p.source.stop for p in group))
             block = np.ascontiguousarray(channel[z.source, source], dtype=np.float32)  # (z, y, X)
-            if not self.axes[0].identity:
-                block = (z.matrix @ block.reshape(len(block), -1)).reshape(-1, *block.shape[1:])  # (z', y, X)
-            if not self.axes[1].identity:
+            if not z_axis.identity:
+                block = _along_z(block, z)  # (z', y, X)
+            if not y_axis.identity:
                 block = _along_y(block, group, rows, source.start)  # (z', y', X)
-            self._along_x(block, target[:, rows])
+            if x_axis.identity:
+                target[:, rows] = block
+            else:
+                _along_x(block, self.x, target[:, rows])  # (z', y', X')
 
-    def _along_x(self, block: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-        if self.axes[2].identity:
-            target[...] = block
-            return
-        lines = block.reshape(-1, block.shape[2])  # (z' * y', X)
-        made = np.empty((len(lines), target.shape[2]), dtype=np.float32)
-        for piece in self.x:
-            np.matmul(lines[:, piece.source], piece.matrix.T, out=made[:, piece.rows])
-        target[...] = made.reshape(target.shape)
+
+def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
+    made = np.empty((len(z.matrix), *block.shape[1:]), dtype=np.float32)
+    lines, out = block.transpose(1, 0, 2), made.transpose(1, 0, 2)  # (y, z, X)
+    rows = max(1, _DENSE // z.matrix.shape[1])
+    for a in range(0, len(z.matrix), rows):
+        for part in _parts(block.shape[2]):
+            np.matmul(z.matrix[a : a + rows], lines[..., part], out=out[:, a : a + rows, part])
+    return made
 
 
 def _along_y(block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int) -> NDArray[np.float32]:
     made = np.empty((block.shape[0], rows.stop - rows.start, block.shape[2]), dtype=np.float32)
     for piece in group:
         lines = block[:, piece.source.start - offset : piece.source.stop - offset]
-        np.matmul(piece.matrix, lines, out=made[:, piece.rows.start - rows.start : piece.rows.stop - rows.start])
+        out = made[:, piece.rows.start - rows.start : piece.rows.stop - rows.start]
+        for part in _parts(block.shape[2]):
+            np.matmul(piece.matrix, lines[..., part], out=out[..., part])
     return made
+
+
+def _along_x(block: NDArray[np.float32], pieces: list[Piece], target: NDArray[np.float32]) -> None:
+    for piece in pieces:
+        matrix = np.ascontiguousarray(piece.matrix.T)
+        for part in _parts(block.shape[1]):
+            np.matmul(block[:, part, piece.source], matrix, out=target[:, part, piece.rows])
+
+
+def _parts(size: int) -> list[slice]:
+    return [slice(a, min(a + _COLUMNS, size)) for a in range(0, size, _COLUMNS)]
 
 
 def _reads(axis: Axis, rows: int) -> int:
