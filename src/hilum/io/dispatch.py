@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
-from hilum.io import nifti
+from hilum.io import itk, nifti, picture, tiff
 from hilum.io.files import image_suffix
 from hilum.io.labels import as_labels
 
@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from hilum.volume import Geometry, Volume
 
 _LOGGER = logging.getLogger("hilum")
-_FORMATS: dict[str, Format] = {".nii": nifti.FORMAT, ".nii.gz": nifti.FORMAT}
+_FORMATS: dict[str, Format] = {
+    ".nii": nifti.FORMAT,
+    ".nii.gz": nifti.FORMAT,
+    ".nrrd": itk.NRRD,
+    ".mha": itk.META,
+    ".mhd": itk.META_HEADER,
+    ".png": picture.PNG,
+    ".jpg": picture.JPEG,
+    ".jpeg": picture.JPEG,
+    ".bmp": picture.BMP,
+    ".tif": tiff.FORMAT,
+    ".tiff": tiff.FORMAT,
+}
 _WRITABLE = ".nii.gz, .nii, .nrrd, .mha, .png, .tif"
 
 

@@ -39,7 +39,7 @@ def image_suffix(path: Path | str) -> str:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Write a file completely or not at all.
 
-    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, that file takes the
+    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, it takes the
     place of `path` in one step; when it raises, the file is removed and what was at `path` stays as it was.
 
     Raises:

@@ -79,7 +79,8 @@ def write(volume: Volume, path: Path) -> None:
         array = array.astype(np.int32) if fits else array
     data = array[0].T if volume.channels == 1 else array.transpose(3, 2, 1, 0)  # (X, Y, Z) or (X, Y, Z, C)
     affine = _RAS_TO_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]]
-    image = nibabel.Nifti1Image(data, None, dtype=array.dtype)
+    create: Any = nibabel.Nifti1Image  # nibabel's annotations are partial
+    image = create(data, None, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
@@ -196,8 +197,9 @@ def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.fl
     from nibabel.quaternions import quat2mat
     from nibabel.spatialimages import HeaderDataError
 
+    to_rotation: Any = quat2mat  # nibabel's annotations are partial
     try:
-        rotation = np.asarray(quat2mat(header.get_qform_quaternion()), dtype=np.float64)
+        rotation = np.asarray(to_rotation(header.get_qform_quaternion()), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(
             f"{path}: the qform's quaternion is none ({error})",

@@ -9,6 +9,7 @@ import numpy as np
 
 from hilum.errors import FormatError, GeometryError
 from hilum.volume import Geometry, Volume
+from hilum.volume.orient import snap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SNAP_FROM = 1e-6  # what is below is the rounding of a float32, which every header has
-_SAY_FROM = 1e-5  # what is above moves the far corner of a 500 mm image by 0.005 mm or more
+_SNAP_FROM = 1e-6  # voxels; what is below is the rounding of the arithmetic
+_SAY_FROM = 1e-3  # voxels; what is below is the rounding of 32-bit numbers, which most headers have
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def make_geometry(
     """Build the geometry of a file; axes that are off perpendicular by rounding are made perpendicular.
 
     Returns:
-        The geometry, and a note where the axes were further off than the rounding of a 32-bit number.
+        The geometry, and a note where the axes were further off than the rounding of 32-bit numbers.
 
     Raises:
         GeometryError: the grid cannot be one, naming the file.
@@ -72,15 +73,14 @@ def make_geometry(
         geometry = Geometry((z, y, x), np.asarray(affine, dtype=np.float64), frame_of_reference)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error.found}", needed=error.needed, cure=error.cure) from error
-    directions = geometry.directions
-    off = float(np.abs(directions.T @ directions - np.eye(3)).max())
-    if off <= _SNAP_FROM:
+    clean, _ = snap(geometry)
+    moved = geometry.distance_voxels(clean)
+    if moved <= _SNAP_FROM:
         return geometry, ()
-    left, _, right = np.linalg.svd(directions)
-    snapped = geometry.affine.copy()
-    snapped[:3, :3] = (left @ right) * np.asarray(geometry.spacing)
-    notes = (f"the axes are off perpendicular by {off:.1e} (rounding) and were made perpendicular",) if off > _SAY_FROM else ()
-    return Geometry(geometry.shape, snapped, frame_of_reference), notes
+    notes = (
+        f"the axes' directions are rounded in the file and were made perpendicular; this moves no voxel by more than {moved:.2g} voxels",
+    )
+    return clean, notes if moved > _SAY_FROM else ()
 
 
 def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:

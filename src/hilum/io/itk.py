@@ -1,0 +1,137 @@
+"""NRRD (.nrrd) and MetaImage (.mha, .mhd), by ITK, whose world is LPS as ours is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import FormatError
+from hilum.io.files import atomic_path, image_suffix
+from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
+from hilum.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DTYPES = {  # SimpleITK's words for its pixel types
+    "8-bit unsigned integer": "uint8",
+    "8-bit signed integer": "int8",
+    "16-bit unsigned integer": "uint16",
+    "16-bit signed integer": "int16",
+    "32-bit unsigned integer": "uint32",
+    "32-bit signed integer": "int32",
+    "64-bit unsigned integer": "uint64",
+    "64-bit signed integer": "int64",
+    "32-bit float": "float32",
+    "64-bit float": "float64",
+}
+
+
+def read(path: Path) -> Decoded:
+    """Read an NRRD or MetaImage file; components of a voxel, or a fourth dimension, are the channels.
+
+    Raises:
+        FormatError: damaged, complex, or with both components and a fourth dimension.
+        GeometryError: sheared or degenerate axes.
+    """
+    import SimpleITK
+
+    facts = inspect(path)
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    array = np.asarray(SimpleITK.GetArrayFromImage(image))
+    z, y, x = facts.geometry.shape
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    return Decoded(Volume(plain_array(path, array.reshape(facts.channels, z, y, x)), facts.geometry), facts.notes)
+
+
+def inspect(path: Path) -> FileFacts:
+    """Read the header only."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    dimensions, components = reader.GetDimension(), reader.GetNumberOfComponents()
+    size = (*reader.GetSize(), 1)
+    extra = size[3] if dimensions == 4 else 1
+    if dimensions not in {2, 3, 4} or (extra > 1 and components > 1):
+        raise FormatError(
+            f"{path}: {dimensions} dimensions with {components} components",
+            needed="2 or 3 dimensions and channels",
+            cure="split the file",
+        )
+    x, y, z = size[:3]
+    geometry, notes = make_geometry(path, (z, y, x), _affine(reader, dimensions))
+    if image_suffix(path) == ".nrrd" and "NRRD_space" not in reader.GetMetaDataKeys():
+        notes += ("the file does not say in which space its axes are; LPS is assumed",)
+    return FileFacts(geometry, max(components, extra), _dtype(path, reader), notes)
+
+
+def write(volume: Volume, path: Path) -> None:
+    """Write a compressed file; several channels become the components of each voxel."""
+    import SimpleITK
+
+    array = plain_array(path, volume.array)
+    several = volume.channels > 1
+    data = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if several else array[0]  # (Z, Y, X, C) or (Z, Y, X)
+    image = SimpleITK.GetImageFromArray(data, isVector=several)
+    geometry: Geometry = volume.geometry
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
+    with atomic_path(path) as temporary:
+        try:
+            SimpleITK.WriteImage(image, str(temporary), True)  # noqa: FBT003 - SimpleITK names it useCompression only by position
+        except RuntimeError as error:
+            raise OSError(f"{path} cannot be written: {_last_line(error)}") from error
+
+
+NRRD = Format(name="NRRD", read=read, inspect=inspect, write=write)
+META = Format(name="MetaImage", read=read, inspect=inspect, write=write)
+META_HEADER = Format(name="MetaImage header", read=read, inspect=inspect)
+
+
+def _affine(reader: Any, dimensions: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The (4, 4) from (z, y, x) to LPS of an opened header; a 2D image gets a third axis of 1 mm."""
+    steps, origin = np.eye(3), np.zeros(3)
+    used = min(dimensions, 3)
+    matrix = np.asarray(reader.GetDirection()).reshape(dimensions, dimensions) * np.asarray(reader.GetSpacing())
+    steps[:used, :used] = matrix[:used, :used]
+    origin[:used] = reader.GetOrigin()[:used]
+    affine = np.eye(4)
+    affine[:3, :3] = steps[:, ::-1]
+    affine[:3, 3] = origin
+    return affine
+
+
+def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
+    """The dtype of the voxels."""
+    import SimpleITK
+
+    words = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
+    name = _DTYPES.get(words)
+    if name is None:
+        raise FormatError(
+            f"{path}: voxels of type {words}", needed="integers or real numbers", cure="store the magnitude as float32"
+        )
+    return np.dtype(name)
+
+
+def _unreadable(path: Path, error: RuntimeError) -> FormatError:
+    """The error for a file that ITK refuses."""
+    return FormatError(
+        f"{path}: the file cannot be read ({_last_line(error)})", needed="a complete file", cure="copy or download it again"
+    )
+
+
+def _last_line(error: RuntimeError) -> str:
+    """The part of ITK's message that says what is wrong."""
+    return str(error).strip().splitlines()[-1].strip()

@@ -1,0 +1,265 @@
+"""Pictures: PNG, JPEG and BMP.
+
+A picture is a volume with Z = 1 on the canonical axes, as nothing is known of the patient. Its spacing comes from the file's
+resolution where one is stored; 72 and 96 dots per inch are what programs write that know none, and do not count. The slice is 1 mm
+thick.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import FormatError
+from hilum.io.files import atomic_path
+from hilum.io.record import Decoded, FileFacts, Format, plain_array
+from hilum.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+MM_PER_INCH = 25.4
+SCREEN_DPI = (72.0, 96.0)
+NO_SPACING = "no spacing is stored in the picture; 1 mm is assumed"
+
+_LOGGER = logging.getLogger("hilum")
+_TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What a picture's header says: size and spacing in array order after turning, and the notes."""
+
+    geometry: Geometry
+    notes: tuple[str, ...]
+
+
+def read(path: Path) -> Decoded:
+    """Read a picture; colours become three channels, a palette's colours too unless they are grey.
+
+    Raises:
+        FormatError: damaged, CMYK, animated, or with real transparency.
+    """
+    with _open(path) as image:
+        frame = _frame(path, image)
+        array, notes = _colours(path, image)
+    return Decoded(Volume(array, frame.geometry), frame.notes + notes)
+
+
+def read_indices(path: Path) -> Decoded:
+    """Read a picture as labels: the indices of a palette, not its colours."""
+    with _open(path) as image:
+        if image.mode != "P":
+            return read(path)
+        frame = _frame(path, image)
+        array = _upright(path, image)[np.newaxis, np.newaxis]
+    return Decoded(Volume(array, frame.geometry), frame.notes)
+
+
+def inspect(path: Path) -> FileFacts:
+    """Read the header of a picture; only one with a palette or with transparency is decoded."""
+    with _open(path) as image:
+        mode, deep = image.mode, _is_deep_colour(path, image)
+        frame = _frame(path, image)
+    simple: dict[str, tuple[int, type[np.generic]]] = {
+        "1": (1, np.uint8),
+        "L": (1, np.uint8),
+        "I;16": (1, np.uint16),
+        "I;16B": (1, np.uint16),
+        "RGB": (3, np.uint8),
+    }
+    if mode not in simple or deep:
+        decoded = read(path)
+        return FileFacts(decoded.volume.geometry, decoded.volume.channels, decoded.volume.array.dtype, decoded.notes)
+    channels, dtype = simple[mode]
+    return FileFacts(frame.geometry, channels, np.dtype(dtype), frame.notes)
+
+
+def write_png(volume: Volume, path: Path) -> None:
+    """Write a PNG: one slice; grey of 8 or 16 bits, or RGB of 8 bits. Spacing is kept to 1 / 1000 of a pixel for each metre.
+
+    What a PNG cannot hold of the geometry (origin, directions) is logged.
+
+    Raises:
+        FormatError: several slices, or numbers that a PNG cannot hold.
+    """
+    import PIL.Image
+
+    pixels = picture_array(volume, path)
+    _, row_mm, column_mm = volume.geometry.spacing
+    image = PIL.Image.fromarray(pixels)
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG", dpi=(MM_PER_INCH / column_mm, MM_PER_INCH / row_mm))
+        kept = inspect(temporary).geometry
+    warn_of_loss(volume.geometry, kept, path)
+
+
+PNG = Format(name="PNG", read=read, inspect=inspect, write=write_png, read_indices=read_indices)
+JPEG = Format(name="JPEG", read=read, inspect=inspect)
+BMP = Format(name="BMP", read=read, inspect=inspect, read_indices=read_indices)
+
+
+def picture_array(volume: Volume, path: Path) -> NDArray[Any]:
+    """The pixels (Y, X) or (Y, X, 3) of a single slice, of 8 or 16 bits.
+
+    Raises:
+        FormatError: several slices, two or more than three channels, or numbers that do not fit.
+    """
+    array = plain_array(path, volume.array)
+    if volume.geometry.shape[0] != 1 or volume.channels not in {1, 3}:
+        raise FormatError(
+            f"{path}: {volume.geometry.shape[0]} slices of {volume.channels} channels",
+            needed="one slice, grey or RGB, for a picture",
+            cure="write .nii.gz, which holds every volume",
+        )
+    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 65535 or (volume.channels == 3 and array.max() > 255):
+        raise FormatError(
+            f"{path}: {array.dtype} numbers from {array.min()} to {array.max()}",
+            needed="whole numbers of 0 to 65535 (grey) or 0 to 255 (RGB) for a picture",
+            cure="write .nii.gz, which holds every volume",
+        )
+    narrow = array.astype(np.uint8 if array.max() <= 255 and array.dtype.itemsize == 1 else np.uint16)
+    if volume.channels == 3:
+        return np.ascontiguousarray(np.moveaxis(narrow[:, 0].astype(np.uint8), 0, -1))  # (Y, X, 3)
+    return np.ascontiguousarray(narrow[0, 0])
+
+
+def warn_of_loss(wanted: Geometry, kept: Geometry, path: Path) -> None:
+    """Log where the grid that a picture can hold is not the one that was to be written."""
+    if not wanted.is_close(kept):
+        _LOGGER.warning(
+            "%s: a picture holds no origin and directions, and its spacing is rounded; it will be read back with spacing %s mm "
+            "at the world's origin. Write .nii.gz to keep the place.",
+            path,
+            tuple(round(v, 6) for v in kept.spacing),
+        )
+
+
+def spacing_of_resolution(
+    dots: tuple[float, float] | None, *, trusted: bool = False
+) -> tuple[tuple[float, float, float], tuple[str, ...]]:
+    """Spacing (Z, Y, X) in mm from a resolution in dots per inch.
+
+    Args:
+        dots: along (Y, X), or None where the file has none.
+        trusted: whether a program of science wrote it, so that 72 and 96 count too.
+
+    Returns:
+        The spacing, and a note where none is known and 1 mm is assumed.
+    """
+    if dots is None or not np.isfinite(dots).all() or min(dots) <= 0:
+        return (1.0, 1.0, 1.0), (NO_SPACING,)
+    if not trusted and dots[0] == dots[1] and round(dots[0], 1) in SCREEN_DPI:
+        return (1.0, 1.0, 1.0), (f"{NO_SPACING} ({dots[0]:.0f} dots per inch is a program's default)",)
+    return (1.0, MM_PER_INCH / dots[0], MM_PER_INCH / dots[1]), ()
+
+
+def _open(path: Path) -> Image:
+    """Open a picture, without its pixels."""
+    import PIL.Image
+
+    try:
+        return PIL.Image.open(path)
+    except (OSError, ValueError, SyntaxError, struct.error, PIL.Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> FormatError:
+    """The error for a picture that cannot be decoded."""
+    return FormatError(
+        f"{path}: the picture cannot be read ({error})", needed="a complete picture", cure="copy or download it again"
+    )
+
+
+def _frame(path: Path, image: Image) -> _Frame:
+    """Grid of a picture as it stands upright."""
+    if getattr(image, "n_frames", 1) > 1:
+        raise FormatError(f"{path}: an animated picture", needed="a single picture", cure="save its frames as a multi-page TIFF")
+    resolution = image.info.get("dpi")
+    dots = (float(resolution[1]), float(resolution[0])) if resolution else None
+    if dots is not None and image.format == "PNG":  # stored as whole pixels a metre: undo the rounding of the conversion
+        metre = [round(value * 1000 / MM_PER_INCH) for value in dots]
+        dots = (metre[0] * MM_PER_INCH / 1000, metre[1] * MM_PER_INCH / 1000)
+    spacing, notes = spacing_of_resolution(dots)
+    columns, rows = image.size
+    turn = _turn(path, image)
+    if turn in _TURNED:
+        rows, columns = columns, rows
+        spacing = (spacing[0], spacing[2], spacing[1])
+    if turn != 1:
+        notes += (f"the picture was turned upright as its EXIF orientation ({turn}) says",)
+    return _Frame(Geometry.from_spacing((1, rows, columns), spacing), notes)
+
+
+def _turn(path: Path, image: Image) -> int:
+    """EXIF orientation, 1..8; 1 is upright."""
+    try:
+        turn = int(image.getexif().get(0x0112, 1))
+    except (OSError, ValueError, SyntaxError, TypeError, struct.error) as error:
+        raise _unreadable(path, error) from error
+    return turn if 1 <= turn <= 8 else 1
+
+
+def _upright(path: Path, image: Image) -> NDArray[Any]:
+    """Pixels as stored, turned upright: (Y, X) or (Y, X, bands)."""
+    from PIL import ImageOps
+
+    try:
+        return np.asarray(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _is_deep_colour(path: Path, image: Image) -> bool:
+    """Whether this is a PNG of 16 bits a colour, which Pillow would silently cut to 8."""
+    if image.format != "PNG":
+        return False
+    with path.open("rb") as stream:
+        header = stream.read(26)  # signature 8, length and "IHDR" 8, size 8, bit depth, colour type
+    return header[24] == 16 and header[25] in {2, 4, 6}
+
+
+def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The picture as (C, 1, Y, X), C of 1 or 3; opaque alpha is dropped."""
+    if _is_deep_colour(path, image):
+        return _deep_colours(path)
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        flat, notes = colours_first(path, _upright(path, image))
+        grey = bool((flat == flat[:1]).all())
+        return (flat[:1] if grey else flat), notes
+    if image.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:
+        raise FormatError(f"{path}: a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB")
+    return colours_first(path, plain_array(path, _upright(path, image)))
+
+
+def _deep_colours(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """A PNG of 16 bits a colour by ITK, which keeps them."""
+    import SimpleITK
+
+    return colours_first(path, np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))))
+
+
+def colours_first(path: Path, pixels: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Bring (Y, X), (Y, X, bands) or (Z, Y, X, bands) to (C, Z, Y, X) without alpha.
+
+    Raises:
+        FormatError: an alpha channel that is not the same everywhere.
+    """
+    if pixels.ndim == 2:
+        return pixels[np.newaxis, np.newaxis], ()
+    bands = np.moveaxis(pixels if pixels.ndim == 4 else pixels[np.newaxis], -1, 0)  # (bands, Z, Y, X)
+    if len(bands) not in {2, 4}:
+        return np.ascontiguousarray(bands), ()
+    if (bands[-1] == np.iinfo(bands.dtype).max).all():
+        return np.ascontiguousarray(bands[:-1]), ()
+    raise FormatError(
+        f"{path}: a picture with transparency", needed="an opaque picture", cure="flatten it, then save it as grey or RGB"
+    )
