@@ -1,1 +1,7 @@
-"""See ARCHITECTURE.md."""
+"""What the data look like, and every decision about a model with its reason."""
+
+from hilum.plan.fingerprint import Fingerprint, make_fingerprint
+from hilum.plan.plan import Decision, Hardware, NetworkSpec, Plan
+from hilum.plan.planner import Overrides, make_plan
+
+__all__ = ["Decision", "Fingerprint", "Hardware", "NetworkSpec", "Overrides", "Plan", "make_fingerprint", "make_plan"]

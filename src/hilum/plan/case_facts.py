@@ -1,0 +1,255 @@
+"""What one case looks like: sizes, intensities and labels, with the samples that are pooled over cases."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from hilum.errors import DataError, GeometryError, LabelError
+from hilum.plan.plan import Record, Three
+from hilum.volume import Box, Volume, reorient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.volume import LabelTable
+
+SAMPLES = 10_000
+"""Voxels drawn per case and channel, under the annotation and over the whole image each."""
+
+
+class Intensities(Record):
+    """Statistics of intensities: `p00_5`, `p50` and `p99_5` are percentiles 0.5, 50 and 99.5."""
+
+    count: int
+    mean: float
+    std: float
+    minimum: float
+    p00_5: float
+    p50: float
+    p99_5: float
+    maximum: float
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Self:
+        """Measure a one-dimensional array.
+
+        Raises:
+            DataError: it is empty.
+        """
+        if not values.size:
+            raise DataError("no voxel to measure intensities of", needed="at least one voxel")
+        wide = values.astype(np.float64)
+        low, middle, high = (float(v) for v in np.percentile(wide, (0.5, 50.0, 99.5)))
+        return cls(
+            count=int(wide.size),
+            mean=float(wide.mean()),
+            std=float(wide.std()),
+            minimum=float(wide.min()),
+            p00_5=low,
+            p50=middle,
+            p99_5=high,
+            maximum=float(wide.max()),
+        )
+
+
+class ChannelFacts(Record):
+    """One channel of one case.
+
+    `nonzero` is the share of voxels that are not 0, `integral` whether every sampled voxel is a whole number, `foreground` the
+    intensities under the annotation (None where nothing is annotated).
+    """
+
+    minimum: float
+    maximum: float
+    nonzero: float
+    integral: bool
+    foreground: Intensities | None
+
+
+class LabelFacts(Record):
+    """One label in one case.
+
+    `components` counts 26-connected pieces; `centroid` is the centre of mass as a fraction 0..1 of the image along (Z, Y, X).
+    """
+
+    id: int
+    voxels: int
+    volume_ml: float
+    components: int
+    centroid: tuple[float, float, float]
+
+
+class CaseFacts(Record):
+    """One case in the orientation SPL (single pictures: as stored), array order (Z, Y, X); `orientation` is how it is stored.
+
+    `nonzero_shape` is the shape of the box around all voxels that are not 0 in some channel (1, 1, 1 for an all-zero image).
+    `labels` lists the labels that occur, by id, without background and ignore.
+    """
+
+    id: str
+    shape: Three
+    spacing: tuple[float, float, float]
+    orientation: str
+    nonzero_shape: Three
+    channels: tuple[ChannelFacts, ...]
+    labels: tuple[LabelFacts, ...]
+    annotated: bool
+
+
+@dataclass(frozen=True)
+class CaseSamples:
+    """A case's facts with its sampled intensities, one array (n,) a channel."""
+
+    facts: CaseFacts
+    foreground: tuple[NDArray[np.float32], ...]
+    whole: tuple[NDArray[np.float32], ...]
+
+
+def measure_case(
+    case_id: str, image: Volume, annotation: Volume | None, *, table: LabelTable, channels: Sequence[str]
+) -> CaseSamples:
+    """Measure one case.
+
+    Args:
+        case_id: seeds the sampling, and is named in errors.
+        image: (C, Z, Y, X) in any orientation.
+        annotation: (1, Z, Y, X) integers on the same grid, or None.
+        table: what the integers mean.
+        channels: names of the C channels.
+
+    Raises:
+        DataError: the image has another number of channels, or NaN or infinite voxels.
+        GeometryError: the annotation lies on another grid.
+        LabelError: it holds labels that the table does not know.
+    """
+    if image.channels != len(channels):
+        raise DataError(
+            f"case {case_id}: {image.channels} channels", needed=f"{len(channels)} channels ({', '.join(channels)})"
+        )
+    code = "source" if image.geometry.is_2d else "SPL"
+    turned = reorient(image, code)
+    array = turned.array
+    labels = None if annotation is None else _annotation_on_grid(case_id, image, annotation, code)
+    box = Box.around((array != 0).any(axis=0))
+    counts = _label_counts(case_id, labels, table)
+    known = [i for i in counts if i not in (0, table.ignore)]
+    generator = np.random.default_rng(zlib.crc32(case_id.encode()))
+    inside, whole = _draw(labels, known, array.shape[1:], generator)
+    foreground_samples = tuple(_take(array[c], inside) for c in range(array.shape[0]))
+    whole_samples = tuple(_take(array[c], whole) for c in range(array.shape[0]))
+    if not all(np.isfinite(one).all() for one in array):
+        raise DataError(
+            f"case {case_id}: voxels that are NaN or infinite", needed="finite intensities", cure="hilum check DATA --fix DIR"
+        )
+    spacing = turned.geometry.spacing
+    facts = CaseFacts(
+        id=case_id,
+        shape=turned.geometry.shape,
+        spacing=spacing,
+        orientation=image.geometry.orientation,
+        nonzero_shape=(1, 1, 1) if box is None else box.shape,
+        channels=tuple(
+            _channel_facts(array[c], foreground_samples[c], whole_samples[c]) for c in range(array.shape[0])
+        ),
+        labels=() if labels is None else _label_facts(labels, known, counts, turned.geometry.voxel_volume_mm3),
+        annotated=annotation is not None,
+    )
+    return CaseSamples(facts, foreground_samples, whole_samples)
+
+
+def _annotation_on_grid(case_id: str, image: Volume, annotation: Volume, code: str) -> NDArray[Any]:
+    if not image.geometry.is_close(annotation.geometry, tolerance_voxels=0.05):
+        raise GeometryError(
+            f"case {case_id}: the annotation (shape {annotation.geometry.shape}) does not lie on the image's grid "
+            f"(shape {image.geometry.shape})",
+            needed="one grid for image and annotation",
+            cure="hilum check DATA --fix DIR",
+        )
+    return reorient(Volume(annotation.array, image.geometry), code).array[0]  # (Z, Y, X)
+
+
+def _label_counts(case_id: str, labels: NDArray[Any] | None, table: LabelTable) -> dict[int, int]:
+    """Voxels of every value that occurs."""
+    if labels is None:
+        return {}
+    values, counts = np.unique(labels, return_counts=True) if labels.min() < 0 or labels.max() > 65535 else _small_counts(labels)
+    known = {*table.ids, *(() if table.ignore is None else (table.ignore,))}
+    unknown = sorted({int(v) for v in values} - known)
+    if unknown:
+        raise LabelError(
+            f"case {case_id}: labels {unknown[:5]} that the label table does not know",
+            needed=f"labels among {sorted(known)}",
+            cure="hilum check DATA lists every such case",
+        )
+    return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+
+
+def _small_counts(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    counts = sum(np.bincount(one.ravel(), minlength=int(labels.max()) + 1) for one in labels)
+    values = np.flatnonzero(counts)
+    return values, np.asarray(counts)[values]
+
+
+def _draw(
+    labels: NDArray[Any] | None, known: Sequence[int], shape: tuple[int, ...], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Flat indices of sampled voxels: under the annotation (with replacement above SAMPLES), and of the whole image."""
+    size = int(np.prod(shape))
+    whole = np.arange(size) if size <= SAMPLES else np.sort(generator.integers(0, size, SAMPLES))
+    if labels is None or not known:
+        return np.empty(0, dtype=np.int64), whole
+    inside = np.flatnonzero(np.isin(labels, known))
+    if inside.size > SAMPLES:
+        inside = inside[np.sort(generator.integers(0, inside.size, SAMPLES))]
+    return inside, whole
+
+
+def _take(channel: NDArray[Any], flat: NDArray[np.int64]) -> NDArray[np.float32]:
+    return channel[np.unravel_index(flat, channel.shape)].astype(np.float32)
+
+
+def _channel_facts(channel: NDArray[Any], foreground: NDArray[np.float32], whole: NDArray[np.float32]) -> ChannelFacts:
+    return ChannelFacts(
+        minimum=float(channel.min()),
+        maximum=float(channel.max()),
+        nonzero=float(np.count_nonzero(channel) / channel.size),
+        integral=bool((whole == np.rint(whole)).all()),
+        foreground=Intensities.of(foreground) if foreground.size else None,
+    )
+
+
+def _label_facts(
+    labels: NDArray[Any], known: Sequence[int], counts: dict[int, int], voxel_mm3: float
+) -> tuple[LabelFacts, ...]:
+    import cc3d
+
+    box = Box.around(np.isin(labels, known)) if known else None
+    if box is None:
+        return ()
+    small = np.ascontiguousarray(labels[box.slices])
+    small[~np.isin(small, known)] = 0
+    pieces = cc3d.connected_components(small.astype(np.int32), connectivity=26)
+    of_piece = np.zeros(int(pieces.max()) + 1, dtype=np.int64)
+    of_piece[pieces.ravel()] = small.ravel()  # every piece holds one label only
+    facts = []
+    for i in sorted(known):
+        centre = [
+            (float(np.mean(at)) + 0.5 + start) / n
+            for at, start, n in zip(np.nonzero(small == i), box.start, labels.shape, strict=True)
+        ]
+        facts.append(
+            LabelFacts(
+                id=i,
+                voxels=counts[i],
+                volume_ml=counts[i] * voxel_mm3 / 1000.0,
+                components=int((of_piece[1:] == i).sum()),
+                centroid=(centre[0], centre[1], centre[2]),
+            )
+        )
+    return tuple(facts)

@@ -1,0 +1,170 @@
+"""What the data look like: the facts that a plan is decided from, measured once per case."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hilum.errors import LabelError, UsageError
+from hilum.plan.case_facts import CaseFacts, CaseSamples, ChannelFacts, Intensities, LabelFacts, measure_case
+from hilum.plan.plan import Record
+from hilum.volume import LabelTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hilum.dataset.case import Case, Dataset
+
+__all__ = [
+    "CaseFacts",
+    "ChannelFacts",
+    "ChannelSummary",
+    "Fingerprint",
+    "Intensities",
+    "LabelFacts",
+    "guess_kind",
+    "make_fingerprint",
+]
+
+Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
+
+_NAMED_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("ct", frozenset({"ct", "cbct", "cta", "ncct", "ldct"})),
+    ("pet", frozenset({"pet", "suv", "fdg", "spect"})),
+    ("mr", frozenset("mr mri mra t1 t1w t1c t1ce t1gd t1n t2 t2w t2f flair adc dwi swi pd dce bold cine".split())),
+    ("us", frozenset({"us", "ultrasound", "echo", "sonography"})),
+    ("xray", frozenset({"xray", "cr", "dx", "radiograph", "mammography", "mg"})),
+    ("rgb", frozenset({"red", "green", "blue", "rgb", "r", "g", "b"})),
+)
+
+
+class ChannelSummary(Record):
+    """One channel over all cases. `foreground` is None where no case has an annotated foreground voxel."""
+
+    name: str
+    kind: Kind
+    kind_because: str
+    foreground: Intensities | None
+    whole: Intensities
+
+
+class Fingerprint(Record):
+    """The facts of a data set. Shapes and spacings are in array order (Z, Y, X) of the orientation SPL.
+
+    A fingerprint depends on the data alone: the same cases give the same bytes whatever the number of threads.
+    """
+
+    version: Literal[1] = 1
+    name: str
+    channels: tuple[ChannelSummary, ...]
+    labels: LabelTable
+    cases: tuple[CaseFacts, ...]
+
+
+def make_fingerprint(
+    dataset: Dataset,
+    *,
+    cases: Sequence[str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    threads: int = 2,
+) -> Fingerprint:
+    """Read every case once and measure what planning needs.
+
+    Large volumes are sampled: at most 10,000 voxels under the annotation and 10,000 of the whole image a case and channel,
+    drawn by a generator that is seeded with the case's id.
+
+    Args:
+        dataset: what `hilum.dataset.open_dataset` gave.
+        cases: ids to look at; all annotated cases if None. For cross-validation pass the training cases.
+        progress: called as progress(done, total, case id).
+        threads: cases that are read at a time; memory grows with it.
+
+    Raises:
+        UsageError: no case is left, or an id is unknown.
+        LabelError: the data set has no label table, or an annotation holds a label that the table does not know.
+        GeometryError: an annotation does not lie on its image's grid.
+    """
+    if dataset.labels is None:
+        raise LabelError(
+            f"{dataset.name}: no label table", needed="a segmentation data set", cure="give the labels in dataset.json"
+        )
+    chosen = _chosen(dataset, cases)
+    work = partial(_read_and_measure, table=dataset.labels, channels=dataset.channels)
+    measured: list[CaseSamples] = []
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        for done, result in enumerate(pool.map(work, chosen), start=1):
+            measured.append(result)
+            if progress is not None:
+                progress(done, len(chosen), chosen[done - 1].id)
+    return summarise(dataset.name, dataset.channels, dataset.labels, measured)
+
+
+def summarise(
+    name: str, channels: Sequence[str], labels: LabelTable, measured: Sequence[CaseSamples]
+) -> Fingerprint:
+    """Pool the cases' facts and samples; the order of the cases is kept and does not change the pooled numbers' meaning."""
+    facts = tuple(one.facts for one in measured)
+    summaries = []
+    for index, channel in enumerate(channels):
+        foreground = np.concatenate([one.foreground[index] for one in measured])
+        whole = Intensities.of(np.concatenate([one.whole[index] for one in measured]))
+        kind, because = guess_kind(channel, [case.channels[index] for case in facts], dimensions=2 if _pictures(facts) else 3)
+        pooled = Intensities.of(foreground) if foreground.size else None
+        summaries.append(ChannelSummary(name=channel, kind=kind, kind_because=because, foreground=pooled, whole=whole))
+    return Fingerprint(name=name, channels=tuple(summaries), labels=labels, cases=facts)
+
+
+def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) -> tuple[Kind, str]:
+    """Guess what kind of image a channel holds, from its name and, where that says nothing, from its values.
+
+    A channel named CT whose values cannot be Hounsfield units (8-bit pictures, values already normalised) is not taken for one.
+
+    Returns:
+        the kind and one sentence of reason.
+    """
+    low = float(np.median([case.minimum for case in cases]))
+    high = float(np.median([case.maximum for case in cases]))
+    values = f"values run from about {low:g} to {high:g}"
+    hounsfield = high - low > 300 and (low <= -100 or high > 600)
+    words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
+    named = next((kind for kind, names in _NAMED_KINDS if words & names), None)
+    if named == "ct" and not hounsfield:
+        return "unknown", f"channel {channel!r} is named CT, but its {values}, which cannot be Hounsfield units"
+    if named is not None:
+        return named, f"its name is {channel!r} and its {values}"
+    integral = all(case.integral for case in cases)
+    if integral and low <= -900 and high >= 200:
+        return "ct", f"its {values} in whole numbers, as Hounsfield units do"
+    if integral and dimensions == 2 and low >= 0 and high <= 255:
+        return "picture", f"its {values} in whole numbers on single pictures"
+    return "unknown", f"neither its name {channel!r} nor its values tell ({values})"
+
+
+def _pictures(cases: Sequence[CaseFacts]) -> bool:
+    return all(min(case.shape) == 1 for case in cases)
+
+
+def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
+    if cases is None:
+        chosen = list(dataset.cases)
+    else:
+        known = {case.id: case for case in dataset.cases}
+        unknown = [case for case in cases if case not in known]
+        if unknown:
+            raise UsageError(f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases")
+        chosen = [known[case] for case in cases]
+    if not chosen:
+        raise UsageError(f"{dataset.name} has no annotated case", needed="at least one", cure=f"look at {dataset.root}")
+    return chosen
+
+
+def _read_and_measure(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:
+    from hilum.dataset import read_annotation, read_case
+
+    image = read_case(case)
+    annotation = read_annotation(case)
+    return measure_case(case.id, image, annotation, table=table, channels=channels)

@@ -1,0 +1,192 @@
+"""Decisions about the grid: 2D or 3D, orientation, crop, spacing, patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hilum.plan.plan import Decision, Three
+from hilum.plan.planner.topology import make_topology
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.plan.fingerprint import Fingerprint
+    from hilum.plan.planner.topology import Topology
+
+Spacing = tuple[float, float, float]
+Crop = Literal["none", "nonzero"]
+
+FEW_SLICES = 8
+COARSE = 3.0
+"""An axis is coarse when its spacing is this many times the next one's (nnU-Net)."""
+SAME_SPACING = 0.01
+"""Spacings that differ by less than this fraction are one spacing written with other roundings."""
+CROP_GAIN = 0.75
+"""Cropping is worth it when the box around what is not zero holds at most this share of the voxels."""
+MAX_STAGES = {2: 8, 3: 6}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the case looks like on the network's grid, array order (Z, Y, X) of `orientation`."""
+
+    orientation: str
+    dimensions: Literal[2, 3]
+    spacing: Spacing
+    median_shape: Three
+    cases: int
+
+    @property
+    def case_voxels(self) -> int:
+        """Voxels of the median case."""
+        return int(np.prod(self.median_shape))
+
+
+def decide_dimensions(fingerprint: Fingerprint) -> Decision[Literal[2, 3]]:
+    """2D for single pictures and for stacks of very few slices, else 3D."""
+    thinnest = [min(case.shape) for case in fingerprint.cases]
+    if max(thinnest) == 1:
+        return Decision(value=2, because=f"all {len(thinnest)} cases are single pictures")
+    median = float(np.median(thinnest))
+    if median < FEW_SLICES:
+        return Decision(
+            value=2, because=f"the median case has {median:g} slices along its shortest axis, fewer than {FEW_SLICES}"
+        )
+    return Decision(value=3, because=f"the median case has {median:g} voxels along its shortest axis, at least {FEW_SLICES}")
+
+
+def decide_orientation(fingerprint: Fingerprint, dimensions: int) -> Decision[str]:
+    """The canonical axes; for 2D in volumes the axes that put the slices first; for pictures none."""
+    if all(case.shape[0] == 1 for case in fingerprint.cases):
+        return Decision(value="source", because="single pictures are used as they are stored")
+    stored = sorted({case.orientation for case in fingerprint.cases})
+    shown = ", ".join(stored[:4])
+    if dimensions == 2:
+        axis = int(np.argmax(np.median([case.spacing for case in fingerprint.cases], axis=0)))
+        code = ("SPL", "PSL", "LSP")[axis]
+        return Decision(value=code, because=f"the slices are stacked along {code[0]}, which comes first (stored: {shown})")
+    return Decision(value="SPL", because=f"every case gets the same anatomical axes, z first (stored: {shown})")
+
+
+def decide_crop(fingerprint: Fingerprint) -> Decision[Crop]:
+    """Crop to what is not zero where that leaves out a good part."""
+    share = float(np.median([np.prod(case.nonzero_shape) / np.prod(case.shape) for case in fingerprint.cases]))
+    text = f"the box around all voxels that are not 0 holds {share:.0%} of the median case"
+    if share <= CROP_GAIN:
+        return Decision(value="nonzero", because=f"{text}, so a good part is empty border")
+    return Decision(value="none", because=f"{text}, so there is little to cut off")
+
+
+def decide_spacing(fingerprint: Fingerprint, orientation: str, dimensions: int) -> Decision[Spacing | None]:
+    """The median spacing; the fine 10th percentile along a coarse axis (nnU-Net); nothing for pictures without a scale."""
+    spacings = np.array([_turn(case.spacing, orientation) for case in fingerprint.cases])
+    shapes = np.array([_turn(case.shape, orientation) for case in fingerprint.cases])
+    in_plane = spacings[:, 1:] if dimensions == 2 else spacings
+    if shapes[:, 0].max() == 1 and np.all(in_plane == 1.0):
+        return Decision(value=None, because="the pictures carry no physical scale (or 1 mm each), so each keeps its own pixels")
+    target = np.median(spacings, axis=0)
+    if np.all(np.abs(in_plane / np.median(in_plane, axis=0) - 1) < SAME_SPACING):
+        value = _spacing(target)
+        return Decision(value=value, because=f"all {len(spacings)} cases have {_mm(value)}, so nothing is resampled")
+    size = np.median(shapes, axis=0)
+    worst = int(target.argmax())
+    others = [axis for axis in range(3) if axis != worst]
+    coarse = target[worst] > COARSE * target[others].max() and size[worst] * COARSE < size[others].min()
+    spread = f"spacings run from {_mm(spacings.min(axis=0))} to {_mm(spacings.max(axis=0))}"
+    if coarse and dimensions == 3:
+        fine = max(float(np.percentile(spacings[:, worst], 10)), float(target[others].max()))
+        target[worst] = fine
+        value = _spacing(target)
+        because = f"median of the cases; along the coarse axis {'ZYX'[worst]} the 10th percentile, so that thin slices keep "
+        return Decision(value=value, because=f"{because}their detail ({spread})")
+    return Decision(value=_spacing(target), because=f"median of the cases ({spread})")
+
+
+def make_grid(
+    fingerprint: Fingerprint, orientation: str, spacing: Spacing | None, dimensions: Literal[2, 3], *, crop: Crop
+) -> Grid:
+    """Put what was decided together with what the median case looks like under it."""
+    own = np.median([_turn(case.spacing, orientation) for case in fingerprint.cases], axis=0)
+    return Grid(
+        orientation=orientation,
+        dimensions=dimensions,
+        spacing=_spacing(own) if spacing is None else spacing,
+        median_shape=median_shape(fingerprint, orientation, spacing, dimensions, crop=crop),
+        cases=len(fingerprint.cases),
+    )
+
+
+def median_shape(
+    fingerprint: Fingerprint, orientation: str, spacing: Spacing | None, dimensions: int, *, crop: Crop
+) -> Three:
+    """The median shape of the cases on the network's grid."""
+    shapes = []
+    for case in fingerprint.cases:
+        shape = _turn(case.shape if crop == "none" else case.nonzero_shape, orientation)
+        own = _turn(case.spacing, orientation)
+        sizes = shape if spacing is None else [max(1, round(n * s / t)) for n, s, t in zip(shape, own, spacing, strict=True)]
+        shapes.append((1 if dimensions == 2 else sizes[0], sizes[1], sizes[2]))
+    z, y, x = (int(round(float(n))) for n in np.median(shapes, axis=0))
+    return z, y, x
+
+
+def fit_patch(grid: Grid, voxels: int, *, max_stages: int | None = None) -> Topology:
+    """The largest patch of at most `voxels` voxels that keeps the median case's shape, near to a cube in mm.
+
+    Starts from the median shape rounded up to what the network halves, and takes one step at a time off the axis that is longest
+    in mm. An axis is never cut below 16 voxels, so that a very small budget may be exceeded.
+    """
+    stages = max_stages or MAX_STAGES[grid.dimensions]
+    wanted = list(grid.median_shape)
+    while True:
+        topology = make_topology(wanted, grid.spacing, dimensions=grid.dimensions, max_stages=stages)
+        if int(np.prod(topology.patch)) <= voxels:
+            return topology
+        extent = [n * s if n > 16 else 0.0 for n, s in zip(wanted, grid.spacing, strict=True)]
+        axis = int(np.argmax(extent))
+        if extent[axis] == 0.0:
+            return topology
+        wanted[axis] = max(16, wanted[axis] - max(4, wanted[axis] // 12))
+
+
+def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
+    """Say why the patch is what it is."""
+    multiples = " x ".join(str(int(np.prod([s[axis] for s in topology.strides]))) for axis in range(3))
+    shape = _sizes(grid.median_shape)
+    if all(p >= n for p, n in zip(topology.patch, grid.median_shape, strict=True)):
+        return f"holds the whole median case ({shape}), rounded up to multiples of {multiples} for {topology.stages} stages"
+    share = float(np.prod([min(p, n) for p, n in zip(topology.patch, grid.median_shape, strict=True)]) / np.prod(grid.median_shape))
+    return (
+        f"the median case ({shape}) is larger than the {voxels:,} voxels that this device and time allow; this part of it "
+        f"({share:.0%}) is nearly cubic in mm and a multiple of {multiples} for {topology.stages} stages"
+    )
+
+
+def turn_three(values: Three, orientation: str) -> Three:
+    """Sizes in the order SPL, in the order of another code."""
+    z, y, x = (int(v) for v in _turn(values, orientation))
+    return z, y, x
+
+
+def _turn(values: Sequence[float] | Sequence[int], orientation: str) -> list[float]:
+    """Facts are in the order SPL; give them in the order of the code ("source" is for pictures, whose order is SPL's)."""
+    if orientation == "source":
+        return list(values)
+    world = {"L": 2, "R": 2, "P": 1, "A": 1, "S": 0, "I": 0}
+    return [values[world[letter]] for letter in orientation]
+
+
+def _spacing(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Spacing:
+    z, y, x = (round(float(v), 6) for v in values)
+    return z, y, x
+
+
+def _mm(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+    return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
+
+
+def _sizes(values: Sequence[int]) -> str:
+    return " x ".join(str(v) for v in values)

@@ -1,0 +1,224 @@
+"""How large patch, network and batch may be on the device and in the time at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hilum.errors import UsageError
+from hilum.plan.plan import NetworkSpec, Three
+from hilum.plan.planner.grid import MAX_STAGES, fit_patch
+from hilum.plan.planner.topology import make_topology
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hilum.plan.plan import Hardware
+    from hilum.plan.planner.grid import Grid
+    from hilum.plan.planner.topology import Topology
+
+    Measure = Callable[[NetworkSpec, Three, int], float]
+
+MIN_STEPS = 2000
+"""Steps that a training should have; in less time the network is made narrower, then the patch smaller."""
+USABLE = 0.85
+"""Share of the minutes that goes into steps; the rest is preprocessing, validation and checkpoints."""
+WIDTHS = {"cpu": (16, 32), "other": (16, 32)}
+"""Features of the first stage: multiples of 16, because others halve the speed of bfloat16."""
+CPU_PATCH_VOXELS = {2: 320 * 320, 3: 64 * 96 * 96}
+GPU_PATCH_VOXELS = {2: 1024 * 1024, 3: 192 * 192 * 192}
+CPU_BATCH_VOXELS = {2: 2**18, 3: 2**18}
+MAX_BATCH = {2: 32, 3: 8}
+MAX_FEATURES = {2: 512, 3: 320}
+BYTES_PER_FEATURE = 96
+"""Memory of a training step a voxel of the patch and feature of the first stage; nnU-Net's 128^3 x 2 at width 32 needs 8 to 10 GB."""
+FLOPS = {"cpu": 2e11, "other": 2e13}
+"""Assumed where nothing was measured."""
+
+SMALLEST_PATCH = {2: 64 * 64, 3: 32 * 32 * 32}
+HOPELESS = 3.0
+"""A candidate this many times too slow by estimate is not measured."""
+USABLE_MEMORY = 0.7
+
+Kind = Literal["unet", "plain_unet", "residual_unet"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is asked of the network beside its size."""
+
+    in_channels: int
+    out_channels: int
+    kind: Kind = "residual_unet"
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """The chosen sizes; `seconds` is one training step, `measured` whether that was measured or estimated."""
+
+    topology: Topology
+    network: NetworkSpec
+    batch: int
+    width: int
+    seconds: float
+    measured: bool
+    patch_voxels: int
+    tried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Sizes that the user fixed; None leaves the choice to the planner."""
+
+    patch: Three | None = None
+    batch: int | None = None
+    width: int | None = None
+
+
+def build_spec(topology: Topology, shape: Shape, *, dimensions: Literal[2, 3], width: int, device: str) -> NetworkSpec:
+    """Write a network out stage by stage: features double up to a cap, more residual blocks where the device allows."""
+    n = topology.stages
+    features = tuple(min(width * 2**stage, max(width, MAX_FEATURES[dimensions])) for stage in range(n))
+    if shape.kind == "residual_unet":
+        blocks = (1, 2, 2, 2, 2, 2, 2, 2) if device == "cpu" else (1, 3, 4, 6, 6, 6, 6, 6)
+    else:
+        blocks = (2,) * 8
+    decoder = 1 if shape.kind == "residual_unet" else 2
+    return NetworkSpec(
+        kind=shape.kind,
+        dimensions=dimensions,
+        in_channels=shape.in_channels,
+        out_channels=shape.out_channels,
+        features=features,
+        kernels=topology.kernels,
+        strides=topology.strides,
+        encoder_blocks=blocks[:n],
+        decoder_blocks=(decoder,) * (n - 1),
+        deep_supervision=shape.kind != "unet",
+    )
+
+
+def flops_per_step(spec: NetworkSpec, patch: Three, batch: int) -> float:
+    """Multiply-adds of one forward and backward pass, times two; transposed and 1 x 1 x 1 convolutions are left out."""
+    convolutions = 2 if spec.kind == "residual_unet" else 1
+    size = np.array(patch, dtype=np.float64)
+    total = 0.0
+    for stage, (features, kernel, stride) in enumerate(zip(spec.features, spec.kernels, spec.strides, strict=True)):
+        size = size / np.array(stride)
+        one = float(np.prod(size) * np.prod(kernel)) * features * features
+        first = spec.in_channels if stage == 0 else spec.features[stage - 1]
+        total += one * (spec.encoder_blocks[stage] * convolutions - 1) + one * first / features
+        if stage < len(spec.decoder_blocks):
+            total += one * (spec.decoder_blocks[stage] * convolutions + 1)
+    return 2 * 3 * total * batch  # backward costs two forwards
+
+
+def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | None, wanted: Wanted) -> Sizing:
+    """Choose patch, width and batch.
+
+    The largest patch comes first, as far as the narrowest network makes MIN_STEPS steps with it in the time; then the widest
+    network that still does. Without a time limit only the device's own limits count.
+
+    Args:
+        grid: what cases look like on the network's grid.
+        shape: what is asked of the network beside its size.
+        hardware: device, memory and time.
+        measure: gives the seconds of one training step; estimated from the number of operations if None.
+        wanted: sizes that are fixed.
+    """
+    clock = _Clock(hardware, measure)
+    widths = (wanted.width,) if wanted.width is not None else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
+    chosen: Sizing | None = None
+    for voxels in _patch_budgets(grid, hardware, wanted, narrowest=widths[0]):
+        topology = _topology(grid, voxels, wanted)
+        if chosen is not None and topology == chosen.topology:
+            continue
+        chosen = clock.time(_candidate(topology, grid, shape, hardware, wanted, width=widths[0], voxels=voxels))
+        if clock.enough(chosen):
+            break
+    if chosen is None:
+        raise UsageError("no patch size to choose from", needed="at least one voxel budget")
+    for width in widths[1:]:
+        wider = _candidate(chosen.topology, grid, shape, hardware, wanted, width=width, voxels=chosen.patch_voxels)
+        if not _fits_memory(wider, hardware) or not clock.enough(timed := clock.time(wider)):
+            break
+        chosen = timed
+    return replace(chosen, tried=tuple(clock.tried))
+
+
+class _Clock:
+    """Measures candidates, but only those that are not hopeless by the rate that the last measurement gave."""
+
+    def __init__(self, hardware: Hardware, measure: Measure | None) -> None:
+        self._measure = measure
+        self._seconds = None if hardware.minutes is None else hardware.minutes * 60 * USABLE
+        self._rate = FLOPS["cpu" if hardware.device == "cpu" else "other"]
+        self.tried: list[str] = []
+
+    def enough(self, sizing: Sizing) -> bool:
+        return self._seconds is None or self._seconds >= MIN_STEPS * sizing.seconds
+
+    def time(self, sizing: Sizing) -> Sizing:
+        """The same sizing with the seconds of a step."""
+        operations = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch)
+        seconds, measured = operations / self._rate, False
+        hopeless = self._seconds is not None and seconds * MIN_STEPS > HOPELESS * self._seconds
+        if self._measure is not None and not hopeless:
+            seconds, measured = self._measure(sizing.network, sizing.topology.patch, sizing.batch), True
+            self._rate = operations / max(seconds, 1e-9)
+        how = "measured" if measured else "estimated"
+        patch = " x ".join(str(n) for n in sizing.topology.patch)
+        self.tried.append(f"width {sizing.width}, patch {patch}, batch {sizing.batch}: {seconds:.3g} s a step ({how})")
+        return replace(sizing, seconds=seconds, measured=measured)
+
+
+def _topology(grid: Grid, voxels: int, wanted: Wanted) -> Topology:
+    stages = MAX_STAGES[grid.dimensions]
+    if wanted.patch is not None:
+        return make_topology(wanted.patch, grid.spacing, dimensions=grid.dimensions, max_stages=stages)
+    return fit_patch(grid, voxels)
+
+
+def _candidate(
+    topology: Topology, grid: Grid, shape: Shape, hardware: Hardware, wanted: Wanted, *, width: int, voxels: int
+) -> Sizing:
+    spec = build_spec(topology, shape, dimensions=grid.dimensions, width=width, device=hardware.device)
+    batch = wanted.batch or _batch(topology, grid, hardware, width)
+    return Sizing(
+        topology=topology, network=spec, batch=batch, width=width, seconds=0.0, measured=False, patch_voxels=voxels
+    )
+
+
+def _batch(topology: Topology, grid: Grid, hardware: Hardware, width: int) -> int:
+    """At least two; as many as voxels a step, memory and a twentieth of the data set's voxels (nnU-Net) allow."""
+    patch = int(np.prod(topology.patch))
+    most = MAX_BATCH[grid.dimensions]
+    if hardware.device == "cpu":
+        most = min(most, CPU_BATCH_VOXELS[grid.dimensions] // patch)
+    by_memory = int(_memory_bytes(hardware) // (patch * width * BYTES_PER_FEATURE))
+    by_data = int(0.05 * grid.cases * grid.case_voxels // patch)
+    return max(2, min(most, by_memory, by_data))
+
+
+def _patch_budgets(grid: Grid, hardware: Hardware, wanted: Wanted, *, narrowest: int) -> list[int]:
+    """Voxels a patch may have, largest first, each half of the one before."""
+    if wanted.patch is not None:
+        return [int(np.prod(wanted.patch))]
+    most = (CPU_PATCH_VOXELS if hardware.device == "cpu" else GPU_PATCH_VOXELS)[grid.dimensions]
+    width = narrowest if hardware.device == "cpu" else max(narrowest, WIDTHS["other"][-1])
+    by_memory = int(_memory_bytes(hardware) // (2 * width * BYTES_PER_FEATURE))
+    budgets = [max(SMALLEST_PATCH[grid.dimensions], min(most, by_memory))]
+    while budgets[-1] // 2 >= SMALLEST_PATCH[grid.dimensions]:
+        budgets.append(budgets[-1] // 2)
+    return budgets
+
+
+def _fits_memory(sizing: Sizing, hardware: Hardware) -> bool:
+    needed = int(np.prod(sizing.topology.patch)) * sizing.batch * sizing.width * BYTES_PER_FEATURE
+    return needed <= _memory_bytes(hardware)
+
+
+def _memory_bytes(hardware: Hardware) -> float:
+    return hardware.memory_gb * 1e9 * USABLE_MEMORY

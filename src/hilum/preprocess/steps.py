@@ -1,0 +1,148 @@
+"""From a case's own grid to the network's: reorient, crop, normalise, resample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import DataError, GeometryError
+from hilum.preprocess.restore import Restore
+from hilum.volume import Box, Volume, reorient, resample_array, resample_labels_array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hilum.plan.plan import Normalisation, Plan
+    from hilum.volume import Geometry
+
+_PREPROCESSING_VERSION = 1  # raised whenever the same plan would give other bytes
+
+
+def preprocess_case(image: Volume, plan: Plan) -> tuple[NDArray[np.float32], Restore]:
+    """Bring a case to the network's grid and intensities.
+
+    The order is nnU-Net's: reorient, crop, normalise, resample; statistics of a case are taken before resampling.
+
+    Args:
+        image: (C, Z, Y, X) with the plan's channels in the plan's order, any numeric dtype.
+        plan: the decisions.
+
+    Returns:
+        a contiguous float32 array (C, Z, Y, X), and the way back.
+
+    Raises:
+        DataError: another number of channels than the plan's, or NaN or infinite voxels.
+    """
+    if image.channels != len(plan.channels):
+        raise DataError(
+            f"{image.channels} channels", needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}"
+        )
+    turned = _turned(image, plan.orientation.value)
+    box = _box(turned.array, plan.crop.value)
+    array = np.ascontiguousarray(turned.array[(slice(None), *box.slices)], dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise DataError(
+            "voxels that are NaN or infinite", needed="finite intensities", cure="hilum check DATA --fix DIR corrects data sets"
+        )
+    if np.may_share_memory(array, image.array):
+        array = array.copy()
+    for channel, how in zip(array, plan.normalisation.value, strict=True):
+        normalise(channel, how)
+    shape = network_shape(turned.geometry, box, plan)
+    restore = Restore(source=image.geometry, orientation=plan.orientation.value, box=box, shape=shape)
+    if restore.resampled:
+        array = np.ascontiguousarray(resample_array(array, shape, order=plan.image_order.value), dtype=np.float32)
+    return array, restore
+
+
+def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
+    """Bring an annotation to the network's grid, along the very way of its image.
+
+    Args:
+        labels: (1, Z, Y, X) integers on the image's grid (headers may differ by rounding).
+        restore: what `preprocess_case` gave for the image.
+
+    Returns:
+        (Z, Y, X) in the dtype of `labels`; where resampled, each voxel takes the label with the largest linear weight.
+
+    Raises:
+        GeometryError: the annotation lies on another grid.
+    """
+    if labels.channels != 1 or not restore.source.is_close(labels.geometry, tolerance_voxels=0.05):
+        raise GeometryError(
+            f"an annotation of shape {labels.array.shape} that does not lie on its image's grid {restore.source.shape}",
+            needed="one grid for image and annotation",
+            cure="hilum check DATA --fix DIR",
+        )
+    turned = _turned(Volume(labels.array, restore.source), restore.orientation)
+    array = np.ascontiguousarray(turned.array[0][restore.box.slices])
+    return resample_labels_array(array, restore.shape) if restore.resampled else array
+
+
+def network_shape(geometry: Geometry, box: Box, plan: Plan) -> tuple[int, int, int]:
+    """The shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
+
+    A 2D plan keeps every slice: Z is never resampled.
+    """
+    if plan.spacing.value is None:
+        return box.shape
+    sizes = [max(1, round(n * s / t)) for n, s, t in zip(box.shape, geometry.spacing, plan.spacing.value, strict=True)]
+    depth = box.shape[0] if plan.dimensions.value == 2 else sizes[0]
+    return depth, sizes[1], sizes[2]
+
+
+def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
+    """Normalise one channel (Z, Y, X) in place.
+
+    A channel without contrast (standard deviation 0, or no voxel that is not 0) becomes all zeros.
+    """
+    if how.kind == "ct":
+        np.clip(channel, how.lower, how.upper, out=channel)
+        _shift_and_scale(channel, how.mean, how.std)
+    elif how.kind == "unit":
+        channel /= np.float32(how.upper)
+    elif how.kind == "case":
+        _shift_and_scale(channel, float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64)))
+    else:
+        inside = channel != 0
+        values = channel[inside]
+        if values.size:
+            _shift_and_scale(values, float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
+            channel[inside] = values
+
+
+def preprocessing_hash(plan: Plan) -> str:
+    """What of a plan the preprocessed bytes depend on, as 16 hexadecimal digits: patch, batch and network are not part of it."""
+    parts = {
+        "version": _PREPROCESSING_VERSION,
+        "channels": plan.channels,
+        "labels": plan.labels.model_dump(mode="json"),
+        "dimensions": plan.dimensions.value,
+        "orientation": plan.orientation.value,
+        "crop": plan.crop.value,
+        "spacing": plan.spacing.value,
+        "image_order": plan.image_order.value,
+        "normalisation": [one.model_dump(mode="json") for one in plan.normalisation.value],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _turned(volume: Volume, code: str) -> Volume:
+    return volume if code == "source" else reorient(volume, code)
+
+
+def _box(array: NDArray[Any], crop: str) -> Box:
+    """The box that is kept; an image that is zero everywhere is kept whole."""
+    z, y, x = array.shape[1:]
+    whole = Box((0, 0, 0), (z, y, x))
+    if crop == "none":
+        return whole
+    return Box.around((array != 0).any(axis=0)) or whole
+
+
+def _shift_and_scale(values: NDArray[np.float32], mean: float, std: float) -> None:
+    values -= np.float32(mean)
+    values *= np.float32(1.0 / std) if std > 1e-8 else np.float32(0.0)

@@ -1,0 +1,301 @@
+"""Preprocessed cases on disk, read by the patch: the case store."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import DataError, HilumError, ResourceError, UsageError
+from hilum.io.files import atomic_path, atomic_write_text
+from hilum.preprocess.restore import Restore
+from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset.case import Case, Dataset
+    from hilum.plan.plan import Plan
+
+OUTSIDE = -1
+"""What the target of a patch holds outside the case; the image holds 0 there."""
+FOREGROUND_SAMPLES = 10_000
+"""Coordinates kept for each label of a case."""
+_CHUNK_EDGE = 64
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One preprocessed case, opened lazily: nothing but its record is in memory until a patch is asked for.
+
+    Args:
+        id: the case's id.
+        path: the store's folder.
+        restore: the way back to the case's own grid.
+        channels: number of channels C.
+        foreground: for each label that occurs (no background, no ignore) up to 10,000 of its voxels, (N, 3) int32 (z, y, x).
+    """
+
+    id: str
+    path: Path
+    restore: Restore
+    channels: int
+    foreground: dict[int, NDArray[np.int32]] = field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X) on the network's grid."""
+        return self.restore.shape
+
+    @cached_property
+    def _image(self) -> Any:
+        return _open_array(_file(self.path, self.id, "image"))
+
+    @cached_property
+    def _target(self) -> Any:
+        return _open_array(_file(self.path, self.id, "target"))
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """The whole image, (C, Z, Y, X) float32."""
+        return np.asarray(self._image[:])
+
+    @property
+    def target(self) -> NDArray[np.int16]:
+        """All label ids, (Z, Y, X) int16."""
+        return np.asarray(self._target[:])
+
+    def patch(self, start: Sequence[int], shape: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+        """Read a block; only its chunks are read from disk.
+
+        Args:
+            start: (z, y, x) of its first voxel; may be negative or reach beyond the case.
+            shape: (Z, Y, X) of the block.
+
+        Returns:
+            image (C, *shape), 0 outside the case; label ids (*shape), OUTSIDE (-1) there.
+        """
+        image = np.zeros((self.channels, *shape), dtype=np.float32)
+        target = np.full(tuple(shape), OUTSIDE, dtype=np.int16)
+        low = [max(0, s) for s in start]
+        high = [min(n, s + p) for n, s, p in zip(self.shape, start, shape, strict=True)]
+        if all(a < b for a, b in zip(low, high, strict=True)):
+            source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+            into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+            image[(slice(None), *into)] = self._image[(slice(None), *source)]
+            target[into] = self._target[source]
+        return image, target
+
+
+@dataclass(frozen=True)
+class CaseStore:
+    """A folder of preprocessed cases: `<id>.image.b2nd`, `<id>.target.b2nd`, `<id>.foreground.npy` and `<id>.json`.
+
+    The record `<id>.json` is written last: a case without one is not in the store, whatever was interrupted.
+    """
+
+    folder: Path
+
+    def write(
+        self,
+        case_id: str,
+        image: NDArray[np.float32],
+        target: NDArray[Any],
+        restore: Restore,
+        *,
+        ignore: int | None = None,
+        key: str = "",
+    ) -> None:
+        """Store a case, replacing one of that id.
+
+        Args:
+            case_id: a legal file name.
+            image: (C, Z, Y, X) float32.
+            target: (Z, Y, X) label ids within int16.
+            restore: the way back.
+            ignore: the id of voxels that were not annotated; it is no foreground.
+            key: what the stored bytes depend on; `has` compares it.
+
+        Raises:
+            DataError: image, target and restore disagree about the shape.
+            ResourceError: the disk is full.
+        """
+        if image.shape[1:] != target.shape or target.shape != restore.shape:
+            raise DataError(
+                f"case {case_id}: image {image.shape}, target {target.shape}, restore {restore.shape}", needed="one shape"
+            )
+        _record(self.folder, case_id).unlink(missing_ok=True)
+        _write_array(_file(self.folder, case_id, "image"), np.ascontiguousarray(image, dtype=np.float32))
+        _write_array(_file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=np.int16))
+        with atomic_path(_foreground_file(self.folder, case_id)) as temporary:
+            np.save(temporary, _foreground(case_id, target, ignore), allow_pickle=False)
+        record = {"key": key, "channels": int(image.shape[0]), "restore": json.loads(restore.to_json())}
+        atomic_write_text(_record(self.folder, case_id), json.dumps(record, indent=1))
+
+    def has(self, case_id: str, *, key: str | None = None) -> bool:
+        """Whether the case is stored completely, and under that key where one is given."""
+        record = _record(self.folder, case_id)
+        if not record.is_file():
+            return False
+        return key is None or json.loads(record.read_text(encoding="utf-8"))["key"] == key
+
+    def ids(self) -> tuple[str, ...]:
+        """The stored cases' ids, sorted."""
+        names = (path.name.removesuffix(".json") for path in self.folder.glob("*.json"))
+        return tuple(sorted(name for name in names if not name.startswith(".part-")))
+
+    def open(self, case_id: str) -> StoredCase:
+        """Open a case.
+
+        Raises:
+            UsageError: it is not in the store.
+        """
+        record = _record(self.folder, case_id)
+        if not record.is_file():
+            raise UsageError(
+                f"case {case_id!r} is not in {self.folder}", needed="a stored case", cure="build the store again; it resumes"
+            )
+        fields = json.loads(record.read_text(encoding="utf-8"))
+        rows = np.load(_foreground_file(self.folder, case_id), allow_pickle=False)  # (N, 4): label, z, y, x
+        return StoredCase(
+            id=case_id,
+            path=self.folder,
+            restore=Restore.from_json(json.dumps(fields["restore"])),
+            channels=fields["channels"],
+            foreground={int(i): rows[rows[:, 0] == i, 1:] for i in np.unique(rows[:, 0])},
+        )
+
+
+def build_store(
+    dataset: Dataset,
+    plan: Plan,
+    folder: Path,
+    cases: Sequence[str],
+    *,
+    threads: int = 2,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> CaseStore:
+    """Preprocess cases into a store; those that are stored already under the same plan and from the same files are kept.
+
+    Args:
+        dataset: where the cases are.
+        plan: the decisions; only those that change preprocessed bytes matter for what is kept.
+        folder: the store's folder, made where missing.
+        cases: ids of annotated cases.
+        threads: cases preprocessed at a time; memory grows with it.
+        progress: called as progress(done, total, case id).
+
+    Raises:
+        UsageError: an id is unknown.
+        DataError: a case cannot be used; the error names it. Finished cases stay stored.
+        ResourceError: disk or memory are not enough.
+    """
+    store = CaseStore(Path(folder))
+    known = {case.id: case for case in dataset.cases}
+    unknown = [case for case in cases if case not in known]
+    if unknown:
+        raise UsageError(f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases")
+    work = partial(_store_case, plan=plan, store=store)
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        futures = [pool.submit(work, known[case]) for case in cases]
+        try:
+            for done, future in enumerate(futures, start=1):
+                future.result()
+                if progress is not None:
+                    progress(done, len(cases), cases[done - 1])
+        finally:
+            for future in futures:
+                future.cancel()
+    return store
+
+
+def _store_case(case: Case, *, plan: Plan, store: CaseStore) -> None:
+    from hilum.dataset import read_annotation, read_case
+
+    key = f"{preprocessing_hash(plan)}-{_source_stamp(case)}"
+    if store.has(case.id, key=key):
+        return
+    try:
+        annotation = read_annotation(case)
+        image, restore = preprocess_case(read_case(case), plan)
+        target = preprocess_labels(annotation, restore)
+        store.write(case.id, image, target, restore, ignore=plan.labels.ignore, key=key)
+    except HilumError as error:
+        if case.id in error.found:
+            raise
+        raise type(error)(f"case {case.id}: {error.found}", needed=error.needed, cure=error.cure) from error
+    except MemoryError as error:
+        raise ResourceError(
+            f"case {case.id}: not enough memory to preprocess it", needed="more memory", cure="use fewer threads"
+        ) from error
+
+
+def _source_stamp(case: Case) -> str:
+    """Sizes and times of the case's files: a changed file is preprocessed anew."""
+    parts = []
+    for reference in (*case.images.values(), case.annotation):
+        path = Path(str(reference).split("#", maxsplit=1)[0])
+        if path.exists():
+            stat = path.stat()
+            parts.append(f"{reference}:{stat.st_size}:{stat.st_mtime_ns}")
+    return f"{zlib.crc32('|'.join(parts).encode()):08x}"
+
+
+def _foreground(case_id: str, target: NDArray[Any], ignore: int | None) -> NDArray[np.int32]:
+    """(N, 4) rows (label, z, y, x), by label, up to FOREGROUND_SAMPLES each; drawn by a generator seeded with the case's id."""
+    generator = np.random.default_rng(zlib.crc32(case_id.encode()))
+    rows = [np.empty((0, 4), dtype=np.int32)]
+    flat = np.flatnonzero(target)
+    values = target.ravel()[flat]
+    for label in np.unique(values):
+        if label < 0 or label == ignore:
+            continue
+        at = flat[values == label]
+        if at.size > FOREGROUND_SAMPLES:
+            at = np.sort(generator.choice(at, FOREGROUND_SAMPLES, replace=False))
+        where = np.stack(np.unravel_index(at, target.shape), axis=1)
+        rows.append(np.insert(where, 0, label, axis=1).astype(np.int32))
+    return np.concatenate(rows)
+
+
+def _file(folder: Path, case_id: str, part: str) -> Path:
+    return folder / f"{case_id}.{part}.b2nd"
+
+
+def _foreground_file(folder: Path, case_id: str) -> Path:
+    return folder / f"{case_id}.foreground.npy"
+
+
+def _record(folder: Path, case_id: str) -> Path:
+    return folder / f"{case_id}.json"
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> None:
+    import blosc2
+
+    edges = tuple(min(n, _CHUNK_EDGE) for n in array.shape[-3:])
+    blocks = tuple(min(n, _CHUNK_EDGE // 2) for n in array.shape[-3:])
+    lead = (1,) * (array.ndim - 3)
+    with atomic_path(path) as temporary:
+        blosc2.asarray(
+            array,
+            chunks=(*lead, *edges),
+            blocks=(*lead, *blocks),
+            cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=3, nthreads=1),
+            urlpath=str(temporary),
+            mode="w",
+        )
+
+
+def _open_array(path: Path) -> Any:
+    import blosc2
+
+    return blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
