@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import FormatError
+from hilum.errors import FormatError, ResourceError
 from hilum.io.files import atomic_path, image_suffix
 from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
 from hilum.volume import Geometry, Volume
@@ -35,14 +35,14 @@ def read(path: Path) -> Decoded:
         FormatError: damaged, complex, or with both components and a fourth dimension.
         GeometryError: sheared or degenerate axes.
     """
-    import SimpleITK
+    itk = _itk()
 
     facts = inspect(path)
     try:
-        image = SimpleITK.ReadImage(str(path))
+        image = itk.ReadImage(str(path))
     except RuntimeError as error:
         raise _unreadable(path, error) from error
-    array = np.asarray(SimpleITK.GetArrayFromImage(image))
+    array = np.asarray(itk.GetArrayFromImage(image))
     z, y, x = facts.geometry.shape
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
@@ -51,9 +51,9 @@ def read(path: Path) -> Decoded:
 
 def inspect(path: Path) -> FileFacts:
     """Read the header only."""
-    import SimpleITK
+    itk = _itk()
 
-    reader = SimpleITK.ImageFileReader()
+    reader = itk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -77,21 +77,24 @@ def inspect(path: Path) -> FileFacts:
 
 def write(volume: Volume, path: Path) -> None:
     """Write a compressed file; several channels become the components of each voxel."""
-    import SimpleITK
+    itk = _itk()
 
     array = plain_array(path, volume.array)
     several = volume.channels > 1
     data = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if several else array[0]  # (Z, Y, X, C) or (Z, Y, X)
-    image = SimpleITK.GetImageFromArray(data, isVector=several)
+    image = itk.GetImageFromArray(data, isVector=several)
     geometry: Geometry = volume.geometry
     image.SetSpacing(geometry.spacing[::-1])
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
     with atomic_path(path) as temporary:
         try:
-            SimpleITK.WriteImage(image, str(temporary), True)  # noqa: FBT003 - SimpleITK names it useCompression only by position
+            itk.WriteImage(image, str(temporary), True)  # compressed
         except RuntimeError as error:
-            raise OSError(f"{path} cannot be written: {_last_line(error)}") from error
+            raise ResourceError(
+                f"{path} cannot be written: {_last_line(error)}",
+                cure="look whether the disk is full, or choose another folder with -o",
+            ) from error
 
 
 NRRD = Format(name="NRRD", read=read, inspect=inspect, write=write)
@@ -114,9 +117,9 @@ def _affine(reader: Any, dimensions: int) -> np.ndarray[Any, np.dtype[np.float64
 
 def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
     """The dtype of the voxels."""
-    import SimpleITK
+    itk = _itk()
 
-    words = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
+    words = itk.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
     name = _DTYPES.get(words)
     if name is None:
         raise FormatError(
@@ -135,3 +138,10 @@ def _unreadable(path: Path, error: RuntimeError) -> FormatError:
 def _last_line(error: RuntimeError) -> str:
     """The part of ITK's message that says what is wrong."""
     return str(error).strip().splitlines()[-1].strip()
+
+
+def _itk() -> Any:
+    """SimpleITK, imported where it is first needed; it has no annotations."""
+    import SimpleITK
+
+    return SimpleITK

@@ -1,8 +1,8 @@
 """Pictures: PNG, JPEG and BMP.
 
 A picture is a volume with Z = 1 on the canonical axes, as nothing is known of the patient. Its spacing comes from the file's
-resolution where one is stored; 72 and 96 dots per inch are what programs write that know none, and do not count. The slice is 1 mm
-thick.
+resolution where one is stored; 72 and 96 dots per inch are what programs write that know none, and do not count. The slice is 1
+mm thick.
 """
 
 from __future__ import annotations

@@ -77,9 +77,7 @@ def make_geometry(
     moved = geometry.distance_voxels(clean)
     if moved <= _SNAP_FROM:
         return geometry, ()
-    notes = (
-        f"the axes' directions are rounded in the file and were made perpendicular; this moves no voxel by more than {moved:.2g} voxels",
-    )
+    notes = (f"directions that are rounded in the file were made perpendicular, which moves a corner by {moved:.2g} voxels",)
     return clean, notes if moved > _SAY_FROM else ()
 
 

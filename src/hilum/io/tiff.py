@@ -1,10 +1,12 @@
-"""TIFF: grey or RGB, any bit depth; several pages are the slices Z.
+"""TIFF: grey, RGB or palette, any bit depth; several pages are the slices Z.
 
-Spacing comes from the resolution tags (their unit, or the "unit" and "spacing" of ImageJ, which also knows the distance of the slices).
+Spacing comes from the resolution tags; where ImageJ or hilum wrote the file, its own unit and distance of slices count.
 """
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,48 +22,66 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "inch": MM_PER_INCH, "um": 1e-3, "micron": 1e-3}
-_MM_PER_UNIT |= {"µm": 1e-3, "\\u00B5m": 1e-3, "nm": 1e-6, "m": 1000.0}
+_MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "inch": MM_PER_INCH, "m": 1000.0, "nm": 1e-6}
+_MM_PER_UNIT |= dict.fromkeys(("um", "micron", "microns", "µm", "\\u00b5m"), 1e-3)
+_MM_PER_TAG = {2: MM_PER_INCH, 3: 10.0}  # ResolutionUnit: inch, centimetre
 _COLOUR_AXES = "SC"
+_BY_TIFFFILE = {
+    1,
+    8,
+    32946,
+    32773,
+    34925,
+}  # none, deflate (two numbers), PackBits, LZMA; the others are decoded by Pillow's libtiff
+_WHITE_IS_ZERO, _PALETTE = 0, 3  # PhotometricInterpretation
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the tags say."""
+
+    shape: tuple[int, ...]
+    axes: str
+    dtype: np.dtype[Any]
+    photometric: int
+    compression: int
+    palette: NDArray[np.uint16] | None
+    spacing: tuple[float, float, float]
+    notes: tuple[str, ...]
 
 
 def read(path: Path) -> Decoded:
-    """Read a TIFF; colours become three channels, pages slices.
+    """Read a TIFF; colours become three channels (those of a palette too, unless they are grey), pages slices.
 
     Raises:
         FormatError: damaged, with transparency, several images, or axes that are neither slices nor colours.
     """
-    import tifffile
+    header = _header(path)
+    array, notes = _channels_first(path, *_pixels(path, header))
+    if header.palette is not None:
+        array = (header.palette >> 8).astype(np.uint8)[:, array[0]]  # (3, Z, Y, X)
+        array = array[:1] if (array == array[:1]).all() else array
+    elif _is_inverted(header):
+        array = ~array
+    return _decoded(path, header, array, notes)
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = _only_series(path, file)
-            pixels, axes = series.asarray(), series.axes
-            spacing, notes = _spacing(file)
-    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError, KeyError, IndexError) as error:
-        raise _unreadable(path, error) from error
-    array, colour_notes = _channels_first(path, pixels, axes)
-    geometry = Geometry.from_spacing(array.shape[1:], spacing)
-    return Decoded(Volume(plain_array(path, array), geometry), notes + colour_notes)
+
+def read_indices(path: Path) -> Decoded:
+    """Read a TIFF as labels: the stored numbers, those of a palette too."""
+    header = _header(path)
+    array, notes = _channels_first(path, *_pixels(path, header))
+    return _decoded(path, header, array, notes)
 
 
 def inspect(path: Path) -> FileFacts:
     """Read the tags only, except of colour images, whose transparency is checked."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = _only_series(path, file)
-            shape, axes, dtype = series.shape, series.axes, series.dtype
-            spacing, notes = _spacing(file)
-    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError, KeyError, IndexError) as error:
-        raise _unreadable(path, error) from error
-    if len(shape) > 3 or set(axes) & set(_COLOUR_AXES):
+    header = _header(path)
+    if len(header.shape) > 3 or set(header.axes) & set(_COLOUR_AXES) or header.palette is not None:
         decoded = read(path)
         return FileFacts(decoded.volume.geometry, decoded.volume.channels, decoded.volume.array.dtype, decoded.notes)
-    z, y, x = (1, *shape)[-3:]
-    geometry = Geometry.from_spacing((z, y, x), spacing)
-    return FileFacts(geometry, 1, plain_array(path, np.empty(0, dtype)).dtype, notes)
+    z, y, x = (1, *header.shape)[-3:]
+    geometry = Geometry.from_spacing((z, y, x), header.spacing)
+    return FileFacts(geometry, 1, plain_array(path, np.empty(0, header.dtype)).dtype, header.notes)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -92,27 +112,83 @@ def write(volume: Volume, path: Path) -> None:
     warn_of_loss(volume.geometry, kept, path)
 
 
-FORMAT = Format(name="TIFF", read=read, inspect=inspect, write=write)
+FORMAT = Format(name="TIFF", read=read, inspect=inspect, write=write, read_indices=read_indices)
 
 
-def _unreadable(path: Path, error: Exception) -> FormatError:
-    """The error for a TIFF that cannot be decoded."""
-    if isinstance(error, FormatError):
-        return error
-    return FormatError(
-        f"{path}: the TIFF cannot be read ({error})", needed="a complete TIFF", cure="save it again without compression"
-    )
+def _header(path: Path) -> _Header:
+    """Read the tags of the one image of a file."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return _parse(path, file)
+    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError, KeyError, IndexError, TypeError, struct.error) as error:
+        raise _unreadable(path, error) from error
 
 
-def _only_series(path: Path, file: Any) -> Any:
-    """The one image of a file; reduced copies of it do not count."""
+def _parse(path: Path, file: Any) -> _Header:
+    """The header of an opened file; reduced copies of its image (pyramid levels) do not count."""
     if len(file.series) != 1:
         raise FormatError(
             f"{path}: {len(file.series)} images of different size or type in one TIFF",
             needed="one image, or pages of one size",
             cure="save each image as a file of its own",
         )
-    return file.series[0]
+    series, page = file.series[0], file.pages[0]
+    spacing, notes = _spacing(file)
+    palette = page.colormap if int(page.photometric) == _PALETTE else None
+    header = _Header(
+        shape=tuple(series.shape),
+        axes=series.axes,
+        dtype=np.dtype(series.dtype),
+        photometric=int(page.photometric),
+        compression=int(page.compression),
+        palette=None if palette is None else np.asarray(palette, dtype=np.uint16),
+        spacing=spacing,
+        notes=notes,
+    )
+    inverted = ("zero is white in this file; its grey values are inverted",) if _is_inverted(header) else ()
+    return replace(header, notes=notes + inverted)
+
+
+def _is_inverted(header: _Header) -> bool:
+    """Whether tifffile gives numbers in which zero is white (Pillow turns them round by itself)."""
+    return header.photometric == _WHITE_IS_ZERO and header.compression in _BY_TIFFFILE and header.dtype.kind in "bu"
+
+
+def _pixels(path: Path, header: _Header) -> tuple[NDArray[Any], str]:
+    """Stored pixels and their axes, one letter each."""
+    import tifffile
+
+    try:
+        if header.compression in _BY_TIFFFILE:
+            return np.asarray(tifffile.imread(path)), header.axes
+        return _by_pillow(path)
+    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError, SyntaxError, struct.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _by_pillow(path: Path) -> tuple[NDArray[Any], str]:
+    """Pages (Z, Y, X) or (Z, Y, X, S) of a TIFF compressed by LZW, JPEG or as a fax."""
+    import PIL.Image
+    from PIL import ImageSequence
+
+    with PIL.Image.open(path) as image:
+        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
+    return pages, "ZYXS"[: pages.ndim]
+
+
+def _decoded(path: Path, header: _Header, array: NDArray[Any], notes: tuple[str, ...]) -> Decoded:
+    """Put pixels (C, Z, Y, X) on their grid."""
+    geometry = Geometry.from_spacing(array.shape[1:], header.spacing)
+    return Decoded(Volume(plain_array(path, array), geometry), header.notes + notes)
+
+
+def _unreadable(path: Path, error: Exception) -> FormatError:
+    """The error for a TIFF that cannot be decoded."""
+    return FormatError(
+        f"{path}: the TIFF cannot be read ({error})", needed="a complete TIFF", cure="save it again without compression"
+    )
 
 
 def _channels_first(path: Path, pixels: NDArray[Any], axes: str) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -122,12 +198,12 @@ def _channels_first(path: Path, pixels: NDArray[Any], axes: str) -> tuple[NDArra
         raise FormatError(f"{path}: a TIFF with axes {axes}", needed="pages of rows and columns", cure="save it as plain pages")
     if colours:
         pixels = np.moveaxis(pixels, colours[0], -1)  # (..., Y, X, bands)
-    rows = pixels.ndim - (3 if colours else 2)
-    stack = pixels.reshape(-1, *pixels.shape[rows:]) if np.count_nonzero(np.array(pixels.shape[:rows]) > 1) <= 1 else None
-    if stack is None:
+    before = pixels.shape[: pixels.ndim - (3 if colours else 2)]
+    if sum(n > 1 for n in before) > 1:
         raise FormatError(
             f"{path}: a TIFF of shape {pixels.shape}", needed="one stack of pages", cure="save each stack as its own file"
         )
+    stack = pixels.reshape(-1, *pixels.shape[len(before) :])
     return colours_first(path, stack) if colours else (stack[np.newaxis], ())
 
 
@@ -135,20 +211,18 @@ def _spacing(file: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:
     """Spacing (Z, Y, X) in mm, and a note where none is stored."""
     tags = file.pages[0].tags
     stored = _described(file)
-    per_unit = tuple(_ratio(tags, name) for name in ("YResolution", "XResolution"))
-    unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 2
-    mm = _MM_PER_UNIT.get(str(stored.get("unit", "")).lower()) if file.imagej_metadata else None
-    mm = mm or {2: MM_PER_INCH, 3: 10.0}.get(int(unit))
-    known = mm is not None and min(per_unit) > 0
-    dots = (per_unit[0] * MM_PER_INCH / (mm or 1.0), per_unit[1] * MM_PER_INCH / (mm or 1.0)) if known else None
-    (_, y_mm, x_mm), notes = spacing_of_resolution(dots)
-    thickness = float(stored.get("spacing", 0.0) or 0.0)
-    scale = (_MM_PER_UNIT.get(str(stored.get("unit", "")).lower(), 1.0)) if thickness > 0 else 1.0
-    return ((thickness * scale) if thickness > 0 else 1.0, y_mm, x_mm), notes
+    named = _MM_PER_UNIT.get(str(stored.get("unit", "")).lower())
+    unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
+    mm = (named if file.imagej_metadata else None) or _MM_PER_TAG.get(unit)
+    per_y, per_x = _ratio(tags, "YResolution"), _ratio(tags, "XResolution")
+    dots = None if mm is None or min(per_y, per_x) <= 0 else (per_y * MM_PER_INCH / mm, per_x * MM_PER_INCH / mm)
+    (_, y_mm, x_mm), notes = spacing_of_resolution(dots, trusted=named is not None)
+    distance = float(stored.get("spacing") or 0.0) * (named or 0.0)
+    return (distance or 1.0, y_mm, x_mm), notes
 
 
 def _described(file: Any) -> dict[str, Any]:
-    """What ImageJ or tifffile (and so `write`) put into the description."""
+    """What ImageJ, or tifffile (and so `write`), put into the description."""
     described: dict[str, Any] = dict(file.imagej_metadata or {})
     for entry in file.shaped_metadata or ():
         described |= entry
