@@ -1,0 +1,130 @@
+"""What runs a network: the device it is on, the precision it computes in, the members of an ensemble."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from hilum.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16"]
+
+_log = logging.getLogger("hilum")
+_WORTHWHILE = 1.2  # bfloat16 must be this much faster to be worth its coarser mantissa
+
+
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
+    """The device of that name; "auto" takes the first CUDA device, else the CPU.
+
+    Raises:
+        UsageError: no such kind of device.
+        ResourceError: this machine has none of that kind, or not that many.
+    """
+    if str(name) == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device {str(name)!r}", needed="auto, cpu, cuda, cuda:1, ... or mps", cure="--device auto") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(
+            f"device {str(name)!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices here",
+            needed="a CUDA GPU with its driver, and a torch built for it",
+            cure="--device cpu",
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ResourceError("device 'mps', but torch sees no Apple GPU here", cure="--device cpu")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for people and for run.json."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if device.type == "cpu":
+        return f"cpu: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return str(device)
+
+
+@lru_cache
+def bfloat16_gain(device: torch.device) -> float:
+    """How many times faster a 3D convolution is under bfloat16 autocast on this device; measured once, about 50 ms.
+
+    Below 1 where bfloat16 is only emulated, as on processors without AVX512-BF16 or AMX.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 32, 16, 32, 32, generator=generator).to(device)
+    weight = torch.randn(32, 32, 3, 3, 3, generator=generator).to(device)
+
+    def seconds(*, autocast: bool) -> float:
+        best = float("inf")
+        for _ in range(4):  # the first one warms up
+            start = time.perf_counter()
+            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+                torch.nn.functional.conv3d(image, weight, padding=1).sum().item()
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return seconds(autocast=False) / seconds(autocast=True)
+
+
+def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
+    """bfloat16 where it is wanted and this device really computes faster in it, else float32."""
+    if wanted == "float32":
+        return "float32"
+    gain = bfloat16_gain(device)
+    if gain >= _WORTHWHILE:
+        return "bfloat16"
+    _log.info("float32 instead of bfloat16: on %s bfloat16 is %.2f times as fast", describe_device(device), gain)
+    return "float32"
+
+
+class TorchEngine:
+    """Networks of one architecture as one function: the mean of their logits.
+
+    Args:
+        networks: one, or the members of an ensemble; already on `device`.
+        device: where the patches are sent.
+        precision: float32, or bfloat16 by autocast.
+
+    Raises:
+        UsageError: no network.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], *, device: torch.device, precision: Precision) -> None:
+        if not networks:
+            raise UsageError("an engine without a network", needed="at least one")
+        self.networks = tuple(networks)
+        self.device = device
+        self.precision = precision
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32. A running mean: equal members give exactly their answer."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            mean: Tensor = self.networks[0](patches).float()
+            for count, network in enumerate(self.networks[1:], start=2):
+                mean = mean + (network(patches).float() - mean) / count
+        return mean
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Networks in evaluation mode meanwhile; afterwards as they were, so that training may lend its own."""
+        modes = [network.training for network in self.networks]
+        try:
+            for network in self.networks:
+                network.eval()
+            yield
+        finally:
+            for network, mode in zip(self.networks, modes, strict=True):
+                network.train(mode)

@@ -1,0 +1,146 @@
+"""What people hand over to be predicted: files, folders, data sets, DICOM series."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dataset.case import Case
+from hilum.errors import UsageError
+from hilum.io import image_suffix, read_channels, read_volume, supported
+from hilum.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Source = Volume | Case | Path | str | Mapping[str, Path]
+"""What one prediction starts from: a volume, a case, a file or DICOM folder, or one file a channel."""
+
+_CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's <case>_0000, <case>_0001, ...
+_DATASET_FOLDERS = ("imagesTs", "imagesTr", "images")
+
+
+def read_source(source: Source) -> Volume:
+    """The image (C, Z, Y, X) of one case.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if isinstance(source, Volume):
+        return source
+    if isinstance(source, Case):
+        return read_channels(source.images)
+    if isinstance(source, Mapping):
+        return read_channels(source)
+    return read_volume(source)
+
+
+def case_id(source: Source) -> str:
+    """The id of a case: its own, or its file's name without suffix and channel number; "case" for a volume."""
+    if isinstance(source, Volume):
+        return "case"
+    if isinstance(source, Case):
+        return source.id
+    path = Path(next(iter(source.values())) if isinstance(source, Mapping) else source)
+    return _CHANNEL.sub("", _stem(path))
+
+
+def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[Case, ...]:
+    """The cases in what the user named, in order of their ids.
+
+    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case); a folder of such
+    files; a DICOM folder, or a folder of DICOM folders, one a case; a data set as for training (its cases without annotation
+    where it has any, else all); or a table (.csv).
+
+    Args:
+        sources: files and folders.
+        channels: the model's channel names, in order. A case with too few or too many images is found all the same: reading
+            it says what is wrong, and the others go on.
+
+    Raises:
+        UsageError: a source does not exist or holds no image, or two cases have the same id.
+    """
+    cases: list[Case] = []
+    files: list[Path] = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise UsageError(f"{source}: no such file or folder", cure="check the path")
+        if source.is_dir() or source.suffix == ".csv":
+            cases.extend(_in_folder(source, channels))
+        else:
+            files.append(source)
+    cases.extend(_group(files, channels))
+    return _distinct(cases)
+
+
+def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[Case, ...]:
+    """The cases of a folder or table."""
+    if _is_dataset(folder):
+        from hilum.dataset import open_dataset
+
+        dataset = open_dataset(folder)
+        return dataset.unlabelled or dataset.cases
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    images = [entry for entry in entries if entry.is_file() and image_suffix(entry) not in ("", ".dcm", ".npz")]
+    if images:
+        return _group(images, channels)
+    if supported(folder):
+        return (_one_image(folder, folder.name, channels),)
+    series = [entry for entry in entries if entry.is_dir() and supported(entry)]
+    if not series:
+        raise UsageError(
+            f"{folder}: no image in it",
+            needed="images, a DICOM series, folders of DICOM series, or a data set",
+            cure="name the folder that holds the images themselves",
+        )
+    return tuple(_one_image(entry, entry.name, channels) for entry in series)
+
+
+def _is_dataset(path: Path) -> bool:
+    return path.suffix == ".csv" or (path / "dataset.json").is_file() or any((path / name).is_dir() for name in _DATASET_FOLDERS)
+
+
+def _group(files: Iterable[Path], channels: Sequence[str]) -> tuple[Case, ...]:
+    """Image files to cases, channels of one case together."""
+    single: list[Case] = []
+    grouped: dict[tuple[Path, str], dict[int, Path]] = {}
+    for file in files:
+        stem = _stem(file)
+        number = _CHANNEL.search(stem)
+        if number is None:
+            single.append(_one_image(file, stem, channels))
+        else:
+            grouped.setdefault((file.parent, stem[: number.start()]), {})[int(number[1])] = file
+    many = [Case(id=stem, patient=None, images=_named(images, channels)) for (_, stem), images in grouped.items()]
+    return (*single, *many)
+
+
+def _named(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
+    """Channel numbers to channel names; a number that the model does not know keeps a name of its own."""
+    return {channels[n] if n < len(channels) else f"channel {n}": images[n] for n in sorted(images)}
+
+
+def _one_image(path: Path, name: str, channels: Sequence[str]) -> Case:
+    """A case whose channels are all in one file or series."""
+    return Case(id=name, patient=None, images=dict.fromkeys(channels, path))
+
+
+def _stem(path: Path) -> str:
+    """A file's name without its image suffix; a folder's name."""
+    return path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path) or path.suffix)]
+
+
+def _distinct(cases: Iterable[Case]) -> tuple[Case, ...]:
+    known: dict[str, Case] = {}
+    for case in cases:
+        if case.id in known:
+            first, second = (next(iter(one.images.values())) for one in (known[case.id], case))
+            raise UsageError(
+                f"two cases with the id {case.id!r}: {first} and {second}",
+                needed="one name a case, as the outputs are named after them",
+                cure="predict them into two folders, or rename one",
+            )
+        known[case.id] = case
+    return tuple(known[name] for name in sorted(known))

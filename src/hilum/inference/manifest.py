@@ -1,0 +1,180 @@
+"""model.json: what a trained-model folder holds, and the hashes that say whether it still holds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, JsonValue, ValidationError
+
+from hilum.errors import ModelError
+from hilum.io import atomic_write_text, sha256
+from hilum.plan.plan import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+MANIFEST = "model.json"
+FORMAT_VERSION = 1
+_REQUIRED = ("plan.json", "labels.json", "metrics.json", "MODEL_CARD.md")
+
+
+class Metric(Record):
+    """One number about one label or region, with its interval where there is one."""
+
+    region: str
+    name: str
+    """"dice", "hd95_mm", ..."""
+    mean: float | None
+    """None where no case defines it."""
+    median: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    cases: int = Field(default=0, ge=0)
+
+
+class ModelMetrics(Record):
+    """How good a model is.
+
+    Args:
+        measured_on: in words: "5-fold cross-validation over 208 cases of 208 patients".
+        metrics: the numbers.
+        level: of the intervals.
+        notes: what a reader must know ("the ensemble itself was not measured; each case was predicted by one member").
+    """
+
+    measured_on: str
+    metrics: tuple[Metric, ...] = ()
+    level: float = 0.95
+    notes: tuple[str, ...] = ()
+
+
+class Facts(Record):
+    """What a model was trained on, and how."""
+
+    dataset: str
+    cases: int = Field(ge=0)
+    patients: int | None = None
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    device: str = ""
+    seed: int | None = None
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class FileHash(Record):
+    """What a file must be."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Manifest(Record):
+    """model.json. `id` is over every other field, and so over the hashes of every other file."""
+
+    format_version: int = FORMAT_VERSION
+    id: str
+    hilum: str
+    name: str
+    task: str
+    created: str
+    members: tuple[str, ...] = Field(min_length=1)
+    files: dict[str, FileHash]
+    facts: Facts | None = None
+
+    @classmethod
+    def sealed(cls, **fields: Any) -> Self:
+        """A manifest with its id."""
+        draft = cls(id="", **fields)
+        return draft.model_copy(update={"id": draft.computed_id()})
+
+    def with_files(self, files: Mapping[str, FileHash]) -> Self:
+        """The same with other hashes, and so another id."""
+        draft = self.model_copy(update={"files": dict(files)})
+        return draft.model_copy(update={"id": draft.computed_id()})
+
+    def computed_id(self) -> str:
+        """What `id` must be."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"id"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write model.json, completely or not at all."""
+        atomic_write_text(folder / MANIFEST, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read model.json.
+
+        Raises:
+            ModelError: there is none, it is damaged or altered, or of a newer format.
+        """
+        if not folder.is_dir():
+            raise ModelError(
+                f"{folder}: no such folder", needed="a trained-model folder, as `hilum train DATA -o MODEL` makes it"
+            )
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ModelError(
+                f"{folder}: no {MANIFEST} in it",
+                needed="a trained-model folder whose training has ended",
+                cure="hilum train DATA -o MODEL, with --resume where a training was interrupted",
+            )
+        manifest = cls._parse(path)
+        if manifest.id != manifest.computed_id():
+            raise ModelError(f"{path}: altered since it was written", needed="the file as it was saved", cure=_CURE)
+        return manifest
+
+    @classmethod
+    def _parse(cls, path: Path) -> Self:
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            version = fields["format_version"]
+            if version > FORMAT_VERSION:
+                raise ModelError(
+                    f"{path}: format version {version}, written by hilum {fields.get('hilum', 'of a later version')}",
+                    needed=f"format version {FORMAT_VERSION} or older for this hilum {hilum_version()}",
+                    cure="pip install --upgrade hilum",
+                )
+            return cls.model_validate(fields)
+        except (ValueError, KeyError, TypeError) as error:  # not JSON, not text, not an object, not these fields
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise ModelError(f"{path}: damaged ({reason})", needed="the file as it was saved", cure=_CURE) from error
+
+    def check_files(self, folder: Path, *, besides: Iterable[str] = ()) -> None:
+        """Compare every file with its hash, except those `besides`.
+
+        Raises:
+            ModelError: the first file that is missing or altered, or that no model folder may name.
+        """
+        unnamed = [name for name in (*_REQUIRED, *self.members) if name not in self.files]
+        if unnamed:
+            raise ModelError(f"{folder / MANIFEST}: no hash for {', '.join(unnamed)}", cure=_CURE)
+        for name, expected in self.files.items():
+            if PurePath(name).name != name or "\\" in name:
+                raise ModelError(f"{folder / MANIFEST}: names {name!r}", needed="files in the model folder itself", cure=_CURE)
+            path = folder / name
+            if not path.is_file():
+                raise ModelError(f"{path}: missing", needed=f"every file of the model: {', '.join(self.files)}", cure=_CURE)
+            if name not in besides and (path.stat().st_size != expected.bytes or sha256(path) != expected.sha256):
+                raise ModelError(
+                    f"{path}: altered since it was saved (another SHA-256)", needed="the file as it was saved", cure=_CURE
+                )
+
+
+_CURE = "copy the model folder again from where it was made"
+
+
+def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:
+    """Hash and size of files in a folder."""
+    return {name: FileHash(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size) for name in names}
+
+
+def hilum_version() -> str:
+    """The version of hilum that is running."""
+    return metadata.version("hilum")

@@ -1,0 +1,48 @@
+"""MODEL_CARD.md, written from the plan, the metrics and the training itself (after Mitchell et al., Model Cards, 2019)."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+
+if TYPE_CHECKING:
+    from hilum.inference.manifest import Facts, Metric, ModelMetrics
+    from hilum.plan.plan import Plan
+
+
+def model_card(plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, members: int, created: str) -> str:
+    """The card as Markdown."""
+    # Markdown, not HTML: names are cleaned of what would break a table, and nothing is escaped for a browser
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_clean)  # noqa: S701
+    spacing = plan.spacing.value
+    template = resources.files("hilum.inference").joinpath("model_card.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        plan=plan,
+        metrics=metrics,
+        facts=facts,
+        members=members,
+        created=created,
+        network=plan.network.value,
+        spacing="its own spacing" if spacing is None else f"{' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X)",
+        number=_number,
+        interval=_interval,
+    )
+
+
+def _clean(value: object) -> object:
+    """Names come from files: keep them on one line of one table cell, and without markup."""
+    if not isinstance(value, str):
+        return value
+    return " ".join(value.replace("|", "/").replace("<", "&lt;").split())
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4g}"
+
+
+def _interval(metric: Metric) -> str:
+    if metric.lower is None or metric.upper is None:
+        return ""
+    return f"{metric.lower:.4g} to {metric.upper:.4g}"

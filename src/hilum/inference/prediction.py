@@ -1,0 +1,124 @@
+"""The answer for one case, and how it becomes files."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.errors import UsageError
+from hilum.io import image_suffix, write_labels, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hilum.volume import LabelTable, Volume
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock seconds of the parts of one prediction."""
+
+    read: float = 0.0
+    preprocess: float = 0.0
+    network: float = 0.0
+    restore: float = 0.0
+    write: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Their sum; reading and writing may have run beside another case."""
+        return sum(astuple(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says about one case, on the case's own grid.
+
+    Args:
+        case: the case's id, and the stem of its files.
+        labels: (1, Z, Y, X) integers, ids of `table`.
+        probabilities: (K, Z, Y, X) float32, one an output of the network, where they were asked for; else None.
+        table: what the integers mean.
+        model: id of the trained model.
+        seconds: how long each part took.
+    """
+
+    case: str
+    labels: Volume
+    table: LabelTable
+    model: str
+    probabilities: Volume | None = None
+    seconds: Seconds = field(default_factory=Seconds)
+
+    def save(self, path: Path | str, *, formats: Sequence[str] = ("nifti",)) -> tuple[Path, ...]:
+        """Write the labels, and the probabilities where there are any.
+
+        Args:
+            path: a file with an image suffix (then the suffix is the format), or a folder, made where it is missing, for
+                `<case>.nii.gz` and so on.
+            formats: among `FORMATS`, for a folder.
+
+        Returns:
+            The files written, each complete or not there at all.
+
+        Raises:
+            UsageError: a format that does not exist.
+        """
+        path = Path(path)
+        if image_suffix(path) and not path.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_labels(self.labels, path)
+            return (path,)
+        chosen = [find_format(name) for name in formats]
+        path.mkdir(parents=True, exist_ok=True)
+        return tuple(file for one in chosen for file in one.write(self, path))
+
+
+@dataclass(frozen=True)
+class PredictionFormat:
+    """One way to write a prediction.
+
+    Args:
+        suffix: the labels are in `<case><suffix>`.
+        write: writes into a folder and returns its files.
+    """
+
+    suffix: str
+    write: Callable[[Prediction, Path], tuple[Path, ...]]
+
+
+def _image(suffix: str) -> PredictionFormat:
+    def write(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
+        labels = folder / f"{prediction.case}{suffix}"
+        write_labels(prediction.labels, labels)
+        if prediction.probabilities is None:
+            return (labels,)
+        probabilities = folder / f"{prediction.case}_probabilities{suffix}"
+        write_volume(prediction.probabilities, probabilities)
+        return labels, probabilities
+
+    return PredictionFormat(suffix, write)
+
+
+FORMATS: dict[str, PredictionFormat] = {
+    "nifti": _image(".nii.gz"),
+    "nrrd": _image(".nrrd"),
+    "mha": _image(".mha"),
+    "png": _image(".png"),
+    "tiff": _image(".tif"),
+}
+"""How a prediction is written, by the name users give."""
+
+
+def find_format(name: str) -> PredictionFormat:
+    """The format of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FORMATS:
+        near = get_close_matches(name, FORMATS, n=1)
+        raise UsageError(f"format {name!r}", needed=", ".join(FORMATS), cure=f"--format {near[0]}" if near else "--format nifti")
+    return FORMATS[name]

@@ -1,0 +1,141 @@
+"""What happened: versions, device, options, seeds, seconds and peak memory of one run, as run.json."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Literal, Self
+
+import psutil
+import torch
+from pydantic import Field, JsonValue
+
+from hilum.inference.engine import describe_device
+from hilum.io import atomic_write_text
+from hilum.plan.plan import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PACKAGES = ("hilum", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "blosc2", "lightning-fabric", "safetensors")
+
+
+class CaseOutcome(Record):
+    """What became of one case: the files written, or why there are none."""
+
+    case: str
+    status: Literal["done", "failed", "skipped"]
+    files: tuple[str, ...] = ()
+    error: str = ""
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class RunReport(Record):
+    """One run of one verb. Names no user and no computer, so that it may be published with its results."""
+
+    verb: str
+    model: str = ""
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    status: Literal["done", "stopped", "failed"] = "done"
+    device: str
+    precision: str = ""
+    platform: str
+    python: str
+    packages: dict[str, str]
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    seeds: dict[str, int] = Field(default_factory=dict)
+    peak_memory_gb: float
+    """Largest resident memory of this process so far, in GiB."""
+    peak_device_memory_gb: float | None = None
+    """Largest memory allocated by torch on the GPU during the run, in GiB; None on a CPU."""
+    cases: tuple[CaseOutcome, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, completely or not at all."""
+        atomic_write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+class RunClock:
+    """A run that is going on: started here, reported whenever it is asked.
+
+    Args:
+        verb: "train", "predict", ...
+        device: where it computes.
+        options: what the user chose.
+        seeds: by name.
+        model: id of the trained model, where there is one.
+        precision: of the networks.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        *,
+        device: torch.device,
+        options: Mapping[str, JsonValue] | None = None,
+        seeds: Mapping[str, int] | None = None,
+        model: str = "",
+        precision: str = "",
+    ) -> None:
+        self._device = device
+        self._facts = {"verb": verb, "model": model, "precision": precision}
+        self._options, self._seeds = dict(options or {}), dict(seeds or {})
+        self._started = datetime.now(UTC)
+        self._start = time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def report(self, *, status: Literal["done", "stopped", "failed"] = "done", cases: tuple[CaseOutcome, ...] = ()) -> RunReport:
+        """The run up to now."""
+        return RunReport(
+            **self._facts,
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - self._start, 3),
+            status=status,
+            device=describe_device(self._device),
+            platform=platform.platform(),
+            python=platform.python_version(),
+            packages=package_versions(),
+            options=self._options,
+            seeds=self._seeds,
+            peak_memory_gb=round(peak_memory_bytes() / 2**30, 3),
+            peak_device_memory_gb=peak_device_memory_gb(self._device),
+            cases=cases,
+        )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on, those that are installed."""
+    installed: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process since it began."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def peak_device_memory_gb(device: torch.device) -> float | None:
+    """Largest memory that torch allocated on a CUDA device since the run began, in GiB; None elsewhere."""
+    return round(torch.cuda.max_memory_allocated(device) / 2**30, 3) if device.type == "cuda" else None

@@ -1,0 +1,179 @@
+"""A trained model, in memory and as a folder that is complete, checked by hashes, and free of pickle.
+
+::
+
+    model.json            format version, id, members, SHA-256 of every other file (manifest.py)
+    plan.json             every decision
+    labels.json           what the integers mean
+    weights.safetensors   of one network; of an ensemble weights_0.safetensors, weights_1.safetensors, ...
+    metrics.json          how good it is, and on what that was measured
+    MODEL_CARD.md         the same for people
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from hilum.errors import ModelError, UsageError
+from hilum.inference.engine import resolve_device
+from hilum.inference.manifest import MANIFEST, Facts, Manifest, ModelMetrics, hash_files, hilum_version
+from hilum.inference.model_card import model_card
+from hilum.io import atomic_path, atomic_write_text
+from hilum.networks import build_network
+from hilum.plan.plan import Plan
+from hilum.volume import LabelTable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+PLAN, LABELS, METRICS, CARD = "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md"
+UNSAVED = "unsaved"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """Networks and the plan they were made by: all that a prediction needs.
+
+    Args:
+        plan: every decision.
+        networks: one, or the members of an ensemble, on `device`.
+        device: where they are.
+        metrics: how good it is; None where that was not measured.
+        facts: what it was trained on and how.
+        id: of the folder it came from or was saved to: the first 16 digits of a SHA-256 over all its files.
+    """
+
+    plan: Plan
+    networks: tuple[nn.Module, ...]
+    device: torch.device
+    metrics: ModelMetrics | None = None
+    facts: Facts | None = None
+    id: str = UNSAVED
+
+    def __post_init__(self) -> None:
+        """Refuse a model without a network."""
+        if not self.networks:
+            raise UsageError("a model without a network", needed="at least one")
+
+    def save(self, folder: Path | str) -> TrainedModel:
+        """Write the folder; other files in it stay. model.json is written last: until then the folder is refused.
+
+        Returns:
+            The same model with the folder's id.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        members = _member_names(len(self.networks))
+        for name, network in zip(members, self.networks, strict=True):
+            _save_weights(network, folder / name)
+        metrics = self.metrics or ModelMetrics(measured_on="not measured")
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        texts = {
+            PLAN: self.plan.model_dump_json(indent=2),
+            LABELS: self.plan.labels.model_dump_json(indent=2),
+            METRICS: metrics.model_dump_json(indent=2),
+            CARD: model_card(self.plan, metrics, self.facts, members=len(members), created=created),
+        }
+        for name, text in texts.items():
+            atomic_write_text(folder / name, text.rstrip("\n") + "\n")
+        manifest = Manifest.sealed(
+            hilum=hilum_version(),
+            name=self.plan.name,
+            task=self.plan.task.value,
+            created=created,
+            members=members,
+            files=hash_files(folder, (*members, *texts)),
+            facts=self.facts,
+        )
+        manifest.save(folder)
+        for leftover in folder.glob("weights*.safetensors"):  # members of a larger ensemble that was here before
+            if leftover.name not in members:
+                leftover.unlink()
+        return replace(self, id=manifest.id)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, device: str | torch.device = "auto") -> Self:
+        """Read a folder that `save` wrote. No file is unpickled, no code in it is run, and nothing is fetched.
+
+        Raises:
+            ModelError: a file is missing, altered, or of a newer version; the networks do not fit the plan.
+            UsageError: no such device is known.
+            ResourceError: this machine has no such device.
+        """
+        folder = Path(folder)
+        where = resolve_device(device)
+        manifest = Manifest.load(folder)
+        manifest.check_files(folder)
+        plan = _read_plan(folder)
+        networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
+        metrics = ModelMetrics.model_validate_json((folder / METRICS).read_text(encoding="utf-8"))
+        return cls(plan=plan, networks=networks, device=where, metrics=metrics, facts=manifest.facts, id=manifest.id)
+
+
+def seal_card(folder: Path | str) -> str:
+    """Accept a MODEL_CARD.md that people have completed: model.json takes its new hash. Every other file must be unaltered.
+
+    Returns:
+        The model's new id.
+
+    Raises:
+        ModelError: another file is missing or altered.
+    """
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    manifest.check_files(folder, besides=(CARD,))
+    resealed = manifest.with_files({**manifest.files, **hash_files(folder, (CARD,))})
+    resealed.save(folder)
+    return resealed.id
+
+
+def _member_names(count: int) -> tuple[str, ...]:
+    return ("weights.safetensors",) if count == 1 else tuple(f"weights_{n}.safetensors" for n in range(count))
+
+
+def _save_weights(network: nn.Module, path: Path) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def _read_plan(folder: Path) -> Plan:
+    try:
+        plan = Plan.model_validate_json((folder / PLAN).read_text(encoding="utf-8"))
+        labels = LabelTable.model_validate_json((folder / LABELS).read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(
+            f"{folder}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            cure="use the version of hilum named in model.json",
+        ) from error
+    if labels != plan.labels:
+        raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
+    return plan
+
+
+def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:
+    network = build_network(plan.network.value)
+    try:
+        weights: dict[str, Tensor] = load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise ModelError(f"{path}: not a safetensors file ({error})", cure="copy the model folder again") from error
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: weights of another network than the plan's: {error}", cure="copy the model folder again"
+        ) from error
+    return network.to(device).eval()
