@@ -1,1 +1,18 @@
-"""See ARCHITECTURE.md."""
+"""Synthetic but anatomically plausible data, drawn from a seed in a moment: for the demo, the documentation and the tests."""
+
+from hilum.examples.abdomen import ABDOMEN_LABELS, SyntheticCase, make_abdomen_ct
+from hilum.examples.chest import NODULE_LABELS, make_nodule_ct
+from hilum.examples.datasets import make_abdomen_dataset, make_nodule_dataset
+from hilum.examples.dicom import SeriesTags, write_dicom_series
+
+__all__ = [
+    "ABDOMEN_LABELS",
+    "NODULE_LABELS",
+    "SeriesTags",
+    "SyntheticCase",
+    "make_abdomen_ct",
+    "make_abdomen_dataset",
+    "make_nodule_ct",
+    "make_nodule_dataset",
+    "write_dicom_series",
+]

@@ -1,0 +1,196 @@
+"""Whole synthetic data sets on disk, in layouts that people have."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import UsageError
+from hilum.examples.abdomen import ABDOMEN_LABELS, SyntheticCase, draw_patient, follow_up, make_study
+from hilum.examples.chest import NODULE_LABELS, Kind, make_nodule_ct
+from hilum.examples.dicom import SeriesTags, write_dicom_series
+from hilum.io import write_labels, write_volume
+from hilum.io.files import atomic_write_text
+from hilum.volume import LabelTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Progress = Callable[[int, int], None]
+
+_STUDIES_OF_TWO = 3  # every third patient comes back for a second study
+
+
+def make_abdomen_dataset(
+    folder: Path | str,
+    *,
+    cases: int = 12,
+    tests: int = 2,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (42, 84, 108),
+    structures: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a synthetic abdominal CT data set in nnU-Net's raw layout, with a patient table.
+
+    imagesTr/abdomen_000_0000.nii.gz, labelsTr/abdomen_000.nii.gz, dataset.json and patients.csv (case, patient, sex, age, site);
+    test cases of other patients lie in imagesTs, with their annotation in labelsTs, and once more as one DICOM series a folder in
+    dicomTs/CASE. Every third patient has two studies, so that only folds by patient are honest.
+
+    Args:
+        folder: where to; made where it does not exist.
+        cases: annotated training cases.
+        tests: test cases.
+        seed: same seed and options, same voxels.
+        shape: voxels (Z, Y, X) of each case, which sets the spacing (see :func:`make_abdomen_ct`) and the cost.
+        structures: names of :data:`ABDOMEN_LABELS` to annotate, numbered from 1 in this order; all if None.
+        progress: called with (done, all) after each case.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: no case, or an unknown structure.
+    """
+    if cases < 1 or tests < 0:
+        raise UsageError(f"{cases} cases, {tests} test cases", needed="at least one case")
+    table, lookup = _choose(structures)
+    folder = Path(folder)
+    rows: list[tuple[Any, ...]] = []
+    studies = _studies(seed, cases, shape)
+    for number, (patient, study) in enumerate(studies):
+        name = f"abdomen_{number:03d}"
+        _write_case(folder, "Tr", name, study, lookup)
+        rows.append((name, *_patient_row(seed, patient)))
+        if progress is not None:
+            progress(number + 1, cases + tests)
+    for number, (patient, study) in enumerate(_studies(seed + 1_000_003, tests, shape)):
+        name = f"abdomen_test_{number:03d}"
+        _write_case(folder, "Ts", name, study, lookup)
+        person, *others = _patient_row(seed, patient + 10_000)
+        write_dicom_series(study.image, folder / "dicomTs" / name, tags=SeriesTags(patient_id=person, uid_seed=f"{seed} {name}"))
+        rows.append((name, person, *others))
+        if progress is not None:
+            progress(cases + number + 1, cases + tests)
+    _write_table(folder / "patients.csv", ("case", "patient", "sex", "age", "site"), rows)
+    facts = {
+        "name": "synthetic abdomen",
+        "description": f"synthetic abdominal CT made by hilum.examples from seed {seed}",
+        "channel_names": {"0": "CT"},
+        "labels": {label.name: label.id for label in table.labels},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    atomic_write_text(folder / "dataset.json", json.dumps(facts, indent=2) + "\n")
+    return folder
+
+
+def make_nodule_dataset(
+    folder: Path | str,
+    *,
+    cases: int = 40,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (24, 48, 48),
+    progress: Progress | None = None,
+) -> Path:
+    """Write a synthetic lung nodule data set as a table: cases.csv (case, patient, image, mask, label, site), images/, masks/.
+
+    Labels are "benign" and "malignant", in turn; every third patient has two nodules.
+
+    Args:
+        folder: where to; made where it does not exist.
+        cases: how many nodules.
+        seed: same seed and options, same voxels.
+        shape: voxels (Z, Y, X) of each block.
+        progress: called with (done, all) after each case.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: no case.
+    """
+    if cases < 1:
+        raise UsageError(f"{cases} cases", needed="at least one case")
+    folder = Path(folder)
+    kinds: tuple[Kind, Kind] = ("benign", "malignant")
+    rows: list[tuple[Any, ...]] = []
+    for number, patient in enumerate(_patients(cases)):
+        name, kind = f"nodule_{number:03d}", kinds[number % 2]
+        study = make_nodule_ct(seed * 100_003 + number, kind, shape=shape)
+        for part in ("images", "masks"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        write_volume(study.image, folder / "images" / f"{name}.nii.gz")
+        write_labels(study.labels, folder / "masks" / f"{name}.nii.gz")
+        person, _, _, site = _patient_row(seed, patient)
+        rows.append((name, person, f"images/{name}.nii.gz", f"masks/{name}.nii.gz", kind, site))
+        if progress is not None:
+            progress(number + 1, cases)
+    _write_table(folder / "cases.csv", ("case", "patient", "image", "mask", "label", "site"), rows)
+    atomic_write_text(folder / "labels.json", NODULE_LABELS.model_dump_json(indent=2) + "\n")
+    return folder
+
+
+def _choose(structures: Sequence[str] | None) -> tuple[LabelTable, np.ndarray[Any, np.dtype[np.uint8]]]:
+    """The label table of the chosen structures, and the new id of each old id (0 for those left out)."""
+    known = {label.name: label for label in ABDOMEN_LABELS.foreground}
+    names = list(known) if structures is None else list(structures)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) != len(names):
+        raise UsageError(f"structures {names}", needed=f"different names out of {', '.join(known)}")
+    chosen = [known[name].model_copy(update={"id": number}) for number, name in enumerate(names, start=1)]
+    lookup = np.zeros(256, dtype=np.uint8)
+    for label in chosen:
+        lookup[known[label.name].id] = label.id
+    if "liver tumour" not in names and "liver" in names:  # a tumour is liver where it is not told apart
+        lookup[known["liver tumour"].id] = lookup[known["liver"].id]
+    return LabelTable(labels=(ABDOMEN_LABELS.labels[0], *chosen)), lookup
+
+
+def _patients(cases: int) -> Iterator[int]:
+    """Patient number of each case; every third patient has two."""
+    patient = -1
+    left = 0
+    for _ in range(cases):
+        if left == 0:
+            patient += 1
+            left = 2 if patient % _STUDIES_OF_TWO == 1 else 1
+        left -= 1
+        yield patient
+
+
+def _studies(seed: int, cases: int, shape: tuple[int, int, int]) -> Iterator[tuple[int, SyntheticCase]]:
+    """Patient number and study of each case; a second study of a patient is a follow-up of the first."""
+    last = -1
+    patient = None
+    for number, owner in enumerate(_patients(cases)):
+        rng = np.random.default_rng([seed, 3, number])
+        patient = follow_up(patient, rng) if owner == last and patient is not None else draw_patient(rng)
+        last = owner
+        yield owner, make_study(patient, rng, shape=shape)
+
+
+def _patient_row(seed: int, patient: int) -> tuple[str, str, int, str]:
+    rng = np.random.default_rng([seed, 4, patient])
+    return f"P{patient:05d}", "FM"[int(rng.integers(2))], int(rng.integers(35, 88)), "ABC"[int(rng.integers(3))]
+
+
+def _write_case(folder: Path, part: str, name: str, study: SyntheticCase, lookup: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    for kind in ("images", "labels"):
+        (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
+    write_volume(study.image, folder / f"images{part}" / f"{name}_0000.nii.gz")
+    labels = study.labels.with_array(lookup[study.labels.array])
+    write_labels(labels, folder / f"labels{part}" / f"{name}.nii.gz")
+
+
+def _write_table(path: Path, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())

@@ -1,0 +1,135 @@
+"""Writing a volume as a DICOM CT series, one file a slice, as a scanner would send it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydicom.uid import UID
+
+    from hilum.volume import Volume
+
+_RESCALE_INTERCEPT = -1024
+
+
+@dataclass(frozen=True)
+class SeriesTags:
+    """What the files say beside the image.
+
+    Args:
+        patient_id: (0010,0020).
+        patient_name: (0010,0010), "Family^Given".
+        study_date: (0008,0020), YYYYMMDD.
+        study_description: (0008,1030).
+        series_number: (0020,0011).
+        series_description: (0008,103E).
+        uid_seed: the UIDs are derived from it: same seed and tags, same UIDs.
+    """
+
+    patient_id: str = "SYN-0001"
+    patient_name: str = "Synthetic^Patient"
+    study_date: str = "20260102"
+    study_description: str = "CT abdomen (synthetic)"
+    series_number: int = 2
+    series_description: str = "Portal venous 5.0"
+    uid_seed: str = "hilum"
+
+
+def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None) -> tuple[Path, ...]:
+    """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z, into a new or existing folder.
+
+    Stored as unsigned 16-bit with intercept -1024, slope 1, Explicit VR Little Endian. The grid is written as it is, oblique or
+    not; a reader sorts slices along the normal of row and column direction, so a grid whose Z axis runs against that normal comes
+    back with Z reversed. File names and instance numbers rise along Z.
+
+    Args:
+        volume: (1, Z, Y, X), HU from -1024 to 64511; fractions are rounded.
+        folder: where to.
+        tags: patient, study and series; the default synthetic patient if None.
+
+    Returns:
+        The files, along Z.
+
+    Raises:
+        UsageError: more than one channel, or values outside of the range that 16 bits hold.
+    """
+    if volume.channels != 1:
+        raise UsageError(
+            f"a volume of {volume.channels} channels", needed="one channel", cure="write one series for each channel"
+        )
+    stored = np.rint(volume.array[0].astype(np.float64)) - _RESCALE_INTERCEPT
+    if not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > 65535:
+        low, high = volume.array.min(), volume.array.max()
+        raise UsageError(f"values from {low} to {high}", needed="finite HU from -1024 to 64511")
+    tags = tags or SeriesTags()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index, pixels in enumerate(stored.astype(np.uint16)):
+        path = folder / f"{index + 1:04d}.dcm"
+        data = _slice(volume, tags, index)
+        data.Rows, data.Columns = pixels.shape
+        data.PixelData = pixels.tobytes()
+        data.save_as(path, enforce_file_format=True)
+        files.append(path)
+    return tuple(files)
+
+
+def _slice(volume: Volume, tags: SeriesTags, index: int) -> Any:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    geometry = volume.geometry
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = _uid(tags, f"slice {index}")
+    _describe(data, tags, index)
+    data.FrameOfReferenceUID = geometry.frame_of_reference or _uid(tags, "frame of reference")
+    data.ImagePositionPatient = [_decimal(v) for v in geometry.index_to_world((index, 0, 0))]
+    # DICOM PS3.3 C.7.6.2.1.1: first the direction in which columns rise (our X), then that in which rows rise (our Y)
+    data.ImageOrientationPatient = [_decimal(v) for v in (*geometry.directions[:, 2], *geometry.directions[:, 1])]
+    data.PixelSpacing = [_decimal(geometry.spacing[1]), _decimal(geometry.spacing[2])]
+    data.SliceThickness = _decimal(geometry.spacing[0])
+    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = _RESCALE_INTERCEPT, 1, "HU"
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+    data.WindowCenter, data.WindowWidth = 40, 400
+    return data
+
+
+def _describe(data: Any, tags: SeriesTags, index: int) -> None:
+    data.SpecificCharacterSet = "ISO_IR 192"
+    data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    data.PatientID, data.PatientName = tags.patient_id, tags.patient_name
+    data.PatientBirthDate, data.PatientSex = "", ""
+    data.StudyInstanceUID, data.SeriesInstanceUID = _uid(tags, "study"), _uid(tags, "series")
+    data.StudyDate = data.SeriesDate = data.AcquisitionDate = data.ContentDate = tags.study_date
+    data.StudyTime = data.SeriesTime = data.ContentTime = "080000"
+    data.StudyID, data.AccessionNumber, data.ReferringPhysicianName = "1", "", ""
+    data.StudyDescription, data.SeriesDescription = tags.study_description, tags.series_description
+    data.Modality, data.Manufacturer, data.ManufacturerModelName = "CT", "hilum", "synthetic abdomen"
+    data.BodyPartExamined, data.PatientPosition = "ABDOMEN", "HFS"
+    data.SeriesNumber, data.AcquisitionNumber, data.InstanceNumber = tags.series_number, 1, index + 1
+    data.KVP, data.PositionReferenceIndicator = 120, ""
+
+
+def _uid(tags: SeriesTags, what: str) -> UID:
+    from pydicom.uid import generate_uid
+
+    series = f"{tags.series_number}" if what.startswith(("series", "slice")) else ""
+    return generate_uid(entropy_srcs=[tags.uid_seed, tags.patient_id, tags.study_date, series, what])
+
+
+def _decimal(value: float) -> Any:
+    """A Decimal String of at most 16 characters, the most precise one."""
+    from pydicom.valuerep import DSfloat
+
+    return DSfloat(float(value), auto_format=True)
