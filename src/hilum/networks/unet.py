@@ -33,9 +33,7 @@ class UNet(Network):
         UsageError: when there are fewer than two widths or one below 1.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, dimensions: int = 2, features: Sequence[int] = FEATURES
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, dimensions: int = 2, features: Sequence[int] = FEATURES) -> None:
         super().__init__(in_channels, out_channels, dimensions=dimensions)
         if len(features) < 2 or min(features) < 1:
             raise UsageError(f"U-Net features {tuple(features)}", needed="two or more widths, each at least 1")

@@ -1,1 +1,41 @@
-"""See ARCHITECTURE.md."""
+"""The one seam between tasks: target, loss, decoding. `hilum.tasks.encoding` needs no torch; this front door loads it late."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hilum.tasks.encoding import IGNORE, decode_indices, decode_regions, encode_target
+    from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
+    from hilum.tasks.segmentation import SegmentationTask
+
+_HOMES = {
+    "IGNORE": "hilum.tasks.encoding",
+    "LOSSES": "hilum.tasks.losses",
+    "SegmentationTask": "hilum.tasks.segmentation",
+    "VoxelLoss": "hilum.tasks.losses",
+    "build_loss": "hilum.tasks.losses",
+    "decode_indices": "hilum.tasks.encoding",
+    "decode_regions": "hilum.tasks.encoding",
+    "deep_supervision_loss": "hilum.tasks.losses",
+    "encode_target": "hilum.tasks.encoding",
+}
+
+__all__ = [
+    "IGNORE",
+    "LOSSES",
+    "SegmentationTask",
+    "VoxelLoss",
+    "build_loss",
+    "decode_indices",
+    "decode_regions",
+    "deep_supervision_loss",
+    "encode_target",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

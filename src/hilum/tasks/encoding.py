@@ -1,0 +1,109 @@
+"""What the network is asked to learn and how its answer becomes labels again: numpy only, no torch.
+
+An annotation (Z, Y, X) of label ids becomes a target with one channel of class indices (exclusive labels) or one binary
+channel a region (overlapping regions). `IGNORE` marks voxels that were not annotated, in every channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import LabelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hilum.volume import LabelTable
+
+IGNORE = 255
+"""The target's value for voxels that are not learnt."""
+
+MAX_LABELS = 255
+
+
+def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
+    """Turn label ids into the target that the loss sees.
+
+    Args:
+        labels: label ids (Z, Y, X), of an integer type.
+        table: what the ids mean.
+
+    Returns:
+        uint8 (1, Z, Y, X) of indices into `table.ids`, or (R, Z, Y, X) of 0 and 1 for each of R regions; `IGNORE` where the
+        annotation has `table.ignore`. An empty annotation gives an empty target.
+
+    Raises:
+        LabelError: when the labels are not a (Z, Y, X) array of integers, hold an id that the table does not know, or the
+            table has more than 255 labels.
+    """
+    _check_labels(labels)
+    ids = table.ids
+    if len(ids) > MAX_LABELS:
+        raise LabelError(f"{len(ids)} labels", needed=f"at most {MAX_LABELS}; the target keeps {IGNORE} for ignored voxels")
+    present = np.unique(labels)
+    known = [*ids, *([] if table.ignore is None else [table.ignore])]
+    unknown = [int(value) for value in present if int(value) not in known]
+    if unknown:
+        raise LabelError(
+            f"labels {unknown[:10]} in the annotation",
+            needed=f"labels of the table: {known}",
+            cure="add them to the data set's labels, or run `hilum check DATA`",
+        )
+    channels = [{i: n for n, i in enumerate(ids)}] if table.exclusive else [_membership(ids, r.labels) for r in table.regions]
+    ignored = {} if table.ignore is None else {table.ignore: IGNORE}
+    return np.stack([_replace(labels, present, channel | ignored) for channel in channels])
+
+
+def decode_indices(indices: NDArray[Any], table: LabelTable) -> NDArray[np.int32]:
+    """Class indices of any shape to label ids, int32; the inverse of `encode_target` for exclusive labels.
+
+    Raises:
+        LabelError: when an index is not one of the table's labels.
+    """
+    if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= len(table.ids)):
+        raise LabelError(
+            f"class indices from {int(indices.min())} to {int(indices.max())}", needed=f"indices 0 to {len(table.ids) - 1}"
+        )
+    return np.asarray(table.ids, dtype=np.int32)[indices]
+
+
+def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.int32]:
+    """Regions (R, ...) to label ids (...), int32: region *n* writes `decode_ids[n]`, later ones win, the rest is background.
+
+    Raises:
+        LabelError: when there are not as many channels as regions.
+    """
+    if len(members) != len(table.regions):
+        raise LabelError(f"{len(members)} channels for {len(table.regions)} regions", needed="one channel for each region")
+    labels = np.zeros(members.shape[1:], dtype=np.int32)
+    for member, label in zip(members, table.decode_ids, strict=True):
+        labels[member] = label
+    return labels
+
+
+def _check_labels(labels: NDArray[Any]) -> None:
+    if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+        raise LabelError(
+            f"annotation of shape {labels.shape} and type {labels.dtype}",
+            needed="an integer array (Z, Y, X)",
+            cure="volume.array[0] of a label volume",
+        )
+
+
+def _membership(ids: tuple[int, ...], members: tuple[int, ...]) -> dict[int, int]:
+    return {i: int(i in members) for i in ids}
+
+
+def _replace(labels: NDArray[Any], present: NDArray[Any], values: dict[int, int]) -> NDArray[np.uint8]:
+    """The value of each voxel's label; `present` are the labels that occur, sorted."""
+    if present.size == 0:
+        return np.zeros(labels.shape, dtype=np.uint8)
+    table = np.array([values[int(i)] for i in present], dtype=np.uint8)
+    low = int(present[0])
+    if int(present[-1]) - low > 2**16:  # far apart: search instead of a table of the whole range
+        return table[np.searchsorted(present, labels)]
+    lookup = np.zeros(int(present[-1]) - low + 1, dtype=np.uint8)
+    lookup[present.astype(np.int64) - low] = table
+    return lookup[labels.astype(np.int64) - low]
