@@ -1,0 +1,201 @@
+"""An evaluation and its folder: cases.csv, summary.json, summary.md."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hilum.errors import DataError, UsageError
+from hilum.evaluation.score import COUNT_FIELDS, SCORE_FIELDS, Score
+from hilum.evaluation.summary import MetricSummary, Summary
+from hilum.io import atomic_write_text
+from hilum.volume import LabelTable
+
+CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
+_COLUMNS = ("case", "patient", *(name for name in SCORE_FIELDS if name not in ("case", "patient")))
+_TEXT_FIELDS = ("case", "patient", "region")
+
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "nsd": "NSD",
+    "hd95": "HD95, mm",
+    "assd": "ASSD, mm",
+    "volume_error_ml": "volume error, ml",
+    "volume_error_relative": "volume error, relative",
+    "lesion_recall": "lesion recall",
+    "lesion_precision": "lesion precision",
+    "lesion_f1": "lesion F1",
+}
+"""Names of the metrics for people."""
+
+
+class EvaluationRecord(BaseModel):
+    """What summary.json holds.
+
+    Args:
+        format: what kind of file this is.
+        version: version of this format.
+        hilum: version of hilum that wrote it.
+        predictions: the folder that was evaluated.
+        reference: what it was evaluated against.
+        tolerance_mm: tolerance of the normalised surface distance.
+        labels: what was scored.
+        missing: reference cases without a prediction, left out on request.
+        unexpected: files among the predictions that belong to no reference case.
+        notes: what had to be assumed.
+        summary: the figures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+    format: Literal["hilum-evaluation"] = "hilum-evaluation"
+    version: Literal[1] = 1
+    hilum: str
+    predictions: str
+    reference: str
+    tolerance_mm: float
+    labels: LabelTable
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    notes: tuple[str, ...]
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a folder of predictions, and their summary.
+
+    Args:
+        scores: one row a case and region.
+        record: how they came about, and their summary.
+    """
+
+    scores: tuple[Score, ...]
+    record: EvaluationRecord
+
+    @property
+    def summary(self) -> Summary:
+        """Mean, median and interval of every metric."""
+        return self.record.summary
+
+    def save(self, folder: Path | str) -> None:
+        """Write cases.csv, summary.md and, last, summary.json.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        target = Path(folder)
+        atomic_write_text(target / CASES, _to_csv(self.scores))
+        atomic_write_text(target / SUMMARY_TEXT, self.markdown())
+        atomic_write_text(target / SUMMARY, self.record.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: the folder holds no evaluation.
+            DataError: its files are damaged or of another version.
+        """
+        source = Path(folder)
+        for name in (CASES, SUMMARY):
+            if not (source / name).is_file():
+                raise UsageError(
+                    f"no {name} in {source}",
+                    needed="a folder that `hilum evaluate` wrote",
+                    cure=f"hilum evaluate ... -o {source}",
+                )
+        try:
+            record = EvaluationRecord.model_validate_json((source / SUMMARY).read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise DataError(
+                f"{source / SUMMARY} is damaged or of another version: {error}",
+                needed="an evaluation of version 1",
+                cure="evaluate again with this version of hilum",
+            ) from error
+        return cls(_from_csv(source / CASES), record)
+
+    def markdown(self) -> str:
+        """The summary as a page of Markdown."""
+        record, summary = self.record, self.summary
+        cases = len({score.case for score in self.scores})
+        patients = len({score.group for score in self.scores})
+        said = (
+            f"{record.predictions} against {record.reference}: {cases} cases of {patients} patients, "
+            f"{len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap of the mean, {summary.resamples} draws of "
+            f"patients. NSD at {record.tolerance_mm:g} mm. Undefined values are left out and counted."
+        )
+        lines = ["# Evaluation", "", said, ""]
+        for region in summary.regions:
+            found = (
+                f"In {region.present} of {region.cases} references; missed altogether in {region.missed}, invented in "
+                f"{region.invented}. HD95 and ASSD leave these cases out; Dice and NSD count them as 0."
+            )
+            lines += [f"## {region.region}", "", found, "", *_table(region.metrics)]
+        lines += ["## Mean of the regions", "", *_table(summary.overall)]
+        if record.missing:
+            lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
+        if record.unexpected:
+            lines += [f"Files that belong to no case: {', '.join(record.unexpected)}.", ""]
+        lines += [f"- {note}" for note in record.notes]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def figure(value: float) -> str:
+    """A number for people; a dash where it is undefined."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _table(metrics: dict[str, MetricSummary]) -> list[str]:
+    rows = [
+        f"| {TITLES[name]} | {figure(m.mean)} | {figure(m.low)} to {figure(m.high)} | {figure(m.median)} "
+        f"| {m.n} | {m.undefined} |"
+        for name, m in metrics.items()
+    ]
+    return ["| metric | mean | interval | median | n | undefined |", "|---|---|---|---|---|---|", *rows, ""]
+
+
+def _to_csv(scores: tuple[Score, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for score in scores:
+        writer.writerow([_cell(getattr(score, name)) for name in _COLUMNS])
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    """Text of one value, exact; empty where it is undefined or unknown."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _from_csv(path: Path) -> tuple[Score, ...]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != _COLUMNS:
+            raise DataError(f"{path} has the columns {reader.fieldnames}", needed=f"the columns {', '.join(_COLUMNS)}")
+        try:
+            return tuple(Score(**{name: _value(name, text) for name, text in row.items()}) for row in reader)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{path} is damaged: {error}", needed="the file as `hilum evaluate` wrote it", cure="evaluate again"
+            ) from error
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "patient":
+        return text or None
+    if name in _TEXT_FIELDS:
+        return text
+    if name in COUNT_FIELDS:
+        return int(text)
+    return float(text) if text else math.nan

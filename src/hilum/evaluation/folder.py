@@ -1,0 +1,262 @@
+"""Evaluating a folder of predictions: files matched by case id, grids that must agree, every fault named at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset import Dataset, open_dataset
+from hilum.errors import DataError, GeometryError, UsageError
+from hilum.evaluation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.score import score_labels
+from hilum.evaluation.summary import summarise
+from hilum.io import image_suffix, read_labels
+from hilum.volume import LabelTable, reorient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from hilum.evaluation.score import Score
+    from hilum.volume import Volume
+
+_NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
+_SHOWN = 10
+LABELS = "labels.json"
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What predictions are held to: label maps and patients by case id, what the labels mean, and what was assumed."""
+
+    name: str
+    files: Mapping[str, Path]
+    patients: Mapping[str, str | None]
+    table: LabelTable
+    notes: tuple[str, ...]
+
+
+def evaluate_folder(
+    predictions: Path | str,
+    reference: Path | str | Dataset,
+    out: Path | str,
+    *,
+    table: LabelTable | None = None,
+    tolerance_mm: float = 2.0,
+    allow_missing: bool = False,
+    threads: int = 2,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Evaluation:
+    """Score every prediction of a folder and write cases.csv, summary.json and summary.md.
+
+    Args:
+        predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...).
+        reference: a data set (opened, or where it lies), or a plain folder of label maps named like the predictions.
+        out: folder for the results.
+        table: what the labels mean; None takes the data set's. For a plain folder: labels.json among the predictions or the
+            references, the data set that the folder lies in, or else the values found, which `notes` says.
+        tolerance_mm: tolerance of the normalised surface distance.
+        allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
+        threads: cases scored at once.
+        progress: called with (cases done, cases in all, case id).
+
+    Returns:
+        The evaluation as it was written.
+
+    Raises:
+        UsageError: a folder is missing or holds no label maps, or two files are of one case.
+        DataError: predictions are missing, or a file cannot be scored; all such cases are named. Where every fault is of one kind
+            the error is of that kind (GeometryError: grids that differ; LabelError: labels that the table does not know).
+    """
+    files = _label_maps(Path(predictions))
+    against = _reference(reference, table, Path(predictions))
+    missing = tuple(sorted(set(against.files) - set(files)))
+    cases = [case for case in against.files if case in files]
+    if (missing and not allow_missing) or not cases:
+        raise DataError(
+            f"{len(missing)} of {len(against.files)} cases of {against.name} have no prediction in {predictions}: "
+            f"{_some(missing)}",
+            needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
+            cure="predict them, or leave them out with --allow-missing" if cases else "name the files after the cases",
+        )
+
+    scores = _score_all({case: files[case] for case in cases}, against, tolerance_mm, threads=threads, progress=progress)
+    record = EvaluationRecord(
+        hilum=version("hilum"),
+        predictions=str(predictions),
+        reference=against.name,
+        tolerance_mm=tolerance_mm,
+        labels=against.table,
+        missing=missing,
+        unexpected=tuple(sorted(files[case].name for case in set(files) - set(against.files))),
+        notes=against.notes,
+        summary=summarise(scores),
+    )
+    evaluation = Evaluation(scores, record)
+    evaluation.save(out)
+    return evaluation
+
+
+def _score_all(
+    files: Mapping[str, Path],
+    against: _Reference,
+    tolerance_mm: float,
+    *,
+    threads: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> tuple[Score, ...]:
+    """Score every case, in order; faults are gathered, so that one run names them all."""
+
+    def score(case: str) -> tuple[Score, ...] | DataError:
+        try:
+            return _score_case(case, files[case], against, tolerance_mm)
+        except DataError as error:
+            return error
+
+    scores: list[Score] = []
+    faults: dict[str, DataError] = {}
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        for done, (case, result) in enumerate(zip(files, pool.map(score, files), strict=True), start=1):
+            if isinstance(result, DataError):
+                faults[case] = result
+            else:
+                scores.extend(result)
+            if progress is not None:
+                progress(done, len(files), case)
+    if faults:
+        raise _joined(faults)
+    return tuple(scores)
+
+
+def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
+    reference = read_labels(against.files[case])
+    prediction = _onto_axes_of(reference, read_labels(prediction_file))
+    if not prediction.geometry.is_close(reference.geometry):
+        found, wanted = prediction.geometry, reference.geometry
+        raise GeometryError(
+            f"{prediction_file} lies on another grid than {against.files[case]}: shape {found.shape} spacing "
+            f"{_millimetres(found.spacing)} origin {_millimetres(found.origin)} instead of shape {wanted.shape} spacing "
+            f"{_millimetres(wanted.spacing)} origin {_millimetres(wanted.origin)}",
+            needed="a prediction on the reference's own grid",
+            cure="predict with hilum, which writes on the source's grid, or resample the prediction onto the reference",
+        )
+    return score_labels(
+        prediction.array[0],  # (Z, Y, X)
+        reference.array[0],
+        spacing=reference.geometry.spacing,
+        table=against.table,
+        tolerance_mm=tolerance_mm,
+        case=case,
+        patient=against.patients.get(case),
+    )
+
+
+def _onto_axes_of(reference: Volume, prediction: Volume) -> Volume:
+    """The prediction with its axes flipped and swapped like the reference's: exact, the voxels stay where they are."""
+    if prediction.geometry.orientation == reference.geometry.orientation:
+        return prediction
+    return reorient(prediction, reference.geometry.orientation)
+
+
+def _reference(reference: Path | str | Dataset, table: LabelTable | None, predictions: Path) -> _Reference:
+    """Open what predictions are held to.
+
+    Raises:
+        UsageError: it does not exist, or is no reference.
+    """
+    if isinstance(reference, Dataset):
+        return _of_dataset(reference, table)
+    path = Path(reference)
+    if path.is_dir() and _is_plain(path):
+        return _of_folder(path, table, predictions)
+    return _of_dataset(open_dataset(path), table)
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether label maps lie in the folder itself, beside nothing that describes a data set."""
+    described = (folder / "dataset.json").exists() or any(folder.glob("*.csv"))
+    return not described and any(image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file())
+
+
+def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
+    labels = table or dataset.labels
+    files = {case.id: case.annotation for case in dataset.cases if case.annotation is not None}
+    if labels is None or not files:
+        raise UsageError(f"{dataset.root} has no label maps", needed="a segmentation data set as the reference")
+    return _Reference(str(dataset.root), files, {case.id: case.patient for case in dataset.cases}, labels, dataset.notes)
+
+
+def _of_folder(folder: Path, table: LabelTable | None, predictions: Path) -> _Reference:
+    files = _label_maps(folder)
+    notes = ["no patient is known: each case counts as one patient"]
+    if table is None:
+        table, said = _find_table(folder, predictions, files.values())
+        notes.append(said)
+    return _Reference(str(folder), files, {}, table, tuple(notes))
+
+
+def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:
+    """What the labels of a plain folder mean, and a sentence on how that is known."""
+    for place in (predictions, folder):
+        written = place / LABELS
+        if written.is_file():
+            try:
+                return LabelTable.model_validate_json(written.read_text(encoding="utf-8")), f"labels as {written} has them"
+            except ValueError as error:
+                raise DataError(f"{written} is no label table: {error}", needed="the labels.json of a trained model") from error
+    if (folder.parent / "dataset.json").is_file():
+        labels = open_dataset(folder.parent).labels
+        if labels is not None:
+            return labels, f"labels as the data set {folder.parent} has them"
+    found = sorted({int(value) for file in files for value in np.unique(read_labels(file).array)} - {0})
+    if not found or found[0] < 0:
+        raise DataError(f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0")
+    return LabelTable.from_names({i: f"label {i}" for i in found}), f"labels as found in the references: {found}"
+
+
+def _label_maps(folder: Path) -> dict[str, Path]:
+    """Label map of each case id in a folder, by id; hidden files are passed over.
+
+    Raises:
+        UsageError: no folder, no label maps, or two of one case.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder", needed="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)")
+    files: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        suffix = image_suffix(entry)
+        if suffix in _NOT_LABEL_MAPS or entry.name.startswith(".") or not entry.is_file():
+            continue
+        case = entry.name[: -len(suffix)]
+        if case in files:
+            raise UsageError(
+                f"{files[case].name} and {entry.name} in {folder}", needed="one file a case", cure="remove one of the two"
+            )
+        files[case] = entry
+    if not files:
+        raise UsageError(f"no label maps in {folder}", needed="files named <case>.nii.gz (.nrrd, .mha, .png, ...)")
+    return files
+
+
+def _joined(faults: dict[str, DataError]) -> DataError:
+    """All faults as one error, of their common kind where they have one."""
+    kinds = {type(error) for error in faults.values()}
+    kind = kinds.pop() if len(kinds) == 1 else DataError
+    first = next(iter(faults.values()))
+    lines = [f"case {case}: {error.found}" for case, error in list(faults.items())[:_SHOWN]]
+    if len(faults) > _SHOWN:
+        lines.append(f"and {len(faults) - _SHOWN} more")
+    needed, cure = (first.needed, first.cure) if kind is type(first) else ("", "")
+    return kind("\n".join(lines), needed=needed, cure=cure)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _millimetres(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
