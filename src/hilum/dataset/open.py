@@ -6,15 +6,16 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.patients import with_patients
 from hilum.dataset.layouts.splits import with_given_splits
-from hilum.errors import DataError, UsageError
-from hilum.io import read_channels, read_labels
+from hilum.errors import DataError, GeometryError, UsageError
+from hilum.io import read_channels, read_geometry, read_labels
+from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from hilum.dataset.case import Case, Dataset
-    from hilum.volume import Volume
 
 
 def open_dataset(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> Dataset:
@@ -70,13 +71,25 @@ def read_case(case: Case) -> Volume:
 
 
 def read_annotation(case: Case) -> Volume:
-    """Read the label map of a case: integers, (1, Z, Y, X).
+    """Read the label map of a case, on its image's own grid: integers, (1, Z, Y, X).
+
+    Where the headers differ by rounding, or two pictures of the same size state different resolutions, the image's grid is taken.
 
     Raises:
         DataError: the case has none.
         FormatError: the file cannot be read.
         LabelError: it holds fractions.
+        GeometryError: it lies on another grid than the image.
     """
     if case.annotation is None:
         raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
-    return read_labels(case.annotation)
+    labels = read_labels(case.annotation)
+    grid = read_geometry(next(iter(case.images.values())))
+    relation = compare_grids(grid, labels.geometry)
+    if relation in {Grids.HEADER_LOST, Grids.DIFFERENT}:
+        raise GeometryError(
+            f"case {case.id}: the annotation lies on {grid_words(labels.geometry)}, the image on {grid_words(grid)}",
+            needed="one grid for both",
+            cure="hilum check DATA --fix FOLDER writes a copy with the annotation on the image's grid",
+        )
+    return Volume(labels.array, grid)

@@ -1,0 +1,7 @@
+"""The doctor: finds what is wrong with a data set, says the cure, and applies it on request to a copy."""
+
+from hilum.dataset.doctor.check import check
+from hilum.dataset.doctor.finding import KINDS, Finding, Fixed, FixLog, Severity
+from hilum.dataset.doctor.fix import fix
+
+__all__ = ["KINDS", "Finding", "FixLog", "Fixed", "Severity", "check", "fix"]

@@ -1,0 +1,202 @@
+"""Looking at the cases side by side: duplicates, leaks, what is odd among them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.doctor.finding import Finding
+from hilum.dataset.folds import leaking_patients
+from hilum.dataset.layouts import LAYOUTS
+from hilum.dataset.layouts.listing import some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.dataset.case import Dataset
+    from hilum.dataset.doctor.examine import Examination
+    from hilum.volume import Geometry
+
+ODD_SPACING = 2.0
+"""A spacing this many times larger or smaller than the median of all cases is odd."""
+_LISTED_NOTES = 3
+
+
+def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+    """Cases whose images hold the very same voxels; the first of them by id is the one to keep."""
+    groups: dict[str, list[Examination]] = defaultdict(list)
+    for examination in examinations:
+        if examination.image_digest is not None:
+            groups[examination.image_digest].append(examination)
+    annotated = {case.id for case in dataset.cases}
+    findings: list[Finding] = []
+    for group in groups.values():
+        first, *others = sorted(group, key=lambda examination: (examination.case not in annotated, examination.case))
+        findings.extend(_duplicate(dataset, first, other, annotated) for other in others)
+    return findings
+
+
+def _duplicate(dataset: Dataset, first: Examination, other: Examination, annotated: set[str]) -> Finding:
+    found = f"the very same voxels as {first.case}"
+    cure, fixable, severe = "remove one of them (--fix keeps the first)", True, False
+    if other.case not in annotated:
+        found += (
+            ", and it is unlabelled" if first.case not in annotated else ", and one is annotated while the other is a test case"
+        )
+        cure, fixable, severe = "remove one of them: a test case must not be in the training data", False, first.case in annotated
+    elif first.annotation_digest != other.annotation_digest:
+        found += ", but annotated differently"
+        cure, fixable, severe = "decide which annotation holds and remove the other case", False, True
+    if _on_both_sides(dataset, first.case, other.case):
+        found += ", on the other side of the given split"
+        severe = True
+    return Finding(
+        case=other.case,
+        kind="duplicate-image",
+        severity="error" if severe else "warning",
+        found=found,
+        cure=cure,
+        fixable=fixable,
+    )
+
+
+def _on_both_sides(dataset: Dataset, one: str, other: str) -> bool:
+    return any(
+        (one in fold.train and other in fold.validation) or (other in fold.train and one in fold.validation)
+        for fold in dataset.splits
+    )
+
+
+def split_findings(dataset: Dataset) -> list[Finding]:
+    """Cases and patients on both sides of a given split."""
+    findings: list[Finding] = []
+    for number, fold in enumerate(dataset.splits):
+        findings.extend(
+            Finding(
+                case=case,
+                kind="split-overlap",
+                severity="error",
+                found=f"it is in training and validation of fold {number} of the given split",
+                cure="remove it from one side (--fix removes it from training)",
+                fixable=True,
+            )
+            for case in sorted(set(fold.train) & set(fold.validation))
+        )
+    for patient, cases in leaking_patients(dataset, dataset.splits).items():
+        findings.append(
+            Finding(
+                case=cases[0],
+                kind="patient-leak",
+                severity="error",
+                found=f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given split",
+                cure="remove the split (hilum splits by patient), or --fix: it takes the patient's cases out of training",
+                fixable=True,
+            )
+        )
+    return findings
+
+
+def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+    """Cases whose spacing or orientation is unlike the others'; only annotated cases count, and there must be three."""
+    annotated = {case.id for case in dataset.cases}
+    grids = {e.case: e.geometry for e in examinations if e.geometry is not None and e.case in annotated}
+    if len(grids) < 3:
+        return []
+    spacings = np.array([_world_spacing(grid) for grid in grids.values()])  # (N, 3)
+    median = np.median(spacings, axis=0)
+    usual, count = Counter(grid.orientation for grid in grids.values()).most_common(1)[0]
+    findings = []
+    for (case, grid), spacing in zip(grids.items(), spacings, strict=True):
+        ratio = float(np.exp(np.abs(np.log(spacing / median)).max()))
+        if ratio > ODD_SPACING:
+            findings.append(
+                Finding(
+                    case=case,
+                    kind="odd-spacing",
+                    severity="warning",
+                    found=f"spacing {_mm(spacing)} mm along x, y, z, where the median of the cases is {_mm(median)} mm",
+                    cure="look whether the header is right; hilum resamples it to the plan's spacing",
+                )
+            )
+        if grid.orientation != usual:
+            findings.append(
+                Finding(
+                    case=case,
+                    kind="odd-orientation",
+                    severity="note",
+                    found=f"orientation {grid.orientation}, where {count} of {len(grids)} cases have {usual}",
+                    cure="nothing if the header is right: hilum turns every case the same way; look at one of them",
+                )
+            )
+    return findings
+
+
+def _world_spacing(grid: Geometry) -> tuple[float, float, float]:
+    """Millimetres along the world axes x, y, z, so that turned grids compare."""
+    along = dict(zip(grid.world_axes, grid.spacing, strict=True))
+    return along[0], along[1], along[2]
+
+
+def _mm(values: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)
+
+
+def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+    """Labels of the table that no readable annotation holds."""
+    if dataset.labels is None:
+        return []
+    present = frozenset[int]().union(*(examination.labels for examination in examinations))
+    unused = [f"{label.id} ({label.name})" for label in dataset.labels.foreground if label.id not in present]
+    if not unused:
+        return []
+    return [
+        Finding(
+            case="",
+            kind="unused-label",
+            severity="warning",
+            found=f"no annotation holds {some(unused, shown=8)}",
+            cure="remove the label from the table, or add cases that have it: what is never seen cannot be learnt",
+        )
+    ]
+
+
+def orphan_findings(dataset: Dataset) -> list[Finding]:
+    """Images without annotation and annotations without image."""
+    findings = []
+    for orphan in LAYOUTS[dataset.layout].orphans(dataset.root):
+        image = orphan.kind == "orphan-image"
+        findings.append(
+            Finding(
+                case=orphan.case,
+                kind=orphan.kind,
+                severity="warning",
+                found=f"{orphan.path} has no {'annotation' if image else 'image'} of the same name",
+                cure="correct the name, or remove the file "
+                + ("(--fix counts it as unlabelled)" if image else "(--fix leaves it out)"),
+                fixable=True,
+            )
+        )
+    return findings
+
+
+def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+    """What opening the data set and reading its files had to assume; the same note of many cases becomes one finding."""
+    findings = [
+        Finding(case="", kind="assumption", severity="note", found=note, cure="nothing if that is right")
+        for note in dataset.notes
+    ]
+    by_note: dict[str, list[str]] = defaultdict(list)
+    for examination in examinations:
+        for note in dict.fromkeys(examination.notes):
+            by_note[note].append(examination.case)
+    for note, cases in by_note.items():
+        if len(cases) > _LISTED_NOTES:
+            text = f"{len(cases)} cases ({some(cases)}): {note}"
+            findings.append(Finding(case="", kind="header", severity="note", found=text, cure="nothing if that is right"))
+        else:
+            findings.extend(
+                Finding(case=case, kind="header", severity="note", found=note, cure="nothing if that is right") for case in cases
+            )
+    return findings

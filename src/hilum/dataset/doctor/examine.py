@@ -1,0 +1,284 @@
+"""Looking at one case: its files, its voxels, its annotation."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.dataset.doctor.finding import Finding
+from hilum.dataset.grids import Grids, compare_grids, grid_words
+from hilum.errors import DataError, LabelError
+from hilum.io import inspect_file, read_labels, read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset.case import Case
+    from hilum.volume import Geometry, LabelTable, Volume
+
+NEARLY_WHOLE = 0.01
+"""Numbers this close to a whole one are taken for rounding errors of it."""
+INSIDE_IMAGE = 0.99
+"""Share of the annotated voxels that must lie inside the image for resampling to make sense."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What one case showed.
+
+    Args:
+        case: its id.
+        findings: what is wrong with it alone.
+        geometry: the first image's grid; None where it could not be read.
+        image_digest: hash of all image voxels; None where one could not be read or all are equal.
+        annotation_digest: hash of the annotation's voxels, or the class; None where there is none or it could not be read.
+        labels: label values present, without background and ignore.
+        notes: what the files' readers had to assume.
+    """
+
+    case: str
+    findings: tuple[Finding, ...]
+    geometry: Geometry | None = None
+    image_digest: str | None = None
+    annotation_digest: str | None = None
+    labels: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def examine(case: Case, table: LabelTable | None) -> Examination:
+    """Read a case completely and say what is wrong with it.
+
+    Args:
+        case: with or without annotation.
+        table: the data set's labels; None for classification.
+    """
+    findings: list[Finding] = []
+    geometry, digest, notes = _images(case, findings)
+    annotation_digest, labels = case.label, frozenset[int]()
+    if case.annotation is not None and table is not None:
+        annotation_digest, labels = _annotation(case.id, case.annotation, geometry, table, findings)
+    return Examination(case.id, tuple(findings), geometry, digest, annotation_digest, labels, notes)
+
+
+def _images(case: Case, findings: list[Finding]) -> tuple[Geometry | None, str | None, tuple[str, ...]]:
+    files = list(case.images.values())
+    digest = hashlib.blake2b(digest_size=16)
+    first: Geometry | None = None
+    notes: list[str] = []
+    complete, constant = True, True
+    for path in dict.fromkeys(files):
+        volume = _read(case.id, path, findings)
+        if volume is None:
+            complete = False
+            continue
+        notes.extend(_notes(path))
+        digest.update(voxel_digest(volume.array).encode())
+        constant = _voxels(case.id, path, volume.array, findings) and constant
+        complete = _channels(case.id, path, volume, files.count(path), findings) and complete
+        if first is None:
+            first = volume.geometry
+        elif not volume.geometry.is_close(first):
+            findings.append(_channel_grid(case.id, path, volume.geometry, first))
+    return first, digest.hexdigest() if complete and not constant else None, tuple(notes)
+
+
+def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
+    try:
+        return read_volume(path)
+    except DataError as error:
+        findings.append(_unreadable(case, error))
+        return None
+
+
+def _unreadable(case: str, error: DataError) -> Finding:
+    cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
+    return Finding(case=case, kind="unreadable", severity="error", found=error.found, cure=cure, fixable=True)
+
+
+def _notes(path: Path) -> tuple[str, ...]:
+    return inspect_file(path).notes
+
+
+def _channels(case: str, path: Path, volume: Volume, wanted: int, findings: list[Finding]) -> bool:
+    if volume.channels == wanted:
+        return True
+    findings.append(
+        Finding(
+            case=case,
+            kind="channel-count",
+            severity="error",
+            found=f"{path.name} holds {volume.channels} channels where the data set has {wanted}",
+            cure="store every case with the same channels, or leave the case out (--fix does)",
+            fixable=True,
+        )
+    )
+    return False
+
+
+def _channel_grid(case: str, path: Path, geometry: Geometry, first: Geometry) -> Finding:
+    return Finding(
+        case=case,
+        kind="channel-grid",
+        severity="error",
+        found=f"{path.name} lies on {grid_words(geometry)}, the first channel on {grid_words(first)}",
+        cure="--fix resamples it onto the first channel's grid",
+        fixable=True,
+    )
+
+
+def _voxels(case: str, path: Path, array: NDArray[Any], findings: list[Finding]) -> bool:
+    """Report NaN, Inf and images of one value; whether the image is constant."""
+    if array.dtype.kind == "f":
+        wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+        if wrong:
+            findings.append(
+                Finding(
+                    case=case,
+                    kind="not-finite",
+                    severity="error",
+                    found=f"{wrong} of {array.size} voxels of {path.name} are NaN or infinite",
+                    cure="--fix sets them to the smallest finite value of their channel",
+                    fixable=wrong < array.size,
+                )
+            )
+    constant = bool((array == array.flat[0]).all())
+    if constant:
+        findings.append(
+            Finding(
+                case=case,
+                kind="constant-image",
+                severity="warning",
+                found=f"every voxel of {path.name} is {array.flat[0]}",
+                cure="restore the image from its origin, or remove the case",
+            )
+        )
+    return constant
+
+
+def voxel_digest(array: NDArray[Any]) -> str:
+    """Hash of shape and values, alike for the same values in another dtype; one slice at a time, so memory stays small."""
+    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+    for channel in array:
+        for plane in channel:
+            digest.update(np.ascontiguousarray(plane, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def _annotation(
+    case: str, path: Path, geometry: Geometry | None, table: LabelTable, findings: list[Finding]
+) -> tuple[str | None, frozenset[int]]:
+    try:
+        volume = read_labels(path)
+    except LabelError as error:
+        findings.append(_fractional(case, path, error, table))
+        return None, frozenset()
+    except DataError as error:
+        findings.append(_unreadable(case, error))
+        return None, frozenset()
+    values = {int(value) for value in np.unique(volume.array)}
+    foreground = values - {0} - ({table.ignore} if table.ignore is not None else set())
+    findings.extend(_label_findings(case, path, foreground, table))
+    if geometry is not None:
+        findings.extend(_grid_findings(case, path, volume, geometry))
+    return voxel_digest(volume.array), frozenset(foreground)
+
+
+def _fractional(case: str, path: Path, error: LabelError, table: LabelTable) -> Finding:
+    cure, fixable = error.cure, False
+    try:
+        array = read_volume(path).array
+        rule = rounding_rule(array, table)
+        kind = "fractional-labels" if array.shape[0] == 1 and array.dtype.kind == "f" else "unreadable"
+    except DataError as second:
+        return _unreadable(case, second)
+    if rule is not None:
+        cure, fixable = f"--fix {rule}", True
+    return Finding(case=case, kind=kind, severity="error", found=error.found, cure=cure, fixable=fixable)
+
+
+def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
+    """What makes labels of fractional numbers without inventing any; None where nothing safe does.
+
+    Numbers within `NEARLY_WHOLE` of a whole one are rounded. A single label, interpolated between the background's 0 and its own
+    id, is cut at half its id. Between several labels, interpolation goes through ids of other labels, and nothing can be told.
+    """
+    if array.shape[0] != 1 or array.dtype.kind != "f" or not np.isfinite(array).all():
+        return None
+    if float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE:
+        return "rounds the nearly whole numbers"
+    only = table.foreground[0].id if len(table.foreground) == 1 else None
+    if only is not None and table.ignore is None and array.min() >= -NEARLY_WHOLE and array.max() <= only + NEARLY_WHOLE:
+        return f"gives label {only} to values of at least {only / 2:g}"
+    return None
+
+
+def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTable) -> list[Finding]:
+    findings = []
+    unknown = sorted(foreground - set(table.ids))
+    if unknown:
+        findings.append(
+            Finding(
+                case=case,
+                kind="unknown-label",
+                severity="error",
+                found=f"{path.name} holds {_shown(unknown)}, the label table knows {_shown(table.ids)}",
+                cure=f'name them in dataset.json ("labels": {{..., "NAME": {unknown[0]}}}), or remove them from the annotation',
+            )
+        )
+    if not foreground:
+        findings.append(
+            Finding(
+                case=case,
+                kind="empty-annotation",
+                severity="warning",
+                found=f"{path.name} has no annotated voxel",
+                cure="nothing if the case is a healthy one; otherwise annotate it, or remove the case",
+            )
+        )
+    return findings
+
+
+def _shown(values: Sequence[int], shown: int = 8) -> str:
+    return ", ".join(map(str, values[:shown])) + (", ..." if len(values) > shown else "")
+
+
+def _grid_findings(case: str, path: Path, labels: Volume, image: Geometry) -> list[Finding]:
+    relation = compare_grids(image, labels.geometry)
+    if relation is Grids.SAME:
+        return []
+    both = f"{path.name} lies on {grid_words(labels.geometry)}, the image on {grid_words(image)}"
+    if relation is Grids.ROUNDING:
+        found = (
+            f"{path.name} and the image are {image.distance_voxels(labels.geometry):.2g} voxels apart: the rounding of a header"
+        )
+        cure = "nothing: hilum takes the image's grid; --fix writes it down for other tools"
+        return [Finding(case=case, kind="grid-rounding", severity="note", found=found, cure=cure, fixable=True)]
+    if relation is Grids.PICTURES:
+        cure = "nothing: hilum takes the image's grid, pixel by pixel; --fix writes it down for other tools"
+        return [Finding(case=case, kind="grid-header", severity="note", found=both, cure=cure, fixable=True)]
+    if relation is Grids.HEADER_LOST:
+        cure = "--fix gives it the image's grid, voxel by voxel: look at one case afterwards, it could still be flipped"
+        return [Finding(case=case, kind="grid-header", severity="error", found=both, cure=cure, fixable=True)]
+    inside = share_inside(labels, image)
+    if inside < INSIDE_IMAGE:
+        found = f"{both}; only {inside:.0%} of the annotated voxels are inside the image"
+        cure = "find the image it was drawn on, or correct its header; resampling would cut it"
+        return [Finding(case=case, kind="grid-mismatch", severity="error", found=found, cure=cure)]
+    cure = "--fix resamples the annotation onto the image's grid"
+    return [Finding(case=case, kind="grid-mismatch", severity="error", found=both, cure=cure, fixable=True)]
+
+
+def share_inside(labels: Volume, image: Geometry) -> float:
+    """Share of the annotated voxels (not 0) whose centres lie inside another grid; 1.0 where nothing is annotated."""
+    indices = np.argwhere(labels.array[0] != 0)
+    if not len(indices):
+        return 1.0
+    where = image.world_to_index(labels.geometry.index_to_world(indices))
+    inside = (where >= -0.5) & (where <= np.array(image.shape) - 0.5)
+    return float(inside.all(axis=1).mean())

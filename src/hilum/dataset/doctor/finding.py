@@ -1,0 +1,90 @@
+"""What the doctor found, and what was done about it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Severity = Literal["error", "warning", "note"]
+
+KINDS: dict[str, str] = {
+    "unreadable": "a file is missing, damaged or not of its kind",
+    "channel-count": "a file holds another number of channels than the data set names",
+    "channel-grid": "the channels of a case lie on different grids",
+    "grid-rounding": "image and annotation differ by the rounding of a header",
+    "grid-header": "same shape, but the annotation's header does not carry the image's grid",
+    "grid-mismatch": "image and annotation lie on different grids",
+    "unknown-label": "the annotation holds labels that the label table does not know",
+    "fractional-labels": "the annotation holds numbers that are not whole",
+    "empty-annotation": "nothing is annotated",
+    "not-finite": "the image holds NaN or infinite values",
+    "constant-image": "all voxels of an image are equal",
+    "orphan-image": "an image without annotation",
+    "orphan-annotation": "an annotation without image",
+    "duplicate-image": "the very same voxels as another case",
+    "patient-leak": "one patient on both sides of the given split",
+    "split-overlap": "one case on both sides of the given split",
+    "odd-spacing": "a spacing far from that of the other cases",
+    "odd-orientation": "another orientation than most cases",
+    "unused-label": "a label of the table that no annotation holds",
+    "header": "what had to be assumed or mended when reading a file",
+    "assumption": "what had to be assumed when opening the data set",
+}
+"""Every kind of finding and its meaning."""
+
+
+class Finding(BaseModel):
+    """One thing that is wrong or odd.
+
+    Args:
+        case: the case's id, "" where it concerns the data set.
+        kind: a key of `KINDS`.
+        severity: "error" (training would fail or the result could not be trusted), "warning" (look at it) or "note".
+        found: what was found, with the file or the value.
+        cure: what to do about it.
+        fixable: whether `fix` can do it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str
+    kind: str
+    severity: Severity
+    found: str
+    cure: str
+    fixable: bool = False
+
+
+class Fixed(BaseModel):
+    """One thing that the corrected copy does differently from the source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str
+    kind: str
+    found: str
+    done: str
+
+
+class FixLog(BaseModel):
+    """What a corrected copy is made of; lies in it as fixes.json.
+
+    Args:
+        source: the data set that was read (and not changed).
+        folder: the copy.
+        layout: the copy's layout.
+        cases: ids of the annotated cases in the copy.
+        fixed: every change, in order of cases.
+        left: errors and warnings that were not fixed and are still in the copy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = Field(default=1)
+    source: str
+    folder: str
+    layout: str
+    cases: tuple[str, ...]
+    fixed: tuple[Fixed, ...]
+    left: tuple[Finding, ...]

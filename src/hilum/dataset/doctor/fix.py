@@ -1,0 +1,272 @@
+"""Writing a corrected copy of a data set; the source is never touched."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hilum.dataset.case import Case, Dataset, Fold
+from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
+from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, renumbered
+from hilum.dataset.folds import leaking_patients
+from hilum.errors import DataError, UsageError
+from hilum.io import atomic_path, atomic_write_text, image_suffix, inspect_file, write_labels, write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hilum.volume import LabelTable, Volume
+
+LOG_FILE = "fixes.json"
+_LEAVE_OUT = {"unreadable", "channel-count", "duplicate-image"}
+_MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "fractional-labels", "not-finite"}
+_SPLIT = {"patient-leak", "split-overlap"}
+_COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass
+class _Copy:
+    """What has been written so far."""
+
+    folder: Path
+    ending: str
+    fixed: list[Fixed] = field(default_factory=list)
+    cases: list[str] = field(default_factory=list)
+
+    def note(self, case: str, kind: str, found: str, done: str) -> None:
+        self.fixed.append(Fixed(case=case, kind=kind, found=found, done=done))
+
+
+def fix(
+    dataset: Dataset, findings: Sequence[Finding], folder: Path | str, *, progress: Callable[[int, int, str], None] | None = None
+) -> FixLog:
+    """Write a copy of a data set in which everything fixable among the findings is mended; the source is not touched.
+
+    The copy is an nnU-Net raw folder (dataset.json, imagesTr, labelsTr, imagesTs, splits_final.json, and patients.csv where
+    patients are known), so that other tools read it too: labels are numbered 0, 1, 2, ... in it. A classification data set
+    becomes a table (cases.csv, images). Files that need no mending are copied byte for byte where their format allows.
+
+    Args:
+        dataset: as opened.
+        findings: what `check` found; leave out those that must not be mended.
+        folder: where the copy goes; must be new or empty, and outside the data set.
+        progress: called as progress(done, total, case id).
+
+    Returns:
+        What was changed and what was not; the same is in the copy as fixes.json.
+
+    Raises:
+        UsageError: the folder holds something, or lies in the data set.
+        DataError: no case is left.
+    """
+    target = Path(folder)
+    _refuse_folder(dataset, target)
+    wanted = {(finding.case, finding.kind): finding for finding in findings if finding.fixable}
+    out = {case for case, kind in wanted if kind in _LEAVE_OUT}
+    kept = tuple(case for case in dataset.cases if case.id not in out)
+    tests = tuple(case for case in dataset.unlabelled if case.id not in out)
+    if not kept:
+        raise DataError(f"every case of {dataset.root} would be left out", needed="a usable case")
+    copy = _Copy(target, _ending((*kept, *tests)))
+    _note_left_out(copy, wanted)
+    for done, case in enumerate((*kept, *tests), start=1):
+        mend = {kind: finding for (name, kind), finding in wanted.items() if name == case.id and kind in _MEND}
+        _write_case(copy, case, dataset, mend)
+        if progress is not None:
+            progress(done, len(kept) + len(tests), case.id)
+    written = set(copy.cases)
+    kept = tuple(case for case in kept if case.id in written)
+    tests = tuple(case for case in tests if case.id in written)
+    _write_facts(copy, replace(dataset, cases=kept, unlabelled=tests), wanted)
+    fixed_kinds = {(entry.case, entry.kind) for entry in copy.fixed}
+    out |= {entry.case for entry in copy.fixed if entry.kind == "left-out"}
+    left = tuple(f for f in findings if f.severity != "note" and (f.case, f.kind) not in fixed_kinds and f.case not in out)
+    log = FixLog(
+        source=str(dataset.root),
+        folder=str(target),
+        layout="nnunet" if dataset.labels is not None else "table",
+        cases=tuple(case.id for case in kept),
+        fixed=tuple(sorted(copy.fixed, key=lambda entry: (entry.case, entry.kind))),
+        left=left,
+    )
+    atomic_write_text(target / LOG_FILE, log.model_dump_json(indent=1) + "\n")
+    return log
+
+
+def _refuse_folder(dataset: Dataset, target: Path) -> None:
+    root = dataset.root.resolve()
+    inside = root if root.is_dir() else root.parent
+    if target.resolve() == inside or inside in target.resolve().parents:
+        raise UsageError(f"{target} lies in the data set {inside}", needed="a folder outside of it: the source is never changed")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not empty", needed="a new or empty folder", cure=f"--fix {target}_fixed")
+
+
+def _ending(cases: Sequence[Case]) -> str:
+    """The one file ending of the copy: the source's where all files share one, .png for pictures, else .nii.gz."""
+    files = [path for case in cases for path in (*case.images.values(), *([case.annotation] if case.annotation else []))]
+    endings = {"" if path.is_dir() else image_suffix(path) for path in files}
+    if len(endings) == 1 and next(iter(endings)) in _COPIED:
+        return next(iter(endings))
+    if endings <= _PICTURES and all(inspect_file(path).dtype.name in {"uint8", "uint16"} for path in dict.fromkeys(files)):
+        return ".png"
+    return ".nii.gz"
+
+
+def _note_left_out(copy: _Copy, wanted: Mapping[tuple[str, str], Finding]) -> None:
+    for (case, kind), finding in wanted.items():
+        if kind in _LEAVE_OUT:
+            copy.note(case, kind, finding.found, "the case was left out")
+        elif kind.startswith("orphan"):
+            copy.note(case, kind, finding.found, "unlabelled in the copy" if kind == "orphan-image" else "the file was left out")
+
+
+def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Finding]) -> None:
+    """Write one case, or leave it out with a note where it can be neither copied nor mended."""
+    paths = _image_paths(copy, case, dataset)
+    done: list[tuple[str, str]] = []
+    try:
+        if case.annotation is not None and dataset.labels is not None:
+            done += _write_annotation(copy, case, dataset.labels, mend)
+        if {"not-finite", "channel-grid"} & set(mend) or not _copies(case, paths, copy.ending):
+            volume, mended = mended_images(case, frozenset(mend))
+            done += mended
+            _write_channels(volume, paths)
+        else:
+            for source, target in zip(dict.fromkeys(case.images.values()), paths, strict=True):
+                _copy_file(source, target)
+    except DataError as error:
+        for path in (*paths, _annotation_path(copy, case)):
+            path.unlink(missing_ok=True)
+        copy.note(case.id, "left-out", error.found, "the case was left out: it can be neither copied nor mended")
+        return
+    for kind, sentence in done:
+        copy.note(case.id, kind, mend[kind].found, sentence)
+    copy.cases.append(case.id)
+
+
+def _annotation_path(copy: _Copy, case: Case) -> Path:
+    return copy.folder / "labelsTr" / f"{case.id}{copy.ending}"
+
+
+def _image_paths(copy: _Copy, case: Case, dataset: Dataset) -> list[Path]:
+    if dataset.labels is None:
+        return [copy.folder / "images" / f"{case.id}{copy.ending}"]
+    part = "imagesTr" if case.annotation is not None else "imagesTs"
+    whole_picture = copy.ending in _PICTURES and len(set(case.images.values())) == 1
+    count = 1 if whole_picture else len(dataset.channels)
+    return [copy.folder / part / f"{case.id}_{number:04d}{copy.ending}" for number in range(count)]
+
+
+def _copies(case: Case, targets: Sequence[Path], ending: str) -> bool:
+    sources = list(dict.fromkeys(case.images.values()))
+    return len(sources) == len(targets) and all(path.is_file() and image_suffix(path) == ending for path in sources)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _write_channels(volume: Volume, targets: Sequence[Path]) -> None:
+    if len(targets) == 1:
+        write_volume(volume, targets[0])
+        return
+    for number, target in enumerate(targets):
+        write_volume(volume.with_array(volume.array[number : number + 1]), target)
+
+
+def _write_annotation(copy: _Copy, case: Case, table: LabelTable, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
+    """Copy or mend the annotation; what was done, as (kind, sentence)."""
+    if case.annotation is None:
+        return []
+    target = _annotation_path(copy, case)
+    numbered = label_order(table) == list(range(len(label_order(table))))
+    copied = case.annotation.is_file() and image_suffix(case.annotation) == copy.ending
+    if copied and numbered and not set(mend) & (_MEND - {"not-finite", "channel-grid"}):
+        _copy_file(case.annotation, target)
+        return []
+    image = inspect_file(next(iter(case.images.values()))).geometry
+    labels, done = mended_annotation(case.annotation, image, table, frozenset(mend))
+    write_labels(renumbered(labels, table), target)
+    return done
+
+
+def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]) -> None:
+    splits = _mended_splits(copy, dataset, wanted)
+    if splits:
+        folds = [{"train": list(fold.train), "val": list(fold.validation)} for fold in splits]
+        atomic_write_text(copy.folder / "splits_final.json", json.dumps(folds, indent=1) + "\n")
+    if dataset.labels is None:
+        _write_table(copy, dataset)
+        return
+    if any(case.patient is not None for case in (*dataset.cases, *dataset.unlabelled)):
+        known = [(case.id, case.patient) for case in (*dataset.cases, *dataset.unlabelled) if case.patient is not None]
+        atomic_write_text(copy.folder / "patients.csv", _csv([("case", "patient"), *known]))
+    order = label_order(dataset.labels)
+    if order != list(range(len(order))):
+        numbers = ", ".join(f"{old} is {new}" for new, old in enumerate(order) if new != old)
+        copy.note("", "label-numbers", f"labels {order}", f"numbered anew as nnU-Net needs them: {numbers}")
+    facts = {
+        "name": dataset.name,
+        "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
+        **_label_facts(dataset.labels),
+        "numTraining": len(dataset.cases),
+        "file_ending": copy.ending,
+    }
+    atomic_write_text(copy.folder / "dataset.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _label_facts(table: LabelTable) -> dict[str, Any]:
+    """The labels as dataset.json says them, in the copy's numbers."""
+    number = {old: new for new, old in enumerate(label_order(table))}
+    facts: dict[str, Any] = {}
+    if table.exclusive:
+        facts["labels"] = {label.name: number[label.id] for label in table.labels}
+    else:
+        regions = {region.name: [number[i] for i in region.labels] for region in table.regions}
+        facts["labels"] = {table.labels[0].name: 0, **regions}
+        facts["regions_class_order"] = [number[i] for i in table.decode_ids]
+    if table.ignore is not None:
+        facts["labels"]["ignore"] = number[table.ignore]
+    return facts
+
+
+def _mended_splits(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]) -> tuple[Fold, ...]:
+    """The given split without the cases that were left out and, where asked for, without leaks into training."""
+    known = {case.id for case in dataset.cases}
+    kinds = {kind for _, kind in wanted if kind in _SPLIT}
+    leaking = leaking_patients(dataset, dataset.splits) if "patient-leak" in kinds else {}
+    patients = {case.id: case.patient for case in dataset.cases}
+    folds = []
+    for fold in dataset.splits:
+        validation = tuple(case for case in fold.validation if case in known)
+        tested = {patients[case] for case in validation} & set(leaking)
+        drop = set(validation) if "split-overlap" in kinds else set()
+        train = tuple(case for case in fold.train if case in known - drop and patients[case] not in tested)
+        folds.append(Fold(train, validation))
+    for (case, kind), finding in wanted.items():
+        if kind in _SPLIT:
+            copy.note(case, kind, finding.found, "taken out of training in splits_final.json")
+    return tuple(fold for fold in folds if fold.train and fold.validation)
+
+
+def _write_table(copy: _Copy, dataset: Dataset) -> None:
+    columns = sorted({name for case in dataset.cases for name in case.columns} - {"fold", "split"})
+    rows: list[Sequence[str | None]] = [("case", "patient", "image", "label", *columns)]
+    for case in (*dataset.cases, *dataset.unlabelled):
+        extra = [case.columns.get(name, "") for name in columns]
+        rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", case.label, *extra))
+    atomic_write_text(copy.folder / "cases.csv", _csv(rows))
+
+
+def _csv(rows: Sequence[Sequence[str | None]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()

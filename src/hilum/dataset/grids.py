@@ -1,0 +1,55 @@
+"""Whether an annotation lies on its image's grid, and what to do where it does not."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hilum.volume import Geometry
+
+SAME_VOXELS = 0.001
+"""Up to this distance, in voxels, two grids are the same and nothing is said."""
+ROUNDING_VOXELS = 0.1
+"""Up to this distance, in voxels, two grids of the same shape differ by the rounding of a header, and are snapped."""
+
+
+class Grids(Enum):
+    """How an annotation's grid stands to its image's."""
+
+    SAME = "same"
+    ROUNDING = "rounding"
+    """Same shape, and no voxel is further off than `ROUNDING_VOXELS`: the image's grid is taken."""
+    PICTURES = "pictures"
+    """Two pictures of the same size whose resolution entries differ: pixels belong together, the image's grid is taken."""
+    HEADER_LOST = "header lost"
+    """Same shape, and the annotation's header is an empty one (1 mm, origin 0): some tool wrote it without the image's grid."""
+    DIFFERENT = "different"
+
+
+def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
+    """Say how an annotation's grid stands to its image's."""
+    if image.shape != annotation.shape:
+        return Grids.DIFFERENT
+    distance = image.distance_voxels(annotation)
+    if distance <= SAME_VOXELS:
+        return Grids.SAME
+    if distance <= ROUNDING_VOXELS:
+        return Grids.ROUNDING
+    if image.is_2d:
+        return Grids.PICTURES
+    return Grids.HEADER_LOST if _is_empty_header(annotation) and not _is_empty_header(image) else Grids.DIFFERENT
+
+
+def _is_empty_header(geometry: Geometry) -> bool:
+    axis_aligned = np.allclose(np.abs(geometry.directions).max(axis=0), 1.0, atol=1e-6)
+    return bool(axis_aligned and np.allclose(geometry.spacing, 1.0) and np.allclose(geometry.origin, 0.0))
+
+
+def grid_words(geometry: Geometry) -> str:
+    """A grid in words: shape (Z, Y, X), spacing, origin and orientation."""
+    spacing = " x ".join(f"{value:.4g}" for value in geometry.spacing)
+    origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
+    return f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin}), {geometry.orientation}"
