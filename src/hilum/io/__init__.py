@@ -11,11 +11,14 @@ from hilum.io.dispatch import (
     write_volume,
 )
 from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, image_suffix, sha256
+from hilum.io.medmnist import ArchivePart, archive_parts
 from hilum.io.record import FileFacts
 
 __all__ = [
     "SUFFIXES",
+    "ArchivePart",
     "FileFacts",
+    "archive_parts",
     "atomic_path",
     "atomic_write_text",
     "image_suffix",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
-from hilum.io import itk, nifti, picture, tiff
-from hilum.io.files import image_suffix
+from hilum.errors import FormatError, GeometryError, LabelError, UsageError
+from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
+from hilum.io.files import ARCHIVE_MARK, image_suffix
 from hilum.io.labels import as_labels
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ _FORMATS: dict[str, Format] = {
     ".bmp": picture.BMP,
     ".tif": tiff.FORMAT,
     ".tiff": tiff.FORMAT,
+    ".dcm": dicom.FORMAT,
 }
+_SAID: set[str] = set()  # each kind of remark is logged once, not for every file of a data set
 _WRITABLE = ".nii.gz, .nii, .nrrd, .mha, .png, .tif"
 
 
@@ -163,22 +165,38 @@ def _grid(geometry: Geometry) -> str:
 
 
 def supported(path: Path | str) -> bool:
-    """Whether this is a kind of file, or a folder of DICOM files, that :func:`read_volume` tries to read."""
+    """Whether :func:`read_volume` tries to read this: a file of a known kind, or a folder that holds a DICOM series.
+
+    A folder counts when DICOM files lie in it, or below it where each level has a single subfolder. Whether the content is
+    sound is not looked at.
+    """
     try:
         _format_of(Path(path))
-    except DataError:
+    except FormatError:
         return False
     return True
 
 
 def _format_of(path: Path) -> Format:
-    """The format of a file, by suffix or by content."""
-    suffix = image_suffix(path)
-    if suffix not in _FORMATS:
-        raise FormatError(f"{path}: not an image that is read", needed=f"one of {sorted(_FORMATS)}, or DICOM")
+    """The format of a file by its suffix, else by its content; that of a folder is DICOM."""
+    if ARCHIVE_MARK in str(path).lower():
+        return medmnist.FORMAT
     if not path.exists():
         raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
-    return _FORMATS[suffix]
+    if path.is_dir():
+        if dicom.series_folder(path) is None:
+            raise FormatError(f"{path}: a folder without DICOM files", needed="a folder of one DICOM series, or an image file")
+        return dicom.FORMAT
+    suffix = image_suffix(path)
+    if suffix in _FORMATS:
+        return _FORMATS[suffix]
+    if suffix == ".npz":
+        raise FormatError(f"{path}: an archive of many images", needed="one of them", cure='write e.g. "set.npz#train/12"')
+    if dicom.is_dicom_file(path):
+        return dicom.FORMAT
+    raise FormatError(
+        f"{path}: not an image that is read", needed=f"one of {', '.join(_FORMATS)}, or DICOM", cure="convert it to .nii.gz"
+    )
 
 
 def _decode(path: Path, *, labels: bool) -> Decoded:
@@ -190,7 +208,11 @@ def _decode(path: Path, *, labels: bool) -> Decoded:
 
 
 def _said(path: Path, decoded: Decoded) -> Volume:
-    """Log what had to be assumed or mended, and hand over the volume."""
+    """Log what had to be assumed or mended, each kind of remark once, and hand over the volume."""
     for note in decoded.notes:
-        _LOGGER.warning("%s: %s", path, note)
+        if note in _SAID:
+            _LOGGER.debug("%s: %s", path, note)
+        else:
+            _SAID.add(note)
+            _LOGGER.warning("%s: %s (not said again of further files; `hilum check` lists all)", path, note)
     return decoded.volume

@@ -1,0 +1,200 @@
+"""From the slices of a DICOM series to one grid, or a clear refusal.
+
+A grid exists when all slices share orientation, size and frame of reference and lie evenly along the normal of their plane
+(DICOM PS3.3 C.7.6.2.1.1). What readers do otherwise (averaging uneven distances, dropping copies, ignoring a tilt) moves anatomy by
+centimetres without a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.errors import GeometryError
+from hilum.io.record import make_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hilum.volume import Geometry
+
+_SAME_DIRECTION = 1e-3  # largest difference of a cosine; what rounding leaves is below 1e-4
+_UNEVEN = 0.1  # part of the slice distance that a slice may lie off its even place
+_SHIFTED = 0.1  # part of a pixel that a slice may lie off in its plane
+_SAY = 0.01  # the same parts, from which it is said
+_SHEAR = 1e-3  # sine of the tilt that a Geometry still takes
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The header of one single-frame image.
+
+    Args:
+        path: its file.
+        shape: (rows, columns).
+        position: LPS mm of the centre of the first pixel.
+        orientation: (2, 3) cosines of the direction in which columns rise, then of that in which rows rise.
+        pixel_spacing: mm between (rows, columns).
+        thickness: mm, None where the file does not say.
+        frame_of_reference: UID or None.
+        slope: stored numbers are multiplied by it.
+        intercept: and this is added.
+        bits: bits stored.
+        signed: whether stored numbers are signed.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    position: NDArray[np.float64] = field(repr=False)
+    orientation: NDArray[np.float64] = field(repr=False)
+    pixel_spacing: tuple[float, float]
+    thickness: float | None
+    frame_of_reference: str | None
+    slope: float
+    intercept: float
+    bits: int
+    signed: bool
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Unit normal of the slice: along columns x along rows."""
+        normal = np.cross(self.orientation[0], self.orientation[1])
+        return np.asarray(normal / np.linalg.norm(normal))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in the order of the Z axis, the grid they form, and what had to be assumed."""
+
+    slices: tuple[Slice, ...]
+    geometry: Geometry
+    notes: tuple[str, ...]
+
+
+def stack(slices: Sequence[Slice], source: Path) -> Stack:
+    """Sort slices along their common normal and build their grid.
+
+    Args:
+        slices: at least one.
+        source: the folder or file they came from, for errors.
+
+    Raises:
+        GeometryError: they do not form one even, perpendicular grid; every reason is given.
+    """
+    _refuse_mixture(slices, source)
+    normal = slices[0].normal
+    ordered = sorted(slices, key=lambda s: float(s.position @ normal))
+    if len(ordered) == 1:
+        thickness = ordered[0].thickness
+        notes: tuple[str, ...] = () if thickness else ("a single slice without thickness; 1 mm is assumed",)
+        return _assemble(ordered, thickness or 1.0, notes, source)
+    positions = np.array([s.position for s in ordered])  # (N, 3)
+    depths = positions @ normal
+    steps = np.diff(depths)
+    faults = [*_copies(ordered, steps), *_gaps(ordered, steps)]
+    tilt, tilt_notes = _tilt(ordered, positions, normal)
+    if faults or tilt:
+        raise GeometryError(
+            f"{source}: {len(ordered)} slices that form no even grid: {'; '.join([*faults, *tilt])}",
+            needed="slices at even distances along the normal of their plane, each once",
+            cure="export the complete series again; of several time points or echoes keep one in a folder; "
+            "resample a tilted or uneven series first (e.g. dcm2niix)",
+        )
+    spacing = float(depths[-1] - depths[0]) / (len(ordered) - 1)
+    return _assemble(ordered, spacing, (*_uneven_note(depths, spacing), *tilt_notes), source)
+
+
+def _refuse_mixture(slices: Sequence[Slice], source: Path) -> None:
+    """Raise where slices differ in what a grid has only once."""
+    first = slices[0]
+    kinds: Counter[str] = Counter()
+    for one in slices:
+        turned = np.abs(one.orientation - first.orientation).max() > _SAME_DIRECTION
+        cosines = np.round(one.orientation, 3).ravel().tolist() if turned else np.round(first.orientation, 3).ravel().tolist()
+        kinds[f"orientation {cosines}"] += 1
+    if len(kinds) == 1:
+        kinds = Counter(
+            f"{s.shape[0]} x {s.shape[1]} pixels of {s.pixel_spacing[0]:g} x {s.pixel_spacing[1]:g} mm" for s in slices
+        )
+    if len(kinds) == 1:
+        kinds = Counter(f"frame of reference {s.frame_of_reference}" for s in slices)
+    if len(kinds) > 1:
+        listed = "; ".join(f"{count} with {kind}" for kind, count in kinds.items())
+        raise GeometryError(
+            f"{source}: slices that differ: {listed}",
+            needed="one orientation, size and frame of reference",
+            cure="put the slices of each kind into a folder of its own",
+        )
+
+
+def _copies(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
+    """What to say of slices at the same place."""
+    widest = float(steps.max())
+    same = np.flatnonzero(steps <= max(1e-3, 1e-3 * widest))
+    if not len(same):
+        return []
+    at = int(same[0])
+    return [f"{len(same)} slices at a place already taken, first {ordered[at].path.name} and {ordered[at + 1].path.name}"]
+
+
+def _gaps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
+    """What to say of missing slices or uneven distances."""
+    apart = steps[steps > max(1e-3, 1e-3 * float(steps.max()))]
+    if len(apart) < 2:
+        return []
+    even = np.concatenate([[0.0], np.cumsum(apart)])
+    spacing = even[-1] / (len(even) - 1)
+    if np.abs(even - spacing * np.arange(len(even))).max() <= _UNEVEN * spacing:
+        return []
+    multiples = apart / apart.min()
+    if np.abs(multiples - np.rint(multiples)).max() <= _UNEVEN:
+        at = int(np.argmax(steps))
+        missing = int((np.rint(multiples) - 1).sum())
+        return [f"{missing} slices missing, first gap between {ordered[at].path.name} and {ordered[at + 1].path.name}"]
+    return [f"distances of {apart.min():.4g} to {apart.max():.4g} mm between slices"]
+
+
+def _tilt(
+    ordered: Sequence[Slice], positions: NDArray[np.float64], normal: NDArray[np.float64]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Faults and notes of slices that are shifted in their plane from one to the next."""
+    moved = positions - positions[0]
+    in_plane = moved - np.outer(moved @ normal, normal)  # (N, 3)
+    pixel = min(ordered[0].pixel_spacing)
+    depth = float(np.linalg.norm(moved[-1]))
+    drift = float(np.linalg.norm(in_plane[-1]))
+    if depth > 0 and drift / depth > _SHEAR and drift > _SHIFTED * pixel:
+        return (f"a tilted gantry ({np.degrees(np.arcsin(min(1.0, drift / depth))):.1f} degrees)",), ()
+    along = (moved @ normal) / float(moved[-1] @ normal) if moved[-1] @ normal else np.zeros(len(moved))
+    jitter = float(np.linalg.norm(in_plane - np.outer(along, in_plane[-1]), axis=1).max())
+    if jitter > _SHIFTED * pixel:
+        return (f"slices shifted in their plane by up to {jitter:.3g} mm",), ()
+    if max(jitter, drift) > _SAY * pixel:
+        return (), (f"slices lie up to {max(jitter, drift):.2g} mm off in their plane (rounding); the normal is followed",)
+    return (), ()
+
+
+def _uneven_note(depths: NDArray[np.float64], spacing: float) -> tuple[str, ...]:
+    """A note where slices lie a little off their even places."""
+    off = float(np.abs(depths - depths[0] - spacing * np.arange(len(depths))).max())
+    if off <= _SAY * spacing:
+        return ()
+    return (f"slices lie up to {off:.2g} mm off even distances; {spacing:.6g} mm is taken",)
+
+
+def _assemble(ordered: Sequence[Slice], spacing: float, notes: tuple[str, ...], source: Path) -> Stack:
+    """The stack of slices that were found fit."""
+    first = ordered[0]
+    affine = np.eye(4)
+    affine[:3, 0] = first.normal * spacing
+    affine[:3, 1] = first.orientation[1] * first.pixel_spacing[0]
+    affine[:3, 2] = first.orientation[0] * first.pixel_spacing[1]
+    affine[:3, 3] = first.position
+    geometry, snapped = make_geometry(source, (len(ordered), *first.shape), affine, frame_of_reference=first.frame_of_reference)
+    return Stack(tuple(ordered), geometry, notes + snapped)
