@@ -5,12 +5,15 @@ Kernels and strides are given in array order with one entry an axis of the netwo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SLOPE = 0.01
 EPSILON = 1e-5
@@ -40,7 +43,7 @@ class InstanceNorm(nn.Module):
         """Normalise (B, C, ...); type, shape and memory order are kept."""
         if x.device.type != "cpu" or x.is_contiguous():
             return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, EPSILON, True)
-        samples = [torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False) for s in x.split(1)]
+        samples = [torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False) for s in torch.split(x, 1)]
         return torch.cat(samples)
 
 
@@ -53,7 +56,7 @@ class AveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, C, ...); the type is kept, the mean is taken in float32 (autocast would leave it there)."""
-        pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
+        pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
         return pool(x.float(), self.stride, self.stride, ceil_mode=True).to(x.dtype)
 
 
@@ -84,7 +87,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, ...) to (B, C_out, ...) at ceil(size / stride)."""
-        return F.leaky_relu_(self.second(self.first(x)) + self.shortcut(x), SLOPE)
+        return functional.leaky_relu_(self.second(self.first(x)) + self.shortcut(x), SLOPE)
 
 
 class DoubleConv(nn.Sequential):
@@ -109,6 +112,7 @@ def conv_stack(
 
 def crop_like(x: Tensor, like: Tensor) -> Tensor:
     """The first voxels of `x` along each axis, as many as `like` has; `x` is at least as large (up-sampled from a ceiling)."""
-    if x.shape[2:] == like.shape[2:]:
-        return x
-    return x[(..., *(slice(n) for n in like.shape[2:]))]
+    for axis, size in enumerate(like.shape[2:], start=2):
+        if x.shape[axis] != size:
+            x = x.narrow(axis, 0, size)
+    return x

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from hilum.errors import UsageError
-from hilum.networks.blocks import SLOPE
-from hilum.networks.network import Network
+from hilum.networks.blocks import SLOPE, InstanceNorm
 from hilum.networks.plain_unet import PlainUNet
 from hilum.networks.residual_unet import ResidualUNet
 from hilum.networks.unet import UNet
 from hilum.plan.plan import NetworkSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hilum.networks.network import Network
 
 
 def textbook_spec(
@@ -83,7 +87,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.reset_parameters()
-        elif not list(module.children()) and hasattr(module, "weight"):
+        elif isinstance(module, InstanceNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
 

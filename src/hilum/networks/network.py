@@ -65,4 +65,4 @@ class Network(nn.Module, ABC):
         batch, _, slices = image.shape[:3]
         flat = image.transpose(1, 2).flatten(0, 1)  # (B*Z, C, Y, X)
         outputs = self.levels(flat.contiguous(memory_format=torch.channels_last), deep=deep)
-        return tuple(out.unflatten(0, (batch, slices)).transpose(1, 2) for out in outputs)  # (B, K, Z, y, x)
+        return tuple(out.reshape(batch, slices, *out.shape[1:]).transpose(1, 2) for out in outputs)  # (B, K, Z, y, x)

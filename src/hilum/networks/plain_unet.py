@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from hilum.networks.blocks import conv_stack, crop_like, layer
 from hilum.networks.network import Network
-from hilum.plan.plan import NetworkSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.plan.plan import NetworkSpec
 
 
 def own_axes(spec: NetworkSpec, sizes: Sequence[tuple[int, int, int]]) -> list[tuple[int, ...]]:
@@ -20,9 +24,8 @@ def own_axes(spec: NetworkSpec, sizes: Sequence[tuple[int, int, int]]) -> list[t
 class Decoder(nn.Module):
     """Transposed convolution, concatenation with the skip, convolutions; a head at each supervised resolution.
 
-    The up-sampled map is cropped to the skip, so that any input size works. Heads: the full resolution, and with deep
-    supervision every lower one but the bottleneck and the lowest above it (nnU-Net supervises all but the bottleneck; the
-    training loss weighs the last of them 0).
+    The up-sampled map is cropped to the skip, so that any input size works. With deep supervision every resolution has a
+    head but the two lowest (nnU-Net has one for the second lowest too, and gives it the weight 0).
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -34,7 +37,7 @@ class Decoder(nn.Module):
         for n in reversed(range(len(features) - 1)):  # lowest resolution first, as they run
             self.up.append(up(features[n + 1], features[n], strides[n + 1], strides[n + 1]))
             self.stages.append(convolve(2 * features[n], features[n], blocks=spec.decoder_blocks[n], kernel=kernels[n]))
-        supervised = len(features) - 1 if spec.deep_supervision else 1
+        supervised = max(1, len(features) - 2) if spec.deep_supervision else 1
         self.heads = nn.ModuleList(head(features[n], spec.out_channels, 1) for n in range(supervised))  # full resolution first
 
     def forward(self, skips: Sequence[Tensor], *, deep: bool) -> tuple[Tensor, ...]:

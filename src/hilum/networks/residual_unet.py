@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from hilum.networks.blocks import ResidualBlock, conv_stack
 from hilum.networks.network import Network
 from hilum.networks.plain_unet import Decoder, own_axes
-from hilum.plan.plan import NetworkSpec
+
+if TYPE_CHECKING:
+    from hilum.plan.plan import NetworkSpec
 
 
 class ResidualUNet(Network):

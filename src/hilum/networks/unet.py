@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hilum.errors import UsageError
 from hilum.networks.blocks import DoubleConv, crop_like, layer
 from hilum.networks.network import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FEATURES = (64, 128, 256, 512, 1024)
 
@@ -43,7 +46,7 @@ class UNet(Network):
         self.up = nn.ModuleList(DoubleConv(a + b, b, dimensions=dimensions) for a, b in pairwise(rising))
         self.head = layer("Conv", dimensions)(features[0], out_channels, 1)
 
-    def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:  # noqa: ARG002  (one resolution is supervised)
+    def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:  # noqa: ARG002  (the textbook supervises one resolution)
         """See `Network.levels`; the textbook knows no deep supervision, there is always one entry."""
         skips = []
         for n, stage in enumerate(self.down):
@@ -57,4 +60,4 @@ class UNet(Network):
 
 def _twice(x: Tensor) -> Tensor:
     """Bilinear or trilinear up-sampling by 2 along each axis, voxel faces fixed."""
-    return F.interpolate(x, scale_factor=2, mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False)
+    return functional.interpolate(x, scale_factor=2, mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False)

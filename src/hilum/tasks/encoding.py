@@ -66,7 +66,8 @@ def decode_indices(indices: NDArray[Any], table: LabelTable) -> NDArray[np.int32
         raise LabelError(
             f"class indices from {int(indices.min())} to {int(indices.max())}", needed=f"indices 0 to {len(table.ids) - 1}"
         )
-    return np.asarray(table.ids, dtype=np.int32)[indices]
+    ids: NDArray[np.int32] = np.asarray(table.ids, dtype=np.int32)
+    return np.take(ids, indices)
 
 
 def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.int32]:

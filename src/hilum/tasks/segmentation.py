@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from hilum.errors import UsageError
@@ -12,6 +11,7 @@ from hilum.tasks.encoding import decode_indices, decode_regions, encode_target
 from hilum.tasks.losses import build_loss
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 

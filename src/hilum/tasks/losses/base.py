@@ -19,13 +19,13 @@ class Voxels(NamedTuple):
 
     Attributes:
         logits: float32 (B, K, N), N = Z * Y * X.
-        index: exclusive labels: class indices int64 (B, N), 0 where ignored; regions: None.
+        classes: exclusive labels: class indices int64 (B, N), 0 where ignored; regions: None.
         truth: regions: 0 or 1 as float32 (B, K, N), 0 where ignored; exclusive labels: None.
         valid: which voxels count, bool (B, 1, N); None when all do.
     """
 
     logits: Tensor
-    index: Tensor | None
+    classes: Tensor | None
     truth: Tensor | None
     valid: Tensor | None
 
@@ -35,9 +35,9 @@ class Voxels(NamedTuple):
 
     def one_hot(self) -> Tensor:
         """The target as 0 and 1 in the type of the logits, (B, K, N)."""
-        if self.index is None:
+        if self.classes is None:
             return self.truth if self.truth is not None else self.logits.new_zeros(0)
-        return torch.zeros_like(self.logits).scatter_(1, self.index[:, None], 1.0)
+        return torch.zeros_like(self.logits).scatter_(1, self.classes[:, None], 1.0)
 
 
 class VoxelLoss(nn.Module, ABC):
@@ -90,17 +90,19 @@ class VoxelLoss(nn.Module, ABC):
         flat = logits.float().flatten(2)
         target = target.flatten(2)  # (B, 1 or R, N)
         ignored = target == IGNORE
-        some = bool(ignored.any())
-        valid = ~ignored.any(dim=1, keepdim=True) if some else None
-        known = target.masked_fill(ignored, 0) if some else target
+        all_count = target.device.type == "cpu" and not ignored.any()  # elsewhere the question would wait for the device
+        valid = None if all_count else ~ignored.any(dim=1, keepdim=True)
+        known = target.masked_fill(ignored, 0)
         return Voxels(flat, known[:, 0].long(), None, valid) if self.exclusive else Voxels(flat, None, known.float(), valid)
 
     def voxel_mean(self, loss: Tensor, voxels: Voxels) -> Tensor:
         """Weighted mean of a loss (B, 1 or R, N) over the voxels that count; 0 where none does."""
+        if self.class_weights is None and voxels.valid is None:
+            return loss.mean()
         if self.class_weights is None:
             weights = torch.ones_like(loss)
-        elif voxels.index is not None:
-            weights = self.class_weights[voxels.index][:, None]  # (B, 1, N)
+        elif voxels.classes is not None:
+            weights = self.class_weights[voxels.classes][:, None]  # (B, 1, N)
         else:
             weights = self.class_weights[:, None].expand_as(loss)
         if voxels.valid is not None:

@@ -68,7 +68,7 @@ def build_loss(spec: LossSpec, table: LabelTable) -> VoxelLoss:
 def deep_supervision_loss(loss: VoxelLoss, outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     """The weighted sum of a loss over the resolutions of `Network.forward_deep`.
 
-    Weights halve with each resolution, the lowest gets 0 where there is more than one, and they sum to 1 (nnU-Net). The
+    Weights halve with each resolution and sum to 1, as nnU-Net's. The
     target is brought to each resolution by its nearest voxel, so that labels stay labels.
 
     Args:
@@ -84,9 +84,8 @@ def deep_supervision_loss(loss: VoxelLoss, outputs: Sequence[Tensor], target: Te
     """
     if not outputs:
         raise UsageError("no outputs to supervise", needed="at least the full resolution's logits")
-    supervised = outputs[: max(1, len(outputs) - 1)]
-    weights = [0.5**n for n in range(len(supervised))]
-    terms = [w / sum(weights) * loss(y, _nearest(target, y.shape[2:])) for w, y in zip(weights, supervised, strict=True)]
+    weights = [0.5**n for n in range(len(outputs))]
+    terms = [w / sum(weights) * loss(y, _nearest(target, y.shape[2:])) for w, y in zip(weights, outputs, strict=True)]
     return torch.stack(terms).sum()
 
 

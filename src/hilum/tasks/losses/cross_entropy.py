@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch.nn import functional
 
 from hilum.errors import UsageError
 from hilum.tasks.losses.base import VoxelLoss
@@ -25,10 +25,10 @@ class CrossEntropy(VoxelLoss):
 
     def compute(self, voxels: Voxels) -> Tensor:
         """See `VoxelLoss.compute`."""
-        if voxels.index is not None:
-            loss = F.cross_entropy(voxels.logits, voxels.index, reduction="none")[:, None]  # (B, 1, N)
+        if voxels.classes is not None:
+            loss = functional.cross_entropy(voxels.logits, voxels.classes, reduction="none")[:, None]  # (B, 1, N)
         else:
-            loss = F.binary_cross_entropy_with_logits(voxels.logits, voxels.one_hot(), reduction="none")  # (B, R, N)
+            loss = functional.binary_cross_entropy_with_logits(voxels.logits, voxels.one_hot(), reduction="none")  # (B, R, N)
         return self.voxel_mean(loss, voxels)
 
 
@@ -59,9 +59,9 @@ class Focal(VoxelLoss):
 
     def compute(self, voxels: Voxels) -> Tensor:
         """See `VoxelLoss.compute`."""
-        if voxels.index is not None:
-            log_p = F.log_softmax(voxels.logits, dim=1).gather(1, voxels.index[:, None])  # (B, 1, N)
+        if voxels.classes is not None:
+            log_p = functional.log_softmax(voxels.logits, dim=1).gather(1, voxels.classes[:, None])  # (B, 1, N)
         else:
             sign = 2 * voxels.one_hot() - 1
-            log_p = F.logsigmoid(sign * voxels.logits)  # (B, R, N)
+            log_p = functional.logsigmoid(sign * voxels.logits)  # (B, R, N)
         return self.voxel_mean(-((1 - log_p.exp()) ** self.gamma) * log_p, voxels)

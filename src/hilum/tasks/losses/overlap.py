@@ -43,7 +43,7 @@ class Tversky(VoxelLoss):
 
     scale = 1.0
 
-    def __init__(  # noqa: PLR0913  (six keyword options of one formula)
+    def __init__(
         self,
         outputs: int,
         *,
