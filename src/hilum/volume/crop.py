@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import GeometryError
+from hilum.errors import GeometryError, UsageError
 from hilum.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -100,9 +100,10 @@ def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: floa
         volume: (C, Z, Y, X).
         before: voxels to add in front along (Z, Y, X), at least 0.
         after: voxels to add behind along (Z, Y, X), at least 0.
-        value: what the new voxels hold; must be representable in the array's dtype.
+        value: what the new voxels hold.
 
     Raises:
+        UsageError: the array's dtype cannot hold the value.
         GeometryError: a negative number of voxels (use :func:`crop` to take away).
     """
     front, back = [int(n) for n in before], [int(n) for n in after]
@@ -113,7 +114,7 @@ def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: floa
             cure="use crop to take away",
         )
     widths = [(0, 0), *zip(front, back, strict=True)]
-    array = np.pad(volume.array, widths, constant_values=np.asarray(value).astype(volume.array.dtype))
+    array = np.pad(volume.array, widths, constant_values=fill_value(value, volume.array.dtype))
     return Volume(array, volume.geometry.shifted([-n for n in front], array.shape[1:]))
 
 
@@ -130,6 +131,7 @@ def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], fill: float = 0.
         (..., Z, Y, X) of the same dtype; a new array, unless the box is the whole: then the given one.
 
     Raises:
+        UsageError: the array's dtype cannot hold `fill`.
         GeometryError: the array is not of the box's shape, or the box reaches beyond `shape`.
     """
     _check_fit(box, shape)
@@ -139,9 +141,24 @@ def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], fill: float = 0.
         )
     if box.shape == tuple(shape):
         return array
-    whole = np.full((*array.shape[:-3], *(int(n) for n in shape)), fill, dtype=array.dtype)
+    whole = np.full((*array.shape[:-3], *(int(n) for n in shape)), fill_value(fill, array.dtype))
     whole[(..., *box.slices)] = array
     return whole
+
+
+def fill_value(value: float, dtype: np.dtype[Any]) -> Any:
+    """Turn a value into a scalar of an array's dtype.
+
+    Raises:
+        UsageError: an integer type that cannot hold it (-1 would silently become 255).
+    """
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        if not (limits.min <= value <= limits.max and float(value).is_integer()):
+            raise UsageError(
+                f"{value} to fill an array of type {dtype}", needed=f"a whole number from {limits.min} to {limits.max}"
+            )
+    return dtype.type(value)
 
 
 def _check_fit(box: Box, shape: Sequence[int]) -> None:

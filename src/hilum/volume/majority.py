@@ -22,7 +22,7 @@ def majority_labels(labels: NDArray[Any], axes: Sequence[Axis], nearest: NDArray
 
     Args:
         labels: (Z, Y, X) integers.
-        axes: three linear axes (two positions an output position).
+        axes: three axes from `make_linear_axis`.
         nearest: (Z', Y', X') the nearest neighbours' labels; changed and returned.
     """
     z, y, x = axes

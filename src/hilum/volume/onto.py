@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import LabelError
-from hilum.volume.crop import Box
+from hilum.volume.crop import Box, fill_value
 from hilum.volume.majority import POINTS, heaviest, majority_labels
-from hilum.volume.separable import check_order, gather, interpolate, make_axis
+from hilum.volume.separable import check_order, gather, interpolate, make_axis, make_linear_axis
 from hilum.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def resample_onto(volume: Volume, geometry: Geometry, *, order: int = 3, fill: f
         about 100 MiB, and at order 3 on a grid that is not parallel a float32 copy of one channel with a rim of 12 voxels.
 
     Raises:
-        UsageError: another order.
+        UsageError: another order, or a `fill` that the result's dtype cannot hold.
     """
     check_order(order)
     mapping = Mapping.between(volume.geometry, geometry)
@@ -50,7 +50,7 @@ def resample_onto(volume: Volume, geometry: Geometry, *, order: int = 3, fill: f
     if aligned is not None:
         return Volume(_separable(volume.array, aligned, order, fill), geometry)
     if order == 0:
-        out = np.full((volume.channels, *geometry.shape), fill, dtype=volume.array.dtype)
+        out = np.full((volume.channels, *geometry.shape), fill_value(fill, volume.array.dtype))
         for points, coordinates in mapping.inside():
             z, y, x = mapping.nearest(coordinates)
             out.reshape(volume.channels, -1)[:, points] = volume.array[:, z, y, x]
@@ -71,6 +71,7 @@ def resample_labels_onto(volume: Volume, geometry: Geometry, *, fill: int = 0) -
 
     Raises:
         LabelError: more than one channel, or not integers.
+        UsageError: a `fill` that the dtype cannot hold.
     """
     if volume.channels != 1 or not (np.issubdtype(volume.array.dtype, np.integer) or volume.array.dtype == bool):
         raise LabelError(f"labels of shape {volume.array.shape} and type {volume.array.dtype}", needed="integers (1, Z, Y, X)")
@@ -80,7 +81,7 @@ def resample_labels_onto(volume: Volume, geometry: Geometry, *, fill: int = 0) -
         labels = volume.array[0].transpose(aligned.order)
         sizes = list(zip(aligned.coordinates, labels.shape, strict=True))
         nearest = gather(labels[None], [make_axis(c, n, 0) for c, n in sizes])[0]
-        out = majority_labels(labels, [make_axis(c, n, 1) for c, n in sizes], nearest)
+        out = majority_labels(labels, [make_linear_axis(c, n) for c, n in sizes], nearest)
         _fill_outside(out[None], aligned, labels.shape, fill)
         return Volume(out[None], geometry)
     return Volume(_majority_pointwise(volume.array[0], mapping, fill)[None], geometry)
@@ -121,7 +122,7 @@ class Mapping:
             return None
         z, y, x = (int(i) for i in used.argmax(axis=0))
         coordinates = [
-            self.matrix[i, j] * np.arange(n) + self.offset[i]
+            np.round(self.matrix[i, j] * np.arange(n) + self.offset[i], 9)  # so that ties are ties
             for j, (i, n) in enumerate(zip((z, y, x), self.target_shape, strict=True))
         ]
         return Aligned((z, y, x), tuple(coordinates))
@@ -140,7 +141,7 @@ class Mapping:
     def nearest(self, coordinates: NDArray[np.float64]) -> NDArray[np.intp]:
         """The nearest source voxels (3, N) of coordinates (3, N)."""
         last = np.asarray(self.source_shape)[:, None] - 1
-        return np.clip(np.floor(coordinates + 0.5), 0, last).astype(np.intp)
+        return np.clip(np.floor(coordinates + (0.5 + 1e-9)), 0, last).astype(np.intp)
 
     def read_box(self) -> Box | None:
         """The part of the source that the target can see, or None where they do not meet."""
@@ -162,9 +163,10 @@ def _separable(array: NDArray[Any], aligned: Aligned, order: int, fill: float) -
 
 
 def _fill_outside(out: NDArray[Any], aligned: Aligned, shape: tuple[int, ...], fill: float) -> None:
+    value = fill_value(fill, out.dtype)
     for axis, (coordinates, n) in enumerate(zip(aligned.coordinates, shape, strict=True)):
         outside = np.flatnonzero((coordinates < -0.5 - _SAME) | (coordinates > n - 0.5 + _SAME))
-        out[(slice(None),) * (axis + 1) + (outside,)] = fill
+        out[(slice(None),) * (axis + 1) + (outside,)] = value
 
 
 def _pointwise(array: NDArray[Any], mapping: Mapping, order: int, fill: float) -> NDArray[np.float32]:
@@ -189,7 +191,7 @@ def _pointwise(array: NDArray[Any], mapping: Mapping, order: int, fill: float) -
 
 
 def _majority_pointwise(labels: NDArray[Any], mapping: Mapping, fill: int) -> NDArray[Any]:
-    out = np.full(mapping.target_shape, fill, dtype=labels.dtype)
+    out = np.full(mapping.target_shape, fill_value(fill, labels.dtype))
     last = np.asarray(labels.shape)[:, None] - 1
     for points, coordinates in mapping.inside():
         z, y, x = mapping.nearest(coordinates)

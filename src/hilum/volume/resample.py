@@ -13,7 +13,15 @@ import numpy as np
 
 from hilum.errors import GeometryError
 from hilum.volume.majority import majority_labels
-from hilum.volume.separable import block_coordinates, check_order, gather, interpolate, interpolate_slabs, make_axis
+from hilum.volume.separable import (
+    block_coordinates,
+    check_order,
+    gather,
+    interpolate,
+    interpolate_slabs,
+    make_axis,
+    make_linear_axis,
+)
 from hilum.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -81,8 +89,9 @@ def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray
     Returns:
         (Z', Y', X') of the same dtype.
     """
-    z, y, x = _axes(labels[None], shape, 1)
-    return majority_labels(labels, (z, y, x), gather(labels[None], _axes(labels[None], shape, 0))[0])
+    nearest = gather(labels[None], _axes(labels[None], shape, 0))[0]
+    axes = [make_linear_axis(block_coordinates(n, m), n) for n, m in zip(labels.shape, nearest.shape, strict=True)]
+    return majority_labels(labels, axes, nearest)
 
 
 def shape_for(geometry: Geometry, spacing: Sequence[float]) -> tuple[int, int, int]:

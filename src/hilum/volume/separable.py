@@ -28,6 +28,7 @@ _REACH = 12  # the inverse filter is cut where it has fallen to |pole|^12 = 1.4e
 # out to threads, which takes ten times longer where another process has the processor; preprocessing has threads of its own.
 _COLUMNS = 256
 _DENSE = 2**18 // _COLUMNS
+_CACHE_BYTES = 2**20
 _ROWS = 32  # wider pieces multiply more zeros, narrower ones cost more calls
 
 
@@ -89,15 +90,20 @@ def make_axis(coordinates: NDArray[np.float64], n: int, order: int) -> Axis:
         n: source positions.
         order: 0 nearest (ties to the higher position, as scipy.ndimage), 1 linear, 3 cubic B-spline.
     """
-    if order == 0:
-        nearest = np.clip(np.floor(coordinates + 0.5), 0, n - 1).astype(np.intp)[:, None]
-        positions, weights = nearest, np.ones(nearest.shape)
+    identity = len(coordinates) == n and bool(np.array_equal(coordinates, np.arange(n)))
+    if order == 0 or identity:
+        positions = np.clip(np.floor(coordinates + 0.5), 0, n - 1).astype(np.intp)[:, None]
+        weights = np.ones(positions.shape)
     elif order == 1:
         positions, weights = _linear(coordinates, n)
     else:
         positions, weights = _cubic(coordinates, n)
-    identity = len(coordinates) == n and bool(np.array_equal(coordinates, np.arange(n)))
     return Axis(n, positions, weights, identity)
+
+
+def make_linear_axis(coordinates: NDArray[np.float64], n: int) -> Axis:
+    """Find the two neighbours and their weights of each coordinate, also where one of them weighs nothing: T is always 2."""
+    return Axis(n, *_linear(coordinates, n), identity=False)
 
 
 def _linear(coordinates: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -132,15 +138,17 @@ def check_order(order: int, allowed: Sequence[int] = ORDERS) -> None:
 
 
 def gather(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any]:
-    """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying; needs no memory but its result and a slice."""
+    """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying; holds some rows beyond its result."""
     z, y, x = (axis.positions[:, 0] for axis in axes)
     out = np.empty((array.shape[0], len(z), len(y), len(x)), dtype=array.dtype)
+    rows = max(1, _CACHE_BYTES // (array.shape[3] * array.itemsize))
     for channel, target in zip(array, out, strict=True):
         for i, position in enumerate(z):
             if i and z[i - 1] == position:
                 target[i] = target[i - 1]
-            else:
-                target[i] = channel[position].take(y, axis=0).take(x, axis=1)
+                continue
+            for a in range(0, len(y), rows):
+                target[i, a : a + rows] = channel[position].take(y[a : a + rows], axis=0).take(x, axis=1)
     return out
 
 
