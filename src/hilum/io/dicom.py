@@ -36,18 +36,18 @@ _COMPANIONS = {
     "DOC",
     "PLAN",
 }  # about images, no images
-_TAGS = (
-    "SOPClassUID Modality SeriesInstanceUID SeriesDescription ImageType NumberOfFrames SamplesPerPixel Rows Columns PixelSpacing "
-    "ImagePositionPatient ImageOrientationPatient SliceThickness FrameOfReferenceUID RescaleSlope RescaleIntercept "
-    "ModalityLUTSequence BitsStored PixelRepresentation"
-).split()
+_TAGS = [
+    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType", "NumberOfFrames", "SamplesPerPixel"),
+    *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
+    *("FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored", "PixelRepresentation"),
+]
 _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, NotImplementedError)
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The header of one file, and how many files beside it are no images."""
+    """The header of one image file."""
 
     path: Path
     header: Any
@@ -142,8 +142,10 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
                 f"{file}: not readable as DICOM ({error})", needed="a complete file", cure="export it again"
             ) from error
         is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
-        images += [_Found(file, header)] if is_image else []
-        aside += not is_image
+        if is_image:
+            images.append(_Found(file, header))
+        else:
+            aside += 1
     if not images:
         raise FormatError(
             f"{path}: no DICOM image among {len(files)} files",
@@ -161,16 +163,19 @@ def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
         series.setdefault(str(image.header.get("SeriesInstanceUID", "")), []).append(image)
     if len(series) == 1:
         return
-    listed = "\n".join(
-        f"  {members[0].header.get('Modality', '?')} {members[0].header.get('SeriesDescription', '') or 'without description'!s}: "
-        f"{len(members)} files, e.g. {members[0].path.name} (series {uid})"
-        for uid, members in series.items()
-    )
+    listed = "\n".join(f"  {_described(members)} (series {uid})" for uid, members in series.items())
     raise FormatError(
         f"{path}: {len(series)} series in one folder\n{listed}",
         needed="one series",
         cure="put each series into a folder of its own",
     )
+
+
+def _described(members: Sequence[_Found]) -> str:
+    """One series for people."""
+    first = members[0]
+    words = str(first.header.get("SeriesDescription", "")) or "without description"
+    return f"{first.header.get('Modality', '?')} {words}: {len(members)} files, e.g. {first.path.name}"
 
 
 def _slice(image: _Found) -> Slice:
@@ -226,11 +231,11 @@ def _refuse_unplain(header: Any, path: Path) -> None:
 
 
 def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
-    """The dtype after rescaling: stored, where nothing is rescaled; int16 or int32, where only whole numbers come in; else float32."""
+    """The dtype after rescaling: as stored where nothing is rescaled, int16 or int32 where all stays whole, else float32."""
     bits, signed = max(s.bits for s in slices), any(s.signed for s in slices)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if all(s.slope == 1 and s.intercept == 0 for s in slices):
-        return np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)) if signed else np.min_scalar_type(high)
+        return np.min_scalar_type(low if signed else high)
     if not all(s.slope.is_integer() and s.intercept.is_integer() for s in slices):
         return np.dtype(np.float32)
     ends = [s.slope * end + s.intercept for s in slices for end in (low, high)]

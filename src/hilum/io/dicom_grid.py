@@ -1,8 +1,8 @@
 """From the slices of a DICOM series to one grid, or a clear refusal.
 
 A grid exists when all slices share orientation, size and frame of reference and lie evenly along the normal of their plane
-(DICOM PS3.3 C.7.6.2.1.1). What readers do otherwise (averaging uneven distances, dropping copies, ignoring a tilt) moves anatomy by
-centimetres without a word.
+(DICOM PS3.3 C.7.6.2.1.1). What readers do otherwise (averaging uneven distances, dropping copies, ignoring a tilt) moves anatomy
+by centimetres without a word.
 """
 
 from __future__ import annotations
@@ -191,10 +191,11 @@ def _uneven_note(depths: NDArray[np.float64], spacing: float) -> tuple[str, ...]
 def _assemble(ordered: Sequence[Slice], spacing: float, notes: tuple[str, ...], source: Path) -> Stack:
     """The stack of slices that were found fit."""
     first = ordered[0]
+    columns, rows = first.orientation / np.linalg.norm(first.orientation, axis=1, keepdims=True)
     affine = np.eye(4)
-    affine[:3, 0] = first.normal * spacing
-    affine[:3, 1] = first.orientation[1] * first.pixel_spacing[0]
-    affine[:3, 2] = first.orientation[0] * first.pixel_spacing[1]
+    affine[:3, 0] = first.normal * round(spacing, 9)  # nanometres are the rounding of decimal strings
+    affine[:3, 1] = rows * first.pixel_spacing[0]
+    affine[:3, 2] = columns * first.pixel_spacing[1]
     affine[:3, 3] = first.position
     geometry, snapped = make_geometry(source, (len(ordered), *first.shape), affine, frame_of_reference=first.frame_of_reference)
     return Stack(tuple(ordered), geometry, notes + snapped)

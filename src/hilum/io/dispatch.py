@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -185,7 +185,7 @@ def _format_of(path: Path) -> Format:
         raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
     if path.is_dir():
         if dicom.series_folder(path) is None:
-            raise FormatError(f"{path}: a folder without DICOM files", needed="a folder of one DICOM series, or an image file")
+            _refuse_folder(path)
         return dicom.FORMAT
     suffix = image_suffix(path)
     if suffix in _FORMATS:
@@ -196,6 +196,17 @@ def _format_of(path: Path) -> Format:
         return dicom.FORMAT
     raise FormatError(
         f"{path}: not an image that is read", needed=f"one of {', '.join(_FORMATS)}, or DICOM", cure="convert it to .nii.gz"
+    )
+
+
+def _refuse_folder(path: Path) -> NoReturn:
+    """Raise at a folder that is no DICOM series, naming those below it."""
+    below = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and dicom.series_folder(entry) is not None)
+    listed = ", ".join(below[:8]) + (", ..." if len(below) > 8 else "")
+    raise FormatError(
+        f"{path}: {f'a folder of {len(below)} folders of DICOM files ({listed})' if below else 'a folder without DICOM files'}",
+        needed="a folder of one DICOM series, or an image file",
+        cure=f"name one of them, e.g. {path / below[0]}" if below else "check the path",
     )
 
 

@@ -69,7 +69,7 @@ def inspect(path: Path) -> FileFacts:
 
 
 def write(volume: Volume, path: Path) -> None:
-    """Write NIfTI-1 with sform and qform (code 1); several channels become the fourth dimension."""
+    """Write NIfTI-1 (NIfTI-2 beyond 32767 voxels) with sform and qform (code 1); channels become the fourth dimension."""
     import nibabel
 
     array = plain_array(path, volume.array)
@@ -79,7 +79,7 @@ def write(volume: Volume, path: Path) -> None:
         array = array.astype(np.int32) if fits else array
     data = array[0].T if volume.channels == 1 else array.transpose(3, 2, 1, 0)  # (X, Y, Z) or (X, Y, Z, C)
     affine = _RAS_TO_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]]
-    create: Any = nibabel.Nifti1Image  # nibabel's annotations are partial
+    create: Any = nibabel.Nifti1Image if max(data.shape) < 32768 else nibabel.Nifti2Image
     image = create(data, None, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
