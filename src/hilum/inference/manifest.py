@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "model.json"
 FORMAT_VERSION = 1
-_REQUIRED = ("plan.json", "labels.json", "metrics.json", "MODEL_CARD.md")
+PLAN, LABELS, METRICS, CARD = "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md"
+_CURE = "copy the model folder again from where it was made"
+_CARD_CURE = "where the change is meant, accept it: hilum.inference.seal_card(FOLDER)"
 
 
 class Metric(Record):
@@ -152,7 +154,7 @@ class Manifest(Record):
         Raises:
             ModelError: the first file that is missing or altered, or that no model folder may name.
         """
-        unnamed = [name for name in (*_REQUIRED, *self.members) if name not in self.files]
+        unnamed = [name for name in (PLAN, LABELS, METRICS, CARD, *self.members) if name not in self.files]
         if unnamed:
             raise ModelError(f"{folder / MANIFEST}: no hash for {', '.join(unnamed)}", cure=_CURE)
         for name, expected in self.files.items():
@@ -163,11 +165,10 @@ class Manifest(Record):
                 raise ModelError(f"{path}: missing", needed=f"every file of the model: {', '.join(self.files)}", cure=_CURE)
             if name not in besides and (path.stat().st_size != expected.bytes or sha256(path) != expected.sha256):
                 raise ModelError(
-                    f"{path}: altered since it was saved (another SHA-256)", needed="the file as it was saved", cure=_CURE
+                    f"{path}: altered since it was saved (another SHA-256)",
+                    needed="the file as it was saved",
+                    cure=_CARD_CURE if name == CARD else _CURE,
                 )
-
-
-_CURE = "copy the model folder again from where it was made"
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -16,26 +17,32 @@ def model_card(plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, member
     """The card as Markdown."""
     # Markdown, not HTML: names are cleaned of what would break a table, and nothing is escaped for a browser
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_clean)  # noqa: S701
-    spacing = plan.spacing.value
     template = resources.files("hilum.inference").joinpath("model_card.md.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    text = environment.from_string(template).render(
         plan=plan,
         metrics=metrics,
         facts=facts,
         members=members,
         created=created,
         network=plan.network.value,
-        spacing="its own spacing" if spacing is None else f"{' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X)",
+        spacing=_spacing(plan.spacing.value),
         number=_number,
         interval=_interval,
     )
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _clean(value: object) -> object:
     """Names come from files: keep them on one line of one table cell, and without markup."""
     if not isinstance(value, str):
         return value
-    return " ".join(value.replace("|", "/").replace("<", "&lt;").split())
+    return re.sub(r"\s+", " ", value.replace("|", "/").replace("<", "&lt;"))
+
+
+def _spacing(spacing: tuple[float, float, float] | None) -> str:
+    if spacing is None:
+        return "it keeps its own spacing inside"
+    return f"it is resampled to {' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X) inside"
 
 
 def _number(value: float | None) -> str:

@@ -98,8 +98,8 @@ class Predictor:
         middle = time.perf_counter()
         if image.channels != len(channels):
             raise DataError(
-                f"case {case}: {image.channels} channels",
-                needed=f"{len(channels)}: {', '.join(channels)}",
+                f"{case}: an image with {image.channels} of {len(channels)} channels",
+                needed=", ".join(channels),
                 cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
             )
         array, restore = preprocess_case(image, self.model.plan)
@@ -168,7 +168,7 @@ class Predictor:
 
     def _decode(self, logits: NDArray[Any]) -> NDArray[Any]:
         """Logits (K, ...) to label ids (...)."""
-        return self._task.decode(torch.from_numpy(np.ascontiguousarray(logits))).numpy().astype(self._dtype)
+        return self._task.decode(np.ascontiguousarray(logits)).astype(self._dtype)
 
     def _probabilities(self, logits: NDArray[np.float32], restore: Restore) -> Volume:
         """Probabilities on the source's grid; outside what was kept of it the background is certain."""

@@ -15,15 +15,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hilum.errors import ModelError, UsageError
 from hilum.inference.engine import resolve_device
-from hilum.inference.manifest import MANIFEST, Facts, Manifest, ModelMetrics, hash_files, hilum_version
+from hilum.inference.manifest import (
+    CARD,
+    LABELS,
+    MANIFEST,
+    METRICS,
+    PLAN,
+    Facts,
+    Manifest,
+    ModelMetrics,
+    hash_files,
+    hilum_version,
+)
 from hilum.inference.model_card import model_card
 from hilum.io import atomic_path, atomic_write_text
 from hilum.networks import build_network
@@ -34,8 +45,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-PLAN, LABELS, METRICS, CARD = "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md"
 UNSAVED = "unsaved"
+R = TypeVar("R", bound=BaseModel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +127,11 @@ class TrainedModel:
         where = resolve_device(device)
         manifest = Manifest.load(folder)
         manifest.check_files(folder)
-        plan = _read_plan(folder)
+        plan = _read_record(Plan, folder / PLAN)
+        if _read_record(LabelTable, folder / LABELS) != plan.labels:
+            raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
         networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
-        metrics = ModelMetrics.model_validate_json((folder / METRICS).read_text(encoding="utf-8"))
+        metrics = _read_record(ModelMetrics, folder / METRICS)
         return cls(plan=plan, networks=networks, device=where, metrics=metrics, facts=manifest.facts, id=manifest.id)
 
 
@@ -149,19 +162,15 @@ def _save_weights(network: nn.Module, path: Path) -> None:
         save_file(tensors, temporary)
 
 
-def _read_plan(folder: Path) -> Plan:
+def _read_record(kind: type[R], path: Path) -> R:
     try:
-        plan = Plan.model_validate_json((folder / PLAN).read_text(encoding="utf-8"))
-        labels = LabelTable.model_validate_json((folder / LABELS).read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(
-            f"{folder}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"{path}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
             cure="use the version of hilum named in model.json",
         ) from error
-    if labels != plan.labels:
-        raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
-    return plan
 
 
 def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:

@@ -1,0 +1,74 @@
+"""Devices, precision, ensembles."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from hilum.errors import ResourceError, UsageError
+from hilum.inference import TorchEngine, bfloat16_gain, describe_device, resolve_device, resolve_precision
+from hilum.inference import engine as engine_module
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_a_device_that_is_there():
+    assert resolve_device("auto") == resolve_device()
+    assert resolve_device("cpu") == CPU
+    assert resolve_device(CPU) == CPU
+
+
+def test_unknown_and_absent_devices_are_refused(monkeypatch):
+    with pytest.raises(UsageError, match="device 'gpu'"):
+        resolve_device("gpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ResourceError, match=r"sees 1 CUDA devices"):
+        resolve_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ResourceError, match=r"--device cpu"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ResourceError, match="no Apple GPU"):
+        resolve_device("mps")
+
+
+def test_devices_in_words():
+    assert "threads" in describe_device(CPU)
+    assert describe_device(torch.device("meta")) == "meta"
+
+
+def test_precision_is_measured_not_believed(monkeypatch, caplog):
+    assert bfloat16_gain(CPU) > 0
+    monkeypatch.setattr(engine_module, "bfloat16_gain", lambda device: 0.4)
+    with caplog.at_level(logging.INFO, "hilum"):
+        assert resolve_precision("bfloat16", CPU) == "float32"
+    assert "0.40 times as fast" in caplog.text
+    monkeypatch.setattr(engine_module, "bfloat16_gain", lambda device: 3.0)
+    assert resolve_precision("bfloat16", CPU) == "bfloat16"
+    assert resolve_precision("float32", CPU) == "float32"
+
+
+def test_engine_computes_in_the_precision_it_is_given():
+    convolution = torch.nn.Conv3d(1, 2, 3, padding=1)
+    image = torch.randn(2, 1, 4, 5, 6)
+    with torch.inference_mode():
+        exact, coarse = (TorchEngine([convolution], device=CPU, precision=p)(image) for p in ("float32", "bfloat16"))
+        assert torch.equal(exact, convolution(image))
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(exact, coarse)
+    torch.testing.assert_close(exact, coarse, atol=0.05, rtol=0.05)
+
+
+def test_equal_members_answer_as_one():
+    convolution = torch.nn.Conv3d(1, 2, 3, padding=1)
+    image = torch.randn(2, 1, 4, 5, 6)
+    with torch.inference_mode():
+        one, three = (TorchEngine([convolution] * n, device=CPU, precision="float32")(image) for n in (1, 3))
+    assert torch.equal(one, three)
+
+
+def test_engine_without_a_network_is_refused():
+    with pytest.raises(UsageError, match="without a network"):
+        TorchEngine([], device=CPU, precision="float32")

@@ -1,0 +1,118 @@
+"""What people hand over: files, channels, folders, data sets, tables, DICOM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inference_toys import index_volume
+
+from hilum.dataset.case import Case
+from hilum.errors import UsageError
+from hilum.inference import case_id, find_cases, read_source
+from hilum.io import write_labels, write_volume
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def shape(cases):
+    return {case.id: {channel: path.name for channel, path in case.images.items()} for case in cases}
+
+
+def test_files_of_one_channel(tmp_path):
+    touch(tmp_path, "b.nii.gz", "a.b_0000.nrrd", "c.PNG")
+    cases = find_cases([tmp_path / "b.nii.gz", str(tmp_path / "a.b_0000.nrrd"), tmp_path / "c.PNG"], ["CT"])
+    assert shape(cases) == {"a.b": {"CT": "a.b_0000.nrrd"}, "b": {"CT": "b.nii.gz"}, "c": {"CT": "c.PNG"}}
+    assert [case.id for case in cases] == ["a.b", "b", "c"]
+
+
+def test_folder_with_one_file_a_channel(tmp_path):
+    touch(tmp_path, "x_0001.nii.gz", "x_0000.nii.gz", "y_0000.nii.gz", "z.nii", ".part-1.nii.gz", "notes.txt", "run.json")
+    cases = find_cases([tmp_path], ["PET", "CT"])
+    assert shape(cases) == {
+        "x": {"PET": "x_0000.nii.gz", "CT": "x_0001.nii.gz"},
+        "y": {"PET": "y_0000.nii.gz"},  # incomplete: reading it says so
+        "z": {"PET": "z.nii", "CT": "z.nii"},  # one file with both channels
+    }
+    assert list(cases[0].images) == ["PET", "CT"]
+
+
+def test_channel_that_the_model_does_not_know_keeps_its_number(tmp_path):
+    touch(tmp_path, "x_0000.nii.gz", "x_0002.nii.gz")
+    assert shape(find_cases([tmp_path], ["CT"])) == {"x": {"CT": "x_0000.nii.gz", "channel 2": "x_0002.nii.gz"}}
+
+
+def test_dataset_gives_its_unlabelled_cases_or_all(tmp_path):
+    image = index_volume()
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        (tmp_path / name).mkdir()
+    write_volume(image, tmp_path / "imagesTr/a_0000.nii.gz")
+    write_labels(image.with_array(image.array.astype(np.uint8)), tmp_path / "labelsTr/a.nii.gz")
+    write_volume(image, tmp_path / "imagesTs/t_0000.nii.gz")
+    (tmp_path / "dataset.json").write_text(
+        json.dumps(
+            {
+                "channel_names": {"0": "CT"},
+                "labels": {"background": 0, "liver": 1, "tumour": 2},
+                "numTraining": 1,
+                "file_ending": ".nii.gz",
+            }
+        )
+    )
+    assert shape(find_cases([tmp_path], ["CT"])) == {"t": {"CT": "t_0000.nii.gz"}}
+    (tmp_path / "imagesTs/t_0000.nii.gz").unlink()
+    assert shape(find_cases([tmp_path], ["CT"])) == {"a": {"CT": "a_0000.nii.gz"}}
+
+
+def test_dicom_folder_and_folder_of_dicom_folders(tmp_path, monkeypatch):
+    touch(tmp_path, "p1/IM1", "p1/IM2", "p2/IM1", ".git/x")
+    monkeypatch.setattr("hilum.inference.inputs.supported", lambda path: Path(path).name in {"p1", "p2"})
+    assert shape(find_cases([tmp_path / "p1"], ["CT"])) == {"p1": {"CT": "p1"}}
+    assert shape(find_cases([tmp_path], ["CT"])) == {"p1": {"CT": "p1"}, "p2": {"CT": "p2"}}
+
+
+@pytest.mark.real_data
+def test_real_dicom_folder_is_one_case(real_data):
+    cases = find_cases([real_data / "dicom" / "mr_two_slices"], ["MR"])
+    assert shape(cases) == {"mr_two_slices": {"MR": "mr_two_slices"}}
+
+
+@pytest.mark.real_data
+def test_real_dataset_with_two_channels(real_data):
+    cases = find_cases([real_data / "sarcoma_petct" / "imagesTr"], ["PET", "CT"])
+    assert len(cases) == len(list((real_data / "sarcoma_petct" / "imagesTr").glob("*_0001.nii.gz")))
+    assert shape(cases[:1]) == {"STS_001": {"PET": "STS_001_0000.nii.gz", "CT": "STS_001_0001.nii.gz"}}
+
+
+def test_nothing_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no such file or folder"):
+        find_cases([tmp_path / "nowhere"], ["CT"])
+    touch(tmp_path, "readme.txt")
+    with pytest.raises(UsageError, match="no image in it"):
+        find_cases([tmp_path], ["CT"])
+
+
+def test_two_cases_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, "a/x.nii.gz", "b/x.nrrd")
+    with pytest.raises(UsageError, match="two cases with the id 'x'"):
+        find_cases([tmp_path / "a", tmp_path / "b"], ["CT"])
+
+
+def test_ids_and_reading_of_every_kind_of_source(tmp_path):
+    image = index_volume()
+    path = tmp_path / "s.1_0000.nii.gz"
+    write_volume(image, path)
+    sources = {"case": image, "k": Case("k", None, {"CT": path}), "s.1": path}
+    for name, source in sources.items():
+        assert case_id(source) == name
+        assert np.array_equal(read_source(source).array, image.array)
+    assert case_id({"CT": path}) == case_id(str(path)) == "s.1"
+    assert np.array_equal(read_source({"CT": path}).array, image.array)
+    assert case_id(tmp_path) == tmp_path.name

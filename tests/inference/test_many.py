@@ -1,0 +1,187 @@
+"""Many cases into one folder: what fails is reported, the rest go on, run.json tells."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from inference_toys import TABLE, OneHot, index_volume, make_model
+
+from hilum.errors import UsageError
+from hilum.inference import FORMATS, Predictor, RunReport, predict_many
+from hilum.io import read_labels, read_volume, write_volume
+
+IDS = np.array(TABLE.ids)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for seed in range(4):
+        write_volume(index_volume(seed=seed), source / f"case_{seed}_0000.nii.gz")
+    return source
+
+
+def test_every_case_is_predicted_and_reported(folder, tmp_path):
+    seen = []
+    report = predict_many(
+        Predictor(make_model()),
+        [folder],
+        tmp_path / "out",
+        progress=lambda outcome, n, total: seen.append((outcome.case, n, total)),
+    )
+    assert report.status == "done"
+    assert seen == [(f"case_{n}", n + 1, 4) for n in range(4)]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*(f"case_{n}.nii.gz" for n in range(4)), "run.json"]
+    for seed in range(4):
+        labels = read_labels(tmp_path / "out" / f"case_{seed}.nii.gz")
+        assert np.array_equal(labels.array, IDS[index_volume(seed=seed).array.astype(int)])
+        assert labels.geometry == read_volume(folder / f"case_{seed}_0000.nii.gz").geometry
+    assert RunReport.load(tmp_path / "out/run.json") == report
+    assert report.verb == "predict"
+    assert report.model == "unsaved"
+    assert report.precision == "float32"
+    assert report.options["formats"] == ["nifti"]
+    assert report.cases[0].files == ("case_0.nii.gz",)
+    assert set(report.cases[0].seconds) == {"read", "preprocess", "network", "restore", "write"}
+
+
+def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
+    (folder / "case_1_0000.nii.gz").write_bytes(b"not an image")
+    write_volume(index_volume(), folder / "case_2_0001.nii.gz")  # a channel too many
+
+    class Fragile(OneHot):
+        def forward(self, x):
+            if len(self.seen) == 0:
+                self.seen.append(None)
+                raise ZeroDivisionError("a bug of ours")
+            return super().forward(x)
+
+    with caplog.at_level(logging.ERROR, "hilum"):
+        report = predict_many(Predictor(make_model(networks=(Fragile(),))), [folder], tmp_path / "out")
+    assert [(case.case, case.status) for case in report.cases] == [
+        ("case_0", "failed"),
+        ("case_1", "failed"),
+        ("case_2", "failed"),
+        ("case_3", "done"),
+    ]
+    assert report.status == "done"
+    assert "ZeroDivisionError: a bug of ours" in report.cases[0].error
+    assert "case_1_0000.nii.gz" in report.cases[1].error
+    assert "2 of 1 channels" in report.cases[2].error
+    assert "an error that hilum did not expect" in caplog.text
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["case_3.nii.gz", "run.json"]
+
+
+def test_case_that_cannot_be_written_is_reported(folder, tmp_path):
+    (tmp_path / "out" / "case_1.nii.gz").mkdir(parents=True)
+    (tmp_path / "out" / "case_1.nii.gz" / "x").write_text("")
+    report = predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    assert [case.status for case in report.cases] == ["done", "failed", "done", "done"]
+
+
+def test_all_failed_is_a_failed_run(tmp_path):
+    (tmp_path / "x.nii.gz").write_bytes(b"")
+    report = predict_many(Predictor(make_model()), [tmp_path / "x.nii.gz"], tmp_path / "out")
+    assert report.status == "failed"
+
+
+def test_interruption_leaves_what_is_done_and_says_so(folder, tmp_path):
+    class Interrupted(OneHot):
+        def forward(self, x):
+            if self.seen and len(self.seen) > 20:
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    network = Interrupted()
+    model = make_model(networks=(network,), batch=1, overlap=0.0)  # 3 x 2 x 2 windows a case
+    with pytest.raises(KeyboardInterrupt):
+        predict_many(Predictor(model), [folder], tmp_path / "out")
+    report = RunReport.load(tmp_path / "out/run.json")
+    assert report.status == "stopped"
+    assert (tmp_path / "out/case_0.nii.gz").exists()
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".part")]
+
+
+def test_existing_answers_are_left_out_on_request(folder, tmp_path):
+    predictor = Predictor(make_model())
+    predict_many(predictor, [folder], tmp_path / "out")
+    (tmp_path / "out/case_2.nii.gz").unlink()
+    report = predict_many(predictor, [folder], tmp_path / "out", skip_existing=True)
+    assert {case.case: case.status for case in report.cases} == {
+        "case_0": "skipped",
+        "case_1": "skipped",
+        "case_2": "done",
+        "case_3": "skipped",
+    }
+    assert predict_many(predictor, [folder], tmp_path / "out", skip_existing=True).status == "done"
+    again = predict_many(predictor, [folder], tmp_path / "out")
+    assert {case.status for case in again.cases} == {"done"}
+
+
+def test_next_case_is_read_while_this_one_runs(folder, tmp_path):
+    """The network of case 0 does not answer before case 1 is being read: without a second thread this would never end."""
+    import threading
+
+    second_is_read = threading.Event()
+
+    class Eager(Predictor):
+        def prepare(self, source, *, case=None):
+            prepared = super().prepare(source, case=case)
+            if prepared.case == "case_1":
+                second_is_read.set()
+            return prepared
+
+    class Waiting(OneHot):
+        def forward(self, x):
+            assert second_is_read.wait(timeout=20)
+            return super().forward(x)
+
+    report = predict_many(Eager(make_model(networks=(Waiting(),))), [folder], tmp_path / "out")
+    assert {case.status for case in report.cases} == {"done"}
+
+
+def test_probabilities_beside_the_labels(folder, tmp_path):
+    report = predict_many(Predictor(make_model()), [folder / "case_0_0000.nii.gz"], tmp_path / "out", probabilities=True)
+    assert report.cases[0].files == ("case_0.nii.gz", "case_0_probabilities.nii.gz")
+    probabilities = read_volume(tmp_path / "out/case_0_probabilities.nii.gz")
+    assert probabilities.channels == 3
+
+
+def test_two_formats_at_once(folder, tmp_path):
+    report = predict_many(Predictor(make_model()), [folder / "case_0_0000.nii.gz"], tmp_path / "out", formats=("nrrd", "mha"))
+    assert report.cases[0].files == ("case_0.nrrd", "case_0.mha")
+    first, second = (read_labels(tmp_path / "out" / f"case_0.{suffix}") for suffix in ("nrrd", "mha"))
+    assert np.array_equal(first.array, second.array)
+
+
+def test_prediction_is_saved_to_a_file_or_a_folder(tmp_path):
+    prediction = Predictor(make_model()).predict(index_volume(), case="liver_3")
+    assert prediction.save(tmp_path / "deep/er/mine.nrrd") == (tmp_path / "deep/er/mine.nrrd",)
+    assert prediction.save(str(tmp_path / "folder")) == (tmp_path / "folder/liver_3.nii.gz",)
+    for path in (tmp_path / "deep/er/mine.nrrd", tmp_path / "folder/liver_3.nii.gz"):
+        assert np.array_equal(read_labels(path).array, prediction.labels.array)
+
+
+def test_unknown_format_and_impossible_output_are_refused_before_the_work(folder, tmp_path):
+    predictor = Predictor(make_model())
+    with pytest.raises(UsageError, match="format 'nifty'") as caught:
+        predict_many(predictor, [folder], tmp_path / "out", formats=("nifty",))
+    assert "--format nifti" in str(caught.value)
+    with pytest.raises(UsageError, match="format 'nifty'"):
+        predictor.predict(index_volume()).save(tmp_path / "out", formats=("nifty",))
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        predict_many(predictor, [folder], tmp_path / "out")
+    assert set(FORMATS) >= {"nifti", "nrrd", "mha", "png", "tiff"}
+
+
+def test_report_is_json_that_anyone_reads(folder, tmp_path):
+    predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    fields = json.loads((tmp_path / "out/run.json").read_text())
+    assert fields["cases"][0]["status"] == "done"
+    assert torch.device(fields["device"].split(":")[0]).type == "cpu"
