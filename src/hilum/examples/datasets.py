@@ -21,7 +21,7 @@ from hilum.volume import LabelTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    Progress = Callable[[int, int], None]
+    Progress = Callable[[int, int, str], None]
 
 _STUDIES_OF_TWO = 3  # every third patient comes back for a second study
 
@@ -49,7 +49,7 @@ def make_abdomen_dataset(
         seed: same seed and options, same voxels.
         shape: voxels (Z, Y, X) of each case, which sets the spacing (see :func:`make_abdomen_ct`) and the cost.
         structures: names of :data:`ABDOMEN_LABELS` to annotate, numbered from 1 in this order; all if None.
-        progress: called with (done, all) after each case.
+        progress: called with (done, all, case) after each case.
 
     Returns:
         The folder.
@@ -68,7 +68,7 @@ def make_abdomen_dataset(
         _write_case(folder, "Tr", name, study, lookup)
         rows.append((name, *_patient_row(seed, patient)))
         if progress is not None:
-            progress(number + 1, cases + tests)
+            progress(number + 1, cases + tests, name)
     for number, (patient, study) in enumerate(_studies(seed + 1_000_003, tests, shape)):
         name = f"abdomen_test_{number:03d}"
         _write_case(folder, "Ts", name, study, lookup)
@@ -76,7 +76,7 @@ def make_abdomen_dataset(
         write_dicom_series(study.image, folder / "dicomTs" / name, tags=SeriesTags(patient_id=person, uid_seed=f"{seed} {name}"))
         rows.append((name, person, *others))
         if progress is not None:
-            progress(cases + number + 1, cases + tests)
+            progress(cases + number + 1, cases + tests, name)
     _write_table(folder / "patients.csv", ("case", "patient", "sex", "age", "site"), rows)
     facts = {
         "name": "synthetic abdomen",
@@ -107,7 +107,7 @@ def make_nodule_dataset(
         cases: how many nodules.
         seed: same seed and options, same voxels.
         shape: voxels (Z, Y, X) of each block.
-        progress: called with (done, all) after each case.
+        progress: called with (done, all, case) after each case.
 
     Returns:
         The folder.
@@ -130,7 +130,7 @@ def make_nodule_dataset(
         person, _, _, site = _patient_row(seed, patient)
         rows.append((name, person, f"images/{name}.nii.gz", f"masks/{name}.nii.gz", kind, site))
         if progress is not None:
-            progress(number + 1, cases)
+            progress(number + 1, cases, name)
     _write_table(folder / "cases.csv", ("case", "patient", "image", "mask", "label", "site"), rows)
     atomic_write_text(folder / "labels.json", NODULE_LABELS.model_dump_json(indent=2) + "\n")
     return folder

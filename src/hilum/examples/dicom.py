@@ -44,9 +44,9 @@ class SeriesTags:
 def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None) -> tuple[Path, ...]:
     """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z, into a new or existing folder.
 
-    Stored as unsigned 16-bit with intercept -1024, slope 1, Explicit VR Little Endian. The grid is written as it is, oblique or
-    not; a reader sorts slices along the normal of row and column direction, so a grid whose Z axis runs against that normal comes
-    back with Z reversed. File names and instance numbers rise along Z.
+    Stored as scanners do: unsigned 12-bit (16-bit above 3071 HU) with intercept -1024 and slope 1, Explicit VR Little Endian. The
+    grid is written as it is, oblique or not; a reader sorts slices along the normal of row and column direction, so a grid whose Z
+    axis runs against that normal comes back with Z reversed. File names and instance numbers rise along Z.
 
     Args:
         volume: (1, Z, Y, X), HU from -1024 to 64511; fractions are rounded.
@@ -70,11 +70,13 @@ def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags |
     tags = tags or SeriesTags()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    bits = 12 if stored.max() < 4096 else 16
     files = []
     for index, pixels in enumerate(stored.astype(np.uint16)):
         path = folder / f"{index + 1:04d}.dcm"
         data = _slice(volume, tags, index)
         data.Rows, data.Columns = pixels.shape
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, bits, bits - 1, 0
         data.PixelData = pixels.tobytes()
         data.save_as(path, enforce_file_format=True)
         files.append(path)
@@ -100,7 +102,6 @@ def _slice(volume: Volume, tags: SeriesTags, index: int) -> Any:
     data.SliceThickness = _decimal(geometry.spacing[0])
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = _RESCALE_INTERCEPT, 1, "HU"
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
     data.WindowCenter, data.WindowWidth = 40, 400
     return data
 
