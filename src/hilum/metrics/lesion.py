@@ -92,10 +92,15 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
 
 
 def _covered(components: Mask, cover: Mask, share: float) -> tuple[int, int]:
-    """How many components there are, and how many of them are covered to at least this share."""
+    """How many components there are, and how many of them are covered to at least this share.
+
+    A margin of one voxel is added, as cc3d 4.1 reserves one label too few for scattered voxels on grids of odd size ("maximum
+    length exception").
+    """
     import cc3d
 
-    numbered, count = cc3d.connected_components(np.ascontiguousarray(components), connectivity=26, return_N=True)
+    numbered, count = cc3d.connected_components(np.pad(components, 1), connectivity=26, return_N=True)
+    numbered = numbered[1:-1, 1:-1, 1:-1]
     sizes = np.bincount(numbered[components], minlength=count + 1)[1:]
     hits = np.bincount(numbered[components & cover], minlength=count + 1)[1:]
     return int(count), int(np.count_nonzero(hits >= share * sizes - 1e-9))
