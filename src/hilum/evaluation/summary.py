@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ from hilum.metrics import bootstrap_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from hilum.evaluation.score import Score
 
@@ -139,13 +142,15 @@ def summarise(scores: Sequence[Score], *, level: float = 0.95, resamples: int = 
     )
 
 
+@dataclass(frozen=True)
 class _Options:
     """How intervals are made."""
 
-    def __init__(self, level: float, resamples: int, seed: int) -> None:
-        self.level, self.resamples, self.seed = level, resamples, seed
+    level: float
+    resamples: int
+    seed: int
 
-    def summarise(self, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], groups: list[str]) -> MetricSummary:
+    def summarise(self, values: NDArray[np.float64], groups: list[str]) -> MetricSummary:
         """Values (N,) of one region, or (N, R) of all, and whose they are."""
         interval = bootstrap_interval(values, groups, "mean", level=self.level, resamples=self.resamples, seed=self.seed)
         flat = _case_means(values)
@@ -163,7 +168,7 @@ class _Options:
         )
 
 
-def _case_means(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _case_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N,) each case's mean over its defined regions, NaN where it has none."""
     if values.ndim == 1:
         return values

@@ -1,0 +1,103 @@
+"""Two evaluations side by side."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hilum.errors import DataError, UsageError
+from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
+from hilum.evaluation.compare import holm
+from hilum.volume import LabelTable
+
+
+def evaluation(values: dict[str, float], *, name: str = "model", tolerance_mm: float = 2.0, error_ml: float = 0.0) -> Evaluation:
+    """An evaluation of one region with these Dice values by case."""
+    scores = tuple(
+        Score(
+            region="liver", case=case, patient=f"p-{case}", dice=dice, iou=dice / (2 - dice), nsd=dice, hd95=10 * (1 - dice),
+            assd=math.nan, volume_reference_ml=10.0, volume_prediction_ml=10.0 + error_ml, volume_error_ml=error_ml,
+            volume_error_relative=error_ml / 10, lesions_reference=1, lesions_found=1, lesions_predicted=1, lesions_real=1,
+            lesion_recall=1.0, lesion_precision=1.0, lesion_f1=1.0,
+        )
+        for case, dice in values.items()
+    )  # fmt: skip
+    record = EvaluationRecord(
+        hilum="0", predictions=name, reference="r", tolerance_mm=tolerance_mm, labels=LabelTable.from_names({1: "liver"}),
+        missing=(), unexpected=(), notes=(), summary=summarise(scores, resamples=20),
+    )  # fmt: skip
+    return Evaluation(scores, record)
+
+
+def dices(offset: float = 0.0, n: int = 20) -> dict[str, float]:
+    random = np.random.default_rng(1)
+    return {f"c{i}": float(v) + offset * (1 + i / n) for i, v in enumerate(random.uniform(0.7, 0.9, n))}
+
+
+def test_the_better_of_two() -> None:
+    a, b = evaluation(dices(0.03), name="new"), evaluation(dices(), name="old")
+    comparison = compare(a, b)
+    dice = comparison["liver", "dice"]
+    expected = np.array(list(dices(0.03).values())) - np.array(list(dices().values()))
+    assert dice.difference == pytest.approx(expected.mean())
+    assert dice.low < dice.difference < dice.high
+    assert dice.p_value == pytest.approx(stats.wilcoxon(expected).pvalue)
+    assert dice.p_value < dice.p_holm < 0.05
+    assert (dice.better, dice.n, dice.patients) == ("a", 20, 20)
+    assert comparison["liver", "hd95"].better == "a"  # less is better
+    assert comparison["liver", "hd95"].difference < 0
+    assert compare(b, a)["liver", "dice"].better == "b"
+    assert comparison["liver", "lesion_f1"].better == "undecided"
+    assert comparison["liver", "lesion_f1"].p_value == 1
+
+
+def test_volume_errors_are_compared_by_size() -> None:
+    a, b = evaluation(dices(), error_ml=-3.0), evaluation(dices(), error_ml=1.0)
+    volume = compare(a, b)["liver", "volume_error_ml"]
+    assert (volume.mean_a, volume.mean_b, volume.better) == (3.0, 1.0, "b")
+
+
+def test_undefined_values_are_counted() -> None:
+    a, b = evaluation(dices(n=5)), evaluation(dices(n=5))
+    holes = tuple(dataclasses.replace(s, hd95=math.nan) if s.case == "c0" else s for s in a.scores)
+    comparison = compare(Evaluation(holes, a.record), b)
+    assert (comparison["liver", "hd95"].n, comparison["liver", "hd95"].only_a, comparison["liver", "hd95"].only_b) == (4, 0, 1)
+    assd = comparison["liver", "assd"]
+    assert (assd.n, assd.better) == (0, "undecided")
+    assert [math.isnan(v) for v in (assd.mean_a, assd.difference, assd.p_value, assd.p_holm)] == [True] * 4
+
+
+def test_cases_of_one_side_are_left_out_and_named() -> None:
+    comparison = compare(evaluation(dices(n=6)), evaluation(dices(n=4)))
+    assert (comparison.cases, comparison.left_out) == (4, ("c4", "c5"))
+    assert "only one of the two has them: c4, c5." in comparison.markdown()
+
+
+def test_from_folders_to_files(tmp_path: Path) -> None:
+    evaluation(dices(0.02), name="new").save(tmp_path / "a")
+    evaluation(dices(), name="old").save(tmp_path / "b")
+    comparison = compare(tmp_path / "a", str(tmp_path / "b"))
+    comparison.save(tmp_path / "out")
+    text = (tmp_path / "out" / "comparison.json").read_text()
+    assert json.loads(text)["a"] == "new"
+    assert Comparison.model_validate_json(text).model_dump_json() == comparison.model_dump_json()
+    assert "| liver | Dice |" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert math.isnan(holm([0.01, math.nan])[1])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(UsageError, match="tolerances of 2 and 3 mm"):
+        compare(evaluation(dices()), evaluation(dices(), tolerance_mm=3.0))
+    with pytest.raises(DataError, match="no case and region in common"):
+        compare(evaluation({"x": 0.5}), evaluation({"y": 0.5}))
+    with pytest.raises(KeyError, match="spleen"):
+        compare(evaluation(dices()), evaluation(dices()))["spleen", "dice"]
