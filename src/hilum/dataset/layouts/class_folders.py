@@ -94,6 +94,6 @@ def _parts(path: Path) -> dict[str, Path]:
 
 
 def _class_folders(path: Path) -> list[Path]:
-    reserved = (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS)
+    reserved = (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS, "imagestr", "labelstr", "imagests", "labelsts")
     folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     return [folder for folder in folders if folder.name.lower() not in reserved and image_entries(folder)]

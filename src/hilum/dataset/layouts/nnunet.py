@@ -71,7 +71,8 @@ def _is_channelled(path: Path) -> bool:
     facts = _facts(path)
     if isinstance(facts.get("dataset"), dict):
         return True
-    images, annotations = image_entries(path / "imagesTr"), image_entries(path / "labelsTr")
+    images = image_entries(path / "imagesTr", ending=_ending(path / "imagesTr", facts))
+    annotations = _annotations(path, facts)
     whole = sum(stem in annotations for stem in images)
     return sum(_case_of(stem) in annotations for stem in images) > whole
 
