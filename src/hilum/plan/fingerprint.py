@@ -12,7 +12,7 @@ import numpy as np
 from hilum.errors import LabelError, UsageError
 from hilum.plan.case_facts import CaseFacts, CaseSamples, ChannelFacts, Intensities, LabelFacts, measure_case
 from hilum.plan.plan import Record
-from hilum.volume import LabelTable
+from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,30 @@ Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
 _NAMED_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
     ("ct", frozenset({"ct", "cbct", "cta", "ncct", "ldct"})),
     ("pet", frozenset({"pet", "suv", "fdg", "spect"})),
-    ("mr", frozenset("mr mri mra t1 t1w t1c t1ce t1gd t1n t2 t2w t2f flair adc dwi swi pd dce bold cine".split())),
+    (
+        "mr",
+        frozenset(
+            {
+                "mr",
+                "mri",
+                "mra",
+                "t1",
+                "t1w",
+                "t1c",
+                "t1ce",
+                "t1gd",
+                "t1n",
+                "t2",
+                "t2w",
+                "t2f",
+                "flair",
+                "adc",
+                "dwi",
+                "swi",
+                "pd",
+            }
+        ),
+    ),
     ("us", frozenset({"us", "ultrasound", "echo", "sonography"})),
     ("xray", frozenset({"xray", "cr", "dx", "radiograph", "mammography", "mg"})),
     ("rgb", frozenset({"red", "green", "blue", "rgb", "r", "g", "b"})),
@@ -103,9 +126,7 @@ def make_fingerprint(
     return summarise(dataset.name, dataset.channels, dataset.labels, measured)
 
 
-def summarise(
-    name: str, channels: Sequence[str], labels: LabelTable, measured: Sequence[CaseSamples]
-) -> Fingerprint:
+def summarise(name: str, channels: Sequence[str], labels: LabelTable, measured: Sequence[CaseSamples]) -> Fingerprint:
     """Pool the cases' facts and samples; the order of the cases is kept and does not change the pooled numbers' meaning."""
     facts = tuple(one.facts for one in measured)
     summaries = []

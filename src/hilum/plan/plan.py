@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hilum.volume import LabelTable
 
 T = TypeVar("T")
-PLAN_VERSION = 1
+PLAN_VERSION: Literal[1] = 1
 Three = tuple[int, int, int]
 
 
@@ -156,6 +156,12 @@ class Plan(Record):
     precision: Decision[Literal["float32", "bfloat16"]]
     overlap: Decision[float]
     """Fraction 0..1 shared by neighbouring patches at inference."""
+
+    @property
+    def decisions(self) -> dict[str, Decision[Any]]:
+        """Every decision by its name, in the order of the file."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in named.items() if isinstance(value, Decision)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -60,7 +60,7 @@ class Restore:
         Raises:
             GeometryError: the array has not this restore's shape.
         """
-        self._check(array.shape)
+        self.check(array.shape)
         inside = resample_labels_array(array, self.box.shape) if self.resampled else array
         return self._to_source(inside[np.newaxis], fill=np.zeros(1, dtype=array.dtype))
 
@@ -72,7 +72,7 @@ class Restore:
         Raises:
             GeometryError: the array has not this restore's shape.
         """
-        self._check(array.shape[1:])
+        self.check(array.shape[1:])
         inside = resample_array(array, self.box.shape, order=order) if self.resampled else array
         outside = np.broadcast_to(np.asarray(fill, dtype=array.dtype), (array.shape[0],))
         return self._to_source(inside, fill=outside)
@@ -138,7 +138,12 @@ class Restore:
             inside[:, rows] = slabs(rows)
         return self._turn_back(out)
 
-    def _check(self, shape: tuple[int, ...]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse an array (Z, Y, X) that preprocessing cannot have given.
+
+        Raises:
+            GeometryError: it has not this restore's shape.
+        """
         if tuple(shape) != self.shape:
             raise GeometryError(
                 f"an array of shape {tuple(shape)} to restore", needed=f"the shape that preprocessing gave, {self.shape}"
@@ -179,7 +184,7 @@ def restore_logits_to_labels(
     Raises:
         GeometryError: the logits have not the shape that preprocessing gave.
     """
-    restore._check(logits.shape[1:])
+    restore.check(logits.shape[1:])
     dtype = decode(logits[:, :1, :1, :1]).dtype
     return restore.place(
         lambda rows: decode(restore.slab(logits, rows))[np.newaxis],
@@ -206,7 +211,7 @@ def restore_probabilities(
     Raises:
         GeometryError: the logits have not the shape that preprocessing gave, or `outside` has not K entries.
     """
-    restore._check(logits.shape[1:])
+    restore.check(logits.shape[1:])
     if len(outside) != logits.shape[0]:
         raise GeometryError(f"{len(outside)} probabilities outside the box", needed=f"one for each of {logits.shape[0]} outputs")
     return restore.place(

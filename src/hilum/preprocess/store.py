@@ -32,7 +32,7 @@ FOREGROUND_SAMPLES = 10_000
 _CHUNK_EDGE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredCase:
     """One preprocessed case, opened lazily: nothing but its record is in memory until a patch is asked for.
 

@@ -90,7 +90,7 @@ def decide_spacing(fingerprint: Fingerprint, orientation: str, dimensions: int) 
     target = np.median(spacings, axis=0)
     if np.all(np.abs(in_plane / np.median(in_plane, axis=0) - 1) < SAME_SPACING):
         value = _spacing(target)
-        return Decision(value=value, because=f"all {len(spacings)} cases have {_mm(value)}, so nothing is resampled")
+        return Decision(value=value, because=f"every case ({len(spacings)}) has {_mm(value)}, so nothing is resampled")
     size = np.median(shapes, axis=0)
     worst = int(target.argmax())
     others = [axis for axis in range(3) if axis != worst]
@@ -119,9 +119,7 @@ def make_grid(
     )
 
 
-def median_shape(
-    fingerprint: Fingerprint, orientation: str, spacing: Spacing | None, dimensions: int, *, crop: Crop
-) -> Three:
+def median_shape(fingerprint: Fingerprint, orientation: str, spacing: Spacing | None, dimensions: int, *, crop: Crop) -> Three:
     """The median shape of the cases on the network's grid."""
     shapes = []
     for case in fingerprint.cases:
@@ -129,7 +127,7 @@ def median_shape(
         own = _turn(case.spacing, orientation)
         sizes = shape if spacing is None else [max(1, round(n * s / t)) for n, s, t in zip(shape, own, spacing, strict=True)]
         shapes.append((1 if dimensions == 2 else sizes[0], sizes[1], sizes[2]))
-    z, y, x = (int(round(float(n))) for n in np.median(shapes, axis=0))
+    z, y, x = (round(float(n)) for n in np.median(shapes, axis=0))
     return z, y, x
 
 
@@ -158,7 +156,9 @@ def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
     shape = _sizes(grid.median_shape)
     if all(p >= n for p, n in zip(topology.patch, grid.median_shape, strict=True)):
         return f"holds the whole median case ({shape}), rounded up to multiples of {multiples} for {topology.stages} stages"
-    share = float(np.prod([min(p, n) for p, n in zip(topology.patch, grid.median_shape, strict=True)]) / np.prod(grid.median_shape))
+    share = float(
+        np.prod([min(p, n) for p, n in zip(topology.patch, grid.median_shape, strict=True)]) / np.prod(grid.median_shape)
+    )
     return (
         f"the median case ({shape}) is larger than the {voxels:,} voxels that this device and time allow; this part of it "
         f"({share:.0%}) is nearly cubic in mm and a multiple of {multiples} for {topology.stages} stages"

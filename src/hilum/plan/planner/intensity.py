@@ -20,7 +20,9 @@ def decide_normalisation(fingerprint: Fingerprint, *, cropped: bool) -> Decision
 def decide_image_order(fingerprint: Fingerprint, *, resampled: bool) -> Decision[Literal[0, 1, 3]]:
     """Cubic splines for images (nnU-Net)."""
     if not resampled:
-        return Decision(value=3, because=f"none of the {len(fingerprint.cases)} cases needs it; a case that does gets cubic splines")
+        return Decision(
+            value=3, because=f"none of the {len(fingerprint.cases)} cases needs it; a case that does gets cubic splines"
+        )
     return Decision(value=3, because="cubic splines keep edges sharper than linear interpolation")
 
 
@@ -34,7 +36,7 @@ def _of_channel(channel: ChannelSummary, *, cropped: bool) -> tuple[Normalisatio
             f"(percentiles 0.5 and 99.5 {where}), subtract {seen.mean:.4g}, divide by {seen.std:.4g}"
         )
     why = f"{_NAMES[channel.kind]}, {channel.kind_because}; no absolute scale, so by each case's own mean and deviation"
-    if cropped:
+    if cropped and channel.kind in {"mr", "unknown"}:
         return Normalisation(kind="case_nonzero"), f"{why}, without the empty (zero) border"
     return Normalisation(kind="case"), why
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from hilum.plan.plan import AugmentationSpec, Decision, Hardware, LossSpec, Plan
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity, recipe
+from hilum.plan.planner.coarse import coarser_grid
 from hilum.plan.planner.sizing import Kind, Shape, Sizing, Wanted, size_up
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def make_plan(
     Args:
         fingerprint: what the data look like.
         hardware: device, memory and minutes; a CPU with 8 GB and no time limit if None.
-        measure: seconds of one training step for (network, patch, batch) on the device, in the precision given; without it steps are
-            estimated from the number of operations.
+        measure: seconds of one training step for (network, patch, batch) on the device, in the precision given; without it
+            steps are estimated from the number of operations.
         precision: what a measurement on the device found to be faster; float32 if None.
         overrides: what the user fixes.
     """
@@ -66,9 +68,13 @@ def make_plan(
         spacing = Decision(value=asked.spacing, because=_ASKED)
     grid = grids.make_grid(fingerprint, orientation.value, spacing.value, dimensions.value, crop=crop.value)
     shape = Shape(len(fingerprint.channels), fingerprint.labels.outputs, asked.network or "residual_unet")
-    sizing = size_up(
-        grid, shape, hardware, measure=measure, wanted=Wanted(patch=asked.patch, batch=asked.batch, width=asked.width)
-    )
+    size = partial(size_up, shape=shape, hardware=hardware, measure=measure, wanted=_wanted(asked))
+    sizing = size(grid)
+    coarser = coarser_grid(fingerprint, grid, sizing) if asked.spacing is None and asked.patch is None else None
+    if coarser is not None:
+        grid, because = coarser
+        spacing = Decision(value=grid.spacing, because=because)
+        sizing = size(grid)
     augmentation = recipe.decide_augmentation(fingerprint, grid)
     if asked.mirror_axes is not None:
         value = augmentation.value.model_copy(update={"mirror_axes": asked.mirror_axes})
@@ -86,7 +92,7 @@ def make_plan(
         image_order=intensity.decide_image_order(fingerprint, resampled=spacing.value is not None),
         normalisation=intensity.decide_normalisation(fingerprint, cropped=crop.value == "nonzero"),
         patch=Decision(value=sizing.topology.patch, because=_explain_patch(sizing, grid, asked)),
-        batch=Decision(value=sizing.batch, because=_explain_batch(sizing, hardware, asked)),
+        batch=Decision(value=sizing.batch, because=_explain_batch(hardware, asked)),
         network=Decision(value=sizing.network, because=_explain_network(sizing, hardware, asked)),
         loss=_or_asked(asked.loss, recipe.decide_loss(fingerprint, sizing, grid)),
         augmentation=augmentation,
@@ -94,8 +100,14 @@ def make_plan(
         foreground_fraction=recipe.decide_foreground_fraction(fingerprint, sizing, grid),
         steps=_or_asked(asked.steps, recipe.decide_steps(fingerprint, sizing, grid, hardware)),
         precision=precision or Decision(value="float32", because="no measurement showed that bfloat16 is faster on this device"),
-        overlap=_or_asked(asked.overlap, Decision(value=0.5, because="every voxel is seen from several patches, the border of none")),
+        overlap=_or_asked(
+            asked.overlap, Decision(value=0.5, because="every voxel is seen from several patches, the border of none")
+        ),
     )
+
+
+def _wanted(asked: Overrides) -> Wanted:
+    return Wanted(patch=asked.patch, batch=asked.batch, width=asked.width)
 
 
 def _or_asked(asked: T | None, decided: Decision[T]) -> Decision[T]:
@@ -108,18 +120,26 @@ def _explain_patch(sizing: Sizing, grid: grids.Grid, asked: Overrides) -> str:
     return grids.explain_patch(sizing.topology, grid, sizing.patch_voxels)
 
 
-def _explain_batch(sizing: Sizing, hardware: Hardware, asked: Overrides) -> str:
+def _explain_batch(hardware: Hardware, asked: Overrides) -> str:
     if asked.batch is not None:
         return _ASKED
     return (
-        f"at least 2, and as many as {hardware.memory_gb:g} GB on {hardware.device} and a twentieth of the data set's voxels allow "
-        "without making a step slow"
+        f"at least 2, and as many as {hardware.memory_gb:g} GB on {hardware.device}, a twentieth of the data set's voxels and "
+        "the time allow"
     )
 
 
 def _explain_network(sizing: Sizing, hardware: Hardware, asked: Overrides) -> str:
-    kind = f"{sizing.network.kind.replace('_', ' ')} {_ASKED}" if asked.network else "residual encoders lead nnU-Net's own comparison"
-    width = f"width {sizing.width} {_ASKED}" if asked.width else f"width {sizing.width}, a multiple of 16, which bfloat16 needs for its speed"
+    kind = (
+        f"{sizing.network.kind.replace('_', ' ')} {_ASKED}"
+        if asked.network
+        else "residual encoders lead nnU-Net's own comparison"
+    )
+    width = (
+        f"width {sizing.width} {_ASKED}"
+        if asked.width
+        else f"width {sizing.width}, a multiple of 16, which bfloat16 needs for its speed"
+    )
     tried = "; tried: " + ", ".join(sizing.tried) if hardware.minutes is not None else ""
     stages = f"{sizing.topology.stages} stages halve each axis while at least 4 voxels are left"
     return f"{kind}; {stages}; {width}{tried}"

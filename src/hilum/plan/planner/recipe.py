@@ -21,6 +21,8 @@ _SIDES = {
     "PA": frozenset({"anterior", "posterior", "ventral", "dorsal", "front", "back", "frontal", "occipital", "ant", "post"}),
     "SI": frozenset({"superior", "inferior", "upper", "lower", "cranial", "caudal", "top", "bottom", "head", "tail"}),
 }
+_PAIRS = ("SI", "PA", "LR")
+_PICTURES = ("rgb", "picture", "unknown")
 _NAMES = {"LR": "left and right", "PA": "front and back", "SI": "up and down"}
 _OFF_CENTRE = 0.1
 """A label whose centre of mass lies further than this fraction of the image from the middle, on one side in nearly all cases."""
@@ -47,24 +49,22 @@ def decide_augmentation(fingerprint: Fingerprint, grid: Grid) -> Decision[Augmen
     """Rotations within the planes that are finely sampled; mirrors only where both sides look alike."""
     axes, mirror = decide_mirror(fingerprint, grid)
     rotation, turn = _rotation(fingerprint, grid)
-    return Decision(
-        value=AugmentationSpec(rotation_degrees=rotation, mirror_axes=axes), because=f"{turn}; {mirror}"
-    )
+    return Decision(value=AugmentationSpec(rotation_degrees=rotation, mirror_axes=axes), because=f"{turn}; {mirror}")
 
 
 def decide_mirror(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[int, ...], str]:
     """The array axes along which a mirrored case is as plausible as the case, and why.
 
-    Pictures without an orientation in a patient may be mirrored along both axes, cases only from left to right; neither where a label's
-    name speaks of a side, or a label lies on one side in nearly all cases.
+    Pictures without an orientation in a patient may be mirrored along both axes, cases only from left to right; neither where
+    a label's name speaks of a side, or a label lies on one side in nearly all cases.
     """
-    pictures = grid.orientation == "source"
+    pictures = grid.orientation == "source" and all(c.kind in _PICTURES for c in fingerprint.channels)
     allowed, reasons = [], []
     first = 3 - grid.dimensions
     for axis in range(first, 3):
-        pair = "SI PA LR".split()[axis] if pictures else next(p for p in _SIDES if grid.orientation[axis] in p)
+        pair = _PAIRS[axis] if grid.orientation == "source" else next(p for p in _PAIRS if grid.orientation[axis] in p)
         sided = _named_sides(fingerprint, pair)
-        off = _off_centre(fingerprint, axis if pictures else ("SI", "PA", "LR").index(pair))
+        off = _off_centre(fingerprint, _PAIRS.index(pair))
         letter = "ZYX"[axis]
         if sided:
             reasons.append(f"not along {letter}, because the label {sided!r} tells {_NAMES[pair]} apart")
@@ -82,7 +82,8 @@ def decide_mirror(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[int, ...]
 def decide_optimiser() -> Decision[OptimiserSpec]:
     """AdamW with a warm-up and cosine."""
     return Decision(
-        value=OptimiserSpec(), because="AdamW with cosine decay and averaged weights converges in few steps, which short trainings need"
+        value=OptimiserSpec(),
+        because="AdamW with cosine decay and averaged weights converges in few steps, as short trainings need",
     )
 
 
@@ -93,16 +94,16 @@ def decide_steps(fingerprint: Fingerprint, sizing: Sizing, grid: Grid, hardware:
         how = "measured" if sizing.measured else "estimated"
         return Decision(
             value=steps,
-            because=f"{hardware.minutes:g} minutes, of which {USABLE:.0%} for steps of {sizing.seconds:.3g} s ({how}); the schedule "
-            "ends with the time",
+            because=f"{hardware.minutes:g} minutes, of which {USABLE:.0%} for steps of {sizing.seconds:.3g} s ({how}); the "
+            "schedule ends with the time",
         )
     patches = max(1.0, float(np.prod(grid.median_shape) / np.prod(sizing.topology.patch)))
     wanted = int(len(fingerprint.cases) * patches * PASSES / sizing.batch)
     steps = int(np.clip(wanted, *STEPS))
     return Decision(
         value=steps,
-        because=f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases of {patches:.3g} patches at batch {sizing.batch} "
-        f"would be {wanted:,}, kept within {STEPS[0]:,} .. {STEPS[1]:,}; training stops earlier on a plateau",
+        because=f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases of {patches:.3g} patches at batch "
+        f"{sizing.batch} would be {wanted:,} steps, kept within {STEPS[0]:,} .. {STEPS[1]:,}; a plateau ends it earlier",
     )
 
 
@@ -113,17 +114,17 @@ def decide_foreground_fraction(fingerprint: Fingerprint, sizing: Sizing, grid: G
     if share < 0.005 and coverage < 0.25:
         return Decision(
             value=0.5,
-            because=f"only {share:.3%} of the voxels are foreground and a patch holds {coverage:.0%} of a case, so every other patch is "
-            "centred on foreground",
+            because=f"only {share:.3%} of the voxels are foreground and a patch holds {coverage:.0%} of a case, so every other "
+            "patch is centred on foreground",
         )
     return Decision(
-        value=0.33, because=f"one patch in three is centred on foreground, which is {share:.2%} of the voxels (nnU-Net's share)"
+        value=0.33, because=f"one patch in three is centred on foreground, {share:.2%} of the voxels (nnU-Net's share)"
     )
 
 
 def _rotation(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[float, float, float], str]:
     if grid.dimensions == 2:
-        free = grid.orientation == "source" and all(c.kind in ("rgb", "picture") for c in fingerprint.channels)
+        free = grid.orientation == "source" and all(c.kind in _PICTURES for c in fingerprint.channels)
         if free:
             return (180.0, 0.0, 0.0), "turned by any angle in the plane, because pictures have no upright"
         return (15.0, 0.0, 0.0), "turned by up to 15 degrees in the plane"
@@ -131,7 +132,11 @@ def _rotation(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[float, float,
     worst = int(spacing.argmax())
     if spacing[worst] > 3 * np.delete(spacing, worst).max():
         degrees = [15.0 if axis == worst else 0.0 for axis in range(3)]
-        return (degrees[0], degrees[1], degrees[2]), f"turned only about {'ZYX'[worst]}, because its {spacing[worst]:.3g} mm are coarse"
+        return (
+            degrees[0],
+            degrees[1],
+            degrees[2],
+        ), f"turned only about {'ZYX'[worst]}, because its {spacing[worst]:.3g} mm are coarse"
     return (15.0, 15.0, 15.0), "turned by up to 15 degrees about every axis"
 
 

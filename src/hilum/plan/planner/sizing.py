@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from hilum.plan.planner.grid import MAX_STAGES, fit_patch
 from hilum.plan.planner.topology import make_topology
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hilum.plan.plan import Hardware
     from hilum.plan.planner.grid import Grid
@@ -30,10 +31,11 @@ WIDTHS = {"cpu": (16, 32), "other": (16, 32)}
 CPU_PATCH_VOXELS = {2: 320 * 320, 3: 64 * 96 * 96}
 GPU_PATCH_VOXELS = {2: 1024 * 1024, 3: 192 * 192 * 192}
 CPU_BATCH_VOXELS = {2: 2**18, 3: 2**18}
+MIN_BATCH = 2
 MAX_BATCH = {2: 32, 3: 8}
 MAX_FEATURES = {2: 512, 3: 320}
 BYTES_PER_FEATURE = 96
-"""Memory of a training step a voxel of the patch and feature of the first stage; nnU-Net's 128^3 x 2 at width 32 needs 8 to 10 GB."""
+"""Memory of a training step for a voxel and a feature of the first stage; nnU-Net's 128^3 x 2 at width 32 needs 8 to 10 GB."""
 FLOPS = {"cpu": 2e11, "other": 2e13}
 """Assumed where nothing was measured."""
 
@@ -119,7 +121,7 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
     """Choose patch, width and batch.
 
     The largest patch comes first, as far as the narrowest network makes MIN_STEPS steps with it in the time; then the widest
-    network that still does. Without a time limit only the device's own limits count.
+    network that still does; then the largest batch. Without a time limit only the device's own limits count.
 
     Args:
         grid: what cases look like on the network's grid.
@@ -130,28 +132,32 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
     """
     clock = _Clock(hardware, measure)
     widths = (wanted.width,) if wanted.width is not None else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
+    least = wanted.batch or MIN_BATCH
+    make = partial(_candidate, grid, shape, hardware)
     chosen: Sizing | None = None
     for voxels in _patch_budgets(grid, hardware, wanted, narrowest=widths[0]):
         topology = _topology(grid, voxels, wanted)
         if chosen is not None and topology == chosen.topology:
             continue
-        chosen = clock.time(_candidate(topology, grid, shape, hardware, wanted, width=widths[0], voxels=voxels))
+        chosen = clock.time(make(topology, width=widths[0], batch=least, voxels=voxels))
         if clock.enough(chosen):
             break
     if chosen is None:
-        raise UsageError("no patch size to choose from", needed="at least one voxel budget")
-    for width in widths[1:]:
-        wider = _candidate(chosen.topology, grid, shape, hardware, wanted, width=width, voxels=chosen.patch_voxels)
-        if not _fits_memory(wider, hardware) or not clock.enough(timed := clock.time(wider)):
-            break
-        chosen = timed
-    return replace(chosen, tried=tuple(clock.tried))
+        raise UsageError(f"{hardware.memory_gb:g} GB", needed="memory for a patch", cure="give more memory")
+    best = chosen
+    options = [make(best.topology, width=width, batch=least, voxels=best.patch_voxels) for width in widths[1:]]
+    best = clock.grow(best, options)
+    batches = _doublings(least, _most_batch(best, grid, hardware)) if wanted.batch is None else []
+    options = [make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels) for batch in batches]
+    best = clock.grow(best, options)
+    return replace(best, tried=tuple(clock.tried))
 
 
 class _Clock:
     """Measures candidates, but only those that are not hopeless by the rate that the last measurement gave."""
 
     def __init__(self, hardware: Hardware, measure: Measure | None) -> None:
+        self._hardware = hardware
         self._measure = measure
         self._seconds = None if hardware.minutes is None else hardware.minutes * 60 * USABLE
         self._rate = FLOPS["cpu" if hardware.device == "cpu" else "other"]
@@ -159,6 +165,14 @@ class _Clock:
 
     def enough(self, sizing: Sizing) -> bool:
         return self._seconds is None or self._seconds >= MIN_STEPS * sizing.seconds
+
+    def grow(self, sizing: Sizing, larger: Sequence[Sizing]) -> Sizing:
+        """The last of ever larger sizings that fits memory and time, or the one at hand."""
+        for option in larger:
+            if not _fits_memory(option, self._hardware) or not self.enough(timed := self.time(option)):
+                break
+            sizing = timed
+        return sizing
 
     def time(self, sizing: Sizing) -> Sizing:
         """The same sizing with the seconds of a step."""
@@ -182,24 +196,30 @@ def _topology(grid: Grid, voxels: int, wanted: Wanted) -> Topology:
 
 
 def _candidate(
-    topology: Topology, grid: Grid, shape: Shape, hardware: Hardware, wanted: Wanted, *, width: int, voxels: int
+    grid: Grid, shape: Shape, hardware: Hardware, topology: Topology, *, width: int, batch: int, voxels: int
 ) -> Sizing:
     spec = build_spec(topology, shape, dimensions=grid.dimensions, width=width, device=hardware.device)
-    batch = wanted.batch or _batch(topology, grid, hardware, width)
-    return Sizing(
-        topology=topology, network=spec, batch=batch, width=width, seconds=0.0, measured=False, patch_voxels=voxels
-    )
+    return Sizing(topology=topology, network=spec, batch=batch, width=width, seconds=0.0, measured=False, patch_voxels=voxels)
 
 
-def _batch(topology: Topology, grid: Grid, hardware: Hardware, width: int) -> int:
-    """At least two; as many as voxels a step, memory and a twentieth of the data set's voxels (nnU-Net) allow."""
-    patch = int(np.prod(topology.patch))
+def _most_batch(sizing: Sizing, grid: Grid, hardware: Hardware) -> int:
+    """As many as voxels a step, memory and a twentieth of the data set's voxels (nnU-Net) allow, at least MIN_BATCH."""
+    patch = int(np.prod(sizing.topology.patch))
     most = MAX_BATCH[grid.dimensions]
     if hardware.device == "cpu":
         most = min(most, CPU_BATCH_VOXELS[grid.dimensions] // patch)
-    by_memory = int(_memory_bytes(hardware) // (patch * width * BYTES_PER_FEATURE))
+    by_memory = int(_memory_bytes(hardware) // (patch * sizing.width * BYTES_PER_FEATURE))
     by_data = int(0.05 * grid.cases * grid.case_voxels // patch)
-    return max(2, min(most, by_memory, by_data))
+    return max(MIN_BATCH, min(most, by_memory, by_data))
+
+
+def _doublings(least: int, most: int) -> list[int]:
+    """Twice `least`, twice that, ... and `most` itself; empty where most is not more than least."""
+    values = []
+    while least < most:
+        least = min(2 * least, most)
+        values.append(least)
+    return values
 
 
 def _patch_budgets(grid: Grid, hardware: Hardware, wanted: Wanted, *, narrowest: int) -> list[int]:

@@ -1,0 +1,120 @@
+"""Plans as JSON that people edit: written with their reasons, read with errors that name the field and the cure."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from hilum.errors import HilumError, UsageError
+from hilum.io.files import atomic_write_text
+from hilum.plan.plan import PLAN_VERSION, Decision, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def save_plan(plan: Plan, path: Path | str) -> None:
+    """Write a plan as indented JSON, completely or not at all; the same plan always gives the same bytes."""
+    atomic_write_text(path, plan.model_dump_json(indent=2) + "\n")
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read a plan, edited by hand or not.
+
+    A decision may be shortened to its value (`"batch": 4`): its reason is then that it was edited.
+
+    Raises:
+        UsageError: the file is missing, is no JSON or no plan, is of a newer version, or a field is unknown, missing or of the
+            wrong type; every such field is named, with the name that was probably meant.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", needed="a plan", cure="hilum plan DATA writes one") from error
+    return parse_plan(text, source=str(path))
+
+
+def parse_plan(text: str, *, source: str = "plan") -> Plan:
+    """Read a plan from JSON text; `source` names it in errors.
+
+    Raises:
+        UsageError: as `load_plan`.
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{source} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}", needed="a plan as JSON"
+        ) from error
+    version = fields.get("version") if isinstance(fields, dict) else None
+    if version != PLAN_VERSION:
+        raise UsageError(
+            f"{source}: version {version!r}",
+            needed=f"a plan of version {PLAN_VERSION}",
+            cure="a newer plan needs a newer hilum: pip install --upgrade hilum"
+            if isinstance(version, int)
+            else "hilum plan DATA",
+        )
+    try:
+        return Plan.model_validate_json(json.dumps(_complete(fields)))
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise UsageError(
+            f"{source}: " + "; ".join(problems),
+            needed="a plan as its schema says",
+            cure="hilum plan DATA writes one to begin with",
+        ) from error
+    except HilumError as error:  # the label table's own checks
+        raise UsageError(f"{source}: labels: {error.found}", needed=error.needed, cure=error.cure) from error
+
+
+def plan_schema() -> dict[str, Any]:
+    """The JSON schema of a plan, for editors and other programs; shipped as `plan.schema.json` beside this file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Plan.model_json_schema()}
+
+
+def _complete(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn bare values of decisions into decisions."""
+    whole = dict(fields)
+    for name, field in Plan.model_fields.items():
+        decision = isinstance(field.annotation, type) and issubclass(field.annotation, Decision)
+        bare = not (isinstance(whole.get(name), dict) and {"value", "because"} & set(whole[name]))
+        if decision and name in whole and bare:
+            whole[name] = {"value": whole[name], "because": "edited by hand"}
+    return whole
+
+
+def _explain(problem: Any) -> str:
+    """One problem of pydantic's in our words."""
+    where = problem["loc"]
+    shown = ".".join(str(part) for part in where) or "the plan"
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(where[:-1])
+        near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
+        meant = f", did you mean {near[0]!r}?" if near else f", known are {', '.join(known)}"
+        return f"unknown field {shown!r}{meant}"
+    if problem["type"] == "missing":
+        return f"field {shown!r} is missing"
+    if problem["type"] == "value_error":
+        return f"{shown}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{shown} is {json.dumps(problem['input'])[:60]}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _fields_at(where: Sequence[int | str]) -> list[str]:
+    """The names that the record at that place of a plan knows."""
+    record: type[BaseModel] = Plan
+    for part in where:
+        if isinstance(part, str) and part in record.model_fields:
+            record = _record_in(record.model_fields[part].annotation) or record
+    return list(record.model_fields)
+
+
+def _record_in(annotation: Any) -> type[BaseModel] | None:
+    """The first record within an annotation such as `tuple[Normalisation, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _record_in(part)) is not None), None)
