@@ -57,7 +57,8 @@ class AveragePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, C, ...); the type is kept, the mean is taken in float32 (autocast would leave it there)."""
         pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
-        return pool(x.float(), self.stride, self.stride, ceil_mode=True).to(x.dtype)
+        kernel = tuple(min(s, n) for s, n in zip(self.stride, x.shape[2:], strict=True))  # torch refuses a larger one
+        return pool(x.float(), kernel, self.stride, ceil_mode=True).to(x.dtype)
 
 
 class ConvBlock(nn.Sequential):

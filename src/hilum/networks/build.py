@@ -69,7 +69,9 @@ def build_network(spec: NetworkSpec, *, generator: torch.Generator | None = None
         UsageError: when the spec does not fit its kind.
     """
     _check(spec)
-    network = NETWORKS[spec.kind](spec)
+    with torch.device("meta"):  # without memory, so that torch's own initialisation draws no global random number
+        network = NETWORKS[spec.kind](spec)
+    network = network.to_empty(device="cpu")
     initialise(network, generator if generator is not None else torch.Generator().manual_seed(0))
     return network
 
