@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # the suite runs in parallel processes; their thread pools would fight for the cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,8 @@
     |-- DataError               3  the data cannot be used as they are
     |   |-- FormatError            a file cannot be read, or is not what its name says
     |   |-- GeometryError          grids that do not fit, sheared or degenerate affines
-    |   `-- LabelError             labels that the label table does not know
+    |   |-- LabelError             labels that the label table does not know
+    |   `-- TrainingError          the loss became no number
     |-- ModelError              4  a trained-model folder is incomplete, altered or of another version
     `-- ResourceError           5  memory, disk, time or device are not enough
 """
@@ -58,6 +59,10 @@ class GeometryError(DataError):
 
 class LabelError(DataError):
     """Labels that the label table does not know, or that are not integers."""
+
+
+class TrainingError(DataError):
+    """Training diverged: the loss or its gradient is no number any more."""
 
 
 class ModelError(HilumError):

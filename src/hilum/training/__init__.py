@@ -1,1 +1,23 @@
-"""See ARCHITECTURE.md."""
+"""From a data set to a trained-model folder."""
+
+from hilum.training.augmentation import Augmenter, enlarged_patch
+from hilum.training.checkpoint import Progress, Row
+from hilum.training.loop import Assignment, Fitted, fit
+from hilum.training.run import Listener, TrainOptions, make_plan_for, run
+from hilum.training.schedule import Budget, learning_rate
+
+__all__ = [
+    "Assignment",
+    "Augmenter",
+    "Budget",
+    "Fitted",
+    "Listener",
+    "Progress",
+    "Row",
+    "TrainOptions",
+    "enlarged_patch",
+    "fit",
+    "learning_rate",
+    "make_plan_for",
+    "run",
+]

@@ -1,0 +1,132 @@
+"""Everything that a training needs to go on exactly where it was, in one file that is complete or not there."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hilum.errors import ModelError
+from hilum.io import atomic_path
+from hilum.plan.plan import Record
+from hilum.training.schedule import Plateau
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+_META = "hilum"
+
+
+class Row(Record):
+    """One line of the training log."""
+
+    step: int
+    seconds: float
+    progress: float
+    learning_rate: float
+    loss: float
+    gradient_norm: float
+    dice: float | None = None
+    """Mean validation Dice, where it was measured."""
+
+
+class Progress(Record):
+    """How far a training is.
+
+    Args:
+        step: steps done.
+        seconds: of training up to here, over all sessions.
+        plan: hash of the plan, without what only describes it.
+        seed: of sampling, augmentation and initial weights.
+        cases: ids that are trained on.
+        plateau: whether validation still rises.
+        validated: progress at the last validation.
+        rows: the log.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    plan: str = ""
+    seed: int = 0
+    cases: tuple[str, ...] = ()
+    plateau: Plateau = Plateau()
+    validated: float = 0.0
+    rows: tuple[Row, ...] = ()
+
+    def check(self, other: Progress, path: Path) -> None:
+        """Refuse to go on with another plan, seed or set of cases.
+
+        Raises:
+            ModelError: they differ.
+        """
+        for name in ("plan", "seed", "cases"):
+            if getattr(self, name) != getattr(other, name):
+                raise ModelError(
+                    f"{path} was made with another {name}",
+                    needed="the same plan, seed and cases as before",
+                    cure="resume with the same options, or choose another folder with -o",
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what is stored beside the tensors."""
+        return cls.model_validate_json(text)
+
+
+def save_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimiser: Optimizer, progress: Progress) -> None:
+    """Write weights, their average, the optimiser's state and the progress; the file replaces the one before in one step.
+
+    Raises:
+        ResourceError: the disk is full; the file before stays.
+    """
+    tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata={_META: json.dumps(progress.model_dump(mode="json"))})
+
+
+def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimiser: Optimizer) -> Progress:
+    """Read a checkpoint into network, average and optimiser.
+
+    Returns:
+        The progress at that moment.
+
+    Raises:
+        ModelError: the file is damaged or belongs to another network.
+    """
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            progress = Progress.parse(file.metadata()[_META])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+        network.load_state_dict(_under(tensors, "network."))
+        average.load_state_dict(_under(tensors, "average."))
+        optimiser.load_state_dict({"state": _by_parameter(tensors), "param_groups": optimiser.state_dict()["param_groups"]})
+    except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{path}: not a checkpoint of this training ({error})",
+            needed="the checkpoint that this plan's training wrote",
+            cure="remove the file to begin again, or choose another folder with -o",
+        ) from error
+    return progress
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _by_parameter(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """{"3.exp_avg": tensor} -> {3: {"exp_avg": tensor}}."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under(tensors, "optimiser.").items():
+        index, key = name.split(".", maxsplit=1)
+        states.setdefault(int(index), {})[key] = tensor
+    return states

@@ -1,0 +1,91 @@
+"""What a training writes for people: log.csv, curves.png and TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from torch.utils.tensorboard import SummaryWriter
+
+from hilum.io import atomic_path, atomic_write_text
+from hilum.training.checkpoint import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Log:
+    """The log of one training in a folder; rows are kept in memory, files are written whole.
+
+    Args:
+        folder: where log.csv, curves.png and tensorboard/ go.
+        rows: those of the sessions before.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
+        self.folder, self.rows = folder, list(rows)
+        first = self.rows[-1].step + 1 if self.rows else 0
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)  # type: ignore[no-untyped-call]
+
+    def add(self, row: Row) -> None:
+        """Take a row."""
+        self.rows.append(row)
+        for name in ("loss", "learning_rate", "gradient_norm", "dice"):
+            value = getattr(row, name)
+            if value is not None:
+                self._events.add_scalar(name, value, row.step)  # type: ignore[no-untyped-call]
+
+    def write(self) -> None:
+        """Write log.csv."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.model_dump() for row in self.rows)
+        atomic_write_text(self.folder / "log.csv", text.getvalue())
+
+    def close(self) -> None:
+        """Write everything, the picture too."""
+        self.write()
+        self._events.close()  # type: ignore[no-untyped-call]
+        if self.rows:
+            draw_curves(self.rows, self.folder / "curves.png")
+
+
+def draw_curves(rows: Sequence[Row], path: Path) -> None:
+    """Draw loss, validation Dice and learning rate over the steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    steps = [row.step for row in rows]
+    top.plot(steps, [row.loss for row in rows], color="#9ecae1", linewidth=1)
+    top.plot(steps, _smooth([row.loss for row in rows]), color="#2171b5", label="training loss (smoothed)")
+    top.set_ylabel("loss")
+    measured = [(row.step, row.dice) for row in rows if row.dice is not None]
+    if measured:
+        right = top.twinx()
+        right.plot(*zip(*measured, strict=True), color="#238b45", marker="o", markersize=4, label="validation Dice")
+        right.set_ylabel("Dice")
+        right.set_ylim(0, 1)
+        right.legend(loc="center right", frameon=False)
+    top.legend(loc="upper right", frameon=False)
+    top.grid(alpha=0.3)
+    bottom.plot(steps, [row.learning_rate for row in rows], color="#636363")
+    bottom.set_ylabel("learning rate")
+    bottom.set_xlabel("step")
+    bottom.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Exponential moving average."""
+    smooth, state = [], values[0]
+    for value in values:
+        state = weight * state + (1 - weight) * value
+        smooth.append(state)
+    return smooth

@@ -1,0 +1,44 @@
+"""Optimisers and the average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from hilum.plan.plan import OptimiserSpec
+
+
+def build_optimiser(network: nn.Module, spec: OptimiserSpec) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.99 (nnU-Net); no weight decay on scales and shifts."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    if spec.kind == "sgd":
+        return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=0.99, nesterov=True)
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights; young averages forget faster: decay = min(decay, (1 + n) / (10 + n)).
+
+    Args:
+        network: what is averaged.
+        decay: of the weights so far, a step.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        self._decay = decay
+        self._own = [t for t in self.network.state_dict().values() if t.is_floating_point()]
+        self._theirs = [t for t in network.state_dict().values() if t.is_floating_point()]
+
+    def update(self, steps: int) -> None:
+        """Take the network's present weights in; `steps` have been made before this one."""
+        decay = min(self._decay, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(self._own, self._theirs, 1.0 - decay)  # noqa: SLF001  (torch's own optimisers use it)

@@ -1,0 +1,373 @@
+"""From a data set to a trained-model folder: plan, store, folds, validation, model."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from hilum.dataset import describe_folds, make_folds, open_dataset
+from hilum.errors import ResourceError, UsageError
+from hilum.evaluation import summarise
+from hilum.inference import Facts, Metric, ModelMetrics, RunClock, TrainedModel, describe_device, resolve_device
+from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
+from hilum.preprocess import build_store
+from hilum.training.loop import Assignment, fit, new_network
+from hilum.training.measure import choose_precision, step_timer
+from hilum.training.schedule import Budget
+from hilum.training.validation import Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from hilum.dataset import Dataset, Fold
+    from hilum.evaluation import Score
+    from hilum.training.checkpoint import Progress, Row
+
+WORK = "training"
+"""Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
+_VALIDATION_SHARE = 0.2
+"""At most this share of the minutes goes into scoring the validation cases at the end."""
+_CHECK_SHARE = 0.01
+"""At most this share of the training goes into each validation on the way."""
+_FINISH_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user can ask of a training.
+
+    Args:
+        minutes: wall-clock time of one fold, everything included; None leaves the length to the plan's steps.
+        steps: optimiser steps instead; the run is then a function of plan, data and seed alone.
+        fold: which split is trained (0 ...); ignored with `folds`.
+        folds: cross-validation over so many folds, and a model that is the ensemble of all.
+        seed: of folds, initial weights, sampling and augmentation.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        memory_gb: what may be used; by default what is free.
+        plan: a plan to follow instead of making one.
+        resume: go on where the folder's checkpoints are.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
+    fold: int = 0
+    folds: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    memory_gb: float | None = None
+    plan: Path | None = None
+    resume: bool = False
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.minutes is not None and self.steps is not None:
+            raise UsageError("minutes and steps at once", needed="one of them", cure="--minutes 20 or --steps 5000")
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"--minutes {self.minutes:g}", needed="a positive number of minutes", cure="--minutes 20")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"--steps {self.steps}", needed="at least one step", cure="--steps 5000")
+        if self.folds is not None and self.folds < 2:
+            raise UsageError(f"--folds {self.folds}", needed="at least 2 folds", cure="--folds 5, or --fold 0 for one split")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what happens; the command line draws bars with it.
+
+    Args:
+        say: a sentence for the user.
+        advance: advance(stage, done, total, text); total is a number of cases, or 1.0 for the training's own progress.
+    """
+
+    say: Callable[[str], None] = lambda _: None
+    advance: Callable[[str, float, float, str], None] = lambda *_: None
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One trained fold."""
+
+    network: nn.Module
+    progress: Progress
+    scores: tuple[Score, ...]
+    unscored: int
+
+
+def make_plan_for(dataset: Dataset, options: TrainOptions, *, listener: Listener, overrides: Overrides | None = None) -> Plan:
+    """Look at the data, measure the device, decide.
+
+    Raises:
+        HilumError: see `make_fingerprint`; the data cannot be planned for.
+    """
+    device = resolve_device(options.device)
+    fingerprint = make_fingerprint(dataset, progress=lambda done, total, case: listener.advance("looking", done, total, case))
+    precision = choose_precision(device)
+    table = fingerprint.labels
+    hardware = Hardware(device=device.type, memory_gb=options.memory_gb or _free_memory_gb(device), minutes=options.minutes)
+    return make_plan(
+        fingerprint,
+        hardware,
+        measure=step_timer(device, precision.value, table) if options.minutes is not None else None,
+        precision=precision,
+        overrides=overrides,
+    )
+
+
+def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: Listener | None = None) -> TrainedModel:
+    """Train a model on a data set and write its folder.
+
+    Args:
+        data: what `open_dataset` opens.
+        out: the model folder; `training/` in it holds checkpoints, logs and validation.
+        options: what is asked for.
+        listener: is told what happens.
+
+    Raises:
+        UsageError: the folder is in use, or the fold does not exist.
+        HilumError: anything that `fit`, `build_store` or `make_fingerprint` raises.
+    """
+    listener = listener or Listener()
+    out, device = Path(out), resolve_device(options.device)
+    started = time.perf_counter()
+    clock = RunClock("train", device=device, options=_plain(options), seeds={"seed": options.seed})
+    _refuse_overwriting(out, options)
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+
+    dataset = open_dataset(data)
+    for note in dataset.notes:
+        listener.say(note)
+    folds = make_folds(dataset, options.folds or 5, seed=options.seed)
+    listener.say(describe_folds(dataset, folds))
+    chosen = _chosen_folds(folds, options)
+
+    plan = _plan(dataset, work, options, listener)
+    needed = sorted({case for _, fold in chosen for case in fold.train})
+    store = build_store(
+        dataset,
+        plan,
+        work / "store",
+        needed,
+        progress=lambda done, total, case: listener.advance("preprocessing", done, total, case),
+    )
+    results: list[FoldResult] = []
+    for number, fold in chosen:
+        folder = work / f"fold_{number}"
+        cases = tuple(case for case in dataset.cases if case.id in set(fold.validation))
+        validator = Validator(plan, device, cases)
+        fold_started = started if not results else time.perf_counter()
+        job = Assignment(
+            plan=plan,
+            store=store,
+            cases=fold.train,
+            folder=folder,
+            budget=Budget(steps=options.steps or plan.steps.value),
+            device=device,
+            seed=options.seed + number,
+            resume=options.resume,
+            checkpoint_seconds=options.checkpoint_seconds,
+        )
+        results.append(_train_fold(number, job, validator, options, listener, started=fold_started))
+    model = _assemble(dataset, plan, device, chosen, results, options, started=started).save(out)
+    shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
+    clock.report().save(out / "run.json")
+    return model
+
+
+def _train_fold(
+    number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
+) -> FoldResult:
+    """Train, then score all validation cases that the time allows."""
+    plan = job.plan
+    per_case = validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if validator.cases else 0.0
+    reserve = 1.1 * per_case * len(validator.cases) + _FINISH_SECONDS
+    budget = job.budget
+    if options.minutes is not None:
+        total = options.minutes * 60
+        reserve = min(reserve, _VALIDATION_SHARE * total)
+        budget = Budget(steps=budget.steps, seconds=max(1.0, total - (time.perf_counter() - started) - reserve))
+        expected = (
+            f"{budget.seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation" if budget.seconds else ""
+        )
+    else:
+        expected = f"{budget.steps} steps"
+    listener.say(
+        f"Fold {number}: {len(job.cases)} cases to train on, {len(validator.cases)} to validate on; {expected}; the schedule ends "
+        "when they do."
+    )
+    few = validator.subset(_checked_cases(per_case, budget, validator))
+
+    def report(row: Row) -> None:
+        dice = "" if row.dice is None else f", validation Dice {row.dice:.3f}"
+        listener.advance(f"fold {number}", min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{dice}")
+
+    fitted = fit(replace(job, budget=budget), validate=few.dice if few.cases else None, report=report)
+    deadline = None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2
+    scores = validator.score(
+        fitted.network,
+        save_to=job.folder / "validation",
+        deadline=deadline,
+        progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
+    )
+    unscored = len(validator.cases) - len({score.case for score in scores})
+    return FoldResult(fitted.network, fitted.progress, scores, unscored)
+
+
+def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener) -> Plan:
+    """The plan of the run: the user's, the one of the run that is resumed, or a new one."""
+    path = work / "plan.json"
+    if options.plan is not None:
+        plan = load_plan(options.plan)
+    elif options.resume and path.is_file():
+        plan = load_plan(path)
+    else:
+        plan = make_plan_for(dataset, options, listener=listener)
+    save_plan(plan, path)
+    network = plan.network.value
+    listener.say(
+        f"Plan: {plan.dimensions.value}D {network.kind.replace('_', ' ')}, width {network.features[0]}, {len(network.features)} "
+        f"stages, patch {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value}, {plan.precision.value}; every decision "
+        f"with its reason: {path}"
+    )
+    return plan
+
+
+def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:
+    if options.folds is not None:
+        return list(enumerate(folds))
+    if not 0 <= options.fold < len(folds):
+        raise UsageError(
+            f"fold {options.fold}", needed=f"a fold from 0 to {len(folds) - 1}", cure="--fold 0, or --folds 5 for all"
+        )
+    return [(options.fold, folds[options.fold])]
+
+
+def _refuse_overwriting(out: Path, options: TrainOptions) -> None:
+    """Nothing is lost: a folder that holds a training is continued on request, never overwritten."""
+    if options.resume:
+        return
+    held = [name for name in ("model.json", WORK) if (out / name).exists()]
+    if held:
+        raise UsageError(
+            f"{out} already holds {' and '.join(held)}",
+            needed="an empty or new folder",
+            cure="--resume to go on where it stopped, or another folder with -o",
+        )
+
+
+def _checked_cases(per_case: float, budget: Budget, validator: Validator) -> int:
+    """How many cases each validation on the way may score."""
+    if budget.seconds is None:
+        return min(16, len(validator.cases))
+    return min(16, len(validator.cases), int(_CHECK_SHARE * budget.seconds / max(per_case, 1e-6)))
+
+
+def _assemble(
+    dataset: Dataset,
+    plan: Plan,
+    device: torch.device,
+    chosen: list[tuple[int, Fold]],
+    results: list[FoldResult],
+    options: TrainOptions,
+    *,
+    started: float,
+) -> TrainedModel:
+    """Put the folds' networks, what was measured on them and the facts together."""
+    scores = tuple(score for result in results for score in result.scores)
+    unscored = sum(result.unscored for result in results)
+    patients = {case.patient for case in dataset.cases}
+    trained = {case for _, fold in chosen for case in fold.train}
+    notes = list(dataset.notes)
+    if unscored:
+        notes.append(
+            f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` score them"
+        )
+    if len(results) > 1:
+        notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
+    facts = Facts(
+        dataset=dataset.name,
+        cases=len(trained),
+        patients=len(patients) if None not in patients else None,
+        steps=sum(result.progress.step for result in results),
+        seconds=round(time.perf_counter() - started, 1),
+        device=describe_device(device),
+        seed=options.seed,
+        details={
+            f"fold {number}": {
+                "train": list(fold.train),
+                "validation": list(fold.validation),
+                "steps": result.progress.step,
+                "training_seconds": round(result.progress.seconds, 1),
+            }
+            for (number, fold), result in zip(chosen, results, strict=True)
+        },
+    )
+    return TrainedModel(
+        plan=plan,
+        networks=tuple(result.network for result in results),
+        device=device,
+        metrics=_metrics(dataset, plan, scores, chosen, notes, options),
+        facts=facts,
+    )
+
+
+def _metrics(
+    dataset: Dataset,
+    plan: Plan,
+    scores: tuple[Score, ...],
+    chosen: list[tuple[int, Fold]],
+    notes: list[str],
+    options: TrainOptions,
+) -> ModelMetrics:
+    """What the model card shows."""
+    if not scores:
+        return ModelMetrics(measured_on="not measured: no validation cases", notes=tuple(notes))
+    summary = summarise(scores)
+    cases = len({score.case for score in scores})
+    split = f"fold {chosen[0][0]}" if len(chosen) == 1 else f"{len(chosen)}-fold cross-validation"
+    rows = [
+        Metric(
+            region=region.region,
+            name=name,
+            mean=_defined(metric.mean),
+            median=_defined(metric.median),
+            lower=_defined(metric.low),
+            upper=_defined(metric.high),
+            cases=metric.n,
+        )
+        for region in summary.regions
+        for name, metric in region.metrics.items()
+    ]
+    return ModelMetrics(
+        measured_on=f"{cases} validation cases of {dataset.name} ({split}, seed {options.seed}), on the cases' own grids",
+        metrics=tuple(rows),
+        level=summary.level,
+        notes=tuple(notes),
+    )
+
+
+def _defined(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124  (NaN is the one number that is not itself)
+
+
+def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+
+
+def _free_memory_gb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) / 2**30
+    free = psutil.virtual_memory().available / 2**30
+    if free < 1.0:
+        raise ResourceError(f"{free:.1f} GiB of memory are free", needed="at least 1 GiB", cure="close other programs")
+    return free

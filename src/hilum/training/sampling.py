@@ -1,0 +1,153 @@
+"""Which patch of which case each step sees, as a function of the seed and the step alone, so that a run can be taken up anywhere."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import psutil
+import torch
+
+from hilum.errors import DataError, HilumError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from hilum.plan.plan import Three
+    from hilum.preprocess import CaseStore, StoredCase
+    from hilum.tasks import SegmentationTask
+
+_SHARE_OF_MEMORY = 0.3
+"""All cases are held decompressed when they fit into this share of the free memory."""
+_AHEAD = 2
+
+
+class PatchSampler:
+    """Batches of patches from a case store; the next ones are read while the device works.
+
+    Every case is seen once before any is seen again. A patch lies anywhere in its case, or, with the chance
+    `foreground_fraction`, around a voxel of a foreground label drawn with equal chance among the labels of the case.
+
+    Args:
+        store: preprocessed cases.
+        cases: ids to draw from.
+        task: encodes label ids.
+        size: what to read, (Z, Y, X); larger than the patch by what augmentation needs.
+        patch: the patch itself; its position is what is drawn.
+        batch: patches a step.
+        foreground_fraction: 0..1.
+        seed: same seed, same batches.
+        steps_done: the first batch asked for is this step's.
+    """
+
+    def __init__(
+        self,
+        store: CaseStore,
+        cases: Sequence[str],
+        task: SegmentationTask,
+        *,
+        size: Three,
+        patch: Three,
+        batch: int,
+        foreground_fraction: float,
+        seed: int,
+    ) -> None:
+        self._cases = [_Opened(store.open(case)) for case in cases]
+        self._task, self._size, self._patch, self._batch = task, size, patch, batch
+        self._foreground_fraction, self._seed = foreground_fraction, seed
+        voxels = sum(int(np.prod(case.stored.shape)) * (4 * case.stored.channels + 2) for case in self._cases)
+        if voxels <= _SHARE_OF_MEMORY * psutil.virtual_memory().available:
+            for case in self._cases:
+                case.keep()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hilum-sampler")
+        self._ready: dict[int, Future[tuple[Tensor, Tensor]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: images (B, C, *size) float32, targets (B, 1 or R, *size) uint8.
+
+        Raises:
+            DataError: a case of the batch cannot be read from the store; the error names it.
+        """
+        for ahead in range(step, step + 1 + _AHEAD):
+            if ahead not in self._ready:
+                self._ready[ahead] = self._pool.submit(self._read, ahead)
+        return self._ready.pop(step).result()
+
+    def _read(self, step: int) -> tuple[Tensor, Tensor]:
+        images, targets = [], []
+        for number in range(step * self._batch, (step + 1) * self._batch):
+            image, target = self._sample(number)
+            images.append(image)
+            targets.append(target)
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
+
+    def _sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """The sample of that number, counted over the whole training."""
+        epoch, position = divmod(number, len(self._cases))
+        order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._cases))
+        case = self._cases[int(order[position])]
+        generator = np.random.default_rng([self._seed, 1, number])
+        start = self._start(case.stored, generator)
+        try:
+            image, labels = case.patch(start, self._size)
+        except HilumError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"case {case.stored.id}: its preprocessed copy in {case.stored.path} cannot be read ({error})",
+                cure="remove that folder and train again with --resume: it is made anew",
+            ) from error
+        return image, self._task.encode(np.maximum(labels, 0))  # outside the case lies background
+
+    def _start(self, case: StoredCase, generator: np.random.Generator) -> Three:
+        """First voxel of the block to read; the patch is in the block's middle."""
+        margin = [(s - p) // 2 for s, p in zip(self._size, self._patch, strict=True)]
+        room = [n - p for n, p in zip(case.shape, self._patch, strict=True)]
+        # an axis on which the case is smaller than the patch is centred, as inference does
+        start = [int(generator.integers(0, r + 1)) if r > 0 else r // 2 for r in room]
+        if case.foreground and generator.random() < self._foreground_fraction:
+            labels = sorted(case.foreground)
+            rows = case.foreground[labels[int(generator.integers(len(labels)))]]
+            voxel = rows[int(generator.integers(len(rows)))]
+            centred = [int(v) - p // 2 for v, p in zip(voxel, self._patch, strict=True)]
+            start = [min(max(c, 0), r) if r > 0 else r // 2 for c, r in zip(centred, room, strict=True)]
+        z, y, x = (s - m for s, m in zip(start, margin, strict=True))
+        return z, y, x
+
+
+class _Opened:
+    """A stored case, held in memory where there is room."""
+
+    def __init__(self, stored: StoredCase) -> None:
+        self.stored = stored
+        self._whole: tuple[NDArray[np.float32], NDArray[np.int16]] | None = None
+
+    def keep(self) -> None:
+        """Hold the whole case, decompressed."""
+        self._whole = self.stored.patch((0, 0, 0), self.stored.shape)
+
+    def patch(self, start: Three, size: Three) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+        """As `StoredCase.patch`."""
+        if self._whole is None:
+            return self.stored.patch(start, size)
+        image = np.zeros((self.stored.channels, *size), dtype=np.float32)
+        labels = np.full(size, -1, dtype=np.int16)
+        low = [max(0, s) for s in start]
+        high = [min(n, s + p) for n, s, p in zip(self.stored.shape, start, size, strict=True)]
+        if all(a < b for a, b in zip(low, high, strict=True)):
+            source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+            into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+            image[(slice(None), *into)] = self._whole[0][(slice(None), *source)]
+            labels[into] = self._whole[1][source]
+        return image, labels

@@ -1,0 +1,81 @@
+"""How far a training is, and the learning rate there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hilum.plan.plan import Record
+
+if TYPE_CHECKING:
+    from hilum.plan.plan import OptimiserSpec
+
+_COOLDOWN = 0.15
+"""After a plateau the rest of the schedule is done in this share of the steps made so far."""
+_PATIENCE = 6
+_WORTHWHILE = 0.002
+"""A validation Dice must rise by this much to count as better."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What ends a training: a number of steps, or seconds of wall-clock time.
+
+    With seconds the schedule follows the clock, so that it ends when the time does on a machine of any speed; with steps the run
+    is a function of plan, data and seed alone.
+    """
+
+    steps: int
+    seconds: float | None = None
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """0 at the beginning, 1 and more at the end."""
+        return step / self.steps if self.seconds is None else elapsed / self.seconds
+
+
+class Plateau(Record):
+    """Whether validation has stopped to rise; kept in the checkpoint.
+
+    Args:
+        best: best validation Dice so far.
+        waited: checks since then.
+        cooldown_from: progress at which the training was found to have stopped to gain, None before that.
+        cooldown_step: the step of that moment.
+    """
+
+    best: float = -1.0
+    waited: int = 0
+    cooldown_from: float | None = None
+    cooldown_step: int = 0
+
+    def after(self, dice: float, *, step: int, progress: float) -> Plateau:
+        """The state after one more validation."""
+        if self.cooldown_from is not None or math.isnan(dice):
+            return self
+        if dice > self.best + _WORTHWHILE:
+            return self.model_copy(update={"best": dice, "waited": 0})
+        waited = self.waited + 1
+        if waited < _PATIENCE:
+            return self.model_copy(update={"waited": waited})
+        return self.model_copy(update={"waited": waited, "cooldown_from": progress, "cooldown_step": step})
+
+    def bend(self, progress: float, step: int) -> float:
+        """Progress after a plateau: the rest of the schedule passes quickly, but it is passed through to its end."""
+        if self.cooldown_from is None:
+            return progress
+        share = (step - self.cooldown_step) / max(1.0, _COOLDOWN * self.cooldown_step)
+        return max(progress, self.cooldown_from + (1.0 - self.cooldown_from) * share)
+
+
+def learning_rate(spec: OptimiserSpec, progress: float) -> float:
+    """Linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017, without restarts)."""
+    if progress < spec.warmup_fraction:
+        return spec.learning_rate * max(progress, 1e-3) / spec.warmup_fraction
+    rest = min(1.0, (progress - spec.warmup_fraction) / (1.0 - spec.warmup_fraction))
+    return spec.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))
+
+
+def with_seconds(budget: Budget, seconds: float) -> Budget:
+    """The same budget with other seconds, not fewer than one."""
+    return replace(budget, seconds=max(1.0, seconds))

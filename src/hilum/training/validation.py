@@ -1,0 +1,108 @@
+"""Validation: the very predictor that users run, on the cases' own grids."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset import read_annotation
+from hilum.evaluation import score_labels
+from hilum.inference import Predictor, TrainedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+    from hilum.dataset import Case
+    from hilum.evaluation import Score
+    from hilum.plan import Plan
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Predicts and scores validation cases.
+
+    Args:
+        plan: every decision.
+        device: where it computes.
+        cases: annotated cases.
+    """
+
+    plan: Plan
+    device: torch.device
+    cases: tuple[Case, ...]
+
+    def score(
+        self,
+        network: nn.Module,
+        *,
+        save_to: Path | None = None,
+        deadline: float | None = None,
+        tolerance_mm: float = 2.0,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> tuple[Score, ...]:
+        """Score a network on the cases.
+
+        Args:
+            network: as trained, on the device.
+            save_to: a folder for the label maps.
+            deadline: a `time.perf_counter` value after which no further case is begun; at least one is scored.
+            tolerance_mm: of the normalised surface distance.
+            progress: called as progress(done, total, case id).
+
+        Returns:
+            One score a case and region, in the order of the cases.
+        """
+        predictor = Predictor(TrainedModel(plan=self.plan, networks=(network,), device=self.device))
+        scores: list[Score] = []
+        for done, case in enumerate(self.cases, start=1):
+            if done > 1 and deadline is not None and time.perf_counter() > deadline:
+                break
+            prediction = predictor.predict(case)
+            if save_to is not None:
+                prediction.save(save_to)
+            reference = read_annotation(case)
+            scores += score_labels(
+                prediction.labels.array[0],
+                reference.array[0],
+                spacing=reference.geometry.spacing,
+                table=self.plan.labels,
+                tolerance_mm=tolerance_mm,
+                case=case.id,
+                patient=case.patient,
+            )
+            if progress is not None:
+                progress(done, len(self.cases), case.id)
+        return tuple(scores)
+
+    def dice(self, network: nn.Module) -> float:
+        """Mean Dice over cases and regions; NaN where no case defines it."""
+        return mean_dice(self.score(network))
+
+    def subset(self, most: int) -> Validator:
+        """At most so many cases, spread evenly over all."""
+        chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
+        return Validator(self.plan, self.device, tuple(self.cases[i] for i in chosen))
+
+    def seconds_per_case(self, network: nn.Module) -> float:
+        """What one case costs: the first one is predicted twice and the second run is timed."""
+        one = self.subset(1)
+        one.score(network)
+        start = time.perf_counter()
+        one.score(network)
+        return time.perf_counter() - start
+
+
+def mean_dice(scores: Sequence[Score]) -> float:
+    """Mean Dice over the regions' means; NaN where nothing is defined."""
+    by_region: dict[str, list[float]] = {}
+    for score in scores:
+        by_region.setdefault(score.region, []).append(score.dice)
+    means = [float(np.nanmean(values)) for values in by_region.values() if not np.all(np.isnan(values))]
+    return float(np.mean(means)) if means else float("nan")
