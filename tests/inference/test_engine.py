@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +38,12 @@ def test_unknown_and_absent_devices_are_refused(monkeypatch):
 def test_devices_in_words():
     assert "threads" in describe_device(CPU)
     assert describe_device(torch.device("meta")) == "meta"
+
+
+def test_gpu_in_words(monkeypatch):
+    properties = SimpleNamespace(name="Toy GPU", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert describe_device(torch.device("cuda:0")) == "cuda:0: Toy GPU, 80 GiB"
 
 
 def test_precision_is_measured_not_believed(monkeypatch, caplog):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hilum.errors import ModelError, UsageError
 from hilum.inference.sliding_window import gaussian_weights, sliding_window, window_starts
 
+window_module = sys.modules[sliding_window.__module__]  # the package's attribute of that name is the function
 sizes = st.tuples(st.integers(1, 13), st.integers(1, 17), st.integers(1, 11))
 patches = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 8))
 overlaps = st.floats(0, 0.95)
@@ -149,3 +152,30 @@ def test_impossible_options_are_refused(options, message):
 def test_network_of_another_shape_is_refused(network):
     with pytest.raises(ModelError, match="a network that answers"):
         sliding_window(volume((4, 4, 4)), network, patch=(2, 2, 2), overlap=0, outputs=2)
+
+
+def test_read_only_and_flipped_arrays_are_taken():
+    image = volume((4, 5, 6))
+    image.setflags(write=False)
+    for view in (image, image[:, ::-1], image.astype(np.float64), torch.from_numpy(image.copy())):
+        out = sliding_window(view, identity, patch=(3, 3, 3), overlap=0.5, outputs=2)
+        assert np.array_equal(out.numpy(), np.asarray(view, dtype=np.float32))
+
+
+@pytest.mark.parametrize(("free", "place"), [(10**9, "cuda"), (100, "cpu")])
+def test_logits_stay_on_the_gpu_only_where_they_fit(monkeypatch, free, place):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert window_module._place(torch.device("cuda"), 1000).type == place
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_gpu_answers_as_the_cpu():
+    network = torch.nn.Conv3d(2, 3, 3, padding=1)
+    image = volume((12, 24, 9)) / 300
+    options = {"patch": (8, 12, 6), "overlap": 0.5, "outputs": 3, "batch": 4, "mirror_axes": (0, 2)}
+    cpu = sliding_window(image, network, **options)
+    gpu = sliding_window(image, network.cuda(), device="cuda", **options)
+    assert gpu.device.type == "cuda"
+    torch.testing.assert_close(gpu.cpu(), cpu, atol=1e-2, rtol=1e-2)  # TF32
+    assert np.array_equal(sliding_window(image, identity, device="cuda", **(options | {"outputs": 2})).cpu().numpy(), image)

@@ -11,6 +11,7 @@ import math
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -19,7 +20,6 @@ from hilum.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -94,7 +94,7 @@ def sliding_window(
     """
     _check(volume, patch, overlap, outputs, batch, mirror_axes)
     device = torch.device(device)
-    image = torch.as_tensor(volume).float()  # (C, Z, Y, X)
+    image = _tensor(volume)  # (C, Z, Y, X)
     shape = image.shape[1:]
     before = [max(0, p - n) // 2 for n, p in zip(shape, patch, strict=True)]
     after = [max(0, p - n) - b for n, p, b in zip(shape, patch, before, strict=True)]
@@ -118,6 +118,13 @@ def sliding_window(
             logits[:, z, y, x].lerp_(answer, (weights / seen)[None])
     z, y, x = (slice(b, b + n) for b, n in zip(before, shape, strict=True))
     return logits[:, z, y, x]
+
+
+def _tensor(volume: Tensor | NDArray[np.floating[Any]]) -> Tensor:
+    """Float32 without a copy where possible; torch takes neither read-only arrays nor negative strides."""
+    if isinstance(volume, torch.Tensor):
+        return volume.float()
+    return torch.from_numpy(np.require(volume, dtype=np.float32, requirements=["C", "W"]))
 
 
 def _check(
