@@ -72,7 +72,7 @@ def test_hippocampus():
     assert plan.augmentation.value.mirror_axes == (2,)  # Anterior and Posterior forbid Y; Z has an up and a down
     assert not plan.loss.value.batch_dice
     assert all(decision.because.strip() for decision in plan.decisions.values())
-    assert len(plan.decisions) == 18
+    assert len(plan.decisions) == 17
 
 
 def test_ct_uses_hounsfield_statistics():
@@ -183,17 +183,10 @@ def test_more_time_or_a_faster_device_never_gives_less():
 
 
 def test_hopeless_candidates_are_not_measured():
-    measure, calls = speed(2e11)
-    make_plan(liver(), Hardware(minutes=1), measure=measure)
-    limit = 60 * sizing.USABLE / sizing.MIN_STEPS
-    assert all(measure(*_spec_of(call)) <= sizing.HOPELESS * limit * 1.01 for call in []) or True
     measure, calls = speed(1e9)
-    make_plan(hippocampus(), Hardware(minutes=1), measure=measure)
+    plan = make_plan(hippocampus(), Hardware(minutes=1), measure=measure)
     assert len(calls) <= 2
-
-
-def _spec_of(call):
-    return call
+    assert "(estimated)" in plan.network.because
 
 
 def test_memory_bounds_the_patch():
@@ -262,9 +255,12 @@ def test_any_data_set_gets_a_consistent_plan(shape, spacing, minutes):
     assert plan.steps.value >= 1
 
 
-def test_a_patch_of_nothing_is_refused():
-    with pytest.raises(UsageError, match="patch"):
-        make_plan(hippocampus(), overrides=Overrides(patch=(0, 8, 8)))
+@pytest.mark.parametrize(
+    "wrong", [{"patch": (0, 8, 8)}, {"batch": -1}, {"spacing": (1.0, 0.0, 1.0)}, {"overlap": 1.0}, {"steps": 0}]
+)
+def test_sizes_of_nothing_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Overrides(**wrong)
 
 
 @pytest.mark.real_data

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.dataset import Case, Dataset
-from hilum.errors import DataError, FormatError, GeometryError, HilumError, ResourceError, UsageError
+from hilum.errors import DataError, FormatError, GeometryError, HilumError, LabelError, ResourceError, UsageError
 from hilum.io import write_labels, write_volume
 from hilum.plan import Hardware, Overrides, make_fingerprint, make_plan
 from hilum.plan.plan import Decision
@@ -113,7 +113,7 @@ def test_an_interrupted_write_leaves_no_case(tmp_path, monkeypatch):
     shape = (3, 4, 5)
     store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store_module.np, "save", full, raising=True)
@@ -121,6 +121,23 @@ def test_an_interrupted_write_leaves_no_case(tmp_path, monkeypatch):
         store.write("a", np.ones((1, *shape), np.float32), np.ones(shape, np.uint8), restore_of(shape))
     assert not store.has("a")
     assert not list(tmp_path.glob(".part*"))
+
+
+def test_a_full_disk_under_blosc2(tmp_path, monkeypatch):
+    import blosc2
+
+    def full(*_, **__):
+        raise RuntimeError("Could not build empty array")
+
+    store, shape = CaseStore(tmp_path), (3, 4, 5)
+    monkeypatch.setattr(blosc2, "asarray", full)
+    with pytest.raises(RuntimeError, match="Could not build"):
+        store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3}))
+    with pytest.raises(ResourceError, match="no space left while writing"):
+        store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
+    with pytest.raises(LabelError, match="case a: label 40000"):
+        store.write("a", np.zeros((1, *shape), np.float32), np.full(shape, 40000, np.uint16), restore_of(shape))
 
 
 def write_dataset(folder, cases=4):

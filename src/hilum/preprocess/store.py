@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import DataError, HilumError, ResourceError, UsageError
+from hilum.errors import DataError, HilumError, LabelError, ResourceError, UsageError
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
@@ -126,12 +127,15 @@ class CaseStore:
 
         Raises:
             DataError: image, target and restore disagree about the shape.
+            LabelError: a label id does not fit.
             ResourceError: the disk is full.
         """
         if image.shape[1:] != target.shape or target.shape != restore.shape:
             raise DataError(
                 f"case {case_id}: image {image.shape}, target {target.shape}, restore {restore.shape}", needed="one shape"
             )
+        if target.size and not (np.iinfo(np.int16).min <= target.min() and target.max() <= np.iinfo(np.int16).max):
+            raise LabelError(f"case {case_id}: label {target.max()}", needed="label ids below 32,768", cure="renumber the labels")
         _record(self.folder, case_id).unlink(missing_ok=True)
         _write_array(_file(self.folder, case_id, "image"), np.ascontiguousarray(image, dtype=np.float32))
         _write_array(_file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=np.int16))
@@ -285,14 +289,21 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
     blocks = tuple(min(n, _CHUNK_EDGE // 2) for n in array.shape[-3:])
     lead = (1,) * (array.ndim - 3)
     with atomic_path(path) as temporary:
-        blosc2.asarray(
-            array,
-            chunks=(*lead, *edges),
-            blocks=(*lead, *blocks),
-            cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=3, nthreads=1),
-            urlpath=str(temporary),
-            mode="w",
-        )
+        try:
+            blosc2.asarray(
+                array,
+                chunks=(*lead, *edges),
+                blocks=(*lead, *blocks),
+                cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=3, nthreads=1),
+                urlpath=str(temporary),
+                mode="w",
+            )
+        except RuntimeError as error:  # blosc2 does not say why it could not write
+            if shutil.disk_usage(path.parent).free > array.nbytes:
+                raise
+            raise ResourceError(
+                f"no space left while writing {path}", cure="free some space, or choose another folder"
+            ) from error
 
 
 def _open_array(path: Path) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from hilum.errors import UsageError
 from hilum.plan.plan import AugmentationSpec, Decision, Hardware, LossSpec, Plan
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity, recipe
@@ -26,6 +27,9 @@ class Overrides:
     """What the user fixes; None leaves a decision to the planner, and what depends on a fixed one follows it.
 
     Sizes and spacing are in the order (Z, Y, X) of the plan's orientation; a patch is rounded up to what the network can halve.
+
+    Raises:
+        UsageError: a size is not positive, or the overlap no fraction below 1.
     """
 
     dimensions: Literal[2, 3] | None = None
@@ -38,6 +42,16 @@ class Overrides:
     mirror_axes: tuple[int, ...] | None = None
     steps: int | None = None
     overlap: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive."""
+        sizes = {"spacing": self.spacing, "patch": self.patch, "batch": self.batch, "width": self.width, "steps": self.steps}
+        for name, value in sizes.items():
+            values = value if isinstance(value, tuple) else (value,)
+            if any(one is not None and one <= 0 for one in values):
+                raise UsageError(f"{name} {value}", needed="positive numbers")
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise UsageError(f"overlap {self.overlap}", needed="a fraction of at least 0 and below 1, e.g. 0.5")
 
 
 def make_plan(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.errors import UsageError
 from hilum.plan.plan import NetworkSpec, Three
 from hilum.plan.planner.grid import MAX_STAGES, fit_patch
 from hilum.plan.planner.topology import make_topology
@@ -134,17 +133,14 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
     widths = (wanted.width,) if wanted.width is not None else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
     least = wanted.batch or MIN_BATCH
     make = partial(_candidate, grid, shape, hardware)
-    chosen: Sizing | None = None
-    for voxels in _patch_budgets(grid, hardware, wanted, narrowest=widths[0]):
-        topology = _topology(grid, voxels, wanted)
-        if chosen is not None and topology == chosen.topology:
-            continue
-        chosen = clock.time(make(topology, width=widths[0], batch=least, voxels=voxels))
-        if clock.enough(chosen):
+    first, *smaller = _patch_budgets(grid, hardware, wanted, narrowest=widths[0])
+    best = clock.time(make(_topology(grid, first, wanted), width=widths[0], batch=least, voxels=first))
+    for voxels in smaller:
+        if clock.enough(best):
             break
-    if chosen is None:
-        raise UsageError(f"{hardware.memory_gb:g} GB", needed="memory for a patch", cure="give more memory")
-    best = chosen
+        topology = _topology(grid, voxels, wanted)
+        if topology != best.topology:
+            best = clock.time(make(topology, width=widths[0], batch=least, voxels=voxels))
     options = [make(best.topology, width=width, batch=least, voxels=best.patch_voxels) for width in widths[1:]]
     best = clock.grow(best, options)
     batches = _doublings(least, _most_batch(best, grid, hardware)) if wanted.batch is None else []
