@@ -58,6 +58,8 @@ def test_columns_weigh_the_same_however_rare() -> None:
     assert interval.estimate == pytest.approx((0.9 + 0.25) / 2)
     assert interval.low < interval.estimate < interval.high
     assert bootstrap_interval(values, own(20), "median").estimate == pytest.approx((0.9 + 0.25) / 2)
+    values[:, 1] = np.nan
+    assert bootstrap_interval(values, own(20), "median").estimate == pytest.approx(0.9)
 
 
 def test_same_seed_same_interval() -> None:
