@@ -56,7 +56,10 @@ def decathlon(root: Path, ids=("a_001", "b_002", "c_003"), *, channels=("MRI",))
     for seed, case in enumerate(ids):
         write_volume(image(seed, channels=len(channels)), root / "imagesTr" / f"{case}.nii.gz")
         write_labels(labels(), root / "labelsTr" / f"{case}.nii.gz")
-    document = {"modality": {str(n): c for n, c in enumerate(channels)}, "labels": {"0": "background", "1": "liver", "2": "tumour"}}
+    document = {
+        "modality": {str(n): c for n, c in enumerate(channels)},
+        "labels": {"0": "background", "1": "liver", "2": "tumour"},
+    }
     (root / "dataset.json").write_text(json.dumps(document))
     return root
 

@@ -17,7 +17,8 @@ from hilum.errors import UsageError
 
 def classification(patients, classes):
     cases = tuple(
-        Case(f"c{n:03d}", patient, {"image": Path("x.png")}, None, label) for n, (patient, label) in enumerate(zip(patients, classes))
+        Case(f"c{n:03d}", patient, {"image": Path("x.png")}, None, label)
+        for n, (patient, label) in enumerate(zip(patients, classes, strict=True))
     )
     return Dataset("d", Path(), "table", cases, ("image",), None, classes=tuple(sorted(set(classes))))
 

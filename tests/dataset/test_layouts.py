@@ -77,7 +77,8 @@ def test_dataset_list_of_nnunet(tmp_path):
     new = tmp_path / "D"
     new.mkdir()
     listed = {
-        case: {"images": [f"../elsewhere/imagesTr/{case}_0000.nii.gz"], "label": f"../elsewhere/labelsTr/{case}.nii.gz"} for case in "ab"
+        case: {"images": [f"../elsewhere/imagesTr/{case}_0000.nii.gz"], "label": f"../elsewhere/labelsTr/{case}.nii.gz"}
+        for case in "ab"
     }
     facts(new, dataset=listed)
     dataset = open_dataset(new)
@@ -107,7 +108,7 @@ def test_missing_channel_file(tmp_path):
 def test_no_pair_in_a_raw_folder(tmp_path):
     root = nnunet(tmp_path, ids=("a",))
     (root / "labelsTr" / "a.nii.gz").rename(root / "labelsTr" / "other.nii.gz")
-    with pytest.raises(DataError, match="no image in .* has an annotation of the same name"):
+    with pytest.raises(DataError, match=r"no image in .* has an annotation of the same name"):
         open_dataset(root)
 
 
@@ -196,7 +197,11 @@ def test_masks_of_0_and_255_and_endings(tmp_path):
 
 def test_paired_folders_take_names_and_split_from_dataset_json(tmp_path):
     root = pictures(tmp_path)
-    document = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "liver": 1}, "splits": {"train": ["p1", "p2"], "val": ["p3"]}}
+    document = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "liver": 1},
+        "splits": {"train": ["p1", "p2"], "val": ["p3"]},
+    }
     (root / "dataset.json").write_text(json.dumps(document))
     dataset = open_dataset(root)
     assert dataset.channels == ("MR",)
@@ -334,7 +339,7 @@ def test_one_class_is_none(tmp_path):
 
 def test_paths_and_layouts_that_do_not_exist(tmp_path):
     nnunet(tmp_path / "liver", ids=("a",))
-    with pytest.raises(UsageError, match="did you mean .*liver"):
+    with pytest.raises(UsageError, match=r"did you mean .*liver"):
         open_dataset(tmp_path / "livver")
     with pytest.raises(UsageError, match="did you mean 'nnunet'"):
         open_dataset(tmp_path / "liver", layout="nnunett")
@@ -422,3 +427,34 @@ def test_a_picture_with_and_a_mask_without_resolution_are_one_grid(tmp_path):
     write_volume(with_resolution, root / "images" / "p.png")
     dataset = open_dataset(root)
     assert read_annotation(dataset["p"]).geometry == read_case(dataset["p"]).geometry
+
+
+def archive(root, **arrays):
+    np.savez(root / "toymnist.npz", **arrays)
+    return root / "toymnist.npz"
+
+
+def test_medmnist(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{part}_images": rng.integers(0, 255, (n, 5, 7, 3), np.uint8) for part, n in (("train", 3), ("val", 2), ("test", 2))
+    }
+    arrays |= {
+        f"{part}_labels": np.array([[n % 2] for n in range(len(arrays[f"{part}_images"]))]) for part in ("train", "val", "test")
+    }
+    dataset = open_dataset(archive(tmp_path, **arrays))
+    assert (dataset.layout, dataset.classes, dataset.channels) == ("medmnist", ("0", "1"), ("red", "green", "blue"))
+    assert dataset.splits == (Fold(("train_00000", "train_00001", "train_00002"), ("val_00000", "val_00001")),)
+    assert dataset["test_00001"].label == "1"
+    volume = read_case(dataset["train_00002"])
+    assert np.array_equal(volume.array[:, 0], np.moveaxis(arrays["train_images"][2], -1, 0))
+    assert any("2 test cases are in no fold" in note for note in dataset.notes)
+    assert LAYOUTS["medmnist"].orphans(dataset.root) == ()
+
+
+def test_medmnist_without_classes(tmp_path):
+    images = np.zeros((3, 5, 7), np.uint8)
+    with pytest.raises(DataError, match="has no train_labels"):
+        open_dataset(archive(tmp_path, train_images=images))
+    with pytest.raises(DataError, match="one class an image"):
+        open_dataset(archive(tmp_path, train_images=images, train_labels=np.zeros((3, 14))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hilum.dataset.layouts import class_folders, nnunet, paired_folders, table
+from hilum.dataset.layouts import class_folders, medmnist, nnunet, paired_folders, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ class Layout:
 
 
 LAYOUTS: dict[str, Layout] = {
+    "medmnist": Layout("a MedMNIST file SET.npz", medmnist.recognises, medmnist.read, medmnist.orphans),
     "nnunet": Layout(
         "imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz, dataset.json",
         nnunet.recognises_nnunet,

@@ -102,7 +102,7 @@ def guess_channels(image: Path) -> tuple[str, ...]:
     count = inspect_file(image).channels
     if count == 1:
         return ("image",)
-    if count == 3 and image.suffix.lower() in PICTURES:
+    if count == 3 and image_suffix(image) in {*PICTURES, ".npz"}:
         return ("red", "green", "blue")
     return tuple(f"channel_{index}" for index in range(count))
 
