@@ -44,9 +44,9 @@ class SeriesTags:
 def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None) -> tuple[Path, ...]:
     """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z, into a new or existing folder.
 
-    Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024, slope 1, Explicit VR Little Endian. The grid
-    is written as it is, oblique or not; a reader sorts slices along the normal of row and column direction, so a grid whose Z axis
-    runs against that normal comes back with Z reversed. File names and instance numbers rise along Z.
+    Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024, slope 1, Explicit VR Little Endian. The
+    grid is written as it is, oblique or not; a reader sorts slices along the normal of row and column direction, so a grid
+    whose Z axis runs against that normal comes back with Z reversed. File names and instance numbers rise along Z.
 
     Args:
         volume: (1, Z, Y, X), HU from -1024 to 64511; fractions are rounded.
