@@ -78,6 +78,32 @@ def test_nonzero_box_and_share():
     assert empty.nonzero_shape == (1, 1, 1)
 
 
+def test_large_cases_are_sampled_the_same_way_every_time():
+    geometry = Geometry.from_spacing((40, 41, 42), (1.0, 1.0, 1.0))
+    image = Volume(np.random.default_rng(1).normal(50, 10, (1, *geometry.shape)).astype(np.float32), geometry)
+    labels = Volume((image.array > 45).astype(np.uint16), geometry)
+    one, two = (measure_case("a", image, labels, table=TABLE, channels=("T1",)) for _ in range(2))
+    assert one.facts == two.facts
+    assert one.foreground[0].size == one.whole[0].size == 10_000
+    assert (one.foreground[0] > 45).all()
+    assert one.facts.channels[0].foreground.mean == pytest.approx(image.array[image.array > 45].mean(), abs=0.5)
+    nothing = measure_case("a", image, labels.with_array(labels.array * 0), table=TABLE, channels=("T1",))
+    assert nothing.facts.labels == ()
+    assert nothing.facts.annotated
+
+
+def test_pictures_keep_their_axes_and_integers_beyond_16_bits_work():
+    geometry = Geometry.from_spacing((1, 30, 20), (1.0, 0.5, 0.4), directions=np.eye(3))
+    image = Volume(np.arange(600, dtype=np.uint16).reshape(1, 1, 30, 20), geometry)
+    table = LabelTable.from_names({100_000: "organ"})
+    labels = Volume((image.array > 300).astype(np.int32) * 100_000, geometry)
+    facts = measure_case("a", image, labels, table=table, channels=("grey",)).facts
+    assert facts.shape == (1, 30, 20)
+    assert facts.spacing == pytest.approx((1.0, 0.5, 0.4))
+    assert facts.labels[0].id == 100_000
+    assert facts.labels[0].voxels == 299
+
+
 def test_errors_name_the_case():
     image, annotation = make_case()
     with pytest.raises(DataError, match="case a: 2 channels"):

@@ -189,6 +189,20 @@ def test_hopeless_candidates_are_not_measured():
     assert "(estimated)" in plan.network.because
 
 
+def test_too_little_of_everything_still_gives_a_plan():
+    measure, _ = speed(1e7)
+    plan = make_plan(liver(), Hardware(minutes=0.1, memory_gb=0.01), measure=measure)
+    assert max(plan.patch.value) <= 48
+    assert plan.network.value.features[0] == 16
+    assert plan.batch.value == 2
+
+
+def test_labels_on_either_end_forbid_the_mirror():
+    for centre in (0.2, 0.8):
+        each = [case(n, (40, 40, 40), (1.0,) * 3, [label(1, centroid=(0.5, 0.5, centre))]) for n in range(4)]
+        assert make_plan(fingerprint(each)).augmentation.value.mirror_axes == ()
+
+
 def test_memory_bounds_the_patch():
     small = make_plan(liver(), Hardware(device="cuda", memory_gb=4))
     large = make_plan(liver(), Hardware(device="cuda", memory_gb=40))

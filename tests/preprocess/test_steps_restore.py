@@ -194,6 +194,27 @@ def test_integers_and_2d(plan):
     assert preprocess_case(image, flat)[0].shape == (1, 11, 8, 12)  # a 2D plan keeps every slice
 
 
+def test_pictures_stay_as_they_are_stored(plan):
+    flat = changed(plan, dimensions=2, orientation="source", spacing=None, crop="none")
+    geometry = Geometry.from_spacing((1, 30, 20), (1.0, 0.5, 0.4), directions=np.eye(3))
+    image = Volume(np.random.default_rng(0).normal(size=(1, 1, 30, 20)).astype(np.float32), geometry)
+    labels = Volume((image.array > 0).astype(np.uint8), geometry)
+    array, restore = preprocess_case(image, flat)
+    assert array.shape == (1, 1, 30, 20)
+    assert restore.geometry == geometry
+    assert restore.labels(preprocess_labels(labels, restore)) == labels
+    assert Restore.from_json(restore.to_json()) == restore
+
+
+def test_spacings_within_a_percent_are_not_resampled(plan):
+    image, _ = make_case()
+    near = tuple(s * 1.008 for s in SPACING)
+    array, restore = preprocess_case(image, changed(plan, spacing=near, crop="none"))
+    assert not restore.resampled
+    assert array.shape[1:] == SHAPE
+    assert preprocess_case(image, changed(plan, spacing=(2.5, 0.9, 0.7 * 1.06), crop="none"))[1].shape == (11, 17, 22)
+
+
 def test_errors(plan):
     image, labels = make_case()
     with pytest.raises(DataError, match="2 channels"):

@@ -231,22 +231,24 @@ def _typical(sizes: NDArray[np.int64]) -> float:
 
 def _label_facts(labels: NDArray[Any], known: Sequence[int], counts: dict[int, int], voxel_mm3: float) -> tuple[LabelFacts, ...]:
     import cc3d
+    from scipy import ndimage
 
     box = Box.around(np.isin(labels, known)) if known else None
     if box is None:
-        return ()
+        return ()  # nothing annotated
     part = labels[box.slices]
     small = np.where(np.isin(part, known), part, 0).astype(np.int32)
     pieces = cc3d.connected_components(small, connectivity=26)
     sizes = np.bincount(pieces.ravel())
     of_piece = np.zeros(int(pieces.max()) + 1, dtype=np.int64)
     of_piece[pieces.ravel()] = small.ravel()  # every piece holds one label only
+    extents = ndimage.find_objects(small)
     facts = []
     for i in sorted(known):
-        centre = [
-            (float(np.mean(at)) + 0.5 + start) / n
-            for at, start, n in zip(np.nonzero(small == i), box.start, labels.shape, strict=True)
-        ]
+        extent = extents[i - 1]
+        offset = [at.start + start for at, start in zip(extent, box.start, strict=True)]
+        indices = np.nonzero(small[extent] == i)
+        centre = [(float(np.mean(at)) + o + 0.5) / n for at, o, n in zip(indices, offset, labels.shape, strict=True)]
         facts.append(
             LabelFacts(
                 id=i,

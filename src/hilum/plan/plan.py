@@ -13,6 +13,17 @@ PLAN_VERSION: Literal[1] = 1
 Three = tuple[int, int, int]
 
 
+SAME_SPACING = 0.01
+"""Spacings that differ by less than this fraction are one spacing, written with other roundings: nothing is resampled."""
+
+
+def resampled_size(size: float, own_mm: float, target_mm: float) -> int:
+    """Voxels along an axis of `size` voxels of `own_mm` once it is resampled to `target_mm`, at least one."""
+    if abs(own_mm / target_mm - 1) < SAME_SPACING:
+        return int(size)
+    return max(1, round(size * own_mm / target_mm))
+
+
 class Record(BaseModel):
     """A frozen record that refuses unknown fields."""
 

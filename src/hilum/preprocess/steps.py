@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import DataError, GeometryError
+from hilum.plan.plan import resampled_size
 from hilum.preprocess.restore import Restore
 from hilum.volume import Box, Volume, reorient, resample_array, resample_labels_array
 
@@ -85,11 +86,11 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
 def network_shape(geometry: Geometry, box: Box, plan: Plan) -> tuple[int, int, int]:
     """The shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
 
-    A 2D plan keeps every slice: Z is never resampled.
+    A 2D plan keeps every slice: Z is never resampled. Spacings within 1 % of the plan's count as the plan's.
     """
     if plan.spacing.value is None:
         return box.shape
-    sizes = [max(1, round(n * s / t)) for n, s, t in zip(box.shape, geometry.spacing, plan.spacing.value, strict=True)]
+    sizes = [resampled_size(*one) for one in zip(box.shape, geometry.spacing, plan.spacing.value, strict=True)]
     depth = box.shape[0] if plan.dimensions.value == 2 else sizes[0]
     return depth, sizes[1], sizes[2]
 

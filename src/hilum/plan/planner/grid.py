@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.plan.plan import Decision, Three
+from hilum.plan.plan import SAME_SPACING, Decision, Three, resampled_size
 from hilum.plan.planner.topology import make_topology
 
 if TYPE_CHECKING:
@@ -22,11 +22,9 @@ Crop = Literal["none", "nonzero"]
 FEW_SLICES = 8
 COARSE = 3.0
 """An axis is coarse when its spacing is this many times the next one's (nnU-Net)."""
-SAME_SPACING = 0.01
-"""Spacings that differ by less than this fraction are one spacing written with other roundings."""
 CROP_GAIN = 0.75
 """Cropping is worth it when the box around what is not zero holds at most this share of the voxels."""
-MAX_STAGES = {2: 8, 3: 6}
+MAX_STAGES = {2: 7, 3: 6}
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def median_shape(fingerprint: Fingerprint, orientation: str, spacing: Spacing | 
     for case in fingerprint.cases:
         shape = _turn(case.shape if crop == "none" else case.nonzero_shape, orientation)
         own = _turn(case.spacing, orientation)
-        sizes = shape if spacing is None else [max(1, round(n * s / t)) for n, s, t in zip(shape, own, spacing, strict=True)]
+        sizes = shape if spacing is None else [resampled_size(*one) for one in zip(shape, own, spacing, strict=True)]
         shapes.append((1 if dimensions == 2 else sizes[0], sizes[1], sizes[2]))
     z, y, x = (round(float(n)) for n in np.median(shapes, axis=0))
     return z, y, x
@@ -163,12 +161,6 @@ def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
         f"the median case ({shape}) is larger than the {voxels:,} voxels that this device and time allow; this part of it "
         f"({share:.0%}) is nearly cubic in mm and a multiple of {multiples} for {topology.stages} stages"
     )
-
-
-def turn_three(values: Three, orientation: str) -> Three:
-    """Sizes in the order SPL, in the order of another code."""
-    z, y, x = (int(v) for v in _turn(values, orientation))
-    return z, y, x
 
 
 def _turn(values: Sequence[float] | Sequence[int], orientation: str) -> list[float]:
