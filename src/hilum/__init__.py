@@ -1,1 +1,74 @@
-"""hilum."""
+"""hilum: deep learning on medical images, from the scanner's files to an answer that can be trusted.
+
+This is the front door: every public name, imported when it is first used, so that `import hilum` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hilum.api import check, compare, demo, evaluate, load_model, plan, predict, train
+    from hilum.dataset import Case, Dataset, Fold, make_folds, open_dataset, read_annotation, read_case
+    from hilum.errors import (
+        DataError,
+        FormatError,
+        GeometryError,
+        HilumError,
+        LabelError,
+        ModelError,
+        ResourceError,
+        TrainingError,
+        UsageError,
+    )
+    from hilum.evaluation import Comparison, Evaluation, Score, score_labels, summarise
+    from hilum.inference import Prediction, Predictor, RunReport, TrainedModel
+    from hilum.io import read_labels, read_volume, write_labels, write_volume
+    from hilum.networks import UNet, build_network
+    from hilum.plan import Decision, Fingerprint, Plan, load_plan, make_fingerprint, make_plan, save_plan
+    from hilum.volume import Geometry, Label, LabelTable, Region, Volume
+
+_HOMES = {
+    "hilum.api": ("check", "compare", "demo", "evaluate", "load_model", "plan", "predict", "train"),
+    "hilum.dataset": ("Case", "Dataset", "Fold", "make_folds", "open_dataset", "read_annotation", "read_case"),
+    "hilum.errors": (
+        "DataError",
+        "FormatError",
+        "GeometryError",
+        "HilumError",
+        "LabelError",
+        "ModelError",
+        "ResourceError",
+        "TrainingError",
+        "UsageError",
+    ),
+    "hilum.evaluation": ("Comparison", "Evaluation", "Score", "score_labels", "summarise"),
+    "hilum.inference": ("Prediction", "Predictor", "RunReport", "TrainedModel"),
+    "hilum.io": ("read_labels", "read_volume", "write_labels", "write_volume"),
+    "hilum.networks": ("UNet", "build_network"),
+    "hilum.plan": ("Decision", "Fingerprint", "Plan", "load_plan", "make_fingerprint", "make_plan", "save_plan"),
+    "hilum.volume": ("Geometry", "Label", "LabelTable", "Region", "Volume"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604, PLE0605  (one list, kept in one place)
+    "__version__",
+    *sorted(_HOME_OF),
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room."""
+    if name == "__version__":
+        return metadata.version("hilum")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'hilum' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, for completion."""
+    return __all__

@@ -1,1 +1,5 @@
-"""See ARCHITECTURE.md."""
+"""What people look at."""
+
+from hilum.report.overlay import draw_overlay
+
+__all__ = ["draw_overlay"]

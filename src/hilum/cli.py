@@ -1,0 +1,396 @@
+"""The command line: each sub-command parses, calls one verb of `hilum.api`, and prints. It decides nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from hilum.errors import HilumError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress, TaskID
+
+    from hilum.inference import CaseOutcome
+    from hilum.training import Listener
+
+app = typer.Typer(
+    name="hilum",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Deep learning on medical images: train, evaluate and run segmentation. Not a medical device.",
+    epilog="Exit codes: 0 done, 1 a bug of hilum, 2 usage, 3 the data, 4 the model, 5 resources.",
+)
+
+Data = Annotated[
+    Path,
+    typer.Argument(help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; messages go to standard error.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="Wall-clock minutes of one fold, everything included. Left out, the plan decides.", show_default=False),
+]
+Memory = Annotated[
+    float | None, typer.Option(metavar="GB", help="Memory that may be used. Default: what is free.", show_default=False)
+]
+
+
+class Task(StrEnum):
+    """What can be learnt."""
+
+    segmentation = "segmentation"
+
+
+@app.command()
+def check(
+    data: Data,
+    *,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a corrected copy and its log here.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong with a data set and say the cure."""
+    from hilum import api
+
+    with _shown("checking") as shown:
+        result = api.check(data, fix=fix, progress=shown.cases)
+    if as_json:
+        _print_json(api.to_json(result))
+    else:
+        for finding in result.findings:
+            where = f"{finding.case}: " if finding.case else ""
+            typer.echo(f"{finding.severity:7} {finding.kind}: {where}{finding.found}\n        cure: {finding.cure}")
+        typer.echo(f"{result.errors} errors, {len(result.findings) - result.errors} warnings and notes.")
+        if result.fixes is not None:
+            typer.echo(f"Corrected copy: {result.fixes.folder} ({len(result.fixes.fixed)} changes, see fixes.json)")
+    if result.errors and fix is None:
+        raise typer.Exit(3)
+
+
+@app.command()
+def plan(
+    data: Data,
+    *,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write plan.json here, to be edited and given to `train --plan`.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how a model would be made: every decision with its reason."""
+    from hilum import api
+    from hilum.plan import Decision, save_plan
+
+    with _shown("planning") as shown:
+        made = api.plan(data, minutes=minutes, device=device, memory_gb=memory, listener=shown.listener)
+    if out is not None:
+        save_plan(made, out)
+    if as_json:
+        _print_json(made.model_dump_json(indent=2))
+        return
+    for name in type(made).model_fields:
+        decision = getattr(made, name)
+        if isinstance(decision, Decision):
+            typer.echo(f"{name.replace('_', ' ')}: {_short(decision.value)}\n    because {decision.because}")
+    if out is not None:
+        typer.echo(f"Written to {out}")
+
+
+@app.command()
+def train(
+    data: Data,
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model folder to write.", show_default=False)],
+    task: Annotated[
+        Task | None, typer.Option(help="What to learn. Default: found out from the data.", show_default=False)
+    ] = None,
+    minutes: Minutes = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps instead of minutes: reproducible.", show_default=False)
+    ] = None,
+    fold: Annotated[int, typer.Option(help="Which of five patient folds to validate on.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option(help="Train all of so many folds and join them into one model.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's checkpoints are.")] = False,
+    seed: Annotated[int, typer.Option(help="Of folds, initial weights, sampling and augmentation.")] = 0,
+    device: Device = "auto",
+    memory: Memory = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Follow this plan.json.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model."""
+    from hilum import api
+
+    with _shown("training") as shown:
+        model = api.train(
+            data,
+            out,
+            task=None if task is None else task.value,
+            minutes=minutes,
+            steps=steps,
+            fold=fold,
+            folds=folds,
+            seed=seed,
+            device=device,
+            memory_gb=memory,
+            plan=plan,
+            resume=resume,
+            listener=shown.listener,
+        )
+    metrics = model.metrics
+    if as_json:
+        _print_json(api.to_json(metrics))
+        return
+    if metrics is not None:
+        typer.echo(f"Measured on {metrics.measured_on}:")
+        for metric in metrics.metrics:
+            if metric.name == "dice":
+                typer.echo(f"  {metric.region}: Dice {_figure(metric.mean)} ({_figure(metric.lower)} to {_figure(metric.upper)})")
+    typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}; learning curves: {out / 'training'}/fold_*/curves.png)")
+    typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model folder that `hilum train` wrote.", show_default=False)],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Images, folders of images, DICOM folders.", show_default=False)
+    ],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the answers.", show_default=False)],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="nifti, nrrd, mha, png, tiff; may be given several times. [default: nifti]", show_default=False
+        ),
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored images where the plan allows it.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probabilities.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw the outlines on three slices as PNG.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out cases that are already there.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run a model on images; each answer lies on its image's own grid."""
+    from hilum import api
+
+    with _shown("predicting") as shown:
+        report = api.predict(
+            model,
+            inputs,
+            out,
+            formats=tuple(formats or ("nifti",)),
+            tta=tta,
+            probabilities=probabilities,
+            pictures=pictures,
+            skip_existing=skip_existing,
+            device=device,
+            progress=shown.outcomes,
+        )
+    failed = [outcome for outcome in report.cases if outcome.status == "failed"]
+    if as_json:
+        _print_json(report.model_dump_json(indent=2))
+    else:
+        done = sum(outcome.status == "done" for outcome in report.cases)
+        typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s: {out}")
+        for outcome in failed:
+            typer.echo(f"failed: {outcome.case}: {outcome.error}", err=True)
+    if failed:
+        raise typer.Exit(3)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label maps.", show_default=False)],
+    reference: Annotated[Path, typer.Argument(help="Data set, or folder of reference label maps.", show_default=False)],
+    *,
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for cases.csv, summary.json and summary.md.", show_default=False),
+    ],
+    tolerance: Annotated[float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")] = 2.0,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Score what is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score predictions: overlap, surface, volume and lesions, with confidence intervals."""
+    from hilum import api
+
+    with _shown("scoring") as shown:
+        result = api.evaluate(
+            predictions, reference, out, tolerance_mm=tolerance, allow_missing=allow_missing, progress=shown.cases
+        )
+    if as_json:
+        _print_json(result.record.model_dump_json(indent=2))
+    else:
+        typer.echo(result.markdown())
+        typer.echo(f"Written to {out}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="EVALUATION_A", help="Folder that `hilum evaluate` wrote.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="EVALUATION_B", help="Another one of the same cases.", show_default=False)],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for comparison.json and .md.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two evaluations by paired tests."""
+    from hilum import api
+
+    result = api.compare(a, b, out=out)
+    if as_json:
+        _print_json(result.model_dump_json(indent=2))
+    else:
+        typer.echo(result.markdown())
+
+
+@app.command()
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A new folder.")] = Path("out/demo"),
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
+    as_json: Json = False,
+) -> None:
+    """Make synthetic CT, train, predict DICOM studies, evaluate, draw: the main job in about 5 minutes."""
+    from hilum import api
+
+    with _shown("demo") as shown:
+        result = api.demo(out, minutes=minutes, listener=shown.listener)
+    if as_json:
+        _print_json(result.evaluation.record.model_dump_json(indent=2))
+        return
+    for region in result.evaluation.summary.regions:
+        dice = region.metrics["dice"]
+        typer.echo(f"{region.region}: Dice {_figure(dice.mean)} on {region.cases} test studies")
+    typer.echo(f"Look at: {', '.join(str(picture) for picture in result.pictures)}")
+    typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
+    typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card: {out / 'model' / 'MODEL_CARD.md'}")
+    typer.echo("Next, on your own data: hilum check DATA, then hilum train DATA -o MODEL --minutes 20")
+
+
+@app.command()
+def doctor(*, as_json: Json = False) -> None:
+    """Say what this machine offers, for yourself or for a report of a fault."""
+    from hilum import api
+
+    facts = api.environment()
+    if as_json:
+        _print_json(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:18} {value}")
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    try:
+        app()
+    except HilumError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
+    except Exception:
+        logging.exception("This is a bug of hilum. Please report it with the lines above and the output of `hilum doctor`.")
+        raise SystemExit(1) from None
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"hilum: {message}", err=True)
+    raise SystemExit(code)
+
+
+class _Shown:
+    """Progress bars on standard error."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    @property
+    def listener(self) -> Listener:
+        """For training: sentences and bars."""
+        from hilum.training import Listener
+
+        return Listener(say=self.say, advance=self.advance)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the bars."""
+        self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+    def advance(self, stage: str, done: float, total: float, text: str) -> None:
+        """Move the bar of a stage."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total, text="")
+        self._progress.update(self._tasks[stage], completed=done, total=total, text=text)
+
+    def cases(self, done: int, total: int, case: str) -> None:
+        """One bar over cases."""
+        self.advance("cases", done, total, case)
+
+    def outcomes(self, outcome: CaseOutcome, done: int, total: int) -> None:
+        """One bar over predicted cases."""
+        self.advance("cases", done, total, outcome.case)
+
+
+@contextmanager
+def _shown(_: str) -> Iterator[_Shown]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:18}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Shown(progress)
+
+
+def _print_json(text: str) -> None:
+    typer.echo(text)
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _short(value: Any) -> str:
+    if hasattr(value, "model_dump"):
+        return ", ".join(f"{name} {_short(part)}" for name, part in value.model_dump(exclude_defaults=False).items())
+    if isinstance(value, tuple) and value and hasattr(value[0], "model_dump"):
+        return "; ".join(_short(part) for part in value)
+    return str(value)

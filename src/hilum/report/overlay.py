@@ -1,0 +1,71 @@
+"""Outlines of a label map on its image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.io import atomic_path
+from hilum.volume import Volume, reorient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hilum.volume import LabelTable
+
+_COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#a65628", "#f781bf")
+_SLICES = 3
+
+
+def draw_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -> None:
+    """Draw the outlines of every label on axial slices, left of the patient on the right of the picture, front at the top.
+
+    Args:
+        image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
+        labels: (1, Z, Y, X) on the image's grid.
+        table: names and colours.
+        path: of the PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    if not image.geometry.is_2d:
+        image, labels = reorient(image), reorient(labels)
+    slices = _interesting_slices(labels.array[0])
+    _, y, x = image.geometry.spacing
+    figure = Figure(figsize=(5.0 * len(slices), 5.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    shown = []
+    for place, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
+        place.imshow(_window(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
+        for number, label in enumerate(table.foreground):
+            mask = labels.array[0, z] == label.id
+            colour = "#{:02x}{:02x}{:02x}".format(*label.colour) if label.colour else _COLOURS[number % len(_COLOURS)]
+            shown.append(Line2D([], [], color=colour, label=label.name))
+            if mask.any():
+                place.contour(np.pad(mask, 1)[1:-1, 1:-1].astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
+        place.set_title("" if image.geometry.is_2d else f"slice {z + 1} of {image.geometry.shape[0]}")
+        place.set_axis_off()
+    figure.legend(handles=shown[: len(table.foreground)], loc="outside lower center", ncols=6, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=80)
+
+
+def _interesting_slices(labels: NDArray[np.integer]) -> list[int]:
+    """A few slices spread over where something is labelled, else over the middle."""
+    where = np.flatnonzero((labels > 0).any(axis=(1, 2)))
+    if where.size == 0:
+        where = np.array([labels.shape[0] // 2])
+    return sorted({int(where[int(q * (where.size - 1))]) for q in np.linspace(0.25, 0.75, _SLICES)})
+
+
+def _window(channels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """(C, Y, X) to grey (Y, X) or colour (Y, X, 3), 0..1: from the 1st to the 99th percentile."""
+    shown = np.moveaxis(channels[:3], 0, -1) if channels.shape[0] == 3 else channels[0]
+    shown = np.nan_to_num(shown.astype(np.float32))
+    low, high = np.percentile(shown, (1, 99))
+    return np.clip((shown - low) / max(float(high - low), 1e-6), 0, 1)
