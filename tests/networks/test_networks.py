@@ -73,7 +73,7 @@ def test_deep_outputs_begin_with_the_full_resolution(kind: str, dimensions: int)
 def test_without_deep_supervision_there_is_one_output_and_one_head(kind: str) -> None:
     network = build_network(spec(kind, deep_supervision=False))
     assert len(network.forward_deep(image(1, 2, 4, 8, 8))) == 1
-    assert len(network.decoder.heads) == 1  # type: ignore[union-attr,arg-type]  (nn.Module types its children loosely)
+    assert len(network.decoder.heads) == 1
 
 
 @every
@@ -199,7 +199,7 @@ def test_wrong_input_is_refused(kind: str, shape: tuple[int, ...]) -> None:
 
 
 def test_the_dictionary_is_the_family() -> None:
-    kinds = NetworkSpec.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]  (a Literal)
+    kinds = NetworkSpec.model_fields["kind"].annotation.__args__
     assert set(NETWORKS) == set(kinds)
     built = [type(build_network(spec(kind))) for kind in ("unet", "plain_unet", "residual_unet")]
     assert built == [UNet, PlainUNet, ResidualUNet]
@@ -243,7 +243,7 @@ def test_impossible_textbook_networks_are_refused(arguments: Any, options: Any, 
 
 def test_the_contract_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract method"):
-        Network(1, 1, dimensions=2)  # type: ignore[abstract]  (that is what is tested)
+        Network(1, 1, dimensions=2)
 
 
 @both
@@ -267,7 +267,7 @@ def test_the_textbook_unet_pools_four_times_and_only_on_the_way_down() -> None:
     network.pool.register_forward_hook(lambda *_: calls.append("pool"))
     for name, modules in (("down", network.down), ("up", network.up)):
         for module in modules:
-            module.register_forward_hook(lambda *_, name=name: calls.append(name))  # type: ignore[misc]  (a bound default)
+            module.register_forward_hook(lambda *_, name=name: calls.append(name))
     network(image(1, 1, 1, 33, 47))
     assert calls == ["down", *["pool", "down"] * 4, *["up"] * 4]
 
@@ -278,6 +278,26 @@ def test_initialise_resets_batch_norm_statistics() -> None:
     assert any(value.any() for name, value in network.named_buffers() if name.endswith("running_mean"))
     initialise(network, torch.Generator().manual_seed(0))
     assert not any(value.any() for name, value in network.named_buffers() if name.endswith("running_mean"))
+
+
+@both
+@pytest.mark.parametrize("kind", ["plain_unet", "residual_unet"])
+def test_every_stage_has_the_kernels_strides_widths_and_blocks_of_the_spec(kind: str, dimensions: int) -> None:
+    the_spec = spec(kind, dimensions)
+    network = build_network(the_spec)
+    own = slice(3 - dimensions, 3)
+    for n, stage in enumerate(network.encoder):
+        spatial = [m for m in stage.modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and m.kernel_size != (1,) * dimensions]
+        assert len(spatial) == the_spec.encoder_blocks[n] * (2 if kind == "residual_unet" else 1)
+        assert {m.kernel_size for m in spatial} == {the_spec.kernels[n][own]}
+        assert {m.out_channels for m in spatial} == {the_spec.features[n]}
+        assert [m.stride for m in spatial] == [the_spec.strides[n][own], *[(1,) * dimensions] * (len(spatial) - 1)]
+    for n, up, stage in zip((2, 1, 0), network.decoder.up, network.decoder.stages, strict=True):
+        assert up.stride == up.kernel_size == the_spec.strides[n + 1][own]
+        convolutions = [m for m in stage.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
+        assert len(convolutions) == the_spec.decoder_blocks[n]
+        assert {m.kernel_size for m in convolutions} == {the_spec.kernels[n][own]}
+        assert {m.out_channels for m in convolutions} == {the_spec.features[n]}
 
 
 @both
