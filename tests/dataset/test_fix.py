@@ -237,3 +237,24 @@ def test_mending_that_was_not_asked_for(tmp_path):
         mended_images(open_dataset(root)["a"], frozenset())
     with pytest.raises(LabelError, match=r"labels \[7\] cannot be numbered anew"):
         renumbered(labels(values=(7,)), LabelTable.from_names({5: "x"}))
+
+
+def test_jpeg_masks_are_cut(tmp_path):
+    import PIL.Image
+
+    root = pictures(tmp_path / "source", value=255)
+    for file in sorted((root / "masks").iterdir()):
+        PIL.Image.open(file).save(file.with_suffix(".jpg"), quality=60)
+        file.unlink()
+    with pytest.raises(LabelError, match="without lossy compression"):
+        open_dataset(root)
+    (root / "labels.json").write_text('{"255": "vessel"}')
+    assert kinds(check(open_dataset(root))) == [(case, "fractional-labels") for case in ("p1", "p2", "p3")]
+    log, copy = mend(root, tmp_path / "copy")
+    assert log.left == ()
+    assert errors(copy) == []
+    assert "gives label 255 to values of at least 127.5" in log.fixed[1].done
+    wanted = labels(Geometry.from_spacing((1, 12, 17)), (1,)).array
+    assert np.mean(read_annotation(copy["p1"]).array == wanted) > 0.95
+    with pytest.raises(DataError, match="fractional-labels"):
+        mended_annotation(root / "masks" / "p1.jpg", oblique(), LabelTable.from_names({255: "x"}), frozenset())

@@ -458,3 +458,27 @@ def test_medmnist_without_classes(tmp_path):
         open_dataset(archive(tmp_path, train_images=images))
     with pytest.raises(DataError, match="one class an image"):
         open_dataset(archive(tmp_path, train_images=images, train_labels=np.zeros((3, 14))))
+
+
+def test_a_case_that_is_not_there(tmp_path):
+    with pytest.raises(KeyError, match="q"):
+        open_dataset(nnunet(tmp_path))["q"]
+
+
+def test_unnamed_channels_of_one_file(tmp_path):
+    root = decathlon(tmp_path, channels=("T1", "T2"))
+    (root / "dataset.json").unlink()
+    assert open_dataset(root).channels == ("channel_0", "channel_1")
+
+
+def test_tab_separated_table_with_empty_masks_and_special_names(tmp_path):
+    for seed, name in enumerate(("a[1]", "b")):
+        write_volume(picture(seed), tmp_path / "images" / f"{name}.png")
+        write_labels(picture_mask(), tmp_path / "masks" / f"{name}.png")
+    (tmp_path / "cases.tsv").write_text("image\tmask\na[1].png\ta[1].png\nb.png\t\n")
+    dataset = open_dataset(tmp_path / "cases.tsv")
+    assert ([case.id for case in dataset.cases], [case.id for case in dataset.unlabelled]) == (["a[1]"], ["b"])
+    table(tmp_path, "image,site\na[1].png,x\nb.png,y\n")
+    assert open_dataset(tmp_path)["a[1]"].annotation == tmp_path / "masks" / "a[1].png"
+    write_volume(picture(5), tmp_path / "images" / "lonely.png")
+    assert [orphan.case for orphan in LAYOUTS["table"].orphans(tmp_path)] == ["lonely"]

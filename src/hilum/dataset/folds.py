@@ -64,14 +64,9 @@ def make_folds(dataset: Dataset, folds: int = 5, *, seed: int = 0, strata: Mappi
 
 
 def _split(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    nothing = np.zeros(len(labels))
-    stratified = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(nothing, labels, groups))
-    if all(len(validation) for _, validation in stratified):
-        return stratified
-    # few patients of very different sizes: stratifying left a fold empty, and every fold needs cases more than it needs balance
-    return list(GroupKFold(folds).split(nothing, labels, groups))
+    return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups))
 
 
 def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:

@@ -181,6 +181,9 @@ def _annotation(
     except DataError as error:
         findings.append(_unreadable(case, error))
         return None, frozenset()
+    if is_lossy(path, volume.array, table):
+        findings.append(_lossy(case, path, volume.array, table))
+        return voxel_digest(volume.array), frozenset(table.ids[1:])
     values = {int(value) for value in np.unique(volume.array)}
     foreground = values - {0} - ({table.ignore} if table.ignore is not None else set())
     findings.extend(_label_findings(case, path, foreground, table))
@@ -202,6 +205,12 @@ def _fractional(case: str, path: Path, error: LabelError, table: LabelTable) -> 
     return Finding(case=case, kind=kind, severity="error", found=error.found, cure=cure, fixable=fixable)
 
 
+def _lossy(case: str, path: Path, array: NDArray[Any], table: LabelTable) -> Finding:
+    found = f"{path.name} holds {len(np.unique(array))} values: JPEG compression changes labels"
+    cure = f"--fix {cutting_rule(array, table)}; store labels as PNG"
+    return Finding(case=case, kind="fractional-labels", severity="error", found=found, cure=cure, fixable=True)
+
+
 def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
     """What makes labels of fractional numbers without inventing any; None where nothing safe does.
 
@@ -212,10 +221,22 @@ def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
         return None
     if float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE:
         return "rounds the nearly whole numbers"
+    return cutting_rule(array, table)
+
+
+def cutting_rule(array: NDArray[Any], table: LabelTable) -> str | None:
+    """Cut numbers between 0 and the id of the only label at half of it; None where there are several labels or other numbers."""
     only = table.foreground[0].id if len(table.foreground) == 1 else None
     if only is not None and table.ignore is None and array.min() >= -NEARLY_WHOLE and array.max() <= only + NEARLY_WHOLE:
         return f"gives label {only} to values of at least {only / 2:g}"
     return None
+
+
+def is_lossy(path: Path, array: NDArray[Any], table: LabelTable) -> bool:
+    """Whether this is a JPEG file whose compression made numbers that are no labels, and cutting brings them back."""
+    if path.suffix.lower() not in {".jpg", ".jpeg"} or cutting_rule(array, table) is None:
+        return False
+    return not set(np.unique(array).tolist()) <= set(table.ids)
 
 
 def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTable) -> list[Finding]:

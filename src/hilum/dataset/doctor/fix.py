@@ -133,7 +133,7 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
     done: list[tuple[str, str]] = []
     try:
         if case.annotation is not None and dataset.labels is not None:
-            done += _write_annotation(copy, case, dataset.labels, mend)
+            done += _write_annotation(copy, case, case.annotation, dataset.labels, mend)
         if {"not-finite", "channel-grid"} & set(mend) or not _copies(case, paths, copy.ending):
             volume, mended = mended_images(case, frozenset(mend))
             done += mended
@@ -182,18 +182,18 @@ def _write_channels(volume: Volume, targets: Sequence[Path]) -> None:
         write_volume(volume.with_array(volume.array[number : number + 1]), target)
 
 
-def _write_annotation(copy: _Copy, case: Case, table: LabelTable, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
+def _write_annotation(
+    copy: _Copy, case: Case, source: Path, table: LabelTable, mend: Mapping[str, Finding]
+) -> list[tuple[str, str]]:
     """Copy or mend the annotation; what was done, as (kind, sentence)."""
-    if case.annotation is None:
-        return []
     target = _annotation_path(copy, case)
     numbered = label_order(table) == list(range(len(label_order(table))))
-    copied = case.annotation.is_file() and image_suffix(case.annotation) == copy.ending
+    copied = source.is_file() and image_suffix(source) == copy.ending
     if copied and numbered and not set(mend) & (_MEND - {"not-finite", "channel-grid"}):
-        _copy_file(case.annotation, target)
+        _copy_file(source, target)
         return []
     image = inspect_file(next(iter(case.images.values()))).geometry
-    labels, done = mended_annotation(case.annotation, image, table, frozenset(mend))
+    labels, done = mended_annotation(source, image, table, frozenset(mend))
     write_labels(renumbered(labels, table), target)
     return done
 

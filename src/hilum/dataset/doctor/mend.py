@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.dataset.doctor.examine import NEARLY_WHOLE, rounding_rule
+from hilum.dataset.doctor.examine import NEARLY_WHOLE, cutting_rule, is_lossy, rounding_rule
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.errors import DataError, LabelError
 from hilum.io import read_labels, read_volume
@@ -109,6 +109,10 @@ def mended_annotation(
             raise
         labels = volume.with_array(whole(volume.array, table))
         done.append(("fractional-labels", f"{path.name}: {rule}"))
+    if is_lossy(path, labels.array, table):
+        _refuse_unasked("fractional-labels", path, kinds)
+        done.append(("fractional-labels", f"{path.name}: {cutting_rule(labels.array, table)}"))
+        labels = labels.with_array(whole(labels.array, table, cut=True))
     relation = compare_grids(image, labels.geometry)
     if _KIND_OF.get(relation) not in kinds:
         return labels, done
@@ -122,10 +126,10 @@ def mended_annotation(
     return Volume(labels.array, image), done
 
 
-def whole(array: NDArray[Any], table: LabelTable) -> NDArray[np.int32]:
-    """Labels of fractional numbers, as `rounding_rule` says."""
+def whole(array: NDArray[Any], table: LabelTable, *, cut: bool = False) -> NDArray[np.int32]:
+    """Labels of fractional numbers, as `rounding_rule` says; with `cut`, as `cutting_rule` says."""
     rounded = np.rint(array)
-    if float(np.abs(array - rounded).max()) <= NEARLY_WHOLE or len(table.foreground) != 1:
+    if not cut and float(np.abs(array - rounded).max()) <= NEARLY_WHOLE:
         return np.asarray(rounded, dtype=np.int32)
     only = table.foreground[0].id
     return np.where(array >= only / 2, only, 0).astype(np.int32)
