@@ -144,6 +144,8 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
         is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
         if is_image:
             images.append(_Found(file, header))
+        elif _is_cut(header):
+            raise FormatError(f"{file}: an image without size", needed="a complete file", cure="export it again")
         else:
             aside += 1
     if not images:
@@ -154,6 +156,14 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
         )
     notes = (f"{aside} files that are no DICOM images were left aside",) if aside else ()
     return images, notes
+
+
+def _is_cut(header: Any) -> bool:
+    """Whether a file begins as an image and ends before its size is said."""
+    from pydicom.uid import UID
+
+    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID", "")))
+    return "Rows" not in header and "Image Storage" in kind.name
 
 
 def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
@@ -261,10 +271,11 @@ def _fill(target: NDArray[Any], one: Slice) -> None:
         ) from error
     if pixels.shape != target.shape:
         raise FormatError(f"{one.path}: pixels of shape {pixels.shape}", needed=f"{target.shape}, as the header says")
-    if one.slope == 1 and one.intercept == 0:
-        target[...] = pixels
-        return
-    exact = pixels.astype(np.float64) * one.slope + one.intercept
-    if target.dtype.kind == "i" and (exact.min() < np.iinfo(target.dtype).min or exact.max() > np.iinfo(target.dtype).max):
-        raise FormatError(f"{one.path}: pixels beyond the {one.bits} bits that the header states", needed="a header that is true")
+    exact = pixels if one.slope == 1 and one.intercept == 0 else pixels.astype(np.float64) * one.slope + one.intercept
+    if target.dtype.kind in "iu" and (exact.min() < np.iinfo(target.dtype).min or exact.max() > np.iinfo(target.dtype).max):
+        raise FormatError(
+            f"{one.path}: pixels beyond the {one.bits} bits that the header states",
+            needed="a true BitsStored",
+            cure="export the series again from the source",
+        )
     target[...] = exact

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import FormatError, GeometryError
+from hilum.errors import FormatError
 from hilum.io.files import atomic_path
 from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
 from hilum.volume import Geometry, Volume
@@ -96,7 +96,7 @@ def _load(path: Path) -> Any:
     import nibabel
 
     try:
-        image = nibabel.load(path)
+        image = nibabel.load(path, mmap=False)
     except (
         nibabel.filebasedimages.ImageFileError,
         nibabel.spatialimages.HeaderDataError,
@@ -139,7 +139,7 @@ def _parse(path: Path, image: Any) -> _Header:
             needed="at most one dimension beyond space",
             cure="write one file for each point in time",
         )
-    ras, notes = _affine(path, image, shape)
+    ras, notes = _affine(image, shape)
     lps = _RAS_TO_LPS @ ras
     geometry, snapped = make_geometry(path, (z, y, x), lps[:, [2, 1, 0, 3]])
     return _Header(geometry, (channels[0] if channels else 1, z, y, x), notes + snapped)
@@ -152,20 +152,21 @@ def _shortest(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.array([float(str(v)) for v in values.astype(np.float32).ravel()]).reshape(values.shape)
 
 
-def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _affine(image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """The (4, 4) that maps (i, j, k) to RAS millimetres, and what there is to say of it."""
     header = image.header
     notes: list[str] = []
     sizes = np.abs(_shortest(header["pixdim"][1:4]))
-    if len(shape) == 2 or (shape[2] == 1 and sizes[2] == 0):
+    is_flat = len(shape) == 2 or shape[2] == 1
+    if is_flat:
         sizes[2] = sizes[2] or 1.0
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     if sform_code > 0:
-        affine = _sform(header, sizes)
+        affine = _sform(header, sizes[2] if is_flat else None)
         if qform_code > 0:
-            notes += _disagreement(path, affine, _qform(path, header, sizes), shape)
+            notes += _disagreement(affine, header, sizes, shape)
     elif qform_code > 0:
-        affine = _qform(path, header, sizes)
+        affine = _qform(header, sizes)
     else:
         affine = np.diag([*sizes, 1.0])
         notes.append(
@@ -179,33 +180,29 @@ def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
     return affine, tuple(notes)
 
 
-def _sform(header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sform; the missing third axis of a 2D image is put perpendicular to the other two."""
+def _sform(header: Any, thickness: float | None) -> NDArray[np.float64]:
+    """The sform; where a single slice of that thickness has no third axis, one perpendicular to the others is put in."""
     affine = np.eye(4)
     for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
         affine[row] = _shortest(header[name])
-    if not affine[:3, 2].any():
+    if thickness is not None and not affine[:3, 2].any():
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         length = float(np.linalg.norm(normal))
         if length > 0:
-            affine[:3, 2] = normal / length * sizes[2]
+            affine[:3, 2] = normal / length * thickness
     return affine
 
 
-def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The qform: rotation by a quaternion, voxel sizes, a flip of the third axis, and an offset."""
+def _qform(header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The qform: rotation by a quaternion, voxel sizes, a flip of the third axis, and an offset.
+
+    Raises:
+        ValueError: the quaternion is none.
+    """
     from nibabel.quaternions import quat2mat
-    from nibabel.spatialimages import HeaderDataError
 
     to_rotation: Any = quat2mat  # nibabel's annotations are partial
-    try:
-        rotation = np.asarray(to_rotation(header.get_qform_quaternion()), dtype=np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise GeometryError(
-            f"{path}: the qform's quaternion is none ({error})",
-            needed="a unit quaternion",
-            cure="write the file again with a valid affine",
-        ) from error
+    rotation = np.asarray(to_rotation(header.get_qform_quaternion()), dtype=np.float64)
     rotation[np.abs(rotation) < 1e-7] = 0.0  # the quaternion is stored in 32 bits
     flip = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
     affine = np.eye(4)
@@ -214,19 +211,16 @@ def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.fl
     return affine
 
 
-def _disagreement(path: Path, sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...]) -> list[str]:
+def _disagreement(sform: NDArray[np.float64], header: Any, sizes: NDArray[np.float64], shape: tuple[int, ...]) -> list[str]:
     """One note where sform and qform put a corner of the image at different places."""
+    try:
+        qform = _qform(header, sizes)
+    except ValueError as error:
+        return [f"the qform is not valid ({error}); the sform is used"]
     x, y, z = (*shape, 1)[:3]
     corners = np.array(np.meshgrid((0, x - 1), (0, y - 1), (0, z - 1), [1], indexing="ij")).reshape(4, 8)
     gap = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
-    steps = np.linalg.norm(sform[:3, :3], axis=0)
-    if not np.isfinite(gap) or steps.min() <= 0:
-        raise GeometryError(
-            f"{path}: a sform or qform with steps {steps.tolist()} mm",
-            needed="finite, positive steps",
-            cure="write the file again",
-        )
-    if gap <= _DISAGREE_VOXELS * steps.min():
+    if gap <= _DISAGREE_VOXELS * np.linalg.norm(sform[:3, :3], axis=0).min():
         return []
     return [f"sform and qform disagree by up to {gap:.3g} mm; the sform is used, as the NIfTI standard prefers it (method 3)"]
 

@@ -5,7 +5,9 @@ Spacing comes from the resolution tags; where ImageJ or hilum wrote the file, it
 
 from __future__ import annotations
 
+import lzma
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +166,16 @@ def _pixels(path: Path, header: _Header) -> tuple[NDArray[Any], str]:
         if header.compression in _BY_TIFFFILE:
             return np.asarray(tifffile.imread(path)), header.axes
         return _by_pillow(path)
-    except (OSError, ValueError, tifffile.TiffFileError, RuntimeError, SyntaxError, struct.error) as error:
+    except (
+        OSError,
+        ValueError,
+        tifffile.TiffFileError,
+        RuntimeError,
+        SyntaxError,
+        struct.error,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
         raise _unreadable(path, error) from error
 
 
