@@ -172,7 +172,7 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
         raise LabelError(
             f"the {len(annotations)} annotations hold {len(foreground)} values beside 0 ({foreground[:8]}...)",
             needed="a label for each value, and files without lossy compression",
-            cure='name the labels in a labels.json in the folder, e.g. {"1": "liver"}; for JPEG masks {"255": "liver"}, then --fix',
+            cure='name the labels in a labels.json in the folder: {"1": "liver"}; for JPEG masks {"255": "liver"} and --fix',
         )
     names = {foreground[0]: "foreground"} if len(foreground) == 1 else {value: f"label_{value}" for value in foreground}
     shown = ", ".join(f"{value} = {name}" for value, name in names.items())
