@@ -22,8 +22,8 @@ def write_series(
     """Write a volume as a plain CT series the way a scanner does; `tags` override those of every slice."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
-    from pydicom.valuerep import DSfloat
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+    from pydicom.valuerep import DSfloat
 
     folder.mkdir(parents=True, exist_ok=True)
     geometry, files = volume.geometry, []

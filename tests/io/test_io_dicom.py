@@ -11,6 +11,7 @@ from io_support import write_series
 
 from hilum.errors import FormatError, GeometryError
 from hilum.io import inspect_file, read_geometry, read_volume, supported
+from hilum.io.dicom import is_dicom_file
 from hilum.volume import Geometry, Volume
 
 
@@ -226,10 +227,34 @@ def test_broken_pixels_are_refused(tmp_path, volume):
     write_series(tmp_path / "short", volume, PixelData=b"1234")
     with pytest.raises(FormatError, match="the pixels cannot be decoded"):
         read_volume(tmp_path / "short")
+    array = np.kron(volume.array, np.ones((1, 1, 16, 16), np.int16))
+    big = Volume(array, Geometry(array.shape[1:], volume.geometry.affine))
+    jpeg_2000 = "1.2.840.10008.1.2.4.90"  # of other syntaxes pydicom cuts off what is beyond
     for name, intercept in (("rescaled", 32500), ("plain", 0)):
-        write_series(tmp_path / name, volume, BitsStored=8, HighBit=7, RescaleIntercept=intercept)
+        write_series(tmp_path / name, big, syntax=jpeg_2000, BitsStored=8, HighBit=7, RescaleIntercept=intercept)
         with pytest.raises(FormatError, match="beyond the 8 bits"):
             read_volume(tmp_path / name)
+    write_series(tmp_path / "shape", big, syntax=jpeg_2000, Rows=40)
+    with pytest.raises(FormatError, match="pixels"):
+        read_volume(tmp_path / "shape")
+
+
+def test_pixels_of_another_shape(tmp_path, volume, monkeypatch):
+    write_series(tmp_path, volume)
+    monkeypatch.setattr(pydicom.Dataset, "pixel_array", np.zeros((2, 5, 7)))
+    with pytest.raises(FormatError, match=r"pixels of shape \(2, 5, 7\)"):
+        read_volume(tmp_path)
+
+
+def test_unreadable_files_are_no_dicom(tmp_path):
+    assert not is_dicom_file(tmp_path)
+    assert not is_dicom_file(tmp_path / "missing")
+
+
+def test_garbage_after_the_magic_number(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + b"\x02\x00\x00\x00ZZ\x00\x00garbage")
+    with pytest.raises(FormatError, match=r"a\.dcm"):
+        read_volume(tmp_path / "a.dcm")
 
 
 def test_cut_header_is_refused(tmp_path, volume):

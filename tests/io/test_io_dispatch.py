@@ -1,6 +1,8 @@
 """The door: which format, labels, channels, archives."""
 
 import logging
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,15 @@ def test_labels_beyond_32_bits_and_several_channels(tmp_path, oblique):
 def test_bool_labels(tmp_path, oblique):
     write_labels(Volume(np.ones((1, 4, 5, 7), bool), oblique), tmp_path / "a.nrrd")
     assert read_labels(tmp_path / "a.nrrd").array.dtype == np.uint8
+
+
+def raising(error):
+    """A function that takes anything and raises."""
+
+    def function(*_, **__):
+        raise error
+
+    return function
 
 
 class TestChannels:
@@ -195,14 +206,24 @@ class TestItk:
         (tmp_path / "b.mha").write_bytes((tmp_path / "b.mha").read_bytes()[:-40])
         with pytest.raises(FormatError, match=r"b\.mha: the file cannot be read"):
             read_volume(tmp_path / "b.mha")
-        sitk.WriteImage(sitk.Image((2, 3, 4), sitk.sitkComplexFloat32), str(tmp_path / "c.mha"))
+        sitk.WriteImage(sitk.Image((2, 3, 4), sitk.sitkComplexFloat32), str(tmp_path / "c.nrrd"))
         with pytest.raises(FormatError, match="voxels of type complex"):
-            read_volume(tmp_path / "c.mha")
+            read_volume(tmp_path / "c.nrrd")
 
-    def test_unwritable_place(self, tmp_path, volume):
+    def test_voxels_that_fail_after_the_header(self, tmp_path, volume, monkeypatch):
+        write_volume(volume, tmp_path / "a.nrrd")
+        monkeypatch.setattr(sitk, "ReadImage", raising(RuntimeError("truncated")))
+        with pytest.raises(FormatError, match=r"a\.nrrd: the file cannot be read \(truncated\)"):
+            read_volume(tmp_path / "a.nrrd")
+
+    def test_unwritable_place(self, tmp_path, volume, monkeypatch):
         (tmp_path / "file").write_text("in the way", encoding="utf-8")
-        with pytest.raises((ResourceError, OSError)):
+        with pytest.raises(ResourceError, match=r"a\.mha cannot be written"):
             write_volume(volume, tmp_path / "file" / "a.mha")
+
+        monkeypatch.setattr(sitk, "WriteImage", raising(RuntimeError("ITK says\nno space on device")))
+        with pytest.raises(ResourceError, match=r"b\.mha cannot be written: no space on device"):
+            write_volume(volume, tmp_path / "b.mha")
 
 
 class TestArchive:
@@ -256,6 +277,10 @@ class TestArchive:
         (tmp_path / "a.npz").write_bytes(b"no archive")
         with pytest.raises(FormatError, match=r"a\.npz: the archive cannot be read"):
             read_volume(f"{tmp_path}/a.npz#train/0")
+        with zipfile.ZipFile(tmp_path / "e.npz", "w") as file:
+            file.writestr("train_images.npy", b"no array")
+        with pytest.raises(FormatError, match=r"e\.npz: the archive cannot be read"):
+            archive_parts(tmp_path / "e.npz")
         np.savez(tmp_path / "b.npz", other=np.zeros(3))
         with pytest.raises(FormatError, match="arrays other"):
             archive_parts(tmp_path / "b.npz")
@@ -269,8 +294,6 @@ class TestArchive:
     def test_a_changed_archive_is_read_anew(self, tmp_path):
         for value in (1, 2):
             np.savez(tmp_path / "a.npz", train_images=np.full((1, 2, 2), value, np.uint8))
-            import os
-
             os.utime(tmp_path / "a.npz", ns=(value, value))
             assert read_volume(f"{tmp_path}/a.npz#train/0").array.max() == value
 

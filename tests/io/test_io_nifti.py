@@ -297,3 +297,19 @@ def test_long_pictures_become_nifti_2(tmp_path):
     volume = Volume(np.zeros((1, 1, 2, 40000), np.uint8), Geometry.from_spacing((1, 2, 40000), (1, 0.3, 0.1)))
     write_volume(volume, tmp_path / "a.nii")
     assert read_volume(tmp_path / "a.nii") == volume
+
+
+def test_flat_picture_without_directions_is_refused(tmp_path):
+    path = patch_header(save(tmp_path / "a.nii", voxels(shape=(3, 4))), srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4)
+    with pytest.raises(GeometryError, match="spacing"):
+        read_volume(path)
+
+
+def test_cifti_is_no_image(tmp_path):
+    from nibabel import cifti2
+
+    surface = cifti2.BrainModelAxis.from_mask(np.ones(3), name="cortex_left")
+    image = cifti2.Cifti2Image(np.zeros((1, 3), np.float32), (cifti2.ScalarAxis(["a"]), surface))
+    nibabel.save(image, tmp_path / "a.dscalar.nii")
+    with pytest.raises(FormatError, match="a file of type Cifti2Image"):
+        read_volume(tmp_path / "a.dscalar.nii")

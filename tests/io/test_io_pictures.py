@@ -214,6 +214,9 @@ def test_refused_tiffs(tmp_path):
     tifffile.imwrite(tmp_path / "time.tif", np.zeros((2, 3, 5, 7), np.uint8), imagej=True, metadata={"axes": "TZYX"})
     with pytest.raises(FormatError, match="one stack of pages"):
         read_volume(tmp_path / "time.tif")
+    tifffile.imwrite(tmp_path / "both.tif", np.zeros((2, 5, 7, 3), np.uint8), imagej=True, metadata={"axes": "CYXS"})
+    with pytest.raises(FormatError, match="a TIFF with axes CYXS"):
+        read_volume(tmp_path / "both.tif")
     (tmp_path / "text.tif").write_bytes(b"no TIFF")
     with pytest.raises(FormatError, match=r"text\.tif: the TIFF cannot be read"):
         read_volume(tmp_path / "text.tif")
@@ -268,3 +271,16 @@ def test_text_chunks_do_not_disturb(tmp_path):
     info = PngInfo()
     info.add_text("Comment", "x")
     assert read_volume(store(tmp_path / "a.png", GREY, pnginfo=info)).array.shape == (1, 1, 5, 7)
+
+
+def test_broken_exif(tmp_path, monkeypatch):
+    path = store(tmp_path / "a.png", GREY, exif=b"Exif\x00\x00no TIFF header")
+    with pytest.raises(FormatError, match=r"a\.png: the picture cannot be read"):
+        read_volume(path)
+
+    def refuse(_):
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr(Image.Image, "getexif", refuse)
+    with pytest.raises(FormatError, match="not a TIFF file"):
+        read_volume(store(tmp_path / "b.bmp", GREY))

@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,10 +58,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             raise ResourceError(
                 f"no space left while writing {target}", cure="free some space, or choose another folder with -o"
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise ResourceError(
-                f"{target.parent} cannot be written: {error.strerror}", cure="choose another folder with -o"
-            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+            raise ResourceError(f"{target} cannot be written: {error.strerror}", cure="choose another folder with -o") from error
         raise
     except BaseException:
         _remove(temporary)
@@ -69,10 +67,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a half-written file or folder, if there is one."""
+    """Remove a half-written file or folder, if there is one; what it fails at must not hide why the writing failed."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+        return
+    with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
