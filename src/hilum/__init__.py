@@ -52,7 +52,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604, PLE0605  (one list, kept in one place)
+__all__ = [
     "__version__",
     *sorted(_HOME_OF),
 ]

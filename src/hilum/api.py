@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
@@ -41,12 +41,15 @@ class CheckResult:
         return sum(finding.severity == "error" for finding in self.findings)
 
 
-def check(data: Path | str, *, fix: Path | str | None = None, progress: CaseProgress | None = None) -> CheckResult:
+def check(
+    data: Path | str, *, fix: Path | str | None = None, patients: str | None = None, progress: CaseProgress | None = None
+) -> CheckResult:
     """Find what is wrong with a data set; on request write a corrected copy.
 
     Args:
         data: what `hilum.open_dataset` opens.
         fix: folder for the corrected copy and its log; the source is never changed.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
         progress: called as progress(done, total, case id).
 
     Raises:
@@ -55,7 +58,7 @@ def check(data: Path | str, *, fix: Path | str | None = None, progress: CaseProg
     """
     from hilum.dataset import doctor
 
-    dataset = datasets.open_dataset(data)
+    dataset = datasets.open_dataset(data, patients=patients)
     findings = doctor.check(dataset, progress=progress)
     if fix is None:
         return CheckResult(findings)
@@ -90,11 +93,11 @@ def plan(
     return make_plan_for(datasets.open_dataset(data), options, listener=listener or Listener(), overrides=overrides)
 
 
-def train(
+def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     data: Path | str,
     out: Path | str,
     *,
-    task: Literal["segmentation"] | None = None,
+    task: str | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     fold: int = 0,
@@ -103,6 +106,7 @@ def train(
     device: str = "auto",
     memory_gb: float | None = None,
     plan: Path | str | Plan | None = None,
+    patients: str | None = None,
     resume: bool = False,
     listener: Listener | None = None,
 ) -> TrainedModel:
@@ -120,6 +124,7 @@ def train(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what is free.
         plan: a plan, or the file of one, instead of making one.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
         resume: go on where `out` stopped.
         listener: is told what happens.
 
@@ -144,6 +149,7 @@ def train(
         device=device,
         memory_gb=memory_gb,
         plan=None if plan is None else Path(plan),
+        patients=patients,
         resume=resume,
     )
     return run(data, out, options, listener=listener)
@@ -156,7 +162,7 @@ def load_model(folder: Path | str, *, device: str = "auto") -> TrainedModel:
     return TrainedModel.load(folder, device=device)
 
 
-def predict(
+def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     model: Path | str | TrainedModel,
     inputs: Sequence[Path | str] | Path | str,
     out: Path | str,

@@ -42,6 +42,14 @@ Minutes = Annotated[
     float | None,
     typer.Option(help="Wall-clock minutes of one fold, everything included. Left out, the plan decides.", show_default=False),
 ]
+Patients = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help=r"The patient in a case's id, e.g. '(Image_\d+)', where no table names patients.",
+        show_default=False,
+    ),
+]
 Memory = Annotated[
     float | None, typer.Option(metavar="GB", help="Memory that may be used. Default: what is free.", show_default=False)
 ]
@@ -60,13 +68,14 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a corrected copy and its log here.", show_default=False)
     ] = None,
+    patients: Patients = None,
     as_json: Json = False,
 ) -> None:
     """Find what is wrong with a data set and say the cure."""
     from hilum import api
 
     with _shown("checking") as shown:
-        result = api.check(data, fix=fix, progress=shown.cases)
+        result = api.check(data, fix=fix, patients=patients, progress=shown.cases)
     if as_json:
         _print_json(api.to_json(result))
     else:
@@ -141,6 +150,7 @@ def train(
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Follow this plan.json.", show_default=False)
     ] = None,
+    patients: Patients = None,
     as_json: Json = False,
 ) -> None:
     """Train a model."""
@@ -159,6 +169,7 @@ def train(
             device=device,
             memory_gb=memory,
             plan=plan,
+            patients=patients,
             resume=resume,
             listener=shown.listener,
         )
@@ -320,7 +331,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
     except Exception:
-        logging.exception("This is a bug of hilum. Please report it with the lines above and the output of `hilum doctor`.")
+        logging.getLogger("hilum").exception("This is a bug of hilum: please report it with what follows and `hilum doctor`.")
         raise SystemExit(1) from None
 
 

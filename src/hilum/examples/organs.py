@@ -44,11 +44,10 @@ def liver_distance(points: Field, patient: Patient) -> Field:
     """Distance to the liver: a right lobe under its dome, a left lobe tapering over the midline in front of the stomach."""
     s, size = patient.liver, patient.size
     right = ellipsoid(points, (-74 * size, -6, 16), (80 * s, 92 * s, 88 * s), axes=rotation(about_y=-10, about_z=-8))
-    left = ellipsoid(points, (12, -58 * size, 38), (78 * s, 32 * s, 36 * s), axes=rotation(about_z=-12, about_y=6))
+    left = ellipsoid(points, (8, -58 * size, 38), (68 * s, 32 * s, 36 * s), axes=rotation(about_z=-12, about_y=6))
     solid = smooth_union(right, left, 26)
     underside = ellipsoid(points, (22, 34, -28), (74, 66, 66))  # stomach, duodenum and pancreas press from below
     solid = np.maximum(solid, -underside)
-    solid = np.maximum(solid, points[0] - 78)
     wall = cavity_distance(points, patient) + 2.5
     return np.asarray(np.maximum(np.maximum(solid, wall), diaphragm_distance(points, patient) + 3), dtype=np.float32)
 

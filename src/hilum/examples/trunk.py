@@ -83,11 +83,11 @@ def _paint_table(canvas: Canvas, patient: Patient) -> None:
     _, y, _ = canvas.points
     lowest = 108 * patient.size + 0.5 * patient.fat_mm - 6
     x = canvas.points[0]
-    gap = np.abs(y - np.float32(lowest + 9) + x * x / 2600) - 4.0
+    gap = np.abs(y - np.float32(lowest + 9) + x * x / 2600) - 5.5
     sides = np.abs(x) - 190
     plate = np.maximum(gap, sides)
     canvas.paint(plate, TABLE_HU)
-    canvas.paint(plate + 2.5, -900.0)
+    canvas.paint(plate + 3.5, -900.0)
 
 
 def _paint_ribs(canvas: Canvas, wall: Field) -> None:

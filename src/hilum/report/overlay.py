@@ -68,4 +68,4 @@ def _window(channels: NDArray[np.generic]) -> NDArray[np.float32]:
     shown = np.moveaxis(channels[:3], 0, -1) if channels.shape[0] == 3 else channels[0]
     shown = np.nan_to_num(shown.astype(np.float32))
     low, high = np.percentile(shown, (1, 99))
-    return np.clip((shown - low) / max(float(high - low), 1e-6), 0, 1)
+    return np.asarray(np.clip((shown - low) / max(float(high - low), 1e-6), 0, 1), dtype=np.float32)

@@ -1,7 +1,7 @@
 """Random changes of a batch of patches, on the training device: parameters are sampled first, then applied.
 
-Rotation, scaling and elastic deformation are one resampling of image and target. Everything is batched, and a sample that draws no
-change is not touched.
+Rotation, scaling and elastic deformation are one resampling of image and target. Everything is batched, and a sample that draws
+no change is not touched.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from hilum.plan import AugmentationSpec
+    from hilum.plan.plan import AugmentationSpec
 
 _ELASTIC_GRID = 5  # control points an axis; displacement between them is interpolated
 _BLUR_RADIUS = 3
@@ -78,9 +77,9 @@ class Augmenter:
         degrees = torch.tensor(spec.rotation_degrees)
         if self.dimensions == 2:
             degrees = degrees * torch.tensor([1.0, 0.0, 0.0])
-        angles = torch.deg2rad(_uniform((n, 3), -1.0, 1.0, generator) * degrees)
+        angles = torch.deg2rad(_uniform((n, 3), (-1.0, 1.0), generator) * degrees)
         low, high = math.log(spec.scale[0]), math.log(spec.scale[1])
-        scale = torch.exp(_uniform((n, 1), low, high, generator)).expand(n, 3).clone()
+        scale = torch.exp(_uniform((n, 1), (low, high), generator)).expand(n, 3).clone()
         if self.dimensions == 2:
             scale[:, 0] = 1.0
         rotation = _rotations(angles)
@@ -146,11 +145,11 @@ class Augmenter:
         return images
 
     def _noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        std = _uniform((len(x), 1, 1, 1, 1), 0.0, self.spec.noise_std, generator)
+        std = _uniform((len(x), 1, 1, 1, 1), (0.0, self.spec.noise_std), generator)
         return x + (torch.randn(x.shape, generator=generator) * std).to(x.device)
 
     def _blur(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        sigma = _uniform((len(x), 1), *self.spec.blur_sigma, generator)
+        sigma = _uniform((len(x), 1), self.spec.blur_sigma, generator)
         offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, dtype=torch.float32)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
         kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(x.device)  # (N, 7)
@@ -168,16 +167,16 @@ class Augmenter:
         return flat.reshape(x.shape)
 
     def _brightness(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return x * _uniform((*x.shape[:2], 1, 1, 1), *self.spec.brightness, generator).to(x.device)
+        return x * _uniform((*x.shape[:2], 1, 1, 1), self.spec.brightness, generator).to(x.device)
 
     def _contrast(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        factor = _uniform((*x.shape[:2], 1, 1, 1), *self.spec.contrast, generator).to(x.device)
+        factor = _uniform((*x.shape[:2], 1, 1, 1), self.spec.contrast, generator).to(x.device)
         mean = x.mean(dim=(2, 3, 4), keepdim=True)
         low, high = x.amin(dim=(2, 3, 4), keepdim=True), x.amax(dim=(2, 3, 4), keepdim=True)
         return torch.minimum(torch.maximum((x - mean) * factor + mean, low), high)
 
     def _gamma(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        power = _uniform((*x.shape[:2], 1, 1, 1), *self.spec.gamma, generator).to(x.device)
+        power = _uniform((*x.shape[:2], 1, 1, 1), self.spec.gamma, generator).to(x.device)
         low, high = x.amin(dim=(2, 3, 4), keepdim=True), x.amax(dim=(2, 3, 4), keepdim=True)
         extent = (high - low).clamp_min(1e-7)
         bent = ((x - low) / extent).pow(power) * extent + low
@@ -186,9 +185,9 @@ class Augmenter:
         return (bent - new_mean) / new_std.clamp_min(1e-7) * std + mean  # gamma bends the histogram, it does not shift it
 
     def _low_resolution(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        zooms = _uniform((len(x),), *self.spec.low_resolution, generator).tolist()
+        zooms = _uniform((len(x),), self.spec.low_resolution, generator).tolist()
         out = []
-        for sample, zoom in zip(x.split(1), zooms, strict=True):
+        for sample, zoom in zip(torch.split(x, 1), zooms, strict=True):
             small = [1 if n == 1 else max(2, round(n * zoom)) for n in sample.shape[2:]]
             coarse = F.interpolate(sample, size=small, mode="nearest-exact")
             out.append(F.interpolate(coarse, size=sample.shape[2:], mode="trilinear", align_corners=False))
@@ -214,7 +213,8 @@ def _chosen(batch: int, probability: float, generator: torch.Generator) -> Tenso
     return torch.nonzero(torch.rand(batch, generator=generator) < probability).flatten()
 
 
-def _uniform(shape: Sequence[int], low: float, high: float, generator: torch.Generator) -> Tensor:
+def _uniform(shape: Sequence[int], limits: tuple[float, float], generator: torch.Generator) -> Tensor:
+    low, high = limits
     return torch.rand(tuple(shape), generator=generator) * (high - low) + low
 
 

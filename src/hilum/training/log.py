@@ -27,7 +27,7 @@ class Log:
     def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
         self.folder, self.rows = folder, list(rows)
         first = self.rows[-1].step + 1 if self.rows else 0
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
     def add(self, row: Row) -> None:
         """Take a row."""
@@ -35,7 +35,7 @@ class Log:
         for name in ("loss", "learning_rate", "gradient_norm", "dice"):
             value = getattr(row, name)
             if value is not None:
-                self._events.add_scalar(name, value, row.step)  # type: ignore[no-untyped-call]
+                self._events.add_scalar(name, value, row.step)
 
     def write(self) -> None:
         """Write log.csv."""
@@ -48,7 +48,7 @@ class Log:
     def close(self) -> None:
         """Write everything, the picture too."""
         self.write()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
         if self.rows:
             draw_curves(self.rows, self.folder / "curves.png")
 

@@ -6,13 +6,13 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning_fabric import Fabric
 
 from hilum.errors import DataError, TrainingError
-from hilum.networks import build_network, initialise
+from hilum.networks import build_network
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from hilum.networks import Network
     from hilum.plan import Plan
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from hilum.training.schedule import Budget
 
 CHECKPOINT = "checkpoint.safetensors"
-_ROW_EVERY = 20
+ROW_EVERY = 20
 """Steps a row of the log."""
 
 
@@ -96,19 +97,14 @@ def fit(
         ResourceError: the disk is full; the last checkpoint is intact.
         ModelError: the checkpoint to resume from belongs to another training.
     """
-    plan, path = job.plan, job.folder / CHECKPOINT
-    precision = "bf16-mixed" if plan.precision.value == "bfloat16" else "32-true"
-    fabric = Fabric(accelerator=job.device.type, devices=_devices(job.device), precision=precision)
+    plan = job.plan
+    fabric = Fabric(accelerator=job.device.type, devices=_devices(job.device), precision=_precision(plan))
 
     # the network, its average and its optimiser: new, or as the checkpoint has them
     network = new_network(plan, job.seed).to(job.device)
     average = WeightAverage(network, plan.optimiser.value.ema_decay)
     optimiser = build_optimiser(network, plan.optimiser.value)
-    progress = Progress(plan=plan_hash(plan), seed=job.seed, cases=job.cases)
-    if job.resume and path.is_file():
-        saved = load_checkpoint(path, network, average.network, optimiser)
-        saved.check(progress, path)
-        progress = saved
+    books = _Books(job, network, average, optimiser, validate, report)
     wrapped, optimiser = fabric.setup(network, optimiser)
     wrapped.mark_forward_method("forward_deep")
 
@@ -130,91 +126,153 @@ def fit(
         foreground_fraction=plan.foreground_fraction.value,
         seed=job.seed,
     )
-    log = Log(job.folder, progress.rows)
-    step, plateau = progress.step, progress.plateau
-    session = time.perf_counter() - progress.seconds  # as if the sessions before had just been made
-    saved_at = time.perf_counter()
-    validated = progress.validated
-    losses: list[Tensor] = []
-
-    def state() -> Progress:
-        elapsed = time.perf_counter() - session
-        return progress.model_copy(
-            update={"step": step, "seconds": elapsed, "plateau": plateau, "validated": validated, "rows": tuple(log.rows)}
-        )
-
-    def save() -> None:
-        save_checkpoint(path, network, average.network, optimiser, state())
-        log.write()
-
     try:
         with sampler:
-            while True:
-                # where we are
-                elapsed = time.perf_counter() - session
-                done = plateau.bend(job.budget.progress(step, elapsed), step)
-                if done >= 1.0:
-                    break
+            while (done := books.progress()) < 1.0:
                 rate = learning_rate(plan.optimiser.value, done)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
 
-                # one step: read, augment, forward, backward, clip, update, average
-                images, targets = sampler.batch(step)
+                images, targets = sampler.batch(books.step)  # (B, C, *size), (B, 1 or R, *size)
                 images, targets = images.to(job.device), targets.to(job.device)
-                images, targets = augment(images, targets, step_generator(job.seed, step))
-                outputs = wrapped.forward_deep(images)
-                value = deep_supervision_loss(loss, outputs, targets)
+                images, targets = augment(images, targets, step_generator(job.seed, books.step))  # ... patch instead of size
+
+                value = deep_supervision_loss(loss, wrapped.forward_deep(images), targets)
                 optimiser.zero_grad()
                 fabric.backward(value)
                 norm = fabric.clip_gradients(
                     wrapped, optimiser, max_norm=plan.optimiser.value.gradient_clip, error_if_nonfinite=False
                 )
-                losses.append(value.detach())
-                if job.device.type == "cpu" or len(losses) == _ROW_EVERY:  # on a GPU every look would wait for it
-                    _check_finite(losses, norm, step, path)
+                books.check_finite(value, norm)
                 optimiser.step()
-                average.update(step)
-                step += 1
-
-                # what people want to know
-                if len(losses) == _ROW_EVERY:
-                    dice = None
-                    if validate is not None and done - validated >= job.validate_every and done < 1 - job.validate_every / 2:
-                        dice, validated = validate(average.network), done
-                        plateau = plateau.after(dice, step=step, progress=done) if job.budget.seconds is None else plateau
-                    row = Row(
-                        step=step,
-                        seconds=round(time.perf_counter() - session, 3),
-                        progress=round(done, 6),
-                        learning_rate=rate,
-                        loss=float(torch.stack(losses).mean()),
-                        gradient_norm=float(norm) if norm is not None else math.nan,
-                        dice=dice,
-                    )
-                    losses.clear()
-                    log.add(row)
-                    if report is not None:
-                        report(row)
-                if time.perf_counter() - saved_at >= job.checkpoint_seconds and not losses:
-                    save()
-                    saved_at = time.perf_counter()
-    except TrainingError:
-        raise  # what is in memory is spoilt; the last checkpoint is not
-    except DataError:
-        save()  # raised between two steps
+                average.update(books.step)
+                books.stepped(done, rate)
+    except DataError as error:
+        if not isinstance(error, TrainingError):  # what is in memory is good: it was raised between two steps
+            books.save()
         raise
     finally:
-        log.close()
-    save()
-    return Fitted(average.network.eval(), state())
+        books.log.close()
+    books.save()
+    return Fitted(average.network.eval(), books.state())
+
+
+class _Books:
+    """What is kept about a training while it runs: where it is, its log, its checkpoints.
+
+    Resumes from the job's checkpoint where that is asked for and there is one.
+    """
+
+    def __init__(
+        self,
+        job: Assignment,
+        network: nn.Module,
+        average: WeightAverage,
+        optimiser: Optimizer,
+        validate: Callable[[nn.Module], float] | None,
+        report: Callable[[Row], None] | None,
+    ) -> None:
+        self._job, self._network, self._average, self._optimiser = job, network, average, optimiser
+        self._validate, self._report = validate, report
+        self._path = job.folder / CHECKPOINT
+        self._progress = Progress(plan=plan_hash(job.plan), seed=job.seed, cases=job.cases)
+        if job.resume and self._path.is_file():
+            saved = load_checkpoint(self._path, network, average.network, optimiser)
+            saved.check(self._progress, self._path)
+            self._progress = saved
+        self.step = self._progress.step
+        self._plateau, self._validated = self._progress.plateau, self._progress.validated
+        self.log = Log(job.folder, self._progress.rows)
+        self._saved = time.perf_counter()
+        self._begun = self._saved - self._progress.seconds  # as if the sessions before had just been made
+        self._losses: list[Tensor] = []
+        self._norm: Tensor | None = None
+
+    def progress(self) -> float:
+        """0 at the beginning, 1 at the end."""
+        elapsed = time.perf_counter() - self._begun
+        return self._plateau.bend(self._job.budget.progress(self.step, elapsed), self.step)
+
+    def check_finite(self, loss: Tensor, norm: Tensor | None) -> None:
+        """Stop before the weights are spoilt by a loss or a gradient that is no number.
+
+        On a GPU, where every look waits for it, only now and then; the weights may be spoilt by then, the checkpoint is not.
+
+        Raises:
+            TrainingError: one was found.
+        """
+        self._losses.append(loss.detach())
+        self._norm = norm
+        if self._job.device.type != "cpu" and len(self._losses) < ROW_EVERY:
+            return
+        good = bool(torch.isfinite(torch.stack(self._losses)).all()) and (norm is None or bool(torch.isfinite(norm)))
+        if not good:
+            raise TrainingError(
+                f"the loss or its gradient is not a number at step {self.step}",
+                needed="finite intensities and a learning rate at which training converges",
+                cure="`hilum check DATA` finds NaN and Inf; else lower optimiser.learning_rate in the plan and give it with "
+                f"--plan. The last checkpoint, from before this, is {self._path}",
+            )
+
+    def stepped(self, done: float, rate: float) -> None:
+        """Count a step; now and then validate, write a row, save."""
+        self.step += 1
+        if len(self._losses) < ROW_EVERY:
+            return
+        row = Row(
+            step=self.step,
+            seconds=round(time.perf_counter() - self._begun, 3),
+            progress=round(done, 6),
+            learning_rate=rate,
+            loss=float(torch.stack(self._losses).mean()),
+            gradient_norm=float(self._norm) if self._norm is not None else math.nan,
+            dice=self._validated_dice(done),
+        )
+        self._losses.clear()
+        self.log.add(row)
+        if self._report is not None:
+            self._report(row)
+        if time.perf_counter() - self._saved >= self._job.checkpoint_seconds:
+            self.save()
+
+    def _validated_dice(self, done: float) -> float | None:
+        """Mean Dice of the averaged weights, where a validation is due; the end has its own, over all cases."""
+        every = self._job.validate_every
+        if self._validate is None or done - self._validated < every or done > 1 - every / 2:
+            return None
+        dice, self._validated = self._validate(self._average.network), done
+        if self._job.budget.seconds is None:
+            self._plateau = self._plateau.after(dice, step=self.step, progress=done)
+        return None if math.isnan(dice) else dice
+
+    def state(self) -> Progress:
+        """How far the training is."""
+        return self._progress.model_copy(
+            update={
+                "step": self.step,
+                "seconds": time.perf_counter() - self._begun,
+                "plateau": self._plateau,
+                "validated": self._validated,
+                "rows": tuple(self.log.rows),
+            }
+        )
+
+    def save(self) -> None:
+        """Write checkpoint and log.
+
+        Raises:
+            ResourceError: the disk is full; the checkpoint before stays.
+        """
+        save_checkpoint(self._path, self._network, self._average.network, self._optimiser, self.state())
+        self.log.write()
+        self._saved = time.perf_counter()
 
 
 def new_network(plan: Plan, seed: int) -> Network:
     """The plan's network with initial weights from the seed."""
-    network = build_network(plan.network.value)
-    initialise(network, torch.Generator().manual_seed(seed))
-    return network
+    network = build_network(plan.network.value, generator=torch.Generator().manual_seed(seed))
+    # the order in which convolutions read their weights fastest
+    return network.to(memory_format=torch.channels_last_3d if plan.dimensions.value == 3 else torch.channels_last)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -228,15 +286,8 @@ def plan_hash(plan: Plan) -> str:
     return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:16]
 
 
-def _check_finite(losses: list[Tensor], norm: Tensor | None, step: int, path: Path) -> None:
-    """Stop before the weights are spoilt by a loss or a gradient that is no number."""
-    bad = not bool(torch.isfinite(torch.stack(losses)).all()) or (norm is not None and not bool(torch.isfinite(norm)))
-    if bad:
-        raise TrainingError(
-            f"the loss or its gradient is not a number at step {step}",
-            needed="finite intensities and a learning rate at which training converges",
-            cure=f"hilum check DATA finds NaN and Inf; lower optimiser.learning_rate in the plan; the last checkpoint is {path}",
-        )
+def _precision(plan: Plan) -> Literal["bf16-mixed", "32-true"]:
+    return "bf16-mixed" if plan.precision.value == "bfloat16" else "32-true"
 
 
 def _devices(device: torch.device) -> list[int] | int:

@@ -41,4 +41,4 @@ class WeightAverage:
     def update(self, steps: int) -> None:
         """Take the network's present weights in; `steps` have been made before this one."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
-        torch._foreach_lerp_(self._own, self._theirs, 1.0 - decay)  # noqa: SLF001  (torch's own optimisers use it)
+        torch._foreach_lerp_(self._own, self._theirs, 1.0 - decay)

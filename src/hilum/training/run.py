@@ -53,6 +53,7 @@ class TrainOptions:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what is free.
         plan: a plan to follow instead of making one.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
         resume: go on where the folder's checkpoints are.
         checkpoint_seconds: time between checkpoints.
     """
@@ -65,6 +66,7 @@ class TrainOptions:
     device: str = "auto"
     memory_gb: float | None = None
     plan: Path | None = None
+    patients: str | None = None
     resume: bool = False
     checkpoint_seconds: float = 60.0
 
@@ -144,7 +146,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, patients=options.patients)
     for note in dataset.notes:
         listener.say(note)
     folds = make_folds(dataset, options.folds or 5, seed=options.seed)
@@ -202,8 +204,8 @@ def _train_fold(
     else:
         expected = f"{budget.steps} steps"
     listener.say(
-        f"Fold {number}: {len(job.cases)} cases to train on, {len(validator.cases)} to validate on; {expected}; the schedule ends "
-        "when they do."
+        f"Fold {number}: {len(job.cases)} cases to train on, {len(validator.cases)} to validate on; {expected}; the schedule "
+        "ends when they do."
     )
     few = validator.subset(_checked_cases(per_case, budget, validator))
 
@@ -236,8 +238,8 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
     network = plan.network.value
     listener.say(
         f"Plan: {plan.dimensions.value}D {network.kind.replace('_', ' ')}, width {network.features[0]}, {len(network.features)} "
-        f"stages, patch {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value}, {plan.precision.value}; every decision "
-        f"with its reason: {path}"
+        f"stages, patch {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value}, {plan.precision.value}; every "
+        f"decision with its reason: {path}"
     )
     return plan
 
@@ -290,7 +292,7 @@ def _assemble(
     notes = list(dataset.notes)
     if unscored:
         notes.append(
-            f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` score them"
+            f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` do it"
         )
     if len(results) > 1:
         notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
@@ -316,14 +318,13 @@ def _assemble(
         plan=plan,
         networks=tuple(result.network for result in results),
         device=device,
-        metrics=_metrics(dataset, plan, scores, chosen, notes, options),
+        metrics=_metrics(dataset, scores, chosen, notes, options),
         facts=facts,
     )
 
 
 def _metrics(
     dataset: Dataset,
-    plan: Plan,
     scores: tuple[Score, ...],
     chosen: list[tuple[int, Fold]],
     notes: list[str],

@@ -1,4 +1,4 @@
-"""Which patch of which case each step sees, as a function of the seed and the step alone, so that a run can be taken up anywhere."""
+"""Which patch of which case each step sees: a function of the seed and the step alone, so that a run can be taken up anywhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ class PatchSampler:
         batch: patches a step.
         foreground_fraction: 0..1.
         seed: same seed, same batches.
-        steps_done: the first batch asked for is this step's.
     """
 
     def __init__(
