@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Measure = Callable[[NetworkSpec, Three, int], float]
 
-MIN_STEPS = 4000
+MIN_STEPS = 2500
 """Steps that a training should have; in less time the network is made narrower, then the patch smaller."""
 USABLE = 0.85
 """Share of the minutes that goes into steps; the rest is preprocessing, validation and checkpoints."""
