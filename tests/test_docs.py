@@ -73,6 +73,7 @@ def check_output(block, page, printed):
     assert same, f"{page}, line {block.line}: the page says\n{block.text}\nbut this was printed\n{printed}"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.language in EXECUTED and not b.shown for b in blocks_of(p))])
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
