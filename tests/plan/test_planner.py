@@ -111,6 +111,8 @@ def test_pictures_are_2d_and_keep_their_pixels():
     xray = make_plan(pictures(kind="xray", names={1: "left lung"}))
     assert xray.augmentation.value.mirror_axes == ()
     assert xray.augmentation.value.rotation_degrees[0] == 15.0
+    sided = make_plan(pictures(names={1: "left lung", 2: "right lung"}, labels=[label(1), label(2)]))
+    assert sided.augmentation.value.rotation_degrees[0] == 15.0  # half a turn would exchange them
     scaled = make_plan(pictures(spacing=(1.0, 0.2, 0.2)))
     assert scaled.spacing.value == (1.0, 0.2, 0.2)
 
@@ -124,6 +126,24 @@ def test_few_slices_are_2d_with_the_slices_first():
     assert plan.patch.value[0] == 1
     assert plan.patch.value[1] >= 200
     assert 1 not in plan.augmentation.value.mirror_axes  # Y of "LSP" is up and down
+
+
+def test_few_slices_without_a_scale_are_found_by_their_number():
+    each = [case(n, (200, 220, 5), (1.0, 1.0, 1.0), [label(1)]) for n in range(4)]
+    plan = make_plan(fingerprint(each))
+    assert plan.orientation.value == "LSP"
+    assert min(plan.patch.value[1:]) >= 200
+
+
+def test_slices_of_a_2d_plan_count_as_data():
+    """A twentieth of the data bounds the batch, and steps follow passes: a case of 7 slices is 7 pictures."""
+    thick = [case(n, (7, 128, 128), (8.0, 1.0, 1.0), [label(1)]) for n in range(40)]
+    single = [case(n, (1, 128, 128), (8.0, 1.0, 1.0), [label(1)]) for n in range(40)]
+    hardware = Hardware(device="cuda", memory_gb=24)
+    slices, pictures_only = (make_plan(fingerprint(each), hardware) for each in (thick, single))
+    assert slices.batch.value == 14
+    assert pictures_only.batch.value == 2
+    assert "40 cases of 7 patches" in slices.steps.because
 
 
 def test_coarse_axis_takes_the_tenth_percentile():

@@ -174,3 +174,5 @@ def test_enlarged_patch():
     assert all(n > 20 for n in larger)
     assert enlarged_patch(spec, (1, 20, 20), dimensions=2)[0] == 1
     assert enlarged_patch(NOTHING, (20, 30, 40), dimensions=3) == (20, 30, 40)
+    anyhow = AugmentationSpec(rotation_degrees=(180.0, 0.0, 0.0), scale=(1.0, 1.2), spatial_probability=0.5)
+    assert enlarged_patch(anyhow, (1, 100, 100), dimensions=2) == (1, 142, 142)

@@ -202,7 +202,7 @@ def enlarged_patch(spec: AugmentationSpec, patch: Sequence[int], *, dimensions: 
     if spec.spatial_probability <= 0:
         z, y, x = patch
         return z, y, x
-    angle = math.radians(max(spec.rotation_degrees) / 2)
+    angle = math.radians(min(max(spec.rotation_degrees) / 2, 45.0))  # a square reaches furthest when turned by 45 degrees
     growth = (math.cos(angle) + math.sin(angle)) / (1 - (1 - spec.scale[0]) / 2)
     sizes = [n if n == 1 or (dimensions == 2 and axis == 0) else math.ceil(n * growth) for axis, n in enumerate(patch)]
     z, y, x = sizes

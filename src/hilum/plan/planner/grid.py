@@ -35,12 +35,15 @@ class Grid:
     dimensions: Literal[2, 3]
     spacing: Spacing
     median_shape: Three
+    """Of a 2D plan one slice of the case."""
     cases: int
+    slices: int = 1
+    """Slices of the median case that a 2D network sees one at a time; 1 in 3D and for pictures."""
 
     @property
     def case_voxels(self) -> int:
-        """Voxels of the median case."""
-        return int(np.prod(self.median_shape))
+        """Voxels of the median case, all its slices."""
+        return self.slices * int(np.prod(self.median_shape))
 
 
 def decide_dimensions(fingerprint: Fingerprint) -> Decision[Literal[2, 3]]:
@@ -63,7 +66,9 @@ def decide_orientation(fingerprint: Fingerprint, dimensions: int) -> Decision[st
     stored = sorted({case.orientation for case in fingerprint.cases})
     shown = ", ".join(stored[:4])
     if dimensions == 2:
-        axis = int(np.argmax(np.median([case.spacing for case in fingerprint.cases], axis=0)))
+        sizes = np.median([case.shape for case in fingerprint.cases], axis=0)
+        coarsest = int(np.argmax(np.median([case.spacing for case in fingerprint.cases], axis=0)))
+        axis = int(sizes.argmin()) if sizes.min() < FEW_SLICES else coarsest
         code = ("SPL", "PSL", "LSP")[axis]
         return Decision(value=code, because=f"the slices are stacked along {code[0]}, which comes first (stored: {shown})")
     return Decision(value="SPL", because=f"every case gets the same anatomical axes, z first (stored: {shown})")
@@ -108,12 +113,14 @@ def make_grid(
 ) -> Grid:
     """Put what was decided together with what the median case looks like under it."""
     own = np.median([_turn(case.spacing, orientation) for case in fingerprint.cases], axis=0)
+    depths = [_turn(case.shape if crop == "none" else case.nonzero_shape, orientation)[0] for case in fingerprint.cases]
     return Grid(
         orientation=orientation,
         dimensions=dimensions,
         spacing=_spacing(own) if spacing is None else spacing,
         median_shape=median_shape(fingerprint, orientation, spacing, dimensions, crop=crop),
         cases=len(fingerprint.cases),
+        slices=round(float(np.median(depths))) if dimensions == 2 else 1,
     )
 
 

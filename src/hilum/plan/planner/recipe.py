@@ -48,7 +48,7 @@ def decide_loss(fingerprint: Fingerprint, sizing: Sizing, grid: Grid) -> Decisio
 def decide_augmentation(fingerprint: Fingerprint, grid: Grid) -> Decision[AugmentationSpec]:
     """Rotations within the planes that are finely sampled; mirrors only where both sides look alike."""
     axes, mirror = decide_mirror(fingerprint, grid)
-    rotation, turn = _rotation(fingerprint, grid)
+    rotation, turn = _rotation(fingerprint, grid, mirrored=len(axes))
     return Decision(value=AugmentationSpec(rotation_degrees=rotation, mirror_axes=axes), because=f"{turn}; {mirror}")
 
 
@@ -97,7 +97,7 @@ def decide_steps(fingerprint: Fingerprint, sizing: Sizing, grid: Grid, hardware:
             because=f"{hardware.minutes:g} minutes, of which {USABLE:.0%} for steps of {sizing.seconds:.3g} s ({how}); the "
             "schedule ends with the time",
         )
-    patches = max(1.0, float(np.prod(grid.median_shape) / np.prod(sizing.topology.patch)))
+    patches = max(1.0, float(grid.case_voxels / np.prod(sizing.topology.patch)))
     wanted = int(len(fingerprint.cases) * patches * PASSES / sizing.batch)
     steps = int(np.clip(wanted, *STEPS))
     return Decision(
@@ -122,9 +122,10 @@ def decide_foreground_fraction(fingerprint: Fingerprint, sizing: Sizing, grid: G
     )
 
 
-def _rotation(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[float, float, float], str]:
+def _rotation(fingerprint: Fingerprint, grid: Grid, *, mirrored: int) -> tuple[tuple[float, float, float], str]:
     if grid.dimensions == 2:
-        free = grid.orientation == "source" and all(c.kind in _PICTURES for c in fingerprint.channels)
+        # half a turn exchanges left and right as two mirrors do, so it is allowed only where both of them are
+        free = mirrored == 2 and grid.orientation == "source" and all(c.kind in _PICTURES for c in fingerprint.channels)
         if free:
             return (180.0, 0.0, 0.0), "turned by any angle in the plane, because pictures have no upright"
         return (15.0, 0.0, 0.0), "turned by up to 15 degrees in the plane"
