@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +71,7 @@ def plan(
     device: str = "auto",
     memory_gb: float | None = None,
     overrides: Overrides | None = None,
+    out: Path | str | None = None,
     listener: Listener | None = None,
 ) -> Plan:
     """Make the plan of a training without training.
@@ -82,15 +82,20 @@ def plan(
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what is free.
         overrides: what is not for the planner to decide.
+        out: file for the plan as JSON, to be edited and given to `train`.
         listener: is told what happens.
 
     Raises:
         HilumError: the data cannot be opened, or not be planned for.
     """
+    from hilum.plan import save_plan
     from hilum.training import Listener, TrainOptions, make_plan_for
 
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
-    return make_plan_for(datasets.open_dataset(data), options, listener=listener or Listener(), overrides=overrides)
+    made = make_plan_for(datasets.open_dataset(data), options, listener=listener or Listener(), overrides=overrides)
+    if out is not None:
+        save_plan(made, out)
+    return made
 
 
 def train(  # noqa: PLR0913  (the verb's options, keyword-only)
@@ -132,10 +137,11 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         HilumError: see `hilum.training.run`.
     """
     from hilum.plan import Plan, save_plan
+    from hilum.tasks import TASKS
     from hilum.training import TrainOptions, run
 
-    if task not in {None, "segmentation"}:
-        raise UsageError(f"task {task!r}", needed="segmentation", cure="--task segmentation, or leave it out")
+    if task is not None and task not in TASKS:
+        raise UsageError(f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure="--task segmentation, or leave it out")
     if isinstance(plan, Plan):
         kept = Path(out) / "asked_plan.json"
         save_plan(plan, kept)
@@ -350,7 +356,7 @@ def environment() -> dict[str, str]:
 
 
 def to_json(value: object) -> str:
-    """JSON of what a verb returned, for `--json`."""
-    from pydantic import TypeAdapter
+    """JSON of what a verb returned, for `--json`; what is undefined is null."""
+    from pydantic_core import to_json as dump
 
-    return json.dumps(TypeAdapter(type(value)).dump_python(value, mode="json"), indent=2, allow_nan=False)
+    return dump(value, indent=2, inf_nan_mode="null").decode()

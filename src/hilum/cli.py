@@ -110,19 +110,14 @@ def plan(
 ) -> None:
     """Say how a model would be made: every decision with its reason."""
     from hilum import api
-    from hilum.plan import Decision, save_plan
 
     with _shown("planning") as shown:
-        made = api.plan(data, minutes=minutes, device=device, memory_gb=memory, listener=shown.listener)
-    if out is not None:
-        save_plan(made, out)
+        made = api.plan(data, minutes=minutes, device=device, memory_gb=memory, out=out, listener=shown.listener)
     if as_json:
         _print_json(made.model_dump_json(indent=2))
         return
-    for name in type(made).model_fields:
-        decision = getattr(made, name)
-        if isinstance(decision, Decision):
-            typer.echo(f"{name.replace('_', ' ')}: {_short(decision.value)}\n    because {decision.because}")
+    for name, decision in made.decisions.items():
+        typer.echo(f"{name.replace('_', ' ')}: {_short(decision.value)}\n    because {decision.because}")
     if out is not None:
         typer.echo(f"Written to {out}")
 
@@ -328,8 +323,6 @@ def main() -> None:
         app()
     except HilumError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
     except Exception:
         logging.getLogger("hilum").exception("This is a bug of hilum: please report it with what follows and `hilum doctor`.")
         raise SystemExit(1) from None
@@ -387,8 +380,11 @@ def _shown(_: str) -> Iterator[_Shown]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _Shown(progress)
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            yield _Shown(progress)
+    except KeyboardInterrupt:  # typer would end without a word
+        _fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
 
 
 def _print_json(text: str) -> None:

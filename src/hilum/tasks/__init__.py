@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hilum.tasks.encoding import IGNORE, decode_indices, decode_regions, encode_target
     from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
-    from hilum.tasks.segmentation import SegmentationTask
+    from hilum.tasks.segmentation import TASKS, SegmentationTask
 
 _HOMES = {
     "IGNORE": "hilum.tasks.encoding",
     "LOSSES": "hilum.tasks.losses",
     "SegmentationTask": "hilum.tasks.segmentation",
+    "TASKS": "hilum.tasks.segmentation",
     "VoxelLoss": "hilum.tasks.losses",
     "build_loss": "hilum.tasks.losses",
     "decode_indices": "hilum.tasks.encoding",
@@ -25,6 +26,7 @@ _HOMES = {
 __all__ = [
     "IGNORE",
     "LOSSES",
+    "TASKS",
     "SegmentationTask",
     "VoxelLoss",
     "build_loss",

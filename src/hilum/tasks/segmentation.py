@@ -74,3 +74,7 @@ class SegmentationTask:
                 needed=f"({self.outputs}, ...), one entry for each of {[r.name for r in self.table.regions] or 'the labels'}",
                 cure="one case at a time: logits[0]" if logits.ndim == 5 else "",
             )
+
+
+TASKS: dict[str, type[SegmentationTask]] = {"segmentation": SegmentationTask}
+"""What can be learnt, by the name that plans and users give."""

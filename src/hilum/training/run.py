@@ -80,6 +80,10 @@ class TrainOptions:
             raise UsageError(f"--steps {self.steps}", needed="at least one step", cure="--steps 5000")
         if self.folds is not None and self.folds < 2:
             raise UsageError(f"--folds {self.folds}", needed="at least 2 folds", cure="--folds 5, or --fold 0 for one split")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}", needed="a seed of at least 0", cure="--seed 0")
+        if self.memory_gb is not None and self.memory_gb <= 0:
+            raise UsageError(f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8")
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,6 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     clock = RunClock("train", device=device, options=_plain(options), seeds={"seed": options.seed})
     _refuse_overwriting(out, options)
     work = out / WORK
-    work.mkdir(parents=True, exist_ok=True)
 
     dataset = open_dataset(data, patients=options.patients)
     for note in dataset.notes:
@@ -234,6 +237,7 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
         plan = load_plan(path)
     else:
         plan = make_plan_for(dataset, options, listener=listener)
+    work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
     save_plan(plan, path)
     network = plan.network.value
     listener.say(
