@@ -48,6 +48,7 @@ class Progress(Record):
         plateau: whether validation still rises.
         validated: progress at the last validation.
         rows: the log.
+        pending: losses since its last row.
     """
 
     step: int = 0
@@ -58,6 +59,7 @@ class Progress(Record):
     plateau: Plateau = Plateau()
     validated: float = 0.0
     rows: tuple[Row, ...] = ()
+    pending: tuple[float, ...] = ()
 
     def check(self, other: Progress, path: Path) -> None:
         """Refuse to go on with another plan, seed or set of cases.
@@ -109,8 +111,9 @@ def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimise
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
         network.load_state_dict(_under(tensors, "network."))
         average.load_state_dict(_under(tensors, "average."))
-        optimiser.load_state_dict({"state": _by_parameter(tensors), "param_groups": optimiser.state_dict()["param_groups"]})
-    except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        state = _by_parameter(tensors, [p for group in optimiser.param_groups for p in group["params"]])
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    except (SafetensorError, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
         raise ModelError(
             f"{path}: not a checkpoint of this training ({error})",
             needed="the checkpoint that this plan's training wrote",
@@ -123,10 +126,15 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _by_parameter(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """{"3.exp_avg": tensor} -> {3: {"exp_avg": tensor}}."""
+def _by_parameter(tensors: dict[str, Tensor], parameters: list[Tensor]) -> dict[int, dict[str, Tensor]]:
+    """{"3.exp_avg": tensor} -> {3: {"exp_avg": tensor}}, each in its parameter's memory order.
+
+    Fused optimisers walk through parameter and state in memory order: in another order they would mix up voxels of a kernel.
+    """
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under(tensors, "optimiser.").items():
         index, key = name.split(".", maxsplit=1)
-        states.setdefault(int(index), {})[key] = tensor
+        like = parameters[int(index)]
+        ordered = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+        states.setdefault(int(index), {})[key] = ordered
     return states

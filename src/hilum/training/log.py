@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch.utils.tensorboard import SummaryWriter
 
+from hilum.errors import ResourceError
 from hilum.io import atomic_path, atomic_write_text
 from hilum.training.checkpoint import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -32,10 +34,11 @@ class Log:
     def add(self, row: Row) -> None:
         """Take a row."""
         self.rows.append(row)
-        for name in ("loss", "learning_rate", "gradient_norm", "dice"):
-            value = getattr(row, name)
-            if value is not None:
-                self._events.add_scalar(name, value, row.step)
+        with self._written():
+            for name in ("loss", "learning_rate", "gradient_norm", "dice"):
+                value = getattr(row, name)
+                if value is not None:
+                    self._events.add_scalar(name, value, row.step)
 
     def write(self) -> None:
         """Write log.csv."""
@@ -48,9 +51,22 @@ class Log:
     def close(self) -> None:
         """Write everything, the picture too."""
         self.write()
-        self._events.close()
+        with self._written():
+            self._events.close()
         if self.rows:
             draw_curves(self.rows, self.folder / "curves.png")
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """TensorBoard writes from a thread of its own and raises its troubles at the next call."""
+        try:
+            yield
+        except OSError as error:
+            raise ResourceError(
+                f"{self.folder / 'tensorboard'} cannot be written: {error.strerror or error}",
+                needed="space on the disk",
+                cure="free some space, then go on with --resume",
+            ) from error
 
 
 def draw_curves(rows: Sequence[Row], path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from lightning_fabric import Fabric
 
-from hilum.errors import DataError, TrainingError
+from hilum.errors import DataError, ResourceError, TrainingError
 from hilum.networks import build_network
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
@@ -94,7 +94,7 @@ def fit(
     Raises:
         TrainingError: the loss is no number any more; the last checkpoint is from before that.
         DataError: a case cannot be read; a checkpoint of the moment before is written first.
-        ResourceError: the disk is full; the last checkpoint is intact.
+        ResourceError: the disk is full, or the device's memory not enough; the last checkpoint is intact.
         ModelError: the checkpoint to resume from belongs to another training.
     """
     plan = job.plan
@@ -151,6 +151,12 @@ def fit(
         if not isinstance(error, TrainingError):  # what is in memory is good: it was raised between two steps
             books.save()
         raise
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"{job.device} has not enough memory for a batch of {plan.batch.value} patches of {plan.patch.value} voxels",
+            needed="more free memory, or a smaller plan",
+            cure="stop what else runs on the device, or plan for less with --memory",
+        ) from error
     finally:
         books.log.close()
     books.save()
@@ -185,7 +191,7 @@ class _Books:
         self.log = Log(job.folder, self._progress.rows)
         self._saved = time.perf_counter()
         self._begun = self._saved - self._progress.seconds  # as if the sessions before had just been made
-        self._losses: list[Tensor] = []
+        self._losses = [torch.tensor(loss) for loss in self._progress.pending]
         self._norm: Tensor | None = None
 
     def progress(self) -> float:
@@ -203,7 +209,7 @@ class _Books:
         """
         self._losses.append(loss.detach())
         self._norm = norm
-        if self._job.device.type != "cpu" and len(self._losses) < ROW_EVERY:
+        if self._job.device.type != "cpu" and (self.step + 1) % ROW_EVERY:
             return
         good = bool(torch.isfinite(torch.stack(self._losses)).all()) and (norm is None or bool(torch.isfinite(norm)))
         if not good:
@@ -217,8 +223,15 @@ class _Books:
     def stepped(self, done: float, rate: float) -> None:
         """Count a step; now and then validate, write a row, save."""
         self.step += 1
-        if len(self._losses) < ROW_EVERY:
-            return
+        if self.step % ROW_EVERY == 0:
+            self._add_row(done, rate)
+        elif self._job.device.type != "cpu":
+            return  # only what `check_finite` has just looked at is saved
+        if time.perf_counter() - self._saved >= self._job.checkpoint_seconds:
+            self.save()
+
+    def _add_row(self, done: float, rate: float) -> None:
+        """Validate where that is due, and write a row of the log."""
         row = Row(
             step=self.step,
             seconds=round(time.perf_counter() - self._begun, 3),
@@ -232,8 +245,6 @@ class _Books:
         self.log.add(row)
         if self._report is not None:
             self._report(row)
-        if time.perf_counter() - self._saved >= self._job.checkpoint_seconds:
-            self.save()
 
     def _validated_dice(self, done: float) -> float | None:
         """Mean Dice of the averaged weights, where a validation is due; the end has its own, over all cases."""
@@ -254,6 +265,7 @@ class _Books:
                 "plateau": self._plateau,
                 "validated": self._validated,
                 "rows": tuple(self.log.rows),
+                "pending": tuple(float(loss) for loss in self._losses),
             }
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from hilum.errors import DataError, HilumError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -62,7 +63,8 @@ class PatchSampler:
         voxels = sum(int(np.prod(case.stored.shape)) * (4 * case.stored.channels + 2) for case in self._cases)
         if voxels <= _SHARE_OF_MEMORY * psutil.virtual_memory().available:
             for case in self._cases:
-                case.keep()
+                with _named(case.stored):
+                    case.keep()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hilum-sampler")
         self._ready: dict[int, Future[tuple[Tensor, Tensor]]] = {}
 
@@ -98,15 +100,8 @@ class PatchSampler:
         case = self._cases[int(order[position])]
         generator = np.random.default_rng([self._seed, 1, number])
         start = self._start(case.stored, generator)
-        try:
+        with _named(case.stored):
             image, labels = case.patch(start, self._size)
-        except HilumError:
-            raise
-        except Exception as error:
-            raise DataError(
-                f"case {case.stored.id}: its preprocessed copy in {case.stored.path} cannot be read ({error})",
-                cure="remove that folder and train again with --resume: it is made anew",
-            ) from error
         return image, self._task.encode(np.maximum(labels, 0))  # outside the case lies background
 
     def _start(self, case: StoredCase, generator: np.random.Generator) -> Three:
@@ -123,6 +118,20 @@ class PatchSampler:
             start = [min(max(c, 0), r) if r > 0 else r // 2 for c, r in zip(centred, room, strict=True)]
         z, y, x = (s - m for s, m in zip(start, margin, strict=True))
         return z, y, x
+
+
+@contextmanager
+def _named(case: StoredCase) -> Iterator[None]:
+    """Whatever goes wrong while a stored case is read becomes an error that names it."""
+    try:
+        yield
+    except HilumError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"case {case.id}: its preprocessed copy in {case.path} cannot be read ({error})",
+            cure="remove that folder and train again with --resume: it is made anew",
+        ) from error
 
 
 class _Opened:

@@ -1,0 +1,109 @@
+"""Slow steps, damaged stores, full disks, small devices: what a training says and keeps."""
+
+import errno
+from dataclasses import replace
+
+import pytest
+import torch
+from training_samples import SHAPE, opened
+
+from hilum.dataset import make_folds
+from hilum.errors import DataError, ResourceError
+from hilum.preprocess import StoredCase, build_store
+from hilum.tasks import SegmentationTask
+from hilum.training import Assignment, Budget, fit, loop
+from hilum.training.checkpoint import load_checkpoint
+from hilum.training.loop import CHECKPOINT, ROW_EVERY, new_network
+from hilum.training.optimiser import WeightAverage, build_optimiser
+from hilum.training.sampling import PatchSampler
+from hilum.training.validation import Validator
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("boxes")
+    dataset, plan = opened(folder / "data")
+    fold = make_folds(dataset, 5)[0]
+    return dataset, plan, fold, build_store(dataset, plan, folder / "store", fold.train)
+
+
+@pytest.fixture
+def job(material, tmp_path) -> Assignment:
+    _, plan, fold, store = material
+    return Assignment(plan, store, fold.train, tmp_path / "fold_0", Budget(steps=25), CPU, seed=5, checkpoint_seconds=0.0)
+
+
+def test_slow_steps_are_saved_by_the_clock_not_by_the_row(material, job, tmp_path, monkeypatch):
+    """A crash in the middle of a row loses a step, and the resumed run has the very rows and weights of the straight one."""
+    straight = fit(replace(job, folder=tmp_path / "straight"))
+
+    class Killed(BaseException):
+        pass
+
+    read = PatchSampler.batch
+
+    def until(self, step: int):
+        if step == 13:
+            raise Killed
+        return read(self, step)
+
+    monkeypatch.setattr(PatchSampler, "batch", until)
+    with pytest.raises(Killed):
+        fit(job)
+    network = new_network(material[1], 0)
+    optimiser = build_optimiser(network, material[1].optimiser.value)
+    saved = load_checkpoint(job.folder / CHECKPOINT, network, WeightAverage(network, 0.9).network, optimiser)
+    assert saved.step == 13 < ROW_EVERY
+    monkeypatch.setattr(PatchSampler, "batch", read)
+    resumed = fit(replace(job, resume=True))
+    assert [row.step for row in resumed.progress.rows] == [ROW_EVERY]
+    assert resumed.progress.rows[0].loss == straight.progress.rows[0].loss
+    one, two = straight.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_device_without_enough_memory_is_a_matter_of_resources(job, monkeypatch):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "deep_supervision_loss", full)
+    with pytest.raises(ResourceError, match=r"not enough memory for a batch of 2 patches[\s\S]*--memory"):
+        fit(job)
+
+
+def test_a_damaged_store_is_named_before_the_first_step(material, monkeypatch):
+    _, plan, fold, store = material
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("damaged chunk")
+
+    monkeypatch.setattr(StoredCase, "patch", broken)
+    with pytest.raises(DataError, match=r"case box_\d\d: its preprocessed copy .* \(damaged chunk\)"):
+        PatchSampler(
+            store, fold.train, SegmentationTask(plan.labels), size=SHAPE, patch=SHAPE, batch=1, foreground_fraction=0.3, seed=0
+        )
+
+
+def test_a_full_disk_under_tensorboard_is_a_matter_of_resources(job, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    with pytest.raises(ResourceError, match=r"tensorboard cannot be written: No space left[\s\S]*--resume"):
+        fit(job)
+
+
+def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatch):
+    dataset, plan, fold, _ = material
+    now = [0.0]
+    monkeypatch.setattr("hilum.training.validation.time.perf_counter", lambda: now[0])
+    validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.train))
+
+    def later(*_: object) -> None:
+        now[0] += 10.0
+
+    monkeypatch.setattr("hilum.training.validation.score_labels", lambda *_, case, **__: later() or (case,))
+    assert len(validator.score(new_network(plan, 0), deadline=35.0)) == 3  # a fourth would end at 40
+    assert len(validator.score(new_network(plan, 0), deadline=0.0)) == 1

@@ -1,0 +1,179 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_samples import small_plan, write_boxes
+
+from hilum.dataset import make_folds, open_dataset
+from hilum.errors import UsageError
+from hilum.inference import Predictor, RunReport, TrainedModel
+from hilum.plan import save_plan
+from hilum.training import Listener, TrainOptions, make_plan_for, run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = write_boxes(tmp_path_factory.mktemp("boxes") / "data")
+    save_plan(small_plan(open_dataset(folder)), folder.parent / "plan.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(data) -> TrainOptions:
+    return TrainOptions(steps=40, device="cpu", plan=data.parent / "plan.json")
+
+
+@pytest.fixture(scope="module")
+def trained(data, options, tmp_path_factory):
+    out = tmp_path_factory.mktemp("model") / "m"
+    said: list[str] = []
+    stages: dict[str, float] = {}
+    listener = Listener(say=said.append, advance=lambda stage, done, total, _: stages.__setitem__(stage, done / total))
+    return run(data, out, options, listener=listener), out, said, stages
+
+
+def test_the_folder_is_complete_and_predicts_without_the_data(trained, data):
+    model, out, _, _ = trained
+    loaded = TrainedModel.load(out, device="cpu")
+    assert loaded.id == model.id
+    case = open_dataset(data).cases[0]
+    one, two = (Predictor(m).predict(case).labels.array for m in (model, loaded))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_what_was_done_is_written_down(trained):
+    model, out, _, _ = trained
+    report = RunReport.load(out / "run.json")
+    assert report.verb == "train"
+    assert report.seeds == {"seed": 0}
+    assert report.options["steps"] == 40
+    assert json.loads((out / "training" / "plan.json").read_text())["version"] == 1
+    assert model.facts is not None
+    assert model.facts.steps == 40
+    assert model.facts.patients == 5
+
+
+def test_validation_cases_are_another_patients(trained, data):
+    model, out, _, _ = trained
+    facts = model.facts.details["fold 0"]
+    patients = {case.id: case.patient for case in open_dataset(data).cases}
+    train, validation = ({patients[case] for case in facts[part]} for part in ("train", "validation"))
+    assert not train & validation
+    assert validation
+    written = {path.name for path in (out / "training" / "fold_0" / "validation").glob("*.nii.gz")}
+    assert written == {f"{case}.nii.gz" for case in facts["validation"]}
+
+
+def test_metrics_have_intervals(trained):
+    model = trained[0]
+    dice = {metric.region: metric for metric in model.metrics.metrics if metric.name == "dice"}
+    assert set(dice) == {"large", "small"}
+    for metric in dice.values():
+        assert 0 <= metric.mean <= 1
+        assert metric.cases == 2
+    assert "fold 0" in model.metrics.measured_on
+
+
+def test_it_says_what_it_does_and_ends_what_it_begins(trained):
+    _, out, said, stages = trained
+    text = "\n".join(said)
+    assert "5 folds" in text
+    assert "width 8" in text
+    assert "40 steps" in text
+    assert all(share == pytest.approx(1.0, abs=0.06) for share in stages.values()), stages
+    assert not (out / "training" / "store").exists()
+
+
+def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(data, options, tmp_path):
+    model = run(data, tmp_path / "m", replace(options, folds=3, steps=20))
+    assert len(model.networks) == 3
+    loaded = TrainedModel.load(tmp_path / "m", device="cpu")
+    assert len(loaded.networks) == 3
+    folds = make_folds(open_dataset(data), 3)
+    for number, fold in enumerate(folds):
+        assert set(model.facts.details[f"fold {number}"]["validation"]) == set(fold.validation)
+    assert "10 validation cases" in model.metrics.measured_on
+    assert any("the ensemble itself was not measured" in note for note in model.metrics.notes)
+    assert not torch.equal(*(next(iter(n.parameters())) for n in model.networks[:2]))
+
+
+def test_nothing_is_overwritten(trained, data, options):
+    _, out, _, _ = trained
+    with pytest.raises(UsageError, match=r"already holds model.json and training[\s\S]*--resume"):
+        run(data, out, options)
+
+
+def test_resuming_a_finished_run_gives_the_same_model(data, options, tmp_path):
+    first = run(data, tmp_path / "m", replace(options, steps=20))
+    again = run(data, tmp_path / "m", replace(options, steps=20, resume=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.networks[0].parameters(), again.networks[0].parameters(), strict=True)
+    )
+
+
+def test_the_time_is_divided_and_said_before(data, tmp_path):
+    said: list[str] = []
+    model = run(data, tmp_path / "m", TrainOptions(minutes=0.15, device="cpu"), listener=Listener(say=said.append))
+    assert model.plan.hardware.minutes == 0.15
+    assert any("minutes of training, then" in sentence for sentence in said)
+
+
+def test_minutes_size_the_network_by_measuring(data):
+    plan = make_plan_for(open_dataset(data), TrainOptions(minutes=5.0, device="cpu"), listener=Listener())
+    assert "s a step (measured)" in plan.network.because
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minutes": 1.0, "steps": 5}, "minutes and steps at once"),
+        ({"minutes": 0.0}, "--minutes 0"),
+        ({"steps": 0}, "--steps 0"),
+        ({"folds": 1}, "--folds 1"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        TrainOptions(**options)
+
+
+def test_a_fold_that_does_not_exist_is_refused(data, options, tmp_path):
+    with pytest.raises(UsageError, match=r"fold 7[\s\S]*from 0 to 4"):
+        run(data, tmp_path / "m", replace(options, fold=7))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_kill_9_and_resume_equal_an_uninterrupted_run(data, tmp_path):
+    """The command line, killed without warning in the middle of training, then resumed."""
+    plan = data.parent / "plan.json"
+    code = (
+        "from hilum.training import run, TrainOptions; import sys; from pathlib import Path;"
+        "run(sys.argv[1], sys.argv[2], TrainOptions(steps=400, device='cpu', plan=Path(sys.argv[3]),"
+        "resume='resume' in sys.argv, checkpoint_seconds=0.2))"
+    )
+
+    def command(out: str, *more: str) -> list[str]:
+        return [sys.executable, "-c", code, str(data), str(tmp_path / out), str(plan), *more]
+
+    process = subprocess.Popen(command("killed"))
+    checkpoint = tmp_path / "killed" / "training" / "fold_0" / "checkpoint.safetensors"
+    while not checkpoint.is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "model.json").exists()
+    subprocess.run(command("killed", "resume"), check=True)
+    subprocess.run(command("straight"), check=True)
+    one, two = (TrainedModel.load(tmp_path / out, device="cpu") for out in ("killed", "straight"))
+    for a, b in zip(one.networks[0].parameters(), two.networks[0].parameters(), strict=True):
+        assert torch.equal(a, b)
