@@ -81,7 +81,7 @@ def test_resuming_equals_never_having_stopped_bit_for_bit(job, tmp_path):
     straight = fit(replace(job, folder=tmp_path / "straight"))
     with pytest.raises(Killed):
         fit(job, report=kill_at(40))
-    assert load_progress(job).step == 20
+    assert 20 <= load_progress(job).step < 40
     resumed = fit(replace(job, resume=True))
     assert resumed.progress.step == 40
     assert same(weights(straight), weights(resumed))
