@@ -214,3 +214,12 @@ def test_prediction_is_repeatable_bit_for_bit():
     image = index_volume()
     first, second = (Predictor(real_model(precision="bfloat16")).predict(image, probabilities=True) for _ in range(2))
     assert np.array_equal(first.probabilities.array, second.probabilities.array)
+
+
+def test_model_predicts_one_case_by_itself(tmp_path):
+    image = index_volume()
+    write_volume(image, tmp_path / "a.nii.gz")
+    answer = make_model().predict(tmp_path / "a.nii.gz", probabilities=True)
+    assert answer.case == "a"
+    assert np.array_equal(answer.labels.array, as_ids(image))
+    assert answer.probabilities is not None

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from hilum.inference.inputs import Source
+    from hilum.inference.prediction import Prediction
+
 UNSAVED = "unsaved"
 R = TypeVar("R", bound=BaseModel)
 
@@ -73,6 +76,25 @@ class TrainedModel:
         """Refuse a model without a network."""
         if not self.networks:
             raise UsageError("a model without a network", needed="at least one")
+
+    def predict(self, source: Source, *, case: str | None = None, tta: bool = False, probabilities: bool = False) -> Prediction:
+        """Predict one case; for many of them make one `Predictor` and keep it.
+
+        Args:
+            source: a volume, a case, a file, a DICOM folder, or one file a channel.
+            case: its id; by default the case's, or the file's name.
+            tta: average over the mirrored images that the plan allows.
+            probabilities: also give the probabilities on the case's grid.
+
+        Returns:
+            Labels on the source's own grid.
+
+        Raises:
+            HilumError: see `Predictor.predict`.
+        """
+        from hilum.inference.predictor import Predictor
+
+        return Predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
 
     def save(self, folder: Path | str) -> TrainedModel:
         """Write the folder; other files in it stay. model.json is written last: until then the folder is refused.
