@@ -53,7 +53,7 @@ def step_timer(device: torch.device, precision: Precision, table: LabelTable) ->
                 outputs = network.forward_deep(images)
             value = deep_supervision_loss(loss, outputs, targets)
             optimiser.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             optimiser.step()
             value.item()  # waits for a GPU
             seconds.append(time.perf_counter() - start)
