@@ -190,7 +190,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         formats: among `hilum.inference.FORMATS`.
         tta: average over the mirrored images that the plan allows.
         probabilities: also write the probabilities.
-        pictures: also draw `<case>_overlay.png`, the outlines on three slices.
+        pictures: also draw `pictures/<case>.png`, the outlines on three slices.
         skip_existing: leave out cases that are already there.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
         progress: called with each outcome, how many are done, and how many there are.
@@ -222,7 +222,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         for case in find_cases(sources, loaded.plan.channels):
             if case.id in done:
                 labels = read_labels(Path(out) / done[case.id].files[0])
-                draw_overlay(read_source(case), labels, loaded.plan.labels, Path(out) / f"{case.id}_overlay.png")
+                draw_overlay(read_source(case), labels, loaded.plan.labels, Path(out) / "pictures" / f"{case.id}.png")
     return report
 
 
@@ -327,7 +327,7 @@ def demo(out: Path | str = "out/demo", *, minutes: float = 3.0, listener: Listen
     if failed:
         raise ModelError(f"the demo's own study {failed[0].case} failed: {failed[0].error}")
     evaluation = evaluate(out / "predictions", data / "labelsTs", out / "evaluation")
-    pictures = tuple(sorted((out / "predictions").glob("*_overlay.png")))
+    pictures = tuple(sorted((out / "predictions" / "pictures").glob("*.png")))
     return DemoResult(out, model, evaluation, pictures)
 
 

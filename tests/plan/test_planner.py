@@ -197,7 +197,7 @@ def test_more_time_or_a_faster_device_never_gives_less():
         assert plan.steps.value == pytest.approx(20 * 60 * sizing.USABLE / seconds, abs=1)
         sizes.append((int(np.prod(plan.patch.value)), plan.network.value.features[0], plan.batch.value))
         if sizes[-1] != min(sizes):
-            assert plan.steps.value >= sizing.MIN_STEPS
+            assert plan.steps.value >= sizing.min_steps(plan.hardware.minutes)
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 

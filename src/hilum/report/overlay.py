@@ -35,9 +35,9 @@ def draw_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -
 
     if not image.geometry.is_2d:
         image, labels = reorient(image), reorient(labels)
-    slices = _interesting_slices(labels.array[0])
+    slices = _interesting_slices(labels.array[0], table)
     _, y, x = image.geometry.spacing
-    figure = Figure(figsize=(5.0 * len(slices), 5.4), layout="constrained")
+    figure = Figure(figsize=(5.0 * len(slices), 5.0 * _height(image) + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     shown = []
     for place, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
@@ -55,12 +55,24 @@ def draw_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -
         figure.savefig(temporary, dpi=80)
 
 
-def _interesting_slices(labels: NDArray[np.integer]) -> list[int]:
-    """A few slices spread over where something is labelled, else over the middle."""
+def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[int]:
+    """Where each of the last labels (the finest, by custom) is largest, then spread over where anything is labelled."""
+    chosen: list[int] = []
+    for label in reversed(table.foreground):
+        areas = (labels == label.id).sum(axis=(1, 2))
+        if areas.any() and len(chosen) < _SLICES - 1:
+            chosen.append(int(areas.argmax()))
     where = np.flatnonzero((labels > 0).any(axis=(1, 2)))
     if where.size == 0:
-        where = np.array([labels.shape[0] // 2])
-    return sorted({int(where[int(q * (where.size - 1))]) for q in np.linspace(0.25, 0.75, _SLICES)})
+        where = np.arange(labels.shape[0])
+    chosen += [int(where[int(share * (where.size - 1))]) for share in (0.5, 0.25, 0.75)]
+    return sorted(list(dict.fromkeys(chosen))[:_SLICES])
+
+
+def _height(image: Volume) -> float:
+    """Height of a slice as a part of its width, in millimetres."""
+    _, y, x = image.geometry.spacing
+    return image.geometry.shape[1] * y / (image.geometry.shape[2] * x)
 
 
 def _window(channels: NDArray[np.generic]) -> NDArray[np.float32]:

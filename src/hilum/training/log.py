@@ -98,10 +98,8 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def _smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
-    """Exponential moving average."""
-    smooth, state = [], values[0]
-    for value in values:
-        state = weight * state + (1 - weight) * value
-        smooth.append(state)
-    return smooth
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Mean over a window of a twentieth of the rows, shorter at the ends."""
+    half = max(1, len(values) // 40)
+    windows = (values[max(0, n - half) : n + half + 1] for n in range(len(values)))
+    return [sum(window) / len(window) for window in windows]

@@ -35,7 +35,7 @@ WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _VALIDATION_SHARE = 0.2
 """At most this share of the minutes goes into scoring the validation cases at the end."""
-_CHECK_SHARE = 0.01
+_CHECK_SHARE = 0.02
 """At most this share of the training goes into each validation on the way."""
 _FINISH_SECONDS = 3.0
 
@@ -185,7 +185,8 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         results.append(_train_fold(number, job, validator, options, listener, started=fold_started))
     model = _assemble(dataset, plan, device, chosen, results, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
-    clock.report().save(out / "run.json")
+    report = clock.report()
+    report.model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
     return model
 
 

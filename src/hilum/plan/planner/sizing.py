@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     Measure = Callable[[NetworkSpec, Three, int], float]
 
 MIN_STEPS = 2500
-"""Steps that a training should have; in less time the network is made narrower, then the patch smaller."""
+"""Steps that a training of 20 minutes should have; in less time the network is made narrower, then the patch smaller."""
+STEPS_RANGE = (300, 10_000)
 USABLE = 0.85
 """Share of the minutes that goes into steps; the rest is preprocessing, validation and checkpoints."""
 WIDTHS = {"cpu": (16, 32), "other": (16, 32)}
@@ -119,7 +120,7 @@ def flops_per_step(spec: NetworkSpec, patch: Three, batch: int) -> float:
 def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | None, wanted: Wanted) -> Sizing:
     """Choose patch, width and batch.
 
-    The largest patch comes first, as far as the narrowest network makes MIN_STEPS steps with it in the time; then the widest
+    The largest patch comes first, as far as the narrowest network makes `min_steps` with it in the time; then the widest
     network that still does; then the largest batch. Without a time limit only the device's own limits count.
 
     Args:
@@ -134,6 +135,8 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
     least = wanted.batch or MIN_BATCH
     make = partial(_candidate, grid, shape, hardware)
     first, *smaller = _patch_budgets(grid, hardware, wanted, narrowest=widths[0])
+    if smaller:
+        clock.learn_rate(make(_topology(grid, smaller[-1], wanted), width=widths[0], batch=least, voxels=smaller[-1]))
     best = clock.time(make(_topology(grid, first, wanted), width=widths[0], batch=least, voxels=first))
     for voxels in smaller:
         if clock.enough(best):
@@ -149,6 +152,15 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
     return replace(best, tried=tuple(clock.tried))
 
 
+def min_steps(minutes: float | None) -> int:
+    """Steps that a training of so many minutes should have.
+
+    They grow with the square root of the time, so that more time gives both more steps and larger ones.
+    """
+    least, most = STEPS_RANGE
+    return MIN_STEPS if minutes is None else round(min(max(MIN_STEPS * (minutes / 20) ** 0.5, least), most))
+
+
 class _Clock:
     """Measures candidates, but only those that are not hopeless by the rate that the last measurement gave."""
 
@@ -156,11 +168,18 @@ class _Clock:
         self._hardware = hardware
         self._measure = measure
         self._seconds = None if hardware.minutes is None else hardware.minutes * 60 * USABLE
+        self._steps = min_steps(hardware.minutes)
         self._rate = FLOPS["cpu" if hardware.device == "cpu" else "other"]
         self.tried: list[str] = []
 
     def enough(self, sizing: Sizing) -> bool:
-        return self._seconds is None or self._seconds >= MIN_STEPS * sizing.seconds
+        return self._seconds is None or self._seconds >= self._steps * sizing.seconds
+
+    def learn_rate(self, smallest: Sizing) -> None:
+        """Measure the cheapest candidate, so that the estimates of the others are this device's."""
+        if self._measure is not None and self._seconds is not None:
+            operations = flops_per_step(smallest.network, smallest.topology.patch, smallest.batch)
+            self._rate = operations / max(self._measure(smallest.network, smallest.topology.patch, smallest.batch), 1e-9)
 
     def grow(self, sizing: Sizing, larger: Sequence[Sizing]) -> Sizing:
         """The last of ever larger sizings that fits memory and time, or the one at hand."""
@@ -174,7 +193,7 @@ class _Clock:
         """The same sizing with the seconds of a step."""
         operations = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch)
         seconds, measured = operations / self._rate, False
-        hopeless = self._seconds is not None and seconds * MIN_STEPS > HOPELESS * self._seconds
+        hopeless = self._seconds is not None and seconds * self._steps > HOPELESS * self._seconds
         if self._measure is not None and not hopeless:
             seconds, measured = self._measure(sizing.network, sizing.topology.patch, sizing.batch), True
             self._rate = operations / max(seconds, 1e-9)
