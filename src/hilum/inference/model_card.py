@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 def model_card(plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, members: int, created: str) -> str:
     """The card as Markdown."""
-    environment = Environment(  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_clean
+    environment = Environment(
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
+        keep_trailing_newline=True,
+        finalize=_clean,
     )
     template = resources.files("hilum.inference").joinpath("model_card.md.j2").read_text(encoding="utf-8")
     text = environment.from_string(template).render(
