@@ -65,6 +65,20 @@ def test_a_data_set_as_reference(folders: tuple[Path, Path, Path]) -> None:
     assert evaluation.record.labels == TABLE
 
 
+def test_an_annotation_whose_header_is_rounded_lies_on_its_images_grid(tmp_path: Path) -> None:
+    """As in training: a prediction has the image's grid, the annotation's header is 0.03 voxels off."""
+    grid = oblique()
+    off = Geometry(grid.shape, grid.affine + np.pad([[0.024]], ((0, 3), (3, 0))))
+    image, reference = tmp_path / "image.nii.gz", tmp_path / "reference.nii.gz"
+    write_labels(labels(0, grid), image)
+    write_labels(labels(0, off), reference)
+    write_labels(labels(0, grid), tmp_path / "predictions" / "a.nii.gz")
+    one = Case(id="a", patient=None, images={"CT": image}, annotation=reference)
+    dataset = Dataset(name="one", root=tmp_path, layout="table", cases=(one,), channels=("CT",), labels=TABLE)
+    evaluation = evaluate_folder(tmp_path / "predictions", dataset, tmp_path / "out")
+    assert [score.dice for score in evaluation.scores] == [1.0, 1.0]
+
+
 def test_what_is_written(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     evaluation = evaluate_folder(predictions, as_dataset(references), out)

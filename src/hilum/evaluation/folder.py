@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset import Dataset, open_dataset
+from hilum.dataset import Case, Dataset, open_dataset, read_annotation
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.score import score_labels
@@ -31,13 +31,21 @@ LABELS = "labels.json"
 
 @dataclass(frozen=True)
 class _Reference:
-    """What predictions are held to: label maps and patients by case id, what the labels mean, and what was assumed."""
+    """What predictions are held to: label maps by case id, the cases of a data set, what the labels mean, what was assumed."""
 
     name: str
     files: Mapping[str, Path]
-    patients: Mapping[str, str | None]
+    cases: Mapping[str, Case]
     table: LabelTable
     notes: tuple[str, ...]
+
+    def read(self, case: str) -> Volume:
+        """The labels of a case; in a data set on its image's own grid, as training and prediction have it."""
+        return read_annotation(self.cases[case]) if case in self.cases else read_labels(self.files[case])
+
+    def patient(self, case: str) -> str | None:
+        """Whose case it is, where that is known."""
+        return self.cases[case].patient if case in self.cases else None
 
 
 def evaluate_folder(
@@ -133,7 +141,7 @@ def _score_all(
 
 
 def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
-    reference = read_labels(against.files[case])
+    reference = against.read(case)
     prediction = _onto_axes_of(reference, read_labels(prediction_file))
     if not prediction.geometry.is_close(reference.geometry):
         found, wanted = prediction.geometry, reference.geometry
@@ -151,7 +159,7 @@ def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance
         table=against.table,
         tolerance_mm=tolerance_mm,
         case=case,
-        patient=against.patients.get(case),
+        patient=against.patient(case),
     )
 
 
@@ -184,10 +192,11 @@ def _is_plain(folder: Path) -> bool:
 
 def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
     labels = table or dataset.labels
+    cases = {case.id: case for case in dataset.cases}
     files = {case.id: case.annotation for case in dataset.cases if case.annotation is not None}
     if labels is None or not files:
         raise UsageError(f"{dataset.root} has no label maps", needed="a segmentation data set as the reference")
-    return _Reference(str(dataset.root), files, {case.id: case.patient for case in dataset.cases}, labels, dataset.notes)
+    return _Reference(str(dataset.root), files, cases, labels, dataset.notes)
 
 
 def _of_folder(folder: Path, table: LabelTable | None, predictions: Path) -> _Reference:
