@@ -49,6 +49,13 @@ def test_channel_that_the_model_does_not_know_keeps_its_number(tmp_path):
     assert shape(find_cases([tmp_path], ["CT"])) == {"x": {"CT": "x_0000.nii.gz", "channel 2": "x_0002.nii.gz"}}
 
 
+def test_numbers_without_a_first_channel_are_names(tmp_path):
+    touch(tmp_path, "amos_0004.nii.gz", "amos_0019.nii.gz")
+    cases = find_cases([tmp_path], ["CT"])
+    assert shape(cases) == {"amos_0004": {"CT": "amos_0004.nii.gz"}, "amos_0019": {"CT": "amos_0019.nii.gz"}}
+    assert case_id(tmp_path / "amos_0019.nii.gz") == "amos_0019"
+
+
 def test_dataset_gives_its_unlabelled_cases_or_all(tmp_path):
     image = index_volume()
     for name in ("imagesTr", "labelsTr", "imagesTs"):

@@ -38,20 +38,20 @@ def read_source(source: Source) -> Volume:
 
 
 def case_id(source: Source) -> str:
-    """The id of a case: its own, or its file's name without suffix and channel number; "case" for a volume."""
+    """The id of a case: its own, or its file's name without suffix and first channel's number; "case" for a volume."""
     if isinstance(source, Volume):
         return "case"
     if isinstance(source, Case):
         return source.id
     path = Path(next(iter(source.values())) if isinstance(source, Mapping) else source)
-    return _CHANNEL.sub("", _stem(path))
+    return _stem(path).removesuffix("_0000")
 
 
 def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[Case, ...]:
     """The cases in what the user named, in order of their ids.
 
-    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case); a folder of such
-    files; a DICOM folder, or a folder of DICOM folders, one a case; a data set as for training (its cases without annotation
+    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case; where there is no 0000,
+    as in `amos_0019.nii.gz`, the number is a part of the case's name); a folder of such files; a DICOM folder, or a folder of DICOM folders, one a case; a data set as for training (its cases without annotation
     where it has any, else all); or a table (.csv).
 
     Args:
@@ -113,7 +113,12 @@ def _group(files: Iterable[Path], channels: Sequence[str]) -> tuple[Case, ...]:
             single.append(_one_image(file, stem, channels))
         else:
             grouped.setdefault((file.parent, stem[: number.start()]), {})[int(number[1])] = file
-    many = [Case(id=stem, patient=None, images=_named(images, channels)) for (_, stem), images in grouped.items()]
+    many: list[Case] = []
+    for (_, stem), images in grouped.items():
+        if 0 in images:
+            many.append(Case(id=stem, patient=None, images=_named(images, channels)))
+        else:  # numbered cases, no channels
+            single.extend(_one_image(image, _stem(image), channels) for image in images.values())
     return (*single, *many)
 
 
