@@ -51,8 +51,9 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[
     """The cases in what the user named, in order of their ids.
 
     A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case; where there is no 0000,
-    as in `amos_0019.nii.gz`, the number is a part of the case's name); a folder of such files; a DICOM folder, or a folder of DICOM folders, one a case; a data set as for training (its cases without annotation
-    where it has any, else all); or a table (.csv).
+    as in `amos_0019.nii.gz`, the number is a part of the case's name); a folder of such files; a DICOM folder, or a folder of
+    DICOM folders, one a case; a data set as for training (its cases without annotation where it has any, else all); or a table
+    (.csv).
 
     Args:
         sources: files and folders.
