@@ -1,0 +1,312 @@
+"""The invariants of the house (ARCHITECTURE.md): who may know what, read from the source itself, and tried out."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from house_sources import HOUSE, REPOSITORY, SOURCES, TREES, calls_of, imports_of, python, room_of
+
+
+@pytest.fixture(scope="module")
+def toy_plan():
+    """A plan of the planner's own for one small case."""
+    import numpy as np
+
+    from hilum.plan import Overrides, make_plan
+    from hilum.plan.case_facts import measure_case
+    from hilum.plan.fingerprint import summarise
+    from hilum.volume import Geometry, LabelTable, Volume
+
+    table = LabelTable.from_names({1: "organ"})
+    image = Volume(np.random.default_rng(0).normal(size=(1, 9, 14, 11)), Geometry.from_spacing((9, 14, 11), (2.0, 1.0, 1.0)))
+    labels = image.with_array((image.array > 1).astype(np.uint8))
+    facts = [measure_case("a", image, labels, table=table, channels=("T1",))]
+    return make_plan(summarise("toy", ("T1",), table, facts), overrides=Overrides(patch=(4, 8, 8), width=4, batch=2))
+
+
+# --- 1. only io knows a file format, only volume knows an axis convention ---------------------------------------------------
+
+FILE_LIBRARIES = {
+    "nibabel": {"io"},
+    "SimpleITK": {"io"},
+    "nrrd": {"io"},
+    "pydicom": {"io", "examples/dicom.py"},  # writes a series as a scanner would: what io is tried with must not come from io
+    "PIL": {"io"},
+    "tifffile": {"io"},
+    "imageio": {"io"},
+    "skimage": {"io"},
+    "zipfile": {"io"},
+    "blosc2": {"preprocess/store.py"},  # our own case store
+    "safetensors": {"inference/trained_model.py", "training/checkpoint.py"},  # our own weights
+    "matplotlib": {"report", "training/log.py"},
+}
+
+
+def test_file_formats_are_known_to_their_owner_only():
+    strangers = [
+        f"{name}:{line} imports {module}"
+        for name, tree in TREES.items()
+        for module, line in imports_of(tree)
+        if (owners := FILE_LIBRARIES.get(module.split(".")[0])) is not None and not owners & {name, room_of(name)}
+    ]
+    assert not strangers, strangers
+
+
+AFFINE_USERS = {
+    "preprocess/restore.py": "writes the grid into its JSON, as it is",
+    "examples/canvas.py": "paints on a grid: steps and origin of its voxels",
+    "examples/dicom.py": "a writer of files",
+    "dataset/grids.py": "whether a grid is parallel to the axes, whichever they are",
+}
+
+
+def test_axis_conventions_are_known_to_volume_and_io_only():
+    users = {
+        name
+        for name, tree in TREES.items()
+        if room_of(name) not in {"volume", "io"}
+        and any(isinstance(node, ast.Attribute) and node.attr in {"affine", "directions"} for node in ast.walk(tree))
+    }
+    assert users == set(AFFINE_USERS)
+    words = re.compile(r"\bRAS\b|\bsform\b|\bqform\b|\bSetDirection\b|ImageOrientationPatient\b(?! =)")
+    assert not [name for name, text in SOURCES.items() if room_of(name) not in {"volume", "io"} and words.search(text)]
+
+
+# --- 2. arrays are (C, Z, Y, X), batches (B, C, Z, Y, X); 2D drops Z only inside networks ------------------------------------
+
+
+def test_only_networks_know_two_dimensional_layers():
+    layers = re.compile(r"\b(Conv|BatchNorm|InstanceNorm|MaxPool|ConvTranspose)[23]d\b|\bconv2d\b|\.squeeze\(")
+    assert {room_of(name) for name, text in SOURCES.items() if layers.search(text)} <= {"networks"}
+
+
+@pytest.mark.parametrize("kind", ["unet", "plain_unet", "residual_unet"])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_every_network_takes_and_gives_five_axes(kind, dimensions):
+    import torch
+
+    from hilum.networks import build_network, textbook_spec
+
+    spec = textbook_spec(2, 3, dimensions=dimensions, features=(4, 8)).model_copy(update={"kind": kind})
+    shape = (1, 2, 1 if dimensions == 2 else 4, 6, 8)
+    with torch.inference_mode():
+        assert build_network(spec).eval()(torch.zeros(shape)).shape == (1, 3, *shape[2:])
+
+
+# --- 3. inference stands alone; nothing is unpickled -------------------------------------------------------------------------
+
+UNSAFE = re.compile(
+    r"^(pickle|marshal|shelve|dill|joblib|cloudpickle)\.|^torch\.(load|save|hub\.)|^(eval|exec|compile|__import__)$|^os\.system$"
+)
+
+
+def test_nothing_is_pickled_or_evaluated():
+    unsafe = [
+        f"{name}:{node.lineno} {call}" for name, tree in TREES.items() for call, node in calls_of(tree) if UNSAFE.match(call)
+    ]
+    modules = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
+    unsafe += [f"{name}:{line} {m}" for name, tree in TREES.items() for m, line in imports_of(tree) if m.split(".")[0] in modules]
+    assert not unsafe, unsafe
+    for name, tree in TREES.items():
+        for call, node in calls_of(tree):
+            if call in {"np.load", "np.save"}:
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("allow_pickle") == "False", f"{name}:{node.lineno} {call} without allow_pickle=False"
+
+
+def test_nothing_is_fetched():
+    network = {"socket", "urllib", "http", "requests", "httpx", "ftplib", "huggingface_hub"}
+    found = [f"{n}:{line} {m}" for n, tree in TREES.items() for m, line in imports_of(tree) if m.split(".")[0] in network]
+    assert not [one for one in found if not one.startswith("service/")], found
+
+
+ALONE = """
+import sys
+class NoTraining:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[:2] in (["hilum", "training"], ["hilum", "api"], ["hilum", "examples"], ["hilum", "evaluation"]):
+            raise ImportError("inference reached " + name)
+sys.meta_path.insert(0, NoTraining())
+import numpy as np, safetensors.torch, hilum.inference
+from hilum.inference import Predictor, TrainedModel
+from hilum.volume import Geometry, Volume
+FORBIDDEN = {"pickle.find_class", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system"}
+def refuse(event, arguments):
+    if event in FORBIDDEN:
+        sys.exit(f"{event} {arguments}")
+sys.addaudithook(refuse)
+model = TrainedModel.load(sys.argv[1], device="cpu")
+volume = Volume(np.ones((1, 5, 9, 7), np.int16), Geometry.from_spacing((5, 9, 7), (3.0, 1.0, 1.5)))
+print(Predictor(model).predict(volume).labels.array.shape)
+"""
+
+
+def test_a_model_folder_is_all_that_a_prediction_needs(tmp_path, toy_plan):
+    import torch
+
+    from hilum.inference import TrainedModel
+    from hilum.networks import build_network
+
+    TrainedModel(toy_plan, (build_network(toy_plan.network.value),), torch.device("cpu")).save(tmp_path / "model")
+    assert python(ALONE, tmp_path / "model").strip() == "(1, 5, 9, 7)"
+
+
+# --- 4. a plan is complete: no environment, no global randomness -------------------------------------------------------------
+
+
+def test_nothing_is_read_from_the_environment():
+    reads = re.compile(r"os\.environ|os\.getenv|os\.putenv")
+    assert not [name for name, tree in TREES.items() if reads.search(ast.unparse(tree))]
+
+
+GENERATORS = {"np.random.default_rng", "np.random.Generator", "np.random.SeedSequence"}
+TORCH_RANDOM = re.compile(r"^torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial|poisson)(_like)?$")
+
+
+def test_randomness_comes_from_generators_that_are_passed():
+    for name, tree in TREES.items():
+        assert not {module for module, _ in imports_of(tree) if module.split(".")[0] == "random"}, name
+        for call, node in calls_of(tree):
+            where = f"{name}:{node.lineno} {call}"
+            assert not re.fullmatch(r"np\.random\.\w+", call) or call in GENERATORS, where
+            assert call != "np.random.default_rng" or node.args, f"{where}: without a seed"
+            assert call not in {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed_all"}, where
+            if TORCH_RANDOM.match(call):
+                assert "generator" in {keyword.arg for keyword in node.keywords}, f"{where}: without generator="
+
+
+BYTES = """
+import sys, hashlib
+import numpy as np
+from hilum.plan import load_plan
+from hilum.preprocess import preprocess_case
+from hilum.volume import Geometry, Volume
+geometry = Geometry.from_spacing((7, 12, 10), (3.0, 1.0, 1.5), origin=(-7.0, 11.0, 3.0))
+image = Volume(np.random.default_rng(3).normal(40, 90, (1, 7, 12, 10)).astype(np.float32), geometry)
+array, restore = preprocess_case(image, load_plan(sys.argv[1]))
+print(array.shape, hashlib.sha256(array.tobytes()).hexdigest(), restore.to_json())
+"""
+
+
+def test_the_same_plan_gives_the_same_bytes_everywhere(tmp_path, toy_plan):
+    from hilum.plan import Decision, save_plan
+
+    resampled = toy_plan.model_copy(update={"spacing": Decision(value=(2.0, 1.3, 1.3), because="resampled")})
+    save_plan(resampled, tmp_path / "plan.json")
+    first = python(BYTES, tmp_path / "plan.json", PYTHONHASHSEED="1", HOME="/nowhere", LANG="C")
+    second = python(BYTES, tmp_path / "plan.json", PYTHONHASHSEED="2", TZ="Asia/Tokyo", nnUNet_raw="/elsewhere")
+    assert first == second
+    assert first.startswith("(1, 10, 9, 12) ")  # 7 x 3 / 2 = 10.5, 12 x 1 / 1.3 = 9.2, 10 x 1.5 / 1.3 = 11.5: to even
+
+
+def test_the_schema_of_plans_that_is_shipped_is_current():
+    from hilum.plan import plan_schema
+
+    assert json.loads((HOUSE / "plan" / "plan.schema.json").read_text(encoding="utf-8")) == plan_schema()
+
+
+# --- 5. a prediction lies on the source's own grid: tests/inference/test_predictor.py tries 48 orientations; here, all at once
+
+
+def test_an_identity_network_gives_the_volume_back(toy_plan):
+    import numpy as np
+    import torch
+
+    from hilum.inference import sliding_window
+    from hilum.plan import Decision
+    from hilum.preprocess import preprocess_case
+    from hilum.volume import Geometry, Volume, reorient
+
+    rng = np.random.default_rng(5)
+    unit = toy_plan.normalisation.value[0].model_copy(update={"kind": "unit", "upper": 1.0})
+    for code, shape, patch, overlap in (
+        ("SPL", (5, 9, 7), (4, 4, 8), 0.5),
+        ("ARI", (9, 4, 11), (12, 8, 4), 0.25),
+        ("LIP", (1, 13, 6), (4, 8, 8), 0.75),
+    ):
+        turn, _ = np.linalg.qr(np.eye(3)[:, ::-1] + rng.normal(0, 0.1, (3, 3)))
+        turn *= np.sign(np.diag(turn.T @ np.eye(3)[:, ::-1]))  # near the canonical directions, oblique
+        geometry = Geometry.from_spacing(shape, (3.0, 0.7, 1.1), origin=(-31.0, 8.0, 112.0), directions=turn)
+        volume = reorient(Volume(rng.normal(size=(1, *shape)).astype(np.float32), geometry), code)
+        plan = toy_plan.model_copy(
+            update={
+                "normalisation": Decision(value=(unit,), because="the very values"),
+                "spacing": Decision(value=None, because="the very grid"),
+            }
+        )
+        array, restore = preprocess_case(volume, plan)
+        logits = sliding_window(array, torch.nn.Identity(), patch=patch, overlap=overlap, outputs=1, batch=3)
+        assert restore.array(logits.numpy()) == volume
+
+
+# --- 6. the command line holds no decisions ----------------------------------------------------------------------------------
+
+
+def test_each_command_calls_one_verb():
+    verbs = {}
+    for node in TREES["cli.py"].body:
+        if isinstance(node, ast.FunctionDef) and any("app.command" in ast.unparse(d) for d in node.decorator_list):
+            called = {call for call, _ in calls_of(node) if call.startswith("api.") and call != "api.to_json"}
+            verbs[node.name] = called
+    assert verbs.pop("doctor") == {"api.environment"}
+    assert set(verbs) == {"check", "plan", "train", "predict", "evaluate", "compare", "demo"}
+    assert all(called == {f"api.{name}"} for name, called in verbs.items()), verbs
+
+
+def test_the_command_line_knows_the_verbs_and_the_errors_only():
+    for_types = ast.unparse([n for n in TREES["cli.py"].body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)])
+    known = {
+        module
+        for module, _ in imports_of(TREES["cli.py"])
+        if module.startswith("hilum") and f"import {module.rsplit('.', 1)[-1]}" not in for_types
+    }
+    assert known <= {
+        *("hilum", "hilum.api", "hilum.errors", "hilum.errors.HilumError"),
+        *("hilum.training", "hilum.training.Listener", "hilum.inference"),  # who is told what happens
+    }, known
+
+
+# --- 7. the tasks meet at one seam -------------------------------------------------------------------------------------------
+
+
+def test_no_room_asks_which_task_it_is():
+    names = {"segmentation", "classification", "detection", "regression"}
+
+    def asks(node):
+        if isinstance(node, ast.Compare):
+            strings = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            return bool(strings & names)
+        return isinstance(node, ast.Match) and "task" in ast.unparse(node.subject)
+
+    asked = [f"{name}:{n.lineno}" for name, tree in TREES.items() if room_of(name) != "tasks" for n in ast.walk(tree) if asks(n)]
+    assert not asked, asked
+
+
+def test_the_tasks_that_can_be_named_are_those_that_there_are():
+    from typing import get_args
+
+    from hilum.cli import Task
+    from hilum.plan import Plan
+    from hilum.tasks import TASKS
+
+    planned = get_args(Plan.model_fields["task"].annotation.model_fields["value"].annotation)
+    assert set(planned) == set(TASKS) == {task.value for task in Task}
+
+
+# --- the floors -----------------------------------------------------------------------------------------------------------
+
+
+def test_imports_only_go_down():
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
