@@ -3,6 +3,7 @@
 import errno
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from training_samples import SHAPE, opened
@@ -16,7 +17,7 @@ from hilum.training.checkpoint import load_checkpoint
 from hilum.training.loop import CHECKPOINT, ROW_EVERY, new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
 from hilum.training.sampling import PatchSampler
-from hilum.training.validation import Validator
+from hilum.training.validation import Validator, mean_dice
 
 CPU = torch.device("cpu")
 
@@ -107,3 +108,17 @@ def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatc
     monkeypatch.setattr("hilum.training.validation.score_labels", lambda *_, case, **__: later() or (case,))
     assert len(validator.score(new_network(plan, 0), deadline=35.0)) == 3  # a fourth would end at 40
     assert len(validator.score(new_network(plan, 0), deadline=0.0)) == 1
+
+
+def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkeypatch):
+    """An untrained network's noise has surfaces that take minutes and gigabytes to measure on a whole CT."""
+    dataset, plan, fold, _ = material
+    validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.validation))
+    network = new_network(plan, 0)
+    expected = mean_dice(validator.score(network))
+    scored: list[np.ndarray] = []
+    monkeypatch.setattr("hilum.training.validation.score_labels", lambda prediction, *_, **__: scored.append(prediction) or ())
+    assert validator.dice(network) == pytest.approx(expected)
+    assert scored == []
+    assert validator.seconds_per_case(network) > 0
+    assert [set(np.unique(labels)) for labels in scored] == [{0, 1, 2}]  # the annotation, not the untrained answer

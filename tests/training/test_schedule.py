@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,5 +56,5 @@ def test_after_a_plateau_the_schedule_is_passed_through_to_its_end():
     assert bent[0] == pytest.approx(0.4)
     assert bent == sorted(bent)
     assert bent[-1] == pytest.approx(1.0)
-    assert max(b - a for a, b in zip(bent, bent[1:], strict=False)) < 0.05  # no jump in the learning rate
+    assert max(b - a for a, b in pairwise(bent)) < 0.05  # no jump in the learning rate
     assert Plateau().bend(0.3, 10) == 0.3

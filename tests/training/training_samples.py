@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hilum.dataset import Dataset, open_dataset
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan
-from hilum.dataset import Dataset, open_dataset
 from hilum.volume import Geometry, Volume
 
 SHAPE = (12, 20, 16)
