@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(p.relative_to(REPOSITORY).as_posix() for p in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 EXECUTED = ("python", "sh")
 SHOWN = ("text", "json", "csv", "mermaid")  # no code of ours
-SHOW_ONLY = {"CONTRIBUTING.md": 2, "docs/how-to/train.md": 1}
+SHOW_ONLY = {"CONTRIBUTING.md": 2, "README.md": 1, "docs/how-to/train.md": 1}
 """How many blocks of each page are marked as not executed."""
 
 _BLOCK = re.compile(r"(?:^<!-- *(?P<mark>[^>]*?) *-->\n+)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
