@@ -5,7 +5,7 @@ This is the front door: every public name, imported when it is first used, so th
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name from its room."""
     if name == "__version__":
+        from importlib import metadata  # a tenth of a second
+
         return metadata.version("hilum")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'hilum' has no attribute {name!r}")
