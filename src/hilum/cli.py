@@ -34,7 +34,9 @@ app = typer.Typer(
 
 Data = Annotated[
     Path,
-    typer.Argument(help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.", show_default=False),
+    typer.Argument(
+        metavar="DATA", help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; messages go to standard error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -183,7 +185,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="Model folder that `hilum train` wrote.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder that `hilum train` wrote.", show_default=False)],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Images, folders of images, DICOM folders.", show_default=False)
     ],
@@ -232,8 +234,12 @@ def predict(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label maps.", show_default=False)],
-    reference: Annotated[Path, typer.Argument(help="Data set, or folder of reference label maps.", show_default=False)],
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label maps.", show_default=False)
+    ],
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="Data set, or folder of reference label maps.", show_default=False)
+    ],
     *,
     out: Annotated[
         Path,
