@@ -1,6 +1,7 @@
 """The source of hilum as text and as syntax trees, for the tests that hold the house's rules."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ def python(code, *arguments, **environment):
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", **environment},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
