@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_samples import SHAPE, opened
+from training_samples import SHAPE, opened, small_plan, write_boxes
 
-from hilum.dataset import make_folds
+from hilum.dataset import make_folds, open_dataset
 from hilum.errors import DataError, ResourceError
+from hilum.plan import save_plan
 from hilum.preprocess import StoredCase, build_store
 from hilum.tasks import SegmentationTask
-from hilum.training import Assignment, Budget, fit, loop
+from hilum.training import Assignment, Budget, Listener, TrainOptions, fit, loop, run
 from hilum.training.checkpoint import load_checkpoint
 from hilum.training.loop import CHECKPOINT, ROW_EVERY, new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
@@ -122,3 +123,14 @@ def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkey
     assert scored == []
     assert validator.seconds_per_case(network) > 0
     assert [set(np.unique(labels)) for labels in scored] == [{0, 1, 2}]  # the annotation, not the untrained answer
+
+
+def test_three_patients_and_no_time_train_all_the_same_and_say_so(tmp_path):
+    data = write_boxes(tmp_path / "data", cases=6)
+    save_plan(small_plan(open_dataset(data)), tmp_path / "plan.json")
+    said: list[str] = []
+    options = TrainOptions(minutes=0.01, device="cpu", plan=tmp_path / "plan.json")
+    model = run(data, tmp_path / "m", options, listener=Listener(say=said.append))
+    assert model.facts.steps > 0
+    assert any("3 folds of 2 validation cases" in sentence for sentence in said)
+    assert any("Attention: of 0.01 minutes" in sentence and "--resume --minutes 0.04" in sentence for sentence in said)

@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from hilum.dataset import describe_folds, make_folds, open_dataset
+from hilum.dataset.folds import patient_of
 from hilum.errors import ResourceError, UsageError
 from hilum.evaluation import summarise
 from hilum.inference import Facts, Metric, ModelMetrics, RunClock, TrainedModel, describe_device, resolve_device
@@ -38,6 +39,9 @@ _VALIDATION_SHARE = 0.2
 _CHECK_SHARE = 0.02
 """At most this share of the training goes into each validation on the way."""
 _FINISH_SECONDS = 3.0
+_LITTLE_SHARE = 0.25
+"""When less of the minutes than this is left for training itself, that is said."""
+_USUAL_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     dataset = open_dataset(data, patients=options.patients)
     for note in dataset.notes:
         listener.say(note)
-    folds = make_folds(dataset, options.folds or 5, seed=options.seed)
+    folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed)
     listener.say(describe_folds(dataset, folds))
     chosen = _chosen_folds(folds, options)
 
@@ -201,10 +205,16 @@ def _train_fold(
     if options.minutes is not None:
         total = options.minutes * 60
         reserve = min(reserve, _VALIDATION_SHARE * total)
-        budget = Budget(steps=budget.steps, seconds=max(1.0, total - (time.perf_counter() - started) - reserve))
-        expected = (
-            f"{budget.seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation" if budget.seconds else ""
-        )
+        left = total - (time.perf_counter() - started) - reserve
+        if left < _LITTLE_SHARE * total:
+            listener.say(
+                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for training itself, reading and "
+                f"preprocessing took the rest. For a better model stop now (Ctrl-C) and go on with --resume --minutes "
+                f"{4 * options.minutes:g}: what is preprocessed is kept."
+            )
+        left = max(1.0, left)
+        budget = Budget(steps=budget.steps, seconds=left)
+        expected = f"{left / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
     else:
         expected = f"{budget.steps} steps"
     listener.say(
@@ -247,6 +257,11 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
         f"decision with its reason: {path}"
     )
     return plan
+
+
+def _usual_folds(dataset: Dataset) -> int:
+    """Five, or as many as there are patients."""
+    return min(_USUAL_FOLDS, max(2, len(set(patient_of(dataset).values()))))
 
 
 def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[int, Fold]]:
