@@ -1,6 +1,7 @@
 """Slow steps, damaged stores, full disks, small devices: what a training says and keeps."""
 
 import errno
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -134,3 +135,16 @@ def test_three_patients_and_no_time_train_all_the_same_and_say_so(tmp_path):
     assert model.facts.steps > 0
     assert any("3 folds of 2 validation cases" in sentence for sentence in said)
     assert any("Attention: of 0.01 minutes" in sentence and "--resume --minutes 0.04" in sentence for sentence in said)
+
+
+def test_given_folds_that_validate_a_case_twice_end_in_a_model(tmp_path):
+    """Repeated hold-out as somebody's splits_final.json has it; it was refused after the last fold, with nothing written."""
+    data = write_boxes(tmp_path / "data", cases=6)
+    names = [f"box_{number:02d}" for number in range(6)]
+    splits = [{"train": names[4:], "val": names[:2]}, {"train": names[4:], "val": names[1:3]}]
+    (data / "splits_final.json").write_text(json.dumps(splits))
+    save_plan(small_plan(open_dataset(data)), tmp_path / "plan.json")
+    model = run(data, tmp_path / "m", TrainOptions(steps=2, folds=2, device="cpu", plan=tmp_path / "plan.json"))
+    assert len(model.networks) == 2
+    assert model.metrics.measured_on.startswith("3 validation cases")
+    assert any("counts once" in note for note in model.metrics.notes)

@@ -305,7 +305,8 @@ def _assemble(
     started: float,
 ) -> TrainedModel:
     """Put the folds' networks, what was measured on them and the facts together."""
-    scores = tuple(score for result in results for score in result.scores)
+    every = [score for result in results for score in result.scores]
+    scores = tuple({(score.case, score.region): score for score in reversed(every)}.values())[::-1]
     unscored = sum(result.unscored for result in results)
     patients = {case.patient for case in dataset.cases}
     trained = {case for _, fold in chosen for case in fold.train}
@@ -314,6 +315,8 @@ def _assemble(
         notes.append(
             f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` do it"
         )
+    if len(scores) < len(every):
+        notes.append("a case that several folds of the given split validate on counts once, as the first of them scored it")
     if len(results) > 1:
         notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
     facts = Facts(
