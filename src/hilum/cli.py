@@ -63,6 +63,22 @@ class Task(StrEnum):
     segmentation = "segmentation"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        import hilum
+
+        typer.echo(f"hilum {hilum.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")] = False,
+) -> None:
+    """Deep learning on medical images: train, evaluate and run segmentation. Not a medical device."""
+
+
 @app.command()
 def check(
     data: Data,

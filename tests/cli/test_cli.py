@@ -405,3 +405,8 @@ def test_a_device_that_is_not_there(work, tmp_path, verb):
     }[verb]
     refused(hilum(*arguments, "--device", "cuda:99"), 5, "device 'cuda:99'", "Cure: --device cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_version_is_said():
+    done = subprocess.run([sys.executable, "-m", "hilum", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"hilum {hilum.__version__}"

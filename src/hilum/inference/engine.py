@@ -68,15 +68,14 @@ def bfloat16_gain(device: torch.device) -> float:
     weight = torch.randn(32, 32, 3, 3, 3, generator=generator).to(device)
 
     def seconds(*, autocast: bool) -> float:
-        best = float("inf")
-        for _ in range(4):  # the first one warms up
-            start = time.perf_counter()
-            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-                torch.nn.functional.conv3d(image, weight, padding=1).sum().item()
-            best = min(best, time.perf_counter() - start)
-        return best
+        start = time.perf_counter()
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            torch.nn.functional.conv3d(image, weight, padding=1).sum().item()
+        return time.perf_counter() - start
 
-    return seconds(autocast=False) / seconds(autocast=True)
+    # in turn, and the best of each: on a busy machine single runs say more about its other work
+    runs = [(seconds(autocast=False), seconds(autocast=True)) for _ in range(8)]
+    return min(slow for slow, _ in runs) / min(fast for _, fast in runs)
 
 
 def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
