@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 import typer
 
+import hilum
 from hilum import api, cli
 from hilum.examples import make_abdomen_dataset
 

@@ -113,9 +113,7 @@ def test_nothing_is_overwritten(trained, data, options):
 def test_resuming_a_finished_run_gives_the_same_model(data, options, tmp_path):
     first = run(data, tmp_path / "m", replace(options, steps=20))
     again = run(data, tmp_path / "m", replace(options, steps=20, resume=True))
-    assert all(
-        torch.equal(a, b) for a, b in zip(first.networks[0].parameters(), again.networks[0].parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(first.networks[0].parameters(), again.networks[0].parameters(), strict=True))
 
 
 def test_the_time_is_divided_and_said_before(data, tmp_path):
