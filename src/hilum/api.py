@@ -136,16 +136,11 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: see `hilum.training.run`.
     """
-    from hilum.plan import Plan, save_plan
     from hilum.tasks import TASKS
     from hilum.training import TrainOptions, run
 
     if task is not None and task not in TASKS:
         raise UsageError(f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure="--task segmentation, or leave it out")
-    if isinstance(plan, Plan):
-        kept = Path(out) / "asked_plan.json"
-        save_plan(plan, kept)
-        plan = kept
     options = TrainOptions(
         minutes=minutes,
         steps=steps,
@@ -154,7 +149,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         seed=seed,
         device=device,
         memory_gb=memory_gb,
-        plan=None if plan is None else Path(plan),
+        plan=Path(plan) if isinstance(plan, str) else plan,
         patients=patients,
         resume=resume,
     )
@@ -198,32 +193,33 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
-    from hilum.inference import Predictor, TrainedModel, find_cases, predict_many
-    from hilum.io import atomic_write_text
+    from hilum.inference import Predictor, TrainedModel, find_cases, predict_many, read_source
+    from hilum.io import atomic_write_text, read_labels
+    from hilum.report import draw_overlay
 
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    report = predict_many(
+    cases = {case.id: case for case in find_cases(sources, loaded.plan.channels)}
+    table, out = loaded.plan.labels, Path(out)
+
+    def finished(outcome: CaseOutcome, done: int, total: int) -> None:
+        if pictures and outcome.status == "done":
+            labels = read_labels(out / outcome.files[0])
+            draw_overlay(read_source(cases[outcome.case]), labels, table, out / "pictures" / f"{outcome.case}.png")
+        if done == 1:
+            atomic_write_text(out / "labels.json", table.model_dump_json(indent=2) + "\n")
+        if progress is not None:
+            progress(outcome, done, total)
+
+    return predict_many(
         Predictor(loaded, tta=tta),
         sources,
         out,
         formats=formats,
         probabilities=probabilities,
         skip_existing=skip_existing,
-        progress=progress,
+        progress=finished,
     )
-    atomic_write_text(Path(out) / "labels.json", loaded.plan.labels.model_dump_json(indent=2) + "\n")
-    if pictures:
-        from hilum.inference import read_source
-        from hilum.io import read_labels
-        from hilum.report import draw_overlay
-
-        done = {outcome.case: outcome for outcome in report.cases if outcome.status == "done"}
-        for case in find_cases(sources, loaded.plan.channels):
-            if case.id in done:
-                labels = read_labels(Path(out) / done[case.id].files[0])
-                draw_overlay(read_source(case), labels, loaded.plan.labels, Path(out) / "pictures" / f"{case.id}.png")
-    return report
 
 
 def evaluate(
@@ -337,16 +333,19 @@ def environment() -> dict[str, str]:
 
     import psutil
 
-    from hilum.inference import bfloat16_gain, describe_device, resolve_device
+    from hilum.inference import bfloat16_gain, describe_device, host_memory, resolve_device
     from hilum.inference.run_report import package_versions
 
     device = resolve_device("auto")
-    gain = bfloat16_gain(device)
-    memory = psutil.virtual_memory()
+    gains = {f"{dimensions}D": bfloat16_gain(device, dimensions) for dimensions in (2, 3)}
+    memory = host_memory()
     facts = {
         "device": describe_device(device),
-        "bfloat16": f"{gain:.1f} times the speed of float32" + ("" if gain > 1.2 else "; float32 is used"),
-        "memory": f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+        "bfloat16": "; ".join(
+            f"{gain:.1f} times the speed of float32 in {where}" + ("" if gain > 1.2 else ", so float32 is used")
+            for where, gain in gains.items()
+        ),
+        "memory": f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
         "disk": f"{psutil.disk_usage('.').free / 2**30:.1f} GiB free here",
         "cores": str(psutil.cpu_count(logical=True)),
         "python": platform.python_version(),

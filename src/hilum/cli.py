@@ -345,6 +345,13 @@ def main() -> None:
         app()
     except HilumError as error:
         _fail(str(error), error.exit_code)
+    except MemoryError:
+        cure = "close other programs, crop the images to the part that matters, or use a machine with more memory"
+        _fail(f"memory is not enough\nCure: {cure}", 5)
+    except OSError as error:
+        cure = "check that the file or folder is there and may be used, or choose another one"
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        _fail(f"{what}\nCure: {cure}", 5)
     except Exception:
         logging.getLogger("hilum").exception("This is a bug of hilum: please report it with what follows and `hilum doctor`.")
         raise SystemExit(1) from None

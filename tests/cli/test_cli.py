@@ -1,6 +1,7 @@
 """The command line as users meet it: every verb, its JSON, its messages, and each exit code tripped."""
 
 import contextlib
+import errno
 import io
 import json
 import re
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import typer
 
-import hilum
+import hilum as package
 from hilum import api, cli
 from hilum.examples import make_abdomen_dataset
 
@@ -408,6 +410,41 @@ def test_a_device_that_is_not_there(work, tmp_path, verb):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made(work, tmp_path):
+    (tmp_path / "file").touch()
+    for out in ("/proc/nope", tmp_path / "file" / "evaluation"):
+        said = hilum("evaluate", work.folder / "predictions", work.data / "labelsTs", "-o", out)
+        refused(said, 5, f"{out}", "Cure: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), "hilum: memory is not enough Cure: close other programs"),
+        (np.zeros, "hilum: memory is not enough Cure: close other programs"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/a.nii"),
+            "hilum: /data/a.nii: No such file or directory",
+        ),
+        (OSError("the scanner's disk went away"), "hilum: the scanner's disk went away Cure: "),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(caplog, error, text):
+    def effect():
+        if isinstance(error, Exception):
+            raise error
+        error(2**62, np.uint8)
+
+    with mock.patch.object(api, "environment", side_effect=effect):
+        refused(hilum("doctor"), 5, text)
+    assert not caplog.text
+
+
+# --- the version -------------------------------------------------------------------------------------------------------------
+
+
 def test_version_is_said():
+    said = hilum("--version")
+    assert (said.code, said.out.strip()) == (0, f"hilum {package.__version__}")
     done = subprocess.run([sys.executable, "-m", "hilum", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"hilum {hilum.__version__}"
+    assert done.stdout == said.out

@@ -47,14 +47,25 @@ def test_gpu_in_words(monkeypatch):
 
 
 def test_precision_is_measured_not_believed(monkeypatch, caplog):
-    assert bfloat16_gain(CPU) > 0
-    monkeypatch.setattr(engine_module, "bfloat16_gain", lambda device: 0.4)
+    assert all(bfloat16_gain(CPU, dimensions) > 0 for dimensions in (2, 3))
+    monkeypatch.setattr(engine_module, "bfloat16_gain", lambda _, dimensions: {2: 0.4, 3: 3.0}[dimensions])
     with caplog.at_level(logging.INFO, "hilum"):
-        assert resolve_precision("bfloat16", CPU) == "float32"
-    assert "0.40 times as fast" in caplog.text
-    monkeypatch.setattr(engine_module, "bfloat16_gain", lambda device: 3.0)
-    assert resolve_precision("bfloat16", CPU) == "bfloat16"
-    assert resolve_precision("float32", CPU) == "float32"
+        assert resolve_precision("bfloat16", CPU, dimensions=2) == "float32"
+    assert "0.40 times as fast in 2D" in caplog.text
+    assert resolve_precision("bfloat16", CPU, dimensions=3) == "bfloat16"
+    assert resolve_precision("float32", CPU, dimensions=3) == "float32"
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_gain_is_of_the_dimensions_that_are_asked_for(monkeypatch, dimensions):
+    ran = []
+    for family in (2, 3):
+        convolution = getattr(torch.nn, f"Conv{family}d")
+        forward = convolution.forward
+        monkeypatch.setattr(convolution, "forward", lambda s, x, n=family, f=forward: (ran.append(n), f(s, x))[1])
+    engine_module.bfloat16_gain.cache_clear()
+    assert bfloat16_gain(CPU, dimensions) > 0
+    assert set(ran) == {dimensions}
 
 
 def test_engine_computes_in_the_precision_it_is_given():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from inference_toys import REGIONS, SIGNED_AXES, TABLE, OneHot, index_volume, ma
 
 from hilum.dataset.case import Case
 from hilum.errors import DataError, ResourceError, UsageError
-from hilum.inference import Predictor, TrainedModel
+from hilum.inference import HostMemory, Predictor, TrainedModel
 from hilum.io import write_volume
 from hilum.volume import Volume
 
@@ -181,7 +180,7 @@ def test_two_channels_in_their_order():
 
 
 def test_memory_is_checked_before_it_runs_out(monkeypatch):
-    monkeypatch.setattr("hilum.inference.predictor.psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr("hilum.inference.predictor.host_memory", lambda: HostMemory(free=1000, total=2000))
     with pytest.raises(ResourceError, match="GiB are free"):
         Predictor(make_model()).predict(index_volume())
 

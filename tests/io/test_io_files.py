@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,56 @@ def test_atomic_path_leaves_the_old_file_when_writing_fails(tmp_path, failure):
         half(temporary)
     assert target.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    """What is brought to the disk, and what has which name at that moment."""
+    seen = []
+
+    def fsync(descriptor, real=os.fsync):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((name.suffix or "folder", name.stat().st_size if name.is_file() else sorted(p.name for p in name.iterdir())))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return seen
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's list of open files")
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, syncs):
+    with atomic_path(tmp_path / "weights.safetensors") as temporary:
+        temporary.write_bytes(bytes(1000))
+    assert syncs == [(".safetensors", 1000), ("folder", ["weights.safetensors"])]
+    syncs.clear()
+    atomic_write_text(tmp_path / "model.json", "{}")
+    assert syncs == [(".json", 2), ("folder", ["model.json", "weights.safetensors"])]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's list of open files")
+def test_a_folder_is_on_the_disk_with_all_it_holds(tmp_path, syncs):
+    with atomic_path(tmp_path / "store") as temporary:
+        (temporary / "inner").mkdir(parents=True)
+        (temporary / "inner" / "chunk.bin").write_bytes(b"12345")
+    assert syncs == [(".bin", 5), ("folder", ["store"])]
+
+
+def test_a_read_only_copy_can_be_synced(tmp_path, monkeypatch):
+    modes = []
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", *_, real=Path.open: modes.append(mode) or real(self, mode))
+    with atomic_path(tmp_path / "a.nii") as temporary:
+        temporary.touch(mode=0o400)
+    assert modes == ["r+b" if os.name == "nt" else "rb"]
+
+
+def test_a_folder_that_cannot_be_synced_does_not_matter(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "as on Windows")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "a.txt").read_bytes() == b"x"
 
 
 def test_atomic_path_removes_a_half_written_folder(tmp_path):

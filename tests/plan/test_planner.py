@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.errors import UsageError
+from hilum.errors import ResourceError, UsageError
 from hilum.plan import Fingerprint, Hardware, Overrides, make_plan
 from hilum.plan.case_facts import CaseFacts, ChannelFacts, Intensities, LabelFacts
 from hilum.plan.fingerprint import ChannelSummary
@@ -117,6 +117,22 @@ def test_pictures_are_2d_and_keep_their_pixels():
     assert scaled.spacing.value == (1.0, 0.2, 0.2)
 
 
+@pytest.mark.parametrize("kind", ["rgb", "picture", "xray", "us", "unknown"])
+@pytest.mark.parametrize("dots", [(150, 300), (300, 300, 25.4)])
+def test_pictures_of_mixed_resolution_keep_their_pixels(kind, dots):
+    sides = [25.4 / dots[n % len(dots)] for n in range(6)]
+    each = [case(n, (1, 960, 999), (1.0, side, side), [label(1)]) for n, side in enumerate(sides)]
+    plan = make_plan(fingerprint(each, kind=kind, name=kind))
+    assert plan.spacing.value is None
+    assert f"from 1 x {min(sides):.3g} x {min(sides):.3g} mm to" in plan.spacing.because
+    assert "each keeps its own pixels" in plan.spacing.because
+
+
+def test_single_slices_of_a_scanner_are_resampled():
+    each = [case(n, (1, 256, 256), (1.0, side, side), [label(1)]) for n, side in enumerate((0.8, 0.9, 1.1))]
+    assert make_plan(fingerprint(each, kind="mr")).spacing.value == (1.0, 0.9, 0.9)
+
+
 def test_few_slices_are_2d_with_the_slices_first():
     each = [case(n, (200, 220, 5), (0.5, 0.5, 6.0), [label(1)], orientation="LSP") for n in range(4)]
     plan = make_plan(fingerprint(each))
@@ -207,6 +223,39 @@ def test_hopeless_candidates_are_not_measured():
     plan = make_plan(hippocampus(), Hardware(minutes=1), measure=measure)
     assert len(calls) <= 2
     assert "(estimated)" in plan.network.because
+
+
+def memory_for(voxels, rate=1e12):
+    """A device that has memory for a training step of so many voxels times features."""
+    timed, calls = speed(rate)
+
+    def measure(network, patch, batch):
+        seconds = timed(network, patch, batch)
+        if batch * network.features[0] * int(np.prod(patch)) > voxels:
+            raise ResourceError("not enough memory")
+        return seconds
+
+    return measure, calls
+
+
+@pytest.mark.parametrize("minutes", [20, None])
+@pytest.mark.parametrize("voxels", [40 * 56 * 40, 40 * 40 * 40])
+def test_what_does_not_fit_the_device_is_not_chosen(minutes, voxels):
+    measure, calls = memory_for(2 * 16 * voxels)
+    plan = make_plan(hippocampus(), Hardware(minutes=minutes), measure=measure)
+    width, patch, batch = plan.network.value.features[0], plan.patch.value, plan.batch.value
+    assert (width, batch) == (16, 2)
+    assert 0.3 * voxels < np.prod(patch) <= voxels
+    assert (width, patch, batch) in calls  # it was tried
+    assert minutes is None or "does not fit" in plan.network.because
+
+
+@pytest.mark.parametrize("minutes", [20, None])
+def test_a_device_without_memory_for_anything_is_refused(minutes):
+    measure, calls = memory_for(100)
+    with pytest.raises(ResourceError, match=r"(?s)not enough memory for one training step.*does not fit.*--device cpu"):
+        make_plan(hippocampus(), Hardware(minutes=minutes), measure=measure)
+    assert len(calls) > 1
 
 
 def test_too_little_of_everything_still_gives_a_plan():

@@ -29,20 +29,20 @@ TUMOUR = LabelTable(
 
 def test_exclusive_labels_become_indices() -> None:
     table = LabelTable.from_names({3: "liver", 7: "tumour"}, ignore=200)
-    labels = np.array([[[0, 3], [7, 200]], [[3, -1], [0, 7]]], dtype=np.int16)
+    labels = np.array([[[0, 3], [7, 200]], [[3, 200], [0, 7]]], dtype=np.int16)
     target = encode_target(labels, table)
     assert target.dtype == np.uint8
     assert target.tolist() == [[[[0, 1], [2, IGNORE]], [[1, IGNORE], [0, 2]]]]
 
 
 def test_regions_become_channels_that_overlap() -> None:
-    labels = np.array([[[0, 1, 2, 4, 9, -1]]], dtype=np.int32)
+    labels = np.array([[[0, 1, 2, 4, 9, 0]]], dtype=np.int32)
     target = encode_target(labels, TUMOUR)
     assert target.dtype == np.uint8
     assert target[:, 0, 0].tolist() == [
-        [0, 1, 1, 1, IGNORE, IGNORE],
-        [0, 0, 1, 1, IGNORE, IGNORE],
-        [0, 0, 0, 1, IGNORE, IGNORE],
+        [0, 1, 1, 1, IGNORE, 0],
+        [0, 0, 1, 1, IGNORE, 0],
+        [0, 0, 0, 1, IGNORE, 0],
     ]
 
 

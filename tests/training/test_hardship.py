@@ -82,7 +82,7 @@ def test_a_damaged_store_is_named_before_the_first_step(material, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("damaged chunk")
 
-    monkeypatch.setattr(StoredCase, "patch", broken)
+    monkeypatch.setattr(StoredCase, "held", broken)
     with pytest.raises(DataError, match=r"case box_\d\d: its preprocessed copy .* \(damaged chunk\)"):
         PatchSampler(
             store, fold.train, SegmentationTask(plan.labels), size=SHAPE, patch=SHAPE, batch=1, foreground_fraction=0.3, seed=0
@@ -130,11 +130,11 @@ def test_three_patients_and_no_time_train_all_the_same_and_say_so(tmp_path):
     data = write_boxes(tmp_path / "data", cases=6)
     save_plan(small_plan(open_dataset(data)), tmp_path / "plan.json")
     said: list[str] = []
-    options = TrainOptions(minutes=0.01, device="cpu", plan=tmp_path / "plan.json")
+    options = TrainOptions(minutes=0.0001, device="cpu", plan=tmp_path / "plan.json")
     model = run(data, tmp_path / "m", options, listener=Listener(say=said.append))
     assert model.facts.steps > 0
     assert any("3 folds of 2 validation cases" in sentence for sentence in said)
-    assert any("Attention: of 0.01 minutes" in sentence and "--resume --minutes 0.04" in sentence for sentence in said)
+    assert any("Attention: of 0.0001 minutes" in sentence and "--resume --minutes 0.0004" in sentence for sentence in said)
 
 
 def test_given_folds_that_validate_a_case_twice_end_in_a_model(tmp_path):

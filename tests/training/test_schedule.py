@@ -38,9 +38,9 @@ def test_plateau_needs_several_checks_without_gain():
     for step, dice in enumerate([0.5, 0.6, 0.7], start=1):
         plateau = plateau.after(dice, step=step * 100, progress=step / 10)
     assert (plateau.best, plateau.waited, plateau.cooldown_from) == (0.7, 0, None)
-    for step in range(4, 9):
+    for step in range(4, 11):
         plateau = plateau.after(0.7005, step=step * 100, progress=step / 20)
-    assert (plateau.waited, plateau.cooldown_from) == (5, None)
+    assert (plateau.waited, plateau.cooldown_from) == (7, None)
     plateau = plateau.after(0.69, step=900, progress=0.45)
     assert (plateau.cooldown_from, plateau.cooldown_step) == (0.45, 900)
     assert plateau.after(0.99, step=1000, progress=0.5) == plateau  # decided is decided

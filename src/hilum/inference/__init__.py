@@ -4,6 +4,7 @@ from hilum.inference.engine import TorchEngine, bfloat16_gain, describe_device, 
 from hilum.inference.inputs import Source, case_id, find_cases, read_source
 from hilum.inference.manifest import Facts, Metric, ModelMetrics
 from hilum.inference.many import predict_many
+from hilum.inference.memory import HostMemory, host_memory
 from hilum.inference.prediction import FORMATS, Prediction, Seconds
 from hilum.inference.predictor import Predictor, Prepared
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
@@ -14,6 +15,7 @@ __all__ = [
     "FORMATS",
     "CaseOutcome",
     "Facts",
+    "HostMemory",
     "Metric",
     "ModelMetrics",
     "Prediction",
@@ -29,6 +31,7 @@ __all__ = [
     "case_id",
     "describe_device",
     "find_cases",
+    "host_memory",
     "predict_many",
     "read_source",
     "resolve_device",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from hilum.errors import ResourceError, UsageError
+from hilum.networks import build_network, textbook_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,19 +59,21 @@ def describe_device(device: torch.device) -> str:
 
 
 @lru_cache
-def bfloat16_gain(device: torch.device) -> float:
-    """How many times faster a 3D convolution is under bfloat16 autocast on this device; measured once, about 50 ms.
+def bfloat16_gain(device: torch.device, dimensions: Literal[2, 3] = 3) -> float:
+    """How many times faster a small network is under bfloat16 autocast on this device; measured once, about 0.1 s.
 
-    Below 1 where bfloat16 is only emulated, as on processors without AVX512-BF16 or AMX.
+    Below 1 where bfloat16 is only emulated, as on processors without AVX512-BF16 or AMX. Convolutions in two and in three
+    dimensions are different code, and gain differently.
     """
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(2, 32, 16, 32, 32, generator=generator).to(device)
-    weight = torch.randn(32, 32, 3, 3, 3, generator=generator).to(device)
+    network = build_network(textbook_spec(32, 32, dimensions=dimensions, features=(32, 32))).eval().to(device)
+    size = (8, 32, 32) if dimensions == 3 else (1, 96, 96)
+    more = 1 if device.type == "cpu" else 32  # enough for a GPU to compute longer than it takes to start
+    image = torch.randn(more, 32, *size, generator=torch.Generator().manual_seed(0)).to(device)
 
     def seconds(*, autocast: bool) -> float:
         start = time.perf_counter()
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            torch.nn.functional.conv3d(image, weight, padding=1).sum().item()
+            network(image).sum().item()
         return time.perf_counter() - start
 
     # in turn, and the best of each: on a busy machine single runs say more about its other work
@@ -78,14 +81,16 @@ def bfloat16_gain(device: torch.device) -> float:
     return min(slow for slow, _ in runs) / min(fast for _, fast in runs)
 
 
-def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
-    """bfloat16 where it is wanted and this device really computes faster in it, else float32."""
+def resolve_precision(wanted: Precision, device: torch.device, *, dimensions: Literal[2, 3]) -> Precision:
+    """bfloat16 where it is wanted and networks of so many dimensions are really faster in it on this device, else float32."""
     if wanted == "float32":
         return "float32"
-    gain = bfloat16_gain(device)
+    gain = bfloat16_gain(device, dimensions)
     if gain >= _WORTHWHILE:
         return "bfloat16"
-    _log.info("float32 instead of bfloat16: on %s bfloat16 is %.2f times as fast", describe_device(device), gain)
+    _log.info(
+        "float32 instead of bfloat16: on %s bfloat16 is %.2f times as fast in %dD", describe_device(device), gain, dimensions
+    )
     return "float32"
 
 

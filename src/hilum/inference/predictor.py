@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 
 from hilum.errors import DataError, ResourceError
 from hilum.inference.engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.inputs import Source, case_id, read_source
+from hilum.inference.memory import host_memory
 from hilum.inference.prediction import Prediction, Seconds
 from hilum.inference.sliding_window import sliding_window
 from hilum.preprocess import preprocess_case, restore_logits_to_labels, restore_probabilities
@@ -57,14 +57,11 @@ class Predictor:
         self, model: TrainedModel, *, tta: bool = False, batch: int | None = None, precision: Precision | None = None
     ) -> None:
         plan = model.plan
+        precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
         self.model = model
         self.batch = plan.batch.value if batch is None else batch
         self.mirror_axes = plan.augmentation.value.mirror_axes if tta else ()
-        self.engine = TorchEngine(
-            model.networks,
-            device=model.device,
-            precision=resolve_precision(plan.precision.value, model.device) if precision is None else precision,
-        )
+        self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
         self._task = SegmentationTask(plan.labels)
         self._dtype = np.min_scalar_type(max(plan.labels.ids))
 
@@ -158,7 +155,7 @@ class Predictor:
         plan = self.model.plan
         voxels = math.prod(max(n, p) for n, p in zip(shape, plan.patch.value, strict=True))
         needed = 4 * (plan.network.value.out_channels + 1) * voxels
-        available = psutil.virtual_memory().available
+        available = host_memory().free
         if needed > available:
             raise ResourceError(
                 f"an image of {shape} voxels at the model's spacing, for whose logits {needed / 2**30:.1f} GiB of memory are "

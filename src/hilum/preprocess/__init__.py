@@ -2,7 +2,7 @@
 
 from hilum.preprocess.restore import Restore, restore_logits_to_labels, restore_probabilities
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
-from hilum.preprocess.store import OUTSIDE, CaseStore, StoredCase, build_store
+from hilum.preprocess.store import OUTSIDE, CaseStore, StoredCase, build_store, cut_block
 
 __all__ = [
     "OUTSIDE",
@@ -10,6 +10,7 @@ __all__ = [
     "Restore",
     "StoredCase",
     "build_store",
+    "cut_block",
     "preprocess_case",
     "preprocess_labels",
     "preprocessing_hash",

@@ -84,16 +84,37 @@ class StoredCase:
         Returns:
             image (C, *shape), 0 outside the case; label ids (*shape), OUTSIDE (-1) there.
         """
-        image = np.zeros((self.channels, *shape), dtype=np.float32)
-        target = np.full(tuple(shape), OUTSIDE, dtype=np.int16)
-        low = [max(0, s) for s in start]
-        high = [min(n, s + p) for n, s, p in zip(self.shape, start, shape, strict=True)]
-        if all(a < b for a, b in zip(low, high, strict=True)):
-            source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-            into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-            image[(slice(None), *into)] = self._image[(slice(None), *source)]
-            target[into] = self._target[source]
-        return image, target
+        return cut_block(self._image, self._target, start, shape)
+
+    def held(self) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+        """The whole case, image (C, Z, Y, X) and label ids (Z, Y, X), for `cut_block`."""
+        return self.image, self.target
+
+
+def cut_block(
+    image: Any, target: Any, start: Sequence[int], shape: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Cut a block out of a case, in memory or on disk.
+
+    Args:
+        image: (C, Z, Y, X), an array or a stored one.
+        target: (Z, Y, X).
+        start: (z, y, x) of the block's first voxel; may be negative or reach beyond the case.
+        shape: (Z, Y, X) of the block.
+
+    Returns:
+        image (C, *shape), 0 outside the case; label ids (*shape), OUTSIDE (-1) there.
+    """
+    cut = np.zeros((image.shape[0], *shape), dtype=np.float32)
+    labels = np.full(tuple(shape), OUTSIDE, dtype=np.int16)
+    low = [max(0, s) for s in start]
+    high = [min(n, s + p) for n, s, p in zip(target.shape, start, shape, strict=True)]
+    if all(a < b for a, b in zip(low, high, strict=True)):
+        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        cut[(slice(None), *into)] = image[(slice(None), *source)]
+        labels[into] = target[source]
+    return cut, labels
 
 
 @dataclass(frozen=True)

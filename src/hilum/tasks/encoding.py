@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 IGNORE = 255
 """The target's value for voxels that are not learnt."""
 
-OUTSIDE = -1
-"""What a patch holds where it reaches beyond its case: no label has this id, and it becomes `IGNORE`."""
-
 MAX_LABELS = 255
 
 
@@ -30,12 +27,12 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
     """Turn label ids into the target that the loss sees.
 
     Args:
-        labels: label ids (Z, Y, X), of an integer type; `OUTSIDE` (-1) beyond the case.
+        labels: label ids (Z, Y, X), of an integer type.
         table: what the ids mean.
 
     Returns:
         uint8 (1, Z, Y, X) of indices into `table.ids`, or (R, Z, Y, X) of 0 and 1 for each of R regions; `IGNORE` where the
-        annotation has `table.ignore` or `OUTSIDE`. An empty annotation gives an empty target.
+        annotation has `table.ignore`. An empty annotation gives an empty target.
 
     Raises:
         LabelError: when the labels are not a (Z, Y, X) array of integers, hold an id that the table does not know, or the
@@ -46,7 +43,7 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
     if len(ids) > MAX_LABELS:
         raise LabelError(f"{len(ids)} labels", needed=f"at most {MAX_LABELS}; the target keeps {IGNORE} for ignored voxels")
     present = np.unique(labels)
-    ignored = dict.fromkeys((OUTSIDE,) if table.ignore is None else (OUTSIDE, table.ignore), IGNORE)
+    ignored = {} if table.ignore is None else {table.ignore: IGNORE}
     unknown = [int(value) for value in present if int(value) not in ids and int(value) not in ignored]
     if unknown:
         raise LabelError(

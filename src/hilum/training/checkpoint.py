@@ -47,6 +47,7 @@ class Progress(Record):
         cases: ids that are trained on.
         plateau: whether validation still rises.
         validated: progress at the last validation.
+        finished: whether the schedule has come to its end.
         rows: the log.
         pending: losses since its last row.
     """
@@ -58,6 +59,7 @@ class Progress(Record):
     cases: tuple[str, ...] = ()
     plateau: Plateau = Plateau()
     validated: float = 0.0
+    finished: bool = False
     rows: tuple[Row, ...] = ()
     pending: tuple[float, ...] = ()
 
@@ -114,12 +116,29 @@ def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimise
         state = _by_parameter(tensors, [p for group in optimiser.param_groups for p in group["params"]])
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     except (SafetensorError, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"{path}: not a checkpoint of this training ({error})",
-            needed="the checkpoint that this plan's training wrote",
-            cure="remove the file to begin again, or choose another folder with -o",
-        ) from error
+        raise _not_ours(path, error) from error
     return progress
+
+
+def read_progress(path: Path) -> Progress:
+    """Read how far a training is, without its weights.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            return Progress.parse(file.metadata()[_META])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise _not_ours(path, error) from error
+
+
+def _not_ours(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{path}: not a checkpoint of this training ({error})",
+        needed="the checkpoint that this plan's training wrote",
+        cure="remove the file to begin again, or choose another folder with -o",
+    )
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

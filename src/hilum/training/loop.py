@@ -15,7 +15,7 @@ from hilum.errors import DataError, ResourceError, TrainingError
 from hilum.networks import build_network
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
-from hilum.training.checkpoint import Progress, Row, load_checkpoint, save_checkpoint
+from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
 from hilum.training.log import Log
 from hilum.training.optimiser import WeightAverage, build_optimiser
 from hilum.training.sampling import PatchSampler
@@ -80,6 +80,7 @@ def fit(
     *,
     validate: Callable[[nn.Module], float] | None = None,
     report: Callable[[Row], None] | None = None,
+    tick: Callable[[float, int], None] | None = None,
 ) -> Fitted:
     """Train one network.
 
@@ -87,6 +88,7 @@ def fit(
         job: what to do.
         validate: mean Dice of a network on validation cases; called now and then with the averaged weights.
         report: called with every row of the log.
+        tick: called with progress and step, about once a second.
 
     Returns:
         The network with averaged weights.
@@ -104,7 +106,7 @@ def fit(
     network = new_network(plan, job.seed).to(job.device)
     average = WeightAverage(network, plan.optimiser.value.ema_decay)
     optimiser = build_optimiser(network, plan.optimiser.value)
-    books = _Books(job, network, average, optimiser, validate, report)
+    books = _Books(job, network, average, optimiser, _Callbacks(validate, report, tick))
     wrapped, optimiser = fabric.setup(network, optimiser)
     wrapped.mark_forward_method("forward_deep")
 
@@ -159,8 +161,17 @@ def fit(
         ) from error
     finally:
         books.log.close()
-    books.save()
+    books.finish()
     return Fitted(average.network.eval(), books.state())
+
+
+@dataclass(frozen=True)
+class _Callbacks:
+    """See `fit`."""
+
+    validate: Callable[[nn.Module], float] | None
+    report: Callable[[Row], None] | None
+    tick: Callable[[float, int], None] | None
 
 
 class _Books:
@@ -175,11 +186,10 @@ class _Books:
         network: nn.Module,
         average: WeightAverage,
         optimiser: Optimizer,
-        validate: Callable[[nn.Module], float] | None,
-        report: Callable[[Row], None] | None,
+        callbacks: _Callbacks,
     ) -> None:
         self._job, self._network, self._average, self._optimiser = job, network, average, optimiser
-        self._validate, self._report = validate, report
+        self._call = callbacks
         self._path = job.folder / CHECKPOINT
         self._progress = Progress(plan=plan_hash(job.plan), seed=job.seed, cases=job.cases)
         if job.resume and self._path.is_file():
@@ -189,13 +199,15 @@ class _Books:
         self.step = self._progress.step
         self._plateau, self._validated = self._progress.plateau, self._progress.validated
         self.log = Log(job.folder, self._progress.rows)
-        self._saved = time.perf_counter()
+        self._saved = self._ticked = time.perf_counter()
         self._begun = self._saved - self._progress.seconds  # as if the sessions before had just been made
         self._losses = [torch.tensor(loss) for loss in self._progress.pending]
         self._norm: Tensor | None = None
 
     def progress(self) -> float:
         """0 at the beginning, 1 at the end."""
+        if self._progress.finished:
+            return 1.0
         elapsed = time.perf_counter() - self._begun
         return self._plateau.bend(self._job.budget.progress(self.step, elapsed), self.step)
 
@@ -223,6 +235,10 @@ class _Books:
     def stepped(self, done: float, rate: float) -> None:
         """Count a step; now and then validate, write a row, save."""
         self.step += 1
+        now = time.perf_counter()
+        if self._call.tick is not None and now - self._ticked >= 1.0:
+            self._call.tick(done, self.step)
+            self._ticked = now
         if self.step % ROW_EVERY == 0:
             self._add_row(done, rate)
         elif self._job.device.type != "cpu":
@@ -243,15 +259,15 @@ class _Books:
         )
         self._losses.clear()
         self.log.add(row)
-        if self._report is not None:
-            self._report(row)
+        if self._call.report is not None:
+            self._call.report(row)
 
     def _validated_dice(self, done: float) -> float | None:
         """Mean Dice of the averaged weights, where a validation is due; the end has its own, over all cases."""
         every = self._job.validate_every
-        if self._validate is None or done - self._validated < every or done > 1 - every / 2:
+        if self._call.validate is None or done - self._validated < every or done > 1 - every / 2:
             return None
-        dice, self._validated = self._validate(self._average.network), done
+        dice, self._validated = self._call.validate(self._average.network), done
         if self._job.budget.seconds is None:
             self._plateau = self._plateau.after(dice, step=self.step, progress=done)
         return None if math.isnan(dice) else dice
@@ -269,6 +285,11 @@ class _Books:
             }
         )
 
+    def finish(self) -> None:
+        """Write the last checkpoint; resuming from it trains no further."""
+        self._progress = self._progress.model_copy(update={"finished": True})
+        self.save()
+
     def save(self) -> None:
         """Write checkpoint and log.
 
@@ -282,15 +303,28 @@ class _Books:
 
 def new_network(plan: Plan, seed: int) -> Network:
     """The plan's network with initial weights from the seed."""
-    network = build_network(plan.network.value, generator=torch.Generator().manual_seed(seed))
-    # the order in which convolutions read their weights fastest
-    return network.to(memory_format=torch.channels_last_3d if plan.dimensions.value == 3 else torch.channels_last)
+    return arranged(build_network(plan.network.value, generator=torch.Generator().manual_seed(seed)))
+
+
+def arranged(network: Network) -> Network:
+    """The network with its weights in the order in which convolutions read them fastest."""
+    return network.to(memory_format=torch.channels_last_3d if network.dimensions == 3 else torch.channels_last)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The randomness of one step's augmentation; resuming needs no state of a generator."""
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def load_progress(folder: Path) -> Progress | None:
+    """How far the training in a folder is; None where there is no checkpoint.
+
+    Raises:
+        ModelError: the checkpoint is damaged.
+    """
+    path = folder / CHECKPOINT
+    return read_progress(path) if path.is_file() else None
 
 
 def plan_hash(plan: Plan) -> str:

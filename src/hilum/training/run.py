@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 
 from hilum.dataset import describe_folds, make_folds, open_dataset
 from hilum.dataset.folds import patient_of
 from hilum.errors import ResourceError, UsageError
 from hilum.evaluation import summarise
-from hilum.inference import Facts, Metric, ModelMetrics, RunClock, TrainedModel, describe_device, resolve_device
+from hilum.inference import Facts, Metric, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
+from hilum.plan.planner.grid import decide_dimensions
 from hilum.preprocess import build_store
-from hilum.training.loop import Assignment, fit, new_network
+from hilum.training.loop import Assignment, fit, load_progress, new_network
 from hilum.training.measure import choose_precision, step_timer
 from hilum.training.schedule import Budget
 from hilum.training.validation import Validator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -36,6 +37,9 @@ WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _VALIDATION_SHARE = 0.2
 """At most this share of the minutes goes into scoring the validation cases at the end."""
+_CHECK_EVERY = 0.1
+_PLATEAU_CHECK_EVERY = 0.03
+"""Share of the schedule between validations; without a time limit they also look for a plateau, so there are more."""
 _CHECK_SHARE = 0.02
 """At most this share of the training goes into each validation on the way."""
 _FINISH_SECONDS = 3.0
@@ -56,7 +60,7 @@ class TrainOptions:
         seed: of folds, initial weights, sampling and augmentation.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what is free.
-        plan: a plan to follow instead of making one.
+        plan: a plan, or the file of one, to follow instead of making one.
         patients: a regular expression for the patient in a case's id, where no table names patients.
         resume: go on where the folder's checkpoints are.
         checkpoint_seconds: time between checkpoints.
@@ -69,7 +73,7 @@ class TrainOptions:
     seed: int = 0
     device: str = "auto"
     memory_gb: float | None = None
-    plan: Path | None = None
+    plan: Path | Plan | None = None
     patients: str | None = None
     resume: bool = False
     checkpoint_seconds: float = 60.0
@@ -113,17 +117,35 @@ class FoldResult:
     unscored: int
 
 
-def make_plan_for(dataset: Dataset, options: TrainOptions, *, listener: Listener, overrides: Overrides | None = None) -> Plan:
+def make_plan_for(
+    dataset: Dataset,
+    options: TrainOptions,
+    *,
+    listener: Listener,
+    cases: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
+) -> Plan:
     """Look at the data, measure the device, decide.
+
+    Args:
+        dataset: opened.
+        options: device, memory and time.
+        listener: is told what happens.
+        cases: ids to look at; all annotated cases if None.
+        overrides: what is not for the planner to decide.
 
     Raises:
         HilumError: see `make_fingerprint`; the data cannot be planned for.
     """
     device = resolve_device(options.device)
-    fingerprint = make_fingerprint(dataset, progress=lambda done, total, case: listener.advance("looking", done, total, case))
-    precision = choose_precision(device)
+    fingerprint = make_fingerprint(
+        dataset, cases=cases, progress=lambda done, total, case: listener.advance("looking", done, total, case)
+    )
+    asked = None if overrides is None else overrides.dimensions
+    precision = choose_precision(device, asked or decide_dimensions(fingerprint).value)
     table = fingerprint.labels
-    hardware = Hardware(device=device.type, memory_gb=options.memory_gb or _free_memory_gb(device), minutes=options.minutes)
+    memory = options.memory_gb or _rounded(_free_memory_gb(device))
+    hardware = Hardware(device=device.type, memory_gb=memory, minutes=options.minutes)
     return make_plan(
         fingerprint,
         hardware,
@@ -159,8 +181,10 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed)
     listener.say(describe_folds(dataset, folds))
     chosen = _chosen_folds(folds, options)
+    if options.folds not in {None, len(folds)}:
+        listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
 
-    plan = _plan(dataset, work, options, listener)
+    plan = _plan(dataset, work, options, listener, chosen)
     needed = sorted({case for _, fold in chosen for case in fold.train})
     store = build_store(
         dataset,
@@ -216,22 +240,34 @@ def _train_fold(
         budget = Budget(steps=budget.steps, seconds=left)
         expected = f"{left / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
     else:
-        expected = f"{budget.steps} steps"
+        seconds = step_timer(job.device, plan.precision.value, plan.labels)(
+            plan.network.value, plan.patch.value, plan.batch.value
+        )
+        expected = f"{budget.steps} steps, about {_words(budget.steps * seconds)} on this device (--minutes N bounds it)"
     listener.say(
         f"Fold {number}: {len(job.cases)} cases to train on, {len(validator.cases)} to validate on; {expected}; the schedule "
         "ends when they do."
     )
-    few = validator.subset(_checked_cases(per_case, budget, validator))
+    few = validator.subset(_checked_cases(per_case, budget.seconds or budget.steps * seconds, validator))
 
     def report(row: Row) -> None:
         dice = "" if row.dice is None else f", validation Dice {row.dice:.3f}"
         listener.advance(f"fold {number}", min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{dice}")
 
-    fitted = fit(replace(job, budget=budget), validate=few.dice if few.cases else None, report=report)
+    def tick(done: float, step: int) -> None:
+        listener.advance(f"fold {number}", min(done, 1.0), 1.0, f"step {step}")
+
+    every = _CHECK_EVERY if options.minutes is not None else _PLATEAU_CHECK_EVERY
+    resumed = load_progress(job.folder) if job.resume else None
+    fitted = fit(
+        replace(job, budget=budget, validate_every=every), validate=few.dice if few.cases else None, report=report, tick=tick
+    )
+    listener.advance(f"fold {number}", 1.0, 1.0, f"{fitted.progress.step} steps")
     deadline = None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2
     scores = validator.score(
         fitted.network,
         save_to=job.folder / "validation",
+        reuse=resumed is not None and resumed.finished,
         deadline=deadline,
         progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
     )
@@ -239,15 +275,20 @@ def _train_fold(
     return FoldResult(fitted.network, fitted.progress, scores, unscored)
 
 
-def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener) -> Plan:
-    """The plan of the run: the user's, the one of the run that is resumed, or a new one."""
+def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener, chosen: list[tuple[int, Fold]]) -> Plan:
+    """The plan of the run: the user's, the one of the run that is resumed, or a new one.
+
+    A new one looks at the training cases alone, where one fold is trained. The members of an ensemble share one plan, so that of
+    several folds looks at all their cases, and the model says so.
+    """
     path = work / "plan.json"
     if options.plan is not None:
-        plan = load_plan(options.plan)
+        plan = options.plan if isinstance(options.plan, Plan) else load_plan(options.plan)
     elif options.resume and path.is_file():
         plan = load_plan(path)
     else:
-        plan = make_plan_for(dataset, options, listener=listener)
+        looked_at = chosen[0][1].train if len(chosen) == 1 else None
+        plan = make_plan_for(dataset, options, listener=listener, cases=looked_at)
     work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
     save_plan(plan, path)
     network = plan.network.value
@@ -287,11 +328,21 @@ def _refuse_overwriting(out: Path, options: TrainOptions) -> None:
         )
 
 
-def _checked_cases(per_case: float, budget: Budget, validator: Validator) -> int:
-    """How many cases each validation on the way may score."""
-    if budget.seconds is None:
-        return min(16, len(validator.cases))
-    return min(16, len(validator.cases), int(_CHECK_SHARE * budget.seconds / max(per_case, 1e-6)))
+def _checked_cases(per_case: float, seconds: float, validator: Validator) -> int:
+    """How many cases each validation on the way may score in a training of so many seconds."""
+    return min(16, len(validator.cases), int(_CHECK_SHARE * seconds / max(per_case, 1e-6)))
+
+
+def _words(seconds: float) -> str:
+    """A duration for people."""
+    return (
+        f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
+    )
+
+
+def _rounded(memory_gb: float) -> float:
+    """Down to a power of two, so that the same command makes the same plan whatever a few other programs take."""
+    return float(2.0 ** math.floor(math.log2(max(memory_gb, 0.5))))
 
 
 def _assemble(
@@ -318,6 +369,7 @@ def _assemble(
     if len(scores) < len(every):
         notes.append("a case that several folds of the given split validate on counts once, as the first of them scored it")
     if len(results) > 1:
+        notes.append("the folds share one plan, for which all cases were looked at (spacings, sizes, intensity statistics)")
         notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
     facts = Facts(
         dataset=dataset.name,
@@ -385,13 +437,15 @@ def _defined(value: float) -> float | None:
 
 
 def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    values["plan"] = None if options.plan is None else "given" if isinstance(options.plan, Plan) else str(options.plan)
+    return values
 
 
 def _free_memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0]) / 2**30
-    free = psutil.virtual_memory().available / 2**30
+    free = host_memory().free / 2**30
     if free < 1.0:
         raise ResourceError(f"{free:.1f} GiB of memory are free", needed="at least 1 GiB", cure="close other programs")
     return free

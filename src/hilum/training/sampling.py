@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import psutil
 import torch
 
 from hilum.errors import DataError, HilumError
+from hilum.inference import host_memory
+from hilum.preprocess import OUTSIDE, cut_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ class PatchSampler:
         self._task, self._size, self._patch, self._batch = task, size, patch, batch
         self._foreground_fraction, self._seed = foreground_fraction, seed
         voxels = sum(int(np.prod(case.stored.shape)) * (4 * case.stored.channels + 2) for case in self._cases)
-        if voxels <= _SHARE_OF_MEMORY * psutil.virtual_memory().available:
+        if voxels <= _SHARE_OF_MEMORY * host_memory().free:
             for case in self._cases:
                 with _named(case.stored):
                     case.keep()
@@ -102,7 +103,8 @@ class PatchSampler:
         start = self._start(case.stored, generator)
         with _named(case.stored):
             image, labels = case.patch(start, self._size)
-        return image, self._task.encode(np.maximum(labels, 0))  # outside the case lies background
+        labels[labels == OUTSIDE] = 0  # nothing of interest lies outside a case (nnU-Net's rule), where the image is 0
+        return image, self._task.encode(labels)
 
     def _start(self, case: StoredCase, generator: np.random.Generator) -> Three:
         """First voxel of the block to read; the patch is in the block's middle."""
@@ -143,19 +145,10 @@ class _Opened:
 
     def keep(self) -> None:
         """Hold the whole case, decompressed."""
-        self._whole = self.stored.patch((0, 0, 0), self.stored.shape)
+        self._whole = self.stored.held()
 
     def patch(self, start: Three, size: Three) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
         """As `StoredCase.patch`."""
         if self._whole is None:
             return self.stored.patch(start, size)
-        image = np.zeros((self.stored.channels, *size), dtype=np.float32)
-        labels = np.full(size, -1, dtype=np.int16)
-        low = [max(0, s) for s in start]
-        high = [min(n, s + p) for n, s, p in zip(self.stored.shape, start, size, strict=True)]
-        if all(a < b for a, b in zip(low, high, strict=True)):
-            source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-            into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-            image[(slice(None), *into)] = self._whole[0][(slice(None), *source)]
-            labels[into] = self._whole[1][source]
-        return image, labels
+        return cut_block(*self._whole, start, size)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _COOLDOWN = 0.15
 """After a plateau the rest of the schedule is done in this share of the steps made so far."""
-_PATIENCE = 6
+_PATIENCE = 8
+"""Checks without a gain that make a plateau."""
 _WORTHWHILE = 0.002
 """A validation Dice must rise by this much to count as better."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from hilum.dataset import read_annotation
 from hilum.evaluation import score_labels
 from hilum.inference import Predictor, TrainedModel
+from hilum.io import read_labels
 from hilum.metrics import dice
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Validator:
         network: nn.Module,
         *,
         save_to: Path | None = None,
+        reuse: bool = False,
         deadline: float | None = None,
         tolerance_mm: float = 2.0,
         progress: Callable[[int, int, str], None] | None = None,
@@ -57,6 +59,7 @@ class Validator:
         Args:
             network: as trained, on the device.
             save_to: a folder for the label maps.
+            reuse: score the label maps that are in `save_to` already: they are this very network's.
             deadline: a `time.perf_counter` value; no case is begun that would end after it if it took as long as the longest
                 so far; at least one is scored.
             tolerance_mm: of the normalised surface distance.
@@ -72,10 +75,15 @@ class Validator:
             begun = time.perf_counter()
             if done > 1 and deadline is not None and begun + longest > deadline:
                 break
-            prediction = predictor.predict(case)
-            if save_to is not None:
-                prediction.save(save_to)
-            scores += self._score(prediction.labels, read_annotation(case), case, tolerance_mm)
+            written = None if save_to is None else save_to / f"{case.id}.nii.gz"
+            if written is not None and reuse and written.is_file():
+                labels = read_labels(written)
+            else:
+                prediction = predictor.predict(case)
+                labels = prediction.labels
+                if save_to is not None:
+                    prediction.save(save_to)
+            scores += self._score(labels, read_annotation(case), case, tolerance_mm)
             longest = max(longest, time.perf_counter() - begun)
             if progress is not None:
                 progress(done, len(self.cases), case.id)

@@ -25,6 +25,8 @@ COARSE = 3.0
 CROP_GAIN = 0.75
 """Cropping is worth it when the box around what is not zero holds at most this share of the voxels."""
 MAX_STAGES = {2: 7, 3: 6}
+SCANNED = {"ct", "mr", "pet"}
+"""Kinds of image whose spacing is physical even in single slices."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def decide_crop(fingerprint: Fingerprint) -> Decision[Crop]:
 
 
 def decide_spacing(fingerprint: Fingerprint, orientation: str, dimensions: int) -> Decision[Spacing | None]:
-    """The median spacing; the fine 10th percentile along a coarse axis (nnU-Net); nothing for pictures without a scale."""
+    """The median spacing; the fine 10th percentile along a coarse axis (nnU-Net); nothing for pictures without a sure scale.
+
+    A picture's scale is its file's dots per inch, which say how it was scanned or exported. Where pictures of one data set differ
+    in it, that says little of the size of what they show. Slices of a scanner (CT, MR, PET) are measured in mm, and are trusted.
+    """
     spacings = np.array([_turn(case.spacing, orientation) for case in fingerprint.cases])
     shapes = np.array([_turn(case.shape, orientation) for case in fingerprint.cases])
     in_plane = spacings[:, 1:] if dimensions == 2 else spacings
@@ -94,11 +100,14 @@ def decide_spacing(fingerprint: Fingerprint, orientation: str, dimensions: int) 
     if np.all(np.abs(in_plane / np.median(in_plane, axis=0) - 1) < SAME_SPACING):
         value = _spacing(target)
         return Decision(value=value, because=f"every case ({len(spacings)}) has {_mm(value)}, so nothing is resampled")
+    spread = f"spacings run from {_mm(spacings.min(axis=0))} to {_mm(spacings.max(axis=0))}"
+    if shapes[:, 0].max() == 1 and not {channel.kind for channel in fingerprint.channels} <= SCANNED:
+        because = f"the pictures' resolutions differ ({spread}), so they are no sure scale, and each keeps its own pixels"
+        return Decision(value=None, because=because)
     size = np.median(shapes, axis=0)
     worst = int(target.argmax())
     others = [axis for axis in range(3) if axis != worst]
     coarse = target[worst] > COARSE * target[others].max() and size[worst] * COARSE < size[others].min()
-    spread = f"spacings run from {_mm(spacings.min(axis=0))} to {_mm(spacings.max(axis=0))}"
     if coarse and dimensions == 3:
         fine = max(float(np.percentile(spacings[:, worst], 10)), float(target[others].max()))
         target[worst] = fine

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hilum.errors import ResourceError
 from hilum.plan.plan import NetworkSpec, Three
 from hilum.plan.planner.grid import MAX_STAGES, fit_patch
 from hilum.plan.planner.topology import make_topology
@@ -58,7 +60,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Sizing:
-    """The chosen sizes; `seconds` is one training step, `measured` whether that was measured or estimated."""
+    """The chosen sizes; `seconds` is one training step, `measured` whether that was measured or estimated.
+
+    A size that the device was found to have no memory for takes infinitely long.
+    """
 
     topology: Topology
     network: NetworkSpec
@@ -127,8 +132,12 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
         grid: what cases look like on the network's grid.
         shape: what is asked of the network beside its size.
         hardware: device, memory and time.
-        measure: gives the seconds of one training step; estimated from the number of operations if None.
+        measure: gives the seconds of one training step, or raises ResourceError where the device has not enough memory for it;
+            estimated from the number of operations if None.
         wanted: sizes that are fixed.
+
+    Raises:
+        ResourceError: the device has not enough memory even for the smallest.
     """
     clock = _Clock(hardware, measure)
     widths = (wanted.width,) if wanted.width is not None else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
@@ -149,6 +158,12 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
     batches = _doublings(least, _most_batch(best, grid, hardware)) if wanted.batch is None else []
     options = [make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels) for batch in batches]
     best = clock.grow(best, options)
+    if not math.isfinite(best.seconds):
+        raise ResourceError(
+            f"{hardware.device} has not enough memory for one training step; tried: {'; '.join(clock.tried)}",
+            needed="a smaller patch or batch, or more memory",
+            cure="close other programs that use the device, or --device cpu",
+        )
     return replace(best, tried=tuple(clock.tried))
 
 
@@ -173,13 +188,14 @@ class _Clock:
         self.tried: list[str] = []
 
     def enough(self, sizing: Sizing) -> bool:
-        return self._seconds is None or self._seconds >= self._steps * sizing.seconds
+        if self._seconds is None:
+            return math.isfinite(sizing.seconds)
+        return self._seconds >= self._steps * sizing.seconds
 
     def learn_rate(self, smallest: Sizing) -> None:
         """Measure the cheapest candidate, so that the estimates of the others are this device's."""
         if self._measure is not None and self._seconds is not None:
-            operations = flops_per_step(smallest.network, smallest.topology.patch, smallest.batch)
-            self._rate = operations / max(self._measure(smallest.network, smallest.topology.patch, smallest.batch), 1e-9)
+            self._timed(smallest, self._measure)
 
     def grow(self, sizing: Sizing, larger: Sequence[Sizing]) -> Sizing:
         """The last of ever larger sizings that fits memory and time, or the one at hand."""
@@ -195,12 +211,20 @@ class _Clock:
         seconds, measured = operations / self._rate, False
         hopeless = self._seconds is not None and seconds * self._steps > HOPELESS * self._seconds
         if self._measure is not None and not hopeless:
-            seconds, measured = self._measure(sizing.network, sizing.topology.patch, sizing.batch), True
-            self._rate = operations / max(seconds, 1e-9)
-        how = "measured" if measured else "estimated"
+            seconds, measured = self._timed(sizing, self._measure), True
         patch = " x ".join(str(n) for n in sizing.topology.patch)
-        self.tried.append(f"width {sizing.width}, patch {patch}, batch {sizing.batch}: {seconds:.3g} s a step ({how})")
+        how = f"{seconds:.3g} s a step ({'measured' if measured else 'estimated'})" if math.isfinite(seconds) else "does not fit"
+        self.tried.append(f"width {sizing.width}, patch {patch}, batch {sizing.batch}: {how}")
         return replace(sizing, seconds=seconds, measured=measured)
+
+    def _timed(self, sizing: Sizing, measure: Measure) -> float:
+        """Seconds of a step, from which the rate is learnt; infinity where it does not fit, which says nothing of the rate."""
+        try:
+            seconds = measure(sizing.network, sizing.topology.patch, sizing.batch)
+        except ResourceError:
+            return math.inf
+        self._rate = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch) / max(seconds, 1e-9)
+        return seconds
 
 
 def _topology(grid: Grid, voxels: int, wanted: Wanted) -> Topology:

@@ -1,0 +1,58 @@
+"""What a step costs, and what does not fit."""
+
+import pytest
+import torch
+
+from hilum.errors import ResourceError
+from hilum.inference import engine
+from hilum.networks import textbook_spec
+from hilum.training import measure
+from hilum.training.measure import choose_precision, step_timer
+from hilum.volume import LabelTable
+
+CPU = torch.device("cpu")
+SPEC = textbook_spec(1, 2, dimensions=3, features=(4, 8))
+
+
+def timer():
+    return step_timer(CPU, "float32", LabelTable.from_names({1: "organ"}))
+
+
+def test_a_step_takes_time():
+    assert 0 < timer()(SPEC, (4, 8, 8), 2) < 10
+
+
+def test_a_step_without_memory_on_the_cpu_is_refused():
+    with pytest.raises(
+        ResourceError, match="cpu has not enough memory for a training step with 2 patches of 16384 x 16384"
+    ) as caught:
+        timer()(SPEC, (2**14,) * 3, 2)
+    assert caught.value.__context__ is None  # its traceback would hold the tensors
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("MPS backend out of memory")])
+def test_a_step_without_memory_on_a_gpu_is_refused(monkeypatch, error):
+    def build(_):
+        raise error
+
+    monkeypatch.setattr(measure, "build_network", build)
+    with pytest.raises(ResourceError, match="a smaller patch, batch or network"):
+        timer()(SPEC, (4, 8, 8), 2)
+
+
+def test_other_errors_of_a_step_are_not_hidden(monkeypatch):
+    def build(_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(measure, "build_network", build)
+    with pytest.raises(RuntimeError, match="a bug"):
+        timer()(SPEC, (4, 8, 8), 2)
+
+
+@pytest.mark.parametrize(("dimensions", "value"), [(2, "float32"), (3, "bfloat16")])
+def test_precision_follows_the_dimensions_of_the_data(monkeypatch, dimensions, value):
+    for module in (measure, engine):
+        monkeypatch.setattr(module, "bfloat16_gain", lambda _, dimensions: {2: 0.9, 3: 2.0}[dimensions])
+    decision = choose_precision(CPU, dimensions)
+    assert decision.value == value
+    assert f"{dimensions}D convolutions" in decision.because
