@@ -21,7 +21,7 @@ def test_importing_hilum_is_light():
 
 
 def test_rooms_below_the_networks_load_no_torch():
-    rooms = [f"hilum.{name}" for name in ROOMS if name not in {"networks", "inference", "training", "service"}]
+    rooms = [f"hilum.{name}" for name in ROOMS if name not in {"networks", "inference", "training"}]
     assert python(f"import sys, {', '.join(rooms)}, hilum.tasks.encoding; print('torch' in sys.modules)").strip() == "False"
 
 
@@ -40,7 +40,7 @@ def test_the_front_door_says_the_same_to_type_checkers():
     assert said == {home: tuple(sorted(names)) for home, names in hilum._HOMES.items()}
 
 
-@pytest.mark.parametrize("room", [name for name in ROOMS if name != "service"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_every_public_name_of_a_room_is_documented(room):
     module = import_module(f"hilum.{room}")
     assert len(set(module.__all__)) == len(module.__all__)

@@ -1,4 +1,4 @@
-"""The verbs. The command line and the service parse, call one of these, and show what it returns."""
+"""The verbs. The command line parses, calls one of these, and shows what it returns."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,102 +19,22 @@ from hilum.inference import Facts, Metric, ModelMetrics, RunClock, TrainedModel,
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
 from hilum.preprocess import build_store
-from hilum.training.loop import Assignment, fit, load_progress, new_network
+from hilum.training.fold import FoldResult, train_fold
+from hilum.training.loop import Assignment
 from hilum.training.measure import choose_precision, step_timer
+from hilum.training.options import Listener, TrainOptions
 from hilum.training.schedule import Budget
 from hilum.training.validation import Validator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import nn
+    from collections.abc import Sequence
 
     from hilum.dataset import Dataset, Fold
     from hilum.evaluation import Score
-    from hilum.training.checkpoint import Progress, Row
 
 WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
-_VALIDATION_SHARE = 0.2
-"""At most this share of the minutes goes into scoring the validation cases at the end."""
-_CHECK_EVERY = 0.1
-_PLATEAU_CHECK_EVERY = 0.03
-"""Share of the schedule between validations; without a time limit they also look for a plateau, so there are more."""
-_CHECK_SHARE = 0.02
-"""At most this share of the training goes into each validation on the way."""
-_FINISH_SECONDS = 3.0
-_LITTLE_SHARE = 0.25
-"""When less of the minutes than this is left for training itself, that is said."""
 _USUAL_FOLDS = 5
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What a user can ask of a training.
-
-    Args:
-        minutes: wall-clock time of one fold, everything included; None leaves the length to the plan's steps.
-        steps: optimiser steps instead; the run is then a function of plan, data and seed alone.
-        fold: which split is trained (0 ...); ignored with `folds`.
-        folds: cross-validation over so many folds, and a model that is the ensemble of all.
-        seed: of folds, initial weights, sampling and augmentation.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        memory_gb: what may be used; by default what is free.
-        plan: a plan, or the file of one, to follow instead of making one.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
-        resume: go on where the folder's checkpoints are.
-        checkpoint_seconds: time between checkpoints.
-    """
-
-    minutes: float | None = None
-    steps: int | None = None
-    fold: int = 0
-    folds: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    memory_gb: float | None = None
-    plan: Path | Plan | None = None
-    patients: str | None = None
-    resume: bool = False
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if self.minutes is not None and self.steps is not None:
-            raise UsageError("minutes and steps at once", needed="one of them", cure="--minutes 20 or --steps 5000")
-        if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"--minutes {self.minutes:g}", needed="a positive number of minutes", cure="--minutes 20")
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"--steps {self.steps}", needed="at least one step", cure="--steps 5000")
-        if self.folds is not None and self.folds < 2:
-            raise UsageError(f"--folds {self.folds}", needed="at least 2 folds", cure="--folds 5, or --fold 0 for one split")
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}", needed="a seed of at least 0", cure="--seed 0")
-        if self.memory_gb is not None and self.memory_gb <= 0:
-            raise UsageError(f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8")
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who is told what happens; the command line draws bars with it.
-
-    Args:
-        say: a sentence for the user.
-        advance: advance(stage, done, total, text); total is a number of cases, or 1.0 for the training's own progress.
-    """
-
-    say: Callable[[str], None] = lambda _: None
-    advance: Callable[[str, float, float, str], None] = lambda *_: None
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """One trained fold."""
-
-    network: nn.Module
-    progress: Progress
-    scores: tuple[Score, ...]
-    unscored: int
 
 
 def make_plan_for(
@@ -210,69 +130,12 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
         )
-        results.append(_train_fold(number, job, validator, options, listener, started=fold_started))
+        results.append(train_fold(number, job, validator, options, listener, started=fold_started))
     model = _assemble(dataset, plan, device, chosen, results, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     report = clock.report()
     report.model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
     return model
-
-
-def _train_fold(
-    number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
-) -> FoldResult:
-    """Train, then score all validation cases that the time allows."""
-    plan = job.plan
-    per_case = validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if validator.cases else 0.0
-    reserve = 1.1 * per_case * len(validator.cases) + _FINISH_SECONDS
-    budget = job.budget
-    if options.minutes is not None:
-        total = options.minutes * 60
-        reserve = min(reserve, _VALIDATION_SHARE * total)
-        left = total - (time.perf_counter() - started) - reserve
-        if left < _LITTLE_SHARE * total:
-            listener.say(
-                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for training itself, reading and "
-                f"preprocessing took the rest. For a better model stop now (Ctrl-C) and go on with --resume --minutes "
-                f"{4 * options.minutes:g}: what is preprocessed is kept."
-            )
-        left = max(1.0, left)
-        budget = Budget(steps=budget.steps, seconds=left)
-        expected = f"{left / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
-    else:
-        seconds = step_timer(job.device, plan.precision.value, plan.labels)(
-            plan.network.value, plan.patch.value, plan.batch.value
-        )
-        expected = f"{budget.steps} steps, about {_words(budget.steps * seconds)} on this device (--minutes N bounds it)"
-    listener.say(
-        f"Fold {number}: {len(job.cases)} cases to train on, {len(validator.cases)} to validate on; {expected}; the schedule "
-        "ends when they do."
-    )
-    few = validator.subset(_checked_cases(per_case, budget.seconds or budget.steps * seconds, validator))
-
-    def report(row: Row) -> None:
-        dice = "" if row.dice is None else f", validation Dice {row.dice:.3f}"
-        listener.advance(f"fold {number}", min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{dice}")
-
-    def tick(done: float, step: int) -> None:
-        listener.advance(f"fold {number}", min(done, 1.0), 1.0, f"step {step}")
-
-    every = _CHECK_EVERY if options.minutes is not None else _PLATEAU_CHECK_EVERY
-    resumed = load_progress(job.folder) if job.resume else None
-    fitted = fit(
-        replace(job, budget=budget, validate_every=every), validate=few.dice if few.cases else None, report=report, tick=tick
-    )
-    listener.advance(f"fold {number}", 1.0, 1.0, f"{fitted.progress.step} steps")
-    deadline = None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2
-    scores = validator.score(
-        fitted.network,
-        save_to=job.folder / "validation",
-        reuse=resumed is not None and resumed.finished,
-        deadline=deadline,
-        progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
-    )
-    unscored = len(validator.cases) - len({score.case for score in scores})
-    return FoldResult(fitted.network, fitted.progress, scores, unscored)
 
 
 def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener, chosen: list[tuple[int, Fold]]) -> Plan:
@@ -326,18 +189,6 @@ def _refuse_overwriting(out: Path, options: TrainOptions) -> None:
             needed="an empty or new folder",
             cure="--resume to go on where it stopped, or another folder with -o",
         )
-
-
-def _checked_cases(per_case: float, seconds: float, validator: Validator) -> int:
-    """How many cases each validation on the way may score in a training of so many seconds."""
-    return min(16, len(validator.cases), int(_CHECK_SHARE * seconds / max(per_case, 1e-6)))
-
-
-def _words(seconds: float) -> str:
-    """A duration for people."""
-    return (
-        f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
-    )
 
 
 def _rounded(memory_gb: float) -> float:

@@ -1,0 +1,128 @@
+"""One fold: how its time is divided, its training, and the score of its validation cases."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hilum.training.loop import fit, load_progress, new_network
+from hilum.training.measure import step_timer
+from hilum.training.schedule import Budget
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hilum.evaluation import Score
+    from hilum.training.checkpoint import Progress, Row
+    from hilum.training.loop import Assignment
+    from hilum.training.options import Listener, TrainOptions
+    from hilum.training.validation import Validator
+
+_VALIDATION_SHARE = 0.2
+"""At most this share of the minutes goes into scoring the validation cases at the end."""
+_CHECK_EVERY = 0.1
+_PLATEAU_CHECK_EVERY = 0.03
+"""Share of the schedule between validations; without a time limit they also look for a plateau, so there are more."""
+_CHECKS_SHARE = 0.05
+"""At most this share of the training goes into all validations on the way together."""
+_MOST_CHECKED = 16
+_FEWEST_CHECKED = 4
+"""Cases that a plateau must be seen on, whatever they cost."""
+_FINISH_SECONDS = 3.0
+_LITTLE_SHARE = 0.25
+"""When less of the minutes than this is left for training itself, that is said."""
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One trained fold."""
+
+    network: nn.Module
+    progress: Progress
+    scores: tuple[Score, ...]
+    unscored: int
+
+
+def train_fold(
+    number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
+) -> FoldResult:
+    """Train one fold, then score all validation cases that the time allows.
+
+    Args:
+        number: of the fold, for people.
+        job: what to train; its budget counts steps, the minutes of the options turn it into time.
+        validator: of the fold's validation cases.
+        options: what the user asked for.
+        listener: is told what happens.
+        started: `time.perf_counter` when the minutes began.
+
+    Raises:
+        HilumError: see `fit`.
+    """
+    job, few = _divide_time(number, job, validator, options, listener, started=started)
+    stage = f"fold {number}"
+
+    def report(row: Row) -> None:
+        dice = "" if row.dice is None else f", validation Dice {row.dice:.3f}"
+        listener.advance(stage, min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{dice}")
+
+    def tick(done: float, step: int) -> None:
+        listener.advance(stage, min(done, 1.0), 1.0, f"step {step}")
+
+    before = load_progress(job.folder) if job.resume else None
+    fitted = fit(job, validate=few.dice if few.cases else None, report=report, tick=tick)
+    listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
+    scores = validator.score(
+        fitted.network,
+        save_to=job.folder / "validation",
+        reuse=before is not None and before.finished,
+        deadline=None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2,
+        progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
+    )
+    unscored = len(validator.cases) - len({score.case for score in scores})
+    return FoldResult(fitted.network, fitted.progress, scores, unscored)
+
+
+def _divide_time(
+    number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
+) -> tuple[Assignment, Validator]:
+    """Divide the time between training, validation on the way and at the end; say so.
+
+    Returns:
+        The job with its budget, and the few cases that are validated on the way.
+    """
+    plan, cases = job.plan, len(validator.cases)
+    per_case = validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if cases else 0.0
+    if options.minutes is not None:
+        total = options.minutes * 60
+        reserve = min(1.1 * per_case * cases + _FINISH_SECONDS, _VALIDATION_SHARE * total)
+        left = total - (time.perf_counter() - started) - reserve
+        if left < _LITTLE_SHARE * total:
+            listener.say(
+                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for training itself, reading and "
+                f"preprocessing took the rest. For a better model stop now (Ctrl-C) and go on with --resume --minutes "
+                f"{4 * options.minutes:g}: what is preprocessed is kept."
+            )
+        seconds = max(1.0, left)
+        job = replace(job, budget=Budget(job.budget.steps, seconds), validate_every=_CHECK_EVERY)
+        expected = f"{seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
+        fewest = 0
+    else:
+        step = step_timer(job.device, plan.precision.value, plan.labels)(plan.network.value, plan.patch.value, plan.batch.value)
+        seconds = job.budget.steps * step
+        job = replace(job, validate_every=_PLATEAU_CHECK_EVERY)
+        expected = f"{job.budget.steps} steps, about {_words(seconds)} on this device (--minutes N bounds it)"
+        fewest = _FEWEST_CHECKED
+    listener.say(
+        f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected}; the schedule ends when they do."
+    )
+    checked = int(_CHECKS_SHARE * job.validate_every * seconds / max(per_case, 1e-6))
+    return job, validator.subset(min(_MOST_CHECKED, max(fewest, checked)))
+
+
+def _words(seconds: float) -> str:
+    """A duration for people."""
+    return (
+        f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
+    )

@@ -1,0 +1,73 @@
+"""What a user can ask of a training, and who is told what happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hilum.plan import Plan
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user can ask of a training.
+
+    Args:
+        minutes: wall-clock time of one fold, everything included; None leaves the length to the plan's steps.
+        steps: optimiser steps instead; the run is then a function of plan, data and seed alone.
+        fold: which split is trained (0 ...); ignored with `folds`.
+        folds: cross-validation over so many folds, and a model that is the ensemble of all.
+        seed: of folds, initial weights, sampling and augmentation.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        memory_gb: what may be used; by default what is free.
+        plan: a plan, or the file of one, to follow instead of making one.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
+        resume: go on where the folder's checkpoints are.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
+    fold: int = 0
+    folds: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    memory_gb: float | None = None
+    plan: Path | Plan | None = None
+    patients: str | None = None
+    resume: bool = False
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.minutes is not None and self.steps is not None:
+            raise UsageError("minutes and steps at once", needed="one of them", cure="--minutes 20 or --steps 5000")
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"--minutes {self.minutes:g}", needed="a positive number of minutes", cure="--minutes 20")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"--steps {self.steps}", needed="at least one step", cure="--steps 5000")
+        if self.folds is not None and self.folds < 2:
+            raise UsageError(f"--folds {self.folds}", needed="at least 2 folds", cure="--folds 5, or --fold 0 for one split")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}", needed="a seed of at least 0", cure="--seed 0")
+        if self.memory_gb is not None and self.memory_gb <= 0:
+            raise UsageError(f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what happens; the command line draws bars with it.
+
+    Args:
+        say: a sentence for the user.
+        advance: advance(stage, done, total, text); total is a number of cases, or 1.0 for the training's own progress.
+    """
+
+    say: Callable[[str], None] = lambda _: None
+    advance: Callable[[str, float, float, str], None] = lambda *_: None
