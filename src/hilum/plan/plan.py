@@ -121,7 +121,7 @@ class OptimiserSpec(Record):
     """Optimiser and schedule."""
 
     kind: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup_fraction: float = 0.03
     ema_decay: float = 0.999
