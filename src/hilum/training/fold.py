@@ -29,7 +29,8 @@ _CHECKS_SHARE = 0.05
 _MOST_CHECKED = 16
 _FEWEST_CHECKED = 4
 """Cases that a plateau must be seen on, whatever they cost."""
-_FINISH_SECONDS = 3.0
+_FINISH_SECONDS = 5.0
+"""What starting Python and writing the model take."""
 _LITTLE_SHARE = 0.25
 """When less of the minutes than this is left for training itself, that is said."""
 

@@ -83,8 +83,8 @@ def decide_optimiser() -> Decision[OptimiserSpec]:
     """AdamW with a warm-up and cosine."""
     return Decision(
         value=OptimiserSpec(),
-        because="AdamW with cosine decay and averaged weights converges in few steps, as short trainings need; on an inner fold of "
-        "hippocampus 2e-3 to 4e-3 did best of 1e-3 to 8e-3 (docs/benchmarks.md)",
+        because="AdamW with cosine decay and averaged weights converges in few steps, as short trainings need; on an inner fold "
+        "of hippocampus 2e-3 to 4e-3 did best of 1e-3 to 8e-3 (docs/benchmarks.md)",
     )
 
 
