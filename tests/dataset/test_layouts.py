@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dataset_samples import decathlon, facts, image, labels, nnunet, oblique, picture, picture_mask, pictures
 
-from hilum.dataset import LAYOUTS, Fold, open_dataset, read_annotation, read_case
+from hilum.dataset import LAYOUTS, Fold, make_folds, open_dataset, read_annotation, read_case
 from hilum.dataset.layouts.naming import label_table, labels_file, labels_from_values
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
@@ -482,3 +482,22 @@ def test_tab_separated_table_with_empty_masks_and_special_names(tmp_path):
     assert open_dataset(tmp_path)["a[1]"].annotation == tmp_path / "masks" / "a[1].png"
     write_volume(picture(5), tmp_path / "images" / "lonely.png")
     assert [orphan.case for orphan in LAYOUTS["table"].orphans(tmp_path)] == ["lonely"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "patients"),
+    [
+        (("Image_01L", "Image_01R", "Image_02L", "Image_02R"), ["Image_01", "Image_01", "Image_02", "Image_02"]),
+        (("p7_left", "p7_right"), ["p7", "p7"]),
+        (("Image_01L", "Image_01R", "Image_02L", "Image_03", "Image_04"), [None] * 5),  # few pairs are chance
+        (("Image_01L", "Image_02L", "Image_03R"), [None] * 3),
+        (("scan_AR", "scan_BL"), [None] * 2),  # a letter before L or R: part of a word
+    ],
+)
+def test_both_sides_of_a_patient_are_one_patient(tmp_path, ids, patients):
+    dataset = open_dataset(pictures(tmp_path, ids=ids))
+    assert [case.patient for case in dataset.cases] == patients
+    assert any("pairs of a left and a right side" in note for note in dataset.notes) is (patients[0] is not None)
+    if len(set(patients)) > 1:
+        for fold in make_folds(dataset, 2):
+            assert not {dataset[c].patient for c in fold.train} & {dataset[c].patient for c in fold.validation}

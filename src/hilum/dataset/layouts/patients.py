@@ -1,4 +1,8 @@
-"""Whose study each case is: from the table, from patients.csv, or from a pattern in the case's name; never a guess."""
+"""Whose study each case is: from the table, from patients.csv, or from a pattern in the case's name.
+
+Nothing is guessed but this: where names come in pairs of a left and a right side (Image_01L, Image_01R), a pair is one patient.
+Taking two patients for one costs nothing; taking one for two would let training see the validation patients.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case, Dataset
 
 PATIENTS_FILE = "patients.csv"
+_SIDED = re.compile(r"^(.*\d)[ _-]?(?:(L|left|OS)|(R|right|OD))$", re.IGNORECASE)
+_PAIRED_SHARE = 0.8
+"""Share of the cases that must have their other side beside them."""
 
 
 def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
@@ -36,9 +43,12 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     else:
         file = dataset.root / PATIENTS_FILE
         known = read_patients(file) if file.is_file() else {}
+    sides = {} if known or any(case.patient for case in dataset.cases) else _by_sides(dataset)
+    known = known or sides
     cases = tuple(_named(case, known) for case in dataset.cases)
     unlabelled = tuple(_named(case, known) for case in dataset.unlabelled)
-    return replace(dataset, cases=cases, unlabelled=unlabelled, notes=dataset.notes + _patient_note(cases))
+    notes = dataset.notes + _sides_note(sides) + _patient_note(cases)
+    return replace(dataset, cases=cases, unlabelled=unlabelled, notes=notes)
 
 
 def read_patients(file: Path) -> dict[str, str]:
@@ -65,6 +75,24 @@ def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:
     if missing:
         raise UsageError(f"the pattern {pattern!r} is not in the case ids {some(missing)}", needed="a pattern that fits every id")
     return {case: match[1] if expression.groups else match[0] for case, match in found.items() if match is not None}
+
+
+def _by_sides(dataset: Dataset) -> dict[str, str]:
+    """Case id to what the names of both its sides share; {} unless nearly all cases come in such pairs."""
+    matches = {case.id: _SIDED.match(case.id) for case in (*dataset.cases, *dataset.unlabelled)}
+    stems = {case: match[1] for case, match in matches.items() if match is not None}
+    left = {match[1] for match in matches.values() if match is not None and match[2]}
+    right = {match[1] for match in matches.values() if match is not None and match[3]}
+    paired = sum(stem in left & right for stem in stems.values())
+    return stems if paired and paired >= _PAIRED_SHARE * len(matches) else {}
+
+
+def _sides_note(sides: dict[str, str]) -> tuple[str, ...]:
+    if not sides:
+        return ()
+    one, *_ = sides
+    found = f"cases come in pairs of a left and a right side, and each pair counts as one patient ({one} is of {sides[one]})"
+    return (f"{found}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the folder, or by --patients",)
 
 
 def _named(case: Case, known: dict[str, str]) -> Case:
