@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dataset_samples import decathlon, facts, image, labels, nnunet, oblique, picture, picture_mask, pictures
 
-from hilum.dataset import LAYOUTS, Fold, make_folds, open_dataset, read_annotation, read_case
+from hilum.dataset import LAYOUTS, Fold, open_dataset, read_annotation, read_case
 from hilum.dataset.layouts.naming import label_table, labels_file, labels_from_values
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
@@ -359,23 +359,6 @@ def test_every_layout_recognises_only_itself(tmp_path):
         assert LAYOUTS[name].orphans(root) == ()
 
 
-def test_patients_from_file_and_pattern(tmp_path):
-    root = pictures(tmp_path, ids=("Image_01L", "Image_01R", "Image_02L"))
-    dataset = open_dataset(root, patients=r"(Image_\d+)")
-    assert [case.patient for case in dataset.cases] == ["Image_01", "Image_01", "Image_02"]
-    with pytest.raises(UsageError, match="is no regular expression"):
-        open_dataset(root, patients="(")
-    with pytest.raises(UsageError, match="is not in the case ids Image_01L"):
-        open_dataset(root, patients="R$")
-    (root / "patients.csv").write_text("case,patient\nImage_01L,A\nImage_01R,A\n")
-    dataset = open_dataset(root)
-    assert [case.patient for case in dataset.cases] == ["A", "A", None]
-    assert any("the patients of 1 cases are not known" in note for note in dataset.notes)
-    (root / "patients.csv").write_text("id,who\n")
-    with pytest.raises(DataError, match="the columns case and patient"):
-        open_dataset(root)
-
-
 def test_given_split_in_the_folder_beside_and_foreign(tmp_path):
     root = nnunet(tmp_path / "raw" / "D")
     folds = [{"train": ["a", "b", "gone"], "val": ["c"]}]
@@ -482,22 +465,3 @@ def test_tab_separated_table_with_empty_masks_and_special_names(tmp_path):
     assert open_dataset(tmp_path)["a[1]"].annotation == tmp_path / "masks" / "a[1].png"
     write_volume(picture(5), tmp_path / "images" / "lonely.png")
     assert [orphan.case for orphan in LAYOUTS["table"].orphans(tmp_path)] == ["lonely"]
-
-
-@pytest.mark.parametrize(
-    ("ids", "patients"),
-    [
-        (("Image_01L", "Image_01R", "Image_02L", "Image_02R"), ["Image_01", "Image_01", "Image_02", "Image_02"]),
-        (("p7_left", "p7_right"), ["p7", "p7"]),
-        (("Image_01L", "Image_01R", "Image_02L", "Image_03", "Image_04"), [None] * 5),  # few pairs are chance
-        (("Image_01L", "Image_02L", "Image_03R"), [None] * 3),
-        (("scan_AR", "scan_BL"), [None] * 2),  # a letter before L or R: part of a word
-    ],
-)
-def test_both_sides_of_a_patient_are_one_patient(tmp_path, ids, patients):
-    dataset = open_dataset(pictures(tmp_path, ids=ids))
-    assert [case.patient for case in dataset.cases] == patients
-    assert any("pairs of a left and a right side" in note for note in dataset.notes) is (patients[0] is not None)
-    if len(set(patients)) > 1:
-        for fold in make_folds(dataset, 2):
-            assert not {dataset[c].patient for c in fold.train} & {dataset[c].patient for c in fold.validation}

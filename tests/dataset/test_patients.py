@@ -1,0 +1,43 @@
+"""Whose study a case is: from patients.csv, a pattern, or the two sides in its name."""
+
+import pytest
+from dataset_samples import pictures
+
+from hilum.dataset import make_folds, open_dataset
+from hilum.errors import UsageError
+
+
+def test_patients_from_file_and_pattern(tmp_path):
+    root = pictures(tmp_path, ids=("Image_01L", "Image_01R", "Image_02L"))
+    dataset = open_dataset(root, patients=r"(Image_\d+)")
+    assert [case.patient for case in dataset.cases] == ["Image_01", "Image_01", "Image_02"]
+    with pytest.raises(UsageError, match="is no regular expression"):
+        open_dataset(root, patients="(")
+    with pytest.raises(UsageError, match="is not in the case ids Image_01L"):
+        open_dataset(root, patients="R$")
+    (root / "patients.csv").write_text("case,patient\nImage_01L,A\nImage_01R,A\n")
+    dataset = open_dataset(root)
+    assert [case.patient for case in dataset.cases] == ["A", "A", None]
+    assert any("the patients of 1 cases are not known" in note for note in dataset.notes)
+    (root / "patients.csv").write_text("id,who\n")
+    with pytest.raises(DataError, match="the columns case and patient"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("ids", "patients"),
+    [
+        (("Image_01L", "Image_01R", "Image_02L", "Image_02R"), ["Image_01", "Image_01", "Image_02", "Image_02"]),
+        (("p7_left", "p7_right"), ["p7", "p7"]),
+        (("Image_01L", "Image_01R", "Image_02L", "Image_03", "Image_04"), [None] * 5),  # few pairs are chance
+        (("Image_01L", "Image_02L", "Image_03R"), [None] * 3),
+        (("scan_AR", "scan_BL"), [None] * 2),  # a letter before L or R: part of a word
+    ],
+)
+def test_both_sides_of_a_patient_are_one_patient(tmp_path, ids, patients):
+    dataset = open_dataset(pictures(tmp_path, ids=ids))
+    assert [case.patient for case in dataset.cases] == patients
+    assert any("pairs of a left and a right side" in note for note in dataset.notes) is (patients[0] is not None)
+    if len(set(patients)) > 1:
+        for fold in make_folds(dataset, 2):
+            assert not {dataset[c].patient for c in fold.train} & {dataset[c].patient for c in fold.validation}
