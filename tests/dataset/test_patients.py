@@ -4,7 +4,7 @@ import pytest
 from dataset_samples import pictures
 
 from hilum.dataset import make_folds, open_dataset
-from hilum.errors import UsageError
+from hilum.errors import DataError, UsageError
 
 
 def test_patients_from_file_and_pattern(tmp_path):
