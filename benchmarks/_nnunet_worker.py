@@ -37,7 +37,7 @@ def main() -> None:
     description = json.loads((raw / "Dataset004_Peer" / "dataset.json").read_text())
 
     def trainer() -> nnUNetTrainer:
-        made = nnUNetTrainer(plans, "3d_fullres", fold, description, device=torch.device("cpu"))
+        made = nnUNetTrainer(plans | {"continue_training": False}, "3d_fullres", fold, description, device=torch.device("cpu"))
         made.num_iterations_per_epoch, made.num_val_iterations_per_epoch = ITERATIONS, 1
         made.save_every = 10**6
         return made

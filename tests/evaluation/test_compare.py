@@ -101,3 +101,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare(evaluation({"x": 0.5}), evaluation({"y": 0.5}))
     with pytest.raises(KeyError, match="spleen"):
         compare(evaluation(dices()), evaluation(dices()))["spleen", "dice"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "< 0.001"), (1e-9, "< 0.001"), (0.001, "0.001"), (0.0421, "0.042")])
+def test_a_p_value_is_never_printed_as_nothing(value, text):
+    from hilum.evaluation.compare import _p_value
+
+    assert _p_value(value) == text

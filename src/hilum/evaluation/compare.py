@@ -107,7 +107,7 @@ class Comparison(Record):
         ]
         lines += [
             f"| {d.region} | {TITLES[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
-            f"{figure(d.low)} to {figure(d.high)} | {figure(d.p_holm)} | {d.better} |"
+            f"{figure(d.low)} to {figure(d.high)} | {_p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
         if self.left_out:
@@ -123,6 +123,11 @@ class Comparison(Record):
         target = Path(folder)
         atomic_write_text(target / COMPARISON_TEXT, self.markdown())
         atomic_write_text(target / COMPARISON, self.model_dump_json(indent=2) + "\n")
+
+
+def _p_value(value: float) -> str:
+    """A p-value for people: never "0.000"."""
+    return "< 0.001" if value < 0.001 else figure(value)
 
 
 def compare(
