@@ -5,7 +5,7 @@
 
 Every fold is one `hilum train DATA --fold K --minutes N`, with no other option; a fold that is there is not trained
 again.
-Nothing was tuned on the cases that are reported: see docs/benchmarks.md. Scores are of plain prediction and of `--tta`.
+What was decided on which cases stands in docs/benchmarks.md. Scores are of plain prediction and of `--tta`.
 """
 
 from __future__ import annotations

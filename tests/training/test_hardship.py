@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_samples import SHAPE, opened, small_plan, write_boxes
+from training_samples import SHAPE, small_plan, write_boxes
 
-from hilum.dataset import make_folds, open_dataset
+from hilum.dataset import open_dataset
 from hilum.errors import DataError, ResourceError
 from hilum.plan import save_plan
-from hilum.preprocess import StoredCase, build_store
+from hilum.preprocess import StoredCase
 from hilum.tasks import SegmentationTask
 from hilum.training import Assignment, Budget, Listener, TrainOptions, fit, loop, run
 from hilum.training.checkpoint import load_checkpoint
@@ -22,14 +22,6 @@ from hilum.training.sampling import PatchSampler
 from hilum.training.validation import Validator, mean_dice
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("boxes")
-    dataset, plan = opened(folder / "data")
-    fold = make_folds(dataset, 5)[0]
-    return dataset, plan, fold, build_store(dataset, plan, folder / "store", fold.train)
 
 
 @pytest.fixture

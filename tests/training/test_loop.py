@@ -5,25 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
-from training_samples import opened
 
-from hilum.dataset import make_folds
 from hilum.errors import DataError, ModelError, ResourceError, TrainingError
-from hilum.preprocess import build_store
 from hilum.training import Assignment, Budget, Progress, checkpoint, fit, loop
 from hilum.training.loop import CHECKPOINT, new_network, plan_hash, step_generator
 from hilum.training.sampling import PatchSampler
 from hilum.training.validation import Validator, mean_dice
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("boxes")
-    dataset, plan = opened(folder / "data")
-    fold = make_folds(dataset, 5)[0]
-    return dataset, plan, fold, build_store(dataset, plan, folder / "store", fold.train)
 
 
 @pytest.fixture
