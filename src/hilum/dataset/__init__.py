@@ -1,6 +1,7 @@
 """Cases and sets of them: opened where they lie, split by patient, checked and mended."""
 
 from hilum.dataset.case import Case, Dataset, Fold
+from hilum.dataset.classes import ClassTable
 from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
 from hilum.dataset.folds import describe_folds, make_folds
 from hilum.dataset.layouts import LAYOUTS
@@ -9,6 +10,7 @@ from hilum.dataset.open import open_dataset, read_annotation, read_case
 __all__ = [
     "LAYOUTS",
     "Case",
+    "ClassTable",
     "Dataset",
     "Finding",
     "FixLog",

@@ -89,6 +89,27 @@ class NetworkSpec(Record):
         return z, y, x
 
 
+class ClassifierSpec(Record):
+    """What `hilum.networks.build_network` needs for a classifier.
+
+    `backbone`: a timm backbone on pictures, or slice by slice (the mean of the slices' logits). `inflated` and `acs`: the same
+    backbone with its kernels turned to 3D (Carreira and Zisserman 2017; Yang et al. 2021). `slices`: a slice encoder with
+    attention pooling over slices and planes (Ilse et al. 2018). `resnet3d`: a plain 3D residual network of `features` and `blocks`.
+    """
+
+    kind: Literal["backbone", "inflated", "acs", "slices", "resnet3d"]
+    dimensions: Literal[2, 3]
+    in_channels: int = Field(ge=1)
+    out_channels: int = Field(ge=1)
+    backbone: str = ""
+    """timm's name; empty for `resnet3d`."""
+    planes: Literal["axial", "three"] = "axial"
+    """What `slices` looks at: axial slices, or axial, coronal and sagittal ones."""
+    features: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
 class LossSpec(Record):
     """What `hilum.tasks.build_loss` needs."""
 

@@ -1,0 +1,69 @@
+"""What the classes of a classification are, and how a case's label names them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hilum.errors import LabelError
+
+SEPARATOR = "|"
+"""Between the classes of a case that has several: "Effusion|Mass"; the empty label has none."""
+
+ClassKind = Literal["exclusive", "ordinal", "multilabel"]
+
+
+class ClassTable(BaseModel):
+    """Every class of a data set, in the order of the outputs.
+
+    Of two exclusive classes the second is the positive one: sensitivity, ROC and decision curves are about it. Ordinal classes
+    are grades, lowest first. Multi-label classes are findings, of which a case has any number.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...] = Field(min_length=1)
+    kind: ClassKind = "exclusive"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.names)) < len(self.names) or not all(self.names):
+            raise LabelError(f"classes {list(self.names)}", needed="distinct names that are not empty")
+        if self.kind != "multilabel" and len(self.names) < 2:
+            raise LabelError(f"one class, {self.names[0]!r}", needed="at least two classes")
+        if self.kind == "multilabel" and any(SEPARATOR in name for name in self.names):
+            raise LabelError(f"classes {list(self.names)}", needed=f"names without {SEPARATOR!r}, which separates them")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """Number of network outputs: one a class; of ordinal classes one a step from a grade to the next."""
+        return len(self.names) - 1 if self.kind == "ordinal" else len(self.names)
+
+    @property
+    def binary(self) -> bool:
+        """Whether there are two classes, of which every case has one."""
+        return self.kind != "multilabel" and len(self.names) == 2
+
+    def members(self, label: str) -> tuple[bool, ...]:
+        """Which classes a label names, one entry a class.
+
+        Raises:
+            LabelError: it names another class, or not exactly one where the classes exclude each other.
+        """
+        named = [part for part in label.split(SEPARATOR) if part] if self.kind == "multilabel" else [label]
+        unknown = [name for name in named if name not in self.names]
+        if unknown:
+            raise LabelError(f"class {unknown[0]!r}", needed=f"one of {', '.join(self.names)}")
+        return tuple(name in named for name in self.names)
+
+    def index(self, label: str) -> int:
+        """The number of the class that a label names; exclusive and ordinal classes only.
+
+        Raises:
+            LabelError: it names another class, or there may be several.
+        """
+        if self.kind == "multilabel":
+            raise LabelError("multi-label classes", needed="exclusive or ordinal classes", cure="members(label)")
+        return self.members(label).index(True)
