@@ -11,7 +11,7 @@ from scipy import stats
 
 from hilum.errors import DataError, UsageError
 from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
-from hilum.evaluation.compare import holm
+from hilum.evaluation.page import holm, p_value
 from hilum.volume import LabelTable
 
 
@@ -105,6 +105,4 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(0.0, "< 0.001"), (1e-9, "< 0.001"), (0.001, "0.001"), (0.0421, "0.042")])
 def test_a_p_value_is_never_printed_as_nothing(value, text):
-    from hilum.evaluation.compare import _p_value
-
-    assert _p_value(value) == text
+    assert p_value(value) == text

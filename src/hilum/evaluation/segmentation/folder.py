@@ -12,16 +12,17 @@ import numpy as np
 
 from hilum.dataset import Case, Dataset, open_dataset, read_annotation
 from hilum.errors import DataError, GeometryError, UsageError
-from hilum.evaluation.evaluation import Evaluation, EvaluationRecord
-from hilum.evaluation.score import score_labels
-from hilum.evaluation.summary import summarise
+from hilum.evaluation.page import some
+from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.segmentation.score import score_labels
+from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import image_suffix, read_labels
 from hilum.volume import LabelTable, reorient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from hilum.evaluation.score import Score
+    from hilum.evaluation.segmentation.score import Score
     from hilum.volume import Volume
 
 _NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
@@ -87,7 +88,7 @@ def evaluate_folder(
     if (missing and not allow_missing) or not cases:
         raise DataError(
             f"{len(missing)} of {len(against.files)} cases of {against.name} have no prediction in {predictions}: "
-            f"{_some(missing)}",
+            f"{some(missing)}",
             needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
             cure="predict them, or leave them out with --allow-missing" if cases else "name the files after the cases",
         )
@@ -261,10 +262,6 @@ def _joined(faults: dict[str, DataError]) -> DataError:
         lines.append(f"and {len(faults) - _SHOWN} more")
     needed, cure = (first.needed, first.cure) if kind is type(first) else ("", "")
     return kind("\n".join(lines), needed=needed, cure=cure)
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _millimetres(values: Iterable[float]) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.score import COUNT_FIELDS, SCORE_FIELDS, Score
-from hilum.evaluation.summary import MetricSummary, Summary
+from hilum.evaluation.page import figure
+from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
+from hilum.evaluation.segmentation.summary import MetricSummary, Summary
 from hilum.io import atomic_write_text
 from hilum.volume import LabelTable
 
@@ -146,11 +147,6 @@ class Evaluation:
             lines += [f"Files that belong to no case: {', '.join(record.unexpected)}.", ""]
         lines += [f"- {note}" for note in record.notes]
         return "\n".join(lines).rstrip() + "\n"
-
-
-def figure(value: float) -> str:
-    """A number for people; a dash where it is undefined."""
-    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _table(metrics: dict[str, MetricSummary]) -> list[str]:

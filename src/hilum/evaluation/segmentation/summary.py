@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hilum.errors import DataError
-from hilum.evaluation.score import METRICS
+from hilum.evaluation.records import Figure, Record
+from hilum.evaluation.segmentation.score import METRICS
 from hilum.metrics import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -18,21 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.evaluation.score import Score
-
-
-def _nan_for_null(value: object) -> object:
-    return math.nan if value is None else value
-
-
-Figure = Annotated[float, BeforeValidator(_nan_for_null)]
-"""A number, or NaN where it is undefined; JSON writes null."""
-
-
-class Record(BaseModel):
-    """A frozen record that refuses unknown fields and writes NaN as null."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    from hilum.evaluation.segmentation.score import Score
 
 
 class MetricSummary(Record):

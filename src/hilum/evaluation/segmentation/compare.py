@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.evaluation import TITLES, Evaluation, figure
-from hilum.evaluation.score import HIGHER_IS_BETTER, METRICS
-from hilum.evaluation.summary import Figure, Record
+from hilum.evaluation.page import figure, holm, p_value
+from hilum.evaluation.records import Figure, Record
+from hilum.evaluation.segmentation.evaluation import TITLES, Evaluation
+from hilum.evaluation.segmentation.score import HIGHER_IS_BETTER, METRICS
 from hilum.io import atomic_write_text
 from hilum.metrics import paired_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilum.evaluation.score import Score
+    from hilum.evaluation.segmentation.score import Score
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 
@@ -107,7 +108,7 @@ class Comparison(Record):
         ]
         lines += [
             f"| {d.region} | {TITLES[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
-            f"{figure(d.low)} to {figure(d.high)} | {_p_value(d.p_holm)} | {d.better} |"
+            f"{figure(d.low)} to {figure(d.high)} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
         if self.left_out:
@@ -123,11 +124,6 @@ class Comparison(Record):
         target = Path(folder)
         atomic_write_text(target / COMPARISON_TEXT, self.markdown())
         atomic_write_text(target / COMPARISON, self.model_dump_json(indent=2) + "\n")
-
-
-def _p_value(value: float) -> str:
-    """A p-value for people: never "0.000"."""
-    return "< 0.001" if value < 0.001 else figure(value)
 
 
 def compare(
@@ -219,14 +215,3 @@ def _better(difference: Difference, p_holm: float, level: float) -> Literal["a",
         return "undecided"
     a_is_more = difference.difference > 0
     return "a" if a_is_more == HIGHER_IS_BETTER.get(difference.metric, False) else "b"
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction for many tests; undefined p-values (NaN) are no tests and stay undefined."""
-    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
-    corrected = [math.nan] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
-        corrected[i] = largest
-    return corrected

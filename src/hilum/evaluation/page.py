@@ -1,0 +1,37 @@
+"""Figures as people read them, and p-values as many tests need them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHOWN = 10
+
+
+def figure(value: float) -> str:
+    """A number for people; a dash where it is undefined."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def p_value(value: float) -> str:
+    """A p-value for people: never "0.000"."""
+    return "< 0.001" if value < 0.001 else figure(value)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction for many tests; undefined p-values (NaN) are no tests and stay undefined."""
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    corrected = [math.nan] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
