@@ -1,5 +1,15 @@
 """Scores of predictions against references: a case, a folder, two folders compared."""
 
+from hilum.evaluation.classification import (
+    BASELINES,
+    Baseline,
+    ClassScore,
+    ColumnChoice,
+    baseline_scores,
+    choose_columns,
+    read_predictions,
+    write_predictions,
+)
 from hilum.evaluation.segmentation import (
     HIGHER_IS_BETTER,
     METRICS,
@@ -18,8 +28,12 @@ from hilum.evaluation.segmentation import (
 )
 
 __all__ = [
+    "BASELINES",
     "HIGHER_IS_BETTER",
     "METRICS",
+    "Baseline",
+    "ClassScore",
+    "ColumnChoice",
     "Comparison",
     "Difference",
     "Evaluation",
@@ -28,8 +42,12 @@ __all__ = [
     "RegionSummary",
     "Score",
     "Summary",
+    "baseline_scores",
+    "choose_columns",
     "compare",
     "evaluate_folder",
+    "read_predictions",
     "score_labels",
     "summarise",
+    "write_predictions",
 ]

@@ -1,0 +1,179 @@
+"""Which further columns of the cases say something about the patient or the scan, and which would give the label away.
+
+A baseline, or a subgroup, is to be made of what is known before anybody has looked at the image. Left out, by the first rule that
+fits:
+
+| left out | because |
+|---|---|
+| the same value in every case | it says nothing |
+| fold, split, subset, partition | it is of the experiment |
+| file names: a path, or a known suffix | they often hold the label |
+| label, class, diagnosis, target, outcome, finding, pathology, histology in the name | the label restated |
+| score, rating, reader, BI-RADS, malignancy, margin, spiculation, ... in the name | another reader's opinion of the image |
+| id, uid, accession in the name; case, patient, group, name as the name | it names, and does not describe |
+| every value goes with one label only, and values repeat | the label restated, whatever it is called |
+| words that differ in most cases, or more than 20 of them | nothing can be learned from a value that is seen once |
+
+A column that predicts the label perfectly although it describes the scan is a leak: the audit of the data set reports it. Whoever
+names columns gets those, whatever they are.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.errors import UsageError
+from hilum.io import image_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "?"})
+"""Cells, in lower case, that hold no value."""
+
+_MOST_WORDS = 20
+_PARTS = frozenset({"fold", "split", "subset", "partition"})
+_LABELS = frozenset(
+    {"label", "labels", "class", "diagnosis", "target", "outcome", "finding", "findings", "pathology", "histology"}
+)
+_WHOLE_NAMES = frozenset({"case", "group", "image", "name", "patient", "subject"})
+_IDENTIFIER = re.compile(r"((series|study|instance|image|patient|subject|case|scan)*u?id)|uuid|accession|mrn")
+_READERS = (
+    *("score", "rating", "reader", "rater", "radiologist", "annotator", "consensus", "confidence", "suspicion"),
+    *("birads", "lirads", "pirads", "grade", "malignancy", "subtlety", "spiculation", "lobulation", "margin", "sphericity"),
+    *("texture", "calcification", "internalstructure"),
+)
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """The columns that describe a case.
+
+    Args:
+        numeric: those whose every value is a number.
+        words: the others.
+        left_out: why each other column is left out, by name.
+    """
+
+    numeric: tuple[str, ...]
+    words: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that were chosen."""
+        return (*self.numeric, *self.words)
+
+
+def choose_columns(
+    rows: Sequence[Mapping[str, str]], labels: Sequence[str], *, columns: Sequence[str] | None = None
+) -> ColumnChoice:
+    """Choose columns by the rules above, or take those that are named.
+
+    Args:
+        rows: further columns of each case.
+        labels: the raw label of each.
+        columns: names to take, whatever they are.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    known = tuple(dict.fromkeys(name for row in rows for name in row))
+    strange = [name for name in columns or () if name not in known]
+    if strange:
+        raise UsageError(f"no column {strange[0]!r}", needed=f"columns among {', '.join(known) or '(there are none)'}")
+    values = {name: [row.get(name, "").strip() for row in rows] for name in known}
+    left_out: dict[str, str] = {}
+    if columns is None:
+        reasons = {name: _why_not(_Column(name, column, labels)) for name, column in values.items()}
+        left_out = {name: why for name, why in reasons.items() if why}
+    chosen = [name for name in (known if columns is None else dict.fromkeys(columns)) if name not in left_out]
+    numeric = tuple(name for name in chosen if is_numeric(values[name]))
+    return ColumnChoice(numeric, tuple(name for name in chosen if name not in numeric), left_out)
+
+
+def number(text: str) -> float:
+    """The number that a cell holds; NaN where it holds none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell holds no value."""
+    return text.strip().lower() in MISSING
+
+
+def is_numeric(values: Sequence[str]) -> bool:
+    """Whether every value that is there is a number, and there is one."""
+    present = [value for value in values if not is_missing(value)]
+    return bool(present) and not any(math.isnan(number(value)) for value in present)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column as the rules look at it."""
+
+    name: str
+    values: Sequence[str]
+    labels: Sequence[str]
+
+    @property
+    def parts(self) -> set[str]:
+        """The words of its name: patient and id of patient_id, PatientID."""
+        return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", self.name)}
+
+    @property
+    def present(self) -> list[str]:
+        """The values that are there."""
+        return [value for value in self.values if not is_missing(value)]
+
+
+def _why_not(column: _Column) -> str:
+    """Why the first rule that fits leaves a column out; "" where none does."""
+    return next((why for rule, why in _RULES.items() if rule(column)), "")
+
+
+def _names_files(column: _Column) -> bool:
+    files = sum(bool(image_suffix(value)) or "/" in value or "\\" in value for value in column.values)
+    return 2 * files > len(column.values)
+
+
+def _is_anothers_opinion(column: _Column) -> bool:
+    joined = re.sub("[^a-z]", "", column.name.lower())
+    return any(word in joined for word in _READERS)
+
+
+def _names_the_case(column: _Column) -> bool:
+    return column.name.lower() in _WHOLE_NAMES or any(_IDENTIFIER.fullmatch(part) for part in column.parts)
+
+
+def _restates_the_label(column: _Column) -> bool:
+    seen: dict[str, set[str]] = {}
+    for value, label in zip(column.values, column.labels, strict=True):
+        if not is_missing(value):
+            seen.setdefault(value, set()).add(label)
+    repeated = 1 < len(seen) <= len(column.present) / 4
+    return repeated and len(set(column.labels)) > 1 and all(len(labels) == 1 for labels in seen.values())
+
+
+def _has_too_many_words(column: _Column) -> bool:
+    different = len(set(column.present))
+    return not is_numeric(column.values) and (different > _MOST_WORDS or 2 * different > len(column.present))
+
+
+_RULES: dict[Callable[[_Column], bool], str] = {
+    lambda column: len({value.lower() for value in column.values}) < 2: "the same in every case",
+    lambda column: bool(column.parts & _PARTS): "a part of the experiment",
+    _names_files: "names of files",
+    lambda column: bool(column.parts & _LABELS): "named like a label",
+    _is_anothers_opinion: "another reader's opinion",
+    _names_the_case: "names the case, and does not describe it",
+    _restates_the_label: "each value goes with one label only",
+    _has_too_many_words: "too many different words",
+}

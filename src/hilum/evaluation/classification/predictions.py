@@ -1,0 +1,239 @@
+r"""predictions.csv: one row a case, exact, and readable in any spreadsheet.
+
+::
+
+    case, patient, label, fold, predicted, p_benign, p_malignant, calibrated_benign, calibrated_malignant,
+    set, refuse, distance, age, ...
+
+Probabilities are written so that the very same numbers are read. A cell is empty where something is not known; a "no finding" or
+an empty set, which are known, are written "|". Several names in a cell stand as "Effusion|Mass"; a "|" or "\" that belongs to a
+name is written "\|" or "\\". A further column whose name would be mistaken for one of ours gets the prefix "column_".
+"predicted" is for people: it follows from the rest and is not read. What the classes are (`ClassTable`) lies beside it in
+classes.json, as labels.json lies beside label maps.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from hilum.dataset import ClassTable
+from hilum.errors import DataError, UsageError
+from hilum.evaluation.classification.score import ClassScore, decide
+from hilum.evaluation.page import some
+from hilum.io import atomic_write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_T = TypeVar("_T")
+PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
+SEPARATOR = "|"
+_FIRST, _LAST = ("case", "patient", "label", "fold", "predicted"), ("set", "refuse", "distance")
+_PROBABILITY, _CALIBRATED, _FURTHER = "p_", "calibrated_", "column_"
+_TRUTH: dict[str, bool | None] = {"": None, "yes": True, "no": False}
+
+
+def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Path | str) -> None:
+    """Write predictions.csv, and classes.json beside it.
+
+    A further column that only some cases have is written empty for the others, and read as "".
+
+    Args:
+        scores: one a case.
+        table: what the probabilities are of.
+        path: the file, or the folder that is to hold predictions.csv.
+
+    Raises:
+        DataError: a case has not one probability a class.
+        ResourceError: the file cannot be written.
+    """
+    file = predictions_file(path)
+    atomic_write_text(file, predictions_text(tuple(scores), table))
+    atomic_write_text(file.with_name(CLASSES), table.model_dump_json(indent=2) + "\n")
+
+
+def predictions_file(path: Path | str) -> Path:
+    """The table itself, where a folder may have been named."""
+    place = Path(path)
+    return place if place.suffix.lower() == ".csv" and not place.is_dir() else place / PREDICTIONS
+
+
+def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
+    """The table as text.
+
+    Raises:
+        DataError: a case has not one probability a class.
+    """
+    for score in scores:
+        if len(score.probabilities) != len(table.names):
+            raise DataError(
+                f"case {score.case}: {len(score.probabilities)} probabilities",
+                needed=f"one for each of {', '.join(table.names)}",
+            )
+    further = tuple(dict.fromkeys(name for score in scores for name in score.columns))
+    calibrated = any(score.calibrated is not None for score in scores)
+    header = [*_FIRST, *(_PROBABILITY + name for name in table.names)]
+    header += [_CALIBRATED + name for name in table.names] if calibrated else []
+    rows = [[*header, *_LAST, *(_safe(name) for name in further)]]
+    for score in scores:
+        row = [score.case, score.patient or "", _known(score.reference), "" if score.fold is None else str(score.fold)]
+        row += [SEPARATOR.join(map(_escaped, called(score, table))), *map(repr, score.probabilities)]
+        if calibrated:
+            row += [""] * len(table.names) if score.calibrated is None else [*map(repr, score.calibrated)]
+        row += ["" if score.prediction_set is None else _known(SEPARATOR.join(map(_escaped, score.prediction_set)))]
+        row += [
+            next(word for word, value in _TRUTH.items() if value is score.refuse),
+            "" if score.distance is None else repr(score.distance),
+        ]
+        rows.append(row + [score.columns.get(name, "") for name in further])
+    return _as_csv(rows)
+
+
+def called(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
+    """The names of the classes that are called for one case, see `decide`."""
+    chosen = decide(np.array([score.best]), table)[0]
+    return tuple(name for name, yes in zip(table.names, chosen, strict=True) if yes)
+
+
+def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple[ClassScore, ...]:
+    """Read what `write_predictions` wrote, or a table of any program that has the columns case and p_<class>.
+
+    Args:
+        path: the file, or the folder that holds predictions.csv.
+        table: the classes in whose order probabilities are wanted; None keeps the order of the columns.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: a column is missing or of no class, a case occurs twice, or a row is damaged; line and file are named.
+    """
+    file = predictions_file(path)
+    if not file.is_file():
+        raise UsageError(f"no {file.name} in {file.parent}", needed="a table with the columns case and p_<class>")
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        header = list(reader.fieldnames or ())
+        names = _class_names(header, file, table)
+        scores = []
+        for row in reader:
+            try:
+                scores.append(_score(row, header, names))
+            except DataError as error:
+                raise DataError(f"{file}, line {reader.line_num}: {error.found}", needed=error.needed) from error
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"{file}, line {reader.line_num}: {error}", needed="a row as `hilum predict` writes it"
+                ) from error
+    cases = [score.case for score in scores]
+    if len(set(cases)) < len(cases):
+        twice = sorted({case for case in cases if cases.count(case) > 1})
+        raise DataError(f"{file} has several rows for {some(twice)}", needed="one row a case")
+    return tuple(scores)
+
+
+def read_classes(path: Path | str) -> ClassTable | None:
+    """The class table in the folder of a predictions.csv; None where there is none.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    file = predictions_file(path).with_name(CLASSES)
+    if not file.is_file():
+        return None
+    try:
+        return ClassTable.model_validate_json(file.read_text(encoding="utf-8"))
+    except (ValueError, DataError) as error:
+        raise DataError(f"{file} is no class table: {error}", needed="the classes.json of a trained model") from error
+
+
+def named_classes(path: Path | str) -> tuple[str, ...]:
+    """The classes whose probabilities a predictions.csv holds, in the order of its columns.
+
+    Raises:
+        DataError: it holds none, or no column of cases.
+    """
+    file = predictions_file(path)
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        return _class_names(next(csv.reader(stream), []), file, None)
+
+
+def _class_names(header: list[str], file: Path, table: ClassTable | None) -> tuple[str, ...]:
+    found = tuple(name[len(_PROBABILITY) :] for name in header if name.startswith(_PROBABILITY) and name != _PROBABILITY)
+    if "case" not in header or not found or len(set(header)) < len(header):
+        raise DataError(f"{file} has the columns {', '.join(header)}", needed="distinct columns, among them case and p_<class>")
+    if table is None:
+        return found
+    if set(found) != set(table.names):
+        raise DataError(f"{file} has probabilities of {', '.join(found)}", needed=f"those of {', '.join(table.names)}")
+    return table.names
+
+
+def _score(row: dict[str, str], header: Sequence[str], names: Sequence[str]) -> ClassScore:
+    if None in row or None in row.values():
+        raise ValueError(f"{len([v for v in row.values() if isinstance(v, str)])} of {len(header)} cells")
+    calibrated = [row.get(_CALIBRATED + name, "") for name in names]
+    refuse = row.get("refuse", "")
+    if refuse not in _TRUTH:
+        raise ValueError(f"refuse is {refuse!r}, neither yes nor no")
+    return ClassScore(
+        case=row["case"],
+        patient=row.get("patient") or None,
+        reference=_unless_empty(row.get("label", ""), _plain),
+        fold=_unless_empty(row.get("fold", ""), int),
+        probabilities=tuple(float(row[_PROBABILITY + name]) for name in names),
+        calibrated=tuple(map(float, calibrated)) if any(calibrated) else None,
+        prediction_set=_unless_empty(row.get("set", ""), lambda text: _names(_plain(text))),
+        refuse=_TRUTH[refuse],
+        distance=_unless_empty(row.get("distance", ""), float),
+        columns={_unsafe(name): row[name] for name in header if not _is_ours(name)},
+    )
+
+
+def _unless_empty(text: str, read: Callable[[str], _T]) -> _T | None:
+    return read(text) if text else None
+
+
+def _known(text: str | None) -> str:
+    """A text that may be empty, in a cell whose emptiness means that it is not known: "|" stands for "", "||" for "|", ..."""
+    if text is None:
+        return ""
+    return text if text.strip(SEPARATOR) else text + SEPARATOR
+
+
+def _plain(cell: str) -> str:
+    return cell if cell.strip(SEPARATOR) else cell[1:]
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace(SEPARATOR, "\\" + SEPARATOR)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names in a cell; what follows a backslash belongs to the name."""
+    parts = re.findall(r"(?:\\.|[^|\\])+", text, flags=re.DOTALL)
+    return tuple(re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts)
+
+
+def _is_ours(name: str) -> bool:
+    return name in _FIRST or name in _LAST or name.startswith((_PROBABILITY, _CALIBRATED))
+
+
+def _safe(name: str) -> str:
+    return _FURTHER + name if _is_ours(name) or name.startswith(_FURTHER) else name
+
+
+def _unsafe(name: str) -> str:
+    return name.removeprefix(_FURTHER)
+
+
+def _as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as text; every cell quoted where one holds a carriage return, which the csv module would leave bare."""
+    text = io.StringIO()
+    awkward = any("\r" in cell for row in rows for cell in row)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if awkward else csv.QUOTE_MINIMAL).writerows(rows)
+    return text.getvalue()
