@@ -1,0 +1,46 @@
+"""Where in the image a classifier's answer comes from: maps in the network's own space, and checks of the maps themselves.
+
+A map is (Z, Y, X) float32 between 0 and 1: 0 where nothing speaks for the class, 1 where most does. It is scaled to its own
+largest value, so it compares places in one image, never two images; a map of zeros says that nothing speaks for the class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hilum.inference.explain.cam import grad_cam, hires_cam
+from hilum.inference.explain.occlusion import FILLS, occlusion, occlusion_passes
+from hilum.inference.explain.sanity import Sanity, agreement, randomised, sanity_check
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from hilum.dataset.classes import ClassKind
+    from hilum.inference.explain.score import Networks
+
+__all__ = [
+    "EXPLAINERS",
+    "FILLS",
+    "Explainer",
+    "Sanity",
+    "agreement",
+    "grad_cam",
+    "hires_cam",
+    "occlusion",
+    "occlusion_passes",
+    "randomised",
+    "sanity_check",
+]
+
+
+class Explainer(Protocol):
+    """What all members of the family take."""
+
+    def __call__(self, network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive") -> NDArray[np.float32]:
+        """Networks, an image (C, Z, Y, X) and the output in question to a map (Z, Y, X)."""
+        ...
+
+
+EXPLAINERS: dict[str, Explainer] = {"grad_cam": grad_cam, "hires_cam": hires_cam, "occlusion": occlusion}

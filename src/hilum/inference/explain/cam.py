@@ -1,0 +1,98 @@
+"""Class activation maps: the network's last feature maps, weighted by what each says about a class."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hilum.inference.explain.grid import unit_map, upsample
+from hilum.inference.explain.score import log_odds, members, one_image, undisturbed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from hilum.dataset.classes import ClassKind
+    from hilum.inference.explain.score import Networks
+    from hilum.networks import ClassifierNetwork
+
+    Weigh = Callable[[Tensor, Tensor], Tensor]  # maps and gradients (F, z, y, x) to a signed map (z, y, x)
+
+
+def grad_cam(
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive", smooth: bool = False
+) -> NDArray[np.float32]:
+    """Grad-CAM (Selvaraju et al. 2017): feature maps weighted by the mean over each of the gradient of the class's log-odds.
+
+    Args:
+        network: a classifier, or the members of an ensemble: the mean of their maps, taken before negative values are cut off,
+            as the ensemble's log-odds are the mean of theirs. They are left as they were, to the training flag.
+        image: (C, Z, Y, X), preprocessed.
+        index: of the output.
+        kind: of the classes; decides what is explained, see `log_odds`.
+        smooth: the mean of the maps of all mirrored copies as well (4 passes in 2D, 8 in 3D): less noise, where the network
+            gives mirrored images the same answer.
+
+    Returns:
+        (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear in between.
+
+    Raises:
+        UsageError: no network, no such output, or not one image.
+    """
+    return _explain(network, image, index, kind=kind, smooth=smooth, weigh=_by_mean_gradient)
+
+
+def hires_cam(
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive", smooth: bool = False
+) -> NDArray[np.float32]:
+    """HiResCAM (Draelos and Carin 2020): feature maps times their gradient, place by place.
+
+    Where the head is a mean and one linear layer this is Grad-CAM. Where it is more (attention over slices) Grad-CAM's mean
+    gradient may point at places that the head did not use, and this does not. Arguments and result are those of `grad_cam`.
+
+    Raises:
+        UsageError: no network, no such output, or not one image.
+    """
+    return _explain(network, image, index, kind=kind, smooth=smooth, weigh=_by_own_gradient)
+
+
+def _by_mean_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
+    return (maps * gradients.mean(dim=(1, 2, 3), keepdim=True)).sum(dim=0)
+
+
+def _by_own_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
+    return (maps * gradients).sum(dim=0)
+
+
+def _explain(network: Networks, image: Tensor, index: int, *, kind: ClassKind, smooth: bool, weigh: Weigh) -> NDArray[np.float32]:
+    """The mean of the signed maps of all members and mirrored copies, then cut off, brought to the image's size and scaled."""
+    axes = [axis for axis in (-3, -2, -1) if image.ndim == 4 and image.shape[axis] > 1]
+    mirrors = [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)] if smooth else [()]
+    signed = []
+    for member in members(network):
+        batch = one_image(image, member)
+        for mirror in mirrors:
+            coarse = _signed_map(member, batch.flip(mirror), index, kind=kind, weigh=weigh)
+            own = np.flip(coarse, mirror)
+            signed.append(upsample(own, signed[0].shape) if signed else own)  # members of another architecture: on one grid
+    positive = np.maximum(np.mean(signed, axis=0), 0.0)
+    return unit_map(upsample(positive, image.shape[1:]))
+
+
+def _signed_map(network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh) -> NDArray[np.float64]:
+    """The weighted sum of the last feature maps, (z, y, x), of a batch of one."""
+    with undisturbed(network, batch.device):
+        with torch.no_grad():
+            maps = network.maps(batch)  # (1, F, z, y, x)
+        # a leaf of its own: only the head is differentiated, and it is no matter whether any parameter may learn
+        maps = maps.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            logits = network.classify(maps.clone())  # cloned: a head may work in place
+            (gradients,) = torch.autograd.grad(log_odds(logits, index, kind).sum(), maps)
+        found = weigh(maps.detach()[0].float(), gradients[0].float())
+    return found.double().cpu().numpy()

@@ -1,0 +1,83 @@
+"""The number that is explained: the log-odds that a classifier gives to one of its outputs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from hilum.dataset.classes import ClassKind
+    from hilum.networks import ClassifierNetwork
+
+Networks: TypeAlias = "ClassifierNetwork | Sequence[ClassifierNetwork]"
+"""A classifier, or the members of an ensemble."""
+
+
+def members(network: Networks) -> tuple[ClassifierNetwork, ...]:
+    """The members of an ensemble; a classifier is one of one.
+
+    Raises:
+        UsageError: an ensemble of none.
+    """
+    found = (network,) if isinstance(network, torch.nn.Module) else tuple(network)
+    if not found:
+        raise UsageError("an ensemble without a network", needed="at least one")
+    return found
+
+
+def one_image(image: Tensor, network: ClassifierNetwork) -> Tensor:
+    """An image (C, Z, Y, X) as a batch of one on the network's device, float32.
+
+    Raises:
+        UsageError: it is not (C, Z, Y, X).
+    """
+    if image.ndim != 4 or not image.numel():
+        raise UsageError(f"an image of shape {tuple(image.shape)}", needed="one preprocessed image (C, Z, Y, X)")
+    device = next((parameter.device for parameter in network.parameters()), image.device)
+    return image.detach()[None].to(device, torch.float32).clone()  # (1, C, Z, Y, X); cloned: no inference tensor any more
+
+
+def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
+    """What is explained, (B,): logits (B, K) to the log-odds of one output.
+
+    Exclusive classes share their probability by softmax, which knows differences of logits only: log(p / (1 - p)) is the logit
+    less the log-sum-exp of the others, of two classes their difference. The gradient of one logit alone would miss all that
+    the others say, and shows what moves both alike, which changes no answer. The outputs of ordinal and multi-label classes
+    are log-odds of their own. And unlike the probability, log-odds do not stand still where the network is sure.
+
+    Raises:
+        UsageError: there is no such output.
+    """
+    outputs = logits.shape[1]
+    if not 0 <= index < outputs:
+        raise UsageError(f"output {index} of a network with {outputs}", needed=f"0 to {outputs - 1}")
+    own = logits[:, index].float()
+    if kind != "exclusive" or outputs == 1:
+        return own
+    others = torch.cat([logits[:, :index], logits[:, index + 1 :]], dim=1)  # (B, K - 1)
+    return own - others.float().logsumexp(dim=1)
+
+
+@contextmanager
+def undisturbed(network: ClassifierNetwork, device: torch.device) -> Iterator[None]:
+    """The network in evaluation mode meanwhile, in float32, with gradients possible even where the caller runs inference.
+
+    Afterwards every module is in the mode it was in, one by one: of a network that is being fine-tuned some are frozen.
+    Parameters are left alone; who asks for a gradient asks for that of a map.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        with torch.inference_mode(mode=False), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

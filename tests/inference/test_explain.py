@@ -1,0 +1,424 @@
+"""Maps of where an answer comes from: they find what decides, on the image's grid, and leave the network as it was."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from hilum.errors import UsageError
+from hilum.inference.explain import (
+    EXPLAINERS,
+    agreement,
+    grad_cam,
+    hires_cam,
+    occlusion,
+    occlusion_passes,
+    randomised,
+    sanity_check,
+)
+from hilum.inference.explain.grid import cell_centres, coarsen, unit_map, upsample
+from hilum.inference.explain.score import log_odds
+
+
+class BlobNetwork(nn.Module):
+    """A classifier that a reader can follow: class 1 where something is brighter than 2, class 0 where something is darker.
+
+    Two stages of a real network's kind around it: convolution, batch normalisation, pooling, and dropout before the head.
+    """
+
+    def __init__(self, outputs=2, stride=(2, 4, 4)):
+        super().__init__()
+        self.stem = nn.Conv3d(1, 4, 1)
+        self.norm = nn.BatchNorm3d(4)
+        self.pool = nn.AvgPool3d(stride)
+        self.dropout = nn.Dropout(0.5)
+        self.last = nn.Linear(4, outputs)
+        with torch.no_grad():
+            self.stem.weight.copy_(torch.tensor([1.0, -1.0, 0.3, 0.3]).reshape(4, 1, 1, 1, 1))
+            self.stem.bias.copy_(torch.tensor([-2.0, -2.0, 0.0, 0.5]))
+            self.last.weight.zero_()
+            self.last.weight[:2, :2] = torch.tensor([[0.0, 5.0], [5.0, 0.0]])[: min(2, outputs)]
+            self.last.bias.zero_()
+
+    def maps(self, image):
+        return self.pool(torch.relu(self.norm(self.stem(image))))
+
+    def pooled(self, maps):
+        return maps.mean(dim=(2, 3, 4))
+
+    def head(self, features):
+        return self.last(self.dropout(features))
+
+    def classify(self, maps):
+        return self.head(self.pooled(maps))
+
+    def forward(self, image):
+        return self.classify(self.maps(image))
+
+
+class LookingNetwork(BlobNetwork):
+    """Its head looks at the left half only, and works in place."""
+
+    def pooled(self, maps):
+        maps[..., maps.shape[-1] // 2 :] = 0.0
+        return super().pooled(maps)
+
+
+SIZES = {2: (1, 24, 36), 3: (8, 24, 36)}
+BRIGHT, DARK = (slice(4, 8), slice(4, 12), slice(20, 32)), (slice(0, 2), slice(16, 22), slice(2, 10))
+
+
+def blob_image(dimensions=3, *, seed=0):
+    """Background of noise, a bright blob and a dark one, nowhere symmetric."""
+    image = torch.randn(1, *SIZES[dimensions], generator=torch.Generator().manual_seed(seed)) * 0.3
+    for blob, value in ((BRIGHT, 4.0), (DARK, -4.0)):
+        z = blob[0] if dimensions == 3 else slice(None)
+        image[0, z, *blob[1:]] = value
+    return image
+
+
+def network_for(dimensions, kind=BlobNetwork, outputs=2):
+    return kind(outputs, stride=(2, 4, 4) if dimensions == 3 else (1, 4, 4))
+
+
+def inside(found, blob, dimensions):
+    """Share of a map within a blob's box."""
+    z = blob[0] if dimensions == 3 else slice(None)
+    return found[z, *blob[1:]].sum() / found.sum()
+
+
+# --- every member of the family ----------------------------------------------------------------------------------------------
+
+everyone = pytest.mark.parametrize("name", EXPLAINERS)
+both = pytest.mark.parametrize("dimensions", [2, 3])
+
+
+@everyone
+@both
+def test_a_map_lies_on_what_decides(name, dimensions):
+    network, image = network_for(dimensions), blob_image(dimensions)
+    for index, blob in ((1, BRIGHT), (0, DARK)):
+        found = EXPLAINERS[name](network, image, index)
+        assert found.shape == SIZES[dimensions]
+        assert found.dtype == np.float32
+        assert found.min() == 0
+        assert found.max() == 1
+        z = blob[0] if dimensions == 3 else slice(None)
+        volume = found[z, *blob[1:]].size / found.size
+        assert inside(found, blob, dimensions) > max(0.4, 4 * volume)
+        assert found[z, *blob[1:]].max() == 1
+
+
+@everyone
+def test_the_network_is_left_as_it_was(name):
+    network, image = network_for(3), blob_image()
+    network.train()
+    network.norm.eval()  # as where batch normalisation is frozen
+    network.stem.weight.requires_grad_(False)
+    network.last.weight.grad = torch.full_like(network.last.weight, 7.0)
+    before = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    learns = [parameter.requires_grad for parameter in network.parameters()]
+    drawn = torch.get_rng_state()
+    first, second = (EXPLAINERS[name](network, image, 1) for _ in range(2))
+    np.testing.assert_array_equal(first, second)  # dropout would show: it was in evaluation mode
+    assert [module.training for module in network.modules()] == modes
+    assert [parameter.requires_grad for parameter in network.parameters()] == learns
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert torch.equal(network.last.weight.grad, torch.full_like(network.last.weight, 7.0))
+    assert network.stem.bias.grad is None
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+@everyone
+def test_modes_come_back_after_an_error(name):
+    network = network_for(3).train()
+    with pytest.raises(UsageError, match="output 2 of a network with 2"):
+        EXPLAINERS[name](network, blob_image(), 2)
+    assert all(module.training for module in network.modules())
+
+
+@everyone
+def test_frozen_networks_and_callers_that_run_inference(name):
+    network, image = network_for(3), blob_image()
+    wanted = EXPLAINERS[name](network, image, 1)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    for context in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)):
+        with context:
+            found = EXPLAINERS[name](network, image * 1.0, 1)  # made there: under inference_mode an inference tensor
+            np.testing.assert_array_equal(found, wanted)
+
+
+@everyone
+def test_an_ensemble_is_the_mean_of_its_members(name):
+    image = blob_image()
+    network = network_for(3)
+    alone = EXPLAINERS[name](network, image, 1)
+    np.testing.assert_allclose(EXPLAINERS[name]([network, network], image, 1), alone, atol=1e-6)
+    blind = copy.deepcopy(network)
+    nn.init.zeros_(blind.last.weight)
+    np.testing.assert_allclose(EXPLAINERS[name]((network, blind), image, 1), alone, atol=1e-6)
+    contrary = copy.deepcopy(network)
+    with torch.no_grad():
+        contrary.last.weight.mul_(-0.5)  # its evidence is taken from the other's before negative values are cut off
+    np.testing.assert_allclose(EXPLAINERS[name]((network, contrary), image, 1), alone, atol=1e-5)
+
+
+@everyone
+def test_where_nothing_speaks_for_a_class_the_map_is_zero(name):
+    network = network_for(3)
+    nn.init.zeros_(network.last.weight)
+    assert not EXPLAINERS[name](network, blob_image(), 1).any()
+
+
+@everyone
+def test_calls_that_are_wrong(name):
+    network, image = network_for(3), blob_image()
+    with pytest.raises(UsageError, match=r"shape \(8, 24, 36\)"):
+        EXPLAINERS[name](network, image[0], 1)
+    with pytest.raises(UsageError, match="an ensemble without a network"):
+        EXPLAINERS[name]((), image, 1)
+    with pytest.raises(UsageError, match="output -1"):
+        EXPLAINERS[name](network, image, -1)
+
+
+@everyone
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_map(name):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    network, image = network_for(3), blob_image()
+    wanted = EXPLAINERS[name](network, image, 1)
+    np.testing.assert_allclose(EXPLAINERS[name](network.cuda(), image, 1), wanted, atol=1e-3)
+
+
+# --- the number that is explained ----------------------------------------------------------------------------------------------
+
+
+def test_log_odds_are_those_of_the_probabilities():
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    p = logits.softmax(dim=1)[:, 2]
+    torch.testing.assert_close(log_odds(logits, 2, "exclusive").double(), torch.log(p / (1 - p)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(log_odds(logits[:, :2], 1, "exclusive"), (logits[:, 1] - logits[:, 0]).float())
+    for kind in ("ordinal", "multilabel"):
+        torch.testing.assert_close(log_odds(logits, 0, kind), logits[:, 0].float())
+    torch.testing.assert_close(log_odds(logits[:, :1], 0, "exclusive"), logits[:, 0].float())
+
+
+def test_what_moves_both_logits_alike_explains_nothing():
+    network, image = network_for(3), blob_image()
+    wanted = grad_cam(network, image, 1)
+    with torch.no_grad():
+        network.last.weight += torch.tensor([0.0, 3.0, 9.0, 9.0])  # to both classes
+    np.testing.assert_allclose(grad_cam(network, image, 1), wanted, atol=1e-5)
+    assert inside(grad_cam(network, image, 1, kind="multilabel"), BRIGHT, 3) < inside(wanted, BRIGHT, 3) - 0.2
+
+
+# --- Grad-CAM ----------------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_grad_cam_is_that_of_monai(dimensions):
+    from monai.visualize import GradCAM
+
+    class Difference(nn.Module):
+        """One output, the logits' difference, of a network with a layer that can be hooked."""
+
+        def __init__(self, network):
+            super().__init__()
+            self.network, self.last_maps = network, nn.Identity()
+
+        def forward(self, image):
+            logits = self.network.classify(self.last_maps(self.network.maps(image)))
+            return torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:] - logits[:, :1]], dim=1)
+
+    network, image = network_for(dimensions), blob_image(dimensions)
+    with torch.no_grad():
+        network.last.weight.normal_(generator=torch.Generator().manual_seed(3))
+    cam = GradCAM(nn_module=Difference(network).eval(), target_layers="last_maps", postprocessing=lambda x: x)
+    reference = np.maximum(cam.compute_map(image[None], class_idx=1).detach().numpy()[0, 0], 0)
+    np.testing.assert_allclose(grad_cam(network, image, 1), unit_map(upsample(reference, image.shape[1:])), atol=1e-4)
+
+
+def test_hires_cam_is_grad_cam_under_a_mean_and_one_layer_only():
+    image = blob_image()
+    plain, looking = network_for(3), network_for(3, LookingNetwork)
+    np.testing.assert_allclose(hires_cam(plain, image, 1), grad_cam(plain, image, 1), atol=1e-6)
+    left = blob_image() + blob_image().flip(-1)
+    assert hires_cam(looking, left, 1)[..., 20:].max() < 1e-6
+    assert grad_cam(looking, left, 1)[..., 20:].max() > 0.9
+
+
+def test_smoothing_asks_about_mirrored_copies():
+    """A network that sees the left half only: mirrored copies see the right one."""
+
+    class Half(BlobNetwork):
+        def maps(self, image):
+            keep = torch.arange(image.shape[-1]) < image.shape[-1] // 2
+            return super().maps(image * keep)
+
+    network = Half()
+    image = torch.full((1, *SIZES[3]), 0.0)
+    image[0, 2:4, 8:12, 4:8] = 4.0
+    image[0, 2:4, 8:12, 28:32] = 4.0
+    one, smooth = grad_cam(network, image, 1), grad_cam(network, image, 1, smooth=True)
+    assert one[..., 18:].max() < 1e-3
+    np.testing.assert_allclose(smooth, smooth[..., ::-1], atol=1e-5)
+    assert smooth[3, 10, 30] > 0.9
+
+
+# --- grids -------------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    coarse=st.tuples(*[st.integers(1, 5)] * 3),
+    size=st.tuples(*[st.integers(1, 17)] * 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_upsampling_is_torchs_with_half_pixels(coarse, size, seed):
+    values = np.random.default_rng(seed).normal(size=coarse)
+    wanted = nn.functional.interpolate(torch.from_numpy(values)[None, None], size=size, mode="trilinear", align_corners=False)
+    larger = all(s >= c for s, c in zip(size, coarse, strict=True))
+    if larger:  # where it shrinks both sample, and so agree as well, but nobody shrinks a map
+        np.testing.assert_allclose(upsample(values, size), wanted[0, 0].numpy(), atol=1e-5)
+
+
+def test_upsampling_between_centres_of_ones_own():
+    ramp = upsample(np.array([[[0.0, 1.0, 3.0]]]), (1, 1, 6), [np.zeros(1), np.zeros(1), np.array([1.0, 2.0, 4.0])])
+    np.testing.assert_allclose(ramp[0, 0], [0, 0, 1, 2, 3, 3])
+    np.testing.assert_allclose(cell_centres(2, 6), [1.0, 4.0])
+
+
+def test_unit_maps():
+    np.testing.assert_array_equal(unit_map(np.array([[[-3.0, 0.0, 1.0, 4.0]]])), [[[0, 0, 0.25, 1]]])
+    assert not unit_map(np.full((1, 2, 2), -1.0)).any()
+
+
+def test_coarsening_takes_means():
+    fine = np.arange(1 * 4 * 10, dtype=np.float64).reshape(1, 4, 10)
+    np.testing.assert_allclose(coarsen(fine, 4)[0, 0], [0.5, 3.0, 5.5, 8.0])  # cells of 2, 3, 2 and 3 voxels
+    np.testing.assert_array_equal(coarsen(fine, 10), fine)
+
+
+# --- occlusion ---------------------------------------------------------------------------------------------------------------
+
+
+def test_occlusion_counts_its_passes():
+    network, image, seen = network_for(3), blob_image(), []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    for block, stride in ((None, None), ((4, 8, 8), None), ((3, 7, 11), (2, 5, 6)), ((99, 5, 5), (1, 9, 9))):
+        seen.clear()
+        occlusion(network, image, 1, block=block, stride=stride)
+        assert sum(seen) == occlusion_passes(SIZES[3], block=block, stride=stride)
+    assert occlusion_passes((1, 224, 224)) == 65
+    assert occlusion_passes((60, 60, 60)) == 217
+    assert occlusion_passes((8, 24, 36), block=(4, 8, 8)) == 1 + 2 * 3 * 5
+
+
+def test_occlusion_is_the_drop_of_the_log_odds():
+    """A linear network on a block that the strides hit exactly: the drop is known in closed form."""
+    network = network_for(2, outputs=1)
+    with torch.no_grad():
+        network.last.weight[:] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    image = torch.zeros(1, 1, 16, 16)
+    image[..., 4:8, 8:12] = 5.0  # relu(5 - 2) = 3 where it is, 0 elsewhere and in the mean
+    image[..., 12:16, 0:4] = 3.0  # relu(3 - 2) = 1
+    found = occlusion(network, image, 0, block=(1, 4, 4), fill="mean")
+    coarse = found[0, [1, 5, 9, 13]][:, [1, 5, 9, 13]]  # half a voxel off the blocks' centres, 1.5 and so on
+    drops = np.zeros((4, 4))
+    drops[1, 2], drops[3, 0] = 1.0, 1 / 3
+    exact = upsample(drops[None], (1, 16, 16))[0]
+    np.testing.assert_allclose(found[0], exact / exact.max(), atol=1e-5)
+    assert coarse.argmax() == 6
+
+
+def test_what_covers_a_block():
+    network, image = network_for(2), blob_image(2)
+    for fill in ("mean", "blur"):
+        assert inside(occlusion(network, image, 1, block=(1, 6, 6), stride=(1, 3, 3), fill=fill), BRIGHT, 2) > 0.4
+    with pytest.raises(UsageError, match=r"fill 'blurr'[\s\S]*fill='blur'"):
+        occlusion(network, image, 1, fill="blurr")
+    with pytest.raises(UsageError, match="at least one voxel"):
+        occlusion(network, image, 1, block=(1, 0, 4))
+
+
+def test_occlusion_refuses_to_begin_what_takes_too_long():
+    network, image = network_for(3), blob_image()
+    with pytest.raises(UsageError, match=r"occlusion in 865 passes[\s\S]*at most 500"):
+        occlusion(network, image, 1, block=(2, 2, 2), stride=(2, 2, 2), most_passes=500)
+    with pytest.raises(UsageError, match="occlusion in 1015 passes"):
+        occlusion([network] * 7, image, 1)
+
+
+# --- do explanations explain? ------------------------------------------------------------------------------------------------
+
+
+def edges(network, image, index, *, kind="exclusive"):
+    """An explainer that never asks the network: where the image changes."""
+    slope = np.abs(np.gradient(image[0].numpy(), axis=-1)) + np.abs(np.gradient(image[0].numpy(), axis=-2))
+    return unit_map(slope)
+
+
+@both
+@pytest.mark.parametrize("name", ["grad_cam", "hires_cam"])
+def test_maps_change_when_the_network_forgets(name, dimensions):
+    network, image = network_for(dimensions), blob_image(dimensions)
+    before = copy.deepcopy(network.state_dict())
+    drawn = torch.get_rng_state()
+    found = sanity_check(network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name])
+    assert found.passed, found
+    assert len(found.correlations) == 5
+    assert found == sanity_check(network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name])
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+@both
+def test_an_explainer_that_ignores_the_network_fails(dimensions):
+    found = sanity_check(network_for(dimensions), blob_image(dimensions), 1, torch.Generator().manual_seed(1), explainer=edges)
+    assert not found.passed
+    assert found.mean == pytest.approx(1.0)
+
+
+def test_a_map_without_contrast_fails():
+    network = network_for(3)
+    nn.init.zeros_(network.last.weight)
+    found = sanity_check(network, blob_image(), 1, torch.Generator().manual_seed(1))
+    assert not found.passed
+    assert not found.informative
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_agreement_is_spearmans():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 8, 8)), rng.random((2, 8, 8))
+    assert agreement(a, b) == pytest.approx(stats.spearmanr(a.ravel(), b.ravel()).statistic)
+    assert agreement(a, np.exp(3 * a)) == pytest.approx(1.0)
+    assert agreement(a, -a) == pytest.approx(-1.0)
+    assert math.isnan(agreement(a, np.zeros_like(a)))
+    smooth = upsample(rng.random((1, 8, 8)), (1, 64, 64))
+    assert agreement(smooth, smooth + rng.normal(0, 0.3, smooth.shape)) > 0.9  # noise within a cell is averaged away
+    with pytest.raises(UsageError, match="maps of sizes"):
+        agreement(a, a[:1])
+
+
+def test_a_forgetful_copy_has_nothing_left():
+    network = network_for(3)
+    network.norm.running_mean.fill_(3.0)
+    forgetful = randomised(network, torch.Generator().manual_seed(0))
+    assert not torch.isclose(forgetful.last.weight, network.last.weight).any()
+    assert not forgetful.stem.bias.any()
+    assert not forgetful.norm.running_mean.any()
+    assert (forgetful.norm.weight == 1).all()
+    assert network.norm.running_mean.sum() == 12
+    wide = randomised(nn.Linear(200, 300), torch.Generator().manual_seed(0)).weight
+    assert wide.std().item() == pytest.approx(0.1, rel=0.02)  # sqrt(2 / 200)
