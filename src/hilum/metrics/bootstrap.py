@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hilum.errors import UsageError
+from hilum.metrics.cases import divide, mean_of_defined
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 Statistic = Literal["mean", "median"] | Callable[["Numbers"], float]
 
-_BCA_PATIENTS = 10
+BCA_PATIENTS = 10
+"""Fewer patients than this get percentile intervals: the jackknife's skew says little."""
+
 _CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB
 
 
@@ -122,15 +125,13 @@ def bootstrap_interval(
     if patients < 2:
         return Interval(estimate, math.nan, math.nan, level, "none", n, patients)
     draws = _draw(clusters, statistic, resamples, np.random.default_rng(seed))
-    tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    method: Literal["bca", "percentile"] = "percentile"
-    if statistic == "mean" and patients >= _BCA_PATIENTS:
-        left_out = np.ones((patients, patients), dtype=np.int64) - np.eye(patients, dtype=np.int64)
-        corrected = _bca_tails(draws, estimate, _evaluate(clusters, statistic, left_out), tails)
-        if corrected is not None:
-            method, tails = "bca", corrected
-    low, high = np.nanquantile(draws, tails)
-    return Interval(estimate, float(low), float(high), level, method, n, patients)
+    left_out = None
+    if statistic == "mean" and patients >= BCA_PATIENTS:
+        left_out = _evaluate(
+            clusters, statistic, np.ones((patients, patients), dtype=np.int64) - np.eye(patients, dtype=np.int64)
+        )
+    low, high, method = interval_ends(draws, left_out, estimate=estimate, level=level)
+    return Interval(estimate, low, high, level, method, n, patients)
 
 
 def paired_test(
@@ -165,6 +166,26 @@ def paired_test(
     return PairedTest(interval, _wilcoxon(sums / np.bincount(clusters.patient, minlength=clusters.count)))
 
 
+def interval_ends(
+    draws: Numbers, left_out: Numbers | None, *, estimate: float, level: float
+) -> tuple[float, float, Literal["bca", "percentile"]]:
+    """Ends of an interval, and how it was made: BCa where it is asked for and defined, percentile elsewhere.
+
+    Args:
+        draws: (R,) the statistic of each draw; NaN is left out.
+        left_out: (G,) the statistic without each patient, for BCa; None: percentile.
+        estimate: the statistic of the cases.
+        level: coverage aimed at.
+    """
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    method: Literal["bca", "percentile"] = "percentile"
+    corrected = None if left_out is None else _bca_tails(draws, estimate, left_out, tails)
+    if corrected is not None:
+        method, tails = "bca", corrected
+    low, high = np.nanquantile(draws, tails)
+    return float(low), float(high), method
+
+
 def _wilcoxon(differences: Numbers) -> float:
     from scipy import stats
 
@@ -192,7 +213,7 @@ def _evaluate(clusters: _Clusters, statistic: Statistic, times: NDArray[np.int64
     if callable(statistic):
         return np.array([float(statistic(drawn)) for drawn in _rows(clusters, times)])
     columns = [_column(clusters, column, statistic, times) for column in range(clusters.values.shape[1])]
-    return _mean_of_defined(np.stack(columns, axis=1))
+    return mean_of_defined(np.stack(columns, axis=1))
 
 
 def _rows(clusters: _Clusters, times: NDArray[np.int64]) -> Iterator[Numbers]:
@@ -208,7 +229,7 @@ def _column(clusters: _Clusters, column: int, statistic: str, times: NDArray[np.
     values, patient = values[defined], clusters.patient[defined]
     if statistic == "mean":
         sums = times @ np.bincount(patient, weights=values, minlength=clusters.count)
-        return _divide(sums, times @ np.bincount(patient, minlength=clusters.count))
+        return divide(sums, times @ np.bincount(patient, minlength=clusters.count))
     if statistic == "median":
         return _medians(values, times[:, patient])
     raise UsageError(f"statistic {statistic!r}", needed='"mean", "median" or a function')
@@ -226,16 +247,6 @@ def _medians(values: Numbers, weights: NDArray[np.int64]) -> Numbers:
     ranked = np.append(values[order], np.nan)
     middle = (ranked[lower] + ranked[upper]) / 2
     return np.where(total[:, 0] > 0, middle, np.nan)
-
-
-def _divide(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:
-    return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0))
-
-
-def _mean_of_defined(columns: Numbers) -> Numbers:
-    """(B,) mean over the columns (B, R) that are defined."""
-    defined = ~np.isnan(columns)
-    return _divide(np.where(defined, columns, 0.0).sum(axis=1), defined.sum(axis=1))
 
 
 def _bca_tails(draws: Numbers, estimate: float, left_out: Numbers, tails: Numbers) -> Numbers | None:

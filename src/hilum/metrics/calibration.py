@@ -1,0 +1,371 @@
+"""Whether probabilities mean what they say: expected calibration error, calibration curve, slope and intercept.
+
+All are about two classes: the probability that a case is positive. Of several classes ask about one at a time, or about the
+largest probability and whether its class was right (`top_class`). Empty-case rules (docs/explanation/metrics.md); undefined is
+NaN:
+
+============================  =========  =====================  ==============================================================
+figure                        no case    one class only         else undefined
+============================  =========  =====================  ==============================================================
+expected calibration error    undefined  as defined             never
+calibration noise             undefined  as defined             never
+calibration curve             no bin     as defined             a bin without a case is left out
+slope, intercept              undefined  undefined              where the classes do not overlap (the slope grows without end)
+calibration in the large      undefined  undefined              never
+============================  =========  =====================  ==============================================================
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hilum.errors import UsageError
+from hilum.metrics.cases import OfDraws, check_level, check_probabilities, check_probability, divide, once
+from hilum.metrics.proper import CLIP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from hilum.metrics.cases import Flags, Integers, Numbers
+
+Bins = Literal["mass", "width"]
+
+_STEPS = 100
+_STILL = 1e-10  # a step that changes no case's logit by more is the last
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationCurve:
+    """Cases in bins of their probability; a calibrated model lies on the diagonal.
+
+    Args:
+        predicted: (T,) mean probability of the bin, rising.
+        observed: (T,) share of its cases that are positive.
+        low: (T,) lower end of the Wilson interval of the share, which takes cases as independent.
+        high: (T,) upper end.
+        cases: (T,) cases of the bin.
+        level: coverage of the intervals.
+    """
+
+    predicted: Numbers = field(repr=False)
+    observed: Numbers = field(repr=False)
+    low: Numbers = field(repr=False)
+    high: Numbers = field(repr=False)
+    cases: Numbers = field(repr=False)
+    level: float
+
+
+@dataclass(frozen=True)
+class CalibrationLine:
+    """logit(observed) = intercept + slope * logit(probability), fitted by maximum likelihood.
+
+    Args:
+        slope: 1 is right; below 1 the probabilities are too extreme (overfitted), above 1 too timid.
+        intercept: 0 is right, read together with the slope.
+        in_the_large: the intercept where the slope is held at 1: above 0 the probabilities are too low on the whole.
+    """
+
+    slope: float
+    intercept: float
+    in_the_large: float
+
+
+def expected_calibration_error(probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass") -> float:
+    """Mean over the cases of how far, in their bin, the mean probability is from the share that is positive.
+
+    It is above 0 even for a calibrated model, the more so the fewer cases a bin has: `calibration_noise` says by how much.
+    Compare it only between the same bins and like numbers of cases.
+
+    Args:
+        probability: (N,) that the case is positive.
+        positive: (N,) whether it is.
+        bins: number of bins.
+        equal: "mass": bins of as many cases each, equal probabilities together (steadier; Nixon 2019); "width": bins of equal
+            width.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities, no bins.
+
+    Source: Naeini, Cooper and Hauskrecht, AAAI 2015; Nixon et al., CVPR workshops 2019.
+    """
+    values, truth = check_probability(probability, positive)
+    _check_bins(bins, equal)
+    return float(_expected_calibration_error(values, truth, once(values), bins=bins, equal=equal)[0])
+
+
+def calibration_noise(probability: ArrayLike, *, bins: int = 10, equal: Bins = "mass") -> float:
+    """The expected calibration error that these probabilities (N,) would show on average if they were exactly right.
+
+    In each bin the difference is then nearly normal with variance sum p (1 - p) / n^2, and its mean size sqrt(2 / pi) of that
+    deviation. An error that is not clearly above this noise is no evidence of bad calibration.
+
+    Raises:
+        UsageError: no probabilities, no bins.
+    """
+    values, _ = check_probability(probability, np.zeros(len(np.atleast_1d(np.asarray(probability))), dtype=np.bool_))
+    _check_bins(bins, equal)
+    if not len(values):
+        return math.nan
+    binned = _Binned.of(values, once(values), bins, equal)
+    spread = np.sqrt(binned.total(values * (1 - values)))
+    return float(np.sqrt(2 / np.pi) * spread.sum() / len(values))
+
+
+def calibration_curve(
+    probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass", level: float = 0.95
+) -> CalibrationCurve:
+    """Mean probability against the share of positive cases, bin by bin, with Wilson intervals.
+
+    Args:
+        probability: (N,) that the case is positive.
+        positive: (N,) whether it is.
+        bins: number of bins; those without a case are left out.
+        equal: "mass" or "width", as in `expected_calibration_error`.
+        level: coverage of the intervals.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities, no bins, a level out of range.
+    """
+    values, truth = check_probability(probability, positive)
+    _check_bins(bins, equal)
+    binned = _Binned.of(values, once(values), bins, equal)
+    cases = binned.total(np.ones(len(values)))[0]
+    filled = cases > 0
+    cases, hits, sums = cases[filled], binned.total(truth.astype(np.float64))[0, filled], binned.total(values)[0, filled]
+    low, high = wilson_interval(hits, cases, level=level)
+    return CalibrationCurve(divide(sums, cases), divide(hits, cases), low, high, cases, level)
+
+
+def calibration_line(probability: ArrayLike, positive: ArrayLike) -> CalibrationLine:
+    """Slope and intercept of the logistic recalibration, and the calibration in the large. Probabilities are clipped at 1e-7.
+
+    Args:
+        probability: (N,) that the case is positive.
+        positive: (N,) whether it is.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities.
+
+    Source: Cox, Biometrika 45 (1958); Van Calster et al., BMC Med 17 (2019).
+    """
+    return CalibrationLine(
+        slope=calibration_slope(probability, positive),
+        intercept=calibration_intercept(probability, positive),
+        in_the_large=calibration_in_the_large(probability, positive),
+    )
+
+
+def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
+    """The slope of `calibration_line`.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities.
+    """
+    values, truth = check_probability(probability, positive)
+    return float(_slope(values, truth, once(values))[0])
+
+
+def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
+    """The intercept of `calibration_line`.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities.
+    """
+    values, truth = check_probability(probability, positive)
+    return float(_intercept(values, truth, once(values))[0])
+
+
+def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> float:
+    """The calibration in the large of `calibration_line`.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities.
+    """
+    values, truth = check_probability(probability, positive)
+    return float(_in_the_large(values, truth, once(values))[0])
+
+
+def top_class(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Flags]:
+    """The largest probability of each case (N, K), and whether its class is the case's own (N,): what calibrates several classes.
+
+    Of equal probabilities the first class is taken.
+
+    Raises:
+        UsageError: shapes that differ, no probabilities.
+    """
+    values, numbers = check_probabilities(probabilities, index)
+    best = values.argmax(axis=1)
+    return values[np.arange(len(values)), best], np.asarray(best == numbers)
+
+
+def wilson_interval(hits: ArrayLike, total: ArrayLike, *, level: float = 0.95) -> tuple[Numbers, Numbers]:
+    """Lower and upper ends of the interval of shares, hits of total; NaN where the total is 0.
+
+    It is never outside 0..1 and has a width where all or none are hits. Observations are taken as independent.
+
+    Raises:
+        UsageError: a level out of range.
+
+    Source: Wilson, J Am Stat Assoc 22 (1927).
+    """
+    from scipy.special import ndtri
+
+    check_level(level)
+    k, n = np.asarray(hits, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    share = divide(k, n)
+    centre = (share * n + z2 / 2) / (n + z2)
+    reach = np.sqrt(z2) * np.sqrt(n * share * (1 - share) + z2 / 4) / (n + z2)
+    return np.where(k == 0, np.where(n > 0, 0.0, np.nan), centre - reach), np.where(
+        k == n, np.where(n > 0, 1.0, np.nan), centre + reach
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Binned:
+    """Draws in the order of rising probability.
+
+    Args:
+        weights: (B, N) how often each draw has each case, in that order.
+        order: (N,) the order.
+        first: (T,) where each distinct probability begins.
+        bin: (B, T) the bin of each.
+        bins: how many there are.
+    """
+
+    weights: Numbers
+    order: Integers
+    first: Integers
+    bin: Integers
+    bins: int
+
+    @classmethod
+    def of(cls, probability: Numbers, weights: Numbers, bins: int, equal: Bins) -> _Binned:
+        order = np.argsort(probability, kind="stable")
+        rising, taken = probability[order], weights[:, order]
+        first = np.flatnonzero(np.append(True, rising[1:] != rising[:-1])[: len(rising)])
+        place = rising[first] * bins if equal == "width" else _middles(taken, first) * bins
+        number = np.clip(np.nan_to_num(place).astype(np.int64), 0, bins - 1)
+        return cls(taken, order, first, np.broadcast_to(number, (len(weights), len(first))), bins)
+
+    def total(self, values: Numbers) -> Numbers:
+        """(B, bins) sums over the drawn cases of each bin of what a case (N,) has."""
+        if not len(self.first):
+            return np.zeros((len(self.weights), self.bins))
+        sums = np.add.reduceat(self.weights * values[self.order], self.first, axis=1)
+        cells = self.bin + np.arange(len(sums))[:, None] * self.bins
+        flat = np.bincount(cells.ravel(), weights=sums.ravel(), minlength=len(sums) * self.bins)
+        return np.asarray(flat.reshape(len(sums), self.bins))
+
+
+def _middles(weights: Numbers, first: Integers) -> Numbers:
+    """(B, T) where in its draw the middle one of the cases of each probability stands, 0..1: they all go to one bin."""
+    counts = np.add.reduceat(weights, first, axis=1) if len(first) else weights
+    return divide(np.cumsum(counts, axis=1) - counts / 2, counts.sum(axis=1, keepdims=True))
+
+
+def _check_bins(bins: int, equal: Bins) -> None:
+    if bins < 1 or equal not in ("mass", "width"):
+        raise UsageError(f"{bins} bins, equal {equal!r}", needed='at least one bin, equal in "mass" or in "width"')
+
+
+def _expected_calibration_error(
+    probability: Numbers, positive: Flags, weights: Numbers, *, bins: int = 10, equal: Bins = "mass"
+) -> Numbers:
+    gaps = _Binned.of(probability, weights, bins, equal).total(probability - positive)
+    return divide(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
+
+
+def _slope(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
+    return _recalibrate(probability, positive, weights)[:, 1]
+
+
+def _intercept(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
+    return _recalibrate(probability, positive, weights)[:, 0]
+
+
+def _in_the_large(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
+    truth = positive.astype(np.float64)
+    both = (weights @ truth > 0) & (weights @ (1 - truth) > 0)
+    return _maximise(np.ones((len(truth), 1)), _logit(probability), truth, weights, both)[:, 0]
+
+
+def _recalibrate(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
+    """(B, 2) intercept and slope of each draw."""
+    logits, truth = _logit(probability), positive.astype(np.float64)
+    if not len(logits):
+        return np.full((len(weights), 2), np.nan)
+    spread = float(logits.std()) or 1.0
+    scaled = (logits - logits.mean()) / spread
+    design = np.stack([np.ones_like(scaled), scaled], axis=1)
+    fitted = _maximise(design, np.zeros_like(scaled), truth, weights, _overlap(logits, positive, weights))
+    slope = fitted[:, 1] / spread
+    return np.stack([fitted[:, 0] - slope * logits.mean(), slope], axis=1)
+
+
+def _logit(probability: Numbers) -> Numbers:
+    from scipy.special import logit
+
+    return np.asarray(logit(np.clip(probability, CLIP, 1 - CLIP)))
+
+
+def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
+    """(B,) whether the classes of a draw overlap: only then is there a finite best slope (Albert and Anderson 1984)."""
+    ends = []
+    for members in (positive, ~positive):
+        values, drawn = logits[members], weights[:, members] > 0
+        ends.append(
+            (
+                np.where(drawn, values, np.inf).min(axis=1, initial=np.inf),
+                np.where(drawn, values, -np.inf).max(axis=1, initial=-np.inf),
+            )
+        )
+    (least_positive, most_positive), (least_negative, most_negative) = ends
+    return np.asarray((least_positive < most_negative) & (least_negative < most_positive))
+
+
+def _maximise(design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers, solvable: Flags) -> Numbers:
+    """(B, D) coefficients of the most likely logistic regression of each draw; NaN where it is not solvable.
+
+    Newton's steps are shortened to log(1 + r) / r where r is the largest change of a case's logit: the likelihood then never
+    falls, from wherever it starts (Sun and Tran-Dinh, Math Program 178, 2019). Draws start from the answer of all of them
+    together.
+    """
+    from scipy.special import expit
+
+    answer = np.full((len(weights), design.shape[1]), np.nan)
+    left = np.flatnonzero(solvable)
+    if not left.size:
+        return answer
+    answer[left] = 0.0
+    if left.size > 1:
+        answer[left] = _maximise(design, offset, truth, weights[left].sum(axis=0, keepdims=True), np.array([True]))
+    squares = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
+    for _ in range(_STEPS):
+        drawn = weights[left]
+        fitted = expit(answer[left] @ design.T + offset)
+        slope = (drawn * (truth - fitted)) @ design
+        curvature = ((drawn * fitted * (1 - fitted)) @ squares).reshape(len(left), *2 * design.shape[1:])
+        step = np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
+        reach = np.maximum(np.abs(step @ design.T).max(axis=1), 1e-300)
+        answer[left] += step * (np.log1p(reach) / reach)[:, None]
+        left = left[reach > _STILL]
+        if not left.size:
+            return answer
+    answer[left] = np.nan
+    return answer
+
+
+DRAWS: dict[Callable[..., Any], OfDraws] = {
+    expected_calibration_error: OfDraws(check_probability, _expected_calibration_error),
+    calibration_slope: OfDraws(check_probability, _slope),
+    calibration_intercept: OfDraws(check_probability, _intercept),
+    calibration_in_the_large: OfDraws(check_probability, _in_the_large),
+}
+"""The same for many draws at once, which bootstrap_statistic asks for."""

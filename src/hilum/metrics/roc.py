@@ -1,0 +1,343 @@
+"""How well scores tell two groups apart: ROC and precision-recall curves, the areas under them, operating points.
+
+A case is called positive when its score is at least the threshold. Empty-case rules (docs/explanation/metrics.md); undefined is
+NaN:
+
+==========================  ==========  ============  ============  ==================
+metric                      no case     no positive   no negative   all scores equal
+==========================  ==========  ============  ============  ==================
+AUROC                       undefined   undefined     undefined     0.5
+AUPRC                       undefined   undefined     1             the prevalence
+macro AUROC                 undefined   class is left out           0.5
+sensitivity at a            undefined   undefined     undefined     0 (or 1, where
+specificity                                                         specificity 0 will do)
+specificity at a            undefined   undefined     undefined     0 (or 1, where
+sensitivity                                                         sensitivity 0 will do)
+==========================  ==========  ============  ============  ==================
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import UsageError
+from hilum.metrics.cases import OfDraws, check_scores, divide, flags, mean_of_defined, once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from hilum.metrics.cases import Flags, Numbers
+
+_ROUNDING = 1e-9  # of a case: 0.7 of 10 cases is 7 cases, whatever the binary fraction says
+
+
+@dataclass(frozen=True, eq=False)
+class Roc:
+    """A ROC curve: one point a distinct score, the highest first, before them the point where nothing is positive.
+
+    Args:
+        thresholds: (T,) falling; the first is inf.
+        sensitivity: (T,) rising from 0 to 1; NaN where there is no positive case.
+        specificity: (T,) falling from 1 to 0; NaN where there is no negative case.
+    """
+
+    thresholds: Numbers = field(repr=False)
+    sensitivity: Numbers = field(repr=False)
+    specificity: Numbers = field(repr=False)
+
+    @property
+    def area(self) -> float:
+        """Area under the curve (trapezoids), which is the AUROC; NaN where a class has no case."""
+        if len(self.thresholds) < 2:
+            return math.nan
+        return float(np.sum(-np.diff(self.specificity) * (self.sensitivity[1:] + self.sensitivity[:-1]) / 2))
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionRecall:
+    """A precision-recall curve: one point a distinct score, the highest first; none is invented at recall 0.
+
+    Args:
+        thresholds: (T,) falling.
+        recall: (T,) rising to 1 (recall is sensitivity); NaN where there is no positive case.
+        precision: (T,) share of the cases called positive that are.
+        prevalence: precision of a score that knows nothing, the curve's baseline.
+    """
+
+    thresholds: Numbers = field(repr=False)
+    recall: Numbers = field(repr=False)
+    precision: Numbers = field(repr=False)
+    prevalence: float
+
+    @property
+    def average_precision(self) -> float:
+        """Precision averaged over the steps of recall, which is the AUPRC; NaN where there is no positive case."""
+        return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision)) if self.recall.size else math.nan
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it does.
+
+    Args:
+        threshold: a case is positive when its score is at least this; inf: none is.
+        sensitivity: share of the positive cases that are called so.
+        specificity: share of the negative cases that are called so.
+    """
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Area under the ROC curve: how often a positive case scores above a negative one, ties counting half.
+
+    Args:
+        scores: (N,) higher is more positive; probabilities or any other numbers.
+        positive: (N,) whether each case is positive.
+
+    Returns:
+        0..1; NaN where there is no positive or no negative case.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores.
+
+    Source: Bamber, J Math Psychol 12 (1975); Hanley and McNeil, Radiology 143 (1982).
+    """
+    values, truth = check_scores(scores, positive)
+    return float(_auroc(values, truth, once(values))[0])
+
+
+def macro_auroc(scores: ArrayLike, members: ArrayLike) -> float:
+    """Mean over the classes of the AUROC of each class against the rest.
+
+    Args:
+        scores: (N, K) one column a class.
+        members: (N, K) which classes each case has; of exclusive classes `indicator(index, K)`.
+
+    Returns:
+        0..1; a class that no case has, or that every case has, is left out; NaN where all are.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores.
+    """
+    values, truth = _check_columns(scores, members)
+    return float(_macro_auroc(values, truth, once(values))[0])
+
+
+def auprc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Area under the precision-recall curve as average precision (steps, not trapezoids, which are too kind).
+
+    A score that knows nothing has the prevalence, not 0.5: compare areas of one data set only.
+
+    Args:
+        scores: (N,) higher is more positive.
+        positive: (N,) whether each case is positive.
+
+    Returns:
+        0..1; NaN where there is no positive case.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores.
+
+    Source: Davis and Goadrich, ICML 2006; the numbers are those of sklearn's average_precision_score.
+    """
+    values, truth = check_scores(scores, positive)
+    return float(_auprc(values, truth, once(values))[0])
+
+
+def roc_curve(scores: ArrayLike, positive: ArrayLike) -> Roc:
+    """The ROC curve of scores (N,) whose cases are positive (N,) or not.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores.
+    """
+    values, truth = check_scores(scores, positive)
+    ranked = _Ranked.of(values, truth, once(values))
+    found, alarms = (np.append(0.0, np.cumsum(count[0])) for count in (ranked.positives, ranked.negatives))
+    return Roc(
+        thresholds=np.append(np.inf, ranked.scores),
+        sensitivity=divide(found, found[-1]),
+        specificity=divide(alarms[-1] - alarms, alarms[-1]),
+    )
+
+
+def precision_recall_curve(scores: ArrayLike, positive: ArrayLike) -> PrecisionRecall:
+    """The precision-recall curve of scores (N,) whose cases are positive (N,) or not.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores.
+    """
+    values, truth = check_scores(scores, positive)
+    ranked = _Ranked.of(values, truth, once(values))
+    found, called = np.cumsum(ranked.positives[0]), np.cumsum((ranked.positives + ranked.negatives)[0])
+    return PrecisionRecall(
+        thresholds=ranked.scores,
+        recall=divide(found, np.asarray(float(truth.sum()))),
+        precision=divide(found, called),
+        prevalence=float(truth.mean()) if truth.size else math.nan,
+    )
+
+
+def point_at_specificity(scores: ArrayLike, positive: ArrayLike, *, specificity: float) -> OperatingPoint:
+    """The most sensitive threshold whose specificity is at least what is asked (never interpolated between two thresholds).
+
+    Thresholds are the scores that occur, and inf, whose specificity is 1: there always is one. All three are NaN where a class
+    has no case. The figures are those of the cases given: a threshold chosen here is to be tested elsewhere.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores, a specificity outside 0..1.
+    """
+    _check_share(specificity, "specificity")
+    curve = roc_curve(scores, positive)
+    negatives = np.count_nonzero(~np.asarray(positive, dtype=np.bool_))
+    enough = curve.specificity * negatives >= specificity * negatives - _ROUNDING
+    best = np.where(enough, curve.sensitivity, -1.0)
+    return _point(curve, best)
+
+
+def point_at_sensitivity(scores: ArrayLike, positive: ArrayLike, *, sensitivity: float) -> OperatingPoint:
+    """The most specific threshold whose sensitivity is at least what is asked: `point_at_specificity` the other way round.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores, a sensitivity outside 0..1.
+    """
+    _check_share(sensitivity, "sensitivity")
+    curve = roc_curve(scores, positive)
+    positives = np.count_nonzero(positive)
+    enough = curve.sensitivity * positives >= sensitivity * positives - _ROUNDING
+    best = np.where(enough, curve.specificity, -1.0)
+    return _point(curve, best)
+
+
+def youden_point(scores: ArrayLike, positive: ArrayLike) -> OperatingPoint:
+    """The threshold with the largest sensitivity + specificity; of several the highest. NaN where a class has no case.
+
+    The sum is optimistic on the cases that chose the threshold.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores.
+
+    Source: Youden, Cancer 3 (1950).
+    """
+    curve = roc_curve(scores, positive)
+    return _point(curve, curve.sensitivity + curve.specificity)
+
+
+def sensitivity_at_specificity(scores: ArrayLike, positive: ArrayLike, *, specificity: float) -> float:
+    """The sensitivity of `point_at_specificity`; NaN where a class has no case.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores, a specificity outside 0..1.
+    """
+    return point_at_specificity(scores, positive, specificity=specificity).sensitivity
+
+
+def specificity_at_sensitivity(scores: ArrayLike, positive: ArrayLike, *, sensitivity: float) -> float:
+    """The specificity of `point_at_sensitivity`; NaN where a class has no case.
+
+    Raises:
+        UsageError: shapes that differ, NaN among the scores, a sensitivity outside 0..1.
+    """
+    return point_at_sensitivity(scores, positive, sensitivity=sensitivity).specificity
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Draws by distinct score, the highest first: (B, T) positive and negative cases at each of the (T,) scores."""
+
+    positives: Numbers
+    negatives: Numbers
+    scores: Numbers
+
+    @classmethod
+    def of(cls, scores: Numbers, positive: Flags, weights: Numbers) -> _Ranked:
+        order = np.argsort(-scores, kind="stable")
+        falling = scores[order]
+        first = np.flatnonzero(np.append(True, falling[1:] != falling[:-1])[: len(falling)])
+        taken = weights[:, order]
+        positives = taken * positive[order]
+        negatives = taken - positives
+        if len(first) < len(falling):  # ties share a column
+            positives, negatives = (np.add.reduceat(counts, first, axis=1) for counts in (positives, negatives))
+        return cls(positives, negatives, falling[first])
+
+
+def _auroc(scores: Numbers, positive: Flags, weights: Numbers) -> Numbers:
+    """(B,) of the draws `weights` (B, N)."""
+    ranked = _Ranked.of(scores, positive, weights)
+    above = np.cumsum(ranked.positives, axis=1) - ranked.positives / 2
+    pairs = ranked.positives.sum(axis=1) * ranked.negatives.sum(axis=1)
+    return divide(np.einsum("bt,bt->b", ranked.negatives, above), pairs)
+
+
+def _macro_auroc(scores: Numbers, members: Flags, weights: Numbers) -> Numbers:
+    columns = [_auroc(scores[:, k], members[:, k], weights) for k in range(scores.shape[1])]
+    return mean_of_defined(np.stack(columns, axis=1))
+
+
+def _auprc(scores: Numbers, positive: Flags, weights: Numbers) -> Numbers:
+    ranked = _Ranked.of(scores, positive, weights)
+    found, called = np.cumsum(ranked.positives, axis=1), np.cumsum(ranked.positives + ranked.negatives, axis=1)
+    precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)  # where none is called, none is found
+    return divide(np.einsum("bt,bt->b", ranked.positives, precision), ranked.positives.sum(axis=1))
+
+
+def _sensitivity_at(scores: Numbers, positive: Flags, weights: Numbers, *, specificity: float) -> Numbers:
+    ranked = _Ranked.of(scores, positive, weights)
+    return _share_at(ranked.positives, ranked.negatives, specificity)
+
+
+def _specificity_at(scores: Numbers, positive: Flags, weights: Numbers, *, sensitivity: float) -> Numbers:
+    """The other way round is the same with scores and classes turned round."""
+    ranked = _Ranked.of(-scores, ~positive, weights)
+    return _share_at(ranked.positives, ranked.negatives, sensitivity)
+
+
+def _share_at(hits: Numbers, alarms: Numbers, asked: float) -> Numbers:
+    """(B,) the largest share of the hits (B, T) at a threshold that spares at least this share of the alarms (B, T)."""
+    total = alarms.sum(axis=1)
+    spared = total[:, None] - np.cumsum(alarms, axis=1)
+    thresholds = (spared >= asked * total[:, None] - _ROUNDING).sum(axis=1)  # those that will do come first
+    found = np.pad(np.cumsum(hits, axis=1), ((0, 0), (1, 0)))
+    share = divide(found[np.arange(len(found)), thresholds], hits.sum(axis=1))
+    return np.where(total > 0, share, np.nan)
+
+
+def _point(curve: Roc, merit: Numbers) -> OperatingPoint:
+    """The point of the largest merit (T,); of equal ones the one that gives up nothing: the last that loses no specificity."""
+    if np.isnan(curve.sensitivity).any() or np.isnan(curve.specificity).any():
+        return OperatingPoint(math.nan, math.nan, math.nan)
+    best = np.flatnonzero(merit >= merit.max() - 1e-12)
+    first = best[0]
+    same = best[curve.specificity[best] == curve.specificity[first]]
+    return OperatingPoint(float(curve.thresholds[same[-1]]), float(curve.sensitivity[same[-1]]), float(curve.specificity[first]))
+
+
+def _check_columns(scores: ArrayLike, members: ArrayLike) -> tuple[Numbers, Flags]:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1] or np.isnan(values).any():
+        raise UsageError(f"scores of shape {values.shape}", needed="a row a case and a column a class (N, K), none of them NaN")
+    return values, flags(members, values.shape, "members")
+
+
+def _check_share(share: float, name: str) -> None:
+    if not 0 <= share <= 1:
+        raise UsageError(f"{name} {share}", needed="a share between 0 and 1")
+
+
+DRAWS: dict[Callable[..., Any], OfDraws] = {
+    auroc: OfDraws(check_scores, _auroc),
+    macro_auroc: OfDraws(_check_columns, _macro_auroc),
+    auprc: OfDraws(check_scores, _auprc),
+    sensitivity_at_specificity: OfDraws(check_scores, _sensitivity_at),
+    specificity_at_sensitivity: OfDraws(check_scores, _specificity_at),
+}
+"""The same for many draws at once, which bootstrap_statistic asks for."""

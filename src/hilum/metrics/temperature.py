@@ -1,0 +1,171 @@
+"""Temperature scaling: one number that makes a classifier's probabilities honest without changing their order.
+
+Logits are divided by the temperature before they become probabilities: above 1 softens them, below 1 sharpens them. It is fitted
+on held-out cases by the smallest log loss, which is convex in 1 / T.
+
+Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hilum.errors import UsageError
+from hilum.metrics.cases import check_index, flags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from hilum.metrics.cases import Numbers
+
+Link = Literal["exclusive", "ordinal", "multilabel"]
+"""What the logits (N, K') are: one a class (softmax); one a step to the next grade, K' = K - 1 (cumulative); one a finding."""
+
+COLDEST, HOTTEST = 0.05, 20.0
+FEWEST = 20
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature.
+
+    Args:
+        value: what to divide logits by; 1 where none could be fitted.
+        reason: how it came about, a sentence for the user.
+        cases: held-out cases that it was fitted on.
+        loss_before: mean log loss of a case at temperature 1, nats; NaN where there is no case.
+        loss_after: the same at this temperature.
+    """
+
+    value: float
+    reason: str
+    cases: int
+    loss_before: float
+    loss_after: float
+
+
+def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, kind: Link = "exclusive", fewest: int = FEWEST) -> Temperature:
+    """Fit one temperature to the logits of held-out cases. It never refuses: where nothing can be fitted it is 1 and says why.
+
+    That is so with fewer than `fewest` cases, where all cases are of one class, and where the classes are so well told apart
+    that the loss falls without end towards temperature 0, which would call certain what merely went well so far. Temperatures
+    are searched between 0.05 and 20; at 20 the logits say next to nothing about the class.
+
+    Args:
+        logits: (N, K') of held-out cases.
+        targets: (N,) number of each case's class or grade; (N, K') which findings it has where the kind is "multilabel".
+        kind: what the logits are.
+        fewest: cases below which nothing is fitted.
+
+    Raises:
+        UsageError: an unknown kind, shapes that do not fit, logits that are not finite.
+    """
+    values, signs = _prepare(logits, targets, kind)
+    n = len(values)
+    loss = _LOSSES[kind]
+    before = loss(values, signs) if n else math.nan
+    varied = signs.min(axis=0) < signs.max(axis=0) if n else np.zeros(1, dtype=np.bool_)
+    if n < fewest:
+        return Temperature(1.0, f"{n} held-out cases, {fewest} are needed: left at 1", n, before, before)
+    if not varied.any():
+        return Temperature(1.0, "all held-out cases are of one class: left at 1", n, before, before)
+    value, after = _search(lambda temperature: loss(values / temperature, signs))
+    if value <= COLDEST * 1.01:
+        return Temperature(1.0, "every class is told apart, no temperature is cold enough: left at 1", n, before, before)
+    if not after < before:
+        return Temperature(1.0, f"1 is the best temperature for {n} held-out cases", n, before, before)
+    at_end = f"; at the end of the range, {HOTTEST:g}: the logits say little" if value >= HOTTEST * 0.99 else ""
+    reason = f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after{at_end}"
+    return Temperature(value, reason, n, before, after)
+
+
+def apply_temperature(logits: ArrayLike, temperature: float = 1.0, *, kind: Link = "exclusive") -> Numbers:
+    """Probabilities (N, K) from logits (N, K') at a temperature.
+
+    "exclusive": softmax. "multilabel": a sigmoid each. "ordinal": the sigmoid of logit k is the probability of a grade above k;
+    where these do not fall they are made to (running minimum), and the differences are the probabilities of the K = K' + 1
+    grades.
+
+    Raises:
+        UsageError: an unknown kind, not a table of finite logits, a temperature that is not above 0.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise UsageError(f"temperature {temperature}", needed="a number above 0")
+    return _PROBABILITIES[_known(kind)](_table(logits) / temperature)
+
+
+def _search(loss: Callable[[float], float]) -> tuple[float, float]:
+    """The temperature of the smallest loss, and that loss: bounded search of the logarithm, in which the loss has one valley."""
+    from scipy import optimize
+
+    found = optimize.minimize_scalar(
+        lambda log: loss(math.exp(log)), bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
+    )
+    return math.exp(float(found.x)), float(found.fun)
+
+
+def _prepare(logits: ArrayLike, targets: ArrayLike, kind: Link) -> tuple[Numbers, Numbers]:
+    """Logits (N, K') and, as 0 and 1 of the same shape, what each of them should have said."""
+    values = _table(logits)
+    columns = np.arange(values.shape[1])
+    if _known(kind) == "multilabel":
+        return values, flags(targets, values.shape, "targets").astype(np.float64)
+    if kind == "ordinal":
+        return values, (check_index(targets, len(values), len(columns) + 1)[:, None] > columns).astype(np.float64)
+    return values, (check_index(targets, len(values), len(columns))[:, None] == columns).astype(np.float64)
+
+
+def _known(kind: Link) -> Link:
+    if kind not in _LOSSES:
+        raise UsageError(f"kind {kind!r}", needed=f"one of {', '.join(_LOSSES)}")
+    return kind
+
+
+def _table(logits: ArrayLike) -> Numbers:
+    values = np.asarray(logits, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1] or not np.isfinite(values).all():
+        raise UsageError(f"logits of shape {values.shape}", needed="finite numbers, a row a case (N, K')")
+    return values
+
+
+def _softmax_loss(logits: Numbers, truth: Numbers) -> float:
+    from scipy.special import logsumexp
+
+    return float((logsumexp(logits, axis=1) - (logits * truth).sum(axis=1)).mean())
+
+
+def _sigmoid_loss(logits: Numbers, truth: Numbers) -> float:
+    """Summed over the findings, or over the steps of ordinal classes, each of which is a question of its own."""
+    return float((np.logaddexp(0, logits) - logits * truth).sum(axis=1).mean())
+
+
+def _softmax(logits: Numbers) -> Numbers:
+    from scipy.special import softmax
+
+    return np.asarray(softmax(logits, axis=1))
+
+
+def _sigmoid(logits: Numbers) -> Numbers:
+    from scipy.special import expit
+
+    return np.asarray(expit(logits))
+
+
+def _grades(logits: Numbers) -> Numbers:
+    above = np.minimum.accumulate(_sigmoid(logits), axis=1)
+    ends = np.ones((len(above), 1))
+    return np.asarray(-np.diff(np.concatenate([ends, above, 0 * ends], axis=1), axis=1))
+
+
+_LOSSES: dict[str, Callable[[Numbers, Numbers], float]] = {
+    "exclusive": _softmax_loss,
+    "ordinal": _sigmoid_loss,
+    "multilabel": _sigmoid_loss,
+}
+_PROBABILITIES: dict[str, Callable[[Numbers], Numbers]] = {"exclusive": _softmax, "ordinal": _grades, "multilabel": _sigmoid}
