@@ -21,23 +21,25 @@ from hilum.inference.explain import (
     randomised,
     sanity_check,
 )
-from hilum.inference.explain.grid import cell_centres, coarsen, unit_map, upsample
+from hilum.inference.explain.grid import coarsen, unit_map, upsample
 from hilum.inference.explain.score import log_odds
+from hilum.networks import CLASSIFIERS, ClassifierNetwork, build_network
+from hilum.plan.plan import ClassifierSpec
 
 
-class BlobNetwork(nn.Module):
+class BlobNetwork(ClassifierNetwork):
     """A classifier that a reader can follow: class 1 where something is brighter than 2, class 0 where something is darker.
 
     Two stages of a real network's kind around it: convolution, batch normalisation, pooling, and dropout before the head.
     """
 
     def __init__(self, outputs=2, stride=(2, 4, 4)):
-        super().__init__()
+        super().__init__(ClassifierSpec(kind="resnet3d", dimensions=3, in_channels=1, out_channels=outputs))
         self.stem = nn.Conv3d(1, 4, 1)
         self.norm = nn.BatchNorm3d(4)
         self.pool = nn.AvgPool3d(stride)
-        self.dropout = nn.Dropout(0.5)
-        self.last = nn.Linear(4, outputs)
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, outputs))
+        self.last = self.head[1]
         with torch.no_grad():
             self.stem.weight.copy_(torch.tensor([1.0, -1.0, 0.3, 0.3]).reshape(4, 1, 1, 1, 1))
             self.stem.bias.copy_(torch.tensor([-2.0, -2.0, 0.0, 0.5]))
@@ -45,20 +47,14 @@ class BlobNetwork(nn.Module):
             self.last.weight[:2, :2] = torch.tensor([[0.0, 5.0], [5.0, 0.0]])[: min(2, outputs)]
             self.last.bias.zero_()
 
-    def maps(self, image):
+    def encode(self, image):
         return self.pool(torch.relu(self.norm(self.stem(image))))
 
     def pooled(self, maps):
         return maps.mean(dim=(2, 3, 4))
 
-    def head(self, features):
-        return self.last(self.dropout(features))
-
-    def classify(self, maps):
-        return self.head(self.pooled(maps))
-
-    def forward(self, image):
-        return self.classify(self.maps(image))
+    def groups(self):
+        return tuple(self.stem.parameters()), tuple(self.norm.parameters()), tuple(self.head.parameters())
 
 
 class LookingNetwork(BlobNetwork):
@@ -118,12 +114,12 @@ def test_a_map_lies_on_what_decides(name, dimensions):
 def test_the_network_is_left_as_it_was(name):
     network, image = network_for(3), blob_image()
     network.train()
-    network.norm.eval()  # as where batch normalisation is frozen
-    network.stem.weight.requires_grad_(False)
+    network.release(1)  # stem and batch normalisation are frozen
     network.last.weight.grad = torch.full_like(network.last.weight, 7.0)
     before = copy.deepcopy(network.state_dict())
     modes = [module.training for module in network.modules()]
     learns = [parameter.requires_grad for parameter in network.parameters()]
+    assert set(modes) == {True, False}
     drawn = torch.get_rng_state()
     first, second = (EXPLAINERS[name](network, image, 1) for _ in range(2))
     np.testing.assert_array_equal(first, second)  # dropout would show: it was in evaluation mode
@@ -131,7 +127,7 @@ def test_the_network_is_left_as_it_was(name):
     assert [parameter.requires_grad for parameter in network.parameters()] == learns
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert torch.equal(network.last.weight.grad, torch.full_like(network.last.weight, 7.0))
-    assert network.stem.bias.grad is None
+    assert network.last.bias.grad is None
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
@@ -188,6 +184,33 @@ def test_calls_that_are_wrong(name):
         EXPLAINERS[name](network, image, -1)
 
 
+def small_spec(kind, **changes):
+    layers = {"features": (4, 8), "blocks": (1, 1)} if kind == "resnet3d" else {"backbone": "test_resnet"}
+    dimensions = 2 if kind == "backbone" else 3
+    return ClassifierSpec(kind=kind, dimensions=dimensions, in_channels=2, out_channels=3, **(layers | changes))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(small_spec(kind) for kind in CLASSIFIERS),
+        small_spec("slices", planes="three"),
+        small_spec("backbone", backbone="test_vit"),
+    ],
+    ids=lambda spec: f"{spec.kind}-{spec.planes}-{spec.backbone}",
+)
+def test_every_classifier_can_be_explained(spec):
+    network = build_network(spec).train()
+    size = (1, 48, 64) if spec.dimensions == 2 else (6, 32, 40)
+    image = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    for name, explainer in EXPLAINERS.items():
+        more = {"block": size} if name == "occlusion" else {"smooth": True}
+        found = [explainer(network, image, index, **more) for index in range(3)]
+        assert all(one.shape == size for one in found)
+        assert max(one.max() for one in found) == 1  # what speaks against one class speaks for another
+        assert network.training
+
+
 @everyone
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_map(name):
@@ -228,7 +251,7 @@ def test_grad_cam_is_that_of_monai(dimensions):
     from monai.visualize import GradCAM
 
     class Difference(nn.Module):
-        """One output, the logits' difference, of a network with a layer that can be hooked."""
+        """The difference of two logits, and its negative, of a network with a layer that can be hooked."""
 
         def __init__(self, network):
             super().__init__()
@@ -236,14 +259,16 @@ def test_grad_cam_is_that_of_monai(dimensions):
 
         def forward(self, image):
             logits = self.network.classify(self.last_maps(self.network.maps(image)))
-            return torch.cat([torch.zeros_like(logits[:, :1]), logits[:, 1:] - logits[:, :1]], dim=1)
+            return logits - logits.flip(1)
 
     network, image = network_for(dimensions), blob_image(dimensions)
     with torch.no_grad():
         network.last.weight.normal_(generator=torch.Generator().manual_seed(3))
     cam = GradCAM(nn_module=Difference(network).eval(), target_layers="last_maps", postprocessing=lambda x: x)
-    reference = np.maximum(cam.compute_map(image[None], class_idx=1).detach().numpy()[0, 0], 0)
-    np.testing.assert_allclose(grad_cam(network, image, 1), unit_map(upsample(reference, image.shape[1:])), atol=1e-4)
+    cut_off = [cam.compute_map(image[None], class_idx=index).detach() for index in (0, 1)]
+    coarse = cut_off[1] - cut_off[0]  # the signed map again, which is what is linear between its cells
+    signed = nn.functional.interpolate(coarse, size=image.shape[1:], mode="trilinear", align_corners=False)[0, 0]
+    np.testing.assert_allclose(grad_cam(network, image, 1), unit_map(signed.numpy()), atol=1e-4)
 
 
 def test_hires_cam_is_grad_cam_under_a_mean_and_one_layer_only():
@@ -259,9 +284,9 @@ def test_smoothing_asks_about_mirrored_copies():
     """A network that sees the left half only: mirrored copies see the right one."""
 
     class Half(BlobNetwork):
-        def maps(self, image):
+        def encode(self, image):
             keep = torch.arange(image.shape[-1]) < image.shape[-1] // 2
-            return super().maps(image * keep)
+            return super().encode(image * keep)
 
     network = Half()
     image = torch.full((1, *SIZES[3]), 0.0)
@@ -284,16 +309,14 @@ def test_smoothing_asks_about_mirrored_copies():
 @settings(max_examples=40, deadline=None)
 def test_upsampling_is_torchs_with_half_pixels(coarse, size, seed):
     values = np.random.default_rng(seed).normal(size=coarse)
+    centres = [(np.arange(cells) + 0.5) * voxels / cells - 0.5 for cells, voxels in zip(coarse, size, strict=True)]
     wanted = nn.functional.interpolate(torch.from_numpy(values)[None, None], size=size, mode="trilinear", align_corners=False)
-    larger = all(s >= c for s, c in zip(size, coarse, strict=True))
-    if larger:  # where it shrinks both sample, and so agree as well, but nobody shrinks a map
-        np.testing.assert_allclose(upsample(values, size), wanted[0, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(upsample(values, size, centres), wanted[0, 0].numpy(), atol=1e-5)
 
 
 def test_upsampling_between_centres_of_ones_own():
     ramp = upsample(np.array([[[0.0, 1.0, 3.0]]]), (1, 1, 6), [np.zeros(1), np.zeros(1), np.array([1.0, 2.0, 4.0])])
     np.testing.assert_allclose(ramp[0, 0], [0, 0, 1, 2, 3, 3])
-    np.testing.assert_allclose(cell_centres(2, 6), [1.0, 4.0])
 
 
 def test_unit_maps():
@@ -334,7 +357,8 @@ def test_occlusion_is_the_drop_of_the_log_odds():
     coarse = found[0, [1, 5, 9, 13]][:, [1, 5, 9, 13]]  # half a voxel off the blocks' centres, 1.5 and so on
     drops = np.zeros((4, 4))
     drops[1, 2], drops[3, 0] = 1.0, 1 / 3
-    exact = upsample(drops[None], (1, 16, 16))[0]
+    middle = np.array([1.5, 5.5, 9.5, 13.5])
+    exact = upsample(drops[None], (1, 16, 16), [np.zeros(1), middle, middle])[0]
     np.testing.assert_allclose(found[0], exact / exact.max(), atol=1e-5)
     assert coarse.argmax() == 6
 
@@ -405,7 +429,7 @@ def test_agreement_is_spearmans():
     assert agreement(a, np.exp(3 * a)) == pytest.approx(1.0)
     assert agreement(a, -a) == pytest.approx(-1.0)
     assert math.isnan(agreement(a, np.zeros_like(a)))
-    smooth = upsample(rng.random((1, 8, 8)), (1, 64, 64))
+    smooth = np.kron(rng.random((1, 8, 8)), np.ones((1, 8, 8)))
     assert agreement(smooth, smooth + rng.normal(0, 0.3, smooth.shape)) > 0.9  # noise within a cell is averaged away
     with pytest.raises(UsageError, match="maps of sizes"):
         agreement(a, a[:1])

@@ -2,11 +2,11 @@
 
 The distance is Mahalanobis's from all training cases at once, with Ledoit and Wolf's shrinkage. Directions in which training
 cases do not differ weigh most, and there an image of another kind stands out, even in features that were trained to tell classes
-apart and collapsed onto them. A trial chose it: chest radiographs, then breast ultrasound, as training cases (50 and 160); features
-of EfficientNet-Lite0 as ImageNet left them, and of two more layers trained on these cases; 5 % of like images to be refused. Of
-images of other kinds (ultrasound or radiographs, retina, microscopy, MR, CT) it refused 97 to 100 %. The distance to the k nearest
-neighbours of normalised features (Sun et al. 2022) refused all by the first features, but 1 to 48 % by the trained ones;
-Mahalanobis's in the leading principal components only refused 10 to 100 % by either.
+apart and collapsed onto them. A trial chose it: chest radiographs, then breast ultrasound, as training cases (50 and 160), with
+features of EfficientNet-Lite0 as ImageNet left them, and of two more layers trained on these cases; 5 % of like images to be
+refused. Of images of other kinds (ultrasound or radiographs, retina, microscopy, MR, CT) it refused 97 to 100 %. The distance to
+the k nearest neighbours of normalised features (Sun et al. 2022) refused all by the first features, but 1 to 48 % by the trained
+ones; Mahalanobis's in the leading principal components only refused 10 to 100 % by either.
 
 Features alone let blank images pass (8 to 80 % refused). So eleven statistics of the intensities are held against the training
 cases' in the same way: with them all blank images were refused, and 95 to 100 % of the other kinds where 1 % was to be. Either

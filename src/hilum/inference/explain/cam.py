@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from hilum.inference.explain.grid import unit_map, upsample
+from hilum.inference.explain.grid import unit_map
 from hilum.inference.explain.score import log_odds, members, one_image, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -31,7 +31,7 @@ def grad_cam(
 
     Args:
         network: a classifier, or the members of an ensemble: the mean of their maps, taken before negative values are cut off,
-            as the ensemble's log-odds are the mean of theirs. They are left as they were, to the training flag.
+            as the ensemble's logits are the mean of theirs. They are left as they were, to the training flag.
         image: (C, Z, Y, X), preprocessed.
         index: of the output.
         kind: of the classes; decides what is explained, see `log_odds`.
@@ -39,7 +39,8 @@ def grad_cam(
             gives mirrored images the same answer.
 
     Returns:
-        (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear in between.
+        (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear between its cells (`on_image` of the
+        network). Negative values are cut off after that, and not before as Selvaraju et al. do.
 
     Raises:
         UsageError: no network, no such output, or not one image.
@@ -70,22 +71,20 @@ def _by_own_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _explain(network: Networks, image: Tensor, index: int, *, kind: ClassKind, smooth: bool, weigh: Weigh) -> NDArray[np.float32]:
-    """The mean of the signed maps of all members and mirrored copies, then cut off, brought to the image's size and scaled."""
+    """The mean of the signed maps of all members and mirrored copies. Evidence adds up; the negative is cut off last."""
     axes = [axis for axis in (-3, -2, -1) if image.ndim == 4 and image.shape[axis] > 1]
     mirrors = [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)] if smooth else [()]
     signed = []
     for member in members(network):
         batch = one_image(image, member)
         for mirror in mirrors:
-            coarse = _signed_map(member, batch.flip(mirror), index, kind=kind, weigh=weigh)
-            own = np.flip(coarse, mirror)
-            signed.append(upsample(own, signed[0].shape) if signed else own)  # members of another architecture: on one grid
-    positive = np.maximum(np.mean(signed, axis=0), 0.0)
-    return unit_map(upsample(positive, image.shape[1:]))
+            found = _signed_map(member, batch.flip(mirror), index, kind=kind, weigh=weigh)
+            signed.append(found.flip(mirror).cpu())
+    return unit_map(torch.stack(signed).mean(dim=0).numpy())
 
 
-def _signed_map(network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh) -> NDArray[np.float64]:
-    """The weighted sum of the last feature maps, (z, y, x), of a batch of one."""
+def _signed_map(network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh) -> Tensor:
+    """The weighted sum of the last feature maps of a batch of one, on the image's grid, (Z, Y, X)."""
     with undisturbed(network, batch.device):
         with torch.no_grad():
             maps = network.maps(batch)  # (1, F, z, y, x)
@@ -94,5 +93,6 @@ def _signed_map(network: ClassifierNetwork, batch: Tensor, index: int, *, kind: 
         with torch.enable_grad():
             logits = network.classify(maps.clone())  # cloned: a head may work in place
             (gradients,) = torch.autograd.grad(log_odds(logits, index, kind).sum(), maps)
-        found = weigh(maps.detach()[0].float(), gradients[0].float())
-    return found.double().cpu().numpy()
+        coarse = weigh(maps.detach()[0].float(), gradients[0].float())
+        z, y, x = batch.shape[2:]
+        return network.on_image(coarse[None], (z, y, x))[0]

@@ -12,28 +12,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def cell_centres(cells: int, size: int) -> NDArray[np.float64]:
-    """Where the centres of `cells` equal cells lie along an axis of `size` voxels, in voxels: half pixels are kept."""
-    return (np.arange(cells) + 0.5) * size / cells - 0.5
-
-
-def upsample(
-    coarse: NDArray[np.floating], size: Sequence[int], centres: Sequence[NDArray[np.float64]] | None = None
-) -> NDArray[np.float64]:
+def upsample(coarse: NDArray[np.floating], size: Sequence[int], centres: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     """A coarse map (z, y, x) on the image's grid (Z, Y, X), linearly between the cells' centres and constant beyond the last.
 
     Args:
         coarse: one value a cell.
         size: (Z, Y, X).
-        centres: in voxels, one array an axis; equal cells that fill the image where it is not given (then it is torch's
-            `interpolate` with `align_corners=False`).
+        centres: of the cells, in voxels, one array an axis. Half pixels count: that of voxels 0 and 1 is 0.5.
     """
     fine = np.asarray(coarse, np.float64)
-    for axis, voxels in enumerate(size):
-        cells = fine.shape[axis]
-        known = cell_centres(cells, voxels) if centres is None else centres[axis]
+    for axis, (voxels, known) in enumerate(zip(size, centres, strict=True)):
         # one column a cell: how much of it each voxel takes
-        shares = np.stack([np.interp(np.arange(voxels), known, unit) for unit in np.eye(cells)], axis=1)  # (voxels, cells)
+        shares = np.stack([np.interp(np.arange(voxels), known, unit) for unit in np.eye(len(known))], axis=1)  # (voxels, cells)
         fine = np.moveaxis(np.tensordot(shares, fine, axes=(1, axis)), 0, axis)
     return fine
 
