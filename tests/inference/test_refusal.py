@@ -289,3 +289,50 @@ def test_what_cannot_be_fitted():
         fit_refusal(*good, train_intensities=good[0])
     with pytest.raises(UsageError, match=r"features of shape \(60,\)[\s\S]*\(B, 60\)"):
         fit_refusal(*good).distance(good[0][0])
+
+
+# --- real images -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_another_modality_is_refused_and_radiographs_are_not(real_data):
+    """Pretrained EfficientNet-Lite0, chest radiographs of 180 patients; breast ultrasound and fundus photographs beside them."""
+    import csv
+
+    import torch
+    from PIL import Image
+
+    from hilum.networks import adopt, build_network, find_weights
+    from hilum.plan.plan import ClassifierSpec
+
+    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=1, out_channels=2, backbone="tf_efficientnet_lite0")
+    network = build_network(spec).eval()
+    adopt(network, find_weights(spec.backbone, hub=False))
+
+    def judged_by(files):
+        """Features and intensities of pictures."""
+        features, intensities = [], []
+        for file in files:
+            pixels = np.asarray(Image.open(file).convert("L").resize((160, 160), Image.Resampling.BILINEAR), np.float32)
+            image = ((pixels / 255 - 0.45) / 0.225)[None, None]
+            intensities.append(intensity_features(image))
+            with torch.inference_mode():
+                features.append(network.features(torch.from_numpy(image)[None])[0].numpy())
+        return np.array(features), np.array(intensities)
+
+    with (real_data / "chest_xray" / "cases.csv").open(encoding="utf-8") as table:
+        patients = {row["patient_id"]: real_data / "chest_xray" / "images" / row["file"] for row in csv.DictReader(table)}
+    radiographs = [patients[patient] for patient in sorted(patients)]
+    order = np.random.default_rng(0).permutation(len(radiographs))[:180]
+    train, held_out, new = (judged_by([radiographs[i] for i in part]) for part in np.split(order, [80, 140]))
+    found = fit_refusal(train[0], held_out[0], share=0.05, train_intensities=train[1], held_out_intensities=held_out[1])
+    assert refused(found, *new) <= stats.binom.ppf(0.999, 40, found.guaranteed) / 40
+    ultrasound = sorted((real_data / "breast_ultrasound" / "images").rglob("*.jpg"))[:200:10]
+    fundus = sorted((real_data / "retina_vessels" / "images").glob("*"))
+    for files in (ultrasound, fundus):
+        others = judged_by(files)
+        assert len(files) == 20
+        assert refused(found, *others) >= 0.95
+        alone = found.features.cloud.distance(others[0]) > found.features.limit
+        assert alone.mean() >= 0.95  # features do it alone; intensities are for where these collapse

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from scipy import stats
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from hilum.errors import DataError, ModelError, UsageError
 from hilum.plan.plan import Record
@@ -70,6 +68,8 @@ class Cloud:
         Raises:
             DataError: all cases are the same.
         """
+        from sklearn.covariance import ledoit_wolf_shrinkage  # here: judging needs no scikit-learn
+
         mean = cases.mean(axis=0)
         unit = np.maximum(cases.std(axis=0), _SMALLEST_SPREAD) if own_units else np.ones_like(mean)
         centred = (cases - mean) / unit
@@ -128,6 +128,8 @@ class Gate:
         rank = math.ceil((count + 1) * (1 - self.share) - 1e-9)
         if rank <= count:
             return float(self.held_out[rank - 1])
+        from scipy import stats
+
         largest = float(self.held_out[-1])
         logs = np.log(np.maximum(self.held_out, 1e-6 * largest + 1e-12))
         factor = stats.t.ppf(1 - self.share, count - 1) * math.sqrt(1 + 1 / count)
@@ -235,8 +237,8 @@ class Refusal:
         for name, gate in (("features", self.features), ("intensities", self.intensities)):
             if gate is not None:
                 cloud = gate.cloud
-                found = {"mean": cloud.mean, "unit": cloud.unit, "basis": cloud.basis, "variances": cloud.variances}
-                arrays |= {f"{name}.{part}": array for part, array in (found | {"held_out": gate.held_out}).items()}
+                arrays |= {f"{name}.mean": cloud.mean, f"{name}.unit": cloud.unit, f"{name}.basis": cloud.basis}
+                arrays |= {f"{name}.variances": cloud.variances, f"{name}.held_out": gate.held_out}
                 numbers |= {f"{name}.rest": cloud.rest, f"{name}.share": gate.share}
         return arrays, numbers
 

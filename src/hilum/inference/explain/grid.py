@@ -32,8 +32,8 @@ def unit_map(signed: NDArray[np.floating]) -> NDArray[np.float32]:
     """What speaks for the class, between 0 and 1: negative values become 0, the largest 1; zeros stay zeros."""
     positive = np.maximum(signed, 0.0)
     largest = positive.max()
-    scaled = positive / largest if largest > 0 else positive
-    return scaled.astype(np.float32)
+    scaled: NDArray[np.float32] = (positive / largest if largest > 0 else positive).astype(np.float32)
+    return scaled
 
 
 def coarsen(fine: NDArray[np.floating], cells: int) -> NDArray[np.float64]:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import stats
-
 from hilum.errors import UsageError
 from hilum.inference.explain.cam import grad_cam
 from hilum.inference.explain.grid import coarsen
@@ -68,6 +66,8 @@ def agreement(map_a: NDArray[np.floating], map_b: NDArray[np.floating], *, cells
     first, second = coarsen(map_a, cells).ravel(), coarsen(map_b, cells).ravel()
     if _flat(first) or _flat(second):
         return math.nan
+    from scipy import stats
+
     return float(stats.spearmanr(first, second).statistic)
 
 
