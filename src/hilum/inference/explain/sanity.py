@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
 from hilum.errors import UsageError
 from hilum.inference.explain.cam import grad_cam
 from hilum.inference.explain.grid import coarsen
