@@ -155,7 +155,7 @@ def test_classification_becomes_a_table(tmp_path):
     (root / "cases.csv").write_text("image,patient,label,age\na.png,A,x,7\nb.png,B,y,8\nc.png,C,x,9\nd.png,D,x,10\n")
     log, copy = mend(root, tmp_path / "copy")
     assert [entry.kind for entry in log.fixed] == ["duplicate-image"]
-    assert (copy.layout, copy.classes, [case.id for case in copy.cases]) == ("table", ("x", "y"), ["a", "b", "c"])
+    assert (copy.layout, copy.classes.names, [case.id for case in copy.cases]) == ("table", ("x", "y"), ["a", "b", "c"])
     assert copy["c"].columns["age"] == "9"
     assert copy["c"].patient == "C"
 

@@ -9,7 +9,7 @@ from dataset_samples import nnunet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.dataset import Case, Dataset, Fold, describe_folds, make_folds, open_dataset
+from hilum.dataset import Case, ClassTable, Dataset, Fold, describe_folds, make_folds, open_dataset
 from hilum.dataset import folds as folds_module
 from hilum.dataset.folds import case_strata, leaking_patients
 from hilum.errors import UsageError
@@ -20,7 +20,8 @@ def classification(patients, classes):
         Case(f"c{n:03d}", patient, {"image": Path("x.png")}, None, label)
         for n, (patient, label) in enumerate(zip(patients, classes, strict=True))
     )
-    return Dataset("d", Path(), "table", cases, ("image",), None, classes=tuple(sorted(set(classes))))
+    names = tuple(sorted({*classes, "a", "b"}))
+    return Dataset("d", Path(), "table", cases, ("image",), None, classes=ClassTable(names=names))
 
 
 @given(

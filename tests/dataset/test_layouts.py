@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dataset_samples import decathlon, facts, image, labels, nnunet, oblique, picture, picture_mask, pictures
 
-from hilum.dataset import LAYOUTS, Fold, open_dataset, read_annotation, read_case
+from hilum.dataset import LAYOUTS, ClassTable, Fold, open_dataset, read_annotation, read_case
 from hilum.dataset.layouts.naming import label_table, labels_file, labels_from_values
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
@@ -263,7 +263,7 @@ def test_classification_table_with_images_folder_group_and_split(tmp_path):
     table(root, "file;label;group;split\na.png;sick;1;train\nb.png;well;2;val\nc.png;sick;1;test\nd.png;;3;train\n")
     dataset = open_dataset(root)
     assert dataset.labels is None
-    assert dataset.classes == ("sick", "well")
+    assert dataset.classes == ClassTable(names=("well", "sick"))
     assert dataset["c"].patient == "1"
     assert dataset.splits == (Fold(("a",), ("b",)),)
     assert [case.id for case in dataset.unlabelled] == ["d"]
@@ -293,7 +293,7 @@ def test_table_finds_masks_beside_and_labels_in_dataset_json(tmp_path):
         ("image,label\nmissing.png,1\n", "line 2: the file 'missing.png' does not exist"),
         ("case,image,label\nx/y,p1.png,1\n", "the case id 'x/y'"),
         ("case,image,label\nx,p1.png,1\nx,p2.png,1\n", "several rows for x"),
-        ("image,label\np1.png,\n", "no row of .* has a mask or a label"),
+        ("image,label\np1.png,\n", "the column label of .* holds no label"),
     ],
 )
 def test_tables_that_cannot_be(text, message, tmp_path):
@@ -312,7 +312,7 @@ def test_class_folders(tmp_path):
     for seed, (name, case) in enumerate([("well", "a"), ("well", "b"), ("sick", "a"), ("sick", "c")]):
         write_volume(picture(seed), tmp_path / name / f"{case}.png")
     dataset = open_dataset(tmp_path)
-    assert (dataset.layout, dataset.classes) == ("class-folders", ("sick", "well"))
+    assert (dataset.layout, dataset.classes.names) == ("class-folders", ("well", "sick"))
     assert [(case.id, case.label) for case in dataset.cases] == [
         ("b", "well"),
         ("c", "sick"),
@@ -426,7 +426,7 @@ def test_medmnist(tmp_path):
         f"{part}_labels": np.array([[n % 2] for n in range(len(arrays[f"{part}_images"]))]) for part in ("train", "val", "test")
     }
     dataset = open_dataset(archive(tmp_path, **arrays))
-    assert (dataset.layout, dataset.classes, dataset.channels) == ("medmnist", ("0", "1"), ("red", "green", "blue"))
+    assert (dataset.layout, dataset.classes.names, dataset.channels) == ("medmnist", ("0", "1"), ("red", "green", "blue"))
     assert dataset.splits == (Fold(("train_00000", "train_00001", "train_00002"), ("val_00000", "val_00001")),)
     assert dataset["test_00001"].label == "1"
     volume = read_case(dataset["train_00002"])
@@ -440,7 +440,7 @@ def test_medmnist_without_classes(tmp_path):
     with pytest.raises(DataError, match="has no train_labels"):
         open_dataset(archive(tmp_path, train_images=images))
     with pytest.raises(DataError, match="one class an image"):
-        open_dataset(archive(tmp_path, train_images=images, train_labels=np.zeros((3, 14))))
+        open_dataset(archive(tmp_path, train_images=images, train_labels=np.full((3, 14), 2)))
 
 
 def test_a_case_that_is_not_there(tmp_path):

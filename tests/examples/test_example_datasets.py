@@ -113,8 +113,10 @@ def test_nodule_table(tmp_path):
     assert [row["label"] for row in table] == ["benign", "malignant"] * 3
     assert len({row["patient"] for row in table}) == 5
     dataset = open_dataset(folder)
-    assert dataset.classes == ("benign", "malignant")
     assert all(case.annotation is not None and case.patient for case in dataset.cases)
+    dataset = open_dataset(folder, label="label")
+    assert dataset.classes.names == ("benign", "malignant")
+    assert all(case.region is not None and case.patient for case in dataset.cases)
 
 
 def test_dicom_series_is_the_volume(tmp_path):

@@ -5,7 +5,7 @@ from hilum.dataset.classes import ClassTable
 from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
 from hilum.dataset.folds import describe_folds, make_folds
 from hilum.dataset.layouts import LAYOUTS
-from hilum.dataset.open import open_dataset, read_annotation, read_case
+from hilum.dataset.open import open_cases, open_dataset, read_annotation, read_case
 
 __all__ = [
     "LAYOUTS",
@@ -20,6 +20,7 @@ __all__ = [
     "describe_folds",
     "fix",
     "make_folds",
+    "open_cases",
     "open_dataset",
     "read_annotation",
     "read_case",

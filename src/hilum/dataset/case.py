@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from hilum.dataset.classes import ClassTable
     from hilum.volume import LabelTable
 
 
@@ -22,8 +23,10 @@ class Case:
         images: channel name to image reference, in the data set's channel order. Every channel may name the same file, which
             then holds all channels (4D NIfTI, RGB picture). A reference into an archive is written "set.npz#train/12".
         annotation: label map, or None (no annotation, or classification).
-        label: class name for classification, or None.
+        label: for classification the class's name, of several "A|B", of none ""; None where it is not known, or for segmentation.
         columns: further columns of the table it came from (site, age, ...), for subgroups.
+        region: for classification, a mask that says where to look; None where there is none.
+        centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world of :class:`Geometry`.
     """
 
     id: str
@@ -32,6 +35,8 @@ class Case:
     annotation: Path | None = None
     label: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    region: Path | None = None
+    centre_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,11 @@ class Dataset:
         name: for people.
         root: the folder or file it was opened from.
         layout: which layout it has ("nnunet", "decathlon", "table", "class-folders", "paired-folders", "medmnist").
-        cases: annotated cases, by id.
-        unlabelled: cases without annotation (imagesTs), by id.
+        cases: annotated cases, by id; for classification those whose label is known.
+        unlabelled: the others (imagesTs, rows with an empty label), by id.
         channels: channel names in order, e.g. ("PET", "CT").
         labels: what the integers mean; None for classification.
-        classes: class names in order for classification, else ().
+        classes: what a case's label may be; None for segmentation.
         splits: the split that the data set itself brings (splits_final.json, a fold column), else ().
         notes: what the reader had to assume, for the user to see ("no patient column: each case counts as one patient").
     """
@@ -66,7 +71,7 @@ class Dataset:
     channels: tuple[str, ...]
     labels: LabelTable | None
     unlabelled: tuple[Case, ...] = ()
-    classes: tuple[str, ...] = ()
+    classes: ClassTable | None = None
     splits: tuple[Fold, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -8,33 +8,76 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.layouts import LAYOUTS
-from hilum.dataset.layouts.patients import with_patients
+from hilum.dataset.layouts.labelling import Asked, with_classes
+from hilum.dataset.layouts.patients import note_unknown_patients, with_patients
 from hilum.dataset.layouts.splits import with_given_splits
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.io import read_channels, read_geometry, read_labels
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.dataset.case import Case, Dataset
+    from hilum.dataset.classes import ClassKind
+    from hilum.dataset.layouts import Layout
 
 
-def open_dataset(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> Dataset:
+def open_dataset(
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    patients: str | None = None,
+    label: str | Sequence[str] | None = None,
+    classes: ClassKind | None = None,
+    task: str | None = None,
+    positive: str | None = None,
+) -> Dataset:
     r"""Open a data set in place: nothing is renamed or copied, and images are not read.
+
+    A data set with masks is a segmentation, any other a classification. Where `label`, `classes`, `positive` or the task
+    "classification" is given, it is a classification all the same, and its masks say where to look (`Case.region`). The rules for
+    labels are those of :mod:`hilum.dataset.layouts.labelling`, those for the point to look at of
+    :mod:`hilum.dataset.layouts.centres`.
 
     Args:
         path: a folder, a CSV table or a MedMNIST .npz.
         layout: a key of `LAYOUTS`; None finds it out.
         patients: a regular expression for the patient in a case's id, e.g. "(Image_\d+)"; None takes the table's column or
             patients.csv in the folder.
+        label: the column to learn, or several columns of 0 and 1, a finding each; None takes one that is named like a label.
+        classes: "exclusive", "ordinal" or "multilabel"; None: multi-label where the values are written "A|B", else exclusive.
+        task: "segmentation" or "classification"; None as above.
+        positive: which of two classes is the positive one; None takes the one that is not named like a negative (benign, normal,
+            no, ...), else the later in natural order.
 
     Returns:
         The data set, cases by id; `notes` says what had to be assumed.
 
     Raises:
-        UsageError: the path does not exist or the layout is unknown.
-        DataError: no layout fits, or the data set has no usable case.
+        UsageError: the path does not exist, the layout, task or kind is unknown, there is no such column or class, or no column
+            is named like a label.
+        DataError: no layout fits, the data set has no usable case, or the column's values are no classes.
+    """
+    asked = Asked.of(label, classes, task, positive)
+    root = Path(path)
+    dataset = _layout_of(root, layout).read(root, values=not asked.classification)
+    return note_unknown_patients(with_given_splits(with_classes(with_patients(dataset, patients), asked)))
+
+
+def open_cases(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> tuple[Case, ...]:
+    """Every case of a data set, by id, with or without an annotation or a label: what a model can be asked about.
+
+    Raises:
+        UsageError: the path does not exist, or the layout is unknown.
+        DataError: no layout fits, or there is no case.
     """
     root = Path(path)
+    dataset = with_patients(_layout_of(root, layout).read(root, values=False), patients)
+    return tuple(sorted((*dataset.cases, *dataset.unlabelled), key=lambda case: case.id))
+
+
+def _layout_of(root: Path, layout: str | None) -> Layout:
     if not root.exists():
         raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=_nearest(root))
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
@@ -51,7 +94,7 @@ def open_dataset(path: str | Path, *, layout: str | None = None, patients: str |
             needed=f"one of {', '.join(LAYOUTS)}",
             cure=f"did you mean {near[0]!r}?" if near else "",
         )
-    return with_given_splits(with_patients(LAYOUTS[name].read(root), patients))
+    return LAYOUTS[name]
 
 
 def _nearest(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hilum.dataset.layouts import class_folders, medmnist, nnunet, paired_folders, table
 
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from hilum.dataset.layouts.listing import Orphan
 
 __all__ = ["LAYOUTS", "Layout"]
+
+
+class Reader(Protocol):
+    """Opens a data set of one layout."""
+
+    def __call__(self, path: Path, *, values: bool = True) -> Dataset:
+        """Open it.
+
+        Args:
+            path: the data set.
+            values: whether annotations may be read where only their values can say what the labels are; False for a
+                classification, whose `labels` are None.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,7 @@ class Layout:
 
     looks_like: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path], Dataset]
+    read: Reader
     orphans: Callable[[Path], tuple[Orphan, ...]]
 
 

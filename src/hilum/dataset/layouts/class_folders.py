@@ -22,7 +22,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(len(_class_folders(folder)) >= 2 for folder in _parts(path).values())
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one signature for all layouts
     """Open a folder of class folders.
 
     A case's id is its file's stem, or CLASS__stem where two classes have the same stem. With train/ and val/ folders the split is
@@ -30,6 +30,7 @@ def read(path: Path) -> Dataset:
 
     Args:
         path: the folder whose sub-folders are the classes, or are train, val and test of such.
+        values: there are no annotations to be read.
 
     Raises:
         DataError: fewer than two classes hold images.
@@ -65,7 +66,6 @@ def read(path: Path) -> Dataset:
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         channels=channels,
         labels=None,
-        classes=classes,
         splits=splits,
         notes=notes,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hilum.dataset.case import Case, Dataset, Fold
+from hilum.dataset.classes import SEPARATOR, ClassTable
 from hilum.dataset.layouts.listing import Orphan, guess_channels
 from hilum.errors import DataError
 from hilum.io.medmnist import ArchivePart, archive_parts
@@ -13,30 +16,41 @@ from hilum.io.medmnist import ArchivePart, archive_parts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
 
 def recognises(path: Path) -> bool:
     """Whether this is a .npz file."""
     return path.is_file() and path.suffix.lower() == ".npz"
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one signature for all layouts
     """Open a MedMNIST archive; its images stay in it.
 
-    Cases are called train_00012; the archive's own split is kept: train and val are one fold, test cases are in none.
+    Cases are called train_00012; the archive's own split is kept: train and val are one fold, test cases are in none. Labels of
+    several columns (ChestMNIST) are findings, of which an image has any number, unless every image has exactly one.
 
     Args:
         path: the .npz file.
+        values: there are no annotations to be read.
 
     Raises:
-        DataError: the archive has no labels, or several labels an image (ChestMNIST), which are no classes.
+        DataError: the archive has no labels, or another number of labels than images, or labels that are no classes.
     """
     parts = archive_parts(path)
-    cases = tuple(case for part in parts for case in _cases(path, part))
+    labels = {part.name: _labels(path, part) for part in parts}
+    several = sorted({array.shape[1] for array in labels.values()})
+    if len(several) > 1:
+        raise DataError(f"{path}: {several} labels an image in its parts", needed="as many in each", cure="check the file")
+    one_each = several == [1] or all((array.sum(axis=1) == 1).all() for array in labels.values())
     channels = guess_channels(_reference(path, parts[0].name, 0))
-    named = tuple(Case(case.id, None, dict.fromkeys(channels, case.images[""]), None, case.label) for case in cases)
+    named = tuple(
+        Case(f"{part.name}_{index:05d}", None, dict.fromkeys(channels, _reference(path, part.name, index)), None, text)
+        for part in parts
+        for index, text in enumerate(_texts(labels[part.name], one_each=one_each))
+    )
     by_part = {part.name: tuple(case.id for case in named if case.id.startswith(f"{part.name}_")) for part in parts}
     splits = (Fold(by_part["train"], by_part["val"]),) if {"train", "val"} <= set(by_part) else ()
-    classes = sorted({case.label for case in named if case.label is not None}, key=int)
     notes: tuple[str, ...] = ("the classes have numbers only: the archive does not name them",)
     if by_part.get("test"):
         notes += (f"{len(by_part['test'])} test cases are in no fold",)
@@ -47,7 +61,7 @@ def read(path: Path) -> Dataset:
         cases=tuple(sorted(named, key=lambda case: case.id)),
         channels=channels,
         labels=None,
-        classes=tuple(classes),
+        classes=None if one_each else ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel"),
         splits=splits,
         notes=notes,
     )
@@ -62,15 +76,25 @@ def _reference(path: Path, part: str, index: int) -> Path:
     return Path(f"{path}#{part}/{index}")
 
 
-def _cases(path: Path, part: ArchivePart) -> Iterable[Case]:
+def _labels(path: Path, part: ArchivePart) -> NDArray[Any]:
+    """The labels of a part, (N, K): the class (K = 1), or 0 and 1 for each of K findings."""
     if part.labels is None:
         raise DataError(f"{path} has no {part.name}_labels", needed="a label for each image", cure="check the file")
     labels = part.labels.reshape(len(part.labels), -1)
-    if labels.shape[1] != 1 or len(labels) != part.count:
+    if len(labels) != part.count or (labels.shape[1] > 1 and not np.isin(labels, (0, 1)).all()):
         raise DataError(
             f"{path}: {part.name}_labels of shape {part.labels.shape} for {part.count} images",
-            needed="one class an image",
+            needed="one class an image, or 0 and 1 for each of several findings",
             cure="write a cases.csv with one of the labels as the column label",
         )
-    for index, label in enumerate(labels[:, 0].tolist()):
-        yield Case(f"{part.name}_{index:05d}", None, {"": _reference(path, part.name, index)}, None, str(int(label)))
+    return labels
+
+
+def _texts(labels: NDArray[Any], *, one_each: bool) -> Iterable[str]:
+    """The label of each image as text."""
+    for row in labels:
+        if len(row) == 1:
+            yield str(int(row[0]))
+        else:
+            members = map(str, np.flatnonzero(row).tolist())
+            yield next(members) if one_each else SEPARATOR.join(members)

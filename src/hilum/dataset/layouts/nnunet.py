@@ -31,28 +31,30 @@ def recognises_decathlon(path: Path) -> bool:
     return _is_raw(path) and not _is_channelled(path)
 
 
-def read_nnunet(path: Path) -> Dataset:
+def read_nnunet(path: Path, *, values: bool = True) -> Dataset:
     """Open an nnU-Net raw folder.
 
     Args:
         path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names come from the files.
+        values: whether annotations may be read to find out what the labels are.
 
     Raises:
         DataError: no image has an annotation, or a case lacks a channel.
     """
-    return _read(path, "nnunet")
+    return _read(path, "nnunet", values=values)
 
 
-def read_decathlon(path: Path) -> Dataset:
+def read_decathlon(path: Path, *, values: bool = True) -> Dataset:
     """Open a Medical Segmentation Decathlon folder: one file a case, which holds all its channels.
 
     Args:
         path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names come from the files.
+        values: whether annotations may be read to find out what the labels are.
 
     Raises:
         DataError: no image has an annotation.
     """
-    return _read(path, "decathlon")
+    return _read(path, "decathlon", values=values)
 
 
 def orphans(path: Path) -> tuple[Orphan, ...]:
@@ -122,7 +124,7 @@ def _group(images: Mapping[str, Path], annotations: Mapping[str, Path], *, chann
     return cases
 
 
-def _read(path: Path, layout: str) -> Dataset:
+def _read(path: Path, layout: str, *, values: bool) -> Dataset:
     facts = _facts(path)
     source = path / "dataset.json"
     annotations = _annotations(path, facts)
@@ -136,9 +138,8 @@ def _read(path: Path, layout: str) -> Dataset:
         )
     channels = channel_names(facts, source) or _channels_on_disk(images[annotated[0]])
     notes: list[str] = []
-    if facts.get("labels"):
-        labels = label_table(facts, source)
-    else:
+    labels = label_table(facts, source) if facts.get("labels") and values else None
+    if labels is None and values:
         labels, note = labels_from_values([annotations[case] for case in annotated])
         notes.append(note)
     extra = sorted(set(images) - set(annotated))

@@ -31,13 +31,14 @@ def sub_folder(path: Path, names: tuple[str, ...]) -> Path | None:
     return next((folders[name] for name in names if name in folders), None)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, values: bool = True) -> Dataset:
     """Open images/ and masks/ (or labels/, annotations/) of the same stems.
 
     Labels and channels come from a dataset.json or labels.json in the folder where there is one, else from the files.
 
     Args:
         path: the folder that holds both folders.
+        values: whether annotations may be read to find out what the labels are.
 
     Raises:
         DataError: no image has an annotation of the same name.
@@ -53,7 +54,7 @@ def read(path: Path) -> Dataset:
         )
     facts = read_json_object(path / "dataset.json") if (path / "dataset.json").is_file() else {}
     channels = channel_names(facts, path / "dataset.json") or guess_channels(images[min(pairs)])
-    labels, notes = _labels(path, facts, pairs)
+    labels, notes = _labels(path, facts, pairs) if values else (None, ())
     alone = sorted(set(images) - set(pairs))
     if alone:
         notes += (f"{some(alone)} without annotation: counted as unlabelled",)

@@ -15,6 +15,7 @@ from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from hilum.dataset.case import Case, Dataset
@@ -26,33 +27,37 @@ _PAIRED_SHARE = 0.8
 
 
 def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
-    r"""The data set with the patient of each case, and a note where none is known.
+    r"""The data set with the patient of each case, and the further columns of patients.csv (sex, age, ..., a label).
 
     Args:
         dataset: as its layout read it.
         pattern: a regular expression found in the case id; its first group (or the whole match) is the patient. "(Image_\d+)"
-            makes the left and right eye Image_01L and Image_01R one patient. None reads patients.csv in the data set's folder
+            makes the left and right eye Image_01L and Image_01R one patient. None takes patients.csv in the data set's folder
             (columns case, patient) if there is one.
 
     Raises:
         UsageError: the pattern is no regular expression, or is not found in a case id.
         DataError: patients.csv lacks its columns.
     """
+    file = dataset.root / PATIENTS_FILE
+    rows = read_patients(file) if file.is_file() else {}
+    known = {case: row["patient"] for case, row in rows.items() if row["patient"]}
     if pattern is not None:
         known = _by_pattern(dataset, pattern)
-    else:
-        file = dataset.root / PATIENTS_FILE
-        known = read_patients(file) if file.is_file() else {}
     sides = {} if known or any(case.patient for case in dataset.cases) else _by_sides(dataset)
     known = known or sides
-    cases = tuple(_named(case, known) for case in dataset.cases)
-    unlabelled = tuple(_named(case, known) for case in dataset.unlabelled)
-    notes = dataset.notes + _sides_note(sides) + _patient_note(cases)
-    return replace(dataset, cases=cases, unlabelled=unlabelled, notes=notes)
+    cases = tuple(_named(case, known, rows) for case in dataset.cases)
+    unlabelled = tuple(_named(case, known, rows) for case in dataset.unlabelled)
+    return replace(dataset, cases=cases, unlabelled=unlabelled, notes=dataset.notes + _sides_note(sides))
 
 
-def read_patients(file: Path) -> dict[str, str]:
-    """Case id to patient, from a CSV file with the columns case and patient.
+def note_unknown_patients(dataset: Dataset) -> Dataset:
+    """The data set with a note where patients of its cases are not known."""
+    return replace(dataset, notes=dataset.notes + _patient_note(dataset.cases))
+
+
+def read_patients(file: Path) -> dict[str, dict[str, str]]:
+    """Case id to the row of a CSV file with the columns case and patient, and any others.
 
     Raises:
         DataError: a column is missing.
@@ -62,7 +67,8 @@ def read_patients(file: Path) -> dict[str, str]:
         columns = set(reader.fieldnames or ())
         if not {"case", "patient"} <= columns:
             raise DataError(f"{file} has the columns {sorted(columns)}", needed="the columns case and patient")
-        return {row["case"].strip(): row["patient"].strip() for row in reader if row["patient"]}
+        rows = [{key: (text or "").strip() for key, text in row.items() if isinstance(key, str)} for row in reader]
+    return {row["case"]: row for row in rows}
 
 
 def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:
@@ -95,8 +101,9 @@ def _sides_note(sides: dict[str, str]) -> tuple[str, ...]:
     return (f"{found}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the folder, or by --patients",)
 
 
-def _named(case: Case, known: dict[str, str]) -> Case:
-    return replace(case, patient=known[case.id]) if case.id in known else case
+def _named(case: Case, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> Case:
+    further = {name: text for name, text in rows.get(case.id, {}).items() if name not in {"case", "patient"}}
+    return replace(case, patient=known.get(case.id, case.patient), columns={**further, **case.columns})
 
 
 def _patient_note(cases: tuple[Case, ...]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""A CSV table: one row a case, with columns such as case, patient, image or image_CT, mask, label, fold, site."""
+"""A CSV table: one row a case, with columns such as case, patient, image or image_CT, mask or region, label, fold, site."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
@@ -27,9 +27,10 @@ _ALIASES = {
     "patient": ("patient", "patient_id", "patientid", "subject", "subject_id"),
     "image": ("image", "image_path", "file", "filename", "file_name", "path"),
     "mask": ("mask", "mask_path", "annotation", "segmentation", "seg"),
-    "label": ("label", "class", "diagnosis", "target"),
+    "region": ("region", "region_path"),
     "fold": ("fold", "split"),
 }
+_REGION_FOLDERS = ("regions", "region", *ANNOTATION_FOLDERS)
 _GROUP = "group"
 _CHANNEL_PREFIX = "image_"
 
@@ -42,15 +43,18 @@ def recognises(path: Path) -> bool:
     return file is not None and bool(_Columns.of(_header(file)).images)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, *, values: bool = True) -> Dataset:
     """Open a table.
 
-    Image and mask paths are relative to the table's folder, or to its images/ and masks/ folder. Without a mask column, a file of
-    the same name in a masks/ (labels/, annotations/) folder is the annotation. Columns without a meaning here stay with the case
-    (site, age, ...), for subgroups. Without a patient column, a column "group" (near-duplicates) is what folds keep together.
+    Image, mask and region paths are relative to the table's folder, or to its images/, masks/ and regions/ folder; an image may
+    be a folder with one DICOM series. Without a mask column, a file of the same name in a masks/ (labels/, annotations/) folder
+    is the annotation, unless a column region says that masks only show where to look. All further columns stay with the case: the
+    label (:mod:`hilum.dataset.layouts.labelling`), and site, age, ... for subgroups. Without a patient column, a column "group"
+    (near-duplicates) is what folds keep together.
 
     Args:
         path: the CSV file or its folder.
+        values: whether masks may be read to find out what the labels are.
 
     Raises:
         DataError: a needed column is missing, a file is missing, or two rows have the same id.
@@ -67,20 +71,16 @@ def read(path: Path) -> Dataset:
     if columns.patient == _GROUP:
         notes.append('the column "group" stands for the patient: cases of one group stay in one fold')
     cases, channels = _with_channels(cases, file)
-    annotated = tuple(case for case in cases if case.annotation is not None)
+    annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
     labels: LabelTable | None = None
     if annotated:
         labels, label_notes = _labels(file, annotated)
         notes.extend(label_notes)
-    classes = tuple(sorted({case.label for case in cases if case.label is not None}, key=_natural))
-    usable = tuple(case for case in cases if case.annotation is not None or (labels is None and case.label is not None))
+    usable = annotated or cases
     chosen = {case.id for case in usable}
-    if not usable:
-        raise DataError(f"no row of {file} has a mask or a label", needed="a column mask or a column label")
     if len(usable) < len(cases):
         notes.append(f"{len(cases) - len(usable)} rows without annotation are counted as unlabelled")
-    values = {case.id: _fold_value(case, columns) for case in usable}
-    splits, split_note = folds_from_column(values)
+    splits, split_note = folds_from_column({case.id: _fold_value(case, columns) for case in usable})
     return Dataset(
         name=file.parent.name if file.name in TABLE_FILES else file.stem,
         root=file.parent,
@@ -89,7 +89,6 @@ def read(path: Path) -> Dataset:
         channels=channels,
         labels=labels,
         unlabelled=tuple(case for case in cases if case.id not in chosen),
-        classes=classes,
         splits=splits,
         notes=(*notes, split_note) if split_note else tuple(notes),
     )
@@ -110,7 +109,7 @@ class _Columns:
     patient: str
     images: Mapping[str, str]
     mask: str
-    label: str
+    region: str
     fold: str
     others: tuple[str, ...]
 
@@ -130,7 +129,7 @@ class _Columns:
             patient=found["patient"] or lower.get(_GROUP, ""),
             images=images,
             mask=found["mask"],
-            label=found["label"],
+            region=found["region"],
             fold=found["fold"],
             others=tuple(name for name in header if name not in used - {found["fold"]}),
         )
@@ -187,9 +186,9 @@ def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> C
         id=case_id,
         patient=(row[columns.patient] or None) if columns.patient else None,
         images=images,
-        annotation=_annotation(row, columns, file, line, stem),
-        label=(row[columns.label] or None) if columns.label else None,
+        annotation=None if columns.region else _annotation(row, columns, file, line, stem),
         columns={name: row.get(name, "") for name in columns.others},
+        region=_find(row[columns.region], _REGION_FOLDERS, file, line) if columns.region and row[columns.region] else None,
     )
 
 
@@ -244,11 +243,7 @@ def _with_channels(cases: tuple[Case, ...], file: Path) -> tuple[tuple[Case, ...
     beside = file.parent / "dataset.json"
     facts = read_json_object(beside) if beside.is_file() else {}
     channels = channel_names(facts, beside) or guess_channels(cases[0].images[""])
-    renamed = tuple(
-        Case(case.id, case.patient, dict.fromkeys(channels, case.images[""]), case.annotation, case.label, case.columns)
-        for case in cases
-    )
-    return renamed, channels
+    return tuple(replace(case, images=dict.fromkeys(channels, case.images[""])) for case in cases), channels
 
 
 def _labels(file: Path, annotated: Sequence[Case]) -> tuple[LabelTable, list[str]]:
@@ -259,10 +254,6 @@ def _labels(file: Path, annotated: Sequence[Case]) -> tuple[LabelTable, list[str
         return labels_file(names_file), []
     table, note = labels_from_values([case.annotation for case in annotated if case.annotation is not None])
     return table, [note]
-
-
-def _natural(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isdigit() else (10**9, text)
 
 
 def _fold_value(case: Case, columns: _Columns) -> str:

@@ -1,0 +1,143 @@
+"""The order of classes: natural, the positive one of two last, grades from low to high."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from hilum.dataset.classes import ClassKind
+
+_NONE_WORDS = {
+    *("normal", "healthy", "none", "nothing", "negative", "absent", "clear"),
+    *("no finding", "no findings", "nofinding", "no abnormality", "unremarkable", "no disease"),
+}
+_NEGATIVE_WORDS = _NONE_WORDS | {"benign", "control", "controls", "neg", "no", "false", "well", "without"}
+_NEGATIVE_STARTS = ("no ", "non ", "not ", "without ")
+_SCALE = (
+    ("no", "none", "absent", "normal", "negative", "healthy"),
+    ("minimal", "trace", "doubtful", "very low", "very mild"),
+    ("mild", "low", "slight", "small", "early"),
+    ("moderate", "medium", "intermediate"),
+    ("severe", "high", "large", "marked", "advanced"),
+    ("very severe", "very high", "very large", "extreme", "critical", "proliferative"),
+)
+_ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10}
+
+
+def natural(text: str) -> list[tuple[int, float, str]]:
+    """A sort key that puts 2 before 10, stage 2 before stage 10, and -1 before 0."""
+    try:
+        return [(0, float(text), "")]
+    except ValueError:
+        parts = re.split(r"(\d+)", text.lower())
+        return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in parts if part] + [(1, 0.0, text)]
+
+
+def by_number(names: Collection[str]) -> dict[str, float] | None:
+    """The number that each name is; None unless all are numbers."""
+    try:
+        return {name: float(name) for name in names}
+    except ValueError:
+        return None
+
+
+def is_none_word(name: str) -> bool:
+    """Whether a class is named like none: No Finding, normal, none."""
+    return _plain(name) in _NONE_WORDS
+
+
+def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -> tuple[tuple[str, ...], str]:
+    """Exclusive or ordinal classes in the order of the outputs, and a sentence on it ("" where nothing had to be decided).
+
+    Of two exclusive classes the positive one is last: the one asked for; else, where exactly one is named like a negative
+    (normal, benign, no, control, non-...), the other; else the later one in natural order.
+
+    Args:
+        names: at least two.
+        kind: "exclusive" or "ordinal".
+        positive: which of two is the positive one.
+
+    Raises:
+        UsageError: no such class, or not two; grades whose names do not say their order.
+    """
+    if positive is not None and (kind == "ordinal" or len(names) != 2):
+        raise UsageError(
+            f"positive class {positive!r} of {len(names)} {kind} classes",
+            needed="two exclusive classes",
+            cure="leave --positive out",
+        )
+    if positive is not None and positive not in names:
+        near = difflib.get_close_matches(positive, names, n=1)
+        cure = f"did you mean --positive {near[0]}?" if near else ""
+        raise UsageError(f"positive class {positive!r}", needed=f"one of {', '.join(sorted(names, key=natural))}", cure=cure)
+    if kind == "ordinal":
+        grades = _grades(names)
+        return grades, f"the grades are, lowest first: {', '.join(grades)}"
+    ordered = sorted(names, key=natural)
+    if len(ordered) != 2:
+        return tuple(ordered), ""
+    if positive is not None:
+        return (next(name for name in ordered if name != positive), positive), ""
+    if _is_negative(ordered[1]) and not _is_negative(ordered[0]):
+        ordered.reverse()
+    negative, positive = ordered
+    return (
+        negative,
+        positive,
+    ), f"{positive} is the positive class, {negative} the negative one; --positive {negative} turns it round"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
+
+
+def _is_negative(name: str) -> bool:
+    plain = _plain(name)
+    return plain in _NEGATIVE_WORDS or plain.startswith(_NEGATIVE_STARTS)
+
+
+def _grades(names: Collection[str]) -> tuple[str, ...]:
+    """Names in the order that they say: numbers, a number in each, I II III, single letters, words of a scale."""
+    ranks = by_number(names) or next((found for rule in _RULES if (found := _ranks(names, rule)) is not None), None)
+    if ranks is None:
+        raise UsageError(
+            f"the names {', '.join(sorted(names, key=natural))} do not say which grade is lower",
+            needed="numbers, a number in each name, I II III, or words such as none, mild, moderate, severe",
+            cure="write e.g. 1_low, 2_high in the column, or leave --classes ordinal out",
+        )
+    return tuple(sorted(names, key=lambda name: ranks[name]))
+
+
+def _number_in(name: str) -> float | None:
+    numbers = re.findall(r"\d+(?:\.\d+)?", name)
+    return float(numbers[0]) if len(numbers) == 1 else None
+
+
+def _roman_in(name: str) -> float | None:
+    found = [_ROMAN[part] for part in re.findall(r"[A-Za-z]+", name) if part in _ROMAN]
+    return float(found[0]) if len(found) == 1 else None
+
+
+def _letter(name: str) -> float | None:
+    return float(ord(name.lower())) if len(name) == 1 and name.isalpha() else None
+
+
+def _word_in(name: str) -> float | None:
+    plain = f" {_plain(name)} "
+    found = [rank for rank, words in enumerate(_SCALE) if any(f" {word} " in plain for word in words)]
+    return float(max(found)) if found else None  # very severe is severe too
+
+
+_RULES = (_number_in, _roman_in, _letter, _word_in)
+
+
+def _ranks(names: Collection[str], rule: Callable[[str], float | None]) -> dict[str, float] | None:
+    """What a rule makes of every name; None unless each has a rank of its own."""
+    found = {name: rank for name in names if (rank := rule(name)) is not None}
+    return found if len(set(found.values())) == len(names) else None

@@ -1,0 +1,368 @@
+"""What the cases of a classification are told apart by: which column, which kind of classes, in which order.
+
+A data set with masks is a segmentation, unless a label is asked for: then its masks say where to look. Without masks it is a
+classification. Nothing is guessed from values: the label is the column that was asked for, or one that is named like a label.
+
+| in the column | is |
+|---|---|
+| nothing, "nan" | not known: the case is unlabelled |
+| 0, 1; 0.0, 1.0 | the classes 0 and 1 |
+| A, B, C | one class each, in natural order (stage 2 before stage 10) |
+| A, B, A with B as "A|B" | findings, of which a case has any number |
+| "No Finding", "normal", "none", ... beside such findings, and never together with one | none of them |
+
+Several columns of 0 and 1 are a finding each; a case that lacks one of them is unlabelled: an unknown finding is no absent one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, get_args
+
+from hilum.dataset.case import Dataset, Fold
+from hilum.dataset.classes import SEPARATOR, ClassKind, ClassTable
+from hilum.dataset.layouts.centres import with_centres
+from hilum.dataset.layouts.class_order import by_number, class_order, is_none_word, natural
+from hilum.dataset.layouts.listing import some
+from hilum.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hilum.dataset.case import Case
+
+LABEL_COLUMNS = (
+    "label",
+    "class",
+    "diagnosis",
+    "target",
+    "labels",
+    "category",
+    "outcome",
+    "pathology",
+    "class_name",
+    "class_label",
+)
+"""Names of a column that is the label without being asked for, in this order and in any case of letters."""
+MOST_CLASSES = 50
+"""A column with more distinct values is no class: a measurement, or a name."""
+TASKS = ("segmentation", "classification")
+_EMPTY = {"", "nan"}
+_SHOWN_COLUMNS = 20
+_YES_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False, "yes": True, "no": False}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a data set's labels.
+
+    Args:
+        label: columns that hold the label; () leaves it to their names.
+        kind: of the classes; None leaves it to the values.
+        task: "segmentation" or "classification"; None leaves it to whether there are masks.
+        positive: which of two classes is the positive one; None leaves it to their names.
+    """
+
+    label: tuple[str, ...] = ()
+    kind: ClassKind | None = None
+    task: str | None = None
+    positive: str | None = None
+
+    @classmethod
+    def of(cls, label: str | Sequence[str] | None, kind: str | None, task: str | None, positive: str | None) -> Asked:
+        """Look at the words that were typed.
+
+        Raises:
+            UsageError: a word that is not known, or a segmentation that is asked for classes.
+        """
+        known = {one: one for one in get_args(ClassKind)}
+        if kind is not None and kind not in known:
+            raise UsageError(f"classes {kind!r}", needed=f"one of {', '.join(known)}", cure=_nearest(kind, known))
+        if task is not None and task not in TASKS:
+            raise UsageError(f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure=_nearest(task, TASKS))
+        columns = (label,) if isinstance(label, str) else tuple(label or ())
+        asked = cls(columns, known[kind] if kind is not None else None, task, positive)
+        if task == "segmentation" and asked.classification:
+            raise UsageError(
+                "a segmentation has no label column, no kind of classes and no positive class",
+                needed="either task segmentation, or classes",
+                cure="--task classification, or leave --label, --classes and --positive out",
+            )
+        return asked
+
+    @property
+    def classification(self) -> bool:
+        """Whether classes are asked for."""
+        return self.task == "classification" or bool(self.label or self.kind or self.positive)
+
+
+def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
+    """The data set as a classification with its classes, or as the segmentation that it is.
+
+    Of a classification, `cases` are those whose label is known, annotations become regions, the label's columns leave
+    `Case.columns`, and columns centre_x, centre_y, centre_z become `Case.centre_mm` (see :mod:`hilum.dataset.layouts.centres`).
+
+    Args:
+        dataset: as its layout read it; label columns still lie in `Case.columns`.
+        asked: what the user asks for.
+
+    Raises:
+        UsageError: there is no such column, or none that is named like a label; the classes cannot be what they were asked to be.
+        DataError: no case has a label, or the column holds one value only, or too many for classes.
+    """
+    if dataset.labels is not None and not asked.classification:
+        return _segmentation(dataset)
+    if asked.task == "segmentation":
+        raise UsageError(
+            f"{dataset.root} has no masks", needed="an annotation a case", cure="leave --task out: it is a classification"
+        )
+    cases = (*dataset.cases, *dataset.unlabelled)
+    chosen = _chosen_columns(dataset, cases, asked)
+    if dataset.classes is not None:  # an archive of several labels an image says itself what they are
+        _refuse_other_kind(dataset.classes, asked)
+        found = _Labels(dataset.classes, {case.id: case.label for case in cases})
+    elif len(chosen) > 1:
+        found = _from_columns(cases, chosen, asked)
+    else:
+        found = _from_values(_raw(cases, chosen), asked, where=_where(dataset, chosen))
+    labelled = tuple(_labelled(case, found.labels[case.id], chosen) for case in cases)
+    known = tuple(case for case in labelled if case.label is not None)
+    if not known:
+        raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {_where(dataset, chosen)}")
+    ids = {case.id for case in known}
+    notes = (*found.notes, *_unlabelled_note(len(cases) - len(known), chosen), *_region_note(known))
+    classified = replace(
+        dataset,
+        cases=tuple(sorted(known, key=lambda case: case.id)),
+        unlabelled=tuple(sorted((case for case in labelled if case.id not in ids), key=lambda case: case.id)),
+        labels=None,
+        classes=found.table,
+        splits=tuple(
+            Fold(tuple(c for c in fold.train if c in ids), tuple(c for c in fold.validation if c in ids))
+            for fold in dataset.splits
+        ),
+        notes=(*dataset.notes, *notes),
+    )
+    return with_centres(classified)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The classes, the label of each case by id (None: not known), and what had to be assumed."""
+
+    table: ClassTable
+    labels: Mapping[str, str | None]
+    notes: tuple[str, ...] = ()
+
+
+def _segmentation(dataset: Dataset) -> Dataset:
+    """Say so where a column is named like a label, for it is not what will be learnt."""
+    column = _label_column(dataset.cases)
+    if column is None:
+        return dataset
+    values = sorted({case.columns[column] for case in dataset.cases} - _EMPTY, key=natural)
+    if not 2 <= len(values) <= MOST_CLASSES:
+        return dataset
+    note = (
+        f"there are masks, so this is a segmentation; to tell the classes of the column {column} apart ({some(values)}), type "
+        f"--label {column}: the masks then say where to look"
+    )
+    return replace(dataset, notes=(*dataset.notes, note))
+
+
+def _label_column(cases: Sequence[Case]) -> str | None:
+    """The first column that is named like a label, one that holds something before an empty one."""
+    lower = {name.lower(): name for name in _columns(cases)}
+    named = [lower[name] for name in LABEL_COLUMNS if name in lower]
+    return next((name for name in named if any(_value(case, name) for case in cases)), named[0] if named else None)
+
+
+def _columns(cases: Iterable[Case]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for case in cases for name in case.columns))
+
+
+def _value(case: Case, column: str) -> str:
+    text = case.columns.get(column, "").strip()
+    return "" if text.lower() in _EMPTY else text
+
+
+def _chosen_columns(dataset: Dataset, cases: Sequence[Case], asked: Asked) -> tuple[str, ...]:
+    """The columns that hold the label; () where the layout itself gave each case its class."""
+    if asked.label:
+        return _asked_columns(dataset, _columns(cases), asked.label)
+    if any(case.label is not None for case in cases):
+        return ()
+    column = _label_column(cases)
+    if column is not None:
+        return (column,)
+    if not _columns(cases):
+        raise UsageError(
+            f"{dataset.root} has no table with a label",
+            needed="a column label in its table, or in a patients.csv in its folder (columns case, patient, label)",
+        )
+    raise UsageError(
+        f"{dataset.root}: no column is named like a label ({', '.join(LABEL_COLUMNS[:4])}, ...)",
+        needed="the column to learn, one of\n" + _listed(cases),
+        cure="--label COLUMN",
+    )
+
+
+def _asked_columns(dataset: Dataset, known: Sequence[str], names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) == 1 and names[0] not in known and "," in names[0]:
+        names = tuple(name.strip() for name in names[0].split(","))
+    lower = {name.lower(): name for name in known}
+    found = tuple(dict.fromkeys(name if name in known else lower.get(name.lower(), "") for name in names))
+    if "" in found:
+        wrong = next(name for name in names if name.lower() not in lower)
+        columns = f"one of {', '.join(known)}" if known else "a table with further columns: this data set has none"
+        raise UsageError(f"no column {wrong!r} in {dataset.root}", needed=columns, cure=_nearest(wrong, known, "--label "))
+    return found
+
+
+def _listed(cases: Sequence[Case]) -> str:
+    """Every column with how many distinct values it holds, and some of them; fewest first, as a class has few."""
+    values = {name: sorted({_value(case, name) for case in cases} - {""}, key=natural) for name in _columns(cases)}
+    told = [
+        f"  {name}: {len(held)} value{'' if len(held) == 1 else 's'} ({some(held)})"
+        for name, held in sorted(values.items(), key=lambda item: len(item[1]))
+        if len(held) > 1
+    ]
+    return "\n".join(told[:_SHOWN_COLUMNS]) + (f"\n  and {len(told) - _SHOWN_COLUMNS} more" if len(told) > _SHOWN_COLUMNS else "")
+
+
+def _raw(cases: Sequence[Case], chosen: tuple[str, ...]) -> dict[str, str | None]:
+    if not chosen:
+        return {case.id: case.label for case in cases}
+    return {case.id: _value(case, chosen[0]) or None for case in cases}
+
+
+def _where(dataset: Dataset, chosen: tuple[str, ...]) -> str:
+    return f"the column {' and '.join(chosen)} of {dataset.root}" if chosen else str(dataset.root)
+
+
+def _from_values(raw: Mapping[str, str | None], asked: Asked, *, where: str) -> _Labels:
+    """Classes of one column, or of the folders' names."""
+    present = [text for text in raw.values() if text is not None]
+    if not present:
+        raise DataError(f"{where} holds no label", needed="a class for at least some of the cases")
+    kind = asked.kind or ("multilabel" if any(SEPARATOR in text for text in present) else "exclusive")
+    if kind == "multilabel":
+        _refuse_positive(asked)
+        return _findings(raw, where)
+    whole = _as_whole_numbers(present)
+    labels = {case: whole.get(text, text) if text is not None else None for case, text in raw.items()}
+    names = {text for text in labels.values() if text is not None}
+    _refuse_no_class(names, where)
+    ordered, note = class_order(names, kind, asked.positive)
+    return _Labels(ClassTable(names=ordered, kind=kind), labels, (note,) if note else ())
+
+
+def _findings(raw: Mapping[str, str | None], where: str) -> _Labels:
+    """Findings of a column of "A|B"."""
+    parts = {
+        case: None if text is None else tuple(dict.fromkeys(p.strip() for p in text.split(SEPARATOR) if p.strip()))
+        for case, text in raw.items()
+    }
+    sets = [found for found in parts.values() if found is not None]
+    together = {name for found in sets if len(found) > 1 for name in found}
+    nothing = {name for found in sets for name in found if is_none_word(name)} - together
+    names = sorted({name for found in sets for name in found} - nothing, key=natural)
+    if not names:
+        raise DataError(f"{where} holds no finding ({some(sorted(nothing))} only)", needed='findings, e.g. "Effusion|Mass"')
+    _refuse_no_class(set(names) | nothing, where)
+    order = {name: number for number, name in enumerate(names)}
+    labels = {
+        case: None if found is None else SEPARATOR.join(sorted(set(found) - nothing, key=lambda name: order[name]))
+        for case, found in parts.items()
+    }
+    notes = [f"a case has any number of {len(names)} findings: {some(names, shown=6)}"]
+    if nothing:
+        notes.append(f"{some(sorted(nothing))} means none of them")
+    return _Labels(ClassTable(names=tuple(names), kind="multilabel"), labels, tuple(notes))
+
+
+def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) -> _Labels:
+    """Findings of several columns of 0 and 1."""
+    if asked.kind not in {None, "multilabel"}:
+        raise UsageError(
+            f"{len(chosen)} label columns for {asked.kind} classes", needed="one column", cure="--classes multilabel"
+        )
+    _refuse_positive(asked)
+    labels: dict[str, str | None] = {}
+    partly = 0
+    for case in cases:
+        cells = {name: _value(case, name) for name in chosen}
+        strange = next((name for name, text in cells.items() if text and text.lower() not in _YES_NO), None)
+        if strange is not None:
+            raise DataError(
+                f"the column {strange} holds {cells[strange]!r} (case {case.id})",
+                needed="0, 1, or nothing where it is not known, for several label columns are a finding each",
+                cure=f"--label {strange} alone, if its values are the classes",
+            )
+        unknown = sum(not text for text in cells.values())
+        partly += 0 < unknown < len(chosen)
+        labels[case.id] = None if unknown else SEPARATOR.join(name for name, text in cells.items() if _YES_NO[text.lower()])
+    notes = (f"{partly} cases lack some of the {len(chosen)} findings and are counted as unlabelled",) if partly else ()
+    return _Labels(ClassTable(names=chosen, kind="multilabel"), labels, notes)
+
+
+def _as_whole_numbers(present: Sequence[str]) -> dict[str, str]:
+    """How to write whole numbers that a table holds as 1.0; {} where the values are something else."""
+    try:
+        numbers = {text: float(text) for text in present}
+    except ValueError:
+        return {}
+    return {text: str(int(n)) for text, n in numbers.items()} if all(n.is_integer() for n in numbers.values()) else {}
+
+
+def _refuse_no_class(names: set[str], where: str) -> None:
+    if len(names) == 1:
+        raise DataError(
+            f"{where} holds only {next(iter(names))!r}", needed="at least two classes", cure="--label COLUMN for another column"
+        )
+    if len(names) > MOST_CLASSES:
+        measured = by_number(names) is not None
+        raise DataError(
+            f"{where} holds {len(names)} different {'numbers' if measured else 'values'} ({some(sorted(names, key=natural))})",
+            needed=f"a class for each case: at most {MOST_CLASSES} different ones",
+            cure="write a column with the classes, e.g. benign where the number is below 3" if measured else "--label COLUMN",
+        )
+
+
+def _refuse_positive(asked: Asked) -> None:
+    if asked.positive is not None:
+        raise UsageError(
+            f"positive class {asked.positive!r} of findings",
+            needed="two classes that exclude each other",
+            cure="leave --positive out",
+        )
+
+
+def _refuse_other_kind(table: ClassTable, asked: Asked) -> None:
+    _refuse_positive(asked)
+    if asked.kind not in {None, table.kind}:
+        raise UsageError(f"{asked.kind} classes", needed=f"{table.kind} ones: each image has several labels", cure="leave it out")
+
+
+def _labelled(case: Case, label: str | None, chosen: tuple[str, ...]) -> Case:
+    columns = {name: text for name, text in case.columns.items() if name not in chosen}
+    return replace(case, label=label, annotation=None, region=case.region or case.annotation, columns=columns)
+
+
+def _unlabelled_note(count: int, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    where = f" in {' and '.join(chosen)}" if chosen else ""
+    return (f"{count} cases without a label{where} are counted as unlabelled",) if count else ()
+
+
+def _region_note(cases: Sequence[Case]) -> tuple[str, ...]:
+    regions = sum(case.region is not None for case in cases)
+    if not regions:
+        return ()
+    missing = f"; {len(cases) - regions} cases have none" if regions < len(cases) else ""
+    return (f"this is a classification: the masks say where to look{missing}",)
+
+
+def _nearest(word: str, known: Iterable[str], before: str = "") -> str:
+    near = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1)
+    return f"did you mean {before}{next(name for name in known if name.lower() == near[0])}?" if near else ""
