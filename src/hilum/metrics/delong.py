@@ -128,8 +128,9 @@ def delong_interval(
     area, covariance = _areas(values[None], truth, patient, patients)
     estimate, error = float(area[0]), math.sqrt(covariance[0, 0])
     method: Literal["logit", "plain", "pairs", "constant", "none"]
-    if estimate in (0.0, 1.0):
-        bound = ((1 - level) / 2) ** (1 / _independent_pairs(truth, patient, patients))
+    pairs = _independent_pairs(truth, patient, patients)
+    if estimate in (0.0, 1.0) and pairs:
+        bound = ((1 - level) / 2) ** (1 / pairs)
         method, (low, high) = "pairs", ((bound, 1.0) if estimate else (0.0, 1 - bound))
     elif len(values) and values.min() == values.max() and not math.isnan(estimate):
         method, low, high = "constant", estimate, estimate
@@ -233,8 +234,7 @@ def _independent_pairs(positive: Flags, patient: Integers, patients: int) -> int
     """The most pairs of a positive and a negative case in which no patient appears twice."""
     has_positive = np.bincount(patient[positive], minlength=patients) > 0
     has_negative = np.bincount(patient[~positive], minlength=patients) > 0
-    pairs = min(int(has_positive.sum()), int(has_negative.sum()), patients // 2)
-    return max(pairs, 1)
+    return min(int(has_positive.sum()), int(has_negative.sum()), patients // 2)
 
 
 def _same_order(a: Numbers, b: Numbers) -> bool:

@@ -1,0 +1,140 @@
+"""Temperature: a known one is found again, convexity, where none can be fitted, links by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, softmax
+
+from hilum.errors import UsageError
+from hilum.metrics import apply_temperature, auroc, fit_temperature, log_loss, multiclass_log_loss
+
+KINDS = ["exclusive", "ordinal", "multilabel"]
+
+
+def honest(kind: str, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, 3) whose probabilities are right, and cases drawn from them."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 1.5, (n, 3))
+    if kind == "multilabel":
+        return logits, random.random((n, 3)) < expit(logits)
+    if kind == "ordinal":
+        logits = np.sort(logits, axis=1)[:, ::-1]
+    probabilities = apply_temperature(logits, kind=kind)
+    return logits, (probabilities.cumsum(axis=1) < random.random((n, 1))).sum(axis=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("true", [0.4, 1.0, 2.5])
+def test_a_known_temperature_is_found_again(kind: str, true: float) -> None:
+    logits, targets = honest(kind, 20_000)
+    fitted = fit_temperature(logits * true, targets, kind=kind)
+    assert fitted.value == pytest.approx(true, rel=0.03)
+    assert fitted.loss_after <= fitted.loss_before
+    assert fitted.cases == 20_000
+
+
+def test_the_losses_are_log_losses_and_the_reason_says_them() -> None:
+    logits, targets = honest("exclusive", 500)
+    fitted = fit_temperature(3 * logits, targets)
+    before, after = (multiclass_log_loss(apply_temperature(3 * logits, t), targets) for t in (1, fitted.value))
+    assert (fitted.loss_before, fitted.loss_after) == pytest.approx((before, after), rel=1e-4)
+    assert after < before
+    assert (
+        fitted.reason
+        == f"smallest log loss of 500 held-out cases, {fitted.loss_before:.4f} before and {fitted.loss_after:.4f} after"
+    )
+    logits, targets = honest("multilabel", 500)
+    fitted = fit_temperature(3 * logits, targets, kind="multilabel")
+    each = [log_loss(apply_temperature(3 * logits, fitted.value, kind="multilabel")[:, k], targets[:, k]) for k in range(3)]
+    assert fitted.loss_after == pytest.approx(sum(each), rel=1e-4)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from(KINDS), st.floats(0.2, 5))
+def test_no_temperature_is_better(seed: int, kind: str, scale: float) -> None:
+    logits, targets = honest(kind, 40, seed)
+    fitted = fit_temperature(scale * logits, targets, kind=kind)
+    assert 0.05 <= fitted.value <= 20
+    if "smallest" in fitted.reason:
+        for factor in (0.8, 0.97, 1.03, 1.25):
+            elsewhere = fit_temperature(scale * logits / (fitted.value * factor), targets, kind=kind).loss_before
+            assert fitted.loss_after <= elsewhere + 1e-6
+
+
+def test_a_temperature_changes_no_order() -> None:
+    logits, targets = honest("multilabel", 50)
+    soft = apply_temperature(logits, 3.3, kind="multilabel")
+    assert auroc(soft[:, 0], targets[:, 0]) == auroc(logits[:, 0], targets[:, 0])
+    logits, _ = honest("exclusive", 50)
+    assert (apply_temperature(logits, 3.3).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "reason"),
+    [
+        (np.zeros((0, 2)), [], "0 held-out cases, 20 are needed"),
+        (np.ones((19, 2)), [0, 1] * 9 + [0], "19 held-out cases, 20 are needed"),
+        (np.tile([0.0, 3.0], (30, 1)), [1] * 30, "all held-out cases are of one class"),
+        (np.eye(2)[[0, 1] * 15], [0, 1] * 15, "every class is told apart"),
+        (np.zeros((30, 2)), [0, 1] * 15, "1 is the best temperature for 30"),
+    ],
+)
+def test_where_nothing_can_be_fitted_it_is_one_and_says_why(logits: np.ndarray, targets: list[int], reason: str) -> None:
+    fitted = fit_temperature(logits, targets)
+    assert fitted.value == 1
+    assert reason in fitted.reason
+    np.testing.assert_equal(fitted.loss_after, fitted.loss_before)
+
+
+def test_one_class_of_grades_and_of_findings() -> None:
+    logits = np.random.default_rng(0).normal(size=(30, 2))
+    assert "one class" in fit_temperature(logits, [1] * 30, kind="ordinal").reason
+    assert "one class" in fit_temperature(logits, np.tile([True, False], (30, 1)), kind="multilabel").reason
+    findings = np.stack([np.arange(30) % 2 == 0, np.zeros(30, dtype=bool)], axis=1)
+    assert "one class" not in fit_temperature(logits, findings, kind="multilabel").reason
+
+
+def test_logits_that_say_the_opposite_are_made_to_say_nothing() -> None:
+    logits = 5 * np.eye(2)[[0, 1] * 15]
+    fitted = fit_temperature(logits, [1, 0] * 15)
+    assert fitted.value == pytest.approx(20, rel=0.01)
+    assert "say little" in fitted.reason
+
+
+def test_links_by_hand() -> None:
+    np.testing.assert_allclose(apply_temperature([[1.0, 2.0, 4.0]], 2), softmax([[0.5, 1, 2]], axis=1))
+    np.testing.assert_allclose(apply_temperature([[2.0, -4.0]], 2, kind="multilabel"), expit([[1, -2]]))
+    falling = apply_temperature([[2.0, -4.0]], 2, kind="ordinal")
+    np.testing.assert_allclose(falling, [[1 - expit(1), expit(1) - expit(-2), expit(-2)]])
+    np.testing.assert_allclose(apply_temperature([[-1.0, 3.0]], kind="ordinal"), [[1 - expit(-1), 0, expit(-1)]])
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "ordinal"])
+def test_probabilities_sum_to_one(kind: str) -> None:
+    probabilities = apply_temperature(np.random.default_rng(0).normal(0, 300, (50, 4)), kind=kind)
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert probabilities.shape == (50, 5 if kind == "ordinal" else 4)
+
+
+def test_impossible_questions_are_refused() -> None:
+    logits = np.zeros((2, 3))
+    with pytest.raises(UsageError, match="kind 'softmax'"):
+        fit_temperature(logits, [0, 1], kind="softmax")
+    with pytest.raises(UsageError, match="kind 'binary'"):
+        apply_temperature(logits, kind="binary")
+    with pytest.raises(UsageError, match="temperature 0"):
+        apply_temperature(logits, 0)
+    with pytest.raises(UsageError, match="temperature nan"):
+        apply_temperature(logits, math.nan)
+    with pytest.raises(UsageError, match="finite numbers"):
+        apply_temperature([[math.inf, 0]])
+    with pytest.raises(UsageError, match="classes 0 to 3"):
+        fit_temperature(logits, [0, 3])
+    with pytest.raises(UsageError, match="classes 0 to 4"):
+        fit_temperature(logits, [0, 4], kind="ordinal")
+    with pytest.raises(UsageError, match=r"targets of shape \(2,\)"):
+        fit_temperature(logits, [0, 1], kind="multilabel")
