@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import nn
 
 from hilum.errors import UsageError
 from hilum.networks.blocks import SLOPE, InstanceNorm
+from hilum.networks.drawing import drawing_from
 from hilum.networks.plain_unet import PlainUNet
 from hilum.networks.residual_unet import ResidualUNet
+from hilum.networks.resnet3d import ResNet3d
+from hilum.networks.slice_classifier import SliceClassifier
+from hilum.networks.timm_classifier import TimmClassifier
 from hilum.networks.unet import UNet
-from hilum.plan.plan import NetworkSpec
+from hilum.networks.volume_classifier import VolumeClassifier
+from hilum.plan.plan import ClassifierSpec, NetworkSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hilum.networks.classifier import ClassifierNetwork
     from hilum.networks.network import Network
 
 
@@ -58,8 +64,28 @@ NETWORKS: dict[str, Callable[[NetworkSpec], Network]] = {
 }
 
 
-def build_network(spec: NetworkSpec, *, generator: torch.Generator | None = None) -> Network:
-    """The network of a spec, with weights drawn by `initialise`.
+CLASSIFIERS: dict[str, Callable[[ClassifierSpec], ClassifierNetwork]] = {
+    "backbone": TimmClassifier,
+    "inflated": VolumeClassifier,
+    "acs": VolumeClassifier,
+    "slices": SliceClassifier,
+    "resnet3d": ResNet3d,
+}
+
+
+@overload
+def build_network(spec: NetworkSpec, *, generator: torch.Generator | None = None) -> Network: ...
+
+
+@overload
+def build_network(spec: ClassifierSpec, *, generator: torch.Generator | None = None) -> ClassifierNetwork: ...
+
+
+def build_network(spec: NetworkSpec | ClassifierSpec, *, generator: torch.Generator | None = None) -> Network | ClassifierNetwork:
+    """The network of a spec; nothing is fetched, and no global random number is drawn.
+
+    A U-Net's weights are drawn by `initialise`, a classifier's as its backbone's authors draw them. Pretrained weights are put in
+    afterwards, by `hilum.networks.weights.adopt`.
 
     Args:
         spec: what to build.
@@ -68,6 +94,8 @@ def build_network(spec: NetworkSpec, *, generator: torch.Generator | None = None
     Raises:
         UsageError: when the spec does not fit its kind.
     """
+    if isinstance(spec, ClassifierSpec):
+        return _build_classifier(spec, generator if generator is not None else torch.Generator().manual_seed(0))
     _check(spec)
     with torch.device("meta"):  # without memory, so that torch's own initialisation draws no global random number
         network = NETWORKS[spec.kind](spec)
@@ -92,6 +120,20 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, InstanceNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def _build_classifier(spec: ClassifierSpec, generator: torch.Generator) -> ClassifierNetwork:
+    if spec.kind != "backbone" and spec.dimensions != 3:
+        raise UsageError(
+            f"a {spec.kind} classifier of {spec.dimensions} dimensions",
+            needed="dimensions=3",
+            cure="kind='backbone' for pictures",
+        )
+    if bool(spec.backbone) == (spec.kind == "resnet3d"):
+        needed = "no backbone; its layers are `features` and `blocks`" if spec.backbone else "the name of a timm backbone"
+        raise UsageError(f"a {spec.kind} classifier with backbone {spec.backbone!r}", needed=needed)
+    with drawing_from(generator):
+        return CLASSIFIERS[spec.kind](spec)
 
 
 def _check(spec: NetworkSpec) -> None:

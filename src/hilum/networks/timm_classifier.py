@@ -1,0 +1,56 @@
+"""A timm backbone and a linear head: pictures, or volumes slice by slice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.networks.classifier import ClassifierNetwork, Groups, linear_head
+from hilum.networks.encoder import Encoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hilum.plan.plan import ClassifierSpec
+
+
+class TimmClassifier(ClassifierNetwork):
+    """Any timm backbone by name. Slices of a volume are pictures of the batch; their logits are averaged.
+
+    The average is taken of the features, which is the same because the head is linear.
+
+    Args:
+        spec: of kind "backbone".
+
+    Raises:
+        UsageError: timm has no such backbone.
+    """
+
+    def __init__(self, spec: ClassifierSpec) -> None:
+        super().__init__(spec)
+        self.encoder = Encoder(spec.backbone, spec.in_channels)
+        self.head = linear_head(self.encoder.width, spec)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """See `ClassifierNetwork.maps`; z is Z."""
+        return encode_slices(self.encoder, image)
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """The mean over the slices of what the backbone's own pooling gives."""
+        return pool_slices(self.encoder, maps).mean(1)
+
+    def groups(self) -> Groups:
+        """The backbone's, then the head."""
+        return (*self.encoder.groups(), tuple(self.head.parameters()))
+
+
+def encode_slices(encoder: Encoder, image: Tensor) -> Tensor:
+    """Maps (B, F, Z, y, x) of the slices of (B, C, Z, Y, X)."""
+    flat = image.transpose(1, 2).flatten(0, 1)  # (B*Z, C, Y, X)
+    maps = encoder.maps(flat)
+    return maps.reshape(len(image), -1, *maps.shape[1:]).transpose(1, 2)
+
+
+def pool_slices(encoder: Encoder, maps: Tensor) -> Tensor:
+    """Features (B, Z, F') of each slice of maps (B, F, Z, y, x)."""
+    features = encoder.pool(maps.transpose(1, 2).flatten(0, 1))  # (B*Z, F')
+    return features.reshape(len(maps), -1, features.shape[1])

@@ -1,0 +1,123 @@
+"""A network takes over pretrained weights: any number of channels, two or three dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.errors import ModelError, UsageError
+from hilum.networks.encoder import Encoder
+from hilum.networks.inflated import inflate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hilum.networks.classifier import ClassifierNetwork
+    from hilum.networks.weights.find import Weights
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What a network took over, for the user and the model's record."""
+
+    backbone: str
+    origin: str
+    sha256: str
+    channels: tuple[int, int]
+    """Of the first convolution: in the weights, in the network."""
+    inflated: bool
+    """Whether 2D kernels became 3D ones."""
+    ignored: tuple[str, ...]
+    """Names in the weights that the backbone has not: the head, and what else was in the file."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        theirs, ours = self.channels
+        parts = [f"{self.backbone} starts from {self.origin}"]
+        if theirs != ours:
+            parts.append(f"its first convolution summed over {theirs} channels and divided among {ours}")
+        if self.inflated:
+            parts.append("kernels repeated over the depth")
+        return "; ".join(parts)
+
+
+def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
+    """Put pretrained weights into a network's backbone; its head stays as it is.
+
+    The first convolution of weights for I channels, kernels W_i, becomes one for C by ``W'_c = (W_1 + ... + W_I) / C`` where C is
+    not I. A picture whose C channels are all alike then gives exactly what the grey photograph gave: the size of the responses
+    that the next layers are used to is kept. (Channels that have nothing to do with each other give sqrt(C) less; those of one
+    anatomy are mostly alike, as those of photographs are.) C = I keeps the kernels as they are.
+
+    A name may have anything before it ("module.", "backbone."), as long as all of the backbone has the same.
+
+    Raises:
+        UsageError: the network has no backbone.
+        ModelError: weights of the backbone are missing or have another shape.
+    """
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, Encoder):
+        raise UsageError(
+            f"pretrained weights for a {type(network).__name__}, which has no backbone",
+            needed="weights none",
+            cure="weights none",
+        )
+    wanted: dict[str, Tensor] = {k: v for k, v in encoder.model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    prefix = _prefix(weights.state, next(iter(wanted)))
+    given = {name.removeprefix(prefix): value for name, value in weights.state.items() if name.startswith(prefix)}
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise ModelError(
+            f"weights for {weights.backbone} without {_few(missing)}; they have {_few(list(weights.state))}",
+            needed="all of the backbone; only the head may be missing",
+            cure=f"weights of {weights.backbone}, or the backbone that these are of",
+        )
+    first = _first_convolution(encoder, wanted)
+    channels = given[first].shape[1] if given[first].ndim > 1 else 0, encoder.model.state_dict()[first].shape[1]
+    fitted = {name: _fitted(given[name], value, adapt=name == first) for name, value in wanted.items()}
+    odd = [f"{n} {tuple(given[n].shape)} for {tuple(v.shape)}" for n, v in wanted.items() if fitted[n].shape != v.shape]
+    if odd:
+        raise ModelError(f"weights of another shape: {_few(odd)}", needed=f"weights of {weights.backbone}")
+    encoder.model.load_state_dict(fitted, strict=False)
+    encoder.expect(weights.mean, weights.std)
+    known = encoder.model.state_dict()
+    ignored = tuple(name for name in weights.state if name.removeprefix(prefix) not in known or not name.startswith(prefix))
+    inflated = any(given[name].ndim != value.ndim for name, value in wanted.items())
+    return Adoption(weights.backbone, weights.origin, weights.sha256, channels, inflated, ignored)
+
+
+def share_over_channels(kernels: Tensor, channels: int) -> Tensor:
+    """Kernels (O, I, ...) for another number of channels (O, C, ...): their sum over I, divided among C; see `adopt`."""
+    if kernels.shape[1] == channels:
+        return kernels
+    shared = kernels.sum(1, keepdim=True) / channels
+    return shared.expand(-1, channels, *(-1,) * (kernels.ndim - 2))
+
+
+def _fitted(given: Tensor, wanted: Tensor, *, adapt: bool) -> Tensor:
+    """A weight as the network's is: over its channels where it is the first, and in 3D where that is."""
+    if adapt and given.ndim in (4, 5):
+        given = share_over_channels(given, wanted.shape[1])
+    if given.ndim == 4 and wanted.ndim == 5:
+        given = inflate(given, wanted.shape[2])
+    return given
+
+
+def _prefix(state: dict[str, Tensor], first: str) -> str:
+    """What stands before the names of the backbone, judged by its first."""
+    ending = [name for name in state if name == first or name.endswith(f".{first}")]
+    return min(ending, key=len)[: -len(first)] if ending else ""
+
+
+def _first_convolution(encoder: Encoder, wanted: dict[str, Tensor]) -> str:
+    """The name of the weight that sees the image's channels: timm says it, or else it is the first with spatial axes."""
+    said = getattr(encoder.model, "pretrained_cfg", {}).get("first_conv")
+    names = [f"{said}.weight"] if isinstance(said, str) else []
+    names += [name for name, value in wanted.items() if value.ndim in (4, 5)]
+    return next(name for name in names if name in wanted)
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

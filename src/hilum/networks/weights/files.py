@@ -1,0 +1,75 @@
+"""Files of weights, .safetensors or PyTorch's own, read as tensors and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hilum.errors import ModelError, UsageError
+
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network")
+"""Under which of its keys a training script's file keeps the weights; averaged ones first."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """Every tensor of a file by its name, on the CPU.
+
+    PyTorch's files are pickles. They are read by `torch.load` with `weights_only=True`, which builds tensors and plain containers
+    and refuses everything else before it runs (torch 2.10 or newer, which hilum requires; older ones had holes).
+
+    Raises:
+        UsageError: there is no such file, or it has none of the known suffixes.
+        ModelError: it is damaged, holds no tensors, or more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"weights {path}", needed="a file that exists")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"weights {path}", needed=f"a file that ends in {', '.join(SUFFIXES)}")
+    found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    while inner := [found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)]:
+        found = inner[0]
+    tensors = {str(name): value.detach() for name, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ModelError(
+            f"{path.name} holds no tensors by name, but {', '.join(map(str, list(found)[:5])) or 'nothing'}",
+            needed=f"a state dict, or one under {', '.join(WRAPPERS)}",
+            cure="torch.save(model.state_dict(), FILE)",
+        )
+    return tensors
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path.name} cannot be read as safetensors: {error}", needed="an undamaged file") from error
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes the reader raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{path.name} is not a file of weights alone, and nothing of it was run: {reason}",
+            needed="tensors and plain containers; whole models and other objects would be code",
+            cure="torch.save(model.state_dict(), FILE) where it comes from, or a .safetensors file",
+        ) from error
+    if not isinstance(found, Mapping):
+        raise ModelError(f"{path.name} holds a {type(found).__name__}", needed="tensors by name", cure="save model.state_dict()")
+    return found
