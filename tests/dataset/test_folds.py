@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hilum.dataset import Case, ClassTable, Dataset, Fold, describe_folds, make_folds, open_dataset
 from hilum.dataset import folds as folds_module
-from hilum.dataset.folds import case_strata, leaking_patients
+from hilum.dataset.folds import case_strata, groups_on_both_sides, leaking_patients, units_of
 from hilum.errors import UsageError
 
 
@@ -107,3 +107,61 @@ def test_descriptions_say_what_is_known():
     leaky = replace(dataset, splits=(Fold(("c000",), ("c001", "c002")),))
     assert "1 patients are on both sides" in describe_folds(leaky, leaky.splits)
     assert leaking_patients(leaky, leaky.splits) == {"A": ("c000", "c001")}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from("ab")), min_size=14, max_size=40),
+    st.lists(st.lists(st.integers(0, 39), min_size=1, max_size=4), max_size=5),
+)
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_near_duplicates_and_their_patients_stay_together(rows, groups):
+    dataset = classification([None if p == 9 else f"P{p}" for p, _ in rows], [label for _, label in rows])
+    together = [[f"c{n:03d}" for n in group] for group in groups]
+    units = units_of(dataset, together)
+    for group in together:
+        assert len({units[case] for case in group if case in units}) <= 1
+    for one in dataset.cases:
+        for other in dataset.cases:
+            if one.patient is not None and one.patient == other.patient:
+                assert units[one.id] == units[other.id]
+    assert units_of(dataset, together[::-1]) == units
+    if len(set(units.values())) < 2:
+        return
+    for fold in make_folds(dataset, 2, together=together):
+        assert not {units[case] for case in fold.train} & {units[case] for case in fold.validation}
+        assert groups_on_both_sides((fold,), together) == ()
+
+
+def test_a_chain_of_groups_is_one_unit_and_others_stay_apart():
+    dataset = classification(["A", "B", "C", "D", None, None], list("ababab"))
+    units = units_of(dataset, [("c000", "c001"), ("c001", "c004"), ("c002", "gone")])
+    assert len({units[case] for case in ("c000", "c001", "c004")}) == 1
+    assert len(set(units.values())) == 4
+    text = describe_folds(dataset, make_folds(dataset, 2, together=[("c000", "c001")]), together=[("c000", "c001")])
+    assert "1 group of near-duplicates stays in one fold." in text
+    given = replace(dataset, splits=(Fold(("c000",), ("c001",)),))
+    text = describe_folds(given, given.splits, together=[("c000", "c001"), ("c002", "c003")])
+    assert "1 group of near-duplicates is on both sides of it" in text
+
+
+def findings(labels, kind="multilabel", names=("mass", "edema", "hernia")):
+    dataset = classification([None] * len(labels), ["a"] * len(labels))
+    cases = tuple(replace(case, label=label) for case, label in zip(dataset.cases, labels, strict=True))
+    return replace(dataset, cases=cases, classes=ClassTable(names=names, kind=kind))
+
+
+def test_findings_are_spread_by_the_rarest_of_each_case():
+    labels = ["mass"] * 20 + ["mass|edema"] * 10 + ["edema|hernia"] * 5 + [""] * 15
+    dataset = findings(labels)
+    strata = case_strata(dataset)
+    assert [strata[f"c{n:03d}"] for n in (0, 20, 30, 35)] == ["mass", "edema", "hernia", ""]
+    for fold in make_folds(dataset, 5):
+        assert Counter(strata[case] for case in fold.validation) == {"mass": 4, "edema": 2, "hernia": 1, "": 3}
+    assert "by the rarest finding of each case" in describe_folds(dataset, make_folds(dataset, 5))
+
+
+def test_grades_are_spread():
+    dataset = findings([str(n % 5) for n in range(50)], "ordinal", ("0", "1", "2", "3", "4"))
+    for fold in make_folds(dataset, 5):
+        assert Counter(dataset[case].label for case in fold.validation) == dict.fromkeys("01234", 2)
+    assert "stratified by grade" in describe_folds(dataset, make_folds(dataset, 5))

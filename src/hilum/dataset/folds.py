@@ -8,28 +8,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.case import Dataset, Fold
+from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.open import read_annotation
 from hilum.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 CHEAP_BYTES = 64 * 2**20
 """Annotations of up to this size in all are read for stratification; larger data sets are grouped by patient only."""
 
 
-def make_folds(dataset: Dataset, folds: int = 5, *, seed: int = 0, strata: Mapping[str, str] | None = None) -> tuple[Fold, ...]:
+def make_folds(
+    dataset: Dataset,
+    folds: int = 5,
+    *,
+    seed: int = 0,
+    strata: Mapping[str, str] | None = None,
+    together: Sequence[Collection[str]] = (),
+) -> tuple[Fold, ...]:
     """Split a data set: the split it brings where it has one, else folds grouped by patient and stratified.
 
-    Classification is stratified by class; segmentation by which labels are present and by the third that the case's annotated
-    volume falls into, where the annotations are small enough to be read quickly (`CHEAP_BYTES`). The order of the cases does not
-    matter; the same cases and seed give the same folds.
+    Classification is stratified by class, or grade; where a case has any number of findings, by the one among them that is rarest
+    in the data set, so that each rare finding is spread. Segmentation is stratified by which labels are present and by the third
+    that the case's annotated volume falls into, where the annotations are small enough to be read quickly (`CHEAP_BYTES`). The
+    order of the cases does not matter; the same cases and seed give the same folds.
 
     Args:
         dataset: annotated cases; a case without a known patient is a patient of its own.
         folds: how many, at least 2; ignored where the data set brings a split.
         seed: of the shuffling.
         strata: case id to stratum, instead of the ones above.
+        together: groups of case ids that stay in one fold, with all cases of their patients: near-duplicates (`Audit.groups`).
 
     Returns:
         One `Fold` each; every case validates exactly once (unless the split is given).
@@ -46,8 +56,8 @@ def make_folds(dataset: Dataset, folds: int = 5, *, seed: int = 0, strata: Mappi
         raise UsageError(f"{folds} folds", needed="at least 2 folds")
     cases = sorted(dataset.cases, key=lambda case: case.id)
     ids = np.array([case.id for case in cases])
-    patients = patient_of(dataset)
-    groups = np.array([patients[case] for case in ids])
+    units = units_of(dataset, together)
+    groups = np.array([units[case] for case in ids])
     available = len(set(groups.tolist()))
     if available < folds:
         raise UsageError(
@@ -86,10 +96,36 @@ def patient_of(dataset: Dataset) -> dict[str, str]:
     return {case.id: f"patient:{case.patient}" if case.patient is not None else f"case:{case.id}" for case in dataset.cases}
 
 
+def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:
+    """What must stay in one fold, of every annotated case: its patient, joined with every patient that it has a group with.
+
+    Args:
+        dataset: annotated cases.
+        together: groups of case ids; ids that the data set has not are passed over.
+
+    Returns:
+        Case id to the name of its unit: the first, in alphabetical order, of the patients in it (see `patient_of`).
+    """
+    units = patient_of(dataset)
+    joined = {name: name for name in units.values()}
+
+    def first_of(name: str) -> str:
+        while joined[name] != name:
+            joined[name] = joined[joined[name]]
+            name = joined[name]
+        return name
+
+    for group in together:
+        names = sorted({first_of(units[case]) for case in group if case in units})
+        for name in names[1:]:
+            joined[name] = names[0]
+    return {case: first_of(name) for case, name in units.items()}
+
+
 def case_strata(dataset: Dataset) -> dict[str, str]:
     """The stratum of every annotated case; {} where finding it out is not cheap."""
     if dataset.labels is None:
-        return {case.id: case.label or "" for case in dataset.cases}
+        return _class_strata(dataset)
     if not _is_cheap(dataset):
         return {}
     present: dict[str, str] = {}
@@ -108,13 +144,29 @@ def case_strata(dataset: Dataset) -> dict[str, str]:
     return {case: f"{labels}/{int(np.searchsorted(thirds, volumes[case]))}" for case, labels in present.items()}
 
 
+def _class_strata(dataset: Dataset) -> dict[str, str]:
+    """The class of every case; of several findings the rarest, "" where it has none."""
+    labels = {case.id: case.label or "" for case in dataset.cases}
+    if dataset.classes is None or dataset.classes.kind != "multilabel":
+        return labels
+    found = {case: [name for name in label.split(SEPARATOR) if name] for case, label in labels.items()}
+    counts = Counter(name for names in found.values() for name in names)
+    return {case: min(names, key=lambda name: (counts[name], name), default="") for case, names in found.items()}
+
+
 def _is_cheap(dataset: Dataset) -> bool:
     files = [case.annotation for case in dataset.cases if case.annotation is not None]
     return sum(file.stat().st_size for file in files if file.is_file()) <= CHEAP_BYTES
 
 
-def describe_folds(dataset: Dataset, folds: tuple[Fold, ...]) -> str:
-    """One or two sentences for people: where the folds come from, their sizes, what they are grouped and stratified by."""
+def describe_folds(dataset: Dataset, folds: tuple[Fold, ...], *, together: Sequence[Collection[str]] = ()) -> str:
+    """One or two sentences for people: where the folds come from, their sizes, what they are grouped and stratified by.
+
+    Args:
+        dataset: which was split.
+        folds: as `make_folds` gave them.
+        together: as `make_folds` was given it.
+    """
     sizes = sorted({len(fold.validation) for fold in folds})
     cases = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     known = {case.patient for case in dataset.cases if case.patient is not None}
@@ -124,13 +176,30 @@ def describe_folds(dataset: Dataset, folds: tuple[Fold, ...]) -> str:
         text = f"{count} as given by the data set, {cases} validation cases each."
     else:
         text = f"{count} of {cases} validation cases each, {_grouping(len(known), unknown)}, {_stratification(dataset)}."
+        if together:
+            text += f" {_groups(len(together))} of near-duplicates stay{'s' if len(together) == 1 else ''} in one fold."
     if unknown:
         which = "No patient is known" if not known else f"The patients of {unknown} cases are not known"
         text += f" {which}: each such case counts as one patient."
     shared = leaking_patients(dataset, folds)
     if shared:
         text += f" Attention: {len(shared)} patients are on both sides of the given split."
+    split = groups_on_both_sides(folds, together)
+    if split:
+        text += f" Attention: {_groups(len(split))} of near-duplicates {'is' if len(split) == 1 else 'are'} on both sides of it."
     return text
+
+
+def _groups(count: int) -> str:
+    return "1 group" if count == 1 else f"{count} groups"
+
+
+def groups_on_both_sides(folds: Sequence[Fold], together: Sequence[Collection[str]]) -> tuple[tuple[str, ...], ...]:
+    """The groups that have cases in training and in validation of one fold."""
+    sides = [(set(fold.train), set(fold.validation)) for fold in folds]
+    return tuple(
+        tuple(sorted(group)) for group in together if any(set(group) & train and set(group) & held for train, held in sides)
+    )
 
 
 def _grouping(known: int, unknown: int) -> str:
@@ -141,7 +210,10 @@ def _grouping(known: int, unknown: int) -> str:
 
 def _stratification(dataset: Dataset) -> str:
     if dataset.labels is None:
-        return "stratified by class"
+        kind = dataset.classes.kind if dataset.classes is not None else "exclusive"
+        return {"ordinal": "stratified by grade", "multilabel": "stratified by the rarest finding of each case"}.get(
+            kind, "stratified by class"
+        )
     if _is_cheap(dataset):
         return "stratified by the labels present and the annotated volume"
     return "not stratified (the annotations are too large to be read first)"

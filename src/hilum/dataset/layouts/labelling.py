@@ -49,7 +49,7 @@ MOST_CLASSES = 50
 """A column with more distinct values is no class: a measurement, or a name."""
 TASKS = ("segmentation", "classification")
 _EMPTY = {"", "nan"}
-_SHOWN_COLUMNS = 20
+_SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
 _YES_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False, "yes": True, "no": False}
 
 
@@ -224,7 +224,7 @@ def _listed(cases: Sequence[Case]) -> str:
     """Every column with how many distinct values it holds, and some of them; fewest first, as a class has few."""
     values = {name: sorted({_value(case, name) for case in cases} - {""}, key=natural) for name in _columns(cases)}
     told = [
-        f"  {name}: {len(held)} value{'' if len(held) == 1 else 's'} ({some(held)})"
+        f"  {name}: {len(held)} values ({some(text if len(text) <= _SHOWN_LETTERS else '...' for text in held)})"
         for name, held in sorted(values.items(), key=lambda item: len(item[1]))
         if len(held) > 1
     ]
