@@ -43,7 +43,7 @@ class BatchNormAct(nn.BatchNorm3d):
     """timm's batch norm with an activation behind it, in 3D."""
 
     def __init__(self, flat: Any) -> None:
-        super().__init__(flat.num_features, flat.eps, flat.momentum, flat.affine, flat.track_running_stats)
+        super().__init__(flat.num_features, flat.eps, flat.momentum, flat.weight is not None)
         self.drop, self.act = flat.drop, flat.act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +89,9 @@ def _batch_norm(flat: nn.Module) -> nn.Module:
     """The 3D batch norm with the state of a 2D one."""
     given: Any = flat
     plain = type(flat).__name__ == "BatchNorm2d"
-    deep = nn.BatchNorm3d(given.num_features, given.eps, given.momentum, given.affine) if plain else BatchNormAct(given)
+    deep = (
+        nn.BatchNorm3d(given.num_features, given.eps, given.momentum, given.weight is not None) if plain else BatchNormAct(given)
+    )
     deep.load_state_dict(flat.state_dict())
     return deep
 

@@ -68,8 +68,9 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
     given = {name.removeprefix(prefix): value for name, value in weights.state.items() if name.startswith(prefix)}
     missing = [name for name in wanted if name not in given]
     if missing:
+        named = [name for name in weights.state if not name.endswith("num_batches_tracked")]
         raise ModelError(
-            f"weights for {weights.backbone} without {_few(missing)}; they have {_few(list(weights.state))}",
+            f"weights for {weights.backbone} without {_few(missing)}; they have {_few(named)}",
             needed="all of the backbone; only the head may be missing",
             cure=f"weights of {weights.backbone}, or the backbone that these are of",
         )

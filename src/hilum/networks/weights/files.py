@@ -35,8 +35,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"weights {path}", needed=f"a file that ends in {', '.join(SUFFIXES)}")
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
-    while inner := [found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)]:
-        found = inner[0]
+    for _ in WRAPPERS:  # within each other, but not without end
+        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
     tensors = {str(name): value.detach() for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ModelError(

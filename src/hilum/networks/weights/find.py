@@ -58,8 +58,11 @@ def find_weights(
         UsageError: no such backbone is known, or no weights were found: what was tried is told.
         ModelError: the file is damaged or holds more than weights.
     """
+    import timm
+    from timm.models import PretrainedCfg
+
     check_backbone(backbone)
-    config = _config(backbone)
+    config: Any = timm.get_pretrained_cfg(backbone) or PretrainedCfg()
     mean, std = config.mean, config.std
     if file is not None:
         path = Path(file)
@@ -84,16 +87,6 @@ def find_weights(
         cure=f"give a file of weights (where there is a network, `hf download {repository or 'REPOSITORY'} {HUB_FILE}` fetches "
         f"one); or take the backbone {EMBEDDED}, whose weights are embedded; or start with no weights",
     )
-
-
-def _config(backbone: str) -> Any:
-    """What timm knows of a backbone's weights."""
-    import timm
-
-    config = timm.get_pretrained_cfg(backbone)
-    if config is None:
-        raise UsageError(f"backbone {backbone}, of whose weights timm knows nothing", needed="another one, or weights none")
-    return config
 
 
 def _cached(repository: str, cache: Path | None, tried: list[str]) -> tuple[Path, str] | None:
