@@ -11,7 +11,7 @@ from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.predictions import named_classes, read_classes
-from hilum.evaluation.classification.score import Rows, decide, reached
+from hilum.evaluation.classification.score import ClassRows, decide, reached
 
 TWO = ClassTable(names=("benign", "malignant"))
 
@@ -39,6 +39,7 @@ def tables_of_scores(draw):
             probabilities=tuple(draw(share) for _ in names),
             calibrated=tuple(draw(share) for _ in names) if calibrated and draw(st.booleans()) else None,
             prediction_set=draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
+            certain=draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
             fold=draw(st.none() | st.integers(0, 9)),
             refuse=draw(st.none() | st.booleans()),
             distance=draw(st.none() | st.floats(allow_nan=False)),
@@ -166,7 +167,7 @@ def score(case, *probabilities, label="benign", **more):
 )
 def test_rows_that_cannot_be_counted_are_refused(scores, kind, said):
     with pytest.raises(kind, match=said):
-        Rows.of(scores, TWO)
+        ClassRows.of(scores, TWO)
 
 
 def test_rows():
@@ -176,11 +177,11 @@ def test_rows():
         score("p", 0.1, 0.9, calibrated=(0.3, 0.7)),
         score("d", 0.0, 1.0, patient="p", calibrated=(0.0, 1.0)),
     ]
-    rows = Rows.of(scores, TWO)
+    rows = ClassRows.of(scores, TWO)
     assert rows.groups.tolist() == [0, 1, 2, 0]  # the case "p" of no patient is not of patient "p"
     assert (rows.patients, rows.index.tolist(), rows.called.tolist()) == (3, [0, 1, 0, 0], [0, 1, 1, 1])
     assert rows.probabilities[:, 1].tolist() == [0.4, 0.5, 0.7, 1.0]
-    assert Rows.of(scores, TWO, calibrated=False).probabilities[:, 1].tolist() == [0.8, 0.5, 0.9, 1.0]
+    assert ClassRows.of(scores, TWO, calibrated=False).probabilities[:, 1].tolist() == [0.8, 0.5, 0.9, 1.0]
     taken = rows.take(np.array([3, 3, 1]))
     assert (taken.patients, taken.index.tolist()) == (2, [0, 0, 1])
 

@@ -1,17 +1,41 @@
 """Class probabilities against labels: a case, a folder, subgroups, baselines, two classifiers compared."""
 
 from hilum.evaluation.classification.baseline import BASELINES, Baseline, baseline_scores
+from hilum.evaluation.classification.compare import ClassComparison, ClassDifference, compare_classes
+from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
+from hilum.evaluation.classification.figures import ClassFigure
+from hilum.evaluation.classification.folder import evaluate_classes
+from hilum.evaluation.classification.measures import CLASS_METRICS, Question, questions
 from hilum.evaluation.classification.metadata import ColumnChoice, choose_columns
-from hilum.evaluation.classification.predictions import read_predictions, write_predictions
-from hilum.evaluation.classification.score import ClassScore
+from hilum.evaluation.classification.predictions import read_classes, read_predictions, write_predictions
+from hilum.evaluation.classification.score import ClassRows, ClassScore, decide
+from hilum.evaluation.classification.subgroups import Subgroup, subgroups_of
+from hilum.evaluation.classification.summary import ClassSummary, summarise_classes
 
 __all__ = [
     "BASELINES",
+    "CLASS_METRICS",
     "Baseline",
+    "ClassComparison",
+    "ClassDifference",
+    "ClassEvaluation",
+    "ClassEvaluationRecord",
+    "ClassFigure",
+    "ClassRows",
     "ClassScore",
+    "ClassSummary",
     "ColumnChoice",
+    "Question",
+    "Subgroup",
     "baseline_scores",
     "choose_columns",
+    "compare_classes",
+    "decide",
+    "evaluate_classes",
+    "questions",
+    "read_classes",
     "read_predictions",
+    "subgroups_of",
+    "summarise_classes",
     "write_predictions",
 ]

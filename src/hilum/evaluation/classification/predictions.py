@@ -3,7 +3,7 @@ r"""predictions.csv: one row a case, exact, and readable in any spreadsheet.
 ::
 
     case, patient, label, fold, predicted, p_benign, p_malignant, calibrated_benign, calibrated_malignant,
-    set, refuse, distance, age, ...
+    set, certain, refuse, distance, age, ...
 
 Probabilities are written so that the very same numbers are read. A cell is empty where something is not known; a "no finding" or
 an empty set, which are known, are written "|". Several names in a cell stand as "Effusion|Mass"; a "|" or "\" that belongs to a
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
 SEPARATOR = "|"
-_FIRST, _LAST = ("case", "patient", "label", "fold", "predicted"), ("set", "refuse", "distance")
+_FIRST, _LAST = ("case", "patient", "label", "fold", "predicted"), ("set", "certain", "refuse", "distance")
 _PROBABILITY, _CALIBRATED, _FURTHER = "p_", "calibrated_", "column_"
 _TRUTH: dict[str, bool | None] = {"": None, "yes": True, "no": False}
 
@@ -77,22 +77,32 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
                 needed=f"one for each of {', '.join(table.names)}",
             )
     further = tuple(dict.fromkeys(name for score in scores for name in score.columns))
-    calibrated = any(score.calibrated is not None for score in scores)
-    header = [*_FIRST, *(_PROBABILITY + name for name in table.names)]
-    header += [_CALIBRATED + name for name in table.names] if calibrated else []
-    rows = [[*header, *_LAST, *(_safe(name) for name in further)]]
-    for score in scores:
-        row = [score.case, score.patient or "", _known(score.reference), "" if score.fold is None else str(score.fold)]
-        row += [SEPARATOR.join(map(_escaped, called(score, table))), *map(repr, score.probabilities)]
-        if calibrated:
-            row += [""] * len(table.names) if score.calibrated is None else [*map(repr, score.calibrated)]
-        row += ["" if score.prediction_set is None else _known(SEPARATOR.join(map(_escaped, score.prediction_set)))]
-        row += [
-            next(word for word, value in _TRUTH.items() if value is score.refuse),
-            "" if score.distance is None else repr(score.distance),
-        ]
-        rows.append(row + [score.columns.get(name, "") for name in further])
-    return _as_csv(rows)
+    left_out = {
+        *([] if any(score.calibrated is not None for score in scores) else [_CALIBRATED + name for name in table.names]),
+        *([] if any(score.certain is not None for score in scores) else ["certain"]),
+    }
+    rows = [{**_row(score, table), **{_safe(name): score.columns.get(name, "") for name in further}} for score in scores]
+    header = [*_FIRST, *(prefix + name for prefix in (_PROBABILITY, _CALIBRATED) for name in table.names), *_LAST]
+    header = [name for name in [*header, *map(_safe, further)] if name not in left_out]
+    return _as_csv([header, *([row[name] for name in header] for row in rows)])
+
+
+def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
+    """Our own columns of one case."""
+    calibrated = [""] * len(table.names) if score.calibrated is None else [*map(repr, score.calibrated)]
+    return {
+        "case": score.case,
+        "patient": score.patient or "",
+        "label": _known(score.reference),
+        "fold": "" if score.fold is None else str(score.fold),
+        "predicted": _joined(called(score, table)) or "",
+        **{_PROBABILITY + name: repr(value) for name, value in zip(table.names, score.probabilities, strict=True)},
+        **{_CALIBRATED + name: text for name, text in zip(table.names, calibrated, strict=True)},
+        "set": _known(_joined(score.prediction_set)),
+        "certain": _known(_joined(score.certain)),
+        "refuse": next(word for word, value in _TRUTH.items() if value is score.refuse),
+        "distance": "" if score.distance is None else repr(score.distance),
+    }
 
 
 def called(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
@@ -187,7 +197,8 @@ def _score(row: dict[str, str], header: Sequence[str], names: Sequence[str]) -> 
         fold=_unless_empty(row.get("fold", ""), int),
         probabilities=tuple(float(row[_PROBABILITY + name]) for name in names),
         calibrated=tuple(map(float, calibrated)) if any(calibrated) else None,
-        prediction_set=_unless_empty(row.get("set", ""), lambda text: _names(_plain(text))),
+        prediction_set=_unless_empty(row.get("set", ""), _names),
+        certain=_unless_empty(row.get("certain", ""), _names),
         refuse=_TRUTH[refuse],
         distance=_unless_empty(row.get("distance", ""), float),
         columns={_unsafe(name): row[name] for name in header if not _is_ours(name)},
@@ -209,13 +220,16 @@ def _plain(cell: str) -> str:
     return cell if cell.strip(SEPARATOR) else cell[1:]
 
 
-def _escaped(name: str) -> str:
-    return name.replace("\\", "\\\\").replace(SEPARATOR, "\\" + SEPARATOR)
+def _joined(names: Sequence[str] | None) -> str | None:
+    """Several names as one text."""
+    if names is None:
+        return None
+    return SEPARATOR.join(name.replace("\\", "\\\\").replace(SEPARATOR, "\\" + SEPARATOR) for name in names)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(cell: str) -> tuple[str, ...]:
     """The names in a cell; what follows a backslash belongs to the name."""
-    parts = re.findall(r"(?:\\.|[^|\\])+", text, flags=re.DOTALL)
+    parts = re.findall(r"(?:\\.|[^|\\])+", _plain(cell), flags=re.DOTALL)
     return tuple(re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts)
 
 
@@ -232,7 +246,7 @@ def _unsafe(name: str) -> str:
 
 
 def _as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as text; every cell quoted where one holds a carriage return, which the csv module would leave bare."""
+    """ClassRows as text; every cell quoted where one holds a carriage return, which the csv module would leave bare."""
     text = io.StringIO()
     awkward = any("\r" in cell for row in rows for cell in row)
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if awkward else csv.QUOTE_MINIMAL).writerows(rows)

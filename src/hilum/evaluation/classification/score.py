@@ -14,7 +14,7 @@ from hilum.evaluation.page import some
 from hilum.evaluation.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +41,7 @@ class ClassScore(Record):
         calibrated: the same after calibration out of fold; None where nothing was calibrated.
         prediction_set: the classes that the case may have at the stated coverage, () where none qualifies; None where no sets
             were made.
+        certain: of findings, those of the set whose absence is ruled out; None where there are no sets, or no findings.
         fold: the fold whose validation case it is; None for a case of no fold.
         refuse: whether the model should not answer, the image being unlike those it learned from; None where nobody asked.
         distance: how unlike, in the model's own measure.
@@ -53,6 +54,7 @@ class ClassScore(Record):
     probabilities: tuple[float, ...] = Field(min_length=1)
     calibrated: tuple[float, ...] | None = None
     prediction_set: tuple[str, ...] | None = None
+    certain: tuple[str, ...] | None = None
     fold: int | None = None
     refuse: bool | None = None
     distance: float | None = None
@@ -94,18 +96,17 @@ def decide(probabilities: Numbers, table: ClassTable) -> Flags:
     Returns:
         (N, K) boolean; exactly one True a row unless classes are findings.
     """
-    return _DECISIONS["binary" if table.binary else table.kind](np.asarray(probabilities, dtype=np.float64))
+    values = np.asarray(probabilities, dtype=np.float64)
+    if table.kind == "multilabel":
+        return np.asarray(values >= THRESHOLD)
+    index = _INDICES["binary" if table.binary else table.kind](values)
+    return np.asarray(index[:, None] == np.arange(len(table.names)))
 
 
-def _one_hot(index: Indices, classes: int) -> Flags:
-    return np.asarray(index[:, None] == np.arange(classes))
-
-
-_DECISIONS = {
-    "binary": lambda p: _one_hot((p[:, 1] >= THRESHOLD).astype(np.int64), 2),
-    "exclusive": lambda p: _one_hot(p.argmax(axis=1), p.shape[1]),
-    "ordinal": lambda p: _one_hot((reached(p) >= THRESHOLD).sum(axis=1), p.shape[1]),
-    "multilabel": lambda p: p >= THRESHOLD,
+_INDICES: dict[str, Callable[[Numbers], Indices]] = {
+    "binary": lambda p: np.asarray(p[:, 1] >= THRESHOLD, dtype=np.int64),
+    "exclusive": lambda p: np.asarray(p.argmax(axis=1)),
+    "ordinal": lambda p: np.asarray((reached(p) >= THRESHOLD).sum(axis=1)),
 }
 
 
@@ -115,7 +116,7 @@ def reached(probabilities: Numbers) -> Numbers:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ClassRows:
     """Scores as arrays, ready to be counted.
 
     Args:
@@ -133,7 +134,7 @@ class Rows:
     groups: Indices
 
     @classmethod
-    def of(cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True) -> Rows:
+    def of(cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True) -> ClassRows:
         """The arrays of scores whose references are all known.
 
         Args:
@@ -166,21 +167,21 @@ class Rows:
     @property
     def index(self) -> Indices:
         """(N,) the class of each case; of exclusive classes and grades."""
-        return self.members.argmax(axis=1)
+        return np.asarray(self.members.argmax(axis=1))
 
     @property
     def called(self) -> Indices:
         """(N,) the class that is called; of exclusive classes and grades."""
-        return self.decided.argmax(axis=1)
+        return np.asarray(self.decided.argmax(axis=1))
 
     @property
     def patients(self) -> int:
         """How many patients the cases are of."""
         return len(np.unique(self.groups))
 
-    def take(self, rows: Indices | Flags) -> Rows:
+    def take(self, rows: Indices | Flags) -> ClassRows:
         """The same of some cases, each as often as it is named."""
-        return Rows(self.table, self.probabilities[rows], self.members[rows], self.decided[rows], self.groups[rows])
+        return ClassRows(self.table, self.probabilities[rows], self.members[rows], self.decided[rows], self.groups[rows])
 
 
 def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:

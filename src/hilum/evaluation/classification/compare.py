@@ -1,0 +1,250 @@
+"""Two classifiers on the same cases: which is better, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hilum import metrics
+from hilum.errors import DataError, UsageError
+from hilum.evaluation.classification.measures import CLASS_METRICS, measures
+from hilum.evaluation.classification.score import ClassRows, ClassScore
+from hilum.evaluation.page import figure, holm, p_value, some
+from hilum.evaluation.records import Figure, Record
+from hilum.io import atomic_write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.dataset import ClassTable
+    from hilum.evaluation.classification.evaluation import ClassEvaluation
+    from hilum.evaluation.classification.measures import Measure
+    from hilum.evaluation.classification.score import Indices
+
+COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
+
+
+class ClassDifference(Record):
+    """One figure, a against b, of the cases that both have.
+
+    Args:
+        part: the class, step or finding that it is about; "" where it is about all of them.
+        metric: see `hilum.evaluation.CLASS_METRICS`; those of which neither more nor less is better are not compared.
+        a: the figure of a.
+        b: the figure of b.
+        difference: a minus b.
+        low: lower end of its interval, patients resampled, both by the same draws.
+        high: upper end.
+        test: how the p-value came about. "delong": paired DeLong test of the AUROC, for patients with several cases.
+            "bootstrap": the paired bootstrap interval, its end that faces 0 taken for that of a normal distribution, so that p is
+            below 1 - level where the interval leaves 0 out. "none": there is no test.
+        p_value: two-sided.
+        p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat 6, 1979).
+        better: who is better with p_holm below 1 - level; "undecided" otherwise.
+    """
+
+    part: str
+    metric: str
+    a: Figure
+    b: Figure
+    difference: Figure
+    low: Figure
+    high: Figure
+    test: Literal["delong", "bootstrap", "none"]
+    p_value: Figure
+    p_holm: Figure
+    better: Literal["a", "b", "undecided"]
+
+
+class ClassComparison(Record):
+    """Two classifiers on the same cases.
+
+    Args:
+        a: what the one is called.
+        b: what the other is called.
+        level: coverage of the intervals.
+        cases: cases that both have.
+        patients: their patients.
+        left_out: cases that only one has.
+        differences: one a part and metric.
+    """
+
+    a: str
+    b: str
+    level: float
+    cases: int
+    patients: int
+    left_out: tuple[str, ...]
+    differences: tuple[ClassDifference, ...]
+
+    def __getitem__(self, key: str | tuple[str, str]) -> ClassDifference:
+        """The difference of a metric of all classes ("auroc"), or of a (part, metric).
+
+        Raises:
+            KeyError: there is no such figure.
+        """
+        part, metric = ("", key) if isinstance(key, str) else key
+        for difference in self.differences:
+            if (difference.part, difference.metric) == (part, metric):
+                return difference
+        raise KeyError(key)
+
+    def markdown(self) -> str:
+        """The comparison as a page of Markdown."""
+        said = (
+            f"a: {self.a}. b: {self.b}. {self.cases} cases of {self.patients} patients; differences are a minus b with "
+            f"{self.level:.0%} intervals over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for the "
+            "rest, Holm-corrected for all rows."
+        )
+        head = "| of | figure | a | b | difference | interval | p | better |"
+        rows = [
+            f"| {d.part or 'all'} | {CLASS_METRICS[d.metric].title} | {figure(d.a)} | {figure(d.b)} | {figure(d.difference)} | "
+            f"{figure(d.low)} to {figure(d.high)} | {p_value(d.p_holm)} | {d.better} |"
+            for d in self.differences
+        ]
+        lines = ["# Comparison", "", said, "", head, "|---|---|---|---|---|---|---|---|", *rows]
+        if self.left_out:
+            lines += ["", f"Left out, as only one of the two has them: {some(self.left_out)}."]
+        return "\n".join(lines) + "\n"
+
+    def save(self, folder: Path | str) -> None:
+        """Write comparison.json and comparison.md.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        target = Path(folder)
+        atomic_write_text(target / COMPARISON_TEXT, self.markdown())
+        atomic_write_text(target / COMPARISON, self.model_dump_json(indent=2) + "\n")
+
+
+def compare_classes(
+    a: Sequence[ClassScore],
+    b: Sequence[ClassScore],
+    table: ClassTable,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> ClassComparison:
+    """Compare two classifiers case by case, each by its calibrated probabilities where it has them.
+
+    Args:
+        a: the answers of the one, each with its reference.
+        b: the answers of the other.
+        table: what the classes are.
+        names: what the two are called.
+        level: coverage of the intervals.
+        resamples: bootstrap draws of patients.
+        seed: same seed, same intervals.
+
+    Raises:
+        DataError: they share no case, or do not agree on a case's label or patient.
+        LabelError: a reference that the table does not know.
+    """
+    by_case = {score.case: score for score in b}
+    pairs = [(score, by_case[score.case]) for score in a if score.case in by_case]
+    if not pairs:
+        raise DataError("the two have no case in common", needed="answers for the same cases")
+    pairs = [_agreed(first, second, table) for first, second in pairs]
+    first, second = (ClassRows.of(scores, table) for scores in zip(*pairs, strict=True))
+    compared = [
+        _difference(of_a, of_b, first.groups, level=level, resamples=resamples, seed=seed)
+        for of_a, of_b in zip(measures(first), measures(second), strict=True)
+        if CLASS_METRICS[of_a.metric].higher_is_better is not None
+    ]
+    return ClassComparison(
+        a=names[0],
+        b=names[1],
+        level=level,
+        cases=len(pairs),
+        patients=first.patients,
+        left_out=tuple(sorted({score.case for score in a} ^ set(by_case))),
+        differences=_decided(compared, level),
+    )
+
+
+def compare_class_evaluations(
+    a: ClassEvaluation, b: ClassEvaluation, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> ClassComparison:
+    """Compare two evaluations, see `compare_classes`.
+
+    Raises:
+        UsageError: they are of other classes.
+        DataError: they share no case, or do not agree on a case's label or patient.
+    """
+    if a.classes != b.classes:
+        raise UsageError(
+            f"classes {', '.join(a.classes.names)} ({a.classes.kind}) and {', '.join(b.classes.names)} ({b.classes.kind})",
+            needed="evaluations of the same classes",
+        )
+    names = (a.record.predictions, b.record.predictions)
+    return compare_classes(a.scores, b.scores, a.classes, names=names, level=level, resamples=resamples, seed=seed)
+
+
+def _agreed(a: ClassScore, b: ClassScore, table: ClassTable) -> tuple[ClassScore, ClassScore]:
+    """The two with one patient; a label may be written in another order."""
+    if a.reference is not None and b.reference is not None and table.members(a.reference) != table.members(b.reference):
+        raise DataError(f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b", needed="one label a case")
+    if a.patient is not None and b.patient is not None and a.patient != b.patient:
+        raise DataError(f"case {a.case} is of patient {a.patient} in a and of {b.patient} in b", needed="one patient a case")
+    patient = a.patient if a.patient is not None else b.patient
+    return a.model_copy(update={"patient": patient}), b.model_copy(update={"patient": patient})
+
+
+def _difference(a: Measure, b: Measure, groups: Indices, *, level: float, resamples: int, seed: int) -> ClassDifference:
+    whose = groups.tolist()
+    if a.function is metrics.auroc:
+        tested = metrics.delong_test(a.arrays[0], b.arrays[0], a.arrays[1], level=level, groups=whose)
+        ends = (tested.a, tested.b, tested.difference, tested.low, tested.high)
+        test: Literal["delong", "bootstrap", "none"] = "none" if math.isnan(tested.p_value) else "delong"
+        p = tested.p_value
+    else:
+        change = metrics.bootstrap_difference(
+            a.function, a.arrays, b.arrays, whose, method=a.method or "bca", resamples=resamples, level=level, seed=seed
+        )
+        ends = (a.function(*a.arrays), b.function(*b.arrays), change.estimate, change.low, change.high)
+        p = _p_of_interval(change.estimate, change.low, change.high, level)
+        test = "none" if math.isnan(p) else "bootstrap"
+    of_a, of_b, difference, low, high = map(float, ends)
+    return ClassDifference(
+        part=a.part,
+        metric=a.metric,
+        a=of_a,
+        b=of_b,
+        difference=difference,
+        low=low,
+        high=high,
+        test=test,
+        p_value=p,
+        p_holm=math.nan,
+        better="undecided",
+    )
+
+
+def _p_of_interval(difference: float, low: float, high: float, level: float) -> float:
+    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal; 1 where nothing differs."""
+    from scipy.special import ndtr, ndtri
+
+    if difference == 0:
+        return 1.0
+    reach = difference - low if difference > 0 else high - difference
+    if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
+        return math.nan
+    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
+
+
+def _decided(differences: Sequence[ClassDifference], level: float) -> tuple[ClassDifference, ...]:
+    """The same with p-values corrected for their number, and the verdict that follows."""
+    corrected = holm([d.p_value for d in differences])
+    return tuple(
+        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)}) for d, p in zip(differences, corrected, strict=True)
+    )
+
+
+def _better(difference: ClassDifference, p_holm: float, level: float) -> Literal["a", "b", "undecided"]:
+    if not p_holm < 1 - level or difference.difference == 0:
+        return "undecided"
+    return "a" if (difference.difference > 0) == CLASS_METRICS[difference.metric].higher_is_better else "b"

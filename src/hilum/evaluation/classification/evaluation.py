@@ -1,0 +1,125 @@
+"""The evaluation of a classification and its folder: cases.csv, summary.json, summary.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hilum.errors import DataError, UsageError
+from hilum.evaluation.classification.page import summary_page
+from hilum.evaluation.classification.predictions import predictions_text, read_predictions
+from hilum.evaluation.classification.subgroups import Subgroup
+from hilum.evaluation.classification.summary import ClassSummary
+from hilum.evaluation.page import some
+from hilum.io import atomic_write_text
+
+if TYPE_CHECKING:
+    from hilum.dataset import ClassTable
+    from hilum.evaluation.classification.score import ClassScore
+
+CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
+
+
+class ClassEvaluationRecord(BaseModel):
+    """What summary.json holds.
+
+    Args:
+        format: what kind of file this is.
+        version: version of this format.
+        hilum: version of hilum that wrote it.
+        predictions: the predictions that were evaluated.
+        reference: what they were evaluated against.
+        missing: reference cases without a prediction, left out on request.
+        unexpected: predicted cases that the reference does not have.
+        notes: what had to be assumed.
+        summary: the figures.
+        subgroups: the figures of parts of the cases.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+    format: Literal["hilum-class-evaluation"] = "hilum-class-evaluation"
+    version: Literal[1] = 1
+    hilum: str
+    predictions: str
+    reference: str
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    summary: ClassSummary
+    subgroups: tuple[Subgroup, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassEvaluation:
+    """The scores of many cases, and their summary.
+
+    Args:
+        scores: one a case, each with its reference.
+        record: how they came about, and their summary.
+    """
+
+    scores: tuple[ClassScore, ...]
+    record: ClassEvaluationRecord
+
+    @property
+    def summary(self) -> ClassSummary:
+        """Every figure with its interval."""
+        return self.record.summary
+
+    @property
+    def classes(self) -> ClassTable:
+        """What the classes are."""
+        return self.record.summary.classes
+
+    def save(self, folder: Path | str) -> None:
+        """Write cases.csv (as predictions.csv is written), summary.md and, last, summary.json.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        target = Path(folder)
+        atomic_write_text(target / CASES, predictions_text(self.scores, self.classes))
+        atomic_write_text(target / SUMMARY_TEXT, self.markdown())
+        atomic_write_text(target / SUMMARY, self.record.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ClassEvaluation:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: the folder holds no evaluation.
+            DataError: its files are damaged or of another version.
+        """
+        source = Path(folder)
+        for name in (CASES, SUMMARY):
+            if not (source / name).is_file():
+                raise UsageError(
+                    f"no {name} in {source}",
+                    needed="a folder that `hilum evaluate` wrote",
+                    cure=f"hilum evaluate ... -o {source}",
+                )
+        try:
+            record = ClassEvaluationRecord.model_validate_json((source / SUMMARY).read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise DataError(
+                f"{source / SUMMARY} is damaged or of another version: {error}",
+                needed="an evaluation of version 1",
+                cure="evaluate again with this version of hilum",
+            ) from error
+        return cls(read_predictions(source / CASES, record.summary.classes), record)
+
+    def markdown(self) -> str:
+        """The summary as a page of Markdown."""
+        record = self.record
+        lines = ["# Evaluation", "", f"{record.predictions} against {record.reference}.", ""]
+        lines += summary_page(record.summary, record.subgroups)
+        if record.missing:
+            lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
+        if record.unexpected:
+            lines += [f"Predicted cases that the reference does not have: {some(record.unexpected)}.", ""]
+        lines += [f"- {note}" for note in record.notes]
+        return "\n".join(lines).rstrip() + "\n"

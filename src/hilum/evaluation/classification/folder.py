@@ -1,0 +1,227 @@
+"""Evaluating a table of predictions: cases matched by id, every fault named at once."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dataset import ClassTable, Dataset, open_dataset
+from hilum.errors import DataError, LabelError, UsageError
+from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
+from hilum.evaluation.classification.predictions import named_classes, predictions_file, read_classes, read_predictions
+from hilum.evaluation.classification.subgroups import subgroups_of
+from hilum.evaluation.classification.summary import summarise_classes
+from hilum.evaluation.page import some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hilum.evaluation.classification.score import ClassScore
+
+_IMAGES = frozenset({"image", "image_path", "file", "filename", "file_name", "path"})
+_OURS = frozenset({"case", "label", "patient"})
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a human says of one case.
+
+    Args:
+        label: the raw label.
+        patient: whose case it is, where that is known.
+        columns: what else is known of it.
+    """
+
+    label: str
+    patient: str | None
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What predictions are held to: cases by id, what the classes are where that is known, what was assumed."""
+
+    name: str
+    cases: Mapping[str, Labelled]
+    table: ClassTable | None
+    notes: tuple[str, ...]
+
+
+def evaluate_classes(
+    predictions: Path | str,
+    reference: Path | str | Dataset,
+    out: Path | str,
+    *,
+    table: ClassTable | None = None,
+    allow_missing: bool = False,
+    threshold: float | None = None,
+    subgroups: Sequence[str] | None = None,
+) -> ClassEvaluation:
+    """Hold every prediction of a table against its label and write cases.csv, summary.json and summary.md.
+
+    Args:
+        predictions: a predictions.csv, or the folder that holds one.
+        reference: a data set (opened, or where it lies), or a plain table with the columns case and label, and perhaps patient
+            and others. A predictions.csv that holds its labels, as out-of-fold predictions do, is such a table.
+        out: folder for the results.
+        table: what the classes are; None takes classes.json beside the predictions, the data set's, or else the classes of the
+            table's columns as ones that exclude each other, which `notes` says.
+        allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
+        threshold: an operating point of two classes, chosen on other cases.
+        subgroups: columns whose subgroups are looked at; None takes those that describe a case, see `choose_columns`.
+
+    Returns:
+        The evaluation as it was written.
+
+    Raises:
+        UsageError: a file is missing, or there is no such column.
+        DataError: predictions are missing, twice there or damaged, or a label is none of the classes; such cases are named.
+    """
+    against = _reference(reference)
+    classes, said = _classes(predictions, against, table)
+    against = _labelled(against, classes)
+    answers = {score.case: score for score in read_predictions(predictions, classes)}
+    missing = tuple(sorted(set(against.cases) - set(answers)))
+    cases = [case for case in against.cases if case in answers]
+    if (missing and not allow_missing) or not cases:
+        raise DataError(
+            f"{len(missing)} of {len(against.cases)} cases of {against.name} have no prediction in {predictions}: "
+            f"{some(missing)}",
+            needed="a row for every case",
+            cure="predict them, or leave them out with --allow-missing" if cases else "name the rows after the cases",
+        )
+    _refuse_unknown_labels({case: against.cases[case].label for case in cases}, classes)
+
+    scores = tuple(_held_to(answers[case], against.cases[case]) for case in cases)
+    record = ClassEvaluationRecord(
+        hilum=version("hilum"),
+        predictions=str(predictions),
+        reference=against.name,
+        missing=missing,
+        unexpected=tuple(sorted(set(answers) - set(against.cases))),
+        notes=(*against.notes, *said, *_disagreements([answers[case] for case in cases], against)),
+        summary=summarise_classes(scores, classes, threshold=threshold),
+        subgroups=subgroups_of(scores, classes, subgroups),
+    )
+    evaluation = ClassEvaluation(scores, record)
+    evaluation.save(out)
+    return evaluation
+
+
+def _held_to(answer: ClassScore, labelled: Labelled) -> ClassScore:
+    """The answer with what the reference knows of the case; where the two differ the reference is right."""
+    known = {
+        "reference": labelled.label,
+        "patient": labelled.patient if labelled.patient is not None else answer.patient,
+        "columns": {**answer.columns, **labelled.columns},
+    }
+    return answer.model_copy(update=known)
+
+
+def _disagreements(answers: Sequence[ClassScore], against: _Reference) -> list[str]:
+    """A sentence on the cases whose label or patient the predictions give otherwise."""
+    found = []
+    for what, given, known in (
+        ("label", [answer.reference for answer in answers], [against.cases[answer.case].label for answer in answers]),
+        ("patient", [answer.patient for answer in answers], [against.cases[answer.case].patient for answer in answers]),
+    ):
+        differ = [
+            a.case for a, one, other in zip(answers, given, known, strict=True) if None not in (one, other) and one != other
+        ]
+        if differ:
+            found.append(f"the predictions name another {what} for {some(differ)}; that of the reference counts")
+    return found
+
+
+def _refuse_unknown_labels(labels: Mapping[str, str], classes: ClassTable) -> None:
+    """Name every case whose label is none of the classes, not only the first."""
+    faults = {}
+    for case, label in labels.items():
+        try:
+            classes.members(label)
+        except LabelError as error:
+            faults[case] = error
+    if faults:
+        first = next(iter(faults.values()))
+        shown = some([f"case {case}: {error.found}" for case, error in faults.items()])
+        raise LabelError(shown, needed=first.needed, cure="evaluate with the class table that belongs to these labels")
+
+
+def _classes(predictions: Path | str, against: _Reference, table: ClassTable | None) -> tuple[ClassTable, tuple[str, ...]]:
+    """What the classes are, and a sentence where that had to be assumed."""
+    known = table or read_classes(predictions) or against.table
+    if known is not None:
+        return known, ()
+    if not predictions_file(predictions).is_file():
+        read_predictions(predictions)  # says what is missing
+    names = named_classes(predictions)
+    return ClassTable(names=names), (f"classes as found in the predictions, taken to exclude each other: {', '.join(names)}",)
+
+
+def _reference(reference: Path | str | Dataset) -> _Reference:
+    """Open what predictions are held to.
+
+    Raises:
+        UsageError: it does not exist, or has no labels.
+    """
+    if isinstance(reference, Dataset):
+        return _of_dataset(reference)
+    path = Path(reference)
+    plain = _plain_table(path)
+    return _of_table(plain) if plain is not None else _of_dataset(open_dataset(path))
+
+
+def _of_dataset(dataset: Dataset) -> _Reference:
+    cases = {case.id: Labelled(case.label, case.patient, case.columns) for case in dataset.cases if case.label is not None}
+    if not cases:
+        raise UsageError(f"the cases of {dataset.root} have no classes", needed="a classification data set as the reference")
+    table = dataset.classes if isinstance(dataset.classes, ClassTable) else None
+    return _Reference(str(dataset.root), cases, table, dataset.notes)
+
+
+def _plain_table(path: Path) -> Path | None:
+    """The file of a plain table, one with cases and labels and no images; None for anything else."""
+    file = path if path.is_file() else predictions_file(path)
+    if file.suffix.lower() != ".csv" or not file.is_file():
+        return None
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        header = {name.strip().lower() for name in next(csv.reader(stream), [])}
+    images = header & _IMAGES or any(name.startswith("image_") for name in header)
+    return None if images or not {"case", "label"} <= header else file
+
+
+def _of_table(file: Path) -> _Reference:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        predicted = any(name.startswith("p_") for name in reader.fieldnames or ())
+        rows = [{(name or "").strip(): (value or "") for name, value in row.items() if isinstance(value, str)} for row in reader]
+    if predicted:
+        known = [score for score in read_predictions(file) if score.reference is not None]
+        cases = {score.case: Labelled(score.reference or "", score.patient, score.columns) for score in known}
+        if not cases:
+            raise UsageError(f"no row of {file} has a label", needed="a reference")
+        return _Reference(str(file), cases, read_classes(file), ())
+    lower = [{name.lower(): value.strip() for name, value in row.items()} for row in rows]
+    cases = {
+        row["case"]: Labelled(
+            row["label"], row.get("patient") or None, {n: v for n, v in given.items() if n.lower() not in _OURS}
+        )
+        for row, given in zip(lower, rows, strict=True)
+    }
+    if len(cases) < len(rows):
+        raise DataError(f"{file} has several rows for a case", needed="one row a case")
+    notes = () if any(row.get("patient") for row in lower) else ("no patient is known: each case counts as one patient",)
+    return _Reference(str(file), cases, None, notes)
+
+
+def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
+    """Without the cases whose label is empty, which is a label of findings only."""
+    if classes.kind == "multilabel":
+        return against
+    kept = {case: labelled for case, labelled in against.cases.items() if labelled.label}
+    gone = [case for case in against.cases if case not in kept]
+    notes = (*against.notes, f"no label, and left out: {some(gone)}") if gone else against.notes
+    return replace(against, cases=kept, notes=notes)

@@ -1,0 +1,320 @@
+"""Which figures a classification is judged by, and what each is computed from.
+
+A `Measure` is a function of `hilum.metrics` with the arrays it takes, so that its value, its interval over patients, and the
+difference between two classifiers are all made of the same thing. What is asked depends on what the classes are (`MEASURES`), and
+most of it is asked as a yes-no `Question`: of two classes "is it the second?", of several each against the rest, of grades each
+step ("this grade or more?"), of findings each one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from hilum import metrics
+from hilum.evaluation.classification.score import reached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.evaluation.classification.score import ClassRows, ClassScore
+
+    Numbers = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+
+class Metric(NamedTuple):
+    """A figure's name for people, and which way it points (None: neither more nor less is better)."""
+
+    title: str
+    higher_is_better: bool | None
+
+
+CLASS_METRICS: dict[str, Metric] = {
+    "auroc": Metric("AUROC", higher_is_better=True),
+    "auprc": Metric("AUPRC", higher_is_better=True),
+    "accuracy": Metric("accuracy", higher_is_better=True),
+    "balanced_accuracy": Metric("balanced accuracy", higher_is_better=True),
+    "sensitivity": Metric("sensitivity", higher_is_better=True),
+    "specificity": Metric("specificity", higher_is_better=True),
+    "sensitivity_at_point": Metric("sensitivity at the operating point", higher_is_better=True),
+    "specificity_at_point": Metric("specificity at the operating point", higher_is_better=True),
+    "sensitivity_at_specificity_90": Metric("sensitivity at specificity 0.90", higher_is_better=True),
+    "sensitivity_at_specificity_95": Metric("sensitivity at specificity 0.95", higher_is_better=True),
+    "specificity_at_sensitivity_90": Metric("specificity at sensitivity 0.90", higher_is_better=True),
+    "specificity_at_sensitivity_95": Metric("specificity at sensitivity 0.95", higher_is_better=True),
+    "f1": Metric("F1", higher_is_better=True),
+    "mcc": Metric("MCC", higher_is_better=True),
+    "quadratic_kappa": Metric("quadratic kappa", higher_is_better=True),
+    "mean_absolute_error": Metric("mean absolute error, grades", higher_is_better=False),
+    "brier": Metric("Brier score", higher_is_better=False),
+    "log_loss": Metric("log loss, nats", higher_is_better=False),
+    "ece": Metric("expected calibration error", higher_is_better=False),
+    "ece_noise": Metric("calibration error by chance alone", higher_is_better=None),
+    "calibration_slope": Metric("calibration slope", higher_is_better=None),
+    "calibration_intercept": Metric("calibration intercept", higher_is_better=None),
+    "calibration_in_the_large": Metric("calibration in the large", higher_is_better=None),
+    "coverage": Metric("coverage of the prediction sets", higher_is_better=None),
+    "set_size": Metric("classes in a prediction set", higher_is_better=None),
+}
+"""Every figure, in the order in which figures are shown."""
+
+CALIBRATION = ("brier", "log_loss", "ece", "ece_noise", "calibration_slope", "calibration_intercept", "calibration_in_the_large")
+"""What calibration is to change."""
+
+_SHARES = (0.9, 0.95)  # specificities at which sensitivity is read off, and the other way round
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A yes-no question about every case.
+
+    Args:
+        name: what is asked for: a class, "grade 3 or more", a finding.
+        probability: (N,) of yes.
+        positive: (N,) whether the reference says yes.
+        called: (N,) whether the classifier does.
+    """
+
+    name: str
+    probability: Numbers
+    positive: Flags
+    called: Flags
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """A figure that can be computed of these cases, or of any draw of them.
+
+    Args:
+        part: the class, step or finding that it is about; "" where it is about all of them.
+        metric: a key of `CLASS_METRICS`.
+        function: gives the figure of the arrays, NaN where it is undefined.
+        arrays: each with one row a case.
+        question: what is asked, where it is a yes-no question.
+        among: (N,) the cases that a share is a share of; None where the figure is no share.
+        method: how the ends of its bootstrap interval are made; None for a figure that is given without one.
+    """
+
+    part: str
+    metric: str
+    function: Callable[..., float]
+    arrays: tuple[NDArray[Any], ...]
+    question: Question | None = None
+    among: Flags | None = None
+    method: Literal["bca", "percentile"] | None = "bca"
+
+
+def questions(rows: ClassRows) -> tuple[Question, ...]:
+    """The yes-no questions that classes of this kind pose."""
+    return _QUESTIONS["binary" if rows.table.binary else rows.table.kind](rows)
+
+
+def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measure, ...]:
+    """Every measure of classes of this kind, those of all classes first.
+
+    Args:
+        rows: the cases.
+        threshold: an operating point of two classes: the probability of the second from which it is called.
+    """
+    return tuple(MEASURES["binary" if rows.table.binary else rows.table.kind](rows, threshold))
+
+
+def _second_class(rows: ClassRows) -> tuple[Question, ...]:
+    return (Question(rows.table.names[1], rows.probabilities[:, 1], rows.members[:, 1], rows.decided[:, 1]),)
+
+
+def _each_class(rows: ClassRows) -> tuple[Question, ...]:
+    columns = zip(rows.table.names, rows.probabilities.T, rows.members.T, rows.decided.T, strict=True)
+    return tuple(Question(*column) for column in columns)
+
+
+def _each_step(rows: ClassRows) -> tuple[Question, ...]:
+    names = [f"{grade} or more" for grade in rows.table.names[1:]]
+    steps = np.clip(reached(rows.probabilities), 0.0, 1.0).T
+    return tuple(
+        Question(name, probability, rows.index >= grade, rows.called >= grade)
+        for grade, (name, probability) in enumerate(zip(names, steps, strict=True), start=1)
+    )
+
+
+_QUESTIONS: dict[str, Callable[[ClassRows], tuple[Question, ...]]] = {
+    "binary": _second_class,
+    "exclusive": _each_class,
+    "ordinal": _each_step,
+    "multilabel": _each_class,
+}
+
+
+def _of_two_classes(rows: ClassRows, threshold: float | None) -> Iterator[Measure]:
+    (question,) = questions(rows)
+    asked = (question.probability, question.positive)
+    ask = partial(_asked, question, "")
+    yield ask("auroc", metrics.auroc)
+    yield ask("auprc", metrics.auprc)
+    yield from _decisions(rows, macro=False)
+    yield from _rates(question, "")
+    if threshold is not None:
+        at_point = Question(question.name, *asked, question.probability >= threshold)
+        yield from _rates(at_point, "", suffix="_at_point")
+    for share in _SHARES:
+        fixed = partial(metrics.sensitivity_at_specificity, specificity=share)
+        yield Measure("", f"sensitivity_at_specificity_{share:.0%}".rstrip("%"), fixed, asked, question, method="percentile")
+    for share in _SHARES:
+        fixed = partial(metrics.specificity_at_sensitivity, sensitivity=share)
+        yield Measure("", f"specificity_at_sensitivity_{share:.0%}".rstrip("%"), fixed, asked, question, method="percentile")
+    yield ask("brier", metrics.brier)
+    yield ask("log_loss", metrics.log_loss)
+    yield from _calibration_error("", question.probability, question.positive)
+    yield ask("calibration_slope", metrics.calibration_slope)
+    yield ask("calibration_intercept", metrics.calibration_intercept)
+    yield ask("calibration_in_the_large", metrics.calibration_in_the_large)
+
+
+def _of_several_classes(rows: ClassRows, _: float | None) -> Iterator[Measure]:
+    yield Measure("", "auroc", metrics.macro_auroc, (rows.probabilities, rows.members))
+    yield from _decisions(rows, macro=True)
+    yield from _of_probabilities(rows)
+    for question in questions(rows):
+        yield from _against_the_rest(question)
+
+
+def _of_grades(rows: ClassRows, _: float | None) -> Iterator[Measure]:
+    steps = questions(rows)
+    of_steps = (np.stack([q.probability for q in steps], axis=1), np.stack([q.positive for q in steps], axis=1))
+    yield Measure("", "auroc", metrics.macro_auroc, of_steps)
+    yield from _decisions(rows, macro=True)
+    yield _of_matrix(rows, "quadratic_kappa", metrics.quadratic_kappa)
+    yield Measure("", "mean_absolute_error", mean, (np.abs(rows.called - rows.index),))
+    yield from _of_probabilities(rows)
+    for question in steps:
+        yield from _against_the_rest(question)
+
+
+def _of_findings(rows: ClassRows, _: float | None) -> Iterator[Measure]:
+    table = (rows.probabilities, rows.members)
+    yield Measure("", "auroc", metrics.macro_auroc, table)
+    yield Measure("", "auprc", _mean_auprc, table)
+    yield Measure("", "f1", _mean_f1, (rows.decided, rows.members))
+    yield Measure("", "brier", _brier_of_findings, table)
+    yield Measure("", "log_loss", _log_loss_of_findings, table)
+    for question in questions(rows):
+        yield from _against_the_rest(question)
+        yield _asked(question, question.name, "brier", metrics.brier)
+        yield from _calibration_error(question.name, question.probability, question.positive)
+
+
+MEASURES: dict[str, Callable[[ClassRows, float | None], Iterator[Measure]]] = {
+    "binary": _of_two_classes,
+    "exclusive": _of_several_classes,
+    "ordinal": _of_grades,
+    "multilabel": _of_findings,
+}
+"""What is measured, by what the classes are."""
+
+
+def _asked(question: Question, part: str, metric: str, function: Callable[..., float]) -> Measure:
+    return Measure(part, metric, function, (question.probability, question.positive), question)
+
+
+def _against_the_rest(question: Question) -> Iterator[Measure]:
+    yield _asked(question, question.name, "auroc", metrics.auroc)
+    yield _asked(question, question.name, "auprc", metrics.auprc)
+    yield from _rates(question, question.name)
+    called = (question.positive.astype(np.int64), question.called.astype(np.int64))
+    f1 = partial(metrics.confusion_statistic, figure=metrics.f1, classes=2)
+    yield Measure(question.name, "f1", f1, called, question)
+
+
+def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measure]:
+    called = (question.positive.astype(np.int64), question.called.astype(np.int64))
+    for metric, figure, among in (
+        ("sensitivity", metrics.sensitivity, question.positive),
+        ("specificity", metrics.specificity, ~question.positive),
+    ):
+        function = partial(metrics.confusion_statistic, figure=figure, classes=2)
+        yield Measure(part, metric + suffix, function, called, question, among)
+
+
+def _decisions(rows: ClassRows, *, macro: bool) -> Iterator[Measure]:
+    yield _of_matrix(rows, "accuracy", metrics.accuracy, np.ones(len(rows.index), dtype=np.bool_))
+    yield _of_matrix(rows, "balanced_accuracy", metrics.balanced_accuracy)
+    yield _of_matrix(rows, "f1", metrics.macro_f1 if macro else metrics.f1)
+    yield _of_matrix(rows, "mcc", metrics.mcc)
+
+
+def _of_matrix(rows: ClassRows, metric: str, figure: Callable[..., float], among: Flags | None = None) -> Measure:
+    function = partial(metrics.confusion_statistic, figure=figure, classes=len(rows.table.names))
+    return Measure("", metric, function, (rows.index, rows.called), among=among)
+
+
+def _of_probabilities(rows: ClassRows) -> Iterator[Measure]:
+    yield Measure("", "brier", metrics.multiclass_brier, (rows.probabilities, rows.index))
+    yield Measure("", "log_loss", metrics.multiclass_log_loss, (rows.probabilities, rows.index))
+    yield from _calibration_error("", *metrics.top_class(rows.probabilities, rows.index))
+
+
+def _calibration_error(part: str, probability: Numbers, positive: Flags) -> Iterator[Measure]:
+    yield Measure(part, "ece", metrics.expected_calibration_error, (probability, positive))
+    yield Measure(part, "ece_noise", metrics.calibration_noise, (probability,), method=None)
+
+
+def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure, ...]:
+    """How often prediction sets hold the truth, and how large they are; () where a case has none.
+
+    A set of findings holds the truth about one that is present where it names it, about one that is absent where it does not name
+    it as certain; coverage is then a mean over the findings.
+
+    Args:
+        scores: of the cases, in the order of the rows.
+        rows: the same as arrays.
+    """
+    if any(score.prediction_set is None for score in scores):
+        return ()
+    possible, certain = (
+        np.array([[name in (names or ()) for name in rows.table.names] for names in sets])
+        for sets in ([score.prediction_set for score in scores], [score.certain for score in scores])
+    )
+    overall = [Measure("", "set_size", mean, (possible.sum(axis=1),))]
+    if rows.table.kind == "multilabel":
+        held = np.where(rows.members, possible, ~certain)
+        of_parts = [Measure(name, "coverage", mean, (hits,)) for name, hits in zip(rows.table.names, held.T, strict=True)]
+        return (Measure("", "coverage", mean, (held.mean(axis=1),)), *overall, *of_parts)
+    hit = np.asarray((possible & rows.members).any(axis=1))
+    of_parts = [
+        Measure(name, "coverage", _mean_among, (hit, members), among=members)
+        for name, members in zip(rows.table.names, rows.members.T, strict=True)
+    ]
+    return (Measure("", "coverage", mean, (hit,)), *overall, *of_parts)
+
+
+def mean(values: NDArray[Any]) -> float:
+    """Mean of what each case (N,) has; NaN where there is none."""
+    return float(values.mean()) if values.size else np.nan
+
+
+def _mean_among(values: NDArray[Any], among: Flags) -> float:
+    return mean(values[among])
+
+
+def _mean_auprc(probabilities: Numbers, members: Flags) -> float:
+    areas = [metrics.auprc(p, m) for p, m in zip(probabilities.T, members.T, strict=True) if m.any()]
+    return float(np.mean(areas)) if areas else np.nan
+
+
+def _mean_f1(called: Flags, members: Flags) -> float:
+    total = called.sum(axis=0) + members.sum(axis=0)
+    return mean((2 * (called & members).sum(axis=0))[total > 0] / total[total > 0])
+
+
+def _brier_of_findings(probabilities: Numbers, members: Flags) -> float:
+    return metrics.brier(probabilities.ravel(), members.ravel())
+
+
+def _log_loss_of_findings(probabilities: Numbers, members: Flags) -> float:
+    return metrics.log_loss(probabilities.ravel(), members.ravel())

@@ -1,0 +1,114 @@
+"""The summary of a classification as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.evaluation.classification.measures import CLASS_METRICS
+from hilum.evaluation.classification.subgroups import SMALL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hilum.evaluation.classification.figures import ClassFigure
+    from hilum.evaluation.classification.subgroups import Subgroup
+    from hilum.evaluation.classification.summary import ClassSummary
+
+
+def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[str]:
+    """The lines of a page: what was counted, the figures, those of each part, the confusion matrix, the subgroups."""
+    lines = [*_said(summary), "", *_overall(summary)]
+    if summary.parts:
+        lines += ["## Each alone", "", *_parts(summary.figures)]
+    if summary.confusion:
+        lines += ["## Confusion", "", *_confusion(summary)]
+    if subgroups:
+        lines += ["## Subgroups", "", *_subgroups(subgroups)]
+    remarks = [f"- {_title(figure)}: {figure.note}." for figure in summary.figures if figure.note]
+    return [*lines, *remarks, ""] if remarks else lines
+
+
+def _said(summary: ClassSummary) -> list[str]:
+    table = summary.classes
+    counts = ", ".join(f"{count} {name}" for name, count in zip(table.names, summary.counts, strict=True))
+    asked = f"Positive is {table.names[1]}. " if table.binary else ""
+    whose = "calibrated probabilities" if summary.calibrated else "the probabilities of the model, not calibrated"
+    said = (
+        f"{summary.cases} cases of {summary.patients} patients: {counts}. {asked}Figures of {whose}. "
+        f"Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a class, for the rest {summary.resamples} "
+        "bootstrap draws."
+    )
+    lines = [said]
+    if summary.threshold is not None:
+        lines += ["", f"The operating point is {summary.threshold:g}: {table.names[1]} is called from this probability on."]
+    if summary.refused is not None:
+        lines += ["", f"The model would refuse {summary.refused} of these cases; they count in all figures."]
+    return lines
+
+
+def _overall(summary: ClassSummary) -> list[str]:
+    before = {figure.metric: figure for figure in summary.uncalibrated}
+    head = ["figure", "value and interval", "n", *(["before calibration"] if before else [])]
+    rows = []
+    for figure in _in_order(figure for figure in summary.figures if not figure.part):
+        row = [_name(figure, summary), str(figure), str(figure.n)]
+        rows.append([*row, str(before[figure.metric]) if figure.metric in before else ""] if before else row)
+    return _table(head, rows)
+
+
+def _name(figure: ClassFigure, summary: ClassSummary) -> str:
+    """Of more than two classes some figures are means over the classes."""
+    several = not summary.classes.binary
+    kind = {"auroc": "mean ", "f1": "mean ", "auprc": "mean "}.get(figure.metric, "") if several else ""
+    return kind + CLASS_METRICS[figure.metric].title
+
+
+def _parts(figures: Sequence[ClassFigure]) -> list[str]:
+    """One table of all parts that have the same figures: steps between grades have others than the grades."""
+    cells: dict[str, dict[str, str]] = {}
+    for figure in _in_order(figure for figure in figures if figure.part):
+        cells.setdefault(figure.part, {})[figure.metric] = str(figure)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for part in dict.fromkeys(figure.part for figure in figures if figure.part):
+        alike.setdefault(tuple(cells[part]), []).append(part)
+    lines = []
+    for shown, parts in alike.items():
+        lines += _table(["", *(CLASS_METRICS[metric].title for metric in shown)], [[p, *cells[p].values()] for p in parts])
+    return lines
+
+
+def _confusion(summary: ClassSummary) -> list[str]:
+    names = summary.classes.names
+    rows = [[name, *map(str, line), str(sum(line))] for name, line in zip(names, summary.confusion, strict=True)]
+    return ["ClassRows are what cases are, columns what they are called.", "", *_table(["", *names, "all"], rows)]
+
+
+def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
+    shown = list(dict.fromkeys(figure.metric for subgroup in subgroups for figure in subgroup.figures))
+    rows = []
+    for subgroup in subgroups:
+        cells = {figure.metric: str(figure) for figure in subgroup.figures}
+        mark = " (small)" if subgroup.small else ""
+        counts = " / ".join(map(str, subgroup.counts))
+        rows.append([subgroup.column, subgroup.value + mark, str(subgroup.cases), counts, *(cells[m] for m in shown)])
+    head = ["column", "value", "n", "of each class", *(CLASS_METRICS[metric].title for metric in shown)]
+    said = (
+        f"Small: fewer than {SMALL} patients of a class, figures to be read with doubt. Intervals are not corrected for the "
+        "number of subgroups: of twenty, one is expected to look unlike the others by chance."
+    )
+    return [said, "", *_table(head, rows)]
+
+
+def _in_order(figures: Iterable[ClassFigure]) -> list[ClassFigure]:
+    order = list(CLASS_METRICS)
+    return sorted(figures, key=lambda figure: order.index(figure.metric))
+
+
+def _title(figure: ClassFigure) -> str:
+    title = CLASS_METRICS[figure.metric].title
+    return f"{title} of {figure.part}" if figure.part else title
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines] + [""]
