@@ -1,0 +1,236 @@
+"""Tables of predictions against references: matching, what is assumed, results on disk, faults all at once, families."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from class_samples import FINDINGS, THREE, TWO, made_up
+
+from hilum.dataset import Case, Dataset
+from hilum.errors import DataError, LabelError, UsageError
+from hilum.evaluation import (
+    FAMILIES,
+    ClassEvaluation,
+    Evaluation,
+    EvaluationOptions,
+    compare,
+    evaluate,
+    evaluate_classes,
+    load_evaluation,
+    read_predictions,
+    write_predictions,
+)
+from hilum.io import write_labels
+from hilum.volume import Geometry, Volume
+
+
+def written(folder: Path, table=TWO, n: int = 24, **more):
+    """Predictions without labels, as `hilum predict` knows none, and their data set."""
+    scores = made_up(table, n, **more)
+    bare = [s.model_copy(update={"reference": None, "patient": None, "columns": {}}) for s in scores]
+    write_predictions(bare, table, folder)
+    cases = [Case(id=s.case, patient=s.patient, images={}, label=s.reference, columns=s.columns) for s in scores]
+    return scores, Dataset("made up", folder, "table", tuple(cases), ("CT",), None, classes=table, notes=("a note",))
+
+
+def test_a_data_set_as_reference(tmp_path):
+    scores, dataset = written(tmp_path / "p")
+    evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", threshold=0.4)
+    assert evaluation.scores == tuple(scores)  # with label, patient and columns of the reference
+    assert (evaluation.summary.cases, evaluation.summary.patients, evaluation.summary.threshold) == (24, 12, 0.4)
+    assert evaluation.record.notes == ("a note",)
+    assert {g.column for g in evaluation.record.subgroups} == {"sex", "age", "site"}
+    assert (
+        evaluate_classes(tmp_path / "p" / "predictions.csv", dataset, tmp_path / "again").summary["auroc"]
+        == evaluation.summary["auroc"]
+    )
+
+
+@pytest.mark.parametrize("table", [TWO, THREE, FINDINGS])
+def test_what_is_written(tmp_path, table):
+    _, dataset = written(tmp_path / "p", table, sets=True)
+    evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", subgroups=["sex"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cases.csv", "summary.json", "summary.md"]
+    loaded = ClassEvaluation.load(tmp_path / "out")
+    assert loaded.scores == evaluation.scores
+    assert loaded.record.model_dump_json() == evaluation.record.model_dump_json()
+    assert loaded.classes == table
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert text == evaluation.markdown()
+    assert "24 cases of 12 patients" in text
+    assert "coverage of the prediction sets" in text
+    assert "| sex | F" in text
+    assert ("## Confusion" in text) == (table.kind != "multilabel")
+    assert "- a note" in text
+    written_figure = json.loads((tmp_path / "out" / "summary.json").read_text())["summary"]["figures"][0]
+    assert written_figure["value"] == evaluation.summary["auroc"].value
+    assert str(evaluation.summary["auroc"]) in text
+
+
+def test_pages_say_what_matters(tmp_path):
+    scores, dataset = written(tmp_path / "p")
+    changed = [
+        s.model_copy(update={"calibrated": s.probabilities, "refuse": n == 0, "reference": "malignant", "patient": "p"})
+        for n, s in enumerate(scores)
+    ]
+    write_predictions(changed, TWO, tmp_path / "p")
+    text = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", threshold=0.25, subgroups=[]).markdown()
+    assert "before calibration" in text
+    assert "would refuse 1 of these cases" in text
+    assert "operating point is 0.25: malignant is called" in text
+    assert "Positive is malignant" in text
+    assert "another label for" in text
+    assert "another patient for" in text
+    assert "## Subgroups" not in text
+    one = replace(dataset, cases=tuple(replace(case, label="benign") for case in dataset.cases))
+    assert "- AUROC: no case is malignant." in evaluate_classes(tmp_path / "p", one, tmp_path / "out").markdown()
+
+
+def test_missing_and_unexpected_predictions(tmp_path):
+    scores, dataset = written(tmp_path / "p")
+    extra = scores[0].model_copy(update={"case": "extra"})
+    write_predictions([*scores[2:], extra], TWO, tmp_path / "p")
+    with pytest.raises(DataError, match="2 of 24 cases .* have no prediction in .*: c000, c001\n"):
+        evaluate_classes(tmp_path / "p", dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", allow_missing=True)
+    assert (evaluation.record.missing, evaluation.record.unexpected) == (("c000", "c001"), ("extra",))
+    assert "Without prediction and left out: c000, c001." in evaluation.markdown()
+    assert "the reference does not have: extra." in evaluation.markdown()
+    write_predictions([extra], TWO, tmp_path / "p")
+    with pytest.raises(DataError, match="name the rows after the cases"):
+        evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", allow_missing=True)
+
+
+def test_every_label_that_is_no_class_is_named(tmp_path):
+    _, dataset = written(tmp_path / "p")
+    odd = tuple(replace(c, label="cyst") if n in (1, 4) else c for n, c in enumerate(dataset.cases))
+    with pytest.raises(LabelError, match="case c001: class 'cyst', case c004: class 'cyst'"):
+        evaluate_classes(tmp_path / "p", replace(dataset, cases=odd), tmp_path / "out")
+
+
+def test_a_plain_table_as_reference(tmp_path):
+    scores, _ = written(tmp_path / "p")
+    table = tmp_path / "labels.csv"
+    table.write_text("case,label,patient,site\n" + "".join(f"{s.case},{s.reference},{s.patient},A\n" for s in scores))
+    evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out", subgroups=["site"])
+    assert evaluation.summary.patients == 12
+    assert [g.value for g in evaluation.record.subgroups] == ["A"]
+    table.write_text("case,label\n" + "".join(f"{s.case},{s.reference if n else ''}\n" for n, s in enumerate(scores)))
+    evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out")
+    assert evaluation.summary.cases == evaluation.summary.patients == 23
+    assert evaluation.record.notes == ("no patient is known: each case counts as one patient", "no label, and left out: c000")
+    table.write_text("case,label\nc000,benign\nc000,benign\n")
+    with pytest.raises(DataError, match="several rows for a case"):
+        evaluate_classes(tmp_path / "p", table, tmp_path / "out")
+
+
+def test_predictions_that_hold_their_labels(tmp_path):
+    """As out-of-fold predictions do; a finding that nobody has is a label too."""
+    for table in (TWO, FINDINGS):
+        scores = made_up(table, 24)
+        write_predictions(scores, table, tmp_path)
+        evaluation = evaluate_classes(tmp_path, tmp_path, tmp_path / "out")
+        assert evaluation.scores == tuple(scores)
+    write_predictions([s.model_copy(update={"reference": None}) for s in scores], FINDINGS, tmp_path)
+    with pytest.raises(UsageError, match="no row of .* has a label"):
+        evaluate_classes(tmp_path, tmp_path / "predictions.csv", tmp_path / "out")
+
+
+def test_what_the_classes_are(tmp_path):
+    """Said by the caller, by classes.json, by the data set, or by the columns alone, which a note then says."""
+    scores, dataset = written(tmp_path / "p", THREE)
+    graded = THREE.model_copy(update={"kind": "ordinal"})
+    assert evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", table=graded).classes == graded
+    assert evaluate_classes(tmp_path / "p", replace(dataset, classes=graded), tmp_path / "out").classes == THREE
+    (tmp_path / "p" / "classes.json").unlink()
+    assert evaluate_classes(tmp_path / "p", replace(dataset, classes=graded), tmp_path / "out").classes == graded
+    table = tmp_path / "labels.csv"
+    table.write_text("case,label\n" + "".join(f"{s.case},{s.reference}\n" for s in scores))
+    evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out")
+    assert evaluation.classes == THREE
+    assert any("classes as found in the predictions" in note for note in evaluation.record.notes)
+    with pytest.raises(UsageError, match=r"no predictions\.csv in"):
+        evaluate_classes(tmp_path / "nowhere", table, tmp_path / "out")
+
+
+def test_references_without_classes_are_refused(tmp_path):
+    _, dataset = written(tmp_path / "p")
+    with pytest.raises(UsageError, match="have no classes"):
+        evaluate_classes(tmp_path / "p", replace(dataset, cases=()), tmp_path / "out")
+    with pytest.raises(UsageError, match="does not exist"):
+        evaluate_classes(tmp_path / "p", tmp_path / "nowhere", tmp_path / "out")
+
+
+# --- families ----------------------------------------------------------------------------------------------------------------
+
+
+def label_maps(folder: Path) -> Path:
+    for case in "abc":
+        array = np.zeros((1, 3, 4, 5), dtype=np.uint8)
+        array[0, 1, 1:3, 1:3] = 1
+        write_labels(Volume(array, Geometry.from_spacing((3, 4, 5), (2.0, 1.0, 1.0))), folder / f"{case}.nii.gz")
+    return folder
+
+
+def test_what_a_folder_holds_says_how_it_is_evaluated(tmp_path):
+    _, dataset = written(tmp_path / "classes")
+    of_classes = evaluate(tmp_path / "classes", dataset, tmp_path / "a", EvaluationOptions(threshold=0.4, subgroups=[]))
+    assert isinstance(of_classes, ClassEvaluation)
+    assert (of_classes.summary.threshold, of_classes.record.subgroups) == (0.4, ())
+    maps = label_maps(tmp_path / "maps")
+    seen = []
+    options = EvaluationOptions(tolerance_mm=1.5, progress=lambda *done: seen.append(done))
+    of_maps = evaluate(str(maps), str(maps), str(tmp_path / "b"), options)
+    assert isinstance(of_maps, Evaluation)
+    assert (of_maps.record.tolerance_mm, len(seen)) == (1.5, 3)
+    assert load_evaluation(tmp_path / "a").record == of_classes.record
+    assert repr(load_evaluation(tmp_path / "b").scores) == repr(of_maps.scores)
+    assert compare(tmp_path / "a", of_classes).cases == 24
+    assert compare(tmp_path / "b", tmp_path / "b").cases == 3
+    with pytest.raises(UsageError, match="evaluations of two kinds"):
+        compare(tmp_path / "a", tmp_path / "b")
+
+
+def test_every_family_states_its_format():
+    for format_, family in FAMILIES.items():
+        record = {Evaluation: "EvaluationRecord", ClassEvaluation: "ClassEvaluationRecord"}[family.evaluation]
+        from hilum import evaluation as room
+
+        assert getattr(room, record).model_fields["format"].default == format_
+
+
+def test_what_no_family_knows_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="is no folder"):
+        evaluate(tmp_path / "nowhere", tmp_path, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no predictions in .*\n.*p_<class>, or a folder of label maps"):
+        evaluate(tmp_path / "empty", tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"no cases\.csv in"):
+        load_evaluation(tmp_path / "empty")
+    for content in ("no json", "[]", '{"format": "other"}'):
+        (tmp_path / "summary.json").write_text(content)
+        with pytest.raises(DataError, match="damaged or of another kind"):
+            load_evaluation(tmp_path)
+
+
+def test_damaged_evaluations_are_refused(tmp_path):
+    _, dataset = written(tmp_path / "p")
+    with pytest.raises(UsageError, match=r"no cases\.csv in"):
+        ClassEvaluation.load(tmp_path / "out")
+    evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", subgroups=[])
+    table = tmp_path / "out" / "cases.csv"
+    table.write_text(table.read_text() + "x\n")
+    with pytest.raises(DataError, match="line 26: 1 of "):
+        ClassEvaluation.load(tmp_path / "out")
+    (tmp_path / "out" / "summary.json").write_text('{"format": "hilum-class-evaluation"}')
+    with pytest.raises(DataError, match="damaged or of another version"):
+        load_evaluation(tmp_path / "out")
+
+
+def test_predictions_survive_an_evaluation(tmp_path):
+    scores, dataset = written(tmp_path / "p", sets=True)
+    evaluate_classes(tmp_path / "p", dataset, tmp_path / "out")
+    assert read_predictions(tmp_path / "out" / "cases.csv", TWO) == tuple(scores)
