@@ -92,7 +92,7 @@ def test_missing_and_unexpected_predictions(tmp_path):
     scores, dataset = written(tmp_path / "p")
     extra = scores[0].model_copy(update={"case": "extra"})
     write_predictions([*scores[2:], extra], TWO, tmp_path / "p")
-    with pytest.raises(DataError, match="2 of 24 cases .* have no prediction in .*: c000, c001\n"):
+    with pytest.raises(DataError, match=r"2 of 24 cases .* have no prediction in .*: c000, c001\n"):
         evaluate_classes(tmp_path / "p", dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", allow_missing=True)
@@ -135,7 +135,7 @@ def test_predictions_that_hold_their_labels(tmp_path):
         evaluation = evaluate_classes(tmp_path, tmp_path, tmp_path / "out")
         assert evaluation.scores == tuple(scores)
     write_predictions([s.model_copy(update={"reference": None}) for s in scores], FINDINGS, tmp_path)
-    with pytest.raises(UsageError, match="no row of .* has a label"):
+    with pytest.raises(UsageError, match=r"no row of .* has a label"):
         evaluate_classes(tmp_path, tmp_path / "predictions.csv", tmp_path / "out")
 
 
