@@ -11,7 +11,8 @@ from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.predictions import named_classes, read_classes
-from hilum.evaluation.classification.score import ClassRows, decide, reached
+from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.score import decide, reached
 
 TWO = ClassTable(names=("benign", "malignant"))
 

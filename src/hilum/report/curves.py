@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.evaluation import ClassScore, Question
 
+_Corner = Literal["lower right", "lower left", "upper right", "upper left"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 _GUIDE, _TEXT, _GRID = "#8C8C8C", "#262626", "#E6E6E6"
@@ -60,13 +61,13 @@ def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = ClassRows.of(scores, table)
     asked = questions(rows)
     drawn = [_Line.of(question, number, rows, many=len(asked) > _FEW) for number, question in enumerate(asked)]
-    figure = Figure(figsize=(11.0, 10.4), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11.0, 10.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12), facecolor="white")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     grid = figure.add_gridspec(2, 2)
     lower = grid[1, 0].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
     curve = figure.add_subplot(lower[0])
@@ -119,7 +120,7 @@ class _Line:
     @property
     def defined(self) -> bool:
         """Whether some cases answer yes and some no."""
-        return 0 < self.question.positive.sum() < len(self.question.positive)
+        return 0 < int(self.question.positive.sum()) < len(self.question.positive)
 
     def handle(self, label: str) -> Any:
         """An entry of a legend."""
@@ -144,7 +145,7 @@ def _panel(place: Axes, title: str, x: str, y: str) -> None:
         spine.set_color(_GUIDE)
 
 
-def _legend(place: Axes, drawn: Sequence[_Line], said: Sequence[str], where: str, *guides: dict[str, Any]) -> None:
+def _legend(place: Axes, drawn: Sequence[_Line], said: Sequence[str], where: _Corner, *guides: dict[str, Any]) -> None:
     """What a panel says of each question, where they are few, and what its other marks mean."""
     from matplotlib.lines import Line2D
 

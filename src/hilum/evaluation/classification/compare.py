@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from hilum import metrics
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.measures import CLASS_METRICS, measures
-from hilum.evaluation.classification.score import ClassRows, ClassScore
+from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.page import figure, holm, p_value, some
 from hilum.evaluation.records import Figure, Record
 from hilum.io import atomic_write_text
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.measures import Measure
-    from hilum.evaluation.classification.score import Indices
+    from hilum.evaluation.classification.score import ClassScore, Indices
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.evaluation.classification.score import ClassRows, ClassScore
+    from hilum.evaluation.classification.rows import ClassRows
+    from hilum.evaluation.classification.score import ClassScore
 
     Numbers = NDArray[np.float64]
     Flags = NDArray[np.bool_]

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hilum.dataset import ClassTable
+from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.score import ClassScore, decide
-from hilum.evaluation.page import some
 from hilum.io import atomic_write_text
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hilum.errors import UsageError
 from hilum.evaluation.classification.figures import ClassFigure, Intervals
 from hilum.evaluation.classification.measures import measures
 from hilum.evaluation.classification.metadata import choose_columns, is_missing, is_numeric, number
-from hilum.evaluation.classification.score import ClassRows
+from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.records import Record
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from hilum.dataset import ClassTable  # noqa: TC001  (pydantic reads the annotat
 from hilum.errors import UsageError
 from hilum.evaluation.classification.figures import ClassFigure, Intervals
 from hilum.evaluation.classification.measures import CALIBRATION, measures, set_measures
-from hilum.evaluation.classification.score import ClassRows
+from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.records import Record
 from hilum.metrics import confusion
 

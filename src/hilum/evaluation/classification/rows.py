@@ -1,0 +1,117 @@
+"""Scores of many cases as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.errors import DataError, LabelError
+from hilum.evaluation.classification.score import decide
+from hilum.evaluation.page import some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.dataset import ClassTable
+    from hilum.evaluation.classification.score import ClassScore, Flags, Indices, Numbers
+
+_SUM_TOLERANCE = 1e-3  # float16 on a graphics card sums to one within this
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """Scores as arrays, ready to be counted.
+
+    Args:
+        table: what the classes are.
+        probabilities: (N, K) of the classes, calibrated where asked for.
+        members: (N, K) which classes a case has.
+        decided: (N, K) which are called, see `decide`.
+        groups: (N,) the number of the patient whose case it is, 0..G-1.
+    """
+
+    table: ClassTable
+    probabilities: Numbers
+    members: Flags
+    decided: Flags
+    groups: Indices
+
+    @classmethod
+    def of(cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True) -> ClassRows:
+        """The arrays of scores whose references are all known.
+
+        Args:
+            scores: one a case.
+            table: what the classes are.
+            calibrated: take the calibrated probabilities, which every case must then have, where any case has them.
+
+        Raises:
+            DataError: no scores, two of one case, a case without reference, probabilities that are not those of the table's
+                classes, or only some calibrated.
+            LabelError: a reference that the table does not know.
+        """
+        _refuse_impossible(scores, table)
+        with_calibration = calibrated and any(score.calibrated is not None for score in scores)
+        without = [score.case for score in scores if score.calibrated is None]
+        if with_calibration and without:
+            raise DataError(f"no calibrated probabilities of {some(without)}", needed="those of every case, or of none")
+        values = np.array([score.best if with_calibration else score.probabilities for score in scores], dtype=np.float64)
+        off = np.abs(values.sum(axis=1) - 1) > _SUM_TOLERANCE
+        if table.kind != "multilabel" and off.any():
+            first = int(off.argmax())
+            raise DataError(
+                f"case {scores[first].case}: probabilities that sum to {values[first].sum():.4g}",
+                needed="probabilities of classes that exclude each other, which sum to 1",
+            )
+        numbers: dict[str, int] = {}
+        groups = np.array([numbers.setdefault(score.group, len(numbers)) for score in scores], dtype=np.int64)
+        return cls(table, values, _members(scores, table), decide(values, table), groups)
+
+    @property
+    def index(self) -> Indices:
+        """(N,) the class of each case; of exclusive classes and grades."""
+        return np.asarray(self.members.argmax(axis=1))
+
+    @property
+    def called(self) -> Indices:
+        """(N,) the class that is called; of exclusive classes and grades."""
+        return np.asarray(self.decided.argmax(axis=1))
+
+    @property
+    def patients(self) -> int:
+        """How many patients the cases are of."""
+        return len(np.unique(self.groups))
+
+    def take(self, rows: Indices | Flags) -> ClassRows:
+        """The same of some cases, each as often as it is named."""
+        return ClassRows(self.table, self.probabilities[rows], self.members[rows], self.decided[rows], self.groups[rows])
+
+
+def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:
+    if not scores:
+        raise DataError("no scores", needed="the score of at least one case")
+    names = [score.case for score in scores]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"two scores of {some(twice)}", needed="one score a case")
+    unknown = [score.case for score in scores if score.reference is None]
+    if unknown:
+        raise DataError(f"no reference for {some(unknown)}", needed="the label of every case")
+    wrong = [score for score in scores if len(score.probabilities) != len(table.names)]
+    if wrong:
+        raise DataError(
+            f"case {wrong[0].case}: {len(wrong[0].probabilities)} probabilities",
+            needed=f"one for each of {', '.join(table.names)}",
+        )
+
+
+def _members(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
+    rows = []
+    for score in scores:
+        try:
+            rows.append(table.members(score.reference or ""))
+        except LabelError as error:
+            raise LabelError(f"case {score.case}: {error.found}", needed=error.needed, cure=error.cure) from error
+    return np.array(rows, dtype=np.bool_)
