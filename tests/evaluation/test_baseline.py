@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from hilum.dataset import Case, ClassTable, Fold
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import baseline_scores, choose_columns
-from hilum.metrics.roc import auroc
+from hilum.evaluation.classification.baseline import _Data, _Features, _fitted
+from hilum.metrics import auroc
 
 TWO = ClassTable(names=("benign", "malignant"))
 
@@ -140,6 +141,14 @@ def test_a_class_that_only_validation_has_gets_nothing():
     fold = Fold(tuple(case.id for case in cases if case.label != "c"), rare)
     regression = by_name(baseline_scores(cases, [fold], ClassTable(names=names)))["logistic regression"]
     assert all(score.probabilities[2] == 0 for score in regression.scores)
+
+
+def test_a_part_of_one_class_is_learned_as_such():
+    """An inner fold may leave one class only: what is learned there is that class."""
+    features = _Features(("size",), np.arange(4.0)[:, None], 1)
+    data = _Data(features, np.eye(3, dtype=bool)[[1, 1, 2, 0]], np.arange(4), ClassTable(names=("a", "b", "c")), 0)
+    found = _fitted(data, np.array([1, 1, 2, 0]), 3, np.array([0, 1]), np.array([2, 3]), strength=1.0)
+    assert found.tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
 def test_without_columns_there_is_only_the_prior():

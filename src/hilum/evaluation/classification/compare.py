@@ -95,15 +95,15 @@ class ClassComparison(Record):
         said = (
             f"a: {self.a}. b: {self.b}. {self.cases} cases of {self.patients} patients; differences are a minus b with "
             f"{self.level:.0%} intervals over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for the "
-            "rest, Holm-corrected for all rows."
+            "rest; corrected (Holm) for the number of rows, which decides who is better."
         )
-        head = "| of | figure | a | b | difference | interval | p | better |"
+        head = "| of | figure | a | b | difference | interval | p | p, corrected | better |"
         rows = [
             f"| {d.part or 'all'} | {CLASS_METRICS[d.metric].title} | {figure(d.a)} | {figure(d.b)} | {figure(d.difference)} | "
-            f"{figure(d.low)} to {figure(d.high)} | {p_value(d.p_holm)} | {d.better} |"
+            f"{figure(d.low)} to {figure(d.high)} | {p_value(d.p_value)} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
-        lines = ["# Comparison", "", said, "", head, "|---|---|---|---|---|---|---|---|", *rows]
+        lines = ["# Comparison", "", said, "", head, "|---|---|---|---|---|---|---|---|---|", *rows]
         if self.left_out:
             lines += ["", f"Left out, as only one of the two has them: {some(self.left_out)}."]
         return "\n".join(lines) + "\n"
