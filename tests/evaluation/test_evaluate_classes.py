@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from class_samples import FINDINGS, THREE, TWO, made_up
+from PIL import Image
 
 from hilum.dataset import Case, Dataset
 from hilum.errors import DataError, LabelError, UsageError
@@ -46,6 +47,22 @@ def test_a_data_set_as_reference(tmp_path):
         evaluate_classes(tmp_path / "p" / "predictions.csv", dataset, tmp_path / "again").summary["auroc"]
         == evaluation.summary["auroc"]
     )
+
+
+def test_a_table_of_images_as_reference(tmp_path):
+    """From files to figures: the data set is opened where it lies, its classes and patients are known."""
+    scores, _ = written(tmp_path / "p")
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for s in scores:
+        Image.new("L", (4, 3), color=int(s.case[1:])).save(tmp_path / "data" / "images" / f"{s.case}.png")
+    lines = [f"{s.case},{s.patient},{s.case}.png,{s.reference},{s.columns['sex']}" for s in scores]
+    (tmp_path / "data" / "cases.csv").write_text("\n".join(["case,patient,image,label,sex", *lines]))
+    evaluation = evaluate_classes(tmp_path / "p", tmp_path / "data", tmp_path / "out")
+    assert [s.model_copy(update={"columns": {}}) for s in scores] == [
+        s.model_copy(update={"columns": {}}) for s in evaluation.scores
+    ]
+    assert evaluation.summary.patients == 12
+    assert {g.value for g in evaluation.record.subgroups} == {"F", "M"}
 
 
 @pytest.mark.parametrize("table", [TWO, THREE, FINDINGS])

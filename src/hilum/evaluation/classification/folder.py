@@ -178,8 +178,7 @@ def _of_dataset(dataset: Dataset) -> _Reference:
     cases = {case.id: Labelled(case.label, case.patient, case.columns) for case in dataset.cases if case.label is not None}
     if not cases:
         raise UsageError(f"the cases of {dataset.root} have no classes", needed="a classification data set as the reference")
-    table = dataset.classes if isinstance(dataset.classes, ClassTable) else None
-    return _Reference(str(dataset.root), cases, table, dataset.notes)
+    return _Reference(str(dataset.root), cases, dataset.classes, dataset.notes)
 
 
 def _plain_table(path: Path) -> Path | None:
