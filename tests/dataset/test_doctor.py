@@ -9,8 +9,9 @@ from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, pictur
 
 from hilum.dataset import Fold, check, open_dataset
 from hilum.dataset.doctor import KINDS
-from hilum.dataset.doctor.examine import rounding_rule, share_inside, voxel_digest
+from hilum.dataset.doctor.examine import rounding_rule, share_inside
 from hilum.dataset.grids import Grids, compare_grids
+from hilum.dataset.leaks.thumbnail import voxel_digest
 from hilum.io import write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 

@@ -1,14 +1,16 @@
-"""Cases and sets of them: opened where they lie, split by patient, checked and mended."""
+"""Cases and sets of them: opened where they lie, split by patient, checked and mended, searched for leaks."""
 
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.classes import ClassTable
 from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
 from hilum.dataset.folds import describe_folds, make_folds
 from hilum.dataset.layouts import LAYOUTS
+from hilum.dataset.leaks import Audit, Pair, Predictor, audit
 from hilum.dataset.open import open_cases, open_dataset, read_annotation, read_case
 
 __all__ = [
     "LAYOUTS",
+    "Audit",
     "Case",
     "ClassTable",
     "Dataset",
@@ -16,6 +18,9 @@ __all__ = [
     "FixLog",
     "Fixed",
     "Fold",
+    "Pair",
+    "Predictor",
+    "audit",
     "check",
     "describe_folds",
     "fix",

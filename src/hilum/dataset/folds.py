@@ -9,6 +9,7 @@ import numpy as np
 
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR
+from hilum.dataset.joining import joined
 from hilum.dataset.open import read_annotation
 from hilum.errors import DataError, UsageError
 
@@ -106,20 +107,12 @@ def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict
     Returns:
         Case id to the name of its unit: the first, in alphabetical order, of the patients in it (see `patient_of`).
     """
-    units = patient_of(dataset)
-    joined = {name: name for name in units.values()}
-
-    def first_of(name: str) -> str:
-        while joined[name] != name:
-            joined[name] = joined[joined[name]]
-            name = joined[name]
-        return name
-
-    for group in together:
-        names = sorted({first_of(units[case]) for case in group if case in units})
-        for name in names[1:]:
-            joined[name] = names[0]
-    return {case: first_of(name) for case, name in units.items()}
+    patients = patient_of(dataset)
+    cases: dict[str, list[str]] = {}
+    for case, patient in patients.items():
+        cases.setdefault(patient, []).append(case)
+    units = joined([*cases.values(), *([case for case in group if case in patients] for group in together)])
+    return {case: min(patients[member] for member in unit) for unit in units for case in unit}
 
 
 def case_strata(dataset: Dataset) -> dict[str, str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.doctor.compare import duplicates, odd_ones, orphan_findings, said, split_findings, unused_labels
 from hilum.dataset.doctor.examine import examine
+from hilum.dataset.doctor.leaks import leak_findings, rare_classes
+from hilum.dataset.leaks import audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +21,7 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None = None) -> tuple[Finding, ...]:
     """Read every file of a data set once and say what is wrong or odd. Nothing is changed.
 
-    One case is in memory at a time.
+    One case is in memory at a time, and a thumbnail of each for the leak audit.
 
     Args:
         dataset: an opened data set.
@@ -40,5 +42,7 @@ def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None 
     findings += split_findings(dataset)
     findings += odd_ones(dataset, examinations)
     findings += unused_labels(dataset, examinations)
+    findings += rare_classes(dataset)
+    findings += leak_findings(dataset, audit_of(dataset, [one.look for one in examinations if one.look is not None]))
     findings += said(dataset, examinations)
     return tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.case, finding.kind)))

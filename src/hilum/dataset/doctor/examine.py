@@ -10,6 +10,7 @@ import numpy as np
 
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, grid_words
+from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, LabelError
 from hilum.io import inspect_file, read_labels, read_volume
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.dataset.case import Case
+    from hilum.dataset.leaks.thumbnail import Look
     from hilum.volume import Geometry, LabelTable, Volume
 
 NEARLY_WHOLE = 0.01
@@ -40,6 +42,7 @@ class Examination:
         annotation_digest: hash of the annotation's voxels, or the class; None where there is none or it could not be read.
         labels: label values present, without background and ignore.
         notes: what the files' readers had to assume.
+        look: what the leak audit compares; None where an image could not be read, or the channels do not fit.
     """
 
     case: str
@@ -49,6 +52,7 @@ class Examination:
     annotation_digest: str | None = None
     labels: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    look: Look | None = None
 
 
 def examine(case: Case, table: LabelTable | None) -> Examination:
@@ -59,16 +63,29 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         table: the data set's labels; None for classification.
     """
     findings: list[Finding] = []
-    geometry, digest, notes = _images(case, findings)
+    seen = _images(case, findings)
     annotation_digest, labels = case.label, frozenset[int]()
     if case.annotation is not None and table is not None:
-        annotation_digest, labels = _annotation(case.id, case.annotation, geometry, table, findings)
-    return Examination(case.id, tuple(findings), geometry, digest, annotation_digest, labels, notes)
+        annotation_digest, labels = _annotation(case.id, case.annotation, seen.geometry, table, findings)
+    if case.region is not None:
+        _region(case.id, case.region, seen.geometry, findings)
+    return Examination(case.id, tuple(findings), seen.geometry, seen.digest, annotation_digest, labels, seen.notes, seen.look)
 
 
-def _images(case: Case, findings: list[Finding]) -> tuple[Geometry | None, str | None, tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Seen:
+    """What the images of a case showed."""
+
+    geometry: Geometry | None
+    digest: str | None
+    notes: tuple[str, ...]
+    look: Look | None
+
+
+def _images(case: Case, findings: list[Finding]) -> _Seen:
     files = list(case.images.values())
     digest = hashlib.blake2b(digest_size=16)
+    looks: list[Look] = []
     first: Geometry | None = None
     notes: list[str] = []
     complete, constant = True, True
@@ -78,14 +95,16 @@ def _images(case: Case, findings: list[Finding]) -> tuple[Geometry | None, str |
             complete = False
             continue
         notes.extend(_notes(path))
-        digest.update(voxel_digest(volume.array).encode())
+        looks.append(look(case.id, volume, path))
+        digest.update(looks[-1].digest.encode())
         constant = _voxels(case.id, path, volume.array, findings) and constant
         complete = _channels(case.id, path, volume, files.count(path), findings) and complete
         if first is None:
             first = volume.geometry
         elif not volume.geometry.is_close(first):
             findings.append(_channel_grid(case.id, path, volume.geometry, first))
-    return first, digest.hexdigest() if complete and not constant else None, tuple(notes)
+    whole = digest.hexdigest() if complete and not constant else None
+    return _Seen(first, whole, tuple(notes), together(looks, whole) if whole is not None else None)
 
 
 def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
@@ -161,15 +180,6 @@ def _voxels(case: str, path: Path, array: NDArray[Any], findings: list[Finding])
     return constant
 
 
-def voxel_digest(array: NDArray[Any]) -> str:
-    """Hash of shape and values, alike for the same values in another dtype; one slice at a time, so memory stays small."""
-    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
-    for channel in array:
-        for plane in channel:
-            digest.update(np.ascontiguousarray(plane, dtype=np.float64).tobytes())
-    return digest.hexdigest()
-
-
 def _annotation(
     case: str, path: Path, geometry: Geometry | None, table: LabelTable, findings: list[Finding]
 ) -> tuple[str | None, frozenset[int]]:
@@ -190,6 +200,27 @@ def _annotation(
     if geometry is not None:
         findings.extend(_grid_findings(case, path, volume, geometry))
     return voxel_digest(volume.array), frozenset(foreground)
+
+
+def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Finding]) -> None:
+    """Report a mask that does not say where to look."""
+    try:
+        volume = read_labels(path)
+    except DataError as error:
+        findings.append(_unreadable(case, error))
+        return
+    if not (volume.array != 0).any():
+        findings.append(
+            Finding(
+                case=case,
+                kind="empty-annotation",
+                severity="warning",
+                found=f"{path.name} is empty: it does not say where to look",
+                cure="draw it, or remove the case",
+            )
+        )
+    elif geometry is not None:
+        findings.extend(_grid_findings(case, path, volume, geometry))
 
 
 def _fractional(case: str, path: Path, error: LabelError, table: LabelTable) -> Finding:

@@ -23,11 +23,17 @@ KINDS: dict[str, str] = {
     "orphan-image": "an image without annotation",
     "orphan-annotation": "an annotation without image",
     "duplicate-image": "the very same voxels as another case",
+    "near-duplicate": "images that are nearly the same: mirrored, turned, zoomed, compressed anew, or neighbours",
     "patient-leak": "one patient on both sides of the given split",
     "split-overlap": "one case on both sides of the given split",
     "odd-spacing": "a spacing far from that of the other cases",
     "odd-orientation": "another orientation than most cases",
     "unused-label": "a label of the table that no annotation holds",
+    "rare-class": "a class with so few patients that folds cannot spread it",
+    "label-leak": "a column, or the image file itself, alone tells the class nearly always",
+    "confounder": "a column, or the image file itself, alone tells the class better than chance",
+    "label-copy": "a column that restates the label",
+    "not-audited": "what the leak audit did not look at",
     "header": "what had to be assumed or mended when reading a file",
     "assumption": "what had to be assumed when opening the data set",
 }
@@ -44,6 +50,7 @@ class Finding(BaseModel):
         found: what was found, with the file or the value.
         cure: what to do about it.
         fixable: whether `fix` can do it.
+        others: ids of the other cases it concerns, where the cure needs them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +61,7 @@ class Finding(BaseModel):
     found: str
     cure: str
     fixable: bool = False
+    others: tuple[str, ...] = ()
 
 
 class Fixed(BaseModel):

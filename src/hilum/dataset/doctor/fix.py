@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
-from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, renumbered
-from hilum.dataset.folds import leaking_patients
+from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, on_image_grid, renumbered
+from hilum.dataset.folds import leaking_patients, units_of
+from hilum.dataset.layouts.class_order import NO_FINDING
 from hilum.errors import DataError, UsageError
-from hilum.io import atomic_path, atomic_write_text, image_suffix, inspect_file, write_labels, write_volume
+from hilum.io import atomic_path, atomic_write_text, image_suffix, inspect_file, read_labels, write_labels, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +29,7 @@ LOG_FILE = "fixes.json"
 _LEAVE_OUT = {"unreadable", "channel-count", "duplicate-image"}
 _MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "fractional-labels", "not-finite"}
 _SPLIT = {"patient-leak", "split-overlap"}
+_NEAR = "near-duplicate"
 _COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
@@ -50,7 +54,8 @@ def fix(
 
     The copy is an nnU-Net raw folder (dataset.json, imagesTr, labelsTr, imagesTs, splits_final.json, and patients.csv where
     patients are known), so that other tools read it too: labels are numbered 0, 1, 2, ... in it. A classification data set
-    becomes a table (cases.csv, images). Files that need no mending are copied byte for byte where their format allows.
+    becomes a table (cases.csv, images, and regions where masks say where to look). Near-duplicates of several patients become one
+    patient's, so that they stay in one fold. Files that need no mending are copied byte for byte where their format allows.
 
     Args:
         dataset: as opened.
@@ -83,7 +88,7 @@ def fix(
     written = set(copy.cases)
     kept = tuple(case for case in kept if case.id in written)
     tests = tuple(case for case in tests if case.id in written)
-    _write_facts(copy, replace(dataset, cases=kept, unlabelled=tests), wanted)
+    _write_facts(copy, _with_one_patient(copy, replace(dataset, cases=kept, unlabelled=tests), wanted), wanted)
     fixed_kinds = {(entry.case, entry.kind) for entry in copy.fixed}
     out |= {entry.case for entry in copy.fixed if entry.kind == "left-out"}
     left = tuple(f for f in findings if f.severity != "note" and (f.case, f.kind) not in fixed_kinds and f.case not in out)
@@ -110,13 +115,41 @@ def _refuse_folder(dataset: Dataset, target: Path) -> None:
 
 def _ending(cases: Sequence[Case]) -> str:
     """The one file ending of the copy: the source's where all files share one, .png for pictures, else .nii.gz."""
-    files = [path for case in cases for path in (*case.images.values(), *([case.annotation] if case.annotation else []))]
+    masks = [mask for case in cases for mask in (case.annotation, case.region) if mask is not None]
+    files = [*(path for case in cases for path in case.images.values()), *masks]
     endings = {"" if path.is_dir() else image_suffix(path) for path in files}
     if len(endings) == 1 and next(iter(endings)) in _COPIED:
         return next(iter(endings))
     if endings <= _PICTURES and all(inspect_file(path).dtype.name in {"uint8", "uint16"} for path in dict.fromkeys(files)):
         return ".png"
     return ".nii.gz"
+
+
+def _with_one_patient(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]) -> Dataset:
+    """The data set in which near-duplicates, with all cases of their patients, are one patient's."""
+    near = [finding for (_, kind), finding in wanted.items() if kind == _NEAR]
+    groups = [(finding.case, *finding.others) for finding in near]
+    units = units_of(dataset, groups)
+    merged = {units[case] for group in groups for case in group if case in units}
+    names = {unit: f"{unit.partition(':')[2]}_and_copies" for unit in merged}
+    known = {case.patient for case in dataset.cases}
+    for finding, group in zip(near, groups, strict=True):
+        unit = next((units[case] for case in group if case in units), None)
+        if unit is not None and len({case for case in group if case in units}) > 1:
+            copy.note(
+                finding.case, _NEAR, finding.found, f"one patient, {_free(names[unit], known)}, so that they stay in one fold"
+            )
+    cases = tuple(
+        replace(case, patient=_free(names[units[case.id]], known)) if units[case.id] in names else case for case in dataset.cases
+    )
+    return replace(dataset, cases=cases)
+
+
+def _free(name: str, known: set[str | None]) -> str:
+    """A name that is no other patient's."""
+    while name in known:
+        name += "_"
+    return name
 
 
 def _note_left_out(copy: _Copy, wanted: Mapping[tuple[str, str], Finding]) -> None:
@@ -132,6 +165,8 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
     paths = _image_paths(copy, case, dataset)
     done: list[tuple[str, str]] = []
     try:
+        if case.region is not None:
+            done += _write_region(copy, case, case.region, mend)
         if case.annotation is not None and dataset.labels is not None:
             done += _write_annotation(copy, case, case.annotation, dataset.labels, mend)
         if {"not-finite", "channel-grid"} & set(mend) or not _copies(case, paths, copy.ending):
@@ -142,7 +177,7 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
             for source, target in zip(dict.fromkeys(case.images.values()), paths, strict=True):
                 _copy_file(source, target)
     except DataError as error:
-        for path in (*paths, _annotation_path(copy, case)):
+        for path in (*paths, _annotation_path(copy, case), _region_path(copy, case)):
             path.unlink(missing_ok=True)
         copy.note(case.id, "left-out", error.found, "the case was left out: it can be neither copied nor mended")
         return
@@ -153,6 +188,20 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
 
 def _annotation_path(copy: _Copy, case: Case) -> Path:
     return copy.folder / "labelsTr" / f"{case.id}{copy.ending}"
+
+
+def _region_path(copy: _Copy, case: Case) -> Path:
+    return copy.folder / "regions" / f"{case.id}{copy.ending}"
+
+
+def _write_region(copy: _Copy, case: Case, source: Path, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
+    """Write where to look as a mask of 0 and 1, on the image's grid where that was to be mended; what was done."""
+    labels = read_labels(source)
+    mask = labels.with_array((labels.array != 0).astype(np.uint8))
+    image = inspect_file(next(iter(case.images.values()))).geometry
+    mask, done = on_image_grid(mask, source, image, frozenset(mend))
+    write_labels(mask, _region_path(copy, case))
+    return done
 
 
 def _image_paths(copy: _Copy, case: Case, dataset: Dataset) -> list[Path]:
@@ -206,9 +255,7 @@ def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str],
     if dataset.labels is None:
         _write_table(copy, dataset)
         return
-    if any(case.patient is not None for case in (*dataset.cases, *dataset.unlabelled)):
-        known = [(case.id, case.patient) for case in (*dataset.cases, *dataset.unlabelled) if case.patient is not None]
-        atomic_write_text(copy.folder / "patients.csv", _csv([("case", "patient"), *known]))
+    _write_patients(copy, (*dataset.cases, *dataset.unlabelled))
     order = label_order(dataset.labels)
     if order != list(range(len(order))):
         numbers = ", ".join(f"{old} is {new}" for new, old in enumerate(order) if new != old)
@@ -221,6 +268,20 @@ def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str],
         "file_ending": copy.ending,
     }
     atomic_write_text(copy.folder / "dataset.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _write_patients(copy: _Copy, cases: Sequence[Case]) -> None:
+    """What is known of each case beside its image, where anything is."""
+    columns = _further_columns(cases, ())
+    rows = [(case.id, case.patient, *(case.columns.get(name, "") for name in columns)) for case in cases]
+    if columns or any(case.patient is not None for case in cases):
+        atomic_write_text(copy.folder / "patients.csv", _csv([("case", "patient", *columns), *rows]))
+
+
+def _further_columns(cases: Sequence[Case], written: tuple[str, ...]) -> list[str]:
+    """Columns that are not written otherwise: splits_final.json has the folds."""
+    taken = {"case", "patient", "fold", "split", *written}
+    return sorted({name for case in cases for name in case.columns if name.lower() not in taken})
 
 
 def _label_facts(table: LabelTable) -> dict[str, Any]:
@@ -241,8 +302,8 @@ def _label_facts(table: LabelTable) -> dict[str, Any]:
 def _mended_splits(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]) -> tuple[Fold, ...]:
     """The given split without the cases that were left out and, where asked for, without leaks into training."""
     known = {case.id for case in dataset.cases}
-    kinds = {kind for _, kind in wanted if kind in _SPLIT}
-    leaking = leaking_patients(dataset, dataset.splits) if "patient-leak" in kinds else {}
+    kinds = {kind for _, kind in wanted if kind in {*_SPLIT, _NEAR}}
+    leaking = leaking_patients(dataset, dataset.splits) if kinds & {"patient-leak", _NEAR} else {}
     patients = {case.id: case.patient for case in dataset.cases}
     folds = []
     for fold in dataset.splits:
@@ -258,11 +319,15 @@ def _mended_splits(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str
 
 
 def _write_table(copy: _Copy, dataset: Dataset) -> None:
-    columns = sorted({name for case in dataset.cases for name in case.columns} - {"fold", "split"})
-    rows: list[Sequence[str | None]] = [("case", "patient", "image", "label", *columns)]
-    for case in (*dataset.cases, *dataset.unlabelled):
+    cases = (*dataset.cases, *dataset.unlabelled)
+    columns = _further_columns(cases, ("image", "mask", "region", "label"))
+    regions = any(case.region is not None for case in cases)
+    rows: list[Sequence[str | None]] = [("case", "patient", "image", *["region"] * regions, "label", *columns)]
+    for case in cases:
         extra = [case.columns.get(name, "") for name in columns]
-        rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", case.label, *extra))
+        region = f"regions/{case.id}{copy.ending}" if case.region is not None else None
+        label = NO_FINDING if case.label == "" else case.label
+        rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", *[region] * regions, label, *extra))
     atomic_write_text(copy.folder / "cases.csv", _csv(rows))
 
 

@@ -113,17 +113,28 @@ def mended_annotation(
         _refuse_unasked("fractional-labels", path, kinds)
         done.append(("fractional-labels", f"{path.name}: {cutting_rule(labels.array, table)}"))
         labels = labels.with_array(whole(labels.array, table, cut=True))
+    labels, moved = on_image_grid(labels, path, image, kinds)
+    return labels, done + moved
+
+
+def on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset[str]) -> tuple[Volume, list[tuple[str, str]]]:
+    """Labels on the image's grid where that is asked for, and what was done as (kind, sentence).
+
+    Args:
+        labels: (1, Z, Y, X).
+        path: their file, for messages.
+        image: the grid.
+        kinds: which kinds of findings to mend.
+    """
     relation = compare_grids(image, labels.geometry)
     if _KIND_OF.get(relation) not in kinds:
-        return labels, done
+        return labels, []
     if relation is Grids.DIFFERENT:
-        done.append(("grid-mismatch", f"{path.name} was resampled from {grid_words(labels.geometry)} onto the image's grid"))
-        return resample_labels_onto(labels, image), done
+        done = ("grid-mismatch", f"{path.name} was resampled from {grid_words(labels.geometry)} onto the image's grid")
+        return resample_labels_onto(labels, image), [done]
     if relation is Grids.ROUNDING:
-        done.append(("grid-rounding", f"{path.name} took the image's grid"))
-    else:
-        done.append(("grid-header", f"{path.name} took the image's grid, voxel by voxel"))
-    return Volume(labels.array, image), done
+        return Volume(labels.array, image), [("grid-rounding", f"{path.name} took the image's grid")]
+    return Volume(labels.array, image), [("grid-header", f"{path.name} took the image's grid, voxel by voxel")]
 
 
 def whole(array: NDArray[Any], table: LabelTable, *, cut: bool = False) -> NDArray[np.int32]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from hilum.dataset.classes import ClassKind
 
+NO_FINDING = "No Finding"
+"""Written for a case that has none of the findings."""
 _NONE_WORDS = {
     *("normal", "healthy", "none", "nothing", "negative", "absent", "clear"),
     *("no finding", "no findings", "nofinding", "no abnormality", "unremarkable", "no disease"),

@@ -1,0 +1,156 @@
+"""The leak audit: what could make figures better than they will be on new patients."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hilum.dataset.folds import groups_on_both_sides, leaking_patients, units_of
+from hilum.dataset.joining import joined
+from hilum.dataset.layouts.listing import some
+from hilum.dataset.leaks.candidates import PARTS_LIMIT
+from hilum.dataset.leaks.columns import predictors
+from hilum.dataset.leaks.pictures import matching_pictures
+from hilum.dataset.leaks.record import Audit, Pair, SharedPatient
+from hilum.dataset.leaks.thumbnail import look
+from hilum.dataset.leaks.volumes import matching_volumes
+from hilum.dataset.open import read_case
+from hilum.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from hilum.dataset.case import Dataset, Fold
+    from hilum.dataset.leaks.pictures import Match
+    from hilum.dataset.leaks.thumbnail import Look
+
+    Progress = Callable[[int, int, str], None]
+
+LIMIT_GB = 8.0
+"""Images of up to this size on disk, in all, are read for the comparison unless the caller says otherwise."""
+
+
+def audit(
+    dataset: Dataset,
+    *,
+    folds: Sequence[Fold] | None = None,
+    limit_gb: float = LIMIT_GB,
+    progress: Progress | None = None,
+) -> Audit:
+    """Look for duplicates, patients on both sides of a split, and columns that tell the class without the image.
+
+    Every image is read once and kept as a thumbnail. Pictures are compared by signature, then laid over each other, so that
+    copies are found that were mirrored, turned by quarters or a little, zoomed, cut, compressed or brightened anew; volumes are
+    compared at low resolution, as they are and mirrored along each axis. What was cut to less than about 80 % of a picture, or
+    out of a volume, is often missed. Columns are looked at in a classification only.
+
+    Args:
+        dataset: as opened.
+        folds: the split in question; None takes the one that the data set brings.
+        limit_gb: images larger than this on disk, in all, are not read: `notes` says so, and `hilum check` reads them anyway.
+        progress: called as progress(done, total, case id) while images are read.
+
+    Returns:
+        What was found; give its `groups` to `make_folds` and to whoever makes other splits.
+    """
+    size = sum(_bytes(path) for path in {_file(path) for case in dataset.cases for path in case.images.values()})
+    if size > limit_gb * 1e9:
+        note = (
+            f"images were not compared with each other: they are {size / 1e9:.3g} GB, more than the {limit_gb:.3g} GB that are "
+            "read for it; `hilum check` compares them"
+        )
+        return audit_of(dataset, (), folds=folds, notes=(note,))
+    looks, unread = [], []
+    for done, case in enumerate(dataset.cases, start=1):
+        try:
+            looks.append(look(case.id, read_case(case), next(iter(case.images.values()))))
+        except DataError:  # whoever needs the case says what is wrong with it
+            unread.append(case.id)
+        if progress is not None:
+            progress(done, len(dataset.cases), case.id)
+    notes = (f"{some(unread)} cannot be read and were not compared",) if unread else ()
+    return audit_of(dataset, looks, folds=folds, notes=notes)
+
+
+def audit_of(
+    dataset: Dataset, looks: Sequence[Look], *, folds: Sequence[Fold] | None = None, notes: tuple[str, ...] = ()
+) -> Audit:
+    """The audit of images that were looked at already.
+
+    Args:
+        dataset: as opened.
+        looks: what is kept of each image; unlabelled cases may be among them, () compares nothing.
+        folds: the split in question; None takes the one that the data set brings.
+        notes: what to say besides.
+    """
+    split = tuple(dataset.splits if folds is None else folds)
+    pairs, more = _pairs(looks)
+    groups = tuple(group for group in joined((pair.one, pair.other) for pair in pairs))
+    units = units_of(dataset, groups)
+    found = (
+        predictors(dataset.cases, dataset.classes, units, {one.case: one.facts for one in looks})
+        if dataset.classes is not None
+        else ()
+    )
+    return Audit(
+        compared=len(looks),
+        pairs=pairs,
+        groups=groups,
+        split_groups=groups_on_both_sides(split, groups),
+        split_patients=tuple(
+            SharedPatient(patient=patient, cases=cases) for patient, cases in leaking_patients(dataset, split).items()
+        ),
+        predictors=found,
+        notes=(*notes, *more),
+    )
+
+
+def _pairs(looks: Sequence[Look]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Exact pairs, and near ones among one of each; and what was not looked for."""
+    same: dict[str, list[Look]] = defaultdict(list)
+    for one in looks:
+        if one.thumbnail is not None:
+            same[one.digest].append(one)
+    copies = [sorted(group, key=lambda one: one.case) for group in same.values()]
+    pairs = [Pair(one=group[0].case, other=other.case, kind="exact", likeness=1.0) for group in copies for other in group[1:]]
+    firsts = [group[0] for group in copies]
+    pictures = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 2]
+    volumes = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 3]
+    pairs += _near(pictures, matching_pictures(_stack(pictures), _detail(pictures))) if pictures else []
+    pairs += _near(volumes, matching_volumes(_stack(volumes))) if volumes else []
+    notes: tuple[str, ...] = ()
+    if len(pictures) > PARTS_LIMIT:
+        notes = (f"parts cut out of pictures were not looked for: there are {len(pictures)} pictures, more than {PARTS_LIMIT}",)
+    return tuple(sorted(pairs, key=lambda pair: (pair.one, pair.other))), notes
+
+
+def _near(looks: Sequence[Look], matches: Iterable[Match]) -> list[Pair]:
+    def pair(match: Match) -> Pair:
+        kind: Literal["near", "mirrored"] = "mirrored" if match.mirrored else "near"
+        one, other = looks[match.one].case, looks[match.other].case
+        return Pair(one=one, other=other, kind=kind, likeness=round(match.likeness, 4), how=match.how)
+
+    return [pair(match) for match in matches]
+
+
+def _stack(looks: Sequence[Look]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.stack([one.thumbnail for one in looks if one.thumbnail is not None]).astype(np.float32)
+
+
+def _detail(looks: Sequence[Look]) -> int:
+    return int(np.median([one.detail for one in looks]))
+
+
+def _file(path: Path) -> Path:
+    """The file that a reference is in: set.npz of set.npz#train/12."""
+    text = str(path)
+    return type(path)(text.partition("#")[0]) if "#" in text and not path.exists() else path
+
+
+def _bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,215 @@
+"""Which columns tell the class without the image: the confounders and leaks that a network would learn as well.
+
+Each column alone predicts each class out of fold, patients and near-duplicates kept together: words by how often they go with the
+class in the other folds, numbers by the better of their order and a small decision tree. An AUROC with an interval says how well.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.leaks.record import Predictor
+from hilum.metrics import auroc, delong_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset.case import Case
+    from hilum.dataset.classes import ClassTable
+
+    Numbers = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+    Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+LEAST_AUROC, SURELY = 0.55, 0.5
+"""A column is named from the first AUROC on, if the true one surely exceeds the second."""
+_FOLDS, _FEWEST = 5, 10
+_MISSING = {"", "na", "n/a", "nan", "none", "null", "?"}
+_NO_COLUMNS = {"fold", "split", "subset", "partition", "group", "patient", "case"}
+_LABEL_WORDS = {
+    *("label", "labels", "class", "diagnosis", "diagnoses", "target", "outcome", "finding", "findings", "pathology", "histology"),
+    *("malignancy", "malignant", "benign", "birads", "lirads", "pirads", "grade", "rating", "score", "suspicion", "reader"),
+}
+_PRIOR_CASES = 5.0
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One class, finding or grade against the rest."""
+
+    name: str
+    positive: Flags
+
+
+def predictors(
+    cases: Sequence[Case], table: ClassTable, units: Mapping[str, str], facts: Mapping[str, Mapping[str, str]]
+) -> tuple[Predictor, ...]:
+    """The columns that tell a class surely better than chance, best first; for each the class that it tells best.
+
+    Args:
+        cases: with a label.
+        table: their classes.
+        units: case id to what must stay in one fold.
+        facts: case id to what its image file says of itself.
+    """
+    groups = np.unique([units[case.id] for case in cases], return_inverse=True)[1]
+    targets = [target for target in _targets(cases, table) if _is_enough(target.positive, groups)]
+    columns = list(_columns(cases, facts))
+    tests = len(columns) * len(targets)
+    found: dict[str, Predictor] = {}
+    for target in targets:
+        splits = _splits(target.positive, groups)
+        for name, origin, values in columns:
+            one = _predictor(name, origin, values, target, splits, groups, tests)
+            if one.surely_above > SURELY and one.auroc > (found[name].auroc if name in found else LEAST_AUROC):
+                found[name] = one
+    return tuple(sorted(found.values(), key=lambda one: (-one.auroc, one.column)))
+
+
+def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
+    members = np.array([table.members(case.label or "") for case in cases])  # (N, K)
+    if table.kind == "ordinal":
+        grades = members.argmax(axis=1)
+        for number, name in enumerate(table.names[1:], start=1):
+            yield _Target(f"grade {name} or higher", grades >= number)
+    elif table.binary:
+        yield _Target(f"{table.names[1]} from {table.names[0]}", members[:, 1])
+    else:
+        for number, name in enumerate(table.names):
+            yield _Target(f"{name} from the others", members[:, number])
+
+
+def _is_enough(positive: Flags, groups: NDArray[np.int64]) -> bool:
+    """Whether there are cases and patients enough of both kinds for five folds."""
+    return all(side.sum() >= _FEWEST and len(set(groups[side].tolist())) >= _FOLDS for side in (positive, ~positive))
+
+
+def _columns(cases: Sequence[Case], facts: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, origin and values of every column that has two different values at least."""
+    names = dict.fromkeys(name for case in cases for name in case.columns if name.lower() not in _NO_COLUMNS)
+    told = dict.fromkeys(name for case in cases for name in facts.get(case.id, {}))
+    for name in names:
+        values = [_cell(case.columns.get(name, "")) for case in cases]
+        if len(set(values)) > 1:
+            yield name, "table", values
+    for name in told:
+        values = [facts.get(case.id, {}).get(name, "") for case in cases]
+        if len(set(values)) > 1:
+            yield name, "image", values
+
+
+def _cell(text: str) -> str:
+    return "" if text.strip().lower() in _MISSING else text.strip()
+
+
+def _splits(positive: Flags, groups: NDArray[np.int64]) -> Splits:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
+    return [(train, test) for train, test in folds.split(np.zeros(len(positive)), positive, groups) if len(test)]
+
+
+def _predictor(
+    name: str,
+    origin: str,
+    values: list[str],
+    target: _Target,
+    splits: Splits,
+    groups: NDArray[np.int64],
+    tests: int,
+) -> Predictor:
+    """The column's AUROC, by the way of predicting that serves it best."""
+    scores = max((way(values, target.positive, splits) for way in _ways(values)), key=lambda one: _area(one, target.positive))
+    patients = groups.tolist()
+    usual = delong_interval(scores, target.positive, groups=patients)
+    strict = delong_interval(scores, target.positive, level=1 - 0.05 / tests, groups=patients)
+    return Predictor(
+        column=name,
+        origin="table" if origin == "table" else "image",
+        target=target.name,
+        auroc=usual.estimate,
+        low=_known(usual.low),
+        high=_known(usual.high, otherwise=1.0),
+        surely_above=_known(strict.low),
+        cases=len(values),
+        restates=origin == "table" and bool(_LABEL_WORDS & _words(name)),
+    )
+
+
+def _known(value: float, *, otherwise: float = 0.0) -> float:
+    return otherwise if math.isnan(value) else value
+
+
+def _area(scores: Numbers, positive: Flags) -> float:
+    return auroc(scores, positive)
+
+
+def _words(name: str) -> set[str]:
+    """The words of a column's name: malignancy and value of Malignancy_value, bi and rads and birads of BI-RADS."""
+    parts = [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    return {*parts, "".join(parts), re.sub("[^a-z]", "", name.lower())}
+
+
+def _ways(values: Sequence[str]) -> tuple[Callable[[list[str], Flags, Splits], Numbers], ...]:
+    present = [value for value in values if value]
+    if present and all(_is_number(value) for value in present):
+        return _by_order, _by_tree
+    return (_by_either,) if len(set(values)) == 2 else (_by_frequency,)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
+    """How often each value goes with the class in the other folds, drawn to the whole's frequency by five cases."""
+    codes = np.unique(values, return_inverse=True)[1]
+    scores = np.zeros(len(values))
+    for train, test in splits:
+        prior = positive[train].mean()
+        seen = np.bincount(codes[train], minlength=codes.max() + 1)
+        hits = np.bincount(codes[train], weights=positive[train], minlength=codes.max() + 1)
+        scores[test] = ((hits + _PRIOR_CASES * prior) / (seen + _PRIOR_CASES) - prior)[codes[test]]
+    return scores
+
+
+def _by_either(values: list[str], positive: Flags, splits: Splits) -> Numbers:
+    """The one of two words that goes with the class in the other folds."""
+    return _by_order([str(int(value == max(values))) for value in values], positive, splits)
+
+
+def _by_order(values: list[str], positive: Flags, splits: Splits) -> Numbers:
+    """The number itself, turned round where the other folds say that low numbers go with the class; missing is the median."""
+    numbers = _numbers(values)
+    numbers = np.where(np.isnan(numbers), np.nanmedian(numbers), numbers)
+    scores = np.zeros(len(values))
+    for train, test in splits:
+        scores[test] = numbers[test] * (1 if _area(numbers[train], positive[train]) >= 0.5 else -1)
+    return scores
+
+
+def _by_tree(values: list[str], positive: Flags, splits: Splits) -> Numbers:
+    """A tree of at most eight leaves, fitted to the other folds: finds what lies between two numbers, or is missing."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    numbers = _numbers(values)[:, None]
+    scores = np.zeros(len(values))
+    for train, test in splits:
+        tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=max(5, len(train) // 50), random_state=0)
+        tree.fit(numbers[train], positive[train])
+        scores[test] = tree.predict_proba(numbers[test])[:, 1] - positive[train].mean()
+    return scores
+
+
+def _numbers(values: Sequence[str]) -> Numbers:
+    return np.array([float(value) if value else math.nan for value in values])

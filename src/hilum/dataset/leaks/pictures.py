@@ -1,0 +1,132 @@
+"""Near-duplicates among pictures: found by signature, laid over each other, and compared in detail.
+
+Measured (tests/dataset/test_real_leaks.py): among 800 chest X-rays no two people are more alike than 0.55, among 5232 of
+28 x 28 pixels nobody but copies reaches 0.85. Of copies of those X-rays that were compressed, brightened, mirrored or turned by
+quarters or 5 degrees all are found, of those turned by 10 degrees 0.93, padded 0.78, cut to 90 % of the side 0.77, to 80 %
+0.5; of those of breast ultrasound 1.0, 0.7, 0.88 and 0.78.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.leaks.align import align, likeness
+from hilum.dataset.leaks.candidates import candidates, without_shades
+from hilum.dataset.leaks.thumbnail import PICTURE, averaging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset.leaks.align import Pictures, Poses
+
+ALIKE, ALIKE_SMALL = 0.75, 0.85
+"""From this likeness on, two pictures are near-duplicates; two small ones, in which different people look more alike."""
+_SMALL = 48  # pixels of the shorter side below which a picture is compared at 32 x 32 points
+_BATCH = 128
+_COARSE = ((3, 0.55), (3, 0.7))  # steps at 32 x 32 points, and the correlation that a pair must have reached by then
+_FINE_STEPS = 4
+_LEAST_SCALE, _MOST_SCALE, _MOST_STRETCH = 0.4, 2.5, 1.35
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two images that are alike.
+
+    Args:
+        one: index of the first.
+        other: index of the second, larger.
+        likeness: 0.75 to 1.
+        mirrored: whether one is the mirror image of the other.
+        how: what was done to one to make the other, in words; "" where nothing.
+    """
+
+    one: int
+    other: int
+    likeness: float
+    mirrored: bool
+    how: str
+
+
+def matching_pictures(
+    pictures: Pictures, detail: int, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[Match, ...]:
+    """Every pair of pictures that are copies of each other, or nearly so.
+
+    Args:
+        pictures: (N, 64, 64) thumbnails.
+        detail: pixels of the shorter side of the originals.
+        progress: called as progress(done, total) while candidates are looked at.
+
+    Returns:
+        By index. Of many copies of one picture not every pair is named, but all hang together.
+    """
+    if len(pictures) < 2:
+        return ()
+    found = candidates(pictures)
+    coarse, fine, block = _views(pictures, detail)
+    enough = ALIKE_SMALL if detail < _SMALL else ALIKE
+    best: dict[tuple[int, int], tuple[float, Poses]] = {}
+    total = len(found.one)
+    for start in range(0, total, _BATCH):
+        part = slice(start, start + _BATCH)
+        one, other = found.one[part], found.other[part]
+        poses = found.poses[part]
+        for steps, needed in _COARSE:
+            poses, correlation = align(coarse[one], coarse[other], poses, steps=steps)
+            likely = correlation > needed
+            one, other, poses = one[likely], other[likely], poses[likely]
+        poses, _ = align(fine[one], fine[other], poses, steps=_FINE_STEPS)
+        alike = likeness(fine[one], fine[other], poses, block=block)
+        for index in np.flatnonzero((alike >= enough) & _plausible(poses)):
+            key = int(one[index]), int(other[index])
+            if alike[index] > best.get(key, (0.0,))[0]:
+                best[key] = float(alike[index]), poses[index]
+        if progress is not None:
+            progress(min(start + _BATCH, total), total)
+    return tuple(_match(one, other, alike, pose) for (one, other), (alike, pose) in sorted(best.items()))
+
+
+def _views(pictures: Pictures, detail: int) -> tuple[Pictures, Pictures, int]:
+    """The pictures for finding the pose, those for comparing in detail, and the side of a block of the latter."""
+    from scipy.ndimage import gaussian_filter
+
+    half = averaging(PICTURE, PICTURE // 2)
+    small = np.asarray(half @ pictures @ half.T, np.float32)
+    coarse = gaussian_filter(without_shades(small, 2.0), (0, 0.7, 0.7), mode="nearest")
+    if detail < _SMALL:
+        return coarse, without_shades(small, 1.2), 4
+    return coarse, without_shades(pictures, 2.0), 8
+
+
+def _plausible(poses: Poses) -> NDArray[np.bool_]:
+    """Whether a pose is one that people give to copies: not too small, large or stretched."""
+    stretches = np.linalg.svd(poses[:, :, :2], compute_uv=False)  # (B, 2), larger first
+    scale = np.sqrt(stretches.prod(axis=1))
+    return np.asarray((scale > _LEAST_SCALE) & (scale < _MOST_SCALE) & (stretches[:, 0] < _MOST_STRETCH * stretches[:, 1]))
+
+
+def _match(one: int, other: int, alike: float, pose: Poses) -> Match:
+    linear = pose[:, :2]
+    mirrored = bool(np.linalg.det(linear) < 0)
+    return Match(one, other, alike, mirrored, ", ".join(_words(linear, mirrored=mirrored)))
+
+
+def _words(linear: NDArray[np.float64], *, mirrored: bool) -> list[str]:
+    """What a pose does, in words: mirrored, turned by so many degrees, so many times the size."""
+    words = ["mirrored"] if mirrored else []
+    upright = linear @ np.diag([1.0, -1.0]) if mirrored else linear  # left and right changed first
+    angle = math.degrees(math.atan2(upright[1, 0] - upright[0, 1], upright[0, 0] + upright[1, 1]))
+    if mirrored and abs(abs(angle) - 180) < abs(angle):
+        words, angle = ["mirrored upside down"], angle - math.copysign(180, angle)
+    if abs(angle) >= 2:
+        words.append(f"turned by {abs(angle):.0f} degrees")
+    scale = math.sqrt(abs(float(np.linalg.det(linear))))
+    if abs(math.log(scale)) > math.log(1.03):
+        words.append(f"{scale:.2f} times the size")
+    return words

@@ -1,0 +1,105 @@
+"""What an audit found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hilum.dataset.leaks.words import sentences
+
+LEAK_AUROC = 0.95
+"""From this AUROC on, a column that is not the label itself tells nearly everything: the label leaks."""
+
+
+class Pair(BaseModel):
+    """Two cases with the same image, or nearly so.
+
+    Args:
+        one: id of a case.
+        other: id of the other.
+        kind: "exact" (the very same voxels), "near" (grey scale, noise, compression, size, turned, a part of it), or "mirrored".
+        likeness: the correlation that three quarters of the parts of both images reach, 1 for the very same voxels.
+        how: what makes the other of the one, in words ("mirrored, 1.20 times the size"); "" where nothing but the values differ.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    one: str
+    other: str
+    kind: Literal["exact", "near", "mirrored"]
+    likeness: float = Field(ge=0, le=1.0001)
+    how: str = ""
+
+
+class Predictor(BaseModel):
+    """How well one column alone tells one class, without looking at the image.
+
+    Args:
+        column: its name.
+        origin: "table" (a further column), or "image" (what the file says of itself: its size, spacing, format).
+        target: the class, finding or grade that it tells, in words.
+        auroc: out of fold, patients and near-duplicates kept together.
+        low: lower end of the 95 % interval (DeLong, by patient).
+        high: upper end.
+        surely_above: lower end of an interval that holds for all columns and classes at once (Bonferroni).
+        cases: how many.
+        restates: whether the column is named like a label, or like another reader's opinion of the same image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    origin: Literal["table", "image"]
+    target: str
+    auroc: float
+    low: float
+    high: float
+    surely_above: float
+    cases: int
+    restates: bool
+
+    @property
+    def verdict(self) -> Literal["restates", "leak", "predicts"]:
+        """The label itself under another name, a leak (AUROC of at least 0.95), or a column to report beside the network."""
+        if self.auroc < LEAK_AUROC:
+            return "predicts"
+        return "restates" if self.restates else "leak"
+
+
+class SharedPatient(BaseModel):
+    """A patient on both sides of a split, and the cases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patient: str
+    cases: tuple[str, ...]
+
+
+class Audit(BaseModel):
+    """What could make a data set's figures better than they will be on new patients.
+
+    Args:
+        compared: cases whose images were compared.
+        pairs: duplicates and near-duplicates; of many copies of one image not every pair is named.
+        groups: near-duplicates that hang together, sorted: `make_folds(together=...)` keeps each in one fold.
+        split_groups: the groups that have cases on both sides of the split in question.
+        split_patients: the patients that have.
+        predictors: columns that alone tell a class surely better than chance, best first.
+        notes: what was not looked at, and why.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    compared: int
+    pairs: tuple[Pair, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
+    split_groups: tuple[tuple[str, ...], ...] = ()
+    split_patients: tuple[SharedPatient, ...] = ()
+    predictors: tuple[Predictor, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What to tell a user, the worst first; () where nothing was found and everything was looked at."""
+        return sentences(self)

@@ -1,0 +1,127 @@
+"""What a case looks like from afar: small enough to hold all of a data set's side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.io import image_suffix
+from hilum.volume import CANONICAL, reorient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hilum.volume import Volume
+
+PICTURE, VOLUME = 64, 32
+"""Pixels along each side of a picture's thumbnail, voxels along each side of a volume's."""
+_FLAT = 1e-6
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of a case's image.
+
+    Args:
+        case: its id.
+        digest: hash of shape and values.
+        thumbnail: (PICTURE, PICTURE) of a picture or (VOLUME, VOLUME, VOLUME) of a volume, float16, mean of the channels, each
+            with mean 0 and standard deviation 1; None where the image is constant.
+        detail: pixels of the shorter side in plane, so that a small picture is not asked for what it cannot show.
+        facts: what the file says of itself, as words or numbers: its size, spacing, format.
+    """
+
+    case: str
+    digest: str
+    thumbnail: NDArray[np.float16] | None
+    detail: int
+    facts: dict[str, str]
+
+
+def look(case: str, volume: Volume, path: Path) -> Look:
+    """Keep what the comparison needs of an image.
+
+    Args:
+        case: the case's id.
+        volume: (C, Z, Y, X).
+        path: the file of its first channel.
+    """
+    return Look(case, voxel_digest(volume.array), thumbnail(volume), min(volume.geometry.shape[1:]), facts(volume, path))
+
+
+def together(looks: Sequence[Look], digest: str) -> Look:
+    """One look of a case whose channels lie in several files: their thumbnails put together, the facts of the first.
+
+    Args:
+        looks: one a file, in the channels' order.
+        digest: of all of them.
+    """
+    first = looks[0]
+    known = [one.thumbnail for one in looks if one.thumbnail is not None]
+    same = [part for part in known if part.shape == known[0].shape]
+    small = np.asarray(np.mean(same, axis=0), np.float16) if same else None
+    return Look(first.case, digest, small, first.detail, first.facts)
+
+
+def voxel_digest(array: NDArray[Any]) -> str:
+    """Hash of shape and values, alike for the same values in another dtype; one slice at a time, so memory stays small."""
+    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
+    for channel in array:
+        for plane in channel:
+            digest.update(np.ascontiguousarray(plane, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def thumbnail(volume: Volume) -> NDArray[np.float16] | None:
+    """The image averaged down to few voxels, axes in the usual order, channels put together; None where it is constant."""
+    planar = volume.geometry.is_2d
+    turned = volume if planar else reorient(volume, CANONICAL)
+    small = [_shrink(channel, PICTURE if planar else VOLUME) for channel in turned.array]
+    scaled = [(one - one.mean()) / one.std() for one in small if one.std() > _FLAT * max(1.0, float(np.abs(one).max()))]
+    if not scaled:
+        return None
+    return np.asarray(np.mean(scaled, axis=0), np.float16)
+
+
+def _shrink(channel: NDArray[Any], size: int) -> NDArray[np.float32]:
+    """Average (Z, Y, X) over equal parts of each axis: (size, size) where Z is 1, else (size, size, size)."""
+    rows, columns = averaging(channel.shape[1], size), averaging(channel.shape[2], size)
+    planes = np.stack([rows @ _finite(plane) @ columns.T for plane in channel])  # (Z, size, size)
+    if len(planes) == 1:
+        return np.asarray(planes[0])
+    return np.asarray(np.einsum("ab,byx->ayx", averaging(len(planes), size), planes), np.float32)
+
+
+def _finite(plane: NDArray[Any]) -> NDArray[np.float32]:
+    return np.nan_to_num(plane.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+@lru_cache(maxsize=64)
+def averaging(length: int, parts: int) -> NDArray[np.float32]:
+    """(parts, length): the matrix that averages `length` values over `parts` equal parts, which may be smaller than a value."""
+    edges = np.arange(parts + 1) * (length / parts)
+    starts = np.arange(length)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)  # (parts, length)
+    weights = np.clip(overlap, 0.0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def facts(volume: Volume, path: Path) -> dict[str, str]:
+    """What an image file says of itself: columns that nobody wrote into a table, but that a network can see."""
+    grid = volume.geometry
+    slices, height, width = grid.shape
+    told = {
+        "height of the image": str(height),
+        "width of the image": str(width),
+        "pixel spacing": f"{grid.spacing[1]:.5g}",
+        "format of the file": image_suffix(path) or "DICOM",
+        "type of the voxels": str(volume.array.dtype),
+    }
+    return told if grid.is_2d else told | {"number of slices": str(slices), "spacing of the slices": f"{grid.spacing[0]:.5g}"}

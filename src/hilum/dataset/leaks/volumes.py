@@ -1,0 +1,105 @@
+"""Near-duplicates among volumes: small versions of them correlated, as they are and mirrored along each axis."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.leaks.align import quartiles
+from hilum.dataset.leaks.candidates import without_shades
+from hilum.dataset.leaks.pictures import ALIKE, Match
+from hilum.dataset.leaks.thumbnail import VOLUME, averaging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Volumes = NDArray[np.float32]
+
+_SIGNATURE = 12
+_BROAD = 4.0  # voxels of the small version
+_BLOCK = 4
+_KEPT = 3
+_TEXTURED = 0.005
+_LIKELY = 0.5
+_ROWS, _BATCH = 256, 64
+_MIRRORS = tuple(product((1, -1), repeat=3))
+_AXES = ("head to foot", "front to back", "left to right")
+
+
+def matching_volumes(volumes: Volumes, *, progress: Callable[[int, int], None] | None = None) -> tuple[Match, ...]:
+    """Every pair of volumes that are copies of each other, or nearly so: of another resolution, noise, grey scale, or mirrored.
+
+    A part cut out of a volume is not recognised.
+
+    Args:
+        volumes: (N, 32, 32, 32) thumbnails, axes in the usual order.
+        progress: called as progress(done, total) while pairs are looked at.
+
+    Returns:
+        By index; each with the correlation that three quarters of its blocks reach, as for pictures.
+    """
+    if len(volumes) < 2:
+        return ()
+    detailed = np.concatenate([without_shades(volumes[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
+    pairs = list(_candidates(detailed))
+    matches = []
+    for start in range(0, len(pairs), _BATCH):
+        part = pairs[start : start + _BATCH]
+        one = np.stack([detailed[row] for row, _, _ in part])
+        other = np.stack([_mirror(detailed[column], way) for _, column, way in part])
+        alike = quartiles(_blocks(one), _blocks(other), textured=_TEXTURED)
+        matches += [
+            Match(row, column, float(value), way != 0, _words(way))
+            for (row, column, way), value in zip(part, alike, strict=True)
+            if value >= ALIKE
+        ]
+        if progress is not None:
+            progress(min(start + _BATCH, len(pairs)), len(pairs))
+    return tuple(sorted(matches, key=lambda match: (match.one, match.other)))
+
+
+def _candidates(volumes: Volumes) -> Iterator[tuple[int, int, int]]:
+    """The likeliest later partners of each volume, and how they are mirrored."""
+    count = len(volumes)
+    shrink = averaging(VOLUME, _SIGNATURE)
+    small = np.einsum("ai,bj,ck,nijk->nabc", shrink, shrink, shrink, volumes, optimize=True)
+    small -= small.mean(axis=(1, 2, 3), keepdims=True)
+    small /= np.maximum(np.sqrt((small * small).sum(axis=(1, 2, 3), keepdims=True)), 1e-6)
+    seen = [small[:, ::z, ::y, ::x] for z, y, x in _MIRRORS]
+    for start in range(0, count - 1, _ROWS):
+        rows = np.arange(start, min(start + _ROWS, count))
+        best = np.full((len(rows), count - start), -1.0, np.float32)
+        way = np.zeros(best.shape, np.int8)
+        for number, signatures in enumerate(seen):
+            score = small[rows].reshape(len(rows), -1) @ signatures[start:].reshape(count - start, -1).T
+            better = score > best
+            best[better], way[better] = score[better], number
+        best[np.arange(start, count)[None] <= rows[:, None]] = -1.0
+        kept = min(_KEPT, best.shape[1])
+        for index, row in enumerate(rows):
+            for place in np.argpartition(-best[index], kept - 1)[:kept]:
+                if best[index, place] >= _LIKELY:
+                    yield int(row), start + int(place), int(way[index, place])
+
+
+def _mirror(volume: NDArray[np.float32], way: int) -> NDArray[np.float32]:
+    z, y, x = _MIRRORS[way]
+    mirrored: NDArray[np.float32] = volume[::z, ::y, ::x]
+    return mirrored
+
+
+def _words(way: int) -> str:
+    axes = [name for name, sign in zip(_AXES, _MIRRORS[way], strict=True) if sign < 0]
+    return f"mirrored {' and '.join(axes)}" if axes else ""
+
+
+def _blocks(volumes: Volumes) -> Volumes:
+    """(B, blocks, values) centred on 0, of volumes (B, 32, 32, 32)."""
+    parts = VOLUME // _BLOCK
+    cut = volumes.reshape(-1, parts, _BLOCK, parts, _BLOCK, parts, _BLOCK).transpose(0, 1, 3, 5, 2, 4, 6)
+    blocks: Volumes = cut.reshape(len(volumes), parts**3, _BLOCK**3)
+    return np.asarray(blocks - blocks.mean(axis=2, keepdims=True), np.float32)
