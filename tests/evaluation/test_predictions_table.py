@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
-from hilum.evaluation.classification.predictions import named_classes, read_classes
 from hilum.evaluation.classification.rows import ClassRows
-from hilum.evaluation.classification.score import decide, reached
+from hilum.tasks.class_score import decide, reached
+from hilum.tasks.predictions import named_classes, read_classes
 
 TWO = ClassTable(names=("benign", "malignant"))
 

@@ -179,5 +179,5 @@ def test_what_cannot_be_fingerprinted(tmp_path):
     with pytest.raises(UsageError, match="no annotated case"):
         make_fingerprint(dataset, cases=[])
     unlabelled = Dataset(name="x", root=tmp_path, layout="table", cases=dataset.cases, channels=("T1",), labels=None)
-    with pytest.raises(LabelError, match="no label table"):
+    with pytest.raises(LabelError, match="neither a label table nor classes"):
         make_fingerprint(unlabelled)

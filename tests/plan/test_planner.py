@@ -9,9 +9,10 @@ from hilum.errors import ResourceError, UsageError
 from hilum.plan import Fingerprint, Hardware, Overrides, make_plan
 from hilum.plan.case_facts import CaseFacts, ChannelFacts, Intensities, LabelFacts
 from hilum.plan.fingerprint import ChannelSummary
-from hilum.plan.plan import Decision, LossSpec
+from hilum.plan.plan import Decision
 from hilum.plan.planner import sizing
 from hilum.plan.planner.grid import Grid, fit_patch
+from hilum.plan.segmentation import LossSpec
 from hilum.volume import LabelTable
 
 VALUES = Intensities(count=9, mean=99.0, std=35.0, minimum=-50.0, p00_5=-18.0, p50=100.0, p99_5=203.0, maximum=400.0)

@@ -13,7 +13,7 @@ from monai.losses import DiceCELoss, DiceLoss, FocalLoss, TverskyLoss
 from torch.nn import functional
 
 from hilum.errors import UsageError
-from hilum.plan.plan import LossSpec
+from hilum.plan.segmentation import LossSpec
 from hilum.tasks import IGNORE, LOSSES, VoxelLoss, build_loss, deep_supervision_loss
 from hilum.volume import LabelTable, Region
 

@@ -8,7 +8,7 @@ import torch
 
 import hilum.tasks
 from hilum.errors import UsageError
-from hilum.plan.plan import LossSpec
+from hilum.plan.segmentation import LossSpec
 from hilum.tasks import SegmentationTask, encode_target
 from hilum.volume import LabelTable, Region
 

@@ -15,10 +15,10 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.compare import ClassComparison, compare_class_evaluations
 from hilum.evaluation.classification.evaluation import ClassEvaluation
 from hilum.evaluation.classification.folder import evaluate_classes
-from hilum.evaluation.classification.predictions import predictions_file
 from hilum.evaluation.segmentation import Comparison, Evaluation, evaluate_folder
 from hilum.evaluation.segmentation import compare as compare_labels
 from hilum.evaluation.segmentation.evaluation import SUMMARY
+from hilum.tasks.predictions import predictions_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

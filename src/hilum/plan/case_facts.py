@@ -102,6 +102,12 @@ class CaseFacts(Record):
     channels: tuple[ChannelFacts, ...]
     labels: tuple[LabelFacts, ...]
     annotated: bool
+    label: str | None = None
+    """The class, where cases are classified."""
+    region_mm: tuple[float, float, float] | None = None
+    """Extent along (Z, Y, X) of the mask that says where to look, where cases are classified and have one."""
+    centred: bool = False
+    """Whether the data set gives the point to look at."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
 
 from hilum.errors import HilumError, UsageError
 from hilum.io.files import atomic_write_text
+from hilum.plan.classification import ClassificationPlan
 from hilum.plan.plan import PLAN_VERSION, Decision, Plan
+from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+PLANS: dict[str, type[SegmentationPlan | ClassificationPlan]] = {
+    "segmentation": SegmentationPlan,
+    "classification": ClassificationPlan,
+}
+"""The plan of each task."""
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:
@@ -59,10 +68,11 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
             if isinstance(version, int)
             else "hilum plan DATA",
         )
+    kind = _kind(fields, source)
     try:
-        return Plan.model_validate_json(json.dumps(_complete(fields)))
+        return kind.model_validate_json(json.dumps(_complete(fields, kind)))
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [_explain(problem, kind) for problem in error.errors()]
         raise UsageError(
             f"{source}: " + "; ".join(problems),
             needed="a plan as its schema says",
@@ -73,14 +83,32 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
 
 
 def plan_schema() -> dict[str, Any]:
-    """The JSON schema of a plan, for editors and other programs; shipped as `plan.schema.json` beside this file."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Plan.model_json_schema()}
+    """The JSON schema of a plan of any task, for editors and other programs; shipped as `plan.schema.json` beside this file."""
+    _, schema = models_json_schema([(kind, "validation") for kind in PLANS.values()])
+    plans = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in PLANS.values()]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Plan", "oneOf": plans, **schema}
 
 
-def _complete(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _kind(fields: Mapping[str, Any], source: str) -> type[Plan]:
+    """The plan that the fields' task asks for.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    given = fields.get("task")
+    task = given.get("value") if isinstance(given, dict) else given
+    if not isinstance(task, str) or task not in PLANS:
+        near = difflib.get_close_matches(str(task), PLANS, n=1)
+        raise UsageError(
+            f"{source}: task {task!r}", needed=f"one of {', '.join(PLANS)}", cure=f"did you mean {near[0]!r}?" if near else ""
+        )
+    return PLANS[task]
+
+
+def _complete(fields: Mapping[str, Any], kind: type[Plan]) -> dict[str, Any]:
     """Turn bare values of decisions into decisions."""
     whole = dict(fields)
-    for name, field in Plan.model_fields.items():
+    for name, field in kind.model_fields.items():
         decision = isinstance(field.annotation, type) and issubclass(field.annotation, Decision)
         bare = not (isinstance(whole.get(name), dict) and {"value", "because"} & set(whole[name]))
         if decision and name in whole and bare:
@@ -88,12 +116,12 @@ def _complete(fields: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[Plan]) -> str:
     """One problem of pydantic's in our words."""
     where = problem["loc"]
     shown = ".".join(str(part) for part in where) or "the plan"
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(where[:-1])
+        known = _fields_at(where[:-1], kind)
         near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
         meant = f", did you mean {near[0]!r}?" if near else f", known are {', '.join(known)}"
         return f"unknown field {shown!r}{meant}"
@@ -104,9 +132,9 @@ def _explain(problem: Any) -> str:
     return f"{shown} is {json.dumps(problem['input'])[:60]}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _fields_at(where: Sequence[int | str]) -> list[str]:
+def _fields_at(where: Sequence[int | str], kind: type[Plan]) -> list[str]:
     """The names that the record at that place of a plan knows."""
-    record: type[BaseModel] = Plan
+    record: type[BaseModel] = kind
     for part in where:
         if isinstance(part, str) and part in record.model_fields:
             record = _record_in(record.model_fields[part].annotation) or record

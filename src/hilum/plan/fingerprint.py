@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
 from hilum.errors import LabelError, UsageError
 from hilum.plan.case_facts import CaseFacts, CaseSamples, ChannelFacts, Intensities, LabelFacts, measure_case
 from hilum.plan.plan import Record
-from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.volume import Box, LabelTable, reorient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hilum.dataset.case import Case, Dataset
+    from hilum.volume import Volume
 
 __all__ = [
     "CaseFacts",
@@ -84,7 +87,10 @@ class Fingerprint(Record):
     version: Literal[1] = 1
     name: str
     channels: tuple[ChannelSummary, ...]
+    task: str = "segmentation"
     labels: LabelTable
+    """What the annotation's integers mean; of a classification its masks', which say where to look."""
+    classes: ClassTable | None = None
     cases: tuple[CaseFacts, ...]
 
 
@@ -108,22 +114,20 @@ def make_fingerprint(
 
     Raises:
         UsageError: no case is left, or an id is unknown.
-        LabelError: the data set has no label table, or an annotation holds a label that the table does not know.
+        LabelError: the data set has neither labels nor classes, or an annotation holds a label that the table does not know.
         GeometryError: an annotation does not lie on its image's grid.
     """
-    if dataset.labels is None:
-        raise LabelError(
-            f"{dataset.name}: no label table", needed="a segmentation data set", cure="give the labels in dataset.json"
-        )
+    reader = _reader(dataset)
     chosen = _chosen(dataset, cases)
-    work = partial(_read_and_measure, table=dataset.labels, channels=dataset.channels)
+    work = partial(reader.measure, table=reader.table, channels=dataset.channels)
     measured: list[CaseSamples] = []
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for done, result in enumerate(pool.map(work, chosen), start=1):
             measured.append(result)
             if progress is not None:
                 progress(done, len(chosen), chosen[done - 1].id)
-    return summarise(dataset.name, dataset.channels, dataset.labels, measured)
+    made = summarise(dataset.name, dataset.channels, reader.table, measured)
+    return made.model_copy(update={"task": reader.task, "classes": dataset.classes or None})
 
 
 def summarise(name: str, channels: Sequence[str], labels: LabelTable, measured: Sequence[CaseSamples]) -> Fingerprint:
@@ -183,9 +187,51 @@ def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
     return chosen
 
 
-def _read_and_measure(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:
+@dataclass(frozen=True)
+class _Reader:
+    """How the cases of a task are measured."""
+
+    task: str
+    table: LabelTable
+    measure: Callable[..., CaseSamples]
+
+
+def _reader(dataset: Dataset) -> _Reader:
+    if dataset.labels is not None:
+        return _Reader("segmentation", dataset.labels, _measure_annotated)
+    if dataset.classes is not None:
+        return _Reader("classification", LabelTable.from_names({1: "region"}), _measure_labelled)
+    raise LabelError(
+        f"{dataset.name}: neither a label table nor classes",
+        needed="labels in dataset.json, or a column of classes",
+        cure="hilum check DATA",
+    )
+
+
+def _measure_annotated(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:
     from hilum.dataset import read_annotation, read_case
 
     image = read_case(case)
     annotation = read_annotation(case)
     return measure_case(case.id, image, annotation, table=table, channels=channels)
+
+
+def _measure_labelled(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:
+    from hilum.dataset import read_case
+    from hilum.dataset.regions import read_region
+
+    image = read_case(case)
+    region = None if case.region is None else read_region(case)
+    measured = measure_case(case.id, image, region, table=table, channels=channels)
+    extent = None if region is None else _extent_mm(region, "source" if image.geometry.is_2d else "SPL")
+    known = {"label": case.label, "region_mm": extent, "centred": case.centre_mm is not None}
+    return replace(measured, facts=measured.facts.model_copy(update=known))
+
+
+def _extent_mm(region: Volume, code: str) -> tuple[float, float, float] | None:
+    turned = region if code == "source" else reorient(region, code)
+    box = Box.around(turned.array[0])
+    if box is None:
+        return None
+    z, y, x = (n * mm for n, mm in zip(box.shape, turned.geometry.spacing, strict=True))
+    return z, y, x

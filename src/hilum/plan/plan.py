@@ -1,14 +1,16 @@
-"""Every decision about how a model is made, each with its reason, as versioned JSON."""
+"""What the plans of all tasks have in common: decisions, each with its reason, as versioned JSON."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hilum.volume import LabelTable
+from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 PLAN_VERSION: Literal[1] = 1
 Three = tuple[int, int, int]
 
@@ -30,10 +32,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class Decision(Record, Generic[T]):
+class Decision(Record, Generic[T_co]):
     """A value and the reason it was chosen."""
 
-    value: T
+    value: T_co
     because: str = Field(min_length=1)
 
 
@@ -81,6 +83,11 @@ class NetworkSpec(Record):
         return self
 
     @property
+    def title(self) -> str:
+        """The network in a few words."""
+        return f"{self.kind.replace('_', ' ')}, width {self.features[0]}, {len(self.features)} stages"
+
+    @property
     def divisor(self) -> Three:
         """Along each axis the product of the strides: a patch whose sizes are multiples of it needs no padding."""
         z = y = x = 1
@@ -94,7 +101,7 @@ class ClassifierSpec(Record):
 
     `backbone`: a timm backbone on pictures, or slice by slice (the mean of the slices' logits). `inflated` and `acs`: the same
     backbone with its kernels turned to 3D (Carreira and Zisserman 2017; Yang et al. 2021). `slices`: a slice encoder with
-    attention pooling over slices and planes (Ilse et al. 2018). `resnet3d`: a plain 3D residual network of `features` and `blocks`.
+    attention pooling over slices and planes (Ilse et al. 2018). `resnet3d`: a plain 3D residual network of `features`, `blocks`.
     """
 
     kind: Literal["backbone", "inflated", "acs", "slices", "resnet3d"]
@@ -109,16 +116,10 @@ class ClassifierSpec(Record):
     blocks: tuple[int, ...] = ()
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
-
-class LossSpec(Record):
-    """What `hilum.tasks.build_loss` needs."""
-
-    kind: Literal["cross_entropy", "dice", "dice_ce", "tversky", "focal"] = "dice_ce"
-    batch_dice: bool = False
-    class_weights: tuple[float, ...] | None = None
-    tversky_alpha: float = 0.3
-    tversky_beta: float = 0.7
-    focal_gamma: float = 2.0
+    @property
+    def title(self) -> str:
+        """The network in a few words."""
+        return f"{self.kind} of {self.backbone}" if self.backbone else f"{self.kind}, width {self.features[0]}"
 
 
 class AugmentationSpec(Record):
@@ -126,6 +127,8 @@ class AugmentationSpec(Record):
 
     rotation_degrees: tuple[float, float, float] = (15.0, 15.0, 15.0)
     scale: tuple[float, float] = (0.8, 1.25)
+    shift: float = 0.0
+    """Furthest move along each axis, as a fraction of the patch; with rotation and scale one resampling."""
     elastic_mm: float = 0.0
     spatial_probability: float = 0.3
     mirror_axes: tuple[int, ...] = ()
@@ -158,36 +161,30 @@ class Hardware(Record):
 
 
 class Plan(Record):
-    """Every decision of a model. Complete: the same plan, data and seed give the same preprocessed bytes.
+    """Every decision of a model, whatever it learns. Complete: the same plan, data and seed give the same preprocessed bytes.
 
-    Sizes and spacings are in array order (Z, Y, X) after `orientation`.
+    Sizes and spacings are in array order (Z, Y, X) after `orientation`. What belongs to one task alone is in the plan of that
+    task: `SegmentationPlan`, `ClassificationPlan`.
     """
 
     version: Literal[1] = PLAN_VERSION
     name: str
     hardware: Hardware
     channels: tuple[str, ...]
-    labels: LabelTable
-    task: Decision[Literal["segmentation"]]
+    task: Decision[str]
     dimensions: Decision[Literal[2, 3]]
     orientation: Decision[Annotated[str, Field(pattern="^([LRPASI]{3}|source)$")]]
-    crop: Decision[Literal["none", "nonzero"]]
     spacing: Decision[tuple[float, float, float] | None]
     """Target spacing in mm; None keeps each case's own (2D pictures without a physical scale)."""
     image_order: Decision[Literal[0, 1, 3]]
     normalisation: Decision[tuple[Normalisation, ...]]
     patch: Decision[Three]
     batch: Decision[int]
-    network: Decision[NetworkSpec]
-    loss: Decision[LossSpec]
+    network: Decision[NetworkSpec | ClassifierSpec]
     augmentation: Decision[AugmentationSpec]
     optimiser: Decision[OptimiserSpec]
-    foreground_fraction: Decision[float]
-    """Share of a batch's patches that are centred on an annotated foreground voxel."""
     steps: Decision[int]
     precision: Decision[Literal["float32", "bfloat16"]]
-    overlap: Decision[float]
-    """Fraction 0..1 shared by neighbouring patches at inference."""
 
     @property
     def decisions(self) -> dict[str, Decision[Any]]:
@@ -195,19 +192,24 @@ class Plan(Record):
         named = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in named.items() if isinstance(value, Decision)}
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        network, patch = self.network.value, self.patch.value
-        if network.in_channels != len(self.channels) or len(self.normalisation.value) != len(self.channels):
+    @property
+    @abstractmethod
+    def answers(self) -> LabelTable | ClassTable:
+        """What the network's outputs mean."""
+
+    def _check_network(self, *, in_channels: int) -> None:
+        """What holds for every network.
+
+        Raises:
+            ValueError: it has other inputs, outputs or dimensions than the plan.
+        """
+        network = self.network.value
+        if network.in_channels != in_channels or len(self.normalisation.value) != len(self.channels):
             raise ValueError(
                 f"{len(self.channels)} channels, but the network takes {network.in_channels} and there are "
                 f"{len(self.normalisation.value)} normalisations"
             )
-        if network.out_channels != self.labels.outputs:
-            raise ValueError(f"the label table has {self.labels.outputs} outputs, the network {network.out_channels}")
-        if network.dimensions != self.dimensions.value or (network.dimensions == 2 and patch[0] != 1):
-            raise ValueError(f"a {self.dimensions.value}D plan with a {network.dimensions}D network and patch {patch}")
-        wrong = [f"{p} is not a multiple of {d}" for p, d in zip(patch, network.divisor, strict=True) if p % d]
-        if wrong:
-            raise ValueError(f"patch {patch}: " + "; ".join(wrong))
-        return self
+        if network.out_channels != self.answers.outputs:
+            raise ValueError(f"the label table has {self.answers.outputs} outputs, the network {network.out_channels}")
+        if network.dimensions != self.dimensions.value or (network.dimensions == 2 and self.patch.value[0] != 1):
+            raise ValueError(f"a {self.dimensions.value}D plan with a {network.dimensions}D network and patch {self.patch.value}")

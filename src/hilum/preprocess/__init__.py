@@ -3,16 +3,22 @@
 from hilum.preprocess.restore import Restore, restore_logits_to_labels, restore_probabilities
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
 from hilum.preprocess.store import OUTSIDE, CaseStore, StoredCase, build_store, cut_block
+from hilum.preprocess.view import View, preprocess_view
+from hilum.preprocess.view_store import ViewStore, build_views
 
 __all__ = [
     "OUTSIDE",
     "CaseStore",
     "Restore",
     "StoredCase",
+    "View",
+    "ViewStore",
     "build_store",
+    "build_views",
     "cut_block",
     "preprocess_case",
     "preprocess_labels",
+    "preprocess_view",
     "preprocessing_hash",
     "restore_logits_to_labels",
     "restore_probabilities",

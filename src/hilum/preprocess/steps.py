@@ -16,13 +16,14 @@ from hilum.volume import Box, Volume, reorient, resample_array, resample_labels_
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hilum.plan.plan import Normalisation, Plan
+    from hilum.plan.plan import Normalisation
+    from hilum.plan.segmentation import SegmentationPlan
     from hilum.volume import Geometry
 
 _PREPROCESSING_VERSION = 1  # raised whenever the same plan would give other bytes
 
 
-def preprocess_case(image: Volume, plan: Plan) -> tuple[NDArray[np.float32], Restore]:
+def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.float32], Restore]:
     """Bring a case to the network's grid and intensities.
 
     The order is nnU-Net's: reorient, crop, normalise, resample; statistics of a case are taken before resampling.
@@ -83,7 +84,7 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
     return resample_labels_array(array, restore.shape) if restore.resampled else array
 
 
-def network_shape(geometry: Geometry, box: Box, plan: Plan) -> tuple[int, int, int]:
+def network_shape(geometry: Geometry, box: Box, plan: SegmentationPlan) -> tuple[int, int, int]:
     """The shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
 
     A 2D plan keeps every slice: Z is never resampled. Spacings within 1 % of the plan's count as the plan's.
@@ -115,7 +116,7 @@ def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
             channel[inside] = values
 
 
-def preprocessing_hash(plan: Plan) -> str:
+def preprocessing_hash(plan: SegmentationPlan) -> str:
     """What of a plan the preprocessed bytes depend on, as 16 hexadecimal digits: patch, batch and network are not part of it."""
     parts = {
         "version": _PREPROCESSING_VERSION,

@@ -6,6 +6,7 @@ import json
 import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,12 +20,12 @@ from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from hilum.dataset.case import Case, Dataset
-    from hilum.plan.plan import Plan
+    from hilum.plan.segmentation import SegmentationPlan
 
 OUTSIDE = -1
 """What the target of a patch holds outside the case; the image holds 0 there."""
@@ -201,7 +202,7 @@ class CaseStore:
 
 def build_store(
     dataset: Dataset,
-    plan: Plan,
+    plan: SegmentationPlan,
     folder: Path,
     cases: Sequence[str],
     *,
@@ -224,11 +225,23 @@ def build_store(
         ResourceError: disk or memory are not enough.
     """
     store = CaseStore(Path(folder))
+    store_all(dataset, cases, partial(_store_case, plan=plan, store=store), threads=threads, progress=progress)
+    return store
+
+
+def store_all(
+    dataset: Dataset,
+    cases: Sequence[str],
+    work: Callable[[Case], None],
+    *,
+    threads: int,
+    progress: Callable[[int, int, str], None] | None,
+) -> None:
+    """Do the work of storing for every case, a few at a time; see `build_store`."""
     known = {case.id: case for case in dataset.cases}
     unknown = [case for case in cases if case not in known]
     if unknown:
         raise UsageError(f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases")
-    work = partial(_store_case, plan=plan, store=store)
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         futures = [pool.submit(work, known[case]) for case in cases]
         try:
@@ -239,34 +252,40 @@ def build_store(
         finally:
             for future in futures:
                 future.cancel()
-    return store
 
 
-def _store_case(case: Case, *, plan: Plan, store: CaseStore) -> None:
+def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None:
     from hilum.dataset import read_annotation, read_case
 
-    key = f"{preprocessing_hash(plan)}-{_source_stamp(case)}"
+    key = f"{preprocessing_hash(plan)}-{source_stamp((*case.images.values(), case.annotation))}"
     if store.has(case.id, key=key):
         return
-    try:
+    with named_case(case.id):
         annotation = read_annotation(case)
         image, restore = preprocess_case(read_case(case), plan)
         target = preprocess_labels(annotation, restore)
         store.write(case.id, image, target, restore, ignore=plan.labels.ignore, key=key)
+
+
+@contextmanager
+def named_case(case_id: str) -> Iterator[None]:
+    """Errors from here on name the case."""
+    try:
+        yield
     except HilumError as error:
-        if case.id in error.found:
+        if case_id in error.found:
             raise
-        raise type(error)(f"case {case.id}: {error.found}", needed=error.needed, cure=error.cure) from error
+        raise type(error)(f"case {case_id}: {error.found}", needed=error.needed, cure=error.cure) from error
     except MemoryError as error:
         raise ResourceError(
-            f"case {case.id}: not enough memory to preprocess it", needed="more memory", cure="use fewer threads"
+            f"case {case_id}: not enough memory to preprocess it", needed="more memory", cure="use fewer threads"
         ) from error
 
 
-def _source_stamp(case: Case) -> str:
-    """Sizes and times of the case's files: a changed file is preprocessed anew."""
+def source_stamp(files: Sequence[Path | None]) -> str:
+    """Sizes and times of a case's files: a changed file is preprocessed anew."""
     parts = []
-    for reference in (*case.images.values(), case.annotation):
+    for reference in files:
         path = Path(str(reference).split("#", maxsplit=1)[0])
         if path.exists():
             stat = path.stat()

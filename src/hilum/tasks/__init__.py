@@ -6,15 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hilum.tasks.classification import ClassificationTask, ClassLoss
     from hilum.tasks.encoding import IGNORE, decode_indices, decode_regions, encode_target
     from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
-    from hilum.tasks.segmentation import TASKS, SegmentationTask
+    from hilum.tasks.segmentation import SegmentationTask
+    from hilum.tasks.task import TASKS
 
 _HOMES = {
     "IGNORE": "hilum.tasks.encoding",
     "LOSSES": "hilum.tasks.losses",
     "SegmentationTask": "hilum.tasks.segmentation",
-    "TASKS": "hilum.tasks.segmentation",
+    "ClassLoss": "hilum.tasks.classification",
+    "ClassificationTask": "hilum.tasks.classification",
+    "TASKS": "hilum.tasks.task",
     "VoxelLoss": "hilum.tasks.losses",
     "build_loss": "hilum.tasks.losses",
     "decode_indices": "hilum.tasks.encoding",
@@ -27,6 +31,8 @@ __all__ = [
     "IGNORE",
     "LOSSES",
     "TASKS",
+    "ClassLoss",
+    "ClassificationTask",
     "SegmentationTask",
     "VoxelLoss",
     "build_loss",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from hilum.plan.plan import LossSpec
+    from hilum.plan.segmentation import LossSpec
     from hilum.tasks.losses import VoxelLoss
     from hilum.volume import LabelTable
 
@@ -74,7 +74,3 @@ class SegmentationTask:
                 needed=f"({self.outputs}, ...), one entry for each of {[r.name for r in self.table.regions] or 'the labels'}",
                 cure="one case at a time: logits[0]" if logits.ndim == 5 else "",
             )
-
-
-TASKS: dict[str, type[SegmentationTask]] = {"segmentation": SegmentationTask}
-"""What can be learnt, by the name that plans and users give."""

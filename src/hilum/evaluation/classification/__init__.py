@@ -7,11 +7,11 @@ from hilum.evaluation.classification.figures import ClassFigure
 from hilum.evaluation.classification.folder import evaluate_classes
 from hilum.evaluation.classification.measures import CLASS_METRICS, Question, questions
 from hilum.evaluation.classification.metadata import ColumnChoice, choose_columns
-from hilum.evaluation.classification.predictions import read_classes, read_predictions, write_predictions
 from hilum.evaluation.classification.rows import ClassRows
-from hilum.evaluation.classification.score import ClassScore, decide
 from hilum.evaluation.classification.subgroups import Subgroup, subgroups_of
 from hilum.evaluation.classification.summary import ClassSummary, summarise_classes
+from hilum.tasks.class_score import ClassScore, decide
+from hilum.tasks.predictions import read_classes, read_predictions, write_predictions
 
 __all__ = [
     "BASELINES",

@@ -14,7 +14,7 @@ import numpy as np
 
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.metadata import choose_columns, is_missing, number
-from hilum.evaluation.classification.score import ClassScore
+from hilum.tasks.class_score import ClassScore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

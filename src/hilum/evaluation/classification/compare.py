@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.measures import Measure
-    from hilum.evaluation.classification.score import ClassScore, Indices
+    from hilum.tasks.class_score import ClassScore, Indices
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 

@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.page import summary_page
-from hilum.evaluation.classification.predictions import predictions_text, read_predictions
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
 from hilum.evaluation.page import some
 from hilum.io import atomic_write_text
+from hilum.tasks.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:
     from hilum.dataset import ClassTable
-    from hilum.evaluation.classification.score import ClassScore
+    from hilum.tasks.class_score import ClassScore
 
 CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
 

@@ -14,7 +14,7 @@ from hilum.evaluation.records import Figure, Record
 
 if TYPE_CHECKING:
     from hilum.evaluation.classification.measures import Measure
-    from hilum.evaluation.classification.score import Indices
+    from hilum.tasks.class_score import Indices
 
 
 class ClassFigure(Record):

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from hilum.dataset import ClassTable, Dataset, open_dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
-from hilum.evaluation.classification.predictions import named_classes, predictions_file, read_classes, read_predictions
 from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
+from hilum.tasks.predictions import named_classes, predictions_file, read_classes, read_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hilum.evaluation.classification.score import ClassScore
+    from hilum.tasks.class_score import ClassScore
 
 _IMAGES = frozenset({"image", "image_path", "file", "filename", "file_name", "path"})
 _OURS = frozenset({"case", "label", "patient"})

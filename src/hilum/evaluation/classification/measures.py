@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from hilum import metrics
-from hilum.evaluation.classification.score import reached
+from hilum.tasks.class_score import reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.evaluation.classification.rows import ClassRows
-    from hilum.evaluation.classification.score import ClassScore
+    from hilum.tasks.class_score import ClassScore
 
     Numbers = NDArray[np.float64]
     Flags = NDArray[np.bool_]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import DataError, LabelError
-from hilum.evaluation.classification.score import decide
 from hilum.evaluation.page import some
+from hilum.tasks.class_score import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset import ClassTable
-    from hilum.evaluation.classification.score import ClassScore, Flags, Indices, Numbers
+    from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
 
 _SUM_TOLERANCE = 1e-3  # float16 on a graphics card sums to one within this
 

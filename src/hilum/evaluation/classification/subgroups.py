@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset import ClassTable
-    from hilum.evaluation.classification.score import ClassScore, Flags
+    from hilum.tasks.class_score import ClassScore, Flags
 
 SMALL = 10
 """Fewer patients of a class than this make a small subgroup, whose figures say little."""

@@ -15,7 +15,7 @@ from hilum.metrics import confusion
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilum.evaluation.classification.score import ClassScore
+    from hilum.tasks.class_score import ClassScore
 
 
 class ClassSummary(Record):

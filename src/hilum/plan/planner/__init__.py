@@ -1,5 +1,7 @@
 """From a fingerprint to a plan: each decision in a short function that gives a value and its reason."""
 
-from hilum.plan.planner.make import Overrides, make_plan
+from hilum.plan.planner.classification import STAGES
+from hilum.plan.planner.make import PLANNERS, make_plan
+from hilum.plan.planner.overrides import Overrides
 
-__all__ = ["Overrides", "make_plan"]
+__all__ = ["PLANNERS", "STAGES", "Overrides", "make_plan"]

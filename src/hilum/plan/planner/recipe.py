@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.plan.plan import AugmentationSpec, Decision, LossSpec, OptimiserSpec
+from hilum.plan.plan import AugmentationSpec, Decision, OptimiserSpec
 from hilum.plan.planner.sizing import USABLE
+from hilum.plan.segmentation import LossSpec
 
 if TYPE_CHECKING:
     from hilum.plan.fingerprint import Fingerprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hilum.plan.planner.grid import Grid
     from hilum.plan.planner.topology import Topology
 
-    Measure = Callable[[NetworkSpec, Three, int], float]
+    Measure = Callable[[Any, Three, int], float]
 
 MIN_STEPS = 2500
 """Steps that a training of 20 minutes should have; in less time the network is made narrower, then the patch smaller."""

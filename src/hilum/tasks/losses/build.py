@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from hilum.plan.plan import LossSpec
+    from hilum.plan.segmentation import LossSpec
     from hilum.tasks.losses.base import VoxelLoss
     from hilum.volume import LabelTable
 

@@ -25,8 +25,8 @@ import numpy as np
 from hilum.dataset import ClassTable
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.score import ClassScore, decide
 from hilum.io import atomic_write_text
+from hilum.tasks.class_score import ClassScore, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

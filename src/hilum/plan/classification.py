@@ -1,0 +1,101 @@
+"""The plan of a classification."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.plan.plan import ClassifierSpec, Decision, Plan, Record
+
+
+class RegionSpec(Record):
+    """What part of a case the network sees.
+
+    `whole`: everything, scaled to the patch with its proportions kept, centred. `mask`: a window of the patch's size around the
+    middle of the case's mask. `centre`: around the point that the data set gives. `middle`: around the middle of the image.
+    """
+
+    kind: Literal["whole", "mask", "centre", "middle"] = "whole"
+    mask_channel: bool = False
+    """Whether the mask (1 inside, 0 outside) is the network's last channel."""
+
+
+class WeightsSpec(Record):
+    """Where the network's first weights come from: drawn at random, or learnt on photographs.
+
+    Pretrained ones are those of `file`, else of the local cache, the hub, or embedded; training says which it took.
+    """
+
+    origin: Literal["random", "pretrained"] = "random"
+    file: str = ""
+
+
+class Stage(Record):
+    """One part of a fine-tuning.
+
+    Args:
+        share: of the training's length; those of all stages sum to 1.
+        released: how many groups of weights learn, counted from the head (1: the head alone); None: all of them.
+        rate: learning rate of the head at its height, as a factor of the optimiser's.
+        decay: factor of the rate from one group to the one before it (Howard and Ruder 2018).
+        warmup: share of the stage in which the rate rises.
+        probe: the head is fitted by logistic regression on features that are computed once, instead of by steps.
+    """
+
+    share: float = Field(gt=0, le=1)
+    released: int | None = Field(default=None, ge=1)
+    rate: float = Field(default=1.0, gt=0)
+    decay: float = Field(default=1.0, gt=0, le=1)
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    probe: bool = False
+
+
+class ClassLossSpec(Record):
+    """What `hilum.tasks.ClassificationTask.loss` needs: cross-entropy from logits, softened."""
+
+    class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    mixup: float = Field(default=0.0, ge=0)
+    """Parameter of the beta distribution from which pairs of cases are mixed (Zhang et al. 2018); 0 mixes none."""
+
+
+class ClassificationPlan(Plan):
+    """Every decision of a classification model. `patch` is the network's input."""
+
+    task: Decision[Literal["classification"]]
+    classes: ClassTable
+    region: Decision[RegionSpec]
+    network: Decision[ClassifierSpec]
+    weights: Decision[WeightsSpec]
+    stages: Decision[tuple[Stage, ...]]
+    loss: Decision[ClassLossSpec]
+    balance: Decision[Literal["none", "weights", "sampling"]]
+    """How rare classes get their share: not at all, by weights of the loss, or by drawing their cases more often."""
+    coverage: Decision[float]
+    """Share of cases whose class the prediction sets shall hold."""
+
+    @property
+    def answers(self) -> ClassTable:
+        """What the outputs mean."""
+        return self.classes
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the network sees: the images', and the mask where it is one."""
+        return len(self.channels) + self.region.value.mask_channel
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        region, stages, weights = self.region.value, self.stages.value, self.loss.value.class_weights
+        self._check_network(in_channels=self.inputs)
+        if region.mask_channel and region.kind != "mask":
+            raise ValueError(f"a mask channel with region {region.kind!r}: it needs region 'mask'")
+        if region.kind != "whole" and self.spacing.value is None:
+            raise ValueError(f"region {region.kind!r} without a spacing: a window has a size in mm")
+        if not stages or abs(sum(stage.share for stage in stages) - 1) > 1e-6:
+            raise ValueError(f"{len(stages)} stages whose shares sum to {sum(stage.share for stage in stages):g}, not to 1")
+        if weights is not None and len(weights) != self.classes.outputs:
+            raise ValueError(f"{len(weights)} class weights for {self.classes.outputs} outputs")
+        return self

@@ -1,0 +1,63 @@
+"""What the user fixes instead of leaving it to the planner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from hilum.errors import UsageError
+from hilum.plan.plan import Decision
+
+if TYPE_CHECKING:
+    from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage, WeightsSpec
+    from hilum.plan.plan import Three
+    from hilum.plan.planner.sizing import Kind
+    from hilum.plan.segmentation import LossSpec
+
+T = TypeVar("T")
+ClassifierKind = Literal["backbone", "inflated", "acs", "slices", "resnet3d"]
+Precision = Decision[Literal["float32", "bfloat16"]]
+ASKED = "asked for by the user"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user fixes; None leaves a decision to the planner, and what depends on a fixed one follows it.
+
+    Sizes and spacing are in the order (Z, Y, X) of the plan's orientation; a patch is rounded up to what the network can halve.
+
+    Raises:
+        UsageError: a size is not positive, or the overlap no fraction below 1.
+    """
+
+    dimensions: Literal[2, 3] | None = None
+    spacing: tuple[float, float, float] | None = None
+    patch: Three | None = None
+    batch: int | None = None
+    width: int | None = None
+    network: Kind | ClassifierKind | None = None
+    loss: LossSpec | None = None
+    mirror_axes: tuple[int, ...] | None = None
+    steps: int | None = None
+    overlap: float | None = None
+    backbone: str | None = None
+    weights: WeightsSpec | None = None
+    region: RegionSpec | None = None
+    stages: tuple[Stage, ...] | None = None
+    class_loss: ClassLossSpec | None = None
+    balance: Literal["none", "weights", "sampling"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive."""
+        sizes = {"spacing": self.spacing, "patch": self.patch, "batch": self.batch, "width": self.width, "steps": self.steps}
+        for name, value in sizes.items():
+            values = value if isinstance(value, tuple) else (value,)
+            if any(one is not None and one <= 0 for one in values):
+                raise UsageError(f"{name} {value}", needed="positive numbers")
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise UsageError(f"overlap {self.overlap}", needed="a fraction of at least 0 and below 1, e.g. 0.5")
+
+
+def or_asked(asked: T | None, decided: Decision[T]) -> Decision[T]:
+    """What the user fixed, else what was decided."""
+    return decided if asked is None else Decision(value=asked, because=ASKED)

@@ -1,0 +1,239 @@
+"""What a classifier sees of a case: one window or the whole image, on a grid of the input's size, and the way back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from hilum.errors import DataError, GeometryError
+from hilum.preprocess.steps import normalise
+from hilum.volume import Volume, reorient, reorient_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.plan.classification import ClassificationPlan
+    from hilum.plan.plan import Three
+    from hilum.volume import Geometry
+
+_VIEW_VERSION = 1  # raised whenever the same plan would give other bytes
+
+
+@dataclass(frozen=True)
+class View:
+    """Where an input lies in its case: input voxel *k* along an axis is read at index start + k * step of the turned grid.
+
+    Args:
+        source: the case's own grid.
+        orientation: the code it was reoriented to, or "source".
+        start: index (z, y, x), fractional, of the first input voxel; may lie outside the image.
+        step: source voxels an input voxel.
+        shape: (Z, Y, X) of the input.
+    """
+
+    source: Geometry
+    orientation: str
+    start: tuple[float, float, float]
+    step: tuple[float, float, float]
+    shape: Three
+
+    @property
+    def turned(self) -> Geometry:
+        """The source's grid in the input's orientation."""
+        return self.source if self.orientation == "source" else reorient_geometry(self.source, self.orientation)
+
+    def lay(self, array: NDArray[np.float32]) -> Volume:
+        """Lay a map (Z, Y, X) of the input's size over the image: (1, Z, Y, X) on the source's grid, 0 where nothing was seen.
+
+        Raises:
+            GeometryError: the map has not the input's shape.
+        """
+        if array.shape != self.shape:
+            raise GeometryError(f"a map of shape {array.shape}", needed=f"the input's shape, {self.shape}")
+        turned = self.turned
+        out = np.asarray(array, dtype=np.float32)
+        for axis, (n, start, step) in enumerate(zip(turned.shape, self.start, self.step, strict=True)):
+            at = np.asarray((np.arange(n) - start) / step, dtype=np.float64)
+            inside = (at >= -0.5) & (at <= self.shape[axis] - 0.5)
+            out = _read_along(out, at, axis)
+            out = out * inside.reshape([-1 if one == axis else 1 for one in range(3)])
+        volume = Volume(np.ascontiguousarray(out[np.newaxis], dtype=np.float32), turned)
+        if self.orientation == "source":
+            return volume
+        return Volume(np.ascontiguousarray(reorient(volume, self.source.orientation).array), self.source)
+
+
+def preprocess_view(
+    image: Volume,
+    plan: ClassificationPlan,
+    *,
+    region: Volume | None = None,
+    centre_mm: Sequence[float] | None = None,
+    size: Three | None = None,
+) -> tuple[NDArray[np.float32], View]:
+    """Bring a case to the input of a classifier: reorient, normalise the whole image, then read the view.
+
+    Linear, smoothed first along axes that shrink (a Gaussian of (step - 1) / 2 voxels, as scikit-image does). Beyond the image
+    its border is repeated; the mask is 0 there.
+
+    Args:
+        image: (C, Z, Y, X) with the plan's channels in the plan's order.
+        plan: the decisions.
+        region: (1, Z, Y, X) mask on the image's grid, where the plan looks at one.
+        centre_mm: the point to look at in LPS mm (x, y, z), where the plan looks at one.
+        size: input (Z, Y, X); the plan's patch if None. Larger ones show more around it.
+
+    Returns:
+        a contiguous float32 array (C, or C + 1 with the mask, *size), and where it lies.
+
+    Raises:
+        DataError: another number of channels than the plan's, voxels that are NaN or infinite, no mask or point though the plan
+            needs one.
+        GeometryError: the point lies outside the image.
+    """
+    if image.channels != len(plan.channels):
+        raise DataError(
+            f"{image.channels} channels", needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}"
+        )
+    code = plan.orientation.value
+    turned = image if code == "source" else reorient(image, code)
+    mask = None
+    if region is not None and plan.region.value.kind == "mask":
+        mask = (region if code == "source" else reorient(region, code)).array[0] != 0
+    view = _find_view(turned.geometry, image.geometry, plan, mask, centre_mm, size or plan.patch.value)
+    if not all(np.isfinite(channel).all() for channel in turned.array):
+        raise DataError(
+            "voxels that are NaN or infinite", needed="finite intensities", cure="hilum check DATA --fix DIR corrects data sets"
+        )
+    channels = []
+    for raw, how in zip(turned.array, plan.normalisation.value, strict=True):
+        channel = raw.astype(np.float32, copy=True)
+        normalise(channel, how)
+        channels.append(_read(channel, view))
+    if plan.region.value.mask_channel and mask is not None:
+        channels.append(_read(mask.astype(np.float32), view) * _inside(view, mask.shape))
+    return np.ascontiguousarray(np.stack(channels), dtype=np.float32), view
+
+
+def view_hash(plan: ClassificationPlan, size: Three) -> str:
+    """What of a plan the bytes of an input depend on, as 16 hexadecimal digits."""
+    parts = {
+        "version": _VIEW_VERSION,
+        "channels": plan.channels,
+        "orientation": plan.orientation.value,
+        "region": plan.region.value.model_dump(mode="json"),
+        "spacing": plan.spacing.value,
+        "patch": plan.patch.value,
+        "normalisation": [one.model_dump(mode="json") for one in plan.normalisation.value],
+        "size": size,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _find_view(
+    turned: Geometry,
+    source: Geometry,
+    plan: ClassificationPlan,
+    mask: NDArray[np.bool_] | None,
+    centre_mm: Sequence[float] | None,
+    size: Three,
+) -> View:
+    region = plan.region.value
+    shape, own = np.array(turned.shape), np.array(turned.spacing)
+    target = np.array(plan.spacing.value or own)
+    if region.kind == "whole":
+        axes = slice(3 - plan.dimensions.value, 3)
+        scale = float((shape * own / np.array(plan.patch.value))[axes].max())  # mm an input voxel, so that all of it fits
+        target = np.full(3, scale)
+    if plan.dimensions.value == 2:
+        target[0] = own[0]  # a picture is one slice thick, whatever its scale
+    centre = _CENTRES[region.kind](turned, mask, centre_mm)
+    step = target / own
+    start = centre - (np.array(size) - 1) / 2 * step
+    return View(source, plan.orientation.value, _three(start), _three(step), size)
+
+
+def _middle(turned: Geometry, _mask: NDArray[np.bool_] | None, _point: Sequence[float] | None) -> NDArray[np.float64]:
+    return (np.array(turned.shape) - 1) / 2
+
+
+def _middle_of_mask(_turned: Geometry, mask: NDArray[np.bool_] | None, _point: Sequence[float] | None) -> NDArray[np.float64]:
+    if mask is None or not mask.any():
+        raise DataError(
+            "no mask that says where to look",
+            needed="a mask for every case, as the model was trained with",
+            cure="give the data set's table, with a column mask, or a folder with masks/ beside images/",
+        )
+    spans = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    return np.array([(span[0] + span[-1]) / 2 for span in spans])
+
+
+def _given_point(turned: Geometry, _mask: NDArray[np.bool_] | None, point: Sequence[float] | None) -> NDArray[np.float64]:
+    if point is None:
+        raise DataError(
+            "no point to look at",
+            needed="centre_x, centre_y and centre_z (LPS mm) for every case, as the model was trained with",
+            cure="give the data set's table, with these columns",
+        )
+    index = turned.world_to_index(np.asarray(point, dtype=np.float64))
+    if np.any(index < -0.5) or np.any(index > np.array(turned.shape) - 0.5):
+        raise GeometryError(
+            f"the point {tuple(float(x) for x in point)} mm lies outside the image",
+            needed="a point in the image, in LPS mm (x, y, z)",
+        )
+    return np.asarray(index)
+
+
+_CENTRES: dict[str, Callable[[Geometry, NDArray[np.bool_] | None, Sequence[float] | None], NDArray[np.float64]]] = {
+    "whole": _middle,
+    "middle": _middle,
+    "mask": _middle_of_mask,
+    "centre": _given_point,
+}
+
+
+def _read(channel: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+    """Read one channel (Z, Y, X) at the view's points."""
+    block = channel
+    for axis in range(3):
+        at = view.start[axis] + np.arange(view.shape[axis]) * view.step[axis]
+        margin = 4 * view.step[axis] + 2  # what smoothing reaches
+        low = int(np.clip(np.floor(at[0] - margin), 0, block.shape[axis] - 1))
+        high = int(np.clip(np.ceil(at[-1] + margin) + 1, low + 1, block.shape[axis]))
+        block = block[(slice(None),) * axis + (slice(low, high),)]
+        if view.step[axis] > 1 and block.shape[axis] > 1:
+            block = ndimage.gaussian_filter1d(block, (view.step[axis] - 1) / 2, axis=axis, mode="nearest")
+        block = _read_along(block, np.asarray(at - low, dtype=np.float64), axis)
+    return block
+
+
+def _read_along(array: NDArray[np.float32], at: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    """Linear interpolation at fractional indices along one axis; the border is repeated."""
+    last = array.shape[axis] - 1
+    clipped = np.clip(at, 0, last)
+    low = np.minimum(np.floor(clipped).astype(np.intp), max(last - 1, 0))
+    high = np.minimum(low + 1, last)
+    weight = (clipped - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
+    lower = np.take(array, low, axis=axis)
+    return np.asarray(lower + weight * (np.take(array, high, axis=axis) - lower), dtype=np.float32)
+
+
+def _inside(view: View, shape: Sequence[int]) -> NDArray[np.float32]:
+    """1 where the view's points lie in the image, (Z, Y, X)."""
+    axes = []
+    for start, step, n, size in zip(view.start, view.step, view.shape, shape, strict=True):
+        at = start + np.arange(n) * step
+        axes.append(((at >= -0.5) & (at <= size - 0.5)).astype(np.float32))
+    return np.asarray(axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :])
+
+
+def _three(values: NDArray[Any]) -> tuple[float, float, float]:
+    z, y, x = (float(value) for value in values)
+    return z, y, x

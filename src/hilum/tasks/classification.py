@@ -1,0 +1,127 @@
+"""Classification: what the target is, what the loss is, how logits become probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch import Tensor, nn
+
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset.classes import ClassTable
+    from hilum.plan.classification import ClassLossSpec
+
+
+class ClassificationTask:
+    """The seam between a class table and everything that learns or answers.
+
+    Targets are soft (B, K') from the beginning, so that mixing two cases and smoothing a label are arithmetic on them. K' is the
+    number of outputs: exclusive classes have one each (softmax); findings have one each (sigmoid); K grades have K - 1, output
+    *n* asks whether the grade is above *n* (Frank and Hall 2001).
+
+    Args:
+        table: the classes that are learnt.
+    """
+
+    def __init__(self, table: ClassTable) -> None:
+        self.table = table
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits K' a case."""
+        return self.table.outputs
+
+    def encode(self, label: str) -> NDArray[np.float32]:
+        """The target (K',) of a case's label.
+
+        Raises:
+            LabelError: it names a class that the table does not know.
+        """
+        members = np.array(self.table.members(label), dtype=np.float32)
+        if self.table.kind != "ordinal":
+            return members
+        return (np.arange(self.outputs) < int(members.argmax())).astype(np.float32)
+
+    def loss(self, spec: ClassLossSpec) -> ClassLoss:
+        """The loss that a plan asks for."""
+        return ClassLoss(spec, exclusive=self.table.kind == "exclusive")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """One probability a class, (B, K) float64, of logits (B, K').
+
+        Grades: the differences of the cumulative probabilities, which are made to fall first, then scaled to sum to 1.
+
+        Raises:
+            UsageError: the last axis is not K'.
+        """
+        if logits.ndim != 2 or logits.shape[1] != self.outputs:
+            raise UsageError(f"logits of shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})")
+        return _ACTIVATE[self.table.kind](logits.double())
+
+    def decode(self, logits: Tensor) -> tuple[str, ...]:
+        """The most probable label of each case; findings: all whose probability is above one half.
+
+        Raises:
+            UsageError: the last axis is not K'.
+        """
+        rows = self.probabilities(logits).cpu().numpy()
+        return tuple(name_of(self.table, row) for row in rows)
+
+
+class ClassLoss(nn.Module):
+    """Cross-entropy from logits (B, K') against soft targets (B, K'), the mean over the batch.
+
+    Label smoothing moves a share of each target to all classes alike (Szegedy et al. 2016; for sigmoids towards one half). Class
+    weights multiply each class's part.
+
+    Args:
+        spec: weights and smoothing.
+        exclusive: softmax over the outputs, else one sigmoid each (their losses summed over the outputs, divided by K').
+    """
+
+    def __init__(self, spec: ClassLossSpec, *, exclusive: bool) -> None:
+        super().__init__()
+        self.exclusive, self.smoothing = exclusive, spec.label_smoothing
+        weights = None if spec.class_weights is None else torch.tensor(spec.class_weights, dtype=torch.float32)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss, a number."""
+        logits, targets = logits.float(), targets.float()
+        share = 1 / logits.shape[1] if self.exclusive else 0.5
+        targets = targets * (1 - self.smoothing) + self.smoothing * share
+        if self.exclusive:
+            parts = -targets * logits.log_softmax(dim=1)
+        else:
+            parts = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") / logits.shape[1]
+        if isinstance(self.weights, Tensor):
+            parts = parts * self.weights
+        return parts.sum(dim=1).mean()
+
+
+def name_of(table: ClassTable, probabilities: NDArray[np.float64]) -> str:
+    """The label that probabilities (K,) speak for; findings: all above one half, joined."""
+    if table.kind == "multilabel":
+        return "|".join(name for name, p in zip(table.names, probabilities, strict=True) if p > 0.5)
+    return table.names[int(np.argmax(probabilities))]
+
+
+def _grades(logits: Tensor) -> Tensor:
+    above = torch.cummin(logits.sigmoid(), dim=1).values  # P(grade > n) cannot rise with n
+    ones, zeros = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
+    return torch.cat([ones, above], dim=1) - torch.cat([above, zeros], dim=1)
+
+
+_ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "exclusive": lambda logits: logits.softmax(dim=1),
+    "multilabel": torch.sigmoid,
+    "ordinal": _grades,
+}
