@@ -3,23 +3,106 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
 from hilum.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from hilum.dataset.classes import ClassKind
     from hilum.dataset.doctor import Finding, FixLog
-    from hilum.evaluation import Comparison, Evaluation
+    from hilum.evaluation import ClassEvaluation, Evaluation
+    from hilum.evaluation.families import AnyComparison, AnyEvaluation
     from hilum.inference import CaseOutcome, RunReport, TrainedModel
     from hilum.plan import Overrides, Plan
     from hilum.training import Listener
 
     CaseProgress = Callable[[int, int, str], None]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What is learnt from a data set, where that is not clear; see `hilum.open_dataset`.
+
+    Args:
+        task: "segmentation" or "classification".
+        label: the column of classes, or several columns of findings.
+        classes: "exclusive", "ordinal" or "multilabel".
+        positive: which of two classes is the positive one.
+    """
+
+    task: str | None = None
+    label: str | tuple[str, ...] | None = None
+    classes: ClassKind | None = None
+    positive: str | None = None
+
+    def open(self, data: Path | str, *, patients: str | None = None) -> datasets.Dataset:
+        """Open the data set.
+
+        Raises:
+            HilumError: see `hilum.open_dataset`.
+        """
+        return datasets.open_dataset(
+            data, patients=patients, task=self.task, label=self.label, classes=self.classes, positive=self.positive
+        )
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is asked of a classifier's network and its fine-tuning; None leaves it to the planner.
+
+    Args:
+        kind: backbone, inflated, acs, slices or resnet3d; of a segmentation unet, plain_unet or residual_unet.
+        backbone: timm's name.
+        weights: "pretrained", "none", or a file (.safetensors, or .pth without pickled code).
+        stages: probe, head, two, top or all; see `hilum.plan.STAGES`.
+        region: whole, middle, centre or mask; "mask" adds the mask as a channel.
+    """
+
+    kind: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    stages: str | None = None
+    region: str | None = None
+
+    def overrides(self, **more: Any) -> Overrides | None:
+        """What the planner is not to decide; None where it decides everything.
+
+        Raises:
+            UsageError: a name that does not exist.
+        """
+        from hilum.plan import STAGES, Overrides
+        from hilum.plan.classification import RegionSpec, WeightsSpec
+
+        asked: dict[str, Any] = dict(more)
+        if self.kind is not None:
+            asked["network"] = self.kind
+        if self.backbone is not None:
+            asked["backbone"] = self.backbone
+        if self.stages is not None:
+            asked["stages"] = _one_of("stages", self.stages, STAGES)()
+        if self.weights is not None:
+            random = self.weights == "none"
+            file = "" if self.weights in {"none", "pretrained"} else self.weights
+            asked["weights"] = WeightsSpec(origin="random" if random else "pretrained", file=file)
+        if self.region is not None:
+            kind = _one_of("region", self.region, {name: name for name in ("whole", "middle", "centre", "mask")})
+            asked["region"] = RegionSpec(kind=kind, mask_channel=kind == "mask")
+        return Overrides(**asked) if asked else None
+
+
+def _one_of(option: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise UsageError(f"{option} {name!r}", needed=", ".join(known), cure=f"did you mean {near[0]!r}?" if near else "")
+    return known[name]
 
 
 @dataclass(frozen=True)
@@ -41,7 +124,12 @@ class CheckResult:
 
 
 def check(
-    data: Path | str, *, fix: Path | str | None = None, patients: str | None = None, progress: CaseProgress | None = None
+    data: Path | str,
+    *,
+    fix: Path | str | None = None,
+    patients: str | None = None,
+    labelling: Labelling | None = None,
+    progress: CaseProgress | None = None,
 ) -> CheckResult:
     """Find what is wrong with a data set; on request write a corrected copy.
 
@@ -49,6 +137,7 @@ def check(
         data: what `hilum.open_dataset` opens.
         fix: folder for the corrected copy and its log; the source is never changed.
         patients: a regular expression for the patient in a case's id, where no table names patients.
+        labelling: what is learnt from the data set, where that is not clear.
         progress: called as progress(done, total, case id).
 
     Raises:
@@ -57,19 +146,21 @@ def check(
     """
     from hilum.dataset import doctor
 
-    dataset = datasets.open_dataset(data, patients=patients)
+    dataset = (labelling or Labelling()).open(data, patients=patients)
     findings = doctor.check(dataset, progress=progress)
     if fix is None:
         return CheckResult(findings)
     return CheckResult(findings, doctor.fix(dataset, findings, fix, progress=progress))
 
 
-def plan(
+def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     data: Path | str,
     *,
     minutes: float | None = None,
     device: str = "auto",
     memory_gb: float | None = None,
+    labelling: Labelling | None = None,
+    network: Network | None = None,
     overrides: Overrides | None = None,
     out: Path | str | None = None,
     listener: Listener | None = None,
@@ -81,7 +172,9 @@ def plan(
         minutes: wall-clock time of one fold; a few training steps are then measured to size the network.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what is free.
-        overrides: what is not for the planner to decide.
+        labelling: what is learnt from the data set, where that is not clear.
+        network: what is asked of a classifier's network.
+        overrides: what is not for the planner to decide, beside that.
         out: file for the plan as JSON, to be edited and given to `train`.
         listener: is told what happens.
 
@@ -92,7 +185,9 @@ def plan(
     from hilum.training import Listener, TrainOptions, make_plan_for
 
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
-    made = make_plan_for(datasets.open_dataset(data), options, listener=listener or Listener(), overrides=overrides)
+    asked = overrides or (network or Network()).overrides()
+    dataset = (labelling or Labelling()).open(data)
+    made = make_plan_for(dataset, options, listener=listener or Listener(), overrides=asked)
     if out is not None:
         save_plan(made, out)
     return made
@@ -102,7 +197,8 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     data: Path | str,
     out: Path | str,
     *,
-    task: str | None = None,
+    labelling: Labelling | None = None,
+    network: Network | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     fold: int = 0,
@@ -120,7 +216,8 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     Args:
         data: what `hilum.open_dataset` opens.
         out: the model folder; `training/` in it holds the plan, checkpoints, logs and validation.
-        task: what is learnt; found out from the data if None.
+        labelling: what is learnt, where that is not clear from the data.
+        network: what is asked of a classifier's network.
         minutes: wall-clock time of one fold, everything included; None leaves the length to the plan's steps.
         steps: optimiser steps instead of minutes; the run is then a function of plan, data and seed alone.
         fold: which split is trained (0 ...).
@@ -136,11 +233,9 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: see `hilum.training.run`.
     """
-    from hilum.tasks import TASKS
     from hilum.training import TrainOptions, run
 
-    if task is not None and task not in TASKS:
-        raise UsageError(f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure="--task segmentation, or leave it out")
+    learnt = labelling or Labelling()
     options = TrainOptions(
         minutes=minutes,
         steps=steps,
@@ -151,6 +246,11 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         memory_gb=memory_gb,
         plan=Path(plan) if isinstance(plan, str) else plan,
         patients=patients,
+        task=learnt.task,
+        label=learnt.label,
+        classes=learnt.classes,
+        positive=learnt.positive,
+        overrides=(network or Network()).overrides(),
         resume=resume,
     )
     return run(data, out, options, listener=listener)
@@ -168,10 +268,11 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     inputs: Sequence[Path | str] | Path | str,
     out: Path | str,
     *,
-    formats: Sequence[str] = ("nifti",),
+    formats: Sequence[str] | None = None,
     tta: bool = False,
     probabilities: bool = False,
     pictures: bool = False,
+    explain: str | None = None,
     skip_existing: bool = False,
     device: str = "auto",
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
@@ -181,11 +282,13 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     Args:
         model: a trained model, or its folder.
         inputs: files, folders of files, DICOM folders, data sets.
-        out: folder for `<case>.nii.gz`, labels.json and run.json.
-        formats: among `hilum.inference.FORMATS`.
+        out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for predictions.csv and `<case>.json`.
+        formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
         tta: average over the mirrored images that the plan allows.
         probabilities: also write the probabilities.
-        pictures: also draw `pictures/<case>.png`, the outlines on three slices.
+        pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's answer comes from.
+        explain: of a classifier, where in the image its answer comes from: grad_cam, hires_cam or occlusion, as
+            `<case>_<class>_map.nii.gz`; with `pictures` grad_cam if None.
         skip_existing: leave out cases that are already there.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
         progress: called with each outcome, how many are done, and how many there are.
@@ -193,26 +296,24 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
-    from hilum.inference import Predictor, TrainedModel, find_cases, predict_many, read_source
-    from hilum.io import atomic_write_text, read_labels
-    from hilum.report import draw_overlay
+    from hilum.inference import TrainedModel, find_cases, make_predictor, predict_many, read_source
+    from hilum.report import DRAWINGS
 
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     cases = {case.id: case for case in find_cases(sources, loaded.plan.channels)}
-    table, out = loaded.plan.labels, Path(out)
+    task, table, out = loaded.plan.task.value, loaded.plan.answers, Path(out)
+    options = EXPLANATIONS[task](explain, pictures=pictures)
 
     def finished(outcome: CaseOutcome, done: int, total: int) -> None:
         if pictures and outcome.status == "done":
-            labels = read_labels(out / outcome.files[0])
-            draw_overlay(read_source(cases[outcome.case]), labels, table, out / "pictures" / f"{outcome.case}.png")
-        if done == 1:
-            atomic_write_text(out / "labels.json", table.model_dump_json(indent=2) + "\n")
+            files = [out / name for name in outcome.files]
+            DRAWINGS[task](read_source(cases[outcome.case]), files, table, out / "pictures" / f"{outcome.case}.png")
         if progress is not None:
             progress(outcome, done, total)
 
     return predict_many(
-        Predictor(loaded, tta=tta),
+        make_predictor(loaded, tta=tta, **options),
         sources,
         out,
         formats=formats,
@@ -222,34 +323,71 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     )
 
 
-def evaluate(
+def _no_explanation(explain: str | None, *, pictures: bool) -> dict[str, str | None]:  # noqa: ARG001  (a segmentation's own)
+    if explain is not None:
+        raise UsageError("an explanation of a segmentation", needed="a classifier", cure="leave out --explain")
+    return {}
+
+
+def _explanation(explain: str | None, *, pictures: bool) -> dict[str, str | None]:
+    return {"explain": explain or ("grad_cam" if pictures else None)}
+
+
+EXPLANATIONS: dict[str, Callable[..., dict[str, str | None]]] = {
+    "segmentation": _no_explanation,
+    "classification": _explanation,
+}
+"""What a predictor is asked to explain, by task."""
+
+
+def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     predictions: Path | str,
-    reference: Path | str,
+    reference: Path | str | datasets.Dataset,
     out: Path | str,
     *,
     tolerance_mm: float = 2.0,
     allow_missing: bool = False,
+    labelling: Labelling | None = None,
+    subgroups: Sequence[str] | None = None,
+    pictures: bool = True,
     progress: CaseProgress | None = None,
-) -> Evaluation:
-    """Score predictions against reference annotations; see `hilum.evaluation.evaluate_folder`.
+) -> AnyEvaluation:
+    """Score predictions against reference annotations; what the folder holds says whether they are label maps or classes.
 
     Args:
-        predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...).
-        reference: a data set or a folder of label maps.
-        out: folder for cases.csv, summary.json and summary.md.
+        predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...), or of predictions.csv.
+        reference: a data set, a folder of label maps, or a table of case and label.
+        out: folder for cases.csv, summary.json and summary.md, of classes also curves.png and confusion.png.
         tolerance_mm: of the normalised surface distance.
         allow_missing: score what is there instead of refusing when predictions are missing.
+        labelling: where the reference's classes are, where that is not clear.
+        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
+        pictures: draw the curves of classes.
         progress: called as progress(done, total, case id).
 
     Raises:
-        HilumError: see `hilum.evaluation.evaluate_folder`.
+        HilumError: see `hilum.evaluation.evaluate`.
     """
-    return evaluations.evaluate_folder(
-        predictions, reference, out, tolerance_mm=tolerance_mm, allow_missing=allow_missing, progress=progress
+    asked = evaluations.EvaluationOptions(
+        tolerance_mm=tolerance_mm, allow_missing=allow_missing, subgroups=subgroups, progress=progress
     )
+    held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
+    made = evaluations.evaluate(predictions, held, out, asked)
+    if pictures and isinstance(made, evaluations.ClassEvaluation):
+        _draw_classes(made, Path(out))
+    return made
 
 
-def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> Comparison:
+def _draw_classes(evaluation: ClassEvaluation, out: Path) -> None:
+    from hilum.report import draw_confusion, draw_curves
+
+    table = evaluation.record.summary.classes
+    draw_curves(evaluation.scores, table, out / "curves.png")
+    if table.kind != "multilabel":
+        draw_confusion(evaluation.scores, table, out / "confusion.png")
+
+
+def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> AnyComparison:
     """Compare two evaluations of the same cases by paired tests.
 
     Args:
@@ -272,35 +410,51 @@ class DemoResult:
 
     Args:
         folder: everything.
-        model: the trained model.
-        evaluation: scores on the test patients.
-        pictures: overlays to look at.
+        model: the segmentation model.
+        evaluation: its scores on the test patients.
+        classifier: the classification model.
+        class_evaluation: its figures on nodules of other patients.
+        pictures: what to look at.
     """
 
     folder: Path
     model: TrainedModel
     evaluation: Evaluation
+    classifier: TrainedModel
+    class_evaluation: ClassEvaluation
     pictures: tuple[Path, ...]
 
 
-def demo(out: Path | str = "out/demo", *, minutes: float = 3.0, listener: Listener | None = None) -> DemoResult:
-    """Run the main job on synthetic CT: make data, train, predict a DICOM study, evaluate, draw.
+def demo(
+    out: Path | str = "out/demo", *, minutes: float = 3.0, class_minutes: float = 1.0, listener: Listener | None = None
+) -> DemoResult:
+    """Run the main jobs on synthetic CT: segment liver and tumours in DICOM studies, tell malignant lung nodules from benign.
 
     Args:
         out: a new folder.
-        minutes: of training.
+        minutes: of training the segmentation.
+        class_minutes: of training the classification.
         listener: is told what happens.
 
     Raises:
         UsageError: the folder is in use.
     """
-    from hilum.examples import make_abdomen_dataset
     from hilum.training import Listener
 
     listener = listener or Listener()
     out = Path(out)
     if (out / "model").exists():
         raise UsageError(f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2")
+    model, evaluation = _demo_segmentation(out, minutes, listener)
+    classifier, class_evaluation = _demo_classification(out, class_minutes, listener)
+    pictures = [*(out / "predictions" / "pictures").glob("*.png"), *(out / "nodule_predictions" / "pictures").glob("*.png")]
+    pictures.append(out / "nodule_evaluation" / "curves.png")
+    return DemoResult(out, model, evaluation, classifier, class_evaluation, tuple(sorted(pictures)))
+
+
+def _demo_segmentation(out: Path, minutes: float, listener: Listener) -> tuple[TrainedModel, Evaluation]:
+    from hilum.examples import make_abdomen_dataset
+
     listener.say("Making a synthetic abdominal CT data set: 16 studies to train on, 4 test studies as DICOM series.")
     data = make_abdomen_dataset(
         out / "data",
@@ -319,12 +473,36 @@ def demo(out: Path | str = "out/demo", *, minutes: float = 3.0, listener: Listen
         pictures=True,
         progress=lambda outcome, done, total: listener.advance("predicting", done, total, outcome.case),
     )
+    _refuse_failures(report)
+    return model, evaluations.evaluate_folder(out / "predictions", data / "labelsTs", out / "evaluation")
+
+
+def _demo_classification(out: Path, minutes: float, listener: Listener) -> tuple[TrainedModel, ClassEvaluation]:
+    from hilum.examples import make_nodule_dataset
+
+    listener.say("Making synthetic lung nodules, benign and malignant: 60 to train on, 30 of other patients to test with.")
+    data = make_nodule_dataset(out / "nodules", cases=60)
+    tests = make_nodule_dataset(out / "nodules_test", cases=30, seed=1)
+    labelling = Labelling(task="classification", positive="malignant")
+    model = train(data, out / "nodule_model", labelling=labelling, minutes=minutes, listener=listener)
+    report = predict(
+        model,
+        tests,
+        out / "nodule_predictions",
+        pictures=True,
+        progress=lambda outcome, done, total: listener.advance("predicting nodules", done, total, outcome.case),
+    )
+    _refuse_failures(report)
+    made = evaluate(out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling)
+    if not isinstance(made, evaluations.ClassEvaluation):
+        raise ModelError(f"{out / 'nodule_predictions'} holds no classes")
+    return model, made
+
+
+def _refuse_failures(report: RunReport) -> None:
     failed = [outcome for outcome in report.cases if outcome.status == "failed"]
     if failed:
         raise ModelError(f"the demo's own study {failed[0].case} failed: {failed[0].error}")
-    evaluation = evaluate(out / "predictions", data / "labelsTs", out / "evaluation")
-    pictures = tuple(sorted((out / "predictions" / "pictures").glob("*.png")))
-    return DemoResult(out, model, evaluation, pictures)
 
 
 def environment() -> dict[str, str]:

@@ -28,9 +28,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Deep learning on medical images: train, evaluate and run segmentation. Not a medical device.",
+    help="Deep learning on medical images: train, evaluate and run segmentation and classification. Not a medical device.",
     epilog="Exit codes: 0 done, 1 a bug of hilum, 2 usage, 3 the data, 4 the model, 5 resources.",
 )
+
+
+class Task(StrEnum):
+    """What can be learnt."""
+
+    segmentation = "segmentation"
+    classification = "classification"
+
+
+class ClassKind(StrEnum):
+    """What the classes of a case exclude."""
+
+    exclusive = "exclusive"
+    ordinal = "ordinal"
+    multilabel = "multilabel"
+
 
 Data = Annotated[
     Path,
@@ -40,6 +56,29 @@ Data = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; messages go to standard error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+TaskOption = Annotated[Task | None, typer.Option(help="What to learn. Default: found out from the data.", show_default=False)]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Column of classes; several times: columns of 0 and 1, a finding each.", show_default=False),
+]
+ClassesOption = Annotated[
+    ClassKind | None, typer.Option(help="Whether a case has one class, a grade or several.", show_default=False)
+]
+PositiveOption = Annotated[str | None, typer.Option(help="Which of two classes is the positive one.", show_default=False)]
+NetworkOption = Annotated[
+    str | None, typer.Option(help="Of a classifier: backbone, inflated, acs, slices, resnet3d.", show_default=False)
+]
+BackboneOption = Annotated[str | None, typer.Option(help="Of a classifier: any backbone of timm, by name.", show_default=False)]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="First weights of a classifier: pretrained, none, or a file.", show_default=False)
+]
+StagesOption = Annotated[
+    str | None,
+    typer.Option(help="Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all.", show_default=False),
+]
+RegionOption = Annotated[
+    str | None, typer.Option(help="What a classifier sees: whole, middle, centre, mask.", show_default=False)
+]
 Minutes = Annotated[
     float | None,
     typer.Option(help="Wall-clock minutes of one fold, everything included. Left out, the plan decides.", show_default=False),
@@ -57,10 +96,19 @@ Memory = Annotated[
 ]
 
 
-class Task(StrEnum):
-    """What can be learnt."""
+_TOLD = {"dice": "Dice", "auroc": "AUROC", "accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
+"""Of all figures those that are said at the end of a training."""
 
-    segmentation = "segmentation"
+
+def _labelling(task: Task | None, label: list[str] | None, classes: ClassKind | None, positive: str | None) -> Any:
+    from hilum.api import Labelling
+
+    return Labelling(
+        task=None if task is None else task.value,
+        label=None if not label else label[0] if len(label) == 1 else tuple(label),
+        classes=None if classes is None else classes.value,
+        positive=positive,
+    )
 
 
 def _version(asked: bool) -> None:
@@ -76,7 +124,7 @@ def options(
     *,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")] = False,
 ) -> None:
-    """Deep learning on medical images: train, evaluate and run segmentation. Not a medical device."""
+    """Deep learning on medical images: train, evaluate and run segmentation and classification. Not a medical device."""
 
 
 @app.command()
@@ -87,13 +135,18 @@ def check(
         Path | None, typer.Option(metavar="DIR", help="Write a corrected copy and its log here.", show_default=False)
     ] = None,
     patients: Patients = None,
+    task: TaskOption = None,
+    label: LabelOption = None,
+    classes: ClassesOption = None,
+    positive: PositiveOption = None,
     as_json: Json = False,
 ) -> None:
     """Find what is wrong with a data set and say the cure."""
     from hilum import api
 
     with _shown("checking") as shown:
-        result = api.check(data, fix=fix, patients=patients, progress=shown.cases)
+        labelling = _labelling(task, label, classes, positive)
+        result = api.check(data, fix=fix, patients=patients, labelling=labelling, progress=shown.cases)
     if as_json:
         _print_json(api.to_json(result))
     else:
@@ -114,6 +167,15 @@ def plan(
     minutes: Minutes = None,
     device: Device = "auto",
     memory: Memory = None,
+    task: TaskOption = None,
+    label: LabelOption = None,
+    classes: ClassesOption = None,
+    positive: PositiveOption = None,
+    network: NetworkOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    stages: StagesOption = None,
+    region: RegionOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -130,7 +192,16 @@ def plan(
     from hilum import api
 
     with _shown("planning") as shown:
-        made = api.plan(data, minutes=minutes, device=device, memory_gb=memory, out=out, listener=shown.listener)
+        made = api.plan(
+            data,
+            minutes=minutes,
+            device=device,
+            memory_gb=memory,
+            labelling=_labelling(task, label, classes, positive),
+            network=api.Network(network, backbone, weights, stages, region),
+            out=out,
+            listener=shown.listener,
+        )
     if as_json:
         _print_json(made.model_dump_json(indent=2))
         return
@@ -145,9 +216,15 @@ def train(
     data: Data,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model folder to write.", show_default=False)],
-    task: Annotated[
-        Task | None, typer.Option(help="What to learn. Default: found out from the data.", show_default=False)
-    ] = None,
+    task: TaskOption = None,
+    label: LabelOption = None,
+    classes: ClassesOption = None,
+    positive: PositiveOption = None,
+    network: NetworkOption = None,
+    backbone: BackboneOption = None,
+    weights: WeightsOption = None,
+    stages: StagesOption = None,
+    region: RegionOption = None,
     minutes: Minutes = None,
     steps: Annotated[
         int | None, typer.Option(help="Optimiser steps instead of minutes: reproducible.", show_default=False)
@@ -173,7 +250,8 @@ def train(
         model = api.train(
             data,
             out,
-            task=None if task is None else task.value,
+            labelling=_labelling(task, label, classes, positive),
+            network=api.Network(network, backbone, weights, stages, region),
             minutes=minutes,
             steps=steps,
             fold=fold,
@@ -193,8 +271,9 @@ def train(
     if metrics is not None:
         typer.echo(f"Measured on {metrics.measured_on}:")
         for metric in metrics.metrics:
-            if metric.name == "dice":
-                typer.echo(f"  {metric.region}: Dice {_figure(metric.mean)} ({_figure(metric.lower)} to {_figure(metric.upper)})")
+            if metric.name in _TOLD:
+                span = f"({_figure(metric.lower)} to {_figure(metric.upper)})"
+                typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {_figure(metric.mean)} {span}")
     typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}; learning curves: {out / 'training'}/fold_*/curves.png)")
     typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
 
@@ -210,12 +289,19 @@ def predict(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="nifti, nrrd, mha, png, tiff; may be given several times. [default: nifti]", show_default=False
+            "--format",
+            help="nifti, nrrd, mha, png, tiff; of a classification csv, json; may be given several times. [default: nifti; csv "
+            "and json]",
+            show_default=False,
         ),
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored images where the plan allows it.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probabilities.")] = False,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw the outlines on three slices as PNG.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw PNGs: outlines, or where a class is seen.")] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(help="Of a classifier: where its answer comes from, by grad_cam, hires_cam, occlusion.", show_default=False),
+    ] = None,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out cases that are already there.")] = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -228,10 +314,11 @@ def predict(
             model,
             inputs,
             out,
-            formats=tuple(formats or ("nifti",)),
+            formats=tuple(formats) if formats else None,
             tta=tta,
             probabilities=probabilities,
             pictures=pictures,
+            explain=explain,
             skip_existing=skip_existing,
             device=device,
             progress=shown.outcomes,
@@ -251,10 +338,14 @@ def predict(
 @app.command()
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label maps.", show_default=False)
+        Path,
+        typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label maps, or of predictions.csv.", show_default=False),
     ],
     reference: Annotated[
-        Path, typer.Argument(metavar="REFERENCE", help="Data set, or folder of reference label maps.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="REFERENCE", help="Data set, folder of reference label maps, or table of case and label.", show_default=False
+        ),
     ],
     *,
     out: Annotated[
@@ -263,14 +354,27 @@ def evaluate(
     ],
     tolerance: Annotated[float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")] = 2.0,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Score what is there.")] = False,
+    label: LabelOption = None,
+    classes: ClassesOption = None,
+    positive: PositiveOption = None,
+    subgroups: Annotated[
+        list[str] | None, typer.Option("--subgroup", help="Of classes: a column to look at by value.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score predictions: overlap, surface, volume and lesions, with confidence intervals."""
+    """Score predictions with confidence intervals: overlap, surface, volume and lesions; or ROC, calibration and subgroups."""
     from hilum import api
 
     with _shown("scoring") as shown:
         result = api.evaluate(
-            predictions, reference, out, tolerance_mm=tolerance, allow_missing=allow_missing, progress=shown.cases
+            predictions,
+            reference,
+            out,
+            tolerance_mm=tolerance,
+            allow_missing=allow_missing,
+            labelling=_labelling(None, label, classes, positive) if label or classes or positive else None,
+            subgroups=subgroups,
+            progress=shown.cases,
         )
     if as_json:
         _print_json(result.record.model_dump_json(indent=2))
@@ -306,7 +410,7 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
     as_json: Json = False,
 ) -> None:
-    """Make synthetic CT, train, predict DICOM studies, evaluate, draw: the main job in about 5 minutes."""
+    """Make synthetic CT, segment and classify: train, predict, evaluate, draw, in about 5 minutes."""
     from hilum import api
 
     with _shown("demo") as shown:
@@ -317,6 +421,8 @@ def demo(
     for region in result.evaluation.summary.regions:
         dice = region.metrics["dice"]
         typer.echo(f"{region.region}: Dice {_figure(dice.mean)} on {region.cases} test studies")
+    auroc = result.class_evaluation.record.summary["auroc"]
+    typer.echo(f"malignant nodules: AUROC {_figure(auroc.value)} ({_figure(auroc.low)} to {_figure(auroc.high)})")
     typer.echo(f"Look at: {', '.join(str(picture) for picture in result.pictures)}")
     typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
     typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card: {out / 'model' / 'MODEL_CARD.md'}")

@@ -14,12 +14,11 @@ from hilum.plan.plan import (
     AugmentationSpec,
     Decision,
     Hardware,
-    LossSpec,
     NetworkSpec,
     Normalisation,
     OptimiserSpec,
-    Plan,
 )
+from hilum.plan.segmentation import LossSpec, SegmentationPlan
 from hilum.volume import Geometry, LabelTable, Region, Volume
 
 BECAUSE = "the test says so"
@@ -79,7 +78,7 @@ def make_plan(**changes):
         "overlap": 0.5,
     } | changes
     decisions = {name: Decision(value=value, because=BECAUSE) for name, value in values.items()}
-    return Plan(name="toy", hardware=Hardware(), channels=channels, labels=labels, **decisions)
+    return SegmentationPlan(name="toy", hardware=Hardware(), channels=channels, labels=labels, **decisions)
 
 
 def make_model(*, networks=None, **changes):

@@ -36,7 +36,11 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     )
     assert report.status == "done"
     assert seen == [(f"case_{n}", n + 1, 4) for n in range(4)]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*(f"case_{n}.nii.gz" for n in range(4)), "run.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        *(f"case_{n}.nii.gz" for n in range(4)),
+        "labels.json",
+        "run.json",
+    ]
     for seed in range(4):
         labels = read_labels(tmp_path / "out" / f"case_{seed}.nii.gz")
         assert np.array_equal(labels.array, IDS[index_volume(seed=seed).array.astype(int)])
@@ -74,7 +78,7 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
     assert "case_1_0000.nii.gz" in report.cases[1].error
     assert "2 of 1 channels" in report.cases[2].error
     assert "an error that hilum did not expect" in caplog.text
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["case_3.nii.gz", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["case_3.nii.gz", "labels.json", "run.json"]
 
 
 def test_case_that_cannot_be_written_is_reported(folder, tmp_path):

@@ -81,7 +81,7 @@ def test_rotation_and_scale_equal_scipy(degrees, axis, scale):
     matrix = np.diag(1 / spacing) @ rotation @ np.diag(spacing) / scale
     centre = (np.array(image.shape) - 1) / 2
     expected = ndimage.affine_transform(image, matrix, offset=centre - matrix @ centre, order=1, mode="nearest")
-    parameters = SpatialParameters(torch.tensor([0]), torch.tensor(matrix, dtype=torch.float32)[None], None)
+    parameters = SpatialParameters(torch.tensor([0]), torch.tensor(matrix, dtype=torch.float32)[None], torch.zeros(1, 3), None)
     batch_of_one = torch.from_numpy(image)[None, None]
     moved, _ = augmenter._move(batch_of_one, torch.zeros_like(batch_of_one, dtype=torch.uint8), parameters)
     np.testing.assert_allclose(moved[0, 0].numpy(), expected, atol=2e-4)

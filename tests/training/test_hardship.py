@@ -14,12 +14,15 @@ from hilum.errors import DataError, ResourceError
 from hilum.plan import save_plan
 from hilum.preprocess import StoredCase
 from hilum.tasks import SegmentationTask
-from hilum.training import Assignment, Budget, Listener, TrainOptions, fit, loop, run
+from hilum.training import Assignment, Budget, Listener, TrainOptions, fit, run
 from hilum.training.checkpoint import load_checkpoint
-from hilum.training.loop import CHECKPOINT, ROW_EVERY, new_network
+from hilum.training.courses import segmentation
+from hilum.training.loop import CHECKPOINT, ROW_EVERY
+from hilum.training.new_network import new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
 from hilum.training.sampling import PatchSampler
-from hilum.training.validation import Validator, mean_dice
+from hilum.training.validators import SegmentationValidator as Validator
+from hilum.training.validators import mean_dice
 
 CPU = torch.device("cpu")
 
@@ -48,7 +51,7 @@ def test_slow_steps_are_saved_by_the_clock_not_by_the_row(material, job, tmp_pat
     with pytest.raises(Killed):
         fit(job)
     network = new_network(material[1], 0)
-    optimiser = build_optimiser(network, material[1].optimiser.value)
+    optimiser = build_optimiser([list(network.parameters())], material[1].optimiser.value)
     saved = load_checkpoint(job.folder / CHECKPOINT, network, WeightAverage(network, 0.9).network, optimiser)
     assert saved.step == 13 < ROW_EVERY
     monkeypatch.setattr(PatchSampler, "batch", read)
@@ -63,7 +66,7 @@ def test_a_device_without_enough_memory_is_a_matter_of_resources(job, monkeypatc
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "deep_supervision_loss", full)
+    monkeypatch.setattr(segmentation, "deep_supervision_loss", full)
     with pytest.raises(ResourceError, match=r"not enough memory for a batch of 2 patches[\s\S]*--memory"):
         fit(job)
 
@@ -93,13 +96,13 @@ def test_a_full_disk_under_tensorboard_is_a_matter_of_resources(job, monkeypatch
 def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatch):
     dataset, plan, fold, _ = material
     now = [0.0]
-    monkeypatch.setattr("hilum.training.validation.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("hilum.training.validators.segmentation.time.perf_counter", lambda: now[0])
     validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.train))
 
     def later(*_: object) -> None:
         now[0] += 10.0
 
-    monkeypatch.setattr("hilum.training.validation.score_labels", lambda *_, case, **__: later() or (case,))
+    monkeypatch.setattr("hilum.training.validators.segmentation.score_labels", lambda *_, case, **__: later() or (case,))
     assert len(validator.score(new_network(plan, 0), deadline=35.0)) == 3  # a fourth would end at 40
     assert len(validator.score(new_network(plan, 0), deadline=0.0)) == 1
 
@@ -111,8 +114,10 @@ def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkey
     network = new_network(plan, 0)
     expected = mean_dice(validator.score(network))
     scored: list[np.ndarray] = []
-    monkeypatch.setattr("hilum.training.validation.score_labels", lambda prediction, *_, **__: scored.append(prediction) or ())
-    assert validator.dice(network) == pytest.approx(expected)
+    monkeypatch.setattr(
+        "hilum.training.validators.segmentation.score_labels", lambda prediction, *_, **__: scored.append(prediction) or ()
+    )
+    assert validator.check(network) == pytest.approx(expected)
     assert scored == []
     assert validator.seconds_per_case(network) > 0
     assert [set(np.unique(labels)) for labels in scored] == [{0, 1, 2}]  # the annotation, not the untrained answer

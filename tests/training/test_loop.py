@@ -7,10 +7,13 @@ import torch
 from safetensors import safe_open
 
 from hilum.errors import DataError, ModelError, ResourceError, TrainingError
-from hilum.training import Assignment, Budget, Progress, checkpoint, fit, loop
-from hilum.training.loop import CHECKPOINT, new_network, plan_hash, step_generator
+from hilum.training import Assignment, Budget, Progress, checkpoint, fit
+from hilum.training.courses import segmentation
+from hilum.training.loop import CHECKPOINT, plan_hash, step_generator
+from hilum.training.new_network import new_network
 from hilum.training.sampling import PatchSampler
-from hilum.training.validation import Validator, mean_dice
+from hilum.training.validators import SegmentationValidator as Validator
+from hilum.training.validators import mean_dice
 
 CPU = torch.device("cpu")
 
@@ -108,7 +111,7 @@ def test_time_ends_the_schedule(job):
 def test_logs_are_written(job):
     fit(job, validate=lambda _: 0.25)
     lines = (job.folder / "log.csv").read_text().splitlines()
-    assert lines[0] == "step,seconds,progress,learning_rate,loss,gradient_norm,dice"
+    assert lines[0] == "step,seconds,progress,learning_rate,loss,gradient_norm,score"
     assert lines[-1].startswith("40,")
     assert any(line.endswith(",0.25") for line in lines)
     assert (job.folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
@@ -119,7 +122,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_checkpoint(job, monkeypat
     with pytest.raises(Killed):
         fit(replace(job, checkpoint_seconds=0.0), report=kill_at(20))
     before = (job.folder / CHECKPOINT).read_bytes()
-    monkeypatch.setattr(loop, "deep_supervision_loss", lambda *_: torch.tensor(math.nan, requires_grad=True) * 1.0)
+    monkeypatch.setattr(segmentation, "deep_supervision_loss", lambda *_: torch.tensor(math.nan, requires_grad=True) * 1.0)
     with pytest.raises(TrainingError, match=r"not a number at step \d+[\s\S]*hilum check"):
         fit(replace(job, resume=True))
     assert (job.folder / CHECKPOINT).read_bytes() == before

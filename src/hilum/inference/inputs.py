@@ -79,10 +79,10 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[
 def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[Case, ...]:
     """The cases of a folder or table."""
     if _is_dataset(folder):
-        from hilum.dataset import open_dataset
+        from hilum.dataset import open_cases
 
-        dataset = open_dataset(folder)
-        return dataset.unlabelled or dataset.cases
+        cases = open_cases(folder)
+        return tuple(case for case in cases if case.annotation is None) or cases
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     images = [entry for entry in entries if entry.is_file() and image_suffix(entry) not in ("", ".dcm", ".npz")]
     if images:

@@ -8,19 +8,22 @@ from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hilum.errors import HilumError, UsageError
 from hilum.inference.inputs import find_cases
-from hilum.inference.prediction import find_format
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from hilum.dataset.case import Case
+    from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.prediction import Prediction
-    from hilum.inference.predictor import Predictor, Prepared
+    from hilum.inference.predictor import Prepared
+    from hilum.inference.predictors import AnyPredictor
+
+    AnyPrediction = Prediction | ClassPrediction
 
 T = TypeVar("T")
 
@@ -28,11 +31,11 @@ _log = logging.getLogger("hilum")
 
 
 def predict_many(
-    predictor: Predictor,
+    predictor: AnyPredictor,
     sources: Sequence[Path | str],
     out: Path | str,
     *,
-    formats: Sequence[str] = ("nifti",),
+    formats: Sequence[str] | None = None,
     probabilities: bool = False,
     skip_existing: bool = False,
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
@@ -45,10 +48,10 @@ def predict_many(
     Args:
         predictor: the model, ready.
         sources: see `hilum.inference.find_cases`.
-        out: folder for `<case>.nii.gz` and so on, made where it is missing.
-        formats: among `FORMATS`.
+        out: folder for `<case>.nii.gz`, predictions.csv and so on, made where it is missing.
+        formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
         probabilities: also write `<case>_probabilities.nii.gz`.
-        skip_existing: leave out the cases whose labels are already there in every format.
+        skip_existing: leave out the cases whose answers are already there in every format.
         progress: called with each outcome, how many are done, and how many there are.
 
     Returns:
@@ -58,9 +61,10 @@ def predict_many(
         UsageError: a source, a format or `out` cannot be; nothing was predicted.
     """
     out = Path(out)
-    suffixes = [find_format(name).suffix for name in formats]
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", needed="a folder for the predictions", cure="-o FOLDER")
+    formats = predictor.usual_formats if formats is None else tuple(formats)
+    writer: Any = predictor.writer(out, formats, keep=skip_existing)
     cases = find_cases(sources, predictor.model.plan.channels)
     out.mkdir(parents=True, exist_ok=True)
     clock = RunClock(
@@ -77,9 +81,9 @@ def predict_many(
         },
     )
 
-    def write(prediction: Prediction) -> CaseOutcome:
+    def write(prediction: AnyPrediction) -> CaseOutcome:
         start = perf_counter()
-        files = prediction.save(out, formats=formats)
+        files = writer.write(prediction)
         seconds = replace(prediction.seconds, write=perf_counter() - start)
         rounded = {part: round(value, 3) for part, value in asdict(seconds).items()}
         return CaseOutcome(case=prediction.case, status="done", files=tuple(file.name for file in files), seconds=rounded)
@@ -87,7 +91,7 @@ def predict_many(
     outcomes: list[CaseOutcome] = []
     finished = False
     try:
-        there = [case for case in cases if skip_existing and all((out / f"{case.id}{suffix}").is_file() for suffix in suffixes)]
+        there = [case for case in cases if skip_existing and writer.there(case.id)]
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
         wanted = [case for case in cases if case not in there]
         for outcome in chain(skipped, _outcomes(predictor, wanted, write, probabilities=probabilities)):
@@ -96,6 +100,7 @@ def predict_many(
                 progress(outcome, len(outcomes), len(cases))
         finished = True
     finally:
+        writer.close()
         statuses = {outcome.status for outcome in outcomes}
         status: Literal["done", "stopped", "failed"] = (
             "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
@@ -106,19 +111,19 @@ def predict_many(
 
 
 def _outcomes(
-    predictor: Predictor, cases: Sequence[Case], write: Callable[[Prediction], CaseOutcome], *, probabilities: bool
+    predictor: AnyPredictor, cases: Sequence[Case], write: Callable[[AnyPrediction], CaseOutcome], *, probabilities: bool
 ) -> Iterator[CaseOutcome]:
     """Outcomes in the order of the cases; at most one is read, one predicted and one written at a time."""
 
     def read(case: Case) -> Prepared | CaseOutcome:
         return _guarded(case.id, lambda: predictor.prepare(case))
 
-    def answer(case: Case, prepared: Prepared | CaseOutcome) -> Prediction | CaseOutcome:
+    def answer(case: Case, prepared: Prepared | CaseOutcome) -> AnyPrediction | CaseOutcome:
         if isinstance(prepared, CaseOutcome):
             return prepared
         return _guarded(case.id, lambda: predictor.answer(prepared, probabilities=probabilities))
 
-    def finish(case: Case, prediction: Prediction | CaseOutcome) -> CaseOutcome:
+    def finish(case: Case, prediction: AnyPrediction | CaseOutcome) -> CaseOutcome:
         return prediction if isinstance(prediction, CaseOutcome) else _guarded(case.id, lambda: write(prediction))
 
     with ThreadPoolExecutor(1, "hilum-read") as reader, ThreadPoolExecutor(1, "hilum-write") as writer:

@@ -6,23 +6,26 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 if TYPE_CHECKING:
+    from hilum.inference.assurance import Assurance
     from hilum.inference.manifest import Facts, Metric, ModelMetrics
     from hilum.plan.plan import Plan
 
 
-def model_card(plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, members: int, created: str) -> str:
-    """The card as Markdown."""
+def model_card(
+    plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, members: int, created: str, assurance: Assurance | None = None
+) -> str:
+    """The card as Markdown, from the template of the plan's task."""
     environment = Environment(
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
         keep_trailing_newline=True,
         finalize=_clean,
+        loader=FunctionLoader(lambda name: resources.files("hilum.inference.cards").joinpath(name).read_text(encoding="utf-8")),
     )
-    template = resources.files("hilum.inference").joinpath("model_card.md.j2").read_text(encoding="utf-8")
-    text = environment.from_string(template).render(
+    text = environment.get_template(f"{plan.task.value}.md.j2").render(
         plan=plan,
         metrics=metrics,
         facts=facts,
@@ -31,6 +34,7 @@ def model_card(plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, member
         network=plan.network.value,
         spacing=_spacing(plan.spacing.value),
         number=_number,
+        assurance=assurance,
         interval=_interval,
     )
     return re.sub(r"\n{3,}", "\n\n", text)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hilum.errors import UsageError
-from hilum.io import image_suffix, write_labels, write_volume
+from hilum.io import atomic_write_text, image_suffix, write_labels, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hilum.volume import LabelTable, Volume
+
+
+F = TypeVar("F")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Prediction:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_labels(self.labels, path)
             return (path,)
-        chosen = [find_format(name) for name in formats]
+        chosen = [find_format(name, FORMATS) for name in formats]
         path.mkdir(parents=True, exist_ok=True)
         return tuple(file for one in chosen for file in one.write(self, path))
 
@@ -112,13 +115,44 @@ FORMATS: dict[str, PredictionFormat] = {
 """How a prediction is written, by the name users give."""
 
 
-def find_format(name: str) -> PredictionFormat:
+def find_format(name: str, known: Mapping[str, F]) -> F:
     """The format of that name.
 
     Raises:
         UsageError: there is none.
     """
-    if name not in FORMATS:
-        near = get_close_matches(name, FORMATS, n=1)
-        raise UsageError(f"format {name!r}", needed=", ".join(FORMATS), cure=f"--format {near[0]}" if near else "--format nifti")
-    return FORMATS[name]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise UsageError(f"format {name!r}", needed=", ".join(known), cure=f"--format {near[0] if near else next(iter(known))}")
+    return known[name]
+
+
+class LabelWriter:
+    """Writes the answers of a segmentation to a folder, one file a case and format.
+
+    Args:
+        out: the folder.
+        formats: among `FORMATS`.
+        table: what the integers mean; written beside them as labels.json.
+
+    Raises:
+        UsageError: a format that does not exist.
+    """
+
+    def __init__(self, out: Path, formats: Sequence[str], table: LabelTable) -> None:
+        self._out, self._formats, self._table, self._any = out, tuple(formats), table, False
+        self._suffixes = [find_format(name, FORMATS).suffix for name in formats]
+
+    def there(self, case: str) -> bool:
+        """Whether the case's labels are there in every format."""
+        return all((self._out / f"{case}{suffix}").is_file() for suffix in self._suffixes)
+
+    def write(self, prediction: Prediction) -> tuple[Path, ...]:
+        """Write one answer."""
+        self._any = True
+        return prediction.save(self._out, formats=self._formats)
+
+    def close(self) -> None:
+        """Write what the integers mean, where there are any."""
+        if self._any:
+            atomic_write_text(self._out / "labels.json", self._table.model_dump_json(indent=2) + "\n")

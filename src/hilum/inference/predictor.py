@@ -15,16 +15,20 @@ from hilum.errors import DataError, ResourceError
 from hilum.inference.engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.inputs import Source, case_id, read_source
 from hilum.inference.memory import host_memory
-from hilum.inference.prediction import Prediction, Seconds
+from hilum.inference.prediction import LabelWriter, Prediction, Seconds
 from hilum.inference.sliding_window import sliding_window
 from hilum.preprocess import preprocess_case, restore_logits_to_labels, restore_probabilities
 from hilum.tasks import SegmentationTask
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from hilum.dataset.case import Case
     from hilum.inference.trained_model import TrainedModel
     from hilum.preprocess import Restore
     from hilum.volume import Volume
@@ -34,16 +38,17 @@ _log = logging.getLogger("hilum")
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A case on the network's grid: array (C, Z, Y, X) float32, and the way back."""
+    """A case on the network's grid: array (C, Z, Y, X) float32, the way back (`Restore` or `View`), what it was read from."""
 
     case: str
     array: NDArray[np.float32]
-    restore: Restore
+    restore: Any
     seconds: Seconds = field(default_factory=Seconds)
+    source: Case | None = None
 
 
 class Predictor:
-    """A trained model, ready to answer.
+    """A trained segmentation model, ready to answer.
 
     Args:
         model: networks and plan, loaded from a folder or just trained.
@@ -53,10 +58,13 @@ class Predictor:
         precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
     """
 
+    usual_formats = ("nifti",)
+
     def __init__(
         self, model: TrainedModel, *, tta: bool = False, batch: int | None = None, precision: Precision | None = None
     ) -> None:
-        plan = model.plan
+        plan: Any = model.plan
+        self._plan = plan
         precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
         self.model = model
         self.batch = plan.batch.value if batch is None else batch
@@ -64,6 +72,10 @@ class Predictor:
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
         self._task = SegmentationTask(plan.labels)
         self._dtype = np.min_scalar_type(max(plan.labels.ids))
+
+    def writer(self, out: Path, formats: Sequence[str], *, keep: bool) -> LabelWriter:  # noqa: ARG002  (files stay anyway)
+        """What writes the answers to a folder."""
+        return LabelWriter(out, formats, self._plan.labels)
 
     def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> Prediction:
         """Predict one case.
@@ -99,7 +111,7 @@ class Predictor:
                 needed=", ".join(channels),
                 cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
             )
-        array, restore = preprocess_case(image, self.model.plan)
+        array, restore = preprocess_case(image, self._plan)
         return Prepared(case, array, restore, Seconds(read=middle - start, preprocess=time.perf_counter() - middle))
 
     def answer(self, prepared: Prepared, *, probabilities: bool = False) -> Prediction:
@@ -114,7 +126,7 @@ class Predictor:
         labels = restore_logits_to_labels(logits, self._decode, prepared.restore)
         extra = self._probabilities(logits, prepared.restore) if probabilities else None
         seconds = replace(prepared.seconds, network=middle - start, restore=time.perf_counter() - middle)
-        return Prediction(prepared.case, labels, self.model.plan.labels, self.model.id, extra, seconds)
+        return Prediction(prepared.case, labels, self._plan.labels, self.model.id, extra, seconds)
 
     def logits(self, array: NDArray[np.float32]) -> Tensor:
         """Run the networks over a preprocessed image (C, Z, Y, X); logits (K, Z, Y, X), float32, ensemble members averaged.
@@ -124,7 +136,7 @@ class Predictor:
         Raises:
             ResourceError: memory is not enough even for one patch, or not for the logits.
         """
-        plan = self.model.plan
+        plan = self._plan
         self._check_memory(array.shape[1:])
         batch = self.batch
         while True:
@@ -170,7 +182,7 @@ class Predictor:
     def _probabilities(self, logits: NDArray[np.float32], restore: Restore) -> Volume:
         """Probabilities on the source's grid; outside what was kept of it the background is certain."""
         outside = [0.0] * len(logits)
-        if self.model.plan.labels.exclusive:
+        if self._plan.labels.exclusive:
             outside[0] = 1.0
         return restore_probabilities(logits, self._activate, restore, outside=outside)
 

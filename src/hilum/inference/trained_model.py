@@ -4,14 +4,16 @@
 
     model.json            format version, id, members, SHA-256 of every other file (manifest.py)
     plan.json             every decision
-    labels.json           what the integers mean
+    labels.json           what the answers mean: labels or classes
     weights.safetensors   of one network; of an ensemble weights_0.safetensors, weights_1.safetensors, ...
     metrics.json          how good it is, and on what that was measured
+    assurance.*           of a classifier: calibration, prediction sets, when to refuse (assurance.py)
     MODEL_CARD.md         the same for people
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hilum.errors import ModelError, UsageError
+from hilum.inference.assurance import NUMBERS, Assurance
 from hilum.inference.engine import resolve_device
 from hilum.inference.manifest import (
     CARD,
@@ -38,15 +41,16 @@ from hilum.inference.manifest import (
 from hilum.inference.model_card import model_card
 from hilum.io import atomic_path, atomic_write_text
 from hilum.networks import build_network
-from hilum.plan.plan import Plan
-from hilum.volume import LabelTable
+from hilum.plan import PLANS
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.inputs import Source
     from hilum.inference.prediction import Prediction
+    from hilum.plan import Plan
 
 UNSAVED = "unsaved"
 R = TypeVar("R", bound=BaseModel)
@@ -62,6 +66,7 @@ class TrainedModel:
         device: where they are.
         metrics: how good it is; None where that was not measured.
         facts: what it was trained on and how.
+        assurance: what lets a classifier say how sure it is; None where that was not learnt.
         id: of the folder it came from or was saved to: the first 16 digits of a SHA-256 over all its files.
     """
 
@@ -70,6 +75,7 @@ class TrainedModel:
     device: torch.device
     metrics: ModelMetrics | None = None
     facts: Facts | None = None
+    assurance: Assurance | None = None
     id: str = UNSAVED
 
     def __post_init__(self) -> None:
@@ -77,8 +83,10 @@ class TrainedModel:
         if not self.networks:
             raise UsageError("a model without a network", needed="at least one")
 
-    def predict(self, source: Source, *, case: str | None = None, tta: bool = False, probabilities: bool = False) -> Prediction:
-        """Predict one case; for many of them make one `Predictor` and keep it.
+    def predict(
+        self, source: Source, *, case: str | None = None, tta: bool = False, probabilities: bool = False
+    ) -> Prediction | ClassPrediction:
+        """Predict one case; for many of them make one predictor (`make_predictor`) and keep it.
 
         Args:
             source: a volume, a case, a file, a DICOM folder, or one file a channel.
@@ -87,14 +95,14 @@ class TrainedModel:
             probabilities: also give the probabilities on the case's grid.
 
         Returns:
-            Labels on the source's own grid.
+            Labels on the source's own grid, or the probabilities of the classes.
 
         Raises:
-            HilumError: see `Predictor.predict`.
+            HilumError: see `Predictor.predict` and `ClassPredictor.predict`.
         """
-        from hilum.inference.predictor import Predictor
+        from hilum.inference.predictors import make_predictor
 
-        return Predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
+        return make_predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
 
     def save(self, folder: Path | str) -> TrainedModel:
         """Write the folder; other files in it stay. model.json is written last: until then the folder is refused.
@@ -115,19 +123,20 @@ class TrainedModel:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         texts = {
             PLAN: self.plan.model_dump_json(indent=2),
-            LABELS: self.plan.labels.model_dump_json(indent=2),
+            LABELS: self.plan.answers.model_dump_json(indent=2),
             METRICS: metrics.model_dump_json(indent=2),
-            CARD: model_card(self.plan, metrics, self.facts, members=len(members), created=created),
+            CARD: model_card(self.plan, metrics, self.facts, members=len(members), created=created, assurance=self.assurance),
         }
         for name, text in texts.items():
             atomic_write_text(folder / name, text.rstrip("\n") + "\n")
+        more = self.assurance.save(folder) if self.assurance is not None else ()
         manifest = Manifest.sealed(
             hilum=hilum_version(),
             name=self.plan.name,
             task=self.plan.task.value,
             created=created,
             members=members,
-            files=hash_files(folder, (*members, *texts)),
+            files=hash_files(folder, (*members, *texts, *more)),
             facts=self.facts,
         )
         manifest.save(folder)
@@ -149,12 +158,21 @@ class TrainedModel:
         where = resolve_device(device)
         manifest = Manifest.load(folder)
         manifest.check_files(folder)
-        plan = _read_record(Plan, folder / PLAN)
-        if _read_record(LabelTable, folder / LABELS) != plan.labels:
+        plan = _read_plan(folder / PLAN)
+        if _read_record(type(plan.answers), folder / LABELS) != plan.answers:
             raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
         networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
         metrics = _read_record(ModelMetrics, folder / METRICS)
-        return cls(plan=plan, networks=networks, device=where, metrics=metrics, facts=manifest.facts, id=manifest.id)
+        assurance = Assurance.load(folder) if NUMBERS in manifest.files else None
+        return cls(
+            plan=plan,
+            networks=networks,
+            device=where,
+            metrics=metrics,
+            facts=manifest.facts,
+            assurance=assurance,
+            id=manifest.id,
+        )
 
 
 def seal_card(folder: Path | str) -> str:
@@ -193,6 +211,19 @@ def _read_record(kind: type[R], path: Path) -> R:
             f"{path}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
             cure="use the version of hilum named in model.json",
         ) from error
+
+
+def _read_plan(path: Path) -> Plan:
+    """The plan of whatever task; its errors are the folder's."""
+    try:
+        task = json.loads(path.read_text(encoding="utf-8"))["task"]["value"]
+        kind = PLANS[task]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: Plan does not fit this version of hilum: task {error}",
+            cure="use the version of hilum named in model.json",
+        ) from error
+    return _read_record(kind, path)
 
 
 def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.io import atomic_path
+from hilum.io import atomic_path, read_labels
 from hilum.volume import Volume, reorient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,12 +21,12 @@ _COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#
 _SLICES = 3
 
 
-def draw_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -> None:
+def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTable, path: Path) -> None:
     """Draw the outlines of every label on axial slices, left of the patient on the right of the picture, front at the top.
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
-        labels: (1, Z, Y, X) on the image's grid.
+        labels: (1, Z, Y, X) on the image's grid, or the files of a prediction, of which the first holds them.
         table: names and colours.
         path: of the PNG.
     """
@@ -33,15 +34,16 @@ def draw_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    labels = labels if isinstance(labels, Volume) else read_labels(labels[0])
     if not image.geometry.is_2d:
         image, labels = reorient(image), reorient(labels)
     slices = _interesting_slices(labels.array[0], table)
     _, y, x = image.geometry.spacing
-    figure = Figure(figsize=(5.0 * len(slices), 5.0 * _height(image) + 0.8), layout="constrained")
+    figure = Figure(figsize=(5.0 * len(slices), 5.0 * height_of(image) + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     shown = []
     for place, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
-        place.imshow(_window(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
+        place.imshow(grey_or_colour(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
         for number, label in enumerate(table.foreground):
             mask = labels.array[0, z] == label.id
             colour = "#{:02x}{:02x}{:02x}".format(*label.colour) if label.colour else _COLOURS[number % len(_COLOURS)]
@@ -69,13 +71,13 @@ def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[
     return sorted(list(dict.fromkeys(chosen))[:_SLICES])
 
 
-def _height(image: Volume) -> float:
+def height_of(image: Volume) -> float:
     """Height of a slice as a part of its width, in millimetres."""
     _, y, x = image.geometry.spacing
     return image.geometry.shape[1] * y / (image.geometry.shape[2] * x)
 
 
-def _window(channels: NDArray[np.generic]) -> NDArray[np.float32]:
+def grey_or_colour(channels: NDArray[np.generic]) -> NDArray[np.float32]:
     """(C, Y, X) to grey (Y, X) or colour (Y, X, 3), 0..1: from the 1st to the 99th percentile."""
     shown = np.moveaxis(channels[:3], 0, -1) if channels.shape[0] == 3 else channels[0]
     shown = np.nan_to_num(shown.astype(np.float32))

@@ -31,26 +31,31 @@ class SpatialParameters:
     Args:
         index: (N,) which samples of the batch.
         matrix: (N, 3, 3) maps an offset from the patch's centre, in voxels (Z, Y, X), to the offset it is read from.
+        shift: (N, 3) voxels (Z, Y, X).
         displacement: (N, 3, g, g, g) voxels (Z, Y, X) on a coarse grid, or None.
     """
 
     index: Tensor
     matrix: Tensor
+    shift: Tensor
     displacement: Tensor | None
 
 
 class Augmenter:
-    """Augments batches (B, C, Z, Y, X) with their targets (B, 1 or R, Z, Y, X).
+    """Augments batches (B, C, Z, Y, X), with their targets (B, 1 or R, Z, Y, X) where these are images too.
 
     Args:
         spec: strengths and probabilities.
         patch: output size (Z, Y, X); batches may be larger (see :func:`enlarged_patch`), their centre is kept.
         spacing: mm of a voxel (Z, Y, X), so that a rotation is one in space.
         dimensions: 2 leaves Z alone: rotation in plane only.
+        masks: so many of the last channels are masks, whose values mean something: they move, but keep their intensities.
     """
 
-    def __init__(self, spec: AugmentationSpec, patch: Sequence[int], *, spacing: Sequence[float], dimensions: int) -> None:
-        self.spec, self.patch, self.dimensions = spec, tuple(patch), dimensions
+    def __init__(
+        self, spec: AugmentationSpec, patch: Sequence[int], *, spacing: Sequence[float], dimensions: int, masks: int = 0
+    ) -> None:
+        self.spec, self.patch, self.dimensions, self.masks = spec, tuple(patch), dimensions, masks
         self.spacing = torch.tensor([float(s) for s in spacing])
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -67,6 +72,11 @@ class Augmenter:
         images, targets = self._move(images, targets, self._sample_spatial(len(images), generator))
         images, targets = self._mirror(images, targets, generator)
         return self._intensity(images, generator), targets
+
+    def images(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment images (B, C, Z', Y', X') whose targets have no place: (B, C, *patch)."""
+        nowhere = torch.empty(len(images), 0, *images.shape[2:], dtype=torch.uint8, device=images.device)
+        return self(images, nowhere, generator)[0]
 
     # --- space -------------------------------------------------------------------------------------------------------------
 
@@ -85,13 +95,18 @@ class Augmenter:
         rotation = _rotations(angles)
         to_mm = torch.diag(self.spacing)
         matrix = torch.linalg.inv(to_mm) @ rotation @ to_mm / scale[:, None, :]
+        shift = torch.zeros(n, 3)
+        if spec.shift > 0:
+            shift = _uniform((n, 3), (-spec.shift, spec.shift), generator) * torch.tensor([float(p) for p in self.patch])
+            if self.dimensions == 2:
+                shift[:, 0] = 0.0
         displacement = None
         if spec.elastic_mm > 0:
             shape = (n, 3, *([_ELASTIC_GRID] * 3))
             displacement = torch.randn(shape, generator=generator) * spec.elastic_mm / self.spacing.view(1, 3, 1, 1, 1)
             if self.dimensions == 2:
                 displacement[:, 0] = 0.0
-        return SpatialParameters(index, matrix, displacement)
+        return SpatialParameters(index, matrix, shift, displacement)
 
     def _move(self, images: Tensor, targets: Tensor, parameters: SpatialParameters) -> tuple[Tensor, Tensor]:
         source = images.shape[2:]
@@ -102,16 +117,19 @@ class Augmenter:
         index = parameters.index.to(device)
         grid = self._grid(parameters, source).to(device)  # (N, Z, Y, X, 3) in grid_sample's order x, y, z
         moved = F.grid_sample(images[index], grid, mode="bilinear", padding_mode="border", align_corners=False)
-        moved_targets = F.grid_sample(targets[index].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
         still_images, still_targets = still_images.clone(), still_targets.clone()
         still_images[index] = moved
-        still_targets[index] = moved_targets.to(targets.dtype)
+        if targets.shape[1]:
+            moved_targets = F.grid_sample(
+                targets[index].float(), grid, mode="nearest", padding_mode="border", align_corners=False
+            )
+            still_targets[index] = moved_targets.to(targets.dtype)
         return still_images, still_targets
 
     def _grid(self, parameters: SpatialParameters, source: Sequence[int]) -> Tensor:
         axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.patch]
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # (Z, Y, X, 3)
-        read = torch.einsum("nij,zyxj->nzyxi", parameters.matrix, offsets)
+        read = torch.einsum("nij,zyxj->nzyxi", parameters.matrix, offsets) + parameters.shift[:, None, None, None]
         if parameters.displacement is not None:
             field = F.interpolate(parameters.displacement, size=self.patch, mode="trilinear", align_corners=True)
             read = read + field.permute(0, 2, 3, 4, 1)
@@ -119,9 +137,7 @@ class Augmenter:
         return (read * 2.0 / size).flip(-1)  # offset from the centre -> -1..1 over the outer voxel faces
 
     def _centre(self, batch: Tensor) -> Tensor:
-        starts = [(n - p) // 2 for n, p in zip(batch.shape[2:], self.patch, strict=True)]
-        z, y, x = (slice(s, s + p) for s, p in zip(starts, self.patch, strict=True))
-        return batch[:, :, z, y, x]
+        return centre_of(batch, self.patch)
 
     def _mirror(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         for axis in self.spec.mirror_axes:
@@ -135,6 +151,12 @@ class Augmenter:
     # --- intensity ---------------------------------------------------------------------------------------------------------
 
     def _intensity(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        if self.masks:
+            seen, kept = images[:, : -self.masks], images[:, -self.masks :]
+            return torch.cat([self._changed(seen, generator), kept], dim=1)
+        return self._changed(images, generator)
+
+    def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
         spec, batch, p = self.spec, len(images), self.spec.intensity_probability
         images = images.clone()
         for change in (self._noise, self._blur, self._brightness, self._contrast, self._low_resolution, self._gamma):
@@ -194,6 +216,13 @@ class Augmenter:
         return torch.cat(out)
 
 
+def centre_of(batch: Tensor, patch: Sequence[int]) -> Tensor:
+    """The middle (B, C, *patch) of a batch (B, C, Z, Y, X)."""
+    starts = [(n - p) // 2 for n, p in zip(batch.shape[2:], patch, strict=True)]
+    z, y, x = (slice(s, s + p) for s, p in zip(starts, patch, strict=True))
+    return batch[:, :, z, y, x]
+
+
 def enlarged_patch(spec: AugmentationSpec, patch: Sequence[int], *, dimensions: int) -> tuple[int, int, int]:
     """The size to read so that a usual rotation and shrinking do not reach beyond what was read.
 
@@ -229,4 +258,4 @@ def _rotations(angles: Tensor) -> Tensor:
     return matrix
 
 
-__all__ = ["Augmenter", "SpatialParameters", "enlarged_patch"]
+__all__ = ["Augmenter", "SpatialParameters", "centre_of", "enlarged_patch"]

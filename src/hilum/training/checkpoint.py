@@ -32,8 +32,8 @@ class Row(Record):
     learning_rate: float
     loss: float
     gradient_norm: float
-    dice: float | None = None
-    """Mean validation Dice, where it was measured."""
+    score: float | None = None
+    """Of validation cases (mean Dice, AUROC), where it was measured."""
 
 
 class Progress(Record):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hilum.training.loop import fit, load_progress, new_network
+from hilum.training.loop import fit, load_progress
 from hilum.training.measure import step_timer
+from hilum.training.new_network import new_network
 from hilum.training.schedule import Budget
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hilum.evaluation import Score
     from hilum.training.checkpoint import Progress, Row
     from hilum.training.loop import Assignment
     from hilum.training.options import Listener, TrainOptions
-    from hilum.training.validation import Validator
+    from hilum.training.validators import Validator
 
 _VALIDATION_SHARE = 0.2
 """At most this share of the minutes goes into scoring the validation cases at the end."""
@@ -41,7 +41,8 @@ class FoldResult:
 
     network: nn.Module
     progress: Progress
-    scores: tuple[Score, ...]
+    scores: tuple[Any, ...]
+    """One a case, or a case and region."""
     unscored: int
 
 
@@ -65,14 +66,14 @@ def train_fold(
     stage = f"fold {number}"
 
     def report(row: Row) -> None:
-        dice = "" if row.dice is None else f", validation Dice {row.dice:.3f}"
-        listener.advance(stage, min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{dice}")
+        score = "" if row.score is None else f", validation {validator.measure} {row.score:.3f}"
+        listener.advance(stage, min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{score}")
 
     def tick(done: float, step: int) -> None:
         listener.advance(stage, min(done, 1.0), 1.0, f"step {step}")
 
     before = load_progress(job.folder) if job.resume else None
-    fitted = fit(job, validate=few.dice if few.cases else None, report=report, tick=tick)
+    fitted = fit(job, validate=few.check if few.cases else None, report=report, tick=tick)
     listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
     scores = validator.score(
         fitted.network,
@@ -110,7 +111,7 @@ def _divide_time(
         expected = f"{seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
         fewest = 0
     else:
-        step = step_timer(job.device, plan.precision.value, plan.labels)(plan.network.value, plan.patch.value, plan.batch.value)
+        step = step_timer(job.device, plan.precision.value, plan.answers)(plan.network.value, plan.patch.value, plan.batch.value)
         seconds = job.budget.steps * step
         job = replace(job, validate_every=_PLATEAU_CHECK_EVERY)
         expected = f"{job.budget.steps} steps, about {_words(seconds)} on this device (--minutes N bounds it)"

@@ -35,7 +35,7 @@ class Log:
         """Take a row."""
         self.rows.append(row)
         with self._written():
-            for name in ("loss", "learning_rate", "gradient_norm", "dice"):
+            for name in ("loss", "learning_rate", "gradient_norm", "score"):
                 value = getattr(row, name)
                 if value is not None:
                     self._events.add_scalar(name, value, row.step)
@@ -69,8 +69,8 @@ class Log:
             ) from error
 
 
-def draw_curves(rows: Sequence[Row], path: Path) -> None:
-    """Draw loss, validation Dice and learning rate over the steps."""
+def draw_curves(rows: Sequence[Row], path: Path, *, name: str = "score") -> None:
+    """Draw loss, validation score (by its name) and learning rate over the steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -81,11 +81,11 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     top.plot(steps, [row.loss for row in rows], color="#9ecae1", linewidth=1)
     top.plot(steps, _smooth([row.loss for row in rows]), color="#2171b5", label="training loss (smoothed)")
     top.set_ylabel("loss")
-    measured = [(row.step, row.dice) for row in rows if row.dice is not None]
+    measured = [(row.step, row.score) for row in rows if row.score is not None]
     if measured:
         right = top.twinx()
-        right.plot(*zip(*measured, strict=True), color="#238b45", marker="o", markersize=4, label="validation Dice")
-        right.set_ylabel("Dice")
+        right.plot(*zip(*measured, strict=True), color="#238b45", marker="o", markersize=4, label=f"validation {name}")
+        right.set_ylabel(name)
         right.set_ylim(0, 1)
         right.legend(loc="center right", frameon=False)
     top.legend(loc="upper right", frameon=False)

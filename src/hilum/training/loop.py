@@ -5,32 +5,29 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning_fabric import Fabric
 
 from hilum.errors import DataError, ResourceError, TrainingError
-from hilum.networks import build_network
-from hilum.tasks import SegmentationTask, deep_supervision_loss
-from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
+from hilum.training.courses import COURSES
 from hilum.training.log import Log
+from hilum.training.new_network import new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
-from hilum.training.sampling import PatchSampler
-from hilum.training.schedule import learning_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from hilum.networks import Network
+    from hilum.networks import Weights
     from hilum.plan import Plan
-    from hilum.preprocess import CaseStore
+    from hilum.preprocess import CaseStore, ViewStore
     from hilum.training.schedule import Budget
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -53,10 +50,13 @@ class Assignment:
         resume: go on from the folder's checkpoint where there is one.
         checkpoint_seconds: time between checkpoints.
         validate_every: share of the schedule between two validations.
+        labels: class of each case, where cases are classified.
+        patients: whose each case is, as far as that is known.
+        weights: pretrained ones that the network begins with.
     """
 
     plan: Plan
-    store: CaseStore
+    store: CaseStore | ViewStore
     cases: tuple[str, ...]
     folder: Path
     budget: Budget
@@ -65,6 +65,9 @@ class Assignment:
     resume: bool = False
     checkpoint_seconds: float = 60.0
     validate_every: float = 0.1
+    labels: Mapping[str, str] = field(default_factory=dict)
+    patients: Mapping[str, str] = field(default_factory=dict)
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def fit(
 
     Args:
         job: what to do.
-        validate: mean Dice of a network on validation cases; called now and then with the averaged weights.
+        validate: score of a network on validation cases (mean Dice, AUROC), the higher the better; called now and then with
+            the averaged weights.
         report: called with every row of the log.
         tick: called with progress and step, about once a second.
 
@@ -103,43 +107,31 @@ def fit(
     fabric = Fabric(accelerator=job.device.type, devices=_devices(job.device), precision=_precision(plan))
 
     # the network, its average and its optimiser: new, or as the checkpoint has them
-    network = new_network(plan, job.seed).to(job.device)
+    network = new_network(plan, job.seed, job.weights).to(job.device)
     average = WeightAverage(network, plan.optimiser.value.ema_decay)
-    optimiser = build_optimiser(network, plan.optimiser.value)
+    course = COURSES[plan.task.value](job)
+    optimiser = build_optimiser(course.groups(network), plan.optimiser.value)
     books = _Books(job, network, average, optimiser, _Callbacks(validate, report, tick))
     wrapped, optimiser = fabric.setup(network, optimiser)
-    wrapped.mark_forward_method("forward_deep")
+    for forward in course.forwards:
+        wrapped.mark_forward_method(forward)
 
-    task = SegmentationTask(plan.labels)
-    loss = task.loss(plan.loss.value).to(job.device)
-    augment = Augmenter(
-        plan.augmentation.value,
-        plan.patch.value,
-        spacing=plan.spacing.value or (1.0, 1.0, 1.0),
-        dimensions=plan.dimensions.value,
-    )
-    sampler = PatchSampler(
-        job.store,
-        job.cases,
-        task,
-        size=enlarged_patch(plan.augmentation.value, plan.patch.value, dimensions=plan.dimensions.value),
-        patch=plan.patch.value,
-        batch=plan.batch.value,
-        foreground_fraction=plan.foreground_fraction.value,
-        seed=job.seed,
-    )
     try:
-        with sampler:
-            while (done := books.progress()) < 1.0:
-                rate = learning_rate(plan.optimiser.value, done)
+        with course:
+            complete = books.step == 0 and books.progress() < 1.0 and course.begin(network)
+            if complete:
+                average.restart()
+            network.train()
+            while not complete and (done := books.progress()) < 1.0:
+                rates = course.enter(network, done)
                 for group in optimiser.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rates[group["number"]]
 
-                images, targets = sampler.batch(books.step)  # (B, C, *size), (B, 1 or R, *size)
+                images, targets = course.batch(books.step)  # (B, C, *size), e.g. (B, 1 or R, *size)
                 images, targets = images.to(job.device), targets.to(job.device)
-                images, targets = augment(images, targets, step_generator(job.seed, books.step))  # ... patch instead of size
+                images, targets = course.change(images, targets, step_generator(job.seed, books.step))  # ... patch, not size
 
-                value = deep_supervision_loss(loss, wrapped.forward_deep(images), targets)
+                value = course.loss(wrapped, images, targets)
                 optimiser.zero_grad()
                 fabric.backward(value)
                 norm = fabric.clip_gradients(
@@ -148,7 +140,7 @@ def fit(
                 books.check_finite(value, norm)
                 optimiser.step()
                 average.update(books.step)
-                books.stepped(done, rate)
+                books.stepped(done, max(rates))
     except DataError as error:
         if not isinstance(error, TrainingError):  # what is in memory is good: it was raised between two steps
             books.save()
@@ -255,22 +247,22 @@ class _Books:
             learning_rate=rate,
             loss=float(torch.stack(self._losses).mean()),
             gradient_norm=float(self._norm) if self._norm is not None else math.nan,
-            dice=self._validated_dice(done),
+            score=self._validated_score(done),
         )
         self._losses.clear()
         self.log.add(row)
         if self._call.report is not None:
             self._call.report(row)
 
-    def _validated_dice(self, done: float) -> float | None:
-        """Mean Dice of the averaged weights, where a validation is due; the end has its own, over all cases."""
+    def _validated_score(self, done: float) -> float | None:
+        """Score of the averaged weights, where a validation is due; the end has its own, over all cases."""
         every = self._job.validate_every
         if self._call.validate is None or done - self._validated < every or done > 1 - every / 2:
             return None
-        dice, self._validated = self._call.validate(self._average.network), done
+        score, self._validated = self._call.validate(self._average.network), done
         if self._job.budget.seconds is None:
-            self._plateau = self._plateau.after(dice, step=self.step, progress=done)
-        return None if math.isnan(dice) else dice
+            self._plateau = self._plateau.after(score, step=self.step, progress=done)
+        return None if math.isnan(score) else score
 
     def state(self) -> Progress:
         """How far the training is."""
@@ -299,16 +291,6 @@ class _Books:
         save_checkpoint(self._path, self._network, self._average.network, self._optimiser, self.state())
         self.log.write()
         self._saved = time.perf_counter()
-
-
-def new_network(plan: Plan, seed: int) -> Network:
-    """The plan's network with initial weights from the seed."""
-    return arranged(build_network(plan.network.value, generator=torch.Generator().manual_seed(seed)))
-
-
-def arranged(network: Network) -> Network:
-    """The network with its weights in the order in which convolutions read them fastest."""
-    return network.to(memory_format=torch.channels_last_3d if network.dimensions == 3 else torch.channels_last)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
     from torch.optim import Optimizer
 
     from hilum.plan.plan import OptimiserSpec
 
 
-def build_optimiser(network: nn.Module, spec: OptimiserSpec) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.99 (nnU-Net); no weight decay on scales and shifts."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": free, "weight_decay": 0.0}]
+def build_optimiser(groups: Sequence[Sequence[nn.Parameter]], spec: OptimiserSpec) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.99 (nnU-Net); no weight decay on scales and shifts.
+
+    Args:
+        groups: weights that share a learning rate; the number of theirs is in each `param_groups[...]["number"]`.
+        spec: kind and strength.
+    """
+    parts: list[dict[str, Any]] = []
+    for number, group in enumerate(groups):
+        decayed, free = [p for p in group if p.ndim > 1], [p for p in group if p.ndim <= 1]
+        parts += [
+            {"params": params, "weight_decay": decay, "number": number}
+            for params, decay in ((decayed, spec.weight_decay), (free, 0.0))
+            if params
+        ]
     if spec.kind == "sgd":
-        return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=0.99, nesterov=True)
-    return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(0.9, 0.99), fused=True)
+        return torch.optim.SGD(parts, lr=spec.learning_rate, momentum=0.99, nesterov=True)
+    return torch.optim.AdamW(parts, lr=spec.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
 class WeightAverage:
@@ -42,3 +54,8 @@ class WeightAverage:
         """Take the network's present weights in; `steps` have been made before this one."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(self._own, self._theirs, 1.0 - decay)
+
+    def restart(self) -> None:
+        """Forget the weights so far: the average is the network as it is now."""
+        for own, theirs in zip(self._own, self._theirs, strict=True):
+            own.copy_(theirs)

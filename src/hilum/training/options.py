@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from hilum.plan import Plan
+    from hilum.dataset.classes import ClassKind
+    from hilum.plan import Overrides, Plan
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class TrainOptions:
         memory_gb: what may be used; by default what is free.
         plan: a plan, or the file of one, to follow instead of making one.
         patients: a regular expression for the patient in a case's id, where no table names patients.
+        task: "segmentation" or "classification"; found out from the data if None.
+        label: the column of classes, or several columns of findings; see `hilum.open_dataset`.
+        classes: "exclusive", "ordinal" or "multilabel".
+        positive: which of two classes is the positive one.
+        overrides: what is not for the planner to decide.
         resume: go on where the folder's checkpoints are.
         checkpoint_seconds: time between checkpoints.
     """
@@ -41,6 +47,11 @@ class TrainOptions:
     memory_gb: float | None = None
     plan: Path | Plan | None = None
     patients: str | None = None
+    task: str | None = None
+    label: str | tuple[str, ...] | None = None
+    classes: ClassKind | None = None
+    positive: str | None = None
+    overrides: Overrides | None = None
     resume: bool = False
     checkpoint_seconds: float = 60.0
 

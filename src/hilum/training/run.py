@@ -5,36 +5,39 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hilum.dataset import describe_folds, make_folds, open_dataset
+from hilum.dataset import audit, describe_folds, make_folds, open_dataset
 from hilum.dataset.folds import patient_of
 from hilum.errors import ResourceError, UsageError
-from hilum.evaluation import summarise
-from hilum.inference import Facts, Metric, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
+from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
-from hilum.preprocess import build_store
+from hilum.training.assuring import ASSURANCES, Member
 from hilum.training.fold import FoldResult, train_fold
 from hilum.training.loop import Assignment
-from hilum.training.measure import choose_precision, step_timer
+from hilum.training.measure import choose_precision, rehearse_precision, step_timer
+from hilum.training.new_network import pretrained
 from hilum.training.options import Listener, TrainOptions
 from hilum.training.schedule import Budget
-from hilum.training.validation import Validator
+from hilum.training.stores import STORES
+from hilum.training.validators import VALIDATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hilum.dataset import Dataset, Fold
-    from hilum.evaluation import Score
+    from hilum.inference import Assurance
 
 WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _USUAL_FOLDS = 5
+_AUDITED_GB = 1.0
+"""Images of up to this size are compared with each other before training; `hilum check` compares more."""
 
 
 def make_plan_for(
@@ -63,16 +66,30 @@ def make_plan_for(
     )
     asked = None if overrides is None else overrides.dimensions
     precision = choose_precision(device, asked or decide_dimensions(fingerprint).value)
-    table = fingerprint.labels
+    table = fingerprint.classes or fingerprint.labels
     memory = options.memory_gb or _rounded(_free_memory_gb(device))
     hardware = Hardware(device=device.type, memory_gb=memory, minutes=options.minutes)
-    return make_plan(
+    made = make_plan(
         fingerprint,
         hardware,
         measure=step_timer(device, precision.value, table) if options.minutes is not None else None,
         precision=precision,
         overrides=overrides,
     )
+    return SETTLED[made.task.value](made, device)
+
+
+def _as_made(plan: Plan, device: torch.device) -> Plan:  # noqa: ARG001  (what every task's is asked)
+    return plan
+
+
+def _with_own_precision(plan: Plan, device: torch.device) -> Plan:
+    """A classifier may be any of timm's networks: whether it bears bfloat16 is tried with its own step."""
+    return plan.model_copy(update={"precision": rehearse_precision(plan, device, pretrained(plan))})
+
+
+SETTLED: dict[str, Callable[[Plan, torch.device], Plan]] = {"segmentation": _as_made, "classification": _with_own_precision}
+"""What a plan still needs to be tried on the device, by task."""
 
 
 def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: Listener | None = None) -> TrainedModel:
@@ -95,47 +112,85 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     _refuse_overwriting(out, options)
     work = out / WORK
 
-    dataset = open_dataset(data, patients=options.patients)
+    dataset = open_dataset(
+        data,
+        patients=options.patients,
+        label=options.label,
+        classes=options.classes,
+        task=options.task,
+        positive=options.positive,
+    )
     for note in dataset.notes:
         listener.say(note)
-    folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed)
-    listener.say(describe_folds(dataset, folds))
+    together = _look_for_leaks(dataset, listener)
+    folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=together)
+    listener.say(describe_folds(dataset, folds, together=together))
     chosen = _chosen_folds(folds, options)
     if options.folds not in {None, len(folds)}:
         listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
 
     plan = _plan(dataset, work, options, listener, chosen)
-    needed = sorted({case for _, fold in chosen for case in fold.train})
-    store = build_store(
+    weights = pretrained(plan)
+    if weights is not None:
+        listener.say(f"First weights: {weights.origin}.")
+    store = STORES[plan.task.value](
         dataset,
         plan,
         work / "store",
-        needed,
+        sorted({case for _, fold in chosen for case in fold.train}),
         progress=lambda done, total, case: listener.advance("preprocessing", done, total, case),
     )
-    results: list[FoldResult] = []
+    members: list[Member] = []
     for number, fold in chosen:
-        folder = work / f"fold_{number}"
         cases = tuple(case for case in dataset.cases if case.id in set(fold.validation))
-        validator = Validator(plan, device, cases)
-        fold_started = started if not results else time.perf_counter()
+        validator = VALIDATORS[plan.task.value](plan, device, cases)
+        fold_started = started if not members else time.perf_counter()
         job = Assignment(
             plan=plan,
             store=store,
             cases=fold.train,
-            folder=folder,
+            folder=work / f"fold_{number}",
             budget=Budget(steps=options.steps or plan.steps.value),
             device=device,
             seed=options.seed + number,
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
+            labels={case.id: case.label for case in dataset.cases if case.label is not None},
+            patients={case.id: case.patient for case in dataset.cases if case.patient is not None},
+            weights=weights,
         )
-        results.append(train_fold(number, job, validator, options, listener, started=fold_started))
-    model = _assemble(dataset, plan, device, chosen, results, options, started=started).save(out)
+        result = train_fold(number, job, validator, options, listener, started=fold_started)
+        members.append(Member(result, fold.train, cases))
+    scores, assurance = ASSURANCES[plan.task.value](plan, members, store, device, listener.say)
+    trained = _Trained(dataset, plan, device, tuple(chosen), tuple(member.result for member in members), scores, assurance)
+    model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     report = clock.report()
     report.model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
     return model
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """All that a model is put together from."""
+
+    dataset: Dataset
+    plan: Plan
+    device: torch.device
+    chosen: tuple[tuple[int, Fold], ...]
+    results: tuple[FoldResult, ...]
+    scores: tuple[Any, ...]
+    assurance: Assurance | None
+
+
+def _look_for_leaks(dataset: Dataset, listener: Listener) -> tuple[tuple[str, ...], ...]:
+    """Say what would make the figures better than they are; near-duplicates, which are to stay in one fold."""
+    found = audit(
+        dataset, limit_gb=_AUDITED_GB, progress=lambda done, total, case: listener.advance("looking for leaks", done, total, case)
+    )
+    for sentence in found.sentences:
+        listener.say(sentence)
+    return found.groups
 
 
 def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener, chosen: list[tuple[int, Fold]]) -> Plan:
@@ -151,14 +206,13 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
         plan = load_plan(path)
     else:
         looked_at = chosen[0][1].train if len(chosen) == 1 else None
-        plan = make_plan_for(dataset, options, listener=listener, cases=looked_at)
+        plan = make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
     work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
     save_plan(plan, path)
     network = plan.network.value
     listener.say(
-        f"Plan: {plan.dimensions.value}D {network.kind.replace('_', ' ')}, width {network.features[0]}, {len(network.features)} "
-        f"stages, patch {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value}, {plan.precision.value}; every "
-        f"decision with its reason: {path}"
+        f"Plan: {plan.dimensions.value}D {network.title}, patch {' x '.join(map(str, plan.patch.value))}, batch "
+        f"{plan.batch.value}, {plan.precision.value}; every decision with its reason: {path}"
     )
     return plan
 
@@ -196,39 +250,30 @@ def _rounded(memory_gb: float) -> float:
     return float(2.0 ** math.floor(math.log2(max(memory_gb, 0.5))))
 
 
-def _assemble(
-    dataset: Dataset,
-    plan: Plan,
-    device: torch.device,
-    chosen: list[tuple[int, Fold]],
-    results: list[FoldResult],
-    options: TrainOptions,
-    *,
-    started: float,
-) -> TrainedModel:
+def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> TrainedModel:
     """Put the folds' networks, what was measured on them and the facts together."""
-    every = [score for result in results for score in result.scores]
-    scores = tuple({(score.case, score.region): score for score in reversed(every)}.values())[::-1]
+    dataset, results, every = trained.dataset, trained.results, trained.scores
+    scores = tuple({(score.case, getattr(score, "region", "")): score for score in reversed(every)}.values())[::-1]
     unscored = sum(result.unscored for result in results)
     patients = {case.patient for case in dataset.cases}
-    trained = {case for _, fold in chosen for case in fold.train}
+    cases = {case for _, fold in trained.chosen for case in fold.train}
     notes = list(dataset.notes)
     if unscored:
         notes.append(
             f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` do it"
         )
-    if len(scores) < len(every):
+    if len({score.case for score in scores}) < sum(len({score.case for score in result.scores}) for result in results):
         notes.append("a case that several folds of the given split validate on counts once, as the first of them scored it")
     if len(results) > 1:
         notes.append("the folds share one plan, for which all cases were looked at (spacings, sizes, intensity statistics)")
         notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
     facts = Facts(
         dataset=dataset.name,
-        cases=len(trained),
+        cases=len(cases),
         patients=len(patients) if None not in patients else None,
         steps=sum(result.progress.step for result in results),
         seconds=round(time.perf_counter() - started, 1),
-        device=describe_device(device),
+        device=describe_device(trained.device),
         seed=options.seed,
         details={
             f"fold {number}": {
@@ -237,58 +282,39 @@ def _assemble(
                 "steps": result.progress.step,
                 "training_seconds": round(result.progress.seconds, 1),
             }
-            for (number, fold), result in zip(chosen, results, strict=True)
+            for (number, fold), result in zip(trained.chosen, results, strict=True)
         },
     )
     return TrainedModel(
-        plan=plan,
+        plan=trained.plan,
         networks=tuple(result.network for result in results),
-        device=device,
-        metrics=_metrics(dataset, scores, chosen, notes, options),
+        device=trained.device,
+        metrics=_metrics(trained, scores, notes, options),
         facts=facts,
+        assurance=trained.assurance,
     )
 
 
-def _metrics(
-    dataset: Dataset,
-    scores: tuple[Score, ...],
-    chosen: list[tuple[int, Fold]],
-    notes: list[str],
-    options: TrainOptions,
-) -> ModelMetrics:
+def _metrics(trained: _Trained, scores: tuple[Any, ...], notes: list[str], options: TrainOptions) -> ModelMetrics:
     """What the model card shows."""
     if not scores:
         return ModelMetrics(measured_on="not measured: no validation cases", notes=tuple(notes))
-    summary = summarise(scores)
+    rows, level = VALIDATORS[trained.plan.task.value](trained.plan, trained.device, ()).metrics(scores)
     cases = len({score.case for score in scores})
-    split = f"fold {chosen[0][0]}" if len(chosen) == 1 else f"{len(chosen)}-fold cross-validation"
-    rows = [
-        Metric(
-            region=region.region,
-            name=name,
-            mean=_defined(metric.mean),
-            median=_defined(metric.median),
-            lower=_defined(metric.low),
-            upper=_defined(metric.high),
-            cases=metric.n,
-        )
-        for region in summary.regions
-        for name, metric in region.metrics.items()
-    ]
+    one = len(trained.chosen) == 1
+    split = f"fold {trained.chosen[0][0]}" if one else f"{len(trained.chosen)}-fold cross-validation"
     return ModelMetrics(
-        measured_on=f"{cases} validation cases of {dataset.name} ({split}, seed {options.seed}), on the cases' own grids",
-        metrics=tuple(rows),
-        level=summary.level,
+        measured_on=f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed}), on the cases' own grids",
+        metrics=rows,
+        level=level,
         notes=tuple(notes),
     )
 
 
-def _defined(value: float) -> float | None:
-    return None if value != value else value  # noqa: PLR0124  (NaN is the one number that is not itself)
-
-
 def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
     values = {field.name: getattr(options, field.name) for field in fields(options)}
+    values["overrides"] = None if options.overrides is None else str(options.overrides)
+    values["label"] = options.label if options.label is None or isinstance(options.label, str) else ", ".join(options.label)
     values["plan"] = None if options.plan is None else "given" if isinstance(options.plan, Plan) else str(options.plan)
     return values
 

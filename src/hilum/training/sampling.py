@@ -1,10 +1,11 @@
-"""Which patch of which case each step sees: a function of the seed and the step alone, so that a run can be taken up anywhere."""
+"""What each step sees of which case: a function of the seed and the step alone, so that a run can be taken up anywhere."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -14,14 +15,15 @@ from hilum.inference import host_memory
 from hilum.preprocess import OUTSIDE, cut_block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from hilum.plan.plan import Three
-    from hilum.preprocess import CaseStore, StoredCase
+    from hilum.preprocess import CaseStore, StoredCase, ViewStore
     from hilum.tasks import SegmentationTask
 
 _SHARE_OF_MEMORY = 0.3
@@ -29,8 +31,51 @@ _SHARE_OF_MEMORY = 0.3
 _AHEAD = 2
 
 
-class PatchSampler:
-    """Batches of patches from a case store; the next ones are read while the device works.
+class Sampler(ABC):
+    """Batches by the number of the step; the next ones are read while the device works.
+
+    Args:
+        batch: samples a step.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hilum-sampler")
+        self._ready: dict[int, Future[tuple[Tensor, Tensor]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @abstractmethod
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """The image (C, *size) and the target of the sample of that number, counted over the whole training.
+
+        Raises:
+            DataError: its case cannot be read; the error names it.
+        """
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step: images (B, C, *size) float32, targets (B, ...).
+
+        Raises:
+            DataError: a case of the batch cannot be read; the error names it.
+        """
+        for ahead in range(step, step + 1 + _AHEAD):
+            if ahead not in self._ready:
+                self._ready[ahead] = self._pool.submit(self._read, ahead)
+        return self._ready.pop(step).result()
+
+    def _read(self, step: int) -> tuple[Tensor, Tensor]:
+        samples = [self.sample(number) for number in range(step * self._batch, (step + 1) * self._batch)]
+        images, targets = zip(*samples, strict=True)
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
+
+
+class PatchSampler(Sampler):
+    """Patches from a case store, images (C, *size) and targets (1 or R, *size) uint8.
 
     Every case is seen once before any is seen again. A patch lies anywhere in its case, or, with the chance
     `foreground_fraction`, around a voxel of a foreground label drawn with equal chance among the labels of the case.
@@ -58,50 +103,24 @@ class PatchSampler:
         foreground_fraction: float,
         seed: int,
     ) -> None:
+        super().__init__(batch)
         self._cases = [_Opened(store.open(case)) for case in cases]
-        self._task, self._size, self._patch, self._batch = task, size, patch, batch
+        self._task, self._size, self._patch = task, size, patch
         self._foreground_fraction, self._seed = foreground_fraction, seed
         voxels = sum(int(np.prod(case.stored.shape)) * (4 * case.stored.channels + 2) for case in self._cases)
         if voxels <= _SHARE_OF_MEMORY * host_memory().free:
             for case in self._cases:
-                with _named(case.stored):
+                with _named(case.stored.id, case.stored.path):
                     case.keep()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hilum-sampler")
-        self._ready: dict[int, Future[tuple[Tensor, Tensor]]] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: images (B, C, *size) float32, targets (B, 1 or R, *size) uint8.
-
-        Raises:
-            DataError: a case of the batch cannot be read from the store; the error names it.
-        """
-        for ahead in range(step, step + 1 + _AHEAD):
-            if ahead not in self._ready:
-                self._ready[ahead] = self._pool.submit(self._read, ahead)
-        return self._ready.pop(step).result()
-
-    def _read(self, step: int) -> tuple[Tensor, Tensor]:
-        images, targets = [], []
-        for number in range(step * self._batch, (step + 1) * self._batch):
-            image, target = self._sample(number)
-            images.append(image)
-            targets.append(target)
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
-
-    def _sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """The sample of that number, counted over the whole training."""
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """See `Sampler.sample`."""
         epoch, position = divmod(number, len(self._cases))
         order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._cases))
         case = self._cases[int(order[position])]
         generator = np.random.default_rng([self._seed, 1, number])
         start = self._start(case.stored, generator)
-        with _named(case.stored):
+        with _named(case.stored.id, case.stored.path):
             image, labels = case.patch(start, self._size)
         labels[labels == OUTSIDE] = 0  # nothing of interest lies outside a case (nnU-Net's rule), where the image is 0
         return image, self._task.encode(labels)
@@ -122,8 +141,70 @@ class PatchSampler:
         return z, y, x
 
 
+class ViewSampler(Sampler):
+    """Whole inputs of a classifier from a view store, images (C, *size) and targets (K',) float32.
+
+    Every case is seen once before any is seen again; or, where chances are given, as many are drawn as there are cases, each with
+    its chance, before the next are drawn.
+
+    Args:
+        store: preprocessed inputs.
+        cases: ids to draw from.
+        targets: (K',) of each case.
+        batch: cases a step.
+        seed: same seed, same batches.
+        chances: (N,) of the cases, summing to 1.
+    """
+
+    def __init__(
+        self,
+        store: ViewStore,
+        cases: Sequence[str],
+        targets: Mapping[str, NDArray[np.float32]],
+        *,
+        batch: int,
+        seed: int,
+        chances: NDArray[np.float64] | None = None,
+    ) -> None:
+        super().__init__(batch)
+        self._store, self._cases, self._targets, self._seed, self._chances = store, tuple(cases), targets, seed, chances
+        self._held: dict[str, NDArray[np.float16]] = {}
+        self._room = _SHARE_OF_MEMORY * host_memory().free
+
+    def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """See `Sampler.sample`."""
+        epoch, position = divmod(number, len(self._cases))
+        generator = np.random.default_rng([self._seed, 0, epoch])
+        if self._chances is None:
+            order = generator.permutation(len(self._cases))
+        else:
+            order = generator.choice(len(self._cases), size=len(self._cases), p=self._chances)
+        case = self._cases[int(order[position])]
+        return self._view(case).astype(np.float32), self.target(case)
+
+    def view(self, case: str) -> Tensor:
+        """The input (C, *size) of a case."""
+        return torch.from_numpy(self._view(case).astype(np.float32))
+
+    def target(self, case: str) -> NDArray[np.float32]:
+        """The target (K',) of a case."""
+        return self._targets[case]
+
+    def _view(self, case: str) -> NDArray[np.float16]:
+        """From memory, where it is kept as long as there is room."""
+        held = self._held.get(case)
+        if held is not None:
+            return held
+        with _named(case, self._store.folder):
+            array = self._store.read(case)
+        if array.nbytes <= self._room:
+            self._held[case] = array
+            self._room -= array.nbytes
+        return array
+
+
 @contextmanager
-def _named(case: StoredCase) -> Iterator[None]:
+def _named(case: str, folder: Path) -> Iterator[None]:
     """Whatever goes wrong while a stored case is read becomes an error that names it."""
     try:
         yield
@@ -131,7 +212,7 @@ def _named(case: StoredCase) -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(
-            f"case {case.id}: its preprocessed copy in {case.path} cannot be read ({error})",
+            f"case {case}: its preprocessed copy in {folder} cannot be read ({error})",
             cure="remove that folder and train again with --resume: it is made anew",
         ) from error
 

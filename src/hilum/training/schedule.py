@@ -16,7 +16,7 @@ _COOLDOWN = 0.15
 _PATIENCE = 8
 """Checks without a gain that make a plateau."""
 _WORTHWHILE = 0.002
-"""A validation Dice must rise by this much to count as better."""
+"""A validation score must rise by this much to count as better."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plateau(Record):
     """Whether validation has stopped to rise; kept in the checkpoint.
 
     Args:
-        best: best validation Dice so far.
+        best: best validation score so far.
         waited: checks since then.
         cooldown_from: progress at which the training was found to have stopped to gain, None before that.
         cooldown_step: the step of that moment.
@@ -50,12 +50,12 @@ class Plateau(Record):
     cooldown_from: float | None = None
     cooldown_step: int = 0
 
-    def after(self, dice: float, *, step: int, progress: float) -> Plateau:
+    def after(self, score: float, *, step: int, progress: float) -> Plateau:
         """The state after one more validation."""
-        if self.cooldown_from is not None or math.isnan(dice):
+        if self.cooldown_from is not None or math.isnan(score):
             return self
-        if dice > self.best + _WORTHWHILE:
-            return self.model_copy(update={"best": dice, "waited": 0})
+        if score > self.best + _WORTHWHILE:
+            return self.model_copy(update={"best": score, "waited": 0})
         waited = self.waited + 1
         if waited < _PATIENCE:
             return self.model_copy(update={"waited": waited})

@@ -1,4 +1,4 @@
-"""Validation: the very predictor that users run, on the cases' own grids."""
+"""Validation of a segmentation: the very predictor that users run, on the cases' own grids."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset import read_annotation
-from hilum.evaluation import score_labels
-from hilum.inference import Predictor, TrainedModel
+from hilum.evaluation import score_labels, summarise
+from hilum.inference import Metric, Predictor, TrainedModel
 from hilum.io import read_labels
 from hilum.metrics import dice
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case
     from hilum.evaluation import Score
-    from hilum.plan import Plan
+    from hilum.plan import SegmentationPlan
     from hilum.volume import Volume
 
 _QUICK_SECONDS = 5.0
@@ -31,7 +31,7 @@ _QUICK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Validator:
+class SegmentationValidator:
     """Predicts and scores validation cases.
 
     Args:
@@ -40,9 +40,12 @@ class Validator:
         cases: annotated cases.
     """
 
-    plan: Plan
+    plan: SegmentationPlan
     device: torch.device
     cases: tuple[Case, ...]
+
+    measure = "Dice"
+    """What `check` gives."""
 
     def score(
         self,
@@ -89,7 +92,7 @@ class Validator:
                 progress(done, len(self.cases), case.id)
         return tuple(scores)
 
-    def dice(self, network: nn.Module) -> float:
+    def check(self, network: nn.Module) -> float:
         """Mean Dice over cases and regions; NaN where no case defines it.
 
         Nothing else is measured: a network that has just begun predicts noise, whose surfaces would take minutes and gigabytes.
@@ -104,10 +107,29 @@ class Validator:
                 by_region[region.name].append(dice(*(mask[0] for mask in masks)))
         return _mean_of_means(by_region)
 
-    def subset(self, most: int) -> Validator:
+    def subset(self, most: int) -> SegmentationValidator:
         """At most so many cases, spread evenly over all."""
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
-        return Validator(self.plan, self.device, tuple(self.cases[i] for i in chosen))
+        return SegmentationValidator(self.plan, self.device, tuple(self.cases[i] for i in chosen))
+
+    @staticmethod
+    def metrics(scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
+        """What the model card shows of scores, and the level of its intervals."""
+        summary = summarise(scores)
+        rows = [
+            Metric(
+                region=region.region,
+                name=name,
+                mean=_defined(metric.mean),
+                median=_defined(metric.median),
+                lower=_defined(metric.low),
+                upper=_defined(metric.high),
+                cases=metric.n,
+            )
+            for region in summary.regions
+            for name, metric in region.metrics.items()
+        ]
+        return tuple(rows), summary.level
 
     def seconds_per_case(self, network: nn.Module) -> float:
         """What one case costs: the first one is predicted (twice where that is quick, to warm up) and its annotation scored.
@@ -153,3 +175,7 @@ def mean_dice(scores: Sequence[Score]) -> float:
 def _mean_of_means(by_region: Mapping[str, Sequence[float]]) -> float:
     means = [float(np.nanmean(values)) for values in by_region.values() if not np.all(np.isnan(values))]
     return float(np.mean(means)) if means else float("nan")
+
+
+def _defined(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124  (NaN is the one number that is not itself)

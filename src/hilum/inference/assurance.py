@@ -1,0 +1,126 @@
+"""What lets a classifier say how sure it is: calibration, prediction sets, and when to refuse. A part of the model folder.
+
+::
+
+    assurance.json          temperature, thresholds, and the numbers of the refusals
+    assurance.safetensors   their arrays, one refusal a member of the ensemble
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hilum.errors import ModelError
+from hilum.inference.refusal import Refusal
+from hilum.io import atomic_path, atomic_write_text
+from hilum.metrics import apply_temperature, multilabel_prediction_set, prediction_set
+from hilum.plan.plan import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset.classes import ClassTable
+
+NUMBERS, ARRAYS = "assurance.json", "assurance.safetensors"
+_LEAST = 1e-12
+
+
+class Calibration(Record):
+    """How the network's probabilities become ones that can be taken at their word.
+
+    Args:
+        temperature: the logits are divided by it (Guo et al. 2017); 1 changes nothing.
+        because: why it has this value.
+        thresholds: the least calibrated probability with which a class is in the prediction set; of findings first those of
+            their absence, then those of their presence.
+        coverage: how often the sets hold the truth.
+        cases: held-out cases that both were learnt from.
+    """
+
+    temperature: float = Field(default=1.0, gt=0)
+    because: str = ""
+    thresholds: tuple[float, ...] = ()
+    coverage: float = Field(default=0.9, gt=0, lt=1)
+    cases: int = Field(default=0, ge=0)
+
+    def apply(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
+        """Calibrated probabilities (N, K) of the network's (N, K)."""
+        return np.asarray(apply_temperature(logits_of(probabilities, table), self.temperature, kind=table.kind))
+
+    def sets(self, calibrated: NDArray[np.float64], table: ClassTable) -> tuple[tuple[str, ...], ...]:
+        """The classes that each case may have; of findings those that may be present. () of every case where none were learnt."""
+        if not self.thresholds:
+            return ((),) * len(calibrated)
+        least = np.array(self.thresholds)
+        if table.kind == "multilabel":
+            chosen = multilabel_prediction_set(calibrated, least.reshape(2, -1).T)[:, :, 1]
+        else:
+            chosen = prediction_set(calibrated, least, contiguous=table.kind == "ordinal")
+        return tuple(tuple(name for name, yes in zip(table.names, row, strict=True) if yes) for row in chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class Assurance:
+    """All of it.
+
+    Args:
+        calibration: of the whole model.
+        refusals: of each member; () where there were too few cases to learn when to refuse.
+    """
+
+    calibration: Calibration
+    refusals: tuple[Refusal, ...] = ()
+
+    def save(self, folder: Path) -> tuple[str, ...]:
+        """Write both files; their names."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        numbers: list[Mapping[str, float]] = []
+        for member, refusal in enumerate(self.refusals):
+            own, figures = refusal.to_arrays()
+            arrays |= {f"{member}.{name}": np.ascontiguousarray(array) for name, array in own.items()}
+            numbers.append(figures)
+        with atomic_path(folder / ARRAYS) as temporary:
+            save_file(arrays, temporary)
+        content = {"calibration": self.calibration.model_dump(mode="json"), "refusals": numbers}
+        atomic_write_text(folder / NUMBERS, json.dumps(content, indent=2) + "\n")
+        return NUMBERS, ARRAYS
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: a file is damaged.
+        """
+        try:
+            content = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+            arrays = load_file(folder / ARRAYS)
+            refusals = [
+                Refusal.from_arrays(
+                    {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{member}.")}, numbers
+                )
+                for member, numbers in enumerate(content["refusals"])
+            ]
+            return cls(Calibration.model_validate(content["calibration"]), tuple(refusals))
+        except (OSError, ValueError, KeyError, SafetensorError, ValidationError) as error:
+            raise ModelError(f"{folder / NUMBERS}: {error}", cure="copy the model folder again") from error
+
+
+def logits_of(probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
+    """Logits (N, K') that give these probabilities (N, K); of exclusive classes up to a constant."""
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), _LEAST, 1.0)
+    if table.kind == "exclusive":
+        return np.log(p)
+    if table.kind == "ordinal":
+        p = np.clip(np.cumsum(p[:, ::-1], axis=1)[:, -2::-1], _LEAST, 1.0)  # P(grade > n)
+    return np.log(p) - np.log(np.clip(1.0 - p, _LEAST, 1.0))

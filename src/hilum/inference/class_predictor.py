@@ -1,0 +1,196 @@
+"""One case from its files to the probabilities of its classes: read, preprocess, network, calibrate."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hilum.dataset.case import Case
+from hilum.dataset.regions import read_region
+from hilum.errors import DataError, ResourceError, UsageError
+from hilum.inference.class_prediction import ClassPrediction, ClassWriter, top_classes
+from hilum.inference.engine import Precision, TorchEngine, resolve_precision
+from hilum.inference.explain import EXPLAINERS
+from hilum.inference.inputs import Source, case_id, read_source
+from hilum.inference.prediction import Seconds
+from hilum.inference.predictor import Prepared
+from hilum.inference.refusal import combine, intensity_features
+from hilum.preprocess import preprocess_view
+from hilum.tasks import ClassificationTask
+from hilum.tasks.class_score import ClassScore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from hilum.inference.refusal import Verdict
+    from hilum.inference.trained_model import TrainedModel
+    from hilum.preprocess import View
+    from hilum.volume import Volume
+
+
+class ClassPredictor:
+    """A trained classifier, ready to answer.
+
+    Args:
+        model: networks and plan, loaded from a folder or just trained.
+        tta: also see each input mirrored along the plan's mirror axes; the mean of the logits.
+        precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
+        explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the answer comes from.
+
+    Raises:
+        UsageError: no such explanation.
+    """
+
+    usual_formats = ("csv", "json")
+
+    def __init__(
+        self, model: TrainedModel, *, tta: bool = False, precision: Precision | None = None, explain: str | None = None
+    ) -> None:
+        if explain is not None and explain not in EXPLAINERS:
+            raise UsageError(f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam")
+        plan: Any = model.plan
+        precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
+        self.model, self.explain, self.batch = model, explain, 1
+        self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
+        self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
+        self._plan = plan
+        self._task = ClassificationTask(plan.classes)
+
+    def writer(self, out: Path, formats: Sequence[str], *, keep: bool) -> ClassWriter:
+        """What writes the answers to a folder."""
+        return ClassWriter(out, formats, self._plan.classes, keep=keep)
+
+    def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> ClassPrediction:
+        """Predict one case.
+
+        Args:
+            source: a volume, a case, a file, a DICOM folder, or one file a channel; a `Case` where the model looks at a mask or a
+                point.
+            case: its id; by default the case's, or the file's name.
+            probabilities: always given; here for the sake of one call for all tasks.
+
+        Raises:
+            DataError: it cannot be read, has other channels than the model, or no mask or point though the model needs one.
+        """
+        return self.answer(self.prepare(source, case=case), probabilities=probabilities)
+
+    def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
+        """Read and preprocess; the part of a prediction that needs no network.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        name = case or case_id(source)
+        start = time.perf_counter()
+        image = read_source(source)
+        region, centre = self._where(source)
+        middle = time.perf_counter()
+        channels = self._plan.channels
+        if image.channels != len(channels):
+            raise DataError(
+                f"{name}: an image with {image.channels} of {len(channels)} channels",
+                needed=", ".join(channels),
+                cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
+            )
+        array, view = preprocess_view(image, self._plan, region=region, centre_mm=centre)
+        seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
+        known = source if isinstance(source, Case) else None
+        return Prepared(name, array, view, seconds, known)
+
+    def answer(self, prepared: Prepared, *, probabilities: bool = False) -> ClassPrediction:  # noqa: ARG002  (see `predict`)
+        """Predict a preprocessed case.
+
+        Raises:
+            ResourceError: memory is not enough.
+        """
+        start = time.perf_counter()
+        with self.engine.evaluating(), torch.inference_mode():
+            rows = self._task.probabilities(self.logits(torch.from_numpy(prepared.array)[None])).cpu().numpy()
+        verdict = self.verdict(prepared.array)
+        score = self._score(prepared, rows, verdict)
+        seconds = replace(prepared.seconds, network=time.perf_counter() - start)
+        said = ClassPrediction(score, self._plan.classes, self.model.id, verdict, {}, seconds)
+        if self.explain is None:
+            return said
+        maps = {self._plan.classes.names[n]: self._map(prepared, n) for n in top_classes(said)}
+        return replace(said, maps=maps, seconds=replace(seconds, restore=time.perf_counter() - start - seconds.network))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, K') float32 of inputs (B, C, Z, Y, X), the mean over members and mirrored copies.
+
+        Raises:
+            ResourceError: memory is not enough.
+        """
+        axes = self.mirror_axes
+        copies = [[axis + 2 for n, axis in enumerate(axes) if choice >> n & 1] for choice in range(2 ** len(axes))]
+        images = images.to(self.engine.device)
+        try:
+            logits = [self.engine(images.flip(mirror) if mirror else images) for mirror in copies]
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"{self.engine.device} has not enough memory for an input of {tuple(images.shape)}", cure="--device cpu"
+            ) from error
+        return torch.stack(logits).mean(dim=0)
+
+    def features(self, array: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+        """What the head of each member sees of an input (C, Z, Y, X): (F,)."""
+        image = torch.from_numpy(array)[None].to(self.engine.device)
+        with self.engine.evaluating(), torch.inference_mode():
+            found = [network.features(image) for network in self.engine.networks]  # type: ignore[operator]  # classifiers have them
+        return [one.float().cpu().numpy()[0].astype(np.float64) for one in found]
+
+    def verdict(self, array: NDArray[np.float32]) -> Verdict | None:
+        """Whether an input (C, Z, Y, X) is unlike those the model learnt from; None where it does not know."""
+        assurance = self.model.assurance
+        if assurance is None or not assurance.refusals:
+            return None
+        intensities = intensity_features(array)[None]
+        return combine(
+            [
+                refusal.judge(found[None], intensities)[0]
+                for refusal, found in zip(assurance.refusals, self.features(array), strict=True)
+            ]
+        )
+
+    def _where(self, source: Source) -> tuple[Volume | None, tuple[float, float, float] | None]:
+        """The mask and the point to look at, as far as the plan wants one and the source has it."""
+        kind = self._plan.region.value.kind
+        if not isinstance(source, Case) or kind not in {"mask", "centre"}:
+            return None, None
+        known = replace(source, region=source.region or source.annotation)  # a data set with masks may have been opened as one
+        return (read_region(known) if kind == "mask" else None), source.centre_mm
+
+    def _score(self, prepared: Prepared, rows: NDArray[np.float64], verdict: Verdict | None) -> ClassScore:
+        """What was said of the case, as a row."""
+        table, assurance, known = self._plan.classes, self.model.assurance, prepared.source
+        score = ClassScore(
+            case=prepared.case,
+            patient=known.patient if known else None,
+            reference=known.label if known else None,
+            probabilities=tuple(rows[0].tolist()),
+            refuse=None if verdict is None else verdict.refuse,
+            distance=None if verdict is None else verdict.features_distance,
+            columns=dict(known.columns) if known else {},
+        )
+        if assurance is None:
+            return score
+        calibrated = assurance.calibration.apply(rows, table)
+        sets = assurance.calibration.sets(calibrated, table)[0] if assurance.calibration.thresholds else None
+        return score.model_copy(update={"calibrated": tuple(calibrated[0].tolist()), "prediction_set": sets})
+
+    def _map(self, prepared: Prepared, index: int) -> Volume:
+        """Where in the image the answer about a class comes from, on the case's own grid: (1, Z, Y, X), 0..1."""
+        view: View = prepared.restore
+        explain = EXPLAINERS[self.explain or "grad_cam"]
+        output = min(index, self._task.outputs - 1)  # of K grades the highest is the last step's
+        kind = self._plan.classes.kind
+        found = explain(self.engine.networks, torch.from_numpy(prepared.array), output, kind=kind)  # type: ignore[arg-type]  # classifiers all
+        return view.lay(found)

@@ -1,0 +1,68 @@
+"""Where in an image an answer comes from: a map in colours over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.io import atomic_path, read_volume
+from hilum.report.overlay import draw_overlay, grey_or_colour, height_of
+from hilum.volume import reorient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from hilum.dataset.classes import ClassTable
+    from hilum.volume import Volume
+
+_FAINTEST = 0.15
+"""Of the map's largest value; what is below is not coloured."""
+_STRENGTH = 0.55
+
+
+def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Path) -> None:
+    """Draw the maps of a case, a row a class: the slice where the map is strongest, with and without it.
+
+    Args:
+        image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
+        files: what was written for the case; those named `..._<class>_map.nii.gz` are drawn.
+        table: names of the classes.
+        path: of the PNG; not written where there is no map.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    maps = [file for file in files if file.name.endswith("_map.nii.gz")]
+    if not maps:
+        return
+    flat = image.geometry.is_2d
+    shown = image if flat else reorient(image)
+    figure = Figure(figsize=(8.0, (4.0 * height_of(shown) + 0.4) * len(maps)), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = np.atleast_2d(figure.subplots(len(maps), 2))
+    _, y, x = shown.geometry.spacing
+    for (plain, coloured), file in zip(rows, maps, strict=True):
+        volume = read_volume(file)
+        heat = (volume if flat else reorient(volume)).array[0]
+        z = int(heat.sum(axis=(1, 2)).argmax())
+        strength = np.where(heat[z] > _FAINTEST * max(float(heat.max()), 1e-6), _STRENGTH, 0.0)
+        for place in (plain, coloured):
+            place.imshow(grey_or_colour(shown.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
+            place.set_axis_off()
+        coloured.imshow(heat[z], cmap="inferno", vmin=0, vmax=1, alpha=strength, aspect=y / x, interpolation="bilinear")
+        name = next((one for one in table.names if file.name.endswith(f"_{_plain(one)}_map.nii.gz")), "")
+        coloured.set_title(f"what speaks for {name}" if name else "")
+        plain.set_title("" if flat else f"slice {z + 1} of {shown.geometry.shape[0]}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=80)
+
+
+def _plain(name: str) -> str:
+    """A class's name as a part of a file's, as predictions write it."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+DRAWINGS: dict[str, Callable[..., None]] = {"segmentation": draw_overlay, "classification": draw_heat}
+"""What is drawn of an answer, by task: called as draw(image, files, table, path)."""

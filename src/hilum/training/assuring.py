@@ -1,0 +1,160 @@
+"""What a trained classifier learns from its out-of-fold answers: calibration, prediction sets, and when to refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hilum.errors import DataError
+from hilum.inference import Assurance, Calibration, ClassPredictor, TrainedModel
+from hilum.inference.assurance import logits_of
+from hilum.inference.refusal import fit_refusal, intensity_features
+from hilum.metrics import conformal_threshold, fit_temperature, multilabel_conformal_threshold
+from hilum.training.augmentation import centre_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset import Case, ClassTable
+    from hilum.plan import ClassificationPlan
+    from hilum.preprocess import ViewStore
+    from hilum.tasks.class_score import ClassScore
+    from hilum.training.fold import FoldResult
+
+_MOST_TRAINING = 2000
+"""Training cases that the refusal looks at, spread evenly over all."""
+_CROSS = 5
+"""Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
+_REFUSED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained fold: its network's answers and what it was trained and validated on."""
+
+    result: FoldResult
+    trained: tuple[str, ...]
+    validated: tuple[Case, ...]
+
+
+def no_assurance(
+    plan: Any,  # noqa: ARG001  (what every task's is asked)
+    members: Sequence[Member],
+    store: Any,  # noqa: ARG001
+    device: torch.device,  # noqa: ARG001
+    say: Callable[[str], None],  # noqa: ARG001
+) -> tuple[tuple[Any, ...], Assurance | None]:
+    """Segmentation: the scores as they are."""
+    return tuple(score for member in members for score in member.result.scores), None
+
+
+def assure(
+    plan: ClassificationPlan, members: Sequence[Member], store: ViewStore, device: torch.device, say: Callable[[str], None]
+) -> tuple[tuple[ClassScore, ...], Assurance | None]:
+    """Learn how sure the model may be.
+
+    Temperature and thresholds come from the answers for cases that the answering member was not trained on. The answers get
+    calibrated probabilities and sets that were learnt from the other folds' answers (of a single fold: from the other fifths of
+    its patients), so that figures about them are honest; the model itself keeps what all answers together say.
+
+    Returns:
+        The answers, calibrated out of fold, and what goes into the model; None where there is no answer.
+    """
+    scores = [
+        score.model_copy(update={"fold": number}) for number, member in enumerate(members) for score in member.result.scores
+    ]
+    first = {score.case: score for score in reversed(scores)}
+    scores = [score for score in scores if first[score.case] is score]
+    if not scores:
+        return (), None
+    table, coverage = plan.classes, plan.coverage.value
+    calibrated = cross_calibrated(scores, table, coverage)
+    calibration = fit_calibration(scores, table, coverage)
+    refusals = []
+    for member in members:
+        try:
+            refusals.append(_refusal(plan, member, store, device))
+        except DataError as error:
+            say(f"The model will not refuse any image: {error.found}.")
+            return calibrated, Assurance(calibration)
+    return calibrated, Assurance(calibration, tuple(refusals))
+
+
+def fit_calibration(scores: Sequence[ClassScore], table: ClassTable, coverage: float) -> Calibration:
+    """Temperature and thresholds of out-of-fold answers."""
+    probabilities, members = _arrays(scores, table)
+    targets = members if table.kind == "multilabel" else members.argmax(axis=1)
+    temperature = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind)
+    learnt = Calibration(temperature=temperature.value, because=temperature.reason, coverage=coverage, cases=len(scores))
+    sure = learnt.apply(probabilities, table)
+    groups = [score.group for score in scores]
+    if table.kind == "multilabel":
+        least = multilabel_conformal_threshold(sure, members, coverage=coverage, groups=groups).T.ravel()
+    else:
+        least = conformal_threshold(sure, members.argmax(axis=1), coverage=coverage, groups=groups)
+    return learnt.model_copy(update={"thresholds": tuple(float(one) for one in least)})
+
+
+def cross_calibrated(scores: Sequence[ClassScore], table: ClassTable, coverage: float) -> tuple[ClassScore, ...]:
+    """The answers with probabilities and sets that were learnt from others: no patient on both sides."""
+    parts = _parts(scores)
+    done = list(scores)
+    for part in sorted(set(parts)):
+        own = [n for n, one in enumerate(parts) if one == part]
+        others = [scores[n] for n, one in enumerate(parts) if one != part]
+        calibration = fit_calibration(others, table, coverage) if others else Calibration(because="too few", coverage=coverage)
+        rows = calibration.apply(_arrays([scores[n] for n in own], table)[0], table)
+        sets = calibration.sets(rows, table)
+        for n, row, chosen in zip(own, rows, sets, strict=True):
+            update = {"calibrated": tuple(row.tolist()), "prediction_set": chosen if calibration.thresholds else None}
+            done[n] = scores[n].model_copy(update=update)
+    return tuple(done)
+
+
+def _parts(scores: Sequence[ClassScore]) -> list[int]:
+    """Which part each answer is calibrated in: its fold, or a fifth of the patients where there is one fold only."""
+    folds = {score.fold for score in scores}
+    if len(folds) > 1:
+        return [score.fold or 0 for score in scores]
+    patients = sorted({score.group for score in scores})
+    order = np.random.default_rng(0).permutation(len(patients))
+    place = {patient: int(order[n]) % _CROSS for n, patient in enumerate(patients)}
+    return [place[score.group] for score in scores]
+
+
+def _arrays(scores: Sequence[ClassScore], table: ClassTable) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    probabilities = np.array([score.probabilities for score in scores], dtype=np.float64).reshape(-1, len(table.names))
+    return probabilities, np.array([table.members(score.reference or "") for score in scores], dtype=bool)
+
+
+def _refusal(plan: ClassificationPlan, member: Member, store: ViewStore, device: torch.device) -> Any:
+    """When one member refuses: features of its training cases, limits from its validation cases."""
+    predictor = ClassPredictor(TrainedModel(plan=plan, networks=(member.result.network,), device=device))
+    chosen = np.unique(np.linspace(0, len(member.trained) - 1, min(_MOST_TRAINING, len(member.trained))).round().astype(int))
+    train = [_input(store, member.trained[n], plan) for n in chosen]
+    held_out = [predictor.prepare(case).array for case in member.validated]
+    return fit_refusal(
+        np.array([predictor.features(array)[0] for array in train]),
+        np.array([predictor.features(array)[0] for array in held_out]),
+        share=_REFUSED_SHARE,
+        train_intensities=np.array([intensity_features(array) for array in train]),
+        held_out_intensities=np.array([intensity_features(array) for array in held_out]),
+    )
+
+
+def _input(store: ViewStore, case: str, plan: ClassificationPlan) -> NDArray[np.float32]:
+    """A training case as a prediction sees it: without the margin."""
+    whole = torch.from_numpy(store.read(case).astype(np.float32))[None]
+    return np.ascontiguousarray(centre_of(whole, plan.patch.value)[0].numpy())
+
+
+ASSURANCES: dict[str, Callable[..., tuple[tuple[Any, ...], Assurance | None]]] = {
+    "segmentation": no_assurance,
+    "classification": assure,
+}
+"""What a trained model learns from its answers, by task: called as assure(plan, members, store, device, say)."""

@@ -1,0 +1,53 @@
+"""The seam between the training loop and what is learnt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+    from torch import Tensor, nn
+
+
+class Course(Protocol):
+    """What the loop asks of a task; while it is entered, the next batches are read ahead.
+
+    Every answer is a function of the plan, the data, the seed and the arguments, so that a training can be taken up anywhere.
+    """
+
+    forwards: tuple[str, ...]
+    """Methods of the network, beside `forward`, that `loss` calls."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
+        """The network's weights in groups that share a learning rate."""
+        ...
+
+    def begin(self, network: nn.Module) -> bool:
+        """Prepare a new network before its first step; True where nothing is left for steps to learn."""
+        ...
+
+    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
+        """Let learn what learns at this progress (0..1) of the schedule; the learning rate of each group."""
+        ...
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images (B, C, Z', Y', X') float32 and their targets, on the CPU.
+
+        Raises:
+            DataError: a case cannot be read.
+        """
+        ...
+
+    def change(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augment a batch on the training device: images (B, C, *patch)."""
+        ...
+
+    def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch, a number with a gradient."""
+        ...

@@ -1,0 +1,113 @@
+"""A linear probe: the head alone, fitted by logistic regression on features that are computed once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hilum.training.augmentation import centre_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from hilum.plan.classification import ClassificationPlan
+    from hilum.training.loop import Assignment
+    from hilum.training.sampling import ViewSampler
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Inverse penalties that are tried; the one with the lowest log loss over inner folds of the training cases is taken."""
+_INNER_FOLDS = 5
+
+
+def fit_probe(network: Any, sampler: ViewSampler, plan: ClassificationPlan, job: Assignment) -> None:
+    """Fit the last linear layer of a network on frozen features of the training cases, in place.
+
+    One binary regression for each output that is not exclusive, a multinomial one for exclusive classes. Features are
+    standardised for the fit, and the scaling is folded into the layer. Inner folds keep patients together.
+    """
+    features, targets = _features(network, sampler, plan, job)
+    groups = [job.patients.get(case, case) for case in job.cases]
+    mean, std = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    scaled = (features - mean) / std
+    if plan.classes.kind == "exclusive":
+        weight, bias = _multinomial(scaled, targets.argmax(axis=1), groups, plan.classes.outputs)
+    else:
+        rows = [_binary(scaled, targets[:, n].astype(int), groups) for n in range(targets.shape[1])]
+        weight, bias = np.stack([row for row, _ in rows]), np.array([one for _, one in rows])
+    weight = weight / std
+    bias = bias - weight @ mean
+    layer = _last_linear(network)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight).to(layer.weight))
+        layer.bias.copy_(torch.from_numpy(bias).to(layer.bias))
+
+
+def _last_linear(network: Any) -> nn.Linear:
+    layers: list[nn.Linear] = [module for module in network.head.modules() if isinstance(module, torch.nn.Linear)]
+    return layers[-1]
+
+
+def _features(
+    network: Any, sampler: ViewSampler, plan: ClassificationPlan, job: Assignment
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features (N, F) and targets (N, K') of all cases, without augmentation."""
+    network.eval()
+    found = []
+    with torch.inference_mode():
+        for case in job.cases:
+            image = centre_of(sampler.view(case)[None], plan.patch.value).to(job.device)
+            found.append(network.features(image).float().cpu().numpy()[0])
+    return np.array(found, dtype=np.float64), np.array([sampler.target(case) for case in job.cases], dtype=np.float64)
+
+
+def _multinomial(x: Any, y: NDArray[np.int64], groups: list[str], outputs: int) -> tuple[Any, Any]:
+    model = _regression(x, y, groups)
+    if model is None:  # one class only: its prior
+        return np.zeros((outputs, x.shape[1])), np.log((np.bincount(y, minlength=outputs) + 1.0) / (len(y) + outputs))
+    weight, bias = np.zeros((outputs, x.shape[1])), np.full(outputs, -10.0)
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+        weight[model.classes_[1]], bias[model.classes_[1]] = model.coef_[0], model.intercept_[0]
+        bias[model.classes_[0]] = 0.0
+    else:
+        weight[model.classes_], bias[model.classes_] = model.coef_, model.intercept_
+    return weight, bias
+
+
+def _binary(x: Any, y: NDArray[np.int64], groups: list[str]) -> tuple[Any, float]:
+    model = _regression(x, y, groups)
+    if model is None:
+        share = (y.sum() + 1.0) / (len(y) + 2.0)
+        return np.zeros(x.shape[1]), float(np.log(share / (1 - share)))
+    return model.coef_[0], float(model.intercept_[0])
+
+
+def _regression(x: Any, y: NDArray[np.int64], groups: list[str]) -> Any:
+    """The regression with the best penalty; None where there is one class only."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2:
+        return None
+    folds = min(_INNER_FOLDS, int(counts.min()), len(set(groups)))
+    best = 1e-2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lbfgs says that it stopped early, which is a form of regularisation too
+        if folds >= 2:
+            splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups))
+            losses = []
+            for strength in STRENGTHS:
+                answers = np.full((len(y), len(classes)), 1 / len(classes))
+                for train, held in splits:
+                    if len(np.unique(y[train])) == len(classes):
+                        answers[held] = (
+                            LogisticRegression(C=strength, max_iter=500).fit(x[train], y[train]).predict_proba(x[held])
+                        )
+                losses.append(log_loss(y, answers, labels=classes))
+            best = STRENGTHS[int(np.argmin(losses))]
+        return LogisticRegression(C=best, max_iter=2000).fit(x, y)

@@ -1,0 +1,83 @@
+"""Learning to segment: patches, their label maps, deep supervision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from hilum.tasks import SegmentationTask, deep_supervision_loss
+from hilum.training.augmentation import Augmenter, enlarged_patch
+from hilum.training.sampling import PatchSampler
+from hilum.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+    from torch import Tensor, nn
+
+    from hilum.preprocess import CaseStore
+    from hilum.training.loop import Assignment
+
+
+class SegmentationCourse:
+    """See `Course`.
+
+    Args:
+        job: with a `SegmentationPlan` and a folder of stored cases.
+    """
+
+    forwards: tuple[str, ...] = ("forward_deep",)
+
+    def __init__(self, job: Assignment) -> None:
+        plan: Any = job.plan
+        self._plan = plan
+        task = SegmentationTask(plan.labels)
+        self._loss = task.loss(plan.loss.value).to(job.device)
+        size = enlarged_patch(plan.augmentation.value, plan.patch.value, dimensions=plan.dimensions.value)
+        self._augment = Augmenter(
+            plan.augmentation.value,
+            plan.patch.value,
+            spacing=plan.spacing.value or (1.0, 1.0, 1.0),
+            dimensions=plan.dimensions.value,
+        )
+        self._sampler = PatchSampler(
+            cast("CaseStore", job.store),
+            job.cases,
+            task,
+            size=size,
+            patch=plan.patch.value,
+            batch=plan.batch.value,
+            foreground_fraction=plan.foreground_fraction.value,
+            seed=job.seed,
+        )
+
+    def __enter__(self) -> Self:
+        self._sampler.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._sampler.__exit__(kind, error, trace)
+
+    def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
+        """All weights in one group."""
+        return (tuple(network.parameters()),)
+
+    def begin(self, network: nn.Module) -> bool:  # noqa: ARG002  (what every course is asked)
+        """A new network needs nothing."""
+        return False
+
+    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:  # noqa: ARG002  (what every course is asked)
+        """Everything learns all the time."""
+        return (learning_rate(self._plan.optimiser.value, progress),)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images (B, C, *size), targets (B, 1 or R, *size)."""
+        return self._sampler.batch(step)
+
+    def change(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images (B, C, *patch), targets (B, 1 or R, *patch)."""
+        return self._augment(images, targets, generator)
+
+    def loss(self, network: Any, images: Tensor, targets: Tensor) -> Tensor:
+        """Over all supervised resolutions."""
+        return deep_supervision_loss(self._loss, network.forward_deep(images), targets)

@@ -1,0 +1,46 @@
+"""Networks before their first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from hilum.networks import Weights, adopt, build_network, find_weights
+
+if TYPE_CHECKING:
+    from hilum.plan.plan import Plan
+
+T = TypeVar("T", bound=nn.Module)
+
+
+def new_network(plan: Plan, seed: int, weights: Weights | None = None) -> nn.Module:
+    """The plan's network with initial weights from the seed, and pretrained ones over them where there are any."""
+    network: Any = build_network(plan.network.value, generator=torch.Generator().manual_seed(seed))
+    if weights is not None:
+        adopt(network, weights)
+    made: nn.Module = arranged(network)
+    return made
+
+
+def pretrained(plan: Any) -> Weights | None:
+    """The weights that the plan begins with; None where it begins with chance.
+
+    Raises:
+        UsageError: they are nowhere.
+        ModelError: the file is damaged.
+    """
+    spec = getattr(plan, "weights", None)
+    if spec is None or spec.value.origin == "random":
+        return None
+    return find_weights(plan.network.value.backbone, file=spec.value.file or None)
+
+
+def arranged(network: T) -> T:
+    """The network with its weights in the order in which convolutions read them fastest."""
+    orders = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weights in network.parameters():
+        if weights.ndim in orders:
+            weights.data = weights.data.contiguous(memory_format=orders[weights.ndim])
+    return network

@@ -1,0 +1,27 @@
+"""What training reads its batches from, by task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hilum.preprocess import build_store, build_views
+from hilum.training.augmentation import enlarged_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from hilum.dataset import Dataset
+    from hilum.preprocess import CaseStore, ViewStore
+
+    Progress = Callable[[int, int, str], None]
+
+
+def _views(dataset: Dataset, plan: Any, folder: Path, cases: Sequence[str], *, progress: Progress) -> ViewStore:
+    """Inputs with the margin that turning and shifting them needs."""
+    size = enlarged_patch(plan.augmentation.value, plan.patch.value, dimensions=plan.dimensions.value)
+    return build_views(dataset, plan, folder, cases, size=size, progress=progress)
+
+
+STORES: dict[str, Callable[..., CaseStore | ViewStore]] = {"segmentation": build_store, "classification": _views}
+"""By the name of the task: called as store(dataset, plan, folder, cases, progress=)."""

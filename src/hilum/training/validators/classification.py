@@ -1,0 +1,144 @@
+"""Validation of a classification: the very predictor that users run, out of fold."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hilum.errors import DataError
+from hilum.evaluation import summarise_classes
+from hilum.inference import ClassPredictor, Metric, TrainedModel
+from hilum.metrics import auroc, macro_auroc
+from hilum.tasks import ClassificationTask
+from hilum.tasks.predictions import read_predictions, write_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from hilum.dataset import Case
+    from hilum.inference import Prepared
+    from hilum.plan import ClassificationPlan
+    from hilum.tasks.class_score import ClassScore
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class ClassificationValidator:
+    """Predicts validation cases.
+
+    Args:
+        plan: every decision.
+        device: where it computes.
+        cases: labelled cases.
+    """
+
+    plan: ClassificationPlan
+    device: torch.device
+    cases: tuple[Case, ...]
+    _prepared: dict[str, Prepared] = field(default_factory=dict, repr=False)
+
+    measure = "AUROC"
+    """What `check` gives."""
+
+    def score(
+        self,
+        network: nn.Module,
+        *,
+        save_to: Path | None = None,
+        reuse: bool = False,
+        deadline: float | None = None,
+        tolerance_mm: float = 0.0,  # noqa: ARG002  (what every validator is asked)
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> tuple[ClassScore, ...]:
+        """Answers for the cases.
+
+        Args:
+            network: as trained, on the device.
+            save_to: a folder for predictions.csv.
+            reuse: take the answers that are in `save_to` already: they are this very network's.
+            deadline: a `time.perf_counter` value; no case is begun after it, but at least one.
+            tolerance_mm: of no meaning here.
+            progress: called as progress(done, total, case id).
+        """
+        there = reuse and save_to is not None and (save_to / "predictions.csv").is_file()
+        known = {one.case: one for one in (read_predictions(save_to, self.plan.classes) if there and save_to else ())}
+        predictor, scores = self._predictor(network), []
+        for done, case in enumerate(self.cases, start=1):
+            if done > 1 and deadline is not None and time.perf_counter() > deadline:
+                break
+            scores.append(known.get(case.id) or predictor.answer(self._prepare(predictor, case)).score)
+            if progress is not None:
+                progress(done, len(self.cases), case.id)
+        if save_to is not None:
+            write_predictions(scores, self.plan.classes, save_to)
+        return tuple(scores)
+
+    def check(self, network: nn.Module) -> float:
+        """AUROC of the positive class, or the mean over classes or findings; NaN where the cases are all of one class."""
+        predictor = self._predictor(network)
+        rows = []
+        with predictor.engine.evaluating(), torch.inference_mode():
+            for start in range(0, len(self.cases), _BATCH):
+                cases = self.cases[start : start + _BATCH]
+                images = torch.from_numpy(np.stack([self._prepare(predictor, case).array for case in cases]))
+                rows.append(ClassificationTask(self.plan.classes).probabilities(predictor.logits(images)).cpu().numpy())
+        probabilities = np.concatenate(rows)
+        members = np.array([self.plan.classes.members(case.label or "") for case in self.cases])
+        if self.plan.classes.binary:
+            return auroc(probabilities[:, 1], members[:, 1])
+        both = members.any(axis=0) & ~members.all(axis=0)
+        return macro_auroc(probabilities[:, both], members[:, both]) if both.any() else math.nan
+
+    def subset(self, most: int) -> ClassificationValidator:
+        """At most so many cases, spread evenly over all, but 200 where there are: fewer do not show whether an AUROC rises."""
+        most = max(most, min(len(self.cases), 200)) if most else 0
+        chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
+        return replace(self, cases=tuple(self.cases[i] for i in chosen))
+
+    def seconds_per_case(self, network: nn.Module) -> float:
+        """What one case costs: the first one is read and predicted, twice, to warm up."""
+        predictor = self._predictor(network)
+        for _ in range(2):
+            start = time.perf_counter()
+            predictor.answer(predictor.prepare(self.cases[0]))
+        return time.perf_counter() - start
+
+    def metrics(self, scores: Sequence[ClassScore]) -> tuple[tuple[Metric, ...], float]:
+        """What the model card shows of answers, and the level of its intervals."""
+        summary = summarise_classes(scores, self.plan.classes)
+        rows = [
+            Metric(
+                region=figure.part or "all",
+                name=figure.metric,
+                mean=_defined(figure.value),
+                lower=_defined(figure.low),
+                upper=_defined(figure.high),
+                cases=figure.n,
+            )
+            for figure in summary.figures
+        ]
+        return tuple(rows), summary.level
+
+    def _prepare(self, predictor: ClassPredictor, case: Case) -> Prepared:
+        """Inputs are small: each is read once."""
+        if case.id not in self._prepared:
+            if case.label is None:
+                raise DataError(f"case {case.id} has no label", needed="labelled cases to validate on")
+            self._prepared[case.id] = predictor.prepare(case)
+        return self._prepared[case.id]
+
+    def _predictor(self, network: nn.Module) -> ClassPredictor:
+        return ClassPredictor(TrainedModel(plan=self.plan, networks=(network,), device=self.device))
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
