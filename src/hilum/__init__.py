@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hilum.api import check, compare, demo, evaluate, load_model, plan, predict, train
-    from hilum.dataset import Case, Dataset, Fold, make_folds, open_dataset, read_annotation, read_case
+    from hilum.api import Labelling, Network, check, compare, demo, evaluate, load_model, plan, predict, train
+    from hilum.dataset import Audit, Case, ClassTable, Dataset, Fold, audit, make_folds, open_dataset, read_annotation, read_case
     from hilum.errors import (
         DataError,
         FormatError,
@@ -22,16 +22,27 @@ if TYPE_CHECKING:
         TrainingError,
         UsageError,
     )
-    from hilum.evaluation import Comparison, Evaluation, Score, score_labels, summarise
-    from hilum.inference import Prediction, Predictor, RunReport, TrainedModel
+    from hilum.evaluation import ClassEvaluation, ClassScore, Comparison, Evaluation, Score, score_labels, summarise
+    from hilum.inference import ClassPrediction, ClassPredictor, Prediction, Predictor, RunReport, TrainedModel, make_predictor
     from hilum.io import read_labels, read_volume, write_labels, write_volume
-    from hilum.networks import UNet, build_network
+    from hilum.networks import Classifier, UNet, build_network
     from hilum.plan import Decision, Fingerprint, Plan, load_plan, make_fingerprint, make_plan, save_plan
     from hilum.volume import Geometry, Label, LabelTable, Region, Volume
 
 _HOMES = {
-    "hilum.api": ("check", "compare", "demo", "evaluate", "load_model", "plan", "predict", "train"),
-    "hilum.dataset": ("Case", "Dataset", "Fold", "make_folds", "open_dataset", "read_annotation", "read_case"),
+    "hilum.api": ("Labelling", "Network", "check", "compare", "demo", "evaluate", "load_model", "plan", "predict", "train"),
+    "hilum.dataset": (
+        "Audit",
+        "Case",
+        "ClassTable",
+        "Dataset",
+        "Fold",
+        "audit",
+        "make_folds",
+        "open_dataset",
+        "read_annotation",
+        "read_case",
+    ),
     "hilum.errors": (
         "DataError",
         "FormatError",
@@ -43,10 +54,18 @@ _HOMES = {
         "TrainingError",
         "UsageError",
     ),
-    "hilum.evaluation": ("Comparison", "Evaluation", "Score", "score_labels", "summarise"),
-    "hilum.inference": ("Prediction", "Predictor", "RunReport", "TrainedModel"),
+    "hilum.evaluation": ("ClassEvaluation", "ClassScore", "Comparison", "Evaluation", "Score", "score_labels", "summarise"),
+    "hilum.inference": (
+        "ClassPrediction",
+        "ClassPredictor",
+        "Prediction",
+        "Predictor",
+        "RunReport",
+        "TrainedModel",
+        "make_predictor",
+    ),
     "hilum.io": ("read_labels", "read_volume", "write_labels", "write_volume"),
-    "hilum.networks": ("UNet", "build_network"),
+    "hilum.networks": ("Classifier", "UNet", "build_network"),
     "hilum.plan": ("Decision", "Fingerprint", "Plan", "load_plan", "make_fingerprint", "make_plan", "save_plan"),
     "hilum.volume": ("Geometry", "Label", "LabelTable", "Region", "Volume"),
 }

@@ -18,6 +18,7 @@ from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describ
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
 from hilum.training.assuring import ASSURANCES, Member
+from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
 from hilum.training.loop import Assignment
 from hilum.training.measure import choose_precision, rehearse_precision, step_timer
@@ -162,7 +163,10 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         result = train_fold(number, job, validator, options, listener, started=fold_started)
         members.append(Member(result, fold.train, cases))
     scores, assurance = ASSURANCES[plan.task.value](plan, members, store, device, listener.say)
-    trained = _Trained(dataset, plan, device, tuple(chosen), tuple(member.result for member in members), scores, assurance)
+    evidence = EVIDENCE[plan.task.value](dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold")
+    trained = _Trained(
+        dataset, plan, device, tuple(chosen), tuple(member.result for member in members), scores, assurance, evidence
+    )
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     report = clock.report()
@@ -181,6 +185,7 @@ class _Trained:
     results: tuple[FoldResult, ...]
     scores: tuple[Any, ...]
     assurance: Assurance | None
+    evidence: tuple[str, ...]
 
 
 def _look_for_leaks(dataset: Dataset, listener: Listener) -> tuple[tuple[str, ...], ...]:
@@ -257,7 +262,7 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
     unscored = sum(result.unscored for result in results)
     patients = {case.patient for case in dataset.cases}
     cases = {case for _, fold in trained.chosen for case in fold.train}
-    notes = list(dataset.notes)
+    notes = [*dataset.notes, *trained.evidence]
     if unscored:
         notes.append(
             f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` do it"

@@ -1,0 +1,84 @@
+"""What is kept of a classification's out-of-fold answers: every row, every figure, and baselines that saw no image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.dataset.regions import read_region
+from hilum.errors import HilumError
+from hilum.evaluation import baseline_scores, compare_classes, evaluate_classes, summarise_classes, write_predictions
+from hilum.io import atomic_write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from hilum.dataset import Dataset, Fold
+    from hilum.plan import ClassificationPlan
+    from hilum.tasks.class_score import ClassScore
+
+PREDICTIONS, BASELINES = "predictions.csv", "baselines.md"
+_SHOWN = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "brier")
+
+
+def nothing_more(
+    dataset: Dataset,  # noqa: ARG001  (what every task's is asked)
+    plan: Any,  # noqa: ARG001
+    folds: Sequence[Fold],  # noqa: ARG001
+    scores: Sequence[Any],  # noqa: ARG001
+    folder: Path,  # noqa: ARG001
+) -> tuple[str, ...]:
+    """Segmentation: its label maps and scores are kept by each fold."""
+    return ()
+
+
+def keep_answers(
+    dataset: Dataset, plan: ClassificationPlan, folds: Sequence[Fold], scores: Sequence[ClassScore], folder: Path
+) -> tuple[str, ...]:
+    """Write predictions.csv, the evaluation of it, and baselines.md; what the model card should say of the baselines.
+
+    The baselines learn from the same folds: how frequent classes are, and a logistic regression on the size of the masks and the
+    columns that describe a case (see `hilum.evaluation.choose_columns`).
+    """
+    if not scores:
+        return ()
+    table = plan.classes
+    write_predictions(scores, table, folder)
+    evaluate_classes(folder, dataset, folder, table=table, allow_missing=True)
+    answered = {score.case for score in scores}
+    lines, notes = ["# Beside the network: baselines that see no image", ""], []
+    measured = _measures(dataset)
+    for baseline in baseline_scores(dataset.cases, folds, table, measures=measured):
+        theirs = [score for score in baseline.scores if score.case in answered]
+        shown = f" on {', '.join(baseline.columns)}" if baseline.columns else ""
+        lines += [f"## {baseline.name}{shown}", ""]
+        lines += [compare_classes(scores, theirs, table, names=("network", baseline.name)).markdown(), ""]
+        summary = summarise_classes(theirs, table, resamples=500)
+        figures = [one for one in summary.figures if not one.part and one.metric in _SHOWN and not np.isnan(one.value)]
+        said = ", ".join(f"{one.metric.replace('_', ' ')} {one.value:.3f}" for one in figures)
+        notes.append(f"beside it, {baseline.name}{shown} without the image: {said}")
+    atomic_write_text(folder / BASELINES, "\n".join(lines).rstrip("\n") + "\n")
+    return tuple(notes)
+
+
+def _measures(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
+    """Size of each case's mask, where the cases have masks: its volume, and its largest extent along an axis."""
+    volumes: dict[str, float] = {}
+    extents: dict[str, float] = {}
+    for case in dataset.cases:
+        if case.region is None:
+            continue
+        try:
+            region = read_region(case)
+        except HilumError:  # whoever needs the mask has said what is wrong with it
+            continue
+        inside = np.argwhere(region.array[0] != 0)
+        volumes[case.id] = len(inside) * region.geometry.voxel_volume_mm3
+        extents[case.id] = float(((np.ptp(inside, axis=0) + 1) * np.array(region.geometry.spacing)).max())
+    return {"mask volume, mm3": volumes, "mask extent, mm": extents} if volumes else {}
+
+
+EVIDENCE: dict[str, Callable[..., tuple[str, ...]]] = {"segmentation": nothing_more, "classification": keep_answers}
+"""What is written of a training's answers, by task: called as keep(dataset, plan, folds, scores, folder)."""
