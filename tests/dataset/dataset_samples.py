@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from hilum.io import write_labels, write_volume
 from hilum.volume import Geometry, Volume
@@ -77,6 +78,27 @@ def pictures(root: Path, ids=("p1", "p2", "p3"), *, channels=1, value=1, masks="
         write_volume(picture(seed, channels=channels), root / "images" / f"{case}.png")
         write_labels(picture_mask(value=value), root / masks / f"{case}.png")
     return root
+
+
+def tissue(seed, shape=(96, 112), coarse=6.0) -> np.ndarray:
+    """A picture (Y, X) of random structures of several sizes, 0 to 255: no two seeds are alike."""
+    rng = np.random.default_rng(seed)
+    fields = [gaussian_filter(rng.normal(size=shape), coarse / scale) for scale in (1, 2, 4)]
+    field = sum(field / field.std() for field in fields)
+    return np.interp(field, (field.min(), field.max()), (0, 255)).astype(np.uint8)
+
+
+def block(seed, shape=(20, 36, 40)) -> np.ndarray:
+    """The same as a volume (Z, Y, X), -1000 to 400."""
+    rng = np.random.default_rng(seed)
+    field = gaussian_filter(rng.normal(size=shape), 2.5) + 0.1 * gaussian_filter(rng.normal(size=shape), 1.0)
+    return np.interp(field, (field.min(), field.max()), (-1000, 400)).astype(np.int16)
+
+
+def as_picture(array) -> Volume:
+    """A picture of (Y, X) or (C, Y, X) values."""
+    stacked = array[None, None] if array.ndim == 2 else array[:, None]
+    return Volume(np.ascontiguousarray(stacked), Geometry.from_spacing(stacked.shape[1:]))
 
 
 def kinds(findings) -> list[tuple[str, str]]:

@@ -131,17 +131,15 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
     if not known:
         raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {_where(dataset, chosen)}")
     ids = {case.id for case in known}
-    notes = (*found.notes, *_unlabelled_note(len(cases) - len(known), chosen), *_region_note(known))
+    splits, split_notes = _splits(dataset.splits, ids)
+    notes = (*found.notes, *_unlabelled_note(len(cases) - len(known), chosen), *_region_note(known), *split_notes)
     classified = replace(
         dataset,
         cases=tuple(sorted(known, key=lambda case: case.id)),
         unlabelled=tuple(sorted((case for case in labelled if case.id not in ids), key=lambda case: case.id)),
         labels=None,
         classes=found.table,
-        splits=tuple(
-            Fold(tuple(c for c in fold.train if c in ids), tuple(c for c in fold.validation if c in ids))
-            for fold in dataset.splits
-        ),
+        splits=splits,
         notes=(*dataset.notes, *notes),
     )
     return with_centres(classified)
@@ -343,6 +341,14 @@ def _refuse_other_kind(table: ClassTable, asked: Asked) -> None:
     _refuse_positive(asked)
     if asked.kind not in {None, table.kind}:
         raise UsageError(f"{asked.kind} classes", needed=f"{table.kind} ones: each image has several labels", cure="leave it out")
+
+
+def _splits(folds: tuple[Fold, ...], known: set[str]) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """The given folds of the cases whose label is known, and a note where one of them is empty without the others."""
+    kept = [Fold(*(tuple(case for case in side if case in known) for side in (fold.train, fold.validation))) for fold in folds]
+    usable = tuple(fold for fold in kept if fold.train and fold.validation)
+    lost = len(kept) - len(usable)
+    return usable, (f"{lost} of the {len(kept)} given folds have no labelled case to train or to validate on",) if lost else ()
 
 
 def _labelled(case: Case, label: str | None, chosen: tuple[str, ...]) -> Case:

@@ -24,6 +24,7 @@ _LARGEST_STEP = 0.15
 _RIDGE = 1e-4
 _EPSILON = 1e-9
 _TEXTURED = 0.03
+"""A block counts where one of the two has this share of the energy of the strongest block."""
 _FEWEST_BLOCKS = 8
 _COVERED = 0.5
 _MARGIN = 6 / 64
@@ -160,21 +161,18 @@ def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> 
     return quartiles(one, other, covered=weights.mean(axis=2) > _COVERED)
 
 
-def quartiles(
-    one: Pictures, other: Pictures, *, covered: NDArray[np.bool_] | None = None, textured: float = _TEXTURED
-) -> NDArray[np.float64]:
+def quartiles(one: Pictures, other: Pictures, *, covered: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """The lower quartile of the blocks' correlations; -1 where fewer than eight blocks count.
 
     Args:
         one: (B, blocks, values), each block of mean 0.
         other: the same of another image.
         covered: (B, blocks) which blocks may count; all if None.
-        textured: share of the energy of the strongest block that one of the two must have for a block to count.
     """
     energies = (one * one).sum(axis=2), (other * other).sum(axis=2)
     correlation = (one * other).sum(axis=2) / np.sqrt(np.maximum(energies[0] * energies[1], _EPSILON**2))
     energy = np.maximum(*energies)
-    counted = energy > textured * energy.max(axis=1, keepdims=True)
+    counted = energy > _TEXTURED * energy.max(axis=1, keepdims=True)
     if covered is not None:
         counted &= covered
     found = np.full(len(one), -1.0)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.leaks.align import points, sample, square
-from hilum.dataset.leaks.thumbnail import averaging
+from hilum.dataset.leaks.thumbnail import averaging, without_shades
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,13 +140,6 @@ def _signatures(pictures: Pictures) -> Pictures:
     small = shrink @ without_shades(pictures, _BROAD * pictures.shape[1]) @ shrink.T
     small = small - small.mean(axis=(1, 2), keepdims=True)
     return np.asarray(small / np.maximum(np.sqrt((small * small).sum(axis=(1, 2), keepdims=True)), 1e-6), np.float32)
-
-
-def without_shades(pictures: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Pictures (N, ...) less a Gaussian blur of themselves."""
-    from scipy.ndimage import gaussian_filter
-
-    return pictures - gaussian_filter(pictures, (0, *([sigma] * (pictures.ndim - 1))), mode="nearest")
 
 
 def _flipped(signatures: Pictures, flip: NDArray[np.float64]) -> Pictures:

@@ -19,7 +19,8 @@ class Pair(BaseModel):
         one: id of a case.
         other: id of the other.
         kind: "exact" (the very same voxels), "near" (grey scale, noise, compression, size, turned, a part of it), or "mirrored".
-        likeness: the correlation that three quarters of the parts of both images reach, 1 for the very same voxels.
+        likeness: the correlation that three quarters of the parts of both images reach, or of the whole where noise hides the
+            parts; 1 for the very same voxels.
         how: what makes the other of the one, in words ("mirrored, 1.20 times the size"); "" where nothing but the values differ.
     """
 

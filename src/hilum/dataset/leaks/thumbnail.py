@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PICTURE, VOLUME = 64, 32
 """Pixels along each side of a picture's thumbnail, voxels along each side of a volume's."""
 _FLAT = 1e-6
+_LEAST_CONTRAST = 0.3  # of the whole image's: what is fainter is noise, and stays faint
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,26 @@ def averaging(length: int, parts: int) -> NDArray[np.float32]:
     overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)  # (parts, length)
     weights = np.clip(overlap, 0.0, None)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def without_shades(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Images (N, ...) less a Gaussian blur of themselves."""
+    from scipy.ndimage import gaussian_filter
+
+    return np.asarray(images - gaussian_filter(images, (0, *([sigma] * (images.ndim - 1))), mode="nearest"), np.float32)
+
+
+def even_contrast(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Images (N, ...) without shades, divided by how much there is around each point.
+
+    Without that, the outline of a body is nearly all that there is, and two bodies of one shape are alike.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    energy = images**2
+    around = gaussian_filter(energy, (0, *([sigma] * (images.ndim - 1))), mode="nearest")
+    least = _LEAST_CONTRAST**2 * energy.mean(axis=tuple(range(1, images.ndim)), keepdims=True)
+    return np.asarray(images / np.sqrt(around + np.maximum(least, _FLAT)), np.float32)
 
 
 def facts(volume: Volume, path: Path) -> dict[str, str]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.leaks.align import quartiles
-from hilum.dataset.leaks.candidates import without_shades
 from hilum.dataset.leaks.pictures import ALIKE, Match
-from hilum.dataset.leaks.thumbnail import VOLUME, averaging
+from hilum.dataset.leaks.thumbnail import VOLUME, averaging, even_contrast, without_shades
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ _SIGNATURE = 12
 _BROAD = 4.0  # voxels of the small version
 _BLOCK = 4
 _KEPT = 3
-_TEXTURED = 0.005
 _LIKELY = 0.5
 _ROWS, _BATCH = 256, 64
 _MIRRORS = tuple(product((1, -1), repeat=3))
@@ -46,12 +44,13 @@ def matching_volumes(volumes: Volumes, *, progress: Callable[[int, int], None] |
         return ()
     detailed = np.concatenate([without_shades(volumes[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
     pairs = list(_candidates(detailed))
+    detailed = np.concatenate([even_contrast(detailed[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
     matches = []
     for start in range(0, len(pairs), _BATCH):
         part = pairs[start : start + _BATCH]
         one = np.stack([detailed[row] for row, _, _ in part])
         other = np.stack([_mirror(detailed[column], way) for _, column, way in part])
-        alike = quartiles(_blocks(one), _blocks(other), textured=_TEXTURED)
+        alike = quartiles(_blocks(one), _blocks(other))
         matches += [
             Match(row, column, float(value), way != 0, _words(way))
             for (row, column, way), value in zip(part, alike, strict=True)
