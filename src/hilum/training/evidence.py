@@ -25,10 +25,10 @@ _SHOWN = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "brier")
 
 def nothing_more(
     dataset: Dataset,  # noqa: ARG001  (what every task's is asked)
-    plan: Any,  # noqa: ARG001
-    folds: Sequence[Fold],  # noqa: ARG001
-    scores: Sequence[Any],  # noqa: ARG001
-    folder: Path,  # noqa: ARG001
+    plan: Any,  # noqa: ARG001  (see above)
+    folds: Sequence[Fold],  # noqa: ARG001  (see above)
+    scores: Sequence[Any],  # noqa: ARG001  (see above)
+    folder: Path,  # noqa: ARG001  (see above)
 ) -> tuple[str, ...]:
     """Segmentation: its label maps and scores are kept by each fold."""
     return ()
@@ -49,7 +49,7 @@ def keep_answers(
     evaluate_classes(folder, dataset, folder, table=table, allow_missing=True)
     answered = {score.case for score in scores}
     lines, notes = ["# Beside the network: baselines that see no image", ""], []
-    measured = _measures(dataset)
+    measured = mask_sizes(dataset)
     for baseline in baseline_scores(dataset.cases, folds, table, measures=measured):
         theirs = [score for score in baseline.scores if score.case in answered]
         shown = f" on {', '.join(baseline.columns)}" if baseline.columns else ""
@@ -63,7 +63,7 @@ def keep_answers(
     return tuple(notes)
 
 
-def _measures(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
+def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
     """Size of each case's mask, where the cases have masks: its volume, and its largest extent along an axis."""
     volumes: dict[str, float] = {}
     extents: dict[str, float] = {}

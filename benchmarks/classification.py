@@ -1,0 +1,183 @@
+"""Classification by transfer learning on public sets, out of fold, beside baselines that see no image.
+
+    scripts/bench classification --sets lung_nodules --minutes 5
+    scripts/bench classification --sets breastmnist --minutes 10 --ways default probe head all scratch
+
+Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again. A MedMNIST archive brings
+one split; the official test parts are not here. Decisions were made on inner folds: docs/benchmarks.md says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from _common import DATA, OUT, hilum, write_result
+
+from hilum.api import load_model
+from hilum.dataset import audit, make_folds, open_dataset
+from hilum.evaluation import baseline_scores, compare_classes, read_predictions, summarise_classes
+from hilum.training.evidence import mask_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hilum.evaluation import ClassScore
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "probe": ("--stages", "probe"),
+    "head": ("--stages", "head"),
+    "two": ("--stages", "two"),
+    "all": ("--stages", "all"),
+    "scratch": ("--weights", "none", "--stages", "all"),
+    "resnet3d": ("--network", "resnet3d"),
+}
+"""Ways to train that are compared, as users type them."""
+FIGURES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece", "calibration_slope")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One set: where it is, what is typed for it, and the figure that stands beside it in its SOURCE.txt."""
+
+    data: Callable[[], Path]
+    options: tuple[str, ...] = ()
+    opened: tuple[tuple[str, Any], ...] = ()
+    beside: str = ""
+    columns: tuple[str, ...] | None = None
+
+
+def _ratings() -> Path:
+    """lung_nodules, readers' ratings 1 and 2 against 4 and 5; 3 is left out. A table that names the files where they are."""
+    return _table(
+        "lung_nodules", "ratings.csv", lambda row: {"1": "low", "2": "low", "4": "high", "5": "high"}.get(row["Malignancy_value"])
+    )
+
+
+def _tumours() -> Path:
+    """breast_ultrasound without the normal pictures."""
+    return _table("breast_ultrasound", "tumours.csv", lambda row: row["label"] if row["label"] != "normal" else None)
+
+
+def _table(name: str, file: str, label: Callable[[dict[str, str]], str | None]) -> Path:
+    folder, path = DATA / name, OUT / "tables" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (folder / "cases.csv").open(encoding="utf-8", newline="") as stream, path.open("w", encoding="utf-8", newline="") as out:
+        reader = csv.DictReader(stream)
+        writer = csv.DictWriter(out, ["image", "mask", "patient", "label", "fold", "diameter_mm"], extrasaction="ignore")
+        writer.writeheader()
+        for row in reader:
+            if (named := label(row)) is not None:
+                image, mask = folder / "images" / row["file"], folder / "masks" / row["file"]
+                known = {"image": image, "mask": mask if mask.is_file() else "", "label": named}
+                patient = row.get("patient_id") or f"group {row.get('group')}"
+                writer.writerow(row | known | {"patient": patient})
+    return path
+
+
+SETS: dict[str, Source] = {
+    "lung_nodules": Source(
+        lambda: DATA / "lung_nodules",
+        ("--label", "Diagnosis_value", "--positive", "1"),
+        (("label", "Diagnosis_value"), ("positive", "1")),
+        "diameter alone .920, ten folds over all 994 nodules",
+        ("diameter_mm",),
+    ),
+    "lung_nodules_image": Source(
+        lambda: DATA / "lung_nodules",
+        ("--label", "Diagnosis_value", "--positive", "1", "--region", "middle"),
+        (("label", "Diagnosis_value"), ("positive", "1")),
+        "diameter alone .920, ten folds over all 994 nodules; here the network sees no mask",
+        ("diameter_mm",),
+    ),
+    "lung_nodules_ratings": Source(
+        _ratings,
+        ("--task", "classification", "--positive", "high"),
+        (("task", "classification"), ("positive", "high")),
+        "ratings 1-2 v. 4-5",
+        ("diameter_mm",),
+    ),
+    "adrenalmnist3d": Source(
+        lambda: DATA / "adrenalmnist3d" / "adrenalmnist3d_64.npz",
+        beside="best of the standard table AUC .839, ACC .80 (test part)",
+    ),
+    "breastmnist": Source(lambda: DATA / "breastmnist" / "breastmnist.npz", beside="AUC .919, ACC .861 (test part)"),
+    "pneumoniamnist": Source(lambda: DATA / "pneumoniamnist" / "pneumoniamnist.npz", beside="AUC .991, ACC .946 (test part)"),
+    "chest_xray": Source(
+        lambda: DATA / "chest_xray",
+        ("--label", "label"),
+        (("label", "label"),),
+        "frozen features .855; view alone .617",
+        ("view",),
+    ),
+    "breast_ultrasound": Source(
+        _tumours,
+        ("--task", "classification", "--positive", "malignant"),
+        (("task", "classification"), ("positive", "malignant")),
+        "frozen features AUC .872, ACC .785",
+    ),
+}
+
+
+def main() -> None:
+    """Train what is missing, score, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--ways", nargs="+", default=["default"], choices=list(WAYS))
+    parser.add_argument("--minutes", type=float, default=5.0, help="a fold")
+    parser.add_argument("--folds", type=int, nargs="+", help="default: all that there are")
+    asked = parser.parse_args()
+    for name in asked.sets:
+        run(name, asked)
+
+
+def run(name: str, asked: argparse.Namespace) -> None:
+    """One set in all ways that are asked for."""
+    source = SETS[name]
+    data = source.data()
+    dataset = open_dataset(data, **dict(source.opened))
+    made = make_folds(dataset, 5, together=audit(dataset).groups)
+    folds = asked.folds if asked.folds is not None else list(range(len(made)))
+    kept: dict[str, Any] = {"minutes_a_fold": asked.minutes, "folds": folds, "cases": len(dataset.cases), "beside": source.beside}
+    print(f"\n{name}: {len(dataset.cases)} cases, folds {folds}, {asked.minutes:g} minutes each. Beside it: {source.beside}\n")
+    print("| | " + " | ".join(FIGURES) + " |\n|" + "---|" * (len(FIGURES) + 1))
+    answers: dict[str, list[ClassScore]] = {}
+    for way in asked.ways:
+        scores: list[ClassScore] = []
+        for fold in folds:
+            model = OUT / "classification" / name / way / f"fold_{fold}"
+            if not (model / "model.json").is_file():
+                options = (*source.options, *WAYS[way], "--fold", fold, "--minutes", asked.minutes)
+                hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
+            scores += read_predictions(model / "training" / "out_of_fold", load_model(model).plan.answers)
+        answers[way] = list({score.case: score for score in reversed(scores)}.values())
+    table = dataset.classes
+    for way, scores in answers.items():
+        kept[way] = shown(way, scores, table)
+    chosen = [made[fold] for fold in folds]
+    for baseline in baseline_scores(dataset.cases, chosen, table, columns=source.columns, measures=mask_sizes(dataset)):
+        label = f"{baseline.name} ({', '.join(baseline.columns)})" if baseline.columns else baseline.name
+        kept[label] = shown(label, list(baseline.scores), table)
+        for way, scores in answers.items():
+            print(f"\n{compare_classes(scores, baseline.scores, table, names=(way, label)).markdown()}\n")
+    write_result(f"classification_{name}", kept)
+
+
+def shown(label: str, scores: list[ClassScore], table: Any) -> dict[str, Any]:
+    """Print one row; its figures."""
+    summary = summarise_classes(scores, table)
+    by_name = {figure.metric: figure for figure in summary.figures if not figure.part}
+    cells = []
+    for name in FIGURES:
+        figure = by_name.get(name)
+        cells.append("" if figure is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+    print(f"| {label} | " + " | ".join(cells) + " |")
+    return {name: figure.model_dump(mode="json") for name, figure in by_name.items()}
+
+
+if __name__ == "__main__":
+    main()
