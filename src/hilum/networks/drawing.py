@@ -1,4 +1,4 @@
-"""Initial weights from a generator that is passed, for modules of others that draw from torch's global one."""
+"""Randomness from a generator or seed that is passed, for modules of others that draw from torch's global one."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
         torch.set_rng_state(generator.get_state())
         yield
         generator.set_state(torch.get_rng_state())
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within, what draws from torch's global generators (dropout) is a function of the seed; afterwards they are as before."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        for one in devices:
+            torch.cuda.set_rng_state(torch.Generator(one).manual_seed(seed).get_state(), one)
+        yield

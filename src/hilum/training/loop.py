@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from hilum.errors import DataError, ResourceError, TrainingError
+from hilum.networks.drawing import seeded
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
 from hilum.training.courses import COURSES
 from hilum.training.log import Log
@@ -129,9 +130,11 @@ def fit(
 
                 images, targets = course.batch(books.step)  # (B, C, *size), e.g. (B, 1 or R, *size)
                 images, targets = images.to(job.device), targets.to(job.device)
-                images, targets = course.change(images, targets, step_generator(job.seed, books.step))  # ... patch, not size
+                generator = step_generator(job.seed, books.step)
+                images, targets = course.change(images, targets, generator)  # ... patch, not size
 
-                value = course.loss(wrapped, images, targets)
+                with seeded(int(torch.randint(2**62, (1,), generator=generator)), job.device):  # dropout
+                    value = course.loss(wrapped, images, targets)
                 optimiser.zero_grad()
                 fabric.backward(value)
                 norm = fabric.clip_gradients(
@@ -294,7 +297,7 @@ class _Books:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step's augmentation; resuming needs no state of a generator."""
+    """The randomness of one step, augmentation and dropout; resuming needs no state of a generator."""
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 

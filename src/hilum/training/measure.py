@@ -12,6 +12,7 @@ from hilum.dataset.classes import ClassTable
 from hilum.errors import ResourceError
 from hilum.inference import bfloat16_gain, describe_device, resolve_precision
 from hilum.networks import build_network
+from hilum.networks.drawing import seeded
 from hilum.plan import Decision
 from hilum.plan.classification import ClassLossSpec
 from hilum.plan.plan import OptimiserSpec
@@ -64,7 +65,7 @@ def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None
     gradients: dict[bool, Tensor] = {}
     for half in (False, True, False, True):  # in turn, and the last of each: the first warms up
         start = time.perf_counter()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        with seeded(0, device), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):  # the same dropout in both
             outputs = rehearse.outputs(network)
         network.zero_grad()
         rehearse.loss(outputs).backward()
@@ -118,7 +119,7 @@ def _seconds_per_step(
     seconds = []
     for _ in range(1 + _TIMED_STEPS):
         start = time.perf_counter()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        with seeded(0, device), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             outputs = rehearse.outputs(network)
         value = rehearse.loss(outputs)
         optimiser.zero_grad()
