@@ -127,6 +127,7 @@ def view_hash(plan: ClassificationPlan, size: Three) -> str:
     parts = {
         "version": _VIEW_VERSION,
         "channels": plan.channels,
+        "dimensions": plan.dimensions.value,
         "orientation": plan.orientation.value,
         "region": plan.region.value.model_dump(mode="json"),
         "spacing": plan.spacing.value,

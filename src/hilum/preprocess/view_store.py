@@ -86,7 +86,8 @@ def _store_view(case: Case, *, plan: ClassificationPlan, store: ViewStore, size:
 
     looks = plan.region.value.kind == "mask"
     files = (*case.images.values(), case.region if looks else None)
-    key = f"{view_hash(plan, size)}-{source_stamp(files)}"
+    point = f"-{case.centre_mm}" if plan.region.value.kind == "centre" else ""
+    key = f"{view_hash(plan, size)}-{source_stamp(files)}{point}"
     if store.has(case.id, key=key):
         return
     with named_case(case.id):

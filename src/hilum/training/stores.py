@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def _views(dataset: Dataset, plan: Any, folder: Path, cases: Sequence[str], *, progress: Progress) -> ViewStore:
-    """Inputs with the margin that turning and shifting them needs."""
-    size = enlarged_patch(plan.augmentation.value, plan.patch.value, dimensions=plan.dimensions.value)
-    return build_views(dataset, plan, folder, cases, size=size, progress=progress)
+    """Inputs with the margin that turning and shifting them needs, alike on both sides: their middle is what predictions see."""
+    patch = plan.patch.value
+    size = enlarged_patch(plan.augmentation.value, patch, dimensions=plan.dimensions.value)
+    even = tuple(n + (n - p) % 2 for n, p in zip(size, patch, strict=True))
+    return build_views(dataset, plan, folder, cases, size=even, progress=progress)
 
 
 STORES: dict[str, Callable[..., CaseStore | ViewStore]] = {"segmentation": build_store, "classification": _views}
