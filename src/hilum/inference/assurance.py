@@ -61,12 +61,23 @@ class Calibration(Record):
         """The classes that each case may have; of findings those that may be present. () of every case where none were learnt."""
         if not self.thresholds:
             return ((),) * len(calibrated)
-        least = np.array(self.thresholds)
         if table.kind == "multilabel":
-            chosen = multilabel_prediction_set(calibrated, least.reshape(2, -1).T)[:, :, 1]
-        else:
-            chosen = prediction_set(calibrated, least, contiguous=table.kind == "ordinal")
-        return tuple(tuple(name for name, yes in zip(table.names, row, strict=True) if yes) for row in chosen)
+            return _named(self._findings(calibrated)[:, :, 1], table)
+        return _named(prediction_set(calibrated, np.array(self.thresholds), contiguous=table.kind == "ordinal"), table)
+
+    def certain(self, calibrated: NDArray[np.float64], table: ClassTable) -> tuple[tuple[str, ...], ...] | None:
+        """The findings of each case whose absence is ruled out; None of other classes, and where no thresholds were learnt."""
+        if not self.thresholds or table.kind != "multilabel":
+            return None
+        return _named(~self._findings(calibrated)[:, :, 0], table)
+
+    def _findings(self, calibrated: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(N, K, 2) whether each finding may be absent, and present."""
+        return multilabel_prediction_set(calibrated, np.array(self.thresholds).reshape(2, -1).T)
+
+
+def _named(chosen: NDArray[np.bool_], table: ClassTable) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(name for name, yes in zip(table.names, row, strict=True) if yes) for row in chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +123,7 @@ class Assurance:
                 for member, numbers in enumerate(content["refusals"])
             ]
             return cls(Calibration.model_validate(content["calibration"]), tuple(refusals))
-        except (OSError, ValueError, KeyError, SafetensorError, ValidationError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, ValidationError) as error:
             raise ModelError(f"{folder / NUMBERS}: {error}", cure="copy the model folder again") from error
 
 

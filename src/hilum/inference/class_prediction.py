@@ -67,6 +67,7 @@ class ClassPrediction:
             "probabilities": dict(zip(self.table.names, self.score.probabilities, strict=True)),
             "calibrated": None if self.score.calibrated is None else self.probabilities,
             "prediction_set": self.score.prediction_set,
+            "certain": self.score.certain,
             "refuse": self.score.refuse,
             "refusal": None if self.verdict is None else self.verdict.model_dump(mode="json"),
         }

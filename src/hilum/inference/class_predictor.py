@@ -50,6 +50,8 @@ class ClassPredictor:
     """
 
     usual_formats = ("csv", "json")
+    asks_annotated = True
+    """A mask is no answer: all cases of a data set are asked for."""
 
     def __init__(
         self, model: TrainedModel, *, tta: bool = False, precision: Precision | None = None, explain: str | None = None
@@ -184,13 +186,15 @@ class ClassPredictor:
             return score
         calibrated = assurance.calibration.apply(rows, table)
         sets = assurance.calibration.sets(calibrated, table)[0] if assurance.calibration.thresholds else None
-        return score.model_copy(update={"calibrated": tuple(calibrated[0].tolist()), "prediction_set": sets})
+        certain = assurance.calibration.certain(calibrated, table)
+        update = {"calibrated": tuple(calibrated[0].tolist()), "prediction_set": sets, "certain": certain and certain[0]}
+        return score.model_copy(update=update)
 
     def _map(self, prepared: Prepared, index: int) -> Volume:
         """Where in the image the answer about a class comes from, on the case's own grid: (1, Z, Y, X), 0..1."""
         view: View = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
-        output = min(index, self._task.outputs - 1)  # of K grades the highest is the last step's
         kind = self._plan.classes.kind
+        output = max(index - 1, 0) if kind == "ordinal" else index  # of grades the step that reaches it; of the lowest the first
         found = explain(self.engine.networks, torch.from_numpy(prepared.array), output, kind=kind)  # type: ignore[arg-type]  # classifiers all
         return view.lay(found)

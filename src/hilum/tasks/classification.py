@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
+from hilum.dataset.classes import SEPARATOR
 from hilum.errors import UsageError
+from hilum.tasks.class_score import decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,13 +69,14 @@ class ClassificationTask:
         return _ACTIVATE[self.table.kind](logits.double())
 
     def decode(self, logits: Tensor) -> tuple[str, ...]:
-        """The most probable label of each case; findings: all whose probability is above one half.
+        """The label of each case that is called, see `decide`; several findings are joined, none is "".
 
         Raises:
             UsageError: the last axis is not K'.
         """
-        rows = self.probabilities(logits).cpu().numpy()
-        return tuple(name_of(self.table, row) for row in rows)
+        chosen = decide(self.probabilities(logits).cpu().numpy(), self.table)
+        names = ([name for name, yes in zip(self.table.names, row, strict=True) if yes] for row in chosen)
+        return tuple(SEPARATOR.join(row) for row in names)
 
 
 class ClassLoss(nn.Module):
@@ -105,13 +108,6 @@ class ClassLoss(nn.Module):
         if isinstance(self.weights, Tensor):
             parts = parts * self.weights
         return parts.sum(dim=1).mean()
-
-
-def name_of(table: ClassTable, probabilities: NDArray[np.float64]) -> str:
-    """The label that probabilities (K,) speak for; findings: all above one half, joined."""
-    if table.kind == "multilabel":
-        return "|".join(name for name, p in zip(table.names, probabilities, strict=True) if p > 0.5)
-    return table.names[int(np.argmax(probabilities))]
 
 
 def _grades(logits: Tensor) -> Tensor:

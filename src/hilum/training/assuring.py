@@ -45,9 +45,9 @@ class Member:
 def no_assurance(
     plan: Any,  # noqa: ARG001  (what every task's is asked)
     members: Sequence[Member],
-    store: Any,  # noqa: ARG001
-    device: torch.device,  # noqa: ARG001
-    say: Callable[[str], None],  # noqa: ARG001
+    store: Any,  # noqa: ARG001  (see above)
+    device: torch.device,  # noqa: ARG001  (see above)
+    say: Callable[[str], None],  # noqa: ARG001  (see above)
 ) -> tuple[tuple[Any, ...], Assurance | None]:
     """Segmentation: the scores as they are."""
     return tuple(score for member in members for score in member.result.scores), None
@@ -109,9 +109,10 @@ def cross_calibrated(scores: Sequence[ClassScore], table: ClassTable, coverage: 
         others = [scores[n] for n, one in enumerate(parts) if one != part]
         calibration = fit_calibration(others, table, coverage) if others else Calibration(because="too few", coverage=coverage)
         rows = calibration.apply(_arrays([scores[n] for n in own], table)[0], table)
-        sets = calibration.sets(rows, table)
-        for n, row, chosen in zip(own, rows, sets, strict=True):
-            update = {"calibrated": tuple(row.tolist()), "prediction_set": chosen if calibration.thresholds else None}
+        sets = calibration.sets(rows, table) if calibration.thresholds else (None,) * len(own)
+        certain = calibration.certain(rows, table) or (None,) * len(own)
+        for n, row, chosen, sure in zip(own, rows, sets, certain, strict=True):
+            update = {"calibrated": tuple(row.tolist()), "prediction_set": chosen, "certain": sure}
             done[n] = scores[n].model_copy(update=update)
     return tuple(done)
 

@@ -70,7 +70,7 @@ class ClassificationCourse:
         return groups
 
     def begin(self, network: Any) -> bool:
-        """Set the head to what it would say if it knew nothing of the image; a linear probe is fitted at once."""
+        """A linear probe is fitted at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
             return False
         fit_probe(network, self._sampler, self._plan, self._job)
@@ -102,13 +102,15 @@ class ClassificationCourse:
 
 
 def mix(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mix every case with the one after it: x' = s x + (1 - s) y, targets alike, one s of Beta(strength, strength) a case.
+    """Mix every case with the one before it: x' = s x + (1 - s) y, targets alike, one s of Beta(strength, strength) a case.
+
+    The larger of s and 1 - s is taken, so that each case stays mostly itself.
 
     Source: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))
     drawn = np.random.default_rng(seed).beta(strength, strength, size=len(images))
-    share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(images.device)  # each stays mostly itself
+    share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32)).to(images.device)
     wide = share.view(-1, *[1] * (images.ndim - 1))
     mixed = images * wide + images.roll(1, dims=0) * (1 - wide)
     return mixed, targets * share[:, None] + targets.roll(1, dims=0) * (1 - share[:, None])
@@ -137,7 +139,7 @@ def stage_rates(stage: Stage, done: float, *, groups: int, base: float) -> tuple
     """The learning rate of each group, from the input to the head: warm-up, then half a cosine; 0 where a group is frozen."""
     height = base * stage.rate
     if done < stage.warmup:
-        height *= max(done, 1e-3) / stage.warmup
+        height *= min(1.0, max(done, 1e-3) / stage.warmup)
     else:
         height *= 0.5 * (1.0 + math.cos(math.pi * (done - stage.warmup) / max(1e-9, 1.0 - stage.warmup)))
     frozen = 0 if stage.released is None else max(0, groups - stage.released)
