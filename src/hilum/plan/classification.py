@@ -41,7 +41,7 @@ class Stage(Record):
         rate: learning rate of the head at its height, as a factor of the optimiser's.
         decay: factor of the rate from one group to the one before it (Howard and Ruder 2018).
         warmup: share of the stage in which the rate rises.
-        probe: the head is fitted by logistic regression on features that are computed once, instead of by steps.
+        probe: the head is fitted by logistic regression on features that are computed once, instead of by steps; the only stage.
     """
 
     share: float = Field(gt=0, le=1)
@@ -96,6 +96,12 @@ class ClassificationPlan(Plan):
             raise ValueError(f"region {region.kind!r} without a spacing: a window has a size in mm")
         if not stages or abs(sum(stage.share for stage in stages) - 1) > 1e-6:
             raise ValueError(f"{len(stages)} stages whose shares sum to {sum(stage.share for stage in stages):g}, not to 1")
+        if len(stages) > 1 and any(stage.probe for stage in stages):
+            raise ValueError("a probe beside other stages: it is fitted at once, and leaves nothing for steps")
         if weights is not None and len(weights) != self.classes.outputs:
             raise ValueError(f"{len(weights)} class weights for {self.classes.outputs} outputs")
+        if weights is None and self.balance.value == "weights":
+            raise ValueError("balance by weights without class_weights in the loss")
+        if self.weights.value.origin == "pretrained" and not self.network.value.backbone:
+            raise ValueError(f"pretrained weights for a {self.network.value.kind}, which has no backbone to take them")
         return self

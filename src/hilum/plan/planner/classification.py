@@ -20,6 +20,7 @@ from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, Optimise
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity
 from hilum.plan.planner.overrides import ASKED, or_asked
+from hilum.plan.planner.recipe import named_side, side_pair
 from hilum.plan.planner.sizing import USABLE
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def plan_classification(
     channels = len(fingerprint.channels) + region.value.mask_channel
     network = _decide_network(table, dimensions.value, channels, weights.value, asked)
     batch = or_asked(asked.batch, _decide_batch(fingerprint, dimensions.value))
+    balance = or_asked(asked.balance, _decide_balance(fingerprint, table))
     seconds, how = _step_seconds(network.value, view.patch.value, batch.value, measure)
     return ClassificationPlan(
         name=fingerprint.name,
@@ -90,9 +92,9 @@ def plan_classification(
         network=network,
         weights=weights,
         stages=or_asked(asked.stages, _decide_stages(weights.value)),
-        loss=or_asked(asked.class_loss, _decide_loss(fingerprint, table)),
-        balance=or_asked(asked.balance, _decide_balance(fingerprint, table)),
-        augmentation=_decide_augmentation(fingerprint, dimensions.value, asked),
+        loss=or_asked(asked.class_loss, _decide_loss(fingerprint, table, balance.value)),
+        balance=balance,
+        augmentation=_decide_augmentation(fingerprint, region.value, orientation.value, dimensions.value, asked),
         optimiser=Decision(
             value=OptimiserSpec(learning_rate=1e-3, weight_decay=0.05, warmup_fraction=0.0, ema_decay=0.99, gradient_clip=5.0),
             because="AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as there are not many",
@@ -211,7 +213,8 @@ def _decide_weights(asked: Overrides) -> Decision[WeightsSpec]:
 def _decide_network(
     table: ClassTable, dimensions: Literal[2, 3], channels: int, weights: WeightsSpec, asked: Overrides
 ) -> Decision[ClassifierSpec]:
-    kind = asked.network or ("backbone" if dimensions == 2 else "acs" if weights.origin != "random" else "resnet3d")
+    turned = weights.origin != "random" or asked.backbone is not None
+    kind = asked.network or ("backbone" if dimensions == 2 else "acs" if turned else "resnet3d")
     if kind not in {"backbone", "inflated", "acs", "slices", "resnet3d"}:
         raise UsageError(
             f"network {kind!r} for a classification", needed="backbone, inflated, acs, slices or resnet3d", cure="--network acs"
@@ -222,7 +225,7 @@ def _decide_network(
         dimensions=dimensions,
         in_channels=channels,
         out_channels=table.outputs,
-        backbone="" if plain else asked.backbone or EMBEDDED_BACKBONE,
+        backbone=asked.backbone or ("" if plain else EMBEDDED_BACKBONE),
         planes="three" if kind == "slices" else "axial",
         features=(32, 64, 128, 256) if plain else (),
         blocks=(1, 1, 1, 1) if plain else (),
@@ -278,14 +281,16 @@ STAGES: dict[str, Callable[[], tuple[Stage, ...]]] = {"probe": _probe, "head": _
 the top blocks), everything at once."""
 
 
-def _decide_loss(fingerprint: Fingerprint, table: ClassTable) -> Decision[ClassLossSpec]:
+def _decide_loss(fingerprint: Fingerprint, table: ClassTable, balance: str) -> Decision[ClassLossSpec]:
     smoothing = 0.05 if table.kind == "exclusive" else 0.0
+    weights = class_weights(fingerprint, table) if balance == "weights" else None
     if len(fingerprint.cases) < FEW_CASES:
         return Decision(
-            value=ClassLossSpec(label_smoothing=smoothing, mixup=0.2),
+            value=ClassLossSpec(class_weights=weights, label_smoothing=smoothing, mixup=0.2),
             because=f"cross-entropy; {len(fingerprint.cases)} cases are few, so labels are smoothed and pairs of cases mixed",
         )
-    return Decision(value=ClassLossSpec(label_smoothing=smoothing), because="cross-entropy with smoothed labels")
+    spec = ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
+    return Decision(value=spec, because="cross-entropy with smoothed labels")
 
 
 def _decide_balance(fingerprint: Fingerprint, table: ClassTable) -> Decision[Literal["none", "weights", "sampling"]]:
@@ -303,11 +308,32 @@ def class_counts(fingerprint: Fingerprint, table: ClassTable) -> tuple[int, ...]
     return tuple(int(n) for n in members.reshape(-1, len(table.names)).sum(axis=0))
 
 
-def _decide_augmentation(fingerprint: Fingerprint, dimensions: Literal[2, 3], asked: Overrides) -> Decision[AugmentationSpec]:
-    """Strong, because few cases have one label each; mirrored from left to right, which no class is named after."""
+def class_weights(fingerprint: Fingerprint, table: ClassTable) -> tuple[float, ...]:
+    """Weights of the outputs, inverse to how many cases are behind each.
+
+    Classes that exclude each other: N / (K n), scikit-learn's "balanced". Findings, and steps from grade to grade: inverse to the
+    cases of the rarer answer, scaled to a mean of 1.
+    """
+    counts = np.array(class_counts(fingerprint, table), dtype=float)
+    if table.kind == "exclusive":
+        return tuple(float(one) for one in counts.sum() / (len(counts) * np.maximum(counts, 1)))
+    cases = sum(case.label is not None for case in fingerprint.cases)
+    yes = counts if table.kind == "multilabel" else counts[::-1].cumsum()[-2::-1]
+    inverse = 1 / np.maximum(np.minimum(yes, cases - yes), 1)
+    return tuple(float(one) for one in inverse / inverse.mean())
+
+
+def _decide_augmentation(
+    fingerprint: Fingerprint, region: RegionSpec, orientation: str, dimensions: Literal[2, 3], asked: Overrides
+) -> Decision[AugmentationSpec]:
+    """Strong, because few cases have one label each; mirrored from left to right, unless a class is named after a side."""
     turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
-    axes: tuple[int, ...] = (2,) if dimensions == 2 else (0, 1, 2) if all(c.region_mm for c in fingerprint.cases) else (2,)
-    why = "left and right" if len(axes) == 1 else "a window around a mask in any direction"
+    any_way = dimensions == 3 and region.kind != "whole" and all(case.region_mm for case in fingerprint.cases)
+    names = fingerprint.classes.names if fingerprint.classes else ()
+    axes = tuple(n for n in ((0, 1, 2) if any_way else (2,)) if not named_side(names, side_pair(orientation, n)))
+    why = "a window around a mask in any direction" if len(axes) == 3 else "left and right" if axes else "not at all"
+    if len(axes) < (3 if any_way else 1):
+        why = f"{f'along axes {axes}' if axes else 'not at all'}, because classes are named after sides"
     if asked.mirror_axes is not None:
         axes, why = asked.mirror_axes, f"axes {asked.mirror_axes}, {ASKED}"
     spec = AugmentationSpec(

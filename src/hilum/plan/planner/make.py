@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from hilum.errors import UsageError
 from hilum.plan.plan import Decision, Hardware
 from hilum.plan.planner.classification import plan_classification
 from hilum.plan.planner.overrides import Overrides, Precision
@@ -39,12 +42,21 @@ def make_plan(
         overrides: what the user fixes.
 
     Raises:
-        UsageError: the user fixed what the task does not have.
+        UsageError: the user fixed what the task does not have, or what does not go together.
     """
-    return PLANNERS[fingerprint.task](
-        fingerprint,
-        hardware or Hardware(),
-        measure=measure,
-        precision=precision or Decision(value="float32", because="no measurement showed that bfloat16 is faster on this device"),
-        asked=overrides or Overrides(),
-    )
+    asked = overrides or Overrides()
+    asked.refuse_foreign(fingerprint.task)
+    try:
+        return PLANNERS[fingerprint.task](
+            fingerprint,
+            hardware or Hardware(),
+            measure=measure,
+            precision=precision
+            or Decision(value="float32", because="no measurement showed that bfloat16 is faster on this device"),
+            asked=asked,
+        )
+    except ValidationError as error:
+        if overrides is None:
+            raise
+        said = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise UsageError(f"what was asked for does not go together: {said}", needed="decisions that make one plan") from error

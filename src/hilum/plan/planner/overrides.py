@@ -57,6 +57,28 @@ class Overrides:
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise UsageError(f"overlap {self.overlap}", needed="a fraction of at least 0 and below 1, e.g. 0.5")
 
+    def refuse_foreign(self, task: str) -> None:
+        """Refuse what the user fixed and the task does not have.
+
+        Raises:
+            UsageError: there is such a thing.
+        """
+        others = {name: other for other, names in OF_ONE_TASK.items() if other != task for name in names}
+        foreign = next((name for name in others if getattr(self, name) is not None), None)
+        if foreign is not None:
+            raise UsageError(
+                f"{foreign} for a {task}",
+                needed=f"a {others[foreign]}",
+                cure=f"leave it out, or --task {others[foreign]}",
+            )
+
+
+OF_ONE_TASK = {
+    "segmentation": ("width", "loss", "overlap"),
+    "classification": ("backbone", "weights", "region", "stages", "class_loss", "balance"),
+}
+"""What only plans of one task have."""
+
 
 def or_asked(asked: T | None, decided: Decision[T]) -> Decision[T]:
     """What the user fixed, else what was decided."""

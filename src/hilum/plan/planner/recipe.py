@@ -12,6 +12,8 @@ from hilum.plan.planner.sizing import USABLE
 from hilum.plan.segmentation import LossSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.plan import Hardware
     from hilum.plan.planner.grid import Grid
@@ -63,8 +65,8 @@ def decide_mirror(fingerprint: Fingerprint, grid: Grid) -> tuple[tuple[int, ...]
     allowed, reasons = [], []
     first = 3 - grid.dimensions
     for axis in range(first, 3):
-        pair = _PAIRS[axis] if grid.orientation == "source" else next(p for p in _PAIRS if grid.orientation[axis] in p)
-        sided = _named_sides(fingerprint, pair)
+        pair = side_pair(grid.orientation, axis)
+        sided = named_side([label.name for label in fingerprint.labels.foreground], pair)
         off = _off_centre(fingerprint, _PAIRS.index(pair))
         letter = "ZYX"[axis]
         if sided:
@@ -143,11 +145,14 @@ def _rotation(fingerprint: Fingerprint, grid: Grid, *, mirrored: int) -> tuple[t
     return (15.0, 15.0, 15.0), "turned by up to 15 degrees about every axis"
 
 
-def _named_sides(fingerprint: Fingerprint, pair: str) -> str | None:
-    for label in fingerprint.labels.foreground:
-        if set(re.split(r"[^a-z]+", label.name.lower())) & _SIDES[pair]:
-            return label.name
-    return None
+def side_pair(orientation: str, axis: int) -> str:
+    """The two sides, a key of the sides' words, that an array axis runs between."""
+    return _PAIRS[axis] if orientation == "source" else next(pair for pair in _PAIRS if orientation[axis] in pair)
+
+
+def named_side(names: Sequence[str], pair: str) -> str | None:
+    """The first name that speaks of one of two sides."""
+    return next((name for name in names if set(re.split(r"[^a-z]+", name.lower())) & _SIDES[pair]), None)
 
 
 def _off_centre(fingerprint: Fingerprint, axis: int) -> str | None:
