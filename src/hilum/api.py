@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
 from hilum.errors import ModelError, UsageError
+from hilum.plan.planner.words import Network as Network  # noqa: PLC0414  (a name of this module too, for those who train)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from hilum.dataset.classes import ClassKind
     from hilum.dataset.doctor import Finding, FixLog
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hilum.training import Listener
 
     CaseProgress = Callable[[int, int, str], None]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,57 +50,6 @@ class Labelling:
         return datasets.open_dataset(
             data, patients=patients, task=self.task, label=self.label, classes=self.classes, positive=self.positive
         )
-
-
-@dataclass(frozen=True)
-class Network:
-    """What is asked of a classifier's network and its fine-tuning; None leaves it to the planner.
-
-    Args:
-        kind: backbone, inflated, acs, slices or resnet3d; of a segmentation unet, plain_unet or residual_unet.
-        backbone: timm's name.
-        weights: "pretrained", "none", or a file (.safetensors, or .pth without pickled code).
-        stages: probe, head, two, top or all; see `hilum.plan.STAGES`.
-        region: whole, middle, centre or mask; "mask" adds the mask as a channel.
-    """
-
-    kind: str | None = None
-    backbone: str | None = None
-    weights: str | None = None
-    stages: str | None = None
-    region: str | None = None
-
-    def overrides(self, **more: Any) -> Overrides | None:
-        """What the planner is not to decide; None where it decides everything.
-
-        Raises:
-            UsageError: a name that does not exist.
-        """
-        from hilum.plan import STAGES, Overrides
-        from hilum.plan.classification import RegionSpec, WeightsSpec
-
-        asked: dict[str, Any] = dict(more)
-        if self.kind is not None:
-            asked["network"] = self.kind
-        if self.backbone is not None:
-            asked["backbone"] = self.backbone
-        if self.stages is not None:
-            asked["stages"] = _one_of("stages", self.stages, STAGES)()
-        if self.weights is not None:
-            random = self.weights == "none"
-            file = "" if self.weights in {"none", "pretrained"} else self.weights
-            asked["weights"] = WeightsSpec(origin="random" if random else "pretrained", file=file)
-        if self.region is not None:
-            kind = _one_of("region", self.region, {name: name for name in ("whole", "middle", "centre", "mask")})
-            asked["region"] = RegionSpec(kind=kind, mask_channel=kind == "mask")
-        return Overrides(**asked) if asked else None
-
-
-def _one_of(option: str, name: str, known: Mapping[str, T]) -> T:
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        raise UsageError(f"{option} {name!r}", needed=", ".join(known), cure=f"did you mean {near[0]!r}?" if near else "")
-    return known[name]
 
 
 @dataclass(frozen=True)
@@ -185,7 +132,8 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     from hilum.training import Listener, TrainOptions, make_plan_for
 
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
-    asked = overrides or (network or Network()).overrides()
+    fixed = {} if overrides is None else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
+    asked = (network or Network()).overrides(**{name: value for name, value in fixed.items() if value is not None})
     dataset = (labelling or Labelling()).open(data)
     made = make_plan_for(dataset, options, listener=listener or Listener(), overrides=asked)
     if out is not None:
@@ -301,9 +249,10 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
 
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    cases = {case.id: case for case in find_cases(sources, loaded.plan.channels)}
     task, table, out = loaded.plan.task.value, loaded.plan.answers, Path(out)
-    options = EXPLANATIONS[task](explain, pictures=pictures)
+    predictor = make_predictor(loaded, tta=tta, **EXPLANATIONS[task](explain, pictures=pictures))
+    found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
+    cases = {case.id: case for case in found}
 
     def finished(outcome: CaseOutcome, done: int, total: int) -> None:
         if pictures and outcome.status == "done":
@@ -313,7 +262,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
             progress(outcome, done, total)
 
     return predict_many(
-        make_predictor(loaded, tta=tta, **options),
+        predictor,
         sources,
         out,
         formats=formats,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.layouts import LAYOUTS
+from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.labelling import Asked, with_classes
 from hilum.dataset.layouts.patients import note_unknown_patients, with_patients
 from hilum.dataset.layouts.splits import with_given_splits
@@ -68,13 +70,16 @@ def open_dataset(
 def open_cases(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> tuple[Case, ...]:
     """Every case of a data set, by id, with or without an annotation or a label: what a model can be asked about.
 
+    Where a table has the point to look at, the cases have it too; an annotation stands as the region to look at as well.
+
     Raises:
         UsageError: the path does not exist, or the layout is unknown.
         DataError: no layout fits, or there is no case.
     """
     root = Path(path)
-    dataset = with_patients(_layout_of(root, layout).read(root, values=False), patients)
-    return tuple(sorted((*dataset.cases, *dataset.unlabelled), key=lambda case: case.id))
+    dataset = with_centres(with_patients(_layout_of(root, layout).read(root, values=False), patients))
+    cases = (replace(case, region=case.region or case.annotation) for case in (*dataset.cases, *dataset.unlabelled))
+    return tuple(sorted(cases, key=lambda case: case.id))
 
 
 def _layout_of(root: Path, layout: str | None) -> Layout:

@@ -47,7 +47,7 @@ def case_id(source: Source) -> str:
     return _stem(path).removesuffix("_0000")
 
 
-def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[Case, ...]:
+def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> tuple[Case, ...]:
     """The cases in what the user named, in order of their ids.
 
     A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case; where there is no 0000,
@@ -59,6 +59,7 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[
         sources: files and folders.
         channels: the model's channel names, in order. A case with too few or too many images is found all the same: reading
             it says what is wrong, and the others go on.
+        annotated: take all cases of a data set, also where some have no annotation: a mask is no answer to a classifier.
 
     Raises:
         UsageError: a source does not exist or holds no image, or two cases have the same id.
@@ -69,20 +70,20 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str]) -> tuple[
         if not source.exists():
             raise UsageError(f"{source}: no such file or folder", cure="check the path")
         if source.is_dir() or source.suffix == ".csv":
-            cases.extend(_in_folder(source, channels))
+            cases.extend(_in_folder(source, channels, annotated=annotated))
         else:
             files.append(source)
     cases.extend(_group(files, channels))
     return _distinct(cases)
 
 
-def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[Case, ...]:
+def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tuple[Case, ...]:
     """The cases of a folder or table."""
     if _is_dataset(folder):
         from hilum.dataset import open_cases
 
         cases = open_cases(folder)
-        return tuple(case for case in cases if case.annotation is None) or cases
+        return tuple(case for case in cases if annotated or case.annotation is None) or cases
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     images = [entry for entry in entries if entry.is_file() and image_suffix(entry) not in ("", ".dcm", ".npz")]
     if images:

@@ -65,7 +65,7 @@ def predict_many(
         raise UsageError(f"{out} is a file", needed="a folder for the predictions", cure="-o FOLDER")
     formats = predictor.usual_formats if formats is None else tuple(formats)
     writer: Any = predictor.writer(out, formats, keep=skip_existing)
-    cases = find_cases(sources, predictor.model.plan.channels)
+    cases = find_cases(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
     out.mkdir(parents=True, exist_ok=True)
     clock = RunClock(
         "predict",

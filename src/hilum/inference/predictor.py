@@ -59,6 +59,8 @@ class Predictor:
     """
 
     usual_formats = ("nifti",)
+    asks_annotated = False
+    """Of a data set the cases without annotation are asked for, where there are any."""
 
     def __init__(
         self, model: TrainedModel, *, tta: bool = False, batch: int | None = None, precision: Precision | None = None

@@ -5,22 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from hilum.cli.shown import fail, figure, print_json, short, shown_progress
 from hilum.errors import HilumError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.progress import Progress, TaskID
-
-    from hilum.inference import CaseOutcome
-    from hilum.training import Listener
 
 app = typer.Typer(
     name="hilum",
@@ -101,9 +93,9 @@ _TOLD = {"dice": "Dice", "auroc": "AUROC", "accuracy": "accuracy", "quadratic_ka
 
 
 def _labelling(task: Task | None, label: list[str] | None, classes: ClassKind | None, positive: str | None) -> Any:
-    from hilum.api import Labelling
+    from hilum import api
 
-    return Labelling(
+    return api.Labelling(
         task=None if task is None else task.value,
         label=None if not label else label[0] if len(label) == 1 else tuple(label),
         classes=None if classes is None else classes.value,
@@ -144,11 +136,11 @@ def check(
     """Find what is wrong with a data set and say the cure."""
     from hilum import api
 
-    with _shown("checking") as shown:
+    with shown_progress() as shown:
         labelling = _labelling(task, label, classes, positive)
         result = api.check(data, fix=fix, patients=patients, labelling=labelling, progress=shown.cases)
     if as_json:
-        _print_json(api.to_json(result))
+        print_json(api.to_json(result))
     else:
         for finding in result.findings:
             where = f"{finding.case}: " if finding.case else ""
@@ -191,7 +183,7 @@ def plan(
     """Say how a model would be made: every decision with its reason."""
     from hilum import api
 
-    with _shown("planning") as shown:
+    with shown_progress() as shown:
         made = api.plan(
             data,
             minutes=minutes,
@@ -203,10 +195,10 @@ def plan(
             listener=shown.listener,
         )
     if as_json:
-        _print_json(made.model_dump_json(indent=2))
+        print_json(made.model_dump_json(indent=2))
         return
     for name, decision in made.decisions.items():
-        typer.echo(f"{name.replace('_', ' ')}: {_short(decision.value)}\n    because {decision.because}")
+        typer.echo(f"{name.replace('_', ' ')}: {short(decision.value)}\n    because {decision.because}")
     if out is not None:
         typer.echo(f"Written to {out}")
 
@@ -246,7 +238,7 @@ def train(
     """Train a model."""
     from hilum import api
 
-    with _shown("training") as shown:
+    with shown_progress() as shown:
         model = api.train(
             data,
             out,
@@ -266,14 +258,14 @@ def train(
         )
     metrics = model.metrics
     if as_json:
-        _print_json(api.to_json(metrics))
+        print_json(api.to_json(metrics))
         return
     if metrics is not None:
         typer.echo(f"Measured on {metrics.measured_on}:")
         for metric in metrics.metrics:
             if metric.name in _TOLD:
-                span = f"({_figure(metric.lower)} to {_figure(metric.upper)})"
-                typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {_figure(metric.mean)} {span}")
+                span = f"({figure(metric.lower)} to {figure(metric.upper)})"
+                typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {span}")
     typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}; learning curves: {out / 'training'}/fold_*/curves.png)")
     typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
 
@@ -309,7 +301,7 @@ def predict(
     """Run a model on images; each answer lies on its image's own grid."""
     from hilum import api
 
-    with _shown("predicting") as shown:
+    with shown_progress() as shown:
         report = api.predict(
             model,
             inputs,
@@ -325,7 +317,7 @@ def predict(
         )
     failed = [outcome for outcome in report.cases if outcome.status == "failed"]
     if as_json:
-        _print_json(report.model_dump_json(indent=2))
+        print_json(report.model_dump_json(indent=2))
     else:
         done = sum(outcome.status == "done" for outcome in report.cases)
         typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s: {out}")
@@ -365,7 +357,7 @@ def evaluate(
     """Score predictions with confidence intervals: overlap, surface, volume and lesions; or ROC, calibration and subgroups."""
     from hilum import api
 
-    with _shown("scoring") as shown:
+    with shown_progress() as shown:
         result = api.evaluate(
             predictions,
             reference,
@@ -377,7 +369,7 @@ def evaluate(
             progress=shown.cases,
         )
     if as_json:
-        _print_json(result.record.model_dump_json(indent=2))
+        print_json(result.record.model_dump_json(indent=2))
     else:
         typer.echo(result.markdown())
         typer.echo(f"Written to {out}")
@@ -398,7 +390,7 @@ def compare(
 
     result = api.compare(a, b, out=out)
     if as_json:
-        _print_json(result.model_dump_json(indent=2))
+        print_json(result.model_dump_json(indent=2))
     else:
         typer.echo(result.markdown())
 
@@ -413,16 +405,16 @@ def demo(
     """Make synthetic CT, segment and classify: train, predict, evaluate, draw, in about 5 minutes."""
     from hilum import api
 
-    with _shown("demo") as shown:
+    with shown_progress() as shown:
         result = api.demo(out, minutes=minutes, listener=shown.listener)
     if as_json:
-        _print_json(result.evaluation.record.model_dump_json(indent=2))
+        print_json(result.evaluation.record.model_dump_json(indent=2))
         return
     for region in result.evaluation.summary.regions:
         dice = region.metrics["dice"]
-        typer.echo(f"{region.region}: Dice {_figure(dice.mean)} on {region.cases} test studies")
+        typer.echo(f"{region.region}: Dice {figure(dice.mean)} on {region.cases} test studies")
     auroc = result.class_evaluation.record.summary["auroc"]
-    typer.echo(f"malignant nodules: AUROC {_figure(auroc.value)} ({_figure(auroc.low)} to {_figure(auroc.high)})")
+    typer.echo(f"malignant nodules: AUROC {figure(auroc.value)} ({figure(auroc.low)} to {figure(auroc.high)})")
     typer.echo(f"Look at: {', '.join(str(picture) for picture in result.pictures)}")
     typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
     typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card: {out / 'model' / 'MODEL_CARD.md'}")
@@ -436,7 +428,7 @@ def doctor(*, as_json: Json = False) -> None:
 
     facts = api.environment()
     if as_json:
-        _print_json(json.dumps(facts, indent=2))
+        print_json(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
         typer.echo(f"{name:18} {value}")
@@ -450,89 +442,14 @@ def main() -> None:
     try:
         app()
     except HilumError as error:
-        _fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     except MemoryError:
         cure = "close other programs, crop the images to the part that matters, or use a machine with more memory"
-        _fail(f"memory is not enough\nCure: {cure}", 5)
+        fail(f"memory is not enough\nCure: {cure}", 5)
     except OSError as error:
         cure = "check that the file or folder is there and may be used, or choose another one"
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        _fail(f"{what}\nCure: {cure}", 5)
+        fail(f"{what}\nCure: {cure}", 5)
     except Exception:
         logging.getLogger("hilum").exception("This is a bug of hilum: please report it with what follows and `hilum doctor`.")
         raise SystemExit(1) from None
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"hilum: {message}", err=True)
-    raise SystemExit(code)
-
-
-class _Shown:
-    """Progress bars on standard error."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    @property
-    def listener(self) -> Listener:
-        """For training: sentences and bars."""
-        from hilum.training import Listener
-
-        return Listener(say=self.say, advance=self.advance)
-
-    def say(self, sentence: str) -> None:
-        """Print a sentence above the bars."""
-        self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
-
-    def advance(self, stage: str, done: float, total: float, text: str) -> None:
-        """Move the bar of a stage."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, text="")
-        self._progress.update(self._tasks[stage], completed=done, total=total, text=text)
-
-    def cases(self, done: int, total: int, case: str) -> None:
-        """One bar over cases."""
-        self.advance("cases", done, total, case)
-
-    def outcomes(self, outcome: CaseOutcome, done: int, total: int) -> None:
-        """One bar over predicted cases."""
-        self.advance("cases", done, total, outcome.case)
-
-
-@contextmanager
-def _shown(_: str) -> Iterator[_Shown]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description:18}"),
-        BarColumn(bar_width=28),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            yield _Shown(progress)
-    except KeyboardInterrupt:  # typer would end without a word
-        _fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
-
-
-def _print_json(text: str) -> None:
-    typer.echo(text)
-
-
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _short(value: Any) -> str:
-    if hasattr(value, "model_dump"):
-        return ", ".join(f"{name} {_short(part)}" for name, part in value.model_dump(exclude_defaults=False).items())
-    if isinstance(value, tuple) and value and hasattr(value[0], "model_dump"):
-        return "; ".join(_short(part) for part in value)
-    return str(value)
