@@ -432,7 +432,9 @@ def test_dicom_studies_are_images_of_a_table_and_of_class_folders(tmp_path):
 def test_cases_are_opened_without_asking_for_labels(root, masked, tmp_path):
     write(root, site=list("ababab"))
     assert [case.id for case in open_cases(root)] == [f"a{n}" for n in range(6)]
-    assert [case.id for case in open_cases(masked)] == ["a0", "a1", "a2", "a3"]
+    cases = open_cases(masked)
+    assert [case.id for case in cases] == ["a0", "a1", "a2", "a3"]
+    assert all(case.region == case.annotation == masked / "masks" / f"{case.id}.png" for case in cases)
     with pytest.raises(UsageError, match="does not exist"):
         open_cases(tmp_path / "gone")
 

@@ -159,7 +159,7 @@ def _segmentation(dataset: Dataset) -> Dataset:
     column = _label_column(dataset.cases)
     if column is None:
         return dataset
-    values = sorted({case.columns[column] for case in dataset.cases} - _EMPTY, key=natural)
+    values = sorted({_value(case, column) for case in dataset.cases} - {""}, key=natural)
     if not 2 <= len(values) <= MOST_CLASSES:
         return dataset
     note = (

@@ -1,11 +1,11 @@
 """Near-duplicates among pictures: found by signature, laid over each other, and compared in detail.
 
-Measured (tests/dataset/test_real_leaks.py holds some of it): among 800 chest X-rays no two people are more alike than 0.5, among
-5232 of 28 x 28 pixels nobody but copies reaches 0.75. Copies of 60 of those chest X-rays, put among 400, and of as many breast
-ultrasound pictures, among 312, were found as follows: mirrored, turned by quarters, half the size, gamma 0.5 or 2, JPEG of quality
-20: all; turned by 5 degrees 0.98 and 1.0, by 10 degrees 0.95 and 1.0; noise of 15 of 255 0.88 and 1.0; padded by a tenth on each
-side 0.82 and 0.62; cut to 90 % of the side 0.83 and 0.93, to 80 % 0.55 and 0.62, to 70 % 0.22 and 0.28. Inverted grey scales are
-not looked for.
+Measured (tests/dataset/test_real_leaks.py holds some of it): among 800 chest X-rays no two people are more alike than 0.5,
+among 5232 of 28 x 28 pixels nobody but copies reaches 0.75. Copies of 60 of those chest X-rays, put among 400, and of as many
+breast ultrasound pictures, among 312, were found as follows: mirrored, turned by quarters, half the size, gamma 0.5 or 2, JPEG
+of quality 20: all; turned by 5 degrees 0.98 and 1.0, by 10 degrees 0.95 and 1.0; noise of 15 of 255 0.88 and 1.0; padded by a
+tenth on each side 0.82 and 0.62; cut to 90 % of the side 0.83 and 0.93, to 80 % 0.55 and 0.62, to 70 % 0.22 and 0.28. Inverted
+grey scales are not looked for.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Match:
     Args:
         one: index of the first.
         other: index of the second, larger.
-        likeness: 0.75 to 1: the correlation that three quarters of their parts reach, or that of the whole (see `ALIKE_AS_WHOLE`).
+        likeness: 0.75 to 1: the correlation that three quarters of their parts reach, or of the whole (`ALIKE_AS_WHOLE`).
         mirrored: whether one is the mirror image of the other.
         how: what was done to one to make the other, in words; "" where nothing.
     """
