@@ -219,7 +219,7 @@ def _read_along(array: NDArray[np.float32], at: NDArray[np.float64], axis: int) 
     """Linear interpolation at fractional indices along one axis; the border is repeated."""
     last = array.shape[axis] - 1
     clipped = np.clip(at, 0, last)
-    low = np.minimum(np.floor(clipped).astype(np.intp), max(last - 1, 0))
+    low = np.floor(clipped).astype(np.intp)
     high = np.minimum(low + 1, last)
     weight = (clipped - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
     lower = np.take(array, low, axis=axis)
