@@ -96,7 +96,7 @@ def test_strangers_and_noise_are_no_copies():
     rng = np.random.default_rng(0)
     assert matching_pictures(small(*(rng.integers(0, 255, (64, 64)).astype(np.uint8) for _ in range(20))), 64) == ()
     assert matching_pictures(small(tissue(0)), 96) == ()
-    assert matching_volumes(np.zeros((1, 32, 32, 32), np.float32)) == ()
+    assert matching_volumes(np.zeros((1, 32, 32, 32), np.float32), 40) == ()
 
 
 def test_small_pictures_must_be_more_alike():
@@ -192,7 +192,7 @@ def shrunk(*volumes):
 def test_a_copied_volume_is_found_among_strangers(copy, how):
     volumes = [whole(block(seed)) for seed in range(12)]
     seen = []
-    found = matching_volumes(shrunk(*volumes, whole(copy(block(4)))), progress=lambda *done: seen.append(done))
+    found = matching_volumes(shrunk(*volumes, whole(copy(block(4)))), 36, progress=lambda *done: seen.append(done))
     assert [(match.one, match.other, match.how, match.mirrored) for match in found] == [(4, 12, how, bool(how))]
     assert seen[-1][0] == seen[-1][1]
 

@@ -120,7 +120,7 @@ def _pairs(looks: Sequence[Look]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     pictures = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 2]
     volumes = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 3]
     pairs += _near(pictures, matching_pictures(_stack(pictures), _detail(pictures))) if pictures else []
-    pairs += _near(volumes, matching_volumes(_stack(volumes))) if volumes else []
+    pairs += _near(volumes, matching_volumes(_stack(volumes), _detail(volumes))) if volumes else []
     notes: tuple[str, ...] = ()
     if len(pictures) > PARTS_LIMIT:
         notes = (f"parts cut out of pictures were not looked for: there are {len(pictures)} pictures, more than {PARTS_LIMIT}",)

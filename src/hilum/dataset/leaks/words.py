@@ -27,7 +27,7 @@ def sentences(audit: Audit) -> tuple[str, ...]:
         mirrored = sum(pair.kind == "mirrored" for pair in audit.pairs)
         exact = sum(pair.kind == "exact" for pair in audit.pairs)
         kinds = ", ".join(f"{count} {kind}" for count, kind in ((exact, "exact"), (mirrored, "mirrored")) if count)
-        more = f" ({len(audit.pairs)} pairs, {kinds})" if kinds else f" ({_count(len(audit.pairs), 'pair')})"
+        more = f" ({_count(len(audit.pairs), 'pair')}{f', {kinds}' if kinds else ''})"
         told.append(f"{cases} of {audit.compared} images are near-duplicates in {_count(len(audit.groups), 'group')}{more}")
     told += [predictor_words(found) for found in audit.predictors if found.verdict == "predicts"]
     restating = sorted({found.column for found in audit.predictors if found.verdict == "restates"})
