@@ -206,7 +206,7 @@ class Plan(Record):
         network = self.network.value
         if network.in_channels != in_channels or len(self.normalisation.value) != len(self.channels):
             raise ValueError(
-                f"{len(self.channels)} channels, but the network takes {network.in_channels} and there are "
+                f"{in_channels} channels, but the network takes {network.in_channels} and there are "
                 f"{len(self.normalisation.value)} normalisations"
             )
         if network.out_channels != self.answers.outputs:
