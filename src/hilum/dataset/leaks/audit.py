@@ -44,7 +44,7 @@ def audit(
 
     Every image is read once and kept as a thumbnail. Pictures are compared by signature, then laid over each other, so that
     copies are found that were mirrored, turned by quarters or a little, zoomed, cut, compressed or brightened anew; volumes are
-    compared at low resolution, as they are and mirrored along each axis. What was cut to less than about 80 % of a picture, or
+    compared at low resolution, as they are and mirrored along each axis. What was cut to less than about 90 % of a side, or
     out of a volume, is often missed. Columns are looked at in a classification only.
 
     Args:
