@@ -14,9 +14,10 @@ from hilum.inference.assurance import logits_of
 from hilum.inference.refusal import fit_refusal, intensity_features
 from hilum.metrics import conformal_threshold, fit_temperature, multilabel_conformal_threshold
 from hilum.training.augmentation import centre_of
+from hilum.training.validators.classification import MOST_SEEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from hilum.tasks.class_score import ClassScore
     from hilum.training.fold import FoldResult
 
-_MOST_TRAINING = 2000
-"""Training cases that the refusal looks at, spread evenly over all."""
 _CROSS = 5
 """Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
 _REFUSED_SHARE = 0.01
@@ -37,6 +36,7 @@ _REFUSED_SHARE = 0.01
 class Member:
     """One trained fold: its network's answers and what it was trained and validated on."""
 
+    number: int
     result: FoldResult
     trained: tuple[str, ...]
     validated: tuple[Case, ...]
@@ -65,9 +65,7 @@ def assure(
     Returns:
         The answers, calibrated out of fold, and what goes into the model; None where there is no answer.
     """
-    scores = [
-        score.model_copy(update={"fold": number}) for number, member in enumerate(members) for score in member.result.scores
-    ]
+    scores = [score.model_copy(update={"fold": member.number}) for member in members for score in member.result.scores]
     first = {score.case: score for score in reversed(scores)}
     scores = [score for score in scores if first[score.case] is score]
     if not scores:
@@ -136,16 +134,16 @@ def _arrays(scores: Sequence[ClassScore], table: ClassTable) -> tuple[NDArray[np
 def _refusal(plan: ClassificationPlan, member: Member, store: ViewStore, device: torch.device) -> Any:
     """When one member refuses: features of its training cases, limits from its validation cases."""
     predictor = ClassPredictor(TrainedModel(plan=plan, networks=(member.result.network,), device=device))
-    chosen = np.unique(np.linspace(0, len(member.trained) - 1, min(_MOST_TRAINING, len(member.trained))).round().astype(int))
-    train = [_input(store, member.trained[n], plan) for n in chosen]
-    held_out = [predictor.prepare(case).array for case in member.validated]
-    return fit_refusal(
-        np.array([predictor.features(array)[0] for array in train]),
-        np.array([predictor.features(array)[0] for array in held_out]),
-        share=_REFUSED_SHARE,
-        train_intensities=np.array([intensity_features(array) for array in train]),
-        held_out_intensities=np.array([intensity_features(array) for array in held_out]),
-    )
+    chosen = np.unique(np.linspace(0, len(member.trained) - 1, min(MOST_SEEN, len(member.trained))).round().astype(int))
+    train = _seen(predictor, (_input(store, member.trained[n], plan) for n in chosen))
+    held_out = _seen(predictor, (predictor.prepare(case).array for case in member.validated))
+    return fit_refusal(train[0], held_out[0], share=_REFUSED_SHARE, train_intensities=train[1], held_out_intensities=held_out[1])
+
+
+def _seen(predictor: ClassPredictor, arrays: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features and statistics of the intensities of inputs, one input in memory at a time."""
+    rows = [(predictor.features(array)[0], intensity_features(array)) for array in arrays]
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
 def _input(store: ViewStore, case: str, plan: ClassificationPlan) -> NDArray[np.float32]:

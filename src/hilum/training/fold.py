@@ -98,7 +98,8 @@ def _divide_time(
     per_case = validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if cases else 0.0
     if options.minutes is not None:
         total = options.minutes * 60
-        reserve = min(1.1 * per_case * cases + _FINISH_SECONDS, _VALIDATION_SHARE * total)
+        after = validator.seconds_after(per_case, len(job.cases))
+        reserve = min(1.1 * per_case * cases + _FINISH_SECONDS + after, _VALIDATION_SHARE * total)
         left = total - (time.perf_counter() - started) - reserve
         if left < _LITTLE_SHARE * total:
             listener.say(

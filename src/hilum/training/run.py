@@ -13,7 +13,7 @@ import torch
 
 from hilum.dataset import audit, describe_folds, make_folds, open_dataset
 from hilum.dataset.folds import patient_of
-from hilum.errors import ResourceError, UsageError
+from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Dataset, Fold
     from hilum.inference import Assurance
+    from hilum.networks import Weights
 
 WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
@@ -161,12 +162,10 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
             weights=weights,
         )
         result = train_fold(number, job, validator, options, listener, started=fold_started)
-        members.append(Member(result, fold.train, cases))
+        members.append(Member(number, result, fold.train, cases))
     scores, assurance = ASSURANCES[plan.task.value](plan, members, store, device, listener.say)
-    evidence = EVIDENCE[plan.task.value](dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold")
-    trained = _Trained(
-        dataset, plan, device, tuple(chosen), tuple(member.result for member in members), scores, assurance, evidence
-    )
+    evidence = _evidence(dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold", listener)
+    trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     report = clock.report()
@@ -182,10 +181,28 @@ class _Trained:
     plan: Plan
     device: torch.device
     chosen: tuple[tuple[int, Fold], ...]
-    results: tuple[FoldResult, ...]
+    members: tuple[Member, ...]
     scores: tuple[Any, ...]
     assurance: Assurance | None
     evidence: tuple[str, ...]
+    weights: Weights | None
+
+    @property
+    def results(self) -> tuple[FoldResult, ...]:
+        """Of each fold."""
+        return tuple(member.result for member in self.members)
+
+
+def _evidence(
+    dataset: Dataset, plan: Plan, folds: list[Fold], scores: tuple[Any, ...], folder: Path, listener: Listener
+) -> tuple[str, ...]:
+    """What the card says of the baselines; a fault in them costs no trained model."""
+    try:
+        return EVIDENCE[plan.task.value](dataset, plan, folds, scores, folder)
+    except HilumError as error:
+        sentence = f"the baselines beside the network could not be made: {error.found}"
+        listener.say(sentence)
+        return (sentence,)
 
 
 def _look_for_leaks(dataset: Dataset, listener: Listener) -> tuple[tuple[str, ...], ...]:
@@ -280,6 +297,7 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
         seconds=round(time.perf_counter() - started, 1),
         device=describe_device(trained.device),
         seed=options.seed,
+        notes=() if trained.weights is None else (f"First weights: {trained.weights.origin}, SHA-256 {trained.weights.sha256}.",),
         details={
             f"fold {number}": {
                 "train": list(fold.train),
@@ -309,7 +327,7 @@ def _metrics(trained: _Trained, scores: tuple[Any, ...], notes: list[str], optio
     one = len(trained.chosen) == 1
     split = f"fold {trained.chosen[0][0]}" if one else f"{len(trained.chosen)}-fold cross-validation"
     return ModelMetrics(
-        measured_on=f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed}), on the cases' own grids",
+        measured_on=f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed})",
         metrics=rows,
         level=level,
         notes=tuple(notes),

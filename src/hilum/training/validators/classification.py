@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from hilum.tasks.class_score import ClassScore
 
 _BATCH = 16
+MOST_SEEN = 2000
+"""Training cases at most from which a model learns when to refuse."""
+_FIGURES_SECONDS = 3.0
+_FIGURES_SECONDS_PER_CASE = 0.005
+"""Bootstrap intervals of the network and its baselines, an output; measured on two cores."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,11 @@ class ClassificationValidator:
         most = max(most, min(len(self.cases), 200)) if most else 0
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
         return replace(self, cases=tuple(self.cases[i] for i in chosen))
+
+    def seconds_after(self, per_case: float, trained: int) -> float:
+        """What learning when to refuse costs, for so many training cases, and the figures and baselines after it."""
+        seen = min(MOST_SEEN, trained) + len(self.cases)
+        return per_case * seen + _FIGURES_SECONDS + _FIGURES_SECONDS_PER_CASE * len(self.cases) * self.plan.classes.outputs
 
     def seconds_per_case(self, network: nn.Module) -> float:
         """What one case costs: the first one is read and predicted, twice, to warm up."""

@@ -131,6 +131,11 @@ class SegmentationValidator:
         ]
         return tuple(rows), summary.level
 
+    @staticmethod
+    def seconds_after(per_case: float, trained: int) -> float:  # noqa: ARG004  (what every validator is asked)
+        """What is done once all cases are scored costs nothing."""
+        return 0.0
+
     def seconds_per_case(self, network: nn.Module) -> float:
         """What one case costs: the first one is predicted (twice where that is quick, to warm up) and its annotation scored.
 
