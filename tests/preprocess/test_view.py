@@ -158,10 +158,10 @@ def test_a_whole_volume_fits_with_its_proportions_in_millimetres():
     assert (edges[1] >= np.array(view.turned.shape) - 0.5 - 1e-9).all()
 
 
-def test_a_flat_plan_sees_the_middle_slice_of_a_volume():
+def test_a_volume_is_no_picture():
     image = random_volume(Geometry.from_spacing((5, 12, 12), (4.0, 1.0, 1.0)))
-    array, _ = preprocess_view(image, flat_plan((1, 12, 12)))
-    assert np.array_equal(array[0, 0], image.array[0, 2])
+    with pytest.raises(DataError, match=r"a volume of shape \(5, 12, 12\)[\s\S]*a single picture"):
+        preprocess_view(image, flat_plan((1, 12, 12)))
 
 
 def test_a_larger_size_shows_more_around_the_same_middle():
