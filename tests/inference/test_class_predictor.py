@@ -1,0 +1,414 @@
+"""A classifier's answer for one case and for many, computed by hand: probabilities, refusal, maps, files, the model's folder."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inference_toys import SIGNED_AXES, oblique_geometry
+
+from classification_toys import FINDINGS, GRADES, TABLES, THREE, Means, class_model, class_plan, write_cubes
+from hilum.dataset import Case, open_cases
+from hilum.errors import DataError, ModelError, UsageError
+from hilum.inference import ClassPredictor, TrainedModel, make_predictor
+from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance, Calibration
+from hilum.inference.refusal import fit_refusal, intensity_features
+from hilum.io import read_volume, write_volume
+from hilum.networks import build_network
+from hilum.plan.classification import RegionSpec
+from hilum.plan.plan import AugmentationSpec
+from hilum.volume import Geometry, Volume
+from house_sources import python
+
+MASK, MIDDLE = RegionSpec(kind="mask", mask_channel=True), RegionSpec(kind="middle")
+
+
+def even(value, shape=(6, 9, 7), channels=1, geometry=None) -> Volume:
+    """A volume of one value, whatever is seen of it."""
+    geometry = geometry or oblique_geometry(shape)
+    return Volume(np.full((channels, *geometry.shape), value, dtype=np.float32), geometry)
+
+
+def sigmoid(x) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+# --- one answer -------------------------------------------------------------------------------------------------------------
+
+
+def test_probabilities_by_hand():
+    """Logits (0, m) of an image of the value m."""
+    said = ClassPredictor(class_model()).predict(even(1.5))
+    assert said.score.probabilities == pytest.approx((1 - sigmoid(1.5), sigmoid(1.5)))
+    assert said.probabilities == pytest.approx({"benign": 1 - sigmoid(1.5), "malignant": sigmoid(1.5)})
+    assert said.label == "malignant"
+    assert (said.case, said.score.patient, said.score.reference, said.score.refuse) == ("case", None, None, None)
+    assert said.score.calibrated is said.score.prediction_set is said.verdict is None
+    assert said.maps == {}
+    assert said.seconds.network > 0
+    three = ClassPredictor(class_model(class_plan(THREE))).predict(even(-1.0)).score.probabilities
+    assert three == pytest.approx(np.exp([0, -1, -2]) / np.exp([0, -1, -2]).sum())
+
+
+def test_every_kind_of_source_gives_the_same_answer(tmp_path):
+    image = even(0.7)
+    write_volume(image, tmp_path / "nodule_7.nii.gz")
+    predictor = ClassPredictor(class_model())
+    columns = {"site": "A", "age": "61"}
+    case = Case(id="n7", patient="P1", images={"CT": tmp_path / "nodule_7.nii.gz"}, label="benign", columns=columns)
+    path = tmp_path / "nodule_7.nii.gz"
+    answers = [predictor.predict(source) for source in (image, path, str(path), {"CT": path}, case)]
+    assert len({one.score.probabilities for one in answers}) == 1
+    assert [one.case for one in answers] == ["case", "nodule_7", "nodule_7", "nodule_7", "n7"]
+    assert (answers[-1].score.patient, answers[-1].score.reference) == ("P1", "benign")
+    assert answers[-1].score.columns == columns
+    assert predictor.predict(path, case="mine").case == "mine"
+    assert class_model().predict(image).score == answers[0].score  # the model's own way
+    assert isinstance(make_predictor(class_model(), tta=True), ClassPredictor)
+
+
+def test_members_of_an_ensemble_are_averaged_before_they_are_probabilities():
+    members = [Means([[0.0], [weight]]).eval() for weight in (1.0, 4.0)]
+    predictor = ClassPredictor(class_model(class_plan(), *members))
+    assert predictor.predict(even(0.6)).score.probabilities[1] == pytest.approx(sigmoid(2.5 * 0.6))
+    array = predictor.prepare(even(0.6)).array
+    assert [found.tolist() for found in predictor.features(array)] == [[pytest.approx(0.6)]] * 2
+
+
+class Corner(Means):
+    """Sees one corner only."""
+
+    def pooled(self, maps):
+        return maps[:, :, 0, 0, 0]
+
+
+def test_mirrored_copies_are_averaged_along_the_axes_that_the_plan_allows():
+    image = Volume(np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4) / 10, Geometry.from_spacing((2, 3, 4)))
+    spec = AugmentationSpec(spatial_probability=0.0, mirror_axes=(0, 2))
+    plan = class_plan(patch=(2, 3, 4), augmentation=spec)
+    network = Corner([[0.0], [1.0]]).eval()
+    plain = ClassPredictor(class_model(plan, network)).predict(image)
+    assert plain.score.probabilities[1] == pytest.approx(sigmoid(0.0))
+    network.seen.clear()
+    mirrored = ClassPredictor(class_model(plan, network), tta=True).predict(image)
+    corners = np.mean([0.0, 0.3, 1.2, 1.5])  # front and back, left and right
+    assert mirrored.score.probabilities[1] == pytest.approx(sigmoid(corners))
+    assert len(network.seen) == 4
+
+
+def test_networks_are_in_evaluation_mode_meanwhile_and_as_they_were_afterwards():
+    network = Means([[0.0], [1.0]]).train()
+    modes = []
+    network.head.register_forward_hook(lambda module, *_: modes.append(module.training))
+    ClassPredictor(class_model(class_plan(), network)).predict(even(1.0))
+    assert modes == [False]
+    assert network.training
+
+
+def test_what_is_sure_is_said_in_calibrated_numbers():
+    assurance = Assurance(Calibration(temperature=2.0, thresholds=(0.35, 0.35)))
+    predictor = ClassPredictor(class_model(assurance=assurance))
+    said = predictor.predict(even(1.0))
+    assert said.score.probabilities[1] == pytest.approx(sigmoid(1.0))
+    assert said.probabilities["malignant"] == pytest.approx(sigmoid(0.5))
+    assert said.score.prediction_set == ("benign", "malignant")
+    assert predictor.predict(even(2.0)).score.prediction_set == ("malignant",)
+    assert said.score.certain is None
+    unsure = ClassPredictor(class_model(assurance=Assurance(Calibration(temperature=2.0)))).predict(even(1.0))
+    assert unsure.score.prediction_set is None
+
+
+def test_findings_are_called_one_by_one_and_certain_ones_are_said():
+    """Logits (0, m, 2m): probabilities 0.5, 0.88 and 0.98 of an image of 2."""
+    thresholds = (0.4, 0.4, 0.1, 0.6, 0.6, 0.6)
+    model = class_model(class_plan(FINDINGS), assurance=Assurance(Calibration(thresholds=thresholds)))
+    said = ClassPredictor(model).predict(even(2.0))
+    assert said.label == "effusion|mass|nodule"
+    assert said.score.prediction_set == ("mass", "nodule")
+    assert said.score.certain == ("mass", "nodule")
+    none = ClassPredictor(model).predict(even(-3.0))
+    assert none.label == "effusion"  # 0.5
+    assert none.score.certain == ()
+    assert json.loads(none.as_json())["certain"] == []
+
+
+# --- refusal ----------------------------------------------------------------------------------------------------------------
+
+
+def noise(seed, level=0.0) -> Volume:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(level + 0.3 * rng.normal(), 1.0 + 0.1 * rng.random(), (1, 8, 10, 12))
+    return Volume(values.astype(np.float32), Geometry.from_spacing((8, 10, 12)))
+
+
+@pytest.fixture(scope="module")
+def wary():
+    """A model of two members that has seen noise."""
+    members = [Means([[0.0], [weight]]).eval() for weight in (1.0, 2.0)]
+    predictor = ClassPredictor(class_model(class_plan(), *members))
+    train, held = ([predictor.prepare(noise(seed)).array for seed in seeds] for seeds in (range(60), range(60, 160)))
+    refusal = fit_refusal(
+        np.array([predictor.features(array)[0] for array in train]),
+        np.array([predictor.features(array)[0] for array in held]),
+        share=0.05,
+        train_intensities=np.array([intensity_features(array) for array in train]),
+        held_out_intensities=np.array([intensity_features(array) for array in held]),
+    )
+    return ClassPredictor(class_model(class_plan(), *members, assurance=Assurance(Calibration(), (refusal, refusal))))
+
+
+def test_an_image_of_another_kind_is_marked(wary):
+    like = [wary.predict(noise(seed)) for seed in range(1000, 1040)]
+    assert sum(one.score.refuse for one in like) <= 6
+    assert all(one.score.distance == one.verdict.features_distance for one in like)
+    smooth = np.indices((8, 10, 12)).sum(axis=0)[None] / 12 - 1
+    for other in (even(0.0), even(50.0), noise(0, level=9.0), noise(0).with_array(smooth.astype(np.float32))):
+        said = wary.predict(other)
+        assert said.score.refuse
+        assert "unlike the training cases" in said.verdict.because
+        assert json.loads(said.as_json())["refuse"] is True
+        assert json.loads(said.as_json())["refusal"]["p_value"] < 0.05
+
+
+def test_without_refusals_nothing_is_refused():
+    said = ClassPredictor(class_model(assurance=Assurance(Calibration()))).predict(even(1e4))
+    assert said.verdict is None
+    assert json.loads(said.as_json())["refuse"] is None
+
+
+# --- where it comes from ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [SIGNED_AXES[n] for n in (0, 7, 20, 34, 47)])
+def test_a_map_lies_on_the_cases_own_grid(axes):
+    """A mean and a linear layer: what speaks for the positive class is the image itself, as far as it is positive."""
+    geometry = oblique_geometry((5, 7, 6), axes=axes)
+    image = Volume(np.random.default_rng(1).normal(0.2, 1, (1, 5, 7, 6)).astype(np.float32), geometry)
+    plan = class_plan(region=MIDDLE)
+    turned = ClassPredictor(class_model(plan)).prepare(image).restore.turned
+    plan = class_plan(region=MIDDLE, patch=turned.shape, spacing=turned.spacing)
+    said = ClassPredictor(class_model(plan), explain="grad_cam").predict(image)
+    assert set(said.maps) == {"malignant"}
+    found = said.maps["malignant"]
+    assert found.geometry == geometry
+    np.testing.assert_allclose(found.array, np.maximum(image.array, 0) / image.array.max(), atol=1e-5)
+    other = ClassPredictor(class_model(plan), explain="hires_cam").predict(image.with_array(-image.array))
+    np.testing.assert_allclose(other.maps["benign"].array, found.array, atol=1e-5)
+    assert said.seconds.restore > 0
+
+
+def test_a_map_is_zero_where_the_network_did_not_look():
+    image = even(1.0, geometry=Geometry.from_spacing((10, 12, 14)))
+    plan = class_plan(region=MIDDLE, patch=(4, 4, 6))
+    found = ClassPredictor(class_model(plan), explain="grad_cam").predict(image).maps["malignant"]
+    expected = np.zeros((1, 10, 12, 14))
+    expected[0, 3:7, 4:8, 4:10] = 1
+    np.testing.assert_allclose(found.array, expected)
+
+
+def spots(channels=3):
+    """Channel n is bright at row n."""
+    array = np.zeros((channels, 4, 6, 8), np.float32)
+    for channel in range(channels):
+        array[channel, 1, channel] = 1 + channel
+    return Volume(array, Geometry.from_spacing((4, 6, 8)))
+
+
+def rows_of(volume):
+    return sorted(set(np.argwhere(volume.array[0] > 0)[:, 1].tolist()))
+
+
+@pytest.mark.parametrize(("bias", "grade", "row"), [((9, 9, 9), "IV", 2), ((9, 9, -9), "III", 1), ((9, -9, -9), "II", 0)])
+def test_of_a_grade_the_step_that_reaches_it_is_explained(bias, grade, row):
+    """Output n looks at channel n alone, and asks whether the grade is above n."""
+    plan = class_plan(GRADES, channels=("a", "b", "c"), patch=(4, 6, 8))
+    model = class_model(plan, Means(np.eye(3).tolist(), bias).eval())
+    said = ClassPredictor(model, explain="grad_cam").predict(spots())
+    assert said.label == grade
+    assert {name: rows_of(volume) for name, volume in said.maps.items()} == {grade: [row]}
+
+
+def test_every_finding_that_is_called_is_explained_and_the_likeliest_where_none_is():
+    plan = class_plan(FINDINGS, channels=("a", "b", "c"), patch=(4, 6, 8))
+    model = class_model(plan, Means(np.eye(3).tolist(), (9.0, -9.0, 9.0)).eval())
+    said = ClassPredictor(model, explain="grad_cam").predict(spots())
+    assert {name: rows_of(volume) for name, volume in said.maps.items()} == {"effusion": [0], "nodule": [2]}
+    model = class_model(plan, Means(np.eye(3).tolist(), (-9.0, -3.0, -9.0)).eval())
+    said = ClassPredictor(model, explain="occlusion").predict(spots())
+    assert said.label == ""
+    assert list(said.maps) == ["mass"]
+
+
+def test_an_unknown_explanation_is_refused():
+    with pytest.raises(UsageError, match=r"explanation 'gradcam'[\s\S]*grad_cam, hires_cam, occlusion"):
+        ClassPredictor(class_model(), explain="gradcam")
+
+
+# --- what cannot be answered ------------------------------------------------------------------------------------------------
+
+
+def test_what_the_model_needs_and_has_not_got_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"an image with 2 of 1 channels[\s\S]*CT"):
+        ClassPredictor(class_model()).predict(even(1.0, channels=2))
+    write_volume(even(1.0), tmp_path / "a.nii.gz")
+    masked = ClassPredictor(class_model(class_plan(region=MASK)))
+    for source in (even(1.0), tmp_path / "a.nii.gz"):
+        with pytest.raises(DataError, match=r"no mask that says where to look[\s\S]*column mask"):
+            masked.predict(source)
+    case = Case(id="a", patient=None, images={"CT": tmp_path / "a.nii.gz"})
+    with pytest.raises(DataError, match="case a has no mask"):
+        masked.predict(case)
+    write_volume(even(0.0).with_array(np.zeros((1, 6, 9, 7), np.uint8)), tmp_path / "mask.nii.gz")
+    with pytest.raises(DataError, match=r"the mask .* is empty"):
+        masked.predict(replace(case, region=tmp_path / "mask.nii.gz"))
+    with pytest.raises(DataError, match="no point to look at"):
+        ClassPredictor(class_model(class_plan(region=RegionSpec(kind="centre")))).predict(case)
+    with pytest.raises(UsageError, match="a model without a network"):
+        TrainedModel(plan=class_plan(), networks=(), device=torch.device("cpu"))
+
+
+def test_the_mask_of_a_case_is_looked_at_whatever_the_data_set_calls_it(tmp_path):
+    """Means of the image and of the mask in a window: the mask's share of it is 4 x 5 x 4 voxels of 3 mm3 in 12 x 12 x 12 mm."""
+    cases = open_cases(write_cubes(tmp_path, cases=2))
+    assert cases[0].annotation is not None
+    plan = class_plan(region=MASK, patch=(12, 12, 12))
+    predictor = ClassPredictor(class_model(plan, Means([[0.0, 0.0], [0.0, 1.0]]).eval()))
+    named = replace(cases[0], region=cases[0].annotation, annotation=None)
+    answers = [predictor.predict(case).score.probabilities[1] for case in (cases[0], named)]
+    assert answers[0] == answers[1]
+    assert math.log(answers[0] / (1 - answers[0])) == pytest.approx(240 / 1728, rel=0.05)
+
+
+# --- as files ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_saved_to_a_file_or_a_folder(tmp_path):
+    assurance = Assurance(Calibration(temperature=2.0, thresholds=(0.4, 0.4)))
+    predictor = ClassPredictor(class_model(assurance=assurance), explain="grad_cam")
+    said = predictor.predict(even(1.0), case="n 1")
+    assert said.save(tmp_path / "deep" / "mine.json") == (tmp_path / "deep" / "mine.json",)
+    files = said.save(str(tmp_path / "out"))
+    assert [file.name for file in files] == ["n 1.json", "n 1_malignant_map.nii.gz"]
+    assert json.loads(files[0].read_text()) == {
+        "case": "n 1",
+        "model": "unsaved",
+        "predicted": "malignant",
+        "probabilities": pytest.approx({"benign": 1 - sigmoid(1.0), "malignant": sigmoid(1.0)}),
+        "calibrated": pytest.approx({"benign": 1 - sigmoid(0.5), "malignant": sigmoid(0.5)}),
+        "prediction_set": ["malignant"],
+        "certain": None,
+        "refuse": None,
+        "refusal": None,
+    }
+    np.testing.assert_allclose(read_volume(files[1]).array, said.maps["malignant"].array, atol=1e-6)
+    assert read_volume(files[1]).geometry.is_close(even(1.0).geometry)
+    assert [file.name for file in said.save(tmp_path / "csv", formats=("csv",))] == ["n 1_malignant_map.nii.gz"]
+    with pytest.raises(UsageError, match=r"format 'jsn'[\s\S]*csv, json[\s\S]*--format json"):
+        said.save(tmp_path / "out", formats=("jsn",))
+
+
+def test_class_names_that_are_no_file_names(tmp_path):
+    from hilum.dataset import ClassTable
+
+    table = ClassTable(names=("a", "grade 3/4 (late)"))
+    said = ClassPredictor(class_model(class_plan(table)), explain="grad_cam").predict(even(1.0))
+    assert [file.name for file in said.save(tmp_path)] == ["case.json", "case_grade-3-4--late-_map.nii.gz"]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_models_folder_is_complete_and_answers_the_same(kind, tmp_path):
+    plan = class_plan(TABLES[kind])
+    networks = [build_network(plan.network.value, generator=torch.Generator().manual_seed(n)).eval() for n in range(2)]
+    rng = np.random.default_rng(0)
+    refusals = tuple(fit_refusal(rng.normal(size=(20, 8)), rng.normal(size=(20, 8))) for _ in networks)
+    thresholds = (0.3,) * (len(plan.classes.names) * (1 + (kind == "multilabel")))
+    calibration = Calibration(temperature=1.7, thresholds=thresholds, cases=40, because="it was fitted")
+    saved = class_model(plan, *networks, assurance=Assurance(calibration, refusals)).save(tmp_path / "model")
+    files = {path.name for path in (tmp_path / "model").iterdir()}
+    assert files == {
+        *("model.json", "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md", NUMBERS, ARRAYS),
+        *("weights_0.safetensors", "weights_1.safetensors"),
+    }
+    assert set(json.loads((tmp_path / "model" / "model.json").read_text())["files"]) == files - {"model.json"}
+    loaded = TrainedModel.load(tmp_path / "model", device="cpu")
+    assert loaded.id == saved.id
+    assert loaded.plan == plan
+    image = Volume(rng.normal(size=(1, 8, 10, 12)).astype(np.float32), Geometry.from_spacing((8, 10, 12)))
+    one, two = (ClassPredictor(model, explain="grad_cam").predict(image) for model in (saved, loaded))
+    assert one.score == two.score
+    assert one.as_json() == two.as_json()
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "Calibration: logits are divided by 1.7 (it was fitted)" in card
+    assert "Refusal: an image unlike the training cases is marked" in card
+    assert "40 held-out ones" in card
+
+
+def real_folder(folder, **more) -> Path:
+    plan = class_plan()
+    class_model(plan, build_network(plan.network.value).eval(), **more).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", [NUMBERS, ARRAYS])
+def test_an_altered_assurance_is_refused(name, tmp_path):
+    rng = np.random.default_rng(0)
+    refusal = fit_refusal(rng.normal(size=(20, 8)), rng.normal(size=(20, 8)))
+    file = real_folder(tmp_path, assurance=Assurance(Calibration(), (refusal,))) / name
+    before = file.read_bytes()
+    file.write_bytes(before[:-2] + b" \n")
+    with pytest.raises(ModelError, match=name):
+        TrainedModel.load(tmp_path, device="cpu")
+    file.unlink()
+    with pytest.raises(ModelError, match=name):
+        TrainedModel.load(tmp_path, device="cpu")
+    file.write_bytes(before)
+    assert len(TrainedModel.load(tmp_path, device="cpu").assurance.refusals) == 1
+
+
+def test_a_model_without_assurance_has_no_files_of_it(tmp_path):
+    real_folder(tmp_path, assurance=Assurance(Calibration()))
+    real_folder(tmp_path)  # written over the other
+    assert TrainedModel.load(tmp_path, device="cpu").assurance is None
+    assert "Calibration" not in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_another_class_table_than_the_plans_is_refused(tmp_path):
+    real_folder(tmp_path)
+    from hilum.inference.manifest import Manifest, hash_files
+
+    (tmp_path / "labels.json").write_text(THREE.model_dump_json())
+    manifest = Manifest.load(tmp_path)
+    manifest.with_files({**manifest.files, **hash_files(tmp_path, ("labels.json",))}).save(tmp_path)
+    with pytest.raises(ModelError, match="name different labels"):
+        TrainedModel.load(tmp_path, device="cpu")
+
+
+ALONE = """
+import sys
+class Alone:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[:2] in (["hilum", "training"], ["hilum", "api"], ["hilum", "examples"], ["hilum", "evaluation"]):
+            raise ImportError("inference reached " + name)
+sys.meta_path.insert(0, Alone())
+import numpy as np, safetensors.torch, hilum.inference
+from hilum.inference import TrainedModel
+from hilum.volume import Geometry, Volume
+def refuse(event, arguments):
+    if event in {"pickle.find_class", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system"}:
+        sys.exit(f"{event} {arguments}")
+sys.addaudithook(refuse)
+model = TrainedModel.load(sys.argv[1], device="cpu")
+volume = Volume(np.ones((1, 5, 9, 7), np.int16), Geometry.from_spacing((5, 9, 7), (3.0, 1.0, 1.5)))
+said = model.predict(volume)
+print(len(said.score.probabilities), said.score.refuse)
+"""
+
+
+def test_a_folder_is_all_that_a_prediction_needs(tmp_path):
+    rng = np.random.default_rng(0)
+    refusal = fit_refusal(rng.normal(size=(20, 8)), rng.normal(size=(20, 8)))
+    folder = real_folder(tmp_path, assurance=Assurance(Calibration(), (refusal,)))
+    assert python(ALONE, folder).split()[0] == "2"
