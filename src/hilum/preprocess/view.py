@@ -102,6 +102,12 @@ def preprocess_view(
         raise DataError(
             f"{image.channels} channels", needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}"
         )
+    if plan.dimensions.value == 2 and not image.geometry.is_2d:
+        raise DataError(
+            f"a volume of shape {image.geometry.shape}",
+            needed="a single picture, as the model was trained on",
+            cure="give the slice as a picture, or train on volumes",
+        )
     code = plan.orientation.value
     turned = image if code == "source" else reorient(image, code)
     mask = None

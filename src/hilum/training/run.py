@@ -224,8 +224,10 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
     path = work / "plan.json"
     if options.plan is not None:
         plan = options.plan if isinstance(options.plan, Plan) else load_plan(options.plan)
+        _refuse_another(plan, options.overrides, "the plan that is given")
     elif options.resume and path.is_file():
         plan = load_plan(path)
+        _refuse_another(plan, options.overrides, "the training that is resumed")
     else:
         looked_at = chosen[0][1].train if len(chosen) == 1 else None
         plan = make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
@@ -237,6 +239,27 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
         f"{plan.batch.value}, {plan.precision.value}; every decision with its reason: {path}"
     )
     return plan
+
+
+def _refuse_another(plan: Plan, asked: Overrides | None, holder: str) -> None:
+    """A plan that is there already is followed; what is asked for beside it must be what it says.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if asked is None:
+        return
+    network = plan.network.value
+    found = {name: decision.value for name, decision in plan.decisions.items()}
+    found |= {"network": network.kind, "backbone": getattr(network, "backbone", None)}
+    for field in fields(asked):
+        wanted = getattr(asked, field.name)
+        if wanted is not None and field.name in found and found[field.name] != wanted:
+            raise UsageError(
+                f"{field.name.replace('_', ' ')} {wanted}, but {holder} has {found[field.name]}",
+                needed="options that agree with it",
+                cure="leave the option out, or train into another folder with -o",
+            )
 
 
 def _usual_folds(dataset: Dataset) -> int:
