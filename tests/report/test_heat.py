@@ -1,0 +1,107 @@
+"""Maps over images: the right slice, the right class, nothing where there is nothing."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classification_toys import FINDINGS, TWO
+from hilum.io import write_volume
+from hilum.report import draw_heat
+from hilum.report.heat import DRAWINGS
+from hilum.volume import Geometry, Volume, reorient
+
+SHAPE = (7, 12, 10)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved, kept to be looked into."""
+    from matplotlib.figure import Figure
+
+    kept = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **more: (kept.append(figure), save(figure, *args, **more))[1])
+    return kept
+
+
+def case(tmp_path, *, shape=SHAPE, slices=None, code="SPL", channels=1):
+    """An image, and one map a class that is strongest in one slice."""
+    grid = Geometry.from_spacing(shape, (3.0, 1.0, 2.0))
+    image = Volume(np.random.default_rng(0).normal(size=(channels, *shape)).astype(np.float32), grid)
+    files = [tmp_path / "case.json"]
+    for name, z in (slices or {"malignant": 4}).items():
+        heat = np.zeros((1, *shape), np.float32)
+        heat[0, z, 2:5, 3:6] = 1.0
+        heat[0, max(z - 1, 0), 2, 3] = 1.0
+        heat[0, z, 9, 1] = 0.1
+        files.append(tmp_path / f"case_{name}_map.nii.gz")
+        write_volume(reorient(Volume(heat, grid), code), files[-1])
+    return reorient(image, code), files
+
+
+@pytest.mark.parametrize("code", ["SPL", "ARI", "LIP"])
+def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code, tmp_path, drawn):
+    image, files = case(tmp_path, code=code)
+    draw_heat(image, files, TWO, tmp_path / "pictures" / "case.png")
+    (figure,) = drawn
+    plain, coloured = figure.axes
+    assert plain.get_title() == "slice 5 of 7"
+    assert coloured.get_title() == "what speaks for malignant"
+    own = reorient(image, "SPL").array[0, 4]
+    low, high = np.percentile(own, (1, 99))
+    for axes in (plain, coloured):
+        np.testing.assert_allclose(axes.images[0].get_array(), np.clip((own - low) / (high - low), 0, 1), atol=1e-6)
+    assert len(plain.images) == 1
+    heat = coloured.images[1]
+    assert heat.get_array().shape == SHAPE[1:]
+    strong = np.zeros(SHAPE[1:], bool)
+    strong[2:5, 3:6] = True
+    assert ((np.asarray(heat.get_alpha()) > 0) == strong).all()  # a tenth of the strongest is not coloured
+    assert heat.norm.vmin == 0
+    assert heat.norm.vmax == 1
+    with Image.open(tmp_path / "pictures" / "case.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert (np.ptp(pixels, axis=2) > 40).mean() > 0.01  # there is colour
+
+
+def test_a_row_a_class(tmp_path, drawn):
+    image, files = case(tmp_path, slices={"effusion": 1, "nodule": 6})
+    draw_heat(image, files, FINDINGS, tmp_path / "case.png")
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles == ["slice 2 of 7", "what speaks for effusion", "slice 7 of 7", "what speaks for nodule"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_has_no_slices(channels, tmp_path, drawn):
+    image, files = case(tmp_path, shape=(1, 12, 10), slices={"benign": 0}, channels=channels)
+    draw_heat(image, files, TWO, tmp_path / "case.png")
+    plain, coloured = drawn[0].axes
+    assert plain.get_title() == ""
+    assert coloured.get_title() == "what speaks for benign"
+    assert plain.images[0].get_array().shape[2:] == ((3,) if channels == 3 else ())
+
+
+def test_a_class_whose_name_is_no_file_name_is_found_again(tmp_path, drawn):
+    table = TWO.model_copy(update={"names": ("grade 3", "3")})
+    image, files = case(tmp_path, slices={"grade-3": 2})
+    draw_heat(image, files, table, tmp_path / "case.png")
+    assert drawn[0].axes[1].get_title() == "what speaks for grade 3"
+    image, files = case(tmp_path, slices={"strange": 2})
+    draw_heat(image, files, table, tmp_path / "case.png")
+    assert drawn[1].axes[1].get_title() == ""
+
+
+def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_path, drawn):
+    image, files = case(tmp_path)
+    draw_heat(image, files[:1], TWO, tmp_path / "none.png")
+    assert not drawn
+    assert not (tmp_path / "none.png").exists()
+    write_volume(image.with_array(np.zeros_like(image.array)), files[1])
+    draw_heat(image, files, TWO, tmp_path / "case.png")
+    assert not np.asarray(drawn[0].axes[1].images[1].get_alpha()).any()
+
+
+def test_every_task_is_drawn():
+    from hilum.tasks import TASKS
+
+    assert set(DRAWINGS) == set(TASKS)

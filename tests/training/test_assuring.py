@@ -1,0 +1,264 @@
+"""What a classifier learns from its out-of-fold answers: no case is calibrated by its own, sets hold what they promise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from classification_toys import FINDINGS, GRADES, STILL, TABLES, THREE, TWO, Means, class_model, class_plan, write_cubes
+from hilum import metrics
+from hilum.dataset import open_dataset
+from hilum.inference import ClassPredictor
+from hilum.inference.assurance import logits_of
+from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
+from hilum.plan.classification import RegionSpec
+from hilum.tasks.class_score import ClassScore
+from hilum.training.assuring import Member, assure, cross_calibrated, fit_calibration
+from hilum.training.stores import STORES
+
+CPU = torch.device("cpu")
+
+
+def answers(table=TWO, n=120, *, folds=3, seed=0, sharpness=2.0) -> list[ClassScore]:
+    """Two cases a patient; probabilities that are `sharpness` times too sure of themselves, as logits go."""
+    rng = np.random.default_rng(seed)
+    scores = []
+    for number in range(n):
+        logits = rng.normal(0, 1.5, table.outputs)
+        true = apply_temperature(logits[None], kind=table.kind)[0]
+        if table.kind == "multilabel":
+            label = "|".join(name for name, p in zip(table.names, true, strict=True) if rng.random() < p)
+        else:
+            label = table.names[int(rng.choice(len(true), p=true / true.sum()))]
+        said = apply_temperature(logits[None] * sharpness, kind=table.kind)[0]
+        scores.append(
+            ClassScore(
+                case=f"c{number:03}",
+                patient=f"p{number // 2:03}",
+                reference=label,
+                probabilities=tuple(said.tolist()),
+                fold=number // 2 % folds,
+            )
+        )
+    return scores
+
+
+def other_label(table, label) -> str:
+    if table.kind == "multilabel":
+        return "" if label else "|".join(table.names)
+    return table.names[(table.names.index(label) + 1) % len(table.names)]
+
+
+# --- what all answers say ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_model_keeps_the_temperature_and_thresholds_of_all_answers(kind):
+    table = TABLES[kind]
+    scores = answers(table)
+    learnt = fit_calibration(scores, table, 0.8)
+    probabilities = np.array([score.probabilities for score in scores])
+    members = np.array([table.members(score.reference) for score in scores])
+    targets = members if kind == "multilabel" else members.argmax(axis=1)
+    expected = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind)
+    assert learnt.temperature == expected.value
+    assert learnt.temperature == pytest.approx(2.0, rel=0.35)
+    assert (learnt.because, learnt.coverage, learnt.cases) == (expected.reason, 0.8, 120)
+    patients = [score.patient for score in scores]
+    sure = apply_temperature(logits_of(probabilities, table), expected.value, kind=table.kind)
+    if kind == "multilabel":
+        for n in range(3):
+            two = np.stack([1 - sure[:, n], sure[:, n]], axis=1)
+            own = conformal_threshold(two, members[:, n].astype(int), coverage=0.8, groups=patients)
+            assert (learnt.thresholds[n], learnt.thresholds[3 + n]) == pytest.approx(tuple(own))
+    else:
+        assert learnt.thresholds == pytest.approx(tuple(conformal_threshold(sure, targets, coverage=0.8, groups=patients)))
+
+
+def test_too_few_answers_change_nothing_and_rule_nothing_out():
+    learnt = fit_calibration(answers(n=6), TWO, 0.9)
+    assert learnt.temperature == 1.0
+    assert learnt.thresholds == (0.0, 0.0)
+    assert "6 held-out cases" in learnt.because
+
+
+# --- what the answers get ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_no_answer_is_calibrated_by_answers_of_its_own_fold(kind):
+    """Whatever the truth about the cases of fold 0 is: their own numbers stay, those of the other folds do not."""
+    table = TABLES[kind]
+    scores = answers(table)
+    plain = cross_calibrated(scores, table, 0.9)
+    lied = [
+        score.model_copy(update={"reference": other_label(table, score.reference)}) if score.fold == 0 else score
+        for score in scores
+    ]
+    changed = cross_calibrated(lied, table, 0.9)
+    for one, two in zip(plain, changed, strict=True):
+        assert (one.calibrated == two.calibrated) == (one.fold == 0)
+        if one.fold == 0:
+            assert (one.prediction_set, one.certain) == (two.prediction_set, two.certain)
+    assert [one.case for one in plain] == [one.case for one in scores]
+    assert all(one.probabilities == two.probabilities for one, two in zip(plain, scores, strict=True))
+
+
+def test_each_fold_is_calibrated_by_exactly_the_others():
+    scores = answers(THREE)
+    for one in cross_calibrated(scores, THREE, 0.8)[:9]:
+        others = fit_calibration([score for score in scores if score.fold != one.fold], THREE, 0.8)
+        row = np.array([one.probabilities])
+        assert one.calibrated == pytest.approx(tuple(others.apply(row, THREE)[0]))
+        assert one.prediction_set == others.sets(others.apply(row, THREE), THREE)[0]
+        assert one.certain is None
+
+
+def test_of_a_single_fold_fifths_of_its_patients_calibrate_each_other():
+    scores = answers(folds=1)
+    plain = cross_calibrated(scores, TWO, 0.9)
+    touched = {}
+    for patient in ("p003", "p017", "p040"):
+        lied = [
+            score.model_copy(update={"reference": other_label(TWO, score.reference)}) if score.patient == patient else score
+            for score in scores
+        ]
+        changed = cross_calibrated(lied, TWO, 0.9)
+        touched[patient] = {one.patient for one, two in zip(plain, changed, strict=True) if one.calibrated != two.calibrated}
+        assert patient not in touched[patient]
+        assert len(touched[patient]) == 48  # the other four fifths of 60 patients
+    assert cross_calibrated(scores, TWO, 0.9) == plain
+
+
+def test_sets_hold_the_class_as_often_as_they_say_and_calibration_helps():
+    for table in (TWO, THREE, GRADES):
+        scores = cross_calibrated(answers(table, 1200, seed=3), table, 0.8)
+        index = np.array([table.index(score.reference) for score in scores])
+        sets = np.array([[name in score.prediction_set for name in table.names] for score in scores])
+        quality = set_quality(sets, index)
+        assert 0.77 < quality.coverage < (0.84 if table is not GRADES else 1.0)  # grades between are put in
+        assert 1.0 <= quality.size < len(table.names)
+        losses = [
+            metrics.multiclass_log_loss(np.array([getattr(score, kind) for score in scores]), index)
+            for kind in ("probabilities", "calibrated")
+        ]
+        assert losses[1] < losses[0] - 0.03
+
+
+def test_of_findings_presence_and_absence_are_promised():
+    scores = cross_calibrated(answers(FINDINGS, 1200, seed=4), FINDINGS, 0.8)
+    members = np.array([FINDINGS.members(score.reference) for score in scores])
+    possible, certain = (
+        np.array([[name in getattr(score, kind) for name in FINDINGS.names] for score in scores])
+        for kind in ("prediction_set", "certain")
+    )
+    assert not (certain & ~possible).any()
+    held = np.where(members, possible, ~certain)
+    assert held.mean(axis=0) == pytest.approx([0.8] * 3, abs=0.04)
+    assert 0.05 < certain.mean() < possible.mean() < 0.95
+
+
+def test_one_fold_of_one_patient_leaves_the_answers_as_they_are():
+    scores = [score.model_copy(update={"patient": "only"}) for score in answers(n=4, folds=1)]
+    for one in cross_calibrated(scores, TWO, 0.9):
+        assert one.calibrated == pytest.approx(one.probabilities)
+        assert one.prediction_set is None
+
+
+# --- the whole of it --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """Of a fold, as far as it matters here."""
+
+    network: torch.nn.Module
+    scores: tuple[ClassScore, ...]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """Two folds of 24 cubes, each with a `Means` that answers for the cases it has not seen."""
+    folder = tmp_path_factory.mktemp("cubes")
+    dataset = open_dataset(write_cubes(folder / "data", cases=24), task="classification")
+    moved = STILL.model_copy(update={"spatial_probability": 1.0, "rotation_degrees": (17.0, 0.0, 0.0)})
+    plan = class_plan(region=RegionSpec(kind="mask"), patch=(6, 7, 8), channels=dataset.channels, augmentation=moved)
+    store = STORES["classification"](dataset, plan, folder / "store", [case.id for case in dataset.cases], progress=None)
+    members = []
+    for number in (0, 1):
+        network = Means([[0.0], [3.0 + number]]).eval()
+        predictor = ClassPredictor(class_model(plan, network))
+        own = [case for n, case in enumerate(dataset.cases) if n // 2 % 2 == number]
+        others = tuple(case.id for case in dataset.cases if case not in own)
+        scores = tuple(predictor.predict(case).score for case in own)
+        members.append(Member(number, Result(network, scores), others, tuple(own)))
+    return dataset, plan, store, members
+
+
+def test_answers_calibration_and_refusals_of_all_members(material):
+    dataset, plan, store, members = material
+    said = []
+    scores, assurance = assure(plan, members, store, CPU, said.append)
+    assert sorted(score.case for score in scores) == [case.id for case in dataset.cases]
+    assert {score.fold for score in scores} == {0, 1}
+    assert all(score.calibrated is not None for score in scores)
+    own = [score.model_copy(update={"fold": member.number}) for member in members for score in member.result.scores]
+    assert assurance.calibration == fit_calibration(own, plan.classes, 0.9)
+    assert scores == cross_calibrated(own, plan.classes, 0.9)
+    assert len(assurance.refusals) == 2
+    assert not said
+
+
+def test_what_a_member_refuses_is_learnt_from_its_training_and_its_validation_cases(material):
+    _, plan, store, members = material
+    _, assurance = assure(plan, members, store, CPU, lambda _: None)
+    for member, refusal in zip(members, assurance.refusals, strict=True):
+        predictor = ClassPredictor(class_model(plan, member.result.network))
+        held = sorted(
+            float(refusal.distance(np.array(predictor.features(predictor.prepare(case).array)))[0]) for case in member.validated
+        )
+        assert refusal.features.held_out == pytest.approx(held)
+        trained = [store.read(case).astype(float) for case in member.trained]
+        assert len(trained) == 12
+        mean = np.mean([_centre(array, plan.patch.value).mean() for array in trained])
+        assert float(refusal.features.cloud.mean[0]) == pytest.approx(mean, abs=2e-3)
+
+
+def _centre(array, patch):
+    starts = [(n - p) // 2 for n, p in zip(array.shape[1:], patch, strict=True)]
+    return array[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))]
+
+
+def test_the_middle_of_a_stored_input_is_what_a_prediction_sees(material):
+    """Also where the margin that augmentation asks for is odd: then one voxel more is stored."""
+    dataset, plan, store, members = material
+    predictor = ClassPredictor(class_model(plan, members[0].result.network))
+    for case in dataset.cases[:3]:
+        stored = store.read(case.id)
+        assert all(n > p and (n - p) % 2 == 0 for n, p in zip(stored.shape[1:], plan.patch.value, strict=True))
+        np.testing.assert_allclose(_centre(stored, plan.patch.value), predictor.prepare(case).array, atol=2e-3)
+
+
+def test_a_case_that_two_folds_validate_counts_once_as_the_first_said(material):
+    _, plan, store, members = material
+    twice = Member(7, members[1].result, members[1].trained, members[1].validated)
+    scores, _ = assure(plan, [*members, twice], store, CPU, lambda _: None)
+    assert len(scores) == len({score.case for score in scores}) == 24
+    assert 7 not in {score.fold for score in scores}
+
+
+def test_too_few_cases_to_refuse_anything_are_said(material):
+    _, plan, store, members = material
+    few = Member(0, Result(members[0].result.network, members[0].result.scores[:2]), members[0].trained, members[0].validated[:2])
+    said = []
+    scores, assurance = assure(plan, [few], store, CPU, said.append)
+    assert len(scores) == 2
+    assert assurance.refusals == ()
+    assert said == ["The model will not refuse any image: 12 training and 2 held-out cases."]
+
+
+def test_without_answers_there_is_no_assurance(material):
+    _, plan, store, members = material
+    none = Member(0, Result(members[0].result.network, ()), members[0].trained, ())
+    assert assure(plan, [none], store, CPU, lambda _: None) == ((), None)
