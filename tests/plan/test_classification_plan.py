@@ -156,11 +156,11 @@ def test_what_is_measured_of_a_data_set(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "classes", "balance"),
     [
-        (["benign"] * 30 + ["malignant"] * 10, TWO, "sampling"),
-        (["benign"] * 22 + ["malignant"] * 18, TWO, "none"),
+        (["benign"] * 40 + ["malignant"] * 4, TWO, "sampling"),
+        (["benign"] * 36 + ["malignant"] * 4, TWO, "none"),
         (["cyst"] * 20 + ["adenoma"] * 20, THREE, "none"),  # a class without a case is not rare, it is missing
         (["mass"] * 30 + ["effusion"] + ["nodule"] * 2, FINDINGS, "none"),
-        (["I"] * 20 + ["II"] * 9 + ["III"] * 9 + ["IV"] * 9, GRADES, "sampling"),
+        (["I"] * 30 + ["II"] * 9 + ["III"] * 9 + ["IV"] * 3, GRADES, "sampling"),
     ],
 )
 def test_rare_classes_are_drawn_more_often(labels, classes, balance):

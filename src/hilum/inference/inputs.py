@@ -19,6 +19,7 @@ Source = Volume | Case | Path | str | Mapping[str, Path]
 """What one prediction starts from: a volume, a case, a file or DICOM folder, or one file a channel."""
 
 _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's <case>_0000, <case>_0001, ...
+_DATASET_FILES = (".csv", ".tsv", ".npz")
 _DATASET_FOLDERS = ("imagesTs", "imagesTr", "images")
 
 
@@ -53,7 +54,7 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annota
     A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case; where there is no 0000,
     as in `amos_0019.nii.gz`, the number is a part of the case's name); a folder of such files; a DICOM folder, or a folder of
     DICOM folders, one a case; a data set as for training (its cases without annotation where it has any, else all); or a table
-    (.csv).
+    (.csv) or archive (.npz).
 
     Args:
         sources: files and folders.
@@ -69,7 +70,7 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annota
     for source in map(Path, sources):
         if not source.exists():
             raise UsageError(f"{source}: no such file or folder", cure="check the path")
-        if source.is_dir() or source.suffix == ".csv":
+        if source.is_dir() or source.suffix in _DATASET_FILES:
             cases.extend(_in_folder(source, channels, annotated=annotated))
         else:
             files.append(source)
@@ -78,10 +79,10 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annota
 
 
 def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tuple[Case, ...]:
-    """The cases of a folder or table."""
-    if _is_dataset(folder):
-        from hilum.dataset import open_cases
+    """The cases of a folder, table or archive."""
+    from hilum.dataset import LAYOUTS, open_cases
 
+    if _is_dataset(folder):
         cases = open_cases(folder)
         return tuple(case for case in cases if annotated or case.annotation is None) or cases
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -91,6 +92,8 @@ def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tup
     if supported(folder):
         return (_one_image(folder, folder.name, channels),)
     series = [entry for entry in entries if entry.is_dir() and supported(entry)]
+    if not series and any(known.recognises(folder) for known in LAYOUTS.values()):  # folders of classes
+        return open_cases(folder)
     if not series:
         raise UsageError(
             f"{folder}: no image in it",
@@ -101,7 +104,10 @@ def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tup
 
 
 def _is_dataset(path: Path) -> bool:
-    return path.suffix == ".csv" or (path / "dataset.json").is_file() or any((path / name).is_dir() for name in _DATASET_FOLDERS)
+    from hilum.dataset import LAYOUTS
+
+    named = path.suffix in _DATASET_FILES or (path / "dataset.json").is_file() or LAYOUTS["table"].recognises(path)
+    return named or any((path / name).is_dir() for name in _DATASET_FOLDERS)
 
 
 def _group(files: Iterable[Path], channels: Sequence[str]) -> tuple[Case, ...]:

@@ -47,8 +47,9 @@ BATCH = {2: 32, 3: 16}
 PASSES = 40
 """How often training sees each case when no time is given."""
 STEPS = (300, 20_000)
-IMBALANCE = 2.0
-"""A class that is so many times rarer than the largest gets more weight."""
+IMBALANCE = 10.0
+"""A class that is so many times rarer than the largest is drawn more often; it costs calibration, as the network then sees other
+frequencies than there are."""
 FEW_CASES = 5_000
 GUESSED_SECONDS = {2: 0.8, 3: 0.5}
 """A training step on two cores, where nothing was measured."""
@@ -297,8 +298,10 @@ def _decide_balance(fingerprint: Fingerprint, table: ClassTable) -> Decision[Lit
     counts = class_counts(fingerprint, table)
     shown = ", ".join(f"{name} {count}" for name, count in zip(table.names, counts, strict=True))
     present = [count for count in counts if count]
-    if table.kind == "multilabel" or not present or max(present) < IMBALANCE * min(present):
-        return Decision(value="none", because=f"no class is much rarer than another ({shown})")
+    if table.kind == "multilabel":
+        return Decision(value="none", because=f"findings keep their own frequencies ({shown})")
+    if not present or max(present) < IMBALANCE * min(present):
+        return Decision(value="none", because=f"no class is {IMBALANCE:g} times rarer than another ({shown})")
     return Decision(value="sampling", because=f"cases of rare classes are drawn more often ({shown})")
 
 
