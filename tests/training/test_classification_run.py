@@ -1,0 +1,311 @@
+"""From a table of cases to a classifier's folder: folds, out-of-fold answers, what is said, refused and gone on with."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from classification_toys import THREE, TWO, Means, changed, class_model, class_plan, write_cubes
+from hilum import metrics
+from hilum.dataset import make_folds, open_dataset
+from hilum.errors import DataError, UsageError
+from hilum.evaluation import summarise_classes
+from hilum.examples import make_nodule_dataset
+from hilum.inference import ClassPredictor, RunReport, TrainedModel
+from hilum.networks import build_network
+from hilum.plan import STAGES, Overrides, make_fingerprint, make_plan
+from hilum.plan.classification import RegionSpec, WeightsSpec
+from hilum.plan.plan import ClassifierSpec
+from hilum.tasks.class_score import ClassScore
+from hilum.tasks.predictions import read_predictions, write_predictions
+from hilum.training import Listener, TrainOptions, run
+from hilum.training.new_network import new_network, pretrained
+from hilum.training.sampling import ViewSampler
+from hilum.training.validators import ClassificationValidator
+
+CPU = torch.device("cpu")
+MASK = RegionSpec(kind="mask", mask_channel=True)
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    monkeypatch.setattr("hilum.training.log.draw_curves", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_cubes(tmp_path_factory.mktemp("cubes") / "data", cases=24)
+
+
+@pytest.fixture(scope="module")
+def dataset(data):
+    return open_dataset(data, task="classification")
+
+
+def cube_plan(dataset, **changes):
+    plan = class_plan(region=MASK, patch=(8, 8, 8), channels=dataset.channels, **changes)
+    return changed(plan, steps=changes.get("steps", 40))
+
+
+def options(dataset, **more) -> TrainOptions:
+    return TrainOptions(**{"plan": cube_plan(dataset), "device": "cpu", "task": "classification", **more})
+
+
+@pytest.fixture(scope="module")
+def trained(data, dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("model") / "m"
+    said: list[str] = []
+    model = run(data, out, options(dataset, folds=2), listener=Listener(say=said.append))
+    return model, out, said
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------------
+
+
+def test_synthetic_nodules_are_told_apart(tmp_path):
+    """A tiny network in a few seconds, on patients that it has not seen: the whole interval lies above chance."""
+    data = make_nodule_dataset(tmp_path / "data", cases=48)
+    dataset = open_dataset(data, task="classification")
+    plan = make_plan(make_fingerprint(dataset), overrides=Overrides(network="resnet3d", patch=(16, 16, 16), batch=8, steps=80))
+    small = plan.network.value.model_copy(update={"features": (8, 16), "blocks": (1, 1)})
+    model = run(data, tmp_path / "m", options(dataset, plan=changed(plan, network=small), folds=2))
+    found = {metric.name: metric for metric in model.metrics.metrics if metric.region == "all"}
+    assert found["auroc"].cases == 48
+    assert found["auroc"].mean > 0.75
+    assert found["auroc"].lower > 0.5
+    assert plan.region.value.kind == "mask"
+
+
+def test_folds_make_an_ensemble_whose_answers_cover_every_case_once(trained, dataset):
+    model, out, _ = trained
+    assert len(model.networks) == 2
+    rows = read_predictions(out / "training" / "out_of_fold")
+    assert sorted(row.case for row in rows) == [case.id for case in dataset.cases]
+    labels = {case.id: case.label for case in dataset.cases}
+    assert all(row.reference == labels[row.case] for row in rows)
+    for row in rows:
+        assert row.case in model.facts.details[f"fold {row.fold}"]["validation"]
+        assert row.case not in model.facts.details[f"fold {row.fold}"]["train"]
+        assert row.calibrated is not None
+        assert row.columns["site"] in {"A", "B"}
+    for number, fold in enumerate(make_folds(dataset, 2)):
+        assert set(model.facts.details[f"fold {number}"]["validation"]) == set(fold.validation)
+        assert not {dataset[case].patient for case in fold.train} & {dataset[case].patient for case in fold.validation}
+        kept = read_predictions(out / "training" / f"fold_{number}" / "validation")
+        mine = {row.case: row.probabilities for row in rows if row.fold == number}
+        assert {row.case: row.probabilities for row in kept} == mine
+
+
+def test_each_answer_is_of_the_member_that_had_not_seen_the_case(trained, dataset):
+    model, out, _ = trained
+    for row in read_predictions(out / "training" / "out_of_fold")[:6]:
+        member = ClassPredictor(replace(model, networks=(model.networks[row.fold],), assurance=None))
+        assert member.predict(dataset[row.case]).score.probabilities == pytest.approx(row.probabilities, abs=1e-6)
+
+
+def test_the_figures_are_those_of_the_answers(trained):
+    model, out, _ = trained
+    rows = read_predictions(out / "training" / "out_of_fold")
+    shown = {(metric.region, metric.name): metric for metric in model.metrics.metrics}
+    assert shown["all", "auroc"].mean > 0.9
+    for figure in summarise_classes(rows, TWO).figures:
+        metric = shown[figure.part or "all", figure.metric]
+        for one, two in ((metric.mean, figure.value), (metric.lower, figure.low), (metric.upper, figure.high)):
+            assert (one is None and np.isnan(two)) or one == pytest.approx(two)
+    summary = json.loads((out / "training" / "out_of_fold" / "summary.json").read_text())
+    assert json.dumps(shown["all", "auroc"].mean) in json.dumps(summary)
+    assert model.metrics.measured_on.startswith("24 validation cases")
+    assert any("the ensemble itself was not measured" in note for note in model.metrics.notes)
+    assert any(note.startswith("beside it, ") for note in model.metrics.notes)
+    assert "mask volume" in (out / "training" / "out_of_fold" / "baselines.md").read_text()
+
+
+def test_the_folder_is_complete_and_answers_without_the_data(trained, dataset):
+    model, out, _ = trained
+    loaded = TrainedModel.load(out, device="cpu")
+    assert loaded.id == model.id
+    assert loaded.assurance.calibration == model.assurance.calibration
+    assert loaded.assurance.calibration.cases == 24
+    assert len(loaded.assurance.refusals) == 2
+    one, two = (ClassPredictor(each).predict(dataset.cases[3]) for each in (model, loaded))
+    assert one.score == two.score
+    assert one.score.refuse is False
+    assert "MODEL_CARD.md" in {path.name for path in out.iterdir()}
+
+
+def test_what_was_done_is_said_and_written_down(trained):
+    model, out, said = trained
+    text = "\n".join(said)
+    assert "2 folds of 12 validation cases" in text
+    assert "3D resnet3d, width 4, patch 8 x 8 x 8, batch 4" in text
+    assert "40 steps" in text
+    assert "First weights" not in text
+    report = RunReport.load(out / "run.json")
+    assert (report.verb, report.model, report.seeds) == ("train", model.id, {"seed": 0})
+    assert (out / "training" / "fold_0" / "log.csv").read_text().splitlines()[-1].startswith("40,")
+    assert not (out / "training" / "store").exists()
+    assert model.facts.steps == 80
+    assert model.facts.patients == 12
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process without asking."""
+
+
+def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, data, dataset, tmp_path, monkeypatch):
+    straight, _, _ = trained
+    read, calls = ViewSampler.batch, []
+
+    def until(self, step):
+        calls.append(step)
+        if len(calls) == 40 + 17:
+            raise Killed
+        return read(self, step)
+
+    monkeypatch.setattr(ViewSampler, "batch", until)
+    with pytest.raises(Killed):
+        run(data, tmp_path / "m", options(dataset, folds=2, checkpoint_seconds=0.0))
+    assert not (tmp_path / "m" / "model.json").exists()
+    monkeypatch.setattr(ViewSampler, "batch", read)
+    resumed = run(data, tmp_path / "m", options(dataset, folds=2, resume=True, plan=None))
+    for one, two in zip(straight.networks, resumed.networks, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert resumed.assurance.calibration == straight.assurance.calibration
+    assert resumed.metrics.metrics == straight.metrics.metrics
+
+
+def test_nothing_is_overwritten_and_another_wish_is_refused(trained, data, dataset):
+    _, out, _ = trained
+    with pytest.raises(UsageError, match=r"already holds model.json and training[\s\S]*--resume"):
+        run(data, out, options(dataset, folds=2))
+    asked = Overrides(stages=STAGES["probe"]())
+    with pytest.raises(UsageError, match=r"stages [\s\S]*the training that is resumed has"):
+        run(data, out, options(dataset, folds=2, resume=True, plan=None, overrides=asked))
+
+
+def test_the_time_ends_it(data, dataset, tmp_path):
+    said: list[str] = []
+    timed = options(dataset, minutes=0.03, plan=cube_plan(dataset, steps=10**6))
+    model = run(data, tmp_path / "m", timed, listener=Listener(say=said.append))
+    assert 0 < model.facts.steps < 10**5
+    assert any("minutes of training, then" in sentence for sentence in said)
+
+
+def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
+    model = run(data, tmp_path / "m", options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]())))
+    assert model.facts.steps == 0
+    assert TrainedModel.load(tmp_path / "m", device="cpu").id == model.id
+    assert len(read_predictions(tmp_path / "m" / "training" / "out_of_fold")) == len(model.facts.details["fold 0"]["validation"])
+
+
+# --- first weights ----------------------------------------------------------------------------------------------------------
+
+
+def tiny(**changes):
+    spec = ClassifierSpec(
+        kind="acs", dimensions=3, in_channels=1, out_channels=2, backbone="test_efficientnet", dropout=0.0, **changes
+    )
+    return class_plan(patch=(16, 16, 16), network=spec, steps=2, stages=STAGES["head"]())
+
+
+def test_given_weights_are_where_training_begins_and_that_is_said(data, dataset, tmp_path):
+    theirs = build_network(tiny().network.value, generator=torch.Generator().manual_seed(77)).encoder.model.state_dict()
+    save_file({name: value.contiguous() for name, value in theirs.items()}, tmp_path / "best.safetensors")
+    weights = WeightsSpec(origin="pretrained", file=str(tmp_path / "best.safetensors"))
+    plan = changed(tiny(), weights=weights)
+    plan = plan.model_copy(update={"channels": dataset.channels})
+    said: list[str] = []
+    model = run(data, tmp_path / "m", options(dataset, plan=plan), listener=Listener(say=said.append))
+    assert any(sentence.startswith("First weights: the file best.safetensors") for sentence in said)
+    own = model.networks[0].encoder.model.state_dict()
+    frozen = {name for name in theirs if not name.endswith("num_batches_tracked")}
+    assert all(torch.equal(own[name], theirs[name]) for name in frozen)  # only the head has learnt
+    assert not torch.equal(own["conv_stem.weight"], new_network(plan, 0).encoder.model.state_dict()["conv_stem.weight"])
+    assert any("best.safetensors" in note and "SHA-256" in note for note in model.facts.notes)
+
+
+def test_weights_that_are_not_there_are_refused_and_leave_nothing_behind(data, dataset, tmp_path):
+    assert pretrained(class_plan()) is None
+    assert pretrained(object()) is None
+    missing = Overrides(network="acs", backbone="test_efficientnet", weights=WeightsSpec(origin="pretrained", file="/none.pth"))
+    with pytest.raises(UsageError, match=r"weights /none.pth[\s\S]*a file that exists"):
+        run(data, tmp_path / "m", options(dataset, plan=None, overrides=missing))
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_the_data_cannot_give_is_said_with_its_case(tmp_path):
+    data = write_cubes(tmp_path / "data", cases=8)
+    text = (data / "cases.csv").read_text()
+    (data / "cases.csv").write_text(text.replace("masks/cube_05.nii.gz", ""))
+    dataset = open_dataset(data, task="classification")
+    with pytest.raises(DataError, match="cube_05 has no mask"):
+        run(data, tmp_path / "m", options(dataset))
+    plan = class_plan(THREE, channels=dataset.channels)
+    with pytest.raises(DataError, match=r"class 'benign'[\s\S]*cyst, adenoma, carcinoma"):
+        run(data, tmp_path / "n", options(dataset, plan=plan))
+
+
+# --- validation -------------------------------------------------------------------------------------------------------------
+
+
+def means(dataset, weight=3.0):
+    plan = class_plan(region=RegionSpec(kind="mask"), patch=(4, 5, 6), channels=dataset.channels)
+    return plan, Means([[0.0], [weight]]).eval()
+
+
+def test_validation_is_the_predictor_that_users_run(dataset, tmp_path):
+    plan, network = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases[:10])
+    seen = []
+    scores = validator.score(network, save_to=tmp_path / "v", progress=lambda *row: seen.append(row))
+    predictor = ClassPredictor(class_model(plan, network))
+    assert list(scores) == [predictor.predict(case).score for case in dataset.cases[:10]]
+    assert read_predictions(tmp_path / "v") == scores
+    assert seen[-1] == (10, 10, "cube_09")
+    members = np.array([score.reference == "malignant" for score in scores])
+    expected = metrics.auroc(np.array([score.probabilities[1] for score in scores]), members)
+    assert validator.check(network) == pytest.approx(expected)
+    assert expected > 0.9
+    assert validator.check(Means([[0.0], [-3.0]]).eval()) == pytest.approx(1 - expected)
+
+
+def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(dataset, tmp_path, monkeypatch):
+    plan, network = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
+    mark = ClassScore(case="cube_02", reference="benign", probabilities=(0.25, 0.75))
+    write_predictions([mark], plan.classes, tmp_path)
+    kept = validator.score(network, save_to=tmp_path, reuse=True)
+    assert kept[2] == mark
+    assert [score.case for score in kept] == [case.id for case in dataset.cases[:6]]
+    assert validator.score(network, save_to=tmp_path)[2] != mark
+    now = [0.0]
+    monkeypatch.setattr("hilum.training.validators.classification.time.perf_counter", lambda: now[0])
+    slow = Means([[0.0], [3.0]]).eval()
+    slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
+    assert len(validator.score(slow, deadline=25.0)) == 3  # a fourth would begin at 30
+    assert len(validator.score(slow, deadline=0.0)) == 1
+
+
+def test_a_few_cases_are_spread_over_all(dataset):
+    plan, _ = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases * 20)
+    assert len(validator.subset(4).cases) == 200  # fewer do not show whether an AUROC rises
+    assert len(validator.subset(0).cases) == 0
+    assert validator.subset(4).cases[0] is dataset.cases[0]
+    assert validator.subset(4).cases[-1] is dataset.cases[-1]
+    assert len(validator.subset(300).cases) == 300
+
+
+def test_cases_of_one_class_or_without_one(dataset):
+    plan, network = means(dataset)
+    benign = tuple(case for case in dataset.cases if case.label == "benign")
+    assert np.isnan(ClassificationValidator(plan, CPU, benign).check(network))
+    bare = ClassificationValidator(plan, CPU, (replace(dataset.cases[0], label=None),))
+    with pytest.raises(DataError, match=r"case cube_00 has no label"):
+        bare.check(network)
