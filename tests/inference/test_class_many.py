@@ -227,3 +227,26 @@ def test_findings_in_a_table(folder, out):
     assert rows["c"].prediction_set == ("effusion", "mass", "nodule")
     assert rows["c"].certain == ("mass", "nodule")  # 0.5, 0.88 and 0.98
     assert rows["a"].certain == ()
+
+
+def test_an_archive_and_folders_of_classes_are_answered_whole(tmp_path, out):
+    rng = np.random.default_rng(0)
+    levels = rng.integers(20, 200, 6)
+    pictures = np.broadcast_to(levels[:, None, None], (6, 28, 28)).astype(np.uint8)
+    labels = (np.arange(6) % 2)[:, None].astype(np.uint8)
+    parts = {"train": slice(0, 4), "val": slice(4, 5), "test": slice(5, 6)}
+    arrays = {f"{name}_images": pictures[part] for name, part in parts.items()}
+    np.savez(tmp_path / "set.npz", **arrays, **{f"{name}_labels": labels[part] for name, part in parts.items()})
+    for number, level in enumerate(levels):
+        name = "malignant" if number % 2 else "benign"
+        flat = np.full((1, 1, 28, 28), level, np.uint8)
+        write_volume(Volume(flat, Geometry.from_spacing((1, 28, 28))), tmp_path / "folders" / name / f"p{number}.png")
+    spec = class_plan().network.value.model_copy(update={"dimensions": 2})
+    plan = class_plan(dimensions=2, patch=(1, 28, 28), orientation="source", network=spec)
+    predictor = ClassPredictor(class_model(plan, Means([[0.0], [0.01]]).eval()))
+    found = {}
+    for source in ("set.npz", "folders"):
+        report = predict_many(predictor, [tmp_path / source], out / source)
+        assert {case.status for case in report.cases} == {"done"}
+        found[source] = sorted(row.probabilities[1] for row in read_predictions(out / source))
+        np.testing.assert_allclose(found[source], sorted(sigmoid(levels / 100)), rtol=1e-5)

@@ -225,6 +225,15 @@ def test_a_window_around_a_mask_at_the_border_of_a_picture():
     assert laid.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]] * 3 + [[0] * 8] * 5
 
 
+def test_the_middle_of_a_mask_is_that_of_the_box_around_it():
+    """Specks in columns 1, 8 and 9: the middle is 5, wherever most of the mask is."""
+    mask = np.zeros((1, 1, 9, 11), np.uint8)
+    mask[0, 0, [2, 2, 2, 6], [1, 8, 9, 9]] = 1
+    image = picture(np.zeros((9, 11)))
+    _, view = preprocess_view(image, flat_plan((1, 3, 3), MASK), region=Volume(mask, image.geometry))
+    assert view.start == (0.0, 3.0, 4.0)
+
+
 @pytest.mark.parametrize("code", ["SPL", "ARI", "LIP"])
 def test_a_window_around_a_mask_in_a_volume_however_it_is_stored(code):
     geometry = oblique_geometry((8, 14, 12), spacing=(2.0, 1.0, 1.5))

@@ -15,16 +15,18 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation import summarise_classes
 from hilum.examples import make_nodule_dataset
 from hilum.inference import ClassPredictor, RunReport, TrainedModel
+from hilum.io import write_volume
 from hilum.networks import build_network
 from hilum.plan import STAGES, Overrides, make_fingerprint, make_plan
 from hilum.plan.classification import RegionSpec, WeightsSpec
-from hilum.plan.plan import ClassifierSpec
+from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
 from hilum.training import Listener, TrainOptions, run
 from hilum.training.new_network import new_network, pretrained
 from hilum.training.sampling import ViewSampler
 from hilum.training.validators import ClassificationValidator
+from hilum.volume import Geometry, Volume
 
 CPU = torch.device("cpu")
 MASK = RegionSpec(kind="mask", mask_channel=True)
@@ -149,6 +151,36 @@ def test_what_was_done_is_said_and_written_down(trained):
     assert not (out / "training" / "store").exists()
     assert model.facts.steps == 80
     assert model.facts.patients == 12
+
+
+def test_pictures_in_folders_of_classes(tmp_path):
+    """Colour pictures, a 2D backbone with a linear probe: from folders to answers for the pictures themselves."""
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        name, tint = (("benign", 0), ("malignant", 1))[number % 2]
+        array = rng.integers(0, 90, (3, 1, 40, 36))
+        array[tint] += 120
+        picture = Volume(array.astype(np.uint8), Geometry.from_spacing((1, 40, 36)))
+        write_volume(picture, tmp_path / "data" / name / f"p{number:02d}.png")
+    dataset = open_dataset(tmp_path / "data")
+    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet")
+    plan = class_plan(
+        dataset.classes,
+        channels=dataset.channels,
+        dimensions=2,
+        patch=(1, 32, 32),
+        orientation="source",
+        network=spec,
+        normalisation=tuple(Normalisation(kind="unit", upper=255.0) for _ in dataset.channels),
+        stages=STAGES["probe"](),
+        augmentation=class_plan().augmentation.value.model_copy(update={"spatial_probability": 1.0}),
+    )
+    model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, folds=2, device="cpu"))
+    found = {metric.name: metric for metric in model.metrics.metrics if metric.region == "all"}
+    assert found["auroc"].cases == 20
+    assert found["auroc"].mean > 0.9
+    (answer,) = {ClassPredictor(model).predict(tmp_path / "data" / "malignant" / "p03.png").label}
+    assert answer == "malignant"
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------------
