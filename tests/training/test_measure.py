@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from classification_toys import class_plan
 from hilum.errors import ResourceError
 from hilum.inference import engine
 from hilum.networks import textbook_spec
@@ -56,3 +57,10 @@ def test_precision_follows_the_dimensions_of_the_data(monkeypatch, dimensions, v
     decision = choose_precision(CPU, dimensions)
     assert decision.value == value
     assert f"{dimensions}D convolutions" in decision.because
+
+
+def test_a_classifier_never_computes_in_bfloat16_on_a_cpu():
+    """Torch's gradients of bfloat16 convolutions over few voxels are wrong there now and then (ADR 6)."""
+    decision = measure.rehearse_precision(class_plan(), CPU)
+    assert decision.value == "float32"
+    assert "wrong gradients" in decision.because

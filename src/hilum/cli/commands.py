@@ -266,7 +266,8 @@ def train(
             if metric.name in _TOLD:
                 span = f"({figure(metric.lower)} to {figure(metric.upper)})"
                 typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {span}")
-    typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}; learning curves: {out / 'training'}/fold_*/curves.png)")
+    drawn = "".join(f"; learning curves: {path}" for path in sorted((out / "training").glob("fold_*/curves.png")))
+    typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}{drawn})")
     typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
 
 

@@ -62,6 +62,12 @@ def train_fold(
     Raises:
         HilumError: see `fit`.
     """
+    before = load_progress(job.folder) if job.resume else None
+    if before is not None and before.finished:
+        listener.say(
+            f"Fold {number}: its training came to its end after {before.step} steps; --resume trains it no further. "
+            "For a longer one choose another folder with -o."
+        )
     job, few = _divide_time(number, job, validator, options, listener, started=started)
     stage = f"fold {number}"
 
@@ -72,7 +78,6 @@ def train_fold(
     def tick(done: float, step: int) -> None:
         listener.advance(stage, min(done, 1.0), 1.0, f"step {step}")
 
-    before = load_progress(job.folder) if job.resume else None
     fitted = fit(job, validate=few.check if few.cases else None, report=report, tick=tick)
     listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
     scores = validator.score(
@@ -99,7 +104,7 @@ def _divide_time(
     if options.minutes is not None:
         total = options.minutes * 60
         after = validator.seconds_after(per_case, len(job.cases))
-        reserve = min(1.1 * per_case * cases + _FINISH_SECONDS + after, _VALIDATION_SHARE * total)
+        reserve = min(1.1 * per_case * cases + _FINISH_SECONDS, _VALIDATION_SHARE * total) + after
         left = total - (time.perf_counter() - started) - reserve
         if left < _LITTLE_SHARE * total:
             listener.say(

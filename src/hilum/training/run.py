@@ -300,8 +300,8 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
     dataset, results, every = trained.dataset, trained.results, trained.scores
     scores = tuple({(score.case, getattr(score, "region", "")): score for score in reversed(every)}.values())[::-1]
     unscored = sum(result.unscored for result in results)
-    patients = {case.patient for case in dataset.cases}
     cases = {case for _, fold in trained.chosen for case in fold.train}
+    patients = {case.patient for case in dataset.cases if case.id in cases}
     notes = [*dataset.notes, *trained.evidence]
     if unscored:
         notes.append(

@@ -80,7 +80,7 @@ def _parts(figures: Sequence[ClassFigure]) -> list[str]:
 def _confusion(summary: ClassSummary) -> list[str]:
     names = summary.classes.names
     rows = [[name, *map(str, line), str(sum(line))] for name, line in zip(names, summary.confusion, strict=True)]
-    return ["ClassRows are what cases are, columns what they are called.", "", *_table(["", *names, "all"], rows)]
+    return ["Rows are what cases are, columns what they are called.", "", *_table(["", *names, "all"], rows)]
 
 
 def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:

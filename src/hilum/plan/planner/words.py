@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from hilum.errors import UsageError
 from hilum.plan.classification import RegionSpec, WeightsSpec
 from hilum.plan.planner.classification import STAGES
-from hilum.plan.planner.overrides import Overrides
+from hilum.plan.planner.overrides import ClassifierKind, Overrides
+from hilum.plan.planner.sizing import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,9 @@ class Network:
         """
         asked: dict[str, Any] = dict(more)
         if self.kind is not None:
-            asked["network"] = self.kind
+            asked["network"] = _one_of(
+                "network", self.kind, {name: name for name in (*get_args(Kind), *get_args(ClassifierKind))}
+            )
         if self.backbone is not None:
             asked["backbone"] = self.backbone
         if self.stages is not None:
