@@ -60,7 +60,7 @@ def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None
     if device.type == "cpu":
         return Decision(
             value="float32",
-            because="on CPUs torch's bfloat16 convolutions over few voxels, as a classifier's last, give wrong gradients at times",
+            because="on CPUs torch's bfloat16 convolutions over few voxels, a classifier's last, give wrong gradients at times",
         )
     try:
         gain, alike = _compare_precisions(plan, device, weights)
