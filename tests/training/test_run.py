@@ -57,7 +57,7 @@ def test_what_was_done_is_written_down(trained):
     assert json.loads((out / "training" / "plan.json").read_text())["version"] == 1
     assert model.facts is not None
     assert model.facts.steps == 40
-    assert model.facts.patients == 5
+    assert model.facts.patients == 4
 
 
 def test_validation_cases_are_another_patients(trained, data):
