@@ -12,7 +12,7 @@ import numpy as np
 
 from hilum.inference.prediction import Seconds, find_format
 from hilum.io import atomic_write_text, write_volume
-from hilum.tasks.predictions import called, predictions_file, read_predictions, write_predictions
+from hilum.tasks.predictions import called, in_file_name, predictions_file, read_predictions, write_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,14 +98,9 @@ class ClassPrediction:
             files.append(path / f"{self.case}.json")
             atomic_write_text(files[-1], self.as_json())
         for name, volume in self.maps.items():
-            files.append(path / f"{self.case}_{_plain(name)}_map.nii.gz")
+            files.append(path / f"{self.case}_{in_file_name(name)}_map.nii.gz")
             write_volume(volume, files[-1])
         return tuple(files)
-
-
-def _plain(name: str) -> str:
-    """A class's name as a part of a file's."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:

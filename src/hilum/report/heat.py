@@ -8,6 +8,7 @@ import numpy as np
 
 from hilum.io import atomic_path, read_volume
 from hilum.report.overlay import draw_overlay, grey_or_colour, height_of
+from hilum.tasks.predictions import in_file_name
 from hilum.volume import reorient
 
 if TYPE_CHECKING:
@@ -52,16 +53,11 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
             place.imshow(grey_or_colour(shown.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
             place.set_axis_off()
         coloured.imshow(heat[z], cmap="inferno", vmin=0, vmax=1, alpha=strength, aspect=y / x, interpolation="bilinear")
-        name = next((one for one in table.names if file.name.endswith(f"_{_plain(one)}_map.nii.gz")), "")
+        name = next((one for one in table.names if file.name.endswith(f"_{in_file_name(one)}_map.nii.gz")), "")
         coloured.set_title(f"what speaks for {name}" if name else "")
         plain.set_title("" if flat else f"slice {z + 1} of {shown.geometry.shape[0]}")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=80)
-
-
-def _plain(name: str) -> str:
-    """A class's name as a part of a file's, as predictions write it."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 DRAWINGS: dict[str, Callable[..., None]] = {"segmentation": draw_overlay, "classification": draw_heat}

@@ -58,6 +58,11 @@ def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Pat
     atomic_write_text(file.with_name(CLASSES), table.model_dump_json(indent=2) + "\n")
 
 
+def in_file_name(name: str) -> str:
+    """A class's name as a part of a file's: letters and digits as they are."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
 def predictions_file(path: Path | str) -> Path:
     """The table itself, where a folder may have been named."""
     place = Path(path)

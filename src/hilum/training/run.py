@@ -69,12 +69,13 @@ def make_plan_for(
     asked = None if overrides is None else overrides.dimensions
     precision = choose_precision(device, asked or decide_dimensions(fingerprint).value)
     table = fingerprint.classes or fingerprint.labels
+    timed = precision.value if fingerprint.classes is None else "float32"  # a classifier's own precision is settled last
     memory = options.memory_gb or _rounded(_free_memory_gb(device))
     hardware = Hardware(device=device.type, memory_gb=memory, minutes=options.minutes)
     made = make_plan(
         fingerprint,
         hardware,
-        measure=step_timer(device, precision.value, table) if options.minutes is not None else None,
+        measure=step_timer(device, timed, table) if options.minutes is not None else None,
         precision=precision,
         overrides=overrides,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.plan.plan import Record
@@ -75,8 +75,3 @@ def learning_rate(spec: OptimiserSpec, progress: float) -> float:
         return spec.learning_rate * max(progress, 1e-3) / spec.warmup_fraction
     rest = min(1.0, (progress - spec.warmup_fraction) / (1.0 - spec.warmup_fraction))
     return spec.learning_rate * 0.5 * (1.0 + math.cos(math.pi * rest))
-
-
-def with_seconds(budget: Budget, seconds: float) -> Budget:
-    """The same budget with other seconds, not fewer than one."""
-    return replace(budget, seconds=max(1.0, seconds))
