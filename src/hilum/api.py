@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
@@ -221,6 +221,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     probabilities: bool = False,
     pictures: bool = False,
     explain: str | None = None,
+    sets_per_class: bool = False,
     skip_existing: bool = False,
     device: str = "auto",
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
@@ -237,6 +238,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's answer comes from.
         explain: of a classifier, where in the image its answer comes from: grad_cam, hires_cam or occlusion, as
             `<case>_<class>_map.nii.gz`; with `pictures` grad_cam if None.
+        sets_per_class: of a classifier: prediction sets that keep their promise among the cases of each class.
         skip_existing: leave out cases that are already there.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
         progress: called with each outcome, how many are done, and how many there are.
@@ -250,7 +252,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     task, table, out = loaded.plan.task.value, loaded.plan.answers, Path(out)
-    predictor = make_predictor(loaded, tta=tta, **EXPLANATIONS[task](explain, pictures=pictures))
+    predictor = make_predictor(loaded, tta=tta, **EXPLANATIONS[task](explain, pictures=pictures, sets_per_class=sets_per_class))
     found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
     cases = {case.id: case for case in found}
 
@@ -272,21 +274,22 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     )
 
 
-def _no_explanation(explain: str | None, *, pictures: bool) -> dict[str, str | None]:  # noqa: ARG001  (a segmentation's own)
-    if explain is not None:
-        raise UsageError("an explanation of a segmentation", needed="a classifier", cure="leave out --explain")
+def _no_explanation(explain: str | None, *, pictures: bool, sets_per_class: bool) -> dict[str, Any]:  # noqa: ARG001  (a segmentation's own)
+    if explain is not None or sets_per_class:
+        asked, option = ("prediction sets", "--sets-per-class") if sets_per_class else ("an explanation", "--explain")
+        raise UsageError(f"{asked} of a segmentation", needed="a classifier", cure=f"leave out {option}")
     return {}
 
 
-def _explanation(explain: str | None, *, pictures: bool) -> dict[str, str | None]:
-    return {"explain": explain or ("grad_cam" if pictures else None)}
+def _explanation(explain: str | None, *, pictures: bool, sets_per_class: bool) -> dict[str, Any]:
+    return {"explain": explain or ("grad_cam" if pictures else None), "sets_per_class": sets_per_class}
 
 
-EXPLANATIONS: dict[str, Callable[..., dict[str, str | None]]] = {
+EXPLANATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "segmentation": _no_explanation,
     "classification": _explanation,
 }
-"""What a predictor is asked to explain, by task."""
+"""What a predictor is asked to say beside its answer, by task."""
 
 
 def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)

@@ -121,6 +121,59 @@ def test_what_is_sure_is_said_in_calibrated_numbers():
     assert unsure.score.prediction_set is None
 
 
+def test_sets_of_older_models_are_of_calibrated_probabilities_and_those_of_newer_ones_of_the_networks_own():
+    """At 1.0 the network says .731, at temperature 2 that is .622: a threshold of .3 lets benign (.269, .378) in or not."""
+    for scale, expected in (("calibrated", ("benign", "malignant")), ("network", ("malignant",))):
+        calibration = Calibration(temperature=2.0, thresholds=(0.3, 0.3), scale=scale)
+        said = ClassPredictor(class_model(assurance=Assurance(calibration))).predict(even(1.0))
+        assert said.score.prediction_set == expected
+
+
+def test_sets_per_class_on_request():
+    calibration = Calibration(thresholds=(0.4, 0.4), class_thresholds=(0.4, 0.1), scale="network", coverage=0.8, cases=31)
+    model = class_model(assurance=Assurance(calibration))
+    assert ClassPredictor(model).predict(even(-1.0)).score.prediction_set == ("benign",)
+    said = ClassPredictor(model, sets_per_class=True).predict(even(-1.0))
+    assert said.score.prediction_set == ("benign", "malignant")
+    assert json.loads(said.as_json())["promise"] == {
+        "coverage": 0.8,
+        "among": "the cases of each class",
+        "cases": 31,
+        "measured_on": "the model's own held-out cases",
+    }
+    older = class_model(assurance=Assurance(Calibration(thresholds=(0.4, 0.4))))
+    for without in (older, class_model()):
+        with pytest.raises(UsageError, match=r"sets per class of a model that has not learnt them[\s\S]*--sets-per-class"):
+            ClassPredictor(without, sets_per_class=True)
+
+
+def test_an_ensemble_says_that_its_sets_were_not_measured():
+    assurance = Assurance(Calibration(thresholds=(0.4, 0.4)))
+    two = class_model(class_plan(), Means([[0.0], [1.0]]).eval(), Means([[0.0], [3.0]]).eval(), assurance=assurance)
+    said = ClassPredictor(two).predict(even(1.0))
+    assert "the ensemble itself was not measured" in json.loads(said.as_json())["promise"]["measured_on"]
+
+
+def test_each_member_sees_an_image_once_for_answer_and_verdict():
+    rng = np.random.default_rng(0)
+    refusals = tuple(fit_refusal(rng.normal(size=(20, 1)), rng.normal(size=(20, 1))) for _ in range(2))
+    networks = [Means([[0.0], [float(n)]]).eval() for n in (1, 3)]
+    plan = class_plan(augmentation=AugmentationSpec(mirror_axes=(2,)))
+    model = class_model(plan, *networks, assurance=Assurance(Calibration(), refusals))
+    gates = [refusal.features for refusal in refusals]
+    for tta, passes in ((False, 1), (True, 2)):
+        predictor = ClassPredictor(model, tta=tta)
+        prepared = predictor.prepare(even(0.5))
+        for network in networks:
+            network.seen.clear()
+        verdict = predictor.answer(prepared).verdict
+        assert [len(network.seen) for network in networks] == [passes, passes]
+        assert verdict is not None
+        by_hand = [float(gate.cloud.distance(np.array([[0.5]]))[0]) for gate in gates]
+        assert any(verdict.features_distance == pytest.approx(far, rel=1e-5) for far in by_hand)
+        assert verdict == predictor.verdict(prepared.array)
+
+
 def test_findings_are_called_one_by_one_and_certain_ones_are_said():
     """Logits (0, m, 2m): probabilities 0.5, 0.88 and 0.98 of an image of 2."""
     thresholds = (0.4, 0.4, 0.1, 0.6, 0.6, 0.6)
@@ -300,6 +353,12 @@ def test_an_answer_is_saved_to_a_file_or_a_folder(tmp_path):
         "calibrated": pytest.approx({"benign": 1 - sigmoid(0.5), "malignant": sigmoid(0.5)}),
         "prediction_set": ["malignant"],
         "certain": None,
+        "promise": {
+            "coverage": 0.9,
+            "among": "all cases",
+            "cases": 0,
+            "measured_on": "the model's own held-out cases",
+        },
         "refuse": None,
         "refusal": None,
     }

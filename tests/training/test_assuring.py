@@ -14,7 +14,7 @@ from hilum.inference.assurance import logits_of
 from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
 from hilum.plan.classification import RegionSpec
 from hilum.tasks.class_score import ClassScore
-from hilum.training.assuring import Member, assure, cross_calibrated, fit_calibration
+from hilum.training.assuring import Member, assure, class_coverage, cross_calibrated, fit_calibration
 from hilum.training.stores import STORES
 
 CPU = torch.device("cpu")
@@ -66,14 +66,46 @@ def test_the_model_keeps_the_temperature_and_thresholds_of_all_answers(kind):
     assert learnt.temperature == pytest.approx(2.0, rel=0.35)
     assert (learnt.because, learnt.coverage, learnt.cases) == (expected.reason, 0.8, 120)
     patients = [score.patient for score in scores]
-    sure = apply_temperature(logits_of(probabilities, table), expected.value, kind=table.kind)
-    if kind == "multilabel":
-        for n in range(3):
-            two = np.stack([1 - sure[:, n], sure[:, n]], axis=1)
-            own = conformal_threshold(two, members[:, n].astype(int), coverage=0.8, groups=patients)
-            assert (learnt.thresholds[n], learnt.thresholds[3 + n]) == pytest.approx(tuple(own))
-    else:
-        assert learnt.thresholds == pytest.approx(tuple(conformal_threshold(sure, targets, coverage=0.8, groups=patients)))
+    for per_class, least in ((False, learnt.thresholds), (True, learnt.class_thresholds)):
+        asked = {"coverage": 0.8, "per_class": per_class, "groups": patients}
+        if kind == "multilabel":
+            for n in range(3):
+                two = np.stack([1 - probabilities[:, n], probabilities[:, n]], axis=1)
+                own = conformal_threshold(two, members[:, n].astype(int), **asked)
+                assert (least[n], least[3 + n]) == pytest.approx(tuple(own))
+        else:
+            assert least == pytest.approx(tuple(conformal_threshold(probabilities, targets, **asked)))
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_temperature_has_no_part_in_the_sets(kind):
+    """Whatever temperature the same answers gave: thresholds and sets are those of the network's own probabilities."""
+    table = TABLES[kind]
+    learnt = fit_calibration(answers(table), table, 0.8)
+    other = learnt.model_copy(update={"temperature": 7.0})
+    rows = np.array([score.probabilities for score in answers(table, 40, seed=9)])
+    assert not np.allclose(learnt.apply(rows, table), other.apply(rows, table), atol=1e-3)
+    for per_class in (False, True):
+        assert learnt.sets(rows, table, per_class=per_class) == other.sets(rows, table, per_class=per_class)
+        assert learnt.certain(rows, table, per_class=per_class) == other.certain(rows, table, per_class=per_class)
+
+
+def test_sets_per_class_hold_the_rare_class_as_often_as_the_frequent_one():
+    """One in eight is malignant, and the network prefers benign: on average 80 % are held, of the rare class far fewer."""
+    rng = np.random.default_rng(5)
+    scores = []
+    for number in range(1600):
+        rare = number % 8 == 0
+        p = 1 / (1 + np.exp(-(rng.normal(1.0, 1.0) if rare else rng.normal(-1.0, 1.0)) + 1.5))
+        label = "malignant" if rare else "benign"
+        scores.append(ClassScore(case=f"c{number}", reference=label, probabilities=(1 - p, p), fold=number // 8 % 4))
+    average = class_coverage(cross_calibrated(scores, TWO, 0.8), TWO)
+    each = class_coverage(cross_calibrated(scores, TWO, 0.8, per_class=True), TWO)
+    assert average[1] < 0.5
+    assert each[1] == pytest.approx(0.8, abs=0.06)
+    assert each[0] > 0.76  # more than promised: where neither is likely enough the likeliest, benign, is put in
+    only = [score for score in scores if score.reference == "benign"]
+    assert class_coverage(cross_calibrated(only, TWO, 0.8), TWO)[1] is None
 
 
 def test_too_few_answers_change_nothing_and_rule_nothing_out():
@@ -111,7 +143,7 @@ def test_each_fold_is_calibrated_by_exactly_the_others():
         others = fit_calibration([score for score in scores if score.fold != one.fold], THREE, 0.8)
         row = np.array([one.probabilities])
         assert one.calibrated == pytest.approx(tuple(others.apply(row, THREE)[0]))
-        assert one.prediction_set == others.sets(others.apply(row, THREE), THREE)[0]
+        assert one.prediction_set == others.sets(row, THREE)[0]
         assert one.certain is None
 
 
@@ -204,7 +236,9 @@ def test_answers_calibration_and_refusals_of_all_members(material):
     assert {score.fold for score in scores} == {0, 1}
     assert all(score.calibrated is not None for score in scores)
     own = [score.model_copy(update={"fold": member.number}) for member in members for score in member.result.scores]
-    assert assurance.calibration == fit_calibration(own, plan.classes, 0.9)
+    per_class = class_coverage(cross_calibrated(own, plan.classes, 0.9, per_class=True), plan.classes)
+    assert assurance.calibration == fit_calibration(own, plan.classes, 0.9).model_copy(update={"class_coverage": per_class})
+    assert len(per_class) == 2
     assert scores == cross_calibrated(own, plan.classes, 0.9)
     assert len(assurance.refusals) == 2
     assert not said

@@ -295,6 +295,9 @@ def predict(
         str | None,
         typer.Option(help="Of a classifier: where its answer comes from, by grad_cam, hires_cam, occlusion.", show_default=False),
     ] = None,
+    sets_per_class: Annotated[
+        bool, typer.Option("--sets-per-class", help="Of a classifier: prediction sets that keep their promise for each class.")
+    ] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out cases that are already there.")] = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -312,6 +315,7 @@ def predict(
             probabilities=probabilities,
             pictures=pictures,
             explain=explain,
+            sets_per_class=sets_per_class,
             skip_existing=skip_existing,
             device=device,
             progress=shown.outcomes,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -41,39 +41,70 @@ class Calibration(Record):
     Args:
         temperature: the logits are divided by it (Guo et al. 2017); 1 changes nothing.
         because: why it has this value.
-        thresholds: the least calibrated probability with which a class is in the prediction set; of findings first those of
-            their absence, then those of their presence.
+        thresholds: the least probability with which a class is in the prediction set; of findings first those of their absence,
+            then those of their presence.
+        class_thresholds: the same for sets that keep the promise among the cases of each class.
+        scale: whose probabilities the thresholds are of. The network's: a threshold on calibrated ones would hang on a
+            temperature that was fitted to the very same answers. "calibrated" is how older models keep them.
         coverage: how often the sets hold the truth.
+        class_coverage: how often, out of fold, the sets per class held each class; None where that is not known.
         cases: held-out cases that both were learnt from.
     """
 
     temperature: float = Field(default=1.0, gt=0)
     because: str = ""
     thresholds: tuple[float, ...] = ()
+    class_thresholds: tuple[float, ...] = ()
+    scale: Literal["network", "calibrated"] = "calibrated"
     coverage: float = Field(default=0.9, gt=0, lt=1)
+    class_coverage: tuple[float | None, ...] = ()
     cases: int = Field(default=0, ge=0)
 
     def apply(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
         """Calibrated probabilities (N, K) of the network's (N, K)."""
         return np.asarray(apply_temperature(logits_of(probabilities, table), self.temperature, kind=table.kind))
 
-    def sets(self, calibrated: NDArray[np.float64], table: ClassTable) -> tuple[tuple[str, ...], ...]:
-        """The classes that each case may have; of findings those that may be present. () of every case where none were learnt."""
-        if not self.thresholds:
-            return ((),) * len(calibrated)
+    def sets(
+        self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
+    ) -> tuple[tuple[str, ...], ...]:
+        """The classes that each case may have; of findings those that may be present. () of every case where none were learnt.
+
+        Args:
+            probabilities: (N, K), the network's own.
+            table: what the classes are.
+            per_class: sets that keep the promise among the cases of each class.
+        """
+        least = self._least(per_class=per_class)
+        if not least.size:
+            return ((),) * len(probabilities)
+        values = self._scaled(probabilities, table)
         if table.kind == "multilabel":
-            return _named(self._findings(calibrated)[:, :, 1], table)
-        return _named(prediction_set(calibrated, np.array(self.thresholds), contiguous=table.kind == "ordinal"), table)
+            return _named(_findings(values, least)[:, :, 1], table)
+        return _named(prediction_set(values, least, contiguous=table.kind == "ordinal"), table)
 
-    def certain(self, calibrated: NDArray[np.float64], table: ClassTable) -> tuple[tuple[str, ...], ...] | None:
-        """The findings of each case whose absence is ruled out; None of other classes, and where no thresholds were learnt."""
-        if not self.thresholds or table.kind != "multilabel":
+    def certain(
+        self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
+    ) -> tuple[tuple[str, ...], ...] | None:
+        """The findings of each case whose absence is ruled out; None of other classes, and where no thresholds were learnt.
+
+        See `sets` for the arguments.
+        """
+        least = self._least(per_class=per_class)
+        if not least.size or table.kind != "multilabel":
             return None
-        return _named(~self._findings(calibrated)[:, :, 0], table)
+        return _named(~_findings(self._scaled(probabilities, table), least)[:, :, 0], table)
 
-    def _findings(self, calibrated: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(N, K, 2) whether each finding may be absent, and present."""
-        return multilabel_prediction_set(calibrated, np.array(self.thresholds).reshape(2, -1).T)
+    def _least(self, *, per_class: bool) -> NDArray[np.float64]:
+        return np.array(self.class_thresholds if per_class else self.thresholds)
+
+    def _scaled(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
+        """The probabilities that the thresholds are of."""
+        return np.asarray(probabilities) if self.scale == "network" else self.apply(probabilities, table)
+
+
+def _findings(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N, K, 2) whether each finding may be absent, and present."""
+    return multilabel_prediction_set(values, least.reshape(2, -1).T)
 
 
 def _named(chosen: NDArray[np.bool_], table: ClassTable) -> tuple[tuple[str, ...], ...]:

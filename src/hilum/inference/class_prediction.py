@@ -12,6 +12,7 @@ import numpy as np
 
 from hilum.inference.prediction import Seconds, find_format
 from hilum.io import atomic_write_text, write_volume
+from hilum.plan.plan import Record
 from hilum.tasks.predictions import called, in_file_name, predictions_file, read_predictions, write_predictions
 
 if TYPE_CHECKING:
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
     from hilum.inference.refusal import Verdict
     from hilum.tasks.class_score import ClassScore
     from hilum.volume import Volume
+
+
+class Promise(Record):
+    """What a prediction set promises, and of what it was measured.
+
+    Args:
+        coverage: how often a set holds the truth.
+        among: the cases that is true of: "all cases" on average, or "the cases of each class".
+        cases: held-out answers that the thresholds were learnt from.
+        measured_on: whose answers they were.
+    """
+
+    coverage: float
+    among: str
+    cases: int
+    measured_on: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +51,7 @@ class ClassPrediction:
         verdict: whether the image is unlike those that the model learnt from; None where the model does not know.
         maps: where in the image each class's answer comes from, by class, on the case's own grid, where that was asked for.
         seconds: how long each part took.
+        promise: what the prediction set promises; None where there is none.
     """
 
     score: ClassScore
@@ -42,6 +60,7 @@ class ClassPrediction:
     verdict: Verdict | None = None
     maps: Mapping[str, Volume] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
+    promise: Promise | None = None
 
     @property
     def case(self) -> str:
@@ -68,6 +87,7 @@ class ClassPrediction:
             "calibrated": None if self.score.calibrated is None else self.probabilities,
             "prediction_set": self.score.prediction_set,
             "certain": self.score.certain,
+            "promise": None if self.promise is None else self.promise.model_dump(mode="json"),
             "refuse": self.score.refuse,
             "refusal": None if self.verdict is None else self.verdict.model_dump(mode="json"),
         }

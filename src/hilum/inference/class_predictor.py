@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 from hilum.dataset.case import Case
 from hilum.dataset.regions import read_region
 from hilum.errors import DataError, ResourceError, UsageError
-from hilum.inference.class_prediction import ClassPrediction, ClassWriter, top_classes
+from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS
 from hilum.inference.inputs import Source, case_id, read_source
@@ -24,11 +25,11 @@ from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
@@ -44,9 +45,11 @@ class ClassPredictor:
         tta: also see each input mirrored along the plan's mirror axes; the mean of the logits.
         precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
         explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the answer comes from.
+        sets_per_class: prediction sets that hold the class as often as they promise among the cases of each class, not only on
+            average over all; they are larger where a class is rare.
 
     Raises:
-        UsageError: no such explanation.
+        UsageError: no such explanation, or sets per class of a model that has not learnt them.
     """
 
     usual_formats = ("csv", "json")
@@ -54,11 +57,24 @@ class ClassPredictor:
     """A mask is no answer: all cases of a data set are asked for."""
 
     def __init__(
-        self, model: TrainedModel, *, tta: bool = False, precision: Precision | None = None, explain: str | None = None
+        self,
+        model: TrainedModel,
+        *,
+        tta: bool = False,
+        precision: Precision | None = None,
+        explain: str | None = None,
+        sets_per_class: bool = False,
     ) -> None:
         if explain is not None and explain not in EXPLAINERS:
             raise UsageError(f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam")
         plan: Any = model.plan
+        if sets_per_class and (model.assurance is None or not model.assurance.calibration.class_thresholds):
+            raise UsageError(
+                "sets per class of a model that has not learnt them",
+                needed="a classifier with validation cases, trained by this version of hilum",
+                cure="train it again, or leave out --sets-per-class",
+            )
+        self._per_class = sets_per_class
         precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
         self.model, self.explain, self.batch = model, explain, 1
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
@@ -115,11 +131,12 @@ class ClassPredictor:
         """
         start = time.perf_counter()
         with self.engine.evaluating(), torch.inference_mode():
-            rows = self._task.probabilities(self.logits(torch.from_numpy(prepared.array)[None])).cpu().numpy()
-        verdict = self.verdict(prepared.array)
+            logits, features = self._pass(torch.from_numpy(prepared.array)[None])
+            rows = self._task.probabilities(logits).cpu().numpy()
+        verdict = self._judged(prepared.array, features)
         score = self._score(prepared, rows, verdict)
         seconds = replace(prepared.seconds, network=time.perf_counter() - start)
-        said = ClassPrediction(score, self._plan.classes, self.model.id, verdict, {}, seconds)
+        said = ClassPrediction(score, self._plan.classes, self.model.id, verdict, {}, seconds, self._promise())
         if self.explain is None:
             return said
         maps = {self._plan.classes.names[n]: self._map(prepared, n) for n in top_classes(said)}
@@ -131,35 +148,56 @@ class ClassPredictor:
         Raises:
             ResourceError: memory is not enough.
         """
+        return self._pass(images)[0]
+
+    def _pass(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """See `logits`; and what the head of each member saw of the images as they are, (B, F') float32, from the same pass."""
         axes = self.mirror_axes
         copies = [[axis + 2 for n, axis in enumerate(axes) if choice >> n & 1] for choice in range(2 ** len(axes))]
         images = images.to(self.engine.device)
         try:
-            logits = [self.engine(images.flip(mirror) if mirror else images) for mirror in copies]
+            with ExitStack() as heads:
+                seen = [heads.enter_context(_head_input(network)) for network in self.engine.networks]
+                logits = [self.engine(images.flip(mirror) if mirror else images) for mirror in copies]
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"{self.engine.device} has not enough memory for an input of {tuple(images.shape)}", cure="--device cpu"
             ) from error
-        return torch.stack(logits).mean(dim=0)
+        return torch.stack(logits).mean(dim=0), [inputs[0].float() for inputs in seen]  # the first copy is not mirrored
 
     def features(self, array: NDArray[np.float32]) -> list[NDArray[np.float64]]:
         """What the head of each member sees of an input (C, Z, Y, X): (F,)."""
-        image = torch.from_numpy(array)[None].to(self.engine.device)
         with self.engine.evaluating(), torch.inference_mode():
-            found = [network.features(image) for network in self.engine.networks]  # type: ignore[operator]  # classifiers have them
-        return [one.float().cpu().numpy()[0].astype(np.float64) for one in found]
+            found = self._pass(torch.from_numpy(array)[None])[1]
+        return [one.cpu().numpy()[0].astype(np.float64) for one in found]
 
     def verdict(self, array: NDArray[np.float32]) -> Verdict | None:
         """Whether an input (C, Z, Y, X) is unlike those the model learnt from; None where it does not know."""
+        with self.engine.evaluating(), torch.inference_mode():
+            return self._judged(array, self._pass(torch.from_numpy(array)[None])[1])
+
+    def _judged(self, array: NDArray[np.float32], features: Sequence[Tensor]) -> Verdict | None:
+        """`verdict` of an input whose features (1, F') each member has said."""
         assurance = self.model.assurance
         if assurance is None or not assurance.refusals:
             return None
         intensities = intensity_features(array)[None]
-        return combine(
-            [
-                refusal.judge(found[None], intensities)[0]
-                for refusal, found in zip(assurance.refusals, self.features(array), strict=True)
-            ]
+        rows = [one.cpu().numpy().astype(np.float64) for one in features]
+        return combine([refusal.judge(row, intensities)[0] for refusal, row in zip(assurance.refusals, rows, strict=True)])
+
+    def _promise(self) -> Promise | None:
+        """What the sets promise."""
+        calibration = self.model.assurance.calibration if self.model.assurance is not None else None
+        if calibration is None or not calibration.thresholds:
+            return None
+        members = len(self.model.networks)
+        return Promise(
+            coverage=calibration.coverage,
+            among="the cases of each class" if self._per_class else "all cases",
+            cases=calibration.cases,
+            measured_on="the model's own held-out cases"
+            if members == 1
+            else f"the held-out answers of its {members} members one by one; the ensemble itself was not measured",
         )
 
     def _where(self, source: Source) -> tuple[Volume | None, tuple[float, float, float] | None]:
@@ -184,9 +222,10 @@ class ClassPredictor:
         )
         if assurance is None:
             return score
-        calibrated = assurance.calibration.apply(rows, table)
-        sets = assurance.calibration.sets(calibrated, table)[0] if assurance.calibration.thresholds else None
-        certain = assurance.calibration.certain(calibrated, table)
+        calibration = assurance.calibration
+        calibrated = calibration.apply(rows, table)
+        sets = calibration.sets(rows, table, per_class=self._per_class)[0] if calibration.thresholds else None
+        certain = calibration.certain(rows, table, per_class=self._per_class)
         update = {"calibrated": tuple(calibrated[0].tolist()), "prediction_set": sets, "certain": certain and certain[0]}
         return score.model_copy(update=update)
 
@@ -198,3 +237,18 @@ class ClassPredictor:
         output = max(index - 1, 0) if kind == "ordinal" else index  # of grades the step that reaches it; of the lowest the first
         found = explain(self.engine.networks, torch.from_numpy(prepared.array), output, kind=kind)  # type: ignore[arg-type]  # classifiers all
         return view.lay(found)
+
+
+@contextmanager
+def _head_input(network: Any) -> Iterator[list[Tensor]]:
+    """What goes into the head of a classifier (B, F'), one entry a pass, while it is run as a whole."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].detach())
+
+    hook = network.head.register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        hook.remove()

@@ -58,9 +58,10 @@ def assure(
 ) -> tuple[tuple[ClassScore, ...], Assurance | None]:
     """Learn how sure the model may be.
 
-    Temperature and thresholds come from the answers for cases that the answering member was not trained on. The answers get
-    calibrated probabilities and sets that were learnt from the other folds' answers (of a single fold: from the other fifths of
-    its patients), so that figures about them are honest; the model itself keeps what all answers together say.
+    Temperature and thresholds come from the answers for cases that the answering member was not trained on, each on its own: the
+    thresholds are of the network's probabilities, so that no temperature that has seen the same answers has a part in them. The
+    answers get calibrated probabilities and sets that were learnt from the other folds' answers (of a single fold: from the
+    other fifths of its patients), so that figures about them are honest; the model itself keeps what all answers together say.
 
     Returns:
         The answers, calibrated out of fold, and what goes into the model; None where there is no answer.
@@ -72,7 +73,8 @@ def assure(
         return (), None
     table, coverage = plan.classes, plan.coverage.value
     calibrated = cross_calibrated(scores, table, coverage)
-    calibration = fit_calibration(scores, table, coverage)
+    per_class = class_coverage(cross_calibrated(scores, table, coverage, per_class=True), table)
+    calibration = fit_calibration(scores, table, coverage).model_copy(update={"class_coverage": per_class})
     refusals = []
     for member in members:
         try:
@@ -89,27 +91,48 @@ def fit_calibration(scores: Sequence[ClassScore], table: ClassTable, coverage: f
     targets = members if table.kind == "multilabel" else members.argmax(axis=1)
     temperature = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind)
     learnt = Calibration(temperature=temperature.value, because=temperature.reason, coverage=coverage, cases=len(scores))
-    sure = learnt.apply(probabilities, table)
     groups = [score.group for score in scores]
-    if table.kind == "multilabel":
-        least = multilabel_conformal_threshold(sure, members, coverage=coverage, groups=groups).T.ravel()
-    else:
-        least = conformal_threshold(sure, members.argmax(axis=1), coverage=coverage, groups=groups)
-    return learnt.model_copy(update={"thresholds": tuple(float(one) for one in least)})
+
+    def least(*, per_class: bool) -> tuple[float, ...]:
+        asked: dict[str, Any] = {"coverage": coverage, "per_class": per_class, "groups": groups}
+        if table.kind == "multilabel":
+            found = multilabel_conformal_threshold(probabilities, members, **asked).T.ravel()
+        else:
+            found = conformal_threshold(probabilities, members.argmax(axis=1), **asked)
+        return tuple(float(one) for one in found)
+
+    thresholds = {"thresholds": least(per_class=False), "class_thresholds": least(per_class=True), "scale": "network"}
+    return learnt.model_copy(update=thresholds)
 
 
-def cross_calibrated(scores: Sequence[ClassScore], table: ClassTable, coverage: float) -> tuple[ClassScore, ...]:
-    """The answers with probabilities and sets that were learnt from others: no patient on both sides."""
+def class_coverage(scores: Sequence[ClassScore], table: ClassTable) -> tuple[float | None, ...]:
+    """How often the sets hold each class among the cases that have it; None for a class that no case has."""
+    _, members = _arrays(scores, table)
+    held = np.array([[name in (score.prediction_set or ()) for name in table.names] for score in scores], dtype=bool)
+    return tuple(float(held[own, k].mean()) if own.any() else None for k, own in enumerate(members.T))
+
+
+def cross_calibrated(
+    scores: Sequence[ClassScore], table: ClassTable, coverage: float, *, per_class: bool = False
+) -> tuple[ClassScore, ...]:
+    """The answers with probabilities and sets that were learnt from others: no patient on both sides.
+
+    Args:
+        scores: out-of-fold answers.
+        table: what the classes are.
+        coverage: of the sets.
+        per_class: sets that keep the promise among the cases of each class.
+    """
     parts = _parts(scores)
     done = list(scores)
     for part in sorted(set(parts)):
         own = [n for n, one in enumerate(parts) if one == part]
         others = [scores[n] for n, one in enumerate(parts) if one != part]
         calibration = fit_calibration(others, table, coverage) if others else Calibration(because="too few", coverage=coverage)
-        rows = calibration.apply(_arrays([scores[n] for n in own], table)[0], table)
-        sets = calibration.sets(rows, table) if calibration.thresholds else (None,) * len(own)
-        certain = calibration.certain(rows, table) or (None,) * len(own)
-        for n, row, chosen, sure in zip(own, rows, sets, certain, strict=True):
+        raw = _arrays([scores[n] for n in own], table)[0]
+        sets = calibration.sets(raw, table, per_class=per_class) if calibration.thresholds else (None,) * len(own)
+        certain = calibration.certain(raw, table, per_class=per_class) or (None,) * len(own)
+        for n, row, chosen, sure in zip(own, calibration.apply(raw, table), sets, certain, strict=True):
             update = {"calibrated": tuple(row.tolist()), "prediction_set": chosen, "certain": sure}
             done[n] = scores[n].model_copy(update=update)
     return tuple(done)
