@@ -10,7 +10,7 @@ import torch
 
 from hilum.errors import ResourceError, UsageError
 from hilum.inference import TorchEngine, bfloat16_gain, describe_device, resolve_device, resolve_precision
-from hilum.inference import engine as engine_module
+from hilum.inference.engines import torch_engine as engine_module
 
 CPU = torch.device("cpu")
 
@@ -72,7 +72,7 @@ def test_engine_computes_in_the_precision_it_is_given():
     convolution = torch.nn.Conv3d(1, 2, 3, padding=1)
     image = torch.randn(2, 1, 4, 5, 6)
     with torch.inference_mode():
-        exact, coarse = (TorchEngine([convolution], device=CPU, precision=p)(image) for p in ("float32", "bfloat16"))
+        exact, coarse = (TorchEngine([convolution], device=CPU, precision=p).forward(image) for p in ("float32", "bfloat16"))
         assert torch.equal(exact, convolution(image))
     assert coarse.dtype == torch.float32
     assert not torch.equal(exact, coarse)
@@ -83,7 +83,7 @@ def test_equal_members_answer_as_one():
     convolution = torch.nn.Conv3d(1, 2, 3, padding=1)
     image = torch.randn(2, 1, 4, 5, 6)
     with torch.inference_mode():
-        one, three = (TorchEngine([convolution] * n, device=CPU, precision="float32")(image) for n in (1, 3))
+        one, three = (TorchEngine([convolution] * n, device=CPU, precision="float32").forward(image) for n in (1, 3))
     assert torch.equal(one, three)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from classification_toys import class_plan
 from hilum.errors import ResourceError
-from hilum.inference import engine
+from hilum.inference.engines import torch_engine as engine
 from hilum.networks import textbook_spec
 from hilum.training import measure
 from hilum.training.measure import choose_precision, step_timer

@@ -1,19 +1,70 @@
-"""From a trained model and an image to an answer on the image's own grid."""
+"""From a trained model and an image to an answer on the image's own grid. This front door loads what is asked for, torch late."""
 
-from hilum.inference.assurance import Assurance, Calibration
-from hilum.inference.class_prediction import CLASS_FORMATS, ClassPrediction
-from hilum.inference.class_predictor import ClassPredictor
-from hilum.inference.engine import TorchEngine, bfloat16_gain, describe_device, resolve_device, resolve_precision
-from hilum.inference.inputs import Source, case_id, find_cases, read_source
-from hilum.inference.manifest import Facts, Metric, ModelMetrics
-from hilum.inference.many import predict_many
-from hilum.inference.memory import HostMemory, host_memory
-from hilum.inference.prediction import FORMATS, Prediction, Seconds
-from hilum.inference.predictor import Predictor, Prepared
-from hilum.inference.predictors import PREDICTORS, make_predictor
-from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
-from hilum.inference.sliding_window import sliding_window
-from hilum.inference.trained_model import TrainedModel, seal_card
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hilum.inference.assurance import Assurance, Calibration
+    from hilum.inference.class_prediction import CLASS_FORMATS, ClassPrediction
+    from hilum.inference.class_predictor import ClassPredictor
+    from hilum.inference.engines.engine import Engine, RunnableModel
+    from hilum.inference.engines.torch_engine import (
+        TorchEngine,
+        bfloat16_gain,
+        describe_device,
+        resolve_device,
+        resolve_precision,
+    )
+    from hilum.inference.inputs import Source, case_id, find_cases, read_source
+    from hilum.inference.manifest import Facts, Metric, ModelMetrics
+    from hilum.inference.many import predict_many
+    from hilum.inference.memory import HostMemory, host_memory
+    from hilum.inference.prediction import FORMATS, Prediction, Seconds
+    from hilum.inference.predictor import Predictor, Prepared
+    from hilum.inference.predictors import PREDICTORS, make_predictor
+    from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
+    from hilum.inference.sliding_window import sliding_window
+    from hilum.inference.trained_model import TrainedModel, seal_card
+
+_HOMES = {
+    "CLASS_FORMATS": "hilum.inference.class_prediction",
+    "FORMATS": "hilum.inference.prediction",
+    "PREDICTORS": "hilum.inference.predictors",
+    "Assurance": "hilum.inference.assurance",
+    "Calibration": "hilum.inference.assurance",
+    "CaseOutcome": "hilum.inference.run_report",
+    "ClassPrediction": "hilum.inference.class_prediction",
+    "ClassPredictor": "hilum.inference.class_predictor",
+    "Engine": "hilum.inference.engines.engine",
+    "Facts": "hilum.inference.manifest",
+    "HostMemory": "hilum.inference.memory",
+    "Metric": "hilum.inference.manifest",
+    "ModelMetrics": "hilum.inference.manifest",
+    "Prediction": "hilum.inference.prediction",
+    "Predictor": "hilum.inference.predictor",
+    "Prepared": "hilum.inference.predictor",
+    "RunClock": "hilum.inference.run_report",
+    "RunReport": "hilum.inference.run_report",
+    "RunnableModel": "hilum.inference.engines.engine",
+    "Seconds": "hilum.inference.prediction",
+    "Source": "hilum.inference.inputs",
+    "TorchEngine": "hilum.inference.engines.torch_engine",
+    "TrainedModel": "hilum.inference.trained_model",
+    "bfloat16_gain": "hilum.inference.engines.torch_engine",
+    "case_id": "hilum.inference.inputs",
+    "describe_device": "hilum.inference.engines.torch_engine",
+    "find_cases": "hilum.inference.inputs",
+    "host_memory": "hilum.inference.memory",
+    "make_predictor": "hilum.inference.predictors",
+    "predict_many": "hilum.inference.many",
+    "read_source": "hilum.inference.inputs",
+    "resolve_device": "hilum.inference.engines.torch_engine",
+    "resolve_precision": "hilum.inference.engines.torch_engine",
+    "seal_card": "hilum.inference.trained_model",
+    "sliding_window": "hilum.inference.sliding_window",
+}
 
 __all__ = [
     "CLASS_FORMATS",
@@ -24,6 +75,7 @@ __all__ = [
     "CaseOutcome",
     "ClassPrediction",
     "ClassPredictor",
+    "Engine",
     "Facts",
     "HostMemory",
     "Metric",
@@ -33,6 +85,7 @@ __all__ = [
     "Prepared",
     "RunClock",
     "RunReport",
+    "RunnableModel",
     "Seconds",
     "Source",
     "TorchEngine",
@@ -50,3 +103,9 @@ __all__ = [
     "seal_card",
     "sliding_window",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

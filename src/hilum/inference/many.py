@@ -69,7 +69,7 @@ def predict_many(
     out.mkdir(parents=True, exist_ok=True)
     clock = RunClock(
         "predict",
-        device=predictor.engine.device,
+        device=predictor.engine.torch_device,
         model=predictor.model.id,
         precision=predictor.engine.precision,
         options={

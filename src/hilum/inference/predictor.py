@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hilum.errors import DataError, ResourceError
-from hilum.inference.engine import Precision, TorchEngine, resolve_precision
+from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.inputs import Source, case_id, read_source
 from hilum.inference.memory import host_memory
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds
@@ -146,22 +146,22 @@ class Predictor:
                 with self.engine.evaluating():
                     return sliding_window(
                         array,
-                        self.engine,
+                        self.engine.forward,
                         patch=plan.patch.value,
                         overlap=plan.overlap.value,
                         outputs=plan.network.value.out_channels,
                         batch=batch,
-                        device=self.engine.device,
+                        device=self.engine.torch_device,
                         mirror_axes=self.mirror_axes,
                     )
             except torch.OutOfMemoryError as error:
                 if batch == 1:
                     raise ResourceError(
-                        f"{self.engine.device} has not enough memory for one patch of {plan.patch.value} voxels",
+                        f"{self.engine.torch_device} has not enough memory for one patch of {plan.patch.value} voxels",
                         cure="--device cpu",
                     ) from error
             torch.cuda.empty_cache()
-            _log.warning("%s ran out of memory with %d patches at a time: trying %d", self.engine.device, batch, batch // 2)
+            _log.warning("%s ran out of memory with %d patches at a time: trying %d", self.engine.torch_device, batch, batch // 2)
             batch //= 2
 
     def _check_memory(self, shape: tuple[int, ...]) -> None:

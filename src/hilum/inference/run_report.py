@@ -13,7 +13,7 @@ import psutil
 import torch
 from pydantic import Field, JsonValue
 
-from hilum.inference.engine import describe_device
+from hilum.inference.engines.torch_engine import describe_device
 from hilum.io import atomic_write_text
 from hilum.plan.plan import Record
 

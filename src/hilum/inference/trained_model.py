@@ -17,15 +17,16 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hilum.errors import ModelError, UsageError
 from hilum.inference.assurance import NUMBERS, Assurance
-from hilum.inference.engine import resolve_device
+from hilum.inference.engines.torch_engine import TorchEngine, resolve_device, resolve_precision
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -44,7 +45,6 @@ from hilum.networks import build_network
 from hilum.plan import PLANS
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from hilum.inference.class_prediction import ClassPrediction
@@ -103,6 +103,20 @@ class TrainedModel:
         from hilum.inference.predictors import make_predictor
 
         return make_predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
+
+    def make_engine(self, name: str = "auto", precision: str | None = None, threads: int | None = None) -> TorchEngine:
+        """What runs its networks where they are; see `RunnableModel.make_engine`."""
+        if name not in {"auto", "torch"}:
+            raise UsageError(f"engine {name!r}", needed="auto or torch", cure="--engine auto")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        wanted: Any = self.plan.precision.value if precision in {None, "auto"} else precision
+        if wanted not in {"float32", "bfloat16"}:
+            raise UsageError(f"precision {precision!r}", needed="auto, float32 or bfloat16 of torch", cure="--precision auto")
+        if precision != wanted:
+            wanted = resolve_precision(wanted, self.device, dimensions=self.plan.dimensions.value)
+        batch = 1 if self.device.type == "cpu" else self.plan.batch.value
+        return TorchEngine(self.networks, device=self.device, precision=wanted, batch=batch)
 
     def save(self, folder: Path | str) -> TrainedModel:
         """Write the folder; other files in it stay. model.json is written last: until then the folder is refused.

@@ -1,13 +1,15 @@
-"""What runs a network: the device it is on, the precision it computes in, the members of an ensemble."""
+"""torch runs a network: the device it is on, the precision it computes in, the members of an ensemble."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from hilum.errors import ResourceError, UsageError
@@ -16,6 +18,7 @@ from hilum.networks import build_network, textbook_spec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16"]
@@ -95,31 +98,64 @@ def resolve_precision(wanted: Precision, device: torch.device, *, dimensions: Li
 
 
 class TorchEngine:
-    """Networks of one architecture as one function: the mean of their logits.
+    """Networks of one architecture as one function: the mean of their logits; an `Engine`.
 
     Args:
         networks: one, or the members of an ensemble; already on `device`.
         device: where the patches are sent.
         precision: float32, or bfloat16 by autocast.
+        batch: patches a call; halved, and logged, whenever a GPU runs out of memory.
 
     Raises:
         UsageError: no network.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], *, device: torch.device, precision: Precision) -> None:
+    name = "torch"
+
+    def __init__(self, networks: Sequence[nn.Module], *, device: torch.device, precision: Precision, batch: int = 1) -> None:
         if not networks:
             raise UsageError("an engine without a network", needed="at least one")
         self.networks = tuple(networks)
-        self.device = device
-        self.precision = precision
+        self.torch_device = device
+        self.device = describe_device(device)
+        self.precision: str = precision
+        self.batch = batch
+        self._most = math.inf  # patches a call that have fitted into the device's memory
 
-    def __call__(self, patches: Tensor) -> Tensor:
-        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32. A running mean: equal members give exactly their answer."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous.
+
+        Raises:
+            ResourceError: memory is not enough even for one patch.
+        """
+        with self.evaluating(), torch.inference_mode():
+            while len(patches) <= self._most:
+                try:
+                    return self._run(patches)
+                except torch.OutOfMemoryError as error:
+                    if len(patches) == 1:
+                        raise ResourceError(
+                            f"{self.device}: not enough memory for one patch of {tuple(patches.shape[2:])} voxels",
+                            cure="--device cpu",
+                        ) from error
+                torch.cuda.empty_cache()
+                self._most = self.batch = len(patches) // 2
+                _log.warning("%s ran out of memory with %d patches at a time: trying %d", self.device, len(patches), self.batch)
+        size = int(self._most)
+        return np.concatenate([self(patches[start : start + size]) for start in range(0, len(patches), size)])
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map (B, C, Z, Y, X) to logits, float32, on the device. A running mean: equal members give exactly their answer."""
+        with torch.autocast(self.torch_device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             mean: Tensor = self.networks[0](patches).float()
             for count, network in enumerate(self.networks[1:], start=2):
                 mean = mean + (network(patches).float() - mean) / count
         return mean
+
+    def close(self) -> None:
+        """Give back what torch keeps of a GPU for later."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -132,3 +168,9 @@ class TorchEngine:
         finally:
             for network, mode in zip(self.networks, modes, strict=True):
                 network.train(mode)
+
+    def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        images = torch.from_numpy(np.require(patches, dtype=np.float32, requirements=["C", "W"]))
+        if self.torch_device.type == "cuda":  # pinned memory is copied without waiting
+            return self.forward(images.pin_memory().to(self.torch_device, non_blocking=True)).contiguous().cpu().numpy()
+        return self.forward(images.to(self.torch_device)).contiguous().cpu().numpy()

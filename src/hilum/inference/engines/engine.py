@@ -1,0 +1,70 @@
+"""What an engine is: patches in, logits out, in numpy. Nothing here, and nobody who only calls an engine, needs torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hilum.plan.segmentation import SegmentationPlan
+
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+"""What a network is computed in; what goes in and comes out is always float32."""
+
+
+class Engine(Protocol):
+    """A network, or the members of an ensemble, as one function."""
+
+    name: str
+    """"torch", "openvino" or "onnx"."""
+    precision: str
+    """Among `Precision`."""
+    device: str
+    """In words, for people and for run.json: "cpu: 2 threads, AVX512"."""
+    batch: int
+    """How many patches a call it likes best; more and fewer are taken as well."""
+
+    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map patches (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32 and contiguous; the members of an ensemble averaged.
+
+        May be called from another thread than the one that made it, but from one at a time. The answer is the caller's: it is not
+        written to by a later call.
+
+        Raises:
+            ResourceError: memory is not enough even for one patch.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; it is not called afterwards."""
+        ...
+
+
+class RunnableModel(Protocol):
+    """A segmentation model that can answer, whatever it came from: a training, a folder, an export."""
+
+    @property
+    def plan(self) -> SegmentationPlan:
+        """Every decision that preprocessing, sliding window and restoring need."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Of the folder it came from."""
+        ...
+
+    def make_engine(self, name: str = "auto", precision: str | None = None, threads: int | None = None) -> Engine:
+        """What runs its network.
+
+        Args:
+            name: "torch", "openvino", "onnx", or "auto": the fastest that is installed and that the model can run in.
+            precision: among `Precision`; None (and "auto"): what the model's plan says, where the device really gains by it.
+            threads: of the processor; None: the engine's own choice.
+
+        Raises:
+            UsageError: no such engine or precision.
+            ResourceError: the engine is not installed, or cannot run this model.
+        """
+        ...

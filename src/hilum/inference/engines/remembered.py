@@ -1,0 +1,50 @@
+"""What was measured once on this machine, kept for the next time: a small JSON file in the user's cache folder.
+
+Nothing depends on it but time. A file that is damaged, of another kind or not writable is as good as none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from hilum.errors import HilumError
+from hilum.io import atomic_write_text
+
+_log = logging.getLogger("hilum")
+_MOST = 500  # entries; the oldest are forgotten
+
+
+def cache_file() -> Path:
+    """Where measurements of engines are kept: in the folder that the platform has for what may be deleted at any time."""
+    home = Path.home()
+    folders = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
+    return folders.get(sys.platform, home / ".cache") / "hilum" / "engines.json"
+
+
+def recall(key: str) -> dict[str, Any]:
+    """What was remembered under a key; empty where there is nothing, or nothing that can be read."""
+    return _read().get(key, {})
+
+
+def remember(key: str, value: dict[str, Any]) -> None:
+    """Keep a measurement. Two processes that write at once both leave a whole file; one of the two measurements is lost."""
+    entries = {name: entry for name, entry in _read().items() if name != key} | {key: value}
+    kept = dict(list(entries.items())[-_MOST:])
+    try:
+        atomic_write_text(cache_file(), json.dumps(kept, indent=1) + "\n")
+    except (HilumError, OSError) as error:  # a home that is read-only, or full, costs a measurement the next time, no more
+        _log.debug("measurements are not kept: %s", error)
+
+
+def _read() -> dict[str, dict[str, Any]]:
+    try:
+        entries = json.loads(cache_file().read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError):  # none, no home, not JSON, not text
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {key: value for key, value in entries.items() if isinstance(value, dict)}
