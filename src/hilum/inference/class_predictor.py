@@ -14,7 +14,7 @@ from hilum.dataset.case import Case
 from hilum.dataset.regions import read_region
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
-from hilum.inference.engine import Precision, TorchEngine, resolve_precision
+from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS
 from hilum.inference.inputs import Source, case_id, read_source
 from hilum.inference.prediction import Seconds
@@ -154,14 +154,14 @@ class ClassPredictor:
         """See `logits`; and what the head of each member saw of the images as they are, (B, F') float32, from the same pass."""
         axes = self.mirror_axes
         copies = [[axis + 2 for n, axis in enumerate(axes) if choice >> n & 1] for choice in range(2 ** len(axes))]
-        images = images.to(self.engine.device)
+        images = images.to(self.engine.torch_device)
         try:
             with ExitStack() as heads:
                 seen = [heads.enter_context(_head_input(network)) for network in self.engine.networks]
-                logits = [self.engine(images.flip(mirror) if mirror else images) for mirror in copies]
+                logits = [self.engine.forward(images.flip(mirror) if mirror else images) for mirror in copies]
         except torch.OutOfMemoryError as error:
             raise ResourceError(
-                f"{self.engine.device} has not enough memory for an input of {tuple(images.shape)}", cure="--device cpu"
+                f"{self.engine.torch_device} has not enough memory for an input of {tuple(images.shape)}", cure="--device cpu"
             ) from error
         return torch.stack(logits).mean(dim=0), [inputs[0].float() for inputs in seen]  # the first copy is not mirrored
 
