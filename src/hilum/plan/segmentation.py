@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hilum.plan.plan import Decision, NetworkSpec, Plan, Record
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
@@ -21,6 +21,44 @@ class LossSpec(Record):
     focal_gamma: float = 2.0
 
 
+class PostprocessingStep(Record):
+    """One change of a finished label map, on the case's own grid; see `hilum.tasks.postprocess`.
+
+    `largest_component`: only the largest piece of the region stays. `minimum_volume`: pieces smaller than `minimum` go.
+    `fill_holes`: background that the region encloses becomes part of it.
+    """
+
+    kind: Literal["largest_component", "minimum_volume", "fill_holes"]
+    region: str = Field(min_length=1)
+    """Name of what it changes, for people."""
+    labels: tuple[int, ...] = Field(min_length=1)
+    """Its label ids, taken as one mask."""
+    connectivity: Literal[6, 18, 26] = 26
+    """Voxels that share a face, an edge or a corner are one piece (in a picture 6 is 4, the others are 8)."""
+    minimum: float = Field(default=0.0, ge=0)
+    """The smallest piece that stays."""
+    unit: Literal["ml", "voxels"] = "ml"
+    """Of `minimum`; voxels in images without a physical scale."""
+
+    @property
+    def title(self) -> str:
+        """The step in a few words."""
+        words = {
+            "largest_component": f"largest component of {self.region}",
+            "minimum_volume": f"{self.region} of at least {self.minimum:g} {self.unit}",
+            "fill_holes": f"holes of {self.region} filled",
+        }
+        return words[self.kind]
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        if 0 in self.labels:
+            raise ValueError(f"post-processing of {self.region!r} names the background (label 0)")
+        if (self.kind == "minimum_volume") != (self.minimum > 0):
+            raise ValueError(f"{self.kind} of {self.region!r} with a minimum of {self.minimum:g} {self.unit}")
+        return self
+
+
 class SegmentationPlan(Plan):
     """Every decision of a segmentation model."""
 
@@ -33,6 +71,10 @@ class SegmentationPlan(Plan):
     """Share of a batch's patches that are centred on an annotated foreground voxel."""
     overlap: Decision[float]
     """Fraction 0..1 shared by neighbouring patches at inference."""
+    postprocessing: Decision[tuple[PostprocessingStep, ...]] = Decision[tuple[PostprocessingStep, ...]](
+        value=(), because="not learnt: `hilum tune` learns it on cases that the model was not trained on"
+    )
+    """What is done to the labels of an answer, one after the other."""
 
     @property
     def answers(self) -> LabelTable:
@@ -46,4 +88,7 @@ class SegmentationPlan(Plan):
         wrong = [f"{p} is not a multiple of {d}" for p, d in zip(patch, self.network.value.divisor, strict=True) if p % d]
         if wrong:
             raise ValueError(f"patch {patch}: " + "; ".join(wrong))
+        unknown = {label for step in self.postprocessing.value for label in step.labels} - set(self.labels.ids)
+        if unknown:
+            raise ValueError(f"post-processing of labels {sorted(unknown)}, which the label table does not know")
         return self

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hilum.tasks.classification import ClassificationTask, ClassLoss
     from hilum.tasks.encoding import IGNORE, decode_indices, decode_regions, encode_target
     from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
+    from hilum.tasks.postprocess import apply_postprocessing
     from hilum.tasks.segmentation import SegmentationTask
     from hilum.tasks.task import TASKS
 
@@ -19,6 +20,7 @@ _HOMES = {
     "ClassLoss": "hilum.tasks.classification",
     "ClassificationTask": "hilum.tasks.classification",
     "TASKS": "hilum.tasks.task",
+    "apply_postprocessing": "hilum.tasks.postprocess",
     "VoxelLoss": "hilum.tasks.losses",
     "build_loss": "hilum.tasks.losses",
     "decode_indices": "hilum.tasks.encoding",
@@ -35,6 +37,7 @@ __all__ = [
     "ClassificationTask",
     "SegmentationTask",
     "VoxelLoss",
+    "apply_postprocessing",
     "build_loss",
     "decode_indices",
     "decode_regions",

@@ -1,0 +1,280 @@
+"""Changes of a finished label map on the case's own grid: pieces that go, holes that are filled. numpy, scipy and cc3d; no torch.
+
+**What is removed** becomes what lies around it: the label that most of the piece's face neighbours have, the smaller id of equal
+ones, so that a speck of tumour inside the liver becomes liver and one outside becomes background. Neighbours outside the image do
+not count; a piece without neighbours becomes background. **A hole** is a piece of background (voxels that share a face) that does
+not touch the border of the image and has no neighbour outside the region: a gap that another label shares stays as it is. It gets
+the label of the region that most of its face neighbours have. No voxel of a label outside the region ever changes.
+
+**Memory**: one copy of the label map, and at most `BYTES_A_VOXEL` bytes for each voxel of the box around the region at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hilum.errors import LabelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.plan.segmentation import PostprocessingStep
+    from hilum.volume import LabelTable, Volume
+
+    Labels = NDArray[np.integer[Any]]
+    Mask = NDArray[np.bool_]
+    Box = tuple[slice, slice, slice]
+
+BYTES_A_VOXEL = 16
+"""Of the box around a region, beyond the copy of the label map."""
+_CHUNK = 2**20  # voxels whose neighbours are looked at at a time
+
+
+def apply_postprocessing(labels: Volume, steps: Sequence[PostprocessingStep], table: LabelTable) -> Volume:
+    """Apply steps one after the other.
+
+    Args:
+        labels: (1, Z, Y, X) integers, ids of `table`.
+        steps: of the plan; none gives the very same volume.
+        table: what the integers mean.
+
+    Returns:
+        Labels of the same dtype on the same grid; the given array is not changed.
+
+    Raises:
+        LabelError: not one channel of integers, or a step for a label that the table does not know.
+    """
+    if not steps:
+        return labels
+    array = postprocess(labels.array[0] if labels.channels == 1 else labels.array, steps, table, labels.geometry.voxel_volume_mm3)
+    return labels.with_array(array[None])
+
+
+def postprocess(labels: Labels, steps: Sequence[PostprocessingStep], table: LabelTable, voxel_mm3: float) -> Labels:
+    """The same for an array (Z, Y, X) of voxels of so many cubic millimetres; a new array.
+
+    Raises:
+        LabelError: see `apply_postprocessing`.
+    """
+    if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
+        raise LabelError(f"{labels.dtype} labels of shape {labels.shape}", needed="one channel of integers")
+    unknown = sorted({label for step in steps for label in step.labels} - set(table.ids))
+    if unknown:
+        raise LabelError(
+            f"post-processing of labels {unknown}",
+            needed=f"labels of the table: {list(table.ids)}",
+            cure="learn it again for this model: hilum tune",
+        )
+    changed = np.array(labels, order="C")  # (Z, Y, X), our own
+    boxes = _boxes(changed)
+    for step in steps:
+        _STEPS[step.kind](_Around(changed, boxes, step), voxel_mm3)
+    return changed
+
+
+@dataclass
+class _Around:
+    """A label map (Z, Y, X) and the box of one step's region in it, one voxel wider than the region on all sides."""
+
+    labels: Labels
+    boxes: dict[int, Box]
+    step: PostprocessingStep
+
+    def box(self) -> Box | None:
+        """The box around the region; None where there is none of it."""
+        boxes = [self.boxes[label] for label in self.step.labels if label in self.boxes]
+        if not boxes:
+            return None
+        z, y, x = (slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(3))
+        return z, y, x
+
+    def member(self, labels: Labels) -> Mask:
+        """Which voxels belong to the region."""
+        mask = labels == self.step.labels[0]
+        for label in self.step.labels[1:]:
+            mask |= labels == label
+        return np.asarray(mask, dtype=np.bool_)
+
+    def change(self, box: Box, numbered: NDArray[np.integer[Any]], going: Mask, *, inside: bool) -> None:
+        """Give every piece whose number is `going` the label that most of its neighbours have.
+
+        Args:
+            box: where the pieces are.
+            numbered: their numbers, (Z, Y, X) of the box and one voxel more on every side; 0 is no piece.
+            going: (pieces + 1,) which are changed.
+            inside: only labels of the region count as neighbours; else only those outside it.
+        """
+        around = np.zeros(numbered.shape, dtype=self.labels.dtype)  # with what lies one voxel beyond the box
+        wide, shift = _grown(box, self.labels.shape)
+        around[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = self.labels[wide]
+        outside = _outside(wide, shift, numbered.shape)
+        becomes = _majority(numbered, around, outside, going, only=self.step.labels if inside else None)
+        for plane, pieces in zip(self.labels[box], numbered[1:-1, 1:-1, 1:-1], strict=True):  # an index takes 8 bytes a voxel
+            chosen = going[pieces]
+            plane[chosen] = becomes[pieces[chosen]]
+        for label in np.unique(becomes[going]):
+            if label:
+                held = self.boxes.get(int(label))
+                self.boxes[int(label)] = box if held is None else _union(held, box)
+
+
+def _remove(around: _Around, chosen: Callable[[NDArray[np.int64]], Mask]) -> None:
+    """Remove the pieces that `chosen` picks by their sizes, (pieces + 1,) voxels, the background's first."""
+    box = around.box()
+    if box is None:
+        return
+    numbered, count = _pieces(around.member(around.labels[box]), around.step.connectivity)
+    if count == 0:
+        return
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    for plane in numbered:  # bincount makes 8 bytes of every voxel that it is given
+        sizes += np.bincount(plane.ravel(), minlength=count + 1)
+    going = chosen(sizes)
+    going[0] = False
+    if going.any():
+        around.change(box, numbered, going, inside=False)
+
+
+def _largest_component(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (what every step is given)
+    """Keep the largest piece, the first in the order of the array of equal ones."""
+
+    def smaller(sizes: NDArray[np.int64]) -> Mask:
+        going = np.ones(len(sizes), dtype=np.bool_)
+        going[1 + int(sizes[1:].argmax())] = False
+        return going
+
+    _remove(around, smaller)
+
+
+def _minimum_volume(around: _Around, voxel_mm3: float) -> None:
+    """Remove the pieces below the minimum."""
+    step = around.step
+    voxels = step.minimum if step.unit == "voxels" else step.minimum * 1000.0 / voxel_mm3
+    _remove(around, lambda sizes: np.asarray(sizes < voxels * (1 - 1e-9), dtype=np.bool_))
+
+
+def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (what every step is given)
+    """Fill the background that the region encloses."""
+    box = around.box()
+    if box is None:
+        return
+    numbered, count = _pieces(np.asarray(around.labels[box] == 0), 6)
+    holes = np.ones(count + 1, dtype=np.bool_)
+    place = numbered[1:-1, 1:-1, 1:-1]
+    for face in _faces(place, picture=around.labels.shape[0] == 1):
+        holes[face] = False  # beyond the box of the region there is none of it, so that this piece goes on, or ends the image
+    labels = around.labels[box]
+    stranger = ~(around.member(labels) | (labels == 0))
+    if stranger.any():
+        for axis in range(3):
+            for one, other in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
+                here = tuple(one if a == axis else slice(None) for a in range(3))
+                there = tuple(other if a == axis else slice(None) for a in range(3))
+                holes[place[here][stranger[there]]] = False
+    holes[0] = False
+    if holes.any():
+        around.change(box, numbered, holes, inside=True)
+
+
+_STEPS: dict[str, Callable[[_Around, float], None]] = {
+    "largest_component": _largest_component,
+    "minimum_volume": _minimum_volume,
+    "fill_holes": _fill_holes,
+}
+"""By the kind of the step: called as step(around, mm3 of a voxel), changes the labels in place."""
+
+
+def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[NDArray[np.integer[Any]], int]:
+    """Number the pieces of a mask (Z, Y, X), from 1; with a margin of one voxel, (Z + 2, Y + 2, X + 2).
+
+    The margin is for the neighbours of what lies at the border, and for cc3d 4.1, which reserves one number too few for
+    scattered voxels on grids of odd size.
+    """
+    import cc3d
+
+    numbered, count = cc3d.connected_components(np.pad(mask, 1), connectivity=connectivity, return_N=True, binary_image=True)
+    return numbered, int(count)
+
+
+def _majority(
+    numbered: NDArray[np.integer[Any]], labels: Labels, outside: Mask, going: Mask, *, only: tuple[int, ...] | None
+) -> Labels:
+    """(pieces + 1,) the label that most face neighbours of each piece have; 0 where it has none.
+
+    Args:
+        numbered: (Z, Y, X) numbers of the pieces, nothing in its outermost layer.
+        labels: of the same voxels.
+        outside: which of them lie outside the image.
+        going: (pieces + 1,) the pieces that are asked about.
+        only: the labels that count; None counts all.
+    """
+    pieces, labels_flat, outside_flat = numbered.ravel(), labels.ravel(), outside.ravel()
+    y, x = numbered.shape[1:]
+    span = int(labels.max()) + 1
+    counts = np.ones(span, dtype=np.bool_) if only is None else np.isin(np.arange(span), only)
+    keys: list[NDArray[np.int64]] = []
+    times: list[NDArray[np.int64]] = []
+    for voxels in _chunks(pieces, going):
+        piece = pieces[voxels].astype(np.int64)
+        for step in (-y * x, y * x, -x, x, -1, 1):
+            there = voxels + step
+            border = (pieces[there] != piece) & ~outside_flat[there]
+            label = labels_flat[there[border]]
+            counted = counts[label]
+            key, n = np.unique(piece[border][counted] * span + label[counted], return_counts=True)
+            keys.append(key)
+            times.append(n)
+    becomes = np.zeros(len(going), dtype=labels.dtype)
+    if keys:
+        pairs, places = np.unique(np.concatenate(keys), return_inverse=True)
+        weights = np.bincount(places, weights=np.concatenate(times))
+        best = np.lexsort((-(pairs % span), weights, pairs // span))  # the last of a piece: most neighbours, the smallest id
+        becomes[pairs[best] // span] = pairs[best] % span
+    return becomes
+
+
+def _chunks(pieces: NDArray[np.integer[Any]], going: Mask) -> Iterator[NDArray[np.int64]]:
+    """Flat indices of the voxels of the pieces that are asked about, some at a time."""
+    for start in range(0, pieces.size, _CHUNK):
+        found = np.flatnonzero(going[pieces[start : start + _CHUNK]])
+        if found.size:
+            yield found + start
+
+
+def _faces(place: NDArray[Any], *, picture: bool) -> Iterator[NDArray[Any]]:
+    """The outermost layers of an array (Z, Y, X); along Z none of a picture, which has no inside there."""
+    for axis in range(3):
+        if axis > 0 or not picture:
+            yield np.take(place, 0, axis=axis)
+            yield np.take(place, -1, axis=axis)
+
+
+def _boxes(labels: Labels) -> dict[int, Box]:
+    """The box of every label above 0."""
+    from scipy import ndimage
+
+    return {i: (box[0], box[1], box[2]) for i, box in enumerate(ndimage.find_objects(labels), start=1) if box}
+
+
+def _grown(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[int, int, int]]:
+    """The box one voxel wider where the image allows, and where it begins in an array one voxel wider on all sides."""
+    z, y, x = (slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape, strict=True))
+    a, b, c = (new.start - old.start + 1 for new, old in zip((z, y, x), box, strict=True))
+    return (z, y, x), (a, b, c)
+
+
+def _outside(wide: Box, shift: tuple[int, int, int], shape: tuple[int, ...]) -> Mask:
+    """Which voxels of an array one voxel wider than a box lie outside the image."""
+    outside = np.ones(shape, dtype=np.bool_)
+    outside[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = False
+    return outside
+
+
+def _union(a: Box, b: Box) -> Box:
+    z, y, x = (slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
+    return z, y, x
