@@ -1,0 +1,104 @@
+"""From a torch network to the same network of OpenVINO or ONNX, for patches of one size."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hilum.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import nn
+
+    from hilum.plan.segmentation import SegmentationPlan
+
+
+def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
+    """The network as an `openvino.Model` from (1, C, *patch) to (1, K, *patch); its weights are torch's own memory.
+
+    It is traced on a small patch, which takes a second and no memory to speak of, and then brought to the plan's.
+
+    Raises:
+        ModelError: OpenVINO does not know one of its operations.
+    """
+    import openvino
+
+    size = _small_patch(plan)
+    example = torch.zeros(1, len(plan.channels), *size, device=next(network.parameters(), torch.zeros(1)).device)
+    with _quiet(), _evaluating(network), torch.no_grad():
+        try:
+            traced = torch.jit.trace(network, example, check_trace=False)
+            model = openvino.convert_model(traced, example_input=example, share_weights=True)
+            model.reshape([1, len(plan.channels), *plan.patch.value])
+        except Exception as error:  # torch's and OpenVINO's errors have no common base
+            raise ModelError(
+                f"a network that OpenVINO cannot take ({type(error).__name__}: {str(error).strip().splitlines()[0]})",
+                cure="--engine torch",
+            ) from error
+    return model
+
+
+def write_onnx(network: nn.Module, plan: SegmentationPlan, path: Path) -> None:
+    """Write the network as ONNX, with its weights in the one file.
+
+    Raises:
+        ModelError: ONNX has no form for one of its operations, or not for weights of 2 GiB.
+    """
+    example = torch.zeros(1, len(plan.channels), *plan.patch.value)
+    with _quiet(), _evaluating(network), torch.no_grad():
+        try:
+            torch.onnx.export(
+                network,
+                (example,),
+                str(path),
+                input_names=["image"],
+                output_names=["logits"],
+                dynamo=True,
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+        except Exception as error:  # torch's and onnx's errors have no common base
+            raise ModelError(
+                f"a network that ONNX cannot take ({type(error).__name__}: {str(error).strip().splitlines()[0]})",
+                cure="--format openvino",
+            ) from error
+
+
+def _small_patch(plan: SegmentationPlan) -> tuple[int, ...]:
+    """A patch on which nothing is padded inside, as on the plan's, and which is cheap."""
+    twice = (2 * n for n in plan.network.value.divisor)
+    return tuple(min(two, size) for two, size in zip(twice, plan.patch.value, strict=True))
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    was = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's tracers say about shapes that are meant to be fixed, and about their own future."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
