@@ -12,12 +12,9 @@ from hilum.errors import GeometryError
 from hilum.volume import Box, Geometry, Volume, reorient, reorient_geometry, resample_array, resample_labels_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-SLAB_BYTES = 64 * 2**20
-"""Bytes of float32 logits on the source's grid that exist at a time while a case is restored."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,14 @@ class Restore:
         orientation: the code it was reoriented to, or "source".
         box: what was kept of the reoriented grid.
         shape: (Z, Y, X) on the network's grid, after resampling.
+        orders: of the interpolation back, along each axis of the network's grid: 1 linear, 0 nearest.
     """
 
     source: Geometry
     orientation: str
     box: Box
     shape: tuple[int, int, int]
+    orders: tuple[int, int, int] = (1, 1, 1)
 
     @property
     def resampled(self) -> bool:
@@ -64,16 +63,17 @@ class Restore:
         inside = resample_labels_array(array, self.box.shape) if self.resampled else array
         return self._to_source(inside[np.newaxis], fill=np.zeros(1, dtype=array.dtype))
 
-    def array(self, array: NDArray[np.float32], *, order: int = 1, fill: Sequence[float] | float = 0.0) -> Volume:
+    def array(self, array: NDArray[np.float32], *, order: int | None = None, fill: Sequence[float] | float = 0.0) -> Volume:
         """Bring (C, Z, Y, X) numbers to the source's grid, `fill` (one value, or one a channel) outside the box.
 
-        Exact where nothing was resampled. The whole result is held at once; for many channels see `restore_logits_to_labels`.
+        Exact where nothing was resampled; else interpolated with `order`, by default this restore's own. The whole result is held
+        at once; for many channels see `hilum.preprocess.stream`.
 
         Raises:
             GeometryError: the array has not this restore's shape.
         """
         self.check(array.shape[1:])
-        inside = resample_array(array, self.box.shape, order=order) if self.resampled else array
+        inside = resample_array(array, self.box.shape, order=self.orders if order is None else order) if self.resampled else array
         outside = np.broadcast_to(np.asarray(fill, dtype=array.dtype), (array.shape[0],))
         return self._to_source(inside, fill=outside)
 
@@ -89,6 +89,7 @@ class Restore:
                 "orientation": self.orientation,
                 "box": {"start": self.box.start, "stop": self.box.stop},
                 "shape": self.shape,
+                "orders": self.orders,
             }
         )
 
@@ -102,41 +103,8 @@ class Restore:
             orientation=fields["orientation"],
             box=Box(tuple(fields["box"]["start"]), tuple(fields["box"]["stop"])),
             shape=tuple(fields["shape"]),
+            orders=tuple(fields.get("orders", (1, 1, 1))),
         )
-
-    def slabs(self, channels: int, *, slab_bytes: int = SLAB_BYTES) -> Iterator[slice]:
-        """Cut the box along its first axis so that `channels` float32 values a voxel fit into `slab_bytes`, at least one row."""
-        depth, *plane = self.box.shape
-        rows = max(1, slab_bytes // max(1, channels * int(np.prod(plane)) * 4))
-        for start in range(0, depth, rows):
-            yield slice(start, min(start + rows, depth))
-
-    def slab(self, array: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
-        """The rows of the box, linearly resampled from (K, Z, Y, X) on the network's grid: (K, rows, Y, X).
-
-        Equals the same rows of the whole resampled array, of which nothing else is computed.
-        """
-        if not self.resampled:
-            return array[:, rows]
-        depth, source_depth = self.box.shape[0], self.shape[0]
-        at = np.clip((np.arange(rows.start, rows.stop) + 0.5) * (source_depth / depth) - 0.5, 0, source_depth - 1)
-        low = np.minimum(np.floor(at).astype(np.int64), source_depth - 1)
-        high = np.minimum(low + 1, source_depth - 1)
-        weight = (at - low).astype(np.float32)[:, np.newaxis, np.newaxis]
-        first, last = int(low[0]), int(high[-1]) + 1
-        part = array[:, first:last]
-        plane = resample_array(part, (last - first, *self.box.shape[1:]), order=1)  # (K, last - first, Y, X)
-        lower = plane[:, low - first]
-        lower += weight * (plane[:, high - first] - lower)
-        return np.asarray(lower)
-
-    def place(self, slabs: Callable[[slice], NDArray[Any]], *, fill: NDArray[Any], slab_channels: int) -> Volume:
-        """Fill the source's grid slab by slab: `slabs(rows)` gives (C, rows, Y, X) of the box, `fill` (C,) what lies outside."""
-        out = self._canvas(fill)
-        inside = out[(slice(None), *self.box.slices)]
-        for rows in self.slabs(slab_channels):
-            inside[:, rows] = slabs(rows)
-        return self._turn_back(out)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuse an array (Z, Y, X) that preprocessing cannot have given.
@@ -164,58 +132,3 @@ class Restore:
             return Volume(array, self.source)
         turned = reorient(Volume(array, self.reoriented), self.source.orientation)
         return Volume(np.ascontiguousarray(turned.array), self.source)  # the very affine of the source, not a product of flips
-
-
-def restore_logits_to_labels(
-    logits: NDArray[np.float32],
-    decode: Callable[[NDArray[np.float32]], NDArray[Any]],
-    restore: Restore,
-) -> Volume:
-    """Bring logits to the source's grid and decode them there, slab by slab: K full-size arrays never exist.
-
-    Args:
-        logits: (K, Z, Y, X) on the network's grid.
-        decode: maps logits (K, z, Y, X) of a slab to label ids (z, Y, X), always of one integer dtype.
-        restore: the case's way back.
-
-    Returns:
-        labels (1, Z, Y, X) on the source's grid; background (0) outside the box.
-
-    Raises:
-        GeometryError: the logits have not the shape that preprocessing gave.
-    """
-    restore.check(logits.shape[1:])
-    dtype = decode(logits[:, :1, :1, :1]).dtype
-    return restore.place(
-        lambda rows: decode(restore.slab(logits, rows))[np.newaxis],
-        fill=np.zeros(1, dtype=dtype),
-        slab_channels=logits.shape[0],
-    )
-
-
-def restore_probabilities(
-    logits: NDArray[np.float32],
-    activate: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    restore: Restore,
-    *,
-    outside: Sequence[float],
-) -> Volume:
-    """Bring logits to the source's grid as probabilities, (K, Z, Y, X) float32.
-
-    Args:
-        logits: (K, Z, Y, X) on the network's grid.
-        activate: maps logits (K, z, Y, X) to probabilities of the same shape.
-        restore: the case's way back.
-        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for regions.
-
-    Raises:
-        GeometryError: the logits have not the shape that preprocessing gave, or `outside` has not K entries.
-    """
-    restore.check(logits.shape[1:])
-    if len(outside) != logits.shape[0]:
-        raise GeometryError(f"{len(outside)} probabilities outside the box", needed=f"one for each of {logits.shape[0]} outputs")
-    return restore.place(
-        lambda rows: activate(restore.slab(logits, rows)),
-        fill=np.asarray(outside, dtype=np.float32),
-        slab_channels=logits.shape[0],
-    )

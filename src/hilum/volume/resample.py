@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hilum.volume.separable import Axis
 
 
-def resample_array(array: NDArray[Any], shape: Sequence[int], *, order: int = 3) -> NDArray[Any]:
+def resample_array(array: NDArray[Any], shape: Sequence[int], *, order: int | Sequence[int] = 3) -> NDArray[Any]:
     """Resample an array to another shape over the same block of space.
 
     Output voxel *i* of *m* lies at source coordinate (i + 0.5) * n / m - 0.5; beyond the ends the outermost value goes on.
@@ -43,10 +43,10 @@ def resample_array(array: NDArray[Any], shape: Sequence[int], *, order: int = 3)
     Args:
         array: (C, Z, Y, X), any real dtype.
         shape: (Z', Y', X').
-        order: 0 nearest, 1 linear, 3 cubic B-spline.
+        order: 0 nearest, 1 linear, 3 cubic B-spline; one for all axes, or one for each of (Z, Y, X).
 
     Returns:
-        (C, Z', Y', X'): the given dtype at order 0, else float32. Where the shape is unchanged, the very same values.
+        (C, Z', Y', X'): the given dtype where every order is 0, else float32. Where the shape is unchanged, the very same values.
         Beyond its input and result it needs at most `separable.WORKING_BYTES` (64 MiB).
 
     Raises:
@@ -54,7 +54,7 @@ def resample_array(array: NDArray[Any], shape: Sequence[int], *, order: int = 3)
         GeometryError: `array` or `shape` is not as above.
     """
     axes = _axes(array, shape, order)
-    if order == 0:
+    if set(_orders(order)) == {0}:
         return gather(array, axes)
     if all(axis.identity for axis in axes):
         return array.astype(np.float32)
@@ -125,11 +125,21 @@ def resample_labels(volume: Volume, spacing: Sequence[float]) -> Volume:
     return Volume(resample_labels_array(volume.array[0], shape)[None], volume.geometry.resized(shape))
 
 
-def _axes(array: NDArray[Any], shape: Sequence[int], order: int) -> list[Axis]:
-    check_order(order)
+def _orders(order: int | Sequence[int]) -> tuple[int, ...]:
+    """One order an axis."""
+    orders = (order,) * 3 if isinstance(order, int) else tuple(order)
+    if len(orders) != 3:
+        raise GeometryError(f"interpolation orders {orders}", needed="one number, or one for each of (Z, Y, X)")
+    for one in orders:
+        check_order(one)
+    return orders
+
+
+def _axes(array: NDArray[Any], shape: Sequence[int], order: int | Sequence[int]) -> list[Axis]:
+    orders = _orders(order)
     if array.ndim != 4 or min(array.shape) < 1 or len(shape) != 3 or min(shape) < 1:
         raise GeometryError(
             f"resampling of an array of shape {array.shape} to {tuple(shape)}",
             needed="an array (C, Z, Y, X) and three positive sizes",
         )
-    return [make_axis(block_coordinates(n, int(m)), n, order) for n, m in zip(array.shape[1:], shape, strict=True)]
+    return [make_axis(block_coordinates(n, int(m)), n, o) for n, m, o in zip(array.shape[1:], shape, orders, strict=True)]

@@ -218,11 +218,11 @@ class Work:
             if not z_axis.identity:
                 block = _along_z(block, z)  # (z', y, X)
             if not y_axis.identity:
-                block = _along_y(block, group, rows, source.start)  # (z', y', X)
+                block = along_y(block, group, rows, source.start)  # (z', y', X)
             if x_axis.identity:
                 target[:, rows] = block
             else:
-                _along_x(block, self.x, target[:, rows])  # (z', y', X')
+                along_x(block, self.x, target[:, rows])  # (z', y', X')
 
 
 def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
@@ -235,7 +235,8 @@ def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
     return made
 
 
-def _along_y(block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int) -> NDArray[np.float32]:
+def along_y(block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int) -> NDArray[np.float32]:
+    """Resample (z, y, X) along y: the group's output `rows` from a block whose first row is source row `offset`."""
     made = np.empty((block.shape[0], rows.stop - rows.start, block.shape[2]), dtype=np.float32)
     for piece in group:
         lines = block[:, piece.source.start - offset : piece.source.stop - offset]
@@ -245,7 +246,8 @@ def _along_y(block: NDArray[np.float32], group: list[Piece], rows: slice, offset
     return made
 
 
-def _along_x(block: NDArray[np.float32], pieces: list[Piece], target: NDArray[np.float32]) -> None:
+def along_x(block: NDArray[np.float32], pieces: list[Piece], target: NDArray[np.float32]) -> None:
+    """Resample (z, y, X) along X into `target` (z, y, X')."""
     for piece in pieces:
         matrix = np.ascontiguousarray(piece.matrix.T)
         for part in _parts(block.shape[1]):

@@ -1,0 +1,286 @@
+"""The way back without ever holding it whole: slabs of logits go in, answers on the source's own grid come out.
+
+Each output row along Z is interpolated from the two rows of logits beside it; nothing else of the logits is kept. Where K planes
+of a row are more than the working memory (118 labels at 512 x 512 are 118 MiB), a row is made in bands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import GeometryError, UsageError
+from hilum.volume import Volume, reorient
+from hilum.volume.planes import Planes
+from hilum.volume.separable import block_coordinates, make_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from hilum.preprocess.restore import Restore
+
+WORKING_BYTES = 64 * 2**20
+"""What a stream may hold beside the answer's array and the row of logits that the next slab still needs."""
+
+_BUFFERS = 6  # arrays of the size of a band of K planes that exist at a time: two rows, their steps, the mean, the decoding's
+
+
+class _Rows:
+    """Slabs of logits in, finished bands of rows of the box out.
+
+    Args:
+        restore: the case's way back.
+        outputs: K.
+        working_bytes: memory for bands.
+    """
+
+    def __init__(self, restore: Restore, outputs: int, working_bytes: int) -> None:
+        if outputs < 1 or working_bytes < 1:
+            raise UsageError(f"{outputs} outputs in {working_bytes} bytes", needed="at least 1 of each")
+        if not set(restore.orders) <= {0, 1}:
+            raise UsageError(
+                f"logits to be restored with orders {restore.orders}", needed="0 (nearest) or 1 (linear) along each axis"
+            )
+        self._restore = restore
+        self._shape = (outputs, *restore.shape[1:])
+        size, depth = restore.shape[0], restore.box.shape[0]
+        z = make_axis(block_coordinates(size, depth), size, restore.orders[0])
+        self._low, self._high = z.positions[:, 0], z.positions[:, -1]
+        self._share = z.weights[:, -1].astype(np.float32)  # of the higher row
+        wide = max(restore.shape[2], restore.box.shape[2])
+        rows = max(1, working_bytes // (_BUFFERS * 4 * outputs * wide))
+        self._planes = Planes(
+            (restore.shape[1], restore.shape[2]), (restore.box.shape[1], restore.box.shape[2]), restore.orders[1:], rows=rows
+        )
+        self._kept = np.empty((outputs, 0, *restore.shape[1:]), dtype=np.float32)  # fed, and still needed
+        self._first = 0  # the row of the network's grid that comes first in `_kept`
+        self._done = 0  # rows of the box that are finished
+
+    def feed(self, logits: NDArray[np.float32]) -> Iterator[tuple[int, slice, NDArray[np.float32]]]:
+        """The next rows (K, z, Y, X) of the network's grid; yields (row of the box, its Y rows, logits (K, y, X'))."""
+        fed = self._first + self._kept.shape[1]
+        if logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != self._shape or fed + logits.shape[1] > len(self):
+            outputs, height, width = self._shape
+            raise GeometryError(
+                f"a slab of logits of shape {logits.shape} to restore, after {fed} rows of {len(self)}",
+                needed=f"({outputs}, z, {height}, {width}) and {len(self)} rows in all, as preprocessing gave",
+            )
+        seen = fed + logits.shape[1]
+        ready = range(self._done, int(np.searchsorted(self._high, seen)))
+
+        def row(n: int) -> NDArray[np.float32]:
+            return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
+
+        for number, rows in enumerate(self._planes.bands if ready else ()):
+            low, high = _Cached(self._planes, number, row), _Cached(self._planes, number, row)
+            for n in ready:
+                a, b, share = int(self._low[n]), int(self._high[n]), self._share[n]
+                if high.row == a:
+                    low, high = high, low
+                lower = low.at(a)
+                if a == b or share == 0:
+                    yield n, rows, lower
+                    continue
+                values = high.at(b) - lower
+                values *= share
+                values += lower
+                yield n, rows, values
+        self._done = ready.stop
+        needed = min(int(self._low[self._done]), seen) if self._done < len(self._low) else seen
+        still = [row(n)[:, np.newaxis] for n in range(needed, seen)]
+        self._kept = (
+            np.concatenate(still, axis=1) if still else self._kept[:, :0].copy()
+        )  # a copy: the caller may use its slab again
+        self._first = needed
+
+    def __len__(self) -> int:
+        """Rows of the network's grid."""
+        return self._restore.shape[0]
+
+    def check_complete(self) -> None:
+        """Refuse to answer from half of the logits.
+
+        Raises:
+            GeometryError: rows are missing.
+        """
+        fed = self._first + self._kept.shape[1]
+        if fed != len(self):
+            raise GeometryError(f"{fed} rows of logits to restore", needed=f"{len(self)}, as preprocessing gave")
+
+
+class _Cached:
+    """One band of one row of the network's grid, resampled once however many rows of the box it goes into."""
+
+    def __init__(self, planes: Planes, number: int, rows: Callable[[int], NDArray[np.float32]]) -> None:
+        self._planes, self._number, self._rows = planes, number, rows
+        self.row = -1
+        self._band = np.empty((0, 0, 0), dtype=np.float32)
+
+    def at(self, row: int) -> NDArray[np.float32]:
+        if row != self.row:
+            self._band, self.row = self._planes.band(self._rows(row), self._number), row
+        return self._band
+
+
+class LabelStream:
+    """Labels on the source's grid from slabs of logits, as `restore_logits_to_labels` gives them for all logits at once.
+
+    Beside the array of labels it holds at most `working_bytes` and the rows of logits that the next slab still needs.
+
+    Args:
+        restore: the case's way back.
+        outputs: K.
+        decode: maps logits (K, z, Y, X), contiguous, to label ids (z, Y, X).
+        dtype: of the labels.
+        working_bytes: memory for rows in the making.
+
+    Raises:
+        UsageError: no outputs or no memory; logits that would have to be restored with splines.
+    """
+
+    def __init__(
+        self,
+        restore: Restore,
+        outputs: int,
+        decode: Callable[[NDArray[np.float32]], NDArray[Any]],
+        dtype: DTypeLike,
+        *,
+        working_bytes: int = WORKING_BYTES,
+    ) -> None:
+        self._rows = _Rows(restore, outputs, working_bytes)
+        self._restore, self._decode = restore, decode
+        self._labels = np.zeros((1, *restore.source.shape), dtype=dtype)
+        self._inside = _box_of(self._labels, restore)[0]  # (Z, Y, X) of the box, a view
+
+    def feed(self, logits: NDArray[np.float32]) -> None:
+        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0. They are not kept.
+
+        Raises:
+            GeometryError: they are of another shape, or more rows than preprocessing gave.
+        """
+        for row, rows, values in self._rows.feed(logits):
+            self._inside[row, rows] = self._decode(np.ascontiguousarray(values[:, np.newaxis]))[0]
+
+    def finish(self) -> Volume:
+        """Labels (1, Z, Y, X) on the source's grid; background (0) outside the box.
+
+        Raises:
+            GeometryError: rows are missing.
+        """
+        self._rows.check_complete()
+        return Volume(self._labels, self._restore.source)
+
+
+class ProbabilityStream:
+    """Probabilities on the source's grid from slabs of logits, written into an array that the caller gives.
+
+    Args:
+        restore: the case's way back.
+        outputs: K.
+        activate: maps logits (K, z, Y, X), contiguous, to probabilities of the same shape.
+        out: (K, Z, Y, X) float32 of the source's shape, in memory or mapped from a file; filled completely.
+        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for regions.
+        working_bytes: memory for rows in the making.
+
+    Raises:
+        GeometryError: `out` has not the source's shape, or `outside` has not K entries.
+        UsageError: no outputs or no memory; logits that would have to be restored with splines.
+    """
+
+    def __init__(
+        self,
+        restore: Restore,
+        outputs: int,
+        activate: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        out: NDArray[np.float32],
+        *,
+        outside: Sequence[float],
+        working_bytes: int = WORKING_BYTES,
+    ) -> None:
+        self._rows = _Rows(restore, outputs, working_bytes)
+        if out.shape != (outputs, *restore.source.shape):
+            raise GeometryError(f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}")
+        if len(outside) != outputs:
+            raise GeometryError(f"{len(outside)} probabilities outside the box", needed=f"one for each of {outputs} outputs")
+        self._restore, self._activate, self._out = restore, activate, out
+        if restore.box.shape != restore.reoriented.shape:
+            for one, value in zip(out, outside, strict=True):
+                one[...] = value
+        self._inside = _box_of(out, restore)  # (K, Z, Y, X) of the box, a view
+
+    def feed(self, logits: NDArray[np.float32]) -> None:
+        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0. They are not kept.
+
+        Raises:
+            GeometryError: they are of another shape, or more rows than preprocessing gave.
+        """
+        for row, rows, values in self._rows.feed(logits):
+            self._inside[:, row, rows] = self._activate(np.ascontiguousarray(values[:, np.newaxis]))[:, 0]
+
+    def finish(self) -> Volume:
+        """The given array, full, on the source's grid.
+
+        Raises:
+            GeometryError: rows are missing.
+        """
+        self._rows.check_complete()
+        return Volume(self._out, self._restore.source)
+
+
+def restore_logits_to_labels(
+    logits: NDArray[np.float32],
+    decode: Callable[[NDArray[np.float32]], NDArray[Any]],
+    restore: Restore,
+) -> Volume:
+    """Bring logits to the source's grid and decode them there, row by row: K full-size arrays never exist.
+
+    Args:
+        logits: (K, Z, Y, X) on the network's grid.
+        decode: maps logits (K, z, Y, X) of some rows to label ids (z, Y, X), always of one integer dtype.
+        restore: the case's way back.
+
+    Returns:
+        labels (1, Z, Y, X) on the source's grid; background (0) outside the box.
+
+    Raises:
+        GeometryError: the logits have not the shape that preprocessing gave.
+    """
+    restore.check(logits.shape[1:])
+    stream = LabelStream(restore, logits.shape[0], decode, decode(np.ascontiguousarray(logits[:, :1, :1, :1])).dtype)
+    stream.feed(logits)
+    return stream.finish()
+
+
+def restore_probabilities(
+    logits: NDArray[np.float32],
+    activate: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    restore: Restore,
+    *,
+    outside: Sequence[float],
+) -> Volume:
+    """Bring logits to the source's grid as probabilities, (K, Z, Y, X) float32.
+
+    Args:
+        logits: (K, Z, Y, X) on the network's grid.
+        activate: maps logits (K, z, Y, X) to probabilities of the same shape.
+        restore: the case's way back.
+        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for regions.
+
+    Raises:
+        GeometryError: the logits have not the shape that preprocessing gave, or `outside` has not K entries.
+    """
+    restore.check(logits.shape[1:])
+    out = np.empty((logits.shape[0], *restore.source.shape), dtype=np.float32)
+    stream = ProbabilityStream(restore, logits.shape[0], activate, out, outside=outside)
+    stream.feed(logits)
+    return stream.finish()
+
+
+def _box_of(array: NDArray[Any], restore: Restore) -> NDArray[Any]:
+    """The box, in the network's orientation, as a writable view of an array (C, Z, Y, X) on the source's grid."""
+    volume = Volume(array, restore.source)
+    turned = volume if restore.orientation == "source" else reorient(volume, restore.orientation)
+    return turned.array[(slice(None), *restore.box.slices)]
