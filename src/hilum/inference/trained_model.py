@@ -26,7 +26,8 @@ from safetensors.torch import load_file, save_file
 
 from hilum.errors import ModelError, UsageError
 from hilum.inference.assurance import NUMBERS, Assurance
-from hilum.inference.engines.torch_engine import TorchEngine, resolve_device, resolve_precision
+from hilum.inference.engines.choose import Asked, EngineSource, make_engine
+from hilum.inference.engines.torch_engine import resolve_device
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hilum.inference.class_prediction import ClassPrediction
+    from hilum.inference.engines.engine import Engine
     from hilum.inference.inputs import Source
     from hilum.inference.prediction import Prediction
     from hilum.plan import Plan
@@ -104,19 +106,13 @@ class TrainedModel:
 
         return make_predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
 
-    def make_engine(self, name: str = "auto", precision: str | None = None, threads: int | None = None) -> TorchEngine:
-        """What runs its networks where they are; see `RunnableModel.make_engine`."""
-        if name not in {"auto", "torch"}:
-            raise UsageError(f"engine {name!r}", needed="auto or torch", cure="--engine auto")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        wanted: Any = self.plan.precision.value if precision in {None, "auto"} else precision
-        if wanted not in {"float32", "bfloat16"}:
-            raise UsageError(f"precision {precision!r}", needed="auto, float32 or bfloat16 of torch", cure="--precision auto")
-        if precision != wanted:
-            wanted = resolve_precision(wanted, self.device, dimensions=self.plan.dimensions.value)
-        batch = 1 if self.device.type == "cpu" else self.plan.batch.value
-        return TorchEngine(self.networks, device=self.device, precision=wanted, batch=batch)
+    def make_engine(
+        self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
+    ) -> Engine:
+        """What runs its networks; see `RunnableModel.make_engine`. Engines other than torch's run on the CPU."""
+        key = None if self.id == UNSAVED else self.id
+        source = EngineSource(self.plan, key=key, networks=self.networks, device=self.device)  # type: ignore[arg-type]
+        return make_engine(source, name, Asked(precision, threads, memory))
 
     def save(self, folder: Path | str) -> TrainedModel:
         """Write the folder; other files in it stay. model.json is written last: until then the folder is refused.

@@ -26,6 +26,9 @@ class Engine(Protocol):
     batch: int
     """How many patches a call it likes best; more and fewer are taken as well."""
 
+    because: str
+    """Why this engine runs the model, for run.json."""
+
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map patches (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32 and contiguous; the members of an ensemble averaged.
 

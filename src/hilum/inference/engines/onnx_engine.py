@@ -41,6 +41,7 @@ class OnnxEngine:
     """
 
     name = "onnx"
+    because: str = "asked for"
     precision: str = "float32"
     batch: int = 1  # a patch alone keeps the processor busy; more only take more memory
 

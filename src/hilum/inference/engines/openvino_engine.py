@@ -112,6 +112,7 @@ class OpenVINOEngine:
     """
 
     name = "openvino"
+    because: str = "asked for"
 
     def __init__(
         self,

@@ -111,6 +111,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    because: str = "asked for"
 
     def __init__(self, networks: Sequence[nn.Module], *, device: torch.device, precision: Precision, batch: int = 1) -> None:
         if not networks:

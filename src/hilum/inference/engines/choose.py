@@ -1,0 +1,211 @@
+"""Which engine runs a model, and why. What an engine needs is imported when it is chosen, and not before."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from hilum.errors import ModelError, ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hilum.inference.engines.engine import Engine
+    from hilum.plan.segmentation import SegmentationPlan
+
+_log = logging.getLogger("hilum")
+
+
+@dataclass(frozen=True, eq=False)
+class EngineSource:
+    """A model as engines see it: what there is to run.
+
+    Args:
+        plan: of the model.
+        key: names its networks for what is remembered about their speed; None: networks that are not saved, whose weights may
+            still change.
+        networks: of torch, in memory, on `device`.
+        device: of torch; None where there are no networks of torch.
+        openvino: .xml files, one a member.
+        onnx: .onnx files, one a member.
+        stored: "int8" where the openvino files are quantised, else "float32".
+    """
+
+    plan: SegmentationPlan
+    key: str | None = None
+    networks: tuple[Any, ...] = ()
+    device: Any = None
+    openvino: tuple[Path, ...] = ()
+    onnx: tuple[Path, ...] = ()
+    stored: str = "float32"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How an engine is to run: precision (None or "auto": the engine's choice), threads (None: all), bytes that it may take."""
+
+    precision: str | None = None
+    threads: int | None = None
+    memory: int | None = None
+
+
+def _torch(source: EngineSource, asked: Asked) -> Engine:
+    if not source.networks:
+        raise UsageError(
+            "engine 'torch' for an exported model, which holds no weights of torch",
+            needed=f"an engine that it was exported for: {', '.join(_exported(source))}",
+            cure="--engine auto, or `hilum predict` with the model folder that was exported",
+        )
+    import torch
+
+    from hilum.inference.engines.torch_engine import TorchEngine, resolve_precision
+
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
+    wanted: Any = asked.precision
+    if wanted in {None, "auto"}:
+        wanted = resolve_precision(source.plan.precision.value, source.device, dimensions=source.plan.dimensions.value)
+    if wanted not in {"float32", "bfloat16"}:
+        cure = "hilum export MODEL -o FOLDER --precision int8 --data DATA" if wanted == "int8" else "--precision auto"
+        raise UsageError(f"precision {wanted!r}", needed="auto, float32 or bfloat16 of torch", cure=cure)
+    batch = 1 if source.device.type == "cpu" else source.plan.batch.value
+    return TorchEngine(source.networks, device=source.device, precision=wanted, batch=batch)
+
+
+def _openvino(source: EngineSource, asked: Asked) -> Engine:
+    from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
+
+    precision = resolve_precision(asked.precision, stored=source.stored)
+    models: tuple[Any, ...] = source.openvino
+    if not models:
+        if not source.networks:
+            raise _not_exported(source, "openvino")
+        if source.device.type != "cpu":
+            raise UsageError(f"engine 'openvino' for a model on {source.device}", needed="a model on the CPU", cure="--device cpu")
+        from hilum.inference.deploy.convert import to_openvino
+
+        models = tuple(to_openvino(network, source.plan) for network in source.networks)
+    return OpenVINOEngine(models, precision=precision, threads=asked.threads, memory=asked.memory, key=source.key)
+
+
+def _onnx(source: EngineSource, asked: Asked) -> Engine:
+    from hilum.inference.engines.onnx_engine import OnnxEngine, resolve_precision
+
+    resolve_precision(asked.precision)
+    if not source.onnx:
+        raise _not_exported(source, "onnx")
+    return OnnxEngine(source.onnx, threads=asked.threads)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of engine: the package it needs, the extra of hilum that brings it, and what makes one."""
+
+    package: str
+    extra: str
+    make: Callable[[EngineSource, Asked], Engine]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is there."""
+        try:
+            return find_spec(self.package) is not None
+        except (ImportError, ValueError):  # half removed, or kept away
+            return False
+
+
+ENGINES: dict[str, Kind] = {
+    "torch": Kind("torch", "", _torch),
+    "openvino": Kind("openvino", "openvino", _openvino),
+    "onnx": Kind("onnxruntime", "onnx", _onnx),
+}
+"""By the name that users give."""
+
+
+def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = None) -> Engine:
+    """The engine of that name for a model; "auto" takes the fastest that is installed and that the model can run in.
+
+    That is torch on a GPU, and for networks that are not saved yet; on the CPU OpenVINO where it is installed, else what the model
+    is made of. What was chosen, and why, is logged.
+
+    Raises:
+        UsageError: no such engine, or not for this model; it is not installed; the precision is not one of its.
+        ResourceError: nothing that is installed runs this model; the processor cannot compute in that precision.
+        ModelError: the network cannot be brought to the engine.
+    """
+    asked = asked or Asked()
+    if name != "auto":
+        _check(name)
+        return _made(source, name, asked, "asked for")
+    chosen, because = _choose(source)
+    if chosen == "openvino" and not source.openvino:
+        try:
+            return _made(source, chosen, asked, because)
+        except ModelError as error:
+            _log.warning("engine torch instead of openvino: %s", error.found)
+            return _made(source, "torch", asked, f"openvino cannot take this network ({error.found})")
+    return _made(source, chosen, asked, because)
+
+
+def _made(source: EngineSource, name: str, asked: Asked, because: str) -> Engine:
+    engine = ENGINES[name].make(source, asked)
+    engine.because = because
+    _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, because)
+    return engine
+
+
+def _choose(source: EngineSource) -> tuple[str, str]:
+    """Name and reason."""
+    ready = {name: kind.installed for name, kind in ENGINES.items()}
+    if source.networks:
+        if source.device.type != "cpu":
+            return "torch", f"the model is on {source.device}"
+        if source.key is None:
+            return "torch", "the model is not saved: its weights may still change"
+        if ready["openvino"]:
+            return "openvino", "the fastest on a CPU"
+        return "torch", "openvino, which is faster on a CPU, is not installed"
+    held = _exported(source)
+    for name in held:
+        if ready[name]:
+            return name, "the fastest on a CPU of those that it was exported for" if name == held[0] else f"{held[0]} is not installed"
+    raise ResourceError(
+        f"an exported model for {' or '.join(held)}, neither of which is installed" if len(held) > 1 else _missing(held[0]),
+        needed=" or ".join(ENGINES[name].package for name in held),
+        cure=f"pip install 'hilum[{ENGINES[held[0]].extra}]'",
+    )
+
+
+def _exported(source: EngineSource) -> tuple[str, ...]:
+    """The engines that there are files for, the fastest first."""
+    return tuple(name for name, files in (("openvino", source.openvino), ("onnx", source.onnx)) if files)
+
+
+def _check(name: str) -> None:
+    if name not in ENGINES:
+        near = get_close_matches(name, ENGINES, n=1)
+        raise UsageError(f"engine {name!r}", needed=f"auto, {', '.join(ENGINES)}", cure=f"--engine {near[0] if near else 'auto'}")
+    kind = ENGINES[name]
+    if not kind.installed:
+        raise UsageError(
+            f"engine {name!r}: {_missing(name)}",
+            needed=kind.package,
+            cure=f"pip install 'hilum[{kind.extra}]'" if kind.extra else "pip install torch",
+        )
+
+
+def _missing(name: str) -> str:
+    return f"{ENGINES[name].package} is not installed"
+
+
+def _not_exported(source: EngineSource, name: str) -> UsageError:
+    held = _exported(source)
+    return UsageError(
+        f"engine {name!r} for a model that was not exported for it",
+        needed=f"a folder with files for it; this model has {', '.join(held) or 'weights of torch'}",
+        cure=f"hilum export MODEL -o FOLDER --format {name}, then hilum predict FOLDER ...",
+    )
