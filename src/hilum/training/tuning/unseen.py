@@ -1,0 +1,102 @@
+"""Which cases of a data set a model may be tuned on: those that the networks that answer were not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.folds import patient_of
+from hilum.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hilum.dataset import Case, Dataset
+    from hilum.inference import Facts
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Cases, and for each the networks of the model that were not trained on it or its patient.
+
+    Args:
+        members: by case id, the numbers of the networks.
+        cases: in the order of the data set.
+        said: how they were chosen, in sentences.
+    """
+
+    cases: tuple[Case, ...]
+    members: Mapping[str, tuple[int, ...]]
+    said: tuple[str, ...]
+
+    def some(self, most: int | None) -> Unseen:
+        """At most so many, spread evenly over all."""
+        if most is None or most >= len(self.cases):
+            return self
+        chosen = np.unique(np.linspace(0, len(self.cases) - 1, most).round().astype(int))
+        cases = tuple(self.cases[n] for n in chosen)
+        return Unseen(cases, self.members, (*self.said, f"of these {len(cases)}, spread evenly, as was asked"))
+
+
+def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen:
+    """The annotated cases of a data set that at least one network of a model was not trained on.
+
+    What a network was trained on is known by the case ids in the model's facts, whatever the data set is called now, and, where the
+    data set names patients, by the patients of these cases.
+
+    Raises:
+        UsageError: every case was trained on, or the model was trained on this data set and does not say on which cases.
+    """
+    trained = _trained(facts, networks)
+    if trained is None:
+        if facts is not None and facts.dataset == dataset.name:
+            raise UsageError(
+                f"the model was trained on {dataset.name!r} and does not say on which of its cases",
+                needed="cases that it was not trained on",
+                cure="give another data set with the same labels",
+            )
+        said = ("the model does not say which cases it was trained on: that these are others is taken on trust",)
+        everyone = tuple(range(networks))
+        return Unseen(dataset.cases, {case.id: everyone for case in dataset.cases}, said)
+    patients = patient_of(dataset)
+    known = [{patients[case] for case in cases if case in patients} for cases in trained]
+    members = {
+        case.id: tuple(n for n in range(networks) if case.id not in trained[n] and patients[case.id] not in known[n])
+        for case in dataset.cases
+    }
+    cases = tuple(case for case in dataset.cases if members[case.id])
+    if not cases:
+        raise UsageError(
+            f"all {len(dataset.cases)} cases of {dataset.name!r}, or their patients, are among those that the model was trained on",
+            needed="cases that it was not trained on, or its own data set with the fold that it was validated on",
+            cure="give a data set of other cases with the same labels",
+        )
+    return Unseen(cases, members, _said(dataset, cases, members, networks))
+
+
+def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
+    """By network the ids of the cases it was trained on; None where the model does not say."""
+    if facts is None:
+        return None
+    folds = [one for name, one in facts.details.items() if name.startswith("fold ") and isinstance(one, dict)]
+    lists = [{str(case) for case in one["train"]} for one in folds if isinstance(one.get("train"), list) and one["train"]]
+    if not lists or len(lists) < len(folds):
+        return None
+    if len(lists) == networks:
+        return lists
+    return [set().union(*lists)] * networks
+
+
+def _said(
+    dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int
+) -> tuple[str, ...]:
+    """How they were chosen, for tuning.json and the card."""
+    left_out = len(dataset.cases) - len(cases)
+    said = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
+    if left_out:
+        said.append(f"{left_out} cases were left out: they, or other cases of their patients, were trained on")
+    if any(len(members[case.id]) < networks for case in cases):
+        said.append(f"each was predicted by those of the {networks} networks alone that had not seen it or its patient")
+    return tuple(said)
