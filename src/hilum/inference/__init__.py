@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from hilum.inference.assurance import Assurance, Calibration
     from hilum.inference.class_prediction import CLASS_FORMATS, ClassPrediction
     from hilum.inference.class_predictor import ClassPredictor
+    from hilum.inference.deploy.export import export_model
+    from hilum.inference.deploy.exported import ExportedModel, load_runnable
     from hilum.inference.engines.engine import Engine, RunnableModel
     from hilum.inference.engines.torch_engine import (
         TorchEngine,
@@ -38,6 +40,7 @@ _HOMES = {
     "ClassPrediction": "hilum.inference.class_prediction",
     "ClassPredictor": "hilum.inference.class_predictor",
     "Engine": "hilum.inference.engines.engine",
+    "ExportedModel": "hilum.inference.deploy.exported",
     "Facts": "hilum.inference.manifest",
     "HostMemory": "hilum.inference.memory",
     "Metric": "hilum.inference.manifest",
@@ -55,8 +58,10 @@ _HOMES = {
     "bfloat16_gain": "hilum.inference.engines.torch_engine",
     "case_id": "hilum.inference.inputs",
     "describe_device": "hilum.inference.engines.torch_engine",
+    "export_model": "hilum.inference.deploy.export",
     "find_cases": "hilum.inference.inputs",
     "host_memory": "hilum.inference.memory",
+    "load_runnable": "hilum.inference.deploy.exported",
     "make_predictor": "hilum.inference.predictors",
     "predict_many": "hilum.inference.many",
     "read_source": "hilum.inference.inputs",
@@ -76,6 +81,7 @@ __all__ = [
     "ClassPrediction",
     "ClassPredictor",
     "Engine",
+    "ExportedModel",
     "Facts",
     "HostMemory",
     "Metric",
@@ -93,8 +99,10 @@ __all__ = [
     "bfloat16_gain",
     "case_id",
     "describe_device",
+    "export_model",
     "find_cases",
     "host_memory",
+    "load_runnable",
     "make_predictor",
     "predict_many",
     "read_source",

@@ -6,17 +6,22 @@ import hashlib
 import json
 from importlib import metadata
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from hilum.errors import ModelError
 from hilum.io import atomic_write_text, sha256
+from hilum.plan import PLANS
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from hilum.plan import Plan
+
+R = TypeVar("R", bound=BaseModel)
 
 MANIFEST = "model.json"
 FORMAT_VERSION = 1
@@ -79,6 +84,11 @@ class FileHash(Record):
 class Manifest(Record):
     """model.json. `id` is over every other field, and so over the hashes of every other file."""
 
+    file_name: ClassVar[str] = MANIFEST
+    made_by: ClassVar[str] = "hilum train DATA -o MODEL"
+    always: ClassVar[tuple[str, ...]] = (PLAN, LABELS, METRICS, CARD)
+    """Files that every such folder holds, beside the members."""
+
     format_version: int = FORMAT_VERSION
     id: str
     hilum: str
@@ -106,26 +116,24 @@ class Manifest(Record):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write model.json, completely or not at all."""
-        atomic_write_text(folder / MANIFEST, self.model_dump_json(indent=2) + "\n")
+        """Write it, completely or not at all."""
+        atomic_write_text(folder / self.file_name, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read model.json.
+        """Read model.json, or what the kind of folder has in its place.
 
         Raises:
             ModelError: there is none, it is damaged or altered, or of a newer format.
         """
         if not folder.is_dir():
-            raise ModelError(
-                f"{folder}: no such folder", needed="a trained-model folder, as `hilum train DATA -o MODEL` makes it"
-            )
-        path = folder / MANIFEST
+            raise ModelError(f"{folder}: no such folder", needed=f"a folder as `{cls.made_by}` makes it")
+        path = folder / cls.file_name
         if not path.is_file():
             raise ModelError(
-                f"{folder}: no {MANIFEST} in it",
-                needed="a trained-model folder whose training has ended",
-                cure="hilum train DATA -o MODEL, with --resume where a training was interrupted",
+                f"{folder}: no {cls.file_name} in it",
+                needed=f"a folder that `{cls.made_by}` has completed",
+                cure=f"{cls.made_by}, with --resume where a training was interrupted",
             )
         manifest = cls._parse(path)
         if manifest.id != manifest.computed_id():
@@ -154,12 +162,14 @@ class Manifest(Record):
         Raises:
             ModelError: the first file that is missing or altered, or that no model folder may name.
         """
-        unnamed = [name for name in (PLAN, LABELS, METRICS, CARD, *self.members) if name not in self.files]
+        unnamed = [name for name in (*self.always, *self.members) if name not in self.files]
         if unnamed:
-            raise ModelError(f"{folder / MANIFEST}: no hash for {', '.join(unnamed)}", cure=_CURE)
+            raise ModelError(f"{folder / self.file_name}: no hash for {', '.join(unnamed)}", cure=_CURE)
         for name, expected in self.files.items():
             if PurePath(name).name != name or "\\" in name:
-                raise ModelError(f"{folder / MANIFEST}: names {name!r}", needed="files in the model folder itself", cure=_CURE)
+                raise ModelError(
+                    f"{folder / self.file_name}: names {name!r}", needed="files in the model folder itself", cure=_CURE
+                )
             path = folder / name
             if not path.is_file():
                 raise ModelError(f"{path}: missing", needed=f"every file of the model: {', '.join(self.files)}", cure=_CURE)
@@ -179,3 +189,36 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:
 def hilum_version() -> str:
     """The version of hilum that is running."""
     return metadata.version("hilum")
+
+
+def read_record(kind: type[R], path: Path) -> R:
+    """A record from a model folder's file.
+
+    Raises:
+        ModelError: it does not fit this version of hilum.
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(
+            f"{path}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            cure="use the version of hilum named in model.json",
+        ) from error
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of whatever task; its errors are the folder's.
+
+    Raises:
+        ModelError: it does not fit this version of hilum.
+    """
+    try:
+        task = json.loads(path.read_text(encoding="utf-8"))["task"]["value"]
+        kind = PLANS[task]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path}: Plan does not fit this version of hilum: task {error}",
+            cure="use the version of hilum named in model.json",
+        ) from error
+    return read_record(kind, path)

@@ -13,14 +13,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -39,13 +37,15 @@ from hilum.inference.manifest import (
     ModelMetrics,
     hash_files,
     hilum_version,
+    read_plan,
+    read_record,
 )
 from hilum.inference.model_card import model_card
 from hilum.io import atomic_path, atomic_write_text
 from hilum.networks import build_network
-from hilum.plan import PLANS
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from hilum.inference.class_prediction import ClassPrediction
@@ -168,11 +168,11 @@ class TrainedModel:
         where = resolve_device(device)
         manifest = Manifest.load(folder)
         manifest.check_files(folder)
-        plan = _read_plan(folder / PLAN)
-        if _read_record(type(plan.answers), folder / LABELS) != plan.answers:
+        plan = read_plan(folder / PLAN)
+        if read_record(type(plan.answers), folder / LABELS) != plan.answers:
             raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
         networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
-        metrics = _read_record(ModelMetrics, folder / METRICS)
+        metrics = read_record(ModelMetrics, folder / METRICS)
         assurance = Assurance.load(folder) if NUMBERS in manifest.files else None
         return cls(
             plan=plan,
@@ -210,30 +210,6 @@ def _save_weights(network: nn.Module, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)
-
-
-def _read_record(kind: type[R], path: Path) -> R:
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            f"{path}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            cure="use the version of hilum named in model.json",
-        ) from error
-
-
-def _read_plan(path: Path) -> Plan:
-    """The plan of whatever task; its errors are the folder's."""
-    try:
-        task = json.loads(path.read_text(encoding="utf-8"))["task"]["value"]
-        kind = PLANS[task]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{path}: Plan does not fit this version of hilum: task {error}",
-            cure="use the version of hilum named in model.json",
-        ) from error
-    return _read_record(kind, path)
 
 
 def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:

@@ -85,7 +85,9 @@ def _openvino(source: EngineSource, asked: Asked) -> Engine:
         if not source.networks:
             raise _not_exported(source, "openvino")
         if source.device.type != "cpu":
-            raise UsageError(f"engine 'openvino' for a model on {source.device}", needed="a model on the CPU", cure="--device cpu")
+            raise UsageError(
+                f"engine 'openvino' for a model on {source.device}", needed="a model on the CPU", cure="--device cpu"
+            )
         from hilum.inference.deploy.convert import to_openvino
 
         models = tuple(to_openvino(network, source.plan) for network in source.networks)
@@ -129,8 +131,8 @@ ENGINES: dict[str, Kind] = {
 def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = None) -> Engine:
     """The engine of that name for a model; "auto" takes the fastest that is installed and that the model can run in.
 
-    That is torch on a GPU, and for networks that are not saved yet; on the CPU OpenVINO where it is installed, else what the model
-    is made of. What was chosen, and why, is logged.
+    That is torch on a GPU, and for networks that are not saved yet; on the CPU OpenVINO where it is installed, else what the
+    model is made of. What was chosen, and why, is logged.
 
     Raises:
         UsageError: no such engine, or not for this model; it is not installed; the precision is not one of its.
@@ -172,7 +174,9 @@ def _choose(source: EngineSource) -> tuple[str, str]:
     held = _exported(source)
     for name in held:
         if ready[name]:
-            return name, "the fastest on a CPU of those that it was exported for" if name == held[0] else f"{held[0]} is not installed"
+            return name, "the fastest on a CPU of those that it was exported for" if name == held[
+                0
+            ] else f"{held[0]} is not installed"
     raise ResourceError(
         f"an exported model for {' or '.join(held)}, neither of which is installed" if len(held) > 1 else _missing(held[0]),
         needed=" or ".join(ENGINES[name].package for name in held),

@@ -76,11 +76,11 @@ class OnnxEngine:
         if tuple(patches.shape[1:]) != self._inputs:
             raise UsageError(f"patches of shape {tuple(patches.shape)}", needed=f"(B, {', '.join(map(str, self._inputs))})")
         answers = np.empty((len(patches), *self._outputs), np.float32)
-        for row, answer in enumerate(answers):
+        for row in range(len(patches)):
             patch = np.require(patches[row : row + 1], dtype=np.float32, requirements=["C"])
-            answer[:] = self._run(0, patch)
+            answers[row] = self._run(0, patch)
             for count in range(2, len(self._members) + 1):
-                answer += (self._run(count - 1, patch) - answer) / count
+                answers[row] += (self._run(count - 1, patch) - answers[row]) / count
         return answers
 
     def close(self) -> None:

