@@ -73,7 +73,7 @@ def test_hippocampus():
     assert plan.augmentation.value.mirror_axes == (2,)  # Anterior and Posterior forbid Y; Z has an up and a down
     assert not plan.loss.value.batch_dice
     assert all(decision.because.strip() for decision in plan.decisions.values())
-    assert len(plan.decisions) == 17
+    assert len(plan.decisions) == 21
 
 
 def test_ct_uses_hounsfield_statistics():

@@ -19,11 +19,14 @@ SAME_SPACING = 0.01
 """Spacings that differ by less than this fraction are one spacing, written with other roundings: nothing is resampled."""
 
 
-def resampled_size(size: float, own_mm: float, target_mm: float) -> int:
-    """Voxels along an axis of `size` voxels of `own_mm` once it is resampled to `target_mm`, at least one."""
-    if abs(own_mm / target_mm - 1) < SAME_SPACING:
+def resampled_size(size: float, own_mm: float, target_mm: float, *, same: float = SAME_SPACING) -> int:
+    """Voxels along an axis of `size` voxels of `own_mm` once it is resampled to `target_mm`, at least one.
+
+    `same` is the fraction by which two spacings may differ and still be one.
+    """
+    if abs(own_mm / target_mm - 1) < same:
         return int(size)
-    return max(1, round(size * own_mm / target_mm))
+    return max(1, round(own_mm / target_mm * size))
 
 
 class Record(BaseModel):
@@ -45,10 +48,14 @@ class Normalisation(Record):
     `ct`: clip to [lower, upper], subtract mean, divide by std, all from the data set's annotated voxels (HU is absolute).
     `case`: subtract the case's own mean, divide by its own standard deviation (MR, PET, ultrasound: no absolute scale).
     `case_nonzero`: the same from the non-zero voxels only, zero stays zero (skull-stripped MR).
+    `case_filled`: the same from what is not zero in any channel, its holes filled; outside of it everything stays as it is
+    (nnU-Net's z-score within its mask).
     `unit`: divide by the fixed `upper` (8-bit pictures: 255).
+    `range`: the case's own least value becomes 0, its largest 1.
+    `none`: intensities stay as they are.
     """
 
-    kind: Literal["ct", "case", "case_nonzero", "unit"]
+    kind: Literal["ct", "case", "case_nonzero", "case_filled", "unit", "range", "none"]
     lower: float = 0.0
     upper: float = 0.0
     mean: float = 0.0

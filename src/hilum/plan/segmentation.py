@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hilum.plan.plan import Decision, NetworkSpec, Plan, Record
+from hilum.plan.plan import SAME_SPACING, Decision, NetworkSpec, Plan, Record, Three
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 
@@ -59,6 +59,24 @@ class PostprocessingStep(Record):
         return self
 
 
+class ResamplingSpec(Record):
+    """How images are brought to the plan's spacing and logits back, beside the order of interpolation within (Y, X)."""
+
+    same: float = Field(default=SAME_SPACING, ge=0)
+    """Spacings that differ by less than this fraction are one: nothing is resampled along that axis."""
+    separate: Literal["never", "anisotropic", "always"] = "never"
+    """When the axis of the largest spacing is resampled by an order of its own, after the slices across it. "anisotropic": where
+    the largest spacing, of the case or of the plan, is more than `anisotropy` times the smallest (nnU-Net's rule)."""
+    anisotropy: float = Field(default=3.0, ge=1)
+    separate_order: Literal[0, 1, 3] = 0
+    """Of an image along an axis that is resampled separately."""
+    logits_order: Literal[0, 1] = 1
+    separate_logits_order: Literal[0, 1] = 0
+    clip: bool = False
+    """Whether splines may not go beyond the range of what they interpolate: a channel, or a slice of it where an axis is
+    resampled separately (scikit-image's `resize`)."""
+
+
 class SegmentationPlan(Plan):
     """Every decision of a segmentation model."""
 
@@ -75,6 +93,17 @@ class SegmentationPlan(Plan):
         value=(), because="not learnt: `hilum tune` learns it on cases that the model was not trained on"
     )
     """What is done to the labels of an answer, one after the other."""
+    axes: Decision[Three] = Decision[Three](value=(0, 1, 2), because="the axes stay in the order of `orientation`")
+    """The axes of the reoriented image that become (Z, Y, X) of the network's grid, nnU-Net's transpose_forward. All sizes and
+    spacings of the plan are in the order after it."""
+    resampling: Decision[ResamplingSpec] = Decision[ResamplingSpec](
+        value=ResamplingSpec(), because="images by one order along all axes, logits linearly on the way back"
+    )
+    weighting: Decision[Literal["gaussian", "nnunet"]] = Decision[Literal["gaussian", "nnunet"]](
+        value="gaussian", because="a voxel counts most where it lies in the middle of a patch"
+    )
+    """How much the voxels of a patch count where patches overlap; "nnunet" is nnU-Net's map, whose centre is half a voxel off in
+    patches of even size and whose least weight is far smaller."""
 
     @property
     def answers(self) -> LabelTable:
@@ -84,6 +113,8 @@ class SegmentationPlan(Plan):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         self._check_network(in_channels=len(self.channels))
+        if sorted(self.axes.value) != [0, 1, 2]:
+            raise ValueError(f"axes {self.axes.value}, which are not 0, 1 and 2 in some order")
         patch = self.patch.value
         wrong = [f"{p} is not a multiple of {d}" for p, d in zip(patch, self.network.value.divisor, strict=True) if p % d]
         if wrong:

@@ -6,14 +6,18 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import cc3d
 import numpy as np
 
 from hilum.errors import DataError, GeometryError
 from hilum.plan.plan import resampled_size
+from hilum.preprocess.resampling import logits_orders, resample_image, separate_axis
 from hilum.preprocess.restore import Restore
-from hilum.volume import Box, Volume, reorient, resample_array, resample_labels_array
+from hilum.volume import Box, Volume, reorient, resample_labels_array
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from hilum.plan.plan import Normalisation
@@ -42,7 +46,8 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
         raise DataError(
             f"{image.channels} channels", needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}"
         )
-    turned = _turned(image, plan.orientation.value)
+    code = network_orientation(image.geometry, plan)
+    turned = _turned(image, code)
     box = _box(turned.array, plan.crop.value)
     array = np.ascontiguousarray(turned.array[(slice(None), *box.slices)], dtype=np.float32)
     if not np.isfinite(array).all():
@@ -51,12 +56,13 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
         )
     if np.may_share_memory(array, image.array):
         array = array.copy()
-    for channel, how in zip(array, plan.normalisation.value, strict=True):
-        normalise(channel, how)
+    normalise_case(array, plan.normalisation.value)
+    own, target = turned.geometry.spacing, target_spacing(turned.geometry, plan)
+    how = plan.resampling.value
     shape = network_shape(turned.geometry, box, plan)
-    restore = Restore(source=image.geometry, orientation=plan.orientation.value, box=box, shape=shape)
+    restore = Restore(image.geometry, code, box, shape, logits_orders(how, target, own))
     if restore.resampled:
-        array = np.ascontiguousarray(resample_array(array, shape, order=plan.image_order.value), dtype=np.float32)
+        array = resample_image(array, shape, how, plan.image_order.value, separate=separate_axis(how, own, target))
     return array, restore
 
 
@@ -87,17 +93,59 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
 def network_shape(geometry: Geometry, box: Box, plan: SegmentationPlan) -> tuple[int, int, int]:
     """The shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
 
-    A 2D plan keeps every slice: Z is never resampled. Spacings within 1 % of the plan's count as the plan's.
+    A 2D plan keeps every slice: Z is never resampled. Spacings that differ by less than the plan says (1 %) count as the plan's.
     """
     if plan.spacing.value is None:
         return box.shape
-    sizes = [resampled_size(*one) for one in zip(box.shape, geometry.spacing, plan.spacing.value, strict=True)]
+    axes = zip(box.shape, geometry.spacing, plan.spacing.value, strict=True)
+    sizes = [resampled_size(*one, same=plan.resampling.value.same) for one in axes]
     depth = box.shape[0] if plan.dimensions.value == 2 else sizes[0]
     return depth, sizes[1], sizes[2]
 
 
+def target_spacing(geometry: Geometry, plan: SegmentationPlan) -> tuple[float, float, float]:
+    """The spacing (Z, Y, X) in mm that a case is brought to: the plan's, but for what the plan leaves as it is."""
+    own, wanted = geometry.spacing, plan.spacing.value
+    if wanted is None:
+        return own
+    return (own[0] if plan.dimensions.value == 2 else wanted[0]), wanted[1], wanted[2]
+
+
+def network_orientation(geometry: Geometry, plan: SegmentationPlan) -> str:
+    """The orientation that a case is brought to: the plan's, its axes in the plan's order; "source" where nothing moves."""
+    code = plan.orientation.value
+    if plan.axes.value == (0, 1, 2):
+        return code
+    letters = geometry.orientation if code == "source" else code
+    return "".join(letters[axis] for axis in plan.axes.value)
+
+
+def normalise_case(array: NDArray[np.float32], how: Sequence[Normalisation]) -> None:
+    """Normalise all channels of an image (C, Z, Y, X) in place."""
+    inside = filled((array != 0).any(axis=0)) if any(one.kind == "case_filled" for one in how) else None
+    for channel, one in zip(array, how, strict=True):
+        if one.kind != "case_filled" or inside is None:
+            normalise(channel, one)
+            continue
+        values = channel[inside]
+        if values.size:
+            _standardise(values)
+            channel[inside] = values
+
+
+def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask (Z, Y, X) and everything that it encloses: what no path across voxel faces leads out of."""
+    pieces = cc3d.connected_components(~mask, connectivity=6)  # 0 where the mask is
+    outer = [pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1], pieces[:, :, 0], pieces[:, :, -1]]
+    outside = np.zeros(int(pieces.max()) + 1, dtype=bool)
+    for face in outer:
+        outside[np.unique(face)] = True
+    outside[0] = False
+    return ~outside[pieces]
+
+
 def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
-    """Normalise one channel (Z, Y, X) in place.
+    """Normalise one channel (Z, Y, X) in place; `case_filled`, which looks at all channels, is for `normalise_case`.
 
     A channel without contrast (standard deviation 0, or no voxel that is not 0) becomes all zeros.
     """
@@ -107,12 +155,15 @@ def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
     elif how.kind == "unit":
         channel /= np.float32(how.upper)
     elif how.kind == "case":
-        _shift_and_scale(channel, float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64)))
-    else:
+        _standardise(channel)
+    elif how.kind == "range":
+        channel -= channel.min()
+        channel /= max(channel.max(), np.float32(1e-8))
+    elif how.kind == "case_nonzero":
         inside = channel != 0
         values = channel[inside]
         if values.size:
-            _shift_and_scale(values, float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
+            _standardise(values)
             channel[inside] = values
 
 
@@ -129,6 +180,10 @@ def preprocessing_hash(plan: SegmentationPlan) -> str:
         "image_order": plan.image_order.value,
         "normalisation": [one.model_dump(mode="json") for one in plan.normalisation.value],
     }
+    for name in ("axes", "resampling"):  # added where they say something, so that stores made before they were known stay good
+        default = type(plan).model_fields[name].default
+        if getattr(plan, name).value != default.value:
+            parts[name] = getattr(plan, name).model_dump(mode="json")["value"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -143,6 +198,10 @@ def _box(array: NDArray[Any], crop: str) -> Box:
     if crop == "none":
         return whole
     return Box.around((array != 0).any(axis=0)) or whole
+
+
+def _standardise(values: NDArray[np.float32]) -> None:
+    _shift_and_scale(values, float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
 
 
 def _shift_and_scale(values: NDArray[np.float32], mean: float, std: float) -> None:

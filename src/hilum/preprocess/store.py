@@ -286,8 +286,10 @@ def source_stamp(files: Sequence[Path | None]) -> str:
     """Sizes and times of a case's files: a changed file is preprocessed anew."""
     parts = []
     for reference in files:
-        path = Path(str(reference).split("#", maxsplit=1)[0])
-        if path.exists():
+        path = Path(str(reference))
+        if not path.exists():  # an image inside an archive: what follows the last "#" is its place in there
+            path = Path(str(reference).rpartition("#")[0])
+        if path != Path() and path.exists():
             stat = path.stat()
             parts.append(f"{reference}:{stat.st_size}:{stat.st_mtime_ns}")
     return f"{zlib.crc32('|'.join(parts).encode()):08x}"
