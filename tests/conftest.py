@@ -23,3 +23,10 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside the checkout: the public data sets are not here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_measurements(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What engines remember of this machine's speed is kept for the session, and not in the user's own cache folder."""
+    file = tmp_path_factory.getbasetemp() / "engines.json"
+    monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)

@@ -14,11 +14,10 @@ from hilum.plan.planner.words import Network as Network  # noqa: PLC0414  (a nam
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hilum.dataset.classes import ClassKind
     from hilum.dataset.doctor import Finding, FixLog
     from hilum.evaluation import ClassEvaluation, Evaluation
     from hilum.evaluation.families import AnyComparison, AnyEvaluation
-    from hilum.inference import CaseOutcome, RunReport, TrainedModel
+    from hilum.inference import CaseOutcome, ExportedModel, RunReport, TrainedModel
     from hilum.plan import Overrides, Plan
     from hilum.training import Listener
 
@@ -32,13 +31,13 @@ class Labelling:
     Args:
         task: "segmentation" or "classification".
         label: the column of classes, or several columns of findings.
-        classes: "exclusive", "ordinal" or "multilabel".
+        classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
         positive: which of two classes is the positive one.
     """
 
     task: str | None = None
     label: str | tuple[str, ...] | None = None
-    classes: ClassKind | None = None
+    classes: str | tuple[str, ...] | None = None
     positive: str | None = None
 
     def open(self, data: Path | str, *, patients: str | None = None) -> datasets.Dataset:
@@ -166,7 +165,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         out: the model folder; `training/` in it holds the plan, checkpoints, logs and validation.
         labelling: what is learnt, where that is not clear from the data.
         network: what is asked of a classifier's network.
-        minutes: wall-clock time of one fold, everything included; None leaves the length to the plan's steps.
+        minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the length to the plan's steps.
         steps: optimiser steps instead of minutes; the run is then a function of plan, data and seed alone.
         fold: which split is trained (0 ...).
         folds: cross-validation over so many folds; the model is the ensemble of all.
@@ -204,11 +203,11 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     return run(data, out, options, listener=listener)
 
 
-def load_model(folder: Path | str, *, device: str = "auto") -> TrainedModel:
-    """Load a trained-model folder; see `TrainedModel.load`."""
-    from hilum.inference import TrainedModel
+def load_model(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:
+    """Load a model folder, trained or exported; see `hilum.inference.load_runnable`."""
+    from hilum.inference import load_runnable
 
-    return TrainedModel.load(folder, device=device)
+    return load_runnable(folder, device=device)
 
 
 def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
@@ -274,6 +273,36 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     )
 
 
+def export(
+    model: Path | str | TrainedModel,
+    out: Path | str,
+    *,
+    formats: str = "openvino",
+    precision: str = "auto",
+    data: Path | str | None = None,
+    gate: float | None = None,
+    progress: CaseProgress | None = None,
+) -> ExportedModel:
+    """Write a trained model as one folder that predicts without torch, checked after it is written.
+
+    Args:
+        model: a trained segmentation model, or its folder.
+        out: a new folder; `hilum predict` and `api.predict` take it like a trained model's.
+        formats: "openvino", "onnx" or "both".
+        precision: in which the weights are stored: "auto" and "float32", "float16", or "int8".
+        data: of int8: annotated cases, from which it takes its ranges and on which it is judged.
+        gate: of int8: mean Dice that a label may lose; 0.005 if None.
+        progress: of int8: called as progress(done, total, case id).
+
+    Raises:
+        HilumError: see `hilum.inference.export_model`.
+    """
+    from hilum.inference import TrainedModel, export_model
+
+    loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device="cpu")
+    return export_model(loaded, out, formats=formats, precision=precision, data=data, gate=gate, progress=progress)
+
+
 def _no_explanation(explain: str | None, *, pictures: bool, sets_per_class: bool) -> dict[str, Any]:  # noqa: ARG001  (a segmentation's own)
     if explain is not None or sets_per_class:
         asked, option = ("prediction sets", "--sets-per-class") if sets_per_class else ("an explanation", "--explain")
@@ -299,6 +328,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     *,
     tolerance_mm: float = 2.0,
     allow_missing: bool = False,
+    data: Path | str | None = None,
     labelling: Labelling | None = None,
     subgroups: Sequence[str] | None = None,
     pictures: bool = True,
@@ -312,6 +342,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         out: folder for cases.csv, summary.json and summary.md, of classes also curves.png and confusion.png.
         tolerance_mm: of the normalised surface distance.
         allow_missing: score what is there instead of refusing when predictions are missing.
+        data: of label maps: a data set, or a table of case and patient, that says whose the cases of a plain folder are.
         labelling: where the reference's classes are, where that is not clear.
         subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
         pictures: draw the curves of classes.
@@ -321,7 +352,11 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         HilumError: see `hilum.evaluation.evaluate`.
     """
     asked = evaluations.EvaluationOptions(
-        tolerance_mm=tolerance_mm, allow_missing=allow_missing, subgroups=subgroups, progress=progress
+        tolerance_mm=tolerance_mm,
+        allow_missing=allow_missing,
+        patients=None if data is None else datasets.known_patients(data),
+        subgroups=subgroups,
+        progress=progress,
     )
     held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
     made = evaluations.evaluate(predictions, held, out, asked)

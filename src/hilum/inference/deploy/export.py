@@ -164,11 +164,11 @@ def _names(model: TrainedModel, suffix: str) -> tuple[str, ...]:
 
 
 def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:
-    import openvino
+    from hilum.inference.engines.openvino_library import ov
 
     names = _names(model, ".xml")
     for name, network in zip(names, networks, strict=True):
-        openvino.save_model(network, folder / name, compress_to_fp16=stored == "float16")
+        ov.save_model(network, folder / name, compress_to_fp16=stored == "float16")
     return names
 
 

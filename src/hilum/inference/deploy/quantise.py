@@ -19,6 +19,7 @@ from hilum.dataset.folds import make_folds
 from hilum.errors import DataError, ModelError, UsageError
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
+from hilum.inference.engines.openvino_library import ov
 from hilum.metrics import dice
 from hilum.preprocess import preprocess_case, preprocess_labels
 
@@ -80,8 +81,6 @@ def quantise(
         DataError: the data cannot be opened, or are of other channels than the model.
         ModelError: a label loses more than the gate; the figures are in the message.
     """
-    import openvino
-
     if not 0 <= gate <= 1:
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
     dataset = open_dataset(data, task="segmentation")
@@ -103,7 +102,7 @@ def quantise(
         validated_on=tuple(case.id for case in split.validation),
         gate=gate,
         labels=labels,
-        method=f"nncf {metadata.version('nncf')} on openvino {openvino.__version__}: {_METHOD}",
+        method=f"nncf {metadata.version('nncf')} on openvino {ov.__version__}: {_METHOD}",
         notes=split.notes,
     )
     _refuse_beyond(record)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino
-import openvino.opset13
 import psutil
 
 from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.inference.engines.openvino_library import opset, ov
 from hilum.inference.engines.remembered import recall, remember
 from hilum.inference.memory import host_memory
 
@@ -36,9 +35,9 @@ _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
 
 @lru_cache
-def core() -> openvino.Core:
+def core() -> Any:
     """The one OpenVINO runtime of this process."""
-    return openvino.Core()
+    return ov.Core()
 
 
 @lru_cache
@@ -233,8 +232,8 @@ class _Member:
             for start in range(0, len(patches), len(self.requests)):
                 rows = range(start, min(start + len(self.requests), len(patches)))
                 for request, row in zip(self.requests, rows, strict=False):
-                    request.set_input_tensor(openvino.Tensor(patches[row : row + 1], shared_memory=True))
-                    request.set_output_tensor(openvino.Tensor(answers[row : row + 1], shared_memory=True))
+                    request.set_input_tensor(ov.Tensor(patches[row : row + 1], shared_memory=True))
+                    request.set_output_tensor(ov.Tensor(answers[row : row + 1], shared_memory=True))
                     request.start_async()
                 for request, _ in zip(self.requests, rows, strict=False):
                     request.wait()
@@ -272,16 +271,15 @@ def _processor() -> str:
 
 def _machine() -> str:
     """What a measurement depends on beside the network."""
-    return f"{_processor()} | {psutil.cpu_count()} | openvino {openvino.__version__}"
+    return f"{_processor()} | {psutil.cpu_count()} | openvino {ov.__version__}"
 
 
-def _small_network() -> openvino.Model:
+def _small_network() -> Any:
     """Two convolutions in three dimensions, (1, 32, 16, 48, 48)."""
-    opset: Any = openvino.opset13
     rng = np.random.default_rng(0)
     node = image = opset.parameter([1, 32, 16, 48, 48], np.float32)
     convolve: Callable[..., Any] = opset.convolution
     for _ in range(2):
         weights = opset.constant(rng.standard_normal((32, 32, 3, 3, 3), dtype=np.float32) / 30)
         node = opset.relu(convolve(node, weights, [1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]))
-    return openvino.Model([node], [image])
+    return ov.Model([node], [image])
