@@ -1,0 +1,21 @@
+"""OpenVINO as hilum imports it: it tells nobody.
+
+`import openvino` by itself reports each use to a web analytics service, and writes a number for the user to ~/intel, unless that
+was declined. No image goes there, but what runs in a hospital calls nobody without being asked. Without the package that reports,
+which is kept from being imported here, OpenVINO and NNCF use empty stand-ins of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+if "openvino_telemetry" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None: not to be imported
+
+import openvino
+import openvino.opset13 as opset
+
+ov: Any = openvino
+
+__all__ = ["opset", "ov"]
