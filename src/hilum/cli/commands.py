@@ -5,13 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hilum.cli.shown import fail, figure, print_json, short, shown_progress
+from hilum.cli.options import (
+    BackboneOption,
+    ClassesOption,
+    Data,
+    Device,
+    Json,
+    LabelOption,
+    Memory,
+    Minutes,
+    NetworkOption,
+    Patients,
+    PositiveOption,
+    RegionOption,
+    StagesOption,
+    TaskOption,
+    WeightsOption,
+    labelling_of,
+)
+from hilum.cli.shown import fail, figure, places, print_json, short, shown_progress, span, told
 from hilum.errors import HilumError
 
 app = typer.Typer(
@@ -25,82 +42,8 @@ app = typer.Typer(
 )
 
 
-class Task(StrEnum):
-    """What can be learnt."""
-
-    segmentation = "segmentation"
-    classification = "classification"
-
-
-class ClassKind(StrEnum):
-    """What the classes of a case exclude."""
-
-    exclusive = "exclusive"
-    ordinal = "ordinal"
-    multilabel = "multilabel"
-
-
-Data = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATA", help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.", show_default=False
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; messages go to standard error.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-TaskOption = Annotated[Task | None, typer.Option(help="What to learn. Default: found out from the data.", show_default=False)]
-LabelOption = Annotated[
-    list[str] | None,
-    typer.Option("--label", help="Column of classes; several times: columns of 0 and 1, a finding each.", show_default=False),
-]
-ClassesOption = Annotated[
-    ClassKind | None, typer.Option(help="Whether a case has one class, a grade or several.", show_default=False)
-]
-PositiveOption = Annotated[str | None, typer.Option(help="Which of two classes is the positive one.", show_default=False)]
-NetworkOption = Annotated[
-    str | None, typer.Option(help="Of a classifier: backbone, inflated, acs, slices, resnet3d.", show_default=False)
-]
-BackboneOption = Annotated[str | None, typer.Option(help="Of a classifier: any backbone of timm, by name.", show_default=False)]
-WeightsOption = Annotated[
-    str | None, typer.Option(help="First weights of a classifier: pretrained, none, or a file.", show_default=False)
-]
-StagesOption = Annotated[
-    str | None,
-    typer.Option(help="Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all.", show_default=False),
-]
-RegionOption = Annotated[
-    str | None, typer.Option(help="What a classifier sees: whole, middle, centre, mask.", show_default=False)
-]
-Minutes = Annotated[
-    float | None,
-    typer.Option(help="Wall-clock minutes of one fold, everything included. Left out, the plan decides.", show_default=False),
-]
-Patients = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX",
-        help=r"The patient in a case's id, e.g. '(Image_\d+)', where no table names patients.",
-        show_default=False,
-    ),
-]
-Memory = Annotated[
-    float | None, typer.Option(metavar="GB", help="Memory that may be used. Default: what is free.", show_default=False)
-]
-
-
 _TOLD = {"dice": "Dice", "auroc": "AUROC", "accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
 """Of all figures those that are said at the end of a training."""
-
-
-def _labelling(task: Task | None, label: list[str] | None, classes: ClassKind | None, positive: str | None) -> Any:
-    from hilum import api
-
-    return api.Labelling(
-        task=None if task is None else task.value,
-        label=None if not label else label[0] if len(label) == 1 else tuple(label),
-        classes=None if classes is None else classes.value,
-        positive=positive,
-    )
 
 
 def _version(asked: bool) -> None:
@@ -137,14 +80,13 @@ def check(
     from hilum import api
 
     with shown_progress() as shown:
-        labelling = _labelling(task, label, classes, positive)
+        labelling = labelling_of(task, label, classes, positive)
         result = api.check(data, fix=fix, patients=patients, labelling=labelling, progress=shown.cases)
     if as_json:
         print_json(api.to_json(result))
     else:
-        for finding in result.findings:
-            where = f"{finding.case}: " if finding.case else ""
-            typer.echo(f"{finding.severity:7} {finding.kind}: {where}{finding.found}\n        cure: {finding.cure}")
+        for line in told(result.findings):
+            typer.echo(line)
         typer.echo(f"{result.errors} errors, {len(result.findings) - result.errors} warnings and notes.")
         if result.fixes is not None:
             typer.echo(f"Corrected copy: {result.fixes.folder} ({len(result.fixes.fixed)} changes, see fixes.json)")
@@ -189,7 +131,7 @@ def plan(
             minutes=minutes,
             device=device,
             memory_gb=memory,
-            labelling=_labelling(task, label, classes, positive),
+            labelling=labelling_of(task, label, classes, positive),
             network=api.Network(network, backbone, weights, stages, region),
             out=out,
             listener=shown.listener,
@@ -242,7 +184,7 @@ def train(
         model = api.train(
             data,
             out,
-            labelling=_labelling(task, label, classes, positive),
+            labelling=labelling_of(task, label, classes, positive),
             network=api.Network(network, backbone, weights, stages, region),
             minutes=minutes,
             steps=steps,
@@ -264,8 +206,8 @@ def train(
         typer.echo(f"Measured on {metrics.measured_on}:")
         for metric in metrics.metrics:
             if metric.name in _TOLD:
-                span = f"({figure(metric.lower)} to {figure(metric.upper)})"
-                typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {span}")
+                between = span(metric.lower, metric.upper)
+                typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {between}")
     drawn = "".join(f"; learning curves: {path}" for path in sorted((out / "training").glob("fold_*/curves.png")))
     typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}{drawn})")
     typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
@@ -291,6 +233,7 @@ def predict(
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored images where the plan allows it.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probabilities.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures", help="Also draw PNGs: outlines, or where a class is seen.")] = False,
+    most_pictures: Annotated[int, typer.Option(metavar="N", help="Of --pictures: of so many cases.")] = 50,
     explain: Annotated[
         str | None,
         typer.Option(help="Of a classifier: where its answer comes from, by grad_cam, hires_cam, occlusion.", show_default=False),
@@ -314,6 +257,7 @@ def predict(
             tta=tta,
             probabilities=probabilities,
             pictures=pictures,
+            most_pictures=most_pictures,
             explain=explain,
             sets_per_class=sets_per_class,
             skip_existing=skip_existing,
@@ -326,6 +270,8 @@ def predict(
     else:
         done = sum(outcome.status == "done" for outcome in report.cases)
         typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s: {out}")
+        if pictures and done > most_pictures:
+            typer.echo(f"Pictures: of the first {most_pictures} cases; --most-pictures {done} draws all.")
         for outcome in failed:
             typer.echo(f"failed: {outcome.case}: {outcome.error}", err=True)
     if failed:
@@ -351,6 +297,14 @@ def evaluate(
     ],
     tolerance: Annotated[float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")] = 2.0,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Score what is there.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Of label maps: the data set, or a table of case and patient, that says whose the cases of a plain folder are.",
+            show_default=False,
+        ),
+    ] = None,
     label: LabelOption = None,
     classes: ClassesOption = None,
     positive: PositiveOption = None,
@@ -369,7 +323,8 @@ def evaluate(
             out,
             tolerance_mm=tolerance,
             allow_missing=allow_missing,
-            labelling=_labelling(None, label, classes, positive) if label or classes or positive else None,
+            data=data,
+            labelling=labelling_of(None, label, classes, positive) if label or classes or positive else None,
             subgroups=subgroups,
             progress=shown.cases,
         )
@@ -419,8 +374,8 @@ def demo(
         dice = region.metrics["dice"]
         typer.echo(f"{region.region}: Dice {figure(dice.mean)} on {region.cases} test studies")
     auroc = result.class_evaluation.record.summary["auroc"]
-    typer.echo(f"malignant nodules: AUROC {figure(auroc.value)} ({figure(auroc.low)} to {figure(auroc.high)})")
-    typer.echo(f"Look at: {', '.join(str(picture) for picture in result.pictures)}")
+    typer.echo(f"malignant nodules: AUROC {figure(auroc.value)} {span(auroc.low, auroc.high)}")
+    typer.echo(f"Look at: {places(result.pictures)}")
     typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
     typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card: {out / 'model' / 'MODEL_CARD.md'}")
     typer.echo("Next, on your own data: hilum check DATA, then hilum train DATA -o MODEL --minutes 20")

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from rich.progress import Progress, TaskID
 
+    from hilum.dataset import Finding
     from hilum.inference import CaseOutcome
     from hilum.training import Listener
+
+
+_SHOWN_FINDINGS, _SHOWN_CASES = 3, 8
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -85,6 +90,36 @@ def print_json(text: str) -> None:
 def figure(value: float | None) -> str:
     """A figure of an evaluation, for people."""
     return "undefined" if value is None else f"{value:.3f}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """An interval for people, in brackets; that there is none where it is undefined, as of a single patient."""
+    return "(too few patients for an interval)" if low is None and high is None else f"({figure(low)} to {figure(high)})"
+
+
+def places(files: Sequence[Path]) -> str:
+    """Where files lie, for people: of a folder with several the folder and how many they are."""
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(file)
+    return ", ".join(f"{where} ({len(held)} files)" if len(held) > 1 else str(held[0]) for where, held in folders.items())
+
+
+def told(findings: Sequence[Finding]) -> list[str]:
+    """Findings of the doctor as lines; of one kind with one cure the first and how many more cases they are of."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.kind, finding.cure), []).append(finding)
+    lines = []
+    for (severity, kind, cure), held in groups.items():
+        shown = held if len(held) <= _SHOWN_FINDINGS else held[:1]
+        lines += [f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{one.found}" for one in shown]
+        more = [one.case for one in held[len(shown) :]]
+        if more:
+            names = ", ".join(more[:_SHOWN_CASES]) + (", ..." if len(more) > _SHOWN_CASES else "")
+            lines.append(f"        and {len(more)} more like it: {names} (--json names all)")
+        lines.append(f"        cure: {cure}")
+    return lines
 
 
 def short(value: Any) -> str:
