@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hilum.inference import CaseOutcome, ExportedModel, RunReport, TrainedModel
     from hilum.plan import Overrides, Plan
     from hilum.training import Listener
+    from hilum.training.tuning import Tuning
 
     CaseProgress = Callable[[int, int, str], None]
 
@@ -219,6 +220,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     tta: bool = False,
     probabilities: bool = False,
     pictures: bool = False,
+    most_pictures: int = 50,
     explain: str | None = None,
     sets_per_class: bool = False,
     skip_existing: bool = False,
@@ -235,6 +237,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         tta: average over the mirrored images that the plan allows.
         probabilities: also write the probabilities.
         pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's answer comes from.
+        most_pictures: of so many cases at most, as they are slow to draw.
         explain: of a classifier, where in the image its answer comes from: grad_cam, hires_cam or occlusion, as
             `<case>_<class>_map.nii.gz`; with `pictures` grad_cam if None.
         sets_per_class: of a classifier: prediction sets that keep their promise among the cases of each class.
@@ -251,12 +254,17 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     task, table, out = loaded.plan.task.value, loaded.plan.answers, Path(out)
-    predictor = make_predictor(loaded, tta=tta, **EXPLANATIONS[task](explain, pictures=pictures, sets_per_class=sets_per_class))
+    predictor = make_predictor(
+        loaded, tta=tta, **EXPLANATIONS[task](explain, pictures=most_pictures if pictures else 0, sets_per_class=sets_per_class)
+    )
     found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
     cases = {case.id: case for case in found}
 
+    drawn: list[str] = []
+
     def finished(outcome: CaseOutcome, done: int, total: int) -> None:
-        if pictures and outcome.status == "done":
+        if pictures and outcome.status == "done" and len(drawn) < most_pictures:
+            drawn.append(outcome.case)
             files = [out / name for name in outcome.files]
             DRAWINGS[task](read_source(cases[outcome.case]), files, table, out / "pictures" / f"{outcome.case}.png")
         if progress is not None:
@@ -303,15 +311,57 @@ def export(
     return export_model(loaded, out, formats=formats, precision=precision, data=data, gate=gate, progress=progress)
 
 
-def _no_explanation(explain: str | None, *, pictures: bool, sets_per_class: bool) -> dict[str, Any]:  # noqa: ARG001  (a segmentation's own)
+def tune(
+    model: Path | str | TrainedModel,
+    data: Path | str,
+    out: Path | str,
+    *,
+    cases: int | None = None,
+    minutes: float | None = None,
+    patients: str | None = None,
+    device: str = "auto",
+    listener: Listener | None = None,
+) -> TuneResult:
+    """Learn post-processing and the overlap of patches on cases that the model was not trained on; write the model anew.
+
+    Args:
+        model: a trained segmentation model, or its folder, which stays as it is.
+        data: annotated cases; of the data set that it was trained on those of its validation folds are used.
+        out: a new folder for the tuned model and tuning.json.
+        cases: how many to use at most, spread evenly; None: all that may be used.
+        minutes: wall-clock time that may be taken; None: as long as it takes.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
+        listener: is told what happens.
+
+    Raises:
+        HilumError: see `hilum.training.tuning.tune`.
+    """
+    from hilum.training.tuning import TuneOptions
+    from hilum.training.tuning import tune as run_tuning
+
+    loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
+    return TuneResult(*run_tuning(loaded, data, out, TuneOptions(cases, minutes, patients), listener=listener))
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """A tuned model, and why it is what it is."""
+
+    model: TrainedModel
+    tuning: Tuning
+
+
+def _no_explanation(explain: str | None, *, pictures: int, sets_per_class: bool) -> dict[str, Any]:  # noqa: ARG001  (a segmentation's own)
     if explain is not None or sets_per_class:
         asked, option = ("prediction sets", "--sets-per-class") if sets_per_class else ("an explanation", "--explain")
         raise UsageError(f"{asked} of a segmentation", needed="a classifier", cure=f"leave out {option}")
     return {}
 
 
-def _explanation(explain: str | None, *, pictures: bool, sets_per_class: bool) -> dict[str, Any]:
-    return {"explain": explain or ("grad_cam" if pictures else None), "sets_per_class": sets_per_class}
+def _explanation(explain: str | None, *, pictures: int, sets_per_class: bool) -> dict[str, Any]:
+    drawn_only = {"explain": "grad_cam" if pictures else None, "most_explained": pictures}
+    return {"sets_per_class": sets_per_class, **({"explain": explain} if explain else drawn_only)}
 
 
 EXPLANATIONS: dict[str, Callable[..., dict[str, Any]]] = {

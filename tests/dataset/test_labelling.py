@@ -446,3 +446,53 @@ def test_a_picture_and_its_region_of_another_size_are_found(masked):
     findings = check(open_dataset(masked, label="label"))
     found = {(finding.case, finding.kind) for finding in findings if finding.case}
     assert {("a0", "grid-mismatch"), ("a1", "empty-annotation"), ("a2", "unreadable")} <= found
+
+
+# --- some of the classes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked", ["benign,malignant", ("benign", "malignant"), ("Malignant , benign",), ("exclusive", "benign,malignant")]
+)
+def test_only_the_classes_that_are_asked_for_and_the_others_are_left_out_aloud(root, asked):
+    write(root, label=["benign", "normal", "malignant", "", "normal", "benign"], fold=list("010101"))
+    dataset = open_dataset(root, classes=asked)
+    assert dataset.classes == ClassTable(names=("benign", "malignant"))
+    assert labels_of(dataset) == ["benign", "malignant", "benign"]
+    assert [case.id for case in dataset.unlabelled] == ["a3"]  # that its class is not known is no reason to leave it out
+    assert any("2 cases of other classes than were asked for are left out: normal" in note for note in dataset.notes)
+    assert {case for fold in dataset.splits for side in (fold.train, fold.validation) for case in side} <= {"a0", "a2", "a5"}
+    assert not any("left out" in note for note in open_dataset(root).notes)
+
+
+def test_grades_without_the_middle_one(root):
+    write(root, label=["1.0", "2.0", "3.0", "4.0", "5.0", "3.0"])
+    dataset = open_dataset(root, classes=("ordinal", "1,2,4,5"))
+    assert dataset.classes == ClassTable(names=("1", "2", "4", "5"), kind="ordinal")
+    assert labels_of(dataset) == ["1", "2", "4", "5"]
+
+
+def test_folders_of_some_classes(tmp_path):
+    for number, name in enumerate(("benign", "malignant", "normal")):
+        write_volume(picture(number), tmp_path / "set" / name / f"p{number}.png")
+    dataset = open_dataset(tmp_path / "set", classes="benign,malignant")
+    assert labels_of(dataset) == ["benign", "malignant"]
+
+
+def test_classes_that_cannot_be_chosen_are_refused(root):
+    write(root, label=["benign", "normal", "malignant"] * 2, several=["a|b", "a", "b"] * 2, a=list("010101"), b=list("110011"))
+    with pytest.raises(
+        UsageError, match=r"class 'malign', which the column label[\s\S]*benign, malignant, normal[\s\S]*--classes malignant\?"
+    ):
+        open_dataset(root, classes="benign,malign")
+    with pytest.raises(UsageError, match=r"classes 'benign'[\s\S]*at least two classes"):
+        open_dataset(root, classes="benign")
+    with pytest.raises(UsageError, match=r"classes 'ordinl'[\s\S]*did you mean ordinal"):
+        open_dataset(root, classes="ordinl")
+    with pytest.raises(UsageError, match=r"classes 'ordinal', 'exclusive'"):
+        open_dataset(root, classes=("ordinal", "exclusive"))
+    for label in ("several", ("a", "b")):
+        with pytest.raises(UsageError, match=r"the classes a, b alone, of findings"):
+            open_dataset(root, label=label, classes="a,b")
+    with pytest.raises(UsageError, match="a segmentation has no label column"):
+        open_dataset(root, task="segmentation", classes="benign,malignant")

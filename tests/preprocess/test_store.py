@@ -239,3 +239,16 @@ def test_the_record_is_plain_json(stored):
     record = json.loads((store.folder / "a.json").read_text())
     assert record["key"] == "k"
     assert record["restore"]["shape"] == list(SHAPE)
+
+
+def test_a_changed_file_changes_the_stamp_whatever_its_name(tmp_path):
+    """A "#" is a place in an archive only where no file has that name; folders may have one too."""
+    folder = tmp_path / "site #1"
+    folder.mkdir()
+    for name, reference in (("a#2.nii.gz", "a#2.nii.gz"), ("set.npz", "set.npz#train/7"), ("set#3.npz", "set#3.npz#val/0")):
+        file = folder / name
+        file.write_bytes(b"1")
+        before = store_module.source_stamp([folder / reference])
+        assert store_module.source_stamp([folder / reference, None]) == before
+        file.write_bytes(b"12")
+        assert store_module.source_stamp([folder / reference]) != before

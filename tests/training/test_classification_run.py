@@ -1,6 +1,8 @@
 """From a table of cases to a classifier's folder: folds, out-of-fold answers, what is said, refused and gone on with."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,8 @@ from safetensors.torch import save_file
 
 from classification_toys import THREE, TWO, Means, changed, class_model, class_plan, write_cubes
 from hilum import metrics
-from hilum.dataset import make_folds, open_dataset
+from hilum.dataset import audit, make_folds, open_dataset
+from hilum.dataset.leaks import Audit
 from hilum.errors import DataError, UsageError
 from hilum.evaluation import summarise_classes
 from hilum.examples import make_nodule_dataset
@@ -23,8 +26,10 @@ from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
 from hilum.training import Listener, TrainOptions, run
+from hilum.training.checkpoint import read_progress
 from hilum.training.new_network import new_network, pretrained
 from hilum.training.sampling import ViewSampler
+from hilum.training.schedule import Plateau
 from hilum.training.validators import ClassificationValidator
 from hilum.volume import Geometry, Volume
 
@@ -212,6 +217,26 @@ def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, 
     assert resumed.metrics.metrics == straight.metrics.metrics
 
 
+def test_what_is_resumed_does_not_look_for_leaks_again_unless_the_files_changed(data, dataset, tmp_path, monkeypatch):
+    mine, looked = tmp_path / "data", []
+    shutil.copytree(data, mine)
+    monkeypatch.setattr("hilum.training.run.audit", lambda *given, **more: looked.append(1) or audit(*given, **more))
+    short = {"plan": changed(cube_plan(dataset), steps=20)}
+    first: list[str] = []
+    run(mine, tmp_path / "m", options(dataset, **short), listener=Listener(say=first.append))
+    assert len(looked) == 1
+    again: list[str] = []
+    run(mine, tmp_path / "m", options(dataset, resume=True, plan=None), listener=Listener(say=again.append))
+    assert len(looked) == 1
+    found = json.loads((tmp_path / "m" / "training" / "audit.json").read_text())["found"]
+    assert found["compared"] == 24
+    assert all((sentence in again) == (sentence in first) for sentence in Audit.model_validate(found).sentences)
+    image = mine / "images" / "cube_03.nii.gz"
+    os.utime(image, ns=(0, image.stat().st_mtime_ns + 10**9))
+    run(mine, tmp_path / "m", options(dataset, resume=True, plan=None))
+    assert len(looked) == 2
+
+
 def test_nothing_is_overwritten_and_another_wish_is_refused(trained, data, dataset):
     _, out, _ = trained
     with pytest.raises(UsageError, match=r"already holds model.json and training[\s\S]*--resume"):
@@ -260,6 +285,23 @@ def test_given_weights_are_where_training_begins_and_that_is_said(data, dataset,
     assert all(torch.equal(own[name], theirs[name]) for name in frozen)  # only the head has learnt
     assert not torch.equal(own["conv_stem.weight"], new_network(plan, 0).encoder.model.state_dict()["conv_stem.weight"])
     assert any("best.safetensors" in note and "SHA-256" in note for note in model.facts.notes)
+
+
+def test_first_weights_are_looked_for_once_a_file(tmp_path, monkeypatch):
+    asked = []
+
+    def found(backbone, *, file):
+        asked.append((backbone, file))
+        return object()
+
+    monkeypatch.setattr("hilum.training.new_network.find_weights", found)
+    (tmp_path / "w.pth").write_bytes(b"1")
+    plan = changed(tiny(), weights=WeightsSpec(origin="pretrained", file=str(tmp_path / "w.pth")))
+    assert pretrained(plan) is pretrained(plan)
+    assert asked == [("test_efficientnet", tmp_path / "w.pth")]
+    os.utime(tmp_path / "w.pth", ns=(0, 10**9))
+    pretrained(plan)
+    assert len(asked) == 2
 
 
 def test_weights_that_are_not_there_are_refused_and_leave_nothing_behind(data, dataset, tmp_path):
@@ -327,11 +369,38 @@ def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(dataset, tm
 def test_a_few_cases_are_spread_over_all(dataset):
     plan, _ = means(dataset)
     validator = ClassificationValidator(plan, CPU, dataset.cases * 20)
-    assert len(validator.subset(4).cases) == 200  # fewer do not show whether an AUROC rises
+    assert len(validator.subset(30).cases) == 30  # what the time allows, no more
+    assert len(validator.subset(19).cases) == 0  # fewer do not show whether an AUROC rises
     assert len(validator.subset(0).cases) == 0
-    assert validator.subset(4).cases[0] is dataset.cases[0]
-    assert validator.subset(4).cases[-1] is dataset.cases[-1]
-    assert len(validator.subset(300).cases) == 300
+    assert validator.subset(30).cases[0] is dataset.cases[0]
+    assert validator.subset(30).cases[-1] is dataset.cases[-1]
+    assert len(ClassificationValidator(plan, CPU, dataset.cases[:6]).subset(6).cases) == 6
+
+
+def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data, dataset, tmp_path, monkeypatch):
+    """Those cases become its out-of-fold answers: an AUROC that does not rise on them ends nothing."""
+    monkeypatch.setattr(ClassificationValidator, "check", lambda *_: 0.5)
+    out = tmp_path / "m"
+    plan = changed(cube_plan(dataset), steps=400)
+    model = run(data, out, options(dataset, plan=plan, fold=0))
+    assert model.facts.steps == 400
+    progress = read_progress(out / "training" / "fold_0" / "checkpoint.safetensors")
+    assert progress.plateau == Plateau()
+    assert [row.score for row in progress.rows].count(0.5) >= 8  # it was looked at
+
+
+def test_only_as_many_inputs_stay_in_memory_as_are_allowed(dataset, monkeypatch):
+    plan, network = means(dataset)
+    read = []
+    prepare = ClassPredictor.prepare
+    monkeypatch.setattr(ClassPredictor, "prepare", lambda self, case: read.append(case.id) or prepare(self, case))
+    one = 4 * 5 * 6 * 4  # bytes of an input
+    monkeypatch.setattr("hilum.training.validators.classification.KEPT_BYTES", 3 * one)
+    validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
+    first = validator.check(network)
+    assert validator.check(network) == first
+    names = [case.id for case in dataset.cases[:6]]
+    assert read == [*names, *names[3:]]
 
 
 def test_cases_of_one_class_or_without_one(dataset):

@@ -6,7 +6,7 @@ from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
 from hilum.dataset.folds import describe_folds, make_folds
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.leaks import Audit, Pair, Predictor, audit
-from hilum.dataset.open import open_cases, open_dataset, read_annotation, read_case
+from hilum.dataset.open import known_patients, open_cases, open_dataset, read_annotation, read_case
 
 __all__ = [
     "LAYOUTS",
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "describe_folds",
     "fix",
+    "known_patients",
     "make_folds",
     "open_cases",
     "open_dataset",

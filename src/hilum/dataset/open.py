@@ -11,17 +11,16 @@ from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.labelling import Asked, with_classes
-from hilum.dataset.layouts.patients import note_unknown_patients, with_patients
+from hilum.dataset.layouts.patients import note_unknown_patients, read_patients, with_patients
 from hilum.dataset.layouts.splits import with_given_splits
 from hilum.errors import DataError, GeometryError, UsageError
-from hilum.io import read_channels, read_geometry, read_labels
+from hilum.io import nearest, read_channels, read_geometry, read_labels
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset.case import Case, Dataset
-    from hilum.dataset.classes import ClassKind
     from hilum.dataset.layouts import Layout
 
 
@@ -31,7 +30,7 @@ def open_dataset(
     layout: str | None = None,
     patients: str | None = None,
     label: str | Sequence[str] | None = None,
-    classes: ClassKind | None = None,
+    classes: str | Sequence[str] | None = None,
     task: str | None = None,
     positive: str | None = None,
 ) -> Dataset:
@@ -48,7 +47,8 @@ def open_dataset(
         patients: a regular expression for the patient in a case's id, e.g. "(Image_\d+)"; None takes the table's column or
             patients.csv in the folder.
         label: the column to learn, or several columns of 0 and 1, a finding each; None takes one that is named like a label.
-        classes: "exclusive", "ordinal" or "multilabel"; None: multi-label where the values are written "A|B", else exclusive.
+        classes: "exclusive", "ordinal" or "multilabel"; None: multi-label where the values are written "A|B", else exclusive. Or
+            the names of the classes that are learnt, ("benign", "malignant"): cases of others are left out, and the notes say so.
         task: "segmentation" or "classification"; None as above.
         positive: which of two classes is the positive one; None takes the one that is not named like a negative (benign, normal,
             no, ...), else the later in natural order.
@@ -82,9 +82,22 @@ def open_cases(path: str | Path, *, layout: str | None = None, patients: str | N
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
+def known_patients(path: str | Path) -> dict[str, str]:
+    """Case id to patient, of every case whose patient is known: of a data set, or of a table with the columns case and patient.
+
+    Raises:
+        UsageError: the path does not exist.
+        DataError: it is neither.
+    """
+    place = Path(path)
+    if place.suffix.lower() == ".csv" and place.is_file() and not LAYOUTS["table"].recognises(place):
+        return {case: row["patient"] for case, row in read_patients(place).items() if row["patient"]}
+    return {case.id: case.patient for case in open_cases(place) if case.patient is not None}
+
+
 def _layout_of(root: Path, layout: str | None) -> Layout:
     if not root.exists():
-        raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=_nearest(root))
+        raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root))
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
     if name is None:
         raise DataError(
@@ -100,12 +113,6 @@ def _layout_of(root: Path, layout: str | None) -> Layout:
             cure=f"did you mean {near[0]!r}?" if near else "",
         )
     return LAYOUTS[name]
-
-
-def _nearest(path: Path) -> str:
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean {path.parent / near[0]}?" if near else ""
 
 
 def read_case(case: Case) -> Volume:

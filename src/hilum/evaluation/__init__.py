@@ -37,6 +37,7 @@ from hilum.evaluation.families import (
 )
 from hilum.evaluation.segmentation import (
     HIGHER_IS_BETTER,
+    LESION_METRICS,
     METRICS,
     Comparison,
     Difference,
@@ -56,6 +57,7 @@ __all__ = [
     "CLASS_METRICS",
     "FAMILIES",
     "HIGHER_IS_BETTER",
+    "LESION_METRICS",
     "METRICS",
     "Baseline",
     "ClassComparison",

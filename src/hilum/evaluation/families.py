@@ -18,10 +18,11 @@ from hilum.evaluation.classification.folder import evaluate_classes
 from hilum.evaluation.segmentation import Comparison, Evaluation, evaluate_folder
 from hilum.evaluation.segmentation import compare as compare_labels
 from hilum.evaluation.segmentation.evaluation import SUMMARY
+from hilum.io import nearest
 from hilum.tasks.predictions import predictions_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hilum.dataset import Dataset
 
@@ -35,6 +36,7 @@ class EvaluationOptions:
 
     Args:
         allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
+        patients: of label maps: whose each case is, of cases of which the reference does not know.
         tolerance_mm: of label maps: tolerance of the normalised surface distance.
         threads: of label maps: cases scored at once.
         progress: of label maps: called with (cases done, cases in all, case id).
@@ -43,6 +45,7 @@ class EvaluationOptions:
     """
 
     allow_missing: bool = False
+    patients: Mapping[str, str] | None = None
     tolerance_mm: float = 2.0
     threads: int = 2
     progress: Callable[[int, int, str], None] | None = None
@@ -86,6 +89,7 @@ def _evaluate_label_maps(predictions: Path, reference: Path | Dataset, out: Path
         reference,
         out,
         tolerance_mm=asked.tolerance_mm,
+        patients=asked.patients,
         allow_missing=asked.allow_missing,
         threads=asked.threads,
         progress=asked.progress,
@@ -134,6 +138,7 @@ def evaluate(
     raise UsageError(
         f"no predictions in {place}" if place.exists() else f"{place} is no folder",
         needed=", or ".join(family.needs for family in FAMILIES.values()),
+        cure="" if place.exists() else nearest(place),
     )
 
 

@@ -16,6 +16,11 @@ def figure(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
+def span(low: float, high: float) -> str:
+    """An interval for people; a dash where it is undefined, as of a single patient."""
+    return "–" if math.isnan(low) and math.isnan(high) else f"{figure(low)} to {figure(high)}"
+
+
 def p_value(value: float) -> str:
     """A p-value for people: never "0.000"."""
     return "< 0.001" if value < 0.001 else figure(value)

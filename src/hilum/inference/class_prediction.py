@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -71,6 +72,11 @@ class ClassPrediction:
     def label(self) -> str:
         """The class that is most probable; of findings all that are, joined by "|"."""
         return "|".join(called(self.score, self.table))
+
+    @property
+    def patches(self) -> dict[str, int]:
+        """A classifier sees no patches."""
+        return {}
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -162,6 +168,14 @@ class ClassWriter:
         """Whether the case's answer is there in every format."""
         json_there = "json" not in self._formats or (self._out / f"{case}.json").is_file()
         return json_there and ("csv" not in self._formats or case in self._rows)
+
+    def files_of(self, case: str) -> tuple[Path, ...]:
+        """Whatever may be there of a case's answer, the table of all cases apart."""
+        return (self._out / f"{case}.json", *sorted(self._out.glob(f"{escape(case)}_*_map.nii.gz")))
+
+    def all_files(self) -> tuple[Path, ...]:
+        """The answers that are there, to whatever case; run.json and tables are none."""
+        return tuple(file for file in sorted(self._out.glob("[!.]*.json")) if file.name not in {"run.json", "labels.json"})
 
     def write(self, prediction: ClassPrediction) -> tuple[Path, ...]:
         """Write one answer; the table now and then."""

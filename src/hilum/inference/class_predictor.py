@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,11 +13,11 @@ import torch
 
 from hilum.dataset.case import Case
 from hilum.dataset.regions import read_region
-from hilum.errors import DataError, ResourceError, UsageError
+from hilum.errors import ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS
-from hilum.inference.inputs import Source, case_id, read_source
+from hilum.inference.inputs import Source, case_id, read_source, wrong_channels
 from hilum.inference.prediction import Seconds
 from hilum.inference.predictor import Prepared
 from hilum.inference.refusal import combine, intensity_features
@@ -25,7 +26,7 @@ from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class ClassPredictor:
         tta: also see each input mirrored along the plan's mirror axes; the mean of the logits.
         precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
         explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the answer comes from.
+        most_explained: the maps of so many cases are made; None: of all.
         sets_per_class: prediction sets that hold the class as often as they promise among the cases of each class, not only on
             average over all; they are larger where a class is rare.
 
@@ -53,6 +55,10 @@ class ClassPredictor:
     """
 
     usual_formats = ("csv", "json")
+    memory_gb = None
+    overlap = None
+    every_patch = True
+    scratch: Path | None = None
     asks_annotated = True
     """A mask is no answer: all cases of a data set are asked for."""
 
@@ -63,6 +69,7 @@ class ClassPredictor:
         tta: bool = False,
         precision: Precision | None = None,
         explain: str | None = None,
+        most_explained: int | None = None,
         sets_per_class: bool = False,
     ) -> None:
         if explain is not None and explain not in EXPLAINERS:
@@ -74,7 +81,7 @@ class ClassPredictor:
                 needed="a classifier with validation cases, trained by this version of hilum",
                 cure="train it again, or leave out --sets-per-class",
             )
-        self._per_class = sets_per_class
+        self._per_class, self._left_to_explain = sets_per_class, math.inf if most_explained is None else most_explained
         precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
         self.model, self.explain, self.batch = model, explain, 1
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
@@ -113,17 +120,27 @@ class ClassPredictor:
         middle = time.perf_counter()
         channels = self._plan.channels
         if image.channels != len(channels):
-            raise DataError(
-                f"{name}: an image with {image.channels} of {len(channels)} channels",
-                needed=", ".join(channels),
-                cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
-            )
+            raise wrong_channels(name, image, channels)
         array, view = preprocess_view(image, self._plan, region=region, centre_mm=centre)
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
         known = source if isinstance(source, Case) else None
         return Prepared(name, array, view, seconds, known)
 
-    def answer(self, prepared: Prepared, *, probabilities: bool = False) -> ClassPrediction:  # noqa: ARG002  (see `predict`)
+    def size(self, source: Source) -> None:
+        """Nothing is known before it is read; see `Predictor.size`."""
+
+    def reserve(self, expected: object, before: Prepared | None) -> int:  # noqa: ARG002  (see `Predictor.reserve`)
+        """A view is small: the next case is always read meanwhile."""
+        return 0
+
+    def answer(
+        self,
+        prepared: Prepared,
+        *,
+        probabilities: bool = False,  # noqa: ARG002  (see `predict`)
+        reserve: int = 0,  # noqa: ARG002  (one input is small)
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002  (one input is quick)
+    ) -> ClassPrediction:
         """Predict a preprocessed case.
 
         Raises:
@@ -137,8 +154,9 @@ class ClassPredictor:
         score = self._score(prepared, rows, verdict)
         seconds = replace(prepared.seconds, network=time.perf_counter() - start)
         said = ClassPrediction(score, self._plan.classes, self.model.id, verdict, {}, seconds, self._promise())
-        if self.explain is None:
+        if self.explain is None or self._left_to_explain <= 0:
             return said
+        self._left_to_explain -= 1
         maps = {self._plan.classes.names[n]: self._map(prepared, n) for n in top_classes(said)}
         return replace(said, maps=maps, seconds=replace(seconds, restore=time.perf_counter() - start - seconds.network))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case
-from hilum.errors import UsageError
-from hilum.io import image_suffix, read_channels, read_volume, supported
+from hilum.errors import DataError, UsageError
+from hilum.io import image_suffix, nearest, read_channels, read_volume, supported
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -36,6 +36,33 @@ def read_source(source: Source) -> Volume:
     if isinstance(source, Mapping):
         return read_channels(source)
     return read_volume(source)
+
+
+def image_files(source: Source) -> tuple[Path, ...]:
+    """The files and DICOM folders that a case is read from, each once; none for a volume."""
+    if isinstance(source, Volume):
+        return ()
+    if isinstance(source, Case):
+        return tuple(dict.fromkeys(source.images.values()))
+    if isinstance(source, Mapping):
+        return tuple(dict.fromkeys(source.values()))
+    return (Path(source),)
+
+
+def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataError:
+    """The error for an image of another number of channels than a model has; its cure is about what the image probably is."""
+    colour = image.geometry.is_2d and image.channels in {3, 4} and len(channels) == 1
+    many = f"give one file a channel, named {case}_0000.nii.gz, {case}_0001.nii.gz, ... in this order"
+    single = "give the image of this channel alone: a file or series that holds nothing else"
+    return DataError(
+        f"{case}: {'a colour picture' if colour else 'an image'} with {image.channels} channels for a model of {len(channels)}",
+        needed=", ".join(channels),
+        cure=f"this is not what the model learnt from; give it images of {channels[0]}"
+        if colour
+        else many
+        if len(channels) > 1
+        else single,
+    )
 
 
 def case_id(source: Source) -> str:
@@ -69,7 +96,7 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annota
     files: list[Path] = []
     for source in map(Path, sources):
         if not source.exists():
-            raise UsageError(f"{source}: no such file or folder", cure="check the path")
+            raise UsageError(f"{source}: no such file or folder", cure=nearest(source) or "check the path")
         if source.is_dir() or source.suffix in _DATASET_FILES:
             cases.extend(_in_folder(source, channels, annotated=annotated))
         else:

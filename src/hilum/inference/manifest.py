@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from hilum.errors import ModelError
-from hilum.io import atomic_write_text, sha256
+from hilum.io import atomic_write_text, nearest, sha256
 from hilum.plan import PLANS
 from hilum.plan.plan import Record
 
@@ -127,7 +127,7 @@ class Manifest(Record):
             ModelError: there is none, it is damaged or altered, or of a newer format.
         """
         if not folder.is_dir():
-            raise ModelError(f"{folder}: no such folder", needed=f"a folder as `{cls.made_by}` makes it")
+            raise ModelError(f"{folder}: no such folder", needed=f"a folder as `{cls.made_by}` makes it", cure=nearest(folder))
         path = folder / cls.file_name
         if not path.is_file():
             raise ModelError(

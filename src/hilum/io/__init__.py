@@ -10,7 +10,7 @@ from hilum.io.dispatch import (
     write_labels,
     write_volume,
 )
-from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, image_suffix, sha256
+from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, image_suffix, nearest, sha256
 from hilum.io.medmnist import ArchivePart, archive_parts
 from hilum.io.record import FileFacts
 
@@ -23,6 +23,7 @@ __all__ = [
     "atomic_write_text",
     "image_suffix",
     "inspect_file",
+    "nearest",
     "read_channels",
     "read_geometry",
     "read_labels",

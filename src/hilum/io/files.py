@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
 import os
@@ -105,6 +106,14 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Write bytes completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def nearest(path: Path | str) -> str:
+    """A question for a path that does not exist: "did you mean X?", X being a neighbour of nearly its name; "" without one."""
+    wanted = Path(path)
+    names = [entry.name for entry in wanted.parent.iterdir()] if wanted.parent.is_dir() else []
+    near = difflib.get_close_matches(wanted.name, names, n=1)
+    return f"did you mean {wanted.parent / near[0]}?" if near else ""
 
 
 def sha256(path: Path | str) -> str:

@@ -146,12 +146,13 @@ def _panel(place: Axes, title: str, x: str, y: str) -> None:
 
 
 def _legend(place: Axes, drawn: Sequence[_Line], said: Sequence[str], where: _Corner, *guides: dict[str, Any]) -> None:
-    """What a panel says of each question, where they are few, and what its other marks mean."""
+    """What a panel says of each question, where they are few, and what its other marks mean, in the colours they are drawn in."""
     from matplotlib.lines import Line2D
 
     texts = said if len(drawn) == 1 else [f"{line.question.name}, {text}" for line, text in zip(drawn, said, strict=True)]
     handles = [line.handle(text) for line, text in zip(drawn, texts, strict=True)] if len(drawn) <= _FEW else []
-    handles += [Line2D([], [], **{"color": _GUIDE, "linewidth": 1.2, **guide}) for guide in guides]
+    own = drawn[0].colour if len(drawn) == 1 else _GUIDE  # what is drawn in the colour of each line is grey where there are many
+    handles += [Line2D([], [], **{"linewidth": 1.2, "color": own, **guide}) for guide in guides]
     place.legend(handles=handles, loc=where, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none").set_zorder(5)
 
 
@@ -200,7 +201,9 @@ def _draw_calibration(place: Axes, spread: Axes, drawn: Sequence[_Line]) -> None
         )
     place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     place.tick_params(labelbottom=False)
-    _legend(place, drawn, [line.error for line in drawn], "upper left", {"label": "calibrated", "linestyle": ":"})
+    _legend(
+        place, drawn, [line.error for line in drawn], "upper left", {"label": "calibrated", "linestyle": ":", "color": _GUIDE}
+    )
     _panel(spread, "", "predicted probability", "cases")
 
 

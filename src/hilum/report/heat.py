@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dataset.classes import SEPARATOR
 from hilum.io import atomic_path, read_volume
 from hilum.report.overlay import draw_overlay, grey_or_colour, height_of
 from hilum.tasks.predictions import in_file_name
@@ -24,11 +26,12 @@ _STRENGTH = 0.55
 
 
 def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Path) -> None:
-    """Draw the maps of a case, a row a class: the slice where the map is strongest, with and without it.
+    """Draw the maps of a case, a row a class: the slice where the map is strongest, with and without it; and what was answered.
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
-        files: what was written for the case; those named `..._<class>_map.nii.gz` are drawn.
+        files: what was written for the case; those named `..._<class>_map.nii.gz` are drawn. Where the answer is among them as
+            JSON its class, probability and set are said too.
         table: names of the classes.
         path: of the PNG; not written where there is no map.
     """
@@ -40,7 +43,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
         return
     flat = image.geometry.is_2d
     shown = image if flat else reorient(image)
-    figure = Figure(figsize=(8.0, (4.0 * height_of(shown) + 0.4) * len(maps)), layout="constrained")
+    figure = Figure(figsize=(8.0, (4.0 * height_of(shown) + 0.4) * len(maps) + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
@@ -56,8 +59,26 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
         name = next((one for one in table.names if file.name.endswith(f"_{in_file_name(one)}_map.nii.gz")), "")
         coloured.set_title(f"what speaks for {name}" if name else "")
         plain.set_title("" if flat else f"slice {z + 1} of {shown.geometry.shape[0]}")
+    figure.suptitle(_answer(path.stem, files), fontsize=11)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=80)
+
+
+def _answer(case: str, files: Sequence[Path]) -> str:
+    """The case, and what was answered where that lies beside the maps."""
+    written = next((file for file in files if file.suffix == ".json"), None)
+    if written is None:
+        return case
+    said = json.loads(written.read_text(encoding="utf-8"))
+    probabilities = said["calibrated"] or said["probabilities"]
+    named = [name for name in probabilities if name in said["predicted"].split(SEPARATOR)] or [said["predicted"]]
+    called = ", ".join(f"{name} {probabilities[name]:.2f}" if name in probabilities else name for name in named)
+    lines = [f"{case}: {called or 'none of the findings'}"]
+    if said["prediction_set"] is not None:
+        lines.append(f"may be: {', '.join(said['prediction_set']) or 'none'}")
+    if said["refuse"]:
+        lines.append("unlike the training images: not to be used")
+    return "\n".join(lines)
 
 
 DRAWINGS: dict[str, Callable[..., None]] = {"segmentation": draw_overlay, "classification": draw_heat}

@@ -23,12 +23,9 @@ _VALIDATION_SHARE = 0.2
 """At most this share of the minutes goes into scoring the validation cases at the end."""
 _CHECK_EVERY = 0.1
 _PLATEAU_CHECK_EVERY = 0.03
-"""Share of the schedule between validations; without a time limit they also look for a plateau, so there are more."""
+"""Share of the schedule between validations; where they also look for a plateau there are more."""
 _CHECKS_SHARE = 0.05
 """At most this share of the training goes into all validations on the way together."""
-_MOST_CHECKED = 16
-_FEWEST_CHECKED = 4
-"""Cases that a plateau must be seen on, whatever they cost."""
 _FINISH_SECONDS = 5.0
 """What starting Python and writing the model take."""
 _LITTLE_SHARE = 0.25
@@ -119,14 +116,15 @@ def _divide_time(
     else:
         step = step_timer(job.device, plan.precision.value, plan.answers)(plan.network.value, plan.patch.value, plan.batch.value)
         seconds = job.budget.steps * step
-        job = replace(job, validate_every=_PLATEAU_CHECK_EVERY)
+        every = _PLATEAU_CHECK_EVERY if validator.ends_by_plateau else _CHECK_EVERY
+        job = replace(job, validate_every=every, end_by_plateau=validator.ends_by_plateau)
         expected = f"{job.budget.steps} steps, about {_words(seconds)} on this device (--minutes N bounds it)"
-        fewest = _FEWEST_CHECKED
+        fewest = validator.fewest_checked if validator.ends_by_plateau else 0
     listener.say(
         f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected}; the schedule ends when they do."
     )
     checked = int(_CHECKS_SHARE * job.validate_every * seconds / max(per_case, 1e-6))
-    return job, validator.subset(min(_MOST_CHECKED, max(fewest, checked)))
+    return job, validator.subset(min(validator.most_checked, max(fewest, checked)))
 
 
 def _words(seconds: float) -> str:

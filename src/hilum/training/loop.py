@@ -51,6 +51,7 @@ class Assignment:
         resume: go on from the folder's checkpoint where there is one.
         checkpoint_seconds: time between checkpoints.
         validate_every: share of the schedule between two validations.
+        end_by_plateau: end a training of so many steps earlier where its validations stop to rise.
         labels: class of each case, where cases are classified.
         patients: whose each case is, as far as that is known.
         weights: pretrained ones that the network begins with.
@@ -66,6 +67,7 @@ class Assignment:
     resume: bool = False
     checkpoint_seconds: float = 60.0
     validate_every: float = 0.1
+    end_by_plateau: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
     weights: Weights | None = None
@@ -263,7 +265,7 @@ class _Books:
         if self._call.validate is None or done - self._validated < every or done > 1 - every / 2:
             return None
         score, self._validated = self._call.validate(self._average.network), done
-        if self._job.budget.seconds is None:
+        if self._job.budget.seconds is None and self._job.end_by_plateau:
             self._plateau = self._plateau.after(score, step=self.step, progress=done)
         return None if math.isnan(score) else score
 

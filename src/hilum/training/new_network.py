@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -34,7 +36,15 @@ def pretrained(plan: Any) -> Weights | None:
     spec = getattr(plan, "weights", None)
     if spec is None or spec.value.origin == "random":
         return None
-    return find_weights(plan.network.value.backbone, file=spec.value.file or None)
+    file = Path(spec.value.file) if spec.value.file else None
+    stamp = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
+    return _found(plan.network.value.backbone, file, stamp)
+
+
+@lru_cache(maxsize=1)
+def _found(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001  (a file that changed is another one)
+    """Looked for once: the hub is not asked, nor the file read, for the plan and again for the training."""
+    return find_weights(backbone, file=file)
 
 
 def arranged(network: T) -> T:

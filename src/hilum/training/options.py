@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from hilum.dataset.classes import ClassKind
     from hilum.plan import Overrides, Plan
 
 
@@ -20,7 +19,7 @@ class TrainOptions:
     """What a user can ask of a training.
 
     Args:
-        minutes: wall-clock time of one fold, everything included; None leaves the length to the plan's steps.
+        minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the length to the plan's steps.
         steps: optimiser steps instead; the run is then a function of plan, data and seed alone.
         fold: which split is trained (0 ...); ignored with `folds`.
         folds: cross-validation over so many folds, and a model that is the ensemble of all.
@@ -31,7 +30,7 @@ class TrainOptions:
         patients: a regular expression for the patient in a case's id, where no table names patients.
         task: "segmentation" or "classification"; found out from the data if None.
         label: the column of classes, or several columns of findings; see `hilum.open_dataset`.
-        classes: "exclusive", "ordinal" or "multilabel".
+        classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
         positive: which of two classes is the positive one.
         overrides: what is not for the planner to decide.
         resume: go on where the folder's checkpoints are.
@@ -49,7 +48,7 @@ class TrainOptions:
     patients: str | None = None
     task: str | None = None
     label: str | tuple[str, ...] | None = None
-    classes: ClassKind | None = None
+    classes: str | tuple[str, ...] | None = None
     positive: str | None = None
     overrides: Overrides | None = None
     resume: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 import time
@@ -13,10 +15,13 @@ import torch
 
 from hilum.dataset import audit, describe_folds, make_folds, open_dataset
 from hilum.dataset.folds import patient_of
+from hilum.dataset.leaks import Audit
 from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
+from hilum.io import atomic_write_text
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
+from hilum.preprocess.store import source_stamp
 from hilum.training.assuring import ASSURANCES, Member
 from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
@@ -38,6 +43,9 @@ if TYPE_CHECKING:
 WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _USUAL_FOLDS = 5
+_AUDIT = "audit.json"
+_LONG_LOOK = 5.0
+"""Seconds of looking for leaks from which on that is said; they are no part of the minutes, as they come once a folder."""
 _AUDITED_GB = 1.0
 """Images of up to this size are compared with each other before training; `hilum check` compares more."""
 
@@ -111,7 +119,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     listener = listener or Listener()
     out, device = Path(out), resolve_device(options.device)
     started = time.perf_counter()
-    clock = RunClock("train", device=device, options=_plain(options), seeds={"seed": options.seed})
+    clock = RunClock("train", device=describe_device(device), options=_plain(options), seeds={"seed": options.seed})
     _refuse_overwriting(out, options)
     work = out / WORK
 
@@ -125,7 +133,13 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     )
     for note in dataset.notes:
         listener.say(note)
-    together = _look_for_leaks(dataset, listener)
+    before, leaks = time.perf_counter(), _look_for_leaks(dataset, work, options, listener)
+    for sentence in leaks.sentences:
+        listener.say(sentence)
+    together = leaks.groups
+    if options.minutes is not None and (looked := time.perf_counter() - before) > _LONG_LOOK:
+        listener.say(f"Looking for leaks took {looked:.0f} s, once for this folder; the {options.minutes:g} minutes begin now.")
+    started += time.perf_counter() - before
     folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=together)
     listener.say(describe_folds(dataset, folds, together=together))
     chosen = _chosen_folds(folds, options)
@@ -133,6 +147,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
 
     plan = _plan(dataset, work, options, listener, chosen)
+    _keep_audit(leaks, dataset, work)
     weights = pretrained(plan)
     if weights is not None:
         listener.say(f"First weights: {weights.origin}.")
@@ -206,14 +221,31 @@ def _evidence(
         return (sentence,)
 
 
-def _look_for_leaks(dataset: Dataset, listener: Listener) -> tuple[tuple[str, ...], ...]:
-    """Say what would make the figures better than they are; near-duplicates, which are to stay in one fold."""
-    found = audit(
+def _look_for_leaks(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener) -> Audit:
+    """What would make the figures better than they are; a training that is resumed takes what it found on the same files."""
+    kept = work / _AUDIT
+    if options.resume and kept.is_file():
+        held = json.loads(kept.read_text(encoding="utf-8"))
+        if held.get("files") == _files_stamp(dataset):
+            return Audit.model_validate(held["found"])
+    return audit(
         dataset, limit_gb=_AUDITED_GB, progress=lambda done, total, case: listener.advance("looking for leaks", done, total, case)
     )
-    for sentence in found.sentences:
-        listener.say(sentence)
-    return found.groups
+
+
+def _keep_audit(found: Audit, dataset: Dataset, work: Path) -> None:
+    """For those who resume, and those who want to know."""
+    content = {"files": _files_stamp(dataset), "found": found.model_dump(mode="json")}
+    atomic_write_text(work / _AUDIT, json.dumps(content, indent=2) + "\n")
+
+
+def _files_stamp(dataset: Dataset) -> str:
+    """Changes where a case, its class or patient, a further column or a file does."""
+    facts = [
+        (case.id, case.patient, case.label, sorted(case.columns.items()), source_stamp((*case.images.values(), case.annotation)))
+        for case in dataset.cases
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener, chosen: list[tuple[int, Fold]]) -> Plan:
@@ -362,6 +394,9 @@ def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     values["overrides"] = None if options.overrides is None else str(options.overrides)
     values["label"] = options.label if options.label is None or isinstance(options.label, str) else ", ".join(options.label)
+    values["classes"] = (
+        options.classes if options.classes is None or isinstance(options.classes, str) else ", ".join(options.classes)
+    )
     values["plan"] = None if options.plan is None else "given" if isinstance(options.plan, Plan) else str(options.plan)
     return values
 

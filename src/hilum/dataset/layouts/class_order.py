@@ -38,7 +38,7 @@ def natural(text: str) -> list[tuple[int, float, str]]:
         return [(0, float(text), "")]
     except ValueError:
         parts = re.split(r"(\d+)", text.lower())
-        return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in parts if part] + [(1, 0.0, text)]
+        return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in parts if part] + [(1, 0.0, text)]
 
 
 def by_number(names: Collection[str]) -> dict[str, float] | None:

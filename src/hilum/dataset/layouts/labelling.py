@@ -62,27 +62,45 @@ class Asked:
         kind: of the classes; None leaves it to the values.
         task: "segmentation" or "classification"; None leaves it to whether there are masks.
         positive: which of two classes is the positive one; None leaves it to their names.
+        only: the classes that are learnt, where not all are; cases of the others are left out.
     """
 
     label: tuple[str, ...] = ()
     kind: ClassKind | None = None
     task: str | None = None
     positive: str | None = None
+    only: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, label: str | Sequence[str] | None, kind: str | None, task: str | None, positive: str | None) -> Asked:
+    def of(
+        cls, label: str | Sequence[str] | None, classes: str | Sequence[str] | None, task: str | None, positive: str | None
+    ) -> Asked:
         """Look at the words that were typed.
 
+        Args:
+            label: columns.
+            classes: a kind of classes, the names of those that are learnt, or both; several names with commas between them too.
+            task: see the class.
+            positive: see the class.
+
         Raises:
-            UsageError: a word that is not known, or a segmentation that is asked for classes.
+            UsageError: a word that is not known, two kinds, one class only, or a segmentation that is asked for classes.
         """
         known = {one: one for one in get_args(ClassKind)}
-        if kind is not None and kind not in known:
-            raise UsageError(f"classes {kind!r}", needed=f"one of {', '.join(known)}", cure=_nearest(kind, known))
+        words = (classes,) if isinstance(classes, str) else tuple(classes or ())
+        kinds = tuple(dict.fromkeys(word for word in words if word in known))
+        rest = [word for word in words if word not in known]
+        only = tuple(dict.fromkeys(name.strip() for word in rest for name in word.split(",") if name.strip()))
+        if len(kinds) > 1 or len(only) == 1 or (words and not (kinds or only)):
+            raise UsageError(
+                f"classes {', '.join(map(repr, words))}",
+                needed=f"one of {', '.join(known)}, or the names of at least two classes",
+                cure=_nearest(only[0], known) if only else "--classes benign,malignant",
+            )
         if task is not None and task not in TASKS:
             raise UsageError(f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure=_nearest(task, TASKS))
         columns = (label,) if isinstance(label, str) else tuple(label or ())
-        asked = cls(columns, known[kind] if kind is not None else None, task, positive)
+        asked = cls(columns, known[kinds[0]] if kinds else None, task, positive, only)
         if task == "segmentation" and asked.classification:
             raise UsageError(
                 "a segmentation has no label column, no kind of classes and no positive class",
@@ -94,7 +112,7 @@ class Asked:
     @property
     def classification(self) -> bool:
         """Whether classes are asked for."""
-        return self.task == "classification" or bool(self.label or self.kind or self.positive)
+        return self.task == "classification" or bool(self.label or self.kind or self.positive or self.only)
 
 
 def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
@@ -121,11 +139,13 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
     chosen = _chosen_columns(dataset, cases, asked)
     if dataset.classes is not None:  # an archive of several labels an image says itself what they are
         _refuse_other_kind(dataset.classes, asked)
+        _refuse_only(asked)
         found = _Labels(dataset.classes, {case.id: case.label for case in cases})
     elif len(chosen) > 1:
         found = _from_columns(cases, chosen, asked)
     else:
         found = _from_values(_raw(cases, chosen), asked, where=_where(dataset, chosen))
+    cases = tuple(case for case in cases if case.id in found.labels)
     labelled = tuple(_labelled(case, found.labels[case.id], chosen) for case in cases)
     known = tuple(case for case in labelled if case.label is not None)
     if not known:
@@ -147,7 +167,7 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
 
 @dataclass(frozen=True)
 class _Labels:
-    """The classes, the label of each case by id (None: not known), and what had to be assumed."""
+    """The classes, the label of each case by id (None: not known; of those left out no entry), and what was assumed."""
 
     table: ClassTable
     labels: Mapping[str, str | None]
@@ -247,13 +267,36 @@ def _from_values(raw: Mapping[str, str | None], asked: Asked, *, where: str) -> 
     kind = asked.kind or ("multilabel" if any(SEPARATOR in text for text in present) else "exclusive")
     if kind == "multilabel":
         _refuse_positive(asked)
+        _refuse_only(asked)
         return _findings(raw, where)
     whole = _as_whole_numbers(present)
     labels = {case: whole.get(text, text) if text is not None else None for case, text in raw.items()}
+    labels, left_out = _only(labels, asked.only, where)
     names = {text for text in labels.values() if text is not None}
     _refuse_no_class(names, where)
     ordered, note = class_order(names, kind, asked.positive)
-    return _Labels(ClassTable(names=ordered, kind=kind), labels, (note,) if note else ())
+    return _Labels(ClassTable(names=ordered, kind=kind), labels, (*left_out, *((note,) if note else ())))
+
+
+def _only(labels: Mapping[str, str | None], only: tuple[str, ...], where: str) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """The labels without the cases of classes that were not asked for, and a note about these."""
+    if not only:
+        return dict(labels), ()
+    present = {text for text in labels.values() if text is not None}
+    lower = {name.lower(): name for name in present}
+    wanted = {name if name in present else lower.get(name.lower(), "") for name in only}
+    if "" in wanted:
+        wrong = next(name for name in only if name not in present and name.lower() not in lower)
+        raise UsageError(
+            f"class {wrong!r}, which {where} does not hold",
+            needed=f"classes among {some(sorted(present, key=natural))}, or one of {', '.join(get_args(ClassKind))}",
+            cure=_nearest(wrong, (*present, *get_args(ClassKind)), "--classes "),
+        )
+    kept = {case: text for case, text in labels.items() if text is None or text in wanted}
+    others = sorted(present - wanted, key=natural)
+    if not others:
+        return kept, ()
+    return kept, (f"{len(labels) - len(kept)} cases of other classes than were asked for are left out: {some(others)}",)
 
 
 def _findings(raw: Mapping[str, str | None], where: str) -> _Labels:
@@ -287,6 +330,7 @@ def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) 
             f"{len(chosen)} label columns for {asked.kind} classes", needed="one column", cure="--classes multilabel"
         )
     _refuse_positive(asked)
+    _refuse_only(asked)
     labels: dict[str, str | None] = {}
     partly = 0
     for case in cases:
@@ -334,6 +378,15 @@ def _refuse_positive(asked: Asked) -> None:
             f"positive class {asked.positive!r} of findings",
             needed="two classes that exclude each other",
             cure="leave --positive out",
+        )
+
+
+def _refuse_only(asked: Asked) -> None:
+    if asked.only:
+        raise UsageError(
+            f"the classes {', '.join(asked.only)} alone, of findings",
+            needed="classes of which each case has one",
+            cure="--label COLUMN, several times, where each finding has a column of its own",
         )
 
 

@@ -10,7 +10,7 @@ from hilum import metrics
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.measures import CLASS_METRICS, measures
 from hilum.evaluation.classification.rows import ClassRows
-from hilum.evaluation.page import figure, holm, p_value, some
+from hilum.evaluation.page import figure, holm, p_value, some, span
 from hilum.evaluation.records import Figure, Record
 from hilum.io import atomic_write_text
 
@@ -100,7 +100,7 @@ class ClassComparison(Record):
         head = "| of | figure | a | b | difference | interval | p | p, corrected | better |"
         rows = [
             f"| {d.part or 'all'} | {CLASS_METRICS[d.metric].title} | {figure(d.a)} | {figure(d.b)} | {figure(d.difference)} | "
-            f"{figure(d.low)} to {figure(d.high)} | {p_value(d.p_value)} | {p_value(d.p_holm)} | {d.better} |"
+            f"{span(d.low, d.high)} | {p_value(d.p_value)} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
         lines = ["# Comparison", "", said, "", head, "|---|---|---|---|---|---|---|---|---|", *rows]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.page import figure, holm, p_value
+from hilum.evaluation.page import figure, holm, p_value, span
 from hilum.evaluation.records import Figure, Record
 from hilum.evaluation.segmentation.evaluation import TITLES, Evaluation
 from hilum.evaluation.segmentation.score import HIGHER_IS_BETTER, METRICS
@@ -108,7 +108,7 @@ class Comparison(Record):
         ]
         lines += [
             f"| {d.region} | {TITLES[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
-            f"{figure(d.low)} to {figure(d.high)} | {p_value(d.p_holm)} | {d.better} |"
+            f"{span(d.low, d.high)} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
         if self.left_out:

@@ -12,15 +12,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.page import figure
+from hilum.evaluation.page import figure, span
 from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
-from hilum.evaluation.segmentation.summary import MetricSummary, Summary
+from hilum.evaluation.segmentation.summary import LESION_METRICS, LESION_SHARE, MetricSummary, Summary
 from hilum.io import atomic_write_text
 from hilum.volume import LabelTable
 
 CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
 _COLUMNS = ("case", "patient", *(name for name in SCORE_FIELDS if name not in ("case", "patient")))
 _TEXT_FIELDS = ("case", "patient", "region")
+
+ATTENTION = "Attention: "
+"""How a note begins that must not be overlooked: it stands before the figures."""
 
 TITLES = {
     "dice": "Dice",
@@ -133,26 +136,37 @@ class Evaluation:
             f"{len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap of the mean, {summary.resamples} draws of "
             f"patients. NSD at {record.tolerance_mm:g} mm. Undefined values are left out and counted."
         )
-        lines = ["# Evaluation", "", said, ""]
+        warnings = [note for note in record.notes if note.startswith(ATTENTION)]
+        lines = ["# Evaluation", "", said, "", *(line for note in warnings for line in (note, ""))]
         for region in summary.regions:
             found = (
-                f"In {region.present} of {region.cases} references; missed altogether in {region.missed}, invented in "
-                f"{region.invented}. HD95 and ASSD leave these cases out; Dice and NSD count them as 0."
+                f"In {region.present} of {region.cases} references. Missed: {region.missed} of these, where the prediction has "
+                f"none. Invented: {region.invented} of the others, where the prediction has some. A missed or invented case "
+                "counts as 0 for Dice and NSD, and is left out of HD95 and ASSD, which have no value there."
             )
-            lines += [f"## {region.region}", "", found, "", *_table(region.metrics)]
-        lines += ["## Mean of the regions", "", *_table(summary.overall)]
+            lines += [f"## {region.region}", "", found, "", *_table(_shown(region.metrics, lesions=region.lesions))]
+        lesions = any(region.lesions for region in summary.regions)
+        lines += ["## Mean of the regions", "", *_table(_shown(summary.overall, lesions=lesions))]
+        if not all(region.lesions for region in summary.regions):
+            lines += [
+                f"Lesions are counted of regions only that have several components in {LESION_SHARE:.0%} of their references.",
+                "",
+            ]
         if record.missing:
             lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
         if record.unexpected:
             lines += [f"Files that belong to no case: {', '.join(record.unexpected)}.", ""]
-        lines += [f"- {note}" for note in record.notes]
+        lines += [f"- {note}" for note in record.notes if note not in warnings]
         return "\n".join(lines).rstrip() + "\n"
+
+
+def _shown(metrics: dict[str, MetricSummary], *, lesions: bool) -> dict[str, MetricSummary]:
+    return {name: one for name, one in metrics.items() if lesions or name not in LESION_METRICS}
 
 
 def _table(metrics: dict[str, MetricSummary]) -> list[str]:
     rows = [
-        f"| {TITLES[name]} | {figure(m.mean)} | {figure(m.low)} to {figure(m.high)} | {figure(m.median)} "
-        f"| {m.n} | {m.undefined} |"
+        f"| {TITLES[name]} | {figure(m.mean)} | {span(m.low, m.high)} | {figure(m.median)} | {m.n} | {m.undefined} |"
         for name, m in metrics.items()
     ]
     return ["| metric | mean | interval | median | n | undefined |", "|---|---|---|---|---|---|", *rows, ""]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset import Case, Dataset, open_dataset, read_annotation
+from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, open_dataset, read_annotation
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.page import some
-from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import image_suffix, read_labels
@@ -39,6 +40,7 @@ class _Reference:
     cases: Mapping[str, Case]
     table: LabelTable
     notes: tuple[str, ...]
+    patients: Mapping[str, str]
 
     def read(self, case: str) -> Volume:
         """The labels of a case; in a data set on its image's own grid, as training and prediction have it."""
@@ -46,10 +48,11 @@ class _Reference:
 
     def patient(self, case: str) -> str | None:
         """Whose case it is, where that is known."""
-        return self.cases[case].patient if case in self.cases else None
+        known = self.cases[case].patient if case in self.cases else None
+        return known if known is not None else self.patients.get(case)
 
 
-def evaluate_folder(
+def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-only)
     predictions: Path | str,
     reference: Path | str | Dataset,
     out: Path | str,
@@ -57,6 +60,7 @@ def evaluate_folder(
     table: LabelTable | None = None,
     tolerance_mm: float = 2.0,
     allow_missing: bool = False,
+    patients: Mapping[str, str] | None = None,
     threads: int = 2,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
@@ -70,6 +74,8 @@ def evaluate_folder(
             references, the data set that the folder lies in, or else the values found, which `notes` says.
         tolerance_mm: tolerance of the normalised surface distance.
         allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
+        patients: whose each case is, of cases of which the reference itself does not know; of a plain folder the data set that it
+            lies in says so too.
         threads: cases scored at once.
         progress: called with (cases done, cases in all, case id).
 
@@ -82,7 +88,7 @@ def evaluate_folder(
             the error is of that kind (GeometryError: grids that differ; LabelError: labels that the table does not know).
     """
     files = _label_maps(Path(predictions))
-    against = _reference(reference, table, Path(predictions))
+    against = _reference(reference, table, Path(predictions), patients or {})
     missing = tuple(sorted(set(against.files) - set(files)))
     cases = [case for case in against.files if case in files]
     if (missing and not allow_missing) or not cases:
@@ -90,7 +96,7 @@ def evaluate_folder(
             f"{len(missing)} of {len(against.files)} cases of {against.name} have no prediction in {predictions}: "
             f"{some(missing)}",
             needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
-            cure="predict them, or leave them out with --allow-missing" if cases else "name the files after the cases",
+            cure="predict them, or leave them out with --allow-missing" if cases else _other_reference(reference, files),
         )
 
     scores = _score_all({case: files[case] for case in cases}, against, tolerance_mm, threads=threads, progress=progress)
@@ -171,18 +177,38 @@ def _onto_axes_of(reference: Volume, prediction: Volume) -> Volume:
     return reorient(prediction, reference.geometry.orientation)
 
 
-def _reference(reference: Path | str | Dataset, table: LabelTable | None, predictions: Path) -> _Reference:
+def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path]) -> str:
+    """Where the references of these predictions may be, as none of the cases is among them."""
+    root = reference.root if isinstance(reference, Dataset) else Path(reference)
+    home = root if root.is_dir() else root.parent
+    for folder in sorted(entry for place in (home, home.parent) for entry in place.iterdir() if entry.is_dir()):
+        names = {entry.name[: -len(image_suffix(entry) or entry.suffix)] for entry in folder.iterdir() if entry.is_file()}
+        if "label" in folder.name.lower() and names & set(files):
+            return f"{folder} holds label maps of these cases: give it as the reference"
+    return f"the predictions are of {some(sorted(files))}: name the reference of these, or name the files after its cases"
+
+
+def _reference(
+    reference: Path | str | Dataset, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]
+) -> _Reference:
     """Open what predictions are held to.
 
     Raises:
         UsageError: it does not exist, or is no reference.
     """
     if isinstance(reference, Dataset):
-        return _of_dataset(reference, table)
+        return replace(_of_dataset(reference, table), patients=patients)
     path = Path(reference)
     if path.is_dir() and _is_plain(path):
-        return _of_folder(path, table, predictions)
-    return _of_dataset(open_dataset(path), table)
+        return _of_folder(path, table, predictions, patients)
+    if path.is_dir() and not any(layout.recognises(path) for layout in LAYOUTS.values()):
+        within = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and _is_plain(entry)]
+        raise UsageError(
+            f"{path} holds no label maps and is no data set",
+            needed="the folder of the reference label maps, named like the predictions, or a data set",
+            cure=f"name one of its folders: {some([str(entry) for entry in within])}" if within else "check the path",
+        )
+    return replace(_of_dataset(open_dataset(path), table), patients=patients)
 
 
 def _is_plain(folder: Path) -> bool:
@@ -197,16 +223,47 @@ def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
     files = {case.id: case.annotation for case in dataset.cases if case.annotation is not None}
     if labels is None or not files:
         raise UsageError(f"{dataset.root} has no label maps", needed="a segmentation data set as the reference")
-    return _Reference(str(dataset.root), files, cases, labels, dataset.notes)
+    return _Reference(str(dataset.root), files, cases, labels, dataset.notes, {})
 
 
-def _of_folder(folder: Path, table: LabelTable | None, predictions: Path) -> _Reference:
+def _of_folder(folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]) -> _Reference:
     files = _label_maps(folder)
-    notes = ["no patient is known: each case counts as one patient"]
+    known, notes = _known_patients(folder, files, patients)
+    if _of_predict(folder) and not _of_predict(predictions):
+        notes.insert(
+            0,
+            f"{ATTENTION}the reference {folder} was written by `hilum predict`, and {predictions} was not: if they are swapped, "
+            "recall and precision are too; the order is PREDICTIONS REFERENCE",
+        )
     if table is None:
         table, said = _find_table(folder, predictions, files.values())
         notes.append(said)
-    return _Reference(str(folder), files, {}, table, tuple(notes))
+    return _Reference(str(folder), files, {}, table, tuple(notes), known)
+
+
+def _known_patients(folder: Path, files: Mapping[str, Path], given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Whose the cases of a plain folder are: as was said, or as the data set has it that the folder lies in."""
+    known = {case: given[case] for case in files if case in given}
+    notes: list[str] = []
+    if not given and any(layout.recognises(folder.parent) for layout in LAYOUTS.values()):
+        cases = known_patients(folder.parent)
+        known = {case: cases[case] for case in files if case in cases}
+        notes += [f"patients as the data set {folder.parent} has them"] if known else []
+    unknown = [case for case in files if case not in known]
+    if len(unknown) == len(files):
+        notes.append("no patient is known: each case counts as one patient")
+    elif unknown:
+        notes.append(f"of {some(unknown)} no patient is known: each counts as one")
+    return known, notes
+
+
+def _of_predict(folder: Path) -> bool:
+    """Whether `hilum predict` wrote the files of a folder."""
+    try:
+        written = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(written, dict) and written.get("verb") == "predict"
 
 
 def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:

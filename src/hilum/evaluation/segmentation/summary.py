@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from hilum.evaluation.segmentation.score import Score
 
 
+LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
+LESION_SHARE = 0.3
+"""A liver is one piece in nearly every reference; of liver tumours about half of the patients have several."""
+
+
 class MetricSummary(Record):
     """One metric over all cases.
 
@@ -57,6 +62,8 @@ class RegionSummary(Record):
         missed: of those, how many predictions have none of it.
         invented: cases whose prediction has the region though the reference has none.
         metrics: by name, see `hilum.evaluation.METRICS`.
+        lesions: whether it is something of which a case has any number (lesions, metastases) rather than one organ: several
+            components in at least `LESION_SHARE` of the references that have it. The lesion metrics of others mean nothing.
     """
 
     region: str
@@ -65,6 +72,7 @@ class RegionSummary(Record):
     missed: int
     invented: int
     metrics: dict[str, MetricSummary]
+    lesions: bool = True
 
 
 class Summary(Record):
@@ -74,7 +82,8 @@ class Summary(Record):
         level: coverage that the intervals aim at.
         resamples: bootstrap draws.
         regions: one summary a region, in the label table's order.
-        overall: by metric, the mean of the regions' means (each region weighs the same), with its interval.
+        overall: by metric, the mean of the regions' means (each region weighs the same), with its interval; of the lesion metrics
+            over the regions that are lesions, where any are.
     """
 
     level: float
@@ -120,11 +129,14 @@ def summarise(scores: Sequence[Score], *, level: float = 0.95, resamples: int = 
     regions = tuple(dict.fromkeys(score.region for score in scores))
     by_region = {region: [score for score in scores if score.region == region] for region in regions}
     options = _Options(level, resamples, seed)
+    several = {region: rows for region, rows in by_region.items() if _are_lesions(rows)} or by_region
     return Summary(
         level=level,
         resamples=resamples,
         regions=tuple(_summarise_region(region, rows, options) for region, rows in by_region.items()),
-        overall={metric: _summarise_overall(by_region, metric, options) for metric in METRICS},
+        overall={
+            metric: _summarise_overall(several if metric in LESION_METRICS else by_region, metric, options) for metric in METRICS
+        },
     )
 
 
@@ -179,7 +191,14 @@ def _summarise_region(region: str, rows: list[Score], options: _Options) -> Regi
         missed=sum(row.volume_reference_ml > 0 and row.volume_prediction_ml == 0 for row in rows),
         invented=sum(row.volume_reference_ml == 0 and row.volume_prediction_ml > 0 for row in rows),
         metrics=metrics,
+        lesions=_are_lesions(rows),
     )
+
+
+def _are_lesions(rows: list[Score]) -> bool:
+    """See `RegionSummary.lesions`."""
+    counts = [row.lesions_reference for row in rows if row.lesions_reference > 0]
+    return bool(counts) and sum(count > 1 for count in counts) >= LESION_SHARE * len(counts)
 
 
 def _summarise_overall(by_region: dict[str, list[Score]], metric: str, options: _Options) -> MetricSummary:

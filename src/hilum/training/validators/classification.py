@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _BATCH = 16
 MOST_SEEN = 2000
 """Training cases at most from which a model learns when to refuse."""
+KEPT_BYTES = 256 * 2**20
+"""Preprocessed inputs of validation cases that stay in memory, of one fold."""
 _FIGURES_SECONDS = 3.0
 _FIGURES_SECONDS_PER_CASE = 0.005
 """Bootstrap intervals of the network and its baselines, an output; measured on two cores."""
@@ -53,6 +55,11 @@ class ClassificationValidator:
 
     measure = "AUROC"
     """What `check` gives."""
+    ends_by_plateau = False
+    """What is looked at on the way is for the eye alone: the same cases become out-of-fold answers, and the stages have their
+    own shares of the schedule, so that nothing is chosen by them."""
+    fewest_checked, most_checked = 20, 200
+    """Fewer do not show whether an AUROC rises; of more the next ones add little."""
 
     def score(
         self,
@@ -104,8 +111,9 @@ class ClassificationValidator:
         return macro_auroc(probabilities[:, both], members[:, both]) if both.any() else math.nan
 
     def subset(self, most: int) -> ClassificationValidator:
-        """At most so many cases, spread evenly over all, but 200 where there are: fewer do not show whether an AUROC rises."""
-        most = max(most, min(len(self.cases), 200)) if most else 0
+        """At most so many cases, spread evenly over all; none where that is too few to show whether an AUROC rises."""
+        if most < min(self.fewest_checked, len(self.cases)):
+            return replace(self, cases=())
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
         return replace(self, cases=tuple(self.cases[i] for i in chosen))
 
@@ -139,12 +147,15 @@ class ClassificationValidator:
         return tuple(rows), summary.level
 
     def _prepare(self, predictor: ClassPredictor, case: Case) -> Prepared:
-        """Inputs are small: each is read once."""
-        if case.id not in self._prepared:
-            if case.label is None:
-                raise DataError(f"case {case.id} has no label", needed="labelled cases to validate on")
-            self._prepared[case.id] = predictor.prepare(case)
-        return self._prepared[case.id]
+        """Inputs are small: as many as a bounded memory holds are read once only."""
+        if case.id in self._prepared:
+            return self._prepared[case.id]
+        if case.label is None:
+            raise DataError(f"case {case.id} has no label", needed="labelled cases to validate on")
+        prepared = predictor.prepare(case)
+        if sum(one.array.nbytes for one in self._prepared.values()) + prepared.array.nbytes <= KEPT_BYTES:
+            self._prepared[case.id] = prepared
+        return prepared
 
     def _predictor(self, network: nn.Module) -> ClassPredictor:
         return ClassPredictor(TrainedModel(plan=self.plan, networks=(network,), device=self.device))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset import read_annotation
-from hilum.evaluation import score_labels, summarise
+from hilum.evaluation import LESION_METRICS, score_labels, summarise
 from hilum.inference import Metric, Predictor, TrainedModel
 from hilum.io import read_labels
 from hilum.metrics import dice
@@ -46,6 +46,10 @@ class SegmentationValidator:
 
     measure = "Dice"
     """What `check` gives."""
+    ends_by_plateau = True
+    """Whether a training without a time limit ends where this stops to rise."""
+    fewest_checked, most_checked = 4, 16
+    """Cases that a plateau must be seen on, whatever they cost; and how many are looked at on the way at most."""
 
     def score(
         self,
@@ -128,6 +132,7 @@ class SegmentationValidator:
             )
             for region in summary.regions
             for name, metric in region.metrics.items()
+            if region.lesions or name not in LESION_METRICS
         ]
         return tuple(rows), summary.level
 
