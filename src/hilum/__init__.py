@@ -9,7 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hilum.api import Labelling, Network, check, compare, demo, evaluate, export, load_model, plan, predict, train
+    from hilum.api import (
+        Labelling,
+        Network,
+        check,
+        compare,
+        demo,
+        evaluate,
+        export,
+        import_nnunet,
+        load_model,
+        plan,
+        predict,
+        train,
+    )
     from hilum.dataset import Audit, Case, ClassTable, Dataset, Fold, audit, make_folds, open_dataset, read_annotation, read_case
     from hilum.errors import (
         DataError,
@@ -30,7 +43,20 @@ if TYPE_CHECKING:
     from hilum.volume import Geometry, Label, LabelTable, Region, Volume
 
 _HOMES = {
-    "hilum.api": ("Labelling", "Network", "check", "compare", "demo", "evaluate", "export", "load_model", "plan", "predict", "train"),
+    "hilum.api": (
+        "Labelling",
+        "Network",
+        "check",
+        "compare",
+        "demo",
+        "evaluate",
+        "export",
+        "import_nnunet",
+        "load_model",
+        "plan",
+        "predict",
+        "train",
+    ),
     "hilum.dataset": (
         "Audit",
         "Case",

@@ -352,6 +352,23 @@ class TuneResult:
     tuning: Tuning
 
 
+def import_nnunet(folder: Path | str, out: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final") -> TrainedModel:
+    """Turn an nnU-Net v2 model folder into a trained model that predicts what nnU-Net predicts; none of its code is run.
+
+    Args:
+        folder: with plans.json, dataset.json and fold_*/checkpoint_final.pth.
+        out: folder for the model.
+        folds: "0", "1", ... or "all"; several are an ensemble; () takes every numbered fold.
+        checkpoint: "final" or "best".
+
+    Raises:
+        HilumError: see `hilum.inference.read_nnunet`.
+    """
+    from hilum.inference import read_nnunet
+
+    return read_nnunet(folder, folds=tuple(folds), checkpoint=checkpoint).save(out)
+
+
 def _no_explanation(explain: str | None, *, pictures: int, sets_per_class: bool) -> dict[str, Any]:  # noqa: ARG001  (a segmentation's own)
     if explain is not None or sets_per_class:
         asked, option = ("prediction sets", "--sets-per-class") if sets_per_class else ("an explanation", "--explain")

@@ -278,6 +278,36 @@ def predict(
         raise typer.Exit(3)
 
 
+imports = typer.Typer(no_args_is_help=True, help="Turn the models of other programs into hilum's.")
+app.add_typer(imports, name="import")
+
+
+@imports.command("nnunet")
+def import_nnunet(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="TRAINER__PLANS__CONFIGURATION, with plans.json and fold_*.", show_default=False),
+    ],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder for the model.", show_default=False)],
+    folds: Annotated[
+        list[str] | None,
+        typer.Option("--folds", help="0, 1, ... or all; several are an ensemble. Default: every one.", show_default=False),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="final or best.")] = "final",
+    as_json: Json = False,
+) -> None:
+    """Import an nnU-Net v2 model; no code in its files is run."""
+    from hilum import api
+
+    model = api.import_nnunet(folder, out, folds=tuple(folds or ()), checkpoint=checkpoint)
+    if as_json:
+        print_json(api.to_json({"model": str(out), "id": model.id, "facts": model.facts}))
+        return
+    typer.echo(f"Imported {model.plan.name}: {model.plan.network.value.title}, {len(model.networks)} fold(s): {out}")
+    typer.echo(f"Next: hilum predict {out} INPUT -o OUT")
+
+
 @app.command()
 def evaluate(
     predictions: Annotated[

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from hilum.inference.manifest import Facts, Metric, ModelMetrics
     from hilum.inference.many import predict_many
     from hilum.inference.memory import HostMemory, host_memory
+    from hilum.inference.nnunet import read_nnunet
     from hilum.inference.prediction import FORMATS, Prediction, Seconds
     from hilum.inference.predictor import Predictor, Prepared
     from hilum.inference.predictors import PREDICTORS, make_predictor
     from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
-    from hilum.inference.sliding_window import sliding_window
     from hilum.inference.trained_model import TrainedModel, seal_card
 
 _HOMES = {
@@ -64,11 +64,11 @@ _HOMES = {
     "load_runnable": "hilum.inference.deploy.exported",
     "make_predictor": "hilum.inference.predictors",
     "predict_many": "hilum.inference.many",
+    "read_nnunet": "hilum.inference.nnunet",
     "read_source": "hilum.inference.inputs",
     "resolve_device": "hilum.inference.engines.torch_engine",
     "resolve_precision": "hilum.inference.engines.torch_engine",
     "seal_card": "hilum.inference.trained_model",
-    "sliding_window": "hilum.inference.sliding_window",
 }
 
 __all__ = [
@@ -105,11 +105,11 @@ __all__ = [
     "load_runnable",
     "make_predictor",
     "predict_many",
+    "read_nnunet",
     "read_source",
     "resolve_device",
     "resolve_precision",
     "seal_card",
-    "sliding_window",
 ]
 
 

@@ -1,0 +1,5 @@
+"""nnU-Net's models, read without nnU-Net and without running anything of them."""
+
+from hilum.inference.nnunet.read import read_nnunet
+
+__all__ = ["read_nnunet"]

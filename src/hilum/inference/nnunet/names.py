@@ -1,0 +1,132 @@
+"""The names of weights, nnU-Net's and ours, both ways.
+
+For whoever writes nnU-Net checkpoints from our weights (the benchmark does)::
+
+    to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]
+
+gives the `network_weights` that nnU-Net's PlainConvUNet ("plain_unet") or ResidualEncoderUNet ("residual_unet") of the same spec
+loads with `load_state_dict(strict=True)`, when it was built with conv_bias=True; `weights` is `network.state_dict()` of ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from hilum.errors import ModelError
+from hilum.networks import build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from hilum.plan.plan import NetworkSpec
+
+_PARTS = {"0": "conv", "1": "norm"}  # of our ConvBlock
+_WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile and of training on several GPUs
+
+
+def to_hilum(theirs: Mapping[str, Tensor], spec: NetworkSpec, *, source: str = "checkpoint") -> dict[str, Tensor]:
+    """nnU-Net's weights under our names, float32.
+
+    Biases of convolutions before an instance norm are left out: the norm takes them away again. So are heads of lower resolutions
+    where the spec has no deep supervision.
+
+    Raises:
+        ModelError: a weight is missing, has another shape than the spec's network, or belongs to no part of it.
+    """
+    given = {_unwrapped(name): tensor for name, tensor in theirs.items()}
+    expected = {name: tensor.shape for name, tensor in build_network(spec).state_dict().items()}
+    known = dict(_names(spec))
+    weights = {}
+    for ours, shape in expected.items():
+        tensor = given.get(known[ours])
+        if tensor is None and ours.startswith("decoder.up.") and ours.endswith(".bias"):
+            tensor = torch.zeros(shape)  # a network without biases
+        if tensor is None or tensor.shape != shape:
+            found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
+            raise ModelError(
+                f"{source}: weight {known[ours]} is {found}",
+                needed=f"shape {tuple(shape)}, by the architecture in plans.json",
+                cure="the checkpoint belongs to other plans, or to a trainer that builds another network",
+            )
+        weights[ours] = tensor.detach().to(torch.float32).contiguous()
+    _check_strays(given, set(known.values()), source)
+    return weights
+
+
+def to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
+    """Our weights under nnU-Net's names, complete; see this file's head.
+
+    What our network has not (biases before a norm, heads of resolutions that it does not supervise) is zero.
+    """
+    theirs: dict[str, Tensor] = {}
+    for ours, name in _names(spec):
+        if ours not in weights:
+            continue
+        theirs[name] = weights[ours].detach().clone()
+        if name.endswith(".conv.weight") and ".skip." not in name:
+            theirs[name.removesuffix("weight") + "bias"] = torch.zeros(len(weights[ours]))
+    depth = len(spec.features) - 1
+    for n in range(depth):
+        width = spec.features[depth - 1 - n]
+        size = (1,) * spec.dimensions
+        theirs.setdefault(f"decoder.seg_layers.{n}.weight", torch.zeros(spec.out_channels, width, *size))
+        theirs.setdefault(f"decoder.seg_layers.{n}.bias", torch.zeros(spec.out_channels))
+    return _with_copies(theirs)
+
+
+def _names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
+    """Every weight of our network, and nnU-Net's name of it."""
+    for ours in build_network(spec).state_dict():
+        part, *rest = ours.split(".")
+        match [part, *rest]:
+            case ["stem", block, piece, what]:
+                yield ours, f"encoder.stem.convs.{block}.{_PARTS[piece]}.{what}"
+            case ["encoder", stage, block, piece, what] if spec.kind == "plain_unet":
+                yield ours, f"encoder.stages.{stage}.0.convs.{block}.{_PARTS[piece]}.{what}"
+            case ["encoder", stage, block, ("first" | "second") as half, piece, what]:
+                number = 1 if half == "first" else 2
+                yield ours, f"encoder.stages.{stage}.blocks.{block}.conv{number}.{_PARTS[piece]}.{what}"
+            case ["encoder", stage, block, "shortcut", place, piece, what]:
+                yield ours, f"encoder.stages.{stage}.blocks.{block}.skip.{place}.{_PARTS[piece]}.{what}"
+            case ["decoder", "stages", stage, block, piece, what]:
+                yield ours, f"decoder.stages.{stage}.convs.{block}.{_PARTS[piece]}.{what}"
+            case ["decoder", "up", stage, what]:
+                yield ours, f"decoder.transpconvs.{stage}.{what}"
+            case ["decoder", "heads", level, what]:
+                yield ours, f"decoder.seg_layers.{len(spec.features) - 2 - int(level)}.{what}"
+            case _:
+                raise ModelError(f"a {spec.kind} with the weight {ours}", needed="a plain_unet or a residual_unet")
+
+
+def _unwrapped(name: str) -> str:
+    for prefix in _WRAPPERS:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> None:
+    """Refuse weights that our network has no place for, but those that change nothing."""
+    for name in given:
+        stem, _, what = name.rpartition(".")
+        copy = name.startswith("decoder.encoder.") or ".all_modules." in name
+        idle = what == "bias" and stem.endswith(".conv") and f"{stem}.weight" in known
+        if name not in known and not (copy or idle or name.startswith("decoder.seg_layers.")):
+            raise ModelError(
+                f"{source}: a weight {name} that the architecture in plans.json has no place for",
+                needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
+            )
+
+
+def _with_copies(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """nnU-Net's state dict says the same tensors several times: each block's parts by number, and the encoder in the decoder."""
+    whole = dict(theirs)
+    for name, tensor in theirs.items():
+        for place, part in enumerate(("conv", "norm")):
+            if f".{part}." in name:
+                head, _, what = name.rpartition(f".{part}.")
+                whole[f"{head}.all_modules.{place}.{what}"] = tensor
+    return whole | {f"decoder.{name}": tensor for name, tensor in whole.items() if name.startswith("encoder.")}

@@ -1,0 +1,139 @@
+"""An nnU-Net v2 model folder as a trained model of ours; nnU-Net is not needed and nothing of the folder is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hilum.errors import ModelError, UsageError
+from hilum.inference.manifest import Facts, ModelMetrics
+from hilum.inference.nnunet.checkpoint import read_checkpoint
+from hilum.inference.nnunet.names import to_hilum
+from hilum.inference.nnunet.plans import Described, make_nnunet_plan, read_plans, resolve_configuration
+from hilum.inference.trained_model import TrainedModel
+from hilum.networks import build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from hilum.plan.segmentation import SegmentationPlan
+
+
+def read_nnunet(folder: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final") -> TrainedModel:
+    """Read an nnU-Net v2 model folder; what it predicts is what nnU-Net predicts with it.
+
+    Args:
+        folder: `<trainer>__<plans>__<configuration>`, with plans.json, dataset.json and fold_*/checkpoint_*.pth.
+        folds: "0", "1", ... or "all"; several are an ensemble. By default every numbered fold, else fold_all.
+        checkpoint: the last of the training, or the one that validated best.
+
+    Returns:
+        The model on the CPU, not saved yet.
+
+    Raises:
+        ModelError: a file is missing, damaged or hostile, or says something that hilum cannot do alike; it is named.
+        UsageError: no such fold or checkpoint.
+    """
+    folder = Path(folder)
+    plans, dataset = read_plans(folder)
+    chosen = _choose_folds(folder, folds, checkpoint)
+    networks: list[nn.Module] = []
+    plan: SegmentationPlan | None = None
+    described, epochs, trainer = None, None, ""
+    for fold in chosen:
+        path = folder / f"fold_{fold}" / f"checkpoint_{checkpoint}.pth"
+        notes, weights = read_checkpoint(path, "network_weights")
+        trainer, name = str(notes.get("trainer_name", "")), _configuration_of(notes, folder, path)
+        if described is None or plan is None:
+            described = Described(folder, name, resolve_configuration(plans, name, str(folder / "plans.json")), plans, dataset)
+            epochs = _epochs(notes)
+            plan = make_nnunet_plan(described, trainer=trainer, mirror_axes=_mirror_axes(notes, path), epochs=epochs)
+        elif name != described.name:
+            raise ModelError(f"{path}: of configuration {name}", needed=f"{described.name}, as the other folds")
+        network = build_network(plan.network.value)
+        network.load_state_dict(to_hilum(weights, plan.network.value, source=str(path)), strict=True)
+        networks.append(network.eval())
+    if plan is None or described is None:
+        raise UsageError(f"no folds of {folder}", needed="at least one")
+    return TrainedModel(
+        plan=plan,
+        networks=tuple(networks),
+        device=torch.device("cpu"),
+        metrics=ModelMetrics(
+            measured_on="not measured by hilum", notes=("nnU-Net's own validation is not part of its checkpoints.",)
+        ),
+        facts=Facts(
+            dataset=plan.name,
+            cases=int(dataset.get("numTraining", 0)),
+            steps=plan.steps.value,
+            seconds=0.0,
+            details={
+                "imported_from": "nnU-Net v2",
+                "model": folder.resolve().name,
+                "trainer": trainer,
+                "configuration": described.name,
+                "folds": ", ".join(chosen),
+                "checkpoint": checkpoint,
+                "epochs": epochs,
+            },
+            notes=(
+                "Trained by nnU-Net, imported by hilum without running any of its code; how long it trained is not known.",
+                "Training data, patients and performance are those of whoever trained it: ask there.",
+            ),
+        ),
+    )
+
+
+def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[str]:
+    """The folds that are asked for, or those that are there."""
+    if checkpoint not in ("final", "best"):
+        raise UsageError(f"checkpoint {checkpoint!r}", needed="final or best")
+    name = f"checkpoint_{checkpoint}.pth"
+    there = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
+    if not there:
+        raise ModelError(
+            f"{folder}: no fold_*/{name}",
+            needed="a fold whose training has ended",
+            cure="--checkpoint best, where there is a checkpoint_best.pth" if checkpoint == "final" else "",
+        )
+    missing = [fold for fold in folds if fold not in there]
+    if missing:
+        raise UsageError(f"no {name} of fold {', '.join(missing)} in {folder}", needed=f"folds among {', '.join(there)}")
+    chosen = list(dict.fromkeys(folds)) or [fold for fold in there if fold != "all"] or there
+    if len(chosen) > 1 and "all" in chosen:
+        raise UsageError(f"folds {', '.join(chosen)}", needed="'all' alone, which has seen every case, or numbered folds")
+    return chosen
+
+
+def _configuration_of(notes: dict[str, Any], folder: Path, path: Path) -> str:
+    """The configuration's name, by the checkpoint, or by the folder's name."""
+    arguments = notes.get("init_args")
+    if isinstance(arguments, dict) and isinstance(arguments.get("configuration"), str):
+        return str(arguments["configuration"])
+    parts = folder.resolve().name.split("__")
+    if len(parts) == 3:
+        return parts[2]
+    raise ModelError(
+        f"{path}: says of no configuration, nor does the folder's name",
+        needed="a folder named TRAINER__PLANS__CONFIGURATION",
+        cure="rename the folder, e.g. nnUNetTrainer__nnUNetPlans__3d_fullres",
+    )
+
+
+def _mirror_axes(notes: dict[str, Any], path: Path) -> tuple[int, ...]:
+    """The axes along which nnU-Net mirrors at inference; none where the checkpoint says nothing of them."""
+    axes = notes.get("inference_allowed_mirroring_axes")
+    if axes is None:
+        return ()
+    if not isinstance(axes, tuple | list) or not set(axes) <= {0, 1, 2}:
+        raise ModelError(f"{path}: inference_allowed_mirroring_axes {axes!r}", needed="axes among 0, 1 and 2")
+    return tuple(int(axis) for axis in axes)
+
+
+def _epochs(notes: dict[str, Any]) -> int | None:
+    epochs = notes.get("current_epoch")
+    return int(epochs) if isinstance(epochs, int | float) and epochs >= 0 else None
