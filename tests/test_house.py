@@ -228,9 +228,8 @@ def test_the_schema_of_plans_that_is_shipped_is_current():
 
 def test_an_identity_network_gives_the_volume_back(toy_plan):
     import numpy as np
-    import torch
 
-    from hilum.inference import sliding_window
+    from hilum.inference.sliding_window import Sweep, sliding_window
     from hilum.plan import Decision
     from hilum.preprocess import preprocess_case
     from hilum.volume import Geometry, Volume, reorient
@@ -253,8 +252,8 @@ def test_an_identity_network_gives_the_volume_back(toy_plan):
             }
         )
         array, restore = preprocess_case(volume, plan)
-        logits = sliding_window(array, torch.nn.Identity(), patch=patch, overlap=overlap, outputs=1, batch=3)
-        assert restore.array(logits.numpy()) == volume
+        logits = sliding_window(array, lambda patches: patches, Sweep(patch, overlap, outputs=1, batch=3))
+        assert restore.array(logits) == volume
 
 
 # --- 6. the command line holds no decisions ----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 from hilum.dataset import make_folds, open_dataset, read_annotation, read_case
 from hilum.evaluation import evaluate_folder, score_labels
 from hilum.examples import make_abdomen_dataset
-from hilum.inference import Predictor, TrainedModel, sliding_window
+from hilum.inference import Predictor, TrainedModel
+from hilum.inference.sliding_window import Sweep, sliding_window
 from hilum.io import read_geometry, read_labels, read_volume
 from hilum.networks import build_network
 from hilum.plan import Hardware, Overrides, load_plan, make_fingerprint, make_plan, save_plan
@@ -235,11 +236,12 @@ def test_09_a_model_is_a_folder(plan, model, folder):
 def test_10_patches_become_the_whole_and_go_home(volume, preprocessed, plan, model, prediction):
     """inference: sliding window -> logits (K, Z, Y, X) -> restore -> labels on the source's own grid."""
     array, restore = preprocessed
-    logits = sliding_window(array, model.networks[0], patch=PATCH, overlap=0.5, outputs=3, batch=2)
+    engine = model.make_engine("torch", precision="float32")  # patches (B, C, Z, Y, X) in, logits (B, K, Z, Y, X) out, in numpy
+    logits = sliding_window(array, engine, Sweep(PATCH, overlap=0.5, outputs=3, batch=2))
     assert logits.shape == (3, *array.shape[1:])
 
     task = SegmentationTask(plan.labels)
-    labels = restore_logits_to_labels(logits.numpy(), task.decode, restore)
+    labels = restore_logits_to_labels(logits, task.decode, restore)
     assert labels.array.shape == (1, *SHAPE)
     assert labels.geometry == volume.geometry  # the very same grid, exactly
     assert set(np.unique(labels.array)) <= {0, 1, 2}

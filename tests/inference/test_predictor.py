@@ -13,7 +13,7 @@ from inference_toys import REGIONS, SIGNED_AXES, TABLE, OneHot, index_volume, ma
 
 from hilum.dataset.case import Case
 from hilum.errors import DataError, ResourceError, UsageError
-from hilum.inference import HostMemory, Predictor, TrainedModel
+from hilum.inference import Predictor, TrainedModel
 from hilum.io import write_volume
 from hilum.volume import Volume
 
@@ -125,7 +125,7 @@ def test_ensemble_is_the_mean_of_its_members_logits():
     singles = [TrainedModel(plan=model.plan, networks=(one,), device=model.device) for one in model.networks]
     array = Predictor(model).prepare(image).array
     mean = sum(Predictor(one).logits(array) for one in singles) / 3
-    torch.testing.assert_close(Predictor(model).logits(array), mean, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(Predictor(model).logits(array), mean, atol=1e-5, rtol=1e-5)
 
 
 def test_mirrors_only_on_request_and_only_where_the_plan_allows():
@@ -134,14 +134,14 @@ def test_mirrors_only_on_request_and_only_where_the_plan_allows():
     plain, mirrored = Predictor(model), Predictor(model, tta=True)
     assert (plain.mirror_axes, mirrored.mirror_axes) == ((), (1, 2))
     array = plain.prepare(image).array
-    assert not torch.equal(plain.logits(array), mirrored.logits(array))
+    assert not np.array_equal(plain.logits(array), mirrored.logits(array))
     flipped = mirrored.logits(np.ascontiguousarray(array[:, :, ::-1]))
-    torch.testing.assert_close(flipped.flip(2), mirrored.logits(array), atol=1e-5, rtol=1e-4)  # symmetric by construction
+    np.testing.assert_allclose(np.flip(flipped, 2), mirrored.logits(array), atol=1e-5, rtol=1e-4)  # symmetric by construction
 
 
 def test_networks_are_evaluated_and_given_back_as_they_were():
     network = OneHot().train()
-    Predictor(make_model(networks=(network,), batch=2)).predict(index_volume())
+    Predictor(make_model(networks=(network,)), batch=2).predict(index_volume())
     assert network.training
     assert {training for training, _ in network.seen} == {False}
     assert max(batch for _, batch in network.seen) == 2
@@ -179,10 +179,11 @@ def test_two_channels_in_their_order():
     assert "PET, CT" in str(caught.value)
 
 
-def test_memory_is_checked_before_it_runs_out(monkeypatch):
-    monkeypatch.setattr("hilum.inference.predictor.host_memory", lambda: HostMemory(free=1000, total=2000))
-    with pytest.raises(ResourceError, match="GiB are free"):
-        Predictor(make_model()).predict(index_volume())
+def test_images_that_alone_exceed_the_memory_are_refused_with_the_figures(tmp_path):
+    write_volume(index_volume(), tmp_path / "a.nii.gz")
+    for source in (index_volume(), tmp_path / "a.nii.gz"):
+        with pytest.raises(ResourceError, match=r"its images take 0\.00 GiB .* of 0\.00 GiB allowed by --memory"):
+            Predictor(make_model(), memory=1_000_000).predict(source)
 
 
 def test_device_out_of_memory_halves_the_batch_and_says_so(caplog):
@@ -196,7 +197,7 @@ def test_device_out_of_memory_halves_the_batch_and_says_so(caplog):
 
     network = Greedy()
     with caplog.at_level(logging.WARNING, "hilum"):
-        prediction = Predictor(make_model(networks=(network,), batch=4)).predict(index_volume())
+        prediction = Predictor(make_model(networks=(network,)), batch=4).predict(index_volume())
     assert np.array_equal(prediction.labels.array, as_ids(index_volume()))
     assert "ran out of memory with 4 patches" in caplog.text
     network.limit = 0

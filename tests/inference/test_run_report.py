@@ -13,7 +13,7 @@ import torch
 from hilum.inference import CaseOutcome, RunClock, RunReport
 from hilum.inference import run_report as module
 
-CPU = torch.device("cpu")
+CPU = "cpu: 2 threads, AVX512"
 
 
 def test_report_is_written_and_read_back(tmp_path):

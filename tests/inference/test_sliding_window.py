@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.errors import ModelError, UsageError
-from hilum.inference.sliding_window import gaussian_weights, sliding_window, window_starts
+from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.inference.running_mean import Room, buffer_bytes
+from hilum.inference.sliding_window import Sweep, Tally, Watch, slabs, sliding_window
+from hilum.inference.windows import gaussian_weights, window_starts
 
-window_module = sys.modules[sliding_window.__module__]  # the package's attribute of that name is the function
 sizes = st.tuples(st.integers(1, 13), st.integers(1, 17), st.integers(1, 11))
 patches = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 8))
 overlaps = st.floats(0, 0.95)
@@ -21,6 +23,10 @@ overlaps = st.floats(0, 0.95)
 
 def identity(x):
     return x
+
+
+def numpy_in_and_out(network):
+    return lambda x: network(torch.from_numpy(x)).detach().numpy()
 
 
 def volume(shape, channels=2, seed=0):
@@ -31,9 +37,9 @@ def volume(shape, channels=2, seed=0):
 @settings(deadline=None, max_examples=80, derandomize=True)
 def test_identity_network_gives_the_volume_back_bit_for_bit(shape, patch, overlap, batch, mirror):
     image = volume(shape)
-    out = sliding_window(image, identity, patch=patch, overlap=overlap, outputs=2, batch=batch, mirror_axes=tuple(mirror))
-    assert out.dtype == torch.float32
-    assert np.array_equal(out.numpy(), image)
+    out = sliding_window(image, identity, Sweep(patch, overlap, 2, batch, tuple(mirror)))
+    assert out.dtype == np.float32
+    assert np.array_equal(out, image)
 
 
 @given(size=st.integers(1, 400), patch=st.integers(1, 130), overlap=st.floats(0, 0.99))
@@ -65,7 +71,7 @@ def test_windows_by_hand(size, patch, overlap, starts):
 def test_weights_are_symmetric_and_highest_in_the_middle():
     weights = gaussian_weights((5, 8, 1))
     assert weights.shape == (5, 8, 1)
-    assert torch.equal(weights, weights.flip((0, 1, 2)))
+    assert np.array_equal(weights, np.flip(weights))
     assert weights[2, 3, 0] == weights.max()
     assert weights.min() >= 0.001
     # one sigma is an eighth of the patch: 2.5 voxels off the centre of 8 are exp(-0.5 * 2.5 ** 2)
@@ -82,50 +88,50 @@ def test_monai_is_the_oracle(shape, patch):
     torch.manual_seed(0)
     network = torch.nn.Conv3d(2, 3, 3, padding=1)  # sees zeros beyond the patch, so the answer depends on where it lies
     image = volume(shape) / 300
-    ours = sliding_window(image, network, patch=patch, overlap=0.5, outputs=3, batch=2)
+    ours = torch.from_numpy(sliding_window(image, numpy_in_and_out(network), Sweep(patch, 0.5, 3, 2)))
     theirs = sliding_window_inference(
         torch.from_numpy(image)[None], patch, 2, network, overlap=0.5, mode="gaussian", sigma_scale=0.125
     )
     torch.testing.assert_close(ours, theirs[0].detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_mirroring_averages_over_every_combination_of_axes():
-    image = torch.from_numpy(volume((4, 5, 6), channels=1))
-    ramp = torch.arange(6.0)
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_mirroring_averages_over_every_combination_of_axes(batch):
+    image = volume((4, 5, 6), channels=1)
+    ramp = np.arange(6, dtype=np.float32)
     seen = []
 
     def network(x):
-        seen.append(x)
+        seen.extend(x)
         return x * ramp
 
-    out = sliding_window(image, network, patch=(4, 5, 6), overlap=0, outputs=1, mirror_axes=(0, 2))
+    out = sliding_window(image, network, Sweep((4, 5, 6), 0, 1, batch, (0, 2)))
     assert len(seen) == 4
-    torch.testing.assert_close(out, image * 2.5)  # the ramp and its mirror image average to its middle
+    np.testing.assert_allclose(out, image * 2.5, rtol=1e-6)  # the ramp and its mirror image average to its middle
 
 
 def test_result_does_not_depend_on_the_batch():
-    network = torch.nn.Conv3d(2, 2, 3, padding=1)
     image = volume((9, 11, 7)) / 300
-    one, many = (sliding_window(image, network, patch=(4, 6, 4), overlap=0.5, outputs=2, batch=b) for b in (1, 7))
-    torch.testing.assert_close(one, many, atol=1e-6, rtol=1e-5)
+    weights = np.random.default_rng(1).normal(size=(4, 6, 4)).astype(np.float32)
+
+    def network(x):
+        return x * weights + np.roll(x, 1, -1)
+
+    sweeps = [Sweep((4, 6, 4), 0.5, 2, batch, (2,)) for batch in (1, 7, 64)]
+    one, *many = (sliding_window(image, network, sweep) for sweep in sweeps)
+    for other in many:
+        assert np.array_equal(one, other)
 
 
 def test_small_volume_is_padded_with_zeros_on_both_sides():
     def network(x):
         assert x.shape == (1, 1, 4, 4, 4)
-        assert x[0, 0, 1:3, :3, 0].sum() == 6
+        assert x[0, 0, 1:3, :3, 1].sum() == 6
         assert x.sum() == 6
         return x
 
-    out = sliding_window(
-        torch.ones(1, 2, 3, 1), lambda x: network(x.roll(-1, -1)).roll(1, -1), patch=(4, 4, 4), overlap=0, outputs=1
-    )
-    assert torch.equal(out, torch.ones(1, 2, 3, 1))
-
-
-def test_bfloat16_answers_are_averaged_in_float32():
-    out = sliding_window(volume((5, 5, 5)), lambda x: x.bfloat16(), patch=(3, 3, 3), overlap=0.5, outputs=2)
-    assert out.dtype == torch.float32
+    out = sliding_window(np.ones((1, 2, 3, 1), np.float32), network, Sweep((4, 4, 4), 0, 1))
+    assert np.array_equal(out, np.ones((1, 2, 3, 1)))
 
 
 @pytest.mark.parametrize(
@@ -143,39 +149,126 @@ def test_bfloat16_answers_are_averaged_in_float32():
     ],
 )
 def test_impossible_options_are_refused(options, message):
-    call = {"volume": np.zeros((1, 3, 3, 3), np.float32), "patch": (2, 2, 2), "overlap": 0.5, "outputs": 1} | options
+    call = {"patch": (2, 2, 2), "overlap": 0.5, "outputs": 1} | options
+    image = call.pop("volume", np.zeros((1, 3, 3, 3), np.float32))
     with pytest.raises(UsageError, match=message):
-        sliding_window(call.pop("volume"), identity, **call)
+        sliding_window(image, identity, Sweep(**call))
 
 
 @pytest.mark.parametrize("network", [lambda x: x[:, :1], lambda x: x[..., :1]])
 def test_network_of_another_shape_is_refused(network):
     with pytest.raises(ModelError, match="a network that answers"):
-        sliding_window(volume((4, 4, 4)), network, patch=(2, 2, 2), overlap=0, outputs=2)
+        sliding_window(volume((4, 4, 4)), network, Sweep((2, 2, 2), 0, 2))
 
 
 def test_read_only_and_flipped_arrays_are_taken():
     image = volume((4, 5, 6))
     image.setflags(write=False)
-    for view in (image, image[:, ::-1], image.astype(np.float64), torch.from_numpy(image.copy())):
-        out = sliding_window(view, identity, patch=(3, 3, 3), overlap=0.5, outputs=2)
-        assert np.array_equal(out.numpy(), np.asarray(view, dtype=np.float32))
+    for view in (image, image[:, ::-1], image.astype(np.float64)):
+        out = sliding_window(view, identity, Sweep((3, 3, 3), 0.5, 2))
+        assert np.array_equal(out, np.asarray(view, dtype=np.float32))
 
 
-@pytest.mark.parametrize(("free", "place"), [(10**9, "cuda"), (100, "cpu")])
-def test_logits_stay_on_the_gpu_only_where_they_fit(monkeypatch, free, place):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
-    assert window_module._place(torch.device("cuda"), 1000).type == place
+@given(shape=sizes, patch=patches, overlap=overlaps, share=st.floats(0.05, 1.2), ahead=st.booleans())
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(shape, patch, overlap, share, ahead):
+    image = volume(shape)
+    weights = np.random.default_rng(2).normal(size=patch).astype(np.float32)
+    sweep = Sweep(patch, overlap, 2)
+
+    def network(x):
+        return x * weights + x.mean()
+
+    expected = sliding_window(image, network, sweep)
+    allowed = int(share * buffer_bytes(2, sweep.padded(shape), patch))
+    tally, out, next_row = Tally(), np.empty_like(expected), 0
+    try:
+        for rows, logits in slabs(image, network, sweep, Watch(room=lambda _: (Room(allowed), ahead), tally=tally)):
+            assert rows.start == next_row
+            next_row = rows.stop
+            out[:, rows] = logits
+    except ResourceError as error:  # not even a column of windows fits
+        assert "memory left for the logits" in error.found  # noqa: PT017
+        return
+    assert next_row == shape[0]
+    assert tally.on_disk == (share < 1)
+    assert np.array_equal(out, expected)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_gpu_answers_as_the_cpu():
-    network = torch.nn.Conv3d(2, 3, 3, padding=1)
-    image = volume((12, 24, 9)) / 300
-    options = {"patch": (8, 12, 6), "overlap": 0.5, "outputs": 3, "batch": 4, "mirror_axes": (0, 2)}
-    cpu = sliding_window(image, network, **options)
-    gpu = sliding_window(image, network.cuda(), device="cuda", **options)
-    assert gpu.device.type == "cuda"
-    torch.testing.assert_close(gpu.cpu(), cpu, atol=1e-2, rtol=1e-2)  # TF32
-    assert np.array_equal(sliding_window(image, identity, device="cuda", **(options | {"outputs": 2})).cpu().numpy(), image)
+def test_rows_come_while_the_network_still_runs():
+    """The network does not answer the last patch before the first rows were taken: otherwise this would never end."""
+    taken = threading.Event()
+    left = [3]
+
+    def network(x):
+        left[0] -= 1
+        assert left[0] > 0 or taken.wait(timeout=20)
+        return x
+
+    parts = slabs(volume((8, 4, 4)), network, Sweep((4, 4, 4), 0.5, 2))
+    rows, _ = next(parts)
+    assert rows == slice(0, 2)
+    taken.set()
+    assert [rows.stop for rows, _ in parts][-1] == 8
+    assert left == [0]
+
+
+def test_only_as_many_rows_as_a_patch_is_deep_exist(monkeypatch):
+    """Of 40 rows 4 are kept, whatever the number of outputs."""
+    made = []
+    zeros = np.zeros
+    monkeypatch.setattr(np, "zeros", lambda shape, *a, **k: (made.append(shape), zeros(shape, *a, **k))[1])
+    for _ in slabs(volume((40, 6, 6), channels=3), identity, Sweep((4, 4, 4), 0.5, 3)):
+        pass
+    assert max(int(np.prod(shape)) for shape in made) == (3 + 1) * 4 * 6 * 6
+
+
+def test_temporary_file_has_no_name_and_goes(tmp_path):
+    watch = Watch(room=lambda _: (Room(2000, tmp_path), False))
+    parts = slabs(volume((12, 8, 8)), identity, Sweep((4, 4, 4), 0.5, 2), watch)
+    next(parts)
+    assert watch.tally.on_disk
+    assert list(tmp_path.iterdir()) == []
+    parts.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "hilum-network"] == []
+
+
+def test_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(ResourceError, match="for a temporary file"):
+        list(slabs(volume((12, 8, 8)), identity, Sweep((4, 4, 4), 0.5, 2), Watch(room=lambda _: (Room(2000, tmp_path), False))))
+
+
+def test_errors_of_the_network_reach_the_caller():
+    def network(x):
+        raise MemoryError("here")
+
+    with pytest.raises(MemoryError, match="here"):
+        sliding_window(volume((4, 4, 4)), network, Sweep((2, 2, 2), 0, 2))
+
+
+def test_constant_patches_are_run_once():
+    image = np.full((2, 12, 8, 8), 3, np.float32)
+    image[:, 5, 4, 4] = 9
+    seen = []
+
+    def network(x):
+        seen.extend(x)
+        return x * np.arange(4, dtype=np.float32)
+
+    tallies, answers = [], []
+    for reuse in (False, True):
+        tally = Tally()
+        parts = slabs(image, network, Sweep((4, 4, 4), 0, 2, 2, reuse=reuse), Watch(tally=tally))
+        answers.append(np.concatenate([logits.copy() for _, logits in parts], axis=1))
+        tallies.append(tally.counts)
+    assert np.array_equal(*answers)
+    assert tallies == [{"run": 12, "constant": 0, "outside": 0}, {"run": 2, "constant": 10, "outside": 0}]
+    assert len(seen) == 14
+
+
+def test_progress_counts_every_patch():
+    seen = []
+    watch = Watch(progress=lambda done, total: seen.append((done, total)))
+    list(slabs(volume((4, 4, 8)), identity, Sweep((4, 4, 4), 0, 2), watch))
+    assert seen == [(1, 2), (2, 2)]

@@ -11,6 +11,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hilum.errors import HilumError, UsageError
+from hilum.inference.earlier import Earlier
+from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.inputs import find_cases
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
 
@@ -39,11 +41,13 @@ def predict_many(
     probabilities: bool = False,
     skip_existing: bool = False,
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
+    advance: Callable[[Advance], None] | None = None,
 ) -> RunReport:
     """Predict every case in `sources` and write the answers, and run.json, to a folder.
 
     A case that fails, whatever the reason, is logged and reported, and the rest go on. An interruption leaves run.json with
-    what was done, and no half-written file.
+    what was done, and no half-written or temporary file. Where the folder holds answers to these cases already, that is logged,
+    they are replaced, and what is left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them all.
 
     Args:
         predictor: the model, ready.
@@ -53,6 +57,7 @@ def predict_many(
         probabilities: also write `<case>_probabilities.nii.gz`.
         skip_existing: leave out the cases whose answers are already there in every format.
         progress: called with each outcome, how many are done, and how many there are.
+        advance: called whenever patches are done, with how far the run is and how long the rest is expected to take.
 
     Returns:
         The report; `status` is "failed" where no case was predicted though some were tried.
@@ -63,20 +68,25 @@ def predict_many(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", needed="a folder for the predictions", cure="-o FOLDER")
+    predictor.scratch = predictor.scratch or out
     formats = predictor.usual_formats if formats is None else tuple(formats)
     writer: Any = predictor.writer(out, formats, keep=skip_existing)
     cases = find_cases(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
     out.mkdir(parents=True, exist_ok=True)
     clock = RunClock(
         "predict",
-        device=predictor.engine.torch_device,
+        device=predictor.engine.device,
+        engine=predictor.engine.name,
         model=predictor.model.id,
         precision=predictor.engine.precision,
+        memory_gb=predictor.memory_gb,
         options={
             "formats": list(formats),
             "probabilities": probabilities,
             "mirror_axes": list(predictor.mirror_axes),
             "batch": predictor.batch,
+            "overlap": predictor.overlap,
+            "every_patch": predictor.every_patch,
             "skip_existing": skip_existing,
         },
     )
@@ -84,17 +94,27 @@ def predict_many(
     def write(prediction: AnyPrediction) -> CaseOutcome:
         start = perf_counter()
         files = writer.write(prediction)
+        replaced = earlier.replace(prediction.case, files)
         seconds = replace(prediction.seconds, write=perf_counter() - start)
         rounded = {part: round(value, 3) for part, value in asdict(seconds).items()}
-        return CaseOutcome(case=prediction.case, status="done", files=tuple(file.name for file in files), seconds=rounded)
+        return CaseOutcome(
+            case=prediction.case,
+            status="done",
+            files=tuple(file.name for file in files),
+            replaced=replaced,
+            seconds=rounded,
+            patches=dict(prediction.patches),
+        )
 
+    there = [case for case in cases if skip_existing and writer.there(case.id)]
+    skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
+    wanted = [case for case in cases if case not in there]
+    earlier = Earlier(out, writer, wanted, model=predictor.model.id)
+    line = _Line(predictor, wanted, write, probabilities=probabilities, advance=advance)
     outcomes: list[CaseOutcome] = []
     finished = False
     try:
-        there = [case for case in cases if skip_existing and writer.there(case.id)]
-        skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-        wanted = [case for case in cases if case not in there]
-        for outcome in chain(skipped, _outcomes(predictor, wanted, write, probabilities=probabilities)):
+        for outcome in chain(skipped, line.outcomes()):
             outcomes.append(outcome)
             if progress is not None:
                 progress(outcome, len(outcomes), len(cases))
@@ -110,34 +130,69 @@ def predict_many(
     return report
 
 
-def _outcomes(
-    predictor: AnyPredictor, cases: Sequence[Case], write: Callable[[AnyPrediction], CaseOutcome], *, probabilities: bool
-) -> Iterator[CaseOutcome]:
-    """Outcomes in the order of the cases; at most one is read, one predicted and one written at a time."""
+class _Line:
+    """Cases one after the other: at most one is read, one predicted and one written at a time."""
 
-    def read(case: Case) -> Prepared | CaseOutcome:
-        return _guarded(case.id, lambda: predictor.prepare(case))
+    def __init__(
+        self,
+        predictor: AnyPredictor,
+        cases: Sequence[Case],
+        write: Callable[[AnyPrediction], CaseOutcome],
+        *,
+        probabilities: bool,
+        advance: Callable[[Advance], None] | None,
+    ) -> None:
+        self._predictor, self._cases, self._write, self._probabilities = predictor, cases, write, probabilities
+        self._advance = advance
+        self._sizes = {case.id: predictor.size(case) for case in cases}
+        self._forecast = Forecast({case: size.patches if size else None for case, size in self._sizes.items()})
 
-    def answer(case: Case, prepared: Prepared | CaseOutcome) -> AnyPrediction | CaseOutcome:
-        if isinstance(prepared, CaseOutcome):
-            return prepared
-        return _guarded(case.id, lambda: predictor.answer(prepared, probabilities=probabilities))
-
-    def finish(case: Case, prediction: AnyPrediction | CaseOutcome) -> CaseOutcome:
-        return prediction if isinstance(prediction, CaseOutcome) else _guarded(case.id, lambda: write(prediction))
-
-    with ThreadPoolExecutor(1, "hilum-read") as reader, ThreadPoolExecutor(1, "hilum-write") as writer:
-        coming = reader.submit(read, cases[0]) if cases else None
-        leaving: Future[CaseOutcome] | None = None
-        for number, case in enumerate(cases, start=1):
-            prepared = coming.result() if coming is not None else read(case)
-            coming = reader.submit(read, cases[number]) if number < len(cases) else None
-            prediction = answer(case, prepared)
+    def outcomes(self) -> Iterator[CaseOutcome]:
+        """What became of each case, in their order."""
+        cases = self._cases
+        with ThreadPoolExecutor(1, "hilum-read") as reader, ThreadPoolExecutor(1, "hilum-write") as writer:
+            coming: Future[Prepared | CaseOutcome] | None = None
+            leaving: Future[CaseOutcome] | None = None
+            for number, case in enumerate(cases, start=1):
+                prepared = (coming or reader.submit(self._read, case)).result()
+                reserve = self._reserve(cases[number], prepared) if number < len(cases) else None
+                coming = reader.submit(self._read, cases[number]) if reserve is not None else None
+                prediction = self._answer(case, prepared, reserve or 0)
+                del prepared  # the next one may be as large
+                self._forecast.finish(case.id)
+                self._tell(case.id, 0.0)
+                if leaving is not None:
+                    yield leaving.result()
+                leaving = writer.submit(self._finish, case, prediction)
+                del prediction
             if leaving is not None:
                 yield leaving.result()
-            leaving = writer.submit(finish, case, prediction)
-        if leaving is not None:
-            yield leaving.result()
+
+    def _reserve(self, case: Case, before: Prepared | CaseOutcome) -> int | None:
+        """Bytes of memory for reading a case beside the one before it; None where that has to wait."""
+        return self._predictor.reserve(self._sizes[case.id], None if isinstance(before, CaseOutcome) else before)
+
+    def _read(self, case: Case) -> Prepared | CaseOutcome:
+        return _guarded(case.id, lambda: self._predictor.prepare(case))
+
+    def _answer(self, case: Case, prepared: Prepared | CaseOutcome, reserve: int) -> AnyPrediction | CaseOutcome:
+        if isinstance(prepared, CaseOutcome):
+            return prepared
+
+        def tell(done: int, total: int) -> None:
+            self._tell(case.id, min(done / total, 0.999))
+
+        return _guarded(
+            case.id,
+            lambda: self._predictor.answer(prepared, probabilities=self._probabilities, reserve=reserve, progress=tell),
+        )
+
+    def _finish(self, case: Case, prediction: AnyPrediction | CaseOutcome) -> CaseOutcome:
+        return prediction if isinstance(prediction, CaseOutcome) else _guarded(case.id, lambda: self._write(prediction))
+
+    def _tell(self, case: str, share: float) -> None:
+        if self._advance is not None:
+            self._advance(self._forecast.at(case, share))
 
 
 def _guarded(case: str, work: Callable[[], T]) -> T | CaseOutcome:

@@ -1,15 +1,122 @@
-"""How much memory this process may still take: the machine's, or its container's where that is less."""
+"""How much memory this process may take: what is free of the machine's or its container's, and what the user allows."""
 
 from __future__ import annotations
 
+import math
+import mmap
+import re
+import shutil
+import tempfile
+import threading
+import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+import numpy as np
 import psutil
 
+from hilum.errors import ResourceError, UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+
+SHARE = 0.75
+"""Of the free memory is used where the user allows no other amount."""
+
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
+_PAUSE_SECONDS = 0.1
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_memory(amount: str | int) -> int:
+    """Bytes of "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or of a number of bytes.
+
+    Raises:
+        UsageError: it is no amount of memory, or none at all.
+    """
+    found = _AMOUNT.fullmatch(str(amount))
+    number = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()] if found else 0
+    if number < 1:
+        raise UsageError(f"memory {amount!r}", needed="an amount such as 4GB, 512MB or 1.5GiB", cure="--memory 4GB")
+    return int(number)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What this process may hold at most, in bytes of resident memory; `given` by the user, or a share of what was free."""
+
+    most: int
+    given: bool
+
+    @classmethod
+    def of(cls, amount: str | int | None) -> Budget:
+        """What the user allows; None: what the process holds, and three quarters of what is free beside it.
+
+        Raises:
+            UsageError: see `parse_memory`.
+        """
+        if amount is not None:
+            return cls(parse_memory(amount), given=True)
+        return cls(resident() + int(SHARE * host_memory().free), given=False)
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        return f"{self.most / 2**30:.2f} GiB " + ("allowed by --memory" if self.given else f"({SHARE:.0%} of what is free)")
+
+
+def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
+    """An array of float32 in a file without a name, mapped into memory: gone when the array is, however the process ends.
+
+    Mapped pages that were read or written count as held by the process. A thread gives them back to the system ten times a second
+    (what was written stays in the file), so that they never add up, whoever uses the array.
+
+    Raises:
+        ResourceError: the disk has not enough room.
+    """
+    size = 4 * math.prod(shape)
+    file = nameless_file(folder, size)
+    file.truncate(size)
+    pages = mmap.mmap(file.fileno(), size)
+    array: NDArray[np.float32] = np.frombuffer(pages, dtype=np.float32).reshape(shape)
+    file.close()  # the mapping holds it
+    if hasattr(pages, "madvise"):  # Windows takes mapped pages back by itself
+        threading.Thread(target=_give_back, args=(weakref.ref(pages),), name="hilum-pages", daemon=True).start()
+    return array
+
+
+def _give_back(mapped: weakref.ref[mmap.mmap]) -> None:
+    """Let go of the pages of a mapped file again and again, as long as someone holds it."""
+    while (pages := mapped()) is not None:
+        pages.madvise(mmap.MADV_DONTNEED)
+        del pages
+        time.sleep(_PAUSE_SECONDS)
+
+
+def nameless_file(folder: Path | None, size: int) -> IO[bytes]:
+    """A file which no folder lists, on a disk that has so many bytes free: it is gone when the process is, however that ends.
+
+    Raises:
+        ResourceError: the disk has not enough room.
+    """
+    where = Path(tempfile.gettempdir()) if folder is None else folder
+    free = shutil.disk_usage(where).free
+    if size > free:
+        raise ResourceError(
+            f"{where}: {free / 2**30:.1f} GiB free",
+            needed=f"{size / 2**30:.1f} GiB for a temporary file, for what does not fit into the memory that is allowed",
+            cure="free some space, choose another folder with -o, or allow more memory with --memory",
+        )
+    return tempfile.TemporaryFile(dir=where, buffering=0)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Prediction:
         table: what the integers mean.
         model: id of the trained model.
         seconds: how long each part took.
+        patches: how many the network saw, and how many it need not see, by name; see `hilum.inference.empty`.
     """
 
     case: str
@@ -54,6 +55,7 @@ class Prediction:
     model: str
     probabilities: Volume | None = None
     seconds: Seconds = field(default_factory=Seconds)
+    patches: Mapping[str, int] = field(default_factory=dict)
 
     def save(self, path: Path | str, *, formats: Sequence[str] = ("nifti",)) -> tuple[Path, ...]:
         """Write the labels, and the probabilities where there are any.
@@ -146,6 +148,15 @@ class LabelWriter:
     def there(self, case: str) -> bool:
         """Whether the case's labels are there in every format."""
         return all((self._out / f"{case}{suffix}").is_file() for suffix in self._suffixes)
+
+    def files_of(self, case: str) -> tuple[Path, ...]:
+        """Whatever may be there of a case's answers, in any format."""
+        return tuple(self._out / f"{case}{kind}{one.suffix}" for one in FORMATS.values() for kind in ("", "_probabilities"))
+
+    def all_files(self) -> tuple[Path, ...]:
+        """The answers that are there, to whatever case."""
+        suffixes = {one.suffix for one in FORMATS.values()}
+        return tuple(file for file in sorted(self._out.glob("[!.]*")) if image_suffix(file) in suffixes)
 
     def write(self, prediction: Prediction) -> tuple[Path, ...]:
         """Write one answer."""

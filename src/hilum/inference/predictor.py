@@ -1,39 +1,46 @@
-"""One case from its files to its answer: read, preprocess, sliding window, restore."""
+"""One case from its files to its answer: read, preprocess, sliding window, restore. With any engine; without torch."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from hilum.errors import DataError, ResourceError
-from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
-from hilum.inference.inputs import Source, case_id, read_source
-from hilum.inference.memory import host_memory
+from hilum.errors import DataError, HilumError, ResourceError
+from hilum.inference.empty import Air
+from hilum.inference.inputs import Source, case_id, image_files, read_source
+from hilum.inference.memory import Budget, file_array, resident
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds
-from hilum.inference.sliding_window import sliding_window
-from hilum.preprocess import preprocess_case, restore_logits_to_labels, restore_probabilities
-from hilum.tasks import SegmentationTask
-from hilum.volume import Volume
+from hilum.inference.running_mean import Room, buffer_bytes
+from hilum.inference.sliding_window import Sweep, Tally, Watch, mirrored, slabs, sliding_window
+from hilum.inference.windows import count_windows
+from hilum.io import inspect_file
+from hilum.preprocess import preprocess_case
+from hilum.preprocess.steps import network_shape
+from hilum.preprocess.stream import WORKING_BYTES, LabelStream, ProbabilityStream
+from hilum.tasks.encoding import activate_logits, decode_logits
+from hilum.tasks.postprocess import apply_postprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from hilum.dataset.case import Case
-    from hilum.inference.trained_model import TrainedModel
+    from hilum.inference.empty import Body
+    from hilum.inference.engines.engine import Engine, RunnableModel
     from hilum.preprocess import Restore
-    from hilum.volume import Volume
+    from hilum.volume import Geometry
 
-_log = logging.getLogger("hilum")
+    Rows = Iterator[tuple[slice, NDArray[np.float32]]]
+
+_ROWS = 6  # of K planes that exist beside the mean while rows are brought home
+_PREPROCESSING = 8  # bytes a voxel and channel, of the source's grid and of the network's, while a case is preprocessed
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,37 +54,126 @@ class Prepared:
     source: Case | None = None
 
 
-class Predictor:
-    """A trained segmentation model, ready to answer.
+@dataclass(frozen=True)
+class Size:
+    """How large a case is, from its files' headers.
 
     Args:
-        model: networks and plan, loaded from a folder or just trained.
+        voxels: of the source's grid.
+        patches: that the network has to see, mirrored ones counted.
+        bytes: of memory that reading and preprocessing it take.
+    """
+
+    voxels: int
+    patches: int
+    bytes: int
+
+
+class Predictor:
+    """A segmentation model, ready to answer.
+
+    Args:
+        model: networks and plan: trained, loaded from a folder, or exported.
         tta: also see each patch mirrored along the plan's mirror axes (2, 4 or 8 times the time; no change where the plan
             mirrors nothing, because left and right differ).
-        batch: patches at a time; the plan's if None.
-        precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
+        batch: patches at a time; what the engine likes best if None.
+        precision: "float32", "bfloat16", "float16", "int8"; if None the plan's, where the device really computes faster in it.
+        engine: "torch", "openvino", "onnx", or "auto".
+        memory: what this process may hold, as "4GB" or a number of bytes; if None three quarters of what is free.
+        overlap: fraction 0 <= overlap < 1 shared by neighbouring patches; the plan's if None.
+        every_patch: also run the patches that `hilum.inference.empty` would leave out.
+        scratch: folder for temporary files where memory is not enough; the system's own if None.
+
+    Raises:
+        UsageError: an option is out of its range.
+        ResourceError: the engine is not installed or cannot run this model.
     """
 
     usual_formats = ("nifti",)
     asks_annotated = False
     """Of a data set the cases without annotation are asked for, where there are any."""
 
-    def __init__(
-        self, model: TrainedModel, *, tta: bool = False, batch: int | None = None, precision: Precision | None = None
+    def __init__(  # noqa: PLR0913  (options, keyword-only)
+        self,
+        model: RunnableModel,
+        *,
+        tta: bool = False,
+        batch: int | None = None,
+        precision: str | None = None,
+        engine: str = "auto",
+        memory: str | int | None = None,
+        overlap: float | None = None,
+        every_patch: bool = False,
+        scratch: Path | None = None,
     ) -> None:
         plan: Any = model.plan
         self._plan = plan
-        precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
         self.model = model
-        self.batch = plan.batch.value if batch is None else batch
-        self.mirror_axes = plan.augmentation.value.mirror_axes if tta else ()
-        self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
-        self._task = SegmentationTask(plan.labels)
+        self.budget = Budget.of(memory)
+        self.scratch = scratch
+        self.every_patch = every_patch
+        self.mirror_axes: tuple[int, ...] = tuple(plan.augmentation.value.mirror_axes) if tta else ()
+        self.engine: Engine = model.make_engine(engine, precision)
+        outputs = plan.network.value.out_channels
+        answer_bytes = 4 * outputs * math.prod(plan.patch.value)
+        room = self.budget.most // 8 // answer_bytes  # patches whose answers an eighth of the memory holds
+        self._sweep = Sweep(
+            patch=tuple(plan.patch.value),
+            overlap=plan.overlap.value if overlap is None else overlap,
+            outputs=outputs,
+            batch=batch or min(self.engine.batch, max(1, room)),
+            mirror_axes=self.mirror_axes,
+            reuse=not every_patch and room >= 2,
+        )
+        self._air = Air(plan, self._sweep.patch, self._sweep.overlap, lambda patch: mirrored(self.engine, patch, self._sweep))
         self._dtype = np.min_scalar_type(max(plan.labels.ids))
+
+    @property
+    def memory_gb(self) -> float:
+        """What this process may hold, in GiB."""
+        return self.budget.most / 2**30
+
+    @property
+    def batch(self) -> int:
+        """Patches at a time."""
+        return self._sweep.batch
+
+    @property
+    def overlap(self) -> float:
+        """Fraction shared by neighbouring patches."""
+        return self._sweep.overlap
 
     def writer(self, out: Path, formats: Sequence[str], *, keep: bool) -> LabelWriter:  # noqa: ARG002  (files stay anyway)
         """What writes the answers to a folder."""
         return LabelWriter(out, formats, self._plan.labels)
+
+    def size(self, source: Source) -> Size | None:
+        """How large a case is, from its files' headers; None where these cannot be read quickly (DICOM) or at all.
+
+        What nothing but reading would tell, cropping and air, is not known yet: it makes the case smaller.
+        """
+        files = image_files(source)
+        if not files or any(file.is_dir() for file in files):
+            return None
+        try:
+            facts = [inspect_file(file) for file in files]
+        except HilumError:
+            return None  # reading it will say what is wrong
+        geometry, channels = facts[0].geometry, len(self._plan.channels)
+        stored = sum(one.channels * one.dtype.itemsize for one in facts)
+        return self._size(geometry, stored=stored, channels=channels)
+
+    def reserve(self, expected: Size | None, before: Prepared | None) -> int | None:
+        """Bytes of memory to set aside for reading a case while another is answered; None where it has to wait.
+
+        Args:
+            expected: size of the case to be read; None: as the one before it.
+            before: the case that is answered meanwhile; None where there is nothing to answer.
+        """
+        if expected is None and before is not None:
+            expected = self._size(before.restore.source, stored=4 * len(before.array), channels=len(before.array))
+        needed = 0 if expected is None else expected.bytes
+        return needed if needed <= (self.budget.most - resident()) // 3 else None
 
     def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> Prediction:
         """Predict one case.
@@ -85,7 +181,8 @@ class Predictor:
         Args:
             source: a volume, a case, a file, a DICOM folder, or one file a channel.
             case: its id; by default the case's, or the file's name.
-            probabilities: also give the probabilities on the case's grid (4 K bytes a voxel more).
+            probabilities: also give the probabilities on the case's grid (4 K bytes a voxel more, in a temporary file where they
+                do not fit into the memory).
 
         Returns:
             Labels on the source's own grid.
@@ -101,10 +198,14 @@ class Predictor:
 
         Raises:
             DataError: it cannot be read, or has other channels than the model.
+            ResourceError: the images alone need more memory than is allowed.
         """
         case = case or case_id(source)
         channels = self.model.plan.channels
         start = time.perf_counter()
+        expected = self.size(source)
+        if expected is not None:
+            self._refuse_too_large(case, expected.bytes)
         image = read_source(source)
         middle = time.perf_counter()
         if image.channels != len(channels):
@@ -113,81 +214,152 @@ class Predictor:
                 needed=", ".join(channels),
                 cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
             )
+        self._refuse_too_large(case, self._size(image.geometry, stored=0, channels=image.channels).bytes)
         array, restore = preprocess_case(image, self._plan)
         return Prepared(case, array, restore, Seconds(read=middle - start, preprocess=time.perf_counter() - middle))
 
-    def answer(self, prepared: Prepared, *, probabilities: bool = False) -> Prediction:
+    def answer(
+        self,
+        prepared: Prepared,
+        *,
+        probabilities: bool = False,
+        reserve: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Prediction:
         """Predict a preprocessed case.
 
+        Args:
+            prepared: what `prepare` gave.
+            probabilities: as for `predict`.
+            reserve: bytes of memory that something else, such as reading the next case, will take meanwhile.
+            progress: called with the patches that are done, and all.
+
         Raises:
-            ResourceError: memory is not enough.
+            ResourceError: memory is not enough, or a file is needed in its place and the disk is full.
         """
         start = time.perf_counter()
-        logits = self.logits(prepared.array).cpu().numpy()  # (K, Z, Y, X), network space
+        restore: Restore = prepared.restore
+        table, outputs = self._plan.labels, self._sweep.outputs
+        labels_bytes = math.prod(restore.source.shape) * self._dtype.itemsize
+        working = min(WORKING_BYTES, self.budget.most // 32)
+        streams: list[LabelStream | ProbabilityStream] = [
+            LabelStream(restore, outputs, lambda logits: decode_logits(logits, table), self._dtype, working_bytes=working)
+        ]
+        if probabilities:
+            out = self._array(outputs, restore.source, reserve + labels_bytes)
+            outside = [float(table.exclusive and n == 0) for n in range(outputs)]
+            streams.append(
+                ProbabilityStream(
+                    restore, outputs, lambda logits: activate_logits(logits, table), out, outside=outside, working_bytes=working
+                )
+            )
+        extra = reserve + labels_bytes + len(streams) * (2 * working + 4 * outputs * _ROWS * math.prod(restore.shape[1:]))
+        tally = Tally()
+        watch = Watch(
+            room=lambda held: self._room(restore.shape, held + extra), resident=resident, progress=progress, tally=tally
+        )
+        restoring = 0.0
+        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
+            for _, logits in parts:
+                begun = time.perf_counter()
+                for stream in streams:
+                    stream.feed(logits)
+                restoring += time.perf_counter() - begun
         middle = time.perf_counter()
-        labels = restore_logits_to_labels(logits, self._decode, prepared.restore)
-        extra = self._probabilities(logits, prepared.restore) if probabilities else None
-        seconds = replace(prepared.seconds, network=middle - start, restore=time.perf_counter() - middle)
-        return Prediction(prepared.case, labels, self._plan.labels, self.model.id, extra, seconds)
+        labels, *more = (stream.finish() for stream in streams)
+        labels = apply_postprocessing(labels, self._plan.postprocessing.value, table)
+        end = time.perf_counter()
+        seconds = replace(prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle)
+        return Prediction(prepared.case, labels, table, self.model.id, more[0] if more else None, seconds, tally.counts)
 
-    def logits(self, array: NDArray[np.float32]) -> Tensor:
-        """Run the networks over a preprocessed image (C, Z, Y, X); logits (K, Z, Y, X), float32, ensemble members averaged.
+    def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """All logits (K, Z, Y, X), float32, of a preprocessed image (C, Z, Y, X) at once, every patch run: to look at them.
 
-        A GPU that runs out of memory is tried again with half the batch, which is logged.
+        Needs 4 K bytes a voxel; `answer` does not.
+        """
+        return sliding_window(array, self.engine, replace(self._sweep, reuse=False))
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self.engine.close()
+
+    def _rows(self, prepared: Prepared, watch: Watch) -> Rows:
+        """Every row of the network's grid, rising, and its logits (K, z, Y, X)."""
+        array, restore = prepared.array, prepared.restore
+        body = None if self.every_patch else self._air.body(array, restore.geometry.voxel_volume_mm3)
+        if body is None:
+            with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  # as above
+                yield from parts
+            return
+        watch.tally.outside = body.saved
+        depth = array.shape[1]
+        nothing = np.broadcast_to(body.fill[:, None, None, None], (len(body.fill), *array.shape[1:]))
+        if body.box is None:
+            yield slice(0, depth), nothing
+            return
+        z = body.box[0]
+        if z.start:
+            yield slice(0, z.start), nothing[:, : z.start]
+        with closing(slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]
+            for rows, logits in parts:
+                yield from self._framed(rows, logits, body, array.shape[1:])
+        if z.stop < depth:
+            yield slice(z.stop, depth), nothing[:, z.stop :]
+
+    def _framed(self, rows: slice, logits: NDArray[np.float32], body: Body, shape: Sequence[int]) -> Rows:
+        """Rows of the box within rows of the whole, some at a time."""
+        if body.box is None:
+            return
+        z, y, x = body.box
+        if logits.shape[2:] == tuple(shape[1:]):
+            yield slice(z.start + rows.start, z.start + rows.stop), logits
+            return
+        step = max(1, WORKING_BYTES // (4 * len(logits) * shape[1] * shape[2]))
+        frame = np.empty((min(step, logits.shape[1]), len(logits), *shape[1:]), dtype=np.float32).swapaxes(0, 1)
+        frame[...] = body.fill[:, None, None, None]
+        for start in range(0, logits.shape[1], step):
+            part = logits[:, start : start + step]
+            frame[:, : part.shape[1], y, x] = part
+            first = z.start + rows.start + start
+            yield slice(first, first + part.shape[1]), frame[:, : part.shape[1]]
+
+    def _room(self, shape: Sequence[int], held: int) -> tuple[Room, bool]:
+        """Where the rows in the making are kept, and whether the network may run ahead, when so many bytes are taken anyway."""
+        sweep = self._sweep
+        left = self.budget.most - held
+        buffer = buffer_bytes(sweep.outputs, sweep.padded(shape), sweep.patch)
+        another = 4 * sweep.outputs * math.prod(sweep.patch) * max(1, sweep.batch // sweep.copies)
+        return Room(memory=left, folder=self.scratch), buffer + another <= left
+
+    def _array(self, outputs: int, geometry: Geometry, reserve: int) -> NDArray[np.float32]:
+        """For probabilities (K, Z, Y, X): in memory where they take at most half of what is left, else in a file."""
+        shape = (outputs, *geometry.shape)
+        if 4 * math.prod(shape) <= (self.budget.most - resident() - reserve) // 2:
+            return np.empty(shape, dtype=np.float32)
+        return file_array(shape, self.scratch)
+
+    def _size(self, geometry: Geometry, *, stored: int, channels: int) -> Size:
+        """Of a grid, with so many stored bytes a voxel that have to be read yet."""
+        from hilum.volume import Box, reorient_geometry
+
+        code = self._plan.orientation.value
+        turned = geometry if code == "source" else reorient_geometry(geometry, code)
+        shape = network_shape(turned, Box((0, 0, 0), turned.shape), self._plan)
+        voxels, inside = math.prod(geometry.shape), math.prod(shape)
+        windows = count_windows(self._sweep.padded(shape), self._sweep.patch, self._sweep.overlap)
+        needed = voxels * stored + _PREPROCESSING * channels * (voxels + inside)
+        return Size(voxels=voxels, patches=windows * self._sweep.copies, bytes=needed)
+
+    def _refuse_too_large(self, case: str, needed: int) -> None:
+        """Refuse before the memory is gone.
 
         Raises:
-            ResourceError: memory is not enough even for one patch, or not for the logits.
+            ResourceError: what the process holds already and these bytes are more than is allowed.
         """
-        plan = self._plan
-        self._check_memory(array.shape[1:])
-        batch = self.batch
-        while True:
-            try:
-                with self.engine.evaluating():
-                    return sliding_window(
-                        array,
-                        self.engine.forward,
-                        patch=plan.patch.value,
-                        overlap=plan.overlap.value,
-                        outputs=plan.network.value.out_channels,
-                        batch=batch,
-                        device=self.engine.torch_device,
-                        mirror_axes=self.mirror_axes,
-                    )
-            except torch.OutOfMemoryError as error:
-                if batch == 1:
-                    raise ResourceError(
-                        f"{self.engine.torch_device} has not enough memory for one patch of {plan.patch.value} voxels",
-                        cure="--device cpu",
-                    ) from error
-            torch.cuda.empty_cache()
-            _log.warning("%s ran out of memory with %d patches at a time: trying %d", self.engine.torch_device, batch, batch // 2)
-            batch //= 2
-
-    def _check_memory(self, shape: tuple[int, ...]) -> None:
-        """Refuse before the operating system kills us."""
-        plan = self.model.plan
-        voxels = math.prod(max(n, p) for n, p in zip(shape, plan.patch.value, strict=True))
-        needed = 4 * (plan.network.value.out_channels + 1) * voxels
-        available = host_memory().free
-        if needed > available:
+        held = resident()
+        if held + needed > self.budget.most:
             raise ResourceError(
-                f"an image of {shape} voxels at the model's spacing, for whose logits {needed / 2**30:.1f} GiB of memory are "
-                f"needed while {available / 2**30:.1f} GiB are free",
-                cure="crop the image to the part that matters, or use a machine with more memory",
+                f"{case}: its images take {needed / 2**30:.2f} GiB while they are preprocessed, beside the "
+                f"{held / 2**30:.2f} GiB that hilum and the model hold, of {self.budget}",
+                cure="allow more memory with --memory, crop the image to the part that matters, or use a machine with more",
             )
-
-    def _decode(self, logits: NDArray[Any]) -> NDArray[Any]:
-        """Logits (K, ...) to label ids (...)."""
-        return self._task.decode(np.ascontiguousarray(logits)).astype(self._dtype)
-
-    def _probabilities(self, logits: NDArray[np.float32], restore: Restore) -> Volume:
-        """Probabilities on the source's grid; outside what was kept of it the background is certain."""
-        outside = [0.0] * len(logits)
-        if self._plan.labels.exclusive:
-            outside[0] = 1.0
-        return restore_probabilities(logits, self._activate, restore, outside=outside)
-
-    def _activate(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (K, ...) to probabilities (K, ...)."""
-        return self._task.probabilities(torch.from_numpy(np.ascontiguousarray(logits))).numpy()

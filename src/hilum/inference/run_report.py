@@ -7,13 +7,11 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import psutil
-import torch
 from pydantic import Field, JsonValue
 
-from hilum.inference.engines.torch_engine import describe_device
 from hilum.io import atomic_write_text
 from hilum.plan.plan import Record
 
@@ -21,7 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_PACKAGES = ("hilum", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "blosc2", "lightning-fabric", "safetensors")
+_PACKAGES = (
+    "hilum",
+    "torch",
+    "openvino",
+    "onnxruntime",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "SimpleITK",
+    "pydicom",
+    "blosc2",
+    "lightning-fabric",
+    "safetensors",
+)
 
 
 class CaseOutcome(Record):
@@ -31,7 +42,11 @@ class CaseOutcome(Record):
     status: Literal["done", "failed", "skipped"]
     files: tuple[str, ...] = ()
     error: str = ""
+    replaced: tuple[str, ...] = ()
+    """Files of an earlier answer to this case that were there: written over, or removed."""
     seconds: dict[str, float] = Field(default_factory=dict)
+    patches: dict[str, int] = Field(default_factory=dict)
+    """Of a segmentation: how many the network ran, and how many it need not see (`hilum.inference.empty`)."""
 
 
 class RunReport(Record):
@@ -43,8 +58,12 @@ class RunReport(Record):
     """UTC, ISO 8601."""
     seconds: float
     status: Literal["done", "stopped", "failed"] = "done"
+    engine: str = ""
+    """What ran the network: torch, openvino or onnx."""
     device: str
     precision: str = ""
+    memory_gb: float | None = None
+    """What the process was allowed to hold, in GiB; None where nothing was said."""
     platform: str
     python: str
     packages: dict[str, str]
@@ -71,30 +90,36 @@ class RunClock:
 
     Args:
         verb: "train", "predict", ...
-        device: where it computes.
+        device: where it computes, in words; those of a GPU of CUDA begin with its name, as "cuda:0: ...".
         options: what the user chose.
         seeds: by name.
         model: id of the trained model, where there is one.
         precision: of the networks.
+        engine: what runs them.
+        memory_gb: what the process is allowed to hold.
     """
 
     def __init__(
         self,
         verb: str,
         *,
-        device: torch.device,
+        device: str,
         options: Mapping[str, JsonValue] | None = None,
         seeds: Mapping[str, int] | None = None,
         model: str = "",
         precision: str = "",
+        engine: str = "",
+        memory_gb: float | None = None,
     ) -> None:
         self._device = device
-        self._facts = {"verb": verb, "model": model, "precision": precision}
+        self._facts: dict[str, Any] = {"verb": verb, "model": model, "precision": precision, "engine": engine}
+        self._facts["memory_gb"] = None if memory_gb is None else round(memory_gb, 3)
         self._options, self._seeds = dict(options or {}), dict(seeds or {})
         self._started = datetime.now(UTC)
         self._start = time.perf_counter()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        cuda = _cuda(device)
+        if cuda is not None:
+            cuda.reset_peak_memory_stats(device.split(": ", maxsplit=1)[0])
 
     def report(self, *, status: Literal["done", "stopped", "failed"] = "done", cases: tuple[CaseOutcome, ...] = ()) -> RunReport:
         """The run up to now."""
@@ -103,7 +128,7 @@ class RunClock:
             started=self._started.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - self._start, 3),
             status=status,
-            device=describe_device(self._device),
+            device=self._device,
             platform=platform.platform(),
             python=platform.python_version(),
             packages=package_versions(),
@@ -136,6 +161,12 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def peak_device_memory_gb(device: torch.device) -> float | None:
-    """Largest memory that torch allocated on a CUDA device since the run began, in GiB; None elsewhere."""
-    return round(torch.cuda.max_memory_allocated(device) / 2**30, 3) if device.type == "cuda" else None
+def peak_device_memory_gb(device: str) -> float | None:
+    """Largest memory that torch allocated on a CUDA device (in words) since the run began, in GiB; None elsewhere."""
+    cuda = _cuda(device)
+    return None if cuda is None else round(cuda.max_memory_allocated(device.split(": ", maxsplit=1)[0]) / 2**30, 3)
+
+
+def _cuda(device: str) -> Any:
+    """torch.cuda, where the device is one of its; torch is there then, and is not loaded for anything else."""
+    return sys.modules["torch"].cuda if device.startswith("cuda") else None

@@ -1,178 +1,343 @@
-"""A network that sees patches, run over a volume of any size.
+"""A network that sees patches, run over a volume of any size: finished slabs of logits come out while it runs.
 
 Overlapping outputs are averaged with Gaussian weights, so that a voxel counts most where it lies in the middle of a patch
-(Isensee et al., nnU-Net, Nature Methods 2021). The average is kept as a running mean (West, CACM 1979): the output of an
-identity network is the volume itself, bit for bit, and no second pass divides by the weights.
+(Isensee et al., nnU-Net, Nature Methods 2021). The network runs in a thread of its own, while the caller's averages what has been
+answered and brings finished slabs home: numpy and the engines let go of the interpreter's lock meanwhile.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import combinations, product
+import threading
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import combinations
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from hilum.errors import ModelError, UsageError
+from hilum.inference.empty import constant_of
+from hilum.inference.running_mean import Room, RunningMean
+from hilum.inference.windows import all_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
-Three = tuple[int, int, int]
-Slices = tuple[slice, slice, slice]
+    from hilum.inference.windows import Slices, Three
 
-_SIGMA = 1 / 8  # of the patch size, as in nnU-Net
-_SMALLEST_WEIGHT = 1e-3  # of the weight at the centre; keeps corners seen by one patch only well conditioned
+    Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-
-def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
-    """First voxels of the patches along one axis: evenly spread, first and last flush with the ends.
-
-    Args:
-        size: voxels along the axis.
-        patch: voxels of a patch.
-        overlap: least fraction 0 <= overlap < 1 that neighbours share; the even spread may make it more.
-
-    Returns:
-        Rising starts; (0,) where the axis is no longer than the patch.
-    """
-    span = size - patch
-    if span <= 0:
-        return (0,)
-    step = max(1.0, patch * (1.0 - overlap))
-    gaps = math.ceil(span / step - 1e-9)
-    return tuple((2 * i * span + gaps) // (2 * gaps) for i in range(gaps + 1))
+_WATCH_SECONDS = 0.01  # between two looks at the memory while the first patch runs
 
 
-def gaussian_weights(patch: Sequence[int], *, device: torch.device | str = "cpu") -> Tensor:
-    """Weights of a patch's voxels, (Z, Y, X) float32, 1 at the centre and never below 0.001."""
-    weights = torch.ones((), dtype=torch.float64)
-    for size in patch:
-        offsets = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-        weights = weights[..., None] * torch.exp(-0.5 * (offsets / (size * _SIGMA)) ** 2)
-    return weights.clamp_min(_SMALLEST_WEIGHT).to(device=device, dtype=torch.float32)
+@dataclass
+class Tally:
+    """What became of the patches of a case so far."""
+
+    run: int = 0
+    """Seen by the network (a mirrored patch is one)."""
+    reused: int = 0
+    """Not run: their content is one constant, whose answer was known."""
+    outside: int = 0
+    """Not run: no window was placed where nothing but air is."""
+    on_disk: bool = False
+    """Whether the rows in the making had to be kept in a file."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For run.json."""
+        return {"run": self.run, "constant": self.reused, "outside": self.outside}
 
 
-@torch.inference_mode()
-def sliding_window(
-    volume: Tensor | NDArray[np.floating[Any]],
-    network: Callable[[Tensor], Tensor],
-    *,
-    patch: Three,
-    overlap: float,
-    outputs: int,
-    batch: int = 1,
-    device: torch.device | str = "cpu",
-    mirror_axes: Sequence[int] = (),
-) -> Tensor:
-    """Run a network over a volume, patch by patch.
-
-    A volume smaller than the patch is padded with zeros on both sides (what training pads with), and the output cropped.
-    With `mirror_axes` each patch is also seen mirrored along every combination of these axes, and the outputs averaged.
+@dataclass(frozen=True)
+class Sweep:
+    """How a volume is gone over.
 
     Args:
-        volume: (C, Z, Y, X), floating.
-        network: maps (B, C, *patch) on `device` to logits (B, K, *patch) of any floating dtype.
         patch: (Z, Y, X) that the network takes.
         overlap: fraction 0 <= overlap < 1 shared by neighbouring patches.
         outputs: K.
         batch: patches a call.
-        device: where the network is.
-        mirror_axes: among 0 (Z), 1 (Y) and 2 (X).
+        mirror_axes: among 0 (Z), 1 (Y) and 2 (X): each patch is also seen mirrored along every combination of them.
+        reuse: give a patch that is one constant a channel the answer that its like got, instead of running it.
+    """
 
-    Returns:
-        Logits (K, Z, Y, X), float32; on `device` where they fit there, else in main memory. Needs 4 (K + 1) bytes a voxel.
+    patch: Three
+    overlap: float
+    outputs: int
+    batch: int = 1
+    mirror_axes: tuple[int, ...] = ()
+    reuse: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            UsageError: an option is out of its range.
+        """
+        if len(self.patch) != 3 or min(self.patch) < 1:
+            raise UsageError(f"patch {tuple(self.patch)}", needed="three positive sizes (Z, Y, X)")
+        if not 0 <= self.overlap < 1:
+            raise UsageError(f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="--overlap 0.5")
+        if self.outputs < 1 or self.batch < 1:
+            raise UsageError(f"outputs {self.outputs}, batch {self.batch}", needed="at least 1 of each")
+        if len(set(self.mirror_axes)) != len(self.mirror_axes) or not set(self.mirror_axes) <= {0, 1, 2}:
+            raise UsageError(f"mirror_axes {self.mirror_axes}", needed="distinct axes among 0 (Z), 1 (Y) and 2 (X)")
+
+    @property
+    def copies(self) -> int:
+        """How often each patch is seen."""
+        return int(2 ** len(self.mirror_axes))
+
+    def padded(self, shape: Sequence[int]) -> Three:
+        """The shape (Z, Y, X) that windows are placed over: nowhere smaller than the patch."""
+        z, y, x = (max(n, p) for n, p in zip(shape, self.patch, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What goes on beside the sweep.
+
+    Args:
+        room: called once the first patches have been run, with the bytes of memory that the process held at most meanwhile:
+            where the rows are kept, and whether the network may be ahead of the averaging (which costs a second answer).
+        resident: the bytes of memory that the process holds; None: not asked.
+        progress: called with the patches that are done, and all.
+        tally: counts.
+    """
+
+    room: Callable[[int], tuple[Room, bool]] = lambda _: (Room(), True)
+    resident: Callable[[], int] | None = None
+    progress: Callable[[int, int], None] | None = None
+    tally: Tally = field(default_factory=Tally)
+
+
+def slabs(
+    image: NDArray[np.floating[Any]], engine: Run, sweep: Sweep, watch: Watch | None = None
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Run a network over a volume, patch by patch, and give the rows that are finished.
+
+    A volume smaller than the patch is padded with zeros on both sides (what training pads with), and the output cropped.
+
+    Args:
+        image: (C, Z, Y, X), floating.
+        engine: maps (B, C, *patch) to logits (B, K, *patch), float32; called in another thread.
+        sweep: how.
+        watch: what goes on beside it.
+
+    Yields:
+        Rows along Z, rising and without gaps, and their logits (K, z, Y, X), float32: a view that holds until the next is asked
+        for. Close the generator (`contextlib.closing`) where it is not run to its end.
 
     Raises:
-        UsageError: an option is out of its range or the volume is not (C, Z, Y, X).
+        UsageError: the volume is not (C, Z, Y, X).
         ModelError: the network returns another shape than (B, K, *patch).
     """
-    _check(volume, patch, overlap, outputs, batch, mirror_axes)
-    device = torch.device(device)
-    image = _tensor(volume)  # (C, Z, Y, X)
-    shape = image.shape[1:]
-    before = [max(0, p - n) // 2 for n, p in zip(shape, patch, strict=True)]
-    after = [max(0, p - n) - b for n, p, b in zip(shape, patch, before, strict=True)]
-    if any(before) or any(after):
-        image = functional.pad(image, [pad for axis in (2, 1, 0) for pad in (before[axis], after[axis])])
-    padded = image.shape[1:]
-    place = _place(device, 4 * (outputs + 1) * math.prod(padded))
-    logits = torch.zeros((outputs, *padded), device=place)
-    total = torch.zeros(tuple(padded), device=place)
-    weights = gaussian_weights(patch, device=place)
-    for windows in _batches(padded, patch, overlap, batch):
-        patches = torch.stack([image[:, z, y, x] for z, y, x in windows]).to(device)  # (B, C, *patch)
-        answers = _mirrored(network, patches, mirror_axes).to(place)  # (B, K, *patch)
-        if answers.shape != (len(windows), outputs, *patch):
-            raise ModelError(
-                f"a network that answers {tuple(answers.shape)} to {tuple(patches.shape)}",
-                needed=f"{(len(windows), outputs, *patch)}: one logit for each of {outputs} outputs at each voxel",
-            )
-        for answer, (z, y, x) in zip(answers, windows, strict=True):
-            seen = total[z, y, x].add_(weights)
-            logits[:, z, y, x].lerp_(answer, (weights / seen)[None])
-    z, y, x = (slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    return logits[:, z, y, x]
+    if image.ndim != 4:
+        raise UsageError(f"a volume of shape {tuple(image.shape)}", needed="(C, Z, Y, X)")
+    watch = watch or Watch()
+    shape, padded = image.shape[1:], sweep.padded(image.shape[1:])
+    before = [(p - n) // 2 for n, p in zip(shape, padded, strict=True)]
+    windows = all_windows(padded, sweep.patch, sweep.overlap)
+    inside = (slice(None), slice(None), *(slice(b, b + n) for b, n in zip(before[1:], shape[1:], strict=True)))
+
+    def cropped(stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        for rows, logits in mean.finished(stop):
+            start, end = max(rows.start, before[0]), min(rows.stop, before[0] + shape[0])
+            if start < end:
+                yield slice(start - before[0], end - before[0]), logits[:, start - rows.start : end - rows.start][inside]
+
+    with closing(_Network(image, engine, sweep, windows, before, watch)) as network:
+        room, ahead = watch.room(network.first())
+        if ahead:
+            network.go_ahead()
+        with closing(RunningMean(sweep.outputs, padded, sweep.patch, windows, room)) as mean:
+            watch.tally.on_disk |= mean.on_disk
+            for window, answer in network.answers():
+                yield from cropped(window[0].start)
+                mean.add(answer, window)
+                del answer  # K times a patch: not kept while the next is waited for
+                if watch.progress is not None:
+                    watch.progress(mean.added, len(windows))
+            yield from cropped(padded[0])
 
 
-def _tensor(volume: Tensor | NDArray[np.floating[Any]]) -> Tensor:
-    """Float32 without a copy where possible; torch takes neither read-only arrays nor negative strides."""
-    if isinstance(volume, torch.Tensor):
-        return volume.float()
-    return torch.from_numpy(np.require(volume, dtype=np.float32, requirements=["C", "W"]))
+def sliding_window(image: NDArray[np.floating[Any]], engine: Run, sweep: Sweep) -> NDArray[np.float32]:
+    """All slabs together: logits (K, Z, Y, X), float32. Needs 4 K bytes a voxel; see `slabs`, which does not."""
+    logits = np.empty((sweep.outputs, *image.shape[1:]), dtype=np.float32)
+    with closing(slabs(image, engine, sweep)) as parts:  # type: ignore[type-var]  # a generator can be closed
+        for rows, part in parts:
+            logits[:, rows] = part
+    return logits
 
 
-def _check(
-    volume: Tensor | NDArray[np.floating[Any]],
-    patch: Sequence[int],
-    overlap: float,
-    outputs: int,
-    batch: int,
-    mirror_axes: Sequence[int],
-) -> None:
-    if volume.ndim != 4:
-        raise UsageError(f"a volume of shape {tuple(volume.shape)}", needed="(C, Z, Y, X)")
-    if len(patch) != 3 or min(patch) < 1:
-        raise UsageError(f"patch {tuple(patch)}", needed="three positive sizes (Z, Y, X)")
-    if not 0 <= overlap < 1:
-        raise UsageError(f"overlap {overlap}", needed="0 <= overlap < 1", cure="overlap=0.5")
-    if outputs < 1 or batch < 1:
-        raise UsageError(f"outputs {outputs}, batch {batch}", needed="at least 1 of each")
-    if len(set(mirror_axes)) != len(mirror_axes) or not set(mirror_axes) <= {0, 1, 2}:
-        raise UsageError(f"mirror_axes {tuple(mirror_axes)}", needed="distinct axes among 0 (Z), 1 (Y) and 2 (X)")
+class _Stopped(Exception):  # noqa: N818  (no error: it ends the thread)
+    """The caller wants no more answers."""
 
 
-def _batches(shape: Sequence[int], patch: Three, overlap: float, batch: int) -> Iterator[list[Slices]]:
-    """The windows over a volume, `batch` at a time."""
-    starts = [window_starts(n, p, overlap) for n, p in zip(shape, patch, strict=True)]
-    group: list[Slices] = []
-    for z, y, x in product(*starts):
-        group.append((slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])))
-        if len(group) == batch:
-            yield group
-            group = []
-    if group:
-        yield group
+class _Network:
+    """The thread that runs the network: windows in, answers out, in their order."""
+
+    def __init__(
+        self,
+        image: NDArray[np.floating[Any]],
+        engine: Run,
+        sweep: Sweep,
+        windows: Sequence[Slices],
+        before: Sequence[int],
+        watch: Watch,
+    ) -> None:
+        self._image, self._engine, self._sweep, self._windows = image, engine, sweep, windows
+        self._before, self._watch = before, watch
+        self._known: dict[tuple[float, ...], NDArray[np.float32]] = {}
+        self._queue: Queue[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = Queue()
+        self._slots = threading.Semaphore(1)  # groups of answers that may exist
+        self._stop = False
+        self._ready: deque[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = deque()
+        self._thread = threading.Thread(target=self._work, name="hilum-network", daemon=True)
+        self._thread.start()
+
+    def first(self) -> int:
+        """Wait for the first answers; the bytes of memory that the process held at most meanwhile (0 where nobody watches)."""
+        most, resident = 0, self._watch.resident
+        while not self._ready:
+            if resident is not None:
+                most = max(most, resident())
+            try:
+                self._ready.append(self._queue.get(timeout=_WATCH_SECONDS if resident is not None else None))
+            except Empty:
+                continue
+        return max(most, resident()) if resident is not None else most
+
+    def go_ahead(self) -> None:
+        """Let the network run the next group while the last one is averaged."""
+        self._slots.release()
+
+    def answers(self) -> Iterator[tuple[Slices, NDArray[np.float32]]]:
+        """Every window and its answer (K, *patch), in their order."""
+        while True:
+            group = self._ready.popleft() if self._ready else self._queue.get()
+            if group is None:
+                return
+            if isinstance(group, BaseException):
+                raise group
+            while group:
+                yield group.pop(0)  # not kept any longer than it is used
+            self._slots.release()
+
+    def close(self) -> None:
+        """End the thread; a patch that is running is waited for."""
+        self._stop = True
+        self._slots.release()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            for group in self._groups():
+                self._queue.put(group)
+                del group
+            self._queue.put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            self._queue.put(error)
+
+    def _groups(self) -> Iterator[list[tuple[Slices, NDArray[np.float32]]]]:
+        """Groups of at most so many patches that the network has to see, and the constant ones between them."""
+        size = max(1, self._sweep.batch // self._sweep.copies)
+        waiting: list[tuple[Slices, NDArray[np.float32] | None, tuple[float, ...] | None]] = []
+        patches = 0
+        for window in self._windows:
+            patch = self._patch(window)
+            constant = constant_of(patch) if self._sweep.reuse else None
+            waiting.append((window, patch if constant is None or constant not in self._known else None, constant))
+            if constant is not None and constant not in self._known:
+                yield self._answered(waiting)
+                waiting, patches = [], 0
+                continue
+            patches += constant is None
+            if patches == size or len(waiting) >= 4 * size:
+                yield self._answered(waiting)
+                waiting, patches = [], 0
+        if waiting:
+            yield self._answered(waiting)
+
+    def _answered(
+        self, waiting: Sequence[tuple[Slices, NDArray[np.float32] | None, tuple[float, ...] | None]]
+    ) -> list[tuple[Slices, NDArray[np.float32]]]:
+        self._slots.acquire()
+        if self._stop:
+            raise _Stopped
+        patches = [patch for _, patch, _ in waiting if patch is not None]
+        answers: Iterator[NDArray[np.float32]] = iter(mirrored(self._engine, np.stack(patches), self._sweep) if patches else ())
+        group = []
+        for window, patch, constant in waiting:
+            if patch is None:
+                group.append((window, self._known[constant or ()]))
+                self._watch.tally.reused += 1
+                continue
+            answer = next(answers)
+            group.append((window, answer))
+            self._watch.tally.run += 1
+            if constant is not None:
+                self._known = {constant: answer.copy()}  # one is kept, without the rest of its batch
+        return group
+
+    def _patch(self, window: Slices) -> NDArray[np.float32]:
+        """The window's content (C, *patch), zeros where it is beyond the image."""
+        sizes = self._image.shape[1:]
+        inner = [(s.start - b, s.stop - b, n) for s, b, n in zip(window, self._before, sizes, strict=True)]
+        source = tuple(slice(max(0, a), min(n, z)) for a, z, n in inner)
+        part = self._image[(slice(None), *source)]
+        if part.shape[1:] == self._sweep.patch:
+            return np.ascontiguousarray(part, dtype=np.float32)
+        patch = np.zeros((len(self._image), *self._sweep.patch), dtype=np.float32)
+        place = tuple(slice(s.start - a, s.stop - a) for (a, _, _), s in zip(inner, source, strict=True))
+        patch[(slice(None), *place)] = part
+        return patch
 
 
-def _mirrored(network: Callable[[Tensor], Tensor], patches: Tensor, mirror_axes: Sequence[int]) -> Tensor:
-    """The mean of the network's answers to the patches and to their mirror images, (B, K, *patch) float32."""
-    mean = network(patches).float()
-    flips = [[axis + 2 for axis in axes] for n in range(1, len(mirror_axes) + 1) for axes in combinations(mirror_axes, n)]
-    for count, axes in enumerate(flips, start=2):
-        answer = network(patches.flip(axes)).float().flip(axes)
-        mean = mean + (answer - mean) / count
+def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray[np.float32]:
+    """The mean of the network's answers to patches (n, C, *patch) and to their mirror images, (n, K, *patch) float32.
+
+    Raises:
+        ModelError: the network returns another shape.
+    """
+    flips: list[tuple[int, ...]] = [
+        tuple(axis + 2 for axis in axes)
+        for count in range(len(sweep.mirror_axes) + 1)
+        for axes in combinations(sweep.mirror_axes, count)
+    ]
+    together = max(1, sweep.batch // len(patches))  # copies a call
+    mean: NDArray[np.float32] | None = None
+    count = 0
+    for start in range(0, len(flips), together):
+        chosen = flips[start : start + together]
+        seen = np.concatenate([np.flip(patches, axes) for axes in chosen]) if chosen != [()] else patches
+        answers = _checked(engine(seen), seen, sweep)
+        for copy, axes in enumerate(chosen):
+            answer = np.flip(answers[copy * len(patches) : (copy + 1) * len(patches)], axes)
+            count += 1
+            if mean is None:
+                mean = answer if len(flips) == 1 else answer.copy()  # the answers of other copies are not kept with it
+                continue
+            for patch, new in enumerate(answer):  # one patch at a time: no temporary of them all
+                mean[patch] += (new - mean[patch]) / np.float32(count)
+    if mean is None:  # pragma: no cover  (the first copy is the patch itself)
+        raise ModelError("a network that was not asked")
     return mean
 
 
-def _place(device: torch.device, needed_bytes: int) -> torch.device:
-    """Where the logits are kept: on the device, unless it is a GPU without three times that much to spare."""
-    if device.type != "cuda":
-        return device
-    free, _ = torch.cuda.mem_get_info(device)
-    return device if 3 * needed_bytes < free else torch.device("cpu")
+def _checked(answers: NDArray[np.float32], patches: NDArray[np.float32], sweep: Sweep) -> NDArray[np.float32]:
+    expected = (len(patches), sweep.outputs, *sweep.patch)
+    if answers.shape != expected:
+        raise ModelError(
+            f"a network that answers {tuple(answers.shape)} to {tuple(patches.shape)}",
+            needed=f"{expected}: one logit for each of {sweep.outputs} outputs at each voxel",
+        )
+    return answers

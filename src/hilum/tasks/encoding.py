@@ -22,6 +22,8 @@ IGNORE = 255
 
 MAX_LABELS = 255
 
+_BLOCK = 2**15  # voxels that are decoded at a time
+
 
 def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
     """Turn label ids into the target that the loss sees.
@@ -81,6 +83,55 @@ def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
     for member, label in zip(members, table.decode_ids, strict=True):
         labels[member] = label
     return labels
+
+
+def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[Any]:
+    """Logits (K, ...) to label ids (...), of the smallest unsigned type that holds every id.
+
+    Exclusive labels: the label with the largest logit, the first of equal ones. Regions: those with a probability above one half,
+    written in order of the table, later ones over earlier ones. The ignored id is never answered.
+
+    Raises:
+        LabelError: the first axis is not K.
+    """
+    _check_outputs(logits, table)
+    dtype = np.min_scalar_type(max(table.ids))
+    if not table.exclusive:
+        return decode_regions(logits > 0, table).astype(dtype)
+    ids = np.asarray(table.ids, dtype=dtype)
+    labels = np.empty(logits.shape[1:], dtype=dtype)
+    columns, out = logits.reshape(len(logits), -1), labels.reshape(-1)
+    for start in range(0, out.size, _BLOCK):  # a running maximum in the processor's cache; argmax over the first axis strides
+        best = columns[0, start : start + _BLOCK].copy()
+        chosen = np.full(best.shape, ids[0], dtype=dtype)
+        for values, label in zip(columns[1:, start : start + _BLOCK], ids[1:], strict=True):
+            np.copyto(chosen, label, where=values > best)
+            np.maximum(best, values, out=best)
+        out[start : start + _BLOCK] = chosen
+    return labels
+
+
+def activate_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[np.float32]:
+    """Probabilities (K, ...) of logits (K, ...), float32: softmax over labels, or the sigmoid of each region.
+
+    Raises:
+        LabelError: the first axis is not K.
+    """
+    _check_outputs(logits, table)
+    if not table.exclusive:
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), dtype=np.float32)
+    likely = np.exp(logits - logits.max(axis=0))
+    likely /= likely.sum(axis=0)
+    return np.asarray(likely, dtype=np.float32)
+
+
+def _check_outputs(logits: NDArray[Any], table: LabelTable) -> None:
+    if logits.ndim < 1 or len(logits) != table.outputs:
+        raise LabelError(
+            f"logits of shape {logits.shape}",
+            needed=f"({table.outputs}, ...), one entry for each of {[r.name for r in table.regions] or 'the labels'}",
+            cure="one case at a time: logits[0]" if logits.ndim == 5 else "",
+        )
 
 
 def _check_labels(labels: NDArray[Any]) -> None:
