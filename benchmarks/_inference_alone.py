@@ -90,19 +90,20 @@ def hilum_preprocess(model: Path, image: Path, _: Path) -> Callable[[], NDArray[
 
 def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], NDArray[Any]]:
     """The same by hilum's stream."""
-    from hilum.inference.decoding import label_stream
-
     from hilum.io import read_volume
     from hilum.plan import load_plan
-    from hilum.preprocess import preprocess_case
+    from hilum.preprocess import LabelStream, preprocess_case
+    from hilum.tasks.encoding import decode_logits
 
     plan = load_plan(model / "plan.json")
     array, restore = preprocess_case(read_volume(image), plan)
-    file = _logits(folder, plan.network.value.out_channels, array.shape[1:])
+    table = plan.labels
+    kind = np.min_scalar_type(max(table.ids))
+    file = _logits(folder, table.outputs, array.shape[1:])
     del array
 
     def work() -> NDArray[Any]:
-        stream = label_stream(plan, restore)
+        stream = LabelStream(restore, table.outputs, lambda logits: decode_logits(logits, table), kind)
         for rows in _rows(file):
             stream.feed(rows)
         return stream.finish().array[0]

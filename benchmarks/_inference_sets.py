@@ -21,6 +21,8 @@ HOME = OUT / "inference"
 GATE = 0.005
 LIVER_STEPS = 200
 TORSO_MM = 1.5
+LIVER_CROPS = {"lower": (30, 96), "upper": (71, 119)}  # slices; liver and tumour in both
+LIVER_PLANE = slice(56, 376)  # of both axes of a slice
 PUBLISHED_LIVER_MM = [1.0, 0.7675780057907104, 0.7675780057907104]  # of nnU-Net's plan for LiTS
 
 
@@ -55,10 +57,15 @@ class BenchSet:
         return self.raw / "labelsTr"
 
     @property
-    def learning(self) -> Path:
-        """Annotated cases for what is learnt after training: tuning, int8."""
+    def calibration(self) -> Path:
+        """Annotated cases for int8."""
         other = self.home / "learning"
         return other if other.is_dir() else self.raw
+
+    @property
+    def tuning(self) -> Path:
+        """Annotated cases that overlap and post-processing are learnt from: others where there are any."""
+        return self.raw if self.name == "liver" else self.calibration
 
     @property
     def nnunet(self) -> Path:
@@ -90,6 +97,7 @@ def liver(python: Path, cases: int) -> BenchSet:
         "file_ending": ".nii.gz",
     }
     _raw(home / "raw", DATA / "liver_ct", ["ircadb_17"], description)
+    _crops(home / "learning", DATA / "liver_ct", "ircadb_17", description)
     _make_nnunet(python, home, "ircadb_17", ["--steps", str(LIVER_STEPS)])
     note = (
         "nnU-Net's own plan; the weights come from, and int8 and tuning are learnt on, this very case: no Dice here is accuracy"
@@ -140,16 +148,16 @@ def model(found: BenchSet, name: str) -> Path:
     if not found.trained:
         name = name.replace("_tuned", "").replace("tuned", "imported")
     folder = found.home / name
-    if (folder / "made").is_file():
+    if is_made(folder):
         return folder
     tuned = name.endswith("tuned")
     source = lambda: model(found, "tuned" if tuned and name != "tuned" else "imported")  # noqa: E731  made only when needed
     if name == "imported":
         command = import_command(found.nnunet, found.fold, folder)
     elif name == "tuned":
-        command = ["tune", source(), found.learning, "-o", folder]
+        command = ["tune", source(), found.tuning, "-o", folder]
     elif name.startswith("int8"):
-        int8 = ["--precision", "int8", "--data", found.learning, "--gate", GATE]
+        int8 = ["--precision", "int8", "--data", found.calibration, "--gate", GATE]
         command = ["export", source(), "-o", folder, "--format", "openvino", *int8]
     else:
         command = ["export", source(), "-o", folder, "--format", "both"]
@@ -162,8 +170,13 @@ def import_command(nnunet: Path, fold: str, folder: Path) -> list[object]:
     return ["import", "nnunet", nnunet, "-o", folder, "--folds", fold]
 
 
+def is_made(folder: Path) -> bool:
+    """Whether `make` has finished this folder."""
+    return folder.with_suffix(".made").is_file()
+
+
 def make(command: Sequence[object], folder: Path) -> None:
-    """Run hilum so that it makes a model folder; a folder that is there without the mark `made` is made again."""
+    """Run hilum so that it makes a model folder; a folder that was not finished is made again."""
     shutil.rmtree(folder, ignore_errors=True)
     words = [str(part) for part in command]
     print("hilum", " ".join(words), flush=True)
@@ -171,8 +184,7 @@ def make(command: Sequence[object], folder: Path) -> None:
     if done.returncode:
         raise NotMadeError(f"hilum {words[0]}: " + " ".join((done.stderr or done.stdout).split())[-600:])
     print(done.stdout.strip(), flush=True)
-    (folder.parent / f"{folder.name}.log").write_text(done.stdout + done.stderr)
-    (folder / "made").touch()
+    folder.with_suffix(".made").write_text(done.stdout + done.stderr)
 
 
 def _make_nnunet(python: Path, home: Path, case: str, more: Sequence[str]) -> None:
@@ -194,6 +206,21 @@ def _raw(folder: Path, source: Path, cases: Sequence[str], description: dict[str
         _link(folder / "imagesTr" / f"{case}_0000.nii.gz", source / "imagesTr" / f"{case}.nii.gz")
         _link(folder / "labelsTr" / f"{case}.nii.gz", source / "labelsTr" / f"{case}.nii.gz")
     (folder / "dataset.json").write_text(json.dumps(description | {"numTraining": len(cases)}))
+
+
+def _crops(folder: Path, source: Path, case: str, description: dict[str, Any]) -> None:
+    """Parts of the one case as cases: int8 wants some to set its ranges and others to judge it."""
+    import nibabel as nib
+
+    if (folder / "dataset.json").is_file():
+        return
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        whole = nib.load(source / part / f"{case}.nii.gz")
+        for name, (low, high) in LIVER_CROPS.items():
+            end = "_0000.nii.gz" if part == "imagesTr" else ".nii.gz"
+            nib.save(whole.slicer[LIVER_PLANE, LIVER_PLANE, low:high], folder / part / f"{name}{end}")
+    (folder / "dataset.json").write_text(json.dumps(description | {"numTraining": len(LIVER_CROPS)}))
 
 
 def _link(link: Path, target: Path) -> None:

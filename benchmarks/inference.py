@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from _common import provenance, write_result
 from _inference_measure import MEMORY_IS, measure
-from _inference_sets import HERE, HOME, SETS, NotMadeError, import_command, make, model, resampled_liver
+from _inference_sets import HERE, HOME, SETS, NotMadeError, import_command, is_made, make, model, resampled_liver
 from _inference_table import agreement, agreement_table, alone_table, profile_table, speed_table, summary
 
 if TYPE_CHECKING:
@@ -207,11 +207,10 @@ def told(file: Path) -> dict[str, Any]:
     for case in report["cases"]:
         for part, seconds in case["seconds"].items():
             parts[part] = parts.get(part, 0.0) + seconds
-    options = report.get("options", {})
     return {
         "inside": report["seconds"],
         "parts": parts,
-        "engine": ", ".join(str(value) for value in (options.get("engine"), report["precision"], report["device"]) if value),
+        "engine": ", ".join(value for value in (report["engine"], report["precision"], report["device"]) if value),
         "patches": patches(report),
         "report": {key: value for key, value in report.items() if key not in ("packages", "cases")},
     }
@@ -219,10 +218,11 @@ def told(file: Path) -> dict[str, Any]:
 
 def patches(report: dict[str, Any]) -> str:
     """Patches run and skipped over all cases, as run.json names them."""
-    counts = [case.get("patches") for case in report["cases"]]
-    if not counts or not all(isinstance(one, dict) for one in counts):
-        return ""
-    return ", ".join(f"{sum(one[key] for one in counts)} {key}" for key in counts[0])
+    counts: dict[str, int] = {}
+    for case in report["cases"]:
+        for name, count in case["patches"].items():
+            counts[name] = counts.get(name, 0) + count
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def show(found: BenchSet, state: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def alone(asked: argparse.Namespace) -> dict[str, Any]:
         found = SETS[name](asked.peer_python, asked.cases)
         nnunet = resampled_liver(found) if name == "liver" else found.nnunet
         ours = found.home / "imported_resampled" if name == "liver" else model(found, "imported")
-        if name == "liver" and not (ours / "made").is_file():
+        if name == "liver" and not is_made(ours):
             make(import_command(nnunet, found.fold, ours), ours)
         image = next(found.images.glob("*.nii.gz"))
         folder = found.home / "alone"
@@ -298,7 +298,7 @@ def peak(asked: argparse.Namespace) -> dict[str, Any]:
     """Large matrix products; operations of a patch of every set that is there."""
     result: dict[str, Any] = {}
     imported = [HOME / name / "imported" for name in asked.sets or SETS]
-    folders = [folder for folder in imported if (folder / "made").is_file()]
+    folders = [folder for folder in imported if is_made(folder)]
     for folder in folders or [None]:
         log = HOME / "peak.log"
         words = [sys.executable, HERE / "_inference_peak.py", *([folder] if folder else [])]
