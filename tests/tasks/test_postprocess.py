@@ -98,7 +98,7 @@ def test_the_largest_component_is_that_of_scipy(array, connectivity, labels):
 @QUICK
 @given(LABELS, st.integers(1, 12))
 def test_the_minimum_is_that_of_simpleitk(array, smallest):
-    components = sitk.ConnectedComponent(sitk.GetImageFromArray((array == 1).astype(np.uint8)), True)  # noqa: FBT003
+    components = sitk.ConnectedComponent(sitk.GetImageFromArray((array == 1).astype(np.uint8)), True)
     kept = sitk.GetArrayFromImage(sitk.RelabelComponent(components, minimumObjectSize=smallest)) > 0
     found = applied(array, step("minimum_volume", minimum=float(smallest), unit="voxels"))
     np.testing.assert_array_equal(found == 1, kept)

@@ -68,8 +68,12 @@ def hold(case: Case, predicted: Volume, reference: Volume, table: LabelTable) ->
         counts += _histogram(a, b, table, case.id)
     box = bounding_box(made > 0)
     wide = (slice(0, 1),) * 3 if box is None else tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-    group = f"case {case.id}" if case.patient is None else f"patient {case.patient}"
-    return Answer(case.id, group, _packed(made[wide]), _packed(right[wide]), counts, predicted.geometry.voxel_volume_mm3)
+    return Answer(case.id, group_of(case), packed(made[wide]), packed(right[wide]), counts, predicted.geometry.voxel_volume_mm3)
+
+
+def group_of(case: Case) -> str:
+    """Its patient, or the case itself where none is known, as `Score.group` has it."""
+    return f"case {case.id}" if case.patient is None else f"patient {case.patient}"
 
 
 class Answers:
@@ -138,7 +142,7 @@ class Answers:
             return old
         right = answer.reference[...][where]
         gone, come = (_histogram(of[where], right, self.table, answer.case) for of in (labels, new))
-        return _Made(_packed(new), old.counts - gone + come)
+        return _Made(packed(new), old.counts - gone + come)
 
     def _counted(self, made: Sequence[_Made]) -> NDArray[np.int64]:
         """(N, R, 3) of what was made of each case."""
@@ -224,7 +228,7 @@ def _histogram(predicted: Labels, reference: Labels, table: LabelTable, case: st
     return np.bincount((a * (k + 1) + b).ravel(), minlength=k * (k + 1)).reshape(k, k + 1)
 
 
-def _packed(array: Labels) -> Any:
+def packed(array: Labels) -> Any:
     """In memory, compressed: label maps shrink a hundredfold."""
     import blosc2
 

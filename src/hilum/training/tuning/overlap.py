@@ -1,8 +1,8 @@
 """Choosing the overlap of patches by what it costs in Dice and what it saves in seconds.
 
-The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order. The smallest overlap is taken at which no region's mean Dice
-lies more than `ALLOWED` below that at 0.5. An overlap that makes the same patches of every case as a larger one is not computed
-again and never chosen: it saves nothing here, and larger images may come.
+The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order. The smallest overlap is taken at which no region's mean
+Dice lies more than `ALLOWED` below that at 0.5. An overlap that makes the same patches of every case as a larger one is not
+computed again and never chosen: it saves nothing here, and larger images may come.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequ
     else:
         worst = _worst(chosen)
         parts = [
-            f"{where}, {spent} instead of {first.patches:.3g} and {first.seconds:.3g} s at {first.overlap:g}, and no region's mean "
-            f"Dice falls by more than {ALLOWED:g}: at worst {worst}"
+            f"{where}, {spent} instead of {first.patches:.3g} and {first.seconds:.3g} s at {first.overlap:g}",
+            f"no region's mean Dice falls by more than {ALLOWED:g}: at worst {worst}",
         ]
     parts += [f"{t.overlap:g} costs too much: {_worst(t)}" for t in trials if not t.within and t.shared_with is None]
     same = [f"{t.overlap:g} as {t.shared_with:g}" for t in trials if t.shared_with is not None]

@@ -1,7 +1,7 @@
 """Learning which post-processing helps, from answers for cases that the answering network was not trained on.
 
-Candidates are tried in a fixed order, each on top of those kept before it: the whole foreground where it has several regions, then
-every region; the largest component, the minimum volume, the holes. A step stays only where
+Candidates are tried in a fixed order, each on top of those kept before it: the whole foreground where it has several regions,
+then every region; the largest component, the minimum volume, the holes. A step stays only where
 
 - the mean Dice of its region (of the whole foreground: of the regions) rises by more than `MARGIN`,
 - the 95 % bootstrap interval of the rise, patients resampled, lies above 0, and Wilcoxon's signed-rank test over patients says
@@ -9,15 +9,16 @@ every region; the largest component, the minimum volume, the holes. A step stays
 - no other region's mean Dice falls by more than `LOSS`,
 - no region that was found in a case becomes missed altogether.
 
-Of the minimum volumes of a small grid that pass, the one with the largest rise is taken. With fewer than `FEWEST` patients nothing
-is learnt. What is learnt is then judged on cases that it was not learnt from: the patients are cut into `PARTS`, each part is
-post-processed by what the same rules find in the others, and where the mean over the regions does not rise, nothing is kept.
+Of the minimum volumes of a small grid that pass, the one with the largest rise is taken. With fewer than `FEWEST` patients
+nothing is learnt. What is learnt is then judged on cases that it was not learnt from: the patients are cut into `PARTS`, each
+part is post-processed by what the same rules find in the others; where the mean over the regions does not rise by that, nothing
+is kept.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -77,18 +78,27 @@ def learn_postprocessing(
         if deadline is not None and time.perf_counter() > deadline:
             raise OutOfTimeError("the time was up")
 
+    few = too_few([answer.group for answer in held])
+    if few is not None:
+        return few
     patients = len({answer.group for answer in held})
-    if patients < FEWEST:
-        because = f"none: {_count(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than the images"
-        return PostprocessingTuning(because=because, cases=len(held), patients=patients)
     answers = Answers(held, table, tick=tick)
     try:
         tick()
-        search = _Search(answers, unit, progress).run(range(len(held)))
+        search = _Search(answers, unit, range(len(held)), progress).run()
         return _judged(search, answers, unit, progress)
     except OutOfTimeError:
         because = "none: the time was up before every step was tried; `hilum tune` tries them all"
         return PostprocessingTuning(because=because, cases=len(held), patients=patients)
+
+
+def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
+    """What is said where there are not enough patients, given that of each case; None where there are."""
+    patients = len(set(groups))
+    if patients >= FEWEST:
+        return None
+    because = f"none: {_count(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than the images"
+    return PostprocessingTuning(because=because, cases=len(groups), patients=patients)
 
 
 @dataclass
@@ -97,14 +107,14 @@ class _Search:
 
     answers: Answers
     unit: Unit
-    progress: Callable[[str], None] = lambda _: None
+    rows: Sequence[int]
+    progress: Callable[[str], None]
+    steps: Steps = ()
+    trials: list[Trial] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
 
-    def run(self, rows: Sequence[int]) -> _Search:
+    def run(self) -> _Search:
         """Learn from these cases; `steps`, `trials` and `unchanged` hold what was found."""
-        self.rows, self.steps, self.trials, self.unchanged = list(rows), (), [], []
-        self.steps: Steps
-        self.trials: list[Trial]
-        self.unchanged: list[str]
         for column, region in self._targets():
             for options in self._candidates(region):
                 self._try(column, options)
@@ -165,10 +175,10 @@ class _Search:
     def _trial(self, column: int | None, after: Steps) -> Trial:
         before = after[:-1]
         own = self.answers.change(before, after, column, self.rows)
-        rise = (self.answers.dice(after) - self.answers.dice(before))[self.rows].mean(axis=0)  # (R,)
+        rise = (self.answers.dice(after) - self.answers.dice(before))[list(self.rows)].mean(axis=0)  # (R,)
         others = [n for n in range(len(rise)) if n != column]
         worst = self.answers.change(before, after, min(others, key=lambda n: rise[n]), self.rows) if others else None
-        counts = [self.answers.counts(steps)[self.rows] for steps in (before, after)]
+        counts = [self.answers.counts(steps)[list(self.rows)] for steps in (before, after)]
         chosen = slice(None) if column is None else slice(column, column + 1)
         missed = [(c[..., PREDICTED] == 0) & (c[..., REFERENCED] > 0) for c in counts]
         invented = [int(((c[..., PREDICTED] > 0) & (c[..., REFERENCED] == 0))[:, chosen].any(axis=1).sum()) for c in counts]
@@ -224,9 +234,13 @@ def _held_out(answers: Answers, unit: Unit, progress: Callable[[str], None]) -> 
     for number in range(PARTS):
         inside = [row for row, group in enumerate(answers.groups) if part[group] == number]
         others = [row for row, group in enumerate(answers.groups) if part[group] != number]
-        steps = _Search(answers, unit, lambda title, n=number: progress(f"part {n + 1} of {PARTS}: {title}")).run(others).steps
+        steps = _Search(answers, unit, others, _prefixed(progress, f"part {number + 1} of {PARTS}: ")).run().steps
         after[inside] = answers.dice(steps)[inside]
     return compared(before, after, answers.groups, answers.regions, None)
+
+
+def _prefixed(progress: Callable[[str], None], before: str) -> Callable[[str], None]:
+    return lambda title: progress(before + title)
 
 
 def _because(search: _Search, held_out: Change | None, steps: Steps) -> str:

@@ -43,8 +43,8 @@ class Unseen:
 def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen:
     """The annotated cases of a data set that at least one network of a model was not trained on.
 
-    What a network was trained on is known by the case ids in the model's facts, whatever the data set is called now, and, where the
-    data set names patients, by the patients of these cases.
+    What a network was trained on is known by the case ids in the model's facts, whatever the data set is called now, and, where
+    the data set names patients, by the patients of these cases.
 
     Raises:
         UsageError: every case was trained on, or the model was trained on this data set and does not say on which cases.
@@ -69,7 +69,7 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
     cases = tuple(case for case in dataset.cases if members[case.id])
     if not cases:
         raise UsageError(
-            f"all {len(dataset.cases)} cases of {dataset.name!r}, or their patients, are among those that the model was trained on",
+            f"the model was trained on all {len(dataset.cases)} cases of {dataset.name!r}, or on other cases of their patients",
             needed="cases that it was not trained on, or its own data set with the fold that it was validated on",
             cure="give a data set of other cases with the same labels",
         )
@@ -81,7 +81,8 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
     if facts is None:
         return None
     folds = [one for name, one in facts.details.items() if name.startswith("fold ") and isinstance(one, dict)]
-    lists = [{str(case) for case in one["train"]} for one in folds if isinstance(one.get("train"), list) and one["train"]]
+    named = [one.get("train") for one in folds]
+    lists = [{str(case) for case in cases} for cases in named if isinstance(cases, list) and cases]
     if not lists or len(lists) < len(folds):
         return None
     if len(lists) == networks:
@@ -89,9 +90,7 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
     return [set().union(*lists)] * networks
 
 
-def _said(
-    dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int
-) -> tuple[str, ...]:
+def _said(dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int) -> tuple[str, ...]:
     """How they were chosen, for tuning.json and the card."""
     left_out = len(dataset.cases) - len(cases)
     said = [f"{len(cases)} cases of {dataset.name} that were not trained on"]

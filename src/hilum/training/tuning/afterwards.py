@@ -1,0 +1,281 @@
+"""What a training learns at its end from the validation cases that were predicted anyway.
+
+Post-processing is learnt from their saved label maps. The overlap of patches is tried only where that fits: every case is
+predicted again at up to five overlaps, so a training of given steps (a function of plan, data and seed alone) or of a given plan
+never does it, one of given minutes where enough of them are left, and one that the plan ends where it takes at most
+`_OVERLAP_SHARE` of the training's time. Where the time does not even allow the new metrics, what was learnt is given up: `hilum
+tune` does it later.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hilum.dataset import read_annotation
+from hilum.evaluation import score_labels
+from hilum.inference import TrainedModel
+from hilum.io import atomic_write_text, read_labels, write_labels
+from hilum.plan import Decision
+from hilum.tasks import apply_postprocessing
+from hilum.training.tuning.answers import group_of, hold
+from hilum.training.tuning.overlap import OVERLAPS, choose_overlap
+from hilum.training.tuning.postprocessing import OutOfTimeError, learn_postprocessing, too_few
+from hilum.training.tuning.records import PostprocessingTuning
+from hilum.training.tuning.rounds import Rounds
+from hilum.training.tuning.tune import learning_notes, told, unit_of
+from hilum.training.tuning.unseen import Unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import torch
+
+    from hilum.dataset import Case
+    from hilum.evaluation import Score
+    from hilum.plan import Plan, SegmentationPlan
+    from hilum.training.assuring import Member
+    from hilum.training.options import Listener, TrainOptions
+    from hilum.training.tuning.answers import Steps
+    from hilum.training.tuning.records import OverlapTuning
+    from hilum.volume import Volume
+
+POSTPROCESSED, FIGURES, OVERLAP_FIGURES = "postprocessed", "postprocessing.json", "overlap.json"
+_OVERLAP_SHARE = 0.05
+_PROBED = 10.0
+"""Seconds below which not even one case is predicted to see what that takes."""
+_ROUNDS = 3.5
+"""What predicting at all overlaps takes, in times of predicting once at the first."""
+_FINISH_SECONDS = 2.5
+"""What writing the model takes."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a training stands once its folds are trained and their validation cases predicted.
+
+    Args:
+        work: the folder whose `fold_<n>/validation` hold the label maps.
+        device: where the networks are.
+        options: what the user asked for.
+        listener: is told what happens.
+        last_fold: `time.perf_counter` when the minutes of the last fold began.
+    """
+
+    work: Path
+    device: torch.device
+    options: TrainOptions
+    listener: Listener
+    last_fold: float
+
+    @property
+    def deadline(self) -> float | None:
+        """When everything must have ended; None without a limit."""
+        minutes = self.options.minutes
+        return None if minutes is None else self.last_fold + minutes * 60 - _FINISH_SECONDS
+
+    def check(self) -> None:
+        """Go on, or not.
+
+        Raises:
+            OutOfTimeError: the time is up.
+        """
+        if self.deadline is not None and time.perf_counter() > self.deadline:
+            raise OutOfTimeError("the time is up")
+
+    def room(self, trained: Sequence[float]) -> float:
+        """Seconds that trying overlaps may take, when the folds were trained for so many."""
+        if self.options.steps is not None or self.options.plan is not None:
+            return 0.0
+        return _OVERLAP_SHARE * sum(trained) if self.deadline is None else self.deadline - time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The plan with what was learnt, the members with the scores of what the model now answers, and what the card should say."""
+
+    plan: Any
+    members: tuple[Member, ...]
+    notes: tuple[str, ...] = ()
+
+
+def nothing_learnt(plan: Plan, members: Sequence[Member], ending: Ending) -> Learnt:  # noqa: ARG001  (what every task's is asked)
+    """Classification: what it learns from its answers is its assurance."""
+    return Learnt(plan, tuple(members))
+
+
+def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: Ending) -> Learnt:
+    """Learn post-processing, and the overlap where there is time; nothing where the plan already has post-processing."""
+    answered = _answered(members, ending)
+    if plan.postprocessing.value or not answered:
+        return Learnt(plan, tuple(members))
+    try:
+        found = _postprocessing(plan, answered, ending)
+    except OutOfTimeError:
+        found = PostprocessingTuning(because=_NO_TIME, cases=len(answered), patients=0)
+    try:
+        learnt = _with_overlap(plan, members, answered, found, ending)
+        return learnt or _concluded(plan, _rescored(plan, members, answered, found.steps, ending), found, ending)
+    except OutOfTimeError:
+        found = PostprocessingTuning(because=_NO_TIME, cases=found.cases, patients=found.patients)
+        return _concluded(plan, members, found, ending)
+
+
+_NO_TIME = "none: the time was up before every step was tried and measured; `hilum tune` does it"
+
+AFTERWARDS: dict[str, Callable[..., Learnt]] = {"segmentation": learn_afterwards, "classification": nothing_learnt}
+"""What is learnt once all folds are trained, by task: called as learn(plan, members, ending)."""
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A scored case: the place of the first member that predicted it, and its label map."""
+
+    place: int
+    case: Case
+    file: Path
+
+
+def _answered(members: Sequence[Member], ending: Ending) -> list[_Answered]:
+    """The scored cases, each as the first member that has it predicted it."""
+    found: dict[str, _Answered] = {}
+    for place, member in enumerate(members):
+        scored = {score.case for score in member.result.scores}
+        folder = ending.work / f"fold_{member.number}" / "validation"
+        for case in member.validated:
+            if case.id in scored:
+                found.setdefault(case.id, _Answered(place, case, folder / f"{case.id}.nii.gz"))
+    return list(found.values())
+
+
+def _postprocessing(plan: SegmentationPlan, answered: Sequence[_Answered], ending: Ending) -> PostprocessingTuning:
+    """Learn it from the saved label maps.
+
+    Raises:
+        OutOfTimeError: reading them took all the time.
+    """
+    few = too_few([group_of(one.case) for one in answered])
+    if few is not None:
+        return few
+    held = []
+    for done, one in enumerate(answered, start=1):
+        ending.check()
+        held.append(hold(one.case, read_labels(one.file), read_annotation(one.case), plan.labels))
+        ending.listener.advance("reading answers", done, len(answered), one.case.id)
+    return learn_postprocessing(held, plan.labels, unit=unit_of(plan), deadline=ending.deadline, progress=told(ending.listener))
+
+
+def _rescored(
+    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], steps: Steps, ending: Ending
+) -> tuple[Member, ...]:
+    """The members with the scores of the post-processed label maps, which are written to a folder of their own.
+
+    Raises:
+        OutOfTimeError: the time was up before all were scored.
+    """
+    if not steps:
+        return tuple(members)
+    folder = ending.work / POSTPROCESSED
+    folder.mkdir(parents=True, exist_ok=True)
+    new: list[Score] = []
+    for done, one in enumerate(answered, start=1):
+        ending.check()
+        before = read_labels(one.file)
+        after = apply_postprocessing(before, steps, plan.labels)
+        if (after.array == before.array).all():
+            shutil.copyfile(one.file, folder / one.file.name)
+        else:
+            write_labels(after, folder / one.file.name)
+            new += _score(plan, after, one.case)
+        ending.listener.advance("scoring again", done, len(answered), one.case.id)
+    return _with_scores(members, answered, new)
+
+
+def _score(plan: SegmentationPlan, labels: Volume, case: Case) -> tuple[Score, ...]:
+    return score_labels(
+        labels.array[0],
+        read_annotation(case).array[0],
+        spacing=labels.geometry.spacing,
+        table=plan.labels,
+        case=case.id,
+        patient=case.patient,
+    )
+
+
+def _with_scores(members: Sequence[Member], answered: Sequence[_Answered], new: Sequence[Score]) -> tuple[Member, ...]:
+    """The members with new scores of the cases that they were the first to predict."""
+    rows = {(score.case, score.region): score for score in new}
+    first = {one.case.id: one.place for one in answered}
+    return tuple(
+        replace(
+            member,
+            result=replace(
+                member.result,
+                scores=tuple(
+                    rows.get((score.case, score.region), score) if first[score.case] == place else score
+                    for score in member.result.scores
+                ),
+            ),
+        )
+        for place, member in enumerate(members)
+    )
+
+
+def _concluded(
+    plan: SegmentationPlan,
+    members: Sequence[Member],
+    found: PostprocessingTuning,
+    ending: Ending,
+    overlap: OverlapTuning | None = None,
+) -> Learnt:
+    """Write down what was found, and put it into the plan."""
+    atomic_write_text(ending.work / FIGURES, found.model_dump_json(indent=2) + "\n")
+    ending.listener.say(f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because {found.because}.")
+    update: dict[str, Any] = {"postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)}
+    if overlap is not None:
+        atomic_write_text(ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n")
+        ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
+        update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
+    return Learnt(plan.model_copy(update=update), tuple(members), learning_notes(found, overlap))
+
+
+def _with_overlap(
+    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], found: PostprocessingTuning, ending: Ending
+) -> Learnt | None:
+    """The same with the overlap tried; None where that does not fit into the time, or the overlap is the user's own."""
+    room = ending.room([member.result.progress.seconds for member in members])
+    if room <= _PROBED or plan.overlap.value != OVERLAPS[0]:
+        return None
+    model = TrainedModel(plan=plan, networks=tuple(member.result.network for member in members), device=ending.device)
+    unseen = Unseen(tuple(one.case for one in answered), {one.case.id: (one.place,) for one in answered}, ())
+    begun = time.perf_counter()
+    Rounds(model, unseen.some(1), say=ending.listener.say).first(None)
+    if (time.perf_counter() - begun) * len(answered) * _ROUNDS > room:
+        return None
+    listener, until = ending.listener, begun + room
+    rounds = Rounds(
+        model,
+        unseen,
+        say=listener.say,
+        progress=lambda overlap, done, total, case: listener.advance(f"predicting at {overlap:g}", done, total, case),
+    )
+    rounds.first(until)
+    if len(rounds.cases) < len(answered):
+        return None
+    chosen = choose_overlap(
+        rounds.round(OVERLAPS[0], found.steps),
+        lambda overlap: rounds.round(overlap, found.steps),
+        rounds.patches,
+        groups=[group_of(case) for case in rounds.cases],
+        regions=[region.name for region in plan.labels.scored],
+        deadline=until,
+    )
+    if chosen.overlap == OVERLAPS[0]:
+        scored = _rescored(plan, members, answered, found.steps, ending)
+    else:
+        new = rounds.scores(chosen.overlap, found.steps, lambda *_: ending.check(), ending.work / POSTPROCESSED)
+        scored = _with_scores(members, answered, new)
+    return _concluded(plan, scored, found, ending, chosen)

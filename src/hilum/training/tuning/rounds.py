@@ -1,0 +1,194 @@
+"""Predicting cases out of fold, at one overlap after another, and holding the answers in little memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.dataset import read_annotation
+from hilum.errors import DataError, HilumError
+from hilum.evaluation import score_labels
+from hilum.inference import Predictor, TrainedModel
+from hilum.inference.trained_model import UNSAVED
+from hilum.inference.windows import count_windows
+from hilum.io import write_labels
+from hilum.plan import Decision
+from hilum.tasks import apply_postprocessing
+from hilum.training.tuning.answers import Answers, hold, packed
+from hilum.training.tuning.overlap import OVERLAPS, Round
+from hilum.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from hilum.dataset import Case
+    from hilum.evaluation import Score
+    from hilum.plan import SegmentationPlan
+    from hilum.training.tuning.answers import Answer, Steps
+    from hilum.training.tuning.unseen import Unseen
+    from hilum.volume import Geometry
+
+    Progress = Callable[[float, int, int, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """One case as it was predicted, whole: compressed labels (Z, Y, X) on the case's grid.
+
+    Args:
+        case: which.
+        labels: compressed.
+        geometry: of the case.
+        seconds: in the network, and back to the case's grid.
+        shape: (Z, Y, X) of the network's grid.
+    """
+
+    case: Case
+    labels: Any
+    geometry: Geometry
+    seconds: float
+    shape: tuple[int, int, int]
+
+    def volume(self) -> Volume:
+        """Labels (1, Z, Y, X)."""
+        return Volume(self.labels[...][None], self.geometry)
+
+
+class Rounds:
+    """Cases predicted by those networks of a model that were not trained on them.
+
+    Args:
+        model: with all its networks.
+        unseen: the cases, and which networks may answer for each.
+        say: told of cases that fail: they are left out.
+        progress: called as progress(overlap, done, total, case id).
+    """
+
+    def __init__(
+        self, model: TrainedModel, unseen: Unseen, *, say: Callable[[str], None], progress: Progress = lambda *_: None
+    ) -> None:
+        plan: Any = model.plan
+        self._model, self._unseen, self._say, self._progress = model, unseen, say, progress
+        self._plan: SegmentationPlan = plan
+        self.cases: tuple[Case, ...] = unseen.cases
+        self.made: dict[float, list[Predicted]] = {}
+        self._answers: dict[float, list[Answer]] = {}
+
+    def first(self, deadline: float | None) -> None:
+        """Predict at the first overlap; cases that fail, or that the time does not allow, are left out from now on.
+
+        Raises:
+            DataError: no case could be predicted.
+        """
+        found = self._predict(OVERLAPS[0], deadline)
+        if not found:
+            raise DataError("no case could be predicted", needed="at least one annotated case", cure="hilum check DATA")
+        held = {}
+        for one in found:
+            try:
+                held[one.case.id] = hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels)
+            except HilumError as error:
+                self._say(f"{one.case.id} is left out: {error.found}")
+        if not held:
+            raise DataError(
+                "no case has an annotation that fits the model", needed="labels as the model's", cure="hilum check DATA"
+            )
+        self.made[OVERLAPS[0]] = [one for one in found if one.case.id in held]
+        self.cases = tuple(one.case for one in self.made[OVERLAPS[0]])
+        self._answers[OVERLAPS[0]] = [held[case.id] for case in self.cases]
+
+    def answers(self, overlap: float) -> list[Answer]:
+        """What was predicted at an overlap, beside its reference; predicted now where it was not."""
+        if overlap not in self.made:
+            self.made[overlap] = self._predict(overlap, None)
+            pairs = [hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels) for one in self.made[overlap]]
+            self._answers[overlap] = pairs
+        return self._answers[overlap]
+
+    def round(self, overlap: float, steps: Steps) -> Round:
+        """Dice of all cases at an overlap, with these steps of post-processing."""
+        dice = Answers(self.answers(overlap), self._plan.labels).dice(steps)
+        return Round(dice, float(np.mean([one.seconds for one in self.made[overlap]])))
+
+    def patches(self, overlap: float) -> tuple[int, ...]:
+        """How many patches each case has at an overlap."""
+        patch = self._plan.patch.value
+        return tuple(count_windows(one.shape, patch, overlap) for one in self.made[OVERLAPS[0]])
+
+    def scores(
+        self, overlap: float, steps: Steps, progress: Callable[[int, int, str], None], save_to: Path | None = None
+    ) -> tuple[Score, ...]:
+        """Every metric of what the tuned model answers; its label maps are written to a folder where one is given."""
+        table = self._plan.labels
+        scores: list[Score] = []
+        made = self.made[overlap]
+        for done, one in enumerate(made, start=1):
+            labels = apply_postprocessing(one.volume(), steps, table)
+            if save_to is not None:
+                save_to.mkdir(parents=True, exist_ok=True)
+                write_labels(labels, save_to / f"{one.case.id}.nii.gz")
+            scores += score_labels(
+                labels.array[0],
+                read_annotation(one.case).array[0],
+                spacing=one.geometry.spacing,
+                table=table,
+                case=one.case.id,
+                patient=one.case.patient,
+            )
+            progress(done, len(made), one.case.id)
+        return tuple(scores)
+
+    def _predict(self, overlap: float, deadline: float | None) -> list[Predicted]:
+        """Every case, in their order; the networks of one group of cases after those of another."""
+        found: dict[str, Predicted] = {}
+        first = overlap == OVERLAPS[0]
+        for members, cases in self._groups():
+            part: Any = self._part(members, overlap)
+            predictor = Predictor(part)
+            try:
+                for case in cases:
+                    if deadline is not None and found and time.perf_counter() > deadline:
+                        break
+                    try:
+                        found[case.id] = _predicted(predictor, case)
+                    except HilumError as error:
+                        if not first:
+                            raise
+                        self._say(f"{case.id} is left out: {error.found}")
+                    self._progress(overlap, len(found), len(self.cases), case.id)
+            finally:
+                predictor.close()
+        left_out = len(self.cases) - len(found)
+        if first and deadline is not None and left_out:
+            self._say(f"{left_out} of {len(self.cases)} cases are left out: the time does not allow more.")
+        return [found[case.id] for case in self.cases if case.id in found]
+
+    def _groups(self) -> list[tuple[tuple[int, ...], list[Case]]]:
+        """Cases by the networks that answer for them."""
+        groups: dict[tuple[int, ...], list[Case]] = {}
+        for case in self.cases:
+            groups.setdefault(self._unseen.members[case.id], []).append(case)
+        return sorted(groups.items())
+
+    def _part(self, members: Sequence[int], overlap: float) -> TrainedModel:
+        """The model with some of its networks, at an overlap, without post-processing."""
+        update: dict[str, Any] = {
+            "overlap": Decision(value=overlap, because="tried"),
+            "postprocessing": Decision(value=(), because="learnt from what was not post-processed"),
+        }
+        networks = tuple(self._model.networks[n] for n in members)
+        name = self._model.id if len(networks) == len(self._model.networks) else UNSAVED
+        return replace(self._model, plan=self._plan.model_copy(update=update), networks=networks, id=name)
+
+
+def _predicted(predictor: Predictor, case: Case) -> Predicted:
+    prepared = predictor.prepare(case)
+    z, y, x = (int(n) for n in prepared.array.shape[1:])
+    prediction = predictor.answer(prepared)
+    labels = prediction.labels
+    seconds = prediction.seconds.network + prediction.seconds.restore
+    return Predicted(case, packed(labels.array[0]), labels.geometry, seconds, (z, y, x))

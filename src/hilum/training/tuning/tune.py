@@ -1,0 +1,226 @@
+"""From a trained segmentation model and annotated cases to the same model, tuned: `hilum tune`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hilum.dataset import open_dataset
+from hilum.errors import UsageError
+from hilum.inference import ModelMetrics, TrainedModel
+from hilum.inference.manifest import hilum_version
+from hilum.plan import Decision
+from hilum.training.options import Listener
+from hilum.training.tuning.overlap import OVERLAPS, choose_overlap
+from hilum.training.tuning.postprocessing import learn_postprocessing
+from hilum.training.tuning.records import Tuning
+from hilum.training.tuning.rounds import Rounds
+from hilum.training.tuning.unseen import unseen_cases
+from hilum.training.validators import SegmentationValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hilum.dataset import Dataset
+    from hilum.inference import ExportedModel
+    from hilum.plan import SegmentationPlan
+    from hilum.training.tuning.postprocessing import Unit
+    from hilum.training.tuning.records import OverlapTuning, PostprocessingTuning
+
+_FIRST_SHARE, _LEARNING_SHARE, _OVERLAP_SHARE = 0.4, 0.6, 0.85
+"""Of the minutes: until when cases are predicted, post-processing is learnt, overlaps are tried; the rest is for the metrics."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What a user can ask of tuning.
+
+    Args:
+        cases: how many to use at most, spread evenly; None: all that may be used.
+        minutes: wall-clock time; None: as long as it takes.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
+
+    Raises:
+        UsageError: a number that is not positive.
+    """
+
+    cases: int | None = None
+    minutes: float | None = None
+    patients: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.cases is not None and self.cases < 1:
+            raise UsageError(f"--cases {self.cases}", needed="at least one case", cure="--cases 20")
+        if self.minutes is not None and self.minutes <= 0:
+            raise UsageError(f"--minutes {self.minutes:g}", needed="a positive number of minutes", cure="--minutes 20")
+
+
+def tune(
+    model: TrainedModel | ExportedModel,
+    data: Path | str,
+    out: Path | str,
+    options: TuneOptions | None = None,
+    *,
+    listener: Listener | None = None,
+) -> tuple[TrainedModel, Tuning]:
+    """Learn post-processing and the overlap of patches, and write the model anew.
+
+    Args:
+        model: of a segmentation.
+        data: annotated cases that at least one of the model's networks was not trained on; for the data set that it was trained
+            on these are the validation cases of its folds.
+        out: a new folder for the tuned model and tuning.json.
+        options: what is asked for.
+        listener: is told what happens.
+
+    Returns:
+        The tuned model, with the folder's id, and what was found.
+
+    Raises:
+        UsageError: the folder is in use, the model is none of a segmentation, or has seen every case.
+        DataError: no case could be used.
+    """
+    out = Path(out)
+    if not isinstance(model, TrainedModel):
+        raise UsageError(
+            "an exported model, whose files are sealed as they were checked",
+            needed="the trained model that it was exported from",
+            cure="tune that one, and export it again: hilum export",
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is in use", needed="a new folder: the model that is tuned stays as it is", cure="-o ANOTHER")
+    return TUNERS[model.plan.task.value](model, data, out, options or TuneOptions(), listener or Listener())
+
+
+def _refused(model: TrainedModel, data: Path | str, out: Path, options: TuneOptions, listener: Listener) -> Any:  # noqa: ARG001  (as others)
+    raise UsageError(
+        f"{model.plan.name}: a classifier, which has neither patches that overlap nor labels to be cleaned",
+        needed="a segmentation model",
+        cure="a classifier learns its calibration and when to refuse while it is trained: hilum train",
+    )
+
+
+def _tune_segmentation(
+    model: TrainedModel, data: Path | str, out: Path, options: TuneOptions, listener: Listener
+) -> tuple[TrainedModel, Tuning]:
+    started = time.perf_counter()
+    dataset = open_dataset(data, patients=options.patients)
+    plan: Any = model.plan
+    _refuse_other(plan, dataset)
+    unseen = unseen_cases(dataset, model.facts, len(model.networks)).some(options.cases)
+    for sentence in unseen.said:
+        listener.say(f"{sentence[0].upper()}{sentence[1:]}.")
+    rounds = Rounds(
+        model,
+        unseen,
+        say=listener.say,
+        progress=lambda overlap, done, total, case: listener.advance(f"predicting at {overlap:g}", done, total, case),
+    )
+
+    def until(share: float) -> float | None:
+        return None if options.minutes is None else started + share * options.minutes * 60
+
+    rounds.first(until(_FIRST_SHARE))
+    cleaned = learn_postprocessing(
+        rounds.answers(OVERLAPS[0]), plan.labels, unit=unit_of(plan), deadline=until(_LEARNING_SHARE), progress=told(listener)
+    )
+    listener.say(f"Post-processing: {', '.join(step.title for step in cleaned.steps) or 'none'}, because {cleaned.because}.")
+    chosen = choose_overlap(
+        rounds.round(OVERLAPS[0], cleaned.steps),
+        lambda overlap: rounds.round(overlap, cleaned.steps),
+        rounds.patches,
+        groups=[answer.group for answer in rounds.answers(OVERLAPS[0])],
+        regions=[region.name for region in plan.labels.scored],
+        deadline=until(_OVERLAP_SHARE),
+    )
+    listener.say(f"Overlap: {chosen.overlap:g}, because {chosen.because}.")
+    tuned = plan.model_copy(
+        update={
+            "overlap": Decision[float](value=chosen.overlap, because=chosen.because),
+            "postprocessing": type(plan.postprocessing)(value=cleaned.steps, because=cleaned.because),
+        }
+    )
+    scores = rounds.scores(
+        chosen.overlap, cleaned.steps, lambda done, total, case: listener.advance("measuring", done, total, case)
+    )
+    rows, level = SegmentationValidator.metrics(scores)
+    notes = [*unseen.said, *learning_notes(cleaned, chosen)]
+    metrics = ModelMetrics(
+        measured_on=f"{len(rounds.cases)} cases of {dataset.name} that the answering networks had not seen (hilum tune)",
+        metrics=rows,
+        level=level,
+        notes=tuple(notes),
+    )
+    record = Tuning(
+        hilum=hilum_version(),
+        model=model.id,
+        dataset=dataset.name,
+        cases=tuple(case.id for case in rounds.cases),
+        chosen=unseen.said,
+        seconds=round(time.perf_counter() - started, 1),
+        postprocessing=cleaned,
+        overlap=chosen,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    record.save(out)
+    return replace(model, plan=tuned, metrics=metrics).save(out), record
+
+
+TUNERS: dict[str, Callable[..., tuple[TrainedModel, Tuning]]] = {"segmentation": _tune_segmentation, "classification": _refused}
+"""How a model is tuned, by its task."""
+
+
+def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -> tuple[str, ...]:
+    """What a reader of the metrics must know of what was learnt from the same cases."""
+    learnt = [name for name, any_ in (("post-processing", found.steps), ("the overlap", overlap is not None)) if any_]
+    notes = [f"{' and '.join(learnt)} {'were' if len(learnt) > 1 else 'was'} learnt from these very cases"] if learnt else []
+    if found.held_out is not None and found.steps:
+        held = found.held_out
+        notes.append(
+            "post-processing alone, judged on patients that it was not learnt from, changes the mean Dice by "
+            f"{held.difference:+.4f} ({held.low:+.4f} to {held.high:+.4f})"
+        )
+    return tuple(notes)
+
+
+def unit_of(plan: SegmentationPlan) -> Unit:
+    """What minimum volumes are measured in: voxels where the images have no physical scale."""
+    return "voxels" if plan.spacing.value is None else "ml"
+
+
+def _refuse_other(plan: SegmentationPlan, dataset: Dataset) -> None:
+    """Refuse a data set of other labels or channels.
+
+    Raises:
+        UsageError: its labels are not the model's.
+    """
+    if dataset.labels is None or not dataset.cases:
+        raise UsageError(f"{dataset.name!r} has no annotated cases", needed="label maps to hold the answers against")
+    theirs = {label.id: label.name for label in dataset.labels.foreground}
+    ours = {label.id: label.name for label in plan.labels.foreground}
+    if theirs != ours:
+        raise UsageError(
+            f"{dataset.name!r} has the labels {theirs}",
+            needed=f"those of the model: {ours}",
+            cure="give a data set with the model's labels",
+        )
+    if len(dataset.channels) != len(plan.channels):
+        raise UsageError(
+            f"{dataset.name!r} has the channels {', '.join(dataset.channels)}",
+            needed=f"those of the model: {', '.join(plan.channels)}",
+        )
+
+
+def told(listener: Listener) -> Callable[[str], None]:
+    """Steps that are tried, as a bar whose length is not known."""
+    tried = 0
+
+    def tell(title: str) -> None:
+        nonlocal tried
+        tried += 1
+        listener.advance("trying steps", tried, tried + 1, title)
+
+    return tell

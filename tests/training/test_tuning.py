@@ -1,0 +1,233 @@
+"""`hilum tune`: which cases, which overlap, and a new model beside the old one."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_samples import write_boxes
+
+from hilum import api
+from hilum.dataset import Case, Dataset, open_dataset
+from hilum.errors import UsageError
+from hilum.evaluation import evaluate_folder
+from hilum.inference import Facts, TrainedModel, predict_many
+from hilum.inference.predictors import make_predictor
+from hilum.plan import Hardware, Overrides, make_fingerprint, make_plan, save_plan
+from hilum.training import Listener, TrainOptions, run
+from hilum.training.tuning import Tuning
+from hilum.training.tuning.overlap import ALLOWED, OVERLAPS, Round, choose_overlap
+from hilum.training.tuning.unseen import unseen_cases
+from hilum.volume import LabelTable
+
+# --- which cases -------------------------------------------------------------------------------------------------------------
+
+
+def dataset(cases=8, *, name="boxes", patients=True):
+    made = tuple(Case(id=f"c{n}", patient=f"P{n // 2}" if patients else None, images={}) for n in range(cases))
+    return Dataset(name=name, root=None, layout="table", cases=made, channels=("CT",), labels=LabelTable.from_names({1: "a"}))
+
+
+def facts(*trained, name="boxes"):
+    details = {f"fold {n}": {"train": list(cases), "validation": []} for n, cases in enumerate(trained)}
+    return Facts(dataset=name, cases=1, steps=1, seconds=1.0, details=details)
+
+
+def test_one_fold_leaves_its_validation_cases():
+    found = unseen_cases(dataset(), facts(["c0", "c1", "c2", "c3", "c4", "c5"]), 1)
+    assert [case.id for case in found.cases] == ["c6", "c7"]
+    assert any("6 cases were left out" in sentence for sentence in found.said)
+
+
+def test_a_case_of_a_patient_that_was_trained_on_is_seen_too():
+    found = unseen_cases(dataset(), facts(["c0", "c2", "c4"]), 1)
+    assert [case.id for case in found.cases] == ["c6", "c7"]
+    assert len(unseen_cases(dataset(patients=False), facts(["c0", "c2", "c4"]), 1).cases) == 5
+
+
+def test_of_an_ensemble_those_answer_that_have_not_seen_the_case():
+    found = unseen_cases(dataset(6), facts(["c0", "c1", "c2", "c3"], ["c2", "c3", "c4", "c5"], ["c4", "c5", "c0", "c1"]), 3)
+    assert len(found.cases) == 6
+    assert found.members["c0"] == (1,)
+    assert found.members["c2"] == (2,)
+    assert found.members["c5"] == (0,)
+    assert any("of the 3 networks alone" in sentence for sentence in found.said)
+
+
+def test_another_name_of_the_data_set_does_not_hide_its_cases():
+    found = unseen_cases(dataset(name="copy of boxes"), facts(["c0", "c1"]), 1)
+    assert "c0" not in {case.id for case in found.cases}
+
+
+def test_cases_that_were_all_trained_on_are_refused():
+    with pytest.raises(UsageError, match=r"trained on all 8 cases[\s\S]*other cases"):
+        unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 1)
+    with pytest.raises(UsageError, match="trained on all 8 cases"):  # more networks than lists: any of them may have seen any
+        unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 2)
+
+
+def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
+    silent = Facts(dataset="boxes", cases=8, steps=1, seconds=1.0)
+    with pytest.raises(UsageError, match="does not say on which of its cases"):
+        unseen_cases(dataset(), silent, 1)
+    found = unseen_cases(dataset(name="others"), silent, 1)
+    assert len(found.cases) == 8
+    assert "taken on trust" in found.said[0]
+    assert "taken on trust" in unseen_cases(dataset(), None, 1).said[0]
+
+
+def test_some_cases_are_spread_evenly():
+    found = unseen_cases(dataset(), None, 1)
+    assert [case.id for case in found.some(3).cases] == ["c0", "c4", "c7"]
+    assert found.some(20) is found
+
+
+# --- which overlap -----------------------------------------------------------------------------------------------------------
+
+GROUPS = [f"patient {n}" for n in range(12)]
+
+
+def choose(falls, *, patches=None, deadline=None, seconds=None):
+    """Choose where the mean Dice of two regions falls by so much at each overlap."""
+    rng = np.random.default_rng(0)
+    base = 0.8 + 0.1 * rng.random((12, 2))
+    tried = []
+
+    def predict(overlap):
+        tried.append(overlap)
+        return Round(base - np.array(falls[overlap]), (seconds or {}).get(overlap, 1.0))
+
+    counts = patches or {0.5: 36, 0.375: 24, 0.25: 16, 0.125: 9, 0.0: 8}
+    found = choose_overlap(
+        Round(base, 3.0),
+        predict,
+        lambda overlap: (counts[overlap],) * 12,
+        groups=GROUPS,
+        regions=["liver", "tumour"],
+        deadline=deadline,
+    )
+    return found, tried
+
+
+def test_the_smallest_overlap_that_costs_nothing_is_chosen_with_its_figures():
+    falls = {0.375: (0, 0), 0.25: (0.0005, 0.001), 0.125: (0, 0.004), 0.0: (0.03, 0.05)}
+    found, tried = choose(falls)
+    assert found.overlap == 0.25
+    assert tried == list(OVERLAPS[1:])
+    assert "16 patches and 1 s a case instead of 36 and 3 s at 0.5" in found.because
+    assert "at worst tumour -0.0010" in found.because
+    assert "0.125 costs too much: tumour -0.0040" in found.because
+    assert [trial.within for trial in found.trials] == [True, True, True, False, False]
+
+
+def test_every_region_counts_not_their_mean():
+    falls = dict.fromkeys(OVERLAPS[1:], (-0.02, ALLOWED * 1.01))
+    found, _ = choose(falls)
+    assert found.overlap == 0.5
+    assert "no smaller overlap stays within" in found.because
+
+
+def test_patches_that_are_the_same_are_not_predicted_again_and_not_chosen():
+    same = {0.5: 8, 0.375: 8, 0.25: 8, 0.125: 4, 0.0: 4}
+    found, tried = choose(dict.fromkeys(OVERLAPS[1:], (0, 0)), patches=same)
+    assert tried == [0.125]
+    assert found.overlap == 0.125
+    assert "0 as 0.125" in found.because
+    found, tried = choose({}, patches=dict.fromkeys(OVERLAPS, 1))
+    assert (found.overlap, tried) == (0.5, [])
+    assert "every overlap makes the same 1 patches" in found.because
+
+
+def test_no_overlap_is_begun_that_the_time_does_not_allow():
+    found, tried = choose(dict.fromkeys(OVERLAPS[1:], (0, 0)), deadline=time.perf_counter() + 30)
+    assert (found.overlap, tried) == (0.5, [])  # 12 cases of 3 s are more than 30 s
+    assert "no time was left to try 0.375, 0.25, 0.125, 0" in found.because
+
+
+# --- the whole verb ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Boxes of 12 patients, and an ensemble of two folds, trained a little with a patch smaller than a case."""
+    folder = tmp_path_factory.mktemp("tuning")
+    data = write_boxes(folder / "data", cases=24)
+    asked = Overrides(patch=(12, 12, 8), batch=2, width=8, steps=60)
+    save_plan(make_plan(make_fingerprint(open_dataset(data)), Hardware(memory_gb=2), overrides=asked), folder / "plan.json")
+    options = TrainOptions(steps=60, folds=2, device="cpu", plan=folder / "plan.json")
+    run(data, folder / "model", options)
+    return data, folder / "model"
+
+
+@pytest.fixture(scope="module")
+def tuned(made, tmp_path_factory):
+    data, model = made
+    before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
+    out = tmp_path_factory.mktemp("tuned") / "model"
+    said: list[str] = []
+    result = api.tune(model, data, out, device="cpu", listener=Listener(say=said.append))
+    assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
+    return result, out, said
+
+
+def test_the_new_model_has_what_was_learnt_in_its_plan(tuned, made):
+    result, out, said = tuned
+    loaded = TrainedModel.load(out, device="cpu")
+    tuning = Tuning.load(out)
+    assert tuning == result.tuning
+    assert tuning.model == TrainedModel.load(made[1], device="cpu").id != loaded.id == result.model.id
+    assert loaded.plan.overlap.value == tuning.overlap.overlap
+    assert loaded.plan.overlap.because == tuning.overlap.because
+    assert loaded.plan.postprocessing.value == tuning.postprocessing.steps
+    assert loaded.plan.postprocessing.because == tuning.postprocessing.because
+    assert len(tuning.cases) == 24
+    assert any("of the 2 networks alone" in sentence for sentence in tuning.chosen)
+    assert "24 cases" in loaded.metrics.measured_on
+    assert any("of the 2 networks alone" in sentence for sentence in said)
+    assert tuning.overlap.trials[0].patches > tuning.overlap.trials[-1].patches
+
+
+def test_what_was_tuned_answers_as_its_metrics_say(tuned, made, tmp_path):
+    """Each fold's network with the tuned plan, on its own validation cases, scored by `hilum evaluate`."""
+    result, out, _ = tuned
+    data, _ = made
+    opened = open_dataset(data)
+    details = list(result.model.facts.details.values())
+    for network, fold in zip(result.model.networks, details, strict=True):
+        part = replace(result.model, networks=(network,), id="unsaved")
+        files = [opened[case].images["MR"] for case in fold["validation"]]
+        predict_many(make_predictor(part), files, tmp_path / "predictions")
+    scored = evaluate_folder(tmp_path / "predictions", opened, tmp_path / "evaluation")
+    for metric in result.model.metrics.metrics:
+        if metric.name in {"dice", "hd95", "nsd"}:
+            (region,) = [one for one in scored.summary.regions if one.region == metric.region]
+            assert metric.mean == pytest.approx(region.metrics[metric.name].mean, nan_ok=True), metric
+
+
+def test_fewer_cases_and_little_time(made, tmp_path):
+    data, model = made
+    said: list[str] = []
+    result = api.tune(model, data, tmp_path / "m", cases=4, minutes=1e-6, device="cpu", listener=Listener(say=said.append))
+    assert 1 <= len(result.tuning.cases) <= 2  # at least one from each network's cases
+    assert (
+        "patient to learn from" in result.tuning.postprocessing.because or "patients to" in result.tuning.postprocessing.because
+    )
+    assert result.model.plan.postprocessing.value == ()
+    assert "no time was left to try" in result.tuning.overlap.because
+    assert result.model.plan.overlap.value == 0.5
+
+
+def test_what_cannot_be_tuned_is_refused(made, tuned, tmp_path):
+    data, model = made
+    with pytest.raises(UsageError, match=r"in use[\s\S]*-o ANOTHER"):
+        api.tune(model, data, tuned[1], device="cpu")
+    with pytest.raises(UsageError, match="--cases 0"):
+        api.tune(model, data, tmp_path / "m", cases=0, device="cpu")
+    with pytest.raises(UsageError, match="--minutes 0"):
+        api.tune(model, data, tmp_path / "m", minutes=0, device="cpu")
+    other = write_boxes(tmp_path / "other", cases=2)
+    text = (other / "dataset.json").read_text()
+    (other / "dataset.json").write_text(text.replace("large", "liver"))
+    with pytest.raises(UsageError, match=r"has the labels \{1: 'liver'[\s\S]*needed"):
+        api.tune(model, other, tmp_path / "m", device="cpu")
+    assert not (tmp_path / "m").exists()
