@@ -156,6 +156,47 @@ def test_predict_draws_and_leaves_out_what_is_there(work, tmp_path):
     assert "0 of 10 cases predicted" in again.out
 
 
+def test_pictures_and_their_maps_are_limited_and_that_is_said(work, tmp_path):
+    out, image = tmp_path / "out", work.tests / "cases.csv"
+    said = hilum("predict", work.model, image, "-o", out, "--pictures", "--most-pictures", 3)
+    assert said.code == 0, said.err
+    assert "Pictures: of the first 3 cases; --most-pictures 10 draws all." in said.out
+    assert len(list((out / "pictures").glob("*.png"))) == 3
+    assert {file.name[:7] for file in out.glob("*_map.nii.gz")} == {"cube_00", "cube_01", "cube_02"}
+    assert len(list(out.glob("cube_*.json"))) == 10
+    asked = hilum("predict", work.model, image, "-o", tmp_path / "b", "--pictures", "--most-pictures", 3, "--explain", "grad_cam")
+    assert asked.code == 0, asked.err
+    assert len({file.name[:7] for file in (tmp_path / "b").glob("*_map.nii.gz")}) == 10  # maps that were asked for are made
+
+
+def test_sets_per_class_are_a_promise_of_their_own(work, tmp_path):
+    said = hilum("predict", work.model, work.tests, "-o", tmp_path / "p", "--sets-per-class")
+    assert said.code == 0, said.err
+    promise = json.loads((tmp_path / "p" / "cube_00.json").read_text())["promise"]
+    assert promise["among"] == "the cases of each class"
+    assert "the ensemble itself was not measured" in promise["measured_on"]
+
+
+def test_some_of_the_classes(work, tmp_path):
+    shutil.copytree(work.data, tmp_path / "data")
+    table = tmp_path / "data" / "cases.csv"
+    lines = table.read_text().splitlines()
+    head, rows = lines[0], [line.replace("benign", "normal") if n % 6 == 0 else line for n, line in enumerate(lines[1:])]
+    table.write_text("\n".join([head, *rows]) + "\n")
+    said = hilum(
+        "plan", tmp_path / "data", "--task", "classification", "--classes", "benign,malignant", "--device", "cpu", "--json"
+    )
+    assert said.code == 0, said.err
+    assert said.json["classes"]["names"] == ["benign", "malignant"]
+    wrong = hilum("plan", tmp_path / "data", "--classes", "benign,malign", "--device", "cpu")
+    refused(wrong, 2, "class 'malign'", "did you mean --classes malignant?")
+
+
+def test_a_mistyped_model_is_refused_with_the_right_one(work, tmp_path):
+    wrong = work.model.parent / f"{work.model.name}l"
+    refused(hilum("predict", wrong, work.tests, "-o", tmp_path / "p"), 4, "no such folder", f"did you mean {work.model}?")
+
+
 def test_one_failed_case_does_not_cost_the_others(work, tmp_path):
     shutil.copytree(work.tests, tmp_path / "tests")
     (tmp_path / "tests" / "images" / "cube_04.nii.gz").write_bytes(b"")

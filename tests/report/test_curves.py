@@ -74,6 +74,24 @@ def test_what_is_drawn_is_what_is_counted(tmp_path, drawn):
     assert figure.get_suptitle() == "malignant: 80 cases of 40 patients, probabilities as the model gives them"
 
 
+def test_a_legend_has_the_colours_of_what_it_explains(tmp_path, drawn):
+    draw_curves(made_up(TWO, 80), TWO, tmp_path / "one.png")
+    draw_curves(made_up(THREE, 80), THREE, tmp_path / "three.png")
+    for figure, own in zip(drawn, (True, False), strict=True):
+        for title, name, marker in (
+            ("ROC", "as called", "o"),
+            ("Precision and recall", "prevalence", "None"),
+            ("Decision", "act on all", "None"),
+        ):
+            axes = panel(figure, title)
+            (entry,) = [handle for handle in axes.get_legend().legend_handles if handle.get_label() == name]
+            shown = {line.get_color() for line in axes.lines if line.get_marker() == marker and line.get_linestyle() != "-"}
+            shown -= {"#8C8C8C"}  # the diagonal
+            assert (shown == {entry.get_color()}) == own
+        (entry,) = [one for one in panel(figure, "Calibration").get_legend().legend_handles if one.get_label() == "calibrated"]
+        assert entry.get_color() == "#8C8C8C"
+
+
 def test_calibrated_probabilities_are_drawn(tmp_path, drawn):
     scores = [s.model_copy(update={"calibrated": (0.6, 0.4)}) for s in made_up(TWO, 20)]
     draw_curves(scores, TWO, tmp_path / "curves.png")

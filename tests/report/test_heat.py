@@ -1,5 +1,7 @@
 """Maps over images: the right slice, the right class, nothing where there is nothing."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,32 @@ def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code,
     with Image.open(tmp_path / "pictures" / "case.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert (np.ptp(pixels, axis=2) > 40).mean() > 0.01  # there is colour
+
+
+def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, drawn):
+    image, files = case(tmp_path)
+    draw_heat(image, files, TWO, tmp_path / "study.7.png")
+    said = {
+        "predicted": "malignant",
+        "probabilities": {"benign": 0.1, "malignant": 0.9},
+        "calibrated": {"benign": 0.24, "malignant": 0.76},
+        "prediction_set": ["benign", "malignant"],
+        "refuse": True,
+    }
+    for calibrated in (said["calibrated"], None):
+        files[0].write_text(json.dumps({**said, "calibrated": calibrated}))
+        draw_heat(image, files, TWO, tmp_path / "study.7.png")
+    files[0].write_text(json.dumps({**said, "predicted": "", "prediction_set": None, "refuse": None}))
+    draw_heat(image, files, TWO, tmp_path / "study.7.png")
+    bare, calibrated, plain, none = [figure.get_suptitle() for figure in drawn]
+    assert bare == "study.7"
+    assert calibrated.splitlines() == [
+        "study.7: malignant 0.76",
+        "may be: benign, malignant",
+        "unlike the training images: not to be used",
+    ]
+    assert plain.startswith("study.7: malignant 0.90\n")
+    assert none == "study.7: none of the findings"
 
 
 def test_a_row_a_class(tmp_path, drawn):

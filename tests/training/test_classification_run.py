@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from hilum.tasks.predictions import read_predictions, write_predictions
 from hilum.training import Listener, TrainOptions, run
 from hilum.training.checkpoint import read_progress
 from hilum.training.new_network import new_network, pretrained
+from hilum.training.run import _few_steps
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import Plateau
 from hilum.training.validators import ClassificationValidator
@@ -155,6 +157,11 @@ def test_what_was_done_is_said_and_written_down(trained):
     assert (out / "training" / "fold_0" / "log.csv").read_text().splitlines()[-1].startswith("40,")
     assert not (out / "training" / "store").exists()
     assert model.facts.steps == 80
+    short = [sentence for sentence in said if "steps only" in sentence]
+    assert [sentence.split(" over")[0] for sentence in short] == [
+        f"Attention: fold {n} made 40 steps only, 13 passes" for n in (0, 1)
+    ]
+    assert set(short) <= set(model.metrics.notes)
     assert model.facts.patients == 12
 
 
@@ -252,6 +259,15 @@ def test_the_time_ends_it(data, dataset, tmp_path):
     model = run(data, tmp_path / "m", timed, listener=Listener(say=said.append))
     assert 0 < model.facts.steps < 10**5
     assert any("minutes of training, then" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("steps", "cases", "batch", "few"), [(0, 12, 4, False), (99, 12, 4, True), (100, 400, 4, False), (100, 401, 4, True)]
+)
+def test_a_training_is_short_by_its_steps_or_its_passes(steps, cases, batch, few):
+    result = SimpleNamespace(progress=SimpleNamespace(step=steps))
+    member = SimpleNamespace(number=0, result=result, trained=("c",) * cases)
+    assert bool(_few_steps(class_plan(batch=batch), member)) is few
 
 
 def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
@@ -380,6 +396,7 @@ def test_a_few_cases_are_spread_over_all(dataset):
 def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data, dataset, tmp_path, monkeypatch):
     """Those cases become its out-of-fold answers: an AUROC that does not rise on them ends nothing."""
     monkeypatch.setattr(ClassificationValidator, "check", lambda *_: 0.5)
+    monkeypatch.setattr("hilum.training.fold._CHECKS_SHARE", 1e9)  # whatever it costs
     out = tmp_path / "m"
     plan = changed(cube_plan(dataset), steps=400)
     model = run(data, out, options(dataset, plan=plan, fold=0))

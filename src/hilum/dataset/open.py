@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,8 +91,9 @@ def known_patients(path: str | Path) -> dict[str, str]:
         DataError: it is neither.
     """
     place = Path(path)
-    if place.suffix.lower() == ".csv" and place.is_file() and not LAYOUTS["table"].recognises(place):
-        return {case: row["patient"] for case, row in read_patients(place).items() if row["patient"]}
+    if place.suffix.lower() == ".csv" and place.is_file():
+        with suppress(DataError):  # of other columns: a table of a data set, which says what is missing
+            return {case: row["patient"] for case, row in read_patients(place).items() if row["patient"]}
     return {case.id: case.patient for case in open_cases(place) if case.patient is not None}
 
 

@@ -66,7 +66,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
 
 def _answer(case: str, files: Sequence[Path]) -> str:
     """The case, and what was answered where that lies beside the maps."""
-    written = next((file for file in files if file.suffix == ".json"), None)
+    written = next((file for file in files if file.suffix == ".json" and file.is_file()), None)
     if written is None:
         return case
     said = json.loads(written.read_text(encoding="utf-8"))

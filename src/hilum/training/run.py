@@ -31,6 +31,7 @@ from hilum.training.new_network import pretrained
 from hilum.training.options import Listener, TrainOptions
 from hilum.training.schedule import Budget
 from hilum.training.stores import STORES
+from hilum.training.tuning.afterwards import AFTERWARDS, Ending
 from hilum.training.validators import VALIDATORS
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _USUAL_FOLDS = 5
 _AUDIT = "audit.json"
+_FEW_STEPS = 100
+"""Below, or below one pass over the cases, a warning is said at the end."""
 _LONG_LOOK = 5.0
 """Seconds of looking for leaks from which on that is said; they are no part of the minutes, as they come once a folder."""
 _AUDITED_GB = 1.0
@@ -179,11 +182,15 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         )
         result = train_fold(number, job, validator, options, listener, started=fold_started)
         members.append(Member(number, result, fold.train, cases))
+    learnt = AFTERWARDS[plan.task.value](plan, members, Ending(work, device, options, listener, fold_started))
+    plan, members = learnt.plan, list(learnt.members)
     scores, assurance = ASSURANCES[plan.task.value](plan, members, store, device, listener.say)
-    evidence = _evidence(dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold", listener)
+    evidence = learnt.notes + _evidence(dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold", listener)
     trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
+    for sentence in filter(None, (_few_steps(plan, member) for member in members)):
+        listener.say(sentence)
     report = clock.report()
     report.model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
     return model
@@ -342,6 +349,8 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
         )
     if len({score.case for score in scores}) < sum(len({score.case for score in result.scores}) for result in results):
         notes.append("a case that several folds of the given split validate on counts once, as the first of them scored it")
+    few = [sentence for member in trained.members if (sentence := _few_steps(trained.plan, member))]
+    notes += few
     if len(results) > 1:
         notes.append("the folds share one plan, for which all cases were looked at (spacings, sizes, intensity statistics)")
         notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
@@ -371,6 +380,18 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
         metrics=_metrics(trained, scores, notes, options),
         facts=facts,
         assurance=trained.assurance,
+    )
+
+
+def _few_steps(plan: Plan, member: Member) -> str:
+    """A sentence where a training was too short for its figures to mean what the network can do; "" where it was not."""
+    steps, cases = member.result.progress.step, len(member.trained)
+    passes = steps * plan.batch.value / max(1, cases)
+    if steps == 0 or (steps >= _FEW_STEPS and passes >= 1):  # a linear probe makes no step
+        return ""
+    return (
+        f"Attention: fold {member.number} made {steps} steps only, {passes:.2g} passes over its {cases} training cases: the "
+        "network has hardly begun to learn. Give it more --minutes (or --steps), in another folder."
     )
 
 

@@ -185,7 +185,7 @@ def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path])
         names = {entry.name[: -len(image_suffix(entry) or entry.suffix)] for entry in folder.iterdir() if entry.is_file()}
         if "label" in folder.name.lower() and names & set(files):
             return f"{folder} holds label maps of these cases: give it as the reference"
-    return f"the predictions are of {some(sorted(files))}: name the reference of these, or name the files after its cases"
+    return f"the predictions are of {some(sorted(files))}: name the reference of these, or name the files after the cases"
 
 
 def _reference(

@@ -1,0 +1,131 @@
+"""What an evaluation says about itself: swapped folders, patients of a plain folder, lesions and organs, undefined intervals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hilum.dataset import known_patients
+from hilum.errors import DataError, UsageError
+from hilum.evaluation import evaluate, evaluate_folder, score_labels, summarise
+from hilum.io import write_labels, write_volume
+from hilum.volume import Geometry, LabelTable, Volume
+
+GRID = Geometry.from_spacing((6, 20, 22), (3.0, 0.8, 1.25), origin=(-31.0, 12.5, 208.0))
+TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})
+
+
+def labels(seed: int, *, tumours: int = 1) -> Volume:
+    array = np.zeros(GRID.shape, dtype=np.uint8)
+    array[1:5, 2:18, 3 + seed % 2 : 19] = 1
+    for number in range(tumours):
+        array[2:4, 4:6, 6 + 4 * number : 8 + 4 * number] = 2
+    return Volume(array[None], GRID)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for number, name in enumerate("abcd"):
+        write_labels(labels(number + 1), tmp_path / "predictions" / f"{name}.nii.gz")
+        write_labels(labels(number), tmp_path / "references" / f"{name}.nii.gz")
+    return tmp_path / "predictions", tmp_path / "references"
+
+
+def test_swapped_folders_are_noticed_by_what_predict_wrote(folders, tmp_path):
+    predictions, references = folders
+    (predictions / "run.json").write_text(json.dumps({"verb": "predict"}))
+    right = evaluate_folder(predictions, references, tmp_path / "right")
+    assert "Attention" not in right.markdown()
+    page = evaluate_folder(references, predictions, tmp_path / "swapped").markdown()
+    assert page.index("was written by `hilum predict`") < page.index("## label 1")
+    assert page.count("Attention: ") == 1
+    (references / "run.json").write_text(json.dumps({"verb": "predict"}))  # one model against another
+    assert "Attention" not in evaluate_folder(references, predictions, tmp_path / "both").markdown()
+
+
+def test_patients_of_a_plain_folder_are_told_by_a_table_or_a_data_set(folders, tmp_path):
+    predictions, references = folders
+    (tmp_path / "who.csv").write_text("case,patient\na,p1\nb,p1\nc,p2\nd,\n")
+    known = known_patients(tmp_path / "who.csv")
+    assert known == {"a": "p1", "b": "p1", "c": "p2"}
+    scores = evaluate_folder(predictions, references, tmp_path / "out", patients=known).scores
+    assert {score.case: score.patient for score in scores} == {"a": "p1", "b": "p1", "c": "p2", "d": None}
+    assert "of d no patient is known" in (tmp_path / "out" / "summary.md").read_text()
+    alone = evaluate_folder(predictions, references, tmp_path / "alone")
+    assert {score.patient for score in alone.scores} == {None}
+    assert any("no patient is known" in note for note in alone.record.notes)
+
+
+def test_the_data_set_that_a_folder_lies_in_knows_its_patients(tmp_path):
+    home = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for number, name in enumerate("abcd"):
+        write_volume(Volume(rng.normal(size=(1, *GRID.shape)).astype(np.float32), GRID), home / "images" / f"{name}.nii.gz")
+        write_labels(labels(number), home / "masks" / f"{name}.nii.gz")
+        write_labels(labels(number + 1), tmp_path / "predictions" / f"{name}.nii.gz")
+    (home / "patients.csv").write_text("case,patient\na,p1\nb,p1\nc,p2\nd,p3\n")
+    made = evaluate_folder(tmp_path / "predictions", home / "masks", tmp_path / "out")
+    assert {score.case: score.patient for score in made.scores} == {"a": "p1", "b": "p1", "c": "p2", "d": "p3"}
+    assert any(note == f"patients as the data set {home} has them" for note in made.record.notes)
+
+
+def test_lesions_are_counted_of_what_comes_in_several_pieces(tmp_path):
+    for number, name in enumerate("abcd"):
+        write_labels(labels(number + 1, tumours=1 + number % 2), tmp_path / "predictions" / f"{name}.nii.gz")
+        write_labels(labels(number, tumours=1 + number % 3), tmp_path / "references" / f"{name}.nii.gz")
+    made = evaluate_folder(tmp_path / "predictions", tmp_path / "references", tmp_path / "out", table=TABLE)
+    assert [region.lesions for region in made.summary.regions] == [False, True]  # of tumours two of four have several
+    liver, _, rest = made.markdown().partition("## tumour")
+    assert "lesion recall" not in liver
+    assert rest.count("lesion recall") == 2  # the tumour's, and the mean over what are lesions
+    assert made.summary.overall["lesion_recall"].mean == pytest.approx(made.summary["tumour"].metrics["lesion_recall"].mean)
+    assert made.summary.overall["dice"].mean != pytest.approx(made.summary["tumour"].metrics["dice"].mean)
+
+
+def test_without_lesions_no_lesion_is_counted(folders, tmp_path):
+    made = evaluate_folder(*folders, tmp_path / "out", table=TABLE)
+    assert not any(region.lesions for region in made.summary.regions)
+    assert "| lesion" not in made.markdown()
+
+
+def test_a_single_patient_has_no_interval():
+    one = labels(0).array[0]
+    scores = score_labels(one, labels(1).array[0], spacing=GRID.spacing, table=TABLE, case="a")
+    assert summarise(scores)["liver"].metrics["dice"].interval == "none"
+
+
+def test_the_page_of_a_single_patient_shows_a_dash(folders, tmp_path):
+    predictions, references = folders
+    for name in "bcd":
+        (predictions / f"{name}.nii.gz").unlink()
+        (references / f"{name}.nii.gz").unlink()
+    page = evaluate_folder(predictions, references, tmp_path / "out").markdown()
+    assert "– to –" not in page
+    assert "| Dice | " in page
+
+
+def test_what_is_missed_and_invented_is_said_in_full(folders, tmp_path):
+    page = evaluate_folder(*folders, tmp_path / "out").markdown()
+    assert "In 4 of 4 references. Missed: 0 of these" in page
+    assert "A missed or invented case counts as 0 for Dice and NSD, and is left out of HD95 and ASSD" in page
+
+
+def test_a_wrong_reference_leads_to_the_right_one(folders, tmp_path):
+    predictions, references = folders
+    home = tmp_path / "study"
+    (home / "labelsTs").mkdir(parents=True)
+    for file in references.iterdir():
+        file.rename(home / "labelsTs" / file.name)
+    with pytest.raises(
+        UsageError, match=r"study holds no label maps and is no data set[\s\S]*name one of its folders: .*labelsTs"
+    ):
+        evaluate_folder(predictions, home, tmp_path / "out")
+    write_labels(labels(0), home / "labelsTr" / "x.nii.gz")
+    with pytest.raises(DataError, match=r"1 of 1 cases[\s\S]*labelsTs holds label maps of these cases"):
+        evaluate_folder(predictions, home / "labelsTr", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"empty holds no label maps and is no data set[\s\S]*check the path"):
+        evaluate_folder(predictions, tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(UsageError, match=r"prediction is no folder[\s\S]*did you mean .*predictions\?"):
+        evaluate(tmp_path / "prediction", home / "labelsTs", tmp_path / "out")
