@@ -316,10 +316,13 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
     from hilum.training.courses import COURSES
     from hilum.training.evidence import EVIDENCE
     from hilum.training.stores import STORES
+    from hilum.training.tuning.afterwards import AFTERWARDS
+    from hilum.training.tuning.tune import TUNERS
     from hilum.training.validators import VALIDATORS
 
     named = {task.value for task in Task}
-    for family in (TASKS, PLANS, PLANNERS, COURSES, STORES, VALIDATORS, ASSURANCES, EVIDENCE, PREDICTORS, labelling.TASKS):
+    training = (COURSES, STORES, VALIDATORS, AFTERWARDS, ASSURANCES, EVIDENCE, TUNERS)
+    for family in (TASKS, PLANS, PLANNERS, *training, PREDICTORS, labelling.TASKS):
         assert set(family) == named
     for name, kind in PLANS.items():
         assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (name,)

@@ -124,7 +124,7 @@ def test_every_region_counts_not_their_mean():
     falls = dict.fromkeys(OVERLAPS[1:], (-0.02, ALLOWED * 1.01))
     found, _ = choose(falls)
     assert found.overlap == 0.5
-    assert "no smaller overlap stays within" in found.because
+    assert "no smaller one that was tried stays within" in found.because
 
 
 def test_patches_that_are_the_same_are_not_predicted_again_and_not_chosen():
@@ -189,7 +189,7 @@ def test_the_new_model_has_what_was_learnt_in_its_plan(tuned, made):
 
 def test_what_was_tuned_answers_as_its_metrics_say(tuned, made, tmp_path):
     """Each fold's network with the tuned plan, on its own validation cases, scored by `hilum evaluate`."""
-    result, out, _ = tuned
+    result = tuned[0]
     data, _ = made
     opened = open_dataset(data)
     details = list(result.model.facts.details.values())

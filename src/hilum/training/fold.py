@@ -101,7 +101,8 @@ def _divide_time(
     if options.minutes is not None:
         total = options.minutes * 60
         after = validator.seconds_after(per_case, len(job.cases))
-        reserve = min(1.1 * per_case * cases + _FINISH_SECONDS, _VALIDATION_SHARE * total) + after
+        scoring = (1.1 + validator.learning_share) * per_case * cases
+        reserve = min(scoring + _FINISH_SECONDS, _VALIDATION_SHARE * total) + after
         left = total - (time.perf_counter() - started) - reserve
         if left < _LITTLE_SHARE * total:
             listener.say(

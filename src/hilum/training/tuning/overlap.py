@@ -87,12 +87,12 @@ def choose_overlap(
 def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], cases: int) -> str:
     """The reason, with its figures."""
     first = trials[0]
-    where = f"on {cases} cases that the answering networks had not seen"
-    if all(trial.shared_with is not None for trial in trials[1:]) and len(trials) > 1:
-        return f"{where} every overlap makes the same {first.patches:.3g} patches a case, and larger images may come"
+    where = f"on {cases} case{'s' if cases > 1 else ''} that the answering networks had not seen"
+    if not untried and all(trial.shared_with is not None for trial in trials[1:]):
+        return f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and larger images may come"
     spent = f"{chosen.patches:.3g} patches and {chosen.seconds:.3g} s a case"
     if chosen is first:
-        parts = [f"{where}, {spent}; no smaller overlap stays within {ALLOWED:g} of its mean Dice for every region"]
+        parts = [f"{where}, {spent}; no smaller one that was tried stays within {ALLOWED:g} of its mean Dice for every region"]
     else:
         worst = _worst(chosen)
         parts = [

@@ -58,6 +58,8 @@ class ClassificationValidator:
     ends_by_plateau = False
     """What is looked at on the way is for the eye alone: the same cases become out-of-fold answers, and the stages have their
     own shares of the schedule, so that nothing is chosen by them."""
+    learning_share = 0.0
+    """What is learnt from the answers is in `seconds_after`."""
     fewest_checked, most_checked = 20, 200
     """Fewer do not show whether an AUROC rises; of more the next ones add little."""
 

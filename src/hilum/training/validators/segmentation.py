@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class SegmentationValidator:
     """What `check` gives."""
     ends_by_plateau = True
     """Whether a training without a time limit ends where this stops to rise."""
+    learning_share = 0.2
+    """What learning post-processing from the saved answers and scoring them again takes, as a share of scoring them once."""
     fewest_checked, most_checked = 4, 16
     """Cases that a plateau must be seen on, whatever they cost; and how many are looked at on the way at most."""
 
@@ -138,7 +140,7 @@ class SegmentationValidator:
 
     @staticmethod
     def seconds_after(per_case: float, trained: int) -> float:  # noqa: ARG004  (what every validator is asked)
-        """What is done once all cases are scored costs nothing."""
+        """Beyond what is learnt from the answers nothing is done once all cases are scored."""
         return 0.0
 
     def seconds_per_case(self, network: nn.Module) -> float:
@@ -157,7 +159,8 @@ class SegmentationValidator:
         return time.perf_counter() - start
 
     def _predictor(self, network: nn.Module) -> Predictor:
-        return Predictor(TrainedModel(plan=self.plan, networks=(network,), device=self.device))
+        model: Any = TrainedModel(plan=self.plan, networks=(network,), device=self.device)  # its plan is known to be this one
+        return Predictor(model)
 
     def _score(self, prediction: Volume, reference: Volume, case: Case, tolerance_mm: float) -> tuple[Score, ...]:
         labels = prediction.array[0]

@@ -1,0 +1,179 @@
+"""What a training learns at its end from the label maps of its validation cases."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from training_samples import small_plan, write_boxes
+
+from hilum.dataset import open_dataset, read_annotation
+from hilum.evaluation import evaluate_folder, score_labels
+from hilum.inference import TrainedModel
+from hilum.io import read_labels, write_labels
+from hilum.plan import Decision
+from hilum.training import Listener, TrainOptions, run
+from hilum.training.assuring import Member
+from hilum.training.checkpoint import Progress
+from hilum.training.fold import FoldResult
+from hilum.training.tuning.afterwards import Ending, learn_afterwards, nothing_learnt
+from hilum.training.tuning.records import PostprocessingTuning
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory):
+    dataset = open_dataset(write_boxes(tmp_path_factory.mktemp("boxes") / "data", cases=24))
+    return dataset, small_plan(dataset)
+
+
+def trained(dataset, work, *, parts=2, specks=True):
+    """Members as two folds would leave them: label maps with specks far from the boxes, and their scores."""
+    rng = np.random.default_rng(0)
+    members = []
+    for number in range(parts):
+        cases = dataset.cases[number::parts]
+        scores = []
+        for case in cases:
+            reference = read_annotation(case)
+            made = reference.array.copy()
+            if specks:
+                y, x = rng.integers(17, 19), rng.integers(0, 14)
+                made[0, 0:2, y : y + 2, x : x + 2] = 1
+            labels = reference.with_array(made)
+            folder = work / f"fold_{number}" / "validation"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_labels(labels, folder / f"{case.id}.nii.gz")
+            scores += score_labels(
+                made[0],
+                reference.array[0],
+                spacing=reference.geometry.spacing,
+                table=dataset.labels,
+                case=case.id,
+                patient=case.patient,
+            )
+        result = FoldResult(nn.Identity(), Progress(step=7, seconds=1.0), tuple(scores), 0)
+        members.append(Member(number, result, (), cases))
+    return members
+
+
+def ending(work, *, said=None, began=None, **options):
+    listener = Listener() if said is None else Listener(say=said.append)
+    asked = TrainOptions(device="cpu", **({"steps": 7} | options))
+    return Ending(work, torch.device("cpu"), asked, listener, time.perf_counter() if began is None else began)
+
+
+def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_answered_now(boxes, tmp_path):
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path)
+    said: list[str] = []
+    learnt = learn_afterwards(plan, members, ending(tmp_path, said=said))
+    assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
+    assert "24 cases of 12 patients" in learnt.plan.postprocessing.because
+    assert said[-1].startswith("Post-processing: largest component of the whole foreground, because on 24 cases")
+    assert any("learnt from these very cases" in note for note in learnt.notes)
+    assert any("judged on patients that it was not learnt from" in note for note in learnt.notes)
+    scored = {(score.case, score.region): score for member in learnt.members for score in member.result.scores}
+    evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
+    assert len(scored) == len(evaluation.scores) == 48
+    for score in evaluation.scores:
+        assert scored[score.case, score.region].dice == score.dice == 1.0
+    held = PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text())
+    assert held.steps == learnt.plan.postprocessing.value
+    raw = read_labels(tmp_path / "fold_0" / "validation" / f"{dataset.cases[0].id}.nii.gz").array
+    assert (raw[0, 0] == 1).any()  # what the network said stays, so that a training that is resumed learns the same again
+
+
+def test_what_needs_nothing_gets_nothing(boxes, tmp_path):
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path, specks=False)
+    learnt = learn_afterwards(plan, members, ending(tmp_path))
+    assert learnt.plan.postprocessing.value == ()
+    assert "nothing helped" in learnt.plan.postprocessing.because
+    assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
+    assert learnt.notes == ()
+    assert not (tmp_path / "postprocessed").exists()
+
+
+def test_without_time_nothing_is_learnt_and_nothing_else_is_lost(boxes, tmp_path):
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path)
+    late = ending(tmp_path, steps=None, minutes=1.0, began=time.perf_counter() - 100)
+    learnt = learn_afterwards(plan, members, late)
+    assert learnt.plan.postprocessing.value == ()
+    assert "the time was up" in learnt.plan.postprocessing.because
+    assert "hilum tune" in learnt.plan.postprocessing.because
+    assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
+
+
+def test_a_plan_that_brings_post_processing_keeps_it(boxes, tmp_path):
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path)
+    first = learn_afterwards(plan, members, ending(tmp_path)).plan
+    again = learn_afterwards(first, members, ending(tmp_path))
+    assert again.plan is first
+    assert again.members == tuple(members)
+
+
+def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path):
+    dataset, plan = boxes
+    member = trained(dataset, tmp_path)[0]
+    few = Member(0, member.result, (), member.validated[:4])
+    for file in (tmp_path / "fold_0" / "validation").iterdir():
+        file.unlink()
+    learnt = learn_afterwards(plan, [few], ending(tmp_path))
+    assert "below 10 chance decides" in learnt.plan.postprocessing.because
+
+
+def test_a_classifier_learns_something_else(boxes, tmp_path):
+    learnt = nothing_learnt(boxes[1], [], ending(tmp_path))
+    assert learnt.plan is boxes[1]
+    assert learnt.members == ()
+
+
+def test_overlap_is_tried_where_there_is_time_and_not_by_a_training_of_given_steps(boxes, tmp_path):
+    assert ending(tmp_path, steps=7).room([1e6]) == 0.0
+    assert ending(tmp_path, steps=None).room([100.0, 60.0]) == pytest.approx(8.0)
+    assert 50 < ending(tmp_path, steps=None, minutes=1.0).room([1.0]) < 60
+
+
+class Thresholds(nn.Module):
+    """Answers with the bright boxes: 100 is `large`, 200 is `small`, on images normalised to unit variance."""
+
+    def forward(self, x):
+        return torch.cat([0.5 - x, torch.full_like(x, 0.4), x - 3.0], dim=1) * 4
+
+
+def test_with_time_the_overlap_is_chosen_and_the_scores_are_at_that_overlap(boxes, tmp_path):
+    dataset, plan = boxes
+    smaller = plan.model_copy(update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")})
+    members = trained(dataset, tmp_path, parts=1)
+    members = [Member(0, FoldResult(Thresholds(), Progress(step=7, seconds=1e5), members[0].result.scores, 0), (), dataset.cases)]
+    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None))
+    assert learnt.plan.overlap.value < 0.5  # a network without neighbourhood answers the same at any overlap
+    assert "instead of" in learnt.plan.overlap.because
+    assert (tmp_path / "overlap.json").is_file()
+    evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
+    scored = {(s.case, s.region): s.dice for s in learnt.members[0].result.scores}
+    assert scored == {(s.case, s.region): s.dice for s in evaluation.scores}
+
+
+def test_a_training_ends_with_it(boxes, tmp_path):
+    dataset, _ = boxes
+    said: list[str] = []
+    model = run(dataset.root, tmp_path / "m", TrainOptions(steps=30, folds=2, device="cpu"), listener=Listener(say=said.append))
+    assert "24 cases of 12 patients" in model.plan.postprocessing.because
+    assert any(sentence.startswith("Post-processing: ") for sentence in said)
+    assert TrainedModel.load(tmp_path / "m", device="cpu").plan.postprocessing == model.plan.postprocessing
+    folder = tmp_path / "m" / "training"
+    answers = tmp_path / "answers"
+    answers.mkdir()
+    for file in folder.glob("fold_*/validation/*.nii.gz"):
+        (answers / file.name).write_bytes(file.read_bytes())
+    if model.plan.postprocessing.value:
+        answers = folder / "postprocessed"
+    scored = evaluate_folder(answers, dataset, tmp_path / "evaluation")
+    for metric in model.metrics.metrics:
+        if metric.name == "dice":
+            (region,) = [one for one in scored.summary.regions if one.region == metric.region]
+            assert metric.mean == pytest.approx(region.metrics["dice"].mean)
