@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hilum.evaluation import ClassEvaluation, Evaluation
     from hilum.evaluation.families import AnyComparison, AnyEvaluation
     from hilum.inference import CaseOutcome, ExportedModel, RunReport, TrainedModel
+    from hilum.inference.forecast import Advance
     from hilum.plan import Overrides, Plan
     from hilum.training import Listener
     from hilum.training.tuning import Tuning
@@ -212,11 +213,16 @@ def load_model(folder: Path | str, *, device: str = "auto") -> TrainedModel | Ex
 
 
 def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
-    model: Path | str | TrainedModel,
+    model: Path | str | TrainedModel | ExportedModel,
     inputs: Sequence[Path | str] | Path | str,
     out: Path | str,
     *,
     formats: Sequence[str] | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    memory: str | int | None = None,
+    overlap: float | None = None,
+    every_patch: bool = False,
     tta: bool = False,
     probabilities: bool = False,
     pictures: bool = False,
@@ -226,14 +232,20 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     skip_existing: bool = False,
     device: str = "auto",
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
+    advance: Callable[[Advance], None] | None = None,
 ) -> RunReport:
     """Predict many cases into a folder; what fails is reported and the rest go on.
 
     Args:
-        model: a trained model, or its folder.
+        model: a trained model or an exported one, or its folder.
         inputs: files, folders of files, DICOM folders, data sets.
         out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for predictions.csv and `<case>.json`.
         formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
+        engine: what runs the network: "torch", "openvino", "onnx", or "auto", the fastest that is there.
+        precision: "float32", "bfloat16", "float16", "int8", or "auto", the model's where the device gains by it.
+        memory: what this process may hold, as "4GB" or a number of bytes; None: three quarters of what is free.
+        overlap: of a segmentation: fraction shared by neighbouring patches, 0 <= overlap < 1; the plan's if None.
+        every_patch: of a segmentation: also run patches that show nothing but air or one constant; see `hilum.inference.empty`.
         tta: average over the mirrored images that the plan allows.
         probabilities: also write the probabilities.
         pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's answer comes from.
@@ -244,18 +256,22 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         skip_existing: leave out cases that are already there.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
         progress: called with each outcome, how many are done, and how many there are.
+        advance: called whenever patches are done, with how far the run is and how long the rest is expected to take.
 
     Raises:
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
-    from hilum.inference import TrainedModel, find_cases, make_predictor, predict_many, read_source
+    from hilum.inference import find_cases, make_predictor, predict_many, read_source
     from hilum.report import DRAWINGS
 
-    loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device=device)
+    loaded: Any = load_model(model, device=device) if isinstance(model, str | Path) else model
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     task, table, out = loaded.plan.task.value, loaded.plan.answers, Path(out)
     predictor = make_predictor(
-        loaded, tta=tta, **EXPLANATIONS[task](explain, pictures=most_pictures if pictures else 0, sets_per_class=sets_per_class)
+        loaded,
+        tta=tta,
+        **RUNNING[task](engine=engine, precision=precision, memory=memory, overlap=overlap, every_patch=every_patch),
+        **EXPLANATIONS[task](explain, pictures=most_pictures if pictures else 0, sets_per_class=sets_per_class),
     )
     found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
     cases = {case.id: case for case in found}
@@ -278,6 +294,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         probabilities=probabilities,
         skip_existing=skip_existing,
         progress=finished,
+        advance=advance,
     )
 
 
@@ -386,6 +403,25 @@ EXPLANATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "classification": _explanation,
 }
 """What a predictor is asked to say beside its answer, by task."""
+
+
+def _patches(*, precision: str, **options: Any) -> dict[str, Any]:
+    return {"precision": None if precision == "auto" else precision, **options}
+
+
+def _whole_images(
+    *, engine: str, precision: str, memory: str | int | None, overlap: float | None, every_patch: bool
+) -> dict[str, Any]:
+    asked = {"--memory": memory is not None, "--overlap": overlap is not None, "--every-patch": every_patch}
+    asked["--engine"] = engine not in {"auto", "torch"}
+    wrong = [option for option, given in asked.items() if given]
+    if wrong:
+        raise UsageError(f"{wrong[0]} of a classifier", needed="a segmentation", cure=f"leave out {wrong[0]}")
+    return {"precision": None if precision == "auto" else precision}
+
+
+RUNNING: dict[str, Callable[..., dict[str, Any]]] = {"segmentation": _patches, "classification": _whole_images}
+"""How a predictor is asked to run its network, by task: a classifier sees one small input, which torch runs."""
 
 
 def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)

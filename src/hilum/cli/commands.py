@@ -215,7 +215,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder that `hilum train` wrote.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder: trained, imported, exported.", show_default=False)],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Images, folders of images, DICOM folders.", show_default=False)
     ],
@@ -230,6 +230,18 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[str, typer.Option(metavar="NAME", help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16, int8 (of a model exported so).")
+    ] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="What may be held, as 4GB. [default: 3/4 of what is free]", show_default=False),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a patch that its neighbour sees too. [default: the plan's]", show_default=False)
+    ] = None,
+    every_patch: Annotated[bool, typer.Option("--every-patch", help="Also run patches that show nothing but air.")] = False,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored images where the plan allows it.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probabilities.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures", help="Also draw PNGs: outlines, or where a class is seen.")] = False,
@@ -254,6 +266,11 @@ def predict(
             inputs,
             out,
             formats=tuple(formats) if formats else None,
+            engine=engine,
+            precision=precision,
+            memory=memory,
+            overlap=overlap,
+            every_patch=every_patch,
             tta=tta,
             probabilities=probabilities,
             pictures=pictures,
@@ -262,7 +279,7 @@ def predict(
             sets_per_class=sets_per_class,
             skip_existing=skip_existing,
             device=device,
-            progress=shown.outcomes,
+            advance=shown.predicted,
         )
     failed = [outcome for outcome in report.cases if outcome.status == "failed"]
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -11,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
     from hilum.dataset import Finding
-    from hilum.inference import CaseOutcome
+    from hilum.inference.forecast import Advance
     from hilum.training import Listener
 
 
@@ -55,9 +56,10 @@ class Shown:
         """One bar over cases."""
         self.advance("cases", done, total, case)
 
-    def outcomes(self, outcome: CaseOutcome, done: int, total: int) -> None:
-        """One bar over predicted cases."""
-        self.advance("cases", done, total, outcome.case)
+    def predicted(self, advance: Advance) -> None:
+        """One bar over the work of all cases that are predicted, with the time that the rest is expected to take."""
+        self.advance("predict", advance.fraction, 1.0, f"{advance.case}   {advance.done} of {advance.total} cases done")
+        self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
 
 @contextmanager
@@ -65,6 +67,14 @@ def shown_progress() -> Iterator[Shown]:
     """Show progress while something long runs; Ctrl-C says how to go on."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """What the work itself expects, where it does; else what rich makes of the bar."""
+
+        def render(self, task: Task) -> Text:
+            seconds = task.fields.get("remaining")
+            return super().render(task) if seconds is None else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
 
     columns = (
         TextColumn("{task.description:18}"),
@@ -72,7 +82,7 @@ def shown_progress() -> Iterator[Shown]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        Left(),
         TextColumn("{task.fields[text]}"),
     )
     try:
