@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         plan,
         predict,
         train,
+        tune,
     )
     from hilum.dataset import Audit, Case, ClassTable, Dataset, Fold, audit, make_folds, open_dataset, read_annotation, read_case
     from hilum.errors import (
@@ -56,6 +57,7 @@ _HOMES = {
         "plan",
         "predict",
         "train",
+        "tune",
     ),
     "hilum.dataset": (
         "Audit",

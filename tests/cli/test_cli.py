@@ -20,7 +20,7 @@ import hilum as package
 from hilum import api, cli
 from hilum.examples import make_abdomen_dataset
 
-VERBS = ("check", "plan", "train", "predict", "evaluate", "compare", "demo", "doctor")
+VERBS = ("check", "plan", "train", "predict", "evaluate", "compare", "demo", "doctor", "tune")
 
 
 def flat(text):
@@ -86,6 +86,7 @@ def work(tmp_path_factory):
     said["predict"] = hilum("predict", folder / "model", data / "dicomTs", "-o", folder / "predictions", "--json")
     said["evaluate"] = hilum("evaluate", folder / "predictions", data / "labelsTs", "-o", folder / "evaluation", "--json")
     said["compare"] = hilum("compare", folder / "evaluation", folder / "evaluation", "-o", folder / "comparison", "--json")
+    said["tune"] = hilum(*("tune", folder / "model", data, "-o", folder / "tuned", "--cases", 1, "--device", "cpu", "--json"))
     said["doctor"] = hilum("doctor", "--json")
     return Work(folder, data, said)
 
@@ -144,6 +145,18 @@ def test_it_runs_as_a_module():
 def test_every_verb_prints_json_and_nothing_else(work, verb):
     assert work.said[verb].code == 0, work.said[verb].err
     assert work.said[verb].json
+
+
+def test_what_tuning_says(work):
+    tuning = work.said["tune"].json
+    assert tuning == json.loads((work.folder / "tuned" / "tuning.json").read_text())
+    assert tuning["model"] == work.said["predict"].json["model"]
+    assert len(tuning["cases"]) == 1
+    assert "1 patient to learn from" in tuning["postprocessing"]["because"]
+    assert (work.folder / "tuned" / "model.json").is_file()
+    refused = hilum("tune", work.model, work.data, "-o", work.folder / "tuned")
+    assert refused.code == 2
+    assert "the model that is tuned stays as it is" in refused.text
 
 
 def test_what_the_json_says(work):
