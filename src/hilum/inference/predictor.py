@@ -124,6 +124,7 @@ class Predictor:
             batch=batch or min(self.engine.batch, max(1, room)),
             mirror_axes=self.mirror_axes,
             reuse=not every_patch and room >= 2,
+            weighting=plan.weighting.value,
         )
         self._air = Air(plan, self._sweep.patch, self._sweep.overlap, lambda patch: mirrored(self.engine, patch, self._sweep))
         self._dtype = np.min_scalar_type(max(plan.labels.ids))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.inference.windows import Slices, Three
+    from hilum.inference.windows import Slices, Three, Weighting
 
     Column = tuple[slice, slice]
 
@@ -61,14 +61,24 @@ class RunningMean:
         patch: (Z, Y, X).
         windows: all that will come.
         room: where the rows are kept.
+        weighting: of the voxels of a patch.
 
     Raises:
         ResourceError: the rows have to be kept in a file, for which there is not enough room either.
     """
 
-    def __init__(self, outputs: int, shape: Sequence[int], patch: Three, windows: Sequence[Slices], room: Room) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        shape: Sequence[int],
+        patch: Three,
+        windows: Sequence[Slices],
+        room: Room,
+        *,
+        weighting: Weighting = "gaussian",
+    ) -> None:
         self._outputs, self._depth, self._plane = outputs, patch[0], (shape[1], shape[2])
-        self._weights = gaussian_weights(patch)
+        self._weights = gaussian_weights(patch, weighting)
         self.first = 0
         """The first row that is not final."""
         self.added = 0

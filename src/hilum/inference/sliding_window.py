@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.inference.windows import Slices, Three
+    from hilum.inference.windows import Slices, Three, Weighting
 
     Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -64,6 +64,7 @@ class Sweep:
         batch: patches a call.
         mirror_axes: among 0 (Z), 1 (Y) and 2 (X): each patch is also seen mirrored along every combination of them.
         reuse: give a patch that is one constant a channel the answer that its like got, instead of running it.
+        weighting: how much the voxels of a patch count; see `gaussian_weights`.
     """
 
     patch: Three
@@ -72,6 +73,7 @@ class Sweep:
     batch: int = 1
     mirror_axes: tuple[int, ...] = ()
     reuse: bool = False
+    weighting: Weighting = "gaussian"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.
@@ -156,7 +158,7 @@ def slabs(
         room, ahead = watch.room(network.first())
         if ahead:
             network.go_ahead()
-        with closing(RunningMean(sweep.outputs, padded, sweep.patch, windows, room)) as mean:
+        with closing(RunningMean(sweep.outputs, padded, sweep.patch, windows, room, weighting=sweep.weighting)) as mean:
             watch.tally.on_disk |= mean.on_disk
             for window, answer in network.answers():
                 yield from cropped(window[0].start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Three = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
+Weighting = Literal["gaussian", "nnunet"]
 
 _SIGMA = 1 / 8  # of the patch size, as in nnU-Net
 _SMALLEST_WEIGHT = 1e-3  # of the weight at the centre; keeps corners seen by one patch only well conditioned
@@ -37,7 +38,7 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
         return (0,)
     step = max(1.0, patch * (1.0 - overlap))
     gaps = math.ceil(span / step - 1e-9)
-    return tuple((2 * i * span + gaps) // (2 * gaps) for i in range(gaps + 1))
+    return tuple(round(span / gaps * i) for i in range(gaps + 1))  # halves to the even number: nnU-Net's patches
 
 
 def all_windows(shape: Sequence[int], patch: Three, overlap: float) -> tuple[Slices, ...]:
@@ -52,12 +53,27 @@ def count_windows(shape: Sequence[int], patch: Three, overlap: float) -> int:
 
 
 @lru_cache(maxsize=4)
-def gaussian_weights(patch: Three) -> NDArray[np.float32]:
-    """Weights of a patch's voxels, (Z, Y, X) float32, 1 at the centre and never below 0.001; not to be written to."""
+def gaussian_weights(patch: Three, weighting: Weighting = "gaussian") -> NDArray[np.float32]:
+    """Weights of a patch's voxels, (Z, Y, X) float32, 1 at the centre; not to be written to.
+
+    Args:
+        patch: (Z, Y, X).
+        weighting: "gaussian" is symmetrical and never below 0.001. "nnunet" is the map that nnU-Net's models are run with: its
+            centre is voxel n // 2, it is cut off at four standard deviations and kept in float16, and what has become 0 takes the
+            least weight that is not (nnU-Net 2.8, compute_gaussian).
+    """
     weights = np.ones((), dtype=np.float64)
     for size in patch:
-        offsets = np.arange(size, dtype=np.float64) - (size - 1) / 2
-        weights = weights[..., None] * np.exp(-0.5 * (offsets / (size * _SIGMA)) ** 2)
-    made = np.maximum(weights, _SMALLEST_WEIGHT).astype(np.float32)
+        middle = size // 2 if weighting == "nnunet" else (size - 1) / 2
+        offsets = np.arange(size, dtype=np.float64) - middle
+        line = np.exp(-0.5 * (offsets / (size * _SIGMA)) ** 2)
+        if weighting == "nnunet":
+            line[np.abs(offsets) > int(4 * size * _SIGMA + 0.5)] = 0
+        weights = weights[..., None] * line
+    if weighting == "nnunet":
+        half = (weights * 10).astype(np.float16).astype(np.float32)
+        made = np.where(half == 0, half[half > 0].min(), half) / np.float32(10)
+    else:
+        made = np.maximum(weights, _SMALLEST_WEIGHT).astype(np.float32)
     made.setflags(write=False)
     return made
