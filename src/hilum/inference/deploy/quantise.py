@@ -7,9 +7,10 @@ annotated cases that it was not, and that set no range.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,7 +217,8 @@ def _quiet_nncf() -> Iterator[Any]:
                 "precision int8: nncf, which quantises, is not installed", needed="nncf", cure="pip install 'hilum[openvino]'"
             ) from error
         nncf.set_log_level(logging.ERROR)
-        yield nncf
+        with redirect_stdout(StringIO()):  # its progress bars; what a program prints is its own
+            yield nncf
 
 
 def _refuse_beyond(record: Quantisation) -> None:

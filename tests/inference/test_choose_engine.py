@@ -1,0 +1,126 @@
+"""Which engine runs a model, and that it says why."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from inference_toys import make_plan, real_model
+from torch import nn
+
+from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.inference.engines import choose
+from hilum.inference.engines.choose import EngineSource, make_engine
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """As if packages were not installed."""
+
+    def remove(*packages):
+        found = choose.find_spec
+        monkeypatch.setattr(choose, "find_spec", lambda name: None if name in packages else found(name))
+
+    return remove
+
+
+class Sorting(nn.Module):
+    """What no network of ours does, and OpenVINO cannot take."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, image):
+        return torch.linalg.svd(image.expand(-1, 3, -1, -1, -1))[0] * self.scale[:, None, None, None]
+
+
+def test_a_saved_model_on_a_cpu_runs_in_openvino_and_says_why(caplog):
+    caplog.set_level(logging.INFO, "hilum")
+    engine = replace(real_model(), id="saved").make_engine(precision="float32")
+    assert engine.name == "openvino"
+    assert engine.because == "the fastest on a CPU"
+    assert "engine openvino, float32, cpu" in caplog.text
+
+
+def test_a_model_that_may_still_change_runs_in_torch():
+    engine = real_model().make_engine()
+    assert engine.name == "torch"
+    assert "not saved" in engine.because
+
+
+def test_without_openvino_it_is_torch(without):
+    without("openvino")
+    engine = replace(real_model(), id="saved").make_engine()
+    assert engine.name == "torch"
+    assert "is not installed" in engine.because
+
+
+def test_an_engine_asked_for_that_is_not_installed_names_its_cure(without):
+    without("openvino", "onnxruntime")
+    with pytest.raises(UsageError, match=r"pip install 'hilum\[openvino\]'"):
+        real_model().make_engine("openvino")
+    with pytest.raises(UsageError, match=r"pip install 'hilum\[onnx\]'"):
+        real_model().make_engine("onnx")
+
+
+def test_an_engine_that_does_not_exist():
+    with pytest.raises(UsageError, match=r"(?s)engine 'openvin'.*--engine openvino"):
+        real_model().make_engine("openvin")
+
+
+def test_onnx_needs_an_exported_model():
+    with pytest.raises(UsageError, match="hilum export MODEL -o FOLDER --format onnx"):
+        real_model().make_engine("onnx")
+
+
+def test_a_gpu_is_torchs(monkeypatch):
+    made, stand_in = [], real_model().make_engine("torch")
+
+    def make(source, asked):
+        made.append(source)
+        return stand_in
+
+    monkeypatch.setitem(choose.ENGINES, "torch", choose.Kind("torch", "", make))
+    source = EngineSource(make_plan(), key="saved", networks=(nn.Identity(),), device=torch.device("cuda"))
+    assert make_engine(source).because == "the model is on cuda"
+    assert made == [source]
+    with pytest.raises(UsageError, match="--device cpu"):
+        make_engine(source, "openvino")
+
+
+def test_a_network_that_openvino_cannot_take_runs_in_torch_which_is_said(caplog):
+    caplog.set_level(logging.WARNING, "hilum")
+    source = EngineSource(make_plan(), key="saved", networks=(Sorting(),), device=torch.device("cpu"))
+    engine = make_engine(source)
+    assert engine.name == "torch"
+    assert "openvino cannot take this network" in engine.because
+    assert "engine torch instead of openvino" in caplog.text
+    with pytest.raises(ModelError, match="--engine torch"):
+        make_engine(source, "openvino")
+
+
+def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
+    without("openvino", "onnxruntime")
+    source = EngineSource(make_plan(), key="x", openvino=(tmp_path / "a.xml",))
+    with pytest.raises(ResourceError, match=r"(?s)openvino is not installed.*pip install 'hilum\[openvino\]'"):
+        make_engine(source)
+    with pytest.raises(ResourceError, match="openvino or onnx"):
+        make_engine(replace(source, onnx=(tmp_path / "a.onnx",)))
+    with pytest.raises(UsageError, match="holds no weights of torch"):
+        make_engine(source, "torch")
+
+
+def test_precisions_of_torch():
+    assert real_model().make_engine("torch", "bfloat16").precision == "bfloat16"
+    assert real_model().make_engine("torch", "auto").precision == "float32"  # the plan's
+    with pytest.raises(UsageError, match="hilum export"):
+        real_model().make_engine("torch", "int8")
+
+
+def test_engines_agree_with_each_other():
+    model = replace(real_model(), id="saved")
+    patches = np.random.default_rng(0).standard_normal((2, 1, 4, 8, 6), dtype=np.float32)
+    answers = [model.make_engine(name, "float32")(patches) for name in ("torch", "openvino")]
+    np.testing.assert_allclose(*answers, atol=1e-5)

@@ -1,0 +1,212 @@
+"""An exported folder: complete, checked, and enough to predict where torch is not installed."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from inference_toys import index_volume, real_model
+from test_openvino_engine import shaken
+
+from hilum import api
+from hilum.errors import ModelError, UsageError
+from hilum.inference import Facts, TrainedModel, load_runnable
+from hilum.inference.deploy import export as exporting
+from hilum.inference.deploy.convert import to_openvino
+from hilum.inference.deploy.exported import EXPORT, VECTORS, ExportedModel, ExportManifest, TestVectors
+from hilum.inference.engines.openvino_library import ov
+from hilum.inference.manifest import hash_files
+from hilum.io import read_labels, write_volume
+from hilum.plan.plan import Normalisation
+
+FILES = {
+    *("export.json", "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md", "README.md", "requirements.txt"),
+    "test_vectors.npz",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    plan = {"normalisation": (Normalisation(kind="case"),)}
+    return shaken(real_model(members=2, **plan)).save(folder), folder
+
+
+@pytest.fixture(scope="module")
+def both(trained, tmp_path_factory):
+    return api.export(trained[1], tmp_path_factory.mktemp("exported") / "both", formats="both")
+
+
+def test_the_folder_is_complete_and_names_its_source(trained, both):
+    model, _ = trained
+    networks = {f"network_{n}.{suffix}" for n in range(2) for suffix in ("xml", "bin", "onnx")}
+    assert {path.name for path in both.folder.iterdir()} == FILES | networks
+    assert set(both.manifest.files) == FILES - {EXPORT} | networks
+    assert both.manifest.source == model.id != both.id
+    assert both.plan == model.plan
+    assert set(both.manifest.differences) == {"openvino", "onnx"}
+    assert max(both.manifest.differences.values()) < 1e-4
+    assert load_runnable(both.folder).id == both.id
+    assert isinstance(load_runnable(trained[1]), TrainedModel)
+
+
+def test_the_vectors_are_torchs_answer(trained, both):
+    model, _ = trained
+    vectors = TestVectors.load(both.folder / VECTORS)
+    assert vectors.difference(model.make_engine("torch", "float32")) == 0
+    # of another model, a wrong answer is far beyond any tolerance
+    other = shaken(real_model(members=2), seed=5)
+    assert vectors.difference(other.make_engine("torch", "float32")) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("openvino", "float32"), ("openvino", "auto"), ("onnx", "auto"), ("auto", None)]
+)
+def test_every_engine_passes_the_check(both, engine, precision):
+    assert both.check(both.make_engine(engine, precision)) < 0.1
+
+
+def test_networks_that_answer_otherwise_do_not_pass(both, tmp_path):
+    """Damaged with hashes that fit: what only the vectors can tell."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in both.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    other = shaken(real_model(), seed=5)
+    ov.save_model(to_openvino(other.networks[0], other.plan), folder / "network_0.xml", compress_to_fp16=False)
+    manifest = ExportManifest.load(folder)
+    manifest.with_files({**manifest.files, **hash_files(folder, ["network_0.xml", "network_0.bin"])}).save(folder)
+    with pytest.raises(ModelError, match="off the test vectors"):
+        ExportedModel.load(folder).check()
+
+
+@pytest.mark.parametrize("name", ["network_0.bin", "plan.json", "test_vectors.npz"])
+def test_an_altered_file_is_refused(both, tmp_path, name):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in both.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(ModelError, match="altered"):
+        load_runnable(folder)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match="missing"):
+        load_runnable(folder)
+
+
+def test_what_is_no_exported_folder(tmp_path):
+    with pytest.raises(ModelError, match="hilum export"):
+        ExportedModel.load(tmp_path)
+
+
+def test_an_export_that_answers_otherwise_leaves_nothing(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(TestVectors, "difference", lambda self, engine: float("nan"))
+    with pytest.raises(ModelError, match="written for openvino differs"):
+        api.export(trained[1], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_the_size_in_float16(trained, both, tmp_path):
+    small = api.export(trained[1], tmp_path / "half", precision="float16")
+    full = (both.folder / "network_0.bin").stat().st_size
+    assert (small.folder / "network_0.bin").stat().st_size < 0.6 * full
+    assert 0 < small.manifest.differences["openvino"] < 1e-2
+    assert small.make_engine("openvino", "float32").precision == "float32"
+
+
+def test_what_cannot_be_asked(trained, tmp_path):
+    _, folder = trained
+    (tmp_path / "there").mkdir()
+    for options, words in [
+        ({"out": tmp_path / "there"}, "is there already"),
+        ({"formats": "tflite"}, "format 'tflite'"),
+        ({"precision": "bfloat16"}, "chosen where the model is run"),
+        ({"precision": "int8"}, "--data DATA"),
+        ({"data": tmp_path}, "float32 with data"),
+        ({"gate": 0.1}, "float32 without data"),
+        ({"precision": "float16", "formats": "both"}, "--format openvino"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            api.export(folder, **{"out": tmp_path / "new"} | options)
+    with pytest.raises(UsageError, match="not saved"):
+        api.export(real_model(), tmp_path / "new")
+    with pytest.raises(UsageError, match="--device cpu"):
+        load_runnable(api.export(folder, tmp_path / "new").folder, device="cuda")
+
+
+def test_a_classifier_is_refused_clearly(trained, tmp_path):
+    class Plan:
+        task = type("Decision", (), {"value": "classification"})
+
+    with pytest.raises(UsageError, match="export of a classification model"):
+        exporting.export_model(replace(trained[0], plan=Plan()), tmp_path / "new")
+
+
+def test_the_files_are_readable_by_people(trained, tmp_path):
+    model = replace(trained[0], facts=Facts(dataset="d", cases=2, steps=1, seconds=1.0))
+    made = exporting.export_model(model, tmp_path / "new")
+    page = (made.folder / "README.md").read_text()
+    assert "the mean of 2 networks" in page
+    assert "int8" not in page
+    lines = (made.folder / "requirements.txt").read_text().splitlines()
+    assert any(line.startswith("openvino==") for line in lines)
+    assert not [line for line in lines if line.startswith(("torch", "timm", "onnx", "tensorboard"))]
+    manifest = json.loads((made.folder / EXPORT).read_text())
+    assert manifest["facts"]["dataset"] == "d"
+
+
+# What requirements.txt leaves out is kept away, and so is nothing else.
+WITHOUT_TORCH = """
+import sys
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {away!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Away())
+sys.argv[0] = "hilum"
+from hilum.cli import main
+main()
+"""
+AWAY = {"torch", "timm", "lightning_fabric", "safetensors", "tensorboard", "huggingface_hub", "onnx", "onnxscript", "nncf"}
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+def test_predict_from_file_to_file_without_torch(trained, both, tmp_path, engine):
+    names = ("one", "two")
+    for number, name in enumerate(names):
+        write_volume(index_volume(seed=number), tmp_path / "in" / f"{name}.nii.gz")
+    code = WITHOUT_TORCH.format(away=AWAY)
+    options = ["--engine", engine, "--precision", "float32", "--probabilities"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "predict",
+        str(both.folder),
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        *options,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    api.predict(trained[1], tmp_path / "in", tmp_path / "torch", engine="torch", precision="float32")
+    for name in names:
+        found, expected = (read_labels(tmp_path / folder / f"{name}.nii.gz") for folder in ("out", "torch"))
+        assert len(np.unique(expected.array)) > 1
+        np.testing.assert_array_equal(found.array, expected.array)
+        assert (tmp_path / "out" / f"{name}_probabilities.nii.gz").is_file()
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["model"] == both.id
+    assert engine in json.dumps(report)
+
+
+def test_without_torch_a_trained_folder_is_not_run(trained, tmp_path):
+    write_volume(index_volume(), tmp_path / "one.nii.gz")
+    code = WITHOUT_TORCH.format(away=AWAY)
+    command = [sys.executable, "-c", code, "predict", str(trained[1]), str(tmp_path / "one.nii.gz"), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert not (tmp_path / "out" / "one.nii.gz").exists()
