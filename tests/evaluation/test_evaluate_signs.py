@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilum.dataset import known_patients
+from hilum.dataset import ClassTable, known_patients
 from hilum.errors import DataError, UsageError
-from hilum.evaluation import evaluate, evaluate_folder, score_labels, summarise
+from hilum.evaluation import ClassScore, evaluate, evaluate_folder, score_labels, summarise, write_predictions
 from hilum.io import write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume
 
@@ -129,3 +129,14 @@ def test_a_wrong_reference_leads_to_the_right_one(folders, tmp_path):
         evaluate_folder(predictions, tmp_path / "empty", tmp_path / "out")
     with pytest.raises(UsageError, match=r"prediction is no folder[\s\S]*did you mean .*predictions\?"):
         evaluate(tmp_path / "prediction", home / "labelsTs", tmp_path / "out")
+
+
+def test_classes_and_a_wrong_reference(tmp_path):
+    table = ClassTable(names=("benign", "malignant"))
+    write_predictions([ClassScore(case=f"n{n}", probabilities=(0.4, 0.6)) for n in range(4)], table, tmp_path / "p")
+    write_labels(labels(0), tmp_path / "images" / "n0.nii.gz")
+    with pytest.raises(UsageError, match=r"images holds no labels and is no data set[\s\S]*name the data set itself"):
+        evaluate(tmp_path / "p", tmp_path / "images", tmp_path / "out")
+    (tmp_path / "other.csv").write_text("case,label\nm1,benign\nm2,malignant\n")
+    with pytest.raises(DataError, match=r"2 of 2 cases[\s\S]*the predictions are of n0, n1, n2, n3: name the reference of these"):
+        evaluate(tmp_path / "p", tmp_path / "other.csv", tmp_path / "out")

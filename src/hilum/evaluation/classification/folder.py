@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset import ClassTable, Dataset, open_dataset
+from hilum.dataset import LAYOUTS, ClassTable, Dataset, open_dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
@@ -91,7 +91,9 @@ def evaluate_classes(
             f"{len(missing)} of {len(against.cases)} cases of {against.name} have no prediction in {predictions}: "
             f"{some(missing)}",
             needed="a row for every case",
-            cure="predict them, or leave them out with --allow-missing" if cases else "name the rows after the cases",
+            cure="predict them, or leave them out with --allow-missing"
+            if cases
+            else f"the predictions are of {some(sorted(answers))}: name the reference of these, or name the rows after the cases",
         )
     _refuse_unknown_labels({case: against.cases[case].label for case in cases}, classes)
 
@@ -171,7 +173,15 @@ def _reference(reference: Path | str | Dataset) -> _Reference:
         return _of_dataset(reference)
     path = Path(reference)
     plain = _plain_table(path)
-    return _of_table(plain) if plain is not None else _of_dataset(open_dataset(path))
+    if plain is not None:
+        return _of_table(plain)
+    if path.exists() and not any(layout.recognises(path) for layout in LAYOUTS.values()):
+        raise UsageError(
+            f"{path} holds no labels and is no data set",
+            needed="a table with the columns case and label, or the data set that the cases are of",
+            cure="name the data set itself, not a folder of images in it",
+        )
+    return _of_dataset(open_dataset(path))
 
 
 def _of_dataset(dataset: Dataset) -> _Reference:
