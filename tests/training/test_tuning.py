@@ -70,6 +70,8 @@ def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
     silent = Facts(dataset="boxes", cases=8, steps=1, seconds=1.0)
     with pytest.raises(UsageError, match="does not say on which of its cases"):
         unseen_cases(dataset(), silent, 1)
+    with pytest.raises(UsageError, match="does not say on which of its cases"):
+        unseen_cases(dataset(name="Dataset007_Boxes"), silent, 1)
     found = unseen_cases(dataset(name="others"), silent, 1)
     assert len(found.cases) == 8
     assert "taken on trust" in found.said[0]

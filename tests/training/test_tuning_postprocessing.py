@@ -8,6 +8,8 @@ import pytest
 from hilum.dataset import Case
 from hilum.errors import GeometryError, LabelError
 from hilum.evaluation import score_labels
+from hilum.metrics import overlap
+from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks.postprocess import postprocess
 from hilum.training.tuning.answers import Answers, hold
 from hilum.training.tuning.postprocessing import FEWEST, MARGIN, learn_postprocessing
@@ -208,3 +210,37 @@ def test_what_does_not_fit_is_refused():
             hold(who, one, volume(np.full(SHAPE, strange, np.uint8)), TABLE)
     with pytest.raises(LabelError, match=r"predicted .*9"):
         hold(who, volume(np.full(SHAPE, 9, np.uint8)), one, TABLE)
+
+
+def test_what_is_remembered_of_pieces_is_what_applying_each_step_gives():
+    """Steps that remove the same pieces are worked out once: every list of steps is held to `postprocess` itself."""
+    rng = np.random.default_rng(3)
+    pairs = [(rng.choice([0, 0, 0, 1, 1, 3], SHAPE), anatomy(rng)) for _ in range(3)]
+    held = [
+        hold(Case(id=str(n), patient=None, images={}), volume(made), volume(right), TABLE)
+        for n, (made, right) in enumerate(pairs)
+    ]
+    answers = Answers(held, TABLE)
+    kinds = [
+        ("largest_component", 0.0),
+        ("minimum_volume", 0.01),
+        ("minimum_volume", 0.03),
+        ("minimum_volume", 0.3),
+        ("fill_holes", 0.0),
+    ]
+    singles = [
+        PostprocessingStep(kind=kind, region="r", labels=labels, minimum=minimum)
+        for labels in ((1, 3), (3,), (1,))
+        for kind, minimum in kinds
+    ]
+    for steps in [
+        *((step,) for step in singles),
+        *((singles[1], step) for step in singles),
+        *((singles[5], step) for step in singles),
+    ]:
+        for n, (made, right) in enumerate(pairs):
+            new = postprocess(made, steps, TABLE, held[n].voxel_mm3)
+            expected = [overlap(new == label, right == label) for label in (1, 3)]
+            found = answers.counts(steps)[n]
+            np.testing.assert_array_equal(found, [(o.true_positive, o.predicted, o.referenced) for o in expected])
+    assert not answers.changes_nothing((singles[0],))

@@ -77,6 +77,23 @@ def postprocess(labels: Labels, steps: Sequence[PostprocessingStep], table: Labe
     return changed
 
 
+def piece_sizes(labels: Labels, step: PostprocessingStep) -> NDArray[np.int64]:
+    """Voxels of every piece of a step's region in labels (Z, Y, X), rising: what a largest component or a minimum decides by."""
+    around = _Around(labels, _boxes(labels), step)
+    box = around.box()
+    if box is None:
+        return np.zeros(0, dtype=np.int64)
+    numbered, count = _pieces(around.member(labels[box]), step.connectivity)
+    return np.sort(_sizes(numbered, count)[1:])
+
+
+def pieces_removed(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float) -> int | None:
+    """How many pieces of these sizes (rising) the step removes, the smallest ones; None for a step that removes none: holes."""
+    if step.kind == "largest_component":
+        return max(0, len(sizes) - 1)
+    return int(np.count_nonzero(_too_small(sizes, step, voxel_mm3))) if step.kind == "minimum_volume" else None
+
+
 @dataclass
 class _Around:
     """A label map (Z, Y, X) and the box of one step's region in it, one voxel wider than the region on all sides."""
@@ -131,10 +148,7 @@ def _remove(around: _Around, chosen: Callable[[NDArray[np.int64]], Mask]) -> Non
     numbered, count = _pieces(around.member(around.labels[box]), around.step.connectivity)
     if count == 0:
         return
-    sizes = np.zeros(count + 1, dtype=np.int64)
-    for plane in numbered:  # bincount makes 8 bytes of every voxel that it is given
-        sizes += np.bincount(plane.ravel(), minlength=count + 1)
-    going = chosen(sizes)
+    going = chosen(_sizes(numbered, count))
     going[0] = False
     if going.any():
         around.change(box, numbered, going, inside=False)
@@ -153,9 +167,12 @@ def _largest_component(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG0
 
 def _minimum_volume(around: _Around, voxel_mm3: float) -> None:
     """Remove the pieces below the minimum."""
-    step = around.step
+    _remove(around, lambda sizes: _too_small(sizes, around.step, voxel_mm3))
+
+
+def _too_small(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float) -> Mask:
     voxels = step.minimum if step.unit == "voxels" else step.minimum * 1000.0 / voxel_mm3
-    _remove(around, lambda sizes: np.asarray(sizes < voxels * (1 - 1e-9), dtype=np.bool_))
+    return np.asarray(sizes < voxels * (1 - 1e-9), dtype=np.bool_)
 
 
 def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (what every step is given)
@@ -199,6 +216,14 @@ def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[NDArray[np.in
 
     numbered, count = cc3d.connected_components(np.pad(mask, 1), connectivity=connectivity, return_N=True, binary_image=True)
     return numbered, int(count)
+
+
+def _sizes(numbered: NDArray[np.integer[Any]], count: int) -> NDArray[np.int64]:
+    """(count + 1,) voxels of each number, plane by plane, as bincount makes 8 bytes of every voxel that it is given."""
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    for plane in numbered:
+        sizes += np.bincount(plane.ravel(), minlength=count + 1)
+    return sizes
 
 
 def _majority(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from hilum.errors import GeometryError, LabelError
 from hilum.metrics import paired_test
 from hilum.metrics.masks import bounding_box
-from hilum.tasks.postprocess import postprocess
+from hilum.tasks.postprocess import piece_sizes, pieces_removed, postprocess
 from hilum.training.tuning.records import Change
 
 if TYPE_CHECKING:
@@ -134,7 +134,22 @@ class Answers:
         self._counts[steps] = self._counted(made)
 
     def _applied(self, answer: Answer, old: _Made, step: PostprocessingStep) -> _Made:
-        """One more step for one case; the very same where it changes nothing."""
+        """One more step for one case; the very same where it changes nothing.
+
+        Steps that remove the same pieces have the same result, so that most minimum volumes cost nothing.
+        """
+        pieces = (step.labels, step.connectivity)
+        if step.kind == "fill_holes":
+            return self._applied_now(answer, old, step)
+        if old.pieces != pieces:
+            sizes = piece_sizes(old.labels[...], step)
+            old.pieces, old.sizes, old.results = pieces, sizes, {0: old}
+        removed = pieces_removed(old.sizes, step, answer.voxel_mm3) or 0
+        if removed not in old.results:
+            old.results[removed] = self._applied_now(answer, old, step)
+        return old.results[removed]
+
+    def _applied_now(self, answer: Answer, old: _Made, step: PostprocessingStep) -> _Made:
         labels = old.labels[...]
         new = postprocess(labels, (step,), self.table, answer.voxel_mm3)
         where = new != labels
@@ -152,12 +167,23 @@ class Answers:
         return np.array(rows, dtype=np.int64).reshape(len(made), len(regions), 3)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Made:
-    """What steps made of one case: compressed label map, and its counts as an answer has them."""
+    """What steps made of one case.
+
+    Args:
+        labels: compressed.
+        counts: as an answer has them.
+        pieces: labels and connectivity of the region that steps were last tried on.
+        sizes: of its pieces.
+        results: what comes of it when so many pieces are removed.
+    """
 
     labels: Any
     counts: NDArray[np.int64]
+    pieces: tuple[tuple[int, ...], int] = ((), 0)
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    results: dict[int, _Made] = field(default_factory=dict)
 
 
 def compared(

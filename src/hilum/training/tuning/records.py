@@ -139,6 +139,7 @@ class Tuning(Record):
         dataset: name of the data set.
         cases: ids of the cases used.
         chosen: how they were chosen, and by which networks each was predicted.
+        engine: what ran the networks: engine, precision and device, which the seconds depend on.
         seconds: wall-clock time.
         postprocessing: what was learnt about it.
         overlap: what was learnt about it; None where it was not tried.
@@ -151,6 +152,7 @@ class Tuning(Record):
     dataset: str
     cases: tuple[str, ...]
     chosen: tuple[str, ...]
+    engine: str
     seconds: float
     postprocessing: PostprocessingTuning
     overlap: OverlapTuning | None = None

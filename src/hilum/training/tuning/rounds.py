@@ -75,6 +75,7 @@ class Rounds:
         self._model, self._unseen, self._say, self._progress = model, unseen, say, progress
         self._plan: SegmentationPlan = plan
         self.cases: tuple[Case, ...] = unseen.cases
+        self.engine = ""  # what ran them last, in words
         self.made: dict[float, list[Predicted]] = {}
         self._answers: dict[float, list[Answer]] = {}
 
@@ -149,6 +150,7 @@ class Rounds:
         for members, cases in self._groups():
             part: Any = self._part(members, overlap)
             predictor = Predictor(part)
+            self.engine = f"{predictor.engine.name} in {predictor.engine.precision} on {predictor.engine.device}"
             try:
                 for case in cases:
                     if deadline is not None and found and time.perf_counter() > deadline:

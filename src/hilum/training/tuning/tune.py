@@ -160,6 +160,7 @@ def _tune_segmentation(
         dataset=dataset.name,
         cases=tuple(case.id for case in rounds.cases),
         chosen=unseen.said,
+        engine=rounds.engine,
         seconds=round(time.perf_counter() - started, 1),
         postprocessing=cleaned,
         overlap=chosen,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
     """
     trained = _trained(facts, networks)
     if trained is None:
-        if facts is not None and facts.dataset == dataset.name:
+        if facts is not None and _bare(facts.dataset) == _bare(dataset.name):
             raise UsageError(
                 f"the model was trained on {dataset.name!r} and does not say on which of its cases",
                 needed="cases that it was not trained on",
@@ -74,6 +75,11 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
             cure="give a data set of other cases with the same labels",
         )
     return Unseen(cases, members, _said(dataset, cases, members, networks))
+
+
+def _bare(name: str) -> str:
+    """The name of a data set without the number that nnU-Net and the Decathlon put before it."""
+    return re.sub(r"^(dataset|task)\d+_", "", name.casefold())
 
 
 def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
