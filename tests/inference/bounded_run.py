@@ -55,15 +55,11 @@ def main(plan_path, source, out, memory, probabilities):
 
     threading.Thread(target=watch, daemon=True).start()
     begun = time.perf_counter()
-    report = predict_many(predictor, [source], out, formats=("nrrd",), probabilities=probabilities == "yes")
+    report = predict_many(predictor, [source], out, formats=("nifti",), probabilities=probabilities == "yes")
     going.clear()
-    case = report.cases[0]
     seconds = time.perf_counter() - begun
-    print(
-        json.dumps(
-            {"peak": most[0], "calls": engine.calls, "seconds": seconds, "case": case.model_dump(), "on_disk": case.patches}
-        )
-    )
+    said = {"peak": most[0], "calls": engine.calls, "seconds": seconds, "case": report.cases[0].model_dump()}
+    sys.stdout.write(json.dumps(said) + "\n")
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder: trained, imported, exported.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model: trained or exported.", show_default=False)],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Images, folders of images, DICOM folders.", show_default=False)
     ],
