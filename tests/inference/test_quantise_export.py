@@ -1,0 +1,205 @@
+"""int8 is accepted only where the Dice on validation cases says so."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from inference_toys import real_model
+from torch.nn import functional
+
+from hilum import api
+from hilum.dataset import open_dataset
+from hilum.errors import DataError, ModelError, UsageError
+from hilum.inference import Facts
+from hilum.inference.deploy.quantise import calibration_patches, compare_engines, split_cases
+from hilum.io import atomic_write_text, write_labels, write_volume
+from hilum.plan.plan import Normalisation
+from hilum.volume import Geometry, LabelTable, Volume
+
+SHAPE = (8, 16, 12)
+LABELS = LabelTable.from_names({1: "large", 2: "small"})
+
+
+def write_data(folder, *, cases=6, patients=True):
+    """Blocks of two brightnesses in noise."""
+    rng = np.random.default_rng(0)
+    geometry = Geometry.from_spacing(SHAPE, (2.0, 1.0, 1.5))
+    for number in range(cases):
+        labels = np.zeros((1, *SHAPE), np.uint8)
+        z, y, x = (int(v) for v in rng.integers((1, 1, 1), (3, 5, 4)))
+        labels[0, z : z + 4, y : y + 8, x : x + 4] = 1
+        labels[0, z : z + 3, y : y + 8, x + 4 : x + 7] = 2
+        image = rng.normal(0, 0.1, labels.shape) + labels
+        write_volume(Volume(image.astype(np.float32), geometry), folder / "imagesTr" / f"c{number}_0000.nii.gz")
+        write_labels(Volume(labels, geometry), folder / "labelsTr" / f"c{number}.nii.gz")
+    names = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "large": 1, "small": 2}, "file_ending": ".nii.gz"}
+    atomic_write_text(folder / "dataset.json", json.dumps(names | {"numTraining": cases}))
+    if patients:
+        rows = "\n".join(f"c{n},P{n // 2}" for n in range(cases))
+        atomic_write_text(folder / "patients.csv", f"case,patient\n{rows}\n")
+    return folder
+
+
+def learnt(data, *, steps=80):
+    """A tiny network, trained until it tells the blocks apart."""
+    model = real_model(labels=LABELS, patch=SHAPE, channels=("MR",), normalisation=(Normalisation(kind="unit", upper=1.0),))
+    images, targets = [], []
+    plan = model.plan
+    from hilum.dataset import read_annotation, read_case
+    from hilum.preprocess import preprocess_case, preprocess_labels
+
+    for case in open_dataset(data).cases:
+        array, restore = preprocess_case(read_case(case), plan)
+        images.append(torch.from_numpy(np.ascontiguousarray(array)))
+        targets.append(torch.from_numpy(preprocess_labels(read_annotation(case), restore).astype(np.int64)))
+    network = model.networks[0].train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-2)
+    for _ in range(steps):
+        loss = functional.cross_entropy(network(torch.stack(images)), torch.stack(targets))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    network.eval()
+    details = {"fold 0": {"train": ["c0", "c1", "c2", "c3"], "validation": ["c4", "c5"], "steps": steps}}
+    return replace(model, facts=Facts(dataset="blocks", cases=6, steps=steps, seconds=1.0, details=details))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("blocks"))
+
+
+@pytest.fixture(scope="module")
+def model(data, tmp_path_factory):
+    return learnt(data).save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.slow
+def test_int8_that_keeps_the_dice_is_exported_with_its_figures(model, data, tmp_path):
+    made = api.export(model, tmp_path / "int8", precision="int8", data=data, gate=0.02)
+    record = made.manifest.quantisation
+    assert record.calibrated_on == ("c0", "c1", "c2", "c3")
+    assert record.validated_on == ("c4", "c5")
+    assert record.notes == ()
+    assert [one.region for one in record.labels] == ["large", "small"]
+    for one in record.labels:
+        assert one.reference > 0.9
+        assert one.int8 >= one.reference - 0.02
+        assert 0.9 < one.agreement <= 1
+        assert one.cases == 2
+    assert made.manifest.stored == "int8"
+    engine = made.make_engine()
+    assert (engine.name, engine.precision) == ("openvino", "int8")
+    assert 0 <= made.check(engine) < 0.1
+    with pytest.raises(UsageError, match="stored as int8"):
+        made.make_engine(precision="float32")
+    page = (made.folder / "README.md").read_text()
+    assert "| small | 0.9" in page
+    patch = np.random.default_rng(0).standard_normal((1, 1, *SHAPE), dtype=np.float32)
+    exact = model.make_engine("torch", "float32")(patch)
+    assert np.abs(engine(patch) - exact).max() > 0  # it is another network
+    report = api.predict(made.folder, data / "imagesTr", tmp_path / "out")
+    assert report.status == "done"
+    assert report.precision == "int8"
+
+
+@pytest.mark.slow
+def test_int8_that_loses_is_refused_with_the_figures_and_leaves_nothing(model, data, tmp_path, monkeypatch):
+    from hilum.inference.deploy import quantise
+
+    honest = quantise._quantised
+
+    def spoilt(network, patches):
+        return honest(network, [np.zeros_like(patch) for patch in patches])  # ranges of nothing: everything saturates
+
+    monkeypatch.setattr(quantise, "_quantised", spoilt)
+    with pytest.raises(ModelError, match=r"(?s)int8 costs too much: .*large: Dice 0\.9\d+ in float32, 0\.\d+ in int8") as caught:
+        api.export(model, tmp_path / "out" / "int8", precision="int8", data=data)
+    assert "at most 0.005" in str(caught.value)
+    assert "2 validation cases" in str(caught.value)
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_cases_are_split_as_the_training_had_them(model, data):
+    split = split_cases(model, open_dataset(data))
+    assert [case.id for case in split.calibration] == ["c0", "c1", "c2", "c3"]
+    assert [case.id for case in split.validation] == ["c4", "c5"]
+
+
+def test_a_patient_is_never_on_both_sides(model, data):
+    details = {"fold 0": {"train": ["c0", "c1", "c2", "c4"], "validation": ["c3", "c5"]}}  # c2 and c4 are patients of c3 and c5
+    mixed = replace(model, facts=model.facts.model_copy(update={"details": details}))
+    split = split_cases(mixed, open_dataset(data))
+    assert {case.patient for case in split.calibration}.isdisjoint({case.patient for case in split.validation})
+    assert [case.id for case in split.calibration] == ["c0", "c1"]
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {},
+        {
+            "fold 0": {"train": ["c0", "c1"], "validation": ["c2", "c3"]},
+            "fold 1": {"train": ["c2", "c3"], "validation": ["c0", "c1"]},
+        },
+        {"fold 0": {"train": ["other"], "validation": ["another"]}},
+        {"origin": "an import that names no cases"},
+    ],
+)
+def test_where_no_case_was_held_out_a_fold_is_and_it_is_noted(model, data, details):
+    split = split_cases(replace(model, facts=model.facts.model_copy(update={"details": details})), open_dataset(data))
+    assert split.validation
+    assert split.calibration
+    assert {case.patient for case in split.calibration}.isdisjoint({case.patient for case in split.validation})
+    assert "not trained on" in split.notes[0]
+
+
+def test_calibration_sees_what_the_network_sees(model, data):
+    cases = open_dataset(data).cases
+    patches = calibration_patches(model.plan, cases)
+    assert len(patches) == 4 * len(cases)
+    assert {patch.shape for patch in patches} == {(1, 1, *SHAPE)}
+    again = calibration_patches(model.plan, cases)
+    assert all(np.array_equal(a, b) for a, b in zip(patches, again, strict=True))
+    larger = real_model(labels=LABELS, patch=(16, 16, 12), channels=("MR",)).plan
+    padded = calibration_patches(larger, cases[:1])
+    assert {patch.shape for patch in padded} == {(1, 1, 16, 16, 12)}
+
+
+def test_two_engines_are_compared_by_label(model, data):
+    cases = open_dataset(data).cases[-2:]
+    right = model.make_engine("torch", "float32")
+
+    class NeverSmall:
+        def __getattr__(self, name):
+            return getattr(right, name)
+
+        def __call__(self, patches):
+            logits = right(patches)
+            logits[:, 2] = -1e6
+            return logits
+
+    large, small = compare_engines(model, right, NeverSmall(), cases)
+    assert large.reference > 0.9
+    assert large.cases == small.cases == 2
+    assert small.reference > 0.9
+    assert small.int8 == small.agreement == 0
+    same = compare_engines(model, right, right, cases)
+    assert [one.agreement for one in same] == [1, 1]
+    assert [one.int8 for one in same] == [one.reference for one in same]
+
+
+def test_what_cannot_be_quantised(model, data, tmp_path):
+    with pytest.raises(UsageError, match="gate 2"):
+        api.export(model, tmp_path / "a", precision="int8", data=data, gate=2)
+    two = TrainedModel(
+        plan=real_model(channels=("a", "b")).plan, networks=real_model(channels=("a", "b")).networks, device=model.device
+    )
+    with pytest.raises(DataError, match="channels MR"):
+        api.export(two.save(tmp_path / "two"), tmp_path / "b", precision="int8", data=data)
+    one = write_data(tmp_path / "one", cases=1)
+    with pytest.raises(UsageError, match="1 annotated cases"):
+        api.export(model, tmp_path / "c", precision="int8", data=one)
+    assert not [name for name in "abc" if (tmp_path / name).exists()]
