@@ -194,9 +194,7 @@ def test_two_engines_are_compared_by_label(model, data):
 def test_what_cannot_be_quantised(model, data, tmp_path):
     with pytest.raises(UsageError, match="gate 2"):
         api.export(model, tmp_path / "a", precision="int8", data=data, gate=2)
-    two = TrainedModel(
-        plan=real_model(channels=("a", "b")).plan, networks=real_model(channels=("a", "b")).networks, device=model.device
-    )
+    two = real_model(channels=("a", "b"))
     with pytest.raises(DataError, match="channels MR"):
         api.export(two.save(tmp_path / "two"), tmp_path / "b", precision="int8", data=data)
     one = write_data(tmp_path / "one", cases=1)
