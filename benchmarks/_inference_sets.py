@@ -175,6 +175,12 @@ def is_made(folder: Path) -> bool:
     return folder.with_suffix(".made").is_file()
 
 
+def forget(found: BenchSet) -> None:
+    """Let every model that hilum made of a set be made again."""
+    for mark in found.home.glob("*.made"):
+        mark.unlink()
+
+
 def make(command: Sequence[object], folder: Path) -> None:
     """Run hilum so that it makes a model folder; a folder that was not finished is made again."""
     shutil.rmtree(folder, ignore_errors=True)

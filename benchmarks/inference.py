@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from _common import provenance, write_result
 from _inference_measure import MEMORY_IS, measure
-from _inference_sets import HERE, HOME, SETS, NotMadeError, import_command, is_made, make, model, resampled_liver
+from _inference_sets import HERE, HOME, SETS, NotMadeError, forget, import_command, is_made, make, model, resampled_liver
 from _inference_table import agreement, agreement_table, alone_table, profile_table, speed_table, summary
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ WAYS = {
         f"default_{precision}": Way(
             f"hilum {precision}, defaults (tuned)",
             model="int8_tuned" if precision == "int8" else "exported_tuned",
-            options=("--engine", "openvino", "--precision", precision),
+            options=("--precision", precision),
         )
         for precision in ("bfloat16", "int8")
     },
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--slow-runs", type=int, help="rounds that nnU-Net, MONAI and torch take part in [default: all]")
     parser.add_argument("--append", action="store_true", help="go on with the rounds that were measured at this commit")
     parser.add_argument("--prepare", action="store_true", help="only make what the runs need")
+    parser.add_argument("--remake", action="store_true", help="make hilum's models anew: the code that makes them has changed")
     parser.add_argument("--cases", type=int, default=52, help="of hippocampus")
     parser.add_argument("--alone", nargs="+", choices=["liver", "torso"], default=[], help="time preprocessing and export alone")
     parser.add_argument("--peak", action="store_true", help="measure large matrix products, and count a patch's operations")
@@ -134,6 +135,8 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
     commit = provenance()["commit"]
     known = asked.append or not asked.runs or asked.prepare
     state: dict[str, Any] = json.loads(kept.read_text()) if known and kept.is_file() else {"runs": [], "refused": {}}
+    if asked.remake:
+        forget(found)
     models = {way: prepared(found, way, state["refused"]) for way in ways}
     if asked.prepare:
         return {}
