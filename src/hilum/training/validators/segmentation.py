@@ -160,7 +160,7 @@ class SegmentationValidator:
 
     def _predictor(self, network: nn.Module) -> Predictor:
         model: Any = TrainedModel(plan=self.plan, networks=(network,), device=self.device)  # its plan is known to be this one
-        return Predictor(model)
+        return Predictor(model, engine="torch")  # the very network, without compiling it for another engine
 
     def _score(self, prediction: Volume, reference: Volume, case: Case, tolerance_mm: float) -> tuple[Score, ...]:
         labels = prediction.array[0]
