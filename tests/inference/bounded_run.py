@@ -44,7 +44,7 @@ class Free:
 def main(plan_path, source, out, memory, probabilities):
     plan = load_plan(Path(plan_path))
     engine = Free(plan.network.value.out_channels)
-    model = SimpleNamespace(plan=plan, id="free", make_engine=lambda name="auto", precision=None, threads=None: engine)
+    model = SimpleNamespace(plan=plan, id="free", make_engine=lambda *_, **__: engine)
     predictor = Predictor(model, memory=memory)
     most, going = [resident()], [True]
 

@@ -189,3 +189,47 @@ def test_report_is_json_that_anyone_reads(folder, tmp_path):
     fields = json.loads((tmp_path / "out/run.json").read_text())
     assert fields["cases"][0]["status"] == "done"
     assert torch.device(fields["device"].split(":")[0]).type == "cpu"
+
+
+def test_earlier_answers_are_replaced_and_that_is_said(folder, tmp_path, caplog):
+    out = tmp_path / "out"
+    first, second = folder / "case_0_0000.nii.gz", folder / "case_1_0000.nii.gz"
+    predictor = Predictor(make_model())
+    predict_many(predictor, [first, second], out, formats=("nifti", "nrrd"), probabilities=True)
+    (out / "pictures").mkdir()
+    (out / "pictures/case_0.png").write_bytes(b"of the first answer")
+    with caplog.at_level(logging.WARNING, "hilum"):
+        report = predict_many(predictor, [first], out)
+    assert "holds answers to 1 of these cases" in caplog.text
+    assert "also holds 4 files of other cases" in caplog.text
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {name for name in names if "case_0" in name} == {"case_0.nii.gz"}
+    assert len([name for name in names if "case_1" in name]) == 4
+    assert report.cases[0].replaced == (
+        "case_0.nii.gz",
+        "case_0.nrrd",
+        "case_0_probabilities.nii.gz",
+        "case_0_probabilities.nrrd",
+        "pictures/case_0.png",
+    )
+
+
+def test_a_case_that_fails_keeps_its_earlier_answer(folder, tmp_path):
+    source = folder / "case_0_0000.nii.gz"
+    predict_many(Predictor(make_model()), [source], tmp_path / "out")
+    before = (tmp_path / "out/case_0.nii.gz").read_bytes()
+    source.write_bytes(b"not an image")
+    report = predict_many(Predictor(make_model()), [source], tmp_path / "out")
+    assert report.cases[0].status == "failed"
+    assert (tmp_path / "out/case_0.nii.gz").read_bytes() == before
+
+
+def test_the_run_tells_how_far_it_is(folder, tmp_path):
+    told = []
+    predict_many(Predictor(make_model()), [folder], tmp_path / "out", advance=told.append)
+    fractions = [one.fraction for one in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+    assert {one.case for one in told} == {f"case_{n}" for n in range(4)}
+    assert told[-1].remaining_seconds == pytest.approx(0)
+    assert len(told) > 4 * 10  # by patches, not by cases
