@@ -1,0 +1,244 @@
+"""Weights by their names both ways, plans of every spelling, and what is refused; nnU-Net is not needed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hilum import api
+from hilum.errors import ModelError, UsageError
+from hilum.inference import Predictor, TrainedModel, read_nnunet
+from hilum.inference.nnunet.architecture import network_spec
+from hilum.inference.nnunet.names import to_hilum, to_nnunet
+from hilum.networks import build_network
+from hilum.plan.plan import NetworkSpec
+from hilum.volume import Geometry, Volume
+
+SPECS = {
+    "plain": ("plain_unet", 3, (2, 1, 2), (1, 2)),
+    "residual": ("residual_unet", 3, (1, 2, 2), (2, 1)),
+    "flat plain": ("plain_unet", 2, (2, 2, 2), (2, 2)),
+    "flat residual": ("residual_unet", 2, (1, 1, 3), (1, 1)),
+}
+
+
+def spec_of(name, *, inputs=1, outputs=3):
+    kind, dimensions, encoder, decoder = SPECS[name]
+    z = 1 if dimensions == 2 else 2
+    return NetworkSpec(
+        kind=kind,
+        dimensions=dimensions,
+        in_channels=inputs,
+        out_channels=outputs,
+        features=(4, 8, 12),
+        kernels=((1, 3, 3), ((z + 1) | 1, 3, 3) if z == 2 else (1, 3, 3), ((z + 1) | 1, 3, 3) if z == 2 else (1, 3, 3)),
+        strides=((1, 1, 1), (1, 2, 2), (z, 2, 2)),
+        encoder_blocks=encoder,
+        decoder_blocks=decoder,
+        deep_supervision=False,
+    )
+
+
+def drawn(spec, seed=0):
+    network = build_network(spec, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return network.eval()
+
+
+def configuration_of(spec, **changes):
+    drop = 3 - spec.dimensions
+    name = {"plain_unet": "PlainConvUNet", "residual_unet": "ResidualEncoderUNet"}[spec.kind]
+    resampling = {"is_seg": False, "order_z": 0, "force_separate_z": None}
+    return {
+        "preprocessor_name": "DefaultPreprocessor",
+        "patch_size": [8, 16, 16][drop:],
+        "spacing": [2.0, 1.0, 0.9][drop:],
+        "normalization_schemes": ["ZScoreNormalization"] * spec.in_channels,
+        "use_mask_for_norm": [True] * spec.in_channels,
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": {**resampling, "order": 3},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+        "architecture": {
+            "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
+            "arch_kwargs": {
+                "n_stages": 3,
+                "features_per_stage": list(spec.features),
+                "conv_op": f"torch.nn.modules.conv.Conv{spec.dimensions}d",
+                "kernel_sizes": [list(k[drop:]) for k in spec.kernels],
+                "strides": [list(k[drop:]) for k in spec.strides],
+                "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage": list(spec.encoder_blocks),
+                "n_conv_per_stage_decoder": list(spec.decoder_blocks[::-1]),
+                "conv_bias": True,
+                "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{spec.dimensions}d",
+                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        **changes,
+    }
+
+
+def write_model(folder, spec, *, folds=("0",), configuration=None, labels=None, trainer="nnUNetTrainer", weights=None, **plans):
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {
+        "dataset_name": "Dataset001_Toy",
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "configurations": {"parent": configuration or configuration_of(spec), "used": {"inherits_from": "parent"}},
+        "foreground_intensity_properties_per_channel": {},
+        "original_median_spacing_after_transp": [3.0, 1.0, 1.0],
+        **plans,
+    }
+    dataset = {
+        "channel_names": {str(n): f"channel {n}" for n in range(spec.in_channels)},
+        "numTraining": 5,
+        **(labels or {"labels": {"background": 0, "a": 1, "b": 2}}),
+    }
+    (folder / "plans.json").write_text(json.dumps(whole))
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    for number, fold in enumerate(folds):
+        (folder / f"fold_{fold}").mkdir(exist_ok=True)
+        checkpoint = {
+            "network_weights": weights or to_nnunet(drawn(spec, seed=number).state_dict(), spec),
+            "trainer_name": trainer,
+            "init_args": {"configuration": "used"},
+            "current_epoch": 1000,
+            "inference_allowed_mirroring_axes": (0, 1),
+        }
+        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    return folder
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_weights_go_there_and_back(name):
+    spec = spec_of(name)
+    ours = drawn(spec).state_dict()
+    theirs = to_nnunet(ours, spec)
+    back = to_hilum(theirs, spec)
+    assert back.keys() == ours.keys()
+    assert all(torch.equal(back[key], ours[key]) for key in ours)
+    compiled = {f"_orig_mod.{key}": tensor for key, tensor in theirs.items()}
+    assert to_hilum(compiled, spec).keys() == ours.keys()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_imported_model_is_the_network_and_predicts(tmp_path, name):
+    spec = spec_of(name)
+    folder = write_model(tmp_path / "theirs", spec, folds=("0", "1"))
+    api.import_nnunet(folder, tmp_path / "ours")
+    model = TrainedModel.load(tmp_path / "ours", device="cpu")
+    assert model.plan.network.value == spec
+    assert len(model.networks) == 2
+    for seed, network in enumerate(model.networks):
+        expected = drawn(spec, seed=seed).state_dict()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items())
+    assert model.plan.augmentation.value.mirror_axes == ((1, 2) if spec.dimensions == 2 else (0, 1))
+    assert model.plan.steps.value == 250_000
+    assert all(decision.because for decision in model.plan.decisions.values())
+    image = Volume(
+        np.random.default_rng(0).normal(size=(1, 9, 20, 21)).astype(np.float32), Geometry.from_spacing((9, 20, 21), (3.5, 1, 1))
+    )
+    answer = Predictor(model, engine="torch").predict(image, case="one")
+    assert answer.labels.geometry == image.geometry
+    card = (tmp_path / "ours" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "nnU-Net" in card
+
+
+def test_regions_decode_as_nnunet_writes_them(tmp_path):
+    labels = {
+        "labels": {"background": 0, "all": [1, 2, 3], "core": [2, 3], "tip": 3, "ignore": 4},
+        "regions_class_order": [1, 2, 3],
+    }
+    table = read_nnunet(write_model(tmp_path, spec_of("plain"), labels=labels)).plan.labels
+    assert [region.labels for region in table.regions] == [(1, 2, 3), (2, 3), (3,)]
+    assert table.decode_ids == (1, 2, 3)
+    assert table.ignore == 4
+    lists = {"labels": {"background": 0, "a": [1], "b": [2]}}  # lists of one id each are no regions for nnU-Net
+    assert read_nnunet(write_model(tmp_path, spec_of("plain"), labels=lists)).plan.labels.exclusive
+
+
+def test_folds(tmp_path):
+    folder = write_model(tmp_path, spec_of("plain"), folds=("0", "3", "all"))
+    assert read_nnunet(folder).facts.details["folds"] == "0, 3"
+    assert read_nnunet(folder, folds=("all",)).facts.details["folds"] == "all"
+    with pytest.raises(UsageError, match="fold 7"):
+        read_nnunet(folder, folds=("7",))
+    with pytest.raises(UsageError, match="folds 0, all"):
+        read_nnunet(folder, folds=("0", "all"))
+    with pytest.raises(ModelError, match="checkpoint_best"):
+        read_nnunet(folder, checkpoint="best")
+    with pytest.raises(UsageError, match="last"):
+        read_nnunet(folder, checkpoint="last")
+
+
+def test_old_plans_describe_the_same_network():
+    old = {
+        "patch_size": [8, 16, 16],
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": 4,
+        "unet_max_num_features": 12,
+        "n_conv_per_stage_encoder": [2, 1, 2],
+        "n_conv_per_stage_decoder": [2, 1],
+        "pool_op_kernel_sizes": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+        "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+    }
+    assert network_spec(old, inputs=1, outputs=3, source="plans.json") == spec_of("plain")
+
+
+def changed_architecture(**changes):
+    configuration = configuration_of(spec_of("plain"))
+    configuration["architecture"]["arch_kwargs"] |= changes
+    return configuration
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"configuration": configuration_of(spec_of("plain"), previous_stage="3d_lowres")}, "second stage of a cascade"),
+        ({"trainer": "nnUNetTrainerUMamba"}, "nnUNetTrainerUMamba"),
+        ({"trainer": "nnUNetTrainerBN"}, "nnUNetTrainerBN"),
+        ({"configuration": configuration_of(spec_of("plain"), preprocessor_name="Mine")}, "preprocessor Mine"),
+        ({"image_reader_writer": "MyIO"}, "MyIO"),
+        ({"configuration": configuration_of(spec_of("plain"), normalization_schemes=["Mine"])}, "normalisation Mine"),
+        ({"configuration": configuration_of(spec_of("plain"), resampling_fn_data="resample_torch")}, "resample_torch"),
+        ({"configuration": changed_architecture(norm_op="torch.nn.modules.batchnorm.BatchNorm3d")}, "BatchNorm3d"),
+        ({"configuration": changed_architecture(nonlin="torch.nn.ReLU")}, "nonlin='torch.nn.ReLU'"),
+        ({"configuration": changed_architecture(nonlin_kwargs={"negative_slope": 0.2})}, "negative_slope=0.2"),
+        ({"configuration": changed_architecture(norm_op_kwargs={"eps": 1e-3, "affine": True})}, "norm_op_kwargs"),
+        ({"configuration": changed_architecture(squeeze_excitation=True)}, "squeeze_excitation"),
+        ({"configuration": changed_architecture(features_per_stage=[4, 8, 16])}, "of shape"),
+        ({"configurations": {"other": {}}}, "configuration 'used'"),
+        ({"labels": {"labels": {"background": 0, "a": 1, "b": 5}}}, "labels"),
+    ],
+)
+def test_what_cannot_be_done_alike_is_refused_by_name(tmp_path, changes, match):
+    folder = write_model(tmp_path, spec_of("plain"), **changes)
+    with pytest.raises(ModelError, match=match):
+        read_nnunet(folder)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    spec = spec_of("plain")
+    weights = to_nnunet(drawn(spec).state_dict(), spec)
+    with pytest.raises(ModelError, match="no place for"):
+        read_nnunet(write_model(tmp_path, spec, weights=weights | {"attention.weight": torch.zeros(2)}))
+    weights.pop("decoder.transpconvs.0.weight")
+    with pytest.raises(ModelError, match="decoder.transpconvs.0.weight is missing"):
+        read_nnunet(write_model(tmp_path, spec, weights=weights))
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(ModelError, match=r"no plans\.json"):
+        read_nnunet(tmp_path)
