@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -227,7 +228,7 @@ def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, 
 def test_what_is_resumed_does_not_look_for_leaks_again_unless_the_files_changed(data, dataset, tmp_path, monkeypatch):
     mine, looked = tmp_path / "data", []
     shutil.copytree(data, mine)
-    monkeypatch.setattr("hilum.training.run.audit", lambda *given, **more: looked.append(1) or audit(*given, **more))
+    monkeypatch.setattr(sys.modules[_few_steps.__module__], "audit", lambda *given, **more: looked.append(1) or audit(*given, **more))
     short = {"plan": changed(cube_plan(dataset), steps=20)}
     first: list[str] = []
     run(mine, tmp_path / "m", options(dataset, **short), listener=Listener(say=first.append))
@@ -403,7 +404,7 @@ def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data
     assert model.facts.steps == 400
     progress = read_progress(out / "training" / "fold_0" / "checkpoint.safetensors")
     assert progress.plateau == Plateau()
-    assert [row.score for row in progress.rows].count(0.5) >= 8  # it was looked at
+    assert [row.score for row in progress.rows].count(0.5) >= 5  # it was looked at
 
 
 def test_only_as_many_inputs_stay_in_memory_as_are_allowed(dataset, monkeypatch):
