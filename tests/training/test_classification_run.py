@@ -228,7 +228,8 @@ def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, 
 def test_what_is_resumed_does_not_look_for_leaks_again_unless_the_files_changed(data, dataset, tmp_path, monkeypatch):
     mine, looked = tmp_path / "data", []
     shutil.copytree(data, mine)
-    monkeypatch.setattr(sys.modules[_few_steps.__module__], "audit", lambda *given, **more: looked.append(1) or audit(*given, **more))
+    place = sys.modules[_few_steps.__module__]  # "hilum.training.run" is the function
+    monkeypatch.setattr(place, "audit", lambda *given, **more: looked.append(1) or audit(*given, **more))
     short = {"plan": changed(cube_plan(dataset), steps=20)}
     first: list[str] = []
     run(mine, tmp_path / "m", options(dataset, **short), listener=Listener(say=first.append))
