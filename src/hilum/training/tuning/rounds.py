@@ -183,7 +183,9 @@ class Rounds:
             "postprocessing": Decision(value=(), because="learnt from what was not post-processed"),
         }
         networks = tuple(self._model.networks[n] for n in members)
-        name = self._model.id if len(networks) == len(self._model.networks) else UNSAVED
+        name = self._model.id
+        if name != UNSAVED and len(networks) < len(self._model.networks):  # a name of its own, as engines remember by it
+            name = "-".join([name, *map(str, members)])
         return replace(self._model, plan=self._plan.model_copy(update=update), networks=networks, id=name)
 
 
