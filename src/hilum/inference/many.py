@@ -88,6 +88,7 @@ def predict_many(
             "overlap": predictor.overlap,
             "every_patch": predictor.every_patch,
             "skip_existing": skip_existing,
+            "engine_because": predictor.engine.because,
         },
     )
 

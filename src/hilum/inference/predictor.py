@@ -113,7 +113,7 @@ class Predictor:
         self.scratch = scratch
         self.every_patch = every_patch
         self.mirror_axes: tuple[int, ...] = tuple(plan.augmentation.value.mirror_axes) if tta else ()
-        self.engine: Engine = model.make_engine(engine, precision)
+        self.engine: Engine = model.make_engine(engine, precision, memory=self.budget.most // 2)
         outputs = plan.network.value.out_channels
         answer_bytes = 4 * outputs * math.prod(plan.patch.value)
         room = self.budget.most // 8 // answer_bytes  # patches whose answers an eighth of the memory holds

@@ -58,13 +58,16 @@ class RunnableModel(Protocol):
         """Of the folder it came from."""
         ...
 
-    def make_engine(self, name: str = "auto", precision: str | None = None, threads: int | None = None) -> Engine:
+    def make_engine(
+        self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
+    ) -> Engine:
         """What runs its network.
 
         Args:
             name: "torch", "openvino", "onnx", or "auto": the fastest that is installed and that the model can run in.
             precision: among `Precision`; None (and "auto"): what the model's plan says, where the device really gains by it.
             threads: of the processor; None: the engine's own choice.
+            memory: bytes that the network may take, where the engine has a choice; None: half of what is free.
 
         Raises:
             UsageError: no such engine or precision.
