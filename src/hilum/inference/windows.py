@@ -76,4 +76,4 @@ def gaussian_weights(patch: Three, weighting: Weighting = "gaussian") -> NDArray
     else:
         made = np.maximum(weights, _SMALLEST_WEIGHT).astype(np.float32)
     made.setflags(write=False)
-    return made
+    return np.asarray(made, dtype=np.float32)  # the very array
