@@ -86,16 +86,22 @@ def test_pictures():
 
 def test_small_pictures_are_not_blown_up_to_the_usual_size():
     plan = make_plan(pictures((1, 28, 28)))
-    assert plan.patch.value == (1, 128, 128)
+    assert plan.patch.value == (1, 96, 96)
     assert "made for larger pictures" in plan.patch.because
+    assert plan.augmentation.value.intensity_probability == plan.loss.value.mixup == 0
+    assert make_plan(pictures()).loss.value.mixup > 0
 
 
 def test_whole_volumes():
     plan = make_plan(volumes())
     assert plan.dimensions.value == 3
     assert plan.region.value.kind == "whole"
-    assert plan.patch.value == (40, 40, 40)  # 75 x 70 x 70 mm, and at most 40 voxels on a CPU
-    assert plan.network.value.kind == "acs"
+    assert plan.patch.value == (64, 64, 64)  # 75 x 70 x 70 mm, and at most 64 voxels on a CPU
+    assert (plan.network.value.kind, plan.network.value.norm) == ("resnet3d", "batch")
+    assert plan.network.value.features == (16, 32, 64, 128)
+    assert plan.weights.value.origin == "random"
+    assert make_plan(volumes(), GPU).network.value.kind == "acs"
+    assert plan.augmentation.value.scale == (1.0, 1.0)
     assert "nothing says where to look" in plan.region.because
     assert plan.augmentation.value.mirror_axes == (2,)
     small = make_plan(volumes(shape=(16, 28, 20), spacing=(1.0, 1.0, 1.0)))
@@ -103,19 +109,59 @@ def test_whole_volumes():
 
 
 def test_small_masks_make_a_window_around_them():
-    """20 mm wide: 1.3 times that is 26, with 4 mm around it 28 mm, which is 40 voxels of the image's finest 0.7 mm."""
+    """20 mm wide: 1.3 times that is 26, with 4 mm around it 28 mm: 40 voxels of 0.7 mm, and 22.4, so 24, of the slices' 1.25."""
     plan = make_plan(volumes(mask=(15.0, 20.0, 12.0)))
     assert plan.region.value == RegionSpec(kind="mask", mask_channel=True)
-    assert plan.patch.value == (40, 40, 40)
-    assert plan.spacing.value == pytest.approx((0.7, 0.7, 0.7))
+    assert plan.patch.value == (24, 40, 40)
+    assert plan.spacing.value == pytest.approx((1.25, 0.7, 0.7))
+    assert "thicker" in plan.spacing.because
+    assert plan.augmentation.value.scale == plan.augmentation.value.gamma == (1.0, 1.0)
+    thick = make_plan(volumes(spacing=(5.0, 0.7, 0.7), mask=(15.0, 20.0, 12.0)))
+    assert thick.spacing.value == pytest.approx((1.4, 0.7, 0.7))  # at most twice as thick as wide
     assert plan.inputs == plan.network.value.in_channels == 2
     assert plan.augmentation.value.mirror_axes == (0, 1, 2)
     assert "28 mm" in plan.patch.because
     wide = make_plan(volumes(mask=(40.0, 60.0, 50.0), shape=(200, 400, 400)), GPU)
-    assert wide.patch.value == (96, 96, 96)
-    assert wide.spacing.value[0] == pytest.approx(78 / 96)  # 60 mm: 1.3 times that is 78
+    assert wide.patch.value == (64, 96, 96)
+    assert wide.spacing.value == pytest.approx((1.25, 78 / 96, 78 / 96))  # 60 mm: 1.3 times that is 78
     outlier = [case(i, (60, 100, 100), (1.0, 1.0, 1.0), mask=(9.0, 10.0 if i else 90.0, 9.0)) for i in range(100)]
     assert make_plan(fingerprint(outlier)).patch.value == (24, 24, 24)  # 95 % are 10 mm: 18 mm, up to 24
+
+
+def paced(seconds_a_voxel):
+    """A machine on which a step costs so much a voxel of the batch, and the sizes at which that was asked."""
+    asked = []
+
+    def measure(network, patch, batch):
+        asked.append(patch)
+        return seconds_a_voxel * np.prod(patch) * batch
+
+    return measure, asked
+
+
+@pytest.mark.parametrize(
+    ("seconds", "side"),
+    [(0.05 / 224**2, 192), (0.075 / 224**2, 160), (0.2 / 224**2, 96), (9 / 224**2, 96), (0.01 / 224**2, 224)],
+)
+def test_minutes_make_the_input_as_large_as_enough_inputs_can_be_seen(seconds, side):
+    """40 cases: 6,000 inputs are wanted; 5 minutes of which USABLE are steps allow 6,000 of 0.0425 s at USABLE .85."""
+    measure, asked = paced(seconds)
+    plan = make_plan(pictures((1, 900, 900)), Hardware(minutes=5.0), measure=measure)
+    budget = 5 * 60 * USABLE / 6000
+    assert plan.patch.value == (1, side, side)
+    assert asked == [(1, 96, 96)]  # the dear sizes are not tried
+    if side not in {224, 96}:
+        assert seconds * side**2 <= budget < seconds * (side + 32) ** 2
+    assert ("inputs (6,000 are wanted" in plan.patch.because) == (side < 224)
+
+
+def test_a_fixed_input_and_a_probe_are_not_made_smaller():
+    measure, _ = paced(1.0)
+    slow = Hardware(minutes=1.0)
+    fixed = make_plan(pictures((1, 900, 900)), slow, measure=measure, overrides=Overrides(patch=(1, 224, 224)))
+    assert fixed.patch.value == (1, 224, 224)
+    probe = make_plan(pictures((1, 900, 900)), slow, measure=measure, overrides=Overrides(stages=STAGES["probe"]()))
+    assert probe.patch.value == (1, 224, 224)
 
 
 def test_masks_that_fill_the_image_or_are_not_everywhere_say_nothing():
@@ -127,12 +173,12 @@ def test_masks_that_fill_the_image_or_are_not_everywhere_say_nothing():
 def test_points_make_a_window_around_them():
     plan = make_plan(volumes(centred=True))
     assert plan.region.value == RegionSpec(kind="centre")
-    assert plan.patch.value == (40, 40, 40)
-    assert plan.spacing.value == pytest.approx((1.75, 1.75, 1.75))  # 70 mm, the shortest side, in 40 voxels
+    assert plan.patch.value == (56, 64, 64)
+    assert plan.spacing.value == pytest.approx((1.25, 70 / 64, 70 / 64))  # 70 mm, the shortest side, in 64 voxels
     both = make_plan(volumes(centred=True, mask=(9.0, 9.0, 9.0)))
     assert both.region.value.kind == "mask"
     asked = make_plan(volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(region=RegionSpec(kind="middle")))
-    assert asked.patch.value == (40, 40, 40)  # as wide as the masks ask for, though they are not seen
+    assert asked.patch.value == (24, 40, 40)  # as wide as the masks ask for, though they are not seen
     assert asked.inputs == 1
 
 
@@ -147,7 +193,7 @@ def test_what_is_measured_of_a_data_set(tmp_path):
     assert class_counts(found, TWO) == (3, 3)
     plan = make_plan(found)
     assert plan.region.value.kind == "mask"
-    assert plan.patch.value == (16, 16, 16)  # 8 mm and 4 on either side, in voxels of 1 mm
+    assert plan.patch.value == (8, 16, 16)  # 8 mm and 4 on either side, in voxels of 2, 1 and 1.5 mm, up to eights
 
 
 # --- how it learns ----------------------------------------------------------------------------------------------------------
@@ -184,8 +230,9 @@ def test_a_batch_is_at_most_a_quarter_of_the_cases(n, batch):
 
 
 def test_steps_follow_the_time_or_the_cases():
-    timed = make_plan(pictures(), Hardware(minutes=5), measure=lambda network, patch, batch: 0.25)
-    assert timed.steps.value == int(5 * 60 * USABLE / 0.25)
+    measure, _ = paced(1e-7)
+    timed = make_plan(pictures(), Hardware(minutes=5), measure=measure)
+    assert timed.steps.value == pytest.approx(5 * 60 * USABLE / (1e-7 * 160 * 224 * 10), abs=1)
     assert "measured" in timed.steps.because
     assert make_plan(pictures(n=40)).steps.value == 300  # 40 passes over 40 cases in tens would be 160
     assert make_plan(pictures(n=2000)).steps.value == 40 * 2000 // 32
@@ -327,7 +374,7 @@ def edited(plan, **changes):
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(volumes(mask=(15.0, 20.0, 12.0)))
+    return make_plan(volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs"))
 
 
 def test_a_bare_value_is_a_decision_edited_by_hand(plan):

@@ -24,9 +24,9 @@ class ResNet3d(ClassifierNetwork):
     """A 3x3x3 stem with stride 2, then stages of `blocks[n]` basic blocks with `features[n]` channels.
 
     Each stage after the first begins with stride 2. He et al. 2016 with the shortcut of ResNet-D (average pooling, then a
-    projection). Norms are group norms of up to 8 groups (Wu and He 2018): volumes come in batches too small for batch statistics,
-    and an instance norm would take away each channel's mean, which is what the pooling at the end is to see. No axis is ever
-    emptied: n becomes ceil(n / stride).
+    projection). Norms are batch norms, or group norms of up to 8 groups (Wu and He 2018) for batches too small for statistics; an
+    instance norm would take away each channel's mean, which is what the pooling at the end is to see. No axis is ever emptied: n
+    becomes ceil(n / stride).
 
     Args:
         spec: of kind "resnet3d"; one entry of `features` and `blocks` a stage.
@@ -46,13 +46,15 @@ class ResNet3d(ClassifierNetwork):
             )
         self.stem = nn.Sequential(
             nn.Conv3d(spec.in_channels, features[0], 3, stride=2, padding=1, bias=False),
-            _norm(features[0]),
+            _norm(spec, features[0]),
             nn.ReLU(inplace=True),
         )
         self.stages = nn.ModuleList()
         for number, (before, after) in enumerate(pairwise((features[0], *features))):
-            first = BasicBlock(before, after, stride=2 if number else 1)
-            self.stages.append(nn.Sequential(first, *(BasicBlock(after, after, stride=1) for _ in range(blocks[number] - 1))))
+            first = BasicBlock(spec, before, after, stride=2 if number else 1)
+            self.stages.append(
+                nn.Sequential(first, *(BasicBlock(spec, after, after, stride=1) for _ in range(blocks[number] - 1)))
+            )
         self.head = linear_head(features[-1], spec)
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
@@ -77,18 +79,18 @@ class ResNet3d(ClassifierNetwork):
 class BasicBlock(nn.Module):
     """Two 3x3x3 convolutions beside a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+    def __init__(self, spec: ClassifierSpec, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-            _norm(out_channels),
+            _norm(spec, out_channels),
             nn.ReLU(inplace=True),
             nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False),
-            _norm(out_channels),
+            _norm(spec, out_channels),
         )
         shortcut: list[nn.Module] = [AveragePool((stride,) * 3)] if stride > 1 else []
         if in_channels != out_channels:
-            shortcut += [nn.Conv3d(in_channels, out_channels, 1, bias=False), _norm(out_channels)]
+            shortcut += [nn.Conv3d(in_channels, out_channels, 1, bias=False), _norm(spec, out_channels)]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,5 +98,5 @@ class BasicBlock(nn.Module):
         return functional.relu(self.body(x) + self.shortcut(x))
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(gcd(GROUPS, channels), channels)
+def _norm(spec: ClassifierSpec, channels: int) -> nn.Module:
+    return nn.BatchNorm3d(channels) if spec.norm == "batch" else nn.GroupNorm(gcd(GROUPS, channels), channels)

@@ -121,6 +121,8 @@ class ClassifierSpec(Record):
     """What `slices` looks at: axial slices, or axial, coronal and sagittal ones."""
     features: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
+    norm: Literal["group", "batch"] = "group"
+    """Of `resnet3d`: group norms ask nothing of a batch; batch norms learn more from batches of eight or more."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
     @property

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from hilum.plan.classification import (
 from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, OptimiserSpec
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity
+from hilum.plan.planner.class_input import SMALL_PICTURE, Pace, decide_view, seen_wanted
 from hilum.plan.planner.overrides import ASKED, or_asked
 from hilum.plan.planner.recipe import named_side, side_pair
 from hilum.plan.planner.sizing import USABLE
@@ -28,21 +27,13 @@ if TYPE_CHECKING:
 
     from hilum.dataset.classes import ClassTable
     from hilum.plan.fingerprint import Fingerprint
-    from hilum.plan.plan import Hardware, Three
+    from hilum.plan.plan import Hardware
     from hilum.plan.planner.overrides import Overrides, Precision
     from hilum.plan.planner.sizing import Measure
 
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 REGION_SHARE = 0.5
 """A mask says where to look when its usual extent is at most this share of the image along some axis."""
-WINDOW = 1.3
-"""The window is so many times as wide as nearly all masks."""
-CONTEXT_MM = 8.0
-"""What is seen around a small mask at least, on both sides together."""
-INPUT = {"cpu": {2: 224, 3: 40}, "other": {2: 320, 3: 96}}
-"""Longest side of the input in voxels."""
-SMALL_PICTURE = 128
-"""Input for pictures that are much smaller than the usual input: more would only blow them up."""
 BATCH = {2: 32, 3: 16}
 PASSES = 40
 """How often training sees each case when no time is given."""
@@ -51,8 +42,12 @@ IMBALANCE = 10.0
 """A class that is so many times rarer than the largest is drawn more often; it costs calibration, as the network then sees other
 frequencies than there are."""
 FEW_CASES = 5_000
-GUESSED_SECONDS = {2: 0.8, 3: 0.5}
-"""A training step on two cores, where nothing was measured."""
+STILL = (1.0, 1.0)
+WIDTH = {"cpu": 16, "other": 32}
+"""Features of the first stage of a 3D residual network."""
+RATES = {True: 2e-3, False: 1e-3}
+"""Learning rate of weights that were drawn at random, and of pretrained ones; found on cases that no figure is reported on
+(docs/benchmarks.md)."""
 
 
 def plan_classification(
@@ -69,13 +64,16 @@ def plan_classification(
     dimensions = or_asked(asked.dimensions, _decide_dimensions(fingerprint))
     orientation = grids.decide_orientation(fingerprint, dimensions.value)
     region = or_asked(asked.region, _decide_region(fingerprint))
-    view = _decide_view(fingerprint, region.value, hardware, dimensions.value, asked)
-    weights = or_asked(asked.weights, _decide_weights(asked))
     channels = len(fingerprint.channels) + region.value.mask_channel
-    network = _decide_network(table, dimensions.value, channels, weights.value, asked)
+    network = _decide_network(table, dimensions.value, channels, hardware, asked)
+    weights = or_asked(asked.weights, _decide_weights(network.value))
     batch = or_asked(asked.batch, _decide_batch(fingerprint, dimensions.value))
     balance = or_asked(asked.balance, _decide_balance(fingerprint, table))
-    seconds, how = _step_seconds(network.value, view.patch.value, batch.value, measure)
+    stages = or_asked(asked.stages, _decide_stages(weights.value))
+    pace = Pace(network.value, batch.value, measure)
+    wanted = seen_wanted(len(fingerprint.cases)) if not any(stage.probe for stage in stages.value) else 0
+    view = decide_view(fingerprint, region.value, hardware, dimensions.value, asked, pace=pace, seen=wanted)
+    seconds, how = pace.seconds(view.patch.value)
     return ClassificationPlan(
         name=fingerprint.name,
         hardware=hardware,
@@ -92,12 +90,18 @@ def plan_classification(
         batch=batch,
         network=network,
         weights=weights,
-        stages=or_asked(asked.stages, _decide_stages(weights.value)),
+        stages=stages,
         loss=or_asked(asked.class_loss, _decide_loss(fingerprint, table, balance.value)),
         balance=balance,
         augmentation=_decide_augmentation(fingerprint, region.value, orientation.value, dimensions.value, asked),
         optimiser=Decision(
-            value=OptimiserSpec(learning_rate=1e-3, weight_decay=0.05, warmup_fraction=0.0, ema_decay=0.99, gradient_clip=5.0),
+            value=OptimiserSpec(
+                learning_rate=RATES[weights.value.origin == "random"],
+                weight_decay=0.05,
+                warmup_fraction=0.0,
+                ema_decay=0.99,
+                gradient_clip=5.0,
+            ),
             because="AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as there are not many",
         ),
         steps=or_asked(asked.steps, _decide_steps(fingerprint, hardware, batch.value, seconds, how)),
@@ -131,114 +135,52 @@ def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
     return Decision(value=RegionSpec(kind="whole"), because="nothing says where to look, so the network sees the whole image")
 
 
-@dataclass(frozen=True)
-class _View:
-    """What the network sees: input size, and mm a voxel where that is fixed."""
-
-    patch: Decision[Three]
-    spacing: Decision[grids.Spacing | None]
-
-
-def _decide_view(
-    fingerprint: Fingerprint, region: RegionSpec, hardware: Hardware, dimensions: Literal[2, 3], asked: Overrides
-) -> _View:
-    longest = INPUT["cpu" if hardware.device == "cpu" else "other"][dimensions]
-    decide = _whole_view if region.kind == "whole" else _window_view
-    view = decide(fingerprint, longest, dimensions)
-    spacing = view.spacing if asked.spacing is None else Decision(value=asked.spacing, because=ASKED)
-    return _View(patch=or_asked(asked.patch, view.patch), spacing=spacing)
-
-
-def _whole_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3]) -> _View:
-    """All of the image: the input has the proportions of the median case."""
-    shapes = np.array([case.shape for case in fingerprint.cases], dtype=float)
-    sizes = np.median(shapes * np.array([case.spacing for case in fingerprint.cases]), axis=0)
-    side = float(np.median(shapes[:, 3 - dimensions :].max(axis=1)))
-    small = dimensions == 2 and side <= SMALL_PICTURE / 2
-    side_used = SMALL_PICTURE if small else longest if dimensions == 2 else int(min(longest, _up(side, 8)))
-    scale = side_used / sizes[3 - dimensions :].max()
-    patch = _three(
-        [1.0 if dimensions == 2 and axis == 0 else _up(sizes[axis] * scale, 32 if dimensions == 2 else 8) for axis in range(3)]
-    )
-    text = f"the median case has {side:g} voxels along its longest side; the input has {side_used}"
-    if small:
-        text += ", more than there are, because the backbones were made for larger pictures"
-    return _View(
-        patch=Decision(value=patch, because=text + ", and the proportions of the median case"),
-        spacing=Decision(value=None, because="each image is scaled so that all of it fits the input"),
-    )
-
-
-def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3]) -> _View:
-    """A window in millimetres, wide enough for nearly all masks."""
-    masks = np.array([case.region_mm for case in fingerprint.cases if case.region_mm is not None])
-    spacings = np.median([case.spacing for case in fingerprint.cases], axis=0)
-    shapes = np.median([case.shape for case in fingerprint.cases], axis=0)
-    if len(masks):
-        usual = float(np.percentile(masks[:, 3 - dimensions :].max(axis=1), 95))
-        side_mm = max(WINDOW * usual, usual + CONTEXT_MM)
-        text = f"95 % of the masks are at most {usual:.3g} mm wide; a window of {side_mm:.3g} mm shows them and what is around"
-    else:
-        side_mm = float((shapes * spacings)[3 - dimensions :].min())
-        text = f"a window of {side_mm:.3g} mm, the shortest side of the median image"
-    finest = float(spacings[3 - dimensions :].min())
-    side = int(min(longest, _up(side_mm / finest, 8)))
-    mm = side_mm / side
-    spacing = (float(spacings[0]) if dimensions == 2 else mm, mm, mm)
-    return _View(
-        patch=Decision(value=(1 if dimensions == 2 else side, side, side), because=text),
-        spacing=Decision(value=spacing, because=f"{side} voxels across the window; the images have {finest:.3g} mm"),
-    )
-
-
-def _up(size: float, multiple: int) -> int:
-    """A size rounded up to a multiple."""
-    return max(multiple, math.ceil(size / multiple - 1e-6) * multiple)
-
-
-def _three(sizes: list[float]) -> Three:
-    z, y, x = (int(size) for size in sizes)
-    return z, y, x
-
-
-def _decide_weights(asked: Overrides) -> Decision[WeightsSpec]:
-    """Pretrained wherever there are weights."""
-    if asked.network == "resnet3d":
-        return Decision(value=WeightsSpec(origin="random"), because="a 3D residual network has no pretrained weights here")
-    return Decision(
-        value=WeightsSpec(origin="pretrained"),
-        because="features learnt on photographs are a better beginning than chance, where cases are few",
-    )
-
-
 def _decide_network(
-    table: ClassTable, dimensions: Literal[2, 3], channels: int, weights: WeightsSpec, asked: Overrides
+    table: ClassTable, dimensions: Literal[2, 3], channels: int, hardware: Hardware, asked: Overrides
 ) -> Decision[ClassifierSpec]:
-    turned = weights.origin != "random" or asked.backbone is not None
-    kind = asked.network or ("backbone" if dimensions == 2 else "acs" if turned else "resnet3d")
+    cpu = hardware.device == "cpu"
+    wants_pretrained = asked.backbone is not None or (asked.weights is not None and asked.weights.origin == "pretrained")
+    plain = asked.weights is not None and asked.weights.origin == "random" and asked.backbone is None
+    volumes = "resnet3d" if plain or (cpu and not wants_pretrained) else "acs"
+    kind = asked.network or ("backbone" if dimensions == 2 else volumes)
     if kind not in {"backbone", "inflated", "acs", "slices", "resnet3d"}:
         raise UsageError(
             f"network {kind!r} for a classification", needed="backbone, inflated, acs, slices or resnet3d", cure="--network acs"
         )
-    plain = kind == "resnet3d"
+    own = kind == "resnet3d"
+    width = WIDTH["cpu" if cpu else "other"]
     spec = ClassifierSpec(
         kind=kind,
         dimensions=dimensions,
         in_channels=channels,
         out_channels=table.outputs,
-        backbone=asked.backbone or ("" if plain else EMBEDDED_BACKBONE),
+        backbone=asked.backbone or ("" if own else EMBEDDED_BACKBONE),
         planes="three" if kind == "slices" else "axial",
-        features=(32, 64, 128, 256) if plain else (),
-        blocks=(1, 1, 1, 1) if plain else (),
+        features=tuple(width * 2**stage for stage in range(4)) if own else (),
+        blocks=(1, 1, 1, 1) if own else (),
+        norm="batch" if own else "group",
     )
-    return Decision(value=spec, because=ASKED if asked.network else _WHY[kind])
+    why = ASKED if asked.network else _WHY["plain" if own and plain else kind]
+    return Decision(value=spec, because=why)
 
 
 _WHY = {
     "backbone": "a small backbone made for pictures, whose weights need no network access",
     "acs": "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D (Yang et al. 2021)",
-    "resnet3d": "a small 3D residual network, as there are no pretrained weights",
+    "plain": "a small 3D residual network, as there are no pretrained weights",
+    "resnet3d": "a small 3D residual network: on a CPU it learns from several times as many cases a minute as a 2D backbone that "
+    "is turned to 3D (--network acs) with its pretrained weights",
 }
+
+
+def _decide_weights(network: ClassifierSpec) -> Decision[WeightsSpec]:
+    """Pretrained wherever there are weights."""
+    if network.kind == "resnet3d":
+        return Decision(value=WeightsSpec(origin="random"), because="a 3D residual network has no pretrained weights here")
+    return Decision(
+        value=WeightsSpec(origin="pretrained"),
+        because="features learnt on photographs are a better beginning than chance, where cases are few",
+    )
 
 
 def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
@@ -285,6 +227,9 @@ the top blocks), everything at once."""
 def _decide_loss(fingerprint: Fingerprint, table: ClassTable, balance: str) -> Decision[ClassLossSpec]:
     smoothing = 0.05 if table.kind == "exclusive" else 0.0
     weights = class_weights(fingerprint, table) if balance == "weights" else None
+    if _tiny(fingerprint):
+        spec = ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
+        return Decision(value=spec, because="cross-entropy with smoothed labels; mixed pictures of so few pixels show nothing")
     if len(fingerprint.cases) < FEW_CASES:
         return Decision(
             value=ClassLossSpec(class_weights=weights, label_smoothing=smoothing, mixup=0.2),
@@ -329,32 +274,53 @@ def class_weights(fingerprint: Fingerprint, table: ClassTable) -> tuple[float, .
 def _decide_augmentation(
     fingerprint: Fingerprint, region: RegionSpec, orientation: str, dimensions: Literal[2, 3], asked: Overrides
 ) -> Decision[AugmentationSpec]:
-    """Strong, because few cases have one label each; mirrored from left to right, unless a class is named after a side."""
-    turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
+    """Strong, because few cases have one label each, but nothing that changes what a class is told by."""
+    axes, mirrored = _mirror_axes(fingerprint, region, orientation, dimensions, asked)
+    how, said = _spatial(fingerprint, region, dimensions)
+    if all(channel.kind == "ct" for channel in fingerprint.channels):
+        said.append("no other brightness or contrast, because CT numbers have a meaning")
+        how |= dict.fromkeys(("brightness", "contrast", "gamma"), STILL)
+    spec = AugmentationSpec(shift=0.06, mirror_axes=axes, noise_std=0.1, **how)
+    because = "; ".join(["one label a case teaches little, so the images are changed often", *said])
+    return Decision(value=spec, because=f"{because}; mirrored: {mirrored}")
+
+
+def _mirror_axes(
+    fingerprint: Fingerprint, region: RegionSpec, orientation: str, dimensions: Literal[2, 3], asked: Overrides
+) -> tuple[tuple[int, ...], str]:
+    """Axes along which images are mirrored, and why: from left to right, unless a class is named after a side."""
+    if asked.mirror_axes is not None:
+        return asked.mirror_axes, f"axes {asked.mirror_axes}, {ASKED}"
     any_way = dimensions == 3 and region.kind != "whole" and all(case.region_mm for case in fingerprint.cases)
     names = fingerprint.classes.names if fingerprint.classes else ()
-    axes = tuple(n for n in ((0, 1, 2) if any_way else (2,)) if not named_side(names, side_pair(orientation, n)))
-    why = "a window around a mask in any direction" if len(axes) == 3 else "left and right" if axes else "not at all"
-    if len(axes) < (3 if any_way else 1):
-        why = f"{f'along axes {axes}' if axes else 'not at all'}, because classes are named after sides"
-    if asked.mirror_axes is not None:
-        axes, why = asked.mirror_axes, f"axes {asked.mirror_axes}, {ASKED}"
-    spec = AugmentationSpec(
-        rotation_degrees=turns,
-        shift=0.06,
-        scale=(0.85, 1.2),
-        spatial_probability=0.8,
-        mirror_axes=axes,
-        noise_std=0.1,
-        intensity_probability=0.2,
-    )
-    return Decision(value=spec, because=f"one label a case teaches little, so the images are changed often; mirrored: {why}")
+    wanted = (0, 1, 2) if any_way else (2,)
+    axes = tuple(n for n in wanted if not named_side(names, side_pair(orientation, n)))
+    if len(axes) < len(wanted):
+        return axes, f"{f'along axes {axes}' if axes else 'not at all'}, because classes are named after sides"
+    return axes, "a window around a mask in any direction" if any_way else "left and right"
 
 
-def _step_seconds(network: ClassifierSpec, patch: Three, batch: int, measure: Measure | None) -> tuple[float, str]:
-    if measure is None:
-        return GUESSED_SECONDS[network.dimensions], "guessed"
-    return measure(network, patch, batch), "measured"
+def _spatial(fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2, 3]) -> tuple[dict[str, Any], list[str]]:
+    """How far images are turned and scaled and how often anything is changed, and why."""
+    if region.kind != "whole":
+        turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
+        why = "never scaled, because a window in millimetres shows how large something is"
+        return {"rotation_degrees": turns, "scale": STILL, "spatial_probability": 0.8, "intensity_probability": 0.2}, [why]
+    if dimensions == 3:
+        why = "turned little and seldom and never scaled, because whole volumes lie alike"
+        still = {"rotation_degrees": (10.0, 10.0, 10.0), "scale": STILL, "spatial_probability": 0.3}
+        return still | {"intensity_probability": 0.1}, [why]
+    if _tiny(fingerprint):
+        why = "little, because pictures of so few pixels lose by it what they show"
+        little = {"rotation_degrees": (5.0, 0.0, 0.0), "scale": (0.95, 1.05), "spatial_probability": 0.8}
+        return little | {"intensity_probability": 0.0}, [why]
+    usual = {"rotation_degrees": (15.0, 0.0, 0.0), "scale": (0.85, 1.2), "spatial_probability": 0.8}
+    return usual | {"intensity_probability": 0.2}, []
+
+
+def _tiny(fingerprint: Fingerprint) -> bool:
+    """Pictures that must be enlarged for a backbone."""
+    return all(case.shape[0] == 1 and max(case.shape) <= SMALL_PICTURE / 2 for case in fingerprint.cases)
 
 
 def _decide_steps(fingerprint: Fingerprint, hardware: Hardware, batch: int, seconds: float, how: str) -> Decision[int]:
@@ -370,5 +336,5 @@ def _decide_steps(fingerprint: Fingerprint, hardware: Hardware, batch: int, seco
     return Decision(
         value=steps,
         because=f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases at batch {batch} would be {wanted:,} steps, "
-        f"kept within {STEPS[0]:,} .. {STEPS[1]:,}; a plateau ends it earlier",
+        f"kept within {STEPS[0]:,} .. {STEPS[1]:,}, as its checks choose nothing",
     )

@@ -1,0 +1,193 @@
+"""What a classifier sees, and at what size: as large as the time lets it learn from enough cases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hilum.plan.plan import Decision
+from hilum.plan.planner.overrides import ASKED, or_asked
+from hilum.plan.planner.sizing import USABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hilum.plan.classification import RegionSpec
+    from hilum.plan.fingerprint import Fingerprint
+    from hilum.plan.plan import ClassifierSpec, Hardware, Three
+    from hilum.plan.planner.grid import Spacing
+    from hilum.plan.planner.overrides import Overrides
+    from hilum.plan.planner.sizing import Measure
+
+SIDES: dict[int, tuple[int, ...]] = {2: (320, 288, 256, 224, 192, 160, 128, 96), 3: (96, 80, 64, 56, 48, 40, 32, 24)}
+"""Longest sides of the input in voxels, the best first."""
+LONGEST = {"cpu": {2: 224, 3: 64}, "other": {2: 320, 3: 96}}
+"""The first side that is thought of on a device."""
+MULTIPLE = {2: 32, 3: 8}
+SMALL_PICTURE = 96
+"""Input for pictures that are much smaller than the usual input: more would only blow them up."""
+SEEN = (6_000, 15_000)
+PASSES = 12
+"""A network is to see so many inputs while it learns, and each case so often."""
+WINDOW = 1.3
+"""The window is so many times as wide as nearly all masks."""
+CONTEXT_MM = 8.0
+"""What is seen around a small mask at least, on both sides together."""
+COARSEST = 2.0
+"""An axis with thicker voxels is read at its own spacing, but at most so many times that of the finest."""
+GUESSED = {2: 0.3 / 224**2, 3: 0.04 / 64**3}
+"""Seconds that a voxel of one input costs in a training step on two cores, where nothing was measured."""
+
+
+def seen_wanted(cases: int) -> int:
+    """How many inputs a network should see while it learns, however often each: found on cases that no figure is reported on."""
+    return int(np.clip(PASSES * cases, *SEEN))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a training step. Of several sizes only the smallest is measured; others cost in proportion to their voxels.
+
+    Args:
+        network: that learns.
+        batch: inputs a step.
+        measure: seconds of a step; None: nothing can be measured.
+    """
+
+    network: ClassifierSpec
+    batch: int
+    measure: Measure | None
+    _known: dict[Three, float] = field(default_factory=dict, repr=False)
+
+    def seconds(self, patch: Three) -> tuple[float, str]:
+        """Seconds a step with inputs (Z, Y, X) takes, and in a word how that is known."""
+        if self.measure is None:
+            return GUESSED[self.network.dimensions] * math.prod(patch) * self.batch, "guessed"
+        if not self._known:
+            self._known[patch] = self.measure(self.network, patch, self.batch)
+        known, seconds = next(iter(self._known.items()))
+        if known == patch:
+            return seconds, "measured"
+        return seconds * math.prod(patch) / math.prod(known), "measured at a smaller size"
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """What the network sees: input size, and mm a voxel where that is fixed."""
+
+    patch: Decision[Three]
+    spacing: Decision[Spacing | None]
+
+
+def decide_view(
+    fingerprint: Fingerprint,
+    region: RegionSpec,
+    hardware: Hardware,
+    dimensions: Literal[2, 3],
+    asked: Overrides,
+    *,
+    pace: Pace,
+    seen: int,
+) -> ClassView:
+    """The input's size and scale.
+
+    Args:
+        fingerprint: what the data look like.
+        region: what part of a case is seen.
+        hardware: the device, and the minutes there are.
+        dimensions: 2 or 3.
+        asked: what the user fixes.
+        pace: what a step costs.
+        seen: inputs that the network should see in the minutes; 0 where training does not go by steps.
+    """
+    longest = LONGEST["cpu" if hardware.device == "cpu" else "other"][dimensions]
+    decide = _whole_view if region.kind == "whole" else _window_view
+    view = decide(fingerprint, longest, dimensions)
+    if asked.patch is None and hardware.minutes is not None and seen:
+        view = _fitting(view, hardware.minutes, pace, seen, lambda side: decide(fingerprint, side, dimensions))
+    spacing = view.spacing if asked.spacing is None else Decision(value=asked.spacing, because=ASKED)
+    return ClassView(patch=or_asked(asked.patch, view.patch), spacing=spacing)
+
+
+def _fitting(view: ClassView, minutes: float, pace: Pace, seen: int, decide: Callable[[int], ClassView]) -> ClassView:
+    """The largest input at which the minutes are enough to see so many; the smallest where none is."""
+    dimensions = pace.network.dimensions
+    top = max(view.patch.value)
+    smaller = [side for side in SIDES[dimensions] if side < top]
+    views = [view, *(one for one in map(decide, smaller) if one.patch.value != view.patch.value)]
+    pace.seconds(views[-1].patch.value)  # the smallest is measured: the largest would cost a good part of the minutes
+    able = 0.0
+    for one in views:
+        seconds, how = pace.seconds(one.patch.value)
+        able = minutes * 60 * USABLE / seconds * pace.batch
+        if able >= seen:
+            if one is view:
+                return view
+            break
+    reason = (
+        f"{one.patch.because}; no larger, because {minutes:g} minutes are then enough to see about {able:,.0f} inputs "
+        f"({seen:,} are wanted; a step of {seconds:.2g} s, {how})"
+    )
+    return ClassView(patch=Decision(value=one.patch.value, because=reason), spacing=one.spacing)
+
+
+def _whole_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3]) -> ClassView:
+    """All of the image: the input has the proportions of the median case."""
+    shapes = np.array([case.shape for case in fingerprint.cases], dtype=float)
+    sizes = np.median(shapes * np.array([case.spacing for case in fingerprint.cases]), axis=0)
+    side = float(np.median(shapes[:, 3 - dimensions :].max(axis=1)))
+    small = dimensions == 2 and side <= SMALL_PICTURE / 2
+    multiple = MULTIPLE[dimensions]
+    side_used = min(longest, SMALL_PICTURE) if small else longest if dimensions == 2 else int(min(longest, _up(side, multiple)))
+    scale = side_used / sizes[3 - dimensions :].max()
+    patch = _three([1.0 if dimensions == 2 and axis == 0 else _up(sizes[axis] * scale, multiple) for axis in range(3)])
+    text = f"the median case has {side:g} voxels along its longest side; the input has {side_used}"
+    if small:
+        text += ", more than there are, because the backbones were made for larger pictures"
+    return ClassView(
+        patch=Decision(value=patch, because=text + ", and the proportions of the median case"),
+        spacing=Decision(value=None, because="each image is scaled so that all of it fits the input"),
+    )
+
+
+def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3]) -> ClassView:
+    """A window in millimetres, equally wide along each axis and wide enough for nearly all masks."""
+    masks = np.array([case.region_mm for case in fingerprint.cases if case.region_mm is not None])
+    spacings = np.median([case.spacing for case in fingerprint.cases], axis=0)
+    shapes = np.median([case.shape for case in fingerprint.cases], axis=0)
+    axes = slice(3 - dimensions, 3)
+    if len(masks):
+        usual = float(np.percentile(masks[:, axes].max(axis=1), 95))
+        side_mm = max(WINDOW * usual, usual + CONTEXT_MM)
+        text = f"95 % of the masks are at most {usual:.3g} mm wide; a window of {side_mm:.3g} mm shows them and what is around"
+    else:
+        side_mm = float((shapes * spacings)[axes].min())
+        text = f"a window of {side_mm:.3g} mm, the shortest side of the median image"
+    multiple, finest = 8, float(spacings[axes].min())
+    side = int(min(longest, _up(side_mm / finest, multiple)))
+    mm = side_mm / side
+    spacing, patch = [mm] * 3, [float(side)] * 3
+    for axis in range(3):
+        if dimensions == 2 and axis == 0:
+            spacing[0], patch[0] = float(spacings[0]), 1.0
+        elif spacings[axis] > mm:
+            spacing[axis] = min(float(spacings[axis]), COARSEST * mm)
+            patch[axis] = _up(side_mm / spacing[axis], multiple)
+    because = f"{side} voxels across the window; the images have {' x '.join(f'{one:.3g}' for one in spacings[axes])} mm"
+    if max(spacing[3 - dimensions :]) > mm:
+        because += ", and where their voxels are thicker, the input's are too"
+    z, y, x = spacing
+    return ClassView(patch=Decision(value=_three(patch), because=text), spacing=Decision(value=(z, y, x), because=because))
+
+
+def _up(size: float, multiple: int) -> int:
+    """A size rounded up to a multiple."""
+    return max(multiple, math.ceil(size / multiple - 1e-6) * multiple)
+
+
+def _three(sizes: list[float]) -> Three:
+    z, y, x = (int(size) for size in sizes)
+    return z, y, x
