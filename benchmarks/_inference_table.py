@@ -115,8 +115,10 @@ def agreement_table(titles: dict[str, str], found: BenchSet, scores: dict[str, d
 
 
 def _agreement_cells(scores: dict[int, list[float]], found: BenchSet, *, few: bool) -> list[str]:
+    if not scores:  # nnU-Net was not run that way
+        return [""] * (len(found.labels) if few else 1)
     if few:
-        given = [scores.get(label) or [] for label in sorted(found.labels)]
+        given = [scores[label] for label in sorted(found.labels)]
         return [f"{_mean(one):.5f} ({min(one):.5f})" if one else "never said" for one in given]
     values = [value for one in scores.values() for value in one]
     return [f"{_mean(values):.5f} ({min(values):.5f})" if values else ""]

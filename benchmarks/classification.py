@@ -3,8 +3,9 @@
     scripts/bench classification --sets lung_nodules --minutes 5
     scripts/bench classification --sets breastmnist --minutes 10 --ways default probe head all scratch
 
-Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again. A MedMNIST archive brings
-one split; the official test parts are not here. Decisions were made on inner folds: docs/benchmarks.md says which.
+Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again. Decisions were made on the folds of
+`Source.decided`, and only there; unless `--folds` says otherwise, the others are reported. The training and validation parts of a MedMNIST archive
+are joined and split into five folds; the official test parts are not here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from _common import DATA, OUT, hilum, write_result
 
 from hilum.api import load_model
@@ -51,6 +53,8 @@ class Source:
     opened: tuple[tuple[str, Any], ...] = ()
     beside: str = ""
     columns: tuple[str, ...] | None = None
+    decided: tuple[int, ...] = (0,)
+    """Positions of the folds on which the planner's rules were chosen."""
 
 
 def _ratings() -> Path:
@@ -63,6 +67,19 @@ def _ratings() -> Path:
 def _tumours() -> Path:
     """breast_ultrasound without the normal pictures."""
     return _table("breast_ultrasound", "tumours.csv", lambda row: row["label"] if row["label"] != "normal" else None)
+
+
+def _joined(name: str, file: str) -> Path:
+    """The training and validation parts of a MedMNIST archive as one."""
+    path = OUT / "tables" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with np.load(DATA / name / file, allow_pickle=False) as parts:
+        joined = {
+            f"train_{what}": np.concatenate([parts[f"{part}_{what}"] for part in ("train", "val")])
+            for what in ("images", "labels")
+        }
+    np.savez_compressed(path, **joined)
+    return path
 
 
 def _table(name: str, file: str, label: Callable[[dict[str, str]], str | None]) -> Path:
@@ -88,6 +105,7 @@ SETS: dict[str, Source] = {
         (("label", "Diagnosis_value"), ("positive", "1")),
         "diameter alone .920, ten folds over all 994 nodules",
         ("diameter_mm",),
+        decided=(0, 1, 2),
     ),
     "lung_nodules_image": Source(
         lambda: DATA / "lung_nodules",
@@ -95,6 +113,7 @@ SETS: dict[str, Source] = {
         (("label", "Diagnosis_value"), ("positive", "1")),
         "diameter alone .920, ten folds over all 994 nodules; no mask, but the crop's own depth, which goes with the diameter",
         ("diameter_mm",),
+        decided=(0, 1, 2),
     ),
     "lung_nodules_ratings": Source(
         _ratings,
@@ -102,25 +121,28 @@ SETS: dict[str, Source] = {
         (("task", "classification"), ("positive", "high")),
         "ratings 1-2 v. 4-5",
         ("diameter_mm",),
+        decided=(0, 1, 2),
     ),
     "adrenalmnist3d": Source(
-        lambda: DATA / "adrenalmnist3d" / "adrenalmnist3d_64.npz",
+        lambda: _joined("adrenalmnist3d", "adrenalmnist3d_64.npz"),
         beside="best of the standard table AUC .839, ACC .80 (test part)",
     ),
-    "breastmnist": Source(lambda: DATA / "breastmnist" / "breastmnist.npz", beside="AUC .919, ACC .861 (test part)"),
-    "pneumoniamnist": Source(lambda: DATA / "pneumoniamnist" / "pneumoniamnist.npz", beside="AUC .991, ACC .946 (test part)"),
+    "breastmnist": Source(lambda: _joined("breastmnist", "breastmnist.npz"), beside="AUC .919, ACC .861 (test part)"),
+    "pneumoniamnist": Source(lambda: _joined("pneumoniamnist", "pneumoniamnist.npz"), beside="AUC .991, ACC .946 (test part)"),
     "chest_xray": Source(
         lambda: DATA / "chest_xray",
         ("--label", "label"),
         (("label", "label"),),
         "frozen features .855; view alone .617",
         ("view",),
+        decided=(0, 1, 2),
     ),
     "breast_ultrasound": Source(
         _tumours,
         ("--task", "classification", "--positive", "malignant"),
         (("task", "classification"), ("positive", "malignant")),
         "frozen features AUC .872, ACC .785",
+        decided=(0, 1, 2),
     ),
 }
 
@@ -131,7 +153,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--ways", nargs="+", default=["default"], choices=list(WAYS))
     parser.add_argument("--minutes", type=float, default=5.0, help="a fold")
-    parser.add_argument("--folds", type=int, nargs="+", help="default: all that there are")
+    parser.add_argument("--folds", type=int, nargs="+", help="default: all on which nothing was decided")
     asked = parser.parse_args()
     for name in asked.sets:
         run(name, asked)
@@ -143,7 +165,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
     data = source.data()
     dataset = open_dataset(data, **dict(source.opened))
     made = make_folds(dataset, 5, together=audit(dataset).groups)
-    folds = asked.folds if asked.folds is not None else list(range(len(made)))
+    folds = asked.folds if asked.folds is not None else [n for n in range(len(made)) if n not in source.decided]
     kept: dict[str, Any] = {"minutes_a_fold": asked.minutes, "folds": folds, "cases": len(dataset.cases), "beside": source.beside}
     print(f"\n{name}: {len(dataset.cases)} cases, folds {folds}, {asked.minutes:g} minutes each. Beside it: {source.beside}\n")
     print("| | " + " | ".join(FIGURES) + " |\n|" + "---|" * (len(FIGURES) + 1))
@@ -166,6 +188,13 @@ def run(name: str, asked: argparse.Namespace) -> None:
         *baseline_scores(dataset.cases, chosen, table, columns=(), measures={"depth of the image, mm": depths(dataset)})[1:],
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns, measures=mask_sizes(dataset))[1:],
     ]
+    for way, scores in answers.items():
+        if source.columns == ("diameter_mm",):
+            with_size = stacked(scores, diameters, {case: n for n, fold in enumerate(chosen) for case in fold.validation}, table)
+            kept[f"{way} and diameter"] = shown(f"{way} and diameter", with_size, table)
+            print(
+                f"\n{compare_classes(with_size, beside[1].scores, table, names=(f'{way} and diameter', 'diameter')).markdown()}\n"
+            )
     for baseline in beside:
         label = f"{baseline.name} ({', '.join(baseline.columns)})" if baseline.columns else baseline.name
         kept[label] = shown(label, list(baseline.scores), table)
