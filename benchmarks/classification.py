@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _common import DATA, OUT, hilum, write_result
+
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from hilum.api import load_model
 from hilum.dataset import audit, make_folds, open_dataset
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from hilum.dataset import Dataset
+    from hilum.dataset import Dataset, Fold
     from hilum.evaluation import ClassScore
 
 WAYS: dict[str, tuple[str, ...]] = {
@@ -38,7 +43,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "two": ("--stages", "two"),
     "all": ("--stages", "all"),
     "scratch": ("--weights", "none", "--stages", "all"),
-    "resnet3d": ("--network", "resnet3d"),
+    "acs": ("--network", "acs"),
 }
 """Ways to train that are compared, as users type them."""
 FIGURES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece", "calibration_slope")
@@ -201,6 +206,27 @@ def run(name: str, asked: argparse.Namespace) -> None:
         for way, scores in answers.items():
             print(f"\n{compare_classes(scores, baseline.scores, table, names=(way, label)).markdown()}\n")
     write_result(f"classification_{name}", kept)
+
+
+def with_diameter(scores: list[ClassScore], dataset: Dataset, folds: list[Fold]) -> list[ClassScore]:
+    """Image and size: logistic regression on the network's logit and the diameter's logarithm, each fold by what was fitted on the
+    out-of-fold answers of the others.
+    """
+    diameter = {case.id: math.log(float(case.columns["diameter_mm"])) for case in dataset.cases}
+    fold_of = {case: number for number, fold in enumerate(folds) for case in fold.validation}
+    clipped = np.clip([score.probabilities[1] for score in scores], 1e-6, 1 - 1e-6)
+    seen = np.stack([np.log(clipped / (1 - clipped)), [diameter[score.case] for score in scores]], axis=1)
+    positive = np.array([dataset.classes.members(score.reference)[1] for score in scores])
+    own = np.array([fold_of[score.case] for score in scores])
+    answered = np.empty(len(scores))
+    for number in np.unique(own):
+        fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(seen[own != number], positive[own != number])
+        answered[own == number] = fitted.predict_proba(seen[own == number])[:, 1]
+    bare = {"calibrated": None, "prediction_set": None, "certain": None}
+    return [
+        score.model_copy(update=bare | {"probabilities": (1 - float(p), float(p))})
+        for score, p in zip(scores, answered, strict=True)
+    ]
 
 
 def depths(dataset: Dataset) -> dict[str, float]:

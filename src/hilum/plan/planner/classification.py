@@ -336,5 +336,5 @@ def _decide_steps(fingerprint: Fingerprint, hardware: Hardware, batch: int, seco
     return Decision(
         value=steps,
         because=f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases at batch {batch} would be {wanted:,} steps, "
-        f"kept within {STEPS[0]:,} .. {STEPS[1]:,}, as its checks choose nothing",
+        f"kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are made",
     )
