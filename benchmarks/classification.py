@@ -3,9 +3,9 @@
     scripts/bench classification --sets lung_nodules --minutes 5
     scripts/bench classification --sets breastmnist --minutes 10 --ways default probe head all scratch
 
-Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again. Decisions were made on the folds of
-`Source.decided`, and only there; unless `--folds` says otherwise, the others are reported. The training and validation parts of a MedMNIST archive
-are joined and split into five folds; the official test parts are not here.
+Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again. Decisions were made on the
+folds of `Source.decided`, and only there; unless `--folds` says otherwise, the others are reported. The training and validation
+parts of a MedMNIST archive are joined and split into five folds; the official test parts are not here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _common import DATA, OUT, hilum, write_result
-
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -190,16 +189,19 @@ def run(name: str, asked: argparse.Namespace) -> None:
     chosen = [made[fold] for fold in folds]
     beside = [
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns),
-        *baseline_scores(dataset.cases, chosen, table, columns=(), measures={"depth of the image, mm": depths(dataset)})[1:],
+        *(
+            baseline_scores(dataset.cases, chosen, table, columns=(), measures={"depth of the image, mm": depths(dataset)})[1:]
+            if source.columns == ("diameter_mm",)
+            else ()
+        ),
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns, measures=mask_sizes(dataset))[1:],
     ]
-    for way, scores in answers.items():
-        if source.columns == ("diameter_mm",):
-            with_size = stacked(scores, diameters, {case: n for n, fold in enumerate(chosen) for case in fold.validation}, table)
-            kept[f"{way} and diameter"] = shown(f"{way} and diameter", with_size, table)
-            print(
-                f"\n{compare_classes(with_size, beside[1].scores, table, names=(f'{way} and diameter', 'diameter')).markdown()}\n"
-            )
+    if source.columns == ("diameter_mm",) and len(chosen) > 1:
+        for way, scores in answers.items():
+            name = f"{way} and diameter"
+            both = with_diameter(scores, dataset, chosen)
+            kept[name] = shown(name, both, table)
+            print(f"\n{compare_classes(both, beside[1].scores, table, names=(name, 'diameter alone')).markdown()}\n")
     for baseline in beside:
         label = f"{baseline.name} ({', '.join(baseline.columns)})" if baseline.columns else baseline.name
         kept[label] = shown(label, list(baseline.scores), table)
@@ -209,8 +211,9 @@ def run(name: str, asked: argparse.Namespace) -> None:
 
 
 def with_diameter(scores: list[ClassScore], dataset: Dataset, folds: list[Fold]) -> list[ClassScore]:
-    """Image and size: logistic regression on the network's logit and the diameter's logarithm, each fold by what was fitted on the
-    out-of-fold answers of the others.
+    """Image and size: logistic regression on the network's logit and the diameter's logarithm.
+
+    Each fold is answered for by what was fitted on the out-of-fold answers of the others.
     """
     diameter = {case.id: math.log(float(case.columns["diameter_mm"])) for case in dataset.cases}
     fold_of = {case: number for number, fold in enumerate(folds) for case in fold.validation}
