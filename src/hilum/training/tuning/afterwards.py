@@ -22,8 +22,7 @@ from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
 from hilum.training.tuning.answers import group_of, hold
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap
-from hilum.training.tuning.postprocessing import OutOfTimeError, learn_postprocessing, too_few
-from hilum.training.tuning.records import PostprocessingTuning
+from hilum.training.tuning.postprocessing import learn_postprocessing, no_time, too_few
 from hilum.training.tuning.rounds import Rounds
 from hilum.training.tuning.tune import learning_notes, told, unit_of
 from hilum.training.tuning.unseen import Unseen
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from hilum.training.assuring import Member
     from hilum.training.options import Listener, TrainOptions
     from hilum.training.tuning.answers import Steps
-    from hilum.training.tuning.records import OverlapTuning
+    from hilum.training.tuning.records import OverlapTuning, PostprocessingTuning
     from hilum.volume import Volume
 
 POSTPROCESSED, FIGURES, OVERLAP_FIGURES = "postprocessed", "postprocessing.json", "overlap.json"
@@ -77,14 +76,10 @@ class Ending:
         minutes = self.options.minutes
         return None if minutes is None else self.last_fold + minutes * 60 - _FINISH_SECONDS
 
-    def check(self) -> None:
-        """Go on, or not.
-
-        Raises:
-            OutOfTimeError: the time is up.
-        """
-        if self.deadline is not None and time.perf_counter() > self.deadline:
-            raise OutOfTimeError("the time is up")
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.perf_counter() > self.deadline
 
     def room(self, trained: Sequence[float]) -> float:
         """Seconds that trying overlaps may take, when the folds were trained for so many."""
@@ -112,19 +107,15 @@ def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: 
     answered = _answered(members, ending)
     if plan.postprocessing.value or not answered:
         return Learnt(plan, tuple(members))
-    try:
-        found = _postprocessing(plan, answered, ending)
-    except OutOfTimeError:
-        found = PostprocessingTuning(because=_NO_TIME, cases=len(answered), patients=0)
-    try:
-        learnt = _with_overlap(plan, members, answered, found, ending)
-        return learnt or _concluded(plan, _rescored(plan, members, answered, found.steps, ending), found, ending)
-    except OutOfTimeError:
-        found = PostprocessingTuning(because=_NO_TIME, cases=found.cases, patients=found.patients)
-        return _concluded(plan, members, found, ending)
+    found = _postprocessing(plan, answered, ending)
+    learnt = _with_overlap(plan, members, answered, found, ending)
+    if learnt is not None:
+        return learnt
+    scored = _rescored(plan, members, answered, found.steps, ending)
+    if scored is None:
+        return _concluded(plan, members, no_time(found.cases, found.patients), ending)
+    return _concluded(plan, scored, found, ending)
 
-
-_NO_TIME = "none: the time was up before every step was tried and measured; `hilum tune` does it"
 
 AFTERWARDS: dict[str, Callable[..., Learnt]] = {"segmentation": learn_afterwards, "classification": nothing_learnt}
 """What is learnt once all folds are trained, by task: called as learn(plan, members, ending)."""
@@ -152,17 +143,14 @@ def _answered(members: Sequence[Member], ending: Ending) -> list[_Answered]:
 
 
 def _postprocessing(plan: SegmentationPlan, answered: Sequence[_Answered], ending: Ending) -> PostprocessingTuning:
-    """Learn it from the saved label maps.
-
-    Raises:
-        OutOfTimeError: reading them took all the time.
-    """
+    """Learn it from the saved label maps."""
     few = too_few([group_of(one.case) for one in answered])
     if few is not None:
         return few
     held = []
     for done, one in enumerate(answered, start=1):
-        ending.check()
+        if ending.late:
+            return no_time(len(answered), len({group_of(other.case) for other in answered}))
         held.append(hold(one.case, read_labels(one.file), read_annotation(one.case), plan.labels))
         ending.listener.advance("reading answers", done, len(answered), one.case.id)
     return learn_postprocessing(held, plan.labels, unit=unit_of(plan), deadline=ending.deadline, progress=told(ending.listener))
@@ -170,11 +158,11 @@ def _postprocessing(plan: SegmentationPlan, answered: Sequence[_Answered], endin
 
 def _rescored(
     plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], steps: Steps, ending: Ending
-) -> tuple[Member, ...]:
+) -> tuple[Member, ...] | None:
     """The members with the scores of the post-processed label maps, which are written to a folder of their own.
 
-    Raises:
-        OutOfTimeError: the time was up before all were scored.
+    Returns:
+        None where the time was up before all were scored.
     """
     if not steps:
         return tuple(members)
@@ -182,7 +170,9 @@ def _rescored(
     folder.mkdir(parents=True, exist_ok=True)
     new: list[Score] = []
     for done, one in enumerate(answered, start=1):
-        ending.check()
+        if ending.late:
+            shutil.rmtree(folder)  # not all of them would be worse than none
+            return None
         before = read_labels(one.file)
         after = apply_postprocessing(before, steps, plan.labels)
         if (after.array == before.array).all():
@@ -275,7 +265,18 @@ def _with_overlap(
     )
     if chosen.overlap == OVERLAPS[0]:
         scored = _rescored(plan, members, answered, found.steps, ending)
+        if scored is None:
+            return None
     else:
-        new = rounds.scores(chosen.overlap, found.steps, lambda *_: ending.check(), ending.work / POSTPROCESSED)
+        new = rounds.scores(
+            chosen.overlap,
+            found.steps,
+            lambda done, total, case: listener.advance("scoring again", done, total, case),
+            save_to=ending.work / POSTPROCESSED,
+            deadline=ending.deadline,
+        )
+        if len({score.case for score in new}) < len(answered):
+            shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
+            return None
         scored = _with_scores(members, answered, new)
     return _concluded(plan, scored, found, ending, chosen)

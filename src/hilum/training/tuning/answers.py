@@ -14,7 +14,7 @@ from hilum.tasks.postprocess import piece_sizes, pieces_removed, postprocess
 from hilum.training.tuning.records import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -82,11 +82,10 @@ class Answers:
     Args:
         held: one a case.
         table: what the integers mean.
-        tick: called after each case of each new list of steps; may raise to stop.
     """
 
-    def __init__(self, held: Sequence[Answer], table: LabelTable, *, tick: Callable[[], None] = lambda: None) -> None:
-        self.held, self.table, self._tick = tuple(held), table, tick
+    def __init__(self, held: Sequence[Answer], table: LabelTable) -> None:
+        self.held, self.table = tuple(held), table
         self.groups = [answer.group for answer in held]
         self.regions = [region.name for region in table.scored]
         self._made: dict[Steps, list[_Made]] = {(): [_Made(answer.predicted, answer.counts) for answer in held]}
@@ -124,10 +123,7 @@ class Answers:
         if steps[:-1] not in self._made:  # it was forgotten
             self._work_out(steps[:-1])
         before = self._made[steps[:-1]]
-        made = []
-        for answer, old in zip(self.held, before, strict=True):
-            made.append(self._applied(answer, old, steps[-1]))
-            self._tick()
+        made = [self._applied(answer, old, steps[-1]) for answer, old in zip(self.held, before, strict=True)]
         if all(new is old for new, old in zip(made, before, strict=True)):
             self._idle.add(steps)
         self._made[steps] = made

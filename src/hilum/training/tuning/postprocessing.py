@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.errors import ResourceError
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.training.tuning.answers import MEAN, PREDICTED, REFERENCED, Answers, compared
 from hilum.training.tuning.records import PostprocessingTuning, Trial
@@ -52,10 +51,6 @@ _NAMED = 6  # trials that the reason names one by one; all are in tuning.json
 Unit = Literal["ml", "voxels"]
 
 
-class OutOfTimeError(ResourceError):
-    """The time was up before what was asked about was known."""
-
-
 def learn_postprocessing(
     held: Sequence[Answer],
     table: LabelTable,
@@ -74,22 +69,19 @@ def learn_postprocessing(
         progress: told what is tried.
     """
 
-    def tick() -> None:
-        if deadline is not None and time.perf_counter() > deadline:
-            raise OutOfTimeError("the time was up")
+    def late() -> bool:
+        return deadline is not None and time.perf_counter() > deadline
 
     few = too_few([answer.group for answer in held])
     if few is not None:
         return few
     patients = len({answer.group for answer in held})
-    answers = Answers(held, table, tick=tick)
-    try:
-        tick()
-        search = _Search(answers, unit, range(len(held)), progress).run()
-        return _judged(search, answers, unit, progress)
-    except OutOfTimeError:
-        because = "none: the time was up before every step was tried; `hilum tune` tries them all"
-        return PostprocessingTuning(because=because, cases=len(held), patients=patients)
+    answers = Answers(held, table)
+    search = _Search(answers, unit, range(len(held)), progress, late).run()
+    held_out = _held_out(search) if search.steps else None
+    if late():
+        return no_time(len(held), patients)
+    return _judged(search, held_out)
 
 
 def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
@@ -109,12 +101,13 @@ class _Search:
     unit: Unit
     rows: Sequence[int]
     progress: Callable[[str], None]
+    late: Callable[[], bool]
     steps: Steps = ()
     trials: list[Trial] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
 
     def run(self) -> _Search:
-        """Learn from these cases; `steps`, `trials` and `unchanged` hold what was found."""
+        """Learn from these cases; `steps`, `trials` and `unchanged` hold what was found, not all of it once it is late."""
         for column, region in self._targets():
             for options in self._candidates(region):
                 self._try(column, options)
@@ -155,6 +148,8 @@ class _Search:
         """Try steps of one kind and keep the best of those that pass."""
         tried: list[Trial] = []
         for step in options:
+            if self.late():
+                return
             self.progress(step.title)
             after = (*self.steps, step)
             if self.answers.changes_nothing(after):
@@ -207,9 +202,15 @@ def _objection(own: Change, worst: Change | None, *, lost: int) -> str | None:
     return None
 
 
-def _judged(search: _Search, answers: Answers, unit: Unit, progress: Callable[[str], None]) -> PostprocessingTuning:
+def no_time(cases: int, patients: int) -> PostprocessingTuning:
+    """What is said where the time was up first."""
+    because = "none: the time was up before every step was tried and measured; `hilum tune` does it"
+    return PostprocessingTuning(because=because, cases=cases, patients=patients)
+
+
+def _judged(search: _Search, held_out: Change | None) -> PostprocessingTuning:
     """What was found, held against cases that it was not found on."""
-    held_out = None if not search.steps else _held_out(answers, unit, progress)
+    answers = search.answers
     steps = search.steps if held_out is not None and held_out.difference > 0 else ()
     regions = [None, *range(len(answers.regions))] if len(answers.regions) > 1 else [0]
     return PostprocessingTuning(
@@ -224,8 +225,9 @@ def _judged(search: _Search, answers: Answers, unit: Unit, progress: Callable[[s
     )
 
 
-def _held_out(answers: Answers, unit: Unit, progress: Callable[[str], None]) -> Change:
+def _held_out(search: _Search) -> Change:
     """Each part of the patients by what is learnt from the others."""
+    answers = search.answers
     patients = sorted(set(answers.groups))
     order = np.random.default_rng(0).permutation(len(patients))
     part = {patient: int(order[n]) % PARTS for n, patient in enumerate(patients)}
@@ -234,7 +236,8 @@ def _held_out(answers: Answers, unit: Unit, progress: Callable[[str], None]) -> 
     for number in range(PARTS):
         inside = [row for row, group in enumerate(answers.groups) if part[group] == number]
         others = [row for row, group in enumerate(answers.groups) if part[group] != number]
-        steps = _Search(answers, unit, others, _prefixed(progress, f"part {number + 1} of {PARTS}: ")).run().steps
+        told = _prefixed(search.progress, f"part {number + 1} of {PARTS}: ")
+        steps = _Search(answers, search.unit, others, told, search.late).run().steps
         after[inside] = answers.dice(steps)[inside]
     return compared(before, after, answers.groups, answers.regions, None)
 

@@ -121,13 +121,24 @@ class Rounds:
         return tuple(count_windows(one.shape, patch, overlap) for one in self.made[OVERLAPS[0]])
 
     def scores(
-        self, overlap: float, steps: Steps, progress: Callable[[int, int, str], None], save_to: Path | None = None
+        self,
+        overlap: float,
+        steps: Steps,
+        progress: Callable[[int, int, str], None],
+        *,
+        save_to: Path | None = None,
+        deadline: float | None = None,
     ) -> tuple[Score, ...]:
-        """Every metric of what the tuned model answers; its label maps are written to a folder where one is given."""
+        """Every metric of what the tuned model answers; its label maps are written to a folder where one is given.
+
+        Only those of the first cases where the deadline, a `time.perf_counter` value, is passed.
+        """
         table = self._plan.labels
         scores: list[Score] = []
         made = self.made[overlap]
         for done, one in enumerate(made, start=1):
+            if deadline is not None and time.perf_counter() > deadline:
+                break
             labels = apply_postprocessing(one.volume(), steps, table)
             if save_to is not None:
                 save_to.mkdir(parents=True, exist_ok=True)
