@@ -198,10 +198,10 @@ def run(name: str, asked: argparse.Namespace) -> None:
     ]
     if source.columns == ("diameter_mm",) and len(chosen) > 1:
         for way, scores in answers.items():
-            name = f"{way} and diameter"
+            sized = f"{way} and diameter"
             both = with_diameter(scores, dataset, chosen)
-            kept[name] = shown(name, both, table)
-            print(f"\n{compare_classes(both, beside[1].scores, table, names=(name, 'diameter alone')).markdown()}\n")
+            kept[sized] = shown(sized, both, table)
+            print(f"\n{compare_classes(both, beside[1].scores, table, names=(sized, 'diameter alone')).markdown()}\n")
     for baseline in beside:
         label = f"{baseline.name} ({', '.join(baseline.columns)})" if baseline.columns else baseline.name
         kept[label] = shown(label, list(baseline.scores), table)
