@@ -40,7 +40,7 @@ FILE_LIBRARIES = {
     "tifffile": {"io"},
     "imageio": {"io"},
     "skimage": {"io"},
-    "zipfile": {"io"},
+    "zipfile": {"io", "inference/nnunet/checkpoint.py"},  # torch's checkpoints are archives
     "blosc2": {"preprocess/store.py"},  # our own case store
     "safetensors": {  # our own weights, and those that users bring
         *("inference/trained_model.py", "inference/assurance.py", "training/checkpoint.py", "networks/weights/files.py"),
@@ -121,7 +121,13 @@ def test_nothing_is_pickled_or_evaluated():
         if UNSAFE.match(call) and not weights_alone(name, call, node)
     ]
     modules = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
-    unsafe += [f"{name}:{line} {m}" for name, tree in TREES.items() for m, line in imports_of(tree) if m.split(".")[0] in modules]
+    reader = "inference/nnunet/checkpoint.py"  # reads a pickle as data, by an unpickler whose names are its own: ADR 7
+    named = [(name, m, line) for name, tree in TREES.items() for m, line in imports_of(tree) if m.split(".")[0] in modules]
+    unsafe += [f"{name}:{line} {m}" for name, m, line in named if (name, m) != (reader, "pickle")]
+    used = {
+        node.attr for node in ast.walk(TREES[reader]) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
+    }
+    assert used == {"_Unpickler", "UnpicklingError", "BUILD"}
     assert not unsafe, unsafe
     for name, tree in TREES.items():
         for call, node in calls_of(tree):

@@ -96,7 +96,7 @@ def _architecture(configuration: Mapping[str, Any], source: str) -> tuple[str, d
 def _check(name: str, given: Mapping[str, Any], stages: int, source: str) -> None:
     """Refuse arguments that our networks cannot follow."""
     features = _each(given["features_per_stage"], stages)
-    norm = given.get("norm_op") or "torch.nn.InstanceNorm3d"
+    norm = given.get("norm_op") or "InstanceNorm"
     norm_options = {"eps": 1e-5, "affine": True} | (given.get("norm_op_kwargs") or {})
     slope = (given.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
     wrong = [

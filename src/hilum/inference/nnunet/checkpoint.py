@@ -16,7 +16,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -151,7 +151,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     return entries
 
 
-class _Notes(pickle._Unpickler):  # noqa: SLF001
+class _Notes(pickle._Unpickler):  # noqa: SLF001  (typeshed knows it too)
     """Reads a pickle with a table of names; what they call takes notes. In Python, whose memo cannot be made to fill memory."""
 
     def __init__(self, path: Path, file: BytesIO) -> None:
@@ -190,14 +190,14 @@ class _Notes(pickle._Unpickler):  # noqa: SLF001
 
     def load_build(self) -> None:
         """A state for the last object: a numpy type's is read, a dictionary's is dropped, nothing else has one."""
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]  # typeshed leaves it out
         state, owner = stack.pop(), stack[-1]
         if isinstance(owner, _Dtype):
             owner.__setstate__(state)
         elif type(owner) is not OrderedDict:
             raise ValueError(f"a state for a {type(owner).__name__}")
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # type: ignore[assignment]  # noqa: SLF001
+    dispatch: ClassVar[Any] = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}  # noqa: SLF001  (the table that it works by)
 
     def _refuse(self, name: str) -> NoReturn:
         raise ModelError(

@@ -25,8 +25,8 @@ _READERS = {
     "NibabelIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
     "Tiff3DIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
     "NaturalImage2DIO": ("source", "pictures are taken as they are stored"),
-    "NibabelIOWithReorient": ("SAR", "nnU-Net's reader turns every image to RAS; the array's axes are the other way about"),
-    "SimpleITKIOWithReorient": ("SAR", "nnU-Net's reader turns every image to RAS; the array's axes are the other way about"),
+    "NibabelIOWithReorient": ("SAR", "nnU-Net's reader turns every image: axes to Superior, Anterior and Right"),
+    "SimpleITKIOWithReorient": ("SAR", "nnU-Net's reader turns every image: axes to Superior, Anterior and Right"),
 }
 _TRAINERS = re.compile(
     r"nnUNetTrainer(_\d+epochs?|_?NoMirroring|DA5(ord0|Segord0)?|_?DA5_\d+epochs|DAOrd0|NoDA|_noDummy2DDA|CELoss|DiceLoss|DiceCELoss\w*"
