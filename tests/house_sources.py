@@ -14,7 +14,7 @@ ROOMS = sorted(path.parent.name for path in HOUSE.glob("*/__init__.py"))
 
 
 def room_of(name):
-    """`io/nifti.py` is in `io`; `api.py` is a room of its own."""
+    """`io/nifti.py` is in `io`; `errors.py` is a room of its own."""
     return name.split("/")[0].removesuffix(".py")
 
 

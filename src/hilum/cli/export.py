@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli.commands import Json, app
+from hilum.cli.commands import app
+from hilum.cli.options import Json
 from hilum.cli.shown import print_json, shown_progress
 
 

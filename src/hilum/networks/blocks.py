@@ -41,11 +41,17 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, ...); type, shape and memory order are kept."""
-        if x.device.type != "cpu" or x.is_contiguous() or torch.jit.is_tracing() or torch.compiler.is_exporting():
+        if x.device.type != "cpu" or x.is_contiguous() or _exporting():
             # of an exported network it is one operation, which every runtime has
             return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, EPSILON, True)
         samples = [torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False) for s in torch.split(x, 1)]
         return torch.cat(samples)
+
+
+def _exporting() -> bool:
+    """Whether the network is being written down for another runtime, by tracing or by `torch.export`."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return tracing or torch.compiler.is_exporting()
 
 
 class AveragePool(nn.Module):

@@ -1,0 +1,30 @@
+"""The verbs. The command line parses, calls one of these, and shows what it returns."""
+
+from hilum.api.data import CheckResult, Labelling, check, plan
+from hilum.api.demonstration import DemoResult, demo
+from hilum.api.learning import TuneResult, import_nnunet, train, tune
+from hilum.api.machine import environment, to_json
+from hilum.api.running import export, load_model, predict
+from hilum.api.scoring import compare, evaluate
+from hilum.plan.planner.words import Network
+
+__all__ = [
+    "CheckResult",
+    "DemoResult",
+    "Labelling",
+    "Network",
+    "TuneResult",
+    "check",
+    "compare",
+    "demo",
+    "environment",
+    "evaluate",
+    "export",
+    "import_nnunet",
+    "load_model",
+    "plan",
+    "predict",
+    "to_json",
+    "train",
+    "tune",
+]

@@ -1,0 +1,135 @@
+"""The verbs on data sets: check, plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from hilum import dataset as datasets
+from hilum.plan.planner.words import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hilum.dataset.doctor import Finding, FixLog
+    from hilum.plan import Overrides, Plan
+    from hilum.training import Listener
+
+    CaseProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What is learnt from a data set, where that is not clear; see `hilum.open_dataset`.
+
+    Args:
+        task: "segmentation" or "classification".
+        label: the column of classes, or several columns of findings.
+        classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
+        positive: which of two classes is the positive one.
+    """
+
+    task: str | None = None
+    label: str | tuple[str, ...] | None = None
+    classes: str | tuple[str, ...] | None = None
+    positive: str | None = None
+
+    def open(self, data: Path | str, *, patients: str | None = None) -> datasets.Dataset:
+        """Open the data set.
+
+        Raises:
+            HilumError: see `hilum.open_dataset`.
+        """
+        return datasets.open_dataset(
+            data, patients=patients, task=self.task, label=self.label, classes=self.classes, positive=self.positive
+        )
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What the doctor found, and what was mended.
+
+    Args:
+        findings: errors first.
+        fixes: the log of the corrected copy, where one was asked for.
+    """
+
+    findings: tuple[Finding, ...]
+    fixes: FixLog | None = None
+
+    @property
+    def errors(self) -> int:
+        """Number of findings with which training would fail or could not be trusted."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+
+def check(
+    data: Path | str,
+    *,
+    fix: Path | str | None = None,
+    patients: str | None = None,
+    labelling: Labelling | None = None,
+    progress: CaseProgress | None = None,
+) -> CheckResult:
+    """Find what is wrong with a data set; on request write a corrected copy.
+
+    Args:
+        data: what `hilum.open_dataset` opens.
+        fix: folder for the corrected copy and its log; the source is never changed.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
+        labelling: what is learnt from the data set, where that is not clear.
+        progress: called as progress(done, total, case id).
+
+    Raises:
+        UsageError: no such data set, or the folder for the copy is in use.
+        DataError: the data set cannot be opened at all.
+    """
+    from hilum.dataset import doctor
+
+    dataset = (labelling or Labelling()).open(data, patients=patients)
+    findings = doctor.check(dataset, progress=progress)
+    if fix is None:
+        return CheckResult(findings)
+    return CheckResult(findings, doctor.fix(dataset, findings, fix, progress=progress))
+
+
+def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
+    data: Path | str,
+    *,
+    minutes: float | None = None,
+    device: str = "auto",
+    memory_gb: float | None = None,
+    labelling: Labelling | None = None,
+    network: Network | None = None,
+    overrides: Overrides | None = None,
+    out: Path | str | None = None,
+    listener: Listener | None = None,
+) -> Plan:
+    """Make the plan of a training without training.
+
+    Args:
+        data: what `hilum.open_dataset` opens.
+        minutes: wall-clock time of one fold; a few training steps are then measured to size the network.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        memory_gb: what may be used; by default what is free.
+        labelling: what is learnt from the data set, where that is not clear.
+        network: what is asked of a classifier's network.
+        overrides: what is not for the planner to decide, beside that.
+        out: file for the plan as JSON, to be edited and given to `train`.
+        listener: is told what happens.
+
+    Raises:
+        HilumError: the data cannot be opened, or not be planned for.
+    """
+    from hilum.plan import save_plan
+    from hilum.training import Listener, TrainOptions, make_plan_for
+
+    options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
+    fixed = {} if overrides is None else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
+    asked = (network or Network()).overrides(**{name: value for name, value in fixed.items() if value is not None})
+    dataset = (labelling or Labelling()).open(data)
+    made = make_plan_for(dataset, options, listener=listener or Listener(), overrides=asked)
+    if out is not None:
+        save_plan(made, out)
+    return made

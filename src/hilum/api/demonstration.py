@@ -1,0 +1,122 @@
+"""The main jobs on synthetic images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum import evaluation as evaluations
+from hilum.api.data import Labelling
+from hilum.api.learning import train
+from hilum.api.running import predict
+from hilum.api.scoring import evaluate
+from hilum.errors import ModelError, UsageError
+from hilum.plan.planner.words import Network
+
+if TYPE_CHECKING:
+    from hilum.evaluation import ClassEvaluation, Evaluation
+    from hilum.inference import RunReport, TrainedModel
+    from hilum.training import Listener
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the demo left what it made.
+
+    Args:
+        folder: everything.
+        model: the segmentation model.
+        evaluation: its scores on the test patients.
+        classifier: the classification model.
+        class_evaluation: its figures on nodules of other patients.
+        pictures: what to look at.
+    """
+
+    folder: Path
+    model: TrainedModel
+    evaluation: Evaluation
+    classifier: TrainedModel
+    class_evaluation: ClassEvaluation
+    pictures: tuple[Path, ...]
+
+
+def demo(
+    out: Path | str = "out/demo", *, minutes: float = 3.0, class_minutes: float = 1.0, listener: Listener | None = None
+) -> DemoResult:
+    """Run the main jobs on synthetic CT: segment liver and tumours in DICOM studies, tell malignant lung nodules from benign.
+
+    Args:
+        out: a new folder.
+        minutes: of training the segmentation.
+        class_minutes: of training the classification.
+        listener: is told what happens.
+
+    Raises:
+        UsageError: the folder is in use.
+    """
+    from hilum.training import Listener
+
+    listener = listener or Listener()
+    out = Path(out)
+    if (out / "model").exists():
+        raise UsageError(f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2")
+    model, evaluation = _demo_segmentation(out, minutes, listener)
+    classifier, class_evaluation = _demo_classification(out, class_minutes, listener)
+    pictures = [*(out / "predictions" / "pictures").glob("*.png"), *(out / "nodule_predictions" / "pictures").glob("*.png")]
+    pictures.append(out / "nodule_evaluation" / "curves.png")
+    return DemoResult(out, model, evaluation, classifier, class_evaluation, tuple(sorted(pictures)))
+
+
+def _demo_segmentation(out: Path, minutes: float, listener: Listener) -> tuple[TrainedModel, Evaluation]:
+    from hilum.examples import make_abdomen_dataset
+
+    listener.say("Making a synthetic abdominal CT data set: 16 studies to train on, 4 test studies as DICOM series.")
+    data = make_abdomen_dataset(
+        out / "data",
+        cases=16,
+        tests=4,
+        structures=("liver", "liver tumour"),
+        progress=lambda done, total, case: listener.advance("making data", done, total, case),
+    )
+    model = train(data, out / "model", minutes=minutes, listener=listener)
+    listener.say("Predicting the test studies from their DICOM series.")
+    studies = sorted(path for path in (data / "dicomTs").iterdir() if path.is_dir())
+    report = predict(
+        model,
+        studies,
+        out / "predictions",
+        pictures=True,
+        progress=lambda outcome, done, total: listener.advance("predicting", done, total, outcome.case),
+    )
+    _refuse_failures(report)
+    return model, evaluations.evaluate_folder(out / "predictions", data / "labelsTs", out / "evaluation")
+
+
+def _demo_classification(out: Path, minutes: float, listener: Listener) -> tuple[TrainedModel, ClassEvaluation]:
+    from hilum.examples import make_nodule_dataset
+
+    listener.say("Making synthetic lung nodules, benign and malignant: 60 to train on, 30 of other patients to test with.")
+    data = make_nodule_dataset(out / "nodules", cases=60)
+    tests = make_nodule_dataset(out / "nodules_test", cases=30, seed=1)
+    labelling = Labelling(task="classification", positive="malignant")
+    plain = Network(kind="resnet3d")  # in a minute on a CPU it makes many times the steps of a pretrained backbone
+    model = train(data, out / "nodule_model", labelling=labelling, network=plain, minutes=minutes, listener=listener)
+    report = predict(
+        model,
+        tests,
+        out / "nodule_predictions",
+        pictures=True,
+        progress=lambda outcome, done, total: listener.advance("predicting nodules", done, total, outcome.case),
+    )
+    _refuse_failures(report)
+    made = evaluate(out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling)
+    if not isinstance(made, evaluations.ClassEvaluation):
+        raise ModelError(f"{out / 'nodule_predictions'} holds no classes")
+    return model, made
+
+
+def _refuse_failures(report: RunReport) -> None:
+    failed = [outcome for outcome in report.cases if outcome.status == "failed"]
+    if failed:
+        raise ModelError(f"the demo's own study {failed[0].case} failed: {failed[0].error}")

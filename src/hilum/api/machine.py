@@ -1,0 +1,37 @@
+"""What this machine offers, and what is shown to machines."""
+
+from __future__ import annotations
+
+
+def environment() -> dict[str, str]:
+    """What this machine offers, in words: for `hilum doctor` and for reports of faults."""
+    import platform
+
+    import psutil
+
+    from hilum.inference import bfloat16_gain, describe_device, host_memory, resolve_device
+    from hilum.inference.run_report import package_versions
+
+    device = resolve_device("auto")
+    gains = {f"{dimensions}D": bfloat16_gain(device, dimensions) for dimensions in (2, 3)}
+    memory = host_memory()
+    facts = {
+        "device": describe_device(device),
+        "bfloat16": "; ".join(
+            f"{gain:.1f} times the speed of float32 in {where}" + ("" if gain > 1.2 else ", so float32 is used")
+            for where, gain in gains.items()
+        ),
+        "memory": f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
+        "disk": f"{psutil.disk_usage('.').free / 2**30:.1f} GiB free here",
+        "cores": str(psutil.cpu_count(logical=True)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    return facts | package_versions()
+
+
+def to_json(value: object) -> str:
+    """JSON of what a verb returned, for `--json`; what is undefined is null."""
+    from pydantic_core import to_json as dump
+
+    return dump(value, indent=2, inf_nan_mode="null").decode()

@@ -1,0 +1,88 @@
+"""The verbs that judge: evaluate, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum import dataset as datasets
+from hilum import evaluation as evaluations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hilum.api.data import Labelling
+    from hilum.evaluation import ClassEvaluation
+    from hilum.evaluation.families import AnyComparison, AnyEvaluation
+
+    CaseProgress = Callable[[int, int, str], None]
+
+
+def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
+    predictions: Path | str,
+    reference: Path | str | datasets.Dataset,
+    out: Path | str,
+    *,
+    tolerance_mm: float = 2.0,
+    allow_missing: bool = False,
+    data: Path | str | None = None,
+    labelling: Labelling | None = None,
+    subgroups: Sequence[str] | None = None,
+    pictures: bool = True,
+    progress: CaseProgress | None = None,
+) -> AnyEvaluation:
+    """Score predictions against reference annotations; what the folder holds says whether they are label maps or classes.
+
+    Args:
+        predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...), or of predictions.csv.
+        reference: a data set, a folder of label maps, or a table of case and label.
+        out: folder for cases.csv, summary.json and summary.md, of classes also curves.png and confusion.png.
+        tolerance_mm: of the normalised surface distance.
+        allow_missing: score what is there instead of refusing when predictions are missing.
+        data: of label maps: a data set, or a table of case and patient, that says whose the cases of a plain folder are.
+        labelling: where the reference's classes are, where that is not clear.
+        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
+        pictures: draw the curves of classes.
+        progress: called as progress(done, total, case id).
+
+    Raises:
+        HilumError: see `hilum.evaluation.evaluate`.
+    """
+    asked = evaluations.EvaluationOptions(
+        tolerance_mm=tolerance_mm,
+        allow_missing=allow_missing,
+        patients=None if data is None else datasets.known_patients(data),
+        subgroups=subgroups,
+        progress=progress,
+    )
+    held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
+    made = evaluations.evaluate(predictions, held, out, asked)
+    if pictures and isinstance(made, evaluations.ClassEvaluation):
+        _draw_classes(made, Path(out))
+    return made
+
+
+def _draw_classes(evaluation: ClassEvaluation, out: Path) -> None:
+    from hilum.report import draw_confusion, draw_curves
+
+    table = evaluation.record.summary.classes
+    draw_curves(evaluation.scores, table, out / "curves.png")
+    if table.kind != "multilabel":
+        draw_confusion(evaluation.scores, table, out / "confusion.png")
+
+
+def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> AnyComparison:
+    """Compare two evaluations of the same cases by paired tests.
+
+    Args:
+        a: a folder that `evaluate` wrote.
+        b: another one.
+        out: folder for comparison.json and comparison.md.
+
+    Raises:
+        HilumError: see `hilum.evaluation.compare`.
+    """
+    comparison = evaluations.compare(Path(a), Path(b))
+    if out is not None:
+        comparison.save(out)
+    return comparison
