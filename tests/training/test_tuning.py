@@ -195,8 +195,9 @@ def test_what_was_tuned_answers_as_its_metrics_say(tuned, made, tmp_path):
     data, _ = made
     opened = open_dataset(data)
     details = list(result.model.facts.details.values())
-    for network, fold in zip(result.model.networks, details, strict=True):
-        part = replace(result.model, networks=(network,), id="unsaved")
+    for number, (network, fold) in enumerate(zip(result.model.networks, details, strict=True)):
+        name = f"{result.tuning.model}-{number}"  # by which engines remember how they ran it while it was tuned
+        part = replace(result.model, networks=(network,), id=name)
         files = [opened[case].images["MR"] for case in fold["validation"]]
         predict_many(make_predictor(part), files, tmp_path / "predictions")
     scored = evaluate_folder(tmp_path / "predictions", opened, tmp_path / "evaluation")
