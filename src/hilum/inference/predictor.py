@@ -260,7 +260,7 @@ class Predictor:
             room=lambda held: self._room(restore.shape, held + extra), resident=resident, progress=progress, tally=tally
         )
         restoring = 0.0
-        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
+        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  (a generator)  # a generator can be closed
             for _, logits in parts:
                 begun = time.perf_counter()
                 for stream in streams:
@@ -289,7 +289,7 @@ class Predictor:
         array, restore = prepared.array, prepared.restore
         body = None if self.every_patch else self._air.body(array, restore.geometry.voxel_volume_mm3)
         if body is None:
-            with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  # as above
+            with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  (a generator)  # as above
                 yield from parts
             return
         watch.tally.outside = body.saved
@@ -301,7 +301,7 @@ class Predictor:
         z = body.box[0]
         if z.start:
             yield slice(0, z.start), nothing[:, : z.start]
-        with closing(slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]
+        with closing(slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  (a generator)
             for rows, logits in parts:
                 yield from self._framed(rows, logits, body, array.shape[1:])
         if z.stop < depth:

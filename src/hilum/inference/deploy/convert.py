@@ -34,7 +34,7 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
     example = torch.zeros(1, len(plan.channels), *size, device=next(network.parameters(), torch.zeros(1)).device)
     with _quiet(), _evaluating(network), torch.no_grad():
         try:
-            traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  (torch's own has no types)
             model = ov.convert_model(traced, example_input=example, share_weights=True)
             model.reshape([1, len(plan.channels), *plan.patch.value])
         except Exception as error:  # torch's and OpenVINO's errors have no common base
@@ -91,7 +91,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torch's tracers say about shapes that are meant to be fixed, and about their own future."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    loggers = (logging.getLogger("torch.onnx"), logging.getLogger("torch.export"), logging.getLogger("onnxscript"))
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -87,7 +87,7 @@ def export_model(
     networks: tuple[Any, ...] = ()
     quantisation: Quantisation | None = None
     if "openvino" in engines:
-        networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]
+        networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]  (a segmentation's)
     if stored == "int8" and data is not None:
         from hilum.inference.deploy.quantise import quantise
 
@@ -98,7 +98,7 @@ def export_model(
         files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
         vectors.save(folder / VECTORS)
         manifest = _write_rest(model, folder, files, stored, quantisation)
-        draft = ExportedModel(folder, model.plan, manifest, model.metrics or _unmeasured())  # type: ignore[arg-type]
+        draft = ExportedModel(folder, model.plan, manifest, model.metrics or _unmeasured())  # type: ignore[arg-type]  (a segmentation's)
         differences = {engine: _difference(draft, vectors, engine) for engine in engines}
         fields = manifest.model_dump(exclude={"id", "differences"})
         ExportManifest.sealed(**fields, differences=differences).save(folder)
@@ -172,10 +172,10 @@ def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, 
     return names
 
 
-def _write_onnx(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:  # noqa: ARG001
+def _write_onnx(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:  # noqa: ARG001  (one signature for all)
     names = _names(model, ".onnx")
     for name, network in zip(names, model.networks, strict=True):
-        write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]
+        write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]  (a segmentation's)
     return names
 
 
