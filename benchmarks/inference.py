@@ -27,7 +27,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from _common import provenance, write_result
 from _inference_measure import MEMORY_IS, measure
-from _inference_sets import HERE, HOME, SETS, NotMadeError, forget, import_command, is_made, make, model, resampled_liver
+from _inference_sets import (
+    ALL_CASES,
+    HERE,
+    HOME,
+    SETS,
+    NotMadeError,
+    forget,
+    import_command,
+    is_made,
+    make,
+    model,
+    resampled_liver,
+)
 from _inference_table import agreement, agreement_table, alone_table, profile_table, speed_table, summary
 
 if TYPE_CHECKING:
@@ -111,7 +123,7 @@ def main() -> None:
     parser.add_argument("--append", action="store_true", help="go on with the rounds that were measured at this commit")
     parser.add_argument("--prepare", action="store_true", help="only make what the runs need")
     parser.add_argument("--remake", action="store_true", help="make hilum's models anew: the code that makes them has changed")
-    parser.add_argument("--cases", type=int, default=52, help="of hippocampus")
+    parser.add_argument("--cases", type=int, default=ALL_CASES, help="of hippocampus; fewer are for trying out")
     parser.add_argument("--alone", nargs="+", choices=["liver", "torso"], default=[], help="time preprocessing and export alone")
     parser.add_argument("--peak", action="store_true", help="measure large matrix products, and count a patch's operations")
     parser.add_argument("--peer-python", type=Path, default=Path(sys.executable), help="a Python with nnunetv2 and monai")
