@@ -75,6 +75,8 @@ def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
     found = unseen_cases(dataset(name="others"), silent, 1)
     assert len(found.cases) == 8
     assert "taken on trust" in found.said[0]
+    assert "as many cases as the model was trained on, 8" in found.said[1]
+    assert len(unseen_cases(dataset(6, name="others"), silent, 1).said) == 1
     assert "taken on trust" in unseen_cases(dataset(), None, 1).said[0]
 
 

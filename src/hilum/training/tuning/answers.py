@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,19 @@ MEAN = "mean of the regions"
 
 
 @dataclass(frozen=True, eq=False)
+class Packed:
+    """A label map (Z, Y, X) in memory, compressed: they shrink a hundredfold."""
+
+    held: bytes
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def array(self) -> Labels:
+        """The label map; not to be written to."""
+        return np.frombuffer(zlib.decompress(self.held), dtype=self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class Answer:
     """One case: what was predicted and what is right, cropped to what was predicted, compressed; counts are of the whole image.
 
@@ -44,8 +58,8 @@ class Answer:
 
     case: str
     group: str
-    predicted: Any
-    reference: Any
+    predicted: Packed
+    reference: Packed
     counts: NDArray[np.int64]
     voxel_mm3: float
 
@@ -138,7 +152,7 @@ class Answers:
         if step.kind == "fill_holes":
             return self._applied_now(answer, old, step)
         if old.pieces != pieces:
-            sizes = piece_sizes(old.labels[...], step)
+            sizes = piece_sizes(old.labels.array(), step)
             old.pieces, old.sizes, old.results = pieces, sizes, {0: old}
         removed = pieces_removed(old.sizes, step, answer.voxel_mm3) or 0
         if removed not in old.results:
@@ -146,12 +160,12 @@ class Answers:
         return old.results[removed]
 
     def _applied_now(self, answer: Answer, old: _Made, step: PostprocessingStep) -> _Made:
-        labels = old.labels[...]
+        labels = old.labels.array()
         new = postprocess(labels, (step,), self.table, answer.voxel_mm3)
         where = new != labels
         if not where.any():
             return old
-        right = answer.reference[...][where]
+        right = answer.reference.array()[where]
         gone, come = (_histogram(of[where], right, self.table, answer.case) for of in (labels, new))
         return _Made(packed(new), old.counts - gone + come)
 
@@ -175,7 +189,7 @@ class _Made:
         results: what comes of it when so many pieces are removed.
     """
 
-    labels: Any
+    labels: Packed
     counts: NDArray[np.int64]
     pieces: tuple[tuple[int, ...], int] = ((), 0)
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -250,8 +264,6 @@ def _histogram(predicted: Labels, reference: Labels, table: LabelTable, case: st
     return np.bincount((a * (k + 1) + b).ravel(), minlength=k * (k + 1)).reshape(k, k + 1)
 
 
-def packed(array: Labels) -> Any:
-    """In memory, compressed: label maps shrink a hundredfold."""
-    import blosc2
-
-    return blosc2.asarray(np.ascontiguousarray(array), cparams=blosc2.CParams(codec=blosc2.Codec.LZ4, nthreads=1))
+def packed(array: Labels) -> Packed:
+    """Compress a label map."""
+    return Packed(zlib.compress(np.ascontiguousarray(array).tobytes(), level=1), array.shape, array.dtype)

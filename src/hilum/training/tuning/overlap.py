@@ -87,7 +87,7 @@ def choose_overlap(
 def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], cases: int) -> str:
     """The reason, with its figures."""
     first = trials[0]
-    where = f"on {cases} case{'s' if cases > 1 else ''} that the answering networks had not seen"
+    where = f"on {cases} case{'s' if cases > 1 else ''}"
     if not untried and all(trial.shared_with is not None for trial in trials[1:]):
         return f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and larger images may come"
     spent = f"{chosen.patches:.3g} patches and {chosen.seconds:.3g} s a case"

@@ -249,16 +249,18 @@ def _prefixed(progress: Callable[[str], None], before: str) -> Callable[[str], N
 def _because(search: _Search, held_out: Change | None, steps: Steps) -> str:
     """The reason, with its figures."""
     answers = search.answers
-    where = f"{len(answers.held)} cases of {_count(len(set(answers.groups)), 'patient')} that the answering networks had not seen"
+    where = f"{len(answers.held)} cases of {_count(len(set(answers.groups)), 'patient')}"
     kept = [trial for trial in search.trials if trial.kept]
-    failed = sorted((t for t in search.trials if not t.kept), key=lambda t: -t.own.difference)
+    best = {(t.step.kind, t.step.region): t for t in sorted(search.trials, key=lambda t: t.own.difference)}
+    helped = {(t.step.kind, t.step.region) for t in kept}
+    failed = [t for key, t in reversed(best.items()) if key not in helped]  # of several minima the one that came nearest
     parts = [f"on {where}: " + ("; ".join(_said(trial) for trial in kept) if kept else "nothing helped")]
     if held_out is not None:
         judged = f"judged on patients that it was not learnt from, mean Dice {_figures(held_out)}"
         parts.append(judged if steps else f"{judged}: not kept")
     if failed:
         more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-        parts.append("tried, did not help: " + ", ".join(f"{_said(t)}: {t.because}" for t in failed[:_NAMED]) + more)
+        parts.append("tried, did not help: " + "; ".join(f"{_said(t)}: {t.because}" for t in failed[:_NAMED]) + more)
     if search.unchanged:
         parts.append(f"{_count(len(search.unchanged), 'further step')} changed no case")
     return "; ".join(parts)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hilum.dataset import Case
     from hilum.evaluation import Score
     from hilum.plan import SegmentationPlan
-    from hilum.training.tuning.answers import Answer, Steps
+    from hilum.training.tuning.answers import Answer, Packed, Steps
     from hilum.training.tuning.unseen import Unseen
     from hilum.volume import Geometry
 
@@ -48,14 +48,14 @@ class Predicted:
     """
 
     case: Case
-    labels: Any
+    labels: Packed
     geometry: Geometry
     seconds: float
     shape: tuple[int, int, int]
 
     def volume(self) -> Volume:
         """Labels (1, Z, Y, X)."""
-        return Volume(self.labels[...][None], self.geometry)
+        return Volume(self.labels.array()[None], self.geometry)
 
 
 class Rounds:

@@ -148,8 +148,9 @@ def _tune_segmentation(
     )
     rows, level = SegmentationValidator.metrics(scores)
     notes = [*unseen.said, *learning_notes(cleaned, chosen)]
+    had_not = " that the answering networks had not seen" if unseen.known else ", which the model may have been trained on"
     metrics = ModelMetrics(
-        measured_on=f"{len(rounds.cases)} cases of {dataset.name} that the answering networks had not seen (hilum tune)",
+        measured_on=f"{len(rounds.cases)} cases of {dataset.name}{had_not} (hilum tune)",
         metrics=rows,
         level=level,
         notes=tuple(notes),
@@ -200,9 +201,8 @@ def _refuse_other(plan: SegmentationPlan, dataset: Dataset) -> None:
     """
     if dataset.labels is None or not dataset.cases:
         raise UsageError(f"{dataset.name!r} has no annotated cases", needed="label maps to hold the answers against")
-    theirs = {label.id: label.name for label in dataset.labels.foreground}
-    ours = {label.id: label.name for label in plan.labels.foreground}
-    if theirs != ours:
+    theirs, ours = ({label.id: label.name for label in table.foreground} for table in (dataset.labels, plan.labels))
+    if {i: name.casefold() for i, name in theirs.items()} != {i: name.casefold() for i, name in ours.items()}:
         raise UsageError(
             f"{dataset.name!r} has the labels {theirs}",
             needed=f"those of the model: {ours}",

@@ -26,11 +26,13 @@ class Unseen:
         members: by case id, the numbers of the networks.
         cases: in the order of the data set.
         said: how they were chosen, in sentences.
+        known: whether the model says which cases it was trained on; else that these are others is taken on trust.
     """
 
     cases: tuple[Case, ...]
     members: Mapping[str, tuple[int, ...]]
     said: tuple[str, ...]
+    known: bool = True
 
     def some(self, most: int | None) -> Unseen:
         """At most so many, spread evenly over all."""
@@ -38,7 +40,8 @@ class Unseen:
             return self
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, most).round().astype(int))
         cases = tuple(self.cases[n] for n in chosen)
-        return Unseen(cases, self.members, (*self.said, f"of these {len(cases)}, spread evenly, as was asked"))
+        said = (*self.said, f"of these {len(cases)}, spread evenly, as was asked")
+        return Unseen(cases, self.members, said, self.known)
 
 
 def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen:
@@ -58,9 +61,14 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
                 needed="cases that it was not trained on",
                 cure="give another data set with the same labels",
             )
-        said = ("the model does not say which cases it was trained on: that these are others is taken on trust",)
+        said = ["the model does not say which cases it was trained on: that these are others is taken on trust"]
+        if facts is not None and facts.cases == len(dataset.cases):
+            said.append(
+                f"attention: {dataset.name} has as many cases as the model was trained on, {facts.cases}; if they are the same, "
+                "what is learnt from them is worthless"
+            )
         everyone = tuple(range(networks))
-        return Unseen(dataset.cases, {case.id: everyone for case in dataset.cases}, said)
+        return Unseen(dataset.cases, {case.id: everyone for case in dataset.cases}, tuple(said), known=False)
     patients = patient_of(dataset)
     known = [{patients[case] for case in cases if case in patients} for cases in trained]
     members = {
