@@ -20,7 +20,7 @@ import hilum as package
 from hilum import api, cli
 from hilum.examples import make_abdomen_dataset
 
-VERBS = ("check", "plan", "train", "predict", "evaluate", "compare", "demo", "doctor", "tune")
+VERBS = ("check", "plan", "train", "predict", "evaluate", "compare", "demo", "doctor", "tune", "export", "import")
 
 
 def flat(text):

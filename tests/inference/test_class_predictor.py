@@ -304,7 +304,7 @@ def test_an_unknown_explanation_is_refused():
 
 
 def test_what_the_model_needs_and_has_not_got_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"an image with 2 of 1 channels[\s\S]*CT"):
+    with pytest.raises(DataError, match=r"an image with 2 channels for a model of 1[\s\S]*CT"):
         ClassPredictor(class_model()).predict(even(1.0, channels=2))
     write_volume(even(1.0), tmp_path / "a.nii.gz")
     masked = ClassPredictor(class_model(class_plan(region=MASK)))
