@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 PLANS = "nnUNetPlans"
+FEWEST_STEPS = 20
 
 
 def main() -> None:
@@ -32,17 +33,24 @@ def main() -> None:
     parser.add_argument("--dataset-json", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=0, help="0: random weights")
+    parser.add_argument("--further", action="store_true", help="begin with the weights that the folder holds")
     parser.add_argument("--patch", type=int, nargs=3, default=[24, 128, 128], help="to train with, ZYX")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--spacing", type=float, nargs=3, help="target spacing in mm, ZYX, instead of the image's own")
     asked = parser.parse_args()
+    if 0 < asked.steps < FEWEST_STEPS:
+        parser.error(f"--steps {asked.steps}: at least {FEWEST_STEPS}, for the cycle of learning rates, or 0")
     with tempfile.TemporaryDirectory() as home:
         for name in ("raw", "preprocessed", "results"):
             os.environ[f"nnUNet_{name}"] = f"{home}/{name}"
         plans, fingerprint = plan(asked, Path(home))
     description = json.loads(asked.dataset_json.read_text())
     network, seconds = trained(asked, plans, description)
-    write(asked.model, plans, description, fingerprint, network, seconds)
+    write(asked.model, plans, description, fingerprint, network)
+    told = asked.model / "trained.json"
+    before = json.loads(told.read_text())["steps"] if asked.further else []
+    told.write_text(json.dumps({"steps": [*before, asked.steps]}))
+    print(f"Written: {asked.model} ({seconds:.0f} s of training)")
 
 
 def plan(asked: argparse.Namespace, home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,6 +81,9 @@ def trained(asked: argparse.Namespace, plans: dict[str, Any], description: dict[
     network = nnUNetTrainer.build_network_architecture(
         manager, configuration, len(description["channel_names"]), outputs, enable_deep_supervision=True
     )
+    if asked.further:
+        held = torch.load(asked.model / "fold_0" / "checkpoint_final.pth", weights_only=False)  # written by this script
+        network.load_state_dict(held["network_weights"])
     if not asked.steps:
         return network, 0.0
     preprocessor = configuration.preprocessor_class(verbose=False)
@@ -145,9 +156,7 @@ def _instance_norm(self: Any, x: Any) -> Any:
     return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
 
 
-def write(
-    folder: Path, plans: dict[str, Any], description: dict[str, Any], fingerprint: dict[str, Any], network: Any, seconds: float
-) -> None:
+def write(folder: Path, plans: dict[str, Any], description: dict[str, Any], fingerprint: dict[str, Any], network: Any) -> None:
     """The folder as nnU-Net's trainer leaves it; the checkpoint last."""
     import torch
 
@@ -173,7 +182,6 @@ def write(
         "inference_allowed_mirroring_axes": (0, 1, 2),
     }
     torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
-    print(f"Written: {folder} ({seconds:.0f} s of training)")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from _inference_sets import (
     make,
     model,
     resampled_liver,
+    train_further,
 )
 from _inference_table import agreement, agreement_table, alone_table, profile_table, speed_table, summary
 
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--append", action="store_true", help="go on with the rounds that were measured at this commit")
     parser.add_argument("--prepare", action="store_true", help="only make what the runs need")
     parser.add_argument("--remake", action="store_true", help="make hilum's models anew: the code that makes them has changed")
+    parser.add_argument("--liver-steps", type=int, help="train the liver's network further, for so many steps, first")
     parser.add_argument("--cases", type=int, default=ALL_CASES, help="of hippocampus; fewer are for trying out")
     parser.add_argument("--alone", nargs="+", choices=["liver", "torso"], default=[], help="time preprocessing and export alone")
     parser.add_argument("--peak", action="store_true", help="measure large matrix products, and count a patch's operations")
@@ -147,6 +149,8 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
     commit = provenance()["commit"]
     known = asked.append or not asked.runs or asked.prepare
     state: dict[str, Any] = json.loads(kept.read_text()) if known and kept.is_file() else {"runs": [], "refused": {}}
+    if asked.liver_steps and found.name == "liver":
+        train_further(found, asked.peer_python, asked.liver_steps)
     if asked.remake:
         forget(found)
     models = {way: prepared(found, way, state["refused"]) for way in ways}
