@@ -169,6 +169,15 @@ def test_read_only_and_flipped_arrays_are_taken():
         assert np.array_equal(out, np.asarray(view, dtype=np.float32))
 
 
+def largest_column(sweep, shape):
+    """Bytes of the rows of the largest part of a plane that is inside or outside of every window as a whole."""
+    sides = []
+    for size, patch in zip(sweep.padded(shape)[1:], sweep.patch[1:], strict=True):
+        starts = np.array(window_starts(size, patch, sweep.overlap))
+        sides.append(int(np.diff(np.unique([starts, starts + patch])).max()))
+    return 4 * (sweep.outputs + 1) * sweep.patch[0] * sides[0] * sides[1]
+
+
 @given(shape=sizes, patch=patches, overlap=overlaps, share=st.floats(0.05, 1.2), ahead=st.booleans())
 @settings(deadline=None, max_examples=40, derandomize=True)
 def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(shape, patch, overlap, share, ahead):
@@ -189,7 +198,9 @@ def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(shape, pat
             out[:, rows] = logits
     except ResourceError as error:  # not even a column of windows fits
         assert "memory left for the logits" in error.found  # noqa: PT017
+        assert allowed < largest_column(sweep, shape)
         return
+    assert share >= 1 or allowed >= largest_column(sweep, shape)
     assert next_row == shape[0]
     assert tally.on_disk == (share < 1)
     assert np.array_equal(out, expected)
@@ -265,6 +276,26 @@ def test_constant_patches_are_run_once():
     assert np.array_equal(*answers)
     assert tallies == [{"run": 12, "constant": 0, "outside": 0}, {"run": 2, "constant": 10, "outside": 0}]
     assert len(seen) == 14
+
+
+def test_memory_is_measured_at_a_full_batch():
+    """A constant corner comes first: the network has seen four patches at once before it is asked what it takes."""
+    image = volume((4, 4, 40))
+    image[..., :12] = 0
+    seen, at = [], []
+
+    def network(x):
+        seen.append(len(x))
+        return x
+
+    def room(_):
+        at.append(max(seen))
+        return Room(), True
+
+    parts = list(slabs(image, network, Sweep((4, 4, 4), 0, 2, 4, reuse=True), Watch(room=room)))
+    assert at == [4]
+    assert seen == [4, 4]  # the constant, and seven that are not
+    assert np.array_equal(np.concatenate([part for _, part in parts], axis=1), image)
 
 
 def test_progress_counts_every_patch():

@@ -4,25 +4,24 @@
 patch. This is exact for any model: the network would see the very same numbers.
 
 **Air.** Where every channel is normalised as CT, intensities are clipped from below, and what lies around the body is one known
-value. Windows are then placed only over the box of what is not air:
+value. The rule, the same for every case, whatever the voxel size and whatever was predicted before:
 
 1. A voxel is air where each channel is within 1 % of its window (from the lower to the upper clip) above the lower clip, or below
-   it, as splines swing beside edges.
-2. Of what is not air, connected parts (26 neighbours, in blocks of 4 voxels) of less than 1 ml are specks: noise, a wire, a tag.
-   They do not widen the box, but those inside it are seen.
-3. The box around the rest, 4 voxels wider on each side, and at least a patch wide, is gone over with the plan's overlap.
-4. Outside of it the answer is background. This is done only for a model that answers background all over a patch of nothing but
-   air: it is asked once. Otherwise, and where the box would save less than two patches, all patches are run.
+   it, as splines swing beside edges. One voxel above that, however alone, is not air, and is seen.
+2. The model is asked once about a patch of nothing but air. Only where it answers background all over, air has that answer.
+3. Windows are placed over the box of all that is not air, 4 voxels wider on each side and at least a patch wide, with the plan's
+   overlap, where that saves at least two of them; else over the whole.
+4. A window that is wholly air is not run. All others are.
 
-Windows over the box lie elsewhere than windows over the whole, so that the answer inside differs as it does between two overlaps.
-Images normalised by their own statistics have no known air: of them only constant patches are not run. `--every-patch` runs all.
+So no voxel that is not air has an answer that the network did not give from a whole patch around it. Windows over the box lie
+elsewhere than windows over the whole, so that the answer inside differs as it does between two overlaps. Images normalised by
+their own statistics have no known air: of them only constant patches are not run. `--every-patch` runs all.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,10 +37,8 @@ if TYPE_CHECKING:
     from hilum.plan.segmentation import SegmentationPlan
 
 _NEAR_AIR = 0.01  # of the window
-_SPECK_MM3 = 1000.0
-_BLOCK = 4  # voxels
 _MARGIN = 4  # voxels
-_WORTHWHILE = 2  # patches, one of which asking the model about air costs
+_WORTHWHILE = 2  # patches, one of which asking the model about air costs; whether it was asked before must not matter
 
 
 def constant_of(patch: NDArray[np.float32]) -> tuple[float, ...] | None:
@@ -69,12 +66,12 @@ def air_of(plan: SegmentationPlan) -> tuple[float, ...] | None:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """What of a case the network has to see.
+    """Where windows are placed over a case.
 
     Args:
         box: on the network's grid; None: nothing but air.
         fill: the logit of each output (K,) outside of it.
-        saved: patches that need not be run.
+        saved: windows that are not placed.
     """
 
     box: Slices | None
@@ -95,31 +92,39 @@ class Air:
     def __init__(self, plan: SegmentationPlan, patch: Three, overlap: float, run: Callable[..., NDArray[np.float32]]) -> None:
         self._plan, self._patch, self._overlap, self._run = plan, patch, overlap, run
         self._values = air_of(plan)
+        self._limits = [
+            value + _NEAR_AIR * (how.upper - how.lower) / (how.std if how.std > 1e-8 else 1.0)
+            for value, how in zip(self._values or (), plan.normalisation.value, strict=self._values is not None)
+        ]
         self._asked = False
         self._fill: NDArray[np.float32] | None = None
 
-    def body(self, array: NDArray[np.float32], voxel_mm3: float) -> Body | None:
-        """What of a preprocessed case (C, Z, Y, X) the network has to see; None: all of it."""
+    def body(self, array: NDArray[np.float32]) -> Body | None:
+        """The box of a preprocessed case (C, Z, Y, X) that windows are placed over; None: all of it."""
         if self._values is None:
             return None
         shape = array.shape[1:]
-        box = self._box(array, voxel_mm3)
+        box = self._box(array)
         windows = 0 if box is None else self._count([side.stop - side.start for side in box])
         saved = self._count(shape) - windows
-        if saved < (_WORTHWHILE if not self._asked else 1):
-            return None
-        fill = self._answer()
+        fill = self._answer() if saved >= _WORTHWHILE else None
         return None if fill is None else Body(box, fill, saved)
+
+    def answer(self, patch: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The logits (K, Z, Y, X) of a patch (C, Z, Y, X) that is wholly air, read-only; None where it has to be run."""
+        if self._values is None:
+            return None
+        for part in (patch[:, ::4, ::4, ::4], patch):  # most are not air at first sight
+            if any((channel > limit).any() for channel, limit in zip(part, self._limits, strict=True)):
+                return None
+        fill = self._answer()
+        return None if fill is None else np.broadcast_to(fill[:, None, None, None], (len(fill), *self._patch))
 
     def _count(self, shape: Sequence[int]) -> int:
         return count_windows([max(n, p) for n, p in zip(shape, self._patch, strict=True)], self._patch, self._overlap)
 
-    def _box(self, array: NDArray[np.float32], voxel_mm3: float) -> Slices | None:
-        limits = [
-            value + _NEAR_AIR * (how.upper - how.lower) / (how.std if how.std > 1e-8 else 1.0)
-            for value, how in zip(self._values or (), self._plan.normalisation.value, strict=True)
-        ]
-        found = body_box(array, limits, least=_SPECK_MM3 / voxel_mm3)
+    def _box(self, array: NDArray[np.float32]) -> Slices | None:
+        found = body_box(array, self._limits)
         if found is None:
             return None
         a, b, c = (_widened(*one) for one in zip(found, array.shape[1:], self._patch, strict=True))
@@ -140,35 +145,21 @@ class Air:
         return self._fill
 
 
-def body_box(array: NDArray[np.float32], limits: Sequence[float], *, least: float) -> Slices | None:
-    """The box around what is above the limits of a channel, of (C, Z, Y, X), without parts of fewer voxels than `least`.
-
-    Bounds are multiples of a block of 4 voxels. None where nothing is left.
-    """
-    from scipy import ndimage
-
-    depth, height, width = array.shape[1:]
-    blocks = [math.ceil(n / _BLOCK) for n in (depth, height, width)]
-    counts = np.zeros(blocks, dtype=np.int64)
-    plane = np.zeros((blocks[1] * _BLOCK, blocks[2] * _BLOCK), dtype=np.uint8)
-    for z in range(depth):
-        seen = plane[:height, :width]
-        seen[...] = array[0, z] > limits[0]
+def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | None:
+    """The box around every voxel of (C, Z, Y, X) that is above the limit of its channel; None where none is."""
+    lines = [np.zeros(size, dtype=np.bool_) for size in array.shape[1:]]
+    for z in range(array.shape[1]):
+        seen = array[0, z] > limits[0]
         for channel, limit in zip(array[1:], limits[1:], strict=True):
             seen |= channel[z] > limit
-        counts[z // _BLOCK] += plane.reshape(blocks[1], _BLOCK, blocks[2], _BLOCK).sum(axis=(1, 3), dtype=np.int64)
-    parts, number = ndimage.label(counts > 0, structure=np.ones((3, 3, 3)))
-    sizes: NDArray[Any] = np.bincount(parts.ravel(), weights=counts.ravel(), minlength=number + 1)
-    large = sizes >= least
-    large[0] = False
-    kept = large[parts]
-    if not kept.any():
+        rows = seen.any(axis=1)
+        lines[0][z] = rows.any()
+        lines[1] |= rows
+        lines[2] |= seen.any(axis=0)
+    if not lines[0].any():
         return None
-    sides: list[slice] = []
-    for axis, size in enumerate((depth, height, width)):
-        there = np.flatnonzero(kept.any(axis=tuple(other for other in range(3) if other != axis)))
-        sides.append(slice(int(there[0]) * _BLOCK, min(size, (int(there[-1]) + 1) * _BLOCK)))
-    return sides[0], sides[1], sides[2]
+    a, b, c = (np.flatnonzero(line) for line in lines)
+    return slice(int(a[0]), int(a[-1]) + 1), slice(int(b[0]), int(b[-1]) + 1), slice(int(c[0]), int(c[-1]) + 1)
 
 
 def _widened(side: slice, size: int, patch: int) -> slice:

@@ -257,7 +257,11 @@ class Predictor:
         extra = reserve + labels_bytes + len(streams) * (2 * working + 4 * outputs * _ROWS * math.prod(restore.shape[1:]))
         tally = Tally()
         watch = Watch(
-            room=lambda held: self._room(restore.shape, held + extra), resident=resident, progress=progress, tally=tally
+            room=lambda held: self._room(restore.shape, held + extra),
+            resident=resident,
+            progress=progress,
+            air=(lambda _: None) if self.every_patch else self._air.answer,
+            tally=tally,
         )
         restoring = 0.0
         with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  (a generator)  # a generator can be closed
@@ -286,8 +290,8 @@ class Predictor:
 
     def _rows(self, prepared: Prepared, watch: Watch) -> Rows:
         """Every row of the network's grid, rising, and its logits (K, z, Y, X)."""
-        array, restore = prepared.array, prepared.restore
-        body = None if self.every_patch else self._air.body(array, restore.geometry.voxel_volume_mm3)
+        array = prepared.array
+        body = None if self.every_patch else self._air.body(array)
         if body is None:
             with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  (a generator)  # as above
                 yield from parts

@@ -43,7 +43,7 @@ class Tally:
     reused: int = 0
     """Not run: their content is one constant, whose answer was known."""
     outside: int = 0
-    """Not run: no window was placed where nothing but air is."""
+    """Not run: nothing but air, whether a window was placed there or not."""
     on_disk: bool = False
     """Whether the rows in the making had to be kept in a file."""
 
@@ -110,13 +110,26 @@ class Watch:
             where the rows are kept, and whether the network may be ahead of the averaging (which costs a second answer).
         resident: the bytes of memory that the process holds; None: not asked.
         progress: called with the patches that are done, and all.
+        air: the answer (K, *patch) to a patch (C, *patch) that need not be run; None where it has to be. Called by the
+            network's thread.
         tally: counts.
     """
 
     room: Callable[[int], tuple[Room, bool]] = lambda _: (Room(), True)
     resident: Callable[[], int] | None = None
     progress: Callable[[int, int], None] | None = None
+    air: Callable[[NDArray[np.float32]], NDArray[np.float32] | None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A window that has no answer yet: its patch (C, *patch) where it has to be run, or whose answer it gets."""
+
+    window: Slices
+    patch: NDArray[np.float32] | None
+    constant: tuple[float, ...] | None = None
+    answer: NDArray[np.float32] | None = None
 
 
 def slabs(
@@ -196,7 +209,7 @@ class _Network:
     ) -> None:
         self._image, self._engine, self._sweep, self._windows = image, engine, sweep, windows
         self._before, self._watch = before, watch
-        self._known: dict[tuple[float, ...], NDArray[np.float32]] = {}
+        self._known = np.empty((0, 0, 0, 0), dtype=np.float32)  # the answer to the constant patch that was run last
         self._queue: Queue[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = Queue()
         self._slots = threading.Semaphore(1)  # groups of answers that may exist
         self._stop = False
@@ -250,44 +263,53 @@ class _Network:
             self._queue.put(error)
 
     def _groups(self) -> Iterator[list[tuple[Slices, NDArray[np.float32]]]]:
-        """Groups of at most so many patches that the network has to see, and the constant ones between them."""
+        """Groups with a full batch of patches that the network has to see, and whatever of known answers lies between them.
+
+        The first group says how much memory the network takes: it is as large as any.
+        """
         size = max(1, self._sweep.batch // self._sweep.copies)
-        waiting: list[tuple[Slices, NDArray[np.float32] | None, tuple[float, ...] | None]] = []
+        waiting: list[_Waiting] = []
         patches = 0
+        last: tuple[float, ...] | None = None  # the constant that was run last, or will be with this group
         for window in self._windows:
             patch = self._patch(window)
             constant = constant_of(patch) if self._sweep.reuse else None
-            waiting.append((window, patch if constant is None or constant not in self._known else None, constant))
-            if constant is not None and constant not in self._known:
-                yield self._answered(waiting)
-                waiting, patches = [], 0
-                continue
-            patches += constant is None
-            if patches == size or len(waiting) >= 4 * size:
+            air = self._watch.air(patch) if constant is None else None
+            if air is not None:
+                waiting.append(_Waiting(window, None, answer=air))
+            elif constant is not None and constant == last:
+                waiting.append(_Waiting(window, None, constant))
+            else:
+                waiting.append(_Waiting(window, patch, constant))
+                last = constant or last
+                patches += 1
+            if patches == size:
                 yield self._answered(waiting)
                 waiting, patches = [], 0
         if waiting:
             yield self._answered(waiting)
 
-    def _answered(
-        self, waiting: Sequence[tuple[Slices, NDArray[np.float32] | None, tuple[float, ...] | None]]
-    ) -> list[tuple[Slices, NDArray[np.float32]]]:
+    def _answered(self, waiting: Sequence[_Waiting]) -> list[tuple[Slices, NDArray[np.float32]]]:
         self._slots.acquire()
         if self._stop:
             raise _Stopped
-        patches = [patch for _, patch, _ in waiting if patch is not None]
+        patches = [one.patch for one in waiting if one.patch is not None]
         answers: Iterator[NDArray[np.float32]] = iter(mirrored(self._engine, np.stack(patches), self._sweep) if patches else ())
         group = []
-        for window, patch, constant in waiting:
-            if patch is None:
-                group.append((window, self._known[constant or ()]))
+        for one in waiting:
+            if one.answer is not None:
+                group.append((one.window, one.answer))
+                self._watch.tally.outside += 1
+                continue
+            if one.patch is None:
+                group.append((one.window, self._known))
                 self._watch.tally.reused += 1
                 continue
             answer = next(answers)
-            group.append((window, answer))
+            group.append((one.window, answer))
             self._watch.tally.run += 1
-            if constant is not None:
-                self._known = {constant: answer.copy()}  # one is kept, without the rest of its batch
+            if one.constant is not None:
+                self._known = answer.copy()  # one is kept, without the rest of its batch
         return group
 
     def _patch(self, window: Slices) -> NDArray[np.float32]:
