@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -210,3 +212,71 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path):
     torch.save({"network_weights": {"a": 3}}, path)
     with pytest.raises(ModelError, match="no tensor"):
         read_checkpoint(path, "network_weights")
+
+
+def text(word):
+    return b"X" + len(word).to_bytes(4, "little") + word
+
+
+LAUGHS = b"".join(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
+LAUGHS = b"Nq\x00" + LAUGHS  # 60 tuples, each of two that are the one before: 2^60 parts if written out
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+STORAGE = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + b"K\x18tQ"
+BOMBS = {
+    "a byte array": b"\x96" + (40 * 2**30).to_bytes(8, "little"),
+    "a deep tuple as a key": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
+    "a deep tuple": b")" + b"\x85" * 1_000_000 + b".",
+    "a list in itself": b"]q\x00h\x00a.",
+    "laughs": LAUGHS + b".",
+    "laughs for a device": LAUGHS + b"\x85q\x7fctorch\ndevice\nh\x7fR.",
+    "laughs for a storage": LAUGHS + b"Q.",
+    "laughs for a numpy type": LAUGHS + b"\x85q\x7fcnumpy\ndtype\nh\x7fR.",
+    "laughs for a size": LAUGHS + TENSOR + b"(" + STORAGE + b"K\x00" + b"h\x3c" * 2 + b"tR.",
+    "laughs as a key": b"}" + LAUGHS + b"Ns.",
+    "a long text many times": b"](" + text(b"a" * 1_000_000) + b"q\x00" + b"h\x00" * 1_000_000 + b"e.",
+    "copies of a long text": b"c_codecs\nencode\nq\x01" + text(b"a" * 1_000_000) + b"\x85q\x00" + b"h\x01h\x00R" * 100_000 + b".",
+    "copies of a long list": b"ctorch\nSize\nq\x01]q\x02(" + b"N" * 1_000_000 + b"e\x85q\x00" + b"h\x01h\x00R" * 100_000 + b".",
+    "lists": b"]" * 60_000_000 + b".",
+    "marks": b"(" * 60_000_000 + b".",
+    "dictionaries in order": b"ccollections\nOrderedDict\nq\x00" + b"h\x00)R" * 15_000_000 + b".",
+}
+READ = """
+import resource, sys
+from hilum.errors import ModelError
+from hilum.inference.nnunet.checkpoint import read_checkpoint
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+for path in sys.argv[1:]:
+    try:
+        read_checkpoint(path, "network_weights")
+    except ModelError as error:
+        print("refused", str(error)[:1000].replace(chr(10), " "), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_a_few_bytes_cannot_fill_memory_or_end_the_process(tmp_path):
+    paths = []
+    for name, data in BOMBS.items():
+        paths.append(tmp_path / f"{name}.pth")
+        description(paths[-1], b"\x80\x02" + data)
+    paths.append(tmp_path / "one storage by many names.pth")
+    base = torch.zeros(1_000_000)
+    torch.save({"network_weights": {str(n): base[n:] for n in range(10_000)}}, paths[-1])
+    ended = subprocess.run(
+        [sys.executable, "-c", READ, *map(str, paths)], capture_output=True, text=True, check=False, timeout=600
+    )
+    said = ended.stdout.splitlines()
+    assert ended.returncode == 0, (ended.returncode, said, ended.stderr[-1000:])
+    assert len(said) == len(paths)
+    assert not [line for line in said if "Memory" in line]
+    for path, line in zip(paths, said, strict=True):
+        assert path.name in line
+
+
+def test_one_tensor_by_many_names_is_held_once(tmp_path):
+    path, base = tmp_path / "checkpoint_final.pth", torch.zeros(1_000_000)
+    torch.save({"network_weights": {str(n): base for n in range(1000)}}, path)
+    weights = read_checkpoint(path, "network_weights")[1]
+    assert len(weights) == 1000
+    assert len({tensor.data_ptr() for tensor in weights.values()}) == 1
