@@ -1,6 +1,7 @@
 """Which engine runs a model, and that it says why."""
 
 import logging
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference.engines import choose
 from hilum.inference.engines.choose import EngineSource, make_engine
+from hilum.inference.engines.host import is_out_of_memory, usable_cpus
 
 
 @pytest.fixture
@@ -40,7 +42,8 @@ def test_a_saved_model_on_a_cpu_runs_in_openvino_and_says_why(caplog):
     caplog.set_level(logging.INFO, "hilum")
     engine = replace(real_model(), id="saved").make_engine(precision="float32")
     assert engine.name == "openvino"
-    assert engine.because == "the fastest on a CPU"
+    assert engine.because.startswith("the fastest on a CPU; float32 was asked for; ")
+    assert " at a time: " in engine.because
     assert "engine openvino, float32, cpu" in caplog.text
 
 
@@ -84,7 +87,7 @@ def test_a_gpu_is_torchs(monkeypatch):
 
     monkeypatch.setitem(choose.ENGINES, "torch", choose.Kind("torch", "", make))
     source = EngineSource(make_plan(), key="saved", networks=(nn.Identity(),), device=torch.device("cuda"))
-    assert make_engine(source).because == "the model is on cuda"
+    assert make_engine(source).because.startswith("the model is on cuda; ")
     assert made == [source]
     with pytest.raises(UsageError, match="--device cpu"):
         make_engine(source, "openvino")
@@ -115,8 +118,71 @@ def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
 def test_precisions_of_torch():
     assert real_model().make_engine("torch", "bfloat16").precision == "bfloat16"
     assert real_model().make_engine("torch", "auto").precision == "float32"  # the plan's
+    assert "as it is trained in" in real_model().make_engine("torch").because
     with pytest.raises(UsageError, match="hilum export"):
         real_model().make_engine("torch", "int8")
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_auto_is_the_engines_choice_whatever_the_training_used(name, monkeypatch):
+    from hilum.inference.engines import openvino_engine, torch_engine
+
+    model = replace(real_model(), id="saved")
+    assert model.plan.precision.value == "float32"
+    monkeypatch.setattr(torch_engine, "bfloat16_gain", lambda device, dimensions: 1.5)
+    monkeypatch.setattr(openvino_engine, "lower_precision_gain", lambda precision: 1.5)
+    engine = model.make_engine(name, "auto")
+    assert engine.precision == "bfloat16"
+    assert "bfloat16, which gains here" in engine.because
+    monkeypatch.setattr(torch_engine, "bfloat16_gain", lambda device, dimensions: 0.9)
+    monkeypatch.setattr(openvino_engine, "lower_precision_gain", lambda precision: 0.0)
+    assert model.make_engine(name).precision == "float32"
+
+
+def test_threads_of_torch_are_put_back():
+    before = torch.get_num_threads()
+    seen = []
+
+    class Watching(nn.Identity):
+        def forward(self, image):
+            seen.append(torch.get_num_threads())
+            return image
+
+    source = EngineSource(make_plan(), key=None, networks=(Watching(),), device=torch.device("cpu"))
+    engine = make_engine(source, "torch", choose.Asked("float32", threads=before + 2))
+    assert f"{before + 2} threads" in engine.device
+    engine(np.zeros((1, 1, 4, 8, 6), np.float32))
+    assert seen == [before + 2]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("std::bad_alloc", True),
+        ("bad allocation", True),
+        ("could not create a memory object", True),
+        ("CUDA out of memory", True),
+        ("Failed to allocate memory for requested buffer of size 8", True),
+        ("unsupported memory format", False),
+        ("allocation of ports failed", False),
+    ],
+)
+def test_what_says_that_memory_is_not_enough(words, expected):
+    assert is_out_of_memory(RuntimeError(words)) is expected
+    assert is_out_of_memory(MemoryError())
+
+
+def test_processors_are_those_of_the_group(tmp_path):
+    here = usable_cpus(tmp_path)
+    assert 1 <= here <= (os.cpu_count() or 1)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
+    (tmp_path / "sys/fs/cgroup/job/step").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/job/step/cpu.max").write_text("max 100000\n")
+    assert usable_cpus(tmp_path) == here
+    (tmp_path / "sys/fs/cgroup/job/cpu.max").write_text("60000 100000\n")
+    assert usable_cpus(tmp_path) == 1
 
 
 def test_engines_agree_with_each_other():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -52,15 +53,17 @@ def memory_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def times(monkeypatch):
-    """Seconds a patch by patches at a time, as if they had been measured; what was asked for is noted."""
-    told, asked = {1: 1.0, 2: 0.5, 4: 0.6}, []
+    """Seconds a patch by patches at a time, as if they had been measured on an idle machine; what was compared is noted."""
+    told, asked = {1: [1.0, 1.0], 2: [0.5, 0.5], 4: [0.6, 0.6]}, []
 
-    def measured(self, streams):
-        asked.append(streams)
-        return told[streams]
+    def compared(self, fewer, more, *, roomy):
+        asked.append((fewer, more, roomy))
+        return told[fewer], told[more]
 
-    monkeypatch.setattr(OpenVINOEngine, "_time", measured)
+    monkeypatch.setattr(OpenVINOEngine, "_compare", compared)
+    monkeypatch.setattr(OpenVINOEngine, "_growth", lambda self: 0)
     monkeypatch.setattr(openvino_engine, "core_threads", lambda compiled, threads=None: 4)
+    monkeypatch.setattr(openvino_engine, "others_are_busy", lambda: False)
     return told, asked
 
 
@@ -169,26 +172,103 @@ def test_the_fastest_way_is_measured_once(times, memory_of_its_own):
     told, asked = times
     model = real_model()
     assert engine_of(model, key="m").batch == 2
-    assert asked == [1, 2, 4]  # four at a time were no faster than two
+    assert asked == [(1, 2, True), (2, 4, True)]  # four at a time were no faster than two
     asked.clear()
-    assert engine_of(model, key="m").batch == 2
+    again = engine_of(model, key="m")
+    assert again.batch == 2
+    assert again.notes == (f"2 at a time: 4 took 1.20 times the seconds of 2, measured {datetime.now(UTC).date()}",)
     assert asked == []
-    told[2] = 2.0
+    told[2] = [2.0, 2.0]
     assert engine_of(model, key="another").batch == 1
     assert engine_of(model, key="m", threads=2).batch == 1  # other threads are another measurement
     assert engine_of(model).batch == 1  # without a key nothing is remembered
 
 
-def test_ways_beyond_the_memory_are_left_out(times, memory_of_its_own):
+def test_what_a_busy_machine_says_is_not_remembered(times, memory_of_its_own, monkeypatch):
+    told, _ = times
+    told[2] = [0.5, 0.7]
+    engine = engine_of(real_model(), key="m")
+    assert engine.batch == 2
+    assert "not remembered" in engine.notes[0]
+    assert not memory_of_its_own.exists()
+    told[2] = [0.5, 0.5]
+    monkeypatch.setattr(openvino_engine, "others_are_busy", lambda: True)
+    engine_of(real_model(), key="m")
+    assert not memory_of_its_own.exists()
+
+
+def test_ways_beyond_the_memory_are_left_out_whatever_the_process_grew_by(times, memory_of_its_own):
+    """The allocator of this process holds enough for the network already, so it does not grow at all."""
     _, asked = times
     model = real_model()
-    key = "patches | m | float32 | 1 | None | " + openvino_engine._machine()
-    remembered.remember(key, {"bytes": 1000, "seconds": {"1": 1.0}})
-    assert engine_of(model, key="m", memory=1999).batch == 1
+    floor = openvino_engine._largest_step(engine_of(model, memory=0)._members[0].compiled)
+    assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[1] * model.plan.patch.value[2] * (1 + 3)
+    asked.clear()
+    assert engine_of(model, key="m", memory=2 * floor - 1).batch == 1
     assert asked == []
-    assert engine_of(model, key="m", memory=3999).batch == 2
-    assert asked == [2]
-    assert json.loads(memory_of_its_own.read_text())[key]["seconds"] == {"1": 1.0, "2": 0.5}
+    assert not memory_of_its_own.exists()  # nothing was measured
+    assert engine_of(model, key="m", memory=3 * floor - 1).batch == 2
+    assert asked == [(1, 2, False)]
+    (entry,) = json.loads(memory_of_its_own.read_text()).values()
+    assert entry["bytes"] == floor
+    assert entry["times"] == {"2": 0.5}
+
+
+def test_old_measurements_are_forgotten(memory_of_its_own):
+    remembered.remember("b", {"gain": 2.0})
+    entries = json.loads(memory_of_its_own.read_text())
+    for days, kept in ((29, True), (31, False), (-1, False)):
+        entries["b"]["at"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        memory_of_its_own.write_text(json.dumps(entries))
+        assert bool(remembered.recall("b")) == kept
+    for at in ("yesterday", "2026-11-22T10:00:00", None):
+        memory_of_its_own.write_text(json.dumps({"b": {"gain": 2.0, "at": at}}))
+        assert remembered.recall("b") == {}
+
+
+def test_two_ways_are_measured_in_turn(monkeypatch):
+    engine = engine_of(real_model(), memory=0)
+    order = []
+    monkeypatch.setattr(openvino_engine, "_SECONDS", 0.0)
+    monkeypatch.setattr(OpenVINOEngine, "_timed", lambda self, member, streams: order.append(streams) or 1.0 + len(order))
+    fewer, more = engine._compare(1, 2, roomy=True)
+    assert order == [1, 1, 2, 2, 1, 2]
+    assert (fewer, more) == ([3.0, 6.0], [5.0, 7.0])
+    order.clear()
+    engine._compare(1, 2, roomy=False)
+    assert order == [1, 1, 2, 2] * 2
+
+
+def test_no_request_runs_on_after_an_error():
+    engine = engine_of(real_model(), memory=0)
+    running = set()
+
+    class Request:
+        def __init__(self, name):
+            self.name = name
+
+        def set_input_tensor(self, tensor):
+            assert tensor is not None
+
+        set_output_tensor = set_input_tensor
+
+        def start_async(self):
+            if self.name == "refused":
+                raise KeyboardInterrupt
+            running.add(self.name)
+
+        def wait(self):
+            running.discard(self.name)
+            if self.name == "broken":
+                raise RuntimeError("no kernel for a memory format")
+
+    member = engine._members[0]
+    patches, answers = patches_for(real_model(), 3), np.empty((3, *member.outputs), np.float32)
+    for names, error in ((("broken", "two", "three"), RuntimeError), (("one", "two", "refused"), KeyboardInterrupt)):
+        member.requests = [Request(name) for name in names]
+        with pytest.raises(error):
+            member.run(patches, answers)
+        assert not running
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"patches": 3}', "\x00\xff", '{"a": {"bytes": "x", "seconds": {"1": "y"}}}'])
@@ -197,7 +277,7 @@ def test_a_damaged_memory_is_none_and_is_written_anew(text, memory_of_its_own):
     memory_of_its_own.write_bytes(text.encode("latin-1"))
     assert remembered.recall("b") == {}
     remembered.remember("b", {"gain": 2.0})
-    assert remembered.recall("b") == {"gain": 2.0}
+    assert remembered.recall("b")["gain"] == 2.0
     json.loads(memory_of_its_own.read_text())
 
 

@@ -46,7 +46,13 @@ class EngineSource:
 
 @dataclass(frozen=True)
 class Asked:
-    """How an engine is to run: precision (None or "auto": the engine's choice), threads (None: all), bytes that it may take."""
+    """How an engine is to run.
+
+    Args:
+        precision: None or "auto": the engine's choice.
+        threads: None: all.
+        memory: bytes that it may take, of OpenVINO; the others run one patch at a time on the processor and take what that needs.
+    """
 
     precision: str | None = None
     threads: int | None = None
@@ -60,20 +66,17 @@ def _torch(source: EngineSource, asked: Asked) -> Engine:
             needed=f"an engine that it was exported for: {', '.join(_exported(source))}",
             cure="--engine auto, or `hilum predict` with the model folder that was exported",
         )
-    import torch
-
     from hilum.inference.engines.torch_engine import TorchEngine, resolve_precision
 
-    if asked.threads is not None:
-        torch.set_num_threads(asked.threads)
     wanted: Any = asked.precision
-    if wanted in {None, "auto"}:
-        wanted = resolve_precision(source.plan.precision.value, source.device, dimensions=source.plan.dimensions.value)
+    if wanted in {None, "auto"}:  # networks that are not saved are still trained, and judged in what they are trained in
+        best: Any = "bfloat16" if source.key is not None else source.plan.precision.value
+        wanted = resolve_precision(best, source.device, dimensions=source.plan.dimensions.value)
     if wanted not in {"float32", "bfloat16"}:
         cure = "hilum export MODEL -o FOLDER --precision int8 --data DATA" if wanted == "int8" else "--precision auto"
         raise UsageError(f"precision {wanted!r}", needed="auto, float32 or bfloat16 of torch", cure=cure)
     batch = 1 if source.device.type == "cpu" else source.plan.batch.value
-    return TorchEngine(source.networks, device=source.device, precision=wanted, batch=batch)
+    return TorchEngine(source.networks, device=source.device, precision=wanted, batch=batch, threads=asked.threads)
 
 
 def _openvino(source: EngineSource, asked: Asked) -> Engine:
@@ -132,7 +135,7 @@ def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = 
     """The engine of that name for a model; "auto" takes the fastest that is installed and that the model can run in.
 
     That is torch on a GPU, and for networks that are not saved yet; on the CPU OpenVINO where it is installed, else what the
-    model is made of. What was chosen, and why, is logged.
+    model is made of. What was chosen, and why, is logged, and stands in the engine's `because`.
 
     Raises:
         UsageError: no such engine, or not for this model; it is not installed; the precision is not one of its.
@@ -155,9 +158,23 @@ def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = 
 
 def _made(source: EngineSource, name: str, asked: Asked, because: str) -> Engine:
     engine = ENGINES[name].make(source, asked)
-    engine.because = because
-    _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, because)
+    engine.because = "; ".join([because, _precision_because(source, asked, engine), *engine.notes])
+    _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, engine.because)
     return engine
+
+
+def _precision_because(source: EngineSource, asked: Asked, engine: Engine) -> str:
+    if asked.precision not in {None, "auto"}:
+        return f"{engine.precision} was asked for"
+    if engine.precision == "int8":
+        return "int8 as it is stored"
+    if engine.name == "onnx":
+        return "float32, the only one of onnx"
+    if engine.name == "torch" and source.key is None:
+        return f"{engine.precision}, as it is trained in where that gains"
+    if engine.precision == "float32":
+        return "float32, since nothing shorter gains here"
+    return f"{engine.precision}, which gains here"
 
 
 def _choose(source: EngineSource) -> tuple[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
+import psutil
 
 from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.inference.engines.host import is_out_of_memory, usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ class OnnxEngine:
 
     Args:
         files: one a member, with the input (1, C, Z, Y, X) and one output (1, K, Z, Y, X); of one shape.
-        threads: of the processor; None: all.
+        threads: of the processor; None: one for each core that this process may use.
 
     Raises:
         UsageError: no file.
@@ -42,6 +43,7 @@ class OnnxEngine:
 
     name = "onnx"
     because: str = "asked for"
+    notes: tuple[str, ...] = ()
     precision: str = "float32"
     batch: int = 1  # a patch alone keeps the processor busy; more only take more memory
 
@@ -50,8 +52,9 @@ class OnnxEngine:
             raise UsageError("an engine without a network", needed="at least one")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # what only warns is for those who write networks
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        # a core's second thread only gets in the way of the first
+        used = threads or min(usable_cpus(), psutil.cpu_count(logical=False) or usable_cpus())
+        options.intra_op_num_threads = used
         try:
             self._members = [
                 onnxruntime.InferenceSession(str(file), sess_options=options, providers=["CPUExecutionProvider"])
@@ -64,7 +67,7 @@ class OnnxEngine:
             raise ModelError(f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs", needed="one of each")
         self._inputs: tuple[int, ...] = tuple(inputs[0].shape[1:])
         self._outputs: tuple[int, ...] = tuple(outputs[0].shape[1:])
-        self.device = f"cpu: {threads or os.cpu_count()} threads, onnxruntime {onnxruntime.__version__}"
+        self.device = f"cpu: {used} threads, onnxruntime {onnxruntime.__version__}"
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous; a running mean over the members.
@@ -92,7 +95,7 @@ class OnnxEngine:
         try:
             (answer,) = session.run(None, {session.get_inputs()[0].name: patch})
         except Exception as error:  # onnxruntime's own errors have no common base
-            if "alloc" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(f"memory is not enough for a patch of {self._inputs} ({error})", cure="--memory") from error
         logits: NDArray[np.float32] = answer[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ import numpy as np
 import psutil
 
 from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.inference.engines.host import is_out_of_memory, others_are_busy, usable_cpus
 from hilum.inference.engines.openvino_library import opset, ov
-from hilum.inference.engines.remembered import recall, remember
+from hilum.inference.engines.remembered import AT, recall, remember
 from hilum.inference.memory import host_memory
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _log = logging.getLogger("hilum")
 _WORTHWHILE = 1.2  # a lower precision must be this much faster to be worth its coarser mantissa
 _BETTER = 0.97  # more patches at a time must bring the seconds below this part; they cost memory
 _AT_A_TIME = (1, 2, 4)
+_STEADY = 1.15  # the second quickest run takes at most so many times the quickest, or nothing is remembered
+_TURNS = (2, 20)  # of each of two ways: at least, and at most
+_SECONDS = 1.0  # that are measured of each way, unless the fewest turns take longer
 _SHARE = 0.5  # of the free memory is used where nothing is said
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
@@ -61,7 +66,8 @@ def lower_precision_gain(precision: str) -> float:
             model(image)
             times.append(time.perf_counter() - start)
     gain = min(seconds[0]) / min(seconds[1])
-    remember(key, {"gain": gain})
+    if all(_steady(times) for times in seconds) and not others_are_busy():
+        remember(key, {"gain": gain})
     return gain
 
 
@@ -112,6 +118,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     because: str = "asked for"
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -132,12 +139,12 @@ class OpenVINOEngine:
         self._compile(1)
         # what runs within the process counts too: the same network in another precision or beside other threads is another key
         self._key = None if key is None else f"patches | {key} | {precision} | {len(models)} | {threads} | {_machine()}"
-        self.batch, seconds = self._choose()
+        self.batch, how = self._choose()
         if self.batch != len(self._members[0].requests):
             self._compile(self.batch)
         used = threads or core_threads(self._members[0].compiled)
         self.device = f"cpu: {_processor()}, {used} threads, {self.batch} {'patch' if self.batch == 1 else 'patches'} at a time"
-        _log.info("openvino %s, %s; seconds a patch by patches at a time: %s", precision, self.device, seconds)
+        self.notes = (f"{self.batch} at a time: {how}",)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous; a running mean over the members.
@@ -170,46 +177,78 @@ class OpenVINOEngine:
         settings = _settings(self.precision, streams, self._threads)
         self._members = [_Member(model, settings, streams) for model in self._models]
 
-    def _choose(self) -> tuple[int, dict[int, float]]:
-        """How many patches at a time, and the seconds a patch that were measured."""
+    def _choose(self) -> tuple[int, str]:
+        """How many patches at a time, and why."""
         known = recall(self._key) if self._key is not None else {}
-        seconds = {int(k): float(v) for k, v in known.get("seconds", {}).items() if str(k).isdigit() and isinstance(v, float)}
-        each = known.get("bytes")
-        if not isinstance(each, int) or 1 not in seconds:
-            each, seconds = 0, {}
-            before = psutil.Process().memory_info().rss
-            seconds[1] = self._time(1)
-            each = max(0, psutil.Process().memory_info().rss - before) // len(self._members)  # of one patch in one member
-        self._frugal = len(self._members) > 1 and each * len(self._members) > self._memory
-        best, news = 1, not known
-        for streams in _AT_A_TIME[1:]:
-            if streams > core_threads(self._members[0].compiled, self._threads) or self._frugal:
+        times = known.get("times")
+        # seconds of so many at a time, as parts of those of half as many; measured in turn, since a machine's speed changes
+        parts = {int(k): v for k, v in times.items() if k.isdigit() and isinstance(v, float)} if isinstance(times, dict) else {}
+        held = known.get("bytes")
+        # of one patch in one member; what a process grows by is less where its allocator still holds what was freed
+        each = max(_largest_step(self._members[0].compiled), held if isinstance(held, int) else self._growth())
+        together = each * len(self._members)
+        self._frugal = len(self._members) > 1 and together > self._memory
+        threads = core_threads(self._members[0].compiled, self._threads)
+        best, news, steady, why = 1, False, True, "more have no threads of their own"
+        for streams in (n for n in _AT_A_TIME[1:] if n <= threads):
+            if self._frugal or together * streams > self._memory:
+                why = f"{streams} would take {together * streams / 2**30:.2f} GiB of {self._memory / 2**30:.2f} allowed"
                 break
-            if each * len(self._members) * streams > self._memory:
-                break
-            if streams not in seconds:
-                self._compile(streams)
-                seconds[streams], news = self._time(streams), True
-            if seconds[streams] > _BETTER * seconds[best]:
+            if streams not in parts:
+                steady = steady and (news or not others_are_busy())
+                pair = self._compare(best, streams, roomy=(best + streams) * each <= self._memory)
+                steady, news = steady and all(_steady(one) for one in pair), True
+                parts[streams] = min(pair[1]) / min(pair[0])
+            why = f"{streams} took {parts[streams]:.2f} times the seconds of {best}"
+            if parts[streams] > _BETTER:
                 break
             best = streams
+        if not steady:
+            return best, f"{why}, measured on a machine that was busy, and not remembered"
         if news and self._key is not None:
-            remember(self._key, {"bytes": each, "seconds": seconds})
-        return best, {streams: round(value, 3) for streams, value in seconds.items()}
+            remember(self._key, {"bytes": each, "times": parts})
+        return best, why + (f", measured {known[AT][:10]}" if known and not news else "")
 
-    def _time(self, streams: int) -> float:
-        """Seconds a patch, the best of a few calls; the first call allocates and is not counted."""
-        member = self._members[0]
+    def _growth(self) -> int:
+        """Bytes that this process grows by when the first member sees its first patch."""
+        before = psutil.Process().memory_info().rss
+        self._timed(self._members[0], 1)
+        return int(max(0, psutil.Process().memory_info().rss - before))
+
+    def _compare(self, fewer: int, more: int, *, roomy: bool) -> tuple[list[float], list[float]]:
+        """Seconds a patch of the first member, run in turn with so many patches at a time, and with more.
+
+        Args:
+            fewer: patches at a time.
+            more: of the other way.
+            roomy: there is memory for both at a time; else each gives its own back after its turn.
+        """
+        found: dict[int, list[float]] = {fewer: [], more: []}
+        members = {
+            streams: self._members[0]
+            if streams == len(self._members[0].requests)
+            else _Member(self._models[0], _settings(self.precision, streams, self._threads), streams)
+            for streams in found
+        }
+        least, most = _TURNS
+        for turn in range(most):
+            for streams, member in members.items():
+                if turn == 0 or not roomy:  # the first run allocates and is not counted
+                    self._timed(member, streams)
+                found[streams].append(self._timed(member, streams))
+                if not roomy:
+                    member.compiled.release_memory()
+            if turn + 1 >= least and all(sum(times) * streams >= _SECONDS for streams, times in found.items()):
+                break
+        return found[fewer], found[more]
+
+    def _timed(self, member: _Member, streams: int) -> float:
+        """Seconds a patch, of one call."""
         patches = np.random.default_rng(0).standard_normal((streams, *member.inputs), dtype=np.float32)
         answer = np.empty((streams, *member.outputs), np.float32)
+        start = time.perf_counter()
         member.run(patches, answer)
-        best, spent = np.inf, 0.0
-        while spent < 1.0:  # one call of a large network, many of a small one
-            start = time.perf_counter()
-            member.run(patches, answer)
-            took = time.perf_counter() - start
-            best, spent = min(best, took / streams), spent + max(took, 0.05)
-        return float(best)
+        return (time.perf_counter() - start) / streams
 
 
 class _Member:
@@ -230,24 +269,34 @@ class _Member:
         """Fill `answers` (B, K, ...); with `give_back` what the network computed in is freed afterwards."""
         try:
             for start in range(0, len(patches), len(self.requests)):
-                rows = range(start, min(start + len(self.requests), len(patches)))
-                for request, row in zip(self.requests, rows, strict=False):
-                    request.set_input_tensor(ov.Tensor(patches[row : row + 1], shared_memory=True))
-                    request.set_output_tensor(ov.Tensor(answers[row : row + 1], shared_memory=True))
-                    request.start_async()
-                for request, _ in zip(self.requests, rows, strict=False):
-                    request.wait()
-        except RuntimeError as error:
-            if "alloc" not in str(error) and "memory" not in str(error):
+                self._together(patches, answers, range(start, min(start + len(self.requests), len(patches))))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(f"memory is not enough for a patch of {self.inputs} ({error})", cure="--memory") from error
         if give_back:
             self.compiled.release_memory()
 
+    def _together(self, patches: NDArray[np.float32], answers: NDArray[np.float32], rows: range) -> None:
+        """Run these rows at a time. None still runs afterwards, whatever happened: it would write to memory given back."""
+        started = []
+        try:
+            for request, row in zip(self.requests, rows, strict=False):
+                request.set_input_tensor(ov.Tensor(patches[row : row + 1], shared_memory=True))
+                request.set_output_tensor(ov.Tensor(answers[row : row + 1], shared_memory=True))
+                started.append(request)
+                request.start_async()
+            for request in started:
+                request.wait()
+        finally:
+            for request in started:
+                with suppress(RuntimeError):  # the first error is on its way
+                    request.wait()
+
 
 def core_threads(compiled: Any, threads: int | None = None) -> int:
     """Threads that a compiled network computes with."""
-    return int(threads or compiled.get_property("INFERENCE_NUM_THREADS") or psutil.cpu_count() or 1)
+    return int(threads or compiled.get_property("INFERENCE_NUM_THREADS") or usable_cpus())
 
 
 def _settings(precision: str, streams: int, threads: int | None) -> dict[str, Any]:
@@ -271,7 +320,27 @@ def _processor() -> str:
 
 def _machine() -> str:
     """What a measurement depends on beside the network."""
-    return f"{_processor()} | {psutil.cpu_count()} | openvino {ov.__version__}"
+    return f"{_processor()} | {usable_cpus()} processors | openvino {ov.__version__}"
+
+
+def _steady(times: Sequence[float]) -> bool:
+    """Whether the quickest of these is no accident."""
+    quickest, second = sorted(times)[:2]
+    return second <= _STEADY * quickest
+
+
+def _largest_step(compiled: Any) -> int:
+    """Bytes of the largest operation's input and output, as compiled: a network needs that at least."""
+
+    def size(port: Any) -> int:
+        return int(np.prod(port.get_shape(), dtype=np.int64)) * int(port.get_element_type().size)
+
+    largest = 0
+    for node in compiled.get_runtime_model().get_ops():
+        sources = [port.get_source_output() for port in node.inputs()]
+        largest = max(largest, sum(map(size, node.outputs())) + max(map(size, sources), default=0))
+    ends = size(compiled.input(0)) + size(compiled.output(0))
+    return largest + ends  # the two are ours, float32, and there all the time
 
 
 def _small_network() -> Any:

@@ -1,6 +1,7 @@
 """What was measured once on this machine, kept for the next time: a small JSON file in the user's cache folder.
 
-Nothing depends on it but time. A file that is damaged, of another kind or not writable is as good as none.
+Nothing depends on it but time. A file that is damaged, of another kind or not writable is as good as none, and what is older
+than 30 days is forgotten: drivers, other programs and the machine's cooling change meanwhile.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from hilum.io import atomic_write_text
 
 _log = logging.getLogger("hilum")
 _MOST = 500  # entries; the oldest are forgotten
+_OLDEST = timedelta(days=30)
+AT = "at"
+"""Under which an entry says when it was measured: ISO 8601, UTC."""
 
 
 def cache_file() -> Path:
@@ -26,13 +31,19 @@ def cache_file() -> Path:
 
 
 def recall(key: str) -> dict[str, Any]:
-    """What was remembered under a key; empty where there is nothing, or nothing that can be read."""
-    return _read().get(key, {})
+    """What was remembered under a key, and when (`AT`); empty where there is nothing, too old or not to be read."""
+    entry = _read().get(key, {})
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(str(entry.get(AT)))
+    except (TypeError, ValueError):  # none, no time, or one without its zone
+        return {}
+    return entry if timedelta() <= age <= _OLDEST else {}  # of the future: the clock was wrong
 
 
 def remember(key: str, value: dict[str, Any]) -> None:
     """Keep a measurement. Two processes that write at once both leave a whole file; one of the two measurements is lost."""
-    entries = {name: entry for name, entry in _read().items() if name != key} | {key: value}
+    entries = {name: entry for name, entry in _read().items() if name != key}
+    entries[key] = value | {AT: datetime.now(UTC).isoformat()}
     kept = dict(list(entries.items())[-_MOST:])
     try:
         atomic_write_text(cache_file(), json.dumps(kept, indent=1) + "\n")

@@ -105,6 +105,7 @@ class TorchEngine:
         device: where the patches are sent.
         precision: float32, or bfloat16 by autocast.
         batch: patches a call; halved, and logged, whenever a GPU runs out of memory.
+        threads: of the processor while it computes, and afterwards as many as before; None: torch's own.
 
     Raises:
         UsageError: no network.
@@ -112,13 +113,24 @@ class TorchEngine:
 
     name = "torch"
     because: str = "asked for"
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, networks: Sequence[nn.Module], *, device: torch.device, precision: Precision, batch: int = 1) -> None:
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        device: torch.device,
+        precision: Precision,
+        batch: int = 1,
+        threads: int | None = None,
+    ) -> None:
         if not networks:
             raise UsageError("an engine without a network", needed="at least one")
         self.networks = tuple(networks)
         self.torch_device = device
-        self.device = describe_device(device)
+        self._threads = threads
+        with self._its_threads():
+            self.device = describe_device(device)
         self.precision: str = precision
         self.batch = batch
         self._most = math.inf  # patches a call that have fitted into the device's memory
@@ -129,7 +141,7 @@ class TorchEngine:
         Raises:
             ResourceError: memory is not enough even for one patch.
         """
-        with self.evaluating(), torch.inference_mode():
+        with self.evaluating(), self._its_threads(), torch.inference_mode():
             while len(patches) <= self._most:
                 try:
                     return self._run(patches)
@@ -169,6 +181,19 @@ class TorchEngine:
         finally:
             for network, mode in zip(self.networks, modes, strict=True):
                 network.train(mode)
+
+    @contextmanager
+    def _its_threads(self) -> Iterator[None]:
+        """The threads of a processor are of the whole process: others get theirs back."""
+        before = torch.get_num_threads()
+        if self._threads is None or self._threads == before:
+            yield
+            return
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         images = torch.from_numpy(np.require(patches, dtype=np.float32, requirements=["C", "W"]))

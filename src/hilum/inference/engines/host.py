@@ -1,0 +1,78 @@
+"""The processor as this process may use it, and what libraries say when memory is not enough. Without torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import time
+from pathlib import Path
+
+import psutil
+
+_BUSY = 0.5  # of all cores taken by other programs: what is timed then says more about them
+_LOOK_SECONDS = 0.25
+_NO_MEMORY = re.compile(
+    r"bad[_ ]alloc|out of memory|not enough memory|cannot allocate memory|(could not|failed to) (create|allocate) (a )?memory",
+    re.IGNORECASE,
+)
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Processors that this process may use: of its affinity, and of its control group's quota, rounded up.
+
+    Args:
+        root: where /proc and /sys lie; only Linux has them, elsewhere all processors count.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> list[float]:
+    """Processors' time that the groups above this process give it; none where there is no limit."""
+    top = root / "sys/fs/cgroup"
+    folders = {top}
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        if line.startswith("0::"):
+            own = top / line[3:].strip("/")
+            folders |= {own, *(parent for parent in own.parents if parent.is_relative_to(top))}
+    pairs = [_read(folder / "cpu.max").split() for folder in folders]
+    pairs.append([_read(top / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])  # version 1; -1: no limit
+    return [int(pair[0]) / int(pair[1]) for pair in pairs if len(pair) == 2 and all(n.isdecimal() for n in pair) and int(pair[1])]
+
+
+def processor() -> str:
+    """Model of the processor."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def others_are_busy() -> bool:
+    """Whether other programs take most of the cores just now; looks for a quarter of a second.
+
+    Not the load average: for minutes it still tells of what this program's last run took itself.
+    """
+    before = _spent()
+    time.sleep(_LOOK_SECONDS)
+    (all_of_them, busy, own) = (late - early for late, early in zip(_spent(), before, strict=True))
+    return bool(busy - own > _BUSY * all_of_them)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of a library that computes says that memory is not enough, and not merely speaks of memory."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def _spent() -> tuple[float, float, float]:
+    """Processor seconds so far: that there were, that were used, and that this process used."""
+    times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # those are in user and nice already
+    return total, total - times.idle - getattr(times, "iowait", 0.0), own.user + own.system
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
