@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hilum import api
 from hilum.errors import ModelError, UsageError
@@ -210,7 +213,10 @@ def changed_architecture(**changes):
         ({"trainer": "nnUNetTrainerUMamba"}, "nnUNetTrainerUMamba"),
         ({"trainer": "nnUNetTrainerBN"}, "nnUNetTrainerBN"),
         ({"configuration": configuration_of(spec_of("plain"), preprocessor_name="Mine")}, "preprocessor Mine"),
+        ({"trainer": "nnUNetTrainerAdamMyOtherNetwork"}, "MyOtherNetwork"),
+        ({"trainer": "nnUNetTrainer" + "_1epoch" * 5000 + "!"}, "may build another network"),  # at once
         ({"image_reader_writer": "MyIO"}, "MyIO"),
+        ({"image_reader_writer": "Tiff3DIO"}, "Tiff3DIO, which takes spacings from a .json"),
         ({"configuration": configuration_of(spec_of("plain"), normalization_schemes=["Mine"])}, "normalisation Mine"),
         ({"configuration": configuration_of(spec_of("plain"), resampling_fn_data="resample_torch")}, "resample_torch"),
         ({"configuration": changed_architecture(norm_op="torch.nn.modules.batchnorm.BatchNorm3d")}, "BatchNorm3d"),
@@ -242,3 +248,95 @@ def test_weights_of_another_network_are_refused(tmp_path):
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(ModelError, match=r"no plans\.json"):
         read_nnunet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "trainer", ["nnUNetTrainer_onlyMirror01", "nnUNetTrainer_4000epochs_NoMirroring", "nnUNetTrainerDA5", "nnUNetTrainer_1epoch"]
+)
+def test_nnunets_own_trainers_are_known(tmp_path, trainer):
+    assert read_nnunet(write_model(tmp_path, spec_of("plain"), trainer=trainer)).facts.details["trainer"] == trainer
+
+
+@pytest.mark.parametrize("notes", [{"inference_allowed_mirroring_axes": [[0]]}, {"inference_allowed_mirroring_axes": [True]}])
+def test_axes_that_are_none_are_refused(tmp_path, notes):
+    folder = write_model(tmp_path, spec_of("plain"))
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    torch.save(torch.load(path) | notes, path)
+    with pytest.raises(ModelError, match="inference_allowed_mirroring_axes"):
+        read_nnunet(folder)
+
+
+def test_an_endless_number_of_epochs_is_not_told(tmp_path):
+    folder = write_model(tmp_path, spec_of("plain"))
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    torch.save(torch.load(path) | {"current_epoch": float("inf")}, path)
+    assert read_nnunet(folder).facts.details["epochs"] is None
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        changed_architecture(n_stages=None),
+        changed_architecture(n_stages=10**9, features_per_stage=4),
+        changed_architecture(features_per_stage=[4, 8, 10**6]),
+        changed_architecture(n_conv_per_stage=[2, 1, 10**9]),
+        configuration_of(spec_of("plain"), normalization_schemes=["ZScoreNormalization"] * 2),
+        configuration_of(spec_of("plain"), patch_size=3),
+        configuration_of(spec_of("plain"), spacing=[0, 1, 1]),
+    ],
+)
+def test_damaged_plans_are_refused(tmp_path, configuration):
+    with pytest.raises(ModelError):
+        read_nnunet(write_model(tmp_path, spec_of("plain"), configuration=configuration))
+
+
+def test_a_network_of_other_weights_takes_no_memory(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(torch.nn.Module, "to_empty", lambda self, **_: made.append(self))
+    assert read_nnunet(write_model(tmp_path / "own", spec_of("plain"), weights=to_nnunet(WEIGHTS, spec_of("plain"))))
+    huge = write_model(
+        tmp_path / "huge",
+        spec_of("plain"),
+        configuration=changed_architecture(features_per_stage=[4, 8, 4096]),
+        weights=to_nnunet(WEIGHTS, spec_of("plain")),
+    )
+    with pytest.raises(ModelError, match="of shape"):
+        read_nnunet(huge)
+    assert made == []
+
+
+WEIGHTS = drawn(spec_of("plain")).state_dict()
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 5),
+    st.sampled_from([10**12, 1e400, -1.5, "", "x", "3d", [], {}, [[0]], {"a": 1}, [1, 2], ["1"], [None, None, None]]),
+)
+
+
+def places(value):
+    """Every place of a document, as its container and key."""
+    for key, part in list(value.items()) if isinstance(value, dict) else list(enumerate(value)):
+        yield value, key
+        if isinstance(part, dict | list):
+            yield from places(part)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("toy"), spec_of("plain"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), name=st.sampled_from(["plans.json", "dataset.json"]), other=ANYTHING)
+def test_damaged_descriptions_are_refused_or_read(toy, data, name, other):
+    whole = (toy / name).read_text()
+    document = json.loads(whole)
+    owner, key = data.draw(st.sampled_from(list(places(document))))
+    owner[key] = other
+    try:
+        (toy / name).write_text(json.dumps(document))
+        with contextlib.suppress(ModelError):  # anything else that it raises is an escape
+            assert read_nnunet(toy).plan
+    finally:
+        (toy / name).write_text(whole)

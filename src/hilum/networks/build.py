@@ -96,12 +96,20 @@ def build_network(spec: NetworkSpec | ClassifierSpec, *, generator: torch.Genera
     """
     if isinstance(spec, ClassifierSpec):
         return _build_classifier(spec, generator if generator is not None else torch.Generator().manual_seed(0))
-    _check(spec)
-    with torch.device("meta"):  # without memory, so that torch's own initialisation draws no global random number
-        network = NETWORKS[spec.kind](spec)
-    network = network.to_empty(device="cpu")
+    network = blank_network(spec).to_empty(device="cpu")
     initialise(network, generator if generator is not None else torch.Generator().manual_seed(0))
     return network
+
+
+def blank_network(spec: NetworkSpec) -> Network:
+    """The U-Net of a spec on torch's device "meta": its weights have names and shapes, and take no memory.
+
+    Raises:
+        UsageError: when the spec does not fit its kind.
+    """
+    _check(spec)
+    with torch.device("meta"):  # torch's own initialisation draws no global random number there
+        return NETWORKS[spec.kind](spec)
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -31,10 +31,10 @@ def separate_axis(how: ResamplingSpec, own: Sequence[float], target: Sequence[fl
     if how.separate == "never":
         return None
     spacings = [own] if how.separate == "always" else [one for one in (own, target) if max(one) / min(one) > how.anisotropy]
-    for spacing in spacings[:1]:
-        largest = [axis for axis in range(3) if max(spacing) / spacing[axis] == 1]
-        return largest[0] if len(largest) == 1 else None
-    return None
+    if not spacings:
+        return None
+    largest = [axis for axis in range(3) if max(spacings[0]) / spacings[0][axis] == 1]
+    return largest[0] if len(largest) == 1 else None
 
 
 def logits_orders(how: ResamplingSpec, own: Sequence[float], target: Sequence[float]) -> Three:

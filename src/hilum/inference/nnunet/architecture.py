@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hilum.errors import ModelError
+from hilum.errors import ModelError, UsageError
+from hilum.networks import blank_network
 from hilum.plan.plan import NetworkSpec
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "pool": ("conv",),
     "pool_type": ("conv",),
 }
+_MOST_STAGES = 16
+_WIDEST = 4096
 Three = tuple[int, int, int]
 
 
@@ -41,12 +44,14 @@ def network_spec(configuration: Mapping[str, Any], *, inputs: int, outputs: int,
         ModelError: another network than a PlainConvUNet or ResidualEncoderUNet as nnU-Net's planners make them.
     """
     name, given = _architecture(configuration, source)
-    stages = int(given["n_stages"])
+    stages = given["n_stages"]
+    if type(stages) is not int or not 2 <= stages <= _MOST_STAGES:
+        raise ModelError(f"{source}: n_stages {stages!r}"[:200], needed=f"a number from 2 to {_MOST_STAGES}")
     _check(name, given, stages, source)
     flat = len(configuration["patch_size"]) == 2
     blocks = _each(given[_BLOCKS[name]], stages)
     try:
-        return NetworkSpec.model_validate(
+        spec = NetworkSpec.model_validate(
             {
                 "kind": _KINDS[name],
                 "dimensions": 2 if flat else 3,
@@ -62,6 +67,18 @@ def network_spec(configuration: Mapping[str, Any], *, inputs: int, outputs: int,
         )
     except ValidationError as error:
         raise ModelError(f"{source}: architecture: {error.errors()[0]['msg']}", needed="plans as nnU-Net makes them") from error
+    if (
+        max(*spec.features, spec.in_channels, spec.out_channels) > _WIDEST
+        or max(*spec.encoder_blocks, *spec.decoder_blocks) > _WIDEST
+    ):
+        raise ModelError(
+            f"{source}: features {spec.features}, blocks {spec.encoder_blocks}"[:200], needed=f"at most {_WIDEST} each"
+        )
+    try:
+        blank_network(spec)
+    except UsageError as error:
+        raise ModelError(f"{source}: architecture: {error.found}", needed=error.needed) from error
+    return spec
 
 
 def _architecture(configuration: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]]:

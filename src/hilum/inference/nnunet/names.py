@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hilum.errors import ModelError
-from hilum.networks import build_network
+from hilum.networks import blank_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,10 +35,11 @@ def to_hilum(theirs: Mapping[str, Tensor], spec: NetworkSpec, *, source: str = "
     where the spec has no deep supervision.
 
     Raises:
-        ModelError: a weight is missing, has another shape than the spec's network, or belongs to no part of it.
+        ModelError: a weight is missing, has another shape than the spec's network, or belongs to no part of it. Nothing of that
+            network takes memory before.
     """
     given = {_unwrapped(name): tensor for name, tensor in theirs.items()}
-    expected = {name: tensor.shape for name, tensor in build_network(spec).state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in blank_network(spec).state_dict().items()}
     known = dict(_names(spec))
     weights = {}
     for ours, shape in expected.items():
@@ -80,7 +81,7 @@ def to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Ten
 
 def _names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
     """Every weight of our network, and nnU-Net's name of it."""
-    for ours in build_network(spec).state_dict():
+    for ours in blank_network(spec).state_dict():
         part, *rest = ours.split(".")
         match [part, *rest]:
             case ["stem", block, piece, what]:
@@ -116,7 +117,7 @@ def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> 
         idle = what == "bias" and stem.endswith(".conv") and f"{stem}.weight" in known
         if name not in known and not (copy or idle or name.startswith("decoder.seg_layers.")):
             raise ModelError(
-                f"{source}: a weight {name} that the architecture in plans.json has no place for",
+                f"{source}: a weight {name[:80]} that the architecture in plans.json has no place for",
                 needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,17 +24,58 @@ if TYPE_CHECKING:
 _READERS = {
     "SimpleITKIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
     "NibabelIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
-    "Tiff3DIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
     "NaturalImage2DIO": ("source", "pictures are taken as they are stored"),
     "NibabelIOWithReorient": ("SAR", "nnU-Net's reader turns every image: axes to Superior, Anterior and Right"),
     "SimpleITKIOWithReorient": ("SAR", "nnU-Net's reader turns every image: axes to Superior, Anterior and Right"),
 }
-_TRAINERS = re.compile(
-    r"nnUNetTrainer(_\d+epochs?|_?NoMirroring|DA5(ord0|Segord0)?|_?DA5_\d+epochs|DAOrd0|NoDA|_noDummy2DDA|CELoss|DiceLoss|DiceCELoss\w*"
-    r"|TopK\d+Loss|DiceTopK\d+Loss|CosAnneal|_warmup\w*|NoDeepSupervision|(Vanilla)?(Adam|RAdam|Adan)\w*"
-    r"|_probabilisticOversampling\w*|Benchmark_5epochs\w*)*"
+_VARIANTS = frozenset(
+    f"nnUNetTrainer{variant}"
+    for variant in (
+        "",
+        "DA5",
+        "DA5ord0",
+        "DA5Segord0",
+        "DA5_10epochs",
+        "NoDA",
+        "_DASegOrd0",
+        "_DASegOrd0_NoMirroring",
+        "_noDummy2DDA",
+        "NoMirroring",
+        "_onlyMirror01",
+        "_onlyMirror01_1500ep",
+        "_onlyMirror01_DASegOrd0",
+        "_onlyMirror01_DA5",
+        "_warmup",
+        "CosAnneal",
+        "Adan",
+        "Adan1en3",
+        "Adan3en4",
+        "Adan1en1",
+        "AdanCosAnneal",
+        "Adam",
+        "VanillaAdam",
+        "VanillaAdam1en3",
+        "VanillaAdam3en4",
+        "Adam1en3",
+        "Adam3en4",
+        "DiceLoss",
+        "DiceCELoss_noSmooth",
+        "Topk10Loss",
+        "Topk10LossLS01",
+        "DiceTopK10Loss",
+        "CELoss",
+        "CELoss_5epochs",
+        "NoDeepSupervision",
+        "_probabilisticOversampling",
+        "_probabilisticOversampling_033",
+        "_probabilisticOversampling_010",
+        "Benchmark_5epochs",
+        "Benchmark_5epochs_noDataLoading",
+    )
 )
-"""nnU-Net's own trainers that change neither the network nor how it is run."""
+"""The trainers of nnU-Net 2.8.1 (nnunetv2/training/nnUNetTrainer) that change neither the network nor how it is run."""
+
+_LENGTHS = re.compile(r"nnUNetTrainer_[0-9]{1,6}epochs?(_NoMirroring)?")
 
 
 @dataclass(frozen=True)
@@ -126,15 +168,21 @@ def _refuse_unknown(described: Described, trainer: str, source: str) -> None:
             needed="a configuration that stands by itself",
             cure="import the 3d_fullres, 3d_lowres or 2d model of the same data set",
         )
-    if not _TRAINERS.fullmatch(trainer):
+    if trainer not in _VARIANTS and not _LENGTHS.fullmatch(trainer):
         raise ModelError(
-            f"{described.folder}: trained by {trainer}, which may build another network or predict in another way",
+            f"{described.folder}: trained by {trainer[:80]!r}, which may build another network or predict in another way",
             needed="nnUNetTrainer, or one of nnU-Net's variants that change neither",
         )
     preprocessor = configuration.get("preprocessor_name", "DefaultPreprocessor")
     if preprocessor != "DefaultPreprocessor":
         raise ModelError(f"{source}: preprocessor {preprocessor}", needed="DefaultPreprocessor")
     reader = described.plans.get("image_reader_writer", "SimpleITKIO")
+    if reader == "Tiff3DIO":
+        raise ModelError(
+            f"{source}: image_reader_writer Tiff3DIO, which takes spacings from a .json beside each image",
+            needed=f"one of {', '.join(_READERS)}",
+            cure="convert the images to NIfTI with those spacings, and name SimpleITKIO in plans.json",
+        )
     if reader not in _READERS:
         raise ModelError(f"{source}: image_reader_writer {reader}", needed=f"one of {', '.join(_READERS)}")
 
@@ -149,7 +197,11 @@ def _plan(described: Described, trainer: str, mirror_axes: tuple[int, ...], epoc
     orientation, why_orientation = _READERS[reader]
     resampling, order = _resampling(configuration, source)
     spacing = _spacing(configuration, plans, flat=flat, picture=reader == "NaturalImage2DIO")
-    axes = tuple(int(axis) for axis in plans.get("transpose_forward", (0, 1, 2)))
+    axes = tuple(plans.get("transpose_forward", (0, 1, 2)))
+    if sorted(axes) != [0, 1, 2]:
+        raise ModelError(f"{source}: transpose_forward {axes}"[:200], needed="0, 1 and 2 in some order")
+    if max(mirror_axes, default=0) >= len(configuration["patch_size"]):
+        raise ModelError(f"{described.folder}: mirrors along the axes {mirror_axes}", needed="axes of the patch")
     patch = tuple(int(n) for n in configuration["patch_size"])
     known = None if epochs is None else f"{epochs} epochs"
     decisions: dict[str, tuple[Any, str]] = {
@@ -284,6 +336,8 @@ def _spacing(
     if picture:
         return None
     sizes = [float(size) for size in configuration["spacing"]]
+    if len(sizes) != len(configuration["patch_size"]) or not all(0 < size < math.inf for size in sizes):
+        raise ValueError(f"a spacing of {sizes}")
     if flat:  # each case keeps its slices; what stands here is only shown
         sizes = [float(plans.get("original_median_spacing_after_transp", [1.0])[0]), *sizes]
     z, y, x = sizes

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hilum.errors import ModelError, UsageError
+from hilum.errors import HilumError, ModelError, UsageError
 from hilum.inference.manifest import Facts, ModelMetrics
 from hilum.inference.nnunet.checkpoint import read_checkpoint
 from hilum.inference.nnunet.names import to_hilum
 from hilum.inference.nnunet.plans import Described, make_nnunet_plan, read_plans, resolve_configuration
 from hilum.inference.trained_model import TrainedModel
-from hilum.networks import build_network
+from hilum.networks import blank_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hilum.plan.segmentation import SegmentationPlan
+
+
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What reading files raises that say something of another kind than they should."""
 
 
 def read_nnunet(folder: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final") -> TrainedModel:
@@ -39,6 +43,22 @@ def read_nnunet(folder: Path | str, *, folds: Sequence[str] = (), checkpoint: st
         UsageError: no such fold or checkpoint.
     """
     folder = Path(folder)
+    try:
+        return _read(folder, folds, checkpoint)
+    except (ModelError, UsageError):
+        raise
+    except HilumError as error:
+        raise ModelError(error.found, needed=error.needed, cure=error.cure) from error
+    except _DAMAGE as error:
+        raise ModelError(
+            f"{folder}: plans.json, dataset.json or a checkpoint says something else than nnU-Net's say"
+            f" ({type(error).__name__}: {str(error)[:200]})",
+            needed="a model folder as nnU-Net v2 writes it",
+            cure="copy the folder again from where it was made",
+        ) from error
+
+
+def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
     plans, dataset = read_plans(folder)
     chosen = _choose_folds(folder, folds, checkpoint)
     networks: list[nn.Module] = []
@@ -47,15 +67,15 @@ def read_nnunet(folder: Path | str, *, folds: Sequence[str] = (), checkpoint: st
     for fold in chosen:
         path = folder / f"fold_{fold}" / f"checkpoint_{checkpoint}.pth"
         notes, weights = read_checkpoint(path, "network_weights")
-        trainer, name = str(notes.get("trainer_name", "")), _configuration_of(notes, folder, path)
+        trainer, name = _trainer(notes, path), _configuration_of(notes, folder, path)
         if described is None or plan is None:
             described = Described(folder, name, resolve_configuration(plans, name, str(folder / "plans.json")), plans, dataset)
             epochs = _epochs(notes)
             plan = make_nnunet_plan(described, trainer=trainer, mirror_axes=_mirror_axes(notes, path), epochs=epochs)
         elif name != described.name:
             raise ModelError(f"{path}: of configuration {name}", needed=f"{described.name}, as the other folds")
-        network = build_network(plan.network.value)
-        network.load_state_dict(to_hilum(weights, plan.network.value, source=str(path)), strict=True)
+        network = blank_network(plan.network.value)
+        network.load_state_dict(to_hilum(weights, plan.network.value, source=str(path)), strict=True, assign=True)
         networks.append(network.eval())
     if plan is None or described is None:
         raise UsageError(f"no folds of {folder}", needed="at least one")
@@ -124,16 +144,23 @@ def _configuration_of(notes: dict[str, Any], folder: Path, path: Path) -> str:
     )
 
 
+def _trainer(notes: dict[str, Any], path: Path) -> str:
+    name = notes.get("trainer_name")
+    if not isinstance(name, str):
+        raise ModelError(f"{path}: no trainer_name", needed="a checkpoint that nnU-Net v2 wrote")
+    return name
+
+
 def _mirror_axes(notes: dict[str, Any], path: Path) -> tuple[int, ...]:
     """The axes along which nnU-Net mirrors at inference; none where the checkpoint says nothing of them."""
     axes = notes.get("inference_allowed_mirroring_axes")
     if axes is None:
         return ()
-    if not isinstance(axes, tuple | list) or not set(axes) <= {0, 1, 2}:
-        raise ModelError(f"{path}: inference_allowed_mirroring_axes {axes!r}", needed="axes among 0, 1 and 2")
-    return tuple(int(axis) for axis in axes)
+    if not isinstance(axes, tuple | list) or not all(type(axis) is int and axis in (0, 1, 2) for axis in axes):
+        raise ModelError(f"{path}: inference_allowed_mirroring_axes that are no axes", needed="axes among 0, 1 and 2")
+    return tuple(dict.fromkeys(axes))
 
 
 def _epochs(notes: dict[str, Any]) -> int | None:
     epochs = notes.get("current_epoch")
-    return int(epochs) if isinstance(epochs, int | float) and epochs >= 0 else None
+    return int(epochs) if isinstance(epochs, int | float) and 0 <= epochs < 2**31 else None
