@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -80,6 +81,38 @@ def test_networks_that_answer_otherwise_do_not_pass(both, tmp_path):
     manifest.with_files({**manifest.files, **hash_files(folder, ["network_0.xml", "network_0.bin"])}).save(folder)
     with pytest.raises(ModelError, match="off the test vectors"):
         ExportedModel.load(folder).check()
+    write_volume(index_volume(), tmp_path / "one.nii.gz")
+    with pytest.raises(ModelError, match="off the test vectors"):  # nobody has to think of it
+        api.predict(folder, tmp_path / "one.nii.gz", tmp_path / "out")
+
+
+def test_a_model_is_checked_once_on_a_machine_by_engine_and_precision(both, monkeypatch, tmp_path):
+    checked = []
+    honest = ExportedModel.check
+    monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: tmp_path / "engines.json")
+    monkeypatch.setattr(ExportedModel, "check", lambda self, engine=None: checked.append(engine.name) or honest(self, engine))
+    for name in ("openvino", "onnx"):
+        first, again = both.make_engine(name, "float32"), both.make_engine(name, "float32")
+        assert "off the test vectors, checked on this machine" in first.because
+        assert f"checked on this machine on {datetime.now(UTC).date()}" in again.because
+    assert checked == ["openvino", "onnx"]
+    replace(both, manifest=both.manifest.model_copy(update={"id": "another"})).make_engine("onnx")
+    assert checked == ["openvino", "onnx", "onnx"]
+
+
+def test_an_export_remembers_nothing_of_a_folder_that_nobody_has(trained, monkeypatch, tmp_path):
+    file = tmp_path / "engines.json"
+    monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)
+    api.export(trained[1], tmp_path / "new", formats="both")
+    assert not file.exists()
+
+
+def test_requirements_keep_their_markers(monkeypatch):
+    lines = ["colorama>=0.4; sys_platform == 'win32'", "numpy>=1.26", "torch>=2.10", "ruff; extra == 'dev'"]
+    monkeypatch.setattr(exporting.metadata, "requires", lambda name: lines)
+    found = exporting.requirements(("openvino",)).splitlines()
+    assert found[1:3] == lines[:2]
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("name", ["network_0.bin", "plan.json", "test_vectors.npz"])
@@ -113,6 +146,9 @@ def test_half_the_size_in_float16(trained, both, tmp_path):
     full = (both.folder / "network_0.bin").stat().st_size
     assert (small.folder / "network_0.bin").stat().st_size < 0.6 * full
     assert 0 < small.manifest.differences["openvino"] < 1e-2
+    for name in ("MODEL_CARD.md", "metrics.json"):
+        assert "This folder holds it in float16: its logits differ by" in (small.folder / name).read_text()
+        assert "This folder holds" not in (both.folder / name).read_text()
     assert small.make_engine("openvino", "float32").precision == "float32"
 
 
@@ -201,6 +237,7 @@ def test_predict_from_file_to_file_without_torch(trained, both, tmp_path, engine
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert report["model"] == both.id
     assert engine in json.dumps(report)
+    assert "off the test vectors, checked on this machine" in json.dumps(report)
 
 
 def test_without_torch_a_trained_folder_is_not_run(trained, tmp_path):

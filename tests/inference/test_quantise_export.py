@@ -11,19 +11,28 @@ from torch.nn import functional
 
 from hilum import api
 from hilum.dataset import open_dataset
+from hilum.dataset.case import Fold
 from hilum.errors import DataError, ModelError, UsageError
 from hilum.inference import Facts
-from hilum.inference.deploy.quantise import calibration_patches, compare_engines, split_cases
+from hilum.inference.deploy.exported import LabelQuality, Quantisation, TestVectors
+from hilum.inference.deploy.quantise import (
+    FEWEST_PATIENTS,
+    _refuse_beyond,
+    calibration_patches,
+    compare_engines,
+    split_cases,
+)
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, LabelTable, Volume
 
 SHAPE = (8, 16, 12)
+TRAINED, HELD = ("c0", "c1", "c2", "c3", "c4", "c5"), ("c10", "c11", "c6", "c7", "c8", "c9")
 LABELS = LabelTable.from_names({1: "large", 2: "small"})
 
 
-def write_data(folder, *, cases=6, patients=True):
-    """Blocks of two brightnesses in noise."""
+def write_data(folder, *, cases=12, each=2, annotated=None):
+    """Blocks of two brightnesses in noise; so many cases of each patient; the first ones annotated, or all."""
     rng = np.random.default_rng(0)
     geometry = Geometry.from_spacing(SHAPE, (2.0, 1.0, 1.5))
     for number in range(cases):
@@ -33,12 +42,12 @@ def write_data(folder, *, cases=6, patients=True):
         labels[0, z : z + 3, y : y + 8, x + 4 : x + 7] = 2
         image = rng.normal(0, 0.1, labels.shape) + labels
         write_volume(Volume(image.astype(np.float32), geometry), folder / "imagesTr" / f"c{number}_0000.nii.gz")
-        write_labels(Volume(labels, geometry), folder / "labelsTr" / f"c{number}.nii.gz")
+        if annotated is None or number < annotated:
+            write_labels(Volume(labels, geometry), folder / "labelsTr" / f"c{number}.nii.gz")
     names = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "large": 1, "small": 2}, "file_ending": ".nii.gz"}
     atomic_write_text(folder / "dataset.json", json.dumps(names | {"numTraining": cases}))
-    if patients:
-        rows = "\n".join(f"c{n},P{n // 2}" for n in range(cases))
-        atomic_write_text(folder / "patients.csv", f"case,patient\n{rows}\n")
+    rows = "\n".join(f"c{n},P{n // each}" for n in range(cases))
+    atomic_write_text(folder / "patients.csv", f"case,patient\n{rows}\n")
     return folder
 
 
@@ -62,8 +71,8 @@ def learnt(data, *, steps=80):
         loss.backward()
         optimiser.step()
     network.eval()
-    details = {"fold 0": {"train": ["c0", "c1", "c2", "c3"], "validation": ["c4", "c5"], "steps": steps}}
-    return replace(model, facts=Facts(dataset="blocks", cases=6, steps=steps, seconds=1.0, details=details))
+    details = {"fold 0": {"train": list(TRAINED), "validation": sorted(HELD), "steps": steps}}
+    return replace(model, facts=Facts(dataset="blocks", cases=12, steps=steps, seconds=1.0, details=details))
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +89,27 @@ def model(data, tmp_path_factory):
 def test_int8_that_keeps_the_dice_is_exported_with_its_figures(model, data, tmp_path):
     made = api.export(model, tmp_path / "int8", precision="int8", data=data, gate=0.02)
     record = made.manifest.quantisation
-    assert record.calibrated_on == ("c0", "c1", "c2", "c3")
-    assert record.validated_on == ("c4", "c5")
+    assert record.calibrated_on == TRAINED
+    assert record.validated_on == HELD
+    assert record.patients == 3
     assert record.notes == ()
     assert [one.region for one in record.labels] == ["large", "small"]
     for one in record.labels:
         assert one.reference > 0.9
         assert one.int8 >= one.reference - 0.02
         assert 0.9 < one.agreement <= 1
-        assert one.cases == 2
+        assert one.cases == 6
     assert made.manifest.stored == "int8"
     engine = made.make_engine()
     assert (engine.name, engine.precision) == ("openvino", "int8")
     assert 0 <= made.check(engine) < 0.1
+    exactly = TestVectors.load(made.folder / "test_vectors.npz")
+    assert made.manifest.differences["openvino"] < 1e-4 < record.distance < 0.5  # the first is of int8 from itself
+    assert exactly.difference(model.make_engine("torch", "float32")) == pytest.approx(record.distance, rel=0.2)
+    for name in ("MODEL_CARD.md", "metrics.json"):
+        text = (made.folder / name).read_text()
+        assert f"the model in float32 (id {model.id})" in text
+        assert "on 6 cases of 3 patients: large: Dice" in text
     with pytest.raises(UsageError, match="stored as int8"):
         made.make_engine(precision="float32")
     page = (made.folder / "README.md").read_text()
@@ -118,42 +135,97 @@ def test_int8_that_loses_is_refused_with_the_figures_and_leaves_nothing(model, d
     with pytest.raises(ModelError, match=r"(?s)int8 costs too much: .*large: Dice 0\.9\d+ in float32, 0\.\d+ in int8") as caught:
         api.export(model, tmp_path / "out" / "int8", precision="int8", data=data)
     assert "at most 0.005" in str(caught.value)
-    assert "2 validation cases" in str(caught.value)
+    assert "6 validation cases of 3 patients" in str(caught.value)
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def told(model, details):
+    return replace(model, facts=model.facts.model_copy(update={"details": details}))
 
 
 def test_cases_are_split_as_the_training_had_them(model, data):
     split = split_cases(model, open_dataset(data))
-    assert [case.id for case in split.calibration] == ["c0", "c1", "c2", "c3"]
-    assert [case.id for case in split.validation] == ["c4", "c5"]
+    assert tuple(case.id for case in split.calibration) == TRAINED
+    assert tuple(case.id for case in split.validation) == HELD
+    assert split.notes == ()
 
 
 def test_a_patient_is_never_on_both_sides(model, data):
-    details = {"fold 0": {"train": ["c0", "c1", "c2", "c4"], "validation": ["c3", "c5"]}}  # c2 and c4 are patients of c3 and c5
-    mixed = replace(model, facts=model.facts.model_copy(update={"details": details}))
-    split = split_cases(mixed, open_dataset(data))
+    # c2 and c4 are patients of c3 and c5
+    details = {"fold 0": {"train": ["c0", "c1", "c2", "c4"], "validation": ["c3", "c5", "c6"]}}
+    split = split_cases(told(model, details), open_dataset(data))
     assert {case.patient for case in split.calibration}.isdisjoint({case.patient for case in split.validation})
     assert [case.id for case in split.calibration] == ["c0", "c1"]
 
 
 @pytest.mark.parametrize(
-    "details",
+    ("details", "words"),
     [
-        {},
-        {
-            "fold 0": {"train": ["c0", "c1"], "validation": ["c2", "c3"]},
-            "fold 1": {"train": ["c2", "c3"], "validation": ["c0", "c1"]},
-        },
-        {"fold 0": {"train": ["other"], "validation": ["another"]}},
-        {"origin": "an import that names no cases"},
+        ({}, "names no cases among these"),
+        (
+            {
+                "fold 0": {"train": ["c0", "c1"], "validation": ["c2", "c3"]},
+                "fold 1": {"train": ["c2", "c3"], "validation": ["c0", "c1"]},
+            },
+            "names no cases among these",
+        ),
+        ({"fold 0": {"train": ["other"], "validation": ["another"]}}, "names no cases among these"),
+        ({"origin": "an import that names no cases"}, "names no cases among these"),
+        ({"fold 0": {"train": list(TRAINED), "validation": ["c6", "c7", "c8"]}}, "of 2 patients only, and 3 are needed"),
+        ({"fold 0": {"train": ["c6", "c8", "c10"], "validation": ["c7", "c9", "c11"]}}, "no case of other patients"),
     ],
 )
-def test_where_no_case_was_held_out_a_fold_is_and_it_is_noted(model, data, details):
-    split = split_cases(replace(model, facts=model.facts.model_copy(update={"details": details})), open_dataset(data))
-    assert split.validation
+def test_where_too_little_was_held_out_a_fold_is_and_the_note_says_why(model, data, details, words):
+    split = split_cases(told(model, details), open_dataset(data))
     assert split.calibration
+    assert len({case.patient for case in split.validation}) >= FEWEST_PATIENTS
     assert {case.patient for case in split.calibration}.isdisjoint({case.patient for case in split.validation})
-    assert "not trained on" in split.notes[0]
+    assert words in split.notes[0]
+    assert "may have learnt from" in split.notes[0]
+
+
+def test_a_fold_is_of_annotated_cases_only(model, tmp_path):
+    data = open_dataset(write_data(tmp_path, cases=30, each=1, annotated=4))
+    split = split_cases(told(model, {}), data)
+    assert {case.id for case in (*split.calibration, *split.validation)} <= {"c0", "c1", "c2", "c3"}
+    given = replace(data, splits=(Fold(("c4",), ("c5",)), Fold(("c0",), ("c1", "c2", "c3"))))
+    assert [case.id for case in split_cases(told(model, {}), given).calibration] == ["c0"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"cases": 1}, {"cases": 8, "each": 8}, {"cases": 6}, {"cases": 8, "annotated": 3, "each": 1}]
+)
+def test_too_few_patients_are_refused(model, tmp_path, options):
+    data = open_dataset(write_data(tmp_path, **options))
+    with pytest.raises(UsageError, match=r"(?s)annotated cases of [1-3] patients.*at least 4 patients"):
+        split_cases(model, data)
+
+
+def record_of(*references, gate=0.005):
+    labels = tuple(
+        LabelQuality(region=f"r{n}", reference=one, int8=one, agreement=one, cases=0 if one is None else 3)
+        for n, one in enumerate(references)
+    )
+    cases = ("c0", "c1", "c2")
+    return Quantisation(
+        dataset="d",
+        calibrated_on=(),
+        patches=1,
+        validated_on=cases,
+        patients=3,
+        distance=0.1,
+        gate=gate,
+        labels=labels,
+        method="m",
+    )
+
+
+def test_labels_that_nothing_judges():
+    _refuse_beyond(record_of(0.9, 0.9, 0.9, None))
+    with pytest.raises(ModelError, match=r"(?s)1 of 3 labels are in none of 3 validation cases of 3 patients: r1.*at least 75%"):
+        _refuse_beyond(record_of(0.9, None, 0.9))
+    with pytest.raises(ModelError, match="1 of 1 labels"):
+        _refuse_beyond(record_of(None))
 
 
 def test_calibration_sees_what_the_network_sees(model, data):
@@ -198,6 +270,6 @@ def test_what_cannot_be_quantised(model, data, tmp_path):
     with pytest.raises(DataError, match="channels MR"):
         api.export(two.save(tmp_path / "two"), tmp_path / "b", precision="int8", data=data)
     one = write_data(tmp_path / "one", cases=1)
-    with pytest.raises(UsageError, match="1 annotated cases"):
+    with pytest.raises(UsageError, match="1 annotated cases of 1 patients"):
         api.export(model, tmp_path / "c", precision="int8", data=one)
     assert not [name for name in "abc" if (tmp_path / name).exists()]

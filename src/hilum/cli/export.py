@@ -37,10 +37,14 @@ def export(
     if as_json:
         print_json(made.manifest.model_dump_json(indent=2))
         return
+    record = made.manifest.quantisation
+    of = "the model" if record is None else "the quantised network as it was accepted"
     for engine, difference in made.manifest.differences.items():
-        typer.echo(f"{engine}: written and checked; it differs from the model by {difference:.1g} of the logits' spread")
-    if made.manifest.quantisation is not None:
-        for one in made.manifest.quantisation.labels:
-            typer.echo(one.in_words)
+        typer.echo(f"{engine}: written and checked; it differs from {of} by {difference:.1g} of the logits' spread")
+    if record is not None:
+        typer.echo(f"int8 differs from float32 by {record.distance:.2g} of the logits' spread")
+        typer.echo(f"Measured on {len(record.validated_on)} cases of {record.patients} patients:")
+        for text in (*(one.in_words for one in record.labels), *record.notes):
+            typer.echo(f"  {text}")
     typer.echo(f"Exported: {out}   (how to install it: {out / 'README.md'})")
     typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")

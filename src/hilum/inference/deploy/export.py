@@ -22,9 +22,11 @@ from hilum.inference.deploy.exported import (
     ExportManifest,
     Quantisation,
     TestVectors,
+    engine_source,
+    tolerance,
 )
 from hilum.inference.deploy.readme import readme
-from hilum.inference.engines.choose import ENGINES
+from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
 from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, ModelMetrics, hash_files, hilum_version
 from hilum.inference.model_card import model_card
 from hilum.inference.trained_model import UNSAVED
@@ -87,21 +89,23 @@ def export_model(
     networks: tuple[Any, ...] = ()
     quantisation: Quantisation | None = None
     if "openvino" in engines:
-        networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]  (a segmentation's)
+        networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]  # a segmentation's
+    vectors = _test_vectors(model, lambda: model.make_engine("torch", "float32"))
     if stored == "int8" and data is not None:
         from hilum.inference.deploy.quantise import quantise
+        from hilum.inference.engines.openvino_engine import OpenVINOEngine
 
-        networks, quantisation = quantise(model, networks, data, gate=DEFAULT_GATE if gate is None else gate, progress=progress)
-    vectors = _test_vectors(model, networks if stored == "int8" else None)
+        networks, quantisation = quantise(
+            model, networks, data, gate=DEFAULT_GATE if gate is None else gate, vectors=vectors, progress=progress
+        )
+        vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8", memory=0))
     with atomic_path(out) as folder:
         folder.mkdir(parents=True)
         files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
         vectors.save(folder / VECTORS)
-        manifest = _write_rest(model, folder, files, stored, quantisation)
-        draft = ExportedModel(folder, model.plan, manifest, model.metrics or _unmeasured())  # type: ignore[arg-type]  (a segmentation's)
-        differences = {engine: _difference(draft, vectors, engine) for engine in engines}
-        fields = manifest.model_dump(exclude={"id", "differences"})
-        ExportManifest.sealed(**fields, differences=differences).save(folder)
+        source = engine_source(model.plan, folder, files, stored)  # type: ignore[arg-type]  # a segmentation's
+        differences = {engine: _difference(source, vectors, engine, stored) for engine in engines}
+        _write_rest(model, folder, files, stored, quantisation, differences)
     return ExportedModel.load(out)
 
 
@@ -175,7 +179,7 @@ def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, 
 def _write_onnx(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:  # noqa: ARG001  (one signature for all)
     names = _names(model, ".onnx")
     for name, network in zip(names, model.networks, strict=True):
-        write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]  (a segmentation's)
+        write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]  # a segmentation's
     return names
 
 
@@ -186,11 +190,18 @@ _WRITERS: dict[str, Callable[[TrainedModel, Sequence[Any], Path, str], tuple[str
 
 
 def _write_rest(
-    model: TrainedModel, folder: Path, files: dict[str, tuple[str, ...]], stored: str, quantisation: Quantisation | None
-) -> ExportManifest:
-    """Everything but the networks and the test vectors; the manifest is not written yet."""
+    model: TrainedModel,
+    folder: Path,
+    files: dict[str, tuple[str, ...]],
+    stored: str,
+    quantisation: Quantisation | None,
+    differences: dict[str, float],
+) -> None:
+    """Everything but the networks and the test vectors."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     metrics = model.metrics or _unmeasured()
+    if stored != "float32":
+        metrics = metrics.model_copy(update={"notes": (*metrics.notes, *_of_another(model, stored, quantisation, differences))})
     texts = {
         PLAN: model.plan.model_dump_json(indent=2),
         LABELS: model.plan.answers.model_dump_json(indent=2),
@@ -201,7 +212,7 @@ def _write_rest(
     }
     for name, text in texts.items():
         (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
-    return ExportManifest.sealed(
+    ExportManifest.sealed(
         hilum=hilum_version(),
         name=model.plan.name,
         task=model.plan.task.value,
@@ -212,8 +223,19 @@ def _write_rest(
         source=model.id,
         stored=stored,
         engines=files,
-        differences={},
+        differences=differences,
         quantisation=quantisation,
+    ).save(folder)
+
+
+def _of_another(model: TrainedModel, stored: str, record: Quantisation | None, differences: dict[str, float]) -> tuple[str, ...]:
+    """What card and metrics say where the networks of the folder are not those that the figures were measured on."""
+    what = f"The figures above are of the model in float32 (id {model.id}). This folder holds it in {stored}"
+    if record is None:
+        return (f"{what}: its logits differ by {max(differences.values()):.2g} of their spread; Dice was not measured again.",)
+    return (
+        f"{what}, whose logits differ by {record.distance:.2g} of their spread. It was accepted {record.in_words}.",
+        *(f"Of int8: {note}." for note in record.notes),
     )
 
 
@@ -222,15 +244,15 @@ def requirements(engines: Sequence[str]) -> str:
     lines = []
     for line in metadata.requires("hilum") or ():
         name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
-        if "extra ==" not in line and re.sub(r"[-_.]+", "-", name).lower() not in ONLY_WITH_TORCH:
-            lines.append(line.split(";")[0].strip())
+        if not re.search(r"\bextra\s*==", line) and re.sub(r"[-_.]+", "-", name).lower() not in ONLY_WITH_TORCH:
+            lines.append(line.strip())  # with its marker: which system, which Python
     packages = [ENGINES[engine].package for engine in engines]
     pinned = [f"{package}=={metadata.version(package)}  # what the test vectors were checked with" for package in packages]
     return "\n".join([f"# with `pip install --no-deps hilum=={hilum_version()}`", *sorted(lines, key=str.lower), *pinned]) + "\n"
 
 
-def _test_vectors(model: TrainedModel, quantised: Sequence[Any] | None) -> TestVectors:
-    """What the exported networks must answer: torch in float32, or of int8 the quantised networks as they were accepted."""
+def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVectors:
+    """What the exported networks must answer, as the engine answers that is made here."""
     plan: Any = model.plan
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((1, len(plan.channels), *plan.patch.value), dtype=np.float32)
@@ -241,32 +263,29 @@ def _test_vectors(model: TrainedModel, quantised: Sequence[Any] | None) -> TestV
     flat = np.sort(rng.choice(total, min(_VOXELS, total), replace=False))
     voxels = np.stack(np.unravel_index(flat, plan.patch.value), axis=1).astype(np.int32)  # (N, 3)
     z, y, x = voxels.T
-    return TestVectors(patch, voxels, np.ascontiguousarray(_reference(model, quantised)(patch)[0][:, z, y, x]))
+    engine = make()
+    try:
+        return TestVectors(patch, voxels, np.ascontiguousarray(engine(patch)[0][:, z, y, x]))
+    finally:
+        engine.close()
 
 
-def _reference(model: TrainedModel, quantised: Sequence[Any] | None) -> Engine:
-    if quantised is not None:
-        from hilum.inference.engines.openvino_engine import OpenVINOEngine
-
-        return OpenVINOEngine(quantised, precision="int8", memory=0)
-    return model.make_engine("torch", "float32")
-
-
-def _difference(model: ExportedModel, vectors: TestVectors, engine: str) -> float:
+def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored: str) -> float:
     """How far what was written is from the expected logits, in its most exact precision.
 
     Raises:
         ModelError: further than its tolerance.
     """
-    precision = "int8" if model.manifest.stored == "int8" else "float32"
-    made = model.make_engine(engine, precision, memory=0)  # 0: nothing is tried, one patch at a time
+    precision = "int8" if stored == "int8" else "float32"
+    made = make_engine(source, engine, Asked(precision, memory=0))  # 0: nothing is tried, one patch at a time
     try:
-        found, allowed = vectors.difference(made), model.tolerance(precision)
+        found, allowed = vectors.difference(made), tolerance(precision, stored)
     finally:
         made.close()
     if not found <= allowed:
         raise ModelError(
-            f"the network written for {engine} differs from the model by {found:.2g} of the logits' spread",
+            f"the network written for {engine} differs from {'the quantised network' if stored == 'int8' else 'the model'} "
+            f"by {found:.2g} of the logits' spread",
             needed=f"at most {allowed:.2g}",
             cure="report it with the plan.json of the model",
         )

@@ -16,7 +16,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -24,12 +25,26 @@ import numpy as np
 from pydantic import Field
 
 from hilum.errors import ModelError, UsageError
-from hilum.inference.engines.choose import Asked, EngineSource, make_engine
-from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, Manifest, ModelMetrics, read_plan, read_record
+from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
+from hilum.inference.engines.host import processor, usable_cpus
+from hilum.inference.engines.remembered import AT, recall, remember
+from hilum.inference.manifest import (
+    CARD,
+    LABELS,
+    METRICS,
+    PLAN,
+    Manifest,
+    ModelMetrics,
+    hilum_version,
+    read_plan,
+    read_record,
+)
 from hilum.plan.plan import Record
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from hilum.inference.engines.engine import Engine
@@ -77,6 +92,8 @@ class Quantisation(Record):
         validated_on: annotated cases on which it was compared with the float32 network.
         gate: Dice that a label may lose at most.
         labels: what was measured.
+        patients: of the cases in `validated_on`; one that is not known counts for each case.
+        distance: of the quantised logits from those of the float32 networks on the test vectors; see `TestVectors.difference`.
         method: NNCF's version and settings.
         notes: what a reader must know ("the training's own cases: the model does not say which it did not see").
     """
@@ -85,10 +102,17 @@ class Quantisation(Record):
     calibrated_on: tuple[str, ...]
     patches: int
     validated_on: tuple[str, ...]
+    patients: int
+    distance: float
     gate: float
     labels: tuple[LabelQuality, ...]
     method: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """What was measured, for people."""
+        return f"on {len(self.validated_on)} cases of {self.patients} patients: " + "; ".join(one.in_words for one in self.labels)
 
 
 class ExportManifest(Manifest):
@@ -98,7 +122,8 @@ class ExportManifest(Manifest):
         source: id of the model that was exported.
         stored: precision of the weights: float32, float16, or int8 (weights and convolutions).
         engines: by engine, the files of its members.
-        differences: by engine, how far the written files' logits were from the test vectors'; see `difference`.
+        differences: by engine, how far the written files' logits were from the test vectors', which are torch's in float32, or of
+            int8 those of the quantised networks as they were accepted; see `TestVectors.difference`.
         quantisation: of an int8 model.
     """
 
@@ -153,7 +178,10 @@ class TestVectors:
         outputs): a network whose weights, padding or normalisation are wrong gives about 1.
         """
         z, y, x = self.voxels.T
-        found = engine(self.patch)[0][:, z, y, x]  # (K, N)
+        return self.distance(engine(self.patch)[0][:, z, y, x])
+
+    def distance(self, found: NDArray[np.float32]) -> float:
+        """The same of logits (K, N) at the voxels."""
         spread = float(self.logits.std(dtype=np.float64)) or 1.0
         return float(np.sqrt(np.mean(np.square(found.astype(np.float64) - self.logits)))) / spread
 
@@ -199,22 +227,37 @@ class ExportedModel:
     def make_engine(
         self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
     ) -> Engine:
-        """What runs its networks; see `RunnableModel.make_engine`."""
-        files = {engine: tuple(self.folder / file for file in files) for engine, files in self.manifest.engines.items()}
-        source = EngineSource(
-            self.plan,
-            key=self.id,
-            openvino=files.get("openvino", ()),
-            onnx=files.get("onnx", ()),
-            stored="int8" if self.manifest.stored == "int8" else "float32",
-        )
-        return make_engine(source, name, Asked(precision, threads, memory))
+        """What runs its networks; see `RunnableModel.make_engine`.
+
+        The first time that an engine runs this model on this machine, in this precision and with these versions, it must pass
+        `check`; that it did is remembered for 30 days and stands in its `because`.
+
+        Raises:
+            ModelError: it is further from the test vectors than `tolerance`.
+        """
+        engine = self._unchecked(name, Asked(precision, threads, memory))
+        package = ENGINES[engine.name].package
+        versions = f"hilum {hilum_version()} {package} {metadata.version(package)}"
+        key = f"check | {self.id} | {engine.name} {engine.precision} | {processor()} {usable_cpus()} | {versions}"
+        known = recall(key)
+        found = known.get("difference")
+        if isinstance(found, float) and found <= self.tolerance(engine.precision):
+            when = f" on {known[AT][:10]}"
+        else:
+            try:
+                found, when = self.check(engine), ""
+            except BaseException:
+                engine.close()
+                raise
+            remember(key, {"difference": found})
+        engine.because += f"; {found:.2g} of the logits' spread off the test vectors, checked on this machine{when}"
+        return engine
 
     def check(self, engine: Engine | None = None) -> float:
         """Run the test vectors.
 
         Args:
-            engine: one that `make_engine` made; by default the one that "auto" takes.
+            engine: one that runs this model; by default the one that "auto" takes.
 
         Returns:
             How far its logits are from the expected ones; see `TestVectors.difference`.
@@ -222,7 +265,7 @@ class ExportedModel:
         Raises:
             ModelError: further than `tolerance`.
         """
-        used = engine if engine is not None else self.make_engine()
+        used = engine if engine is not None else self._unchecked("auto", Asked())
         found, allowed = TestVectors.load(self.folder / VECTORS).difference(used), self.tolerance(used.precision)
         if not found <= allowed:  # a NaN is no answer either
             raise ModelError(
@@ -232,9 +275,29 @@ class ExportedModel:
             )
         return found
 
+    def _unchecked(self, name: str, asked: Asked) -> Engine:
+        source = engine_source(self.plan, self.folder, self.manifest.engines, self.manifest.stored)
+        return make_engine(replace(source, key=self.id), name, asked)
+
     def tolerance(self, precision: str) -> float:
         """How far an engine that computes in `precision` may be from the test vectors."""
-        return TOLERANCES[precision] + STORED_TOLERANCES[self.manifest.stored]
+        return tolerance(precision, self.manifest.stored)
+
+
+def tolerance(precision: str, stored: str) -> float:
+    """How far an engine that computes in `precision` may be from the test vectors, with weights stored in another."""
+    return TOLERANCES[precision] + STORED_TOLERANCES[stored]
+
+
+def engine_source(plan: SegmentationPlan, folder: Path, engines: Mapping[str, tuple[str, ...]], stored: str) -> EngineSource:
+    """Exported files as engines see them; without a key, so that nothing is remembered of them."""
+    files = {engine: tuple(folder / name for name in names) for engine, names in engines.items()}
+    return EngineSource(
+        plan,
+        openvino=files.get("openvino", ()),
+        onnx=files.get("onnx", ()),
+        stored="int8" if stored == "int8" else "float32",
+    )
 
 
 def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:

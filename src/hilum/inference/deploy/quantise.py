@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.dataset import open_dataset, read_annotation, read_case
+from hilum.dataset.case import Fold
 from hilum.dataset.folds import make_folds
 from hilum.errors import DataError, ModelError, UsageError
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
@@ -25,12 +26,13 @@ from hilum.metrics import dice
 from hilum.preprocess import preprocess_case, preprocess_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from hilum.dataset import Case, Dataset
+    from hilum.inference.deploy.exported import TestVectors
     from hilum.inference.engines.engine import Engine
     from hilum.inference.trained_model import TrainedModel
     from hilum.plan.segmentation import SegmentationPlan
@@ -42,9 +44,13 @@ _PATCHES_A_CASE = 4
 _CALIBRATION_VOXELS = 60e6
 """Input voxels that set the ranges, unless a few patches are more: statistics of so many no longer move, and cost minutes."""
 _FEWEST_PATCHES = 8
+FEWEST_PATIENTS = 3
+"""Whose cases judge at least: one patient says nothing about the next."""
+MOST_UNSEEN = 0.25
+"""Part of the labels that may be in no validation case; what int8 costs them is not known."""
 _PERHAPS_SEEN = (
-    "the model does not name cases among these that it was not trained on; those that validate may have been learnt from: "
-    "their Dice measures what int8 changes, not how good the model is"
+    "a fold of patients was set aside, since {reason}; the model may have learnt from those that validate: their Dice measures "
+    "what int8 changes, not how good the model is"
 )
 
 
@@ -63,6 +69,7 @@ def quantise(
     data: Path | str,
     *,
     gate: float,
+    vectors: TestVectors,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[tuple[Any, ...], Quantisation]:
     """Quantise a model's networks and hold the result against the float32 ones.
@@ -72,15 +79,16 @@ def quantise(
         networks: `openvino.Model`s of its members.
         data: annotated cases; what `hilum.open_dataset` opens.
         gate: mean Dice that any label may lose.
+        vectors: what the float32 networks answer.
         progress: called as progress(done, total, case id).
 
     Returns:
         The quantised networks, and what was measured.
 
     Raises:
-        UsageError: the gate is no fraction, or the data hold too few annotated cases.
+        UsageError: the gate is no fraction, or the data hold annotated cases of too few patients.
         DataError: the data cannot be opened, or are of other channels than the model.
-        ModelError: a label loses more than the gate; the figures are in the message.
+        ModelError: a label loses more than the gate, or too many labels are in no validation case; the message has the figures.
     """
     if not 0 <= gate <= 1:
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
@@ -95,52 +103,101 @@ def quantise(
     quantised = tuple(_quantised(network, patches) for network in networks)
     plain = OpenVINOEngine(list(networks), precision="float32")
     small = OpenVINOEngine(list(quantised), precision="int8")
-    labels = compare_engines(model, plain, small, split.validation, progress=progress)
+    try:
+        labels = compare_engines(model, plain, small, split.validation, progress=progress)
+        distance = vectors.difference(small)
+    finally:
+        plain.close()
+        small.close()
+    unseen = [one.region for one in labels if one.reference is None]
+    notes = (f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known",) if unseen else ()
     record = Quantisation(
         dataset=dataset.name,
         calibrated_on=tuple(case.id for case in split.calibration),
         patches=len(patches),
         validated_on=tuple(case.id for case in split.validation),
+        patients=len(_patients(split.validation)),
+        distance=distance,
         gate=gate,
         labels=labels,
         method=f"nncf {metadata.version('nncf')} on openvino {ov.__version__}: {_METHOD}",
-        notes=split.notes,
+        notes=(*split.notes, *notes),
     )
     _refuse_beyond(record)
     return quantised, record
 
 
 def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
-    """Cases that calibrate and cases that validate, no patient in both.
+    """Cases that calibrate and cases that validate, no patient in both; at least `FEWEST_PATIENTS` patients validate.
 
-    Those that the model's training validated on are taken to validate, where its folder names them and the data hold them; of an
-    ensemble of folds, whose every case some member has seen, and of a model that says nothing, a fold of patients is set aside,
-    which is noted.
+    Those that the model's training validated on are taken to validate, where its folder names them and the data hold enough of
+    them; else (an ensemble of folds, whose every case some member has seen; a model that says nothing) a fold of patients is set
+    aside, and a note says why.
 
     Raises:
-        UsageError: too few annotated cases.
+        UsageError: annotated cases of too few patients.
     """
     cases = {case.id: case for case in dataset.cases if case.annotation is not None}
+    patients = len(_patients(cases.values()))
+    if patients <= FEWEST_PATIENTS:
+        raise UsageError(
+            f"{dataset.root}: {len(cases)} annotated cases of {patients} patients",
+            needed=f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS} judge the result",
+            cure="give --data with cases of more patients, or export without --precision int8",
+        )
     trained, held = _trained_on(model)
-    notes: tuple[str, ...] = ()
     validation = [cases[name] for name in sorted(held - trained) if name in cases]
-    patients = {case.patient for case in validation if case.patient is not None}
-    chosen = {case.id for case in validation}
-    calibration = [
-        case
-        for name, case in sorted(cases.items())
-        if name not in chosen and case.patient not in patients and (not trained or name in trained)
-    ]
-    if not validation or not calibration:
-        if len(cases) < 2:
-            raise UsageError(
-                f"{dataset.root}: {len(cases)} annotated cases", needed="at least 2: some set the ranges, others judge the result"
-            )
-        fold = make_folds(dataset, min(5, len({case.patient or case.id for case in cases.values()})))[0]
-        calibration = [cases[name] for name in fold.train if name in cases]
-        validation = [cases[name] for name in fold.validation if name in cases]
-        notes = (_PERHAPS_SEEN,)
-    return Split(_spread(calibration), _spread(validation), notes)
+    calibration = [cases[name] for name in sorted(trained or cases.keys()) if name in cases]
+    split, reason = _apart(calibration, validation)
+    if split is not None:
+        return split
+    for fold in _folds(dataset, cases, patients):
+        split, _ = _apart(*([cases[name] for name in names if name in cases] for names in (fold.train, fold.validation)))
+        if split is not None:
+            return Split(split.calibration, split.validation, (_PERHAPS_SEEN.format(reason=reason),))
+    raise UsageError(
+        f"{dataset.root}: no fold of its {len(cases)} annotated cases of {patients} patients leaves some to set the ranges",
+        needed=f"{FEWEST_PATIENTS} patients that judge, and others",
+        cure="give --data with cases of more patients",
+    )
+
+
+def _apart(calibration: Sequence[Case], validation: Sequence[Case]) -> tuple[Split | None, str]:
+    """The split without the patients who validate among those who calibrate, or why there is none."""
+    if not validation:
+        return None, "the model names no cases among these that it was validated on and not trained on"
+    held = _patients(validation)
+    if len(held) < FEWEST_PATIENTS:
+        return (
+            None,
+            f"the cases that the model was validated on are of {len(held)} patients only, and {FEWEST_PATIENTS} are needed",
+        )
+    others = [case for case in calibration if _patient(case) not in held]
+    if not others:
+        return None, "no case of other patients than those that the model was validated on is left to set the ranges"
+    split = Split(_spread(others), _spread(validation), ())
+    if len(_patients(split.validation)) < FEWEST_PATIENTS:
+        return None, f"too few patients are among {_MOST_CASES} of the cases that the model was validated on"
+    return split, ""
+
+
+def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> tuple[Fold, ...]:
+    """Given ones; those of annotated cases, the largest validation first; of few patients one calibrates and the others judge."""
+    annotated = replace(dataset, cases=tuple(cases.values()), splits=())
+    made = make_folds(annotated, max(2, min(5, patients // FEWEST_PATIENTS)))
+    folds = [*dataset.splits, *sorted(made, key=lambda fold: -len(_patients([cases[name] for name in fold.validation])))]
+    if patients < 2 * FEWEST_PATIENTS:
+        folds += [Fold(fold.validation, fold.train) for fold in make_folds(annotated, patients)]
+    return tuple(folds)
+
+
+def _patient(case: Case) -> tuple[str, str]:
+    """Who it is; a case without a known patient is a patient of its own."""
+    return ("case", case.id) if case.patient is None else ("patient", case.patient)
+
+
+def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
+    return {_patient(case) for case in cases}
 
 
 def calibration_patches(plan: SegmentationPlan, cases: Sequence[Case]) -> tuple[NDArray[np.float32], ...]:
@@ -222,14 +279,20 @@ def _quiet_nncf() -> Iterator[Any]:
 
 
 def _refuse_beyond(record: Quantisation) -> None:
-    """Raise where a label loses more than the gate."""
+    """Raise where a label loses more than the gate, or where too many labels are judged by nothing."""
+    judges = f"{len(record.validated_on)} validation cases of {record.patients} patients"
+    unseen = [one.region for one in record.labels if one.reference is None]
+    if len(unseen) > MOST_UNSEEN * len(record.labels):
+        raise ModelError(
+            f"int8: {len(unseen)} of {len(record.labels)} labels are in none of {judges}: {', '.join(unseen)}",
+            needed=f"validation cases that hold at least {1 - MOST_UNSEEN:.0%} of the labels",
+            cure="give --data with annotated cases that hold them, or export without --precision int8",
+        )
     lost = [one for one in record.labels if one.reference is not None and one.reference - (one.int8 or 0.0) > record.gate]
-    if not any(one.reference is not None for one in record.labels):
-        raise ModelError("int8: no label is defined on the validation cases", needed="annotated cases that hold the labels")
     if lost:
         raise ModelError(
             "int8 costs too much: " + "; ".join(one.in_words for one in lost),
-            needed=f"a loss of at most {record.gate:g} for every label, on {len(record.validated_on)} validation cases",
+            needed=f"a loss of at most {record.gate:g} for every label, on {judges}",
             cure="export without --precision int8, or accept the loss with --gate",
         )
 
