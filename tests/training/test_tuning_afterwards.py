@@ -18,6 +18,7 @@ from hilum.training.assuring import Member
 from hilum.training.checkpoint import Progress
 from hilum.training.fold import FoldResult
 from hilum.training.tuning.afterwards import Ending, learn_afterwards, nothing_learnt
+from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import PostprocessingTuning
 
 
@@ -71,8 +72,7 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
     assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
     assert "24 cases of 12 patients" in learnt.plan.postprocessing.because
     assert said[-1].startswith("Post-processing: largest component of the whole foreground, because on 24 cases")
-    assert any("learnt from these very cases" in note for note in learnt.notes)
-    assert any("judged on patients that it was not learnt from" in note for note in learnt.notes)
+    assert any("post-processed by what was learnt from other patients" in note for note in learnt.notes)
     scored = {(score.case, score.region): score for member in learnt.members for score in member.result.scores}
     evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
     assert len(scored) == len(evaluation.scores) == 48
@@ -82,6 +82,29 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
     assert held.steps == learnt.plan.postprocessing.value
     raw = read_labels(tmp_path / "fold_0" / "validation" / f"{dataset.cases[0].id}.nii.gz").array
     assert (raw[0, 0] == 1).any()  # what the network said stays, so that a training that is resumed learns the same again
+
+
+def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, monkeypatch):
+    """Where one part of the patients is taught something else, it shows in their scores and in no one else's."""
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path)
+    raw = {(score.case, score.region): score.dice for member in members for score in member.result.scores}
+
+    def one_part_is_taught_nothing(*asked, **more):
+        found = learn_postprocessing(*asked, **more)
+        return found.model_copy(update={"parts": (found.parts[0].model_copy(update={"steps": ()}), *found.parts[1:])})
+
+    monkeypatch.setattr("hilum.training.tuning.afterwards.learn_postprocessing", one_part_is_taught_nothing)
+    learnt = learn_afterwards(plan, members, ending(tmp_path))
+    held = PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text())
+    assert 0 < len(held.parts[0].cases) < 24
+    assert sorted(case for part in held.parts for case in part.cases) == sorted(case.id for case in dataset.cases)
+    for member in learnt.members:
+        for score in member.result.scores:
+            expected = raw[score.case, score.region] if score.case in held.parts[0].cases else 1.0
+            assert score.dice == expected
+    patients = [{dataset[case].patient for case in part.cases} for part in held.parts]
+    assert sum(map(len, patients)) == len(set().union(*patients))  # no patient is in two parts
 
 
 def test_what_needs_nothing_gets_nothing(boxes, tmp_path):
@@ -144,7 +167,7 @@ class Thresholds(nn.Module):
         return torch.cat([0.5 - x, torch.full_like(x, 0.4), x - 3.0], dim=1) * 4
 
 
-def test_with_time_the_overlap_is_chosen_and_the_scores_are_at_that_overlap(boxes, tmp_path):
+def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(boxes, tmp_path):
     dataset, plan = boxes
     smaller = plan.model_copy(update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")})
     members = trained(dataset, tmp_path, parts=1)
@@ -153,6 +176,7 @@ def test_with_time_the_overlap_is_chosen_and_the_scores_are_at_that_overlap(boxe
     assert learnt.plan.overlap.value < 0.5  # a network without neighbourhood answers the same at any overlap
     assert "instead of" in learnt.plan.overlap.because
     assert (tmp_path / "overlap.json").is_file()
+    assert any("at an overlap of 0.5; the model's is" in note for note in learnt.notes)
     evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
     scored = {(s.case, s.region): s.dice for s in learnt.members[0].result.scores}
     assert scored == {(s.case, s.region): s.dice for s in evaluation.scores}

@@ -11,8 +11,9 @@ from hilum.evaluation import score_labels
 from hilum.metrics import overlap
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks.postprocess import postprocess
-from hilum.training.tuning.answers import Answers, hold
-from hilum.training.tuning.postprocessing import FEWEST, MARGIN, learn_postprocessing
+from hilum.training.tuning.answers import FEWEST, Answers, hold
+from hilum.training.tuning.postprocessing import MARGIN, P_VALUE, learn_postprocessing
+from hilum.training.tuning.records import Part
 from hilum.volume import Geometry, LabelTable, Volume
 
 SHAPE = (10, 24, 22)
@@ -131,6 +132,46 @@ def test_what_changed_in_few_patients_may_be_chance():
     assert found.steps == ()
     assert any(trial.own.difference > MARGIN for trial in found.trials)
     assert "4 cases changed: that may be chance" in found.because
+
+
+def test_many_candidates_need_more_proof():
+    """In seven patients each of three regions has its own specks: p is 0.016 for any step, which is no proof among so many."""
+    table = LabelTable.from_names({n: f"r{n}" for n in range(1, 7)})
+    rng = np.random.default_rng(4)
+    held = []
+    for n in range(20):
+        reference = np.zeros(SHAPE, np.uint8)
+        for label in range(1, 7):
+            reference[2:7, 2:8, 3 * label : 3 * label + 3] = label
+        made = reference.copy()
+        if n < 7:
+            for label in range(1, 7):  # of other sizes, so that the figures are not the same
+                made[0, 12 + label, : 2 + label + int(rng.integers(0, 3))] = label
+        who = Case(id=f"c{n:02d}", patient=None, images={})
+        held.append(hold(who, volume(made), volume(reference), table))
+    found = learn_postprocessing(held, table, unit="ml")
+    assert found.steps == ()
+    chance = [trial for trial in found.trials if "that may be chance" in trial.because]
+    assert any(
+        trial.own.p_value < P_VALUE <= trial.p_holm and trial.own.low > 0 and trial.own.difference > MARGIN for trial in chance
+    )
+    assert f"7 cases changed: that may be chance (p {chance[0].p_holm:.2g} among all that was tried)" in found.because
+
+
+def test_what_other_patients_confirm_too_little_is_not_kept(monkeypatch):
+    """A rise that is there, but below the stated margin on patients that it was not learnt from."""
+    held = cases(lambda reference, rng, n: with_specks(reference, rng, 4, 1, size=2), number=60)
+    assert learn(held).steps
+
+    def one_case_alone_gains(search):
+        ids = [answer.case for answer in search.answers.held]
+        return (Part(cases=tuple(ids[:1]), steps=search.steps), Part(cases=tuple(ids[1:]), steps=()))
+
+    monkeypatch.setattr("hilum.training.tuning.postprocessing._parts", one_case_alone_gains)
+    found = learn(held)
+    assert 0 < found.held_out.difference < MARGIN
+    assert found.steps == ()
+    assert "not kept, as a rise of more than 0.001" in found.because
 
 
 def test_cases_of_one_patient_are_not_many_patients():

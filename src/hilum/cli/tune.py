@@ -40,4 +40,6 @@ def tune(
         for metric in metrics.metrics:
             if metric.name == "dice":
                 typer.echo(f"  {metric.region}: Dice {figure(metric.mean)} ({figure(metric.lower)} to {figure(metric.upper)})")
+        for note in metrics.notes:
+            typer.echo(f"  note: {note}")
     typer.echo(f"Model: {out}   (every figure: {out / 'tuning.json'})")

@@ -20,7 +20,7 @@ from hilum.inference import TrainedModel
 from hilum.io import atomic_write_text, read_labels, write_labels
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
-from hilum.training.tuning.answers import group_of, hold
+from hilum.training.tuning.answers import FEWEST, group_of, hold
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap
 from hilum.training.tuning.postprocessing import learn_postprocessing, no_time, too_few
 from hilum.training.tuning.rounds import Rounds
@@ -108,13 +108,18 @@ def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: 
     if plan.postprocessing.value or not answered:
         return Learnt(plan, tuple(members))
     found = _postprocessing(plan, answered, ending)
-    learnt = _with_overlap(plan, members, answered, found, ending)
-    if learnt is not None:
-        return learnt
-    scored = _rescored(plan, members, answered, found.steps, ending)
+    scored = _rescored(plan, members, answered, found, ending)
     if scored is None:
-        return _concluded(plan, members, no_time(found.cases, found.patients), ending)
-    return _concluded(plan, scored, found, ending)
+        found, scored = no_time(found.cases, found.patients), tuple(members)
+    atomic_write_text(ending.work / FIGURES, found.model_dump_json(indent=2) + "\n")
+    ending.listener.say(f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because {found.because}.")
+    update: dict[str, Any] = {"postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)}
+    overlap = _overlap(plan, members, answered, found.steps, ending)
+    if overlap is not None:
+        atomic_write_text(ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n")
+        ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
+        update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
+    return Learnt(plan.model_copy(update=update), scored, learning_notes(found, overlap))
 
 
 AFTERWARDS: dict[str, Callable[..., Learnt]] = {"segmentation": learn_afterwards, "classification": nothing_learnt}
@@ -157,14 +162,16 @@ def _postprocessing(plan: SegmentationPlan, answered: Sequence[_Answered], endin
 
 
 def _rescored(
-    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], steps: Steps, ending: Ending
+    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], found: PostprocessingTuning, ending: Ending
 ) -> tuple[Member, ...] | None:
     """The members with the scores of the post-processed label maps, which are written to a folder of their own.
+
+    Each case is post-processed by what was learnt from other patients.
 
     Returns:
         None where the time was up before all were scored.
     """
-    if not steps:
+    if not found.steps:
         return tuple(members)
     folder = ending.work / POSTPROCESSED
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +181,7 @@ def _rescored(
             shutil.rmtree(folder)  # not all of them would be worse than none
             return None
         before = read_labels(one.file)
-        after = apply_postprocessing(before, steps, plan.labels)
+        after = apply_postprocessing(before, found.steps_without(one.case.id), plan.labels)
         if (after.array == before.array).all():
             shutil.copyfile(one.file, folder / one.file.name)
         else:
@@ -214,30 +221,13 @@ def _with_scores(members: Sequence[Member], answered: Sequence[_Answered], new: 
     )
 
 
-def _concluded(
-    plan: SegmentationPlan,
-    members: Sequence[Member],
-    found: PostprocessingTuning,
-    ending: Ending,
-    overlap: OverlapTuning | None = None,
-) -> Learnt:
-    """Write down what was found, and put it into the plan."""
-    atomic_write_text(ending.work / FIGURES, found.model_dump_json(indent=2) + "\n")
-    ending.listener.say(f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because {found.because}.")
-    update: dict[str, Any] = {"postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)}
-    if overlap is not None:
-        atomic_write_text(ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n")
-        ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
-        update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
-    return Learnt(plan.model_copy(update=update), tuple(members), learning_notes(found, overlap))
-
-
-def _with_overlap(
-    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], found: PostprocessingTuning, ending: Ending
-) -> Learnt | None:
-    """The same with the overlap tried; None where that does not fit into the time, or the overlap is the user's own."""
+def _overlap(
+    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], steps: Steps, ending: Ending
+) -> OverlapTuning | None:
+    """Try overlaps; None where that does not fit into the time, there are few patients, or the overlap is the user's own."""
     room = ending.room([member.result.progress.seconds for member in members])
-    if room <= _PROBED or plan.overlap.value != OVERLAPS[0]:
+    patients = len({group_of(one.case) for one in answered})
+    if room <= _PROBED or patients < FEWEST or plan.overlap.value != OVERLAPS[0]:
         return None
     model = TrainedModel(plan=plan, networks=tuple(member.result.network for member in members), device=ending.device)
     unseen = Unseen(tuple(one.case for one in answered), {one.case.id: (one.place,) for one in answered}, ())
@@ -245,38 +235,21 @@ def _with_overlap(
     Rounds(model, unseen.some(1), say=ending.listener.say).first(None)
     if (time.perf_counter() - begun) * len(answered) * _ROUNDS > room:
         return None
-    listener, until = ending.listener, begun + room
     rounds = Rounds(
         model,
         unseen,
-        say=listener.say,
-        progress=lambda overlap, done, total, case: listener.advance(f"predicting at {overlap:g}", done, total, case),
+        say=ending.listener.say,
+        progress=lambda overlap, done, total, case: ending.listener.advance(f"predicting at {overlap:g}", done, total, case),
     )
-    rounds.first(until)
+    rounds.first(begun + room)
     if len(rounds.cases) < len(answered):
         return None
-    chosen = choose_overlap(
-        rounds.round(OVERLAPS[0], found.steps),
-        lambda overlap: rounds.round(overlap, found.steps),
-        rounds.patches,
+    return choose_overlap(
+        rounds.round(OVERLAPS[0], steps),
+        lambda overlap: rounds.round(overlap, steps),
+        rounds.windows,
+        kept=plan.overlap.value,
         groups=[group_of(case) for case in rounds.cases],
         regions=[region.name for region in plan.labels.scored],
-        deadline=until,
+        deadline=begun + room,
     )
-    if chosen.overlap == OVERLAPS[0]:
-        scored = _rescored(plan, members, answered, found.steps, ending)
-        if scored is None:
-            return None
-    else:
-        new = rounds.scores(
-            chosen.overlap,
-            found.steps,
-            lambda done, total, case: listener.advance("scoring again", done, total, case),
-            save_to=ending.work / POSTPROCESSED,
-            deadline=ending.deadline,
-        )
-        if len({score.case for score in new}) < len(answered):
-            shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
-            return None
-        scored = _with_scores(members, answered, new)
-    return _concluded(plan, scored, found, ending, chosen)

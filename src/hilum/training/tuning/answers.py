@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 TP, PREDICTED, REFERENCED = range(3)
 MEAN = "mean of the regions"
+FEWEST = 10
+"""Patients below which nothing is learnt."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,10 @@
 """Choosing the overlap of patches by what it costs in Dice and what it saves in seconds.
 
-The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order. The smallest overlap is taken at which no region's mean
-Dice lies more than `ALLOWED` below that at 0.5. An overlap that makes the same patches of every case as a larger one is not
-computed again and never chosen: it saves nothing here, and larger images may come.
+The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order, until an overlap costs too much: for any region the 95 %
+bootstrap interval (patients resampled) of the change of its mean Dice reaches below -`ALLOWED`. The one before it is taken. As
+every region must pass and the first failure ends it, many tests make no error more likely. An overlap that makes the same patches
+of every case as a larger one is not computed again and never chosen: it saves nothing here, and larger images may come. With
+fewer than `FEWEST` patients nothing is tried.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hilum.training.tuning.answers import compared
+from hilum.training.tuning.answers import FEWEST, compared
 from hilum.training.tuning.records import OverlapTrial, OverlapTuning
 
 if TYPE_CHECKING:
@@ -31,75 +33,93 @@ class Round:
     Args:
         dice: (N, R), 1 where the region is in neither.
         seconds: mean of a case, in the network and back to its grid.
+        patches: mean of a case, those that the network saw.
     """
 
     dice: NDArray[np.float64]
     seconds: float
+    patches: float
 
 
 def choose_overlap(
     first: Round,
     predict: Callable[[float], Round],
-    patches: Callable[[float], tuple[int, ...]],
+    windows: Callable[[float], tuple[int, ...]],
     *,
+    kept: float,
     groups: Sequence[str],
     regions: Sequence[str],
     deadline: float | None = None,
 ) -> OverlapTuning:
-    """Find the smallest overlap that costs nothing worth speaking of.
+    """Find the smallest overlap that surely costs nothing worth speaking of.
 
     Args:
         first: at 0.5.
         predict: all cases at another overlap.
-        patches: the number of patches of each case at an overlap.
+        windows: the number of patches that the whole grid of each case makes at an overlap: which overlaps are the same.
+        kept: what stays where nothing could be tried.
         groups: (N,) patients.
         regions: (R,) names.
         deadline: a `time.perf_counter` value; no overlap is begun that would end after it if it took as long as the last.
     """
-    trials: list[OverlapTrial] = []
-    counted: dict[tuple[int, ...], OverlapTrial] = {}
+    patients = len(set(groups))
+    if patients < FEWEST:
+        because = (
+            f"{kept:g} stays: {patients} patient{'s' * (patients > 1)} to try others on, and below {FEWEST} chance decides more"
+        )
+        return OverlapTuning(overlap=kept, because=because, cases=len(groups))
+    trials = [_trial(OVERLAPS[0], first, first, groups, regions)]
+    made = {windows(OVERLAPS[0]): OVERLAPS[0]}
     lasted = first.seconds * len(groups)
-    untried: list[float] = []
-    for overlap in OVERLAPS:
-        counts = patches(overlap)
-        mean = sum(counts) / len(counts)
-        same = counted.get(counts)
-        if same is not None:
-            trials.append(same.model_copy(update={"overlap": overlap, "shared_with": same.overlap}))
+    untried: tuple[float, ...] = ()
+    for place, overlap in enumerate(OVERLAPS[1:], start=1):
+        same = made.setdefault(windows(overlap), overlap)
+        if same != overlap:
+            shared = next(trial for trial in trials if trial.overlap == same)
+            trials.append(shared.model_copy(update={"overlap": overlap, "shared_with": same}))
             continue
-        if overlap != OVERLAPS[0] and deadline is not None and time.perf_counter() + lasted > deadline:
-            untried.append(overlap)
-            continue
+        if deadline is not None and time.perf_counter() + lasted > deadline:
+            untried = OVERLAPS[place:]
+            break
         begun = time.perf_counter()
-        made = first if overlap == OVERLAPS[0] else predict(overlap)
-        lasted = lasted if overlap == OVERLAPS[0] else time.perf_counter() - begun
-        changes = tuple(compared(first.dice, made.dice, groups, regions, n) for n in range(len(regions)))
-        within = all(change.difference >= -ALLOWED for change in changes)
-        trial = OverlapTrial(overlap=overlap, patches=mean, seconds=made.seconds, changes=changes, within=within)
-        counted[counts] = trial
-        trials.append(trial)
-    chosen = min((t for t in trials if t.within and t.shared_with is None), key=lambda trial: trial.overlap)
+        trials.append(_trial(overlap, predict(overlap), first, groups, regions))
+        lasted = time.perf_counter() - begun
+        if not trials[-1].within:
+            break
+    own = [trial for trial in trials if trial.shared_with is None]
+    chosen = [trial for trial in own if trial.within][-1]
     return OverlapTuning(
-        overlap=chosen.overlap, because=_because(chosen, trials, untried, len(groups)), cases=len(groups), trials=tuple(trials)
+        overlap=chosen.overlap if len(own) > 1 else kept,
+        because=_because(chosen, trials, untried, kept, len(groups)),
+        cases=len(groups),
+        trials=tuple(trials),
     )
 
 
-def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], cases: int) -> str:
+def _trial(overlap: float, made: Round, first: Round, groups: Sequence[str], regions: Sequence[str]) -> OverlapTrial:
+    changes = tuple(compared(first.dice, made.dice, groups, regions, n) for n in range(len(regions)))
+    within = all(change.low >= -ALLOWED for change in changes)
+    return OverlapTrial(overlap=overlap, patches=made.patches, seconds=made.seconds, changes=changes, within=within)
+
+
+def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], kept: float, cases: int) -> str:
     """The reason, with its figures."""
-    first = trials[0]
-    where = f"on {cases} case{'s' if cases > 1 else ''}"
-    if not untried and all(trial.shared_with is not None for trial in trials[1:]):
-        return f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and larger images may come"
+    first, last = trials[0], trials[-1]
+    where = f"on {cases} cases"
     spent = f"{chosen.patches:.3g} patches and {chosen.seconds:.3g} s a case"
-    if chosen is first:
-        parts = [f"{where}, {spent}; no smaller one that was tried stays within {ALLOWED:g} of its mean Dice for every region"]
+    if all(trial.shared_with is not None for trial in trials[1:]):
+        parts = [f"{kept:g} stays"]
+        if not untried:
+            parts.append(f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and larger images may come")
+    elif chosen is first:
+        parts = [f"{where}, {spent}; no smaller one that was tried surely stays within {ALLOWED:g} of its mean Dice"]
     else:
-        worst = _worst(chosen)
         parts = [
             f"{where}, {spent} instead of {first.patches:.3g} and {first.seconds:.3g} s at {first.overlap:g}",
-            f"no region's mean Dice falls by more than {ALLOWED:g}: at worst {worst}",
+            f"the 95 % interval of no region's mean Dice reaches a fall of more than {ALLOWED:g}: at worst {said(chosen)}",
         ]
-    parts += [f"{t.overlap:g} costs too much: {_worst(t)}" for t in trials if not t.within and t.shared_with is None]
+    if not last.within:
+        parts.append(f"{last.overlap:g} may cost too much, and smaller ones were not tried: {said(last)}")
     same = [f"{t.overlap:g} as {t.shared_with:g}" for t in trials if t.shared_with is not None]
     if same:
         parts.append("the same patches: " + ", ".join(same))
@@ -108,8 +128,9 @@ def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequ
     return "; ".join(parts)
 
 
-def _worst(trial: OverlapTrial) -> str:
-    change = min(trial.changes, key=lambda one: one.difference)
+def said(trial: OverlapTrial) -> str:
+    """The region that an overlap may cost the most, with its figures."""
+    change = min(trial.changes, key=lambda one: one.low)
     return (
         f"{change.region} {change.difference:+.4f} ({change.low:+.4f} to {change.high:+.4f}, {change.patients} patients), "
         f"{change.before:.4f} -> {change.after:.4f}"

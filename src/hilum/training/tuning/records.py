@@ -47,7 +47,7 @@ class Change(Record):
 
 
 class Trial(Record):
-    """One step of post-processing that was tried on top of those kept before it.
+    """One step of post-processing that was tried, on top of those kept before it unless it may be chance on its own.
 
     Args:
         step: what was tried.
@@ -55,17 +55,31 @@ class Trial(Record):
         others: the region, among the rest, that changed for the worst; None where there is none.
         missed: cases that have the region and are answered without it, before and after.
         invented: cases without the region that are answered with it, before and after.
+        p_holm: p-value of the step on its own, with nothing else kept, corrected for all steps that were tried (Holm).
         kept: whether it stays.
         because: why.
     """
 
     step: PostprocessingStep
     own: Change
+    p_holm: Figure
     others: Change | None
     missed: tuple[int, int]
     invented: tuple[int, int]
     kept: bool
     because: str
+
+
+class Part(Record):
+    """Some of the patients, and what was learnt from all others.
+
+    Args:
+        cases: ids of theirs.
+        steps: learnt without them.
+    """
+
+    cases: tuple[str, ...]
+    steps: tuple[PostprocessingStep, ...]
 
 
 class PostprocessingTuning(Record):
@@ -79,7 +93,8 @@ class PostprocessingTuning(Record):
         trials: in the order in which they were tried; steps that changed no case are left out.
         unchanged: titles of the steps that changed no case.
         learnt: every region on the very cases it was learnt from: optimistic.
-        held_out: the mean of the regions, each case by the steps learnt from the other fifths of the patients.
+        held_out: the regions that steps were found for, each case by the steps learnt from the other parts of the patients.
+        parts: the parts, with those steps.
     """
 
     steps: tuple[PostprocessingStep, ...] = ()
@@ -90,6 +105,11 @@ class PostprocessingTuning(Record):
     unchanged: tuple[str, ...] = ()
     learnt: tuple[Change, ...] = ()
     held_out: Change | None = None
+    parts: tuple[Part, ...] = ()
+
+    def steps_without(self, case: str) -> tuple[PostprocessingStep, ...]:
+        """What the figures of a case are made with: steps that its patient had no part in; none where none are kept."""
+        return next(part.steps for part in self.parts if case in part.cases) if self.steps else ()
 
 
 class OverlapTrial(Record):
@@ -97,10 +117,10 @@ class OverlapTrial(Record):
 
     Args:
         overlap: fraction shared by neighbouring patches.
-        patches: mean number of patches of a case.
+        patches: mean number of patches of a case that the network saw.
         seconds: mean seconds of a case in the network, with its patches taken out and put together.
         changes: every region, against the plan's first choice of 0.5.
-        within: whether no region's mean Dice lies further below than is allowed.
+        within: whether the interval of no region's change reaches further below 0 than is allowed.
         shared_with: the overlap whose patches these are too, so that nothing was computed again; None where it was.
     """
 
@@ -119,7 +139,7 @@ class OverlapTuning(Record):
         overlap: the one that is chosen.
         because: why, with the figures.
         cases: that were predicted.
-        trials: in the order in which they were tried.
+        trials: in the order in which they were tried, up to the first that costs too much.
     """
 
     overlap: float

@@ -14,7 +14,6 @@ from hilum.evaluation import score_labels
 from hilum.inference import Predictor, TrainedModel
 from hilum.inference.trained_model import UNSAVED
 from hilum.inference.windows import count_windows
-from hilum.io import write_labels
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
 from hilum.training.tuning.answers import Answers, hold, packed
@@ -23,7 +22,6 @@ from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from hilum.dataset import Case
     from hilum.evaluation import Score
@@ -44,6 +42,7 @@ class Predicted:
         labels: compressed.
         geometry: of the case.
         seconds: in the network, and back to the case's grid.
+        patches: those that the network saw.
         shape: (Z, Y, X) of the network's grid.
     """
 
@@ -51,6 +50,7 @@ class Predicted:
     labels: Packed
     geometry: Geometry
     seconds: float
+    patches: int
     shape: tuple[int, int, int]
 
     def volume(self) -> Volume:
@@ -113,36 +113,21 @@ class Rounds:
     def round(self, overlap: float, steps: Steps) -> Round:
         """Dice of all cases at an overlap, with these steps of post-processing."""
         dice = Answers(self.answers(overlap), self._plan.labels).dice(steps)
-        return Round(dice, float(np.mean([one.seconds for one in self.made[overlap]])))
+        made = self.made[overlap]
+        return Round(dice, float(np.mean([one.seconds for one in made])), float(np.mean([one.patches for one in made])))
 
-    def patches(self, overlap: float) -> tuple[int, ...]:
-        """How many patches each case has at an overlap."""
+    def windows(self, overlap: float) -> tuple[int, ...]:
+        """How many patches the whole grid of each case makes at an overlap."""
         patch = self._plan.patch.value
         return tuple(count_windows(one.shape, patch, overlap) for one in self.made[OVERLAPS[0]])
 
-    def scores(
-        self,
-        overlap: float,
-        steps: Steps,
-        progress: Callable[[int, int, str], None],
-        *,
-        save_to: Path | None = None,
-        deadline: float | None = None,
-    ) -> tuple[Score, ...]:
-        """Every metric of what the tuned model answers; its label maps are written to a folder where one is given.
-
-        Only those of the first cases where the deadline, a `time.perf_counter` value, is passed.
-        """
+    def scores(self, steps: Callable[[str], Steps], progress: Callable[[int, int, str], None]) -> tuple[Score, ...]:
+        """Every metric at the first overlap, each case with the steps of post-processing given for its id."""
         table = self._plan.labels
         scores: list[Score] = []
-        made = self.made[overlap]
+        made = self.made[OVERLAPS[0]]
         for done, one in enumerate(made, start=1):
-            if deadline is not None and time.perf_counter() > deadline:
-                break
-            labels = apply_postprocessing(one.volume(), steps, table)
-            if save_to is not None:
-                save_to.mkdir(parents=True, exist_ok=True)
-                write_labels(labels, save_to / f"{one.case.id}.nii.gz")
+            labels = apply_postprocessing(one.volume(), steps(one.case.id), table)
             scores += score_labels(
                 labels.array[0],
                 read_annotation(one.case).array[0],
@@ -206,4 +191,4 @@ def _predicted(predictor: Predictor, case: Case) -> Predicted:
     prediction = predictor.answer(prepared)
     labels = prediction.labels
     seconds = prediction.seconds.network + prediction.seconds.restore
-    return Predicted(case, packed(labels.array[0]), labels.geometry, seconds, (z, y, x))
+    return Predicted(case, packed(labels.array[0]), labels.geometry, seconds, prediction.patches["run"], (z, y, x))

@@ -13,7 +13,7 @@ from hilum.inference import ModelMetrics, TrainedModel
 from hilum.inference.manifest import hilum_version
 from hilum.plan import Decision
 from hilum.training.options import Listener
-from hilum.training.tuning.overlap import OVERLAPS, choose_overlap
+from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, said
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import Tuning
 from hilum.training.tuning.rounds import Rounds
@@ -131,7 +131,8 @@ def _tune_segmentation(
     chosen = choose_overlap(
         rounds.round(OVERLAPS[0], cleaned.steps),
         lambda overlap: rounds.round(overlap, cleaned.steps),
-        rounds.patches,
+        rounds.windows,
+        kept=plan.overlap.value,
         groups=[answer.group for answer in rounds.answers(OVERLAPS[0])],
         regions=[region.name for region in plan.labels.scored],
         deadline=until(_OVERLAP_SHARE),
@@ -143,9 +144,7 @@ def _tune_segmentation(
             "postprocessing": type(plan.postprocessing)(value=cleaned.steps, because=cleaned.because),
         }
     )
-    scores = rounds.scores(
-        chosen.overlap, cleaned.steps, lambda done, total, case: listener.advance("measuring", done, total, case)
-    )
+    scores = rounds.scores(cleaned.steps_without, lambda done, total, case: listener.advance("measuring", done, total, case))
     rows, level = SegmentationValidator.metrics(scores)
     notes = [*unseen.said, *learning_notes(cleaned, chosen)]
     had_not = " that the answering networks had not seen" if unseen.known else ", which the model may have been trained on"
@@ -176,14 +175,19 @@ TUNERS: dict[str, Callable[..., tuple[TrainedModel, Tuning]]] = {"segmentation":
 
 
 def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -> tuple[str, ...]:
-    """What a reader of the metrics must know of what was learnt from the same cases."""
-    learnt = [name for name, any_ in (("post-processing", found.steps), ("the overlap", overlap is not None)) if any_]
-    notes = [f"{' and '.join(learnt)} {'were' if len(learnt) > 1 else 'was'} learnt from these very cases"] if learnt else []
+    """How the figures were kept apart from what was learnt from the same cases."""
+    notes = []
     if found.held_out is not None and found.steps:
         held = found.held_out
         notes.append(
-            "post-processing alone, judged on patients that it was not learnt from, changes the mean Dice by "
-            f"{held.difference:+.4f} ({held.low:+.4f} to {held.high:+.4f})"
+            "for these figures each case was post-processed by what was learnt from other patients (the model has what was "
+            f"learnt from all): Dice of {held.region} {held.difference:+.4f} ({held.low:+.4f} to {held.high:+.4f})"
+        )
+    if overlap is not None and overlap.overlap != OVERLAPS[0]:
+        chosen = [said(trial) for trial in overlap.trials if trial.overlap == overlap.overlap]
+        notes.append(
+            f"these figures are at an overlap of {OVERLAPS[0]:g}; the model's is {overlap.overlap:g}"
+            + "".join(f", which was chosen on the same cases, where it changes at worst {one}" for one in chosen)
         )
     return tuple(notes)
 
