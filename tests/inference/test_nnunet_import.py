@@ -340,3 +340,32 @@ def test_damaged_descriptions_are_refused_or_read(toy, data, name, other):
             assert read_nnunet(toy).plan
     finally:
         (toy / name).write_text(whole)
+
+
+def told(folder, **held):
+    """The summaries of nnU-Net's own validation; numTraining of the toy is 5."""
+    facts = json.loads((folder / "dataset.json").read_text()) | {"file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    for fold, cases in held.items():
+        path = folder / fold / "validation" / "summary.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        entries = [{"prediction_file": f"/results/{case}.nii.gz", "metrics": {}} for case in cases]
+        path.write_text(json.dumps({"metric_per_case": entries}))
+
+
+def test_the_cases_of_each_fold_are_told_where_the_folder_tells_all(tmp_path):
+    folder = write_model(tmp_path / "a", spec_of("plain"), folds=("0", "1"))
+    told(folder, fold_0=["a", "b"], fold_1=["c", "d"])
+    assert "fold 0" not in read_nnunet(folder).facts.details  # the fifth case may have been in either
+    told(folder, fold_1=["c", "d", "e"])
+    details = read_nnunet(folder).facts.details
+    assert details["fold 0"] == {"train": ["c", "d", "e"], "validation": ["a", "b"]}
+    assert details["fold 1"] == {"train": ["a", "b"], "validation": ["c", "d", "e"]}
+    splits = [{"train": ["x"], "val": ["y"]}, {"train": ["y"], "val": ["x"]}]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    assert read_nnunet(folder, folds=("1",)).facts.details["fold 1"] == {"train": ["y"], "validation": ["x"]}
+    (folder / "splits_final.json").write_text(json.dumps(splits[:1]))
+    assert "fold 0" not in read_nnunet(folder).facts.details  # never some of the networks
+    (folder / "splits_final.json").write_text("[3]")
+    with pytest.raises(ModelError, match="says something else"):
+        read_nnunet(folder)

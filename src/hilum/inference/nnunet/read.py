@@ -10,6 +10,7 @@ import torch
 from hilum.errors import HilumError, ModelError, UsageError
 from hilum.inference.manifest import Facts, ModelMetrics
 from hilum.inference.nnunet.checkpoint import read_checkpoint
+from hilum.inference.nnunet.folds import fold_cases
 from hilum.inference.nnunet.names import to_hilum
 from hilum.inference.nnunet.plans import Described, make_nnunet_plan, read_plans, resolve_configuration
 from hilum.inference.trained_model import TrainedModel
@@ -99,6 +100,7 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
                 "folds": ", ".join(chosen),
                 "checkpoint": checkpoint,
                 "epochs": epochs,
+                **fold_cases(folder, chosen, dataset),
             },
             notes=(
                 "Trained by nnU-Net, imported by hilum without running any of its code; how long it trained is not known.",
