@@ -10,7 +10,7 @@ import pytest
 import torch
 from inference_toys import TABLE, OneHot, index_volume, make_model
 
-from hilum.errors import UsageError
+from hilum.errors import ResourceError, UsageError
 from hilum.inference import FORMATS, Predictor, RunReport, predict_many
 from hilum.io import read_labels, read_volume, write_volume
 
@@ -107,6 +107,7 @@ def test_interruption_leaves_what_is_done_and_says_so(folder, tmp_path):
         predict_many(Predictor(model), [folder], tmp_path / "out")
     report = RunReport.load(tmp_path / "out/run.json")
     assert report.status == "stopped"
+    assert [(case.case, case.status, case.files) for case in report.cases] == [("case_0", "done", ("case_0.nii.gz",))]
     assert (tmp_path / "out/case_0.nii.gz").exists()
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".part")]
 
@@ -147,6 +148,50 @@ def test_next_case_is_read_while_this_one_runs(folder, tmp_path):
 
     report = predict_many(Eager(make_model(networks=(Waiting(),))), [folder], tmp_path / "out")
     assert {case.status for case in report.cases} == {"done"}
+
+
+def test_a_case_is_reported_while_the_next_one_runs(folder, tmp_path):
+    """The network of case 1 does not answer its last patches before case 0 is reported: otherwise this would never end."""
+    import threading
+
+    reported = threading.Event()
+    calls = []
+
+    class Waiting(OneHot):
+        def forward(self, x):
+            calls.append(None)
+            assert len(calls) < 20 or reported.wait(timeout=20)
+            return super().forward(x)
+
+    model = make_model(networks=(Waiting(),), batch=1, overlap=0.0)  # 12 patches a case
+    report = predict_many(Predictor(model), [folder], tmp_path / "out", progress=lambda *_: reported.set())
+    assert [case.status for case in report.cases] == ["done"] * 4
+
+
+@pytest.mark.parametrize("shortages", [1, 2])
+def test_a_passing_shortage_of_memory_costs_no_case(folder, tmp_path, caplog, shortages):
+    """Read beside another case it was short of memory; alone it is read again, and only fails where it is short again."""
+    left = [shortages]
+
+    class Short(Predictor):
+        def prepare(self, source, *, case=None):
+            if source.id == "case_1" and left[0]:
+                left[0] -= 1
+                raise ResourceError("not enough memory", cure="wait")
+            return super().prepare(source, case=case)
+
+    report = predict_many(Short(make_model()), [folder], tmp_path / "out")
+    assert left == [0]
+    assert [case.case for case in report.cases] == [f"case_{n}" for n in range(4)]
+    assert [case.status for case in report.cases] == ["done", "done" if shortages == 1 else "failed", "done", "done"]
+    assert ("not enough memory" in caplog.text) == (shortages == 2)
+
+
+def test_a_run_leaves_the_predictor_as_it_was(folder, tmp_path):
+    predictor = Predictor(make_model())
+    before = dict(vars(predictor))
+    predict_many(predictor, [folder / "case_0_0000.nii.gz"], tmp_path / "out")
+    assert vars(predictor) == before
 
 
 def test_probabilities_beside_the_labels(folder, tmp_path):

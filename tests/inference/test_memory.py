@@ -1,11 +1,17 @@
 """Free memory is the container's where that is less than the machine's; both versions of control groups, mounted as they are."""
 
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from hilum.errors import ResourceError
 from hilum.inference import host_memory, memory
+from hilum.inference.running_mean import Room, RunningMean
+from hilum.inference.windows import all_windows
 
 GIB = 2**30
 
@@ -84,3 +90,64 @@ def test_a_limit_above_the_machine_changes_nothing(tmp_path):
 
 def test_this_machine_has_some():
     assert 0 < host_memory(Path("/")).free <= 48 * GIB
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only POSIX can say that a file gets its room")
+def test_a_mapped_file_has_its_room_on_the_disk_or_is_refused(tmp_path, monkeypatch):
+    """A sparse file on a disk that fills up would kill the process when it is written to."""
+    array = memory.file_array((3, 64, 64), tmp_path)
+    array[...] = 2
+    assert array.sum() == 2 * array.size
+
+    def full(descriptor, start, size):
+        assert (start, size) == (0, 4 * 3 * 64 * 64)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ResourceError, match="no room for a temporary file: No space left"):
+        memory.file_array((3, 64, 64), tmp_path)
+
+    def unknown(descriptor, start, size):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    assert memory.file_array((3, 64, 64), tmp_path).shape == (3, 64, 64)
+
+
+class Reluctant:
+    """A raw file that takes at most some bytes a write, and in the end perhaps none."""
+
+    def __init__(self, file, most):
+        self.file, self.most = file, most
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, values):
+        if self.most < 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.file.write(values[: self.most])
+
+
+@pytest.mark.parametrize("most", [7, 0])
+def test_rows_are_written_whole_or_that_is_said(tmp_path, monkeypatch, most):
+    made = memory.nameless_file
+    monkeypatch.setattr("hilum.inference.running_mean.nameless_file", lambda *a: Reluctant(made(*a), most))
+    shape, patch = (4, 8, 8), (4, 4, 4)
+    windows = all_windows(shape, patch, 0)
+    image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    mean = RunningMean(2, shape, patch, windows, Room(4 * 3 * 4**3, tmp_path))
+
+    def fill():
+        for window in windows:
+            mean.add(image[(slice(None), *window)], window)
+
+    if most < 1:
+        with pytest.raises(ResourceError, match="no room for a temporary file: No space left"):
+            fill()
+        mean.close()
+        return
+    fill()
+    for rows, logits in mean.finished(4):
+        assert np.array_equal(logits, image[:, rows])
+    mean.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from hilum.dataset.case import Case
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference import Predictor, TrainedModel
 from hilum.io import write_volume
-from hilum.volume import Volume
+from hilum.plan.plan import Normalisation
+from hilum.preprocess import preprocess_case
+from hilum.volume import Geometry, Volume
 
 IDS = np.array(TABLE.ids)
 
@@ -184,6 +187,22 @@ def test_images_that_alone_exceed_the_memory_are_refused_with_the_figures(tmp_pa
     for source in (index_volume(), tmp_path / "a.nii.gz"):
         with pytest.raises(ResourceError, match=r"its images take 0\.00 GiB .* of 0\.00 GiB allowed by --memory"):
             Predictor(make_model(), memory=1_000_000).predict(source)
+
+
+@pytest.mark.parametrize("kind", ["unit", "range", "case", "case_nonzero", "case_filled"])
+def test_preprocessing_takes_no_more_than_was_said(kind):
+    shape = (40, 96, 96)
+    array = np.random.default_rng(0).integers(1, 900, shape).astype(np.int16)
+    array[:, :20] = 0
+    image = Volume(array[None], Geometry.from_spacing(shape, (1.0, 1.0, 1.0)))
+    predictor = Predictor(make_model(normalisation=(Normalisation(kind=kind, upper=900.0),), spacing=(1.0, 1.1, 1.1)))
+    said = predictor._size(image.geometry, stored=0, channels=1).bytes
+    preprocess_case(image, predictor.model.plan)  # what is loaded once
+    tracemalloc.start()
+    preprocess_case(image, predictor.model.plan)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= said
 
 
 def test_device_out_of_memory_halves_the_batch_and_says_so(caplog):

@@ -9,9 +9,10 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from scipy import ndimage
 
-from hilum.errors import LabelError
+from hilum.errors import LabelError, ResourceError
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks import apply_postprocessing
+from hilum.tasks.postprocess import BYTES_A_VOXEL
 from hilum.volume import Geometry, LabelTable, Volume
 
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour", 5: "spleen"})
@@ -204,6 +205,17 @@ def test_what_is_no_label_map_and_unknown_labels_are_refused():
     two = Volume(np.zeros((2, 1, 2, 2), np.uint8), Geometry.from_spacing((1, 2, 2)))
     with pytest.raises(LabelError, match="one channel"):
         apply_postprocessing(two, (step(),), TABLE)
+
+
+def test_a_region_that_needs_more_memory_than_there_is_room_for_is_refused_with_the_figures():
+    array = np.zeros((30, 40, 50), np.uint8)
+    array[2:8, 3:7, 4:9] = 1
+    needed = array.nbytes + BYTES_A_VOXEL * 8 * 6 * 7  # of its box, one voxel wider on every side
+    found = apply_postprocessing(volume(array), (step(),), TABLE, room=needed)
+    assert found.array.sum() == 120
+    with pytest.raises(ResourceError, match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*--memory"):
+        apply_postprocessing(volume(array), (step(),), TABLE, room=needed - 1)
+    assert apply_postprocessing(volume(0 * array), (step(),), TABLE, room=array.nbytes).array.sum() == 0
 
 
 def test_a_step_that_means_nothing_is_refused():

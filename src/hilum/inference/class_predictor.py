@@ -58,7 +58,6 @@ class ClassPredictor:
     memory_gb = None
     overlap = None
     every_patch = True
-    scratch: Path | None = None
     asks_annotated = True
     """A mask is no answer: all cases of a data set are asked for."""
 
@@ -140,6 +139,7 @@ class ClassPredictor:
         probabilities: bool = False,  # noqa: ARG002  (see `predict`)
         reserve: int = 0,  # noqa: ARG002  (one input is small)
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002  (one input is quick)
+        scratch: Path | None = None,  # noqa: ARG002  (see `Predictor.answer`)
     ) -> ClassPrediction:
         """Predict a preprocessed case.
 

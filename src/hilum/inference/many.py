@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hilum.errors import HilumError, UsageError
+from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference.earlier import Earlier
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.inputs import find_cases
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from hilum.dataset.case import Case
     from hilum.inference.class_prediction import ClassPrediction
@@ -68,7 +67,6 @@ def predict_many(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", needed="a folder for the predictions", cure="-o FOLDER")
-    predictor.scratch = predictor.scratch or out
     formats = predictor.usual_formats if formats is None else tuple(formats)
     writer: Any = predictor.writer(out, formats, keep=skip_existing)
     cases = find_cases(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
@@ -111,14 +109,19 @@ def predict_many(
     skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
     wanted = [case for case in cases if case not in there]
     earlier = Earlier(out, writer, wanted, model=predictor.model.id)
-    line = _Line(predictor, wanted, write, probabilities=probabilities, advance=advance)
     outcomes: list[CaseOutcome] = []
+
+    def done(outcome: CaseOutcome) -> None:
+        outcomes.append(outcome)
+        if progress is not None:
+            progress(outcome, len(outcomes), len(cases))
+
+    line = _Line(predictor, wanted, write, done, scratch=out, probabilities=probabilities, advance=advance)
     finished = False
     try:
-        for outcome in chain(skipped, line.outcomes()):
-            outcomes.append(outcome)
-            if progress is not None:
-                progress(outcome, len(outcomes), len(cases))
+        for outcome in skipped:
+            done(outcome)
+        line.run()
         finished = True
     finally:
         writer.close()
@@ -139,53 +142,88 @@ class _Line:
         predictor: AnyPredictor,
         cases: Sequence[Case],
         write: Callable[[AnyPrediction], CaseOutcome],
+        done: Callable[[CaseOutcome], None],
         *,
+        scratch: Path,
         probabilities: bool,
         advance: Callable[[Advance], None] | None,
     ) -> None:
-        self._predictor, self._cases, self._write, self._probabilities = predictor, cases, write, probabilities
-        self._advance = advance
+        self._predictor, self._cases, self._write, self._done = predictor, cases, write, done
+        self._scratch, self._probabilities, self._advance = scratch, probabilities, advance
         self._sizes = {case.id: predictor.size(case) for case in cases}
         self._forecast = Forecast({case: size.patches if size else None for case, size in self._sizes.items()})
+        self._leaving: Future[CaseOutcome] | None = None  # what is being written
 
-    def outcomes(self) -> Iterator[CaseOutcome]:
-        """What became of each case, in their order."""
+    def run(self) -> None:
+        """Predict and write every case; `done` hears of each in their order, also of what was being written when it broke off."""
         cases = self._cases
         with ThreadPoolExecutor(1, "hilum-read") as reader, ThreadPoolExecutor(1, "hilum-write") as writer:
-            coming: Future[Prepared | CaseOutcome] | None = None
-            leaving: Future[CaseOutcome] | None = None
-            for number, case in enumerate(cases, start=1):
-                prepared = (coming or reader.submit(self._read, case)).result()
-                reserve = self._reserve(cases[number], prepared) if number < len(cases) else None
-                coming = reader.submit(self._read, cases[number]) if reserve is not None else None
-                prediction = self._answer(case, prepared, reserve or 0)
-                del prepared  # the next one may be as large
-                self._forecast.finish(case.id)
-                self._tell(case.id, 0.0)
-                if leaving is not None:
-                    yield leaving.result()
-                leaving = writer.submit(self._finish, case, prediction)
-                del prediction
-            if leaving is not None:
-                yield leaving.result()
+            coming: Future[Prepared | CaseOutcome | ResourceError] | None = None
+            try:
+                for number, case in enumerate(cases, start=1):
+                    prepared = self._prepared(case, reader, coming)
+                    reserve = self._reserve(cases[number], prepared) if number < len(cases) else None
+                    coming = reader.submit(self._read, cases[number]) if reserve is not None else None
+                    prediction = self._answer(case, prepared, reserve or 0)
+                    del prepared  # the next one may be as large
+                    self._forecast.finish(case.id)
+                    self._tell(case.id, 0.0)
+                    self._deliver()
+                    self._leaving = writer.submit(self._finish, case, prediction)
+                    del prediction
+            finally:
+                self._deliver()
+
+    def _deliver(self) -> None:
+        """Wait for what is being written, and tell of it."""
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            self._done(leaving.result())
+
+    def _prepared(
+        self, case: Case, reader: ThreadPoolExecutor, coming: Future[Prepared | CaseOutcome | ResourceError] | None
+    ) -> Prepared | CaseOutcome:
+        """The case, read. What was short of memory beside other cases is read again when there are none."""
+        beside = coming is not None or self._leaving is not None
+        coming = coming or reader.submit(self._read, case)
+        if self._leaving is not None:
+            both: list[Future[Any]] = [coming, self._leaving]
+            wait(both, return_when=FIRST_COMPLETED)
+            if self._leaving.done():
+                self._deliver()
+        prepared = coming.result()
+        if isinstance(prepared, ResourceError) and beside:
+            self._deliver()
+            prepared = reader.submit(self._read, case).result()
+        return _failed(case.id, prepared) if isinstance(prepared, ResourceError) else prepared
 
     def _reserve(self, case: Case, before: Prepared | CaseOutcome) -> int | None:
         """Bytes of memory for reading a case beside the one before it; None where that has to wait."""
         return self._predictor.reserve(self._sizes[case.id], None if isinstance(before, CaseOutcome) else before)
 
-    def _read(self, case: Case) -> Prepared | CaseOutcome:
-        return _guarded(case.id, lambda: self._predictor.prepare(case))
+    def _read(self, case: Case) -> Prepared | CaseOutcome | ResourceError:
+        def read() -> Prepared | ResourceError:
+            try:
+                return self._predictor.prepare(case)
+            except ResourceError as error:
+                return error.with_traceback(None)  # which would hold the image
+
+        return _guarded(case.id, read)
 
     def _answer(self, case: Case, prepared: Prepared | CaseOutcome, reserve: int) -> AnyPrediction | CaseOutcome:
         if isinstance(prepared, CaseOutcome):
             return prepared
 
         def tell(done: int, total: int) -> None:
+            if self._leaving is not None and self._leaving.done():
+                self._deliver()
             self._tell(case.id, min(done / total, 0.999))
 
         return _guarded(
             case.id,
-            lambda: self._predictor.answer(prepared, probabilities=self._probabilities, reserve=reserve, progress=tell),
+            lambda: self._predictor.answer(
+                prepared, probabilities=self._probabilities, reserve=reserve, progress=tell, scratch=self._scratch
+            ),
         )
 
     def _finish(self, case: Case, prediction: AnyPrediction | CaseOutcome) -> CaseOutcome:
@@ -196,13 +234,17 @@ class _Line:
             self._advance(self._forecast.at(case, share))
 
 
+def _failed(case: str, error: HilumError) -> CaseOutcome:
+    _log.error("%s: %s", case, error)
+    return CaseOutcome(case=case, status="failed", error=str(error))
+
+
 def _guarded(case: str, work: Callable[[], T]) -> T | CaseOutcome:
     """What `work` gives; where it raises, the outcome that says so."""
     try:
         return work()
     except HilumError as error:
-        _log.error("%s: %s", case, error)
-        return CaseOutcome(case=case, status="failed", error=str(error))
+        return _failed(case, error)
     except Exception as error:  # noqa: BLE001  a bug of ours must not cost the cases that come after it
         _log.exception("%s: an error that hilum did not expect", case)
         return CaseOutcome(case=case, status="failed", error=f"{type(error).__name__}: {error}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
+import os
 import re
 import shutil
 import tempfile
@@ -85,13 +87,39 @@ def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]
     """
     size = 4 * math.prod(shape)
     file = nameless_file(folder, size)
-    file.truncate(size)
+    _allocate(file, size)
     pages = mmap.mmap(file.fileno(), size)
     array: NDArray[np.float32] = np.frombuffer(pages, dtype=np.float32).reshape(shape)
     file.close()  # the mapping holds it
     if hasattr(pages, "madvise"):  # Windows takes mapped pages back by itself
         threading.Thread(target=_give_back, args=(weakref.ref(pages),), name="hilum-pages", daemon=True).start()
     return array
+
+
+def _allocate(file: IO[bytes], size: int) -> None:
+    """Make a file so large, with its room on the disk: a mapped file that finds none when it is written to kills the process.
+
+    Raises:
+        ResourceError: the disk has not enough room after all.
+    """
+    try:
+        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot say; what is free was looked at
+            return
+        file.close()
+        raise disk_full(size, error) from error
+
+
+def disk_full(size: int, error: OSError) -> ResourceError:
+    """What to say where a temporary file does not get the room it needs."""
+    return ResourceError(
+        f"the disk gave no room for a temporary file: {error.strerror or error}",
+        needed=f"{size / 2**30:.1f} GiB, for what does not fit into the memory that is allowed",
+        cure="free some space, choose another folder with -o, or allow more memory with --memory",
+    )
 
 
 def _give_back(mapped: weakref.ref[mmap.mmap]) -> None:

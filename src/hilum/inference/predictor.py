@@ -23,7 +23,7 @@ from hilum.preprocess import preprocess_case
 from hilum.preprocess.steps import network_shape
 from hilum.preprocess.stream import WORKING_BYTES, LabelStream, ProbabilityStream
 from hilum.tasks.encoding import activate_logits, decode_logits
-from hilum.tasks.postprocess import apply_postprocessing
+from hilum.tasks.postprocess import BYTES_A_VOXEL, apply_postprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _ROWS = 6  # of K planes that exist beside the mean while rows are brought home
 _PREPROCESSING = 8  # bytes a voxel and channel, of the source's grid and of the network's, while a case is preprocessed
+_NORMALISING = {"case": 9, "case_nonzero": 15, "case_filled": 19}
+"""Bytes a voxel of one channel that statistics of a case take beside the channels themselves: float64, masks, numbered pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +129,7 @@ class Predictor:
             weighting=plan.weighting.value,
         )
         self._air = Air(plan, self._sweep.patch, self._sweep.overlap, lambda patch: mirrored(self.engine, patch, self._sweep))
+        self._working = min(WORKING_BYTES, self.budget.most // 32)
         self._dtype = np.min_scalar_type(max(plan.labels.ids))
 
     @property
@@ -174,7 +177,8 @@ class Predictor:
         if expected is None and before is not None:
             expected = self._size(before.restore.source, stored=4 * len(before.array), channels=len(before.array))
         needed = 0 if expected is None else expected.bytes
-        return needed if needed <= (self.budget.most - resident()) // 3 else None
+        afterwards = 0 if before is None else self._afterwards(before.restore.source)
+        return needed if needed <= (self.budget.most - resident() - afterwards) // 3 else None
 
     def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> Prediction:
         """Predict one case.
@@ -226,6 +230,7 @@ class Predictor:
         probabilities: bool = False,
         reserve: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        scratch: Path | None = None,
     ) -> Prediction:
         """Predict a preprocessed case.
 
@@ -234,45 +239,44 @@ class Predictor:
             probabilities: as for `predict`.
             reserve: bytes of memory that something else, such as reading the next case, will take meanwhile.
             progress: called with the patches that are done, and all.
+            scratch: folder for temporary files where the predictor was given none.
 
         Raises:
-            ResourceError: memory is not enough, or a file is needed in its place and the disk is full.
+            ResourceError: memory is not enough, for the patches or for post-processing, or a file is needed in its place and the
+                disk is full.
         """
         start = time.perf_counter()
         restore: Restore = prepared.restore
         table, outputs = self._plan.labels, self._sweep.outputs
         labels_bytes = math.prod(restore.source.shape) * self._dtype.itemsize
-        working = min(WORKING_BYTES, self.budget.most // 32)
+        working, scratch = self._working, self.scratch or scratch
         streams: list[LabelStream | ProbabilityStream] = [
             LabelStream(restore, outputs, lambda logits: decode_logits(logits, table), self._dtype, working_bytes=working)
         ]
         if probabilities:
-            out = self._array(outputs, restore.source, reserve + labels_bytes)
+            out = self._array(outputs, restore.source, reserve + labels_bytes + self._afterwards(restore.source), scratch)
             outside = [float(table.exclusive and n == 0) for n in range(outputs)]
             streams.append(
                 ProbabilityStream(
                     restore, outputs, lambda logits: activate_logits(logits, table), out, outside=outside, working_bytes=working
                 )
             )
-        extra = reserve + labels_bytes + len(streams) * (2 * working + 4 * outputs * _ROWS * math.prod(restore.shape[1:]))
+        row = 4 * outputs * math.prod(restore.shape[1:])
+        extra = reserve + labels_bytes + len(streams) * (2 * working + _ROWS * row) + max(working, row)
         tally = Tally()
         watch = Watch(
-            room=lambda held: self._room(restore.shape, held + extra),
+            room=lambda held: self._room(restore.shape, held + extra, scratch),
             resident=resident,
             progress=progress,
             air=(lambda _: None) if self.every_patch else self._air.answer,
             tally=tally,
         )
-        restoring = 0.0
-        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  (a generator)  # a generator can be closed
-            for _, logits in parts:
-                begun = time.perf_counter()
-                for stream in streams:
-                    stream.feed(logits)
-                restoring += time.perf_counter() - begun
+        restoring = self._feed(prepared, watch, streams)
         middle = time.perf_counter()
         labels, *more = (stream.finish() for stream in streams)
-        labels = apply_postprocessing(labels, self._plan.postprocessing.value, table)
+        del streams  # their last rows
+        room = self.budget.most - resident() - reserve
+        labels = apply_postprocessing(labels, self._plan.postprocessing.value, table, room=room)
         end = time.perf_counter()
         seconds = replace(prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle)
         return Prediction(prepared.case, labels, table, self.model.id, more[0] if more else None, seconds, tally.counts)
@@ -288,12 +292,23 @@ class Predictor:
         """Give back what the engine holds."""
         self.engine.close()
 
+    def _feed(self, prepared: Prepared, watch: Watch, streams: Sequence[LabelStream | ProbabilityStream]) -> float:
+        """Run the network and bring its answers home; the seconds that the latter took. Nothing of the logits is left."""
+        seconds = 0.0
+        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
+            for _, logits in parts:
+                begun = time.perf_counter()
+                for stream in streams:
+                    stream.feed(logits)
+                seconds += time.perf_counter() - begun
+        return seconds
+
     def _rows(self, prepared: Prepared, watch: Watch) -> Rows:
         """Every row of the network's grid, rising, and its logits (K, z, Y, X)."""
         array = prepared.array
         body = None if self.every_patch else self._air.body(array)
         if body is None:
-            with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  (a generator)  # as above
+            with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
                 yield from parts
             return
         watch.tally.outside = body.saved
@@ -305,7 +320,7 @@ class Predictor:
         z = body.box[0]
         if z.start:
             yield slice(0, z.start), nothing[:, : z.start]
-        with closing(slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  (a generator)
+        with closing(slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
             for rows, logits in parts:
                 yield from self._framed(rows, logits, body, array.shape[1:])
         if z.stop < depth:
@@ -319,7 +334,7 @@ class Predictor:
         if logits.shape[2:] == tuple(shape[1:]):
             yield slice(z.start + rows.start, z.start + rows.stop), logits
             return
-        step = max(1, WORKING_BYTES // (4 * len(logits) * shape[1] * shape[2]))
+        step = max(1, self._working // (4 * len(logits) * shape[1] * shape[2]))
         frame = np.empty((min(step, logits.shape[1]), len(logits), *shape[1:]), dtype=np.float32).swapaxes(0, 1)
         frame[...] = body.fill[:, None, None, None]
         for start in range(0, logits.shape[1], step):
@@ -328,20 +343,27 @@ class Predictor:
             first = z.start + rows.start + start
             yield slice(first, first + part.shape[1]), frame[:, : part.shape[1]]
 
-    def _room(self, shape: Sequence[int], held: int) -> tuple[Room, bool]:
+    def _room(self, shape: Sequence[int], held: int, scratch: Path | None) -> tuple[Room, bool]:
         """Where the rows in the making are kept, and whether the network may run ahead, when so many bytes are taken anyway."""
         sweep = self._sweep
         left = self.budget.most - held
         buffer = buffer_bytes(sweep.outputs, sweep.padded(shape), sweep.patch)
         another = 4 * sweep.outputs * math.prod(sweep.patch) * max(1, sweep.batch // sweep.copies)
-        return Room(memory=left, folder=self.scratch), buffer + another <= left
+        return Room(memory=left, folder=scratch), buffer + another <= left
 
-    def _array(self, outputs: int, geometry: Geometry, reserve: int) -> NDArray[np.float32]:
+    def _array(self, outputs: int, geometry: Geometry, reserve: int, scratch: Path | None) -> NDArray[np.float32]:
         """For probabilities (K, Z, Y, X): in memory where they take at most half of what is left, else in a file."""
         shape = (outputs, *geometry.shape)
-        if 4 * math.prod(shape) <= (self.budget.most - resident() - reserve) // 2:
-            return np.empty(shape, dtype=np.float32)
-        return file_array(shape, self.scratch)
+        if 4 * math.prod(shape) > (self.budget.most - resident() - reserve) // 2:
+            return file_array(shape, scratch)
+        array = np.empty(shape, dtype=np.float32)
+        array.fill(0)  # from now on it counts as held, before what else there is room for is decided
+        return array
+
+    def _afterwards(self, geometry: Geometry) -> int:
+        """Bytes that post-processing takes at most, where what it changes is spread over the whole grid."""
+        voxels = math.prod(geometry.shape) if self._plan.postprocessing.value else 0
+        return (BYTES_A_VOXEL + self._dtype.itemsize) * voxels
 
     def _size(self, geometry: Geometry, *, stored: int, channels: int) -> Size:
         """Of a grid, with so many stored bytes a voxel that have to be read yet."""
@@ -352,7 +374,9 @@ class Predictor:
         shape = network_shape(turned, Box((0, 0, 0), turned.shape), self._plan)
         voxels, inside = math.prod(geometry.shape), math.prod(shape)
         windows = count_windows(self._sweep.padded(shape), self._sweep.patch, self._sweep.overlap)
-        needed = voxels * stored + _PREPROCESSING * channels * (voxels + inside)
+        statistics = max(_NORMALISING.get(how.kind, 0) for how in self._plan.normalisation.value)
+        beside = max(_PREPROCESSING * channels, 4 * channels + statistics)
+        needed = voxels * (stored + beside) + _PREPROCESSING * channels * inside
         return Size(voxels=voxels, patches=windows * self._sweep.copies, bytes=needed)
 
     def _refuse_too_large(self, case: str, needed: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import time
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import psutil
@@ -17,7 +19,6 @@ from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _PACKAGES = (
     "hilum",
@@ -155,6 +156,10 @@ def peak_memory_bytes() -> int:
     """Largest resident memory of this process since it began."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    if sys.platform == "linux":  # getrusage also counts what the process that started this one held when it did
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return 1024 * int(found[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

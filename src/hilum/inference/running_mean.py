@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from hilum.errors import ResourceError
-from hilum.inference.memory import nameless_file
+from hilum.inference.memory import disk_full, nameless_file
 from hilum.inference.windows import gaussian_weights
 
 if TYPE_CHECKING:
@@ -180,7 +180,15 @@ class RunningMean:
 
     def _put_away(self, column: int, rows: NDArray[np.float32]) -> None:
         for row in range(self.first, self._valid[column]):
-            self._seek(column, row).write(rows[row % self._depth].data.cast("B"))
+            self._write(column, row, rows[row % self._depth].data.cast("B"))
+
+    def _write(self, column: int, row: int, values: memoryview) -> None:
+        file, written = self._seek(column, row), 0
+        try:
+            while written < len(values):  # a raw file may take only a part
+                written += file.write(values[written:])
+        except OSError as error:
+            raise disk_full(self._depth * self._row_bytes, error) from error
 
     def _read(self, column: int, row: int) -> NDArray[np.float32]:
         values = np.empty((self._outputs + 1, *(side.stop - side.start for side in self._columns[column])), dtype=np.float32)

@@ -11,12 +11,13 @@ the label of the region that most of its face neighbours have. No voxel of a lab
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hilum.errors import LabelError
+from hilum.errors import LabelError, ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,31 +32,38 @@ if TYPE_CHECKING:
     Box = tuple[slice, slice, slice]
 
 BYTES_A_VOXEL = 16
-"""Of the box around a region, beyond the copy of the label map."""
+"""Of the box around a region, one voxel wider on every side, beyond the copy of the label map."""
 _CHUNK = 2**20  # voxels whose neighbours are looked at at a time
 
 
-def apply_postprocessing(labels: Volume, steps: Sequence[PostprocessingStep], table: LabelTable) -> Volume:
+def apply_postprocessing(
+    labels: Volume, steps: Sequence[PostprocessingStep], table: LabelTable, *, room: int | None = None
+) -> Volume:
     """Apply steps one after the other.
 
     Args:
         labels: (1, Z, Y, X) integers, ids of `table`.
         steps: of the plan; none gives the very same volume.
         table: what the integers mean.
+        room: bytes of memory that it may take; None: as many as it needs.
 
     Returns:
         Labels of the same dtype on the same grid; the given array is not changed.
 
     Raises:
         LabelError: not one channel of integers, or a step for a label that the table does not know.
+        ResourceError: a step takes more memory than there is room for.
     """
     if not steps:
         return labels
-    array = postprocess(labels.array[0] if labels.channels == 1 else labels.array, steps, table, labels.geometry.voxel_volume_mm3)
+    array = labels.array[0] if labels.channels == 1 else labels.array
+    array = postprocess(array, steps, table, labels.geometry.voxel_volume_mm3, room=room)
     return labels.with_array(array[None])
 
 
-def postprocess(labels: Labels, steps: Sequence[PostprocessingStep], table: LabelTable, voxel_mm3: float) -> Labels:
+def postprocess(
+    labels: Labels, steps: Sequence[PostprocessingStep], table: LabelTable, voxel_mm3: float, *, room: int | None = None
+) -> Labels:
     """The same for an array (Z, Y, X) of voxels of so many cubic millimetres; a new array.
 
     Raises:
@@ -73,8 +81,27 @@ def postprocess(labels: Labels, steps: Sequence[PostprocessingStep], table: Labe
     changed = np.array(labels, order="C")  # (Z, Y, X), our own
     boxes = _boxes(changed)
     for step in steps:
-        _STEPS[step.kind](_Around(changed, boxes, step), voxel_mm3)
+        around = _Around(changed, boxes, step)
+        if room is not None:
+            _refuse_too_large(around.box(), step, room - changed.nbytes)
+        _STEPS[step.kind](around, voxel_mm3)
     return changed
+
+
+def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> None:
+    """Refuse before the memory is gone.
+
+    Raises:
+        ResourceError: the box around the step's region is too large for the memory that is left.
+    """
+    sides = [side.stop - side.start for side in box or ()]
+    needed = BYTES_A_VOXEL * math.prod(side + 2 for side in sides) if sides else 0
+    if needed > room:
+        raise ResourceError(
+            f"post-processing ({step.title}) within {max(0, room) / 2**30:.2f} GiB",
+            needed=f"{needed / 2**30:.2f} GiB for a region that extends over {' x '.join(map(str, sides))} voxels",
+            cure="allow more memory with --memory",
+        )
 
 
 def piece_sizes(labels: Labels, step: PostprocessingStep) -> NDArray[np.int64]:
