@@ -1,4 +1,4 @@
-"""One prediction in a process of its own, without torch, by an engine that costs nothing: prints what it held at most, as JSON.
+"""Predictions in a process of its own, without torch, by an engine that costs nothing: prints what it held at most, as JSON.
 
 Used by test_bounded_memory.py, which starts it: a process of its own holds only what it needs.
 """
@@ -16,8 +16,9 @@ sys.modules["torch"] = None  # importing it raises: an exported model predicts w
 
 import hilum  # noqa: E402
 import hilum.api  # noqa: E402, F401
-from hilum.inference import Predictor, predict_many  # noqa: E402
+from hilum.inference import Predictor, predict_many, predictor  # noqa: E402
 from hilum.inference.memory import resident  # noqa: E402
+from hilum.inference.run_report import peak_memory_bytes  # noqa: E402
 from hilum.plan import load_plan  # noqa: E402
 
 
@@ -45,7 +46,9 @@ def main(plan_path, source, out, memory, probabilities):
     plan = load_plan(Path(plan_path))
     engine = Free(plan.network.value.out_channels)
     model = SimpleNamespace(plan=plan, id="free", make_engine=lambda *_, **__: engine)
-    predictor = Predictor(model, memory=memory)
+    ready = Predictor(model, memory=memory)
+    files, mapped = [], predictor.file_array
+    predictor.file_array = lambda shape, folder: (files.append(shape), mapped(shape, folder))[1]
     most, going = [resident()], [True]
 
     def watch():
@@ -55,10 +58,12 @@ def main(plan_path, source, out, memory, probabilities):
 
     threading.Thread(target=watch, daemon=True).start()
     begun = time.perf_counter()
-    report = predict_many(predictor, [source], out, formats=("nifti",), probabilities=probabilities == "yes")
+    report = predict_many(ready, [source], out, formats=("nifti",), probabilities=probabilities == "yes")
     going.clear()
     seconds = time.perf_counter() - begun
-    said = {"peak": most[0], "calls": engine.calls, "seconds": seconds, "case": report.cases[0].model_dump()}
+    cases = [case.model_dump() for case in report.cases]
+    peaks = {"peak": most[0], "highest": peak_memory_bytes()}
+    said = {**peaks, "calls": engine.calls, "seconds": seconds, "files": len(files), "cases": cases}
     sys.stdout.write(json.dumps(said) + "\n")
 
 

@@ -11,25 +11,30 @@ import numpy as np
 import pytest
 from inference_toys import make_plan, spec
 
+from hilum.inference.memory import parse_memory
 from hilum.io import read_labels, read_volume, write_volume
 from hilum.plan import save_plan
 from hilum.plan.plan import Normalisation
+from hilum.plan.segmentation import PostprocessingStep
 from hilum.volume import Geometry, LabelTable, Volume
 
 RUN = Path(__file__).with_name("bounded_run.py")
 
 
-def run(folder, *, shape, labels, patch, spacing, memory, probabilities=False):
-    """Predict a case whose label rises along Z in a process of its own; what it said of itself, and the labels expected."""
+def run(folder, *, shape, labels, patch, spacing, memory, probabilities=False, cases=1, steps=()):
+    """Predict cases whose label rises along Z in a process of its own; what it said of itself, and the labels expected."""
     table = LabelTable.from_names({n: f"structure {n}" for n in range(1, labels)})
     plan = make_plan(labels=table, patch=patch, spacing=spacing, network=spec(1, labels), crop="none")
-    plan = plan.model_copy(update={"normalisation": plan.normalisation.model_copy(update={"value": (UNIT,)})})
+    changes = {"normalisation": (UNIT,), "postprocessing": steps}
+    plan = plan.model_copy(update={name: getattr(plan, name).model_copy(update={"value": new}) for name, new in changes.items()})
     save_plan(plan, folder / "plan.json")
     rows = (np.arange(shape[0]) * labels // shape[0]).astype(np.int16)
     array = np.broadcast_to(rows[:, None, None], shape).copy()
     array[:, : shape[1] // 4] = 0
-    write_volume(Volume(array[None], Geometry.from_spacing(shape, (1.0, 0.8, 0.8))), folder / "case.nrrd")
-    arguments = [folder / "plan.json", folder / "case.nrrd", folder / "out", memory, "yes" if probabilities else "no"]
+    (folder / "in").mkdir()
+    for n in range(cases):
+        write_volume(Volume(array[None], Geometry.from_spacing(shape, (1.0, 0.8, 0.8))), folder / f"in/case_{n}.nrrd")
+    arguments = [folder / "plan.json", folder / "in", folder / "out", memory, "yes" if probabilities else "no"]
     done = subprocess.run([sys.executable, RUN, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), array
@@ -38,25 +43,34 @@ def run(folder, *, shape, labels, patch, spacing, memory, probabilities=False):
 UNIT = Normalisation(kind="unit", upper=1.0)
 
 
-def test_without_torch_within_half_a_gigabyte(tmp_path):
-    """40 outputs on 96 x 128 x 128: all logits at once would be 250 MB, all probabilities as much again."""
+def everything(labels):
+    """A step whose region is all labels: its box is nearly the whole grid."""
+    return PostprocessingStep(kind="largest_component", region="everything", labels=tuple(range(1, labels)))
+
+
+@pytest.mark.parametrize(("memory", "depth", "files"), [("400MB", 32, 1), ("800MB", 96, 0)])
+def test_without_torch_within_the_memory(tmp_path, memory, depth, files):
+    """40 outputs on 96 x 128 x 128: all logits at once would be 250 MB, all probabilities, in a file or not, as much again."""
     said, expected = run(
         tmp_path,
         shape=(96, 128, 128),
         labels=40,
-        patch=(32, 48, 48),
+        patch=(depth, 48, 48),
         spacing=(1.0, 0.8, 0.8),
-        memory="400MB",
+        memory=memory,
         probabilities=True,
+        steps=(everything(40),),
     )
-    assert said["case"]["error"] == ""
-    assert said["peak"] <= 400e6
-    assert np.array_equal(read_labels(tmp_path / "out/case.nii.gz").array[0], expected)
-    probabilities = read_volume(tmp_path / "out/case_probabilities.nii.gz")
+    assert [case["error"] for case in said["cases"]] == [""]
+    assert said["files"] == files
+    assert said["peak"] <= parse_memory(memory)
+    assert said["highest"] <= parse_memory(memory)
+    assert np.array_equal(read_labels(tmp_path / "out/case_0.nii.gz").array[0], expected)
+    probabilities = read_volume(tmp_path / "out/case_0_probabilities.nii.gz")
     assert np.array_equal(probabilities.array.argmax(axis=0), expected)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "case.nii.gz",
-        "case_probabilities.nii.gz",
+        "case_0.nii.gz",
+        "case_0_probabilities.nii.gz",
         "labels.json",
         "run.json",
     }
@@ -64,9 +78,9 @@ def test_without_torch_within_half_a_gigabyte(tmp_path):
 
 def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):
     said, _ = run(tmp_path, shape=(96, 128, 128), labels=3, patch=(32, 48, 48), spacing=(1.0, 0.8, 0.8), memory="50MB")
-    assert said["case"]["status"] == "failed"
-    assert "its images take 0.03 GiB" in said["case"]["error"]
-    assert "of 0.05 GiB allowed by --memory" in said["case"]["error"]
+    assert said["cases"][0]["status"] == "failed"
+    assert "its images take 0.03 GiB" in said["cases"][0]["error"]
+    assert "of 0.05 GiB allowed by --memory" in said["cases"][0]["error"]
     assert said["calls"] == 0
 
 
@@ -75,10 +89,17 @@ def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):
 def test_118_labels_on_512_512_800_in_4_gb(tmp_path):
     """All logits on the source's grid would be 99 GB, those on the network's 19 GB, and the rows of one patch's depth 4.5 GB."""
     said, expected = run(
-        tmp_path, shape=(800, 512, 512), labels=118, patch=(128, 128, 128), spacing=(1.5, 1.5, 1.5), memory="4GB"
+        tmp_path,
+        shape=(800, 512, 512),
+        labels=118,
+        patch=(128, 128, 128),
+        spacing=(1.5, 1.5, 1.5),
+        memory="4GB",
+        steps=(PostprocessingStep(kind="largest_component", region="half", labels=tuple(range(1, 60))),),
     )
-    assert said["case"]["error"] == ""
+    assert said["cases"][0]["error"] == ""
     assert said["peak"] <= 4e9
+    assert said["highest"] <= 4e9
     assert said["calls"] >= 100
     labels = read_labels(tmp_path / "out/case.nii.gz").array[0]
     inside = (slice(4, -4), slice(140, -4), slice(4, -4))  # beyond the edge of what is 0, which resampling blurs
