@@ -48,7 +48,7 @@ def everything(labels):
     return PostprocessingStep(kind="largest_component", region="everything", labels=tuple(range(1, labels)))
 
 
-@pytest.mark.parametrize(("memory", "depth", "files"), [("400MB", 32, 1), ("800MB", 96, 0)])
+@pytest.mark.parametrize(("memory", "depth", "files"), [("400MB", 32, 1), ("700MB", 96, 1), ("800MB", 96, 0)])
 def test_without_torch_within_the_memory(tmp_path, memory, depth, files):
     """40 outputs on 96 x 128 x 128: all logits at once would be 250 MB, all probabilities, in a file or not, as much again."""
     said, expected = run(
