@@ -44,10 +44,6 @@ _DTYPES = {
 _NUMPY = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 
 
-class DescriptionError(ValueError):
-    """A description that is no honest one; what it says is in words of ours, never in the file's."""
-
-
 @dataclass(frozen=True, slots=True)
 class Storage:
     """An entry of the archive: numbers of one type."""
@@ -76,7 +72,7 @@ def read_notes(data: bytes, source: str) -> Any:
 
     Raises:
         ModelError: it names anything but tensors, plain containers and numbers; nothing of it was run.
-        DescriptionError: an instruction that torch.save does not write, or more than an honest description can be.
+        ValueError: an instruction that torch.save does not write, or more than an honest description can be.
         IndexError, KeyError, struct.error, UnicodeError: it is damaged.
     """
     return _Machine(data, source).run()
@@ -109,14 +105,14 @@ class _Machine:
                 return self.stack.pop()
             step = self.steps.get(code)
             if step is None:
-                raise DescriptionError(f"the instruction {code:#04x}, which torch.save does not write")
+                raise ValueError(f"the instruction {code:#04x}, which torch.save does not write")
             step(self)
-        raise DescriptionError(f"a description of more than {_MOST_STEPS} steps")
+        raise ValueError(f"a description of more than {_MOST_STEPS} steps")
 
     def take(self, count: int) -> bytes:
         taken = self.data[self.place : self.place + count]
         if len(taken) != count:
-            raise DescriptionError("a description that is cut off")
+            raise ValueError("a description that is cut off")
         self.place += count
         return taken
 
@@ -130,7 +126,7 @@ class _Machine:
     def count(self) -> None:
         self.made += 1
         if self.made > _MOST_MADE:
-            raise DescriptionError(f"a description of more than {_MOST_MADE} parts")
+            raise ValueError(f"a description of more than {_MOST_MADE} parts")
 
     def since_mark(self) -> list[Any]:
         start = self.marks.pop()
@@ -142,12 +138,12 @@ class _Machine:
 
     def proto(self) -> None:
         if self.take(1) != b"\x02":
-            raise DescriptionError("another protocol than 2, which torch.save writes")
+            raise ValueError("another protocol than 2, which torch.save writes")
 
     def mark(self) -> None:
         self.count()
         if len(self.marks) == _MOST_DEPTH * 2:
-            raise DescriptionError(f"parts nested more than {_MOST_DEPTH} deep")
+            raise ValueError(f"parts nested more than {_MOST_DEPTH} deep")
         self.marks.append(len(self.stack))
 
     def empty_dict(self) -> None:
@@ -161,7 +157,7 @@ class _Machine:
     def tuple_of(self, size: int) -> None:
         items = tuple(self.stack[-size:])
         if len(items) != size:
-            raise DescriptionError("a tuple of too few parts")
+            raise ValueError("a tuple of too few parts")
         self.stack[-size:] = [items]
 
     def tuple_since_mark(self) -> None:
@@ -175,7 +171,7 @@ class _Machine:
 
     def extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise DescriptionError("parts for a list that is none")
+            raise ValueError("parts for a list that is none")
         self.stack[-1].extend(items)
 
     def setitem(self) -> None:
@@ -188,12 +184,12 @@ class _Machine:
     def update(self, items: list[Any]) -> None:
         owner = self.stack[-1]
         if type(owner) not in {dict, OrderedDict} or len(items) % 2:
-            raise DescriptionError("entries for a dictionary that is none")
+            raise ValueError("entries for a dictionary that is none")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not str and not (
                 type(key) is int and abs(key) < 2**31
             ):  # others' hashes can be made to hang or crash
-                raise DescriptionError(f"a dictionary's key that is a {type(key).__name__}")
+                raise ValueError(f"a dictionary's key that is a {type(key).__name__}")
             owner[key] = value
 
     def string(self) -> None:
@@ -223,11 +219,11 @@ class _Machine:
         self.count()
         given, name = self.stack.pop(), self.stack.pop()
         if type(name) is not _Name or type(given) is not tuple:
-            raise DescriptionError("a call of something that is no name")
+            raise ValueError("a call of something that is no name")
         try:
             self.stack.append(name.make(*given))
         except TypeError as error:
-            raise DescriptionError("a call with other arguments than torch.save writes") from error
+            raise ValueError("a call with other arguments than torch.save writes") from error
 
     def build(self) -> None:
         """A state for the last object: a numpy type's is read, a dictionary's is dropped, nothing else has one."""
@@ -235,16 +231,16 @@ class _Machine:
         if type(owner) is _Dtype:
             owner.set_state(state)
         elif type(owner) is not OrderedDict:
-            raise DescriptionError(f"a state for a {type(owner).__name__}")
+            raise ValueError(f"a state for a {type(owner).__name__}")
 
     def storage(self) -> None:
         """By what torch writes: ("storage", type, entry, device, elements)."""
         said = self.stack.pop()
         if type(said) is not tuple or len(said) != 5:
-            raise DescriptionError("a storage that is none")
+            raise ValueError("a storage that is none")
         kind, dtype, key, _, count = said
         if kind != "storage" or not isinstance(dtype, torch.dtype) or type(key) is not str or len(key) > _MOST_NAME:
-            raise DescriptionError("a storage without a type or a name")
+            raise ValueError("a storage without a type or a name")
         self.stack.append(Storage(key, dtype, _natural(count)))
 
     steps: ClassVar[dict[int, Callable[[_Machine], None]]] = {}
@@ -295,7 +291,7 @@ def _written(value: Any, known: dict[int, tuple[int, int]], above: int = 0) -> t
     if type(value) not in {dict, OrderedDict, list, tuple}:
         return 0, 8
     if above > _MOST_DEPTH:
-        raise DescriptionError(f"parts nested more than {_MOST_DEPTH} deep")
+        raise ValueError(f"parts nested more than {_MOST_DEPTH} deep")
     if id(value) not in known:
         depth, length = 0, 8
         for part in (*value.keys(), *value.values()) if isinstance(value, dict) else value:
@@ -304,7 +300,7 @@ def _written(value: Any, known: dict[int, tuple[int, int]], above: int = 0) -> t
         known[id(value)] = depth + 1, length
     depth, length = known[id(value)]
     if above + depth > _MOST_DEPTH + 1 or length > _MOST_WRITTEN:
-        raise DescriptionError(f"parts nested more than {_MOST_DEPTH} deep, or more than {_MOST_WRITTEN} bytes when written out")
+        raise ValueError(f"parts nested more than {_MOST_DEPTH} deep, or more than {_MOST_WRITTEN} bytes when written out")
     return depth, length
 
 
@@ -315,13 +311,13 @@ class _Dtype:
 
     def __init__(self, name: object, *_: object) -> None:
         if type(name) is not str or name not in _NUMPY:
-            raise DescriptionError("numbers of a type that is none")
+            raise ValueError("numbers of a type that is none")
         self.name: str = name
         self.order = "<"
 
     def set_state(self, state: Any) -> None:
         if type(state) is not tuple or len(state) < 2 or type(state[1]) is not str or state[1] not in ("<", ">", "|", "="):
-            raise DescriptionError("a byte order that is none")
+            raise ValueError("a byte order that is none")
         self.order = state[1]
 
 
@@ -332,14 +328,14 @@ def _ordered() -> OrderedDict[Any, Any]:
 def _same(kind: type, value: Any, *_: object) -> Any:
     """The object itself: a copy could be asked for a million times."""
     if type(value) is not kind:
-        raise DescriptionError(f"a {type(value).__name__} instead of a {kind.__name__}")
+        raise ValueError(f"a {type(value).__name__} instead of a {kind.__name__}")
     return value
 
 
 def _scalar(dtype: Any, data: Any) -> float | int | bool:
     """A numpy scalar as a number of Python."""
     if type(dtype) is not _Dtype or type(data) is not bytes:
-        raise DescriptionError("a number without a type")
+        raise ValueError("a number without a type")
     value: float | int | bool = np.frombuffer(
         data, np.dtype(dtype.name).newbyteorder(">" if dtype.order == ">" else "<"), count=1
     )[0].item()
@@ -348,33 +344,33 @@ def _scalar(dtype: Any, data: Any) -> float | int | bool:
 
 def _device(kind: Any, index: Any = None) -> str:
     if type(kind) is not str or len(kind) > _MOST_NAME or not (index is None or type(index) is int):
-        raise DescriptionError("a device that is none")
+        raise ValueError("a device that is none")
     return kind if index is None else f"{kind}:{_natural(index)}"
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes, as pickles of protocol 2 write them; here only those of a number."""
     if type(text) is not str or len(text) > _MOST_NAME or type(encoding) is not str or encoding != "latin1":
-        raise DescriptionError("bytes that are no number's")
+        raise ValueError("bytes that are no number's")
     return text.encode("latin1")
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) -> StoredTensor:
     """A view of a storage; refused where it reaches beyond it, or says elements more than once."""
     if type(storage) is not Storage or any(type(one) is not tuple or len(one) > _MOST_AXES for one in (shape, strides)):
-        raise DescriptionError("a tensor without a storage or a shape")
+        raise ValueError("a tensor without a storage or a shape")
     sizes, steps = tuple(_natural(n) for n in shape), tuple(_natural(n) for n in strides)
     if len(sizes) != len(steps):
-        raise DescriptionError(f"a tensor of shape {sizes} with strides {steps}")
+        raise ValueError(f"a tensor of shape {sizes} with strides {steps}")
     last = _natural(offset) + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
     if math.prod(sizes) and (last >= storage.count or math.prod(sizes) > storage.count):
-        raise DescriptionError(f"a tensor of shape {sizes} in a storage of {storage.count} elements")
+        raise ValueError(f"a tensor of shape {sizes} in a storage of {storage.count} elements")
     return StoredTensor(storage, offset, sizes, steps)
 
 
 def _natural(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**48:
-        raise DescriptionError(f"a {type(value).__name__} that is no size")
+        raise ValueError(f"a {type(value).__name__} that is no size")
     return value
 
 
