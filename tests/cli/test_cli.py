@@ -87,6 +87,7 @@ def work(tmp_path_factory):
     said["evaluate"] = hilum("evaluate", folder / "predictions", data / "labelsTs", "-o", folder / "evaluation", "--json")
     said["compare"] = hilum("compare", folder / "evaluation", folder / "evaluation", "-o", folder / "comparison", "--json")
     said["tune"] = hilum(*("tune", folder / "model", data, "-o", folder / "tuned", "--cases", 1, "--device", "cpu", "--json"))
+    said["export"] = hilum("export", folder / "model", "-o", folder / "exported", "--json")
     said["doctor"] = hilum("doctor", "--json")
     return Work(folder, data, said)
 
@@ -108,6 +109,12 @@ def commands():
     return typer.main.get_command(cli.app).commands
 
 
+def leaves(verb):
+    """A verb's commands with their words: itself, or those of a group such as `hilum import`."""
+    command = commands()[verb]
+    return [((verb, name), one) for name, one in getattr(command, "commands", {}).items()] or [((verb,), command)]
+
+
 def test_these_are_the_verbs():
     assert set(commands()) == set(VERBS)
     overview = hilum("--help")
@@ -122,10 +129,12 @@ def test_every_verb_explains_itself(verb):
     said = hilum(verb, "--help")
     assert said.code == 0
     assert commands()[verb].help.splitlines()[0].split(":")[0] in said.text
-    options = {name for parameter in commands()[verb].params for name in parameter.opts if name.startswith("--")}
-    assert "--json" in options
-    assert all(option in said.out for option in options)
-    assert all(parameter.help for parameter in commands()[verb].params if parameter.name != "help")
+    for words, command in leaves(verb):
+        said = hilum(*words, "--help")
+        options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+        assert "--json" in options
+        assert all(option in said.out for option in options)
+        assert all(parameter.help for parameter in command.params if parameter.name != "help")
 
 
 def test_without_arguments_it_helps():
@@ -141,7 +150,7 @@ def test_it_runs_as_a_module():
 # --- 0: each verb with --json ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in {"demo", "import"}])
 def test_every_verb_prints_json_and_nothing_else(work, verb):
     assert work.said[verb].code == 0, work.said[verb].err
     assert work.said[verb].json

@@ -43,7 +43,9 @@ def test_what_is_loaded_answers_as_what_was_saved(tmp_path):
         assert len(loaded.networks) == members
         assert loaded.plan == model.plan
         assert loaded.id == saved.id
-        first, second = (Predictor(m, engine="torch").predict(image, probabilities=True) for m in (model, loaded))
+        first, second = (
+            Predictor(m, engine="torch", precision="float32").predict(image, probabilities=True) for m in (model, loaded)
+        )
         assert np.array_equal(first.probabilities.array, second.probabilities.array)
         assert second.model == saved.id
         assert not loaded.networks[0].training
