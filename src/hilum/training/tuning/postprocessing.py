@@ -90,7 +90,7 @@ def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
     patients = len(set(groups))
     if patients >= FEWEST:
         return None
-    because = f"none: {_count(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than the images"
+    because = f"{_count(patients, 'patient')} to learn from, and below {FEWEST} chance decides more than the images"
     return PostprocessingTuning(because=because, cases=len(groups), patients=patients)
 
 
@@ -231,7 +231,7 @@ def _objection(own: Change, worst: Change | None, *, p_holm: float, lost: int) -
 
 def no_time(cases: int, patients: int) -> PostprocessingTuning:
     """What is said where the time was up first."""
-    because = "none: the time was up before every step was tried and measured; `hilum tune` does it"
+    because = "the time was up before every step was tried and measured; `hilum tune` does it"
     return PostprocessingTuning(because=because, cases=cases, patients=patients)
 
 
