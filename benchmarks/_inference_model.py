@@ -65,7 +65,7 @@ def plan(asked: argparse.Namespace, home: Path) -> tuple[dict[str, Any], dict[st
     extract_fingerprints([1], num_processes=1)
     plan_experiments([1], overwrite_target_spacing=tuple(asked.spacing) if asked.spacing else None)
     made = home / "preprocessed" / "Dataset001_One"
-    return tuple(json.loads((made / name).read_text()) for name in (f"{PLANS}.json", "dataset_fingerprint.json"))  # type: ignore[return-value]
+    return tuple(json.loads((made / name).read_text()) for name in (f"{PLANS}.json", "dataset_fingerprint.json"))  # type: ignore[return-value]  # two files, two records
 
 
 def trained(asked: argparse.Namespace, plans: dict[str, Any], description: dict[str, Any]) -> tuple[Any, float]:
@@ -99,7 +99,7 @@ def train(network: Any, image: Any, labels: Any, asked: argparse.Namespace) -> N
     from torch.nn import functional
 
     torch.set_num_threads(os.cpu_count() or 1)
-    torch.nn.InstanceNorm3d.forward = _instance_norm  # type: ignore[method-assign]
+    torch.nn.InstanceNorm3d.forward = _instance_norm  # type: ignore[method-assign]  # the faster road on CPUs
     network.to(memory_format=torch.channels_last_3d).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=asked.rate, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=asked.rate, total_steps=asked.steps, pct_start=0.1)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,7 @@ def model(found: BenchSet, name: str) -> Path:
     if is_made(folder):
         return folder
     tuned = name.endswith("tuned")
-    source = lambda: model(found, "tuned" if tuned and name != "tuned" else "imported")  # noqa: E731  made only when needed
+    source = partial(model, found, "tuned" if tuned and name != "tuned" else "imported")  # made only when needed
     if name == "imported":
         command = import_command(found.nnunet, found.fold, folder)
     elif name == "tuned":
