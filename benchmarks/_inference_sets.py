@@ -23,7 +23,7 @@ GATE = 0.005
 ALL_CASES = 52  # of hippocampus
 LIVER_STEPS = 200
 TORSO_MM = 1.5
-LIVER_CROPS = {"lower": (30, 96), "upper": (71, 119)}  # slices; liver and tumour in both
+LIVER_CROPS = {"lowest": (20, 68), "lower": (35, 83), "upper": (58, 106), "uppermost": (71, 119)}  # slices; liver in all
 LIVER_PLANE = slice(56, 376)  # of both axes of a slice
 PUBLISHED_LIVER_MM = [1.0, 0.7675780057907104, 0.7675780057907104]  # of nnU-Net's plan for LiTS
 

@@ -1,6 +1,7 @@
 """Accuracy by patient folds of one data set at so many minutes a fold, and nnU-Net v2 in the same time beside it.
 
     scripts/bench folds --data ../shared/data/hippocampus --minutes 20
+    scripts/bench folds --data ../shared/data/lung_nodules --task segmentation --minutes 4 --folds 3 4 5 6 7
     scripts/bench folds --data ../shared/data/hippocampus --minutes 20 --folds 0 --peer nnunet     (needs: pip install '.[peers]')
 
 Every fold is one `hilum train DATA --fold K --minutes N`, with no other option; a fold that is there is not trained
@@ -37,12 +38,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20.0, help="a fold")
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--task", help="as `hilum train --task` takes it, for data that can be learnt from in more ways than one")
     parser.add_argument("--tolerance", type=float, default=1.0, help="mm, of the normalised surface distance")
     parser.add_argument("--peer", choices=["nnunet"], help="train this peer on the same folds in the same time")
     parser.add_argument("--peer-python", type=Path, default=Path(sys.executable), help="a Python in which nnunetv2 is installed")
     parser.add_argument("--out", type=Path, help="default: out/benchmarks/folds/DATA")
     asked = parser.parse_args()
-    dataset = open_dataset(asked.data)
+    dataset = open_dataset(asked.data, task=asked.task)
     out = asked.out or OUT / "folds" / asked.data.name
     ours = [hilum_fold(asked.data, dataset, out, fold, asked) for fold in asked.folds]
     results = {name: [by_name[name] for by_name in ours] for name in ours[0]}
@@ -55,7 +57,8 @@ def hilum_fold(data: Path, dataset: Dataset, out: Path, fold: int, asked: argpar
     """Train one fold where it is missing; score its validation cases, plain and mirrored."""
     model = out / f"fold_{fold}"
     if not (model / "model.json").is_file():
-        hilum("train", data, "-o", model, "--fold", fold, "--minutes", asked.minutes, *(["--resume"] if model.exists() else []))
+        options = ("--fold", fold, "--minutes", asked.minutes, *(["--task", asked.task] if asked.task else []))
+        hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
     predictor = Predictor(load_model(model), tta=True)
     validation = make_folds(dataset, 5)[fold].validation
     plain, mirrored = model / "plain", model / "mirrored"

@@ -48,8 +48,10 @@ def everything(labels):
     return PostprocessingStep(kind="largest_component", region="everything", labels=tuple(range(1, labels)))
 
 
-@pytest.mark.parametrize(("memory", "depth", "files"), [("400MB", 32, 1), ("700MB", 96, 1), ("800MB", 96, 0)])
-def test_without_torch_within_the_memory(tmp_path, memory, depth, files):
+@pytest.mark.parametrize(
+    ("memory", "depth", "files", "cases"), [("400MB", 32, 1, 1), ("400MB", 32, 2, 2), ("700MB", 96, 1, 1), ("800MB", 96, 0, 1)]
+)
+def test_without_torch_within_the_memory(tmp_path, memory, depth, files, cases):
     """40 outputs on 96 x 128 x 128: all logits at once would be 250 MB, all probabilities, in a file or not, as much again."""
     said, expected = run(
         tmp_path,
@@ -59,21 +61,19 @@ def test_without_torch_within_the_memory(tmp_path, memory, depth, files):
         spacing=(1.0, 0.8, 0.8),
         memory=memory,
         probabilities=True,
+        cases=cases,
         steps=(everything(40),),
     )
-    assert [case["error"] for case in said["cases"]] == [""]
+    assert [case["error"] for case in said["cases"]] == [""] * cases
     assert said["files"] == files
     assert said["peak"] <= parse_memory(memory)
     assert said["highest"] <= parse_memory(memory)
-    assert np.array_equal(read_labels(tmp_path / "out/case_0.nii.gz").array[0], expected)
-    probabilities = read_volume(tmp_path / "out/case_0_probabilities.nii.gz")
-    assert np.array_equal(probabilities.array.argmax(axis=0), expected)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "case_0.nii.gz",
-        "case_0_probabilities.nii.gz",
-        "labels.json",
-        "run.json",
-    }
+    for case in range(cases):
+        assert np.array_equal(read_labels(tmp_path / f"out/case_{case}.nii.gz").array[0], expected)
+        probabilities = read_volume(tmp_path / f"out/case_{case}_probabilities.nii.gz")
+        assert np.array_equal(probabilities.array.argmax(axis=0), expected)
+    written = {f"case_{case}{kind}.nii.gz" for case in range(cases) for kind in ("", "_probabilities")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*written, "labels.json", "run.json"}
 
 
 def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):

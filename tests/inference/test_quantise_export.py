@@ -22,6 +22,7 @@ from hilum.inference.deploy.quantise import (
     compare_engines,
     split_cases,
 )
+from hilum.inference.engines.openvino_library import ov
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan.plan import Normalisation
 from hilum.volume import Geometry, LabelTable, Volume
@@ -117,6 +118,15 @@ def test_int8_that_keeps_the_dice_is_exported_with_its_figures(model, data, tmp_
     patch = np.random.default_rng(0).standard_normal((1, 1, *SHAPE), dtype=np.float32)
     exact = model.make_engine("torch", "float32")(patch)
     assert np.abs(engine(patch) - exact).max() > 0  # it is another network
+    network = ov.Core().read_model(made.folder / "network.xml")
+    quantised = [
+        node.input(0).get_source_output().get_node().get_type_name() == "FakeQuantize"
+        for node in network.get_ordered_ops()
+        if node.get_type_name() in {"Convolution", "ConvolutionBackpropData"}
+    ]
+    assert not quantised[0]
+    assert not quantised[-1]
+    assert sum(quantised) > 1
     report = api.predict(made.folder, data / "imagesTr", tmp_path / "out")
     assert report.status == "done"
     assert report.precision == "int8"

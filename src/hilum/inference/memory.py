@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import math
 import mmap
 import os
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 SHARE = 0.75
 """Of the free memory is used where the user allows no other amount."""
 
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
+_M_MMAP_THRESHOLD = -3
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
 _PAUSE_SECONDS = 0.1
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -51,6 +55,17 @@ def parse_memory(amount: str | int) -> int:
 def resident() -> int:
     """Bytes of memory that this process holds now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def return_what_is_freed() -> None:
+    """From now on blocks of a mebibyte and more go back to the system when the program frees them.
+
+    glibc raises that size by itself to up to 32 MiB and keeps what is smaller, a heap for each thread, so that a second case
+    would hold what the first had freed. Other C libraries have no such call and need none.
+    """
+    mallopt = getattr(_C_LIBRARY, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 @dataclass(frozen=True)

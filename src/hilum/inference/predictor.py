@@ -13,7 +13,7 @@ import numpy as np
 from hilum.errors import DataError, HilumError, ResourceError
 from hilum.inference.empty import Air
 from hilum.inference.inputs import Source, case_id, image_files, read_source
-from hilum.inference.memory import Budget, file_array, resident
+from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds
 from hilum.inference.running_mean import Room, buffer_bytes
 from hilum.inference.sliding_window import Sweep, Tally, Watch, mirrored, slabs, sliding_window
@@ -113,6 +113,8 @@ class Predictor:
         self._plan = plan
         self.model = model
         self.budget = Budget.of(memory)
+        if self.budget.given:  # else a little speed is worth more
+            return_what_is_freed()
         self.scratch = scratch
         self.every_patch = every_patch
         self.mirror_axes: tuple[int, ...] = tuple(plan.augmentation.value.mirror_axes) if tta else ()
