@@ -12,7 +12,6 @@ from hilum.api.learning import train
 from hilum.api.running import predict
 from hilum.api.scoring import evaluate
 from hilum.errors import ModelError, UsageError
-from hilum.plan.planner.words import Network
 
 if TYPE_CHECKING:
     from hilum.evaluation import ClassEvaluation, Evaluation
@@ -100,8 +99,7 @@ def _demo_classification(out: Path, minutes: float, listener: Listener) -> tuple
     data = make_nodule_dataset(out / "nodules", cases=60)
     tests = make_nodule_dataset(out / "nodules_test", cases=30, seed=1)
     labelling = Labelling(task="classification", positive="malignant")
-    plain = Network(kind="resnet3d")  # in a minute on a CPU it makes many times the steps of a pretrained backbone
-    model = train(data, out / "nodule_model", labelling=labelling, network=plain, minutes=minutes, listener=listener)
+    model = train(data, out / "nodule_model", labelling=labelling, minutes=minutes, listener=listener)
     report = predict(
         model,
         tests,

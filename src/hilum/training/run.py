@@ -189,7 +189,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
-    for sentence in filter(None, (_few_steps(plan, member) for member in members)):
+    for sentence in (*learnt.notes, *filter(None, (_few_steps(plan, member) for member in members))):
         listener.say(sentence)
     report = clock.report()
     report.model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
