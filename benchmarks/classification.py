@@ -186,6 +186,9 @@ def run(name: str, asked: argparse.Namespace) -> None:
     table = dataset.classes
     for way, scores in answers.items():
         kept[way] = shown(way, scores, table)
+    first, *others = answers
+    for way in others:
+        print(f"\n{compare_classes(answers[way], answers[first], table, names=(way, first)).markdown()}\n")
     chosen = [made[fold] for fold in folds]
     beside = [
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns),
