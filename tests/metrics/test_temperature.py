@@ -64,6 +64,41 @@ def test_no_temperature_is_better(seed: int, kind: str, scale: float) -> None:
             assert fitted.loss_after <= elsewhere + 1e-6
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_known_bias_is_found_again_with_the_temperature(kind: str) -> None:
+    """As `honest` says, but sharpened after a shift: what training on other frequencies does to logits."""
+    logits, targets = honest(kind, 40_000)
+    shift = np.array([1.5, 0.3, -1.8])
+    fitted = fit_temperature((logits - shift) * 1.6, targets, kind=kind, biased=True)
+    assert fitted.value == pytest.approx(1.6, rel=0.05)
+    np.testing.assert_allclose(fitted.bias, shift, atol=0.1)
+    said = apply_temperature((logits - shift) * 1.6, fitted.value, kind=kind, bias=fitted.bias)
+    expected = targets.mean(axis=0) if kind == "multilabel" else np.bincount(targets) / len(targets)
+    np.testing.assert_allclose(said.mean(axis=0), expected, atol=1e-3)
+    assert fitted.loss_after < fitted.loss_before
+    assert "a bias for each output" in fitted.reason
+    assert fit_temperature(logits, targets, kind=kind).bias == ()
+
+
+def test_a_bias_calls_nothing_impossible_and_stays_finite() -> None:
+    """Of three classes one has no held-out case: half a case of 101.5; two that are told apart keep temperature 1."""
+    random = np.random.default_rng(0)
+    logits, targets = random.normal(0, 1, (100, 3)), random.integers(0, 2, 100)
+    fitted = fit_temperature(logits, targets, biased=True)
+    said = apply_temperature(logits, fitted.value, bias=fitted.bias).mean(axis=0)
+    np.testing.assert_allclose(said, (np.bincount(targets, minlength=3) + 0.5) / 101.5, atol=1e-4)
+    apart = fit_temperature(np.eye(2)[targets] * 4 + [3.0, 0.0], targets, biased=True)
+    assert apart.value == 1.0
+    assert "every class is told apart" in apart.reason
+    assert np.abs(apart.bias).max() < 5
+    assert fit_temperature(logits[:9], targets[:9], biased=True).bias == ()
+
+
+def test_a_bias_must_fit() -> None:
+    with pytest.raises(UsageError, match=r"a bias of shape \(2,\)[\s\S]*3 finite numbers"):
+        apply_temperature(np.zeros((1, 3)), bias=(1.0, 2.0))
+
+
 def test_a_temperature_changes_no_order() -> None:
     logits, targets = honest("multilabel", 50)
     soft = apply_temperature(logits, 3.3, kind="multilabel")

@@ -40,7 +40,9 @@ class Calibration(Record):
 
     Args:
         temperature: the logits are divided by it (Guo et al. 2017); 1 changes nothing.
-        because: why it has this value.
+        bias: added to the logits after that, one an output; () adds nothing. Learnt where the plan evens out how frequent the
+            classes are, so that the network's own probabilities are about other frequencies than there are.
+        because: why they have these values.
         thresholds: the least probability with which a class is in the prediction set; of findings first those of their absence,
             then those of their presence.
         class_thresholds: the same for sets that keep the promise among the cases of each class.
@@ -52,6 +54,7 @@ class Calibration(Record):
     """
 
     temperature: float = Field(default=1.0, gt=0)
+    bias: tuple[float, ...] = ()
     because: str = ""
     thresholds: tuple[float, ...] = ()
     class_thresholds: tuple[float, ...] = ()
@@ -62,7 +65,7 @@ class Calibration(Record):
 
     def apply(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
         """Calibrated probabilities (N, K) of the network's (N, K)."""
-        return np.asarray(apply_temperature(logits_of(probabilities, table), self.temperature, kind=table.kind))
+        return np.asarray(apply_temperature(logits_of(probabilities, table), self.temperature, kind=table.kind, bias=self.bias))
 
     def sets(
         self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False

@@ -3,7 +3,13 @@
 Logits are divided by the temperature before they become probabilities: above 1 softens them, below 1 sharpens them. It is fitted
 on held-out cases by the smallest log loss, which is convex in 1 / T.
 
-Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+A classifier that saw classes in other frequencies than there are (drawn evenly, or weighed) is wrong by more: its logits
+are off by the logarithm of those odds, which no temperature mends. A bias for each output, fitted together with the temperature,
+does; the loss is convex in 1 / T and the biases. How often each answer is right is then taken with half a case added to either
+side (Jeffreys), so that what no held-out case has is not called impossible.
+
+Sources: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (the bias: "vector scaling" with one temperature);
+Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Comput 14 (2002).
 """
 
 from __future__ import annotations
@@ -41,6 +47,7 @@ class Temperature:
         cases: held-out cases that it was fitted on.
         loss_before: mean log loss of a case at temperature 1, nats; NaN where there is no case.
         loss_after: the same at this temperature.
+        bias: (K',) added to the logits after they were divided; () where none was asked for, or none could be fitted.
     """
 
     value: float
@@ -48,9 +55,12 @@ class Temperature:
     cases: int
     loss_before: float
     loss_after: float
+    bias: tuple[float, ...] = ()
 
 
-def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, kind: Link = "exclusive", fewest: int = FEWEST) -> Temperature:
+def fit_temperature(
+    logits: ArrayLike, targets: ArrayLike, *, kind: Link = "exclusive", fewest: int = FEWEST, biased: bool = False
+) -> Temperature:
     """Fit one temperature to the logits of held-out cases. It never refuses: where nothing can be fitted it is 1 and says why.
 
     That is so with fewer than `fewest` cases, where all cases are of one class, and where the classes are so well told apart
@@ -62,6 +72,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, kind: Link = "excl
         targets: (N,) number of each case's class or grade; (N, K') which findings it has where the kind is "multilabel".
         kind: what the logits are.
         fewest: cases below which nothing is fitted.
+        biased: fit a bias for each output too: where training saw the classes in other frequencies than there are.
 
     Raises:
         UsageError: an unknown kind, shapes that do not fit, logits that are not finite.
@@ -75,6 +86,8 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, kind: Link = "excl
         return Temperature(1.0, f"{n} held-out cases, {fewest} are needed: left at 1", n, before, before)
     if not varied.any():
         return Temperature(1.0, "all held-out cases are of one class: left at 1", n, before, before)
+    if biased:
+        return _with_bias(values, signs, kind, before)
     value, after = _search(lambda temperature: loss(values / temperature, signs))
     if value <= COLDEST * 1.01:
         return Temperature(1.0, "every class is told apart, no temperature is cold enough: left at 1", n, before, before)
@@ -85,19 +98,22 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike, *, kind: Link = "excl
     return Temperature(value, reason, n, before, after)
 
 
-def apply_temperature(logits: ArrayLike, temperature: float = 1.0, *, kind: Link = "exclusive") -> Numbers:
-    """Probabilities (N, K) from logits (N, K') at a temperature.
+def apply_temperature(logits: ArrayLike, temperature: float = 1.0, *, kind: Link = "exclusive", bias: ArrayLike = ()) -> Numbers:
+    """Probabilities (N, K) from logits (N, K') at a temperature, with a bias (K',) added to what was divided; () adds none.
 
     "exclusive": softmax. "multilabel": a sigmoid each. "ordinal": the sigmoid of logit k is the probability of a grade above k;
     where these do not fall they are made to (running minimum), and the differences are the probabilities of the K = K' + 1
     grades.
 
     Raises:
-        UsageError: an unknown kind, not a table of finite logits, a temperature that is not above 0.
+        UsageError: an unknown kind, not a table of finite logits, a temperature that is not above 0, a bias of another length.
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise UsageError(f"temperature {temperature}", needed="a number above 0")
-    return _PROBABILITIES[_known(kind)](_table(logits) / temperature)
+    values, added = _table(logits), np.asarray(bias, dtype=np.float64)
+    if added.shape not in {(0,), values.shape[1:]} or not np.isfinite(added).all():
+        raise UsageError(f"a bias of shape {added.shape}", needed=f"{values.shape[1]} finite numbers, one an output, or none")
+    return _PROBABILITIES[_known(kind)](values / temperature + (added if added.size else 0.0))
 
 
 def _search(loss: Callable[[float], float]) -> tuple[float, float]:
@@ -108,6 +124,40 @@ def _search(loss: Callable[[float], float]) -> tuple[float, float]:
         lambda log: loss(math.exp(log)), bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
     )
     return math.exp(float(found.x)), float(found.fun)
+
+
+def _with_bias(values: Numbers, truth: Numbers, kind: Link, before: float) -> Temperature:
+    """Temperature and biases of the smallest loss; biases alone where no temperature is cold enough."""
+    n, said = len(values), "with a bias for each output, as training saw the classes in other frequencies than there are"
+    sharpness, bias = _search_biased(values, truth, kind, (1 / HOTTEST, 1 / COLDEST))
+    if sharpness >= 0.99 / COLDEST:
+        sharpness, bias = _search_biased(values, truth, kind, (1.0, 1.0))
+        said += "; every class is told apart, no temperature is cold enough: left at 1"
+    after = _LOSSES[kind](values * sharpness + bias, truth)
+    reason = f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after, {said}"
+    return Temperature(1 / sharpness, reason, n, before, after, tuple(bias.tolist()))
+
+
+def _search_biased(values: Numbers, truth: Numbers, kind: Link, sharpness: tuple[float, float]) -> tuple[float, Numbers]:
+    """1 / T between the two numbers and biases (K',) of the smallest loss; the biases of exclusive classes sum to 0."""
+    from scipy import optimize
+
+    exclusive = kind == "exclusive"
+    n, outputs = values.shape
+    frequency = (truth.sum(axis=0) + 0.5) / (n + (outputs / 2 if exclusive else 1.0))
+    right = float((values * truth).sum() / n)
+
+    def loss(place: Numbers) -> tuple[float, Numbers]:
+        logits = values * place[0] + place[1:]
+        said = _softmax(logits) if exclusive else _sigmoid(logits)
+        value = _LOSSES[kind](logits, 0 * truth) - place[0] * right - float(place[1:] @ frequency)
+        return value, np.concatenate([[(said * values).sum() / n - right], said.mean(axis=0) - frequency])
+
+    start = np.concatenate([[1.0], np.zeros(outputs)])
+    bounds = [sharpness, *[(None, None)] * outputs]
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-13})
+    bias = np.asarray(found.x[1:])
+    return float(found.x[0]), bias - bias.mean() if exclusive else bias
 
 
 def _prepare(logits: ArrayLike, targets: ArrayLike, kind: Link) -> tuple[Numbers, Numbers]:
