@@ -6,15 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from classification_toys import FINDINGS, GRADES, STILL, TABLES, THREE, TWO, Means, class_model, class_plan, write_cubes
+from classification_toys import FINDINGS, GRADES, STILL, TABLES, THREE, TWO, Means, changed, class_model, class_plan, write_cubes
 from hilum import metrics
 from hilum.dataset import open_dataset
 from hilum.inference import ClassPredictor
 from hilum.inference.assurance import logits_of
 from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
-from hilum.plan.classification import RegionSpec
+from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
 from hilum.tasks.class_score import ClassScore
-from hilum.training.assuring import Member, assure, class_coverage, cross_calibrated, fit_calibration
+from hilum.training.assuring import (
+    Member,
+    assure,
+    class_coverage,
+    cross_calibrated,
+    fit_calibration,
+    saw_other_frequencies,
+)
 from hilum.training.stores import STORES
 
 CPU = torch.device("cpu")
@@ -115,6 +122,54 @@ def test_too_few_answers_change_nothing_and_rule_nothing_out():
     assert "6 held-out cases" in learnt.because
 
 
+# --- balanced plans ---------------------------------------------------------------------------------------------------------
+
+
+def balanced_answers(n=4000, *, prevalence=0.08, seed=2):
+    """Exact where both classes are as frequent, as training on evenly drawn classes leaves them; one in twelve is malignant."""
+    rng = np.random.default_rng(seed)
+    malignant = rng.random(n) < prevalence
+    logit = 2.0 * rng.normal(np.where(malignant, 1.0, -1.0), 1.0)  # log of N(x; 1, 1) / N(x; -1, 1)
+    p = 1 / (1 + np.exp(-logit))
+    labels = np.where(malignant, "malignant", "benign")
+    return [
+        ClassScore(case=f"c{i}", reference=str(labels[i]), probabilities=(1 - p[i], p[i]), fold=i % 4) for i in range(n)
+    ], malignant
+
+
+def test_what_balanced_training_says_is_calibrated_to_the_frequencies_that_there_are():
+    """On average, and among those that are called unlikely, possible and likely, out of fold."""
+    scores, malignant = balanced_answers()
+    raw = np.array([score.probabilities[1] for score in scores])
+    plain = np.array([one.calibrated[1] for one in cross_calibrated(scores, TWO, 0.9)])
+    said = np.array([one.calibrated[1] for one in cross_calibrated(scores, TWO, 0.9, balanced=True)])
+    assert raw.mean() > 0.15
+    assert plain.mean() > 0.15  # no temperature mends it
+    assert said.mean() == pytest.approx(malignant.mean(), abs=0.003)
+    for low, high in ((0.0, 0.1), (0.1, 0.5), (0.5, 1.0)):
+        own = (said >= low) & (said < high)
+        assert said[own].mean() == pytest.approx(malignant[own].mean(), abs=0.06)
+    learnt = fit_calibration(scores, TWO, 0.9, balanced=True)
+    assert learnt.bias[1] - learnt.bias[0] == pytest.approx(np.log(0.08 / 0.92), abs=0.25)
+    assert learnt.temperature == pytest.approx(1.0, abs=0.15)
+    assert learnt.thresholds == fit_calibration(scores, TWO, 0.9).thresholds  # of the network's own probabilities
+    assert fit_calibration(scores, TWO, 0.9).bias == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "other"),
+    [
+        ({}, False),
+        ({"balance": "sampling"}, True),
+        ({"balance": "weights", "loss": ClassLossSpec(class_weights=(0.5, 5.0))}, True),
+        ({"loss": ClassLossSpec(class_weights=(0.5, 5.0))}, True),
+        ({"balance": "sampling", "stages": (Stage(share=1.0, released=1, probe=True),)}, False),
+    ],
+)
+def test_biases_are_learnt_where_the_plan_evens_out_frequencies(values, other):
+    assert saw_other_frequencies(class_plan(**values)) is other
+
+
 # --- what the answers get ---------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +216,25 @@ def test_of_a_single_fold_fifths_of_its_patients_calibrate_each_other():
         assert patient not in touched[patient]
         assert len(touched[patient]) == 48  # the other four fifths of 60 patients
     assert cross_calibrated(scores, TWO, 0.9) == plain
+
+
+def test_near_duplicates_calibrate_each_other_no_more_than_cases_of_one_patient():
+    scores = answers(folds=1)
+    twins = {"p003", "p017", "p040"}
+    units = {score.case: "twins" if score.patient in twins else score.patient for score in scores}
+    lied = [
+        score.model_copy(update={"reference": other_label(TWO, score.reference)}) if score.patient == "p003" else score
+        for score in scores
+    ]
+    touched = []
+    for known in (None, units):
+        pairs = zip(cross_calibrated(scores, TWO, 0.9, units=known), cross_calibrated(lied, TWO, 0.9, units=known), strict=True)
+        touched.append({one.patient for one, two in pairs if one.calibrated != two.calibrated})
+    assert touched[0] & twins
+    assert touched[1]
+    assert not touched[1] & twins
+    one = fit_calibration(scores, TWO, 0.9, units=dict.fromkeys(units, "all the same"))
+    assert one.thresholds == (0.0, 0.0)  # one patient promises nothing
 
 
 def test_sets_hold_the_class_as_often_as_they_say_and_calibration_helps():
@@ -290,6 +364,24 @@ def test_too_few_cases_to_refuse_anything_are_said(material):
     assert len(scores) == 2
     assert assurance.refusals == ()
     assert said == ["The model will not refuse any image: 12 training and 2 held-out cases."]
+
+
+def test_cases_that_tell_when_to_refuse_are_bounded_in_number_and_time(material, monkeypatch):
+    _, plan, store, members = material
+    monkeypatch.setattr("hilum.training.assuring.MOST_SEEN", 11)
+    refusal = assure(plan, members[:1], store, CPU, lambda _: None)[1].refusals[0]
+    assert len(refusal.features.held_out) == 11
+    monkeypatch.setattr("hilum.training.assuring._FEWEST_SEEN", 10)
+    refusal = assure(plan, members[:1], store, CPU, lambda _: None, minutes=1e-9)[1].refusals[0]
+    assert len(refusal.features.held_out) == 10
+
+
+def test_a_balanced_plan_gets_its_biases(material):
+    _, plan, store, members = material
+    _, plain = assure(plan, members, store, CPU, lambda _: None)
+    _, even = assure(changed(plan, balance="sampling"), members, store, CPU, lambda _: None)
+    assert plain.calibration.bias == ()
+    assert len(even.calibration.bias) == 2
 
 
 def test_without_answers_there_is_no_assurance(material):

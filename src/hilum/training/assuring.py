@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from hilum.inference.assurance import logits_of
 from hilum.inference.refusal import fit_refusal, intensity_features
 from hilum.metrics import conformal_threshold, fit_temperature, multilabel_conformal_threshold
 from hilum.training.augmentation import centre_of
-from hilum.training.validators.classification import MOST_SEEN
+from hilum.training.validators.classification import LEARNING_SHARE, MOST_SEEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _CROSS = 5
 """Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
 _REFUSED_SHARE = 0.01
+_FEWEST_SEEN = 200
+"""Cases of either side that a model learns from when to refuse, whatever the time."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,23 @@ def no_assurance(
     store: Any,  # noqa: ARG001  (see above)
     device: torch.device,  # noqa: ARG001  (see above)
     say: Callable[[str], None],  # noqa: ARG001  (see above)
+    *,
+    units: Mapping[str, str] | None = None,  # noqa: ARG001  (see above)
+    minutes: float | None = None,  # noqa: ARG001  (see above)
 ) -> tuple[tuple[Any, ...], Assurance | None]:
     """Segmentation: the scores as they are."""
     return tuple(score for member in members for score in member.result.scores), None
 
 
 def assure(
-    plan: ClassificationPlan, members: Sequence[Member], store: ViewStore, device: torch.device, say: Callable[[str], None]
+    plan: ClassificationPlan,
+    members: Sequence[Member],
+    store: ViewStore,
+    device: torch.device,
+    say: Callable[[str], None],
+    *,
+    units: Mapping[str, str] | None = None,
+    minutes: float | None = None,
 ) -> tuple[tuple[ClassScore, ...], Assurance | None]:
     """Learn how sure the model may be.
 
@@ -62,6 +75,15 @@ def assure(
     thresholds are of the network's probabilities, so that no temperature that has seen the same answers has a part in them. The
     answers get calibrated probabilities and sets that were learnt from the other folds' answers (of a single fold: from the
     other fifths of its patients), so that figures about them are honest; the model itself keeps what all answers together say.
+
+    Args:
+        plan: every decision.
+        members: the trained folds.
+        store: inputs of their training cases.
+        device: where the networks are.
+        say: is told what could not be learnt.
+        units: what each case hangs together with (see `units_of`): its patient, joined with near-duplicates; None: its patient.
+        minutes: of a training with a time limit, which bounds how many cases tell when to refuse.
 
     Returns:
         The answers, calibrated out of fold, and what goes into the model; None where there is no answer.
@@ -72,26 +94,44 @@ def assure(
     if not scores:
         return (), None
     table, coverage = plan.classes, plan.coverage.value
-    calibrated = cross_calibrated(scores, table, coverage)
-    per_class = class_coverage(cross_calibrated(scores, table, coverage, per_class=True), table)
-    calibration = fit_calibration(scores, table, coverage).model_copy(update={"class_coverage": per_class})
+    how: dict[str, Any] = {"balanced": saw_other_frequencies(plan), "units": units}
+    calibrated = cross_calibrated(scores, table, coverage, **how)
+    per_class = class_coverage(cross_calibrated(scores, table, coverage, per_class=True, **how), table)
+    calibration = fit_calibration(scores, table, coverage, **how)
+    calibration = calibration.model_copy(update={"class_coverage": per_class})
     refusals = []
     for member in members:
         try:
-            refusals.append(_refusal(plan, member, store, device))
+            refusals.append(_refusal(plan, member, store, device, minutes))
         except DataError as error:
             say(f"The model will not refuse any image: {error.found}.")
             return calibrated, Assurance(calibration)
     return calibrated, Assurance(calibration, tuple(refusals))
 
 
-def fit_calibration(scores: Sequence[ClassScore], table: ClassTable, coverage: float) -> Calibration:
-    """Temperature and thresholds of out-of-fold answers."""
+def saw_other_frequencies(plan: ClassificationPlan) -> bool:
+    """Whether the steps of a training see the classes in other frequencies than there are; a probe sees each case once."""
+    probe = any(stage.probe for stage in plan.stages.value)
+    return not probe and (plan.balance.value != "none" or plan.loss.value.class_weights is not None)
+
+
+def fit_calibration(
+    scores: Sequence[ClassScore],
+    table: ClassTable,
+    coverage: float,
+    *,
+    balanced: bool = False,
+    units: Mapping[str, str] | None = None,
+) -> Calibration:
+    """Temperature and thresholds of out-of-fold answers; biases too where training was balanced.
+
+    See `cross_calibrated` for the arguments.
+    """
     probabilities, members = _arrays(scores, table)
     targets = members if table.kind == "multilabel" else members.argmax(axis=1)
-    temperature = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind)
-    learnt = Calibration(temperature=temperature.value, because=temperature.reason, coverage=coverage, cases=len(scores))
-    groups = [score.group for score in scores]
+    fitted = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind, biased=balanced)
+    learnt = Calibration(temperature=fitted.value, bias=fitted.bias, because=fitted.reason, coverage=coverage, cases=len(scores))
+    groups = [_unit(score, units) for score in scores]
 
     def least(*, per_class: bool) -> tuple[float, ...]:
         asked: dict[str, Any] = {"coverage": coverage, "per_class": per_class, "groups": groups}
@@ -113,7 +153,13 @@ def class_coverage(scores: Sequence[ClassScore], table: ClassTable) -> tuple[flo
 
 
 def cross_calibrated(
-    scores: Sequence[ClassScore], table: ClassTable, coverage: float, *, per_class: bool = False
+    scores: Sequence[ClassScore],
+    table: ClassTable,
+    coverage: float,
+    *,
+    per_class: bool = False,
+    balanced: bool = False,
+    units: Mapping[str, str] | None = None,
 ) -> tuple[ClassScore, ...]:
     """The answers with probabilities and sets that were learnt from others: no patient on both sides.
 
@@ -122,13 +168,16 @@ def cross_calibrated(
         table: what the classes are.
         coverage: of the sets.
         per_class: sets that keep the promise among the cases of each class.
+        balanced: whether training saw the classes in other frequencies than there are.
+        units: what each case hangs together with, by its id; None: its patient.
     """
-    parts = _parts(scores)
+    parts = _parts(scores, units)
     done = list(scores)
     for part in sorted(set(parts)):
         own = [n for n, one in enumerate(parts) if one == part]
         others = [scores[n] for n, one in enumerate(parts) if one != part]
-        calibration = fit_calibration(others, table, coverage) if others else Calibration(because="too few", coverage=coverage)
+        few = Calibration(because="too few", coverage=coverage)
+        calibration = fit_calibration(others, table, coverage, balanced=balanced, units=units) if others else few
         raw = _arrays([scores[n] for n in own], table)[0]
         sets = calibration.sets(raw, table, per_class=per_class) if calibration.thresholds else (None,) * len(own)
         certain = calibration.certain(raw, table, per_class=per_class) or (None,) * len(own)
@@ -138,15 +187,21 @@ def cross_calibrated(
     return tuple(done)
 
 
-def _parts(scores: Sequence[ClassScore]) -> list[int]:
-    """Which part each answer is calibrated in: its fold, or a fifth of the patients where there is one fold only."""
+def _unit(score: ClassScore, units: Mapping[str, str] | None) -> str:
+    """What the case of a score hangs together with."""
+    return score.group if units is None else units.get(score.case, score.group)
+
+
+def _parts(scores: Sequence[ClassScore], units: Mapping[str, str] | None) -> list[int]:
+    """Which part each answer is calibrated in: its fold, or a fifth of the units where there is one fold only."""
     folds = {score.fold for score in scores}
     if len(folds) > 1:
         return [score.fold or 0 for score in scores]
-    patients = sorted({score.group for score in scores})
-    order = np.random.default_rng(0).permutation(len(patients))
-    place = {patient: int(order[n]) % _CROSS for n, patient in enumerate(patients)}
-    return [place[score.group] for score in scores]
+    own = [_unit(score, units) for score in scores]
+    every = sorted(set(own))
+    order = np.random.default_rng(0).permutation(len(every))
+    place = {unit: int(order[n]) % _CROSS for n, unit in enumerate(every)}
+    return [place[unit] for unit in own]
 
 
 def _arrays(scores: Sequence[ClassScore], table: ClassTable) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -154,18 +209,29 @@ def _arrays(scores: Sequence[ClassScore], table: ClassTable) -> tuple[NDArray[np
     return probabilities, np.array([table.members(score.reference or "") for score in scores], dtype=bool)
 
 
-def _refusal(plan: ClassificationPlan, member: Member, store: ViewStore, device: torch.device) -> Any:
+def _refusal(plan: ClassificationPlan, member: Member, store: ViewStore, device: torch.device, minutes: float | None) -> Any:
     """When one member refuses: features of its training cases, limits from its validation cases."""
     predictor = ClassPredictor(TrainedModel(plan=plan, networks=(member.result.network,), device=device))
-    chosen = np.unique(np.linspace(0, len(member.trained) - 1, min(MOST_SEEN, len(member.trained))).round().astype(int))
-    train = _seen(predictor, (_input(store, member.trained[n], plan) for n in chosen))
-    held_out = _seen(predictor, (predictor.prepare(case).array for case in member.validated))
+    seconds = None if minutes is None else LEARNING_SHARE * minutes * 60 / 2
+    train = _seen(predictor, (_input(store, case, plan) for case in _some(member.trained)), seconds)
+    held_out = _seen(predictor, (predictor.prepare(case).array for case in _some(member.validated)), seconds)
     return fit_refusal(train[0], held_out[0], share=_REFUSED_SHARE, train_intensities=train[1], held_out_intensities=held_out[1])
 
 
-def _seen(predictor: ClassPredictor, arrays: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Features and statistics of the intensities of inputs, one input in memory at a time."""
-    rows = [(predictor.features(array)[0], intensity_features(array)) for array in arrays]
+def _some(cases: Sequence[Any]) -> list[Any]:
+    """At most `MOST_SEEN` cases in an order of which every beginning is like the whole, however the cases are sorted."""
+    return [cases[n] for n in np.random.default_rng(0).permutation(len(cases))[:MOST_SEEN]]
+
+
+def _seen(
+    predictor: ClassPredictor, arrays: Iterable[NDArray[np.float32]], seconds: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features and statistics of the intensities of inputs, one input in memory at a time, until the seconds are over."""
+    begun, rows = time.perf_counter(), []
+    for array in arrays:
+        rows.append((predictor.features(array)[0], intensity_features(array)))
+        if seconds is not None and len(rows) >= _FEWEST_SEEN and time.perf_counter() - begun > seconds:
+            break
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
@@ -179,4 +245,4 @@ ASSURANCES: dict[str, Callable[..., tuple[tuple[Any, ...], Assurance | None]]] =
     "segmentation": no_assurance,
     "classification": assure,
 }
-"""What a trained model learns from its answers, by task: called as assure(plan, members, store, device, say)."""
+"""What a trained model learns from its answers, by task: assure(plan, members, store, device, say, units=, minutes=)."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hilum.training.options import Listener, TrainOptions
     from hilum.training.validators import Validator
 
-_VALIDATION_SHARE = 0.2
-"""At most this share of the minutes goes into scoring the validation cases at the end."""
 _CHECK_EVERY = 0.1
 _PLATEAU_CHECK_EVERY = 0.03
 """Share of the schedule between validations; where they also look for a plateau there are more."""
@@ -65,7 +63,7 @@ def train_fold(
             f"Fold {number}: its training came to its end after {before.step} steps; --resume trains it no further. "
             "For a longer one choose another folder with -o."
         )
-    job, few = _divide_time(number, job, validator, options, listener, started=started)
+    job, few, after = _divide_time(number, job, validator, options, listener, started=started)
     stage = f"fold {number}"
 
     def report(row: Row) -> None:
@@ -73,7 +71,7 @@ def train_fold(
         listener.advance(stage, min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{score}")
 
     def tick(done: float, step: int) -> None:
-        listener.advance(stage, min(done, 1.0), 1.0, f"step {step}")
+        listener.advance(stage, min(done, 1.0), 1.0, f"step {step}" if step else "features")
 
     fitted = fit(job, validate=few.check if few.cases else None, report=report, tick=tick)
     listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
@@ -81,7 +79,7 @@ def train_fold(
         fitted.network,
         save_to=job.folder / "validation",
         reuse=before is not None and before.finished,
-        deadline=None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2,
+        deadline=None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2 - after,
         progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
     )
     unscored = len(validator.cases) - len({score.case for score in scores})
@@ -90,25 +88,27 @@ def train_fold(
 
 def _divide_time(
     number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
-) -> tuple[Assignment, Validator]:
+) -> tuple[Assignment, Validator, float]:
     """Divide the time between training, validation on the way and at the end; say so.
 
     Returns:
-        The job with its budget, and the few cases that are validated on the way.
+        The job with its budget, the few cases that are validated on the way, and the seconds that must be left once the
+        validation cases are scored.
     """
     plan, cases = job.plan, len(validator.cases)
     per_case = validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if cases else 0.0
+    after = 0.0
     if options.minutes is not None:
-        total = options.minutes * 60
-        after = validator.seconds_after(per_case, len(job.cases))
+        total, spent = options.minutes * 60, time.perf_counter() - started
+        after = validator.seconds_after(per_case, len(job.cases), total)
         scoring = (1.1 + validator.learning_share) * per_case * cases
-        reserve = min(scoring + _FINISH_SECONDS, _VALIDATION_SHARE * total) + after
-        left = total - (time.perf_counter() - started) - reserve
+        reserve = min(scoring + _FINISH_SECONDS, validator.scoring_share * total) + after
+        left = total - spent - reserve
         if left < _LITTLE_SHARE * total:
             listener.say(
-                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for training itself, reading and "
-                f"preprocessing took the rest. For a better model stop now (Ctrl-C) and go on with --resume --minutes "
-                f"{4 * options.minutes:g}: what is preprocessed is kept."
+                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for training itself: reading and "
+                f"preprocessing took {spent / 60:.1f}, validation and its figures are to take {reserve / 60:.1f}. For a better "
+                f"model stop (Ctrl-C) and go on with --resume --minutes {4 * options.minutes:g}: what is preprocessed is kept."
             )
         seconds = max(1.0, left)
         job = replace(job, budget=Budget(job.budget.steps, seconds), validate_every=_CHECK_EVERY)
@@ -125,7 +125,7 @@ def _divide_time(
         f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected}; the schedule ends when they do."
     )
     checked = int(_CHECKS_SHARE * job.validate_every * seconds / max(per_case, 1e-6))
-    return job, validator.subset(min(validator.most_checked, max(fewest, checked)))
+    return job, validator.subset(min(validator.most_checked, max(fewest, checked))), after
 
 
 def _words(seconds: float) -> str:

@@ -15,6 +15,7 @@ from hilum.evaluation import summarise_classes
 from hilum.inference import ClassPredictor, Metric, TrainedModel
 from hilum.metrics import auroc, macro_auroc
 from hilum.tasks import ClassificationTask
+from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
 
 if TYPE_CHECKING:
@@ -23,19 +24,22 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from hilum.dataset import Case
+    from hilum.dataset import Case, ClassTable
     from hilum.inference import Prepared
     from hilum.plan import ClassificationPlan
-    from hilum.tasks.class_score import ClassScore
 
 _BATCH = 16
 MOST_SEEN = 2000
-"""Training cases at most from which a model learns when to refuse."""
+"""Training cases at most from which a model learns when to refuse, and held-out cases that set its limits."""
+LEARNING_SHARE = 0.05
+"""At most this share of the minutes goes into that."""
 KEPT_BYTES = 256 * 2**20
 """Preprocessed inputs of validation cases that stay in memory, of one fold."""
 _FIGURES_SECONDS = 3.0
 _FIGURES_SECONDS_PER_CASE = 0.005
 """Bootstrap intervals of the network and its baselines, an output; measured on two cores."""
+_FIGURES_SHARE = 0.1
+"""At most this share of the minutes is kept for them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class ClassificationValidator:
     own shares of the schedule, so that nothing is chosen by them."""
     learning_share = 0.0
     """What is learnt from the answers is in `seconds_after`."""
+    scoring_share = 0.1
+    """A fair sample of the cases is answered where all of them would take more than this share of the minutes."""
     fewest_checked, most_checked = 20, 200
     """Fewer do not show whether an AUROC rises; of more the next ones add little."""
 
@@ -73,7 +79,7 @@ class ClassificationValidator:
         tolerance_mm: float = 0.0,  # noqa: ARG002  (what every validator is asked)
         progress: Callable[[int, int, str], None] | None = None,
     ) -> tuple[ClassScore, ...]:
-        """Answers for the cases.
+        """Answers for the cases, in their order; where the time ends it, for a fair sample of them (see `fair_order`).
 
         Args:
             network: as trained, on the device.
@@ -85,13 +91,15 @@ class ClassificationValidator:
         """
         there = reuse and save_to is not None and (save_to / "predictions.csv").is_file()
         known = {one.case: one for one in (read_predictions(save_to, self.plan.classes) if there and save_to else ())}
-        predictor, scores = self._predictor(network), []
-        for done, case in enumerate(self.cases, start=1):
+        predictor, found = self._predictor(network), dict[int, ClassScore]()
+        for done, place in enumerate(fair_order(self.cases, self.plan.classes), start=1):
+            case = self.cases[place]
             if done > 1 and deadline is not None and time.perf_counter() > deadline:
                 break
-            scores.append(known.get(case.id) or predictor.answer(self._prepare(predictor, case)).score)
+            found[place] = known.get(case.id) or predictor.answer(self._prepare(predictor, case)).score
             if progress is not None:
                 progress(done, len(self.cases), case.id)
+        scores = [found[place] for place in sorted(found)]
         if save_to is not None:
             write_predictions(scores, self.plan.classes, save_to)
         return tuple(scores)
@@ -119,10 +127,15 @@ class ClassificationValidator:
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
         return replace(self, cases=tuple(self.cases[i] for i in chosen))
 
-    def seconds_after(self, per_case: float, trained: int) -> float:
-        """What learning when to refuse costs, for so many training cases, and the figures and baselines after it."""
-        seen = min(MOST_SEEN, trained) + len(self.cases)
-        return per_case * seen + _FIGURES_SECONDS + _FIGURES_SECONDS_PER_CASE * len(self.cases) * self.plan.classes.outputs
+    def seconds_after(self, per_case: float, trained: int, total: float) -> float:
+        """What learning when to refuse costs, for so many training cases, and the figures and baselines after it.
+
+        Neither is given more than its share of `total` seconds, however many cases there are.
+        """
+        seen = min(MOST_SEEN, trained) + min(MOST_SEEN, len(self.cases))
+        rows = len(self.cases) * self.plan.classes.outputs
+        figures = _FIGURES_SECONDS + _FIGURES_SECONDS_PER_CASE * rows
+        return min(per_case * seen, LEARNING_SHARE * total) + min(figures, _FIGURES_SHARE * total)
 
     def seconds_per_case(self, network: nn.Module) -> float:
         """What one case costs: the first one is read and predicted, twice, to warm up."""
@@ -155,12 +168,32 @@ class ClassificationValidator:
         if case.label is None:
             raise DataError(f"case {case.id} has no label", needed="labelled cases to validate on")
         prepared = predictor.prepare(case)
-        if sum(one.array.nbytes for one in self._prepared.values()) + prepared.array.nbytes <= KEPT_BYTES:
+        if (len(self._prepared) + 1) * prepared.array.nbytes <= KEPT_BYTES:  # all inputs are of one size
             self._prepared[case.id] = prepared
         return prepared
 
     def _predictor(self, network: nn.Module) -> ClassPredictor:
         return ClassPredictor(TrainedModel(plan=self.plan, networks=(network,), device=self.device))
+
+
+def fair_order(cases: Sequence[Case], table: ClassTable) -> list[int]:
+    """The places of cases in an order of which every beginning is a fair sample, of each class its share.
+
+    Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn by the cases' ids, the same
+    for the same cases.
+    """
+    none = (False,) * len(table.names)
+    members = np.array([none if case.label is None else table.members(case.label) for case in cases], dtype=bool)
+    members = members.reshape(-1, len(table.names))
+    rarest = np.where(members, members.sum(axis=0), len(cases) + 1).argmin(axis=1)
+    rarest[~members.any(axis=1)] = -1
+    by_id = np.array(sorted(range(len(cases)), key=lambda place: cases[place].id), dtype=np.int64)
+    random, turn = np.random.default_rng(0), np.zeros(len(cases))
+    for stratum in np.unique(rarest):
+        own = random.permutation(by_id[rarest[by_id] == stratum])
+        turn[own] = (np.arange(len(own)) + random.random()) / len(own)
+    order: list[int] = np.argsort(turn, kind="stable").tolist()
+    return order
 
 
 def _defined(value: float) -> float | None:

@@ -50,6 +50,8 @@ class SegmentationValidator:
     """Whether a training without a time limit ends where this stops to rise."""
     learning_share = 0.2
     """What learning post-processing from the saved answers and scoring them again takes, as a share of scoring them once."""
+    scoring_share = 0.2
+    """At most this share of the minutes goes into scoring the validation cases at the end."""
     fewest_checked, most_checked = 4, 16
     """Cases that a plateau must be seen on, whatever they cost; and how many are looked at on the way at most."""
 
@@ -139,7 +141,7 @@ class SegmentationValidator:
         return tuple(rows), summary.level
 
     @staticmethod
-    def seconds_after(per_case: float, trained: int) -> float:  # noqa: ARG004  (what every validator is asked)
+    def seconds_after(per_case: float, trained: int, total: float) -> float:  # noqa: ARG004  (what every validator is asked)
         """Beyond what is learnt from the answers nothing is done once all cases are scored."""
         return 0.0
 

@@ -1,0 +1,153 @@
+"""Validation of a classifier: the predictor that users run, in a fair order, within its share of the time."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from classification_toys import FINDINGS, TWO, Means, class_model, class_plan, write_cubes
+from hilum import metrics
+from hilum.dataset import Case, open_dataset
+from hilum.errors import DataError
+from hilum.inference import ClassPredictor
+from hilum.plan.classification import RegionSpec
+from hilum.tasks.class_score import ClassScore
+from hilum.tasks.predictions import read_predictions, write_predictions
+from hilum.training import Assignment, Budget, Listener, TrainOptions
+from hilum.training.fold import _divide_time
+from hilum.training.validators import ClassificationValidator
+from hilum.training.validators.classification import fair_order
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return open_dataset(write_cubes(tmp_path_factory.mktemp("cubes") / "data", cases=24), task="classification")
+
+
+def means(dataset, weight=3.0):
+    plan = class_plan(region=RegionSpec(kind="mask"), patch=(4, 5, 6), channels=dataset.channels)
+    return plan, Means([[0.0], [weight]]).eval()
+
+
+def test_validation_is_the_predictor_that_users_run(dataset, tmp_path):
+    plan, network = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases[:10])
+    seen = []
+    scores = validator.score(network, save_to=tmp_path / "v", progress=lambda *row: seen.append(row))
+    predictor = ClassPredictor(class_model(plan, network))
+    assert list(scores) == [predictor.predict(case).score for case in dataset.cases[:10]]
+    assert read_predictions(tmp_path / "v") == scores
+    assert seen[-1][:2] == (10, 10)
+    assert {case for _, _, case in seen} == {case.id for case in dataset.cases[:10]}
+    members = np.array([score.reference == "malignant" for score in scores])
+    expected = metrics.auroc(np.array([score.probabilities[1] for score in scores]), members)
+    assert validator.check(network) == pytest.approx(expected)
+    assert expected > 0.9
+    assert validator.check(Means([[0.0], [-3.0]]).eval()) == pytest.approx(1 - expected)
+
+
+def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(dataset, tmp_path, monkeypatch):
+    plan, network = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
+    mark = ClassScore(case="cube_02", reference="benign", probabilities=(0.25, 0.75))
+    write_predictions([mark], plan.classes, tmp_path)
+    kept = validator.score(network, save_to=tmp_path, reuse=True)
+    assert kept[2] == mark
+    assert [score.case for score in kept] == [case.id for case in dataset.cases[:6]]
+    assert validator.score(network, save_to=tmp_path)[2] != mark
+    now = [0.0]
+    monkeypatch.setattr("hilum.training.validators.classification.time.perf_counter", lambda: now[0])
+    slow = Means([[0.0], [3.0]]).eval()
+    slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
+    assert len(validator.score(slow, deadline=25.0)) == 3  # a fourth would begin at 30
+    assert len(validator.score(slow, deadline=0.0)) == 1
+
+
+def test_what_the_clock_leaves_of_a_data_set_that_is_sorted_by_class_is_a_fair_sample(dataset, monkeypatch):
+    plan, _ = means(dataset)
+    by_class = tuple(sorted(dataset.cases, key=lambda case: case.label))
+    now = [0.0]
+    monkeypatch.setattr("hilum.training.validators.classification.time.perf_counter", lambda: now[0])
+    slow = Means([[0.0], [3.0]]).eval()
+    slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
+    scores = ClassificationValidator(plan, CPU, by_class).score(slow, deadline=75.0)
+    assert [score.reference for score in scores] == ["benign"] * 4 + ["malignant"] * 4
+    places = [[case.id for case in by_class].index(score.case) for score in scores]
+    assert places == sorted(places)
+
+
+def test_every_beginning_of_the_fair_order_has_of_each_class_its_share():
+    cases = tuple(Case(f"c{n:03}", None, {}, label="malignant" if n >= 180 else "benign") for n in range(200))
+    order = fair_order(cases, TWO)
+    assert sorted(order) == list(range(200))
+    for end in range(10, 201, 10):
+        assert abs(sum(place >= 180 for place in order[:end]) - end / 10) <= 1
+    turned = cases[::-1]
+    assert [turned[place].id for place in fair_order(turned, TWO)] == [cases[place].id for place in order]
+    labels = ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100
+    found = fair_order(tuple(Case(f"c{n:03}", None, {}, label=label) for n, label in enumerate(labels)), FINDINGS)[:100]
+    assert sum(90 <= place < 100 for place in found) == pytest.approx(5, abs=1)
+    assert sum(place >= 100 for place in found) == pytest.approx(50, abs=1)
+    assert fair_order((), TWO) == []
+
+
+def test_what_comes_after_training_has_its_share_of_the_minutes_however_many_cases_there_are(dataset):
+    plan, _ = means(dataset)
+    few = ClassificationValidator(plan, CPU, dataset.cases)
+    assert few.seconds_after(0.01, 100, 600.0) == pytest.approx(0.01 * 124 + 3.0 + 0.005 * 24 * 2)
+    many = ClassificationValidator(plan, CPU, dataset.cases * 4000)
+    assert many.seconds_after(0.01, 80_000, 600.0) == pytest.approx(0.15 * 600)
+
+
+def test_ten_minutes_on_a_large_data_set_are_mostly_training(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(ClassificationValidator, "seconds_per_case", lambda *_: 0.02)
+    plan, _ = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases * 450)
+    job = Assignment(plan, None, tuple(map(str, range(80_000))), tmp_path, Budget(steps=100), CPU)
+    said: list[str] = []
+    asked = TrainOptions(minutes=10)
+    for spent, least in ((30.0, 400.0), (400.0, 1.0)):
+        begun = time.perf_counter() - spent
+        divided, _, after = _divide_time(0, job, validator, asked, Listener(say=said.append), started=begun)
+        assert divided.budget.seconds >= least
+        assert after == pytest.approx(90)
+    assert len([sentence for sentence in said if "Attention" in sentence]) == 1
+    assert "reading and preprocessing took 6.7, validation and its figures are to take 2.5" in said[1]
+
+
+def test_a_few_cases_are_spread_over_all(dataset):
+    plan, _ = means(dataset)
+    validator = ClassificationValidator(plan, CPU, dataset.cases * 20)
+    assert len(validator.subset(30).cases) == 30  # what the time allows, no more
+    assert len(validator.subset(19).cases) == 0  # fewer do not show whether an AUROC rises
+    assert len(validator.subset(0).cases) == 0
+    assert validator.subset(30).cases[0] is dataset.cases[0]
+    assert validator.subset(30).cases[-1] is dataset.cases[-1]
+    assert len(ClassificationValidator(plan, CPU, dataset.cases[:6]).subset(6).cases) == 6
+
+
+def test_only_as_many_inputs_stay_in_memory_as_are_allowed(dataset, monkeypatch):
+    plan, network = means(dataset)
+    read = []
+    prepare = ClassPredictor.prepare
+    monkeypatch.setattr(ClassPredictor, "prepare", lambda self, case: read.append(case.id) or prepare(self, case))
+    one = 4 * 5 * 6 * 4  # bytes of an input
+    monkeypatch.setattr("hilum.training.validators.classification.KEPT_BYTES", 3 * one)
+    validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
+    first = validator.check(network)
+    assert validator.check(network) == first
+    names = [case.id for case in dataset.cases[:6]]
+    assert read == [*names, *names[3:]]
+
+
+def test_cases_of_one_class_or_without_one(dataset):
+    plan, network = means(dataset)
+    benign = tuple(case for case in dataset.cases if case.label == "benign")
+    assert np.isnan(ClassificationValidator(plan, CPU, benign).check(network))
+    bare = ClassificationValidator(plan, CPU, (replace(dataset.cases[0], label=None),))
+    with pytest.raises(DataError, match=r"case cube_00 has no label"):
+        bare.check(network)
