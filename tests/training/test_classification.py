@@ -17,6 +17,7 @@ from hilum.preprocess.view_store import ViewStore
 from hilum.tasks import ClassificationTask
 from hilum.training import Assignment, Budget, fit
 from hilum.training.courses import classification as module
+from hilum.training.courses import probe
 from hilum.training.courses.classification import case_chances, mix, stage_at, stage_rates
 from hilum.training.courses.probe import STRENGTHS
 from hilum.training.loop import CHECKPOINT, load_progress
@@ -65,7 +66,7 @@ def a_job(plan, folder, *, cases=12, signal=1.0, labels=None, seed=5, size=None,
         seed=seed,
         checkpoint_seconds=0.0,
         labels=dict(zip(ids, labels, strict=True)),
-        patients={case: f"P{n // 2}" for n, case in enumerate(ids)},
+        units={case: f"P{n // 2}" for n, case in enumerate(ids)},
         **more,
     )
 
@@ -339,7 +340,7 @@ def test_a_linear_probe_is_scikit_learns_logistic_regression_on_the_frozen_featu
     with torch.inference_mode():
         logits = fitted.network(images)
     x = StandardScaler().fit_transform(features)
-    groups = [job.patients[case] for case in job.cases]
+    groups = [job.units[case] for case in job.cases]
     targets = np.array([ClassificationTask(table).encode(job.labels[case]) for case in job.cases]).astype(int)
     if table.kind == "exclusive":
         expected = regression(x, targets.argmax(axis=1), groups).predict_proba(x)
@@ -375,6 +376,38 @@ def test_a_finished_probe_is_not_fitted_again(tmp_path, monkeypatch):
     first = state(fit(job))
     monkeypatch.setattr(module, "fit_probe", lambda *_: pytest.fail("fitted again"))
     assert same(first, state(fit(replace(job, resume=True))))
+
+
+def test_features_are_computed_once_for_all_folds_and_sessions(tmp_path, monkeypatch):
+    job = a_job(flat_plan(stages=PROBE), tmp_path)
+    straight = state(fit(replace(job, store=a_job(job.plan, tmp_path / "other").store, folder=tmp_path / "straight")))
+    looked, middle = [], probe.centre_of
+
+    def until(image, patch):
+        looked.append(1)
+        if len(looked) == 6:
+            raise Killed
+        return middle(image, patch)
+
+    monkeypatch.setattr(probe, "centre_of", until)
+    with pytest.raises(Killed):
+        fit(job)
+    assert not list(job.store.folder.glob(".part*"))
+    told = []
+    assert same(straight, state(fit(replace(job, resume=True), tick=lambda *row: told.append(row))))
+    assert len(looked) == 6 + 7  # five were kept
+    assert told[-1] == (1.0, 0)
+    fit(replace(job, folder=tmp_path / "fold_1", cases=job.cases[3:]))
+    assert len(looked) == 13
+    job.store.write("c03", np.zeros((1, 1, 32, 32), np.float32), key="another file")
+    fit(replace(job, folder=tmp_path / "fold_2"))
+    assert len(looked) == 14
+    fit(replace(job, folder=tmp_path / "fold_3", seed=6))  # other weights
+    assert len(looked) == 26
+    for kept in job.store.folder.glob("features-*"):
+        kept.write_bytes(b"damaged")
+    fit(replace(job, folder=tmp_path / "fold_4"))
+    assert len(looked) == 38
 
 
 # --- stopping and going on --------------------------------------------------------------------------------------------------

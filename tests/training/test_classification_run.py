@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from classification_toys import THREE, TWO, Means, changed, class_model, class_plan, write_cubes
-from hilum import metrics
+from classification_toys import THREE, TWO, changed, class_plan, write_cubes
 from hilum.dataset import audit, make_folds, open_dataset
+from hilum.dataset.folds import units_of
 from hilum.dataset.leaks import Audit
 from hilum.errors import DataError, UsageError
 from hilum.evaluation import summarise_classes
@@ -26,9 +26,11 @@ from hilum.plan import STAGES, Overrides, make_fingerprint, make_plan
 from hilum.plan.classification import RegionSpec, WeightsSpec
 from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
-from hilum.tasks.predictions import read_predictions, write_predictions
+from hilum.tasks.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, run
 from hilum.training.checkpoint import read_progress
+from hilum.training.evidence import baseline_scores, keep_answers
+from hilum.training.fold import train_fold
 from hilum.training.new_network import new_network, pretrained
 from hilum.training.run import _few_steps
 from hilum.training.sampling import ViewSampler
@@ -196,6 +198,64 @@ def test_pictures_in_folders_of_classes(tmp_path):
     assert answer == "malignant"
 
 
+def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_path, monkeypatch):
+    """One picture of val/ is in train/ too: what learns holds them together, and the model's own notes say it."""
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        name, tint = (("benign", 0), ("malignant", 1))[number % 2]
+        array = rng.integers(0, 90, (3, 1, 40, 36))
+        array[tint] += 120
+        picture = Volume(array.astype(np.uint8), Geometry.from_spacing((1, 40, 36)))
+        write_volume(picture, tmp_path / "data" / ("val" if number >= 12 else "train") / name / f"p{number:02d}.png")
+        if number == 12:
+            write_volume(picture, tmp_path / "data" / "train" / name / "copy.png")
+    dataset = open_dataset(tmp_path / "data")
+    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet")
+    plan = class_plan(
+        dataset.classes,
+        channels=dataset.channels,
+        dimensions=2,
+        patch=(1, 32, 32),
+        orientation="source",
+        network=spec,
+        normalisation=tuple(Normalisation(kind="unit", upper=255.0) for _ in dataset.channels),
+        stages=STAGES["probe"](),
+    )
+    jobs = []
+
+    def keep(number, job, *more, **named):
+        jobs.append(job)
+        return train_fold(number, job, *more, **named)
+
+    monkeypatch.setattr(sys.modules[_few_steps.__module__], "train_fold", keep)
+    model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, device="cpu"))
+    assert jobs[0].units["copy"] == jobs[0].units["p12"]
+    assert len(set(jobs[0].units.values())) == 16
+    notes = "\n".join(model.metrics.notes)
+    assert "Attention: 1 group of near-duplicates on both sides of the split: copy = p12" in notes
+    assert "The model will not refuse any image" in notes
+    assert "on both sides of the split" in (tmp_path / "m" / "MODEL_CARD.md").read_text()
+
+
+def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(dataset, tmp_path, monkeypatch):
+    seen = []
+
+    def look(cases, *more, **named):
+        seen.append({case.id: case.patient for case in cases})
+        return baseline_scores(cases, *more, **named)
+
+    monkeypatch.setattr("hilum.training.evidence.baseline_scores", look)
+    fold = make_folds(dataset, 2)[0]
+    scores = [
+        ClassScore(case=case, patient=dataset[case].patient, reference=dataset[case].label, probabilities=(0.5, 0.5))
+        for case in fold.validation
+    ]
+    units = units_of(dataset, [("cube_00", "cube_02")])
+    assert keep_answers(dataset, class_plan(), [fold], scores, tmp_path, units)
+    assert seen[0] == units
+    assert units["cube_00"] == units["cube_03"] != units["cube_04"]
+
+
 # --- going on ---------------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +332,19 @@ def test_a_training_is_short_by_its_steps_or_its_passes(steps, cases, batch, few
     assert bool(_few_steps(class_plan(batch=batch), member)) is few
 
 
+def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data, dataset, tmp_path, monkeypatch):
+    """Those cases become its out-of-fold answers: an AUROC that does not rise on them ends nothing."""
+    monkeypatch.setattr(ClassificationValidator, "check", lambda *_: 0.5)
+    monkeypatch.setattr("hilum.training.fold._CHECKS_SHARE", 1e9)  # whatever it costs
+    out = tmp_path / "m"
+    plan = changed(cube_plan(dataset), steps=400)
+    model = run(data, out, options(dataset, plan=plan, fold=0))
+    assert model.facts.steps == 400
+    progress = read_progress(out / "training" / "fold_0" / "checkpoint.safetensors")
+    assert progress.plateau == Plateau()
+    assert [row.score for row in progress.rows].count(0.5) >= 5  # it was looked at
+
+
 def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
     model = run(data, tmp_path / "m", options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]())))
     assert model.facts.steps == 0
@@ -341,91 +414,3 @@ def test_what_the_data_cannot_give_is_said_with_its_case(tmp_path):
     plan = class_plan(THREE, channels=dataset.channels)
     with pytest.raises(DataError, match=r"class 'benign'[\s\S]*cyst, adenoma, carcinoma"):
         run(data, tmp_path / "n", options(dataset, plan=plan))
-
-
-# --- validation -------------------------------------------------------------------------------------------------------------
-
-
-def means(dataset, weight=3.0):
-    plan = class_plan(region=RegionSpec(kind="mask"), patch=(4, 5, 6), channels=dataset.channels)
-    return plan, Means([[0.0], [weight]]).eval()
-
-
-def test_validation_is_the_predictor_that_users_run(dataset, tmp_path):
-    plan, network = means(dataset)
-    validator = ClassificationValidator(plan, CPU, dataset.cases[:10])
-    seen = []
-    scores = validator.score(network, save_to=tmp_path / "v", progress=lambda *row: seen.append(row))
-    predictor = ClassPredictor(class_model(plan, network))
-    assert list(scores) == [predictor.predict(case).score for case in dataset.cases[:10]]
-    assert read_predictions(tmp_path / "v") == scores
-    assert seen[-1] == (10, 10, "cube_09")
-    members = np.array([score.reference == "malignant" for score in scores])
-    expected = metrics.auroc(np.array([score.probabilities[1] for score in scores]), members)
-    assert validator.check(network) == pytest.approx(expected)
-    assert expected > 0.9
-    assert validator.check(Means([[0.0], [-3.0]]).eval()) == pytest.approx(1 - expected)
-
-
-def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(dataset, tmp_path, monkeypatch):
-    plan, network = means(dataset)
-    validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
-    mark = ClassScore(case="cube_02", reference="benign", probabilities=(0.25, 0.75))
-    write_predictions([mark], plan.classes, tmp_path)
-    kept = validator.score(network, save_to=tmp_path, reuse=True)
-    assert kept[2] == mark
-    assert [score.case for score in kept] == [case.id for case in dataset.cases[:6]]
-    assert validator.score(network, save_to=tmp_path)[2] != mark
-    now = [0.0]
-    monkeypatch.setattr("hilum.training.validators.classification.time.perf_counter", lambda: now[0])
-    slow = Means([[0.0], [3.0]]).eval()
-    slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
-    assert len(validator.score(slow, deadline=25.0)) == 3  # a fourth would begin at 30
-    assert len(validator.score(slow, deadline=0.0)) == 1
-
-
-def test_a_few_cases_are_spread_over_all(dataset):
-    plan, _ = means(dataset)
-    validator = ClassificationValidator(plan, CPU, dataset.cases * 20)
-    assert len(validator.subset(30).cases) == 30  # what the time allows, no more
-    assert len(validator.subset(19).cases) == 0  # fewer do not show whether an AUROC rises
-    assert len(validator.subset(0).cases) == 0
-    assert validator.subset(30).cases[0] is dataset.cases[0]
-    assert validator.subset(30).cases[-1] is dataset.cases[-1]
-    assert len(ClassificationValidator(plan, CPU, dataset.cases[:6]).subset(6).cases) == 6
-
-
-def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data, dataset, tmp_path, monkeypatch):
-    """Those cases become its out-of-fold answers: an AUROC that does not rise on them ends nothing."""
-    monkeypatch.setattr(ClassificationValidator, "check", lambda *_: 0.5)
-    monkeypatch.setattr("hilum.training.fold._CHECKS_SHARE", 1e9)  # whatever it costs
-    out = tmp_path / "m"
-    plan = changed(cube_plan(dataset), steps=400)
-    model = run(data, out, options(dataset, plan=plan, fold=0))
-    assert model.facts.steps == 400
-    progress = read_progress(out / "training" / "fold_0" / "checkpoint.safetensors")
-    assert progress.plateau == Plateau()
-    assert [row.score for row in progress.rows].count(0.5) >= 5  # it was looked at
-
-
-def test_only_as_many_inputs_stay_in_memory_as_are_allowed(dataset, monkeypatch):
-    plan, network = means(dataset)
-    read = []
-    prepare = ClassPredictor.prepare
-    monkeypatch.setattr(ClassPredictor, "prepare", lambda self, case: read.append(case.id) or prepare(self, case))
-    one = 4 * 5 * 6 * 4  # bytes of an input
-    monkeypatch.setattr("hilum.training.validators.classification.KEPT_BYTES", 3 * one)
-    validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
-    first = validator.check(network)
-    assert validator.check(network) == first
-    names = [case.id for case in dataset.cases[:6]]
-    assert read == [*names, *names[3:]]
-
-
-def test_cases_of_one_class_or_without_one(dataset):
-    plan, network = means(dataset)
-    benign = tuple(case for case in dataset.cases if case.label == "benign")
-    assert np.isnan(ClassificationValidator(plan, CPU, benign).check(network))
-    bare = ClassificationValidator(plan, CPU, (replace(dataset.cases[0], label=None),))
-    with pytest.raises(DataError, match=r"case cube_00 has no label"):
-        bare.check(network)

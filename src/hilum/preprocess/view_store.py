@@ -42,8 +42,11 @@ class ViewStore:
 
     def has(self, case_id: str, *, key: str) -> bool:
         """Whether the input is stored under that key."""
-        record = self._record(case_id)
-        return record.is_file() and json.loads(record.read_text(encoding="utf-8"))["key"] == key
+        return self._record(case_id).is_file() and self.key(case_id) == key
+
+    def key(self, case_id: str) -> str:
+        """The key that the input is stored under."""
+        return str(json.loads(self._record(case_id).read_text(encoding="utf-8"))["key"])
 
     def read(self, case_id: str) -> NDArray[np.float16]:
         """One input (C, Z, Y, X)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,18 +30,25 @@ def nothing_more(
     folds: Sequence[Fold],  # noqa: ARG001  (see above)
     scores: Sequence[Any],  # noqa: ARG001  (see above)
     folder: Path,  # noqa: ARG001  (see above)
+    units: Mapping[str, str] | None = None,  # noqa: ARG001  (see above)
 ) -> tuple[str, ...]:
     """Segmentation: its label maps and scores are kept by each fold."""
     return ()
 
 
 def keep_answers(
-    dataset: Dataset, plan: ClassificationPlan, folds: Sequence[Fold], scores: Sequence[ClassScore], folder: Path
+    dataset: Dataset,
+    plan: ClassificationPlan,
+    folds: Sequence[Fold],
+    scores: Sequence[ClassScore],
+    folder: Path,
+    units: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Write predictions.csv, the evaluation of it, and baselines.md; what the model card should say of the baselines.
 
     The baselines learn from the same folds: how frequent classes are, and a logistic regression on the size of the masks and the
-    columns that describe a case (see `hilum.evaluation.choose_columns`).
+    columns that describe a case (see `hilum.evaluation.choose_columns`). What they choose they choose on inner folds, which keep
+    `units` together: the patient of each case, joined with near-duplicates.
     """
     if not scores:
         return ()
@@ -50,8 +58,11 @@ def keep_answers(
     answered = {score.case for score in scores}
     lines, notes = ["# Beside the network: baselines that see no image", ""], []
     measured = mask_sizes(dataset)
-    for baseline in baseline_scores(dataset.cases, folds, table, measures=measured):
-        theirs = [score for score in baseline.scores if score.case in answered]
+    whose = {case.id: case.patient for case in dataset.cases}
+    together = [replace(case, patient=(units or whose).get(case.id)) for case in dataset.cases]
+    for baseline in baseline_scores(together, folds, table, measures=measured):
+        own = (score for score in baseline.scores if score.case in answered)
+        theirs = [score.model_copy(update={"patient": whose[score.case]}) for score in own]
         shown = f" on {', '.join(baseline.columns)}" if baseline.columns else ""
         lines += [f"## {baseline.name}{shown}", ""]
         lines += [compare_classes(scores, theirs, table, names=("network", baseline.name)).markdown(), ""]
@@ -81,4 +92,4 @@ def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
 
 
 EVIDENCE: dict[str, Callable[..., tuple[str, ...]]] = {"segmentation": nothing_more, "classification": keep_answers}
-"""What is written of a training's answers, by task: called as keep(dataset, plan, folds, scores, folder)."""
+"""What is written of a training's answers, by task: called as keep(dataset, plan, folds, scores, folder, units)."""

@@ -53,7 +53,7 @@ class Assignment:
         validate_every: share of the schedule between two validations.
         end_by_plateau: end a training of so many steps earlier where its validations stop to rise.
         labels: class of each case, where cases are classified.
-        patients: whose each case is, as far as that is known.
+        units: what each case hangs together with (see `units_of`): its patient, joined with near-duplicates.
         weights: pretrained ones that the network begins with.
     """
 
@@ -69,7 +69,7 @@ class Assignment:
     validate_every: float = 0.1
     end_by_plateau: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
-    patients: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
     weights: Weights | None = None
 
 
@@ -121,7 +121,7 @@ def fit(
 
     try:
         with course:
-            complete = books.step == 0 and books.progress() < 1.0 and course.begin(network)
+            complete = books.step == 0 and books.progress() < 1.0 and course.begin(network, tick)
             if complete:
                 average.restart()
             network.train()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hilum.dataset import audit, describe_folds, make_folds, open_dataset
-from hilum.dataset.folds import patient_of
+from hilum.dataset.folds import patient_of, units_of
 from hilum.dataset.leaks import Audit
 from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
@@ -35,7 +35,7 @@ from hilum.training.tuning.afterwards import AFTERWARDS, Ending
 from hilum.training.validators import VALIDATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hilum.dataset import Dataset, Fold
     from hilum.inference import Assurance
@@ -139,7 +139,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     before, leaks = time.perf_counter(), _look_for_leaks(dataset, work, options, listener)
     for sentence in leaks.sentences:
         listener.say(sentence)
-    together = leaks.groups
+    together, units = leaks.groups, units_of(dataset, leaks.groups)
     if options.minutes is not None and (looked := time.perf_counter() - before) > _LONG_LOOK:
         listener.say(f"Looking for leaks took {looked:.0f} s, once for this folder; the {options.minutes:g} minutes begin now.")
     started += time.perf_counter() - before
@@ -163,7 +163,8 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     )
     members: list[Member] = []
     for number, fold in chosen:
-        cases = tuple(case for case in dataset.cases if case.id in set(fold.validation))
+        held_out = set(fold.validation)
+        cases = tuple(case for case in dataset.cases if case.id in held_out)
         validator = VALIDATORS[plan.task.value](plan, device, cases)
         fold_started = started if not members else time.perf_counter()
         job = Assignment(
@@ -177,15 +178,16 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
             labels={case.id: case.label for case in dataset.cases if case.label is not None},
-            patients={case.id: case.patient for case in dataset.cases if case.patient is not None},
+            units=units,
             weights=weights,
         )
         result = train_fold(number, job, validator, options, listener, started=fold_started)
         members.append(Member(number, result, fold.train, cases))
     learnt = AFTERWARDS[plan.task.value](plan, members, Ending(work, device, options, listener, fold_started))
     plan, members = learnt.plan, list(learnt.members)
-    scores, assurance = ASSURANCES[plan.task.value](plan, members, store, device, listener.say)
-    evidence = learnt.notes + _evidence(dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold", listener)
+    scores, assurance, told = _assured(plan, members, store, units, options, listener)
+    baselines = _evidence(dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold", units, listener)
+    evidence = (*_attention(leaks), *learnt.notes, *told, *baselines)
     trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
@@ -216,12 +218,30 @@ class _Trained:
         return tuple(member.result for member in self.members)
 
 
+def _assured(
+    plan: Plan, members: list[Member], store: Any, units: Mapping[str, str], options: TrainOptions, listener: Listener
+) -> tuple[tuple[Any, ...], Assurance | None, tuple[str, ...]]:
+    """The answers, what the model learns from them, and what it could not learn, which is said too."""
+    told: list[str] = []
+    learn, device = ASSURANCES[plan.task.value], resolve_device(options.device)
+    scores, assurance = learn(plan, members, store, device, told.append, units=units, minutes=options.minutes)
+    for sentence in told:
+        listener.say(sentence)
+    return scores, assurance, tuple(told)
+
+
 def _evidence(
-    dataset: Dataset, plan: Plan, folds: list[Fold], scores: tuple[Any, ...], folder: Path, listener: Listener
+    dataset: Dataset,
+    plan: Plan,
+    folds: list[Fold],
+    scores: tuple[Any, ...],
+    folder: Path,
+    units: Mapping[str, str],
+    listener: Listener,
 ) -> tuple[str, ...]:
     """What the card says of the baselines; a fault in them costs no trained model."""
     try:
-        return EVIDENCE[plan.task.value](dataset, plan, folds, scores, folder)
+        return EVIDENCE[plan.task.value](dataset, plan, folds, scores, folder, units)
     except HilumError as error:
         sentence = f"the baselines beside the network could not be made: {error.found}"
         listener.say(sentence)
@@ -238,6 +258,16 @@ def _look_for_leaks(dataset: Dataset, work: Path, options: TrainOptions, listene
     return audit(
         dataset, limit_gb=_AUDITED_GB, progress=lambda done, total, case: listener.advance("looking for leaks", done, total, case)
     )
+
+
+def _attention(leaks: Audit) -> tuple[str, ...]:
+    """What the card must say of the data: what is on both sides of the split, what gives the class away, what nobody compared.
+
+    Near-duplicates in one fold, and columns that merely predict, do no harm.
+    """
+    leaking = tuple(found for found in leaks.predictors if found.verdict == "leak")
+    grave = leaks.model_copy(update={"groups": (), "pairs": (), "predictors": leaking})
+    return tuple(f"Attention: {sentence}" for sentence in grave.sentences)
 
 
 def _keep_audit(found: Audit, dataset: Dataset, work: Path) -> None:

@@ -14,7 +14,7 @@ from hilum.training.courses.probe import fit_probe
 from hilum.training.sampling import ViewSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from torch import Tensor, nn
@@ -69,11 +69,11 @@ class ClassificationCourse:
         groups: tuple[tuple[nn.Parameter, ...], ...] = network.groups()
         return groups
 
-    def begin(self, network: Any) -> bool:
+    def begin(self, network: Any, tick: Callable[[float, int], None] | None) -> bool:
         """A linear probe is fitted at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
             return False
-        fit_probe(network, self._sampler, self._plan, self._job)
+        fit_probe(network, self._sampler, self._plan, self._job, tick)
         return True
 
     def enter(self, network: Any, progress: float) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     import torch
@@ -28,8 +29,11 @@ class Course(Protocol):
         """The network's weights in groups that share a learning rate."""
         ...
 
-    def begin(self, network: nn.Module) -> bool:
-        """Prepare a new network before its first step; True where nothing is left for steps to learn."""
+    def begin(self, network: nn.Module, tick: Callable[[float, int], None] | None) -> bool:
+        """Prepare a new network before its first step, telling `tick` the progress and step 0 meanwhile.
+
+        True where nothing is left for steps to learn.
+        """
         ...
 
     def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:

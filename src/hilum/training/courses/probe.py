@@ -1,16 +1,29 @@
-"""A linear probe: the head alone, fitted by logistic regression on features that are computed once."""
+"""A linear probe: the head alone, fitted by logistic regression on features that are computed once.
+
+Frozen weights give a case the same features in every fold: they are kept beside the stored inputs, for the folds that follow and
+for a training that is taken up again.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
+from hilum.io import atomic_path
 from hilum.training.augmentation import centre_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import nn
 
@@ -23,14 +36,22 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _INNER_FOLDS = 5
 
 
-def fit_probe(network: Any, sampler: ViewSampler, plan: ClassificationPlan, job: Assignment) -> None:
+def fit_probe(
+    network: Any,
+    sampler: ViewSampler,
+    plan: ClassificationPlan,
+    job: Assignment,
+    tick: Callable[[float, int], None] | None = None,
+) -> None:
     """Fit the last linear layer of a network on frozen features of the training cases, in place.
 
     One binary regression for each output that is not exclusive, a multinomial one for exclusive classes. Features are
-    standardised for the fit, and the scaling is folded into the layer. Inner folds keep patients together.
+    standardised for the fit, and the scaling is folded into the layer. Inner folds keep patients and near-duplicates together.
+    `tick` is told the share of the cases whose features are there.
     """
-    features, targets = _features(network, sampler, plan, job)
-    groups = [job.patients.get(case, case) for case in job.cases]
+    features = _features(network, sampler, plan, job, tick)
+    targets = np.array([sampler.target(case) for case in job.cases], dtype=np.float64)
+    groups = [job.units.get(case, case) for case in job.cases]
     mean, std = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     scaled = (features - mean) / std
     if plan.classes.kind == "exclusive":
@@ -52,16 +73,60 @@ def _last_linear(network: Any) -> nn.Linear:
 
 
 def _features(
-    network: Any, sampler: ViewSampler, plan: ClassificationPlan, job: Assignment
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Features (N, F) and targets (N, K') of all cases, without augmentation."""
+    network: Any,
+    sampler: ViewSampler,
+    plan: ClassificationPlan,
+    job: Assignment,
+    tick: Callable[[float, int], None] | None,
+) -> NDArray[np.float64]:
+    """Features (N, F) of all cases, without augmentation: those that are kept, and the others, which are kept now and then."""
     network.eval()
-    found = []
-    with torch.inference_mode():
-        for case in job.cases:
-            image = centre_of(sampler.view(case)[None], plan.patch.value).to(job.device)
-            found.append(network.features(image).float().cpu().numpy()[0])
-    return np.array(found, dtype=np.float64), np.array([sampler.target(case) for case in job.cases], dtype=np.float64)
+    store: Any = job.store
+    kept = store.folder / f"features-{_seen_by(network, plan, job)}.safetensors"
+    names = [f"{store.key(case)} {case}" for case in job.cases]
+    known = _read(kept)
+    there, saved = len(known), time.perf_counter()
+    try:
+        with torch.inference_mode():
+            for done, (case, name) in enumerate(zip(job.cases, names, strict=True), start=1):
+                if name not in known:
+                    image = centre_of(sampler.view(case)[None], plan.patch.value).to(job.device)
+                    known[name] = network.features(image).float().cpu().numpy()[0]
+                if len(known) > there and time.perf_counter() - saved > job.checkpoint_seconds:
+                    _write(known, kept)
+                    there, saved = len(known), time.perf_counter()
+                if tick is not None:
+                    tick(done / len(names), 0)
+    finally:
+        if len(known) > there:
+            _write(known, kept)
+    return np.array([known[name] for name in names], dtype=np.float64)
+
+
+def _seen_by(network: Any, plan: ClassificationPlan, job: Assignment) -> str:
+    """Changes where the network below its head, or what of a stored input it sees, does."""
+    digest = hashlib.sha256(f"{plan.network.value.model_dump_json()} {plan.patch.value} {job.device.type}".encode())
+    for name, tensor in network.state_dict().items():
+        if not name.startswith("head."):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()))
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Features (F,) by stored input; none where there is no such file, or it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(zip(json.loads(file.metadata()["inputs"]), file.get_tensor("features"), strict=True))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return {}
+
+
+def _write(known: dict[str, NDArray[np.float32]], path: Path) -> None:
+    with atomic_path(path) as temporary:
+        save_file({"features": np.stack(list(known.values()))}, temporary, {"inputs": json.dumps(list(known))})
 
 
 def _multinomial(x: Any, y: NDArray[np.int64], groups: list[str], outputs: int) -> tuple[Any, Any]:

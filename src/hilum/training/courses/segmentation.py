@@ -10,6 +10,7 @@ from hilum.training.sampling import PatchSampler
 from hilum.training.schedule import learning_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     import torch
@@ -62,7 +63,11 @@ class SegmentationCourse:
         """All weights in one group."""
         return (tuple(network.parameters()),)
 
-    def begin(self, network: nn.Module) -> bool:  # noqa: ARG002  (what every course is asked)
+    def begin(
+        self,
+        network: nn.Module,  # noqa: ARG002  (what every course is asked)
+        tick: Callable[[float, int], None] | None,  # noqa: ARG002  (see above)
+    ) -> bool:
         """A new network needs nothing."""
         return False
 
