@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
@@ -49,8 +50,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
             needed="at least two sub-folders with images, named after their classes",
         )
     channels = guess_channels(found[0][3])
-    stems = [stem for _, _, stem, _ in found]
-    repeated = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    repeated = {stem for stem, count in Counter(stem for _, _, stem, _ in found).items() if count > 1}
     ids = [_id(part, name, stem, repeated) for part, name, stem, _ in found]
     cases = [
         Case(case_id, None, dict.fromkeys(channels, image), None, name)
