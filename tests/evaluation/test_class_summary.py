@@ -87,11 +87,54 @@ def test_findings_by_hand():
     assert (found["mass", "sensitivity"], found["mass", "specificity"]) == (1.0, 0.5)
     assert (found["nodule", "sensitivity"], found["nodule", "specificity"]) == (0.5, 1.0)
     assert found["mass", "f1"] == pytest.approx(4 / 5)
+    assert (found["mass", "accuracy"], found["nodule", "balanced_accuracy"]) == (0.75, 0.75)
+    assert found["mass", "mcc"] == pytest.approx(2 / math.sqrt(2 * 2 * 3 * 1))
+    assert (found["mass", "sensitivity_at_specificity_90"], found["mass", "specificity_at_sensitivity_95"]) == (0.5, 0.5)
+    assert math.isfinite(found["mass", "calibration_slope"])
+    assert math.isnan(found["nodule", "calibration_slope"])  # told apart: no slope is the best
     assert found["", "f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert found["", "auroc"] == 0.875
     assert found["", "brier"] == pytest.approx(np.mean([0.01, 0.04, 0.16, 0.01, 0.16, 0.36, 0.49, 0.04]))
     assert summary.confusion == ()
     assert summary.counts == (2, 2)
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "ordinal", "multilabel"])
+def test_a_part_is_judged_like_two_classes(kind):
+    """A finding, a class against the rest, a step between grades: every figure and interval of a yes-no question."""
+    table = TABLES[kind]
+    scores = made_up(table, 60)
+    asked = questions(ClassRows.of(scores, table))[1]
+    two = ClassTable(names=("other", asked.name))
+    alone = [
+        s.model_copy(update={"reference": asked.name if yes else "other", "probabilities": (1 - p, p)})
+        for s, yes, p in zip(scores, asked.positive.tolist(), asked.probability.tolist(), strict=True)
+    ]
+    given = {f.metric: f for f in summarise_classes(scores, table, **FAST).figures if f.part == asked.name}
+    of_two = {f.metric: f for f in summarise_classes(alone, two, **FAST).figures}
+    assert set(given) == set(of_two)
+    decided = {
+        "accuracy",
+        "balanced_accuracy",
+        "sensitivity",
+        "specificity",
+        "f1",
+        "mcc",
+    }  # a class is called where it is largest
+    for metric, figure in given.items():
+        if kind == "multilabel" or metric not in decided:
+            assert figure.model_copy(update={"part": ""}).model_dump_json() == of_two[metric].model_dump_json()
+    assert {"calibration_slope", "calibration_intercept", "mcc", "specificity_at_sensitivity_95"} <= set(given)
+
+
+def test_a_threshold_of_findings():
+    two = ClassTable(names=("mass", "nodule"), kind="multilabel")
+    scores = scores_of(two, [("mass", (0.9, 0.2)), ("", (0.4, 0.1)), ("mass|nodule", (0.6, 0.4)), ("nodule", (0.7, 0.8))])
+    summary = summarise_classes(scores, two, threshold=0.4, **FAST)
+    found = values(summary)
+    assert (found["mass", "sensitivity_at_point"], found["mass", "specificity_at_point"]) == (1.0, 0.0)
+    assert (found["nodule", "sensitivity_at_point"], found["nodule", "specificity_at_point"]) == (1.0, 1.0)
+    assert summary.threshold == 0.4
 
 
 def test_prediction_sets_by_hand():
@@ -287,7 +330,7 @@ def test_refusals_are_counted():
         (["benign"] * 6, "auroc", "no case is malignant"),
         (["malignant"] * 6, "auroc", "every case is malignant"),
         (["benign"] * 6, "sensitivity", "no case is malignant"),
-        (["benign"] * 6, "mcc", "the cases are of one class only"),
+        (["benign"] * 6, "mcc", "no case is malignant"),
         (["benign"] * 3 + ["malignant"] * 3, "calibration_slope", "the probabilities separate the classes"),
     ],
 )
@@ -331,6 +374,8 @@ def test_records_survive_json():
 def test_what_cannot_be_summarised_is_refused():
     with pytest.raises(UsageError, match=r"a threshold of 0\.5 for 3 classes"):
         summarise_classes(made_up(THREE, 10), THREE, threshold=0.5)
+    with pytest.raises(UsageError, match=r"a threshold of 1\.5\n.*a probability from 0 to 1"):
+        summarise_classes(made_up(TWO, 10), TWO, threshold=1.5)
     with pytest.raises(LabelError, match="class 'cyst'"):
         summarise_classes(scores_of(TWO, [("cyst", (0.5, 0.5))]), TWO)
     with pytest.raises(DataError, match="no scores"):

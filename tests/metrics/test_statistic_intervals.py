@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,11 +13,13 @@ from sklearn.metrics import roc_auc_score
 from hilum import metrics
 from hilum.errors import UsageError
 from hilum.metrics import (
+    Asked,
     accuracy,
     auroc,
     bootstrap_difference,
     bootstrap_interval,
     bootstrap_statistic,
+    bootstrap_statistics,
     brier,
     calibration_slope,
     confusion_statistic,
@@ -175,6 +178,35 @@ def test_a_figure_that_never_moves_has_no_interval() -> None:
     assert math.isnan(perfect.low)
     assert bootstrap_statistic(auroc, cases(), ["one"] * N).method == "none"
     assert bootstrap_statistic(auroc, ([0.1, 0.2], [0, 0]), None).method == "none"
+
+
+def test_figures_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays, groups = cases(), [i // 2 for i in range(N)]
+    called = (arrays[1].astype(int), (arrays[0] > 0.5).astype(int))
+    asked = [
+        Asked(metrics.auprc, arrays),
+        Asked(partial(sensitivity_at_specificity, specificity=0.9), arrays, "percentile"),
+        Asked(partial(metrics.specificity_at_sensitivity, sensitivity=0.9), arrays, "percentile"),
+        Asked(calibration_slope, arrays),
+        Asked(metrics.calibration_intercept, arrays),
+        Asked(brier, (arrays[0][::-1].copy(), arrays[1])),  # other arrays share nothing
+        Asked(calibration_slope, (arrays[0] ** 2, arrays[1])),
+        Asked(partial(confusion_statistic, figure=mcc, classes=2), called),
+    ]
+    together = bootstrap_statistics(asked, groups, resamples=100)
+    for one, interval in zip(asked, together, strict=True):
+        assert interval == bootstrap_statistic(one.function, one.arrays, groups, method=one.method, resamples=100)
+    assert bootstrap_statistics([], groups) == ()
+    fitted, fit = [], DRAWS[calibration_slope].common
+
+    def counted(*given: np.ndarray) -> np.ndarray:
+        fitted.append(given)
+        return fit(*given)
+
+    for metric in (calibration_slope, metrics.calibration_intercept):
+        monkeypatch.setitem(DRAWS, metric, replace(DRAWS[metric], common=counted))
+    bootstrap_statistics(asked[3:5], groups, resamples=100)
+    assert len(fitted) == 2  # of the draws, and of the jackknife
 
 
 def test_the_interval_covers_as_often_as_it_says() -> None:

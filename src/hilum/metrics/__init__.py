@@ -48,7 +48,7 @@ from hilum.metrics.delong import AurocInterval, AurocTest, delong_interval, delo
 from hilum.metrics.lesion import Lesions, lesions
 from hilum.metrics.overlap import Overlap, dice, iou, overlap, relative_volume_error, volume_error_ml, volume_ml
 from hilum.metrics.proper import brier, log_loss, multiclass_brier, multiclass_log_loss
-from hilum.metrics.resample import bootstrap_difference, bootstrap_statistic
+from hilum.metrics.resample import Asked, bootstrap_difference, bootstrap_statistic, bootstrap_statistics
 from hilum.metrics.roc import (
     OperatingPoint,
     PrecisionRecall,
@@ -68,6 +68,7 @@ from hilum.metrics.surface import SurfaceDistances, assd, hausdorff, hd95, nsd, 
 from hilum.metrics.temperature import Temperature, apply_temperature, fit_temperature
 
 __all__ = [
+    "Asked",
     "AurocInterval",
     "AurocTest",
     "CalibrationCurve",
@@ -92,6 +93,7 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_interval",
     "bootstrap_statistic",
+    "bootstrap_statistics",
     "brier",
     "calibration_curve",
     "calibration_in_the_large",

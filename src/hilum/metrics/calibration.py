@@ -168,7 +168,7 @@ def calibration_slope(probability: ArrayLike, positive: ArrayLike) -> float:
         UsageError: shapes that differ, no probabilities.
     """
     values, truth = check_probability(probability, positive)
-    return float(_slope(values, truth, once(values))[0])
+    return float(_slope(_recalibrate(values, truth, once(values)))[0])
 
 
 def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
@@ -178,7 +178,7 @@ def calibration_intercept(probability: ArrayLike, positive: ArrayLike) -> float:
         UsageError: shapes that differ, no probabilities.
     """
     values, truth = check_probability(probability, positive)
-    return float(_intercept(values, truth, once(values))[0])
+    return float(_intercept(_recalibrate(values, truth, once(values)))[0])
 
 
 def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> float:
@@ -282,12 +282,12 @@ def _expected_calibration_error(
     return divide(np.abs(gaps).sum(axis=1), weights.sum(axis=1))
 
 
-def _slope(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    return _recalibrate(probability, positive, weights)[:, 1]
+def _slope(lines: Numbers) -> Numbers:
+    return lines[:, 1]
 
 
-def _intercept(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    return _recalibrate(probability, positive, weights)[:, 0]
+def _intercept(lines: Numbers) -> Numbers:
+    return lines[:, 0]
 
 
 def _in_the_large(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
@@ -364,8 +364,8 @@ def _maximise(design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers
 
 DRAWS: dict[Callable[..., Any], OfDraws] = {
     expected_calibration_error: OfDraws(check_probability, _expected_calibration_error),
-    calibration_slope: OfDraws(check_probability, _slope),
-    calibration_intercept: OfDraws(check_probability, _intercept),
+    calibration_slope: OfDraws(check_probability, _slope, _recalibrate),
+    calibration_intercept: OfDraws(check_probability, _intercept, _recalibrate),
     calibration_in_the_large: OfDraws(check_probability, _in_the_large),
 }
 """The same for many draws at once, which bootstrap_statistic asks for."""

@@ -30,10 +30,13 @@ class OfDraws:
     Args:
         check: the metric's arguments as it wants them, or an error.
         figures: (B,) figures from these, the weights (B, N), and the metric's options.
+        common: what several metrics are made of, from arguments and weights: it is then made once for all of them, and figures
+            are made of it and the options. None: a metric that shares nothing.
     """
 
     check: Callable[..., tuple[Any, ...]]
     figures: Callable[..., Numbers]
+    common: Callable[..., Any] | None = None
 
 
 def divide(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:

@@ -112,7 +112,7 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     Source: Bamber, J Math Psychol 12 (1975); Hanley and McNeil, Radiology 143 (1982).
     """
     values, truth = check_scores(scores, positive)
-    return float(_auroc(values, truth, once(values))[0])
+    return float(_auroc(_Ranked.of(values, truth, once(values)))[0])
 
 
 def macro_auroc(scores: ArrayLike, members: ArrayLike) -> float:
@@ -150,7 +150,7 @@ def auprc(scores: ArrayLike, positive: ArrayLike) -> float:
     Source: Davis and Goadrich, ICML 2006; the numbers are those of sklearn's average_precision_score.
     """
     values, truth = check_scores(scores, positive)
-    return float(_auprc(values, truth, once(values))[0])
+    return float(_auprc(_Ranked.of(values, truth, once(values)))[0])
 
 
 def roc_curve(scores: ArrayLike, positive: ArrayLike) -> Roc:
@@ -270,35 +270,31 @@ class _Ranked:
         return cls(positives, negatives, falling[first])
 
 
-def _auroc(scores: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    """(B,) of the draws `weights` (B, N)."""
-    ranked = _Ranked.of(scores, positive, weights)
+def _auroc(ranked: _Ranked) -> Numbers:
+    """(B,) of the ranked draws."""
     above = np.cumsum(ranked.positives, axis=1) - ranked.positives / 2
     pairs = ranked.positives.sum(axis=1) * ranked.negatives.sum(axis=1)
     return divide(np.einsum("bt,bt->b", ranked.negatives, above), pairs)
 
 
 def _macro_auroc(scores: Numbers, members: Flags, weights: Numbers) -> Numbers:
-    columns = [_auroc(scores[:, k], members[:, k], weights) for k in range(scores.shape[1])]
+    columns = [_auroc(_Ranked.of(scores[:, k], members[:, k], weights)) for k in range(scores.shape[1])]
     return mean_of_defined(np.stack(columns, axis=1))
 
 
-def _auprc(scores: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    ranked = _Ranked.of(scores, positive, weights)
+def _auprc(ranked: _Ranked) -> Numbers:
     found, called = np.cumsum(ranked.positives, axis=1), np.cumsum(ranked.positives + ranked.negatives, axis=1)
     precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)  # where none is called, none is found
     return divide(np.einsum("bt,bt->b", ranked.positives, precision), ranked.positives.sum(axis=1))
 
 
-def _sensitivity_at(scores: Numbers, positive: Flags, weights: Numbers, *, specificity: float) -> Numbers:
-    ranked = _Ranked.of(scores, positive, weights)
+def _sensitivity_at(ranked: _Ranked, *, specificity: float) -> Numbers:
     return _share_at(ranked.positives, ranked.negatives, specificity)
 
 
-def _specificity_at(scores: Numbers, positive: Flags, weights: Numbers, *, sensitivity: float) -> Numbers:
+def _specificity_at(ranked: _Ranked, *, sensitivity: float) -> Numbers:
     """The other way round is the same with scores and classes turned round."""
-    ranked = _Ranked.of(-scores, ~positive, weights)
-    return _share_at(ranked.positives, ranked.negatives, sensitivity)
+    return _share_at(ranked.negatives[:, ::-1], ranked.positives[:, ::-1], sensitivity)
 
 
 def _share_at(hits: Numbers, alarms: Numbers, asked: float) -> Numbers:
@@ -334,10 +330,10 @@ def _check_share(share: float, name: str) -> None:
 
 
 DRAWS: dict[Callable[..., Any], OfDraws] = {
-    auroc: OfDraws(check_scores, _auroc),
+    auroc: OfDraws(check_scores, _auroc, _Ranked.of),
     macro_auroc: OfDraws(_check_columns, _macro_auroc),
-    auprc: OfDraws(check_scores, _auprc),
-    sensitivity_at_specificity: OfDraws(check_scores, _sensitivity_at),
-    specificity_at_sensitivity: OfDraws(check_scores, _specificity_at),
+    auprc: OfDraws(check_scores, _auprc, _Ranked.of),
+    sensitivity_at_specificity: OfDraws(check_scores, _sensitivity_at, _Ranked.of),
+    specificity_at_sensitivity: OfDraws(check_scores, _specificity_at, _Ranked.of),
 }
 """The same for many draws at once, which bootstrap_statistic asks for."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hilum import metrics
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.measures import CLASS_METRICS, measures
+from hilum.evaluation.classification.measures import CLASS_METRICS, COMPARED_OF_PARTS, measures
 from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.page import figure, holm, p_value, some, span
 from hilum.evaluation.records import Figure, Record
@@ -30,7 +30,8 @@ class ClassDifference(Record):
 
     Args:
         part: the class, step or finding that it is about; "" where it is about all of them.
-        metric: see `hilum.evaluation.CLASS_METRICS`; those of which neither more nor less is better are not compared.
+        metric: see `hilum.evaluation.CLASS_METRICS`; those of which neither more nor less is better are not compared, nor, in
+            a part, those that add little to the others: each further test makes every difference harder to see.
         a: the figure of a.
         b: the figure of b.
         difference: a minus b.
@@ -153,7 +154,7 @@ def compare_classes(
     compared = [
         _difference(of_a, of_b, first.groups, level=level, resamples=resamples, seed=seed)
         for of_a, of_b in zip(measures(first), measures(second), strict=True)
-        if CLASS_METRICS[of_a.metric].higher_is_better is not None
+        if CLASS_METRICS[of_a.metric].higher_is_better is not None and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
     ]
     return ClassComparison(
         a=names[0],

@@ -13,6 +13,8 @@ from hilum.evaluation.page import figure as shown
 from hilum.evaluation.records import Figure, Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hilum.evaluation.classification.measures import Measure
     from hilum.tasks.class_score import Indices
 
@@ -73,9 +75,22 @@ class Intervals:
     resamples: int = 2000
     seed: int = 0
 
-    def figure(self, measure: Measure, groups: Indices) -> ClassFigure:
-        """The figure of a measure, whose cases are of patients `groups` (N,)."""
-        value, low, high, how = self._ends(measure, groups)
+    def figures(self, asked: Iterable[Measure], groups: Indices) -> tuple[ClassFigure, ...]:
+        """The figures of measures of the same cases, which are of patients `groups` (N,); one set of draws serves them all."""
+        asked = tuple(asked)
+        drawn = [m for m in asked if m.method is not None and m.function is not metrics.auroc]
+        intervals = metrics.bootstrap_statistics(
+            [metrics.Asked(m.function, m.arrays, m.method or "bca") for m in drawn],
+            groups.tolist(),
+            resamples=self.resamples,
+            level=self.level,
+            seed=self.seed,
+        )
+        of = {id(measure): interval for measure, interval in zip(drawn, intervals, strict=True)}
+        return tuple(self._figure(measure, of.get(id(measure)), groups) for measure in asked)
+
+    def _figure(self, measure: Measure, interval: metrics.Interval | None, groups: Indices) -> ClassFigure:
+        value, low, high, how = self._ends(measure, interval, groups)
         among = np.ones(len(groups), dtype=np.bool_) if measure.among is None else measure.among
         patients = len(np.unique(groups[among]))
         if how == "none" and measure.among is not None and value in (0.0, 1.0):
@@ -94,23 +109,14 @@ class Intervals:
         )
 
     def _ends(
-        self, measure: Measure, groups: Indices
+        self, measure: Measure, interval: metrics.Interval | None, groups: Indices
     ) -> tuple[float, float, float, Literal["delong", "pairs", "bca", "percentile", "wilson", "none"]]:
         if measure.function is metrics.auroc:
             area = metrics.delong_interval(*measure.arrays, level=self.level, groups=groups.tolist())
             how = _DELONG[area.method]
             return (area.estimate, math.nan, math.nan, how) if how == "none" else (area.estimate, area.low, area.high, how)
-        if measure.method is None:
+        if interval is None:
             return float(measure.function(*measure.arrays)), math.nan, math.nan, "none"
-        interval = metrics.bootstrap_statistic(
-            measure.function,
-            measure.arrays,
-            groups.tolist(),
-            method=measure.method,
-            resamples=self.resamples,
-            level=self.level,
-            seed=self.seed,
-        )
         value = interval.estimate
         return value, min(interval.low, value), max(interval.high, value), interval.method
 

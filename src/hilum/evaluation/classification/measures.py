@@ -65,6 +65,9 @@ CLASS_METRICS: dict[str, Metric] = {
 }
 """Every figure, in the order in which figures are shown."""
 
+COMPARED_OF_PARTS = ("auroc", "auprc", "sensitivity", "specificity", "f1", "brier", "ece")
+"""What two classifiers are compared by in each class, step or finding: what follows from these would only add tests."""
+
 CALIBRATION = ("brier", "log_loss", "ece", "ece_noise", "calibration_slope", "calibration_intercept", "calibration_in_the_large")
 """What calibration is to change."""
 
@@ -121,7 +124,7 @@ def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measur
 
     Args:
         rows: the cases.
-        threshold: an operating point of two classes: the probability of the second from which it is called.
+        threshold: an operating point of two classes, or of all findings: the probability from which one is called.
     """
     return tuple(MEASURES["binary" if rows.table.binary else rows.table.kind](rows, threshold))
 
@@ -154,50 +157,30 @@ _QUESTIONS: dict[str, Callable[[ClassRows], tuple[Question, ...]]] = {
 
 def _of_two_classes(rows: ClassRows, threshold: float | None) -> Iterator[Measure]:
     (question,) = questions(rows)
-    asked = (question.probability, question.positive)
-    ask = partial(_asked, question, "")
-    yield ask("auroc", metrics.auroc)
-    yield ask("auprc", metrics.auprc)
-    yield from _decisions(rows, macro=False)
-    yield from _rates(question, "")
-    if threshold is not None:
-        at_point = Question(question.name, *asked, question.probability >= threshold)
-        yield from _rates(at_point, "", suffix="_at_point")
-    for share in _SHARES:
-        fixed = partial(metrics.sensitivity_at_specificity, specificity=share)
-        yield Measure("", f"sensitivity_at_specificity_{share:.0%}".rstrip("%"), fixed, asked, question, method="percentile")
-    for share in _SHARES:
-        fixed = partial(metrics.specificity_at_sensitivity, sensitivity=share)
-        yield Measure("", f"specificity_at_sensitivity_{share:.0%}".rstrip("%"), fixed, asked, question, method="percentile")
-    yield ask("brier", metrics.brier)
-    yield ask("log_loss", metrics.log_loss)
-    yield from _calibration_error("", question.probability, question.positive)
-    yield ask("calibration_slope", metrics.calibration_slope)
-    yield ask("calibration_intercept", metrics.calibration_intercept)
-    yield ask("calibration_in_the_large", metrics.calibration_in_the_large)
+    yield from _of_question(question, "", threshold)
 
 
 def _of_several_classes(rows: ClassRows, _: float | None) -> Iterator[Measure]:
     yield Measure("", "auroc", metrics.macro_auroc, (rows.probabilities, rows.members))
-    yield from _decisions(rows, macro=True)
+    yield from _decisions(rows)
     yield from _of_probabilities(rows)
     for question in questions(rows):
-        yield from _against_the_rest(question)
+        yield from _of_question(question, question.name)
 
 
 def _of_grades(rows: ClassRows, _: float | None) -> Iterator[Measure]:
     steps = questions(rows)
     of_steps = (np.stack([q.probability for q in steps], axis=1), np.stack([q.positive for q in steps], axis=1))
     yield Measure("", "auroc", metrics.macro_auroc, of_steps)
-    yield from _decisions(rows, macro=True)
+    yield from _decisions(rows)
     yield _of_matrix(rows, "quadratic_kappa", metrics.quadratic_kappa)
     yield Measure("", "mean_absolute_error", mean, (np.abs(rows.called - rows.index),))
     yield from _of_probabilities(rows)
     for question in steps:
-        yield from _against_the_rest(question)
+        yield from _of_question(question, question.name)
 
 
-def _of_findings(rows: ClassRows, _: float | None) -> Iterator[Measure]:
+def _of_findings(rows: ClassRows, threshold: float | None) -> Iterator[Measure]:
     table = (rows.probabilities, rows.members)
     yield Measure("", "auroc", metrics.macro_auroc, table)
     yield Measure("", "auprc", _mean_auprc, table)
@@ -205,9 +188,7 @@ def _of_findings(rows: ClassRows, _: float | None) -> Iterator[Measure]:
     yield Measure("", "brier", _brier_of_findings, table)
     yield Measure("", "log_loss", _log_loss_of_findings, table)
     for question in questions(rows):
-        yield from _against_the_rest(question)
-        yield _asked(question, question.name, "brier", metrics.brier)
-        yield from _calibration_error(question.name, question.probability, question.positive)
+        yield from _of_question(question, question.name, threshold)
 
 
 MEASURES: dict[str, Callable[[ClassRows, float | None], Iterator[Measure]]] = {
@@ -219,17 +200,42 @@ MEASURES: dict[str, Callable[[ClassRows, float | None], Iterator[Measure]]] = {
 """What is measured, by what the classes are."""
 
 
-def _asked(question: Question, part: str, metric: str, function: Callable[..., float]) -> Measure:
-    return Measure(part, metric, function, (question.probability, question.positive), question)
+def _of_question(question: Question, part: str, threshold: float | None = None) -> Iterator[Measure]:
+    """All that a yes-no question is judged by, whether it is the only one or one of many."""
+    asked = (question.probability, question.positive)  # the same objects for all: what they have in common is drawn once
+    ask = partial(Measure, part, arrays=asked, question=question)
+    yield ask(metric="auroc", function=metrics.auroc)
+    yield ask(metric="auprc", function=metrics.auprc)
+    yield from _of_decisions(question, part)
+    if threshold is not None:
+        at_point = Question(question.name, *asked, question.probability >= threshold)
+        yield from _rates(at_point, part, suffix="_at_point")
+    for share in _SHARES:
+        fixed = partial(metrics.sensitivity_at_specificity, specificity=share)
+        yield ask(metric=f"sensitivity_at_specificity_{share:.0%}".rstrip("%"), function=fixed, method="percentile")
+    for share in _SHARES:
+        fixed = partial(metrics.specificity_at_sensitivity, sensitivity=share)
+        yield ask(metric=f"specificity_at_sensitivity_{share:.0%}".rstrip("%"), function=fixed, method="percentile")
+    yield ask(metric="brier", function=metrics.brier)
+    yield ask(metric="log_loss", function=metrics.log_loss)
+    yield from _calibration_error(part, question.probability, question.positive)
+    yield ask(metric="calibration_slope", function=metrics.calibration_slope)
+    yield ask(metric="calibration_intercept", function=metrics.calibration_intercept)
+    yield ask(metric="calibration_in_the_large", function=metrics.calibration_in_the_large)
 
 
-def _against_the_rest(question: Question) -> Iterator[Measure]:
-    yield _asked(question, question.name, "auroc", metrics.auroc)
-    yield _asked(question, question.name, "auprc", metrics.auprc)
-    yield from _rates(question, question.name)
+def _of_decisions(question: Question, part: str) -> Iterator[Measure]:
     called = (question.positive.astype(np.int64), question.called.astype(np.int64))
-    f1 = partial(metrics.confusion_statistic, figure=metrics.f1, classes=2)
-    yield Measure(question.name, "f1", f1, called, question)
+    everyone = np.ones(len(question.positive), dtype=np.bool_)
+    for metric, figure, among in (
+        ("accuracy", metrics.accuracy, everyone),
+        ("balanced_accuracy", metrics.balanced_accuracy, None),
+        ("f1", metrics.f1, None),
+        ("mcc", metrics.mcc, None),
+    ):
+        function = partial(metrics.confusion_statistic, figure=figure, classes=2)
+        yield Measure(part, metric, function, called, question, among)
+    yield from _rates(question, part)
 
 
 def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measure]:
@@ -242,10 +248,10 @@ def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measu
         yield Measure(part, metric + suffix, function, called, question, among)
 
 
-def _decisions(rows: ClassRows, *, macro: bool) -> Iterator[Measure]:
+def _decisions(rows: ClassRows) -> Iterator[Measure]:
     yield _of_matrix(rows, "accuracy", metrics.accuracy, np.ones(len(rows.index), dtype=np.bool_))
     yield _of_matrix(rows, "balanced_accuracy", metrics.balanced_accuracy)
-    yield _of_matrix(rows, "f1", metrics.macro_f1 if macro else metrics.f1)
+    yield _of_matrix(rows, "f1", metrics.macro_f1)
     yield _of_matrix(rows, "mcc", metrics.mcc)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.evaluation.classification.measures import CLASS_METRICS
+from hilum.evaluation.classification.measures import CALIBRATION, CLASS_METRICS
 from hilum.evaluation.classification.subgroups import SMALL
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
         lines += ["## Confusion", "", *_confusion(summary)]
     if subgroups:
         lines += ["## Subgroups", "", *_subgroups(subgroups)]
-    remarks = [f"- {_title(figure)}: {figure.note}." for figure in summary.figures if figure.note]
+    remarks = _remarks(summary.figures)
     return [*lines, *remarks, ""] if remarks else lines
 
 
@@ -40,7 +40,8 @@ def _said(summary: ClassSummary) -> list[str]:
     )
     lines = [said]
     if summary.threshold is not None:
-        lines += ["", f"The operating point is {summary.threshold:g}: {table.names[1]} is called from this probability on."]
+        called = "each finding" if table.kind == "multilabel" else table.names[1]
+        lines += ["", f"The operating point is {summary.threshold:g}: {called} is called from this probability on."]
     if summary.refused is not None:
         lines += ["", f"The model would refuse {summary.refused} of these cases; they count in all figures."]
     return lines
@@ -64,17 +65,37 @@ def _name(figure: ClassFigure, summary: ClassSummary) -> str:
 
 
 def _parts(figures: Sequence[ClassFigure]) -> list[str]:
-    """One table of all parts that have the same figures: steps between grades have others than the grades."""
-    cells: dict[str, dict[str, str]] = {}
-    for figure in _in_order(figure for figure in figures if figure.part):
-        cells.setdefault(figure.part, {})[figure.metric] = str(figure)
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for part in dict.fromkeys(figure.part for figure in figures if figure.part):
-        alike.setdefault(tuple(cells[part]), []).append(part)
+    """Tables of the parts that have the same figures: steps between grades have others than the grades.
+
+    What is decided, what is read off at a fixed point, and what probabilities are worth stand in a table each: all in one row
+    would be wider than any screen.
+    """
     lines = []
-    for shown, parts in alike.items():
-        lines += _table(["", *(CLASS_METRICS[metric].title for metric in shown)], [[p, *cells[p].values()] for p in parts])
+    for topic in ("decisions", "points", "probabilities"):
+        cells: dict[str, dict[str, str]] = {}
+        for figure in _in_order(figure for figure in figures if figure.part and _topic(figure.metric) == topic):
+            cells.setdefault(figure.part, {})[figure.metric] = str(figure)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for part in dict.fromkeys(figure.part for figure in figures if figure.part in cells):
+            alike.setdefault(tuple(cells[part]), []).append(part)
+        for shown, parts in alike.items():
+            lines += _table(["", *(CLASS_METRICS[metric].title for metric in shown)], [[p, *cells[p].values()] for p in parts])
     return lines
+
+
+def _topic(metric: str) -> str:
+    if metric in CALIBRATION:
+        return "probabilities"
+    return "points" if "_at_" in metric else "decisions"
+
+
+def _remarks(figures: Sequence[ClassFigure]) -> list[str]:
+    """Why figures are undefined or have no interval; those of a part that have one reason stand together."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for figure in figures:
+        if figure.note:
+            told.setdefault((figure.part, figure.note), []).append(CLASS_METRICS[figure.metric].title)
+    return [f"- {', '.join(titles)}{f' of {part}' if part else ''}: {note}." for (part, note), titles in told.items()]
 
 
 def _confusion(summary: ClassSummary) -> list[str]:
@@ -102,11 +123,6 @@ def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
 def _in_order(figures: Iterable[ClassFigure]) -> list[ClassFigure]:
     order = list(CLASS_METRICS)
     return sorted(figures, key=lambda figure: order.index(figure.metric))
-
-
-def _title(figure: ClassFigure) -> str:
-    title = CLASS_METRICS[figure.metric].title
-    return f"{title} of {figure.part}" if figure.part else title
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -135,7 +135,7 @@ def _words(values: Sequence[str], missing: Flags) -> tuple[tuple[str, Flags], ..
 
 
 def _subgroup(column: str, value: str, rows: ClassRows, how: Intervals) -> Subgroup:
-    figures = [how.figure(m, rows.groups) for m in measures(rows) if not m.part and m.metric in SUBGROUP_METRICS]
+    figures = how.figures((m for m in measures(rows) if not m.part and m.metric in SUBGROUP_METRICS), rows.groups)
     return Subgroup(
         column=column,
         value=value,
@@ -143,7 +143,7 @@ def _subgroup(column: str, value: str, rows: ClassRows, how: Intervals) -> Subgr
         patients=rows.patients,
         counts=tuple(rows.members.sum(axis=0).tolist()),
         small=_is_small(rows),
-        figures=tuple(figures),
+        figures=figures,
     )
 
 

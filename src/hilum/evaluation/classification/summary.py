@@ -87,15 +87,16 @@ def summarise_classes(
         level: coverage of the intervals.
         resamples: bootstrap draws.
         seed: same seed, same intervals.
-        threshold: an operating point of two classes, chosen on other cases: the probability from which the second is called.
+        threshold: an operating point chosen on other cases: the probability from which the second of two classes is called, or
+            each finding.
 
     Raises:
         DataError: see `ClassRows.of`.
         LabelError: a reference that the table does not know.
-        UsageError: a threshold of more than two classes.
+        UsageError: a threshold that is no probability, or of more than two classes that exclude each other.
     """
-    if threshold is not None and not table.binary:
-        raise UsageError(f"a threshold of {threshold:g} for {len(table.names)} classes", needed="two classes, for a threshold")
+    if threshold is not None:
+        _check_threshold(threshold, table)
     rows = ClassRows.of(scores, table)
     how = Intervals(level, resamples, seed)
     groups = rows.groups
@@ -111,13 +112,22 @@ def summarise_classes(
         counts=tuple(rows.members.sum(axis=0).tolist()),
         calibrated=calibrated,
         threshold=threshold,
-        figures=tuple(
-            how.figure(measure, groups) for measure in (*measures(rows, threshold=threshold), *set_measures(scores, rows))
-        ),
-        uncalibrated=tuple(how.figure(m, groups) for m in before if not m.part and m.metric in CALIBRATION),
+        figures=how.figures((*measures(rows, threshold=threshold), *set_measures(scores, rows)), groups),
+        uncalibrated=how.figures((m for m in before if not m.part and m.metric in CALIBRATION), groups),
         confusion=_confusion(rows),
         refused=sum(refusals) if refusals else None,
     )
+
+
+def _check_threshold(threshold: float, table: ClassTable) -> None:
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"a threshold of {threshold:g}", needed="a probability from 0 to 1", cure="such as --threshold 0.3")
+    if not table.binary and table.kind != "multilabel":
+        raise UsageError(
+            f"a threshold of {threshold:g} for {len(table.names)} classes",
+            needed="two classes, or findings: of several classes the most probable is called",
+            cure="leave --threshold out, or name the two that are asked about with --classes",
+        )
 
 
 def _confusion(rows: ClassRows) -> tuple[tuple[int, ...], ...]:
