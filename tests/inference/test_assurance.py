@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
-from classification_toys import FINDINGS, GRADES, TABLES, THREE, TWO
+from classification_toys import FINDINGS, GRADES, STILL, TABLES, THREE, TWO, class_model, class_plan
 from hilum import metrics
 from hilum.errors import ModelError
+from hilum.inference import ClassPredictor
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance, Calibration, logits_of
 from hilum.inference.refusal import fit_refusal
+from hilum.volume import Geometry, Volume
 
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -48,6 +50,21 @@ def test_temperature_by_hand():
     np.testing.assert_allclose(two.apply(np.array([[0.9, 0.5, 0.1]]), FINDINGS), [[0.75, 0.5, 0.25]])
     # P(above I, II, III) = 0.9, 0.5, 0.1
     np.testing.assert_allclose(two.apply(np.array([[0.1, 0.4, 0.4, 0.1]]), GRADES), [[0.25, 0.25, 0.25, 0.25]])
+
+
+def test_bias_by_hand():
+    """Odds of 1 to 9, at temperature 2 of 1 to 3, times one third: even."""
+    two = Calibration(temperature=2.0, bias=(0.0, -float(np.log(3))))
+    np.testing.assert_allclose(two.apply(np.array([[0.1, 0.9]]), TWO), [[0.5, 0.5]])
+
+
+def test_a_calibration_of_before_there_were_biases_is_read(tmp_path):
+    Assurance(Calibration(temperature=2.0, bias=(0.5, -0.5))).save(tmp_path)
+    assert Assurance.load(tmp_path).calibration.bias == (0.5, -0.5)
+    content = json.loads((tmp_path / NUMBERS).read_text())
+    del content["calibration"]["bias"]
+    (tmp_path / NUMBERS).write_text(json.dumps(content))
+    assert Assurance.load(tmp_path).calibration == Calibration(temperature=2.0)
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -98,6 +115,15 @@ def test_what_is_certain_is_possible(rows, least):
     calibration = Calibration(thresholds=tuple(least.tolist()))
     for possible, certain in zip(calibration.sets(rows, FINDINGS), calibration.certain(rows, FINDINGS), strict=True):
         assert set(certain) <= set(possible)
+
+
+def test_what_is_promised_of_mirrored_copies_says_that_they_were_not_measured():
+    plan = class_plan(augmentation=STILL.model_copy(update={"mirror_axes": (2,)}))
+    model = class_model(plan, assurance=Assurance(Calibration(thresholds=(0.1, 0.1), cases=30)))
+    image = Volume(np.zeros((1, 8, 10, 12), np.float32), Geometry.from_spacing((8, 10, 12)))
+    plain, mirrored = (ClassPredictor(model, tta=tta).predict(image, case="c").promise.measured_on for tta in (False, True))
+    assert plain == "the model's own held-out cases"
+    assert mirrored.startswith(f"{plain}; those were given without --tta")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------------

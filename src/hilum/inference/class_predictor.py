@@ -209,13 +209,17 @@ class ClassPredictor:
         if calibration is None or not calibration.thresholds:
             return None
         members = len(self.model.networks)
+        mirrored = "; those were given without --tta: mirrored copies were not measured" if self.mirror_axes else ""
         return Promise(
             coverage=calibration.coverage,
             among="the cases of each class" if self._per_class else "all cases",
             cases=calibration.cases,
-            measured_on="the model's own held-out cases"
-            if members == 1
-            else f"the held-out answers of its {members} members one by one; the ensemble itself was not measured",
+            measured_on=(
+                "the model's own held-out cases"
+                if members == 1
+                else f"the held-out answers of its {members} members one by one; the ensemble itself was not measured"
+            )
+            + mirrored,
         )
 
     def _where(self, source: Source) -> tuple[Volume | None, tuple[float, float, float] | None]:
