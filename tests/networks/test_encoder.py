@@ -99,6 +99,34 @@ def test_a_place_of_the_maps_lies_where_it_saw_the_image():
     assert not shown[1, 10:, :20].any()
 
 
+@pytest.mark.parametrize("backbone", ["test_vit", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("planes", ["one", "axial", "three"])
+def test_a_place_of_a_padded_picture_s_maps_lies_where_it_saw_the_image(backbone: str, planes: str) -> None:
+    """38 by 50 pixels are padded to 48 by 64 by patches of 16, to 64 by 64 by windows whose cells are 32 in the end."""
+    size, cell = (3, 38, 50), 16 if backbone == "test_vit" else 32
+    spec = classifier_spec(backbone=backbone) if planes == "one" else classifier_spec("slices", backbone, planes=planes)
+    network = build_network(spec).eval()
+    with torch.inference_mode():
+        shape = network.maps(image(1, 2, *size)).shape
+    assert shape[2:] == (91 if planes == "three" else 3, -(-38 // cell), -(-50 // cell))
+    rows, columns = (torch.arange(count).float() for count in shape[3:])
+    weights = torch.zeros(1, *shape[2:])
+    weights[0, :3] = rows[:, None] + 10 * columns  # linear between the cells' middles, constant beyond the last
+    pixels = [((torch.arange(n) + 0.5) / cell - 0.5).clamp(0, len(c) - 1) for n, c in ((38, rows), (50, columns))]
+    expected = (pixels[0][:, None] + 10 * pixels[1]).expand(size)
+    torch.testing.assert_close(network.on_image(weights, size)[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_place_of_a_padded_plane_is_cut_off_before_it_is_turned() -> None:
+    """Coronal slices, 3 by 50, are seen at 38 by 50; what is said of their padding, rows from 38 on, lies nowhere."""
+    network = build_network(classifier_spec("slices", "test_vit", planes="three"))
+    weights = torch.zeros(1, 3 + 38 + 50, 3, 4)
+    weights[0, 3:41, :, 0] = torch.arange(3.0)
+    shown = network.on_image(weights, (3, 38, 50))[0]
+    wanted = [max((row + 0.5) * 38 / 3 / 16 - 0.5, 0.0) for row in range(3)]
+    assert shown[:, 20, 3].tolist() == pytest.approx(wanted, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("backbone", "size", "message"),
     [

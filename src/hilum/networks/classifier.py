@@ -79,7 +79,7 @@ class ClassifierNetwork(nn.Module, ABC):
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
         """Bring one number a place of the maps (B, z, y, x) to the image's grid (B, Z, Y, X), trilinearly."""
-        return functional.interpolate(weights[:, None].float(), size=size, mode="trilinear", align_corners=False)[:, 0]
+        return spread(weights, size)
 
     def release(self, n: int | None) -> None:
         """Let the last `n` groups learn and freeze the rest; None lets all learn, 0 none.
@@ -116,6 +116,11 @@ def _calm(module: nn.Module) -> None:
         return
     for part in module.children():
         _calm(part)
+
+
+def spread(weights: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Numbers (B, z, y, x), one a cell, on a grid (B, Z, Y, X) that the cells fill evenly, trilinearly."""
+    return functional.interpolate(weights[:, None].float(), size=size, mode="trilinear", align_corners=False)[:, 0]
 
 
 def linear_head(features: int, spec: ClassifierSpec) -> nn.Sequential:

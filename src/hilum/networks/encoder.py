@@ -94,6 +94,19 @@ class Encoder(nn.Module):
             return tokens.reshape(*tokens.shape[:2], *grid)
         return maps.permute(0, 3, 1, 2) if self._channels_are_last else maps
 
+    def covered(self, size: tuple[int, int], cells: tuple[int, int]) -> tuple[int, int]:
+        """How many pixels, from the first on, maps of so many cells (y, x) lie on, of pictures of a size (Y, X).
+
+        More than the picture has where a transformer pads it below and right: to whole patches, and where it merges patches to
+        whole merged ones.
+        """
+        patch = _patch(self.model)
+        if patch is None:
+            return size
+        merged: int = self.model.feature_info[-1]["reduction"]
+        height, width = patch if self._has_tokens else (merged, merged)
+        return max(size[0], cells[0] * height), max(size[1], cells[1] * width)
+
     def pool(self, maps: Tensor) -> Tensor:
         """Features (N, F') of maps (N, F, y, x): the backbone's own pooling, or the mean over a volume."""
         if maps.ndim == 5:
@@ -166,9 +179,15 @@ def _without_map(name: str) -> UsageError:
     )
 
 
+def _patch(model: Any) -> tuple[int, int] | None:
+    """Height and width of a transformer's patches; None of other backbones."""
+    patch: tuple[int, int] | None = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    return patch
+
+
 def _whole_patches(picture: Tensor, model: Any) -> tuple[Tensor, tuple[int, int]]:
     """The picture padded below and right to whole patches of a transformer, and the number of these; others are left alone."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    patch = _patch(model)
     height, width = picture.shape[-2:]
     if patch is None:
         return picture, (height, width)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hilum.networks.classifier import ClassifierNetwork, Groups, linear_head
+from hilum.networks.classifier import ClassifierNetwork, Groups, linear_head, spread
 from hilum.networks.encoder import Encoder
-from hilum.networks.timm_classifier import encode_slices, pool_slices
+from hilum.networks.timm_classifier import encode_slices, pool_slices, spread_slices
 
 if TYPE_CHECKING:
     from hilum.plan.plan import ClassifierSpec
@@ -80,10 +80,12 @@ class SliceClassifier(ClassifierNetwork):
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
         """As `ClassifierNetwork.on_image`; the numbers of three planes are added where they meet."""
         if self.planes == "axial":
-            return super().on_image(weights, size)
-        axial, coronal, sagittal = torch.split(weights, list(size), dim=1)  # (B, Z, y, x), (B, Y, z, x), (B, X, z, y)
+            return spread_slices(self.encoder, weights, size)
+        # each slice as the encoder saw it, at the size of an axial one: there it may have been padded
+        seen = [spread_slices(self.encoder, one, (one.shape[1], *size[1:])) for one in torch.split(weights, list(size), dim=1)]
+        axial, coronal, sagittal = seen  # (B, Z, Y, X), (B, Y, z, x), (B, X, z, y)
         turned = axial, coronal.transpose(1, 2), sagittal.permute(0, 2, 3, 1)
-        return torch.stack([super(SliceClassifier, self).on_image(plane, size) for plane in turned]).sum(0)
+        return torch.stack([spread(plane, size) for plane in turned]).sum(0)
 
     def groups(self) -> Groups:
         """The backbone's; last the attention with the head, since neither comes from pretrained weights."""

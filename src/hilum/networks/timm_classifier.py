@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.networks.classifier import ClassifierNetwork, Groups, linear_head
+from hilum.networks.classifier import ClassifierNetwork, Groups, linear_head, spread
 from hilum.networks.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class TimmClassifier(ClassifierNetwork):
         """The mean over the slices of what the backbone's own pooling gives."""
         return pool_slices(self.encoder, maps).mean(1)
 
+    def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
+        """As `ClassifierNetwork.on_image`; what lies on the padding of the slices is cut off."""
+        return spread_slices(self.encoder, weights, size)
+
     def groups(self) -> Groups:
         """The backbone's, then the head."""
         return (*self.encoder.groups(), tuple(self.head.parameters()))
@@ -48,6 +52,12 @@ def encode_slices(encoder: Encoder, image: Tensor) -> Tensor:
     flat = image.transpose(1, 2).flatten(0, 1)  # (B*Z, C, Y, X)
     maps = encoder.maps(flat)
     return maps.reshape(len(image), -1, *maps.shape[1:]).transpose(1, 2)
+
+
+def spread_slices(encoder: Encoder, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Numbers (B, S, y, x), one a cell of the maps, on slices of a size (S, Y, X)."""
+    rows, columns = encoder.covered(size[1:], (weights.shape[2], weights.shape[3]))
+    return spread(weights, (size[0], rows, columns))[:, :, : size[1], : size[2]]
 
 
 def pool_slices(encoder: Encoder, maps: Tensor) -> Tensor:
