@@ -295,6 +295,17 @@ def test_every_finding_that_is_called_is_explained_and_the_likeliest_where_none_
     assert list(said.maps) == ["mass"]
 
 
+def test_five_members_are_explained_by_occlusion_as_one_is():
+    """Usual blocks of a volume are 217 passes, of five folds 1085: the answer must not be lost to a limit of 1000."""
+    noise = np.random.default_rng(0).normal(1, 0.3, (1, 12, 12, 12))
+    image = Volume(noise.astype(np.float32), Geometry.from_spacing((12, 12, 12)))
+    plan, members = class_plan(patch=(12, 12, 12)), [Means([[0.0], [1.0]]).eval() for _ in range(5)]
+    said = ClassPredictor(class_model(plan, *members), explain="occlusion").predict(image)
+    one = ClassPredictor(class_model(plan, members[0]), explain="occlusion").predict(image)
+    assert said.score == one.score
+    np.testing.assert_allclose(said.maps["malignant"].array, one.maps["malignant"].array, atol=1e-6)
+
+
 def test_an_unknown_explanation_is_refused():
     with pytest.raises(UsageError, match=r"explanation 'gradcam'[\s\S]*grad_cam, hires_cam, occlusion"):
         ClassPredictor(class_model(), explain="gradcam")

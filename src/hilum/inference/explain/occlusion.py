@@ -77,7 +77,8 @@ def occlusion(
         stride: voxels from block to block; the block itself where not given. The last ones move in to end with the image.
         fill: among `FILLS`. "blur" leaves the surroundings' own intensity, "mean" puts the image's there, which in an image
             with much background is an edge, and edges may be news to the network.
-        most_passes: refuse to begin with more (see `occlusion_passes`), all members together.
+        most_passes: refuse to begin with more through one network (see `occlusion_passes`). Blocks that are not given always
+            take fewer than it allows by itself, whatever the image and however many the members.
 
     Returns:
         (Z, Y, X) float32, 0 to 1.
@@ -91,7 +92,7 @@ def occlusion(
     if fill not in FILLS:
         meant = get_close_matches(fill, FILLS, n=1)
         raise UsageError(f"fill {fill!r}", needed=f"one of {', '.join(FILLS)}", cure=f"fill={meant[0]!r}" if meant else "")
-    passes = occlusion_passes(size, block=block, stride=stride) * len(networks)
+    passes = occlusion_passes(size, block=block, stride=stride)
     if passes > most_passes:
         raise UsageError(
             f"occlusion in {passes} passes", needed=f"at most {most_passes}", cure="a larger block or stride, or more most_passes"
