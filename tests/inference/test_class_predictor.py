@@ -284,6 +284,19 @@ def test_of_a_grade_the_step_that_reaches_it_is_explained(bias, grade, row):
     assert {name: rows_of(volume) for name, volume in said.maps.items()} == {grade: [row]}
 
 
+@pytest.mark.parametrize("explain", ["grad_cam", "hires_cam", "occlusion"])
+def test_of_the_lowest_grade_is_explained_what_speaks_for_it(explain):
+    """Its class is called because channel a is dark at row 3; what is bright at row 0 speaks against it."""
+    plan = class_plan(GRADES, channels=("a", "b", "c"), patch=(4, 6, 8))
+    image = spots()
+    image.array[0, 1, 3] = -4.0
+    said = ClassPredictor(class_model(plan, Means(np.eye(3).tolist(), (-9.0, -9.0, -9.0)).eval()), explain=explain).predict(image)
+    assert said.label == "I"
+    (found,) = [volume.array[0, 1] for volume in said.maps.values()]
+    assert found.sum(axis=1).argmax() == 3
+    assert not found[0].any()
+
+
 def test_every_finding_that_is_called_is_explained_and_the_likeliest_where_none_is():
     plan = class_plan(FINDINGS, channels=("a", "b", "c"), patch=(4, 6, 8))
     model = class_model(plan, Means(np.eye(3).tolist(), (9.0, -9.0, 9.0)).eval())

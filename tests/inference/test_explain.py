@@ -134,7 +134,7 @@ def test_the_network_is_left_as_it_was(name):
 @everyone
 def test_modes_come_back_after_an_error(name):
     network = network_for(3).train()
-    with pytest.raises(UsageError, match="output 2 of a network with 2"):
+    with pytest.raises(UsageError, match="class 2 of a network with 2"):
         EXPLAINERS[name](network, blob_image(), 2)
     assert all(module.training for module in network.modules())
 
@@ -180,7 +180,7 @@ def test_calls_that_are_wrong(name):
         EXPLAINERS[name](network, image[0], 1)
     with pytest.raises(UsageError, match="an ensemble without a network"):
         EXPLAINERS[name]((), image, 1)
-    with pytest.raises(UsageError, match="output -1"):
+    with pytest.raises(UsageError, match="class -1"):
         EXPLAINERS[name](network, image, -1)
 
 
@@ -229,9 +229,16 @@ def test_log_odds_are_those_of_the_probabilities():
     p = logits.softmax(dim=1)[:, 2]
     torch.testing.assert_close(log_odds(logits, 2, "exclusive").double(), torch.log(p / (1 - p)), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(log_odds(logits[:, :2], 1, "exclusive"), (logits[:, 1] - logits[:, 0]).float())
-    for kind in ("ordinal", "multilabel"):
-        torch.testing.assert_close(log_odds(logits, 0, kind), logits[:, 0].float())
+    torch.testing.assert_close(log_odds(logits, 0, "multilabel"), logits[:, 0].float())
     torch.testing.assert_close(log_odds(logits[:, :1], 0, "exclusive"), logits[:, 0].float())
+
+
+def test_a_grade_is_the_step_that_reaches_it_and_the_lowest_is_that_no_step_is_made():
+    logits = torch.tensor([[2.0, -1.0, 0.5]])
+    found = [log_odds(logits, grade, "ordinal").item() for grade in range(4)]
+    assert found == [-2.0, 2.0, -1.0, 0.5]
+    with pytest.raises(UsageError, match=r"class 4 of a network with 4[\s\S]*0 to 3"):
+        log_odds(logits, 4, "ordinal")
 
 
 def test_what_moves_both_logits_alike_explains_nothing():

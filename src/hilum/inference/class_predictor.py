@@ -256,8 +256,7 @@ class ClassPredictor:
         view: View = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
         kind = self._plan.classes.kind
-        output = max(index - 1, 0) if kind == "ordinal" else index  # of grades the step that reaches it; of the lowest the first
-        found = explain(self.engine.networks, torch.from_numpy(prepared.array), output, kind=kind)  # type: ignore[arg-type]  # classifiers all
+        found = explain(self.engine.networks, torch.from_numpy(prepared.array), index, kind=kind)  # type: ignore[arg-type]  # classifiers all
         return view.lay(found)
 
 

@@ -39,7 +39,7 @@ class Explainer(Protocol):
     """What all members of the family take."""
 
     def __call__(self, network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive") -> NDArray[np.float32]:
-        """Networks, an image (C, Z, Y, X) and the output in question to a map (Z, Y, X)."""
+        """Networks, an image (C, Z, Y, X) and the class in question to a map (Z, Y, X)."""
         ...
 
 

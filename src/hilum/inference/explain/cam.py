@@ -33,7 +33,7 @@ def grad_cam(
         network: a classifier, or the members of an ensemble: the mean of their maps, taken before negative values are cut off,
             as the ensemble's logits are the mean of theirs. They are left as they were, to the training flag.
         image: (C, Z, Y, X), preprocessed.
-        index: of the output.
+        index: of the class.
         kind: of the classes; decides what is explained, see `log_odds`.
         smooth: the mean of the maps of all mirrored copies as well (4 passes in 2D, 8 in 3D): less noise, where the network
             gives mirrored images the same answer.
@@ -43,7 +43,7 @@ def grad_cam(
         network). Negative values are cut off after that, and not before as Selvaraju et al. do.
 
     Raises:
-        UsageError: no network, no such output, or not one image.
+        UsageError: no network, no such class, or not one image.
     """
     return _explain(network, image, index, kind=kind, smooth=smooth, weigh=_by_mean_gradient)
 
@@ -57,7 +57,7 @@ def hires_cam(
     gradient may point at places that the head did not use, and this does not. Arguments and result are those of `grad_cam`.
 
     Raises:
-        UsageError: no network, no such output, or not one image.
+        UsageError: no network, no such class, or not one image.
     """
     return _explain(network, image, index, kind=kind, smooth=smooth, weigh=_by_own_gradient)
 

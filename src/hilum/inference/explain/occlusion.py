@@ -71,7 +71,7 @@ def occlusion(
     Args:
         network: a classifier, or the members of an ensemble: the mean of their drops.
         image: (C, Z, Y, X), preprocessed.
-        index: of the output.
+        index: of the class.
         kind: of the classes; decides what is explained, see `log_odds`.
         block: voxels that are covered at once; an eighth of each axis of a picture, a sixth of a volume's where not given.
         stride: voxels from block to block; the block itself where not given. The last ones move in to end with the image.
@@ -84,7 +84,7 @@ def occlusion(
         (Z, Y, X) float32, 0 to 1.
 
     Raises:
-        UsageError: no network, no such output, not one image, an unknown fill, sizes below 1, or too many passes.
+        UsageError: no network, no such class, not one image, an unknown fill, sizes below 1, or too many passes.
     """
     networks = members(network)
     one_image(image, networks[0])  # says so where it is not one

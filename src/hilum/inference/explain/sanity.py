@@ -90,7 +90,7 @@ def sanity_check(
     Args:
         network: a classifier, or the members of an ensemble; copied, never changed.
         image: (C, Z, Y, X), preprocessed.
-        index: of the output.
+        index: of the class.
         generator: on the CPU; draws the weights.
         kind: of the classes.
         explainer: among `EXPLAINERS`, or any function of their signature.

@@ -1,4 +1,4 @@
-"""The number that is explained: the log-odds that a classifier gives to one of its outputs."""
+"""The number that is explained: the log-odds that a classifier gives to one of its classes."""
 
 from __future__ import annotations
 
@@ -46,19 +46,24 @@ def one_image(image: Tensor, network: ClassifierNetwork) -> Tensor:
 
 
 def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
-    """What is explained, (B,): logits (B, K) to the log-odds of one output.
+    """What is explained, (B,): logits (B, K) to the log-odds of one class.
 
     Exclusive classes share their probability by softmax, which knows differences of logits only: log(p / (1 - p)) is the logit
     less the log-sum-exp of the others, of two classes their difference. The gradient of one logit alone would miss all that
-    the others say, and shows what moves both alike, which changes no answer. The outputs of ordinal and multi-label classes
-    are log-odds of their own. And unlike the probability, log-odds do not stand still where the network is sure.
+    the others say, and shows what moves both alike, which changes no answer. The outputs of multi-label classes are log-odds of
+    their own. Those of grades are of the steps from one to the next: a grade's are those of the step that reaches it, and the
+    lowest grade's, which no step reaches, those of staying below the first, the negated logit. And unlike the probability,
+    log-odds do not stand still where the network is sure.
 
     Raises:
-        UsageError: there is no such output.
+        UsageError: there is no such class.
     """
     outputs = logits.shape[1]
-    if not 0 <= index < outputs:
-        raise UsageError(f"output {index} of a network with {outputs}", needed=f"0 to {outputs - 1}")
+    classes = outputs + (kind == "ordinal")
+    if not 0 <= index < classes:
+        raise UsageError(f"class {index} of a network with {classes}", needed=f"0 to {classes - 1}")
+    if kind == "ordinal":
+        return logits[:, index - 1].float() if index else -logits[:, 0].float()
     own = logits[:, index].float()
     if kind != "exclusive" or outputs == 1:
         return own
