@@ -187,6 +187,15 @@ def test_maps_lie_beside_the_answers_on_the_cases_own_grids(folder, out):
     np.testing.assert_allclose(found.array, 1.0)
 
 
+def test_maps_of_a_case_whose_id_goes_on_from_anothers_stay(folder, out):
+    for name in ("c_1", "c"):
+        image = folder.parent / "two" / f"{name}.nii.gz"
+        write_volume(read_volume(folder / "c.nii.gz"), image)
+        predict_many(ClassPredictor(class_model(), explain="grad_cam"), [image], out)
+    assert (out / "c_malignant_map.nii.gz").is_file()
+    assert (out / "c_1_malignant_map.nii.gz").is_file()
+
+
 def test_unknown_formats_and_impossible_folders_are_refused_before_the_work(folder, out):
     predictor = ClassPredictor(class_model())
     with pytest.raises(UsageError, match=r"format 'nifti'[\s\S]*csv, json"):

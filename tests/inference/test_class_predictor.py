@@ -401,6 +401,18 @@ def test_class_names_that_are_no_file_names(tmp_path):
     assert [file.name for file in said.save(tmp_path)] == ["case.json", "case_grade-3-4--late-_map.nii.gz"]
 
 
+def test_maps_of_classes_that_differ_only_in_signs_are_two_files(tmp_path):
+    from hilum.dataset import ClassTable
+
+    table = ClassTable(names=("none", "ER+", "ER-"), kind="multilabel")
+    plan = class_plan(table, channels=("a", "b", "c"), patch=(4, 6, 8))
+    model = class_model(plan, Means(np.eye(3).tolist(), (-9.0, 9.0, 9.0)).eval())
+    said = ClassPredictor(model, explain="grad_cam").predict(spots())
+    files = said.save(tmp_path)
+    assert [file.name for file in files] == ["case.json", "case_ER--1_map.nii.gz", "case_ER--2_map.nii.gz"]
+    assert [rows_of(read_volume(file)) for file in files[1:]] == [[1], [2]]
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_models_folder_is_complete_and_answers_the_same(kind, tmp_path):
     plan = class_plan(TABLES[kind])

@@ -119,6 +119,14 @@ def test_a_class_whose_name_is_no_file_name_is_found_again(tmp_path, drawn):
     assert drawn[1].axes[1].get_title() == ""
 
 
+def test_classes_that_differ_only_in_signs_have_titles_of_their_own(tmp_path, drawn):
+    table = TWO.model_copy(update={"names": ("ER+", "ER-")})
+    image, files = case(tmp_path, slices={"ER--0": 2, "ER--1": 5})
+    draw_heat(image, files, table, tmp_path / "case.png")
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles == ["slice 3 of 7", "what speaks for ER+", "slice 6 of 7", "what speaks for ER-"]
+
+
 def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_path, drawn):
     image, files = case(tmp_path)
     draw_heat(image, files[:1], TWO, tmp_path / "none.png")

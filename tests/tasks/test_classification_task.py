@@ -12,11 +12,12 @@ from hypothesis.extra.numpy import arrays
 
 from classification_toys import FINDINGS, GRADES, TABLES, THREE, TWO
 from hilum import metrics
+from hilum.dataset import ClassTable
 from hilum.errors import LabelError, UsageError
 from hilum.plan.classification import ClassLossSpec
 from hilum.tasks import TASKS, ClassificationTask, ClassLoss
 from hilum.tasks.class_score import ClassScore, decide
-from hilum.tasks.predictions import called
+from hilum.tasks.predictions import called, in_file_names
 
 SLOW = settings(deadline=None, max_examples=30, derandomize=True)
 
@@ -172,6 +173,20 @@ def test_decoding_by_hand():
 def test_logits_of_another_shape_are_refused(shape):
     with pytest.raises(UsageError, match=r"logits of shape[\s\S]*\(B, 3\)"):
         ClassificationTask(GRADES).probabilities(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("benign", "grade 3/4"), ["benign", "grade-3-4"]),
+        (("none", "ER+", "ER-"), ["none", "ER--1", "ER--2"]),
+        (("a", "A", "b"), ["a-0", "A-1", "b"]),
+        (("ER+", "ER-", "ER--0"), ["ER--0", "ER--1", "ER--0-2"]),
+    ],
+)
+def test_classes_have_file_names_of_their_own(names, parts):
+    found = in_file_names(ClassTable(names=names))
+    assert found == dict(zip(names, parts, strict=True))
 
 
 @pytest.mark.parametrize("name", TASKS)

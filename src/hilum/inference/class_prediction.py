@@ -14,7 +14,7 @@ import numpy as np
 from hilum.inference.prediction import Seconds, find_format
 from hilum.io import atomic_write_text, write_volume
 from hilum.plan.plan import Record
-from hilum.tasks.predictions import called, in_file_name, predictions_file, read_predictions, write_predictions
+from hilum.tasks.predictions import called, in_file_names, predictions_file, read_predictions, write_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,8 +123,9 @@ class ClassPrediction:
         if "json" in formats:
             files.append(path / f"{self.case}.json")
             atomic_write_text(files[-1], self.as_json())
+        parts = in_file_names(self.table)
         for name, volume in self.maps.items():
-            files.append(path / f"{self.case}_{in_file_name(name)}_map.nii.gz")
+            files.append(path / f"{self.case}_{parts[name]}_map.nii.gz")
             write_volume(volume, files[-1])
         return tuple(files)
 
@@ -171,7 +172,10 @@ class ClassWriter:
 
     def files_of(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answer, the table of all cases apart."""
-        return (self._out / f"{case}.json", *sorted(self._out.glob(f"{escape(case)}_*_map.nii.gz")))
+        maps = sorted(self._out.glob(f"{escape(case)}_*_map.nii.gz"))
+        # a class's part of the name has no "_": a_1_benign_map.nii.gz is of the case a_1, not of a
+        own = [file for file in maps if "_" not in file.name[len(case) + 1 :].removesuffix("_map.nii.gz")]
+        return (self._out / f"{case}.json", *own)
 
     def all_files(self) -> tuple[Path, ...]:
         """The answers that are there, to whatever case; run.json and tables are none."""

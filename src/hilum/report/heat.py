@@ -10,7 +10,7 @@ import numpy as np
 from hilum.dataset.classes import SEPARATOR
 from hilum.io import atomic_path, read_volume
 from hilum.report.overlay import draw_overlay, grey_or_colour, height_of
-from hilum.tasks.predictions import in_file_name
+from hilum.tasks.predictions import in_file_names
 from hilum.volume import reorient
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
     FigureCanvasAgg(figure)
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
+    parts = in_file_names(table)
     for (plain, coloured), file in zip(rows, maps, strict=True):
         volume = read_volume(file)
         heat = (volume if flat else reorient(volume)).array[0]
@@ -56,7 +57,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
             place.imshow(grey_or_colour(shown.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
             place.set_axis_off()
         coloured.imshow(heat[z], cmap="inferno", vmin=0, vmax=1, alpha=strength, aspect=y / x, interpolation="bilinear")
-        name = next((one for one in table.names if file.name.endswith(f"_{in_file_name(one)}_map.nii.gz")), "")
+        name = next((one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz")), "")
         coloured.set_title(f"what speaks for {name}" if name else "")
         plain.set_title("" if flat else f"slice {z + 1} of {shown.geometry.shape[0]}")
     figure.suptitle(_answer(path.stem, files), fontsize=11)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -58,9 +59,18 @@ def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Pat
     atomic_write_text(file.with_name(CLASSES), table.model_dump_json(indent=2) + "\n")
 
 
-def in_file_name(name: str) -> str:
-    """A class's name as a part of a file's: letters and digits as they are."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
+def in_file_names(table: ClassTable) -> dict[str, str]:
+    """Each class's name as a part of a file's: letters and digits as they are, the rest "-".
+
+    Where that is the same of several classes ("ER+" and "ER-"), also for file systems that take small and capital letters for
+    one, their numbers in the table follow: "ER--0" and "ER--1".
+    """
+    plain = {name: "".join(letter if letter.isalnum() else "-" for letter in name) for name in table.names}
+    numbered = {name: f"{part}-{number}" for number, (name, part) in enumerate(plain.items())}
+    often = Counter(part.casefold() for part in plain.values())
+    some_numbered = {name: numbered[name] if often[part.casefold()] > 1 else part for name, part in plain.items()}
+    unique = len({part.casefold() for part in some_numbered.values()}) == len(plain)
+    return some_numbered if unique else numbered  # a class may be called "ER--0" itself
 
 
 def predictions_file(path: Path | str) -> Path:
