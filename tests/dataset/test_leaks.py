@@ -352,8 +352,12 @@ def test_audit_of_a_folder(root):
 def test_audit_keeps_to_its_limit_and_passes_over_what_cannot_be_read(root):
     dataset = open_dataset(root)
     found = audit(dataset, limit_gb=1e-6)
-    assert (found.compared, found.groups) == (0, ())
-    assert any("more than the 1e-06 GB that are read for it" in text for text in found.sentences)
+    assert (found.compared, found.groups, found.split_groups) == (30, GROUPS[:1], GROUPS[:1])
+    assert [(pair.one, pair.other, pair.kind) for pair in found.pairs] == [("p03", "p20", "exact")]
+    (said,) = (text for text in found.sentences if "more than the 1e-06 GB that are read for it" in text)
+    assert "only copies of files were looked for, byte for byte; `hilum check` looks for near-duplicates too" in said
+    (root / "images" / "p03.png").unlink()
+    assert any("p03 cannot be read" in text for text in audit(dataset, limit_gb=1e-6).sentences)
     (root / "images" / "p03.png").write_bytes(b"no picture")
     found = audit(dataset)
     assert found.groups == GROUPS[1:]
@@ -376,7 +380,48 @@ def test_archives_are_measured_once(tmp_path):
     dataset = open_dataset(tmp_path / "toy.npz")
     size = (tmp_path / "toy.npz").stat().st_size
     assert audit(dataset, limit_gb=1.01 * size / 1e9).compared == 6
-    assert audit(dataset, limit_gb=0.99 * size / 1e9).compared == 0
+    unread = audit(dataset, limit_gb=0.99 * size / 1e9)
+    assert unread.compared == 0
+    assert "they were not compared; `hilum check`" in unread.notes[0]
+
+
+def test_copies_of_files_are_found_for_few_reads(tmp_path, monkeypatch):
+    """Sizes first, then three parts, then all: only what may be a copy is read."""
+    from hilum.dataset.leaks import files
+
+    random = np.random.default_rng(0)
+    air = bytes(100_000)
+    inside = random.bytes(300_000)
+    other = inside[:100_000] + b"x" + inside[100_001:]  # differs where none of the three parts lies
+    contents = {
+        "a": air + inside + air,
+        "b": air + inside + air,
+        "almost": air + other + air,
+        "middle": air + random.bytes(300_000) + air,
+        "longer": air + inside + air + b"0",
+    }
+    for name, content in contents.items():
+        (tmp_path / f"{name}.nii").write_bytes(content)
+    for name, changed in (("s1", b""), ("s2", b""), ("s3", b"y")):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            written = f"{number if name != 's2' else 2 - number}.dcm"  # a copy under other names
+            (tmp_path / name / written).write_bytes(bytes([number]) * 50_000 + (changed or b"z"))
+    images = {name: (tmp_path / f"{name}.nii",) for name in contents} | {name: (tmp_path / name,) for name in ("s1", "s2", "s3")}
+    images |= {"two": (tmp_path / "a.nii", tmp_path / "b.nii"), "gone": (tmp_path / "gone.nii",)}
+    cases = [Case(id=name, patient=None, images=dict(zip("xy", paths, strict=False))) for name, paths in images.items()]
+    cases.append(Case(id="part", patient=None, images={"x": Path("set.npz#train/1")}))
+    whole, seen = [], []
+    hashed = files._hash
+    monkeypatch.setattr(files, "_hash", lambda file: (whole.append(file.stem), hashed(file))[1])
+    found = files.file_copies(cases, progress=lambda *done: seen.append(done))
+    assert found.groups == (("a", "b"), ("s1", "s2"))
+    assert (found.compared, found.archived, found.unread) == (9, ("part",), ("gone",))
+    assert {"a", "b", "almost"} <= set(whole)
+    assert not {"middle", "longer"} & set(whole)
+    assert seen[-1][0] == seen[-1][1] == 5
+    monkeypatch.setattr(files, "_hash_of_parts", lambda *_: (_ for _ in ()).throw(OSError("torn out")))
+    assert files.file_copies(cases).groups == ()
 
 
 def test_large_sets_say_what_was_not_looked_for(monkeypatch):

@@ -12,6 +12,7 @@ from hilum.dataset.joining import joined
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
 from hilum.dataset.leaks.columns import predictors
+from hilum.dataset.leaks.files import file_copies, file_of
 from hilum.dataset.leaks.pictures import matching_pictures
 from hilum.dataset.leaks.record import Audit, Pair, SharedPatient
 from hilum.dataset.leaks.thumbnail import look
@@ -20,7 +21,7 @@ from hilum.dataset.open import read_case
 from hilum.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset.case import Dataset, Fold
@@ -50,19 +51,16 @@ def audit(
     Args:
         dataset: as opened.
         folds: the split in question; None takes the one that the data set brings.
-        limit_gb: images larger than this on disk, in all, are not read: `notes` says so, and `hilum check` reads them anyway.
+        limit_gb: of images larger than this on disk, in all, only copies of files are looked for, byte for byte: `notes` says so,
+            and `hilum check` compares all images anyway.
         progress: called as progress(done, total, case id) while images are read.
 
     Returns:
         What was found; give its `groups` to `make_folds` and to whoever makes other splits.
     """
-    size = sum(_bytes(path) for path in {_file(path) for case in dataset.cases for path in case.images.values()})
+    size = sum(_bytes(path) for path in {file_of(path) for case in dataset.cases for path in case.images.values()})
     if size > limit_gb * 1e9:
-        note = (
-            f"images were not compared with each other: they are {size / 1e9:.3g} GB, more than the {limit_gb:.3g} GB that are "
-            "read for it; `hilum check` compares them"
-        )
-        return audit_of(dataset, (), folds=folds, notes=(note,))
+        return _audit_of_files(dataset, folds, size, limit_gb, progress)
     looks, unread = [], []
     for done, case in enumerate(dataset.cases, start=1):
         try:
@@ -86,17 +84,43 @@ def audit_of(
         folds: the split in question; None takes the one that the data set brings.
         notes: what to say besides.
     """
-    split = tuple(dataset.splits if folds is None else folds)
     pairs, more = _pairs(looks)
+    return _audited(dataset, pairs, {one.case: one.facts for one in looks}, len(looks), folds, (*notes, *more))
+
+
+def _audit_of_files(
+    dataset: Dataset, folds: Sequence[Fold] | None, size: int, limit_gb: float, progress: Progress | None
+) -> Audit:
+    """The audit of images that are too many to be read: copies of files, patients, columns."""
+    copies = file_copies(dataset.cases, progress=progress)
+    pairs = tuple(Pair(one=group[0], other=other, kind="exact", likeness=1.0) for group in copies.groups for other in group[1:])
+    looked = "only copies of files were looked for, byte for byte" if copies.compared else "they were not compared"
+    told = (
+        f"the images are {size / 1e9:.3g} GB, more than the {limit_gb:.3g} GB that are read for it: {looked}; `hilum check` "
+        "looks for near-duplicates too, and for what images tell by their size or spacing"
+    )
+    notes = [told]
+    if copies.archived and copies.compared:
+        notes.append(f"{some(copies.archived)} are parts of archives and were not compared")
+    if copies.unread:
+        notes.append(f"{some(copies.unread)} cannot be read and were not compared")
+    return _audited(dataset, pairs, {}, copies.compared, folds, tuple(notes))
+
+
+def _audited(
+    dataset: Dataset,
+    pairs: tuple[Pair, ...],
+    facts: Mapping[str, dict[str, str]],
+    compared: int,
+    folds: Sequence[Fold] | None,
+    notes: tuple[str, ...],
+) -> Audit:
+    split = tuple(dataset.splits if folds is None else folds)
     groups = tuple(group for group in joined((pair.one, pair.other) for pair in pairs))
     units = units_of(dataset, groups)
-    found = (
-        predictors(dataset.cases, dataset.classes, units, {one.case: one.facts for one in looks})
-        if dataset.classes is not None
-        else ()
-    )
+    found = predictors(dataset.cases, dataset.classes, units, facts) if dataset.classes is not None else ()
     return Audit(
-        compared=len(looks),
+        compared=compared,
         pairs=pairs,
         groups=groups,
         split_groups=groups_on_both_sides(split, groups),
@@ -104,7 +128,7 @@ def audit_of(
             SharedPatient(patient=patient, cases=cases) for patient, cases in leaking_patients(dataset, split).items()
         ),
         predictors=found,
-        notes=(*notes, *more),
+        notes=notes,
     )
 
 
@@ -142,12 +166,6 @@ def _stack(looks: Sequence[Look]) -> np.ndarray[tuple[int, ...], np.dtype[np.flo
 
 def _detail(looks: Sequence[Look]) -> int:
     return int(np.median([one.detail for one in looks]))
-
-
-def _file(path: Path) -> Path:
-    """The file that a reference is in: set.npz of set.npz#train/12."""
-    text = str(path)
-    return type(path)(text.partition("#")[0]) if "#" in text and not path.exists() else path
 
 
 def _bytes(path: Path) -> int:

@@ -1,0 +1,119 @@
+"""Copies of image files, found without opening them as images: at any size of a data set, for the price of a few reads.
+
+Only cases whose files have the same sizes are read at all: three parts of each file first, and only where these agree all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from pathlib import Path
+
+    from hilum.dataset.case import Case
+
+    Progress = Callable[[int, int, str], None]
+
+_PART, _SMALLEST_PART = 64 * 1024, 4 * 1024
+"""Bytes that are read at the start, in the middle (corners are air) and at the end: of a case in all, and of a file at least."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What was found.
+
+    Args:
+        groups: cases whose files are the same byte for byte, sorted.
+        compared: how many cases have files that could be compared.
+        archived: those whose image is a part of a file.
+        unread: those whose files are missing or cannot be read.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    compared: int
+    archived: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+def file_of(path: Path) -> Path:
+    """The file that a reference is in: set.npz of set.npz#train/12."""
+    text = str(path)
+    return type(path)(text.partition("#")[0]) if "#" in text and not path.exists() else path
+
+
+def file_copies(cases: Sequence[Case], *, progress: Progress | None = None) -> Copies:
+    """Find the cases whose image files are copies, whatever these are called.
+
+    The files of a folder (a DICOM series) are compared together, channel by channel. An image that was stored or compressed anew
+    has other bytes and is not found.
+
+    Args:
+        cases: of a data set.
+        progress: called as progress(done, total, case id) while files are read.
+    """
+    files: dict[str, _Files] = {}
+    archived, unread = [], []
+    for case in cases:
+        paths = tuple(dict.fromkeys(case.images.values()))  # every channel may name the same file
+        if any(file_of(path) != path for path in paths):
+            archived.append(case.id)
+            continue
+        files[case.id] = tuple(_within(path) for path in paths)
+        if not all(files[case.id]):
+            del files[case.id]
+            unread.append(case.id)
+    alike = [list(files)]
+    for key in (_sizes, _parts, _wholes):
+        same: dict[Hashable, list[str]] = defaultdict(list)
+        left = [(number, name) for number, group in enumerate(alike) for name in group]
+        for done, (number, name) in enumerate(left, start=1):
+            try:
+                same[number, key(files[name])].append(name)
+            except OSError:
+                unread.append(name)
+            if progress is not None and key is not _sizes:
+                progress(done, len(left), name)
+        alike = [names for names in same.values() if len(names) > 1]
+    groups = tuple(sorted(tuple(sorted(group)) for group in alike))
+    return Copies(groups, len(set(files) - set(unread)), tuple(archived), tuple(unread))
+
+
+_Files = tuple[tuple["Path", ...], ...]
+"""Of each channel its file, or the files of its folder."""
+
+
+def _within(path: Path) -> tuple[Path, ...]:
+    if path.is_dir():
+        return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
+    return (path,) if path.is_file() else ()
+
+
+def _sizes(files: _Files) -> Hashable:
+    return tuple(tuple(sorted(file.stat().st_size for file in channel)) for channel in files)
+
+
+def _parts(files: _Files) -> Hashable:
+    length = max(_SMALLEST_PART, _PART // sum(len(channel) for channel in files))
+    return tuple(tuple(sorted(_hash_of_parts(file, length) for file in channel)) for channel in files)
+
+
+def _hash_of_parts(file: Path, length: int) -> bytes:
+    size, digest = file.stat().st_size, hashlib.blake2b(digest_size=16)
+    with file.open("rb") as stream:
+        for start in (0, (size - length) // 2, size - length):
+            stream.seek(max(0, start))
+            digest.update(stream.read(length))
+    return digest.digest()
+
+
+def _wholes(files: _Files) -> Hashable:
+    return tuple(tuple(sorted(_hash(file) for file in channel)) for channel in files)
+
+
+def _hash(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).digest()
