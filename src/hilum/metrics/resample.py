@@ -195,7 +195,8 @@ class _Resampling:
         own = np.array_equal(self.patient, np.arange(self.patients))
         parts: dict[int, list[Numbers]] = {place: [] for place in figures}
         for times in blocks:
-            weights, made = (times if own else times[:, self.patient]).astype(np.float64), {}
+            weights = (times if own else times[:, self.patient]).astype(np.float64)
+            made: Made = {}
             for place, one in figures.items():
                 parts[place].append(one.evaluate(weights, made))
         together = {place: np.concatenate(part) for place, part in parts.items()}
