@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 INTERVAL = 0.1  # seconds between two looks
-GROWN = 1.02  # proportional sizes are slow to read: they are read where the resident sum has grown by this factor
+GROWN = 1.02  # proportional sizes are slow to read: they are read where the resident sum has grown by this factor, and
+OFTEN = 3.0  # so many seconds after the last time: what processes share makes the resident sum no measure of them
 MEMORY_IS = (
     "peak over time of the sum, over the command and all its children, of proportional set sizes (a page shared by n processes "
     "counts 1/n in each, so once); where the system does not tell them, of resident sets"
@@ -42,6 +43,7 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self._root, self._over = psutil.Process(pid), threading.Event()
         self.memory = self.resident = self._read_at = self.processes = 0
+        self._read = 0.0
 
     def run(self) -> None:
         while not self._over.wait(INTERVAL):
@@ -52,8 +54,9 @@ class _Watch(threading.Thread):
             resident = sum(_resident(process) for process in tree)
             self.processes = max(self.processes, len(tree))
             self.resident = max(self.resident, resident)
-            if resident > GROWN * self._read_at:
-                self._read_at = resident
+            now = time.perf_counter()
+            if resident > GROWN * self._read_at or now > self._read + OFTEN:
+                self._read_at, self._read = resident, now
                 self.memory = max(self.memory, sum(_proportional(process) for process in tree))
 
     def stop(self) -> None:

@@ -100,6 +100,15 @@ WAYS = {
         for precision in ("bfloat16", "int8")
     },
     **{
+        f"overlap_{overlap}_{precision}": Way(
+            f"hilum OpenVINO {precision}, overlap {overlap}",
+            model="int8" if precision == "int8" else "exported",
+            options=("--precision", precision, "--overlap", overlap),
+        )
+        for overlap in ("0.25", "0.125")
+        for precision in ("bfloat16", "int8")
+    },
+    **{
         f"openvino_{precision}_mirrored": Way(
             f"hilum OpenVINO {precision}, every patch, mirrored",
             mirrored=True,
@@ -117,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[])
     parser.add_argument(
-        "--ways", nargs="+", choices=WAYS, help="default: all but onnx and the mirrored; those for hippocampus too"
+        "--ways", nargs="+", choices=WAYS, help="default: all but onnx, overlap and the mirrored; the last for hippocampus too"
     )
     parser.add_argument("--runs", type=int, default=3, help="rounds; 0 prints what was measured")
     parser.add_argument("--slow-runs", type=int, help="rounds that nnU-Net, MONAI and torch take part in [default: all]")

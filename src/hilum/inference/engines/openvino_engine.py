@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("hilum")
 _WORTHWHILE = 1.2  # a lower precision must be this much faster to be worth its coarser mantissa
-_BETTER = 0.97  # more patches at a time must bring the seconds below this part; they cost memory
+_BETTER = 0.9  # more patches at a time must bring the seconds below this part; each takes the memory of one again
 _AT_A_TIME = (1, 2, 4)
 _STEADY = 1.15  # the second quickest run takes at most so many times the quickest, or nothing is remembered
 _TURNS = (2, 20)  # of each of two ways: at least, and at most
