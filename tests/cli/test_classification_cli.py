@@ -117,7 +117,9 @@ def test_answers_are_a_table_a_file_each_and_maps_on_the_cases_own_grids(work):
 
 def test_an_evaluation_is_drawn_and_written(work):
     names = {path.name for path in (work.folder / "evaluation").iterdir()}
-    assert {"cases.csv", "summary.json", "summary.md", "curves.png", "confusion.png"} <= names
+    assert {"cases.csv", "summary.json", "summary.md", "curves.json", "curves.png", "confusion.png"} <= names
+    out_of_fold = {path.name for path in (work.model / "training" / "out_of_fold").iterdir()}
+    assert {"predictions.csv", "curves.json", "curves.png", "confusion.png"} <= out_of_fold
     assert "AUROC" in (work.folder / "evaluation" / "summary.md").read_text()
 
 
@@ -213,8 +215,16 @@ def test_evaluate_against_a_table_of_labels(work, tmp_path):
     assert said.code == 0, said.err
     assert "AUROC" in said.out
     out_of_fold = work.model / "training" / "out_of_fold"
-    said = hilum("evaluate", out_of_fold, work.data, *TOLD[2:], "-o", tmp_path / "f")
+    said = hilum("evaluate", out_of_fold, work.data, *TOLD[2:], "-o", tmp_path / "f", "--threshold", 0.25)
     assert said.code == 0, said.err
+    assert "The operating point is 0.25: malignant is called from this probability on." in said.out
+    assert "sensitivity at the operating point" in said.out
+
+
+def test_a_threshold_that_is_no_probability_is_refused(work, tmp_path):
+    said = hilum("evaluate", work.folder / "answers", work.tests, *TOLD[2:], "-o", tmp_path / "e", "--threshold", 30)
+    refused(said, 2, "a threshold of 30", "a probability from 0 to 1", "--threshold 0.3")
+    assert not (tmp_path / "e").exists()
 
 
 # --- 2: usage ---------------------------------------------------------------------------------------------------------------

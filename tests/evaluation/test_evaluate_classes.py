@@ -1,6 +1,7 @@
 """Tables of predictions against references: matching, what is assumed, results on disk, faults all at once, families."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,17 +10,21 @@ import pytest
 from class_samples import FINDINGS, THREE, TWO, made_up
 from PIL import Image
 
+from hilum import metrics
 from hilum.dataset import Case, Dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import (
     FAMILIES,
+    ClassCurves,
     ClassEvaluation,
+    ClassRows,
     Evaluation,
     EvaluationOptions,
     compare,
     evaluate,
     evaluate_classes,
     load_evaluation,
+    questions,
     read_predictions,
     write_predictions,
 )
@@ -69,7 +74,12 @@ def test_a_table_of_images_as_reference(tmp_path):
 def test_what_is_written(tmp_path, table):
     _, dataset = written(tmp_path / "p", table, sets=True)
     evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", subgroups=["sex"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cases.csv", "summary.json", "summary.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "cases.csv",
+        "curves.json",
+        "summary.json",
+        "summary.md",
+    ]
     loaded = ClassEvaluation.load(tmp_path / "out")
     assert loaded.scores == evaluation.scores
     assert loaded.record.model_dump_json() == evaluation.record.model_dump_json()
@@ -102,7 +112,62 @@ def test_pages_say_what_matters(tmp_path):
     assert "another patient for" in text
     assert "## Subgroups" not in text
     one = replace(dataset, cases=tuple(replace(case, label="benign") for case in dataset.cases))
-    assert "- AUROC: no case is malignant." in evaluate_classes(tmp_path / "p", one, tmp_path / "out").markdown()
+    text = evaluate_classes(tmp_path / "p", one, tmp_path / "out").markdown()
+    assert re.search(r"^- AUROC, .*, MCC, .*: no case is malignant\.$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("table", [TWO, FINDINGS])
+def test_curves_are_written_in_numbers(tmp_path, table):
+    scores, dataset = written(tmp_path / "p", table, n=800)
+    evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", subgroups=[])
+    text = (tmp_path / "out" / "curves.json").read_text()
+    told = json.loads(text)
+    assert (told["format"], told["version"], told["calibrated"]) == ("hilum-class-curves", 1, False)
+    assert [curve["of"] for curve in told["curves"]] == [q.name for q in questions(ClassRows.of(scores, table))]
+    question, curve = questions(ClassRows.of(scores, table))[0], told["curves"][0]
+    p, truth = question.probability, question.positive
+    assert (curve["cases"], curve["positive"]) == (800, int(truth.sum()))
+    roc, precision = curve["roc"], curve["precision_recall"]
+    assert {len(values) for values in roc.values()} == {len(roc["threshold"])}
+    assert 200 < len(roc["threshold"]) <= 300  # of about 800
+    assert roc["threshold"][0] is None
+    assert (roc["sensitivity"][0], roc["sensitivity"][-1], roc["false_positive_rate"][-1]) == (0.0, 1.0, 1.0)
+    for at, alarms, found in [*zip(*roc.values(), strict=True)][1::40]:
+        assert (alarms, found) == pytest.approx(((p >= at)[~truth].mean(), (p >= at)[truth].mean()), abs=1e-5)
+    assert np.trapezoid(roc["sensitivity"], roc["false_positive_rate"]) == pytest.approx(metrics.auroc(p, truth), abs=0.002)
+    assert 200 < len(precision["recall"]) <= 300
+    for at, found, share in [*zip(*precision.values(), strict=True)][::40]:
+        assert (found, share) == pytest.approx(((p >= at)[truth].mean(), truth[p >= at].mean()), abs=1e-5)
+    assert curve["calibration"]["cases"] == [80] * 10
+    assert np.mean(curve["calibration"]["observed"]) == pytest.approx(truth.mean(), abs=1e-5)
+    benefit = metrics.net_benefit(p, truth, curve["decision"]["threshold"])
+    assert curve["decision"]["model"] == pytest.approx(benefit.model.tolist(), rel=1e-5, abs=1e-5)
+    assert curve["decision"]["treat_all"] == pytest.approx(benefit.treat_all.tolist(), rel=1e-5, abs=1e-5)
+    assert set(curve["decision"]["treat_none"]) == {0.0}
+    assert ClassCurves.model_validate_json(text).model_dump_json() + "\n" == text
+
+
+def test_a_question_that_all_cases_answer_alike_has_no_roc(tmp_path):
+    _, dataset = written(tmp_path / "p")
+    one = replace(dataset, cases=tuple(replace(case, label="benign") for case in dataset.cases))
+    (curve,) = evaluate_classes(tmp_path / "p", one, tmp_path / "out").curves.curves
+    assert (curve.roc.threshold, curve.precision_recall.recall) == ((), ())
+    assert sum(curve.calibration.cases) == 24
+    assert len(curve.decision.model) == 99
+
+
+def test_a_threshold_is_of_probabilities(tmp_path):
+    _, dataset = written(tmp_path / "p", FINDINGS)
+    asked = EvaluationOptions(threshold=0.3)
+    evaluation = evaluate(tmp_path / "p", dataset, tmp_path / "out", asked)
+    assert evaluation.summary["mass", "sensitivity_at_point"].value >= evaluation.summary["mass", "sensitivity"].value
+    assert "each finding is called from this probability on" in evaluation.markdown()
+    for folder in ("maps", "truth"):
+        (tmp_path / folder).mkdir()
+        labels = Volume(np.ones((1, 2, 3, 4), dtype=np.uint8), Geometry.from_spacing((2, 3, 4)))
+        write_labels(labels, tmp_path / folder / "a.nii.gz")
+    with pytest.raises(UsageError, match=r"a threshold of 0\.3 for label maps(.|\n)*leave --threshold out"):
+        evaluate(tmp_path / "maps", tmp_path / "truth", tmp_path / "o", asked)
 
 
 def test_missing_and_unexpected_predictions(tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilum.api.data import Labelling
 from hilum.api.running import load_model
+from hilum.api.scoring import draw_evaluated
 from hilum.plan.planner.words import Network
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         overrides=(network or Network()).overrides(),
         resume=resume,
     )
-    return run(data, out, options, listener=listener)
+    model = run(data, out, options, listener=listener)
+    draw_evaluated(Path(out) / "training" / "out_of_fold")  # here, as training and report do not know each other
+    return model
 
 
 @dataclass(frozen=True)

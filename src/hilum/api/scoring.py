@@ -28,6 +28,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     data: Path | str | None = None,
     labelling: Labelling | None = None,
     subgroups: Sequence[str] | None = None,
+    threshold: float | None = None,
     pictures: bool = True,
     progress: CaseProgress | None = None,
 ) -> AnyEvaluation:
@@ -36,12 +37,14 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     Args:
         predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...), or of predictions.csv.
         reference: a data set, a folder of label maps, or a table of case and label.
-        out: folder for cases.csv, summary.json and summary.md, of classes also curves.png and confusion.png.
+        out: folder for cases.csv, summary.json and summary.md, of classes also curves.json, curves.png and confusion.png.
         tolerance_mm: of the normalised surface distance.
         allow_missing: score what is there instead of refusing when predictions are missing.
         data: of label maps: a data set, or a table of case and patient, that says whose the cases of a plain folder are.
         labelling: where the reference's classes are, where that is not clear.
         subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
+        threshold: of two classes, or of findings: the probability, chosen on other cases, from which one is called; sensitivity
+            and specificity at it stand beside those of the usual decision.
         pictures: draw the curves of classes.
         progress: called as progress(done, total, case id).
 
@@ -53,6 +56,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         allow_missing=allow_missing,
         patients=None if data is None else datasets.known_patients(data),
         subgroups=subgroups,
+        threshold=threshold,
         progress=progress,
     )
     held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
@@ -60,6 +64,14 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     if pictures and isinstance(made, evaluations.ClassEvaluation):
         _draw_classes(made, Path(out))
     return made
+
+
+def draw_evaluated(folder: Path) -> None:
+    """Draw curves.png and confusion.png into a folder that holds an evaluation of classes; no other is touched."""
+    if (folder / "summary.json").is_file():
+        made = evaluations.load_evaluation(folder)
+        if isinstance(made, evaluations.ClassEvaluation):
+            _draw_classes(made, folder)
 
 
 def _draw_classes(evaluation: ClassEvaluation, out: Path) -> None:

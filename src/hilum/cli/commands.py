@@ -358,6 +358,14 @@ def evaluate(
     subgroups: Annotated[
         list[str] | None, typer.Option("--subgroup", help="Of classes: a column to look at by value.", show_default=False)
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Of two classes or of findings: also score calling them from this probability on.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score predictions with confidence intervals: overlap, surface, volume and lesions; or ROC, calibration and subgroups."""
@@ -373,6 +381,7 @@ def evaluate(
             data=data,
             labelling=labelling_of(None, label, classes, positive) if label or classes or positive else None,
             subgroups=subgroups,
+            threshold=threshold,
             progress=shown.cases,
         )
     if as_json:

@@ -40,7 +40,7 @@ class EvaluationOptions:
         tolerance_mm: of label maps: tolerance of the normalised surface distance.
         threads: of label maps: cases scored at once.
         progress: of label maps: called with (cases done, cases in all, case id).
-        threshold: of classes: an operating point of two classes.
+        threshold: of two classes, or of findings: an operating point, the probability from which one is called.
         subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
     """
 
@@ -84,6 +84,12 @@ def _evaluate_classes(predictions: Path, reference: Path | Dataset, out: Path, a
 
 
 def _evaluate_label_maps(predictions: Path, reference: Path | Dataset, out: Path, asked: EvaluationOptions) -> Evaluation:
+    if asked.threshold is not None:
+        raise UsageError(
+            f"a threshold of {asked.threshold:g} for label maps",
+            needed="predictions of classes, for a threshold of probabilities",
+            cure="leave --threshold out",
+        )
     return evaluate_folder(
         predictions,
         reference,

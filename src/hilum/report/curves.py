@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hilum.evaluation import ClassRows, questions
+from hilum.evaluation.classification.curves import RISKS
 from hilum.io import atomic_path
 from hilum.metrics import (
     auprc,
@@ -38,7 +39,6 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 _GUIDE, _TEXT, _GRID = "#8C8C8C", "#262626", "#E6E6E6"
 _FEW = 3  # questions up to which intervals of bins are drawn and each panel has a legend of its own
-_RISKS = np.linspace(0.01, 0.99, 99)
 
 
 def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
@@ -212,7 +212,7 @@ def _draw_decision(place: Axes, drawn: Sequence[_Line]) -> None:
     place.axhline(0, color=_TEXT, linewidth=1.2)
     highest = 0.0
     for line in drawn:
-        curve = net_benefit(line.question.probability, line.question.positive, _RISKS)
+        curve = net_benefit(line.question.probability, line.question.positive, RISKS)
         place.plot(curve.thresholds, curve.model, **line.style)
         place.plot(curve.thresholds, curve.treat_all, color=line.colour, linestyle=":", linewidth=1.2)
         highest = max(highest, float(line.question.positive.mean()))

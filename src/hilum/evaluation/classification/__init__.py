@@ -2,6 +2,7 @@
 
 from hilum.evaluation.classification.baseline import BASELINES, Baseline, baseline_scores
 from hilum.evaluation.classification.compare import ClassComparison, ClassDifference, compare_classes
+from hilum.evaluation.classification.curves import ClassCurves, QuestionCurves, curves_of
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.figures import ClassFigure
 from hilum.evaluation.classification.folder import evaluate_classes
@@ -18,6 +19,7 @@ __all__ = [
     "CLASS_METRICS",
     "Baseline",
     "ClassComparison",
+    "ClassCurves",
     "ClassDifference",
     "ClassEvaluation",
     "ClassEvaluationRecord",
@@ -27,10 +29,12 @@ __all__ = [
     "ClassSummary",
     "ColumnChoice",
     "Question",
+    "QuestionCurves",
     "Subgroup",
     "baseline_scores",
     "choose_columns",
     "compare_classes",
+    "curves_of",
     "decide",
     "evaluate_classes",
     "questions",

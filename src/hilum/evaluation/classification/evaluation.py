@@ -1,4 +1,4 @@
-"""The evaluation of a classification and its folder: cases.csv, summary.json, summary.md."""
+"""The evaluation of a classification and its folder: cases.csv, curves.json, summary.json, summary.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, UsageError
+from hilum.evaluation.classification.curves import ClassCurves, curves_of
 from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.tasks.class_score import ClassScore
 
-CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
+CASES, CURVES, SUMMARY, SUMMARY_TEXT = "cases.csv", "curves.json", "summary.json", "summary.md"
 
 
 class ClassEvaluationRecord(BaseModel):
@@ -75,14 +76,20 @@ class ClassEvaluation:
         """What the classes are."""
         return self.record.summary.classes
 
+    @property
+    def curves(self) -> ClassCurves:
+        """ROC, precision-recall, calibration and decision curves in numbers."""
+        return curves_of(self.scores, self.classes)
+
     def save(self, folder: Path | str) -> None:
-        """Write cases.csv (as predictions.csv is written), summary.md and, last, summary.json.
+        """Write cases.csv (as predictions.csv is written), curves.json, summary.md and, last, summary.json.
 
         Raises:
             ResourceError: the folder cannot be written.
         """
         target = Path(folder)
         atomic_write_text(target / CASES, predictions_text(self.scores, self.classes))
+        atomic_write_text(target / CURVES, self.curves.model_dump_json() + "\n")
         atomic_write_text(target / SUMMARY_TEXT, self.markdown())
         atomic_write_text(target / SUMMARY, self.record.model_dump_json(indent=2) + "\n")
 

@@ -60,7 +60,7 @@ def evaluate_classes(
     threshold: float | None = None,
     subgroups: Sequence[str] | None = None,
 ) -> ClassEvaluation:
-    """Hold every prediction of a table against its label and write cases.csv, summary.json and summary.md.
+    """Hold every prediction of a table against its label and write cases.csv, curves.json, summary.json and summary.md.
 
     Args:
         predictions: a predictions.csv, or the folder that holds one.
@@ -70,14 +70,14 @@ def evaluate_classes(
         table: what the classes are; None takes classes.json beside the predictions, the data set's, or else the classes of the
             table's columns as ones that exclude each other, which `notes` says.
         allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
-        threshold: an operating point of two classes, chosen on other cases.
+        threshold: an operating point of two classes or of findings, chosen on other cases.
         subgroups: columns whose subgroups are looked at; None takes those that describe a case, see `choose_columns`.
 
     Returns:
         The evaluation as it was written.
 
     Raises:
-        UsageError: a file is missing, or there is no such column.
+        UsageError: a file is missing, there is no such column, or a threshold that these classes cannot have.
         DataError: predictions are missing, twice there or damaged, or a label is none of the classes; such cases are named.
     """
     against = _reference(reference)
