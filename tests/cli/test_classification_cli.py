@@ -10,6 +10,8 @@ import pytest
 from test_cli import Said, hilum, refused
 
 from classification_toys import write_cubes
+from hilum.api.running import EXPLANATIONS
+from hilum.errors import UsageError
 from hilum.examples import make_abdomen_dataset
 from hilum.io import read_geometry
 
@@ -171,6 +173,15 @@ def test_pictures_and_their_maps_are_limited_and_that_is_said(work, tmp_path):
     assert len({file.name[:7] for file in (tmp_path / "b").glob("*_map.nii.gz")}) == 10  # maps that were asked for are made
 
 
+def test_maps_are_checked_on_request(work, tmp_path):
+    one = shutil.copytree(work.tests, tmp_path / "one") / "cases.csv"
+    one.write_text("\n".join(one.read_text().splitlines()[:2]) + "\n")
+    said = hilum("predict", work.model, one, "-o", tmp_path / "p", "--explain", "grad_cam", "--check-maps")
+    assert said.code == 0, said.err
+    (check,) = json.loads((tmp_path / "p" / "cube_00.json").read_text())["map_checks"].values()
+    assert set(check) == {"beside", "agreement", "random_weights", "passed", "because"}
+
+
 def test_sets_per_class_are_a_promise_of_their_own(work, tmp_path):
     said = hilum("predict", work.model, work.tests, "-o", tmp_path / "p", "--sets-per-class")
     assert said.code == 0, said.err
@@ -262,6 +273,11 @@ def test_kinds_of_classes_are_checked_where_they_are_typed(work):
     ("options", "parts"),
     [
         (("--explain", "gradcam"), ("explanation 'gradcam'", "grad_cam, hires_cam, occlusion")),
+        (("--check-maps",), ("maps to check, but none to make", "--explain grad_cam --check-maps")),
+        (
+            ("--explain", "grad_cam", "--check-maps", "--format", "csv"),
+            ("a check of maps that is written nowhere", "--format json"),
+        ),
         (("--format", "jsn"), ("format 'jsn'", "Cure: --format json")),
         (("--format", "nifti"), ("format 'nifti'", "csv, json")),
     ],
@@ -269,6 +285,14 @@ def test_kinds_of_classes_are_checked_where_they_are_typed(work):
 def test_what_a_classifier_cannot_say_is_refused(work, tmp_path, options, parts):
     refused(hilum("predict", work.model, work.tests, "-o", tmp_path / "p", *options), 2, *parts)
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "option"), [({"explain": "grad_cam"}, "--explain"), ({"check_maps": True}, "--check-maps")], ids=["map", "check"]
+)
+def test_a_segmentation_explains_nothing(asked, option):
+    with pytest.raises(UsageError, match=rf"of a segmentation[\s\S]*leave out {option}"):
+        EXPLANATIONS["segmentation"](**{"explain": None, "pictures": 0, "check_maps": False, "sets_per_class": False} | asked)
 
 
 def test_a_segmentation_has_no_options_of_a_classification(tmp_path):

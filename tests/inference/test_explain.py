@@ -14,6 +14,7 @@ from hilum.errors import UsageError
 from hilum.inference.explain import (
     EXPLAINERS,
     agreement,
+    check_map,
     grad_cam,
     hires_cam,
     occlusion,
@@ -411,7 +412,7 @@ def test_maps_change_when_the_network_forgets(name, dimensions):
     drawn = torch.get_rng_state()
     found = sanity_check(network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name])
     assert found.passed, found
-    assert len(found.correlations) == 5
+    assert len(found.correlations) == 20
     assert found == sanity_check(network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name])
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), drawn)
@@ -431,6 +432,19 @@ def test_a_map_without_contrast_fails():
     assert not found.passed
     assert not found.informative
     assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_check_is_agreement_and_sanity_in_words():
+    network, image = network_for(3), blob_image()
+    found = grad_cam(network, image, 1)
+    check = check_map(network, image, 1, found)
+    assert check.agreement == pytest.approx(agreement(found, occlusion(network, image, 1)))
+    sane = sanity_check(network, image, 1, torch.Generator().manual_seed(0))
+    assert (check.random_weights, check.passed) == (sane.mean, True)
+    assert check.because.endswith(f"{sane.mean:.2f}, below 0.5: it shows what the network has learnt")
+    blind = check_map(network, image, 1, edges(network, image, 1), explainer=edges)
+    assert not blind.passed
+    assert blind.because.endswith("1.00, not below 0.5: it shows the image rather than what the network has learnt")
 
 
 def test_agreement_is_spearmans():

@@ -39,6 +39,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     pictures: bool = False,
     most_pictures: int = 50,
     explain: str | None = None,
+    check_maps: bool = False,
     sets_per_class: bool = False,
     skip_existing: bool = False,
     device: str = "auto",
@@ -64,6 +65,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         most_pictures: of so many cases at most, as they are slow to draw.
         explain: of a classifier, where in the image its answer comes from: grad_cam, hires_cam or occlusion, as
             `<case>_<class>_map.nii.gz`; with `pictures` grad_cam if None.
+        check_maps: of a classifier: also write into `<case>.json` how far each map agrees with one made in another way, and
+            with those of random weights, see `hilum.inference.explain.check_map`; slow.
         sets_per_class: of a classifier: prediction sets that keep their promise among the cases of each class.
         skip_existing: leave out cases that are already there.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
@@ -83,8 +86,12 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         loaded,
         tta=tta,
         **RUNNING[task](engine=engine, precision=precision, memory=memory, overlap=overlap, every_patch=every_patch),
-        **EXPLANATIONS[task](explain, pictures=most_pictures if pictures else 0, sets_per_class=sets_per_class),
+        **EXPLANATIONS[task](
+            explain, pictures=most_pictures if pictures else 0, check_maps=check_maps, sets_per_class=sets_per_class
+        ),
     )
+    if check_maps and formats is not None and "json" not in formats:
+        raise UsageError("a check of maps that is written nowhere", needed="the format json", cure="--format json")
     found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
     cases = {case.id: case for case in found}
 
@@ -140,16 +147,27 @@ def export(
     return export_model(loaded, out, formats=formats, precision=precision, data=data, gate=gate, progress=progress)
 
 
-def _no_explanation(explain: str | None, *, pictures: int, sets_per_class: bool) -> dict[str, Any]:  # noqa: ARG001  (a segmentation's own)
-    if explain is not None or sets_per_class:
-        asked, option = ("prediction sets", "--sets-per-class") if sets_per_class else ("an explanation", "--explain")
-        raise UsageError(f"{asked} of a segmentation", needed="a classifier", cure=f"leave out {option}")
+def _no_explanation(
+    explain: str | None,
+    *,
+    pictures: int,  # noqa: ARG001  (a segmentation's own)
+    check_maps: bool,
+    sets_per_class: bool,
+) -> dict[str, Any]:
+    asked = {
+        "prediction sets": ("--sets-per-class", sets_per_class),
+        "an explanation": ("--explain", explain is not None),
+        "a check of maps": ("--check-maps", check_maps),
+    }
+    for what, (option, given) in asked.items():
+        if given:
+            raise UsageError(f"{what} of a segmentation", needed="a classifier", cure=f"leave out {option}")
     return {}
 
 
-def _explanation(explain: str | None, *, pictures: int, sets_per_class: bool) -> dict[str, Any]:
+def _explanation(explain: str | None, *, pictures: int, check_maps: bool, sets_per_class: bool) -> dict[str, Any]:
     drawn_only = {"explain": "grad_cam" if pictures else None, "most_explained": pictures}
-    return {"sets_per_class": sets_per_class, **({"explain": explain} if explain else drawn_only)}
+    return {"check_maps": check_maps, "sets_per_class": sets_per_class, **({"explain": explain} if explain else drawn_only)}
 
 
 EXPLANATIONS: dict[str, Callable[..., dict[str, Any]]] = {

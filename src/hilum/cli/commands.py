@@ -250,6 +250,9 @@ def predict(
         str | None,
         typer.Option(help="Of a classifier: where its answer comes from, by grad_cam, hires_cam, occlusion.", show_default=False),
     ] = None,
+    check_maps: Annotated[
+        bool, typer.Option("--check-maps", help="Of --explain: compare maps with occlusion and with random weights (slow).")
+    ] = False,
     sets_per_class: Annotated[
         bool, typer.Option("--sets-per-class", help="Of a classifier: prediction sets that keep their promise for each class.")
     ] = False,
@@ -276,6 +279,7 @@ def predict(
             pictures=pictures,
             most_pictures=most_pictures,
             explain=explain,
+            check_maps=check_maps,
             sets_per_class=sets_per_class,
             skip_existing=skip_existing,
             device=device,

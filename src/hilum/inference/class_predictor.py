@@ -16,7 +16,7 @@ from hilum.dataset.regions import read_region
 from hilum.errors import ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
-from hilum.inference.explain import EXPLAINERS
+from hilum.inference.explain import EXPLAINERS, check_map
 from hilum.inference.inputs import Source, case_id, read_source, wrong_channels
 from hilum.inference.prediction import Seconds
 from hilum.inference.predictor import Prepared
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from hilum.inference.explain import MapCheck
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
     from hilum.preprocess import View
@@ -47,11 +48,13 @@ class ClassPredictor:
         precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
         explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the answer comes from.
         most_explained: the maps of so many cases are made; None: of all.
+        check_maps: also say how far each map agrees with one made in another way, and with those of random weights, see
+            `hilum.inference.explain.check_map`; slow.
         sets_per_class: prediction sets that hold the class as often as they promise among the cases of each class, not only on
             average over all; they are larger where a class is rare.
 
     Raises:
-        UsageError: no such explanation, or sets per class of a model that has not learnt them.
+        UsageError: no such explanation, none to check, or sets per class of a model that has not learnt them.
     """
 
     usual_formats = ("csv", "json")
@@ -69,10 +72,13 @@ class ClassPredictor:
         precision: Precision | None = None,
         explain: str | None = None,
         most_explained: int | None = None,
+        check_maps: bool = False,
         sets_per_class: bool = False,
     ) -> None:
         if explain is not None and explain not in EXPLAINERS:
             raise UsageError(f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam")
+        if check_maps and explain is None:
+            raise UsageError("maps to check, but none to make", needed="an explanation", cure="--explain grad_cam --check-maps")
         plan: Any = model.plan
         if sets_per_class and (model.assurance is None or not model.assurance.calibration.class_thresholds):
             raise UsageError(
@@ -82,7 +88,7 @@ class ClassPredictor:
             )
         self._per_class, self._left_to_explain = sets_per_class, math.inf if most_explained is None else most_explained
         precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
-        self.model, self.explain, self.batch = model, explain, 1
+        self.model, self.explain, self.check_maps, self.batch = model, explain, check_maps, 1
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
         self._plan = plan
@@ -157,8 +163,12 @@ class ClassPredictor:
         if self.explain is None or self._left_to_explain <= 0:
             return said
         self._left_to_explain -= 1
-        maps = {self._plan.classes.names[n]: self._map(prepared, n) for n in top_classes(said)}
-        return replace(said, maps=maps, seconds=replace(seconds, restore=time.perf_counter() - start - seconds.network))
+        names = self._plan.classes.names
+        explained = {names[n]: self._explained(prepared, n) for n in top_classes(said)}
+        maps = {name: volume for name, (volume, _) in explained.items()}
+        checks = {name: check for name, (_, check) in explained.items() if check is not None}
+        seconds = replace(seconds, restore=time.perf_counter() - start - seconds.network)
+        return replace(said, maps=maps, map_checks=checks, seconds=seconds)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K') float32 of inputs (B, C, Z, Y, X), the mean over members and mirrored copies.
@@ -251,13 +261,15 @@ class ClassPredictor:
         update = {"calibrated": tuple(calibrated[0].tolist()), "prediction_set": sets, "certain": certain and certain[0]}
         return score.model_copy(update=update)
 
-    def _map(self, prepared: Prepared, index: int) -> Volume:
-        """Where in the image the answer about a class comes from, on the case's own grid: (1, Z, Y, X), 0..1."""
+    def _explained(self, prepared: Prepared, index: int) -> tuple[Volume, MapCheck | None]:
+        """Where in the image the answer about a class comes from, on the case's own grid: (1, Z, Y, X), 0..1; and its check."""
         view: View = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
-        kind = self._plan.classes.kind
-        found = explain(self.engine.networks, torch.from_numpy(prepared.array), index, kind=kind)  # type: ignore[arg-type]  # classifiers all
-        return view.lay(found)
+        kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)
+        networks: Any = self.engine.networks  # classifiers all
+        found = explain(networks, image, index, kind=kind)
+        check = check_map(networks, image, index, found, explainer=explain, kind=kind) if self.check_maps else None
+        return view.lay(found), check
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
     FigureCanvasAgg(figure)
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
-    parts = in_file_names(table)
+    parts, said = in_file_names(table), _said(files)
     for (plain, coloured), file in zip(rows, maps, strict=True):
         volume = read_volume(file)
         heat = (volume if flat else reorient(volume)).array[0]
@@ -58,19 +58,33 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
             place.set_axis_off()
         coloured.imshow(heat[z], cmap="inferno", vmin=0, vmax=1, alpha=strength, aspect=y / x, interpolation="bilinear")
         name = next((one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz")), "")
-        coloured.set_title(f"what speaks for {name}" if name else "")
+        coloured.set_title(_title(name, said))
         plain.set_title("" if flat else f"slice {z + 1} of {shown.geometry.shape[0]}")
-    figure.suptitle(_answer(path.stem, files), fontsize=11)
+    figure.suptitle(_answer(path.stem, said), fontsize=11)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=80)
 
 
-def _answer(case: str, files: Sequence[Path]) -> str:
-    """The case, and what was answered where that lies beside the maps."""
+def _said(files: Sequence[Path]) -> dict[str, Any] | None:
+    """What was answered, where that lies beside the maps."""
     written = next((file for file in files if file.suffix == ".json" and file.is_file()), None)
-    if written is None:
+    found: dict[str, Any] | None = None if written is None else json.loads(written.read_text(encoding="utf-8"))
+    return found
+
+
+def _title(name: str, said: dict[str, Any] | None) -> str:
+    """Of the map of a class; with how far it can be believed where that was checked."""
+    check = ((said or {}).get("map_checks") or {}).get(name)
+    if check is None:
+        return f"what speaks for {name}" if name else ""
+    agreed = "cannot be compared" if check["agreement"] is None else f"agrees {check['agreement']:.2f}"
+    return f"what speaks for {name}\n{agreed} with {check['beside']}, {check['random_weights']:.2f} with random weights"
+
+
+def _answer(case: str, said: dict[str, Any] | None) -> str:
+    """The case, and what was answered."""
+    if said is None:
         return case
-    said = json.loads(written.read_text(encoding="utf-8"))
     probabilities = said["calibrated"] or said["probabilities"]
     named = [name for name in probabilities if name in said["predicted"].split(SEPARATOR)] or [said["predicted"]]
     called = ", ".join(f"{name} {probabilities[name]:.2f}" if name in probabilities else name for name in named)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from hilum.inference.explain.cam import grad_cam, hires_cam
+from hilum.inference.explain.check import MapCheck, check_map
 from hilum.inference.explain.occlusion import FILLS, occlusion, occlusion_passes
 from hilum.inference.explain.sanity import Sanity, agreement, randomised, sanity_check
 
@@ -24,8 +25,10 @@ __all__ = [
     "EXPLAINERS",
     "FILLS",
     "Explainer",
+    "MapCheck",
     "Sanity",
     "agreement",
+    "check_map",
     "grad_cam",
     "hires_cam",
     "occlusion",
