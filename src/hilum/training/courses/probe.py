@@ -109,7 +109,7 @@ def _seen_by(network: Any, plan: ClassificationPlan, job: Assignment) -> str:
     for name, tensor in network.state_dict().items():
         if not name.startswith("head."):
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.cpu().numpy()))
+            digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
