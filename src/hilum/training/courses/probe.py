@@ -7,15 +7,12 @@ for a training that is taken up again.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from hilum.io import atomic_path
 from hilum.training.augmentation import centre_of
@@ -82,7 +79,7 @@ def _features(
     """Features (N, F) of all cases, without augmentation: those that are kept, and the others, which are kept now and then."""
     network.eval()
     store: Any = job.store
-    kept = store.folder / f"features-{_seen_by(network, plan, job)}.safetensors"
+    kept = store.folder / f"features-{_seen_by(network, plan, job)}.npy"
     names = [f"{store.key(case)} {case}" for case in job.cases]
     known = _read(kept)
     there, saved = len(known), time.perf_counter()
@@ -118,15 +115,18 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
     if not path.is_file():
         return {}
     try:
-        with safe_open(path, framework="np") as file:
-            return dict(zip(json.loads(file.metadata()["inputs"]), file.get_tensor("features"), strict=True))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        rows = np.load(path, allow_pickle=False)
+        return dict(zip(rows["input"].tolist(), rows["features"], strict=True))
+    except (OSError, ValueError, IndexError, EOFError):
         return {}
 
 
 def _write(known: dict[str, NDArray[np.float32]], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        save_file({"features": np.stack(list(known.values()))}, temporary, {"inputs": json.dumps(list(known))})
+    width, longest = len(next(iter(known.values()))), max(map(len, known))
+    rows = np.zeros(len(known), dtype=[("input", f"U{longest}"), ("features", np.float32, (width,))])
+    rows["input"], rows["features"] = list(known), list(known.values())
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, rows, allow_pickle=False)
 
 
 def _multinomial(x: Any, y: NDArray[np.int64], groups: list[str], outputs: int) -> tuple[Any, Any]:
