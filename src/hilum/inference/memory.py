@@ -35,7 +35,7 @@ SHARE = 0.75
 _C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 _M_MMAP_THRESHOLD = -3
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.03
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -94,7 +94,7 @@ class Budget:
 def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
     """An array of float32 in a file without a name, mapped into memory: gone when the array is, however the process ends.
 
-    Mapped pages that were read or written count as held by the process. A thread gives them back to the system ten times a second
+    Mapped pages that were read or written count as held by the process. A thread gives them back to the system thirty times a second
     (what was written stays in the file), so that they never add up, whoever uses the array.
 
     Raises:
