@@ -80,9 +80,8 @@ def operations(model: Path) -> float:
     from hilum.plan import load_plan
 
     plan = load_plan(model / "plan.json")
-    with torch.device("meta"):
-        network = build_network(plan.network.value).eval()
-        patch = torch.empty(1, len(plan.channels), *plan.patch.value)
+    network = build_network(plan.network.value).eval().to("meta")
+    patch = torch.empty(1, len(plan.channels), *plan.patch.value, device="meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(patch)
     return round(counter.get_total_flops() / 1e9, 1)

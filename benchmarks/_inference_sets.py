@@ -25,7 +25,7 @@ LIVER_STEPS = 200
 TORSO_MM = 1.5
 LIVER_CROPS = {"lowest": (20, 68), "lower": (35, 83), "upper": (58, 106), "uppermost": (71, 119)}  # slices; liver in all
 LIVER_PLANE = slice(56, 376)  # of both axes of a slice
-PUBLISHED_LIVER_MM = [1.0, 0.7675780057907104, 0.7675780057907104]  # of nnU-Net's plan for LiTS
+OTHER_LIVER_MM = [1.0, 0.7675780057907104, 0.7675780057907104]  # not that of the image
 
 
 class NotMadeError(Exception):
@@ -130,12 +130,12 @@ SETS: dict[str, Callable[[Path, int], BenchSet]] = {"liver": liver, "hippocampus
 
 
 def resampled_liver(found: BenchSet) -> Path:
-    """The liver model with the target spacing of nnU-Net's published plan, so that preprocessing and export have to resample."""
+    """The liver model with another target spacing than its image has, so that preprocessing and export have to resample."""
     folder = found.home / "nnunet_resampled"
     if not folder.is_dir():
         shutil.copytree(found.nnunet, folder)
         plans = json.loads((folder / "plans.json").read_text())
-        plans["configurations"]["3d_fullres"]["spacing"] = PUBLISHED_LIVER_MM
+        plans["configurations"]["3d_fullres"]["spacing"] = OTHER_LIVER_MM
         (folder / "plans.json").write_text(json.dumps(plans, indent=4))
     return folder
 
