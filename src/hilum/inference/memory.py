@@ -94,8 +94,8 @@ class Budget:
 def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
     """An array of float32 in a file without a name, mapped into memory: gone when the array is, however the process ends.
 
-    Mapped pages that were read or written count as held by the process. A thread gives them back to the system every few hundredths of a
-    second (what was written stays in the file), so that they never add up, whoever uses the array.
+    Mapped pages that were read or written count as held by the process. A thread gives them back to the system some thirty times
+    a second (what was written stays in the file), so that they never add up, whoever uses the array.
 
     Raises:
         ResourceError: the disk has not enough room.
