@@ -57,15 +57,16 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def return_what_is_freed() -> None:
-    """From now on blocks of a mebibyte and more go back to the system when the program frees them.
+def return_what_is_freed(most: int) -> None:
+    """From now on blocks of a small part of `most` bytes go back to the system when the program frees them.
 
     glibc raises that size by itself to up to 32 MiB and keeps what is smaller, a heap for each thread, so that a second case
-    would hold what the first had freed. Other C libraries have no such call and need none.
+    would hold what the first had freed. Blocks that go back cost time when they are asked for again, so the part is no smaller
+    than it must be. Other C libraries have no such call and need none.
     """
     mallopt = getattr(_C_LIBRARY, "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**20)
+        mallopt(_M_MMAP_THRESHOLD, min(2**25, max(2**20, most // 400)))
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Predictor:
         self.model = model
         self.budget = Budget.of(memory)
         if self.budget.given:  # else a little speed is worth more
-            return_what_is_freed()
+            return_what_is_freed(self.budget.most)
         self.scratch = scratch
         self.every_patch = every_patch
         self.mirror_axes: tuple[int, ...] = tuple(plan.augmentation.value.mirror_axes) if tta else ()
