@@ -103,7 +103,7 @@ def test_a_finished_training_is_not_trained_on(job):
 
 def test_time_ends_the_schedule(job):
     fitted = fit(replace(job, budget=Budget(steps=10**9, seconds=3.0)))
-    assert fitted.progress.step > 20
+    assert fitted.progress.step > 2  # however busy the machine
     assert fitted.progress.rows[-1].learning_rate < fitted.progress.rows[0].learning_rate or len(fitted.progress.rows) == 1
     assert fitted.progress.seconds >= 3.0
 
