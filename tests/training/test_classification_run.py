@@ -168,6 +168,22 @@ def test_what_was_done_is_said_and_written_down(trained):
     assert model.facts.patients == 12
 
 
+def probe_plan(dataset, **changes):
+    """A linear probe on a 2D backbone, for colour pictures."""
+    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet")
+    return class_plan(
+        dataset.classes,
+        channels=dataset.channels,
+        dimensions=2,
+        patch=(1, 32, 32),
+        orientation="source",
+        network=spec,
+        normalisation=tuple(Normalisation(kind="unit", upper=255.0) for _ in dataset.channels),
+        stages=STAGES["probe"](),
+        **changes,
+    )
+
+
 def test_pictures_in_folders_of_classes(tmp_path):
     """Colour pictures, a 2D backbone with a linear probe: from folders to answers for the pictures themselves."""
     rng = np.random.default_rng(0)
@@ -178,18 +194,7 @@ def test_pictures_in_folders_of_classes(tmp_path):
         picture = Volume(array.astype(np.uint8), Geometry.from_spacing((1, 40, 36)))
         write_volume(picture, tmp_path / "data" / name / f"p{number:02d}.png")
     dataset = open_dataset(tmp_path / "data")
-    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet")
-    plan = class_plan(
-        dataset.classes,
-        channels=dataset.channels,
-        dimensions=2,
-        patch=(1, 32, 32),
-        orientation="source",
-        network=spec,
-        normalisation=tuple(Normalisation(kind="unit", upper=255.0) for _ in dataset.channels),
-        stages=STAGES["probe"](),
-        augmentation=class_plan().augmentation.value.model_copy(update={"spatial_probability": 1.0}),
-    )
+    plan = probe_plan(dataset, augmentation=class_plan().augmentation.value.model_copy(update={"spatial_probability": 1.0}))
     model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, folds=2, device="cpu"))
     found = {metric.name: metric for metric in model.metrics.metrics if metric.region == "all"}
     assert found["auroc"].cases == 20
@@ -210,17 +215,7 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
         if number == 12:
             write_volume(picture, tmp_path / "data" / "train" / name / "copy.png")
     dataset = open_dataset(tmp_path / "data")
-    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet")
-    plan = class_plan(
-        dataset.classes,
-        channels=dataset.channels,
-        dimensions=2,
-        patch=(1, 32, 32),
-        orientation="source",
-        network=spec,
-        normalisation=tuple(Normalisation(kind="unit", upper=255.0) for _ in dataset.channels),
-        stages=STAGES["probe"](),
-    )
+    plan = probe_plan(dataset)
     jobs = []
 
     def keep(number, job, *more, **named):
