@@ -43,6 +43,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "all": ("--stages", "all"),
     "scratch": ("--weights", "none", "--stages", "all"),
     "acs": ("--network", "acs"),
+    "acs_scratch": ("--network", "acs", "--weights", "none", "--stages", "all"),
 }
 """Ways to train that are compared, as users type them."""
 FIGURES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece", "calibration_slope")
