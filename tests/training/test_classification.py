@@ -5,26 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from class_jobs import Killed, a_job, flat_plan, same, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from classification_toys import STILL, TABLES, THREE, TWO, class_plan
+from classification_toys import STILL, TABLES, THREE, class_plan
 from hilum.errors import DataError, ModelError
 from hilum.plan.classification import ClassLossSpec, Stage
-from hilum.plan.plan import ClassifierSpec
 from hilum.preprocess.view_store import ViewStore
 from hilum.tasks import ClassificationTask
-from hilum.training import Assignment, Budget, fit
+from hilum.training import fit
 from hilum.training.courses import classification as module
-from hilum.training.courses import probe
 from hilum.training.courses.classification import case_chances, mix, stage_at, stage_rates
-from hilum.training.courses.probe import STRENGTHS
 from hilum.training.loop import CHECKPOINT, load_progress
 from hilum.training.new_network import new_network
 from hilum.training.sampling import ViewSampler
 
-CPU = torch.device("cpu")
 STRONG = STILL.model_copy(update={"spatial_probability": 1.0, "intensity_probability": 0.5, "mirror_axes": (2,)})
 HEAD, ALL = Stage(share=0.5, released=1, warmup=0.0), Stage(share=0.5, decay=0.8)
 
@@ -35,58 +32,10 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("hilum.training.log.draw_curves", lambda *_, **__: None)
 
 
-def flat_plan(classes=TWO, *, dropout=0.0, **changes):
-    """Pictures and a small backbone with batch norms."""
-    spec = ClassifierSpec(
-        kind="backbone", dimensions=2, in_channels=1, out_channels=classes.outputs, backbone="test_efficientnet", dropout=dropout
-    )
-    return class_plan(classes, dimensions=2, patch=(1, 32, 32), orientation="source", network=spec, **changes)
-
-
-def a_job(plan, folder, *, cases=12, signal=1.0, labels=None, seed=5, size=None, **more) -> Assignment:
-    """Noise whose mean tells the class, two cases a patient."""
-    rng = np.random.default_rng(1)
-    store = ViewStore(folder / "store")
-    store.folder.mkdir(parents=True, exist_ok=True)
-    names = plan.classes.names
-    labels = labels or [names[n % len(names)] for n in range(cases)]
-    ids = [f"c{n:02d}" for n in range(len(labels))]
-    for case, label in zip(ids, labels, strict=True):
-        members = np.flatnonzero(plan.classes.members(label))
-        level = signal * (members.mean() if len(members) else -1.0)
-        array = rng.normal(level, 1.0, (plan.inputs, *(size or plan.patch.value)))
-        store.write(case, array.astype(np.float32), key="k")
-    return Assignment(
-        plan,
-        store,
-        tuple(ids),
-        folder / "fold_0",
-        Budget(steps=more.pop("steps", plan.steps.value)),
-        CPU,
-        seed=seed,
-        checkpoint_seconds=0.0,
-        labels=dict(zip(ids, labels, strict=True)),
-        units={case: f"P{n // 2}" for n, case in enumerate(ids)},
-        **more,
-    )
-
-
-def state(fitted) -> dict[str, torch.Tensor]:
-    return fitted.network.state_dict()
-
-
-def same(one, two) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
 def checkpointed(job) -> dict[str, torch.Tensor]:
     """The network itself, not its average, at the last checkpoint."""
     tensors = load_file(job.folder / CHECKPOINT)
     return {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-
-
-class Killed(BaseException):
-    """Stands for whatever ends a process without asking."""
 
 
 def kill_before(step: int, monkeypatch):
@@ -286,128 +235,6 @@ def test_balance_is_the_plans(tmp_path):
         with module.ClassificationCourse(job) as course:
             positive = np.mean([float(course.batch(step)[1][:, 1].mean()) for step in range(40)])
         assert positive == pytest.approx(share, abs=0.1 if balance == "sampling" else 1e-6)
-
-
-# --- the probe --------------------------------------------------------------------------------------------------------------
-
-
-PROBE = (Stage(share=1.0, released=1, probe=True),)
-
-
-def seen_features(job):
-    """Features of every case by the network as it begins, and its labels."""
-    network = new_network(job.plan, job.seed).eval()
-    images = torch.from_numpy(np.stack([job.store.read(case) for case in job.cases]).astype(np.float32))
-    with torch.inference_mode():
-        return images, network.features(images).numpy().astype(np.float64)
-
-
-def regression(x, y, groups):
-    """scikit-learn's logistic regression with the penalty that its own cross-validation finds best."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-
-    folds = StratifiedGroupKFold(min(5, np.bincount(y).min()), shuffle=True, random_state=0)
-    losses = [
-        log_loss(
-            y,
-            cross_val_predict(
-                LogisticRegression(C=strength, max_iter=500), x, y, groups=groups, cv=folds, method="predict_proba"
-            ),
-        )
-        for strength in STRENGTHS
-    ]
-    return LogisticRegression(C=STRENGTHS[int(np.argmin(losses))], max_iter=2000).fit(x, y)
-
-
-@pytest.mark.parametrize("kind", TABLES)
-def test_a_linear_probe_is_scikit_learns_logistic_regression_on_the_frozen_features(kind, tmp_path):
-    from sklearn.preprocessing import StandardScaler
-
-    table = TABLES[kind]
-    labels = None
-    if kind == "multilabel":
-        labels = ["effusion", "mass", "", "effusion|mass", "mass", "", "effusion", "effusion|mass", "", "mass|effusion"] * 3
-    job = a_job(flat_plan(table, stages=PROBE, dropout=0.4), tmp_path, cases=32, signal=0.5, labels=labels)
-    images, features = seen_features(job)
-    fitted = fit(job)
-    assert fitted.progress.step == 0
-    before = new_network(job.plan, job.seed).state_dict()
-    assert {name for name, value in state(fitted).items() if not torch.equal(value, before[name])} == {
-        *("head.1.weight", "head.1.bias")
-    }
-    with torch.inference_mode():
-        logits = fitted.network(images)
-    x = StandardScaler().fit_transform(features)
-    groups = [job.units[case] for case in job.cases]
-    targets = np.array([ClassificationTask(table).encode(job.labels[case]) for case in job.cases]).astype(int)
-    if table.kind == "exclusive":
-        expected = regression(x, targets.argmax(axis=1), groups).predict_proba(x)
-        np.testing.assert_allclose(logits.softmax(dim=1), expected, atol=2e-4)
-        return
-    for output in range(table.outputs):
-        y, given_ = targets[:, output], logits[:, output].sigmoid().numpy()
-        if y.any():
-            np.testing.assert_allclose(given_, regression(x, y, groups).predict_proba(x)[:, 1], atol=2e-4)
-        else:  # no nodule among 30 cases: 1 of 32
-            np.testing.assert_allclose(given_, 1 / 32, atol=1e-6)
-
-
-def test_a_probe_of_one_class_says_how_frequent_it_is(tmp_path):
-    job = a_job(flat_plan(THREE, stages=PROBE), tmp_path, labels=["adenoma"] * 8)
-    images, _ = seen_features(job)
-    with torch.inference_mode():
-        found = fit(job).network(images).softmax(dim=1)
-    np.testing.assert_allclose(found, np.broadcast_to([1 / 11, 9 / 11, 1 / 11], (8, 3)), atol=1e-6)
-
-
-def test_a_probe_of_two_of_three_classes_rules_out_the_third(tmp_path):
-    job = a_job(flat_plan(THREE, stages=PROBE), tmp_path, labels=["adenoma", "carcinoma"] * 8, signal=1.0)
-    images, _ = seen_features(job)
-    with torch.inference_mode():
-        found = fit(job).network(images).softmax(dim=1)
-    assert float(found[:, 0].max()) < 1e-3
-    assert found.argmax(dim=1).tolist() == [1, 2] * 8
-
-
-def test_a_finished_probe_is_not_fitted_again(tmp_path, monkeypatch):
-    job = a_job(flat_plan(stages=PROBE), tmp_path)
-    first = state(fit(job))
-    monkeypatch.setattr(module, "fit_probe", lambda *_: pytest.fail("fitted again"))
-    assert same(first, state(fit(replace(job, resume=True))))
-
-
-def test_features_are_computed_once_for_all_folds_and_sessions(tmp_path, monkeypatch):
-    job = a_job(flat_plan(stages=PROBE), tmp_path)
-    straight = state(fit(replace(job, store=a_job(job.plan, tmp_path / "other").store, folder=tmp_path / "straight")))
-    looked, middle = [], probe.centre_of
-
-    def until(image, patch):
-        looked.append(1)
-        if len(looked) == 6:
-            raise Killed
-        return middle(image, patch)
-
-    monkeypatch.setattr(probe, "centre_of", until)
-    with pytest.raises(Killed):
-        fit(job)
-    assert not list(job.store.folder.glob(".part*"))
-    told = []
-    assert same(straight, state(fit(replace(job, resume=True), tick=lambda *row: told.append(row))))
-    assert len(looked) == 6 + 7  # five were kept
-    assert told[-1] == (1.0, 0)
-    fit(replace(job, folder=tmp_path / "fold_1", cases=job.cases[3:]))
-    assert len(looked) == 13
-    job.store.write("c03", np.zeros((1, 1, 32, 32), np.float32), key="another file")
-    fit(replace(job, folder=tmp_path / "fold_2"))
-    assert len(looked) == 14
-    fit(replace(job, folder=tmp_path / "fold_3", seed=6))  # other weights
-    assert len(looked) == 26
-    for kept in job.store.folder.glob("features-*"):
-        kept.write_bytes(b"damaged")
-    fit(replace(job, folder=tmp_path / "fold_4"))
-    assert len(looked) == 38
 
 
 # --- stopping and going on --------------------------------------------------------------------------------------------------

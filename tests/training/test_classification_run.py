@@ -29,6 +29,7 @@ from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, run
 from hilum.training.checkpoint import read_progress
+from hilum.training.courses import probe
 from hilum.training.evidence import baseline_scores, keep_answers
 from hilum.training.fold import train_fold
 from hilum.training.new_network import new_network, pretrained
@@ -345,6 +346,23 @@ def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
     assert model.facts.steps == 0
     assert TrainedModel.load(tmp_path / "m", device="cpu").id == model.id
     assert len(read_predictions(tmp_path / "m" / "training" / "out_of_fold")) == len(model.facts.details["fold 0"]["validation"])
+
+
+def test_what_the_time_left_out_of_a_probe_is_said_on_the_card_and_kept(data, dataset, tmp_path, monkeypatch):
+    """A clock that moves by ten seconds with each case whose features are computed, and by nothing else."""
+    now, middle, said = [0.0], probe.centre_of, []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(probe, "centre_of", lambda *args: (now.__setitem__(0, now[0] + 10.0), middle(*args))[1])
+    monkeypatch.setattr(probe, "FEWEST", 2)
+    asked = options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]()), minutes=2.0)
+    model = run(data, tmp_path / "m", asked, listener=Listener(say=said.append))
+    fold = model.facts.details["fold 0"]
+    used = len(fold["train"]) - len(fold["left_out"])
+    assert 4 < used == 11 == model.facts.cases  # of 120 s what validation, its figures and the regression need is kept
+    assert set(fold["left_out"]) < set(fold["train"])
+    note = f"fitted on {used} of {len(fold['train'])} training cases"
+    assert sum(note in sentence for sentence in said) == 1
+    assert note in (tmp_path / "m" / "MODEL_CARD.md").read_text()
 
 
 # --- first weights ----------------------------------------------------------------------------------------------------------

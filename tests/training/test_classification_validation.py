@@ -9,16 +9,16 @@ import torch
 
 from classification_toys import FINDINGS, TWO, Means, class_model, class_plan, write_cubes
 from hilum import metrics
-from hilum.dataset import Case, open_dataset
+from hilum.dataset import open_dataset
 from hilum.errors import DataError
 from hilum.inference import ClassPredictor
 from hilum.plan.classification import RegionSpec
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
 from hilum.training import Assignment, Budget, Listener, TrainOptions
+from hilum.training.fair import fair_order
 from hilum.training.fold import _divide_time
 from hilum.training.validators import ClassificationValidator
-from hilum.training.validators.classification import fair_order
 
 CPU = torch.device("cpu")
 
@@ -81,18 +81,18 @@ def test_what_the_clock_leaves_of_a_data_set_that_is_sorted_by_class_is_a_fair_s
 
 
 def test_every_beginning_of_the_fair_order_has_of_each_class_its_share():
-    cases = tuple(Case(f"c{n:03}", None, {}, label="malignant" if n >= 180 else "benign") for n in range(200))
-    order = fair_order(cases, TWO)
+    ids = [f"c{n:03}" for n in range(200)]
+    labels = ["malignant" if n >= 180 else "benign" for n in range(200)]
+    order = fair_order(ids, labels, TWO)
     assert sorted(order) == list(range(200))
     for end in range(10, 201, 10):
         assert abs(sum(place >= 180 for place in order[:end]) - end / 10) <= 1
-    turned = cases[::-1]
-    assert [turned[place].id for place in fair_order(turned, TWO)] == [cases[place].id for place in order]
-    labels = ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100
-    found = fair_order(tuple(Case(f"c{n:03}", None, {}, label=label) for n, label in enumerate(labels)), FINDINGS)[:100]
+    turned = fair_order(ids[::-1], labels[::-1], TWO)
+    assert [ids[::-1][place] for place in turned] == [ids[place] for place in order]
+    found = fair_order(ids, ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100, FINDINGS)[:100]
     assert sum(90 <= place < 100 for place in found) == pytest.approx(5, abs=1)
     assert sum(place >= 100 for place in found) == pytest.approx(50, abs=1)
-    assert fair_order((), TWO) == []
+    assert fair_order((), (), TWO) == []
 
 
 def test_what_comes_after_training_has_its_share_of_the_minutes_however_many_cases_there_are(dataset):

@@ -48,6 +48,8 @@ class Progress(Record):
         plateau: whether validation still rises.
         validated: progress at the last validation.
         finished: whether the schedule has come to its end.
+        left_out: of `cases`, those that the time did not allow to look at (a probe's).
+        notes: what people must know of that.
         rows: the log.
         pending: losses since its last row.
     """
@@ -60,6 +62,8 @@ class Progress(Record):
     plateau: Plateau = Plateau()
     validated: float = 0.0
     finished: bool = False
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     pending: tuple[float, ...] = ()
 

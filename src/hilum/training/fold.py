@@ -74,6 +74,8 @@ def train_fold(
         listener.advance(stage, min(done, 1.0), 1.0, f"step {step}" if step else "features")
 
     fitted = fit(job, validate=few.check if few.cases else None, report=report, tick=tick)
+    for note in fitted.progress.notes:
+        listener.say(f"Fold {number}: {note}")
     listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
     scores = validator.score(
         fitted.network,

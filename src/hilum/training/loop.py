@@ -15,6 +15,7 @@ from hilum.errors import DataError, ResourceError, TrainingError
 from hilum.networks.drawing import seeded
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
 from hilum.training.courses import COURSES
+from hilum.training.courses.course import Beginning
 from hilum.training.log import Log
 from hilum.training.new_network import new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
@@ -121,11 +122,12 @@ def fit(
 
     try:
         with course:
-            complete = books.step == 0 and books.progress() < 1.0 and course.begin(network, tick)
-            if complete:
+            begun = course.begin(network, tick, books.seconds_left()) if books.new else Beginning()
+            if begun.complete:
+                books.begun(begun)
                 average.restart()
             network.train()
-            while not complete and (done := books.progress()) < 1.0:
+            while not begun.complete and (done := books.progress()) < 1.0:
                 rates = course.enter(network, done)
                 for group in optimiser.param_groups:
                     group["lr"] = rates[group["number"]]
@@ -200,6 +202,20 @@ class _Books:
         self._begun = self._saved - self._progress.seconds  # as if the sessions before had just been made
         self._losses = [torch.tensor(loss) for loss in self._progress.pending]
         self._norm: Tensor | None = None
+
+    @property
+    def new(self) -> bool:
+        """Whether no step was made, and none is to be spared: a probe is fitted even where the time is up already."""
+        return self.step == 0 and not self._progress.finished
+
+    def seconds_left(self) -> float | None:
+        """Of the budget; None where it is one of steps."""
+        seconds = self._job.budget.seconds
+        return None if seconds is None else max(0.0, seconds - (time.perf_counter() - self._begun))
+
+    def begun(self, beginning: Beginning) -> None:
+        """Keep what was left out before the first step."""
+        self._progress = self._progress.model_copy(update={"left_out": beginning.left_out, "notes": beginning.notes})
 
     def progress(self) -> float:
         """0 at the beginning, 1 at the end."""

@@ -370,7 +370,7 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
     dataset, results, every = trained.dataset, trained.results, trained.scores
     scores = tuple({(score.case, getattr(score, "region", "")): score for score in reversed(every)}.values())[::-1]
     unscored = sum(result.unscored for result in results)
-    cases = {case for _, fold in trained.chosen for case in fold.train}
+    cases = {case for result in results for case in set(result.progress.cases) - set(result.progress.left_out)}
     patients = {case.patient for case in dataset.cases if case.id in cases}
     notes = [*dataset.notes, *trained.evidence]
     if unscored:
@@ -381,6 +381,7 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
         notes.append("a case that several folds of the given split validate on counts once, as the first of them scored it")
     few = [sentence for member in trained.members if (sentence := _few_steps(trained.plan, member))]
     notes += few
+    notes += [f"fold {member.number}: {note}" for member in trained.members for note in member.result.progress.notes]
     if len(results) > 1:
         notes.append("the folds share one plan, for which all cases were looked at (spacings, sizes, intensity statistics)")
         notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
@@ -399,6 +400,7 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
                 "validation": list(fold.validation),
                 "steps": result.progress.step,
                 "training_seconds": round(result.progress.seconds, 1),
+                **({"left_out": list(result.progress.left_out)} if result.progress.left_out else {}),
             }
             for (number, fold), result in zip(trained.chosen, results, strict=True)
         },

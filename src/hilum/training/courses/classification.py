@@ -10,6 +10,7 @@ import torch
 
 from hilum.tasks import ClassificationTask
 from hilum.training.augmentation import Augmenter
+from hilum.training.courses.course import Beginning
 from hilum.training.courses.probe import fit_probe
 from hilum.training.sampling import ViewSampler
 
@@ -69,12 +70,11 @@ class ClassificationCourse:
         groups: tuple[tuple[nn.Parameter, ...], ...] = network.groups()
         return groups
 
-    def begin(self, network: Any, tick: Callable[[float, int], None] | None) -> bool:
+    def begin(self, network: Any, tick: Callable[[float, int], None] | None, seconds: float | None = None) -> Beginning:
         """A linear probe is fitted at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
-            return False
-        fit_probe(network, self._sampler, self._plan, self._job, tick)
-        return True
+            return Beginning()
+        return fit_probe(network, self._sampler, self._plan, self._job, tick, seconds)
 
     def enter(self, network: Any, progress: float) -> tuple[float, ...]:
         """Release what the stage at this progress releases."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
@@ -10,6 +11,21 @@ if TYPE_CHECKING:
 
     import torch
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What was done before the first step.
+
+    Args:
+        complete: nothing is left for steps to learn.
+        left_out: training cases that the time did not allow to look at; only of what is complete.
+        notes: what people must know of that.
+    """
+
+    complete: bool = False
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Course(Protocol):
@@ -29,10 +45,10 @@ class Course(Protocol):
         """The network's weights in groups that share a learning rate."""
         ...
 
-    def begin(self, network: nn.Module, tick: Callable[[float, int], None] | None) -> bool:
+    def begin(self, network: nn.Module, tick: Callable[[float, int], None] | None, seconds: float | None = None) -> Beginning:
         """Prepare a new network before its first step, telling `tick` the progress and step 0 meanwhile.
 
-        True where nothing is left for steps to learn.
+        It takes `seconds` at most, where they are bounded, or what the least takes that is of use.
         """
         ...
 

@@ -16,6 +16,8 @@ import torch
 
 from hilum.io import atomic_path
 from hilum.training.augmentation import centre_of
+from hilum.training.courses.course import Beginning
+from hilum.training.fair import fair_order, fewest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse penalties that are tried; the one with the lowest log loss over inner folds of the training cases is taken."""
 _INNER_FOLDS = 5
+FEWEST = 10
+"""Cases of each class, or all that there are, whose features are computed however long that takes: two for each inner fold."""
+_FIT_SECONDS = 1.5
+_FIT_SECONDS_PER_NUMBER = 0.4e-6
+"""The regressions, a feature of a case and output; measured on one core with 512 to 1024 features of 500 to 2000 cases."""
 
 
 def fit_probe(
@@ -39,16 +46,22 @@ def fit_probe(
     plan: ClassificationPlan,
     job: Assignment,
     tick: Callable[[float, int], None] | None = None,
-) -> None:
+    seconds: float | None = None,
+) -> Beginning:
     """Fit the last linear layer of a network on frozen features of the training cases, in place.
 
     One binary regression for each output that is not exclusive, a multinomial one for exclusive classes. Features are
     standardised for the fit, and the scaling is folded into the layer. Inner folds keep patients and near-duplicates together.
     `tick` is told the share of the cases whose features are there.
+
+    Where `seconds` bound it, the fit is on those cases whose features are kept, and on as many others as there is time for: a
+    fair sample of the classes, at least `FEWEST` of each. What is left out is in the answer.
     """
-    features = _features(network, sampler, plan, job, tick)
-    targets = np.array([sampler.target(case) for case in job.cases], dtype=np.float64)
-    groups = [job.units.get(case, case) for case in job.cases]
+    clock = _Clock(seconds, plan.classes.outputs)
+    cases, features = _features(network, sampler, plan, job, tick, clock)
+    looked = clock.elapsed
+    targets = np.array([sampler.target(case) for case in cases], dtype=np.float64)
+    groups = [job.units.get(case, case) for case in cases]
     mean, std = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     scaled = (features - mean) / std
     if plan.classes.kind == "exclusive":
@@ -62,6 +75,18 @@ def fit_probe(
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight).to(layer.weight))
         layer.bias.copy_(torch.from_numpy(bias).to(layer.bias))
+    fitted = set(cases)
+    left_out = tuple(case for case in job.cases if case not in fitted)
+    return Beginning(complete=True, left_out=left_out, notes=_notes(len(cases), len(left_out), looked, seconds))
+
+
+def _notes(used: int, left_out: int, looked: float, seconds: float | None) -> tuple[str, ...]:
+    """A sentence where the time left cases out."""
+    if not left_out or seconds is None:
+        return ()
+    late = f"even these took {looked:.0f} s of the {seconds:.0f} that were left; " if looked > seconds else ""
+    said = f"the probe was fitted on {used} of {used + left_out} training cases, a fair sample of the classes"
+    return (f"{said}, because the time was up; {late}more --minutes look at more",)
 
 
 def _last_linear(network: Any) -> nn.Linear:
@@ -75,29 +100,90 @@ def _features(
     plan: ClassificationPlan,
     job: Assignment,
     tick: Callable[[float, int], None] | None,
-) -> NDArray[np.float64]:
-    """Features (N, F) of all cases, without augmentation: those that are kept, and the others, which are kept now and then."""
+    clock: _Clock,
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """The cases, in the job's order, and their features (N, F), without augmentation.
+
+    Those that are kept, and the others as far as the clock allows, which are kept now and then.
+    """
     network.eval()
     store: Any = job.store
     kept = store.folder / f"features-{_seen_by(network, plan, job)}.npy"
-    names = [f"{store.key(case)} {case}" for case in job.cases]
+    names = {case: f"{store.key(case)} {case}" for case in job.cases}
     known = _read(kept)
-    there, saved = len(known), time.perf_counter()
+    there = len(known)
+    used = {case for case in job.cases if names[case] in known}
+    missing, needed = _missing(used, plan, job, bounded=clock.seconds is not None)
     try:
         with torch.inference_mode():
-            for done, (case, name) in enumerate(zip(job.cases, names, strict=True), start=1):
-                if name not in known:
-                    image = centre_of(sampler.view(case)[None], plan.patch.value).to(job.device)
-                    known[name] = network.features(image).float().cpu().numpy()[0]
-                if len(known) > there and time.perf_counter() - saved > job.checkpoint_seconds:
+            for done, case in enumerate(missing):
+                if done >= needed and clock.is_up(done, known, len(used)):
+                    break
+                image = centre_of(sampler.view(case)[None], plan.patch.value).to(job.device)
+                known[names[case]] = network.features(image).float().cpu().numpy()[0]
+                used.add(case)
+                if clock.to_save(job.checkpoint_seconds):
                     _write(known, kept)
-                    there, saved = len(known), time.perf_counter()
+                    there = len(known)
                 if tick is not None:
-                    tick(done / len(names), 0)
+                    tick(max(len(used) / len(names), clock.share), 0)
     finally:
         if len(known) > there:
             _write(known, kept)
-    return np.array([known[name] for name in names], dtype=np.float64)
+    if tick is not None:
+        tick(1.0, 0)
+    cases = tuple(case for case in job.cases if case in used)
+    return cases, np.array([known[names[case]] for case in cases], dtype=np.float64)
+
+
+def _missing(known: set[str], plan: ClassificationPlan, job: Assignment, *, bounded: bool) -> tuple[list[str], int]:
+    """Cases in the order in which their features are computed, and how many of the first whatever the time."""
+    if not bounded:
+        missing = [case for case in job.cases if case not in known]
+        return missing, len(missing)
+    labels = [job.labels[case] for case in job.cases]
+    order = sorted(fair_order(job.cases, labels, plan.classes), key=lambda place: job.cases[place] not in known)
+    order, needed = fewest_first(order, labels, plan.classes, FEWEST)
+    first = [job.cases[place] for place in order[:needed]]
+    return [case for place in order if (case := job.cases[place]) not in known], sum(case not in known for case in first)
+
+
+class _Clock:
+    """What is left of the seconds that features and regressions may take.
+
+    Args:
+        seconds: of both together; None does not bound them.
+        outputs: of the head.
+    """
+
+    def __init__(self, seconds: float | None, outputs: int) -> None:
+        self.seconds, self._outputs = seconds, outputs
+        self._begun = self._saved = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that have passed."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def share(self) -> float:
+        """Of the seconds, what has passed; 0 where nothing bounds them."""
+        return min(1.0, self.elapsed / self.seconds) if self.seconds else 0.0
+
+    def is_up(self, done: int, known: dict[str, NDArray[np.float32]], used: int) -> bool:
+        """Whether one more case, and the regressions on all of them, would take too long."""
+        if self.seconds is None:
+            return False
+        width = len(next(iter(known.values()))) if known else 0
+        fit = _FIT_SECONDS + _FIT_SECONDS_PER_NUMBER * (used + 1) * width * self._outputs
+        return self.elapsed * (1 + 1 / max(done, 1)) + fit > self.seconds
+
+    def to_save(self, every: float) -> bool:
+        """Whether it is time again to write what is there."""
+        if time.perf_counter() - self._saved <= every:
+            return False
+        self._saved = time.perf_counter()
+        return True
 
 
 def _seen_by(network: Any, plan: ClassificationPlan, job: Assignment) -> str:

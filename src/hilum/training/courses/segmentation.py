@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
+from hilum.training.courses.course import Beginning
 from hilum.training.sampling import PatchSampler
 from hilum.training.schedule import learning_rate
 
@@ -67,9 +68,10 @@ class SegmentationCourse:
         self,
         network: nn.Module,  # noqa: ARG002  (what every course is asked)
         tick: Callable[[float, int], None] | None,  # noqa: ARG002  (see above)
-    ) -> bool:
+        seconds: float | None = None,  # noqa: ARG002  (see above)
+    ) -> Beginning:
         """A new network needs nothing."""
-        return False
+        return Beginning()
 
     def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:  # noqa: ARG002  (what every course is asked)
         """Everything learns all the time."""

@@ -17,6 +17,7 @@ from hilum.metrics import auroc, macro_auroc
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
+from hilum.training.fair import fair_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from hilum.dataset import Case, ClassTable
+    from hilum.dataset import Case
     from hilum.inference import Prepared
     from hilum.plan import ClassificationPlan
 
@@ -92,7 +93,7 @@ class ClassificationValidator:
         there = reuse and save_to is not None and (save_to / "predictions.csv").is_file()
         known = {one.case: one for one in (read_predictions(save_to, self.plan.classes) if there and save_to else ())}
         predictor, found = self._predictor(network), dict[int, ClassScore]()
-        for done, place in enumerate(fair_order(self.cases, self.plan.classes), start=1):
+        for done, place in enumerate(self._fair_order(), start=1):
             case = self.cases[place]
             if done > 1 and deadline is not None and time.perf_counter() > deadline:
                 break
@@ -161,6 +162,9 @@ class ClassificationValidator:
         ]
         return tuple(rows), summary.level
 
+    def _fair_order(self) -> list[int]:
+        return fair_order([case.id for case in self.cases], [case.label for case in self.cases], self.plan.classes)
+
     def _prepare(self, predictor: ClassPredictor, case: Case) -> Prepared:
         """Inputs are small: as many as a bounded memory holds are read once only."""
         if case.id in self._prepared:
@@ -174,26 +178,6 @@ class ClassificationValidator:
 
     def _predictor(self, network: nn.Module) -> ClassPredictor:
         return ClassPredictor(TrainedModel(plan=self.plan, networks=(network,), device=self.device))
-
-
-def fair_order(cases: Sequence[Case], table: ClassTable) -> list[int]:
-    """The places of cases in an order of which every beginning is a fair sample, of each class its share.
-
-    Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn by the cases' ids, the same
-    for the same cases.
-    """
-    none = (False,) * len(table.names)
-    members = np.array([none if case.label is None else table.members(case.label) for case in cases], dtype=bool)
-    members = members.reshape(-1, len(table.names))
-    rarest = np.where(members, members.sum(axis=0), len(cases) + 1).argmin(axis=1)
-    rarest[~members.any(axis=1)] = -1
-    by_id = np.array(sorted(range(len(cases)), key=lambda place: cases[place].id), dtype=np.int64)
-    random, turn = np.random.default_rng(0), np.zeros(len(cases))
-    for stratum in np.unique(rarest):
-        own = random.permutation(by_id[rarest[by_id] == stratum])
-        turn[own] = (np.arange(len(own)) + random.random()) / len(own)
-    order: list[int] = np.argsort(turn, kind="stable").tolist()
-    return order
 
 
 def _defined(value: float) -> float | None:

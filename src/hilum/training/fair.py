@@ -1,0 +1,54 @@
+"""A fair sample of labelled cases, for when the time ends what was to see all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hilum.dataset import ClassTable
+
+
+def fair_order(ids: Sequence[str], labels: Sequence[str | None], table: ClassTable) -> list[int]:
+    """The places of cases in an order of which every beginning is a fair sample, of each class its share.
+
+    Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn by the cases' ids, the same
+    for the same cases.
+    """
+    members = _members(labels, table)
+    rarest = np.where(members, members.sum(axis=0), len(ids) + 1).argmin(axis=1)
+    rarest[~members.any(axis=1)] = -1
+    by_id = np.array(sorted(range(len(ids)), key=lambda place: ids[place]), dtype=np.int64)
+    random, turn = np.random.default_rng(0), np.zeros(len(ids))
+    for stratum in np.unique(rarest):
+        own = random.permutation(by_id[rarest[by_id] == stratum])
+        turn[own] = (np.arange(len(own)) + random.random()) / len(own)
+    order: list[int] = np.argsort(turn, kind="stable").tolist()
+    return order
+
+
+def fewest_first(order: Sequence[int], labels: Sequence[str | None], table: ClassTable, fewest: int) -> tuple[list[int], int]:
+    """The same order, begun with as many cases as a fit needs: `fewest` of every class, of findings also without each.
+
+    What was drawn to the front would have come anyway in a longer sample: one that reaches beyond it is the fair one again.
+
+    Returns:
+        The places, and how many of them are the beginning. A class with fewer cases than that has all of them in it.
+    """
+    members = _members([labels[place] for place in order], table)
+    columns = [*members.T, *(~members).T] if table.kind == "multilabel" else [*members.T]
+    needed = {int(row) for column in columns for row in np.flatnonzero(column)[:fewest]}
+    first = [place for row, place in enumerate(order) if row in needed]
+    return [*first, *(place for row, place in enumerate(order) if row not in needed)], len(first)
+
+
+def _members(labels: Sequence[str | None], table: ClassTable) -> NDArray[np.bool_]:
+    """(N, K) which classes a case has; none where it has no label."""
+    none = (False,) * len(table.names)
+    rows = [none if label is None else table.members(label) for label in labels]
+    return np.array(rows, dtype=np.bool_).reshape(-1, len(table.names))
