@@ -104,7 +104,8 @@ def test_a_finished_training_is_not_trained_on(job):
 def test_time_ends_the_schedule(job):
     fitted = fit(replace(job, budget=Budget(steps=10**9, seconds=3.0)))
     assert fitted.progress.step > 2  # however busy the machine
-    assert fitted.progress.rows[-1].learning_rate < fitted.progress.rows[0].learning_rate or len(fitted.progress.rows) == 1
+    rows = fitted.progress.rows  # a busy machine makes too few steps for a row
+    assert len(rows) < 2 or rows[-1].learning_rate < rows[0].learning_rate
     assert fitted.progress.seconds >= 3.0
 
 
