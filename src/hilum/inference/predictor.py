@@ -12,6 +12,7 @@ import numpy as np
 
 from hilum.errors import DataError, HilumError, ResourceError
 from hilum.inference.empty import Air
+from hilum.inference.engines.host import usable_cpus
 from hilum.inference.inputs import Source, case_id, image_files, read_source
 from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds
@@ -252,16 +253,24 @@ class Predictor:
         restore: Restore = prepared.restore
         table, outputs = self._plan.labels, self._sweep.outputs
         labels_bytes = math.prod(restore.source.shape) * self._dtype.itemsize
-        working, scratch = self._working, self.scratch or scratch
+        working, scratch, threads = self._working, self.scratch or scratch, usable_cpus()  # the network waits meanwhile
         streams: list[LabelStream | ProbabilityStream] = [
-            LabelStream(restore, outputs, lambda logits: decode_logits(logits, table), self._dtype, working_bytes=working)
+            LabelStream(
+                restore, outputs, lambda logits: decode_logits(logits, table), self._dtype, working_bytes=working, threads=threads
+            )
         ]
         if probabilities:
             out = self._array(outputs, restore.source, reserve + labels_bytes + self._afterwards(restore.source), scratch)
             outside = [float(table.exclusive and n == 0) for n in range(outputs)]
             streams.append(
                 ProbabilityStream(
-                    restore, outputs, lambda logits: activate_logits(logits, table), out, outside=outside, working_bytes=working
+                    restore,
+                    outputs,
+                    lambda logits: activate_logits(logits, table),
+                    out,
+                    outside=outside,
+                    working_bytes=working,
+                    threads=threads,
                 )
             )
         row = 4 * outputs * math.prod(restore.shape[1:])

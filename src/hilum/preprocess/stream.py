@@ -1,11 +1,13 @@
 """The way back without ever holding it whole: slabs of logits go in, answers on the source's own grid come out.
 
 Each output row along Z is interpolated from the two rows of logits beside it; nothing else of the logits is kept. Where K planes
-of a row are more than the working memory (118 labels at 512 x 512 are 118 MiB), a row is made in bands.
+of a row are more than the working memory (118 labels at 512 x 512 are 118 MiB), a row is made in bands. Each thread has bands of
+its own, so the threads share the working memory.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from hilum.volume.planes import Planes
 from hilum.volume.separable import block_coordinates, make_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -35,11 +37,12 @@ class _Rows:
         restore: the case's way back.
         outputs: K.
         working_bytes: memory for bands.
+        threads: that make bands at a time, as far as the memory is enough for a row of each.
     """
 
-    def __init__(self, restore: Restore, outputs: int, working_bytes: int) -> None:
-        if outputs < 1 or working_bytes < 1:
-            raise UsageError(f"{outputs} outputs in {working_bytes} bytes", needed="at least 1 of each")
+    def __init__(self, restore: Restore, outputs: int, working_bytes: int, threads: int) -> None:
+        if outputs < 1 or working_bytes < 1 or threads < 1:
+            raise UsageError(f"{outputs} outputs in {working_bytes} bytes by {threads} threads", needed="at least 1 of each")
         if not set(restore.orders) <= {0, 1}:
             raise UsageError(
                 f"logits to be restored with orders {restore.orders}", needed="0 (nearest) or 1 (linear) along each axis"
@@ -51,16 +54,25 @@ class _Rows:
         self._low, self._high = z.positions[:, 0], z.positions[:, -1]
         self._share = z.weights[:, -1].astype(np.float32)  # of the higher row
         wide = max(restore.shape[2], restore.box.shape[2])
-        rows = max(1, working_bytes // (_BUFFERS * 4 * outputs * wide))
+        together = max(1, working_bytes // (_BUFFERS * 4 * outputs * wide))  # rows that are in the making
+        self._threads = min(threads, together)
+        rows = together // self._threads
         self._planes = Planes(
-            (restore.shape[1], restore.shape[2]), (restore.box.shape[1], restore.box.shape[2]), restore.orders[1:], rows=rows
+            (restore.shape[1], restore.shape[2]),
+            (restore.box.shape[1], restore.box.shape[2]),
+            restore.orders[1:],
+            rows=rows,
+            shared_by=self._threads,
         )
         self._kept = np.empty((outputs, 0, *restore.shape[1:]), dtype=np.float32)  # fed, and still needed
         self._first = 0  # the row of the network's grid that comes first in `_kept`
         self._done = 0  # rows of the box that are finished
 
-    def feed(self, logits: NDArray[np.float32]) -> Iterator[tuple[int, slice, NDArray[np.float32]]]:
-        """The next rows (K, z, Y, X) of the network's grid; yields (row of the box, its Y rows, logits (K, y, X'))."""
+    def feed(self, logits: NDArray[np.float32], take: Callable[[int, slice, NDArray[np.float32]], None]) -> None:
+        """The next rows (K, z, Y, X) of the network's grid.
+
+        Each finished band goes to `take` once, from one of the threads: row of the box, its Y rows, logits (K, y, X').
+        """
         fed = self._first + self._kept.shape[1]
         if logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != self._shape or fed + logits.shape[1] > len(self):
             outputs, height, width = self._shape
@@ -74,20 +86,23 @@ class _Rows:
         def row(n: int) -> NDArray[np.float32]:
             return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
 
-        for number, rows in enumerate(self._planes.bands if ready else ()):
-            low, high = _Cached(self._planes, number, row), _Cached(self._planes, number, row)
+        def make(number: int) -> None:
+            rows, low, high = self._planes.bands[number], _Cached(self._planes, number, row), _Cached(self._planes, number, row)
             for n in ready:
                 a, b, share = int(self._low[n]), int(self._high[n]), self._share[n]
                 if high.row == a:
                     low, high = high, low
-                lower = low.at(a)
-                if a == b or share == 0:
-                    yield n, rows, lower
-                    continue
-                values = high.at(b) - lower
-                values *= share
-                values += lower
-                yield n, rows, values
+                values = lower = low.at(a)
+                if a != b and share != 0:
+                    values = high.at(b) - lower
+                    values *= share
+                    values += lower
+                take(n, rows, values)
+
+        if ready:
+            with ThreadPoolExecutor(self._threads, "hilum-restore") as pool:
+                for _ in pool.map(make, range(len(self._planes.bands))):
+                    pass  # raises what a thread raised
         self._done = ready.stop
         needed = min(int(self._low[self._done]), seen) if self._done < len(self._low) else seen
         still = [row(n)[:, np.newaxis] for n in range(needed, seen)]
@@ -133,12 +148,13 @@ class LabelStream:
     Args:
         restore: the case's way back.
         outputs: K.
-        decode: maps logits (K, z, Y, X), contiguous, to label ids (z, Y, X).
+        decode: maps logits (K, z, Y, X), contiguous, to label ids (z, Y, X); called in several threads.
         dtype: of the labels.
         working_bytes: memory for rows in the making.
+        threads: that make rows; their number changes logits by rounding only.
 
     Raises:
-        UsageError: no outputs or no memory; logits that would have to be restored with splines.
+        UsageError: no outputs, memory or threads; logits that would have to be restored with splines.
     """
 
     def __init__(
@@ -149,8 +165,9 @@ class LabelStream:
         dtype: DTypeLike,
         *,
         working_bytes: int = WORKING_BYTES,
+        threads: int = 1,
     ) -> None:
-        self._rows = _Rows(restore, outputs, working_bytes)
+        self._rows = _Rows(restore, outputs, working_bytes, threads)
         self._restore, self._decode = restore, decode
         self._labels = np.zeros((1, *restore.source.shape), dtype=dtype)
         self._inside = _box_of(self._labels, restore)[0]  # (Z, Y, X) of the box, a view
@@ -161,8 +178,10 @@ class LabelStream:
         Raises:
             GeometryError: they are of another shape, or more rows than preprocessing gave.
         """
-        for row, rows, values in self._rows.feed(logits):
-            self._inside[row, rows] = self._decode(np.ascontiguousarray(values[:, np.newaxis]))[0]
+        self._rows.feed(logits, self._take)
+
+    def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
+        self._inside[row, rows] = self._decode(np.ascontiguousarray(values[:, np.newaxis]))[0]
 
     def finish(self) -> Volume:
         """Labels (1, Z, Y, X) on the source's grid; background (0) outside the box.
@@ -180,14 +199,15 @@ class ProbabilityStream:
     Args:
         restore: the case's way back.
         outputs: K.
-        activate: maps logits (K, z, Y, X), contiguous, to probabilities of the same shape.
+        activate: maps logits (K, z, Y, X), contiguous, to probabilities of the same shape; called in several threads.
         out: (K, Z, Y, X) float32 of the source's shape, in memory or mapped from a file; filled completely.
         outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for regions.
         working_bytes: memory for rows in the making.
+        threads: that make rows; their number changes logits by rounding only.
 
     Raises:
         GeometryError: `out` has not the source's shape, or `outside` has not K entries.
-        UsageError: no outputs or no memory; logits that would have to be restored with splines.
+        UsageError: no outputs, memory or threads; logits that would have to be restored with splines.
     """
 
     def __init__(
@@ -199,8 +219,9 @@ class ProbabilityStream:
         *,
         outside: Sequence[float],
         working_bytes: int = WORKING_BYTES,
+        threads: int = 1,
     ) -> None:
-        self._rows = _Rows(restore, outputs, working_bytes)
+        self._rows = _Rows(restore, outputs, working_bytes, threads)
         if out.shape != (outputs, *restore.source.shape):
             raise GeometryError(f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}")
         if len(outside) != outputs:
@@ -217,8 +238,10 @@ class ProbabilityStream:
         Raises:
             GeometryError: they are of another shape, or more rows than preprocessing gave.
         """
-        for row, rows, values in self._rows.feed(logits):
-            self._inside[:, row, rows] = self._activate(np.ascontiguousarray(values[:, np.newaxis]))[:, 0]
+        self._rows.feed(logits, self._take)
+
+    def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
+        self._inside[:, row, rows] = self._activate(np.ascontiguousarray(values[:, np.newaxis]))[:, 0]
 
     def finish(self) -> Volume:
         """The given array, full, on the source's grid.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,23 +20,28 @@ _ROWS = 32  # output positions of one dense piece of the band matrix, as in `sep
 class Planes:
     """Resamples planes (K, Y, X) to (K, Y', X'), `rows` output rows at a time; see `resample_array` for what is computed.
 
-    A band's values do not depend on how many planes or bands are asked for.
+    How rows are cut into bands changes their values by rounding only.
 
     Args:
         size: (Y, X).
         target: (Y', X').
         orders: of the interpolation along Y and X: 0 nearest, 1 linear, 3 cubic B-spline.
-        rows: output rows a band, at least 1.
+        rows: output rows that a band may have, at least 1.
+        shared_by: threads that share the bands: as many for each, of about equal size, where there are rows enough.
     """
 
-    def __init__(self, size: tuple[int, int], target: tuple[int, int], orders: Sequence[int], *, rows: int) -> None:
+    def __init__(
+        self, size: tuple[int, int], target: tuple[int, int], orders: Sequence[int], *, rows: int, shared_by: int = 1
+    ) -> None:
         y, x = (make_axis(block_coordinates(n, m), n, order) for n, m, order in zip(size, target, orders, strict=True))
         self._y_same, self._x_same = y.identity, x.identity
         self._width = x.count
         self._x = x.pieces(_ROWS)
         pieces = y.pieces(min(_ROWS, rows))
         together = max(1, rows // len(pieces[0].matrix))
-        self._groups = [pieces[n : n + together] for n in range(0, len(pieces), together)]
+        count = min(len(pieces), -(-len(pieces) // (together * shared_by)) * shared_by)
+        edges = [n * len(pieces) // count for n in range(count + 1)]
+        self._groups = [pieces[a:b] for a, b in pairwise(edges)]
         self.bands = [slice(group[0].rows.start, group[-1].rows.stop) for group in self._groups]
         """Output rows of each band."""
 
