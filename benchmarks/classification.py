@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,13 @@ from sklearn.preprocessing import StandardScaler
 
 from hilum.api import load_model
 from hilum.dataset import audit, make_folds, open_dataset
+from hilum.dataset.folds import units_of
 from hilum.evaluation import baseline_scores, compare_classes, read_predictions, summarise_classes
 from hilum.io import read_geometry
 from hilum.training.evidence import mask_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from hilum.dataset import Dataset, Fold
@@ -169,7 +170,8 @@ def run(name: str, asked: argparse.Namespace) -> None:
     source = SETS[name]
     data = source.data()
     dataset = open_dataset(data, **dict(source.opened))
-    made = make_folds(dataset, 5, together=audit(dataset).groups)
+    copies = audit(dataset).groups
+    made, units = make_folds(dataset, 5, together=copies), units_of(dataset, copies)
     folds = asked.folds if asked.folds is not None else [n for n in range(len(made)) if n not in source.decided]
     kept: dict[str, Any] = {"minutes_a_fold": asked.minutes, "folds": folds, "cases": len(dataset.cases), "beside": source.beside}
     print(f"\n{name}: {len(dataset.cases)} cases, folds {folds}, {asked.minutes:g} minutes each. Beside it: {source.beside}\n")
@@ -183,7 +185,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
                 options = (*source.options, *WAYS[way], "--fold", fold, "--minutes", asked.minutes)
                 hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
             scores += read_predictions(model / "training" / "out_of_fold", load_model(model).plan.answers)
-        answers[way] = list({score.case: score for score in reversed(scores)}.values())
+        answers[way] = with_units({score.case: score for score in reversed(scores)}.values(), units)
     table = dataset.classes
     for way, scores in answers.items():
         kept[way] = shown(way, scores, table)
@@ -200,6 +202,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
         ),
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns, measures=mask_sizes(dataset))[1:],
     ]
+    beside = [replace(baseline, scores=tuple(with_units(baseline.scores, units))) for baseline in beside]
     if source.columns == ("diameter_mm",) and len(chosen) > 1:
         for way, scores in answers.items():
             sized = f"{way} and diameter"
@@ -212,6 +215,11 @@ def run(name: str, asked: argparse.Namespace) -> None:
         for way, scores in answers.items():
             print(f"\n{compare_classes(scores, baseline.scores, table, names=(way, label)).markdown()}\n")
     write_result(f"classification_{name}", kept)
+
+
+def with_units(scores: Iterable[ClassScore], units: Mapping[str, str]) -> list[ClassScore]:
+    """Answers whose near-duplicates are drawn together: baselines, and models that were trained before there were units."""
+    return [score.model_copy(update={"unit": units[score.case]}) for score in scores]
 
 
 def with_diameter(scores: list[ClassScore], dataset: Dataset, folds: list[Fold]) -> list[ClassScore]:

@@ -15,12 +15,15 @@ from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import (
     CLASS_METRICS,
     ClassRows,
+    ClassScore,
     ClassSummary,
     choose_columns,
     questions,
     subgroups_of,
     summarise_classes,
 )
+from hilum.evaluation.classification.page import summary_page
+from hilum.evaluation.classification.rows import drawn_together
 from hilum.evaluation.classification.subgroups import split
 
 FAST = {"resamples": 50}
@@ -243,6 +246,48 @@ def test_patients_of_many_cases_make_intervals_wider():
         of_cases = summarise_classes(own, TWO, resamples=300)[metric]
         assert of_patients.value == pytest.approx(of_cases.value)
         assert of_patients.high - of_patients.low > 1.5 * (of_cases.high - of_cases.low)
+
+
+def copied(scores, times: int = 4, *, joined: bool):
+    """Each case several times as a case of another patient, and what a leak audit says of that."""
+    return [
+        s.model_copy(update={"case": f"{s.case}-{k}", "patient": f"{s.patient}-{k}", "unit": s.patient if joined else None})
+        for s in scores
+        for k in range(times)
+    ]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_near_duplicates_make_no_interval_narrower(kind):
+    """Copies of every case, joined by their units, have the intervals of the cases; unknown copies seem to know more."""
+    table = TABLES[kind]
+    once = made_up(table, 60)
+    single, blind, joined = (
+        summarise_classes(scores, table, resamples=300)
+        for scores in (once, copied(once, joined=False), copied(once, joined=True))
+    )
+    assert (single.patients, single.joined) == (30, 0)
+    assert (blind.patients, blind.joined) == (120, 0)
+    assert (joined.patients, joined.joined) == (30, 90)
+    for metric in ("auroc", "brier"):
+        assert joined[metric].value == pytest.approx(single[metric].value)
+        assert (joined[metric].low, joined[metric].high) == pytest.approx((single[metric].low, single[metric].high), abs=0.01)
+        assert joined[metric].high - joined[metric].low > 1.5 * (blind[metric].high - blind[metric].low)
+    assert "join 90 further patients" in " ".join(summary_page(joined, ()))
+    assert "Near-duplicates" not in " ".join(summary_page(single, ()))
+
+
+def test_patients_and_units_join_each_other():
+    """a and b share a patient, b and c a unit, d and e nothing but a name: a unit called as a patient is."""
+    whose = {"a": ("P", None), "b": ("P", "u"), "c": (None, "u"), "d": ("u", None), "e": (None, "P")}
+    scores = [
+        ClassScore(case=case, patient=patient, unit=unit, reference="benign", probabilities=(1.0, 0.0))
+        for case, (patient, unit) in whose.items()
+    ]
+    assert drawn_together(scores).tolist() == [0, 0, 0, 1, 2]
+    assert ClassRows.of(scores, TWO).joined == 1
+    other = [s.model_copy(update={"unit": {"c": "v", "d": "v"}.get(s.case)}) for s in scores]
+    assert drawn_together(scores, other).tolist() == [0, 0, 0, 0, 1]
 
 
 # --- what must not matter ----------------------------------------------------------------------------------------------------

@@ -109,6 +109,32 @@ def test_cases_of_one_side_are_left_out_and_named():
     assert "only one of the two has them: c000, c001, c028, c029." in comparison.markdown()
 
 
+@pytest.mark.parametrize("known_to", ["both", "a", "b"])
+def test_copies_that_an_audit_found_make_nobody_better(known_to):
+    """Copies of every case change no test where either side knows of them; unknown ones make p smaller."""
+    good = made_up(TWO, 40)
+    bad = worse(good, TWO)
+
+    def copies(scores, *, joined):
+        return [
+            s.model_copy(update={"case": f"{s.case}-{k}", "patient": f"{s.patient}-{k}", "unit": s.patient if joined else None})
+            for s in scores
+            for k in range(5)
+        ]
+
+    once = compare_classes(good, bad, TWO, **FAST)
+    blind = compare_classes(copies(good, joined=False), copies(bad, joined=False), TWO, **FAST)
+    sides = copies(good, joined=known_to != "b"), copies(bad, joined=known_to != "a")
+    found = compare_classes(*sides, TWO, **FAST)
+    assert (once.patients, blind.patients, found.patients, found.joined) == (20, 100, 20, 80)
+    for metric in ("auroc", "brier"):
+        assert found[metric].difference == pytest.approx(once[metric].difference)
+        assert found[metric].p_value == pytest.approx(once[metric].p_value, rel=0.2)
+        assert blind[metric].p_value < found[metric].p_value / 2
+    assert "join 80 further patients" in found.markdown()
+    assert "Near-duplicates" not in once.markdown()
+
+
 def test_what_the_two_must_agree_on():
     scores = made_up(TWO, 30)
     with pytest.raises(DataError, match="no case in common"):

@@ -221,6 +221,20 @@ def test_predictions_that_hold_their_labels(tmp_path):
         evaluate_classes(tmp_path, tmp_path / "predictions.csv", tmp_path / "out")
 
 
+def test_units_are_kept_by_an_evaluation_against_themselves_or_the_labels(tmp_path):
+    scores = [s.model_copy(update={"unit": f"u{n // 6}"}) for n, s in enumerate(made_up(TWO, 24))]
+    write_predictions(scores, TWO, tmp_path / "p")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("case,label,patient\n" + "".join(f"{s.case},{s.reference},{s.patient}\n" for s in scores))
+    for reference in (tmp_path / "p", labels):
+        evaluation = evaluate_classes(tmp_path / "p", reference, tmp_path / "out")
+        assert (evaluation.summary.patients, evaluation.summary.joined) == (4, 8)
+        assert ClassEvaluation.load(tmp_path / "out").scores == evaluation.scores
+    bare = [s.model_copy(update={"unit": None}) for s in scores]
+    write_predictions(bare, TWO, tmp_path / "bare")  # held to answers that know of units
+    assert evaluate_classes(tmp_path / "bare", tmp_path / "p", tmp_path / "out").summary.patients == 4
+
+
 def test_what_the_classes_are(tmp_path):
     """Said by the caller, by classes.json, by the data set, or by the columns alone, which a note then says."""
     scores, dataset = written(tmp_path / "p", THREE)

@@ -36,6 +36,7 @@ def tables_of_scores(draw):
         ClassScore(
             case=case,
             patient=draw(st.none() | named),
+            unit=draw(st.none() | named),
             reference=draw(st.none() | awkward),
             probabilities=tuple(draw(share) for _ in names),
             calibrated=tuple(draw(share) for _ in names) if calibrated and draw(st.booleans()) else None,
@@ -92,6 +93,18 @@ def test_what_people_see(tmp_path):
         "61",
     ]
     assert read_predictions(tmp_path)[0].columns == {"age": ""}  # a column that another case has
+
+
+def test_units_have_a_column_where_there_are_any(tmp_path):
+    """A further column of that name, as of a ward, is not taken for it."""
+    score = ClassScore(case="a", patient="p1", probabilities=(0.25, 0.75), columns={"unit": "ward 3"})
+    write_predictions([score], TWO, tmp_path)
+    assert "unit" not in (tmp_path / "predictions.csv").read_text().split("\n")[0].split(",")
+    assert read_predictions(tmp_path) == (score,)
+    joined = score.model_copy(update={"unit": "patient:p0"})
+    write_predictions([joined], TWO, tmp_path)
+    assert (tmp_path / "predictions.csv").read_text().startswith("case,patient,unit,label,")
+    assert read_predictions(tmp_path) == (joined,)
 
 
 def test_tables_of_other_programs(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from classification_toys import THREE, TWO, changed, class_plan, write_cubes
-from hilum.dataset import audit, make_folds, open_dataset
+from hilum.dataset import Fold, audit, make_folds, open_dataset
 from hilum.dataset.folds import units_of
 from hilum.dataset.leaks import Audit
 from hilum.errors import DataError, UsageError
@@ -28,6 +28,7 @@ from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, run
+from hilum.training.assuring import Member, assure
 from hilum.training.checkpoint import read_progress
 from hilum.training.courses import probe
 from hilum.training.evidence import baseline_scores, keep_answers
@@ -250,6 +251,29 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(dataset, 
     assert keep_answers(dataset, class_plan(), [fold], scores, tmp_path, units)
     assert seen[0] == units
     assert units["cube_00"] == units["cube_03"] != units["cube_04"]
+
+
+def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(dataset, tmp_path, monkeypatch):
+    validated = tuple(dataset.cases[:12])
+    scores = tuple(
+        ClassScore(case=case.id, patient=case.patient, reference=case.label, probabilities=(0.4, 0.6)) for case in validated
+    )
+    units = units_of(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
+    member = Member(0, SimpleNamespace(scores=scores, network=None), (), validated)
+    monkeypatch.setattr("hilum.training.assuring._refusal", lambda *_: _refused())
+    answers, _ = assure(class_plan(), [member], None, CPU, lambda _: None, units=units)
+    assert [answer.unit for answer in answers] == [units[case.id] for case in validated]
+    fold = Fold(tuple(case.id for case in dataset.cases[12:]), tuple(case.id for case in validated))
+    notes = keep_answers(dataset, class_plan(), [fold], answers, tmp_path, units)
+    assert notes[0] == "Near-duplicates join 2 further patients to these: they count, and are drawn, as one."
+    assert read_predictions(tmp_path) == answers
+    summary = json.loads((tmp_path / "summary.json").read_text())["summary"]
+    assert (summary["patients"], summary["joined"]) == (4, 2)
+    assert "join 2 further patients" in (tmp_path / "baselines.md").read_text()
+
+
+def _refused():
+    raise DataError("none of this here")
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------------

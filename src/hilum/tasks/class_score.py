@@ -31,6 +31,8 @@ class ClassScore(BaseModel):
     Args:
         case: case id.
         patient: whose case it is; None where nobody knows, and the case then counts as a patient of its own.
+        unit: the name of what its patient hangs together with: near-duplicates that a leak audit found join patients; None where
+            nobody looked, and the patient then stands alone.
         reference: the raw label as `ClassTable.members` reads it ("" has no finding); None where it is not known.
         probabilities: (K,) one a class in the class table's order, each 0..1; of grades too. Only findings (multi-label) need not
             sum to 1.
@@ -48,6 +50,7 @@ class ClassScore(BaseModel):
 
     case: str = Field(min_length=1)
     patient: str | None = Field(default=None, min_length=1)
+    unit: str | None = Field(default=None, min_length=1)
     reference: str | None = None
     probabilities: tuple[float, ...] = Field(min_length=1)
     calibrated: tuple[float, ...] | None = None
@@ -72,7 +75,7 @@ class ClassScore(BaseModel):
 
     @property
     def group(self) -> str:
-        """What bootstrap resamples: the patient, or the case where no patient is known."""
+        """Whose case it is: the patient, or the case where no patient is known. Units join these, see `drawn_together`."""
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 
     @property

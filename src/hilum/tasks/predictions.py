@@ -2,12 +2,13 @@ r"""predictions.csv: one row a case, exact, and readable in any spreadsheet.
 
 ::
 
-    case, patient, label, fold, predicted, p_benign, p_malignant, calibrated_benign, calibrated_malignant,
+    case, patient, unit, label, fold, predicted, p_benign, p_malignant, calibrated_benign, calibrated_malignant,
     set, certain, refuse, distance, age, ...
 
 Probabilities are written so that the very same numbers are read. A cell is empty where something is not known; a "no finding" or
 an empty set, which are known, are written "|". Several names in a cell stand as "Effusion|Mass"; a "|" or "\" that belongs to a
 name is written "\|" or "\\". A further column whose name would be mistaken for one of ours gets the prefix "column_".
+"unit" is there where near-duplicates were looked for: cases of one unit are drawn together, as those of one patient are.
 "predicted" is for people: it follows from the rest and is not read. What the classes are (`ClassTable`) lies beside it in
 classes.json, as labels.json lies beside label maps.
 """
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
 SEPARATOR = "|"
-_FIRST, _LAST = ("case", "patient", "label", "fold", "predicted"), ("set", "certain", "refuse", "distance")
+_FIRST, _LAST = ("case", "patient", "unit", "label", "fold", "predicted"), ("set", "certain", "refuse", "distance")
 _PROBABILITY, _CALIBRATED, _FURTHER = "p_", "calibrated_", "column_"
 _TRUTH: dict[str, bool | None] = {"": None, "yes": True, "no": False}
 
@@ -94,6 +95,7 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
     further = tuple(dict.fromkeys(name for score in scores for name in score.columns))
     left_out = {
         *([] if any(score.calibrated is not None for score in scores) else [_CALIBRATED + name for name in table.names]),
+        *([] if any(score.unit is not None for score in scores) else ["unit"]),
         *([] if any(score.certain is not None for score in scores) else ["certain"]),
     }
     rows = [{**_row(score, table), **{_safe(name): score.columns.get(name, "") for name in further}} for score in scores]
@@ -108,6 +110,7 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
     return {
         "case": score.case,
         "patient": score.patient or "",
+        "unit": score.unit or "",
         "label": _known(score.reference),
         "fold": "" if score.fold is None else str(score.fold),
         "predicted": _joined(called(score, table)) or "",
@@ -208,6 +211,7 @@ def _score(row: dict[str, str], header: Sequence[str], names: Sequence[str]) -> 
     return ClassScore(
         case=row["case"],
         patient=row.get("patient") or None,
+        unit=row.get("unit") or None,
         reference=_unless_empty(row.get("label", ""), _plain),
         fold=_unless_empty(row.get("fold", ""), int),
         probabilities=tuple(float(row[_PROBABILITY + name]) for name in names),

@@ -71,10 +71,11 @@ def assure(
 ) -> tuple[tuple[ClassScore, ...], Assurance | None]:
     """Learn how sure the model may be.
 
-    Temperature and thresholds come from the answers for cases that the answering member was not trained on, each on its own: the
-    thresholds are of the network's probabilities, so that no temperature that has seen the same answers has a part in them. The
-    answers get calibrated probabilities and sets that were learnt from the other folds' answers (of a single fold: from the
-    other fifths of its patients), so that figures about them are honest; the model itself keeps what all answers together say.
+    Temperature and thresholds come from the answers for cases that the answering member was not trained on, each on its own:
+    the thresholds are of the network's probabilities, so that no temperature that has seen the same answers has a part in
+    them. The answers get their units, by which intervals are drawn, calibrated probabilities and sets that were learnt from
+    the other folds' answers (of a single fold: from the other fifths of its patients), so that figures about them are honest;
+    the model itself keeps what all answers together say.
 
     Args:
         plan: every decision.
@@ -88,7 +89,12 @@ def assure(
     Returns:
         The answers, calibrated out of fold, and what goes into the model; None where there is no answer.
     """
-    scores = [score.model_copy(update={"fold": member.number}) for member in members for score in member.result.scores]
+    hangs = units or {}
+    scores = [
+        score.model_copy(update={"fold": member.number, "unit": hangs.get(score.case)})
+        for member in members
+        for score in member.result.scores
+    ]
     first = {score.case: score for score in reversed(scores)}
     scores = [score for score in scores if first[score.case] is score]
     if not scores:

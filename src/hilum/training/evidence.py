@@ -10,6 +10,7 @@ import numpy as np
 from hilum.dataset.regions import read_region
 from hilum.errors import HilumError
 from hilum.evaluation import baseline_scores, compare_classes, evaluate_classes, summarise_classes, write_predictions
+from hilum.evaluation.classification.rows import joined_sentence
 from hilum.io import atomic_write_text
 
 if TYPE_CHECKING:
@@ -54,15 +55,17 @@ def keep_answers(
         return ()
     table = plan.classes
     write_predictions(scores, table, folder)
-    evaluate_classes(folder, dataset, folder, table=table, allow_missing=True)
+    evaluated = evaluate_classes(folder, dataset, folder, table=table, allow_missing=True)
     answered = {score.case for score in scores}
-    lines, notes = ["# Beside the network: baselines that see no image", ""], []
+    lines = ["# Beside the network: baselines that see no image", ""]
+    notes = [joined_sentence(evaluated.summary.joined)] if evaluated.summary.joined else []
     measured = mask_sizes(dataset)
     whose = {case.id: case.patient for case in dataset.cases}
     together = [replace(case, patient=(units or whose).get(case.id)) for case in dataset.cases]
     for baseline in baseline_scores(together, folds, table, measures=measured):
-        own = (score for score in baseline.scores if score.case in answered)
-        theirs = [score.model_copy(update={"patient": whose[score.case]}) for score in own]
+        own = tuple(score for score in baseline.scores if score.case in answered)
+        known = {score.case: {"patient": whose[score.case], "unit": (units or {}).get(score.case)} for score in own}
+        theirs = [score.model_copy(update=known[score.case]) for score in own]
         shown = f" on {', '.join(baseline.columns)}" if baseline.columns else ""
         lines += [f"## {baseline.name}{shown}", ""]
         lines += [compare_classes(scores, theirs, table, names=("network", baseline.name)).markdown(), ""]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hilum import metrics
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.measures import CLASS_METRICS, COMPARED_OF_PARTS, measures
-from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.rows import ClassRows, drawn_together, joined_sentence
 from hilum.evaluation.page import figure, holm, p_value, some, span
 from hilum.evaluation.records import Figure, Record
 from hilum.io import atomic_write_text
@@ -66,7 +67,8 @@ class ClassComparison(Record):
         b: what the other is called.
         level: coverage of the intervals.
         cases: cases that both have.
-        patients: their patients.
+        patients: their patients; those whom near-duplicates join, by the units of either, count as one.
+        joined: how many further patients there are by name.
         left_out: cases that only one has.
         differences: one a part and metric.
     """
@@ -76,6 +78,7 @@ class ClassComparison(Record):
     level: float
     cases: int
     patients: int
+    joined: int = 0
     left_out: tuple[str, ...]
     differences: tuple[ClassDifference, ...]
 
@@ -104,6 +107,7 @@ class ClassComparison(Record):
             f"{span(d.low, d.high)} | {p_value(d.p_value)} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
+        said = " ".join(filter(None, (said, joined_sentence(self.joined))))
         lines = ["# Comparison", "", said, "", head, "|---|---|---|---|---|---|---|---|---|", *rows]
         if self.left_out:
             lines += ["", f"Left out, as only one of the two has them: {some(self.left_out)}."]
@@ -150,9 +154,11 @@ def compare_classes(
     if not pairs:
         raise DataError("the two have no case in common", needed="answers for the same cases")
     pairs = [_agreed(first, second, table) for first, second in pairs]
-    first, second = (ClassRows.of(scores, table) for scores in zip(*pairs, strict=True))
+    sides = tuple(zip(*pairs, strict=True))
+    groups = drawn_together(*sides)
+    first, second = (replace(ClassRows.of(scores, table), groups=groups) for scores in sides)
     compared = [
-        _difference(of_a, of_b, first.groups, level=level, resamples=resamples, seed=seed)
+        _difference(of_a, of_b, groups, level=level, resamples=resamples, seed=seed)
         for of_a, of_b in zip(measures(first), measures(second), strict=True)
         if CLASS_METRICS[of_a.metric].higher_is_better is not None and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
     ]
@@ -162,6 +168,7 @@ def compare_classes(
         level=level,
         cases=len(pairs),
         patients=first.patients,
+        joined=first.joined,
         left_out=tuple(sorted({score.case for score in a} ^ set(by_case))),
         differences=_decided(compared, level),
     )

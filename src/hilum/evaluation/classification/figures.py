@@ -33,7 +33,7 @@ class ClassFigure(Record):
             A calibration error is larger in a sample than it is in truth, so that its corrected interval may lie below it; it is
             widened until it reaches it.
         n: the cases that it is about: of a sensitivity those with the class.
-        patients: the patients of these cases.
+        patients: the patients of these cases; those whom near-duplicates join count as one.
         note: why it is undefined or has no interval; "" where all is well.
     """
 

@@ -33,11 +33,13 @@ class Labelled:
         label: the raw label.
         patient: whose case it is, where that is known.
         columns: what else is known of it.
+        unit: what the patient hangs together with, where near-duplicates were looked for.
     """
 
     label: str
     patient: str | None
     columns: Mapping[str, str]
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def _held_to(answer: ClassScore, labelled: Labelled) -> ClassScore:
     known = {
         "reference": labelled.label,
         "patient": labelled.patient if labelled.patient is not None else answer.patient,
+        "unit": labelled.unit if labelled.unit is not None else answer.unit,
         "columns": {**answer.columns, **labelled.columns},
     }
     return answer.model_copy(update=known)
@@ -209,7 +212,7 @@ def _of_table(file: Path) -> _Reference:
         rows = [{(name or "").strip(): (value or "") for name, value in row.items() if isinstance(value, str)} for row in reader]
     if predicted:
         known = [score for score in read_predictions(file) if score.reference is not None]
-        cases = {score.case: Labelled(score.reference or "", score.patient, score.columns) for score in known}
+        cases = {score.case: Labelled(score.reference or "", score.patient, score.columns, score.unit) for score in known}
         if not cases:
             raise UsageError(f"no row of {file} has a label", needed="a reference")
         return _Reference(str(file), cases, read_classes(file), ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.evaluation.classification.measures import CALIBRATION, CLASS_METRICS
+from hilum.evaluation.classification.rows import joined_sentence
 from hilum.evaluation.classification.subgroups import SMALL
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _said(summary: ClassSummary) -> list[str]:
         f"Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a class, for the rest {summary.resamples} "
         "bootstrap draws."
     )
-    lines = [said]
+    lines = [said, "", joined_sentence(summary.joined)] if summary.joined else [said]
     if summary.threshold is not None:
         called = "each finding" if table.kind == "multilabel" else table.names[1]
         lines += ["", f"The operating point is {summary.threshold:g}: {called} is called from this probability on."]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dataset.joining import joined
 from hilum.errors import DataError, LabelError
 from hilum.evaluation.page import some
 from hilum.tasks.class_score import decide
@@ -29,7 +30,8 @@ class ClassRows:
         probabilities: (N, K) of the classes, calibrated where asked for.
         members: (N, K) which classes a case has.
         decided: (N, K) which are called, see `decide`.
-        groups: (N,) the number of the patient whose case it is, 0..G-1.
+        groups: (N,) the number of what the case is drawn with, 0..G-1: its patient, joined with near-duplicates.
+        named: (N,) the number of the patient whose case it is, near-duplicates or not.
     """
 
     table: ClassTable
@@ -37,6 +39,7 @@ class ClassRows:
     members: Flags
     decided: Flags
     groups: Indices
+    named: Indices
 
     @classmethod
     def of(cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True) -> ClassRows:
@@ -65,9 +68,8 @@ class ClassRows:
                 f"case {scores[first].case}: probabilities that sum to {values[first].sum():.4g}",
                 needed="probabilities of classes that exclude each other, which sum to 1",
             )
-        numbers: dict[str, int] = {}
-        groups = np.array([numbers.setdefault(score.group, len(numbers)) for score in scores], dtype=np.int64)
-        return cls(table, values, _members(scores, table), decide(values, table), groups)
+        named = _numbered([score.group for score in scores])
+        return cls(table, values, _members(scores, table), decide(values, table), drawn_together(scores), named)
 
     @property
     def index(self) -> Indices:
@@ -81,12 +83,46 @@ class ClassRows:
 
     @property
     def patients(self) -> int:
-        """How many patients the cases are of."""
+        """How many patients the cases are of; those whom near-duplicates join count as one."""
         return len(np.unique(self.groups))
+
+    @property
+    def joined(self) -> int:
+        """How many further patients there are by name, whom near-duplicates join to these."""
+        return len(np.unique(self.named)) - self.patients
 
     def take(self, rows: Indices | Flags) -> ClassRows:
         """The same of some cases, each as often as it is named."""
-        return ClassRows(self.table, self.probabilities[rows], self.members[rows], self.decided[rows], self.groups[rows])
+        kept = (self.probabilities[rows], self.members[rows], self.decided[rows])
+        return ClassRows(self.table, *kept, self.groups[rows], self.named[rows])
+
+
+def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
+    """What bootstrap and DeLong draw as one, (N,) numbers from 0 in the order of the cases.
+
+    Cases of one patient, or of one unit, and whatever these join.
+
+    Args:
+        sides: the answers of one classifier, or of several for the same cases in the same order; the units of each are of its
+            own look for near-duplicates, and their names are not compared.
+    """
+    keys = [
+        [scores[0].group, *(f"unit {side} {score.unit}" for side, score in enumerate(scores) if score.unit is not None)]
+        for scores in zip(*sides, strict=True)
+    ]
+    of = {key: group[0] for group in joined(keys) for key in group}
+    return _numbered([of[first] for first, *_ in keys])
+
+
+def joined_sentence(count: int) -> str:
+    """What people must know where near-duplicates join patients; "" where they do not."""
+    return f"Near-duplicates join {count} further patients to these: they count, and are drawn, as one." if count else ""
+
+
+def _numbered(names: Sequence[str]) -> Indices:
+    """(N,) the number of each name, by its first place."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
 
 def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:

@@ -26,7 +26,9 @@ class ClassSummary(Record):
         level: coverage that the intervals aim at.
         resamples: bootstrap draws.
         cases: how many there are.
-        patients: how many patients they are of; a case of no known patient counts as one.
+        patients: how many patients they are of; a case of no known patient counts as one, and so do all patients whom
+            near-duplicates join: they are one unit, which is what intervals draw.
+        joined: how many further patients there are by name.
         counts: cases that have each class.
         calibrated: whether the figures are those of calibrated probabilities.
         threshold: the operating point, where one was stated.
@@ -41,6 +43,7 @@ class ClassSummary(Record):
     resamples: int
     cases: int
     patients: int
+    joined: int = 0
     counts: tuple[int, ...]
     calibrated: bool
     threshold: float | None
@@ -78,7 +81,8 @@ def summarise_classes(
 ) -> ClassSummary:
     """Every figure of classes of this kind, with intervals over patients.
 
-    Patients are resampled, not cases; a case of no known patient counts as a patient of its own. AUROC has DeLong's interval for
+    Patients are resampled, not cases; a case of no known patient counts as a patient of its own, and patients of one unit (see
+    `ClassScore`) as one. AUROC has DeLong's interval for
     patients with several cases. Calibrated probabilities are used where every case has them, those of the network otherwise.
 
     Args:
@@ -109,6 +113,7 @@ def summarise_classes(
         resamples=resamples,
         cases=len(scores),
         patients=rows.patients,
+        joined=rows.joined,
         counts=tuple(rows.members.sum(axis=0).tolist()),
         calibrated=calibrated,
         threshold=threshold,
