@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nnunet_models import architecture, resampling
 
 from hilum import api
 from hilum.errors import ModelError, UsageError
@@ -57,37 +58,22 @@ def drawn(spec, seed=0):
 def configuration_of(spec, **changes):
     drop = 3 - spec.dimensions
     name = {"plain_unet": "PlainConvUNet", "residual_unet": "ResidualEncoderUNet"}[spec.kind]
-    resampling = {"is_seg": False, "order_z": 0, "force_separate_z": None}
     return {
         "preprocessor_name": "DefaultPreprocessor",
         "patch_size": [8, 16, 16][drop:],
         "spacing": [2.0, 1.0, 0.9][drop:],
         "normalization_schemes": ["ZScoreNormalization"] * spec.in_channels,
         "use_mask_for_norm": [True] * spec.in_channels,
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": {**resampling, "order": 3},
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
-        "architecture": {
-            "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
-            "arch_kwargs": {
-                "n_stages": 3,
-                "features_per_stage": list(spec.features),
-                "conv_op": f"torch.nn.modules.conv.Conv{spec.dimensions}d",
-                "kernel_sizes": [list(k[drop:]) for k in spec.kernels],
-                "strides": [list(k[drop:]) for k in spec.strides],
-                "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage": list(spec.encoder_blocks),
-                "n_conv_per_stage_decoder": list(spec.decoder_blocks[::-1]),
-                "conv_bias": True,
-                "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{spec.dimensions}d",
-                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        **resampling(),
+        "architecture": architecture(
+            name,
+            spec.dimensions,
+            features=list(spec.features),
+            kernels=[list(k[drop:]) for k in spec.kernels],
+            strides=[list(k[drop:]) for k in spec.strides],
+            blocks=list(spec.encoder_blocks),
+            decoder=list(spec.decoder_blocks[::-1]),
+        ),
         **changes,
     }
 
