@@ -43,6 +43,31 @@ def hilum(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "hilum", *map(str, arguments)], check=True)
 
 
+def trained_already(model: Path, minutes: float) -> bool:
+    """Whether a training is complete; what a folder holds, complete or not, must be of so many minutes.
+
+    Raises:
+        SystemExit: it is of others, or does not say of how many: its figures would be reported as what they are not.
+    """
+    complete = (model / "model.json").is_file()
+    found = {_told(model / "run.json", "options")} if complete else set()
+    if (model / "training" / "plan.json").is_file():
+        found.add(_told(model / "training" / "plan.json", "hardware"))
+    if others := found - {float(minutes)}:
+        said = ", ".join("an unknown number of" if one is None else f"{one:g}" for one in others)
+        raise SystemExit(f"{model} was trained for {said} minutes, not {minutes:g}: ask for those, or remove the folder.")
+    return complete
+
+
+def _told(file: Path, part: str) -> float | None:
+    """The minutes that a file of a training names; None where it names none."""
+    try:
+        minutes = json.loads(file.read_text(encoding="utf-8"))[part]["minutes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return None if minutes is None else float(minutes)
+
+
 def write_result(name: str, result: dict[str, Any]) -> Path:
     """Write out/benchmarks/NAME.json with where it comes from."""
     path = OUT / f"{name}.json"

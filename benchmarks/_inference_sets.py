@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -185,6 +186,27 @@ def forget(found: BenchSet) -> None:
         mark.unlink()
 
 
+def weights_of(found: BenchSet) -> str:
+    """What tells the weights that a set is run with from others: the start of the checkpoint's SHA-256."""
+    with (found.nnunet / f"fold_{found.fold}" / "checkpoint_final.pth").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def settle(found: BenchSet) -> str:
+    """Forget all that was made with, and measured of, other weights than those that are there now; what these are called.
+
+    hilum's models, the predictions (nnU-Net's too: others are compared with them), the model of another spacing and runs.json.
+    """
+    mark, now = found.home / "weights", weights_of(found)
+    if not mark.is_file() or mark.read_text() != now:
+        forget(found)
+        for name in ("predictions", "nnunet_resampled"):
+            shutil.rmtree(found.home / name, ignore_errors=True)
+        (found.home / "runs.json").unlink(missing_ok=True)
+        mark.write_text(now)
+    return now
+
+
 def make(command: Sequence[object], folder: Path) -> None:
     """Run hilum so that it makes a model folder; a folder that was not finished is made again."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -198,9 +220,9 @@ def make(command: Sequence[object], folder: Path) -> None:
 
 
 def train_further(found: BenchSet, python: Path, steps: int) -> None:
-    """Another cycle of training of the liver's network, from the weights that are there; hilum's models of it are made anew."""
+    """Another cycle of training of the liver's network, from the weights that are there; what was made of them is forgotten."""
     _make_nnunet(python, found.home, "ircadb_17", ["--steps", str(steps), "--further"])
-    forget(found)
+    settle(found)
 
 
 def _make_nnunet(python: Path, home: Path, case: str, more: Sequence[str]) -> None:

@@ -3,9 +3,10 @@
     scripts/bench classification --sets lung_nodules --minutes 5
     scripts/bench classification --sets breastmnist --minutes 10 --ways default probe head all scratch
 
-Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again. Decisions were made on the
-folds of `Source.decided`, and only there; unless `--folds` says otherwise, the others are reported. The training and validation
-parts of a MedMNIST archive are joined and split into five folds; the official test parts are not here.
+Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again; one that was trained for
+other minutes is refused. Decisions were made on the folds of `Source.decided`, and only there; unless `--folds` says otherwise,
+the others are reported. The training and validation parts of a MedMNIST archive are joined and split into five folds; the
+official test parts are not here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _common import DATA, OUT, hilum, write_result
+from _common import DATA, OUT, hilum, trained_already, write_result
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -181,7 +182,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
         scores: list[ClassScore] = []
         for fold in folds:
             model = OUT / "classification" / name / way / f"fold_{fold}"
-            if not (model / "model.json").is_file():
+            if not trained_already(model, asked.minutes):
                 options = (*source.options, *WAYS[way], "--fold", fold, "--minutes", asked.minutes)
                 hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
             scores += read_predictions(model / "training" / "out_of_fold", load_model(model).plan.answers)

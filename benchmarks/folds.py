@@ -5,7 +5,7 @@
     scripts/bench folds --data ../shared/data/hippocampus --minutes 20 --folds 0 --peer nnunet     (needs: pip install '.[peers]')
 
 Every fold is one `hilum train DATA --fold K --minutes N`, with no other option; a fold that is there is not trained
-again.
+again; one that was trained for other minutes is refused. The folds are hilum's, near-duplicates and patients kept together.
 What was decided on which cases stands in docs/benchmarks.md. Scores are of plain prediction and of `--tta`.
 """
 
@@ -20,16 +20,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _common import HEADER, OUT, dice_rows, hilum, write_result
+from _common import HEADER, OUT, dice_rows, hilum, trained_already, write_result
 
 from hilum.api import load_model
-from hilum.dataset import make_folds, open_dataset
+from hilum.dataset import audit, make_folds, open_dataset
 from hilum.evaluation import compare, evaluate_folder, summarise
 from hilum.inference import Predictor
 
 if TYPE_CHECKING:
     from hilum.dataset import Dataset
     from hilum.evaluation import Evaluation, Score
+
+AUDITED_GB = 1.0  # as `hilum train` looks for near-duplicates
 
 
 def main() -> None:
@@ -56,11 +58,11 @@ def main() -> None:
 def hilum_fold(data: Path, dataset: Dataset, out: Path, fold: int, asked: argparse.Namespace) -> dict[str, Evaluation]:
     """Train one fold where it is missing; score its validation cases, plain and mirrored."""
     model = out / f"fold_{fold}"
-    if not (model / "model.json").is_file():
+    if not trained_already(model, asked.minutes):
         options = ("--fold", fold, "--minutes", asked.minutes, *(["--task", asked.task] if asked.task else []))
         hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
     predictor = Predictor(load_model(model), tta=True)
-    validation = make_folds(dataset, 5)[fold].validation
+    validation = held_out(model, fold)
     plain, mirrored = model / "plain", model / "mirrored"
     for case in validation:
         if not (mirrored / f"{case}.nii.gz").is_file():
@@ -73,11 +75,23 @@ def hilum_fold(data: Path, dataset: Dataset, out: Path, fold: int, asked: argpar
     return {"hilum": score(plain, dataset, asked), "hilum --tta": score(mirrored, dataset, asked)}
 
 
+def held_out(model: Path, fold: int) -> tuple[str, ...]:
+    """The cases that a model's training was validated on, as the model says."""
+    loaded: Any = load_model(model)
+    details: Any = {} if (facts := loaded.facts) is None else facts.details.get(f"fold {fold}", {})
+    if "validation" not in details:
+        raise SystemExit(f"{model} does not say which cases of fold {fold} it was validated on: remove the folder.")
+    return tuple(details["validation"])
+
+
 def nnunet_fold(dataset: Dataset, out: Path, fold: int, asked: argparse.Namespace) -> Evaluation:
     """Plan, preprocess and train nnU-Net on the same fold in the same minutes; score its own (mirrored) validation."""
     home = (out / "nnunet").resolve()
     worker = Path(__file__).with_name("_nnunet_worker.py")
-    validation = home / f"validation_{fold}"
+    validation, trained = home / f"validation_{fold}", home / f"validation_{fold}.minutes"
+    if validation.is_dir() and (not trained.is_file() or float(trained.read_text()) != asked.minutes):
+        said = trained.read_text() if trained.is_file() else "an unknown number of"
+        raise SystemExit(f"{validation} is of {said} minutes, not {asked.minutes:g}: ask for those, or remove the folder.")
     if not validation.is_dir():
         write_nnunet_raw(dataset, home / "raw")
         environment = os.environ | {
@@ -89,6 +103,7 @@ def nnunet_fold(dataset: Dataset, out: Path, fold: int, asked: argparse.Namespac
         }
         command = [asked.peer_python, worker, fold, asked.minutes, validation]
         subprocess.run([str(part) for part in command], check=True, env=environment)
+        trained.write_text(f"{asked.minutes:g}")
     return score(validation, dataset, asked)
 
 
@@ -113,7 +128,8 @@ def write_nnunet_raw(dataset: Dataset, raw: Path) -> None:
         "numTraining": len(dataset.cases),
         "file_ending": ".nii.gz",
     }
-    splits = [{"train": list(fold.train), "val": list(fold.validation)} for fold in make_folds(dataset, 5)]
+    folds = make_folds(dataset, 5, together=audit(dataset, limit_gb=AUDITED_GB).groups)
+    splits = [{"train": list(fold.train), "val": list(fold.validation)} for fold in folds]
     (raw / "splits_final.json").write_text(json.dumps(splits))
     (folder / "dataset.json").write_text(json.dumps(description))
 

@@ -9,7 +9,8 @@
 PY is a Python in which nnunetv2 and monai are installed. Runs are interleaved: every round runs each way once, and ratios are
 between runs of the same round; --slow-runs is how many rounds the float32 ways by torch take part in. Each run is one command
 that reads the image files and writes the label files, with its start; memory is of the whole tree of processes. What was
-measured is kept in out/benchmarks/inference/SET/runs.json; --append goes on with it.
+measured is kept in out/benchmarks/inference/SET/runs.json; --append goes on with it. Runs of another commit of src are kept
+there but not counted; those of other weights, found by the checkpoint's SHA-256, are forgotten with all predictions.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _common import provenance, write_result
+from _common import REPOSITORY, provenance, write_result
 from _inference_measure import MEMORY_IS, measure
 from _inference_sets import (
     ALL_CASES,
@@ -39,6 +41,7 @@ from _inference_sets import (
     make,
     model,
     resampled_liver,
+    settle,
     train_further,
 )
 from _inference_table import agreement, agreement_table, alone_table, profile_table, speed_table, summary
@@ -130,7 +133,9 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=3, help="rounds; 0 prints what was measured")
     parser.add_argument("--slow-runs", type=int, help="rounds that nnU-Net, MONAI and torch take part in [default: all]")
-    parser.add_argument("--append", action="store_true", help="go on with the rounds that were measured at this commit")
+    parser.add_argument(
+        "--append", action="store_true", help="go on with the rounds that are there; those of this commit are counted"
+    )
     parser.add_argument("--prepare", action="store_true", help="only make what the runs need")
     parser.add_argument("--remake", action="store_true", help="make hilum's models anew: the code that makes them has changed")
     parser.add_argument("--liver-steps", type=int, help="train the liver's network further, for so many steps, first")
@@ -156,10 +161,11 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
     ways = asked.ways or [*DEFAULT_WAYS, *(mirrored() if found.name == "hippocampus" else [])]
     kept = found.home / "runs.json"
     commit = provenance()["commit"]
-    known = asked.append or not asked.runs or asked.prepare
-    state: dict[str, Any] = json.loads(kept.read_text()) if known and kept.is_file() else {"runs": [], "refused": {}}
     if asked.liver_steps and found.name == "liver":
         train_further(found, asked.peer_python, asked.liver_steps)
+    weights = settle(found)
+    known = asked.append or not asked.runs or asked.prepare
+    state: dict[str, Any] = json.loads(kept.read_text()) if known and kept.is_file() else {"runs": [], "refused": {}}
     if asked.remake:
         forget(found)
     models = {way: prepared(found, way, state["refused"]) for way in ways}
@@ -171,12 +177,25 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
             slow_over = WAYS[way].slow and asked.slow_runs is not None and n - first >= asked.slow_runs
             if models[way] is None or slow_over:
                 continue
-            run = one_run(found, way, models[way], asked.peer_python) | {"round": n, "commit": commit}
+            run = one_run(found, way, models[way], asked.peer_python) | {"round": n, "commit": commit, "weights": weights}
             state["runs"].append(run)
             kept.write_text(json.dumps(state, indent=1))
             said = f"{run['seconds']:.1f} s, {run['memory_gib']:.2f} GiB" if run["code"] == 0 else f"FAILED: {run['said']}"
             print(f"{found.name}, round {n}, {WAYS[way].title}: {said}", flush=True)
-    return show(found, state)
+    if not asked.runs and state["runs"]:
+        commit = state["runs"][-1]["commit"]  # the tables of what was measured last
+    counted = [run for run in state["runs"] if run.get("weights") == weights and same_code(run["commit"], commit)]
+    if left := len(state["runs"]) - len(counted):
+        print(f"{found.name}: {left} of {len(state['runs'])} runs are not of {commit} and these weights, and not counted")
+    return show(found, state | {"runs": counted})
+
+
+def same_code(one: str, other: str) -> bool:
+    """Whether src is the same at two commits; of trees with changes only the names can be compared."""
+    if one == other or "+" in one + other:
+        return one == other
+    command = ["git", "diff", "--quiet", one, other, "--", "src"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False).returncode == 0
 
 
 def mirrored() -> list[str]:
@@ -283,6 +302,7 @@ def alone(asked: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for name in asked.alone:
         found = SETS[name](asked.peer_python, asked.cases)
+        settle(found)
         nnunet = resampled_liver(found) if name == "liver" else found.nnunet
         ours = found.home / "imported_resampled" if name == "liver" else model(found, "imported")
         if name == "liver" and not is_made(ours):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from _common import DATA, HEADER, OUT, dice_rows, hilum, write_result
+from _common import DATA, HEADER, OUT, dice_rows, hilum, trained_already, write_result
 
 from hilum.dataset import make_folds, open_dataset
 from hilum.evaluation import evaluate_folder
@@ -31,7 +31,7 @@ def main() -> None:
     asked = parser.parse_args()
     for name in asked.sets:
         data, model = DATA / name, OUT / "small_sets" / name
-        if not (model / "model.json").is_file():
+        if not trained_already(model, asked.minutes):
             hilum("train", data, "-o", model, "--minutes", asked.minutes)
         dataset = open_dataset(data)
         validation = make_folds(dataset, 5)[0].validation
