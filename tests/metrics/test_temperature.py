@@ -94,6 +94,67 @@ def test_a_bias_calls_nothing_impossible_and_stays_finite() -> None:
     assert fit_temperature(logits[:9], targets[:9], biased=True).bias == ()
 
 
+def told_apart(kind: str, margin: float, jitter: float, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n, 3) that are right in every case, by half the margin or up to `jitter` times more, and the targets."""
+    random, which = np.random.default_rng(1), np.arange(n) % 3
+    flags = {
+        "exclusive": np.eye(3)[which],
+        "ordinal": (np.arange(n) % 4)[:, None] > np.arange(3),
+        "multilabel": np.stack([which == 0, which > 0, np.arange(n) % 5 == 0], axis=1),
+    }[kind]
+    logits = (flags - 0.5) * margin * (1 + jitter * random.random((n, 3)))
+    if kind == "exclusive":
+        logits = np.where(flags > 0, np.abs(logits), -margin / 2)
+    return logits, {"exclusive": which, "ordinal": np.arange(n) % 4, "multilabel": flags > 0}[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("margin", [0.2, 1, 3, 8, 40])
+@pytest.mark.parametrize("jitter", [0.0, 2.0])
+@pytest.mark.parametrize("shift", [0.0, 7.0])
+def test_cases_without_an_error_leave_it_at_one(kind: str, margin: float, jitter: float, shift: float) -> None:
+    """Wherever a search would stop on the floor of the loss. With biases it is so wherever the right ones leave no error."""
+    logits, targets = told_apart(kind, margin, jitter)
+    logits = logits + shift * np.array([1.0, 0.5, -1.0])
+    biased = fit_temperature(logits, targets, kind=kind, biased=True)
+    assert biased.value == 1
+    assert "every class is told apart" in biased.reason
+    assert np.abs(biased.bias).max() < 10 + margin * (1 + jitter)
+    if shift == 0:
+        plain = fit_temperature(logits, targets, kind=kind)
+        assert (plain.value, plain.loss_after) == (1, plain.loss_before)
+        assert "every class is told apart" in plain.reason
+    errs = logits.copy()
+    errs[:10] = errs[10:20] if kind == "multilabel" else -errs[:10]
+    for bias in (False, True):
+        assert "told apart" not in fit_temperature(errs, targets, kind=kind, biased=bias).reason
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_logits_of_any_network_that_makes_no_error_leave_it_at_one(biased: bool) -> None:
+    random, targets = np.random.default_rng(0), np.arange(60) % 2
+    for _ in range(20):
+        margin = np.maximum(random.normal(3, 1.2, 60), 0.01) * (2 * targets - 1) / 2
+        assert fit_temperature(np.stack([-margin, margin], axis=1), targets, biased=biased).value == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_that_are_the_same_for_all_tell_nothing_apart(kind: str) -> None:
+    targets = np.arange(60)[:, None] % [2, 3, 5] == 0 if kind == "multilabel" else np.arange(60) % 4 % (3 + (kind == "ordinal"))
+    for logits in ([0.0, 0.0, 0.0], [1.0, 0.0, -1.0]):
+        for biased in (False, True):
+            fitted = fit_temperature(np.tile(logits, (60, 1)), targets, kind=kind, biased=biased)
+            assert "told apart" not in fitted.reason
+
+
+def test_biases_that_each_pair_of_classes_allows_but_not_all_together() -> None:
+    """Any two of three classes could be told apart by a shift; round the three the shifts would sum to more than nothing."""
+    ahead = np.array([[0.0, 1.0, -2.0], [-2.0, 0.0, 1.0], [1.0, -2.0, 0.0]])  # of class j, how far each other is above it
+    which = np.arange(60) % 3
+    assert "told apart" not in fit_temperature(ahead[which], which, biased=True).reason
+    assert "told apart" in fit_temperature(ahead[which] - np.array([0, 3, 3]) * (which == 0)[:, None], which, biased=True).reason
+
+
 def test_a_bias_must_fit() -> None:
     with pytest.raises(UsageError, match=r"a bias of shape \(2,\)[\s\S]*3 finite numbers"):
         apply_temperature(np.zeros((1, 3)), bias=(1.0, 2.0))

@@ -8,6 +8,9 @@ are off by the logarithm of those odds, which no temperature mends. A bias for e
 does; the loss is convex in 1 / T and the biases. How often each answer is right is then taken with half a case added to either
 side (Jeffreys), so that what no held-out case has is not called impossible.
 
+Where some 1 / T (and biases) call every held-out case right, the loss falls without end as it grows, and where a search stops on
+that flat floor says nothing. So this is asked of the logits themselves, before anything is searched.
+
 Sources: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (the bias: "vector scaling" with one temperature);
 Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Comput 14 (2002).
 """
@@ -34,6 +37,8 @@ Link = Literal["exclusive", "ordinal", "multilabel"]
 """What the logits (N, K') are: one a class (softmax); one a step to the next grade, K' = K - 1 (cumulative); one a finding."""
 
 COLDEST, HOTTEST = 0.05, 20.0
+_COLDER = "no temperature is cold enough: left at 1"
+_APART = f"every class is told apart, {_COLDER}"
 FEWEST = 20
 
 
@@ -63,9 +68,10 @@ def fit_temperature(
 ) -> Temperature:
     """Fit one temperature to the logits of held-out cases. It never refuses: where nothing can be fitted it is 1 and says why.
 
-    That is so with fewer than `fewest` cases, where all cases are of one class, and where the classes are so well told apart
-    that the loss falls without end towards temperature 0, which would call certain what merely went well so far. Temperatures
-    are searched between 0.05 and 20; at 20 the logits say next to nothing about the class.
+    That is so with fewer than `fewest` cases, where all cases are of one class, and where the classes are told apart without
+    one error (with the best biases, where these are fitted), so that the loss falls without end towards temperature 0: that
+    would call certain what merely went well so far. Biases are then fitted alone. Temperatures are searched between 0.05 and
+    20; at 20 the logits say next to nothing about the class.
 
     Args:
         logits: (N, K') of held-out cases.
@@ -86,11 +92,12 @@ def fit_temperature(
         return Temperature(1.0, f"{n} held-out cases, {fewest} are needed: left at 1", n, before, before)
     if not varied.any():
         return Temperature(1.0, "all held-out cases are of one class: left at 1", n, before, before)
+    apart = _told_apart(values, signs, kind, biased=biased)
     if biased:
-        return _with_bias(values, signs, kind, before)
-    value, after = _search(lambda temperature: loss(values / temperature, signs))
+        return _with_bias(values, signs, kind, before, apart=apart)
+    value, after = (COLDEST, before) if apart else _search(lambda temperature: loss(values / temperature, signs))
     if value <= COLDEST * 1.01:
-        return Temperature(1.0, "every class is told apart, no temperature is cold enough: left at 1", n, before, before)
+        return Temperature(1.0, _APART if apart else _COLDER, n, before, before)
     if not after < before:
         return Temperature(1.0, f"1 is the best temperature for {n} held-out cases", n, before, before)
     at_end = f"; at the end of the range, {HOTTEST:g}: the logits say little" if value >= HOTTEST * 0.99 else ""
@@ -116,6 +123,29 @@ def apply_temperature(logits: ArrayLike, temperature: float = 1.0, *, kind: Link
     return _PROBABILITIES[_known(kind)](values / temperature + (added if added.size else 0.0))
 
 
+def _told_apart(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
+    """Whether every case is called right, ties aside, by the logits (with some biases, where these are fitted)."""
+    if kind != "exclusive":
+        asked = truth.min(axis=0) < truth.max(axis=0) if biased else np.ones(values.shape[1], dtype=np.bool_)
+        logits, right = values[:, asked], truth[:, asked] > 0
+        lowest, highest = np.where(right, logits, np.inf).min(axis=0), np.where(right, -np.inf, logits).max(axis=0)
+        if biased:
+            return bool((lowest >= highest).all() and np.ptp(logits, axis=0).any())
+        return bool((lowest >= 0).all() and (highest <= 0).all() and logits.any())
+    if not biased:
+        return bool(((values * truth).sum(axis=1) >= values.max(axis=1)).all() and np.ptp(values, axis=1).any())
+    seen = truth.any(axis=0)
+    logits, which = values[:, seen], truth[:, seen].argmax(axis=1)
+    margins = logits - logits[np.arange(len(logits)), which][:, None]  # (N, K) by how much each class is above the right one
+    # Biases that call all cases of j right are above those of k by ahead[j, k] at least; together they can be if on no way
+    # from a class round to itself this sums to more than 0.
+    ahead = np.stack([margins[which == own].max(axis=0) for own in range(logits.shape[1])])
+    for between in range(len(ahead)):
+        ahead = np.maximum(ahead, ahead[:, [between]] + ahead[[between]])
+    nothing = 1e-12 * np.abs(values).max()
+    return bool((ahead.diagonal() <= nothing).all() and np.ptp(logits - logits[:, :1], axis=0).max() > nothing)
+
+
 def _search(loss: Callable[[float], float]) -> tuple[float, float]:
     """The temperature of the smallest loss, and that loss: bounded search of the logarithm, in which the loss has one valley."""
     from scipy import optimize
@@ -126,13 +156,15 @@ def _search(loss: Callable[[float], float]) -> tuple[float, float]:
     return math.exp(float(found.x)), float(found.fun)
 
 
-def _with_bias(values: Numbers, truth: Numbers, kind: Link, before: float) -> Temperature:
+def _with_bias(values: Numbers, truth: Numbers, kind: Link, before: float, *, apart: bool) -> Temperature:
     """Temperature and biases of the smallest loss; biases alone where no temperature is cold enough."""
     n, said = len(values), "with a bias for each output, as training saw the classes in other frequencies than there are"
-    sharpness, bias = _search_biased(values, truth, kind, (1 / HOTTEST, 1 / COLDEST))
-    if sharpness >= 0.99 / COLDEST:
+    sharpness, bias = _search_biased(values, truth, kind, (1.0, 1.0) if apart else (1 / HOTTEST, 1 / COLDEST))
+    if apart:
+        said += f"; {_APART}"
+    elif sharpness >= 0.99 / COLDEST:
         sharpness, bias = _search_biased(values, truth, kind, (1.0, 1.0))
-        said += "; every class is told apart, no temperature is cold enough: left at 1"
+        said += f"; {_COLDER}"
     after = _LOSSES[kind](values * sharpness + bias, truth)
     reason = f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after, {said}"
     return Temperature(1 / sharpness, reason, n, before, after, tuple(bias.tolist()))
@@ -155,7 +187,9 @@ def _search_biased(values: Numbers, truth: Numbers, kind: Link, sharpness: tuple
 
     start = np.concatenate([[1.0], np.zeros(outputs)])
     bounds = [sharpness, *[(None, None)] * outputs]
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-13})
+    found = optimize.minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8}
+    )
     bias = np.asarray(found.x[1:])
     return float(found.x[0]), bias - bias.mean() if exclusive else bias
 
