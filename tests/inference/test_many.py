@@ -94,6 +94,15 @@ def test_all_failed_is_a_failed_run(tmp_path):
     assert report.status == "failed"
 
 
+def test_a_run_failed_where_all_that_was_tried_failed(folder, tmp_path):
+    predictor = Predictor(make_model())
+    predict_many(predictor, [folder], tmp_path / "out")
+    (tmp_path / "broken.nii.gz").write_bytes(b"")
+    report = predict_many(predictor, [folder, tmp_path / "broken.nii.gz"], tmp_path / "out", skip_existing=True)
+    assert {case.status for case in report.cases} == {"skipped", "failed"}
+    assert report.status == "failed"
+
+
 def test_interruption_leaves_what_is_done_and_says_so(folder, tmp_path):
     class Interrupted(OneHot):
         def forward(self, x):

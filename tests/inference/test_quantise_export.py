@@ -168,6 +168,27 @@ def test_a_patient_is_never_on_both_sides(model, data):
     assert [case.id for case in split.calibration] == ["c0", "c1"]
 
 
+def test_patients_are_those_that_training_was_told_of(model, tmp_path):
+    """What is written nowhere but in the names: c1, c10, c11 are of one patient."""
+    data = write_data(tmp_path, each=1)
+    (data / "patients.csv").unlink()
+    seen = []
+
+    def split(found, dataset):
+        seen.append(split_cases(told(found, {}), dataset))
+        raise DataError("far enough")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hilum.inference.deploy.quantise.split_cases", split)
+        for patients in (None, "c(.)"):
+            with pytest.raises(DataError, match="far enough"):
+                api.export(model, tmp_path / "out", precision="int8", data=data, patients=patients)
+    alone, together = seen
+    assert {case.patient for case in (*alone.calibration, *alone.validation)} == {None}
+    sides = [{case.id for case in side} & {"c1", "c10", "c11"} for side in (together.calibration, together.validation)]
+    assert sorted(map(len, sides)) == [0, 3]
+
+
 @pytest.mark.parametrize(
     ("details", "words"),
     [

@@ -125,6 +125,7 @@ def export(
     precision: str = "auto",
     data: Path | str | None = None,
     gate: float | None = None,
+    patients: str | None = None,
     progress: CaseProgress | None = None,
 ) -> ExportedModel:
     """Write a trained model as one folder that predicts without torch, checked after it is written.
@@ -136,6 +137,7 @@ def export(
         precision: in which the weights are stored: "auto" and "float32", "float16", or "int8".
         data: of int8: annotated cases, from which it takes its ranges and on which it is judged.
         gate: of int8: mean Dice that a label may lose; 0.005 if None.
+        patients: of int8: a regular expression for the patient in a case's id, where no table names patients.
         progress: of int8: called as progress(done, total, case id).
 
     Raises:
@@ -144,7 +146,9 @@ def export(
     from hilum.inference import TrainedModel, export_model
 
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device="cpu")
-    return export_model(loaded, out, formats=formats, precision=precision, data=data, gate=gate, progress=progress)
+    return export_model(
+        loaded, out, formats=formats, precision=precision, data=data, gate=gate, patients=patients, progress=progress
+    )
 
 
 def _no_explanation(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hilum.cli.commands import app
-from hilum.cli.options import Json
+from hilum.cli.options import Json, Patients
 from hilum.cli.shown import print_json, shown_progress
 
 
@@ -27,13 +27,16 @@ def export(
         float | None,
         typer.Option(help="Of int8: mean Dice that a label may lose. [default: 0.005]", show_default=False),
     ] = None,
+    patients: Patients = None,
     as_json: Json = False,
 ) -> None:
     """Write a segmentation model as one folder that `hilum predict` runs without torch; what is written is checked."""
     from hilum import api
 
     with shown_progress() as shown:
-        made = api.export(model, out, formats=formats, precision=precision, data=data, gate=gate, progress=shown.cases)
+        made = api.export(
+            model, out, formats=formats, precision=precision, data=data, gate=gate, patients=patients, progress=shown.cases
+        )
     if as_json:
         print_json(made.manifest.model_dump_json(indent=2))
         return

@@ -125,7 +125,7 @@ def predict_many(
         finished = True
     finally:
         writer.close()
-        statuses = {outcome.status for outcome in outcomes}
+        statuses = {outcome.status for outcome in outcomes} - {"skipped"}
         status: Literal["done", "stopped", "failed"] = (
             "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
         )

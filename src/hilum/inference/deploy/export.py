@@ -61,6 +61,7 @@ def export_model(
     precision: str = "auto",
     data: Path | str | None = None,
     gate: float | None = None,
+    patients: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ExportedModel:
     """Write a folder that predicts without torch; it is there complete and checked, or not at all.
@@ -75,6 +76,7 @@ def export_model(
             computed in is chosen where the model is run.
         data: of int8: annotated cases; see `hilum.inference.deploy.quantise.quantise`.
         gate: of int8: Dice that a label may lose.
+        patients: of int8: a regular expression for the patient in a case's id, where no table names patients.
         progress: of int8: called as progress(done, total, case id).
 
     Raises:
@@ -85,7 +87,7 @@ def export_model(
     """
     out = Path(out)
     stored = "float32" if precision == "auto" else precision
-    engines = _checked(model, out, formats, stored, data=data, gate=gate)
+    engines = _checked(model, out, formats, stored, data=data, gate=gate, patients=patients)
     networks: tuple[Any, ...] = ()
     quantisation: Quantisation | None = None
     if "openvino" in engines:
@@ -95,9 +97,8 @@ def export_model(
         from hilum.inference.deploy.quantise import quantise
         from hilum.inference.engines.openvino_engine import OpenVINOEngine
 
-        networks, quantisation = quantise(
-            model, networks, data, gate=DEFAULT_GATE if gate is None else gate, vectors=vectors, progress=progress
-        )
+        gate = DEFAULT_GATE if gate is None else gate
+        networks, quantisation = quantise(model, networks, data, gate=gate, vectors=vectors, patients=patients, progress=progress)
         vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8", memory=0))
     with atomic_path(out) as folder:
         folder.mkdir(parents=True)
@@ -110,7 +111,14 @@ def export_model(
 
 
 def _checked(
-    model: TrainedModel, out: Path, formats: str, stored: str, *, data: Path | str | None, gate: float | None
+    model: TrainedModel,
+    out: Path,
+    formats: str,
+    stored: str,
+    *,
+    data: Path | str | None,
+    gate: float | None,
+    patients: str | None,
 ) -> tuple[str, ...]:
     """The engines that are exported for, once everything that was asked for is possible."""
     _check_model(model, out)
@@ -121,7 +129,7 @@ def _checked(
         raise UsageError(f"precision {stored!r}", needed=f"auto, {', '.join(STORED)}", cure=cure)
     if stored != "float32" and formats != "openvino":
         raise UsageError(f"precision {stored} for {formats}", needed="--format openvino", cure="--format openvino")
-    if (stored == "int8") != (data is not None) or (gate is not None and stored != "int8"):
+    if (stored == "int8") != (data is not None) or (stored != "int8" and (gate, patients) != (None, None)):
         raise UsageError(
             f"precision {stored} {'without data' if data is None else 'with data'}",
             needed="annotated cases for int8, to set its ranges and to judge it, and for nothing else",

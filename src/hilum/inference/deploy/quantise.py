@@ -52,6 +52,9 @@ _PERHAPS_SEEN = (
     "a fold of patients was set aside, since {reason}; the model may have learnt from those that validate: their Dice measures "
     "what int8 changes, not how good the model is"
 )
+_NO_PATIENTS = (
+    "the data name no patients: every case was taken for a patient of its own (`--patients REGEX` finds them in the names)"
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def quantise(
     *,
     gate: float,
     vectors: TestVectors,
+    patients: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[tuple[Any, ...], Quantisation]:
     """Quantise a model's networks and hold the result against the float32 ones.
@@ -80,6 +84,7 @@ def quantise(
         data: annotated cases; what `hilum.open_dataset` opens.
         gate: mean Dice that any label may lose.
         vectors: what the float32 networks answer.
+        patients: a regular expression for the patient in a case's id, where no table names patients.
         progress: called as progress(done, total, case id).
 
     Returns:
@@ -92,7 +97,7 @@ def quantise(
     """
     if not 0 <= gate <= 1:
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
-    dataset = open_dataset(data, task="segmentation")
+    dataset = open_dataset(data, task="segmentation", patients=patients)
     plan: Any = model.plan
     if len(dataset.channels) != len(plan.channels):
         raise DataError(
@@ -110,7 +115,9 @@ def quantise(
         plain.close()
         small.close()
     unseen = [one.region for one in labels if one.reference is None]
-    notes = (f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known",) if unseen else ()
+    notes = [f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known"] if unseen else []
+    if all(case.patient is None for case in (*split.calibration, *split.validation)):
+        notes.append(_NO_PATIENTS)
     record = Quantisation(
         dataset=dataset.name,
         calibrated_on=tuple(case.id for case in split.calibration),
