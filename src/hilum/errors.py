@@ -75,3 +75,19 @@ class ResourceError(HilumError):
     """Memory, disk, time or device are not enough."""
 
     exit_code = 5
+
+
+def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
+    """What to say where a package is not installed that something asked for needs; None where a part of hilum itself is missing.
+
+    An environment for exported models holds only some of what hilum requires: torch, for one, is not there.
+    """
+    package = (error.name or "hilum").partition(".")[0]
+    if package == "hilum":
+        return None
+    return ResourceError(
+        f"the package {package} is not installed, and what was asked for needs it",
+        needed=f"an environment with every package that hilum requires ({package} is missing here)",
+        cure="install hilum without --no-deps; or, to predict here as it is, export the model on a machine where torch is "
+        "(hilum export MODEL -o FOLDER) and give that folder to hilum predict: it runs without torch",
+    )

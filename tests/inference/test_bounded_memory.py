@@ -79,8 +79,9 @@ def test_without_torch_within_the_memory(tmp_path, memory, depth, files, cases):
 def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):
     said, _ = run(tmp_path, shape=(96, 128, 128), labels=3, patch=(32, 48, 48), spacing=(1.0, 0.8, 0.8), memory="50MB")
     assert said["cases"][0]["status"] == "failed"
-    assert "its images take 0.03 GiB" in said["cases"][0]["error"]
-    assert "of 0.05 GiB allowed by --memory" in said["cases"][0]["error"]
+    assert "hilum and the model alone hold" in said["cases"][0]["error"]
+    assert "more than the 0.05 GiB allowed by --memory" in said["cases"][0]["error"]
+    assert "of which the images take 0.03" in said["cases"][0]["error"]
     assert said["calls"] == 0
 
 

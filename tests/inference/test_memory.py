@@ -4,11 +4,14 @@ import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from hilum.errors import ResourceError
+from hilum import api, cli
+from hilum.errors import ResourceError, UsageError
 from hilum.inference import host_memory, memory
 from hilum.inference.running_mean import Room, RunningMean
 from hilum.inference.windows import all_windows
@@ -151,3 +154,24 @@ def test_rows_are_written_whole_or_that_is_said(tmp_path, monkeypatch, most):
     for rows, logits in mean.finished(4):
         assert np.array_equal(logits, image[:, rows])
     mean.close()
+
+
+def test_an_amount_without_a_unit_is_no_amount():
+    with pytest.raises(UsageError, match=r"memory '2'\n.*with its unit\nCure: --memory 2GB"):
+        memory.parse_memory("2")
+    assert memory.parse_memory(2_000_000) == 2_000_000  # of Python, in bytes as said
+
+
+@pytest.mark.parametrize(("typed", "gigabytes"), [("2", 2), ("2GB", 2), ("0.5", 0.5), ("500MB", 0.5), ("2GiB", 2.147483648)])
+def test_every_command_takes_memory_alike(typed, gigabytes):
+    seen = {}
+
+    def noted(*_, **options):
+        seen.update(options)
+        raise UsageError("seen")
+
+    for verb, words in {"train": ["DATA", "-o", "M"], "plan": ["DATA"], "predict": ["M", "I", "-o", "O"]}.items():
+        with mock.patch.object(api, verb, noted):
+            CliRunner().invoke(cli.app, [verb, *words, "--memory", typed])
+    assert seen["memory_gb"] == pytest.approx(gigabytes)
+    assert memory.parse_memory(seen["memory"]) == pytest.approx(gigabytes * 1e9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tracemalloc
 
 import numpy as np
@@ -15,6 +16,8 @@ from inference_toys import REGIONS, SIGNED_AXES, TABLE, OneHot, index_volume, ma
 from hilum.dataset.case import Case
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference import Predictor, TrainedModel
+from hilum.inference.memory import Budget, resident
+from hilum.inference.predictor import Size
 from hilum.io import write_volume
 from hilum.plan.plan import Normalisation
 from hilum.preprocess import preprocess_case
@@ -185,8 +188,20 @@ def test_two_channels_in_their_order():
 def test_images_that_alone_exceed_the_memory_are_refused_with_the_figures(tmp_path):
     write_volume(index_volume(), tmp_path / "a.nii.gz")
     for source in (index_volume(), tmp_path / "a.nii.gz"):
-        with pytest.raises(ResourceError, match=r"its images take 0\.00 GiB .* of 0\.00 GiB allowed by --memory"):
-            Predictor(make_model(), memory=1_000_000).predict(source)
+        predictor = Predictor(make_model(), memory="40GB")
+        predictor.budget = Budget(resident() + 2**20, given=True)
+        predictor._size = lambda *_, **__: Size(voxels=1, patches=1, bytes=2**30)
+        with pytest.raises(ResourceError, match=r"(?s)its images take 1\.00 GiB .* allowed by --memory.*crop the image"):
+            predictor.predict(source)
+
+
+def test_a_process_that_is_itself_larger_than_the_memory_says_so():
+    with pytest.raises(
+        ResourceError, match=r"hilum and the model alone hold \d\.\d\d GiB, which is more than the 0\.00"
+    ) as caught:
+        Predictor(make_model(), memory=2_000_000).predict(index_volume())
+    assert "crop the image" not in str(caught.value)
+    assert re.search(r"at least \d\.\d GiB, of which the images take 0\.00\n.*--memory \d\.\dGiB", str(caught.value))
 
 
 @pytest.mark.parametrize("kind", ["unit", "range", "case", "case_nonzero", "case_filled"])

@@ -15,6 +15,7 @@ from hilum.cli.options import (
     ClassesOption,
     Data,
     Device,
+    HeldMemory,
     Json,
     LabelOption,
     Memory,
@@ -29,7 +30,7 @@ from hilum.cli.options import (
     labelling_of,
 )
 from hilum.cli.shown import fail, figure, places, print_json, short, shown_progress, span, told
-from hilum.errors import HilumError
+from hilum.errors import HilumError, missing_package
 
 app = typer.Typer(
     name="hilum",
@@ -234,10 +235,7 @@ def predict(
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16, int8 (of a model exported so).")
     ] = "auto",
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="AMOUNT", help="What may be held, as 4GB. [default: 3/4 of what is free]", show_default=False),
-    ] = None,
+    memory: HeldMemory = None,
     overlap: Annotated[
         float | None, typer.Option(help="Share of a patch that its neighbour sees too. [default: the plan's]", show_default=False)
     ] = None,
@@ -293,8 +291,10 @@ def predict(
         typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s: {out}")
         if pictures and done > most_pictures:
             typer.echo(f"Pictures: of the first {most_pictures} cases; --most-pictures {done} draws all.")
-        for outcome in failed:
-            typer.echo(f"failed: {outcome.case}: {outcome.error}", err=True)
+        for outcome in failed:  # what is needed, and the cure, was said when it happened
+            typer.echo(f"failed: {outcome.case}: {(outcome.error or '').partition(chr(10))[0]}", err=True)
+        if failed:
+            typer.echo(f"In full: above, and in {out / 'run.json'}", err=True)
     if failed:
         raise typer.Exit(3)
 
@@ -470,6 +470,9 @@ def main() -> None:
         cure = "check that the file or folder is there and may be used, or choose another one"
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         fail(f"{what}\nCure: {cure}", 5)
-    except Exception:
+    except Exception as error:
+        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None:
+            fail(str(missing), missing.exit_code)
         logging.getLogger("hilum").exception("This is a bug of hilum: please report it with what follows and `hilum doctor`.")
         raise SystemExit(1) from None

@@ -1,5 +1,6 @@
 """What several commands ask for: their options, typed once."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,8 +67,40 @@ Patients = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _with_unit(amount: str) -> str:
+    """An amount of memory; a bare number is one of GB, in every command alike."""
+    return f"{amount}GB" if re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) else amount
+
+
+def _gigabytes(amount: str) -> float:
+    """An amount of memory in GB: "8", "8GB", "500MB"."""
+    try:
+        return float(amount)  # what is no amount, as -2, is refused where all options are checked
+    except ValueError:
+        from hilum.inference.memory import parse_memory
+
+        return parse_memory(amount) / 1e9
+
+
 Memory = Annotated[
-    float | None, typer.Option(metavar="GB", help="Memory that may be used. Default: what is free.", show_default=False)
+    float | None,
+    typer.Option(
+        metavar="GB",
+        help="Memory that may be used, as 8 or 8GB. [default: what is free]",
+        parser=_gigabytes,
+        show_default=False,
+    ),
+]
+HeldMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AMOUNT",
+        help="What may be held, as 4 or 4GB. [default: 3/4 of what is free]",
+        parser=_with_unit,
+        show_default=False,
+    ),
 ]
 
 

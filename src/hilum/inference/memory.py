@@ -40,11 +40,13 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_memory(amount: str | int) -> int:
-    """Bytes of "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or of a number of bytes.
+    """Bytes of "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or of an integer, which is bytes.
 
     Raises:
-        UsageError: it is no amount of memory, or none at all.
+        UsageError: it is no amount of memory, none at all, or a text without a unit.
     """
+    if isinstance(amount, str) and amount.strip().isdecimal():
+        raise UsageError(f"memory {amount!r}", needed="an amount with its unit", cure=f"--memory {amount.strip()}GB")
     found = _AMOUNT.fullmatch(str(amount))
     number = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()] if found else 0
     if number < 1:

@@ -397,10 +397,20 @@ class Predictor:
         Raises:
             ResourceError: what the process holds already and these bytes are more than is allowed.
         """
-        held = resident()
-        if held + needed > self.budget.most:
+        held, most = resident(), self.budget.most
+        if held + needed <= most:
+            return
+        least = math.ceil(11 * (held + needed) / 2**30) / 10  # a tenth more, for the patches
+        enough = f"{least:.1f} GiB, of which the images take {needed / 2**30:.2f}"
+        if held >= most:
             raise ResourceError(
-                f"{case}: its images take {needed / 2**30:.2f} GiB while they are preprocessed, beside the "
-                f"{held / 2**30:.2f} GiB that hilum and the model hold, of {self.budget}",
-                cure="allow more memory with --memory, crop the image to the part that matters, or use a machine with more",
+                f"{case}: hilum and the model alone hold {held / 2**30:.2f} GiB, which is more than the {self.budget}",
+                needed=f"at least {enough}",
+                cure=f"allow more memory (--memory {least:.1f}GiB), or close other programs; smaller images do not help",
             )
+        raise ResourceError(
+            f"{case}: its images take {needed / 2**30:.2f} GiB while they are preprocessed, beside the "
+            f"{held / 2**30:.2f} GiB that hilum and the model hold, of {self.budget}",
+            needed=f"about {enough}",
+            cure=f"allow more (--memory {least:.1f}GiB), crop the image to the part that matters, or use another machine",
+        )
