@@ -45,6 +45,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "all": ("--stages", "all"),
     "scratch": ("--weights", "none", "--stages", "all"),
     "acs": ("--network", "acs"),
+    "acs_all": ("--network", "acs", "--stages", "all"),
     "acs_scratch": ("--network", "acs", "--weights", "none", "--stages", "all"),
 }
 """Ways to train that are compared, as users type them."""
