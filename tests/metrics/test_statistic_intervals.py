@@ -209,6 +209,14 @@ def test_figures_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatc
     assert len(fitted) == 2  # of the draws, and of the jackknife
 
 
+def test_figures_of_other_cases_are_refused() -> None:
+    """Also where no groups are given that would not fit the ones or the others."""
+    scores, targets = np.linspace(0, 1, 12), np.arange(12) % 2
+    asked = [Asked(auroc, (scores, targets)), Asked(auroc, (scores[:10], targets[:10]))]
+    with pytest.raises(UsageError, match=r"figures of 12, 10 cases[\s\S]*the same cases"):
+        bootstrap_statistics(asked, None, resamples=10)
+
+
 def test_the_interval_covers_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     truth, hits = stats.norm.cdf(1 / math.sqrt(2)), 0

@@ -81,6 +81,10 @@ def bootstrap_statistics(
         return ()
     checked = [_check(one.arrays, groups, one.method, resamples, level) for one in asked]
     _, patient, patients = checked[0]
+    if len({len(whose) for _, whose, _ in checked}) > 1:
+        raise UsageError(
+            f"figures of {', '.join(str(len(whose)) for _, whose, _ in checked)} cases", needed="the same cases in each"
+        )
     figures = [
         _figure(one.function, tables, bca=one.method == "bca" and patients >= BCA_PATIENTS)
         for one, (tables, _, _) in zip(asked, checked, strict=True)
