@@ -388,6 +388,7 @@ def test_one_failed_case_does_not_cost_the_others(work, broken, tmp_path):
     assert said.code == 3
     assert "1 of 2 cases predicted" in said.out
     assert "failed: abdomen_test_001: " in said.err
+    assert "Cure:" not in said.err.partition("failed: ")[2]  # said in full once, when it happened
     assert (tmp_path / "p" / "abdomen_test_000.nii.gz").is_file()
     assert not (tmp_path / "p" / "abdomen_test_001.nii.gz").exists()
 
@@ -407,6 +408,14 @@ def test_a_folder_that_is_no_model(work, tmp_path):
     said = hilum("predict", work.data, work.data / "imagesTs", "-o", tmp_path / "p")
     refused(said, 4, "no model.json in it", "Cure: hilum train DATA -o MODEL")
     assert not (tmp_path / "p").exists()
+
+
+def test_a_folder_of_nnunet_is_to_be_imported(work, tmp_path):
+    theirs = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    (theirs / "fold_0").mkdir(parents=True)
+    (theirs / "plans.json").write_text("{}")
+    said = hilum("predict", theirs, work.data / "imagesTs", "-o", tmp_path / "p")
+    refused(said, 4, "the folder of an nnU-Net model", f"Cure: hilum import nnunet {theirs} -o MODEL")
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "plan.json", "MODEL_CARD.md"])

@@ -1,8 +1,10 @@
 """What people see: places, intervals, findings of one kind together."""
 
+import io
+import re
 from pathlib import Path
 
-from hilum.cli.shown import places, span, told
+from hilum.cli.shown import Shown, places, shown_progress, span, told
 from hilum.dataset import Finding
 
 
@@ -35,6 +37,50 @@ def test_three_findings_are_named_and_more_are_counted():
         "        and 11 more like it: b, c, d, e, f, g, h, i, ... (--json names all)",
         "        cure: --fix",
     ]
+
+
+def test_findings_without_a_case_are_each_said():
+    found = [Finding(case="", kind="predictor", severity="note", found=f"column {n} predicts", cure="look") for n in range(5)]
+    lines = told([*found, *(finding(name, "predictor", "look", "note") for name in "abcde")])
+    assert lines[:6] == [*(f"note    predictor: column {n} predicts" for n in range(5)), "note    predictor: a: a is odd"]
+    assert lines[6:] == ["        and 4 more like it: b, c, d, e (--json names all)", "        cure: look"]
+
+
+def bars(monkeypatch, *moves, columns=80):
+    """What a terminal of so many columns shows in the end."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        with shown_progress() as shown:
+            for move in moves:
+                shown.advance(*move)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    return [line.rstrip() for line in plain.replace("\r", "\n").splitlines() if line.strip()]
+
+
+def test_times_are_whole_in_a_narrow_terminal(monkeypatch):
+    long = "a_case_with_a_very_long_name_that_no_terminal_holds   1 of 30 cases done"
+    line = bars(monkeypatch, ("validating fold 0", 1, 2, long))[-1]
+    assert re.search(r" 50 % 0:00:0\d left (-:--:--|0:00:0\d) a_case_with", line), line
+    assert len(line) <= 80
+    assert line.endswith("…")
+    assert "of 30 cases done" in bars(monkeypatch, ("predict", 1, 2, long), columns=160)[-1]
+
+
+def test_a_stage_that_comes_again_begins_anew():
+    from rich.progress import Progress
+
+    ticks = iter(range(100))
+    progress = Progress(get_time=lambda: float(next(ticks)), disable=True)
+    shown = Shown(progress)
+    for done in (1, 2):
+        shown.advance("looking", done, 2, "")
+    first = progress.tasks[0].start_time
+    shown.advance("looking", 1, 2, "")
+    assert progress.tasks[0].start_time > first
+    assert not progress.tasks[0].finished
 
 
 def test_findings_of_other_kinds_cures_and_severities_stand_apart():

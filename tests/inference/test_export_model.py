@@ -188,6 +188,9 @@ def test_the_files_are_readable_by_people(trained, tmp_path):
     assert "int8" not in page
     lines = (made.folder / "requirements.txt").read_text().splitlines()
     assert any(line.startswith("openvino==") for line in lines)
+    for text in (page, "\n".join(lines)):
+        assert "hilum==" not in text  # it is on no package index
+    assert "pip wheel --no-deps -w . FOLDER_OF_HILUM" in page
     assert not [line for line in lines if line.startswith(("torch", "timm", "onnx", "tensorboard"))]
     manifest = json.loads((made.folder / EXPORT).read_text())
     assert manifest["facts"]["dataset"] == "d"

@@ -143,6 +143,8 @@ def test_an_imported_model_is_the_network_and_predicts(tmp_path, name):
     assert answer.labels.geometry == image.geometry
     card = (tmp_path / "ours" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "nnU-Net" in card
+    assert "Training:" not in card  # neither steps nor minutes are known
+    assert "steps and time are not known" in card
 
 
 def test_regions_decode_as_nnunet_writes_them(tmp_path):

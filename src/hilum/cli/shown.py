@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 
 _SHOWN_FINDINGS, _SHOWN_CASES = 3, 8
+_BAR = (8, 28)
+"""Characters of a bar, in a narrow terminal and at most."""
+_BESIDE_BAR = 72
+"""Characters for what stands beside it: stage, share, both times, some of what is being done."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -47,10 +51,15 @@ class Shown:
         self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def advance(self, stage: str, done: float, total: float, text: str) -> None:
-        """Move the bar of a stage."""
+        """Move the bar of a stage; one that has ended and comes again, as for another data set, begins anew."""
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, text="")
+        elif done < total and self._of(stage).finished:
+            self._progress.reset(self._tasks[stage])
         self._progress.update(self._tasks[stage], completed=done, total=total, text=text)
+
+    def _of(self, stage: str) -> Task:
+        return next(task for task in self._progress.tasks if task.id == self._tasks[stage])
 
     def cases(self, done: int, total: int, case: str) -> None:
         """One bar over cases."""
@@ -67,6 +76,7 @@ def shown_progress() -> Iterator[Shown]:
     """Show progress while something long runs; Ctrl-C says how to go on."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Left(TimeRemainingColumn):
@@ -76,17 +86,24 @@ def shown_progress() -> Iterator[Shown]:
             seconds = task.fields.get("remaining")
             return super().render(task) if seconds is None else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
 
+    class What(TextColumn):
+        """What is being done: the one column that gives way where the terminal is narrow."""
+
+        def render(self, task: Task) -> Text:
+            return Text(str(task.fields["text"]), no_wrap=True, overflow="ellipsis")
+
+    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:18}"),
-        BarColumn(bar_width=28),
+        BarColumn(bar_width=max(_BAR[0], min(_BAR[1], console.width - _BESIDE_BAR))),
         TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),
-        Left(),
-        TextColumn("{task.fields[text]}"),
+        Left(table_column=Column(no_wrap=True)),
+        What("", table_column=Column(no_wrap=False, overflow="ellipsis")),
     )
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with Progress(*columns, console=console) as progress:
             yield Shown(progress)
     except KeyboardInterrupt:  # typer would end without a word
         fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
@@ -107,6 +124,12 @@ def span(low: float | None, high: float | None) -> str:
     return "(too few patients for an interval)" if low is None and high is None else f"({figure(low)} to {figure(high)})"
 
 
+def some(cases: Sequence[str]) -> str:
+    """Cases for people: a few by name, of many how many they are."""
+    names = ", ".join(cases[:_SHOWN_CASES])
+    return names if len(cases) <= _SHOWN_CASES else f"{len(cases)} cases ({names}, ...)"
+
+
 def places(files: Sequence[Path]) -> str:
     """Where files lie, for people: of a folder with several the folder and how many they are."""
     folders: dict[Path, list[Path]] = {}
@@ -116,15 +139,19 @@ def places(files: Sequence[Path]) -> str:
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
-    """Findings of the doctor as lines; of one kind with one cure the first and how many more cases they are of."""
+    """Findings of the doctor as lines; of cases with one kind and one cure the first and how many more they are.
+
+    What is found of the data set as a whole is another thing every time, and named every time.
+    """
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.severity, finding.kind, finding.cure), []).append(finding)
     lines = []
     for (severity, kind, cure), held in groups.items():
-        shown = held if len(held) <= _SHOWN_FINDINGS else held[:1]
-        lines += [f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{one.found}" for one in shown]
-        more = [one.case for one in held[len(shown) :]]
+        whole, cases = [one for one in held if not one.case], [one for one in held if one.case]
+        shown = cases if len(cases) <= _SHOWN_FINDINGS else cases[:1]
+        lines += [f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{one.found}" for one in (*whole, *shown)]
+        more = [one.case for one in cases[len(shown) :]]
         if more:
             names = ", ".join(more[:_SHOWN_CASES]) + (", ..." if len(more) > _SHOWN_CASES else "")
             lines.append(f"        and {len(more)} more like it: {names} (--json names all)")

@@ -129,6 +129,12 @@ class Manifest(Record):
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such folder", needed=f"a folder as `{cls.made_by}` makes it", cure=nearest(folder))
         path = folder / cls.file_name
+        if not path.is_file() and (folder / "plans.json").is_file() and any(folder.glob("fold_*")):
+            raise ModelError(
+                f"{folder}: the folder of an nnU-Net model",
+                needed=f"a folder as `{cls.made_by}` makes it",
+                cure=f"hilum import nnunet {folder} -o MODEL, then give MODEL",
+            )
         if not path.is_file():
             raise ModelError(
                 f"{folder}: no {cls.file_name} in it",

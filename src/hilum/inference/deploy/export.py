@@ -256,7 +256,8 @@ def requirements(engines: Sequence[str]) -> str:
             lines.append(line.strip())  # with its marker: which system, which Python
     packages = [ENGINES[engine].package for engine in engines]
     pinned = [f"{package}=={metadata.version(package)}  # what the test vectors were checked with" for package in packages]
-    return "\n".join([f"# with `pip install --no-deps hilum=={hilum_version()}`", *sorted(lines, key=str.lower), *pinned]) + "\n"
+    head = f"# what hilum {hilum_version()} needs here; how it itself is installed, without what only torch needs: README.md"
+    return "\n".join([head, *sorted(lines, key=str.lower), *pinned]) + "\n"
 
 
 def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVectors:

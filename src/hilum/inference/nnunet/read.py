@@ -103,7 +103,8 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
                 **fold_cases(folder, chosen, dataset),
             },
             notes=(
-                "Trained by nnU-Net, imported by hilum without running any of its code; how long it trained is not known.",
+                "Trained by nnU-Net, imported by hilum without running any of its code.",
+                f"It was trained for {'unknown' if epochs is None else epochs} epochs; steps and time are not known.",
                 "Training data, patients and performance are those of whoever trained it: ask there.",
             ),
         ),
