@@ -333,8 +333,9 @@ def test_class_folders_with_a_split(tmp_path):
 
 def test_one_class_is_none(tmp_path):
     write_volume(picture(1), tmp_path / "well" / "a.png")
-    with pytest.raises(DataError, match="1 class folders with images"):
-        open_dataset(tmp_path, layout="class-folders")
+    for layout in (None, "class-folders"):
+        with pytest.raises(DataError, match=r"one class found \(well\), two needed"):
+            open_dataset(tmp_path, layout=layout)
 
 
 def test_paths_and_layouts_that_do_not_exist(tmp_path):

@@ -93,3 +93,9 @@ def test_it_can_be_trained_in_a_few_lines(model: Classifier) -> None:
 def test_impossible_numbers_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(UsageError, match=f"a classifier with .*{re.escape(message)}"):
         Classifier(backbone="resnet18", pretrained=False, **arguments)
+
+
+def test_none_is_no_file_but_no_weights_as_on_the_command_line() -> None:
+    drawn = Classifier(2, "resnet18", weights="none")
+    assert drawn.adoption is None
+    assert torch.equal(drawn(image(1, 3, 32, 32)), Classifier(2, "resnet18", pretrained=False)(image(1, 3, 32, 32)))

@@ -219,8 +219,9 @@ def test_without_a_network_all_that_was_tried_is_told_soon(tmp_path: Path, monke
         "no weights for resnet50: no file of weights was given; timm/resnet50.a1_in1k is not in the local Hugging Face cache",
         "; the hub gave no timm/resnet50.a1_in1k (",
         "the embedded weights are tf_efficientnet_lite0's",
-        "Cure: give a file of weights (where there is a network, `hf download timm/resnet50.a1_in1k model.safetensors`",
-        "the backbone tf_efficientnet_lite0, whose weights are embedded; or start with no weights",
+        "Cure: a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the command line",
+        "(where there is a network, `hf download timm/resnet50.a1_in1k model.safetensors`",
+        "no weights: pretrained=False in Python, --weights none on the command line; or the backbone tf_efficientnet_lite0",
     ):
         assert said in message
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
+from hilum.dataset.layouts.class_folders import holds_one_class
 from hilum.dataset.layouts.labelling import Asked, with_classes
 from hilum.dataset.layouts.patients import note_unknown_patients, read_patients, with_patients
 from hilum.dataset.layouts.splits import with_given_splits
@@ -101,6 +102,8 @@ def _layout_of(root: Path, layout: str | None) -> Layout:
     if not root.exists():
         raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root))
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
+    if name is None and holds_one_class(root):
+        name = "class-folders"  # which says what is missing
     if name is None:
         raise DataError(
             f"{root} has no layout that hilum knows",

@@ -36,7 +36,8 @@ class Classifier(TimmClassifier):
         freeze: whether only the head learns.
         in_channels: C; the first convolution is adapted, see `hilum.networks.weights.adopt`.
         pretrained: False begins with weights drawn anew.
-        weights: a file to take them from; otherwise local cache, hub, embedded, see `find_weights`.
+        weights: a file to take them from; "none" is `pretrained=False`, as on the command line; otherwise local cache, hub,
+            embedded, see `find_weights`.
         hub: whether the hub may be asked.
         dropout: before the last layer.
         seed: of the head, and of the backbone where that is not pretrained.
@@ -70,7 +71,7 @@ class Classifier(TimmClassifier):
         with drawing_from(torch.Generator().manual_seed(seed)):
             super().__init__(spec)
         self.adoption: Adoption | None = None
-        if pretrained or weights is not None:
+        if weights != "none" and (pretrained or weights is not None):
             self.adoption = adopt(self, find_weights(backbone, file=weights, hub=hub))
         self.release(1 if freeze else None)
 

@@ -23,6 +23,13 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(len(_class_folders(folder)) >= 2 for folder in _parts(path).values())
 
 
+def holds_one_class(path: Path) -> bool:
+    """Whether one sub-folder holds images, or train/ and val/ the same one: classes, had there been a second."""
+    if not path.is_dir():
+        return False
+    return len({folder.name for root in _parts(path).values() for folder in _class_folders(root)}) == 1
+
+
 def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one signature for all layouts
     """Open a folder of class folders.
 
@@ -46,8 +53,12 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
     classes = tuple(sorted({name for _, name, _, _ in found}))
     if len(classes) < 2:
         raise DataError(
-            f"{len(classes)} class folders with images in {path}",
+            f"one class found ({classes[0]}), two needed: no other folder in {path} holds images"
+            if classes
+            else f"no class folders with images in {path}",
             needed="at least two sub-folders with images, named after their classes",
+            cure="put the images of each class into a folder of their own, or write a cases.csv with the columns case, patient, "
+            "image, label (or mask), one row a case",
         )
     channels = guess_channels(found[0][3])
     repeated = {stem for stem, count in Counter(stem for _, _, stem, _ in found).items() if count > 1}

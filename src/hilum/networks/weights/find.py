@@ -84,8 +84,9 @@ def find_weights(
     raise UsageError(
         f"no weights for {backbone}: " + "; ".join(tried),
         needed="weights to start from, or the wish to start without",
-        cure=f"give a file of weights (where there is a network, `hf download {repository or 'REPOSITORY'} {HUB_FILE}` fetches "
-        f"one); or take the backbone {EMBEDDED}, whose weights are embedded; or start with no weights",
+        cure=f"a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the command line (where there is a "
+        f"network, `hf download {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights: pretrained=False in Python, "
+        f"--weights none on the command line; or the backbone {EMBEDDED}, whose weights are embedded",
     )
 
 
