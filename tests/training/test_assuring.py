@@ -237,6 +237,14 @@ def test_near_duplicates_calibrate_each_other_no_more_than_cases_of_one_patient(
     assert one.thresholds == (0.0, 0.0)  # one patient promises nothing
 
 
+def test_sets_of_out_of_fold_answers_count_near_duplicates_once():
+    """All answers of the other folds are of one unit, which promises nothing, as one patient does: every class is possible."""
+    scores = answers()
+    one = cross_calibrated(scores, TWO, 0.9, units={score.case: "all the same" for score in scores})
+    assert {score.prediction_set for score in one} == {TWO.names}
+    assert {len(score.prediction_set or ()) for score in cross_calibrated(scores, TWO, 0.9)} > {1}
+
+
 def test_sets_hold_the_class_as_often_as_they_say_and_calibration_helps():
     for table in (TWO, THREE, GRADES):
         scores = cross_calibrated(answers(table, 1200, seed=3), table, 0.8)

@@ -107,6 +107,26 @@ def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatc
     assert len(validator.score(new_network(plan, 0), deadline=0.0)) == 1
 
 
+def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(material, monkeypatch):
+    dataset, plan, _, _ = material
+    now = [0.0]
+    monkeypatch.setattr("hilum.training.validators.segmentation.time.perf_counter", lambda: now[0])
+
+    def later(*_: object) -> None:
+        now[0] += 10.0
+
+    monkeypatch.setattr("hilum.training.validators.segmentation.score_labels", lambda *_, case, **__: later() or (case,))
+    network, every = new_network(plan, 0), [case.id for case in dataset.cases]
+    left = Validator(plan, CPU, dataset.cases).score(network, deadline=45.0)
+    assert len(left) == 4
+    assert list(left) == [case for case in every if case in left] != every[:4]
+    now[0] = 0.0
+    assert set(Validator(plan, CPU, dataset.cases[::-1]).score(network, deadline=45.0)) == set(
+        left
+    )  # in whatever order they come
+    assert Validator(plan, CPU, dataset.cases).score(network) == tuple(every)
+
+
 def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkeypatch):
     """An untrained network's noise has surfaces that take minutes and gigabytes to measure on a whole CT."""
     dataset, plan, fold, _ = material

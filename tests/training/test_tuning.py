@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ from hilum.inference.predictors import make_predictor
 from hilum.plan import Decision, Hardware, Overrides, make_fingerprint, make_plan, save_plan
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.training import Listener, TrainOptions, run
-from hilum.training.tuning import Tuning
+from hilum.training.tuning import Tuning, rounds
 from hilum.training.tuning.answers import FEWEST
 from hilum.training.tuning.overlap import ALLOWED, OVERLAPS, Round, choose_overlap
 from hilum.training.tuning.records import Change, PostprocessingTuning
 from hilum.training.tuning.tune import learning_notes
-from hilum.training.tuning.unseen import unseen_cases
+from hilum.training.tuning.unseen import Unseen, unseen_cases
 from hilum.volume import LabelTable
 
 # --- which cases -------------------------------------------------------------------------------------------------------------
@@ -175,6 +176,73 @@ def test_no_overlap_is_begun_that_the_time_does_not_allow():
     found, tried = choose(dict.fromkeys(OVERLAPS[1:], (0, 0)), deadline=time.perf_counter() + 30)
     assert (found.overlap, tried) == (0.5, [])  # 12 cases of 3 s are more than 30 s
     assert "no time was left to try 0.375, 0.25, 0.125, 0" in found.because
+
+
+def test_an_overlap_that_fails_keeps_what_was_found_before():
+    found, tried = choose({0.375: (0, 0), 0.25: (0, 0)})  # 0.125 is a KeyError
+    assert (found.overlap, tried) == (0.25, [0.375, 0.25, 0.125])
+    assert found.failed == "0.125 could not be tried: KeyError: 0.125"
+    assert found.because.endswith(found.failed)
+    assert (
+        learning_notes(PostprocessingTuning(because="", cases=1, patients=1), found)[0]
+        == f"the overlap of patches: {found.failed}"
+    )
+    found, _ = choose({}, kept=0.25)
+    assert (found.overlap, found.failed) == (0.25, "0.375 could not be tried: KeyError: 0.375")
+    assert learning_notes(PostprocessingTuning(because="", cases=1, patients=1), found)[0].endswith("KeyError: 0.375")
+
+
+# --- which cases where the time ends it --------------------------------------------------------------------------------------
+
+
+def predicted_until(monkeypatch, seconds, cases, networks, *, first=1.0, last=1.0):
+    """The cases that are predicted in so many seconds, one a second by default, and how often an engine was made."""
+    now, made = [0.0], []
+
+    class Fake:
+        def __init__(self, model):
+            made.append(model)
+            self.engine = SimpleNamespace(name="x", precision="y", device="z")
+
+        def close(self):
+            pass
+
+    def predicted(_, case):
+        now[0] += first if int(case.id[1:]) % networks == 0 else last
+        return SimpleNamespace(case=case)
+
+    monkeypatch.setattr(rounds, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(rounds, "Predictor", Fake)
+    monkeypatch.setattr(rounds, "_predicted", predicted)
+    monkeypatch.setattr(rounds.Rounds, "_part", lambda _, members, __: members)
+    who = tuple(Case(f"c{n:02d}", f"p{n}", {}) for n in range(cases))
+    unseen = Unseen(who, {case.id: (n % networks,) for n, case in enumerate(who)}, ())
+    said: list[str] = []
+    found = rounds.Rounds(SimpleNamespace(plan=None), unseen, say=said.append)._predict(0.5, seconds)
+    ids = [one.case.id for one in found]
+    assert ids == sorted(ids)
+    assert any(f"{cases - len(ids)} of {cases} cases are left out" in sentence for sentence in said) == (len(ids) < cases)
+    return ids, len(made)
+
+
+def test_of_the_cases_of_every_network_the_clock_leaves_a_share(monkeypatch):
+    """Four of twenty cases are not the first four of the first network's, as data sets are sorted and networks come in turn."""
+    ids, _ = predicted_until(monkeypatch, 3.5, 20, 5)
+    assert len({int(case[1:]) % 5 for case in ids}) == len(ids) == 4
+    ids, made = predicted_until(monkeypatch, 49.5, 100, 5)
+    assert made <= 10
+    assert len(ids) == 50
+    assert [sum(int(case[1:]) % 5 == n for case in ids) for n in range(5)] == pytest.approx([10] * 5, abs=1)
+    assert 10 < sum(int(case[1:]) < 50 for case in ids) < 40  # not the beginning of the list either
+
+
+def test_time_that_some_networks_leave_is_used_by_others(monkeypatch):
+    """The first network's cases take six times as long: what it cannot do in its share it does when the others are done."""
+    ids, made = predicted_until(monkeypatch, 60.0, 20, 5, first=6.0)
+    assert len(ids) == 20
+    assert made == 6
+    assert predicted_until(monkeypatch, None, 20, 5) == ([f"c{n:02d}" for n in range(20)], 5)
+    assert len(predicted_until(monkeypatch, 0.0, 20, 5)[0]) == 1
 
 
 def test_notes_say_how_the_figures_were_kept_apart():

@@ -1,5 +1,6 @@
 """What a training learns at its end from the label maps of its validation cases."""
 
+import errno
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from hilum.training import Listener, TrainOptions, run
 from hilum.training.assuring import Member
 from hilum.training.checkpoint import Progress
 from hilum.training.fold import FoldResult
+from hilum.training.tuning import rounds
 from hilum.training.tuning.afterwards import Ending, learn_afterwards, nothing_learnt
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import PostprocessingTuning
@@ -129,6 +131,44 @@ def test_without_time_nothing_is_learnt_and_nothing_else_is_lost(boxes, tmp_path
     assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
 
 
+def test_an_end_that_was_interrupted_leaves_nothing_that_the_metrics_are_not_of(boxes, tmp_path):
+    """Files of a run that was killed after it had learnt something, where the next one learns nothing."""
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path, specks=False)
+    (tmp_path / "postprocessed").mkdir()
+    for name in ("postprocessed/box_00.nii.gz", "overlap.json", "postprocessing.json"):
+        (tmp_path / name).write_text("of the run that was killed")
+    assert learn_afterwards(plan, members, ending(tmp_path)).plan.postprocessing.value == ()
+    assert not (tmp_path / "postprocessed").exists()
+    assert not (tmp_path / "overlap.json").exists()
+    assert PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text()).steps == ()
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["an answer", "a full disk", "a bug"])
+def test_what_fails_costs_what_it_was_to_learn_and_not_the_model(boxes, tmp_path, monkeypatch, what):
+    dataset, plan = boxes
+    members = trained(dataset, tmp_path)
+    if what == "an answer":
+        (tmp_path / "fold_1" / "validation" / f"{dataset.cases[3].id}.nii.gz").write_bytes(b"rubbish")
+    elif what == "a full disk":
+        monkeypatch.setattr("hilum.training.tuning.afterwards.write_labels", full)
+    else:
+        monkeypatch.setattr("hilum.training.tuning.afterwards.learn_postprocessing", lambda *_, **__: {}["nothing"])
+    learnt = learn_afterwards(plan, members, ending(tmp_path))
+    assert learnt.plan.postprocessing.value == ()
+    reason = {"an answer": "box_03", "a full disk": "No space left", "a bug": "KeyError"}[what]
+    assert "it could not be learnt: " in learnt.plan.postprocessing.because
+    assert reason in learnt.plan.postprocessing.because
+    assert learnt.notes == (f"post-processing: {learnt.plan.postprocessing.because}",)
+    assert learnt.plan.overlap == plan.overlap
+    assert [m.result.scores for m in learnt.members] == [m.result.scores for m in members]
+    assert not (tmp_path / "postprocessed").exists()
+
+
 def test_a_plan_that_brings_post_processing_keeps_it(boxes, tmp_path):
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
@@ -180,6 +220,32 @@ def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(
     evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
     scored = {(s.case, s.region): s.dice for s in learnt.members[0].result.scores}
     assert scored == {(s.case, s.region): s.dice for s in evaluation.scores}
+
+
+@pytest.mark.parametrize(("fails_at", "kept"), [(0.5, 0.5), (0.25, 0.5), (0.0, 0.25)])  # 0.375 is 0.5 and 0.125 is 0.25 here
+def test_an_overlap_that_fails_leaves_what_was_found_before(boxes, tmp_path, monkeypatch, fails_at, kept):
+    dataset, plan = boxes
+    smaller = plan.model_copy(update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")})
+    (member,) = trained(dataset, tmp_path, parts=1)
+    members = [Member(0, FoldResult(Thresholds(), Progress(step=7, seconds=1e5), member.result.scores, 0), (), dataset.cases)]
+    monkeypatch.setattr("hilum.training.tuning.rounds._predicted", failing_at(fails_at))
+    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None))
+    assert learnt.plan.overlap.value == kept
+    assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
+    assert any("be tried: RuntimeError: out of memory" in note for note in learnt.notes)
+    assert any("post-processed by what was learnt from other patients" in note for note in learnt.notes)
+
+
+def failing_at(overlap):
+    predicted = rounds._predicted
+
+    def run_or_fail(predictor, case):
+        if predictor.overlap == overlap:
+            message = "out of memory"
+            raise RuntimeError(message)
+        return predicted(predictor, case)
+
+    return run_or_fail
 
 
 def test_a_training_ends_with_it(boxes, tmp_path):

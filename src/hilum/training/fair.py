@@ -1,4 +1,4 @@
-"""A fair sample of labelled cases, for when the time ends what was to see all of them."""
+"""A fair sample of cases, for when the time ends what was to see all of them."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def fewest_first(order: Sequence[int], labels: Sequence[str | None], table: Clas
     needed = {int(row) for column in columns for row in np.flatnonzero(column)[:fewest]}
     first = [place for row, place in enumerate(order) if row in needed]
     return [*first, *(place for row, place in enumerate(order) if row not in needed)], len(first)
+
+
+def drawn_order(ids: Sequence[str]) -> list[int]:
+    """The places of cases, of which no class is known, in an order of which every beginning is a fair sample.
+
+    Data sets are often sorted by centre. The order is drawn by the cases' ids, the same for the same cases.
+    """
+    order: list[int] = np.random.default_rng(0).permutation(sorted(range(len(ids)), key=lambda place: ids[place])).tolist()
+    return order
 
 
 def _members(labels: Sequence[str | None], table: ClassTable) -> NDArray[np.bool_]:

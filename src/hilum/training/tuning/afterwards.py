@@ -21,8 +21,9 @@ from hilum.io import atomic_write_text, read_labels, write_labels
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
 from hilum.training.tuning.answers import FEWEST, group_of, hold
-from hilum.training.tuning.overlap import OVERLAPS, choose_overlap
+from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, what_failed
 from hilum.training.tuning.postprocessing import learn_postprocessing, no_time, too_few
+from hilum.training.tuning.records import PostprocessingTuning
 from hilum.training.tuning.rounds import Rounds
 from hilum.training.tuning.tune import learning_notes, told, unit_of
 from hilum.training.tuning.unseen import Unseen
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from hilum.training.assuring import Member
     from hilum.training.options import Listener, TrainOptions
     from hilum.training.tuning.answers import Steps
-    from hilum.training.tuning.records import OverlapTuning, PostprocessingTuning
+    from hilum.training.tuning.records import OverlapTuning
     from hilum.volume import Volume
 
 POSTPROCESSED, FIGURES, OVERLAP_FIGURES = "postprocessed", "postprocessing.json", "overlap.json"
@@ -103,23 +104,49 @@ def nothing_learnt(plan: Plan, members: Sequence[Member], ending: Ending) -> Lea
 
 
 def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: Ending) -> Learnt:
-    """Learn post-processing, and the overlap where there is time; nothing where the plan already has post-processing."""
+    """Learn post-processing, and the overlap where there is time; nothing where the plan already has post-processing.
+
+    Whatever fails costs what it was to learn, never the model: the notes say so.
+    """
+    for stale in (FIGURES, OVERLAP_FIGURES):  # of an end that was interrupted, and may be of other answers
+        (ending.work / stale).unlink(missing_ok=True)
+    shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
     answered = _answered(members, ending)
     if plan.postprocessing.value or not answered:
         return Learnt(plan, tuple(members))
-    found = _postprocessing(plan, answered, ending)
-    scored = _rescored(plan, members, answered, found, ending)
-    if scored is None:
-        found, scored = no_time(found.cases, found.patients), tuple(members)
-    atomic_write_text(ending.work / FIGURES, found.model_dump_json(indent=2) + "\n")
+    found, scored, failed = _cleaned(plan, members, answered, ending)
     ending.listener.say(f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because {found.because}.")
     update: dict[str, Any] = {"postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)}
-    overlap = _overlap(plan, members, answered, found.steps, ending)
+    try:
+        overlap = _overlap(plan, members, answered, found.steps, ending)
+        if overlap is not None:
+            atomic_write_text(ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n")
+    except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
+        overlap = None
+        failed = (*failed, f"no other overlap of patches could be tried: {what_failed(error)}; `hilum tune` does it")
     if overlap is not None:
-        atomic_write_text(ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n")
         ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
         update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
-    return Learnt(plan.model_copy(update=update), scored, learning_notes(found, overlap))
+    return Learnt(plan.model_copy(update=update), scored, (*learning_notes(found, overlap), *failed))
+
+
+def _cleaned(
+    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], ending: Ending
+) -> tuple[PostprocessingTuning, tuple[Member, ...], tuple[str, ...]]:
+    """What was learnt of post-processing, the members scored with it, and what failed: then nothing is learnt."""
+    cases, patients = len(answered), len({group_of(one.case) for one in answered})
+    try:
+        found = _postprocessing(plan, answered, ending)
+        scored = _rescored(plan, members, answered, found, ending)
+        if scored is None:
+            found, scored = no_time(cases, patients), tuple(members)
+        atomic_write_text(ending.work / FIGURES, found.model_dump_json(indent=2) + "\n")
+    except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
+        shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
+        because = f"it could not be learnt: {what_failed(error)}; `hilum tune` does it"
+        nothing = PostprocessingTuning(because=because, cases=cases, patients=patients)
+        return nothing, tuple(members), (f"post-processing: {because}",)
+    return found, scored, ()
 
 
 AFTERWARDS: dict[str, Callable[..., Learnt]] = {"segmentation": learn_afterwards, "classification": nothing_learnt}
@@ -247,7 +274,7 @@ def _overlap(
     return choose_overlap(
         rounds.round(OVERLAPS[0], steps),
         lambda overlap: rounds.round(overlap, steps),
-        rounds.windows,
+        rounds.patches,
         kept=plan.overlap.value,
         groups=[group_of(case) for case in rounds.cases],
         regions=[region.name for region in plan.labels.scored],

@@ -4,15 +4,18 @@ The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order, until a
 bootstrap interval (patients resampled) of the change of its mean Dice reaches below -`ALLOWED`. The one before it is taken. As
 every region must pass and the first failure ends it, many tests make no error more likely. An overlap that makes the same patches
 of every case as a larger one is not computed again and never chosen: it saves nothing here, and larger images may come. With
-fewer than `FEWEST` patients nothing is tried.
+fewer than `FEWEST` patients nothing is tried. An overlap that fails, whatever the reason, ends it as one does that the time does
+not allow: what was found before it is kept.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.errors import HilumError
 from hilum.training.tuning.answers import FEWEST, compared
 from hilum.training.tuning.records import OverlapTrial, OverlapTuning
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 OVERLAPS = (0.5, 0.375, 0.25, 0.125, 0.0)
 ALLOWED = 0.002
+
+_log = logging.getLogger("hilum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,7 @@ class Round:
 def choose_overlap(
     first: Round,
     predict: Callable[[float], Round],
-    windows: Callable[[float], tuple[int, ...]],
+    patches: Callable[[float], tuple[int, ...]],
     *,
     kept: float,
     groups: Sequence[str],
@@ -56,7 +61,7 @@ def choose_overlap(
     Args:
         first: at 0.5.
         predict: all cases at another overlap.
-        windows: the number of patches that the whole grid of each case makes at an overlap: which overlaps are the same.
+        patches: the number of patches that the whole grid of each case makes at an overlap: which overlaps are the same.
         kept: what stays where nothing could be tried.
         groups: (N,) patients.
         regions: (R,) names.
@@ -69,11 +74,12 @@ def choose_overlap(
         )
         return OverlapTuning(overlap=kept, because=because, cases=len(groups))
     trials = [_trial(OVERLAPS[0], first, first, groups, regions)]
-    made = {windows(OVERLAPS[0]): OVERLAPS[0]}
+    made = {patches(OVERLAPS[0]): OVERLAPS[0]}
     lasted = first.seconds * len(groups)
     untried: tuple[float, ...] = ()
+    failed = ""
     for place, overlap in enumerate(OVERLAPS[1:], start=1):
-        same = made.setdefault(windows(overlap), overlap)
+        same = made.setdefault(patches(overlap), overlap)
         if same != overlap:
             shared = next(trial for trial in trials if trial.overlap == same)
             trials.append(shared.model_copy(update={"overlap": overlap, "shared_with": same}))
@@ -82,7 +88,12 @@ def choose_overlap(
             untried = OVERLAPS[place:]
             break
         begun = time.perf_counter()
-        trials.append(_trial(overlap, predict(overlap), first, groups, regions))
+        try:
+            made_there = predict(overlap)
+        except Exception as error:  # noqa: BLE001  whatever it is, the model must not be lost by what might have sped it up
+            failed = f"{overlap:g} could not be tried: {what_failed(error)}"
+            break
+        trials.append(_trial(overlap, made_there, first, groups, regions))
         lasted = time.perf_counter() - begun
         if not trials[-1].within:
             break
@@ -90,9 +101,10 @@ def choose_overlap(
     chosen = [trial for trial in own if trial.within][-1]
     return OverlapTuning(
         overlap=chosen.overlap if len(own) > 1 else kept,
-        because=_because(chosen, trials, untried, kept, len(groups)),
+        because="; ".join(filter(None, (_because(chosen, trials, untried, kept, len(groups), failed=bool(failed)), failed))),
         cases=len(groups),
         trials=tuple(trials),
+        failed=failed,
     )
 
 
@@ -102,14 +114,16 @@ def _trial(overlap: float, made: Round, first: Round, groups: Sequence[str], reg
     return OverlapTrial(overlap=overlap, patches=made.patches, seconds=made.seconds, changes=changes, within=within)
 
 
-def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], kept: float, cases: int) -> str:
+def _because(
+    chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], kept: float, cases: int, *, failed: bool
+) -> str:
     """The reason, with its figures."""
     first, last = trials[0], trials[-1]
     where = f"on {cases} cases"
     spent = f"{chosen.patches:.3g} patches and {chosen.seconds:.3g} s a case"
     if all(trial.shared_with is not None for trial in trials[1:]):
         parts = [f"{kept:g} stays"]
-        if not untried:
+        if not untried and not failed:
             parts.append(f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and larger images may come")
     elif chosen is first:
         parts = [f"{where}, {spent}; no smaller one that was tried surely stays within {ALLOWED:g} of its mean Dice"]
@@ -126,6 +140,14 @@ def _because(chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequ
     if untried:
         parts.append(f"no time was left to try {', '.join(f'{overlap:g}' for overlap in untried)}")
     return "; ".join(parts)
+
+
+def what_failed(error: Exception) -> str:
+    """An error in a sentence of the card; one that hilum did not expect goes to the log whole."""
+    if isinstance(error, HilumError):
+        return error.found
+    _log.error("an error that hilum did not expect", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def said(trial: OverlapTrial) -> str:

@@ -140,12 +140,14 @@ class OverlapTuning(Record):
         because: why, with the figures.
         cases: that were predicted.
         trials: in the order in which they were tried, up to the first that costs too much.
+        failed: what kept the others from being tried, where an error did.
     """
 
     overlap: float
     because: str
     cases: int
     trials: tuple[OverlapTrial, ...] = ()
+    failed: str = ""
 
 
 class Tuning(Record):

@@ -16,12 +16,13 @@ from hilum.inference.trained_model import UNSAVED
 from hilum.inference.windows import count_windows
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
+from hilum.training.fair import drawn_order
 from hilum.training.tuning.answers import Answers, hold, packed
 from hilum.training.tuning.overlap import OVERLAPS, Round
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hilum.dataset import Case
     from hilum.evaluation import Score
@@ -82,6 +83,8 @@ class Rounds:
     def first(self, deadline: float | None) -> None:
         """Predict at the first overlap; cases that fail, or that the time does not allow, are left out from now on.
 
+        What the time does allow is a fair sample: of the cases of every network its share.
+
         Raises:
             DataError: no case could be predicted.
         """
@@ -116,7 +119,7 @@ class Rounds:
         made = self.made[overlap]
         return Round(dice, float(np.mean([one.seconds for one in made])), float(np.mean([one.patches for one in made])))
 
-    def windows(self, overlap: float) -> tuple[int, ...]:
+    def patches(self, overlap: float) -> tuple[int, ...]:
         """How many patches the whole grid of each case makes at an overlap."""
         patch = self._plan.patch.value
         return tuple(count_windows(one.shape, patch, overlap) for one in self.made[OVERLAPS[0]])
@@ -140,39 +143,57 @@ class Rounds:
         return tuple(scores)
 
     def _predict(self, overlap: float, deadline: float | None) -> list[Predicted]:
-        """Every case, in their order; the networks of one group of cases after those of another."""
+        """Every case, in their order; the networks of one group of cases after those of another.
+
+        Where there is a deadline, each group has of the time left what its cases are of those left, and predicts in an order of
+        which every beginning is a fair sample; what a group did not get to has the time that others leave.
+        """
         found: dict[str, Predicted] = {}
-        first = overlap == OVERLAPS[0]
-        for members, cases in self._groups():
-            part: Any = self._part(members, overlap)
-            predictor = Predictor(part)
-            self.engine = f"{predictor.engine.name} in {predictor.engine.precision} on {predictor.engine.device}"
-            try:
-                for case in cases:
-                    if deadline is not None and found and time.perf_counter() > deadline:
-                        break
-                    try:
-                        found[case.id] = _predicted(predictor, case)
-                    except HilumError as error:
-                        if not first:
-                            raise
-                        self._say(f"{case.id} is left out: {error.found}")
-                    self._progress(overlap, len(found), len(self.cases), case.id)
-            finally:
-                predictor.close()
-        left_out = len(self.cases) - len(found)
-        if first and deadline is not None and left_out:
+        waiting = self._groups(drawn=deadline is not None)
+        while waiting and not _late(deadline, found):
+            ahead = sum(len(cases) for _, cases in waiting)
+            for members, cases in waiting:
+                now = time.perf_counter()
+                limit = None if deadline is None else now + (deadline - now) * len(cases) / ahead
+                ahead -= len(cases)
+                if not _late(deadline, found):
+                    self._predict_group(members, cases, overlap, limit, found)
+            waiting = [(members, cases) for members, cases in waiting if cases]
+        if waiting:
+            left_out = sum(len(cases) for _, cases in waiting)
             self._say(f"{left_out} of {len(self.cases)} cases are left out: the time does not allow more.")
         return [found[case.id] for case in self.cases if case.id in found]
 
-    def _groups(self) -> list[tuple[tuple[int, ...], list[Case]]]:
-        """Cases by the networks that answer for them."""
-        groups: dict[tuple[int, ...], list[Case]] = {}
-        for case in self.cases:
-            groups.setdefault(self._unseen.members[case.id], []).append(case)
-        return sorted(groups.items())
+    def _predict_group(
+        self, members: Sequence[int], cases: list[Case], overlap: float, limit: float | None, found: dict[str, Predicted]
+    ) -> None:
+        """Move cases, from the first on, to those that are found, until the limit; at least one."""
+        predictor = Predictor(self._part(members, overlap))
+        self.engine = f"{predictor.engine.name} in {predictor.engine.precision} on {predictor.engine.device}"
+        try:
+            while cases:
+                case = cases.pop(0)
+                try:
+                    found[case.id] = _predicted(predictor, case)
+                except HilumError as error:
+                    if overlap != OVERLAPS[0]:
+                        raise
+                    self._say(f"{case.id} is left out: {error.found}")
+                self._progress(overlap, len(found), len(self.cases), case.id)
+                if _late(limit, found):
+                    break
+        finally:
+            predictor.close()
 
-    def _part(self, members: Sequence[int], overlap: float) -> TrainedModel:
+    def _groups(self, *, drawn: bool) -> list[tuple[tuple[int, ...], list[Case]]]:
+        """Cases by the networks that answer for them, in their order or a drawn one."""
+        groups: dict[tuple[int, ...], list[Case]] = {}
+        for place in drawn_order([case.id for case in self.cases]) if drawn else range(len(self.cases)):
+            case = self.cases[place]
+            groups.setdefault(self._unseen.members[case.id], []).append(case)
+        return sorted(groups.items(), key=lambda group: group[0])
+
+    def _part(self, members: Sequence[int], overlap: float) -> Any:
         """The model with some of its networks, at an overlap, without post-processing."""
         update: dict[str, Any] = {
             "overlap": Decision(value=overlap, because="tried"),
@@ -183,6 +204,11 @@ class Rounds:
         if name != UNSAVED and len(networks) < len(self._model.networks):  # a name of its own, as engines remember by it
             name = "-".join([name, *map(str, members)])
         return replace(self._model, plan=self._plan.model_copy(update=update), networks=networks, id=name)
+
+
+def _late(limit: float | None, found: Mapping[str, Predicted]) -> bool:
+    """Whether no further case may be begun; one is predicted in any case."""
+    return limit is not None and bool(found) and time.perf_counter() > limit
 
 
 def _predicted(predictor: Predictor, case: Case) -> Predicted:

@@ -131,7 +131,7 @@ def _tune_segmentation(
     chosen = choose_overlap(
         rounds.round(OVERLAPS[0], cleaned.steps),
         lambda overlap: rounds.round(overlap, cleaned.steps),
-        rounds.windows,
+        rounds.patches,
         kept=plan.overlap.value,
         groups=[answer.group for answer in rounds.answers(OVERLAPS[0])],
         regions=[region.name for region in plan.labels.scored],
@@ -183,7 +183,9 @@ def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -
             "for these figures each case was post-processed by what was learnt from other patients (the model has what was "
             f"learnt from all): Dice of {held.region} {held.difference:+.4f} ({held.low:+.4f} to {held.high:+.4f})"
         )
-    if overlap is not None and overlap.overlap != OVERLAPS[0]:
+    if overlap is not None and overlap.failed:
+        notes.append(f"the overlap of patches: {overlap.failed}")
+    if overlap is not None and overlap.overlap != OVERLAPS[0] and overlap.trials:
         chosen = [said(trial) for trial in overlap.trials if trial.overlap == overlap.overlap]
         notes.append(
             f"these figures are at an overlap of {OVERLAPS[0]:g}; the model's is {overlap.overlap:g}"

@@ -13,6 +13,7 @@ from hilum.evaluation import LESION_METRICS, score_labels, summarise
 from hilum.inference import Metric, Predictor, TrainedModel
 from hilum.io import read_labels
 from hilum.metrics import dice
+from hilum.training.fair import drawn_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,7 @@ class SegmentationValidator:
             save_to: a folder for the label maps.
             reuse: score the label maps that are in `save_to` already: they are this very network's.
             deadline: a `time.perf_counter` value; no case is begun that would end after it if it took as long as the longest
-                so far; at least one is scored.
+                so far; at least one is scored. Those that are make a fair sample (see `drawn_order`).
             tolerance_mm: of the normalised surface distance.
             progress: called as progress(done, total, case id).
 
@@ -80,9 +81,10 @@ class SegmentationValidator:
             One score a case and region, in the order of the cases.
         """
         predictor = self._predictor(network)
-        scores: list[Score] = []
+        scores: dict[str, tuple[Score, ...]] = {}
         longest = 0.0
-        for done, case in enumerate(self.cases, start=1):
+        places = range(len(self.cases)) if deadline is None else drawn_order([case.id for case in self.cases])
+        for done, case in enumerate((self.cases[place] for place in places), start=1):
             begun = time.perf_counter()
             if done > 1 and deadline is not None and begun + longest > deadline:
                 break
@@ -94,11 +96,11 @@ class SegmentationValidator:
                 labels = prediction.labels
                 if save_to is not None:
                     prediction.save(save_to)
-            scores += self._score(labels, read_annotation(case), case, tolerance_mm)
+            scores[case.id] = self._score(labels, read_annotation(case), case, tolerance_mm)
             longest = max(longest, time.perf_counter() - begun)
             if progress is not None:
                 progress(done, len(self.cases), case.id)
-        return tuple(scores)
+        return tuple(score for case in self.cases for score in scores.get(case.id, ()))
 
     def check(self, network: nn.Module) -> float:
         """Mean Dice over cases and regions; NaN where no case defines it.

@@ -1,0 +1,33 @@
+"""What is set aside for reading the next case: a third of what is left once this one's post-processing has had its share."""
+
+import pytest
+from inference_toys import index_volume, make_model
+
+from hilum.inference import Predictor
+from hilum.inference.memory import Budget
+from hilum.inference.predictor import Size
+from hilum.plan.segmentation import PostprocessingStep
+from hilum.tasks.postprocess import BYTES_A_VOXEL
+
+MOST, HELD = 10**7, 10**6
+STEP = PostprocessingStep(kind="fill_holes", region="r", labels=(2,))
+
+
+@pytest.mark.parametrize("steps", [(), (STEP,)])
+def test_post_processing_of_this_case_comes_before_reading_the_next(steps, monkeypatch):
+    model = make_model()
+    plan = model.plan
+    cleaning = plan.postprocessing.model_copy(update={"value": steps})
+    object.__setattr__(model, "plan", plan.model_copy(update={"postprocessing": cleaning}))
+    predictor = Predictor(model)
+    image = index_volume()
+    before = predictor.prepare(image)
+    voxels = image.array[0].size
+    needed = (BYTES_A_VOXEL + predictor.predict(image).labels.array.itemsize) * voxels if steps else 0
+    predictor.budget = Budget(MOST, "all that is allowed")
+    monkeypatch.setattr("hilum.inference.predictor.resident", lambda: HELD)
+    room = (MOST - HELD - needed) // 3
+    assert predictor.reserve(Size(voxels=1, patches=1, bytes=room), before) == room
+    assert predictor.reserve(Size(voxels=1, patches=1, bytes=room + 1), before) is None
+    alone = (MOST - HELD) // 3  # nothing is post-processed meanwhile
+    assert predictor.reserve(Size(voxels=1, patches=1, bytes=alone), None) == alone
