@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from classification_toys import FINDINGS, TWO
-from hilum.io import write_volume
+from hilum.dataset import Case
+from hilum.io import write_labels, write_volume
 from hilum.report import draw_heat
 from hilum.report.heat import DRAWINGS
 from hilum.volume import Geometry, Volume, reorient
@@ -46,7 +47,9 @@ def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code,
     image, files = case(tmp_path, code=code)
     draw_heat(image, files, TWO, tmp_path / "pictures" / "case.png")
     (figure,) = drawn
-    plain, coloured = figure.axes
+    plain, coloured, bar = figure.axes
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["nothing", "most"]
+    assert figure.get_supxlabel() == "colours: how much a place speaks for the class"
     assert plain.get_title() == "slice 5 of 7"
     assert coloured.get_title() == "what speaks for malignant"
     own = reorient(image, "SPL").array[0, 4]
@@ -74,6 +77,7 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
         "probabilities": {"benign": 0.1, "malignant": 0.9},
         "calibrated": {"benign": 0.24, "malignant": 0.76},
         "prediction_set": ["benign", "malignant"],
+        "promise": {"coverage": 0.9},
         "refuse": True,
     }
     for calibrated in (said["calibrated"], None):
@@ -84,12 +88,12 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
     bare, calibrated, plain, none = [figure.get_suptitle() for figure in drawn]
     assert bare == "study.7"
     assert calibrated.splitlines() == [
-        "study.7: malignant 0.76",
-        "may be: benign, malignant",
+        "study.7   class malignant: 0.76",
+        "may be: benign or malignant (90 %)",
         "unlike the training images: not to be used",
     ]
-    assert plain.startswith("study.7: malignant 0.90\n")
-    assert none == "study.7: none of the findings"
+    assert plain.startswith("study.7   class malignant: 0.90\nmay be: benign or malignant (90 %)\n")
+    assert none == "study.7   none of the findings"
 
 
 def test_a_map_that_was_checked_says_how_far_it_can_be_believed(tmp_path, drawn):
@@ -108,7 +112,7 @@ def test_a_map_that_was_checked_says_how_far_it_can_be_believed(tmp_path, drawn)
 def test_a_row_a_class(tmp_path, drawn):
     image, files = case(tmp_path, slices={"effusion": 1, "nodule": 6})
     draw_heat(image, files, FINDINGS, tmp_path / "case.png")
-    titles = [axes.get_title() for axes in drawn[0].axes]
+    titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
     assert titles == ["slice 2 of 7", "what speaks for effusion", "slice 7 of 7", "what speaks for nodule"]
 
 
@@ -116,7 +120,7 @@ def test_a_row_a_class(tmp_path, drawn):
 def test_a_picture_has_no_slices(channels, tmp_path, drawn):
     image, files = case(tmp_path, shape=(1, 12, 10), slices={"benign": 0}, channels=channels)
     draw_heat(image, files, TWO, tmp_path / "case.png")
-    plain, coloured = drawn[0].axes
+    plain, coloured, _ = drawn[0].axes
     assert plain.get_title() == ""
     assert coloured.get_title() == "what speaks for benign"
     assert plain.images[0].get_array().shape[2:] == ((3,) if channels == 3 else ())
@@ -136,8 +140,35 @@ def test_classes_that_differ_only_in_signs_have_titles_of_their_own(tmp_path, dr
     table = TWO.model_copy(update={"names": ("ER+", "ER-")})
     image, files = case(tmp_path, slices={"ER--0": 2, "ER--1": 5})
     draw_heat(image, files, table, tmp_path / "case.png")
-    titles = [axes.get_title() for axes in drawn[0].axes]
+    titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
     assert titles == ["slice 3 of 7", "what speaks for ER+", "slice 6 of 7", "what speaks for ER-"]
+
+
+@pytest.mark.parametrize("code", ["SPL", "ARI"])
+def test_the_slice_is_the_one_of_the_mask_which_is_outlined(code, tmp_path, drawn):
+    image, files = case(tmp_path, code=code)
+    mask = np.zeros((1, *SHAPE), np.uint8)
+    mask[0, 2, 2:6, 4:8], mask[0, 3, 3, 5] = 1, 1
+    write_volume(image, tmp_path / "image.nii.gz")
+    write_labels(reorient(Volume(mask, reorient(image, "SPL").geometry), code), tmp_path / "mask.nii.gz")
+    seen = Case("case", None, {"CT": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz")
+    draw_heat(image, files, TWO, tmp_path / "case.png", case=seen)
+    plain, coloured, _ = drawn[0].axes
+    assert plain.get_title() == "slice 3 of 7\nthe map is strongest in slice 5"
+    assert drawn[0].get_supxlabel().endswith("; outlined: the mask")
+    for axes in (plain, coloured):
+        (outline,) = axes.collections
+        corners = outline.get_paths()[0].get_extents()
+        np.testing.assert_allclose((corners.x0, corners.x1, corners.y0, corners.y1), (3.5, 7.5, 1.5, 5.5))
+
+
+def test_the_slice_is_the_one_of_the_point_which_is_crossed(tmp_path, drawn):
+    image, files = case(tmp_path)
+    seen = Case("case", None, {}, centre_mm=tuple(image.geometry.index_to_world((1, 6, 4)).tolist()))
+    draw_heat(image, files, TWO, tmp_path / "case.png", case=seen)
+    plain = drawn[0].axes[0]
+    assert plain.get_title().startswith("slice 2 of 7\n")
+    np.testing.assert_allclose(np.ravel(plain.lines[0].get_data()), (4, 6), atol=1e-6)
 
 
 def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_path, drawn):
@@ -148,6 +179,7 @@ def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_pat
     write_volume(image.with_array(np.zeros_like(image.array)), files[1])
     draw_heat(image, files, TWO, tmp_path / "case.png")
     assert not np.asarray(drawn[0].axes[1].images[1].get_alpha()).any()
+    assert drawn[0].axes[0].get_title() == "slice 4 of 7\nthe map is empty: nothing speaks for it"
 
 
 def test_every_task_is_drawn():

@@ -101,7 +101,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         if pictures and outcome.status == "done" and len(drawn) < most_pictures:
             drawn.append(outcome.case)
             files = [out / name for name in outcome.files]
-            DRAWINGS[task](read_source(cases[outcome.case]), files, table, out / "pictures" / f"{outcome.case}.png")
+            case, picture = cases[outcome.case], out / "pictures" / f"{outcome.case}.png"
+            DRAWINGS[task](read_source(case), files, table, picture, case=case)
         if progress is not None:
             progress(outcome, done, total)
 
