@@ -175,3 +175,29 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(data, tmp_path):
     one, two = (TrainedModel.load(tmp_path / out, device="cpu") for out in ("killed", "straight"))
     for a, b in zip(one.networks[0].parameters(), two.networks[0].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_time_that_was_not_kept_is_said_with_what_took_it():
+    from hilum.training.laps import overrun
+
+    ends = [("training", 100.0), ("nothing", 101.0), ("learning how sure it is", 400.0)]
+    assert overrun(0.0, ends, None) == overrun(0.0, ends, 7.0) == ()
+    (said,) = overrun(0.0, ends, 2.0)
+    assert said.startswith("The time was overrun: 6.7 minutes instead of 2 (training 1.7, learning how sure it is 5.0).")
+
+
+def test_what_is_learnt_from_answers_watches_the_clock_on_a_busy_machine(monkeypatch):
+    import numpy as np
+
+    from hilum.training import assuring
+
+    class Predictor:
+        def features(self, _):
+            return np.zeros((1, 2))
+
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(assuring.time, "perf_counter", lambda: float(next(ticks)))  # a second a case
+    arrays = [np.zeros((1, 2, 2, 2), np.float32)] * 300
+    assert len(assuring._seen(Predictor(), arrays, 10.0)[0]) == 41  # far fewer than 200, once four times the time is over
+    assert len(assuring._seen(Predictor(), arrays, 3.0)[0]) == 20
+    assert len(assuring._seen(Predictor(), arrays, 1000.0)[0]) == 300

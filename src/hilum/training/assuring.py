@@ -32,7 +32,10 @@ _CROSS = 5
 """Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
 _REFUSED_SHARE = 0.01
 _FEWEST_SEEN = 200
-"""Cases of either side that a model learns from when to refuse, whatever the time."""
+"""Cases of either side that a model learns from when to refuse, until that takes `_GRACE` times its share of the minutes."""
+_GRACE = 4.0
+_FEWEST_AT_ALL = 20
+"""So many whatever the time: on a machine that is busy with other things a case may take a hundred times what it should."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,8 @@ def _seen(
     begun, rows = time.perf_counter(), []
     for array in arrays:
         rows.append((predictor.features(array)[0], intensity_features(array)))
-        if seconds is not None and len(rows) >= _FEWEST_SEEN and time.perf_counter() - begun > seconds:
+        over = 0.0 if seconds is None else (time.perf_counter() - begun) / seconds
+        if over > (1.0 if len(rows) >= _FEWEST_SEEN else _GRACE) and len(rows) >= min(_FEWEST_SEEN, _FEWEST_AT_ALL):
             break
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 

@@ -85,6 +85,10 @@ def train_fold(
         progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
     )
     unscored = len(validator.cases) - len({score.case for score in scores})
+    if unscored:  # the bar ends where the time did
+        done = len(validator.cases) - unscored
+        text = f"the time was up: {unscored} of {len(validator.cases)} cases not scored"
+        listener.advance(f"validating fold {number}", done, done, text)
     return FoldResult(fitted.network, fitted.progress, scores, unscored)
 
 

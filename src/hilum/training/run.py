@@ -25,6 +25,7 @@ from hilum.preprocess.store import source_stamp
 from hilum.training.assuring import ASSURANCES, Member
 from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
+from hilum.training.laps import Laps, overrun
 from hilum.training.loop import Assignment
 from hilum.training.measure import choose_precision, rehearse_precision, step_timer
 from hilum.training.new_network import pretrained
@@ -137,8 +138,8 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
     for note in dataset.notes:
         listener.say(note)
     before, leaks = time.perf_counter(), _look_for_leaks(dataset, work, options, listener)
-    for sentence in leaks.sentences:
-        listener.say(sentence)
+    for note in leaks.sentences:
+        listener.say(note)
     together, units = leaks.groups, units_of(dataset, leaks.groups)
     if options.minutes is not None and (looked := time.perf_counter() - before) > _LONG_LOOK:
         listener.say(f"Looking for leaks took {looked:.0f} s, once for this folder; the {options.minutes:g} minutes begin now.")
@@ -183,18 +184,38 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         )
         result = train_fold(number, job, validator, options, listener, started=fold_started)
         members.append(Member(number, result, fold.train, cases))
-    learnt = AFTERWARDS[plan.task.value](plan, members, Ending(work, device, options, listener, fold_started))
+    laps = Laps("preparing, training and scoring")
+    learnt = laps.of(
+        "learning what follows the network",
+        AFTERWARDS[plan.task.value],
+        plan,
+        members,
+        Ending(work, device, options, listener, fold_started),
+    )
     plan, members = learnt.plan, list(learnt.members)
-    scores, assurance, told = _assured(plan, members, store, units, options, listener)
-    baselines = _evidence(dataset, plan, [fold for _, fold in chosen], scores, work / "out_of_fold", units, listener)
+    scores, assurance, told = laps.of("learning how sure it is", _assured, plan, members, store, units, options, listener)
+    baselines = laps.of(
+        "figures and baselines",
+        _evidence,
+        dataset,
+        plan,
+        [fold for _, fold in chosen],
+        scores,
+        work / "out_of_fold",
+        units,
+        listener,
+    )
     evidence = (*_attention(leaks), *learnt.notes, *told, *baselines)
     trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
-    for sentence in (*learnt.notes, *filter(None, (_few_steps(plan, member) for member in members))):
+    for sentence in (
+        *learnt.notes,
+        *filter(None, (_few_steps(plan, member) for member in members)),
+        *overrun(started, laps.ends, options.minutes, len(members)),
+    ):
         listener.say(sentence)
-    report = clock.report()
-    report.model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
+    clock.report().model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
     return model
 
 
