@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from pathlib import Path
 
 from hilum.cli.shown import Shown, places, shown_progress, span, told
@@ -67,6 +68,41 @@ def test_times_are_whole_in_a_narrow_terminal(monkeypatch):
     assert len(line) <= 80
     assert line.endswith("…")
     assert "of 30 cases done" in bars(monkeypatch, ("predict", 1, 2, long), columns=160)[-1]
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch):
+    monkeypatch.setattr("hilum.cli.shown._LINE_EVERY_SECONDS", 0.02)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        with shown_progress() as shown:
+            for move in ((), ("features fold 0", 1, 4, "case_7")):
+                if move:
+                    shown.advance(*move)
+                before = len(stream.getvalue())
+                for _ in range(500):
+                    if stream.getvalue()[before:].count("\n") >= 2:
+                        break
+                    time.sleep(0.01)
+            said = stream.getvalue().splitlines()
+    assert re.fullmatch(r"0:00:\d\d since the start", said[0])
+    assert re.fullmatch(r"0:00:\d\d features fold 0: 25 %   case_7", said[-1])
+
+
+def test_a_case_that_failed_is_not_called_done(monkeypatch):
+    from hilum.inference.forecast import Advance
+    from hilum.inference.run_report import CaseOutcome
+
+    stream = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "160")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        with shown_progress() as shown:
+            shown.predicted(Advance("a", 1, 1, 1.0, 0.0))
+            shown.outcome(CaseOutcome(case="a", status="failed", error="broken"), 1, 1)
+    assert "a   1 of 1 cases looked at, 1 failed" in stream.getvalue()
+    assert "done" not in stream.getvalue()
 
 
 def test_a_stage_that_comes_again_begins_anew():

@@ -281,6 +281,7 @@ def predict(
             sets_per_class=sets_per_class,
             skip_existing=skip_existing,
             device=device,
+            progress=shown.outcome,
             advance=shown.predicted,
         )
     failed = [outcome for outcome in report.cases if outcome.status == "failed"]

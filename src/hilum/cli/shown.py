@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from threading import Event, Thread
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Finding
     from hilum.inference.forecast import Advance
+    from hilum.inference.run_report import CaseOutcome
     from hilum.training import Listener
 
 
@@ -24,6 +27,8 @@ _BAR = (8, 28)
 """Characters of a bar, in a narrow terminal and at most."""
 _BESIDE_BAR = 72
 """Characters for what stands beside it: stage, share, both times, some of what is being done."""
+_LINE_EVERY_SECONDS = 30.0
+"""Where there is no terminal, and bars are written at the end only, a line says this often how far the work is."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -38,6 +43,9 @@ class Shown:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._latest: TaskID | None = None
+        self._begun = perf_counter()
+        self._failed = 0
 
     @property
     def listener(self) -> Listener:
@@ -57,6 +65,17 @@ class Shown:
         elif done < total and self._of(stage).finished:
             self._progress.reset(self._tasks[stage])
         self._progress.update(self._tasks[stage], completed=done, total=total, text=text)
+        self._latest = self._tasks[stage]
+
+    def line(self) -> str:
+        """How far the work is, in a line of its own."""
+        since = timedelta(seconds=round(perf_counter() - self._begun))
+        task = next((task for task in self._progress.tasks if task.id == self._latest), None)
+        if task is None:
+            return f"{since} since the start"
+        left = task.fields.get("remaining", task.time_remaining)
+        rest = "" if left is None or task.finished else f", about {timedelta(seconds=round(left))} left"
+        return f"{since} {task.description}: {task.percentage:.0f} %{rest}   {task.fields['text']}".rstrip()
 
     def _of(self, stage: str) -> Task:
         return next(task for task in self._progress.tasks if task.id == self._tasks[stage])
@@ -67,13 +86,42 @@ class Shown:
 
     def predicted(self, advance: Advance) -> None:
         """One bar over the work of all cases that are predicted, with the time that the rest is expected to take."""
-        self.advance("predict", advance.fraction, 1.0, f"{advance.case}   {advance.done} of {advance.total} cases done")
+        text = f"{advance.case}   {advance.done} of {advance.total} cases looked at"
+        self.advance("predict", advance.fraction, 1.0, text + self._failures())
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
+
+    def outcome(self, outcome: CaseOutcome, done: int, total: int) -> None:
+        """What became of a case that was to be predicted."""
+        self._failed += outcome.status == "failed"
+        if "predict" in self._tasks:
+            text = f"{outcome.case}   {done} of {total} cases looked at{self._failures()}"
+            self._progress.update(self._tasks["predict"], text=text)
+
+    def _failures(self) -> str:
+        return f", {self._failed} failed" if self._failed else ""
+
+
+@contextmanager
+def _lines(shown: Shown) -> Iterator[None]:
+    """Say now and then how far the work is."""
+    ended = Event()
+
+    def tell() -> None:
+        while not ended.wait(_LINE_EVERY_SECONDS):
+            shown.say(shown.line())
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 @contextmanager
 def shown_progress() -> Iterator[Shown]:
-    """Show progress while something long runs; Ctrl-C says how to go on."""
+    """Show progress while something long runs, in lines where there is no terminal; Ctrl-C says how to go on."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Column
@@ -104,7 +152,9 @@ def shown_progress() -> Iterator[Shown]:
     )
     try:
         with Progress(*columns, console=console) as progress:
-            yield Shown(progress)
+            shown = Shown(progress)
+            with nullcontext() if console.is_terminal else _lines(shown):
+                yield shown
     except KeyboardInterrupt:  # typer would end without a word
         fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
 
