@@ -279,7 +279,7 @@ def test_the_command_line_knows_the_verbs_and_the_errors_only():
         for_types = {place for check in checks for place in imports_of(check)}
         known |= {module for module, line in imports_of(tree) if module.startswith("hilum") and (module, line) not in for_types}
     assert {module for module in known if not module.startswith("hilum.cli")} <= {
-        *("hilum", "hilum.api", "hilum.errors", "hilum.errors.HilumError"),
+        *("hilum", "hilum.api", "hilum.errors", "hilum.errors.HilumError", "hilum.errors.missing_package"),
         *("hilum.training", "hilum.training.Listener", "hilum.inference"),  # who is told what happens
     }, known
 

@@ -312,9 +312,8 @@ def test_a_segmentation_has_no_options_of_a_classification(tmp_path):
 def test_a_mask_that_the_model_needs(work, tmp_path):
     image = work.tests / "images" / "cube_03.nii.gz"
     said = hilum("predict", work.model, image, "-o", tmp_path / "p")
-    assert said.code == 3
-    assert "0 of 1 cases predicted" in said.out
-    assert "failed: cube_03: case cube_03 has no mask" in said.err
+    refused(said, 3, "none of the 1 cases has one", "Cure: give a table of the images with mask", "--region middle")
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_wrong_table_and_missing_answers(work, tmp_path):

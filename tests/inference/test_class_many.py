@@ -226,7 +226,17 @@ def test_a_table_is_answered_whole_with_its_masks_points_and_columns(tmp_path, o
     report = predict_many(masked, [data / "cases.csv"], out / "mask")
     assert statuses(report) == {"cube_00": "done", "cube_01": "done", "cube_02": "failed", "cube_03": "done"}
     assert "cube_02 has no mask" in report.cases[2].error
+    assert "Cure: give it one" in report.cases[2].error
     assert [case.id for case in find_cases([data], ("CT",))] == ["cube_02"]  # what a segmentation is asked about
+
+
+@pytest.mark.parametrize(("kind", "what"), [("mask", "mask"), ("centre", "centre_x, centre_y, centre_z")])
+def test_what_no_case_has_is_one_error_for_the_whole_run(folder, out, caplog, kind, what):
+    predictor = ClassPredictor(class_model(class_plan(region=RegionSpec(kind=kind))))
+    with pytest.raises(DataError, match=rf"none of the 4 cases has one[\s\S]*Cure: give a table .* with {what}.*--region"):
+        predict_many(predictor, [folder], out)
+    assert not out.exists()
+    assert not caplog.records
 
 
 def test_findings_in_a_table(folder, out):

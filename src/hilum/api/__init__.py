@@ -3,7 +3,7 @@
 from hilum.api.data import CheckResult, Labelling, check, plan
 from hilum.api.demonstration import DemoResult, demo
 from hilum.api.learning import TuneResult, import_nnunet, train, tune
-from hilum.api.machine import environment, to_json
+from hilum.api.machine import environment, gigabytes, to_json
 from hilum.api.running import export, load_model, predict
 from hilum.api.scoring import compare, evaluate
 from hilum.plan.planner.words import Network
@@ -20,6 +20,7 @@ __all__ = [
     "environment",
     "evaluate",
     "export",
+    "gigabytes",
     "import_nnunet",
     "load_model",
     "plan",

@@ -30,6 +30,17 @@ def environment() -> dict[str, str]:
     return facts | package_versions()
 
 
+def gigabytes(amount: str) -> float:
+    """An amount of memory such as "4GB", "500MB" or "1.5GiB" in GB.
+
+    Raises:
+        UsageError: it is no amount of memory.
+    """
+    from hilum.inference.memory import parse_memory
+
+    return parse_memory(amount) / 1e9
+
+
 def to_json(value: object) -> str:
     """JSON of what a verb returned, for `--json`; what is undefined is null."""
     from pydantic_core import to_json as dump

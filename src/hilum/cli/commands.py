@@ -29,7 +29,7 @@ from hilum.cli.options import (
     WeightsOption,
     labelling_of,
 )
-from hilum.cli.shown import fail, figure, places, print_json, short, shown_progress, span, told
+from hilum.cli.shown import fail, figure, places, print_json, short, shown_progress, some, span, told
 from hilum.errors import HilumError, missing_package
 
 app = typer.Typer(
@@ -292,8 +292,12 @@ def predict(
         typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s: {out}")
         if pictures and done > most_pictures:
             typer.echo(f"Pictures: of the first {most_pictures} cases; --most-pictures {done} draws all.")
-        for outcome in failed:  # what is needed, and the cure, was said when it happened
-            typer.echo(f"failed: {outcome.case}: {(outcome.error or '').partition(chr(10))[0]}", err=True)
+        strange = [outcome.case for outcome in report.cases if outcome.unlike]
+        if strange:
+            typer.echo(f"Unlike the training data: {some(strange)}; why: above, and in {out / 'run.json'}", err=True)
+        for alike in report.failures:  # what is needed, and the cure, was said when it happened
+            names = some([outcome.case for outcome in alike])
+            typer.echo(f"failed: {names}: {alike[0].error.partition(chr(10))[0]}", err=True)
         if failed:
             typer.echo(f"In full: above, and in {out / 'run.json'}", err=True)
     if failed:

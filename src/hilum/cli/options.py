@@ -79,9 +79,9 @@ def _gigabytes(amount: str) -> float:
     try:
         return float(amount)  # what is no amount, as -2, is refused where all options are checked
     except ValueError:
-        from hilum.inference.memory import parse_memory
+        from hilum import api
 
-        return parse_memory(amount) / 1e9
+        return api.gigabytes(amount)
 
 
 Memory = Annotated[

@@ -24,7 +24,11 @@ def read_region(case: Case) -> Volume:
         GeometryError: it lies on another grid than the image.
     """
     if case.region is None:
-        raise DataError(f"case {case.id} has no mask", needed="a mask that says where to look, as the model was trained with one")
+        raise DataError(
+            f"case {case.id} has no mask",
+            needed="a mask that says where to look, as the model was trained with one",
+            cure="give it one (column mask of the table), or leave the case out",
+        )
     labels = read_labels(case.region)
     grid = read_geometry(next(iter(case.images.values())))
     if compare_grids(grid, labels.geometry) in {Grids.HEADER_LOST, Grids.DIFFERENT}:

@@ -13,14 +13,15 @@ import torch
 
 from hilum.dataset.case import Case
 from hilum.dataset.regions import read_region
-from hilum.errors import ResourceError, UsageError
+from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS, check_map
-from hilum.inference.inputs import Source, case_id, read_source, wrong_channels
+from hilum.inference.inputs import Source, case_id, channel_files, read_source, wrong_channels
 from hilum.inference.prediction import Seconds
 from hilum.inference.predictor import Prepared
 from hilum.inference.refusal import combine, intensity_features
+from hilum.inference.unlike import unlike
 from hilum.preprocess import preprocess_view
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
@@ -129,7 +130,29 @@ class ClassPredictor:
         array, view = preprocess_view(image, self._plan, region=region, centre_mm=centre)
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
         known = source if isinstance(source, Case) else None
-        return Prepared(name, array, view, seconds, known)
+        return Prepared(name, array, view, seconds, known, unlike(image, self._plan, channel_files(source)))
+
+    def refuse_all(self, cases: Sequence[Case]) -> None:
+        """Refuse cases before anything is read where none has what says where to look.
+
+        Raises:
+            DataError: the model looks at a mask or a point, and not one case has any.
+        """
+        kind = self._plan.region.value.kind
+        having: Callable[[Case], bool] | None = {
+            "mask": lambda case: case.region is not None or case.annotation is not None,
+            "centre": lambda case: case.centre_mm is not None,
+        }.get(kind)
+        if having is None or not cases or any(having(case) for case in cases):
+            return
+        what, columns = ("mask", "mask") if kind == "mask" else ("point", "centre_x, centre_y, centre_z (LPS mm)")
+        folders = ", or a folder with masks/ beside images/" if kind == "mask" else ""
+        raise DataError(
+            f"a {what} says where to look in an image for this model, and none of the {len(cases)} cases has one",
+            needed=f"a {what} for every case, as the model was trained with",
+            cure=f"give a table of the images with {columns}{folders}; or train a model that asks for none: "
+            "hilum train DATA -o MODEL --region middle",
+        )
 
     def size(self, source: Source) -> None:
         """Nothing is known before it is read; see `Predictor.size`."""

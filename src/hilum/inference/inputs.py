@@ -49,6 +49,13 @@ def image_files(source: Source) -> tuple[Path, ...]:
     return (Path(source),)
 
 
+def channel_files(source: Source) -> tuple[Path, ...]:
+    """The file or DICOM folder of each channel, in their order; a file that holds several once, or as often as it is named."""
+    if isinstance(source, Case):
+        return tuple(source.images.values())
+    return tuple(source.values()) if isinstance(source, Mapping) else image_files(source)
+
+
 def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataError:
     """The error for an image of another number of channels than a model has; its cure is about what the image probably is."""
     colour = image.geometry.is_2d and image.channels in {3, 4} and len(channels) == 1

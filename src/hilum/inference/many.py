@@ -6,14 +6,15 @@ import logging
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hilum.errors import HilumError, ResourceError, UsageError
+from hilum.errors import HilumError, ResourceError, UsageError, missing_package
 from hilum.inference.earlier import Earlier
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.inputs import find_cases
-from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
+from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of_saying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log = logging.getLogger("hilum")
+_NAMED = 5
+"""Of many cases of which the same is said so many are named."""
 
 
 def predict_many(
@@ -63,6 +66,7 @@ def predict_many(
 
     Raises:
         UsageError: a source, a format or `out` cannot be; nothing was predicted.
+        DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -70,6 +74,7 @@ def predict_many(
     formats = predictor.usual_formats if formats is None else tuple(formats)
     writer: Any = predictor.writer(out, formats, keep=skip_existing)
     cases = find_cases(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
+    predictor.refuse_all(cases)
     out.mkdir(parents=True, exist_ok=True)
     clock = RunClock(
         "predict",
@@ -153,6 +158,8 @@ class _Line:
         self._sizes = {case.id: predictor.size(case) for case in cases}
         self._forecast = Forecast({case: size.patches if size else None for case, size in self._sizes.items()})
         self._leaving: Future[CaseOutcome] | None = None  # what is being written
+        self._said = _Said()
+        self._unlike: dict[str, tuple[str, ...]] = {}
 
     def run(self) -> None:
         """Predict and write every case; `done` hears of each in their order, also of what was being written when it broke off."""
@@ -164,6 +171,9 @@ class _Line:
                     prepared = self._prepared(case, reader, coming)
                     reserve = self._reserve(cases[number], prepared) if number < len(cases) else None
                     coming = reader.submit(self._read, cases[number]) if reserve is not None else None
+                    if not isinstance(prepared, CaseOutcome) and prepared.unlike:
+                        self._unlike[case.id] = prepared.unlike
+                        self._said.warn(case.id, "unlike the training data: " + "; ".join(prepared.unlike))
                     prediction = self._answer(case, prepared, reserve or 0)
                     del prepared  # the next one may be as large
                     self._forecast.finish(case.id)
@@ -173,6 +183,7 @@ class _Line:
                     del prediction
             finally:
                 self._deliver()
+                self._said.close()
 
     def _deliver(self) -> None:
         """Wait for what is being written, and tell of it."""
@@ -195,7 +206,7 @@ class _Line:
         if isinstance(prepared, ResourceError) and beside:
             self._deliver()
             prepared = reader.submit(self._read, case).result()
-        return _failed(case.id, prepared) if isinstance(prepared, ResourceError) else prepared
+        return _failed(case.id, prepared, self._said) if isinstance(prepared, ResourceError) else prepared
 
     def _reserve(self, case: Case, before: Prepared | CaseOutcome) -> int | None:
         """Bytes of memory for reading a case beside the one before it; None where that has to wait."""
@@ -208,7 +219,7 @@ class _Line:
             except ResourceError as error:
                 return error.with_traceback(None)  # which would hold the image
 
-        return _guarded(case.id, read)
+        return _guarded(case.id, read, self._said)
 
     def _answer(self, case: Case, prepared: Prepared | CaseOutcome, reserve: int) -> AnyPrediction | CaseOutcome:
         if isinstance(prepared, CaseOutcome):
@@ -224,27 +235,64 @@ class _Line:
             lambda: self._predictor.answer(
                 prepared, probabilities=self._probabilities, reserve=reserve, progress=tell, scratch=self._scratch
             ),
+            self._said,
         )
 
     def _finish(self, case: Case, prediction: AnyPrediction | CaseOutcome) -> CaseOutcome:
-        return prediction if isinstance(prediction, CaseOutcome) else _guarded(case.id, lambda: self._write(prediction))
+        if isinstance(prediction, CaseOutcome):
+            return prediction
+        outcome = _guarded(case.id, lambda: self._write(prediction), self._said)
+        return outcome.model_copy(update={"unlike": self._unlike.get(case.id, ())})
 
     def _tell(self, case: str, share: float) -> None:
         if self._advance is not None:
             self._advance(self._forecast.at(case, share))
 
 
-def _failed(case: str, error: HilumError) -> CaseOutcome:
-    _log.error("%s: %s", case, error)
+class _Said:
+    """What is said of cases: of many of which the same is said, the first in full and at the end how many more there are."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # cases are read, predicted and written by three threads
+        self._cases: dict[tuple[int, str], list[str]] = {}
+
+    def warn(self, case: str, said: str) -> None:
+        """Something that does not hinder an answer."""
+        self._say(logging.WARNING, case, said)
+
+    def fail(self, case: str, said: str) -> None:
+        """Why there is no answer."""
+        self._say(logging.ERROR, case, said)
+
+    def _say(self, level: int, case: str, said: str) -> None:
+        key = level, kind_of_saying(case, said)
+        with self._lock:
+            known = key in self._cases
+            self._cases.setdefault(key, []).append(case)
+        _log.log(logging.DEBUG if known else level, "%s: %s", case, said)
+
+    def close(self) -> None:
+        """Say how many more there were."""
+        for (level, _), (first, *more) in self._cases.items():
+            if more:
+                names = ", ".join(more[:_NAMED]) + (", ..." if len(more) > _NAMED else "")
+                _log.log(level, "%d more cases as %s: %s", len(more), first, names)
+
+
+def _failed(case: str, error: HilumError, said: _Said) -> CaseOutcome:
+    said.fail(case, str(error))
     return CaseOutcome(case=case, status="failed", error=str(error))
 
 
-def _guarded(case: str, work: Callable[[], T]) -> T | CaseOutcome:
+def _guarded(case: str, work: Callable[[], T], said: _Said) -> T | CaseOutcome:
     """What `work` gives; where it raises, the outcome that says so."""
     try:
         return work()
     except HilumError as error:
-        return _failed(case, error)
+        return _failed(case, error, said)
     except Exception as error:  # noqa: BLE001  a bug of ours must not cost the cases that come after it
+        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None:
+            return _failed(case, missing, said)
         _log.exception("%s: an error that hilum did not expect", case)
         return CaseOutcome(case=case, status="failed", error=f"{type(error).__name__}: {error}")

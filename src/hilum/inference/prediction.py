@@ -47,6 +47,7 @@ class Prediction:
         model: id of the trained model.
         seconds: how long each part took.
         patches: how many the network saw, and how many it need not see, by name; see `hilum.inference.empty`.
+        unlike: what in the image is unlike the training data, see `hilum.inference.unlike`.
     """
 
     case: str
@@ -56,6 +57,7 @@ class Prediction:
     probabilities: Volume | None = None
     seconds: Seconds = field(default_factory=Seconds)
     patches: Mapping[str, int] = field(default_factory=dict)
+    unlike: tuple[str, ...] = ()
 
     def save(self, path: Path | str, *, formats: Sequence[str] = ("nifti",)) -> tuple[Path, ...]:
         """Write the labels, and the probabilities where there are any.

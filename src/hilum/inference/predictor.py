@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import closing
@@ -13,11 +14,12 @@ import numpy as np
 from hilum.errors import DataError, HilumError, ResourceError
 from hilum.inference.empty import Air
 from hilum.inference.engines.host import usable_cpus
-from hilum.inference.inputs import Source, case_id, image_files, read_source
+from hilum.inference.inputs import Source, case_id, channel_files, image_files, read_source
 from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds
 from hilum.inference.running_mean import Room, buffer_bytes
 from hilum.inference.sliding_window import Sweep, Tally, Watch, mirrored, slabs, sliding_window
+from hilum.inference.unlike import unlike
 from hilum.inference.windows import count_windows
 from hilum.io import inspect_file
 from hilum.preprocess import preprocess_case
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     Rows = Iterator[tuple[slice, NDArray[np.float32]]]
 
+_log = logging.getLogger("hilum")
 _ROWS = 6  # of K planes that exist beside the mean while rows are brought home
 _PREPROCESSING = 8  # bytes a voxel and channel, of the source's grid and of the network's, while a case is preprocessed
 _NORMALISING = {"case": 9, "case_nonzero": 15, "case_filled": 19}
@@ -48,13 +51,17 @@ _NORMALISING = {"case": 9, "case_nonzero": 15, "case_filled": 19}
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A case on the network's grid: array (C, Z, Y, X) float32, the way back (`Restore` or `View`), what it was read from."""
+    """A case on the network's grid: array (C, Z, Y, X) float32, the way back (`Restore` or `View`), what it was read from.
+
+    `unlike` says what in it is unlike the training data, see `hilum.inference.unlike`.
+    """
 
     case: str
     array: NDArray[np.float32]
     restore: Any
     seconds: Seconds = field(default_factory=Seconds)
     source: Case | None = None
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,9 @@ class Predictor:
         """What writes the answers to a folder."""
         return LabelWriter(out, formats, self._plan.labels)
 
+    def refuse_all(self, cases: Sequence[Case]) -> None:
+        """Nothing that all cases lack is needed beside their images; see `ClassPredictor.refuse_all`."""
+
     def size(self, source: Source) -> Size | None:
         """How large a case is, from its files' headers; None where these cannot be read quickly (DICOM) or at all.
 
@@ -200,7 +210,10 @@ class Predictor:
             DataError: it cannot be read, or has other channels than the model.
             ResourceError: memory is not enough.
         """
-        return self.answer(self.prepare(source, case=case), probabilities=probabilities)
+        prepared = self.prepare(source, case=case)
+        if prepared.unlike:
+            _log.warning("%s: unlike the training data: %s", prepared.case, "; ".join(prepared.unlike))
+        return self.answer(prepared, probabilities=probabilities)
 
     def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
         """Read and preprocess; the part of a prediction that needs no network, so that it may run beside another case.
@@ -224,8 +237,10 @@ class Predictor:
                 cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
             )
         self._refuse_too_large(case, self._size(image.geometry, stored=0, channels=image.channels).bytes)
+        found = unlike(image, self._plan, channel_files(source))
         array, restore = preprocess_case(image, self._plan)
-        return Prepared(case, array, restore, Seconds(read=middle - start, preprocess=time.perf_counter() - middle))
+        seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
+        return Prepared(case, array, restore, seconds, unlike=found)
 
     def answer(
         self,
@@ -291,7 +306,8 @@ class Predictor:
         labels = apply_postprocessing(labels, self._plan.postprocessing.value, table, room=room)
         end = time.perf_counter()
         seconds = replace(prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle)
-        return Prediction(prepared.case, labels, table, self.model.id, more[0] if more else None, seconds, tally.counts)
+        probable = more[0] if more else None
+        return Prediction(prepared.case, labels, table, self.model.id, probable, seconds, tally.counts, prepared.unlike)
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """All logits (K, Z, Y, X), float32, of a preprocessed image (C, Z, Y, X) at once, every patch run: to look at them.

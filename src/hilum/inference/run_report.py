@@ -48,6 +48,13 @@ class CaseOutcome(Record):
     seconds: dict[str, float] = Field(default_factory=dict)
     patches: dict[str, int] = Field(default_factory=dict)
     """Of a segmentation: how many the network ran, and how many it need not see (`hilum.inference.empty`)."""
+    unlike: tuple[str, ...] = ()
+    """What in the image is unlike the training data (`hilum.inference.unlike`)."""
+
+
+def kind_of_saying(case: str, said: str) -> str:
+    """What is said of a case without its name, paths and numbers: alike for cases of which the same is said."""
+    return re.sub(r"\S*/\S*|-?\d[\d.,e+]*", "#", re.sub(rf"(?<!\w){re.escape(case)}(?!\w)", "#", said))
 
 
 class RunReport(Record):
@@ -75,6 +82,15 @@ class RunReport(Record):
     peak_device_memory_gb: float | None = None
     """Largest memory allocated by torch on the GPU during the run, in GiB; None on a CPU."""
     cases: tuple[CaseOutcome, ...] = ()
+
+    @property
+    def failures(self) -> tuple[tuple[CaseOutcome, ...], ...]:
+        """The failed cases, those with one cause together, in their order."""
+        causes: dict[str, list[CaseOutcome]] = {}
+        for case in self.cases:
+            if case.status == "failed":
+                causes.setdefault(kind_of_saying(case.case, case.error), []).append(case)
+        return tuple(map(tuple, causes.values()))
 
     def save(self, path: Path) -> None:
         """Write it as JSON, completely or not at all."""

@@ -75,6 +75,22 @@ def series_folder(folder: Path) -> Path | None:
     return series_folder(below[0]) if len(below) == 1 else None
 
 
+def modality(path: Path) -> str:
+    """What made the image, by the first header that says so ("CT", "MR"); "" where none does. Raises nothing: reading will."""
+    import pydicom
+
+    with _kept_quiet():
+        folder = series_folder(path) if path.is_dir() else None
+        for file in [path] if folder is None else sorted(folder.iterdir()):
+            try:
+                found = str(pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality", ""))
+            except (*_BROKEN, pydicom.errors.InvalidDicomError):
+                continue
+            if found not in {"", *_COMPANIONS}:
+                return found
+    return ""
+
+
 def read(path: Path) -> Decoded:
     """Read a folder that holds one series, or a single file as one slice.
 

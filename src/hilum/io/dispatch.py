@@ -80,6 +80,12 @@ def inspect_file(path: Path | str) -> FileFacts:
     return _format_of(source).inspect(source)
 
 
+def read_modality(path: Path | str) -> str:
+    """What made an image, as DICOM says it ("CT", "MR"); "" for other formats, which do not, and where nothing is said."""
+    source = Path(path)
+    return dicom.modality(source) if _format_of(source) is dicom.FORMAT else ""
+
+
 def write_volume(volume: Volume, path: Path | str) -> None:
     """Write an image, completely or not at all; the suffix decides the format.
 

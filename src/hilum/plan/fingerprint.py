@@ -31,6 +31,7 @@ __all__ = [
     "LabelFacts",
     "guess_kind",
     "make_fingerprint",
+    "named_kind",
 ]
 
 Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
@@ -155,8 +156,7 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
     high = float(np.median([case.maximum for case in cases]))
     values = f"values run from about {low:g} to {high:g}"
     hounsfield = high - low > 300 and (low <= -100 or high > 600)
-    words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
-    named = next((kind for kind, names in _NAMED_KINDS if words & names), None)
+    named = named_kind(channel)
     if named == "ct" and not hounsfield:
         return "unknown", f"channel {channel!r} is named CT, but its {values}, which cannot be Hounsfield units"
     if named is not None:
@@ -167,6 +167,12 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
     if integral and dimensions == 2 and low >= 0 and high <= 255:
         return "picture", f"its {values} in whole numbers on single pictures"
     return "unknown", f"neither its name {channel!r} nor its values tell ({values})"
+
+
+def named_kind(channel: str) -> Kind | None:
+    """The kind that a channel's name says; None where it says none."""
+    words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
+    return next((kind for kind, names in _NAMED_KINDS if words & names), None)
 
 
 def _pictures(cases: Sequence[CaseFacts]) -> bool:

@@ -13,6 +13,7 @@ from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when
 T_co = TypeVar("T_co", covariant=True)
 PLAN_VERSION: Literal[1] = 1
 Three = tuple[int, int, int]
+Range = tuple[float, float]
 
 
 SAME_SPACING = 0.01
@@ -169,6 +170,30 @@ class Hardware(Record):
     minutes: float | None = Field(default=None, gt=0)
 
 
+class SeenChannel(Record):
+    """One channel of the training images."""
+
+    name: str
+    kind: str = "unknown"
+    """As `hilum.plan.fingerprint.Kind`: ct, mr, pet, us, xray, rgb, picture, unknown."""
+    minimum: Range | None = None
+    """The least value of an image: over all images from ... to; None where that is not known."""
+
+
+class Seen(Record):
+    """The training images in a few numbers; ranges run over all of them, axes are (Z, Y, X) in `orientation`."""
+
+    channels: tuple[SeenChannel, ...]
+    cases: int = Field(default=0, ge=0)
+    pictures: bool = False
+    """Whether each was a single picture."""
+    orientation: str = "SPL"
+    """Of the axes below; "source" where they are as stored."""
+    spacing: tuple[Range, Range, Range] | None = None
+    extent_mm: tuple[Range, Range, Range] | None = None
+    """The field of view."""
+
+
 class Plan(Record):
     """Every decision of a model, whatever it learns. Complete: the same plan, data and seed give the same preprocessed bytes.
 
@@ -194,6 +219,8 @@ class Plan(Record):
     optimiser: Decision[OptimiserSpec]
     steps: Decision[int]
     precision: Decision[Literal["float32", "bfloat16"]]
+    seen: Seen | None = None
+    """What the training images looked like, to notice an image unlike them (`hilum.inference.unlike`); changes no answer."""
 
     @property
     def decisions(self) -> dict[str, Decision[Any]]:

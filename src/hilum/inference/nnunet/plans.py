@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from hilum.dataset.layouts.naming import channel_names, label_table, read_json_object
 from hilum.errors import HilumError, ModelError
 from hilum.inference.nnunet.architecture import network_spec
+from hilum.inference.nnunet.seen import nnunet_seen
 from hilum.plan.plan import AugmentationSpec, Decision, Hardware, Normalisation, OptimiserSpec
 from hilum.plan.segmentation import LossSpec, ResamplingSpec, SegmentationPlan
 
@@ -237,6 +238,7 @@ def _plan(described: Described, trainer: str, mirror_axes: tuple[int, ...], epoc
         hardware=Hardware(),
         channels=channels,
         labels=labels,
+        seen=nnunet_seen(described.folder, plans, channels, pictures=reader == "NaturalImage2DIO", orientation=orientation),
         **{name: Decision(value=value, because=because) for name, (value, because) in decisions.items()},
     )
 

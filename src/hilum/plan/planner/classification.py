@@ -21,6 +21,7 @@ from hilum.plan.planner.class_input import SMALL_PICTURE, Pace, decide_view, see
 from hilum.plan.planner.overrides import ASKED, or_asked
 from hilum.plan.planner.recipe import named_side, side_pair
 from hilum.plan.planner.sizing import USABLE
+from hilum.plan.seen import look_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,7 @@ def plan_classification(
         name=fingerprint.name,
         hardware=hardware,
         channels=tuple(channel.name for channel in fingerprint.channels),
+        seen=look_back(fingerprint, scaled=view.spacing.value is not None),
         classes=table,
         task=Decision(value="classification", because=f"every case has a class: {', '.join(table.names)}"),
         dimensions=dimensions,

@@ -12,6 +12,7 @@ from hilum.plan.planner import intensity, recipe
 from hilum.plan.planner.coarse import coarser_grid
 from hilum.plan.planner.overrides import ASKED, or_asked
 from hilum.plan.planner.sizing import Kind, Shape, Sizing, Wanted, size_up
+from hilum.plan.seen import look_back
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def plan_segmentation(
         name=fingerprint.name,
         hardware=hardware,
         channels=tuple(channel.name for channel in fingerprint.channels),
+        seen=look_back(fingerprint, scaled=spacing.value is not None),
         labels=fingerprint.labels,
         task=Decision(value="segmentation", because="the data set has a label table and label maps"),
         dimensions=dimensions,

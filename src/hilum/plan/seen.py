@@ -1,0 +1,36 @@
+"""From a fingerprint to what a plan keeps of the training images, so that a new one can be held against them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.plan.plan import Range, Seen, SeenChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.plan.fingerprint import Fingerprint
+
+
+def look_back(fingerprint: Fingerprint, *, scaled: bool) -> Seen:
+    """What the fingerprint's images looked like; without spacings where they have no physical scale."""
+    cases = fingerprint.cases
+    pictures = all(min(case.shape) == 1 for case in cases)
+    channels = tuple(
+        SeenChannel(name=one.name, kind=one.kind, minimum=_range([case.channels[n].minimum for case in cases]))
+        for n, one in enumerate(fingerprint.channels)
+    )
+    spacing = [_range([case.spacing[axis] for case in cases]) for axis in range(3)]
+    extent = [_range([case.shape[axis] * case.spacing[axis] for case in cases]) for axis in range(3)]
+    return Seen(
+        channels=channels,
+        cases=len(cases),
+        pictures=pictures,
+        orientation="source" if pictures else "SPL",
+        spacing=(spacing[0], spacing[1], spacing[2]) if scaled else None,
+        extent_mm=(extent[0], extent[1], extent[2]) if scaled else None,
+    )
+
+
+def _range(values: Sequence[float]) -> Range:
+    return float(min(values)), float(max(values))
