@@ -100,7 +100,7 @@ def test_whole_volumes():
     assert (plan.network.value.kind, plan.network.value.norm) == ("resnet3d", "batch")
     assert plan.network.value.features == (16, 32, 64, 128)
     assert plan.weights.value.origin == "random"
-    assert make_plan(volumes(), GPU).network.value.kind == "acs"
+    assert make_plan(volumes(), GPU).network.value.kind == "resnet3d"
     assert plan.augmentation.value.scale == (1.0, 1.0)
     assert "nothing says where to look" in plan.region.because
     assert plan.augmentation.value.mirror_axes == (2,)
@@ -270,6 +270,9 @@ def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
     assert planned(volumes(), kind="resnet3d").weights.value.origin == "random"
     own = planned(volumes(), backbone="resnet18", weights="none")
     assert (own.network.value.kind, own.network.value.backbone) == ("acs", "resnet18")
+    turned = planned(volumes(), weights="pretrained")
+    assert (turned.network.value.kind, turned.stages.value) == ("acs", STAGES["all"]())
+    assert planned(volumes(), kind="slices", weights="pretrained").stages.value == STAGES["two"]()
     file = planned(pictures(), backbone="resnet18", weights="/data/best.pth")
     assert file.weights.value == WeightsSpec(origin="pretrained", file="/data/best.pth")
     assert planned(volumes(), kind="slices").network.value.planes == "three"
@@ -374,7 +377,7 @@ def edited(plan, **changes):
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs"))
+    return make_plan(volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs", stages=STAGES["two"]()))
 
 
 def test_a_bare_value_is_a_decision_edited_by_hand(plan):

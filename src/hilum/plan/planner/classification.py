@@ -44,6 +44,8 @@ IMBALANCE = 10.0
 frequencies than there are."""
 FEW_CASES = 5_000
 STILL = (1.0, 1.0)
+TURNED = ("inflated", "acs")
+"""Networks whose 2D kernels were turned to 3D."""
 WIDTH = {"cpu": 16, "other": 32}
 """Features of the first stage of a 3D residual network."""
 RATES = {True: 2e-3, False: 1e-3}
@@ -70,7 +72,7 @@ def plan_classification(
     weights = or_asked(asked.weights, _decide_weights(network.value))
     batch = or_asked(asked.batch, _decide_batch(fingerprint, dimensions.value))
     balance = or_asked(asked.balance, _decide_balance(fingerprint, table))
-    stages = or_asked(asked.stages, _decide_stages(weights.value))
+    stages = or_asked(asked.stages, _decide_stages(network.value, weights.value))
     pace = Pace(network.value, batch.value, measure)
     wanted = seen_wanted(len(fingerprint.cases)) if not any(stage.probe for stage in stages.value) else 0
     view = decide_view(fingerprint, region.value, hardware, dimensions.value, asked, pace=pace, seen=wanted)
@@ -142,8 +144,8 @@ def _decide_network(
 ) -> Decision[ClassifierSpec]:
     cpu = hardware.device == "cpu"
     wants_pretrained = asked.backbone is not None or (asked.weights is not None and asked.weights.origin == "pretrained")
-    plain = asked.weights is not None and asked.weights.origin == "random" and asked.backbone is None
-    volumes = "resnet3d" if plain or (cpu and not wants_pretrained) else "acs"
+    plain = asked.weights is not None and asked.weights.origin == "random"
+    volumes = "acs" if wants_pretrained else "resnet3d"
     kind = asked.network or ("backbone" if dimensions == 2 else volumes)
     if kind not in {"backbone", "inflated", "acs", "slices", "resnet3d"}:
         raise UsageError(
@@ -170,8 +172,8 @@ _WHY = {
     "backbone": "a small backbone made for pictures, whose weights need no network access",
     "acs": "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D (Yang et al. 2021)",
     "plain": "a small 3D residual network, as there are no pretrained weights",
-    "resnet3d": "a small 3D residual network: on a CPU it learns from several times as many cases a minute as a 2D backbone that "
-    "is turned to 3D (--network acs) with its pretrained weights",
+    "resnet3d": "a small 3D residual network: it learns from several times as many cases a minute as a 2D backbone that is turned "
+    "to 3D (--network acs), which with its pretrained weights was not better where the two were compared (docs/benchmarks.md)",
 }
 
 
@@ -191,9 +193,14 @@ def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
     return Decision(value=value, because=f"{BATCH[dimensions]}, or a quarter of {len(fingerprint.cases)} cases if that is less")
 
 
-def _decide_stages(weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
+def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
     if weights.origin == "random":
         return Decision(value=STAGES["all"](), because="weights that know nothing have nothing to keep: all learn at once")
+    if network.kind in TURNED:
+        return Decision(
+            value=STAGES["all"](),
+            because="all layers learn at once, and alike: the first ones never saw volumes, and learnt too little in two stages",
+        )
     return Decision(
         value=STAGES["two"](),
         because="first the new head on frozen features, so that its large first errors spoil nothing; then everything, the early "
