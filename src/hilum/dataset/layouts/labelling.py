@@ -47,6 +47,14 @@ LABEL_COLUMNS = (
 """Names of a column that is the label without being asked for, in this order and in any case of letters."""
 MOST_CLASSES = 50
 """A column with more distinct values is no class: a measurement, or a name."""
+_FEW_CLASSES = 10
+"""A column of another name may hold the label if it has no more distinct values, each of at least two cases."""
+_NO_LABELS = {
+    *("sex", "gender", "age", "race", "ethnicity", "site", "centre", "center", "hospital", "institution", "vendor", "scanner"),
+    *("manufacturer", "model", "device", "fold", "split", "set", "subset", "partition", "side", "laterality", "view", "kernel"),
+    *("patient", "patient_id", "study", "series", "id", "name", "date", "year"),
+}
+"""Columns that are known to say something else: who was examined, where and how, or how cases are divided."""
 TASKS = ("segmentation", "classification")
 _EMPTY = {"", "nan"}
 _SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
@@ -175,18 +183,33 @@ class _Labels:
 
 
 def _segmentation(dataset: Dataset) -> Dataset:
-    """Say so where a column is named like a label, for it is not what will be learnt."""
-    column = _label_column(dataset.cases)
-    if column is None:
+    """Say so where a column could be a label, for it is not what will be learnt."""
+    named = _label_column(dataset.cases)
+    columns = _plausible(dataset.cases) if named is None else {named: _held(dataset.cases, named)}
+    columns = {column: held for column, held in columns.items() if 2 <= len(held) <= MOST_CLASSES}
+    if not columns:
         return dataset
-    values = sorted({_value(case, column) for case in dataset.cases} - {""}, key=natural)
-    if not 2 <= len(values) <= MOST_CLASSES:
-        return dataset
+    told = " or ".join(f"{column} ({some(held)})" for column, held in columns.items())
     note = (
-        f"there are masks, so this is a segmentation; to tell the classes of the column {column} apart ({some(values)}), type "
-        f"--label {column}: the masks then say where to look"
+        f"there are masks, so this is a segmentation; to tell the classes of the column {told} apart, type "
+        f"--label {next(iter(columns)) if len(columns) == 1 else 'COLUMN'}: the masks then say where to look"
     )
     return replace(dataset, notes=(*dataset.notes, note))
+
+
+def _plausible(cases: Sequence[Case]) -> dict[str, list[str]]:
+    """Columns that may hold classes, whatever their name: few values, each of several cases; and those values."""
+    found = {}
+    for column in _columns(cases):
+        held = _held(cases, column)
+        counts = [sum(_value(case, column) == text for case in cases) for text in held]
+        if column.lower() not in _NO_LABELS and 2 <= len(held) <= _FEW_CLASSES and min(counts) > 1:
+            found[column] = held
+    return found
+
+
+def _held(cases: Iterable[Case], column: str) -> list[str]:
+    return sorted({_value(case, column) for case in cases} - {""}, key=natural)
 
 
 def _label_column(cases: Sequence[Case]) -> str | None:
@@ -240,7 +263,7 @@ def _asked_columns(dataset: Dataset, known: Sequence[str], names: tuple[str, ...
 
 def _listed(cases: Sequence[Case]) -> str:
     """Every column with how many distinct values it holds, and some of them; fewest first, as a class has few."""
-    values = {name: sorted({_value(case, name) for case in cases} - {""}, key=natural) for name in _columns(cases)}
+    values = {name: _held(cases, name) for name in _columns(cases)}
     told = [
         f"  {name}: {len(held)} values ({some(text if len(text) <= _SHOWN_LETTERS else '...' for text in held)})"
         for name, held in sorted(values.items(), key=lambda item: len(item[1]))
