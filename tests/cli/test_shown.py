@@ -5,6 +5,8 @@ import re
 import time
 from pathlib import Path
 
+import pytest
+
 from hilum.cli.shown import Shown, places, shown_progress, span, told
 from hilum.dataset import Finding
 
@@ -77,7 +79,7 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", stream)
         with shown_progress() as shown:
-            for move in ((), ("features fold 0", 1, 4, "case_7")):
+            for move in ((), ("looking", 4, 4, "case_4"), ("features fold 0", 1, 4, "case_7")):
                 if move:
                     shown.advance(*move)
                 before = len(stream.getvalue())
@@ -87,7 +89,18 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch):
                     time.sleep(0.01)
             said = stream.getvalue().splitlines()
     assert re.fullmatch(r"0:00:\d\d since the start", said[0])
+    assert any(re.fullmatch(r"0:00:\d\d since the start; looking has ended", line) for line in said)
     assert re.fullmatch(r"0:00:\d\d features fold 0: 25 %   case_7", said[-1])
+
+
+def test_ctrl_c_says_what_is_kept(capsys):
+    for stopped, said in (
+        (KeyboardInterrupt(), "Stopped. Training"),
+        (KeyboardInterrupt("9 are kept"), "Stopped: 9 are kept. Tr"),
+    ):
+        with pytest.raises(SystemExit), shown_progress():
+            raise stopped
+        assert said in capsys.readouterr().err
 
 
 def test_a_case_that_failed_is_not_called_done(monkeypatch):

@@ -249,6 +249,23 @@ def test_a_probe_that_was_killed_goes_on_with_what_it_kept(tmp_path, clock, monk
     assert fit(limited(job, 1e4, resume=True)).progress.left_out == resumed.progress.left_out  # it has come to its end
 
 
+def test_ctrl_c_between_two_cases_keeps_their_features_and_says_how_many(tmp_path, monkeypatch):
+    job = a_job(flat_plan(stages=PROBE), tmp_path)
+    slow, asked = probe.centre_of, []
+
+    def until(image, patch):
+        asked.append(patch)
+        if len(asked) == 6:
+            raise KeyboardInterrupt
+        return slow(image, patch)
+
+    monkeypatch.setattr(probe, "centre_of", until)
+    with pytest.raises(KeyboardInterrupt, match="the features of 5 of 12 cases are kept"):
+        fit(job)
+    fit(replace(job, resume=True))
+    assert len(asked) == 6 + 12 - 5
+
+
 def test_what_a_fit_needs_comes_first_and_a_longer_sample_is_the_fair_one_again():
     labels = ["effusion"] * 50 + ["effusion|mass"] * 6 + [""] * 144
     order = fair_order([f"c{n:03}" for n in range(200)], labels, FINDINGS)

@@ -71,10 +71,10 @@ class Shown:
         """How far the work is, in a line of its own."""
         since = timedelta(seconds=round(perf_counter() - self._begun))
         task = next((task for task in self._progress.tasks if task.id == self._latest), None)
-        if task is None:
-            return f"{since} since the start"
+        if task is None or task.finished:
+            return f"{since} since the start" + (f"; {task.description} has ended" if task else "")
         left = task.fields.get("remaining", task.time_remaining)
-        rest = "" if left is None or task.finished else f", about {timedelta(seconds=round(left))} left"
+        rest = "" if left is None else f", about {timedelta(seconds=round(left))} left"
         return f"{since} {task.description}: {task.percentage:.0f} %{rest}   {task.fields['text']}".rstrip()
 
     def _of(self, stage: str) -> Task:
@@ -155,8 +155,9 @@ def shown_progress() -> Iterator[Shown]:
             shown = Shown(progress)
             with nullcontext() if console.is_terminal else _lines(shown):
                 yield shown
-    except KeyboardInterrupt:  # typer would end without a word
-        fail("Stopped. Training goes on with --resume, prediction with --skip-existing.", 130)
+    except KeyboardInterrupt as stopped:  # typer would end without a word
+        kept = f": {stopped}" if stopped.args else ""
+        fail(f"Stopped{kept}. Training goes on with --resume, prediction with --skip-existing.", 130)
 
 
 def print_json(text: str) -> None:

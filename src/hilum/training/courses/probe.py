@@ -127,6 +127,8 @@ def _features(
                     there = len(known)
                 if tick is not None:
                     tick(max(len(used) / len(names), clock.share), 0)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the features of {len(used)} of {len(names)} cases are kept") from None
     finally:
         if len(known) > there:
             _write(known, kept)
