@@ -363,6 +363,12 @@ def test_calibrated_probabilities_are_those_that_count():
     assert set(before) >= {"brier", "log_loss", "ece", "calibration_slope"}
 
 
+def test_what_calibration_left_as_it_was_is_not_called_calibrated():
+    scores = [s.model_copy(update={"calibrated": tuple(p + 1e-9 for p in s.probabilities)}) for s in made_up(TWO, 20)]
+    summary = summarise_classes(scores, TWO, **FAST)
+    assert (summary.calibrated, summary.uncalibrated) == (False, ())
+
+
 def test_refusals_are_counted():
     scores = [s.model_copy(update={"refuse": number < 7}) for number, s in enumerate(made_up(TWO, 40))]
     assert summarise_classes(scores, TWO, **FAST).refused == 7

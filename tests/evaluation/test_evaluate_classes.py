@@ -99,7 +99,14 @@ def test_what_is_written(tmp_path, table):
 def test_pages_say_what_matters(tmp_path):
     scores, dataset = written(tmp_path / "p")
     changed = [
-        s.model_copy(update={"calibrated": s.probabilities, "refuse": n == 0, "reference": "malignant", "patient": "p"})
+        s.model_copy(
+            update={
+                "calibrated": tuple(0.001 + 0.998 * p for p in s.probabilities),
+                "refuse": n == 0,
+                "reference": "malignant",
+                "patient": "p",
+            }
+        )
         for n, s in enumerate(scores)
     ]
     write_predictions(changed, TWO, tmp_path / "p")

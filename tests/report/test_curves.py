@@ -99,6 +99,11 @@ def test_calibrated_probabilities_are_drawn(tmp_path, drawn):
     assert texts_of(panel(drawn[0], "ROC").get_legend())[0].startswith("AUROC 0.500")
 
 
+def test_what_calibration_left_as_it_was_is_not_called_calibrated(tmp_path, drawn):
+    draw_curves([s.model_copy(update={"calibrated": s.probabilities}) for s in made_up(TWO, 20)], TWO, tmp_path / "curves.png")
+    assert drawn[0].get_suptitle().endswith("probabilities as the model gives them")
+
+
 def test_many_questions_share_a_legend(tmp_path, drawn):
     draw_curves(made_up(MANY, 60), MANY, tmp_path / "curves.png")
     (figure,) = drawn

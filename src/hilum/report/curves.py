@@ -14,6 +14,7 @@ import numpy as np
 
 from hilum.evaluation import ClassRows, questions
 from hilum.evaluation.classification.curves import RISKS
+from hilum.evaluation.classification.rows import calibration_changed
 from hilum.io import atomic_path
 from hilum.metrics import (
     auprc,
@@ -75,7 +76,7 @@ def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
     _draw_precision(figure.add_subplot(grid[0, 1]), drawn)
     _draw_calibration(curve, figure.add_subplot(lower[1], sharex=curve), drawn)
     _draw_decision(figure.add_subplot(grid[1, 1]), drawn)
-    kind = "calibrated probabilities" if scores[0].calibrated is not None else "probabilities as the model gives them"
+    kind = "calibrated probabilities" if calibration_changed(scores) else "probabilities as the model gives them"
     about = f"{asked[0].name}: " if len(asked) == 1 else ""
     figure.suptitle(f"{about}{len(scores)} cases of {rows.patients} patients, {kind}", fontsize=12, color=_TEXT)
     if len(drawn) > _FEW:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hilum import metrics
 from hilum.evaluation.classification.measures import questions
-from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.rows import ClassRows, calibration_changed
 from hilum.evaluation.records import Record
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ClassCurves(BaseModel):
     Args:
         format: what kind of file this is.
         version: version of this format.
-        calibrated: whether the probabilities are calibrated ones.
+        calibrated: whether the probabilities are calibrated ones, and these are others than the model's.
         curves: one a question.
     """
 
@@ -144,7 +144,7 @@ def curves_of(scores: Sequence[ClassScore], table: ClassTable) -> ClassCurves:
         LabelError: a reference that the table does not know.
     """
     asked = questions(ClassRows.of(scores, table))
-    return ClassCurves(calibrated=scores[0].calibrated is not None, curves=tuple(_of_question(one) for one in asked))
+    return ClassCurves(calibrated=calibration_changed(scores), curves=tuple(_of_question(one) for one in asked))
 
 
 def _of_question(question: Question) -> QuestionCurves:

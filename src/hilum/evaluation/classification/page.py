@@ -33,7 +33,7 @@ def _said(summary: ClassSummary) -> list[str]:
     table = summary.classes
     counts = ", ".join(f"{count} {name}" for name, count in zip(table.names, summary.counts, strict=True))
     asked = f"Positive is {table.names[1]}. " if table.binary else ""
-    whose = "calibrated probabilities" if summary.calibrated else "the probabilities of the model, not calibrated"
+    whose = "calibrated probabilities" if summary.calibrated else "the probabilities as the model gives them"
     said = (
         f"{summary.cases} cases of {summary.patients} patients: {counts}. {asked}Figures of {whose}. "
         f"Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a class, for the rest {summary.resamples} "

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
 
 _SUM_TOLERANCE = 1e-3  # float16 on a graphics card sums to one within this
+_SAME = 1e-5
+"""What a probability may lose on its way to logits and back."""
 
 
 @dataclass(frozen=True)
@@ -151,3 +153,11 @@ def _members(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
         except LabelError as error:
             raise LabelError(f"case {score.case}: {error.found}", needed=error.needed, cure=error.cure) from error
     return np.array(rows, dtype=np.bool_)
+
+
+def calibration_changed(scores: Sequence[ClassScore]) -> bool:
+    """Whether calibrated probabilities are others than the network's: where calibration was left at 1 they are the same."""
+    return any(
+        score.calibrated is not None and not np.allclose(score.calibrated, score.probabilities, rtol=0, atol=_SAME)
+        for score in scores
+    )

@@ -8,7 +8,7 @@ from hilum.dataset import ClassTable  # noqa: TC001  (pydantic reads the annotat
 from hilum.errors import UsageError
 from hilum.evaluation.classification.figures import ClassFigure, Intervals
 from hilum.evaluation.classification.measures import CALIBRATION, measures, set_measures
-from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.rows import ClassRows, calibration_changed
 from hilum.evaluation.records import Record
 from hilum.metrics import confusion
 
@@ -30,7 +30,7 @@ class ClassSummary(Record):
             near-duplicates join: they are one unit, which is what intervals draw.
         joined: how many further patients there are by name.
         counts: cases that have each class.
-        calibrated: whether the figures are those of calibrated probabilities.
+        calibrated: whether the figures are those of calibrated probabilities, and these are others than the model's.
         threshold: the operating point, where one was stated.
         figures: those of all classes, then those of each part.
         uncalibrated: those that calibration is to change, before it; () where nothing was calibrated.
@@ -104,7 +104,7 @@ def summarise_classes(
     rows = ClassRows.of(scores, table)
     how = Intervals(level, resamples, seed)
     groups = rows.groups
-    calibrated = scores[0].calibrated is not None
+    calibrated = calibration_changed(scores)
     before = measures(ClassRows.of(scores, table, calibrated=False)) if calibrated else ()
     refusals = [score.refuse for score in scores if score.refuse is not None]
     return ClassSummary(
