@@ -172,7 +172,7 @@ _WHY = {
     "backbone": "a small backbone made for pictures, whose weights need no network access",
     "acs": "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D (Yang et al. 2021)",
     "plain": "a small 3D residual network, as there are no pretrained weights",
-    "resnet3d": "a small 3D residual network: it learns from several times as many cases a minute as a 2D backbone that is turned "
+    "resnet3d": "a small 3D residual network: it learns from several times as many cases a minute as a 2D backbone turned "
     "to 3D (--network acs), which with its pretrained weights was not better where the two were compared (docs/benchmarks.md)",
 }
 
