@@ -242,3 +242,18 @@ def test_grids_compared():
     assert compare_grids(Geometry.from_spacing(SHAPE), grid) is Grids.DIFFERENT
     flat = oblique((1, 7, 9))
     assert compare_grids(flat, Geometry.from_spacing((1, 7, 9))) is Grids.PICTURES
+
+
+def test_columns_that_could_be_a_label_are_named_where_none_is_named_like_one(tmp_path):
+    columns = {"malignancy": "0101", "site": "ABAB", "study_no": "1234", "reader": "ppqr"}
+    root = pictures(tmp_path, ids=("a0", "a1", "a2", "a3"))
+
+    def said(**columns):
+        rows = [",".join((f"a{n}.png", *(values[n] for values in columns.values()))) for n in range(4)]
+        (root / "cases.csv").write_text("\n".join([",".join(("image", *columns)), *rows]) + "\n")
+        return " ".join(finding.found for finding in check(open_dataset(root)))
+
+    one, two, none = said(**columns), said(**columns, margin="stts"), said(site="ABAB", study_no="1234")
+    assert "the classes of the column malignancy (0, 1) apart, type --label malignancy: the masks then" in one
+    assert "column malignancy (0, 1) or margin (s, t) apart, type --label COLUMN" in two
+    assert "--label" not in none

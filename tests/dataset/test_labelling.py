@@ -260,17 +260,6 @@ def test_masks_make_a_segmentation_and_say_what_to_type(masked):
     assert open_dataset(masked, task="segmentation") == dataset
 
 
-def test_columns_that_could_be_a_label_are_named_where_none_is_named_like_one(tmp_path):
-    root = pictures(tmp_path, ids=("a0", "a1", "a2", "a3"))
-    columns = {"malignancy": list("0101"), "site": list("ABAB"), "study_no": list("1234"), "reader": list("ppqr")}
-    (note,) = [note for note in open_dataset(write(root, **columns)).notes if "segmentation" in note]
-    assert "the classes of the column malignancy (0, 1) apart, type --label malignancy: the masks then" in note
-    two = open_dataset(write(root, **columns, margin=list("stts")))
-    assert any("column malignancy (0, 1) or margin (s, t) apart, type --label COLUMN" in note for note in two.notes)
-    none = open_dataset(write(root, site=columns["site"], study_no=columns["study_no"]))
-    assert not any("--label" in note for note in none.notes)
-
-
 @pytest.mark.parametrize("asked", [{"label": "label"}, {"task": "classification"}, {"classes": "exclusive"}, {"positive": "y"}])
 def test_masks_say_where_to_look_where_classes_are_asked_for(masked, asked):
     (masked / "masks" / "a3.png").unlink()

@@ -178,7 +178,14 @@ def _answer(case: str, said: dict[str, Any] | None, table: ClassTable) -> str:
     return "\n".join(lines)
 
 
-def _outlines(image: Volume, files: Sequence[Path], table: LabelTable, path: Path, *, case: Case | None) -> None:  # noqa: ARG001
+def _outlines(
+    image: Volume,
+    files: Sequence[Path],
+    table: LabelTable,
+    path: Path,
+    *,
+    case: Case | None,  # noqa: ARG001  (a classification's own)
+) -> None:
     draw_overlay(image, files, table, path)
 
 
