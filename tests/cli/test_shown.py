@@ -114,7 +114,7 @@ def test_a_case_that_failed_is_not_called_done(monkeypatch):
         with shown_progress() as shown:
             shown.predicted(Advance("a", 1, 1, 1.0, 0.0))
             shown.outcome(CaseOutcome(case="a", status="failed", error="broken"), 1, 1)
-    assert "a   1 of 1 cases looked at, 1 failed" in stream.getvalue()
+    assert "1 of 1 cases, 1 failed   a" in stream.getvalue()
     assert "done" not in stream.getvalue()
 
 

@@ -86,19 +86,18 @@ class Shown:
 
     def predicted(self, advance: Advance) -> None:
         """One bar over the work of all cases that are predicted, with the time that the rest is expected to take."""
-        text = f"{advance.case}   {advance.done} of {advance.total} cases looked at"
-        self.advance("predict", advance.fraction, 1.0, text + self._failures())
+        self.advance("predict", advance.fraction, 1.0, self._counted(advance.done, advance.total, advance.case))
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
     def outcome(self, outcome: CaseOutcome, done: int, total: int) -> None:
         """What became of a case that was to be predicted."""
         self._failed += outcome.status == "failed"
         if "predict" in self._tasks:
-            text = f"{outcome.case}   {done} of {total} cases looked at{self._failures()}"
-            self._progress.update(self._tasks["predict"], text=text)
+            self._progress.update(self._tasks["predict"], text=self._counted(done, total, outcome.case))
 
-    def _failures(self) -> str:
-        return f", {self._failed} failed" if self._failed else ""
+    def _counted(self, done: int, total: int, case: str) -> str:
+        """Counts first: a narrow terminal cuts the end."""
+        return f"{done} of {total} cases{f', {self._failed} failed' if self._failed else ''}   {case}"
 
 
 @contextmanager
