@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ from hilum.inference.unlike import unlike
 from hilum.io import read_modality, write_volume
 from hilum.plan.plan import Normalisation, Seen, SeenChannel
 from hilum.volume import Geometry, Volume
-
-DATA = Path("/work/shared/data")
 
 
 def image(low, high, shape=(20, 24, 28), spacing=(2.0, 1.0, 1.0), channels=1):
@@ -158,14 +155,14 @@ def test_nnunet_tells_what_it_kept(tmp_path):
         assert nnunet_seen(tmp_path, plans, ("MRI",), pictures=False, orientation="source").spacing is None
 
 
-@pytest.mark.skipif(not (DATA / "nnunet_hippocampus").is_dir(), reason="needs the shared data")
-def test_the_hippocampus_model_notices_a_picture_and_a_ct(tmp_path):
+@pytest.mark.real_data
+def test_the_hippocampus_model_notices_a_picture_and_a_ct(tmp_path, real_data):
     from hilum.inference.nnunet.plans import Described, make_nnunet_plan, read_plans, resolve_configuration
 
     folder = tmp_path / "model"
     folder.mkdir()
     for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
-        shutil.copy(DATA / "nnunet_hippocampus" / name, folder / name)
+        shutil.copy(real_data / "nnunet_hippocampus" / name, folder / name)
     plans, dataset = read_plans(folder)
     described = Described(folder, "3d_fullres", resolve_configuration(plans, "3d_fullres", "plans"), plans, dataset)
     made = make_nnunet_plan(described, trainer="nnUNetTrainer", mirror_axes=(), epochs=1)
