@@ -238,8 +238,9 @@ class OpenVINOEngine:
                 found[streams].append(self._timed(member, streams))
                 if not roomy:
                     member.compiled.release_memory()
-            if turn + 1 >= least and all(sum(times) * streams >= _SECONDS for streams, times in found.items()):
-                break
+            enough = turn + 1 >= least and all(sum(times) * streams >= _SECONDS for streams, times in found.items())
+            if enough and (turn + 1 >= 2 * least or all(_steady(times) for times in found.values())):
+                break  # what is not steady after as few turns gets as many again, so that it need not be measured in every run
         return found[fewer], found[more]
 
     def _timed(self, member: _Member, streams: int) -> float:
