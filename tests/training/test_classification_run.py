@@ -186,14 +186,19 @@ def probe_plan(dataset, **changes):
     )
 
 
+def tinted(rng, channel):
+    """A noisy colour picture with more of one colour."""
+    array = rng.integers(0, 90, (3, 1, 40, 36))
+    array[channel] += 120
+    return Volume(array.astype(np.uint8), Geometry.from_spacing((1, 40, 36)))
+
+
 def test_pictures_in_folders_of_classes(tmp_path):
     """Colour pictures, a 2D backbone with a linear probe: from folders to answers for the pictures themselves."""
     rng = np.random.default_rng(0)
     for number in range(20):
         name, tint = (("benign", 0), ("malignant", 1))[number % 2]
-        array = rng.integers(0, 90, (3, 1, 40, 36))
-        array[tint] += 120
-        picture = Volume(array.astype(np.uint8), Geometry.from_spacing((1, 40, 36)))
+        picture = tinted(rng, tint)
         write_volume(picture, tmp_path / "data" / name / f"p{number:02d}.png")
     dataset = open_dataset(tmp_path / "data")
     plan = probe_plan(dataset, augmentation=class_plan().augmentation.value.model_copy(update={"spatial_probability": 1.0}))
@@ -210,9 +215,7 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
     rng = np.random.default_rng(0)
     for number in range(16):
         name, tint = (("benign", 0), ("malignant", 1))[number % 2]
-        array = rng.integers(0, 90, (3, 1, 40, 36))
-        array[tint] += 120
-        picture = Volume(array.astype(np.uint8), Geometry.from_spacing((1, 40, 36)))
+        picture = tinted(rng, tint)
         write_volume(picture, tmp_path / "data" / ("val" if number >= 12 else "train") / name / f"p{number:02d}.png")
         if number == 12:
             write_volume(picture, tmp_path / "data" / "train" / name / "copy.png")
