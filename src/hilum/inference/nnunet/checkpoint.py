@@ -80,8 +80,8 @@ def _checked(path: Path) -> Path:
         raise ModelError(
             f"{path}: not in the zip format of torch.save (torch 1.6 and later write it)",
             needed="a checkpoint in zip format; older ones cannot be read without running what is in them",
-            cure="where you trust the file, write it anew with torch 2, torch.save(torch.load(FILE, weights_only=False), NEW_FILE), and "
-            "put that in its place",
+            cure="where you trust the file, write it anew with torch 2, torch.save(torch.load(FILE, weights_only=False), "
+            "NEW_FILE), and put that in its place",
         )
     return path
 
