@@ -78,7 +78,7 @@ class ResourceError(HilumError):
 
 
 def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
-    """What to say where a package is not installed that something asked for needs; None where a part of hilum itself is missing.
+    """Make the error for a package that is not installed; None where a part of hilum itself is missing.
 
     An environment for exported models holds only some of what hilum requires: torch, for one, is not there.
     """

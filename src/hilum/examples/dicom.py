@@ -20,7 +20,7 @@ _RESCALE_INTERCEPT = -1024
 
 @dataclass(frozen=True)
 class SeriesTags:
-    """What the files say beside the image.
+    """DICOM attributes that the files hold beside the image.
 
     Args:
         patient_id: (0010,0020).

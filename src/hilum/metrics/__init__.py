@@ -1,4 +1,4 @@
-"""How good an answer is: arrays in, numbers out.
+"""Metrics of predictions: arrays in, numbers out.
 
 Of segmentation: overlap, surface distance and lesion-wise metrics of two boolean masks (Z, Y, X). Of classification: how well
 scores tell classes apart, what decisions are worth, whether probabilities mean what they say, sets that hold the class as often

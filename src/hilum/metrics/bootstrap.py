@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals and paired tests that resample patients, not cases.
+"""Bootstrap intervals and paired tests that resample patients, not cases.
 
 Two studies of one patient are not two independent observations: an interval that resamples cases is too narrow. Patients are
 drawn with replacement, each with all of its cases (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: expected calibration error, calibration curve, slope and intercept.
+"""Calibration of probabilities: expected calibration error, calibration curve, slope and intercept.
 
 All are about two classes: the probability that a case is positive. Of several classes ask about one at a time, or about the
 largest probability and whether its class was right (`top_class`). Empty-case rules (docs/explanation/metrics.md); undefined is

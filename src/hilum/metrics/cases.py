@@ -1,4 +1,4 @@
-"""What every metric of classification asks of its cases, and sums over many bootstrap draws of them at once.
+"""Argument checks shared by the classification metrics, and their sums over many bootstrap resamples at once.
 
 Metrics of classification take one row a case. Inside, each is written once, for draws: `weights` (B, N) says how often each of B
 draws has taken each case, and the answer is (B,) numbers. The metric of the cases as they are is the one draw of all ones.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OfDraws:
-    """How a metric computes many draws at once.
+    """Computation of a metric for many resamples at once.
 
     Args:
         check: the metric's arguments as it wants them, or an error.

@@ -37,7 +37,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class SetQuality:
-    """What prediction sets do on labelled cases.
+    """Coverage and size of prediction sets on labelled cases.
 
     Args:
         coverage: share of the cases whose set holds their class; NaN where there is no case.
@@ -162,7 +162,7 @@ def multilabel_prediction_set(probabilities: ArrayLike, thresholds: ArrayLike) -
 
 
 def set_quality(sets: ArrayLike, index: ArrayLike) -> SetQuality:
-    """How often sets (N, K) hold the class (N,), and how large they are.
+    """Compute how often sets (N, K) hold the class (N,), and how large they are.
 
     Raises:
         UsageError: shapes that do not fit.

@@ -1,4 +1,4 @@
-"""What decisions are worth: the confusion matrix and the figures made of it.
+"""The confusion matrix, and the metrics that are computed from it.
 
 Rows are the reference's classes, columns the predicted ones. `positive` names the class that a figure is about, all others
 together being negative; of two classes it is the second. Empty-case rules (docs/explanation/metrics.md); undefined is NaN:

@@ -1,4 +1,4 @@
-"""Whether a model helps to decide: net benefit against treating all and treating none.
+"""Decision curves: the net benefit of a model against treating all and treating none.
 
 At a threshold t the harm of one needless treatment is taken as t / (1 - t) of the good of one needed: a patient who would be
 treated at a risk of 10 % accepts nine needless treatments for one needed. Net benefit is NaN where there is no case.

@@ -1,4 +1,4 @@
-"""How sure an AUROC is, and whether two scores of the same cases differ: DeLong's method, for single cases and for patients.
+"""DeLong's variance of an AUROC and of the difference of two, for single cases and for patients.
 
 The AUROC is a mean over pairs of a positive and a negative case. Its variance follows from what each case contributes to it (the
 structural components), which midranks give in O(n log n) instead of O(n^2). Where a patient has several cases, their

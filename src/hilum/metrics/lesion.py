@@ -92,7 +92,7 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
 
 
 def _covered(components: Mask, cover: Mask, share: float) -> tuple[int, int]:
-    """How many components there are, and how many of them are covered to at least this share.
+    """Count the components, and those of which at least this share is covered.
 
     A margin of one voxel is added, as cc3d 4.1 reserves one label too few for scattered voxels on grids of odd size ("maximum
     length exception").

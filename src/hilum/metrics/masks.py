@@ -1,4 +1,4 @@
-"""What every metric asks of its two masks, and the box that holds both."""
+"""Checks of the two masks that every metric takes, and the box that holds both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good probabilities are as probabilities: Brier score and log loss, which only the true probability makes smallest.
+"""Proper scoring rules: Brier score and log loss, which only the true probability minimises.
 
 Both are NaN where there is no case. A single class among the cases is no obstacle.
 """

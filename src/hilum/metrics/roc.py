@@ -1,4 +1,4 @@
-"""How well scores tell two groups apart: ROC and precision-recall curves, the areas under them, operating points.
+"""ROC and precision-recall curves, the areas under them, and operating points.
 
 A case is called positive when its score is at least the threshold. Empty-case rules (docs/explanation/metrics.md); undefined is
 NaN:

@@ -1,4 +1,4 @@
-"""How far two surfaces are apart, in millimetres, each surface element counted by its area.
+"""Distances between two surfaces in millimetres, each surface element weighted by its area.
 
 The surface runs between voxels: a marching-cubes surface element (surfel) lies in the middle of each 2 x 2 x 2 neighbourhood that
 is neither all inside nor all outside, and has the area that the spacing gives it. A picture (Z = 1) has a contour with lengths

@@ -124,7 +124,7 @@ def apply_temperature(logits: ArrayLike, temperature: float = 1.0, *, kind: Link
 
 
 def _told_apart(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
-    """Whether every case is called right, ties aside, by the logits (with some biases, where these are fitted)."""
+    """Return True if the logits (with some biases, where these are fitted) classify every case correctly, ties aside."""
     if kind != "exclusive":
         asked = truth.min(axis=0) < truth.max(axis=0) if biased else np.ones(values.shape[1], dtype=np.bool_)
         logits, right = values[:, asked], truth[:, asked] > 0

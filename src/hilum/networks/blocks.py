@@ -49,7 +49,7 @@ class InstanceNorm(nn.Module):
 
 
 def _exporting() -> bool:
-    """Whether the network is being written down for another runtime, by tracing or by `torch.export`."""
+    """Return True while the network is traced or exported for another runtime."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return tracing or torch.compiler.is_exporting()
 

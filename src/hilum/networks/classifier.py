@@ -69,7 +69,7 @@ class ClassifierNetwork(nn.Module, ABC):
         """Every parameter, in groups from the input to the head (the last): what learns together, at one learning rate."""
 
     def features(self, image: Tensor) -> Tensor:
-        """What the head sees (B, F') of an image (B, C, Z, Y, X); raises as `maps`."""
+        """Compute the input of the head (B, F') from an image (B, C, Z, Y, X); raises as `maps`."""
         return self.pooled(self.maps(image))
 
     def classify(self, maps: Tensor) -> Tensor:

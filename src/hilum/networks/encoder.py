@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         return maps.permute(0, 3, 1, 2) if self._channels_are_last else maps
 
     def covered(self, size: tuple[int, int], cells: tuple[int, int]) -> tuple[int, int]:
-        """How many pixels, from the first on, maps of so many cells (y, x) lie on, of pictures of a size (Y, X).
+        """Count the pixels (from the first on) that maps of so many cells (y, x) cover, for pictures of a size (Y, X).
 
         More than the picture has where a transformer pads it below and right: to whole patches, and where it merges patches to
         whole merged ones.
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
 
 
 def check_backbone(name: str) -> None:
-    """Whether timm has a backbone of this name, tag included.
+    """Raise unless timm has a backbone of this name, tag included.
 
     Raises:
         UsageError: it has not; the nearest names are told.

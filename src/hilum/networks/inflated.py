@@ -13,7 +13,7 @@ from hilum.errors import UsageError
 
 
 class Reach(NamedTuple):
-    """How a convolution goes along one axis; `padding` None pads as TensorFlow's "same" does."""
+    """Kernel size, stride and padding of a convolution along one axis; `padding` None pads as TensorFlow's "same" does."""
 
     kernel: int
     stride: int
@@ -29,7 +29,7 @@ class Reach(NamedTuple):
         return both // 2, both - both // 2
 
     def centres(self, size: int) -> tuple[int, int]:
-        """Where the kernel's middle lies first, and how many times it is laid down along an axis of so many voxels."""
+        """Return the first position of the kernel's middle, and the number of positions along an axis of so many voxels."""
         before, after = self.margins(size)
         count = (size + before + after - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
         return self.dilation * (self.kernel // 2) - before, count
@@ -116,7 +116,7 @@ def thirds(units: int) -> tuple[int, int, int]:
 
 
 def reaches(flat: nn.Conv2d) -> tuple[Reach, Reach]:
-    """How a 2D convolution goes along rows and columns.
+    """Return the reach of a 2D convolution along rows and along columns.
 
     Raises:
         UsageError: it is not square and odd, or pads with something else than zeros.

@@ -19,7 +19,7 @@ HIDDEN = 128
 
 
 class GatedAttention(nn.Module):
-    """How much each slice counts: softmax over s of ``w . (tanh(V h_s) * sigmoid(U h_s))``.
+    """Attention weights of slices: softmax over s of ``w . (tanh(V h_s) * sigmoid(U h_s))``.
 
     Source: Ilse, Tomczak and Welling, "Attention-based deep multiple instance learning", ICML 2018, with their 128 hidden units.
     """
@@ -70,7 +70,7 @@ class SliceClassifier(ClassifierNetwork):
         return (weights[..., None] * slices).sum(1)
 
     def slice_weights(self, image: Tensor) -> Tensor:
-        """How much each slice counts (B, S) in the answer for an image (B, C, Z, Y, X); each row sums to 1.
+        """Compute the weight of each slice (B, S) for an image (B, C, Z, Y, X); each row sums to 1.
 
         S is Z, or Z + Y + X with three planes; raises as `maps`.
         """

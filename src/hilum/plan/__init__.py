@@ -1,4 +1,4 @@
-"""What the data look like, and every decision about a model with its reason."""
+"""The fingerprint of a data set, and the plan: every decision about a model with its reason."""
 
 from hilum.plan.classification import ClassificationPlan
 from hilum.plan.file import PLANS, load_plan, parse_plan, plan_schema, save_plan

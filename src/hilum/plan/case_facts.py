@@ -1,4 +1,4 @@
-"""What one case looks like: sizes, intensities and labels, with the samples that are pooled over cases."""
+"""Measurements of one case: sizes, intensities and labels, with the samples that are pooled over cases."""
 
 from __future__ import annotations
 

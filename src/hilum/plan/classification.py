@@ -11,7 +11,7 @@ from hilum.plan.plan import ClassifierSpec, Decision, Plan, Record
 
 
 class RegionSpec(Record):
-    """What part of a case the network sees.
+    """The part of a case that the network receives.
 
     `whole`: everything, scaled to the patch with its proportions kept, centred. `mask`: a window of the patch's size around the
     middle of the case's mask. `centre`: around the point that the data set gives. `middle`: around the middle of the image.
@@ -23,7 +23,7 @@ class RegionSpec(Record):
 
 
 class WeightsSpec(Record):
-    """Where the network's first weights come from: drawn at random, or learnt on photographs.
+    """The source of the network's first weights: random, or learnt on photographs.
 
     Pretrained ones are those of `file`, else of the local cache, the hub, or embedded; training says which it took.
     """
@@ -53,7 +53,7 @@ class Stage(Record):
 
 
 class ClassLossSpec(Record):
-    """What `hilum.tasks.ClassificationTask.loss` needs: cross-entropy from logits, softened."""
+    """Parameters of the classification loss: cross-entropy from logits, softened."""
 
     class_weights: tuple[float, ...] | None = None
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -78,7 +78,7 @@ class ClassificationPlan(Plan):
 
     @property
     def answers(self) -> ClassTable:
-        """What the outputs mean."""
+        """The meaning of the outputs."""
         return self.classes
 
     @property

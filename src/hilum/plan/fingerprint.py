@@ -1,4 +1,4 @@
-"""What the data look like: the facts that a plan is decided from, measured once per case."""
+"""The fingerprint: the facts that a plan is decided from, measured once per case."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """How the cases of a task are measured."""
+    """Measures the cases of a task."""
 
     task: str
     table: LabelTable

@@ -1,4 +1,4 @@
-"""What the plans of all tasks have in common: decisions, each with its reason, as versioned JSON."""
+"""The parts that the plans of all tasks share: decisions, each with its reason, as versioned JSON."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Decision(Record, Generic[T_co]):
 
 
 class Normalisation(Record):
-    """How the intensities of one channel become network input.
+    """The mapping from the intensities of one channel to network input.
 
     `ct`: clip to [lower, upper], subtract mean, divide by std, all from the data set's annotated voxels (HU is absolute).
     `case`: subtract the case's own mean, divide by its own standard deviation (MR, PET, ultrasound: no absolute scale).
@@ -64,7 +64,7 @@ class Normalisation(Record):
 
 
 class NetworkSpec(Record):
-    """What `hilum.networks.build_network` needs; one entry a stage, highest resolution first.
+    """Parameters of `hilum.networks.build_network`; one entry a stage, highest resolution first.
 
     `strides[0]` is all ones. 2D networks have kernels and strides whose first entry (Z) is 1.
     """
@@ -105,7 +105,7 @@ class NetworkSpec(Record):
 
 
 class ClassifierSpec(Record):
-    """What `hilum.networks.build_network` needs for a classifier.
+    """Parameters of `hilum.networks.build_network` for a classifier.
 
     `backbone`: a timm backbone on pictures, or slice by slice (the mean of the slices' logits). `inflated` and `acs`: the same
     backbone with its kernels turned to 3D (Carreira and Zisserman 2017; Yang et al. 2021). `slices`: a slice encoder with
@@ -163,7 +163,7 @@ class OptimiserSpec(Record):
 
 
 class Hardware(Record):
-    """What the plan was made for."""
+    """The hardware and time that the plan was made for."""
 
     device: str = "cpu"
     memory_gb: float = Field(default=8.0, gt=0)
@@ -231,10 +231,10 @@ class Plan(Record):
     @property
     @abstractmethod
     def answers(self) -> LabelTable | ClassTable:
-        """What the network's outputs mean."""
+        """The meaning of the network's outputs."""
 
     def _check_network(self, *, in_channels: int) -> None:
-        """What holds for every network.
+        """Check the rules that hold for every network.
 
         Raises:
             ValueError: it has other inputs, outputs or dimensions than the plan.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def look_back(fingerprint: Fingerprint, *, scaled: bool) -> Seen:
-    """What the fingerprint's images looked like; without spacings where they have no physical scale."""
+    """Return the ranges of the fingerprint's images; without spacings where they have no physical scale."""
     cases = fingerprint.cases
     pictures = all(min(case.shape) == 1 for case in cases)
     channels = tuple(

@@ -11,7 +11,7 @@ from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when
 
 
 class LossSpec(Record):
-    """What `hilum.tasks.build_loss` needs."""
+    """Parameters of `hilum.tasks.build_loss`."""
 
     kind: Literal["cross_entropy", "dice", "dice_ce", "tversky", "focal"] = "dice_ce"
     batch_dice: bool = False
@@ -60,7 +60,7 @@ class PostprocessingStep(Record):
 
 
 class ResamplingSpec(Record):
-    """How images are brought to the plan's spacing and logits back, beside the order of interpolation within (Y, X)."""
+    """Resampling of images to the plan's spacing and of logits back, beside the interpolation order within (Y, X)."""
 
     same: float = Field(default=SAME_SPACING, ge=0)
     """Spacings that differ by less than this fraction are one: nothing is resampled along that axis."""
@@ -107,7 +107,7 @@ class SegmentationPlan(Plan):
 
     @property
     def answers(self) -> LabelTable:
-        """What the integers of the answer mean."""
+        """The meaning of the predicted integers."""
         return self.labels
 
     @model_validator(mode="after")

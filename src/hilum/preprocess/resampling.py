@@ -1,4 +1,4 @@
-"""Which order of interpolation along which axis: one for all, or the axis of the largest spacing by itself.
+"""Interpolation order along each axis: one for all, or the axis of the largest spacing by itself.
 
 Slices far apart are not alike: a spline across them rings, so nnU-Net resamples each slice and takes the nearest across them
 (Isensee et al., Nature Methods 18, 2021, supplement). The rules are nnU-Net's: its models see what they were trained on.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Restore:
-    """How one case was preprocessed, and so how to come back.
+    """Record of how one case was preprocessed, with which it is restored.
 
     Args:
         source: the case's own grid.
@@ -37,7 +37,7 @@ class Restore:
 
     @property
     def resampled(self) -> bool:
-        """Whether the network's grid has another number of voxels than the box."""
+        """True if the network's grid has another number of voxels than the box."""
         return self.shape != self.box.shape
 
     @property

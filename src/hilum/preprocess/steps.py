@@ -168,7 +168,7 @@ def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
 
 
 def preprocessing_hash(plan: SegmentationPlan) -> str:
-    """What of a plan the preprocessed bytes depend on, as 16 hexadecimal digits: patch, batch and network are not part of it."""
+    """Hash the part of a plan that the preprocessed bytes depend on, as 16 hexadecimal digits (no patch, batch or network)."""
     parts = {
         "version": _PREPROCESSING_VERSION,
         "channels": plan.channels,

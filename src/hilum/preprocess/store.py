@@ -167,7 +167,7 @@ class CaseStore:
         atomic_write_text(_record(self.folder, case_id), json.dumps(record, indent=1))
 
     def has(self, case_id: str, *, key: str | None = None) -> bool:
-        """Whether the case is stored completely, and under that key where one is given."""
+        """Return True if the case is stored completely, and under that key where one is given."""
         record = _record(self.folder, case_id)
         if not record.is_file():
             return False

@@ -1,4 +1,4 @@
-"""What a classifier sees of a case: one window or the whole image, on a grid of the input's size, and the way back."""
+"""The input of a classifier: one window or the whole image, on a grid of the input's size, and the way back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VIEW_VERSION = 1  # raised whenever the same plan would give other bytes
 
 @dataclass(frozen=True)
 class View:
-    """Where an input lies in its case: input voxel *k* along an axis is read at index start + k * step of the turned grid.
+    """Position of an input in its case: input voxel *k* along an axis is read at index start + k * step of the turned grid.
 
     Args:
         source: the case's own grid.
@@ -129,7 +129,7 @@ def preprocess_view(
 
 
 def view_hash(plan: ClassificationPlan, size: Three) -> str:
-    """What of a plan the bytes of an input depend on, as 16 hexadecimal digits."""
+    """Hash the part of a plan that the bytes of an input depend on, as 16 hexadecimal digits."""
     parts = {
         "version": _VIEW_VERSION,
         "channels": plan.channels,

@@ -41,7 +41,7 @@ class ViewStore:
         atomic_write_text(self._record(case_id), json.dumps({"key": key}))
 
     def has(self, case_id: str, *, key: str) -> bool:
-        """Whether the input is stored under that key."""
+        """Return True if the input is stored under that key."""
         return self._record(case_id).is_file() and self.key(case_id) == key
 
     def key(self, case_id: str) -> str:

@@ -1,4 +1,4 @@
-"""What people look at."""
+"""Pictures and pages for people."""
 
 from hilum.report.confusion import draw_confusion
 from hilum.report.curves import draw_curves

@@ -88,7 +88,7 @@ def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """How one question is drawn, and what is said of it."""
+    """Line style and legend text of one class's curve."""
 
     question: Question
     style: dict[str, Any]
@@ -120,7 +120,7 @@ class _Line:
 
     @property
     def defined(self) -> bool:
-        """Whether some cases answer yes and some no."""
+        """True if some cases are positive and some negative."""
         return 0 < int(self.question.positive.sum()) < len(self.question.positive)
 
     def handle(self, label: str) -> Any:
@@ -147,7 +147,7 @@ def _panel(place: Axes, title: str, x: str, y: str) -> None:
 
 
 def _legend(place: Axes, drawn: Sequence[_Line], said: Sequence[str], where: _Corner, *guides: dict[str, Any]) -> None:
-    """What a panel says of each question, where they are few, and what its other marks mean, in the colours they are drawn in."""
+    """Draw a panel's legend: each class, where they are few, and the panel's other marks."""
     from matplotlib.lines import Line2D
 
     texts = said if len(drawn) == 1 else [f"{line.question.name}, {text}" for line, text in zip(drawn, said, strict=True)]

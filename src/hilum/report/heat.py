@@ -1,4 +1,4 @@
-"""Where in an image an answer comes from: a map in colours over it."""
+"""Explanation maps of a classifier, drawn in colours over the image."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
 
 @dataclass(frozen=True)
 class _Marked:
-    """What a case says of where to look, on the image as it is drawn.
+    """Marks of a case's region or point on the image as it is drawn.
 
     Args:
         mask: (Z, Y, X) bool; None where there is none.
@@ -115,7 +115,7 @@ class _Marked:
 
     @property
     def legend(self) -> str:
-        """What is marked how."""
+        """Legend texts of the marks."""
         return "; outlined: the mask" if self.mask is not None else "; cross: the point" if self.point is not None else ""
 
     def slice_of(self, strongest: int | None, slices: int) -> int:
@@ -145,7 +145,7 @@ def _which_slice(z: int, strongest: int | None, slices: int) -> str:
 
 
 def _said(files: Sequence[Path]) -> dict[str, Any] | None:
-    """What was answered, where that lies beside the maps."""
+    """Read the prediction that lies beside the maps."""
     written = next((file for file in files if file.suffix == ".json" and file.is_file()), None)
     found: dict[str, Any] | None = None if written is None else json.loads(written.read_text(encoding="utf-8"))
     return found

@@ -58,7 +58,7 @@ def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTab
 
 
 def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[int]:
-    """Where each of the last labels (the finest, by custom) is largest, then spread over where anything is labelled."""
+    """Choose the slices where the last labels (the finest, by custom) are largest, then spread over all labelled slices."""
     chosen: list[int] = []
     for label in reversed(table.foreground):
         areas = (labels == label.id).sum(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""What a classifier said of one case, and what a human says."""
+"""A classifier's prediction for one case beside the human's label."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ClassScore(BaseModel):
 
 
 def decide(probabilities: Numbers, table: ClassTable) -> Flags:
-    """Which classes are called.
+    """Return the classes that are called.
 
     Of exclusive classes the most probable one (of two, the second from one half on). Of grades the median one: the highest grade
     that is reached with a probability of one half, which errs by the fewest grades. Of findings every one from one half on.

@@ -1,4 +1,4 @@
-"""What the network is asked to learn and how its answer becomes labels again: numpy only, no torch.
+"""Encoding of labels as a target and decoding of logits to labels: numpy only, no torch.
 
 An annotation (Z, Y, X) of label ids becomes a target with one channel of class indices (exclusive labels) or one binary
 channel a region (overlapping regions). `IGNORE` marks voxels that were not annotated, in every channel.

@@ -115,7 +115,7 @@ def piece_sizes(labels: Labels, step: PostprocessingStep) -> NDArray[np.int64]:
 
 
 def pieces_removed(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float) -> int | None:
-    """How many pieces of these sizes (rising) the step removes, the smallest ones; None for a step that removes none: holes."""
+    """Count the pieces of these sizes (rising) that the step removes, the smallest ones; None for a step that fills holes."""
     if step.kind == "largest_component":
         return max(0, len(sizes) - 1)
     return int(np.count_nonzero(_too_small(sizes, step, voxel_mm3))) if step.kind == "minimum_volume" else None
@@ -138,7 +138,7 @@ class _Around:
         return z, y, x
 
     def member(self, labels: Labels) -> Mask:
-        """Which voxels belong to the region."""
+        """Mask the voxels of the region."""
         mask = labels == self.step.labels[0]
         for label in self.step.labels[1:]:
             mask |= labels == label
@@ -321,7 +321,7 @@ def _grown(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[int, int, int]]
 
 
 def _outside(wide: Box, shift: tuple[int, int, int], shape: tuple[int, ...]) -> Mask:
-    """Which voxels of an array one voxel wider than a box lie outside the image."""
+    """Mask the voxels of an array one voxel wider than a box that lie outside the image."""
     outside = np.ones(shape, dtype=np.bool_)
     outside[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = False
     return outside

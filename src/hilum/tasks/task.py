@@ -1,4 +1,4 @@
-"""What can be learnt."""
+"""The tasks that can be learnt."""
 
 from __future__ import annotations
 

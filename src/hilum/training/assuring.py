@@ -1,4 +1,4 @@
-"""What a trained classifier learns from its out-of-fold answers: calibration, prediction sets, and when to refuse."""
+"""Fit a trained classifier's calibration, prediction sets and out-of-distribution limits on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def assure(
 
 
 def saw_other_frequencies(plan: ClassificationPlan) -> bool:
-    """Whether the steps of a training see the classes in other frequencies than there are; a probe sees each case once."""
+    """Return True if training samples classes at other frequencies than the data have; a probe takes each case once."""
     probe = any(stage.probe for stage in plan.stages.value)
     return not probe and (plan.balance.value != "none" or plan.loss.value.class_weights is not None)
 
@@ -155,7 +155,7 @@ def fit_calibration(
 
 
 def class_coverage(scores: Sequence[ClassScore], table: ClassTable) -> tuple[float | None, ...]:
-    """How often the sets hold each class among the cases that have it; None for a class that no case has."""
+    """Compute how often the sets hold each class among the cases that have it; None for a class that no case has."""
     _, members = _arrays(scores, table)
     held = np.array([[name in (score.prediction_set or ()) for name in table.names] for score in scores], dtype=bool)
     return tuple(float(held[own, k].mean()) if own.any() else None for k, own in enumerate(members.T))
@@ -197,12 +197,12 @@ def cross_calibrated(
 
 
 def _unit(score: ClassScore, units: Mapping[str, str] | None) -> str:
-    """What the case of a score hangs together with."""
+    """Return the group that the case of a score is resampled with."""
     return score.group if units is None else units.get(score.case, score.group)
 
 
 def _parts(scores: Sequence[ClassScore], units: Mapping[str, str] | None) -> list[int]:
-    """Which part each answer is calibrated in: its fold, or a fifth of the units where there is one fold only."""
+    """Split the predictions into calibration parts: by fold, or into fifths of the groups where there is one fold only."""
     folds = {score.fold for score in scores}
     if len(folds) > 1:
         return [score.fold or 0 for score in scores]
@@ -219,7 +219,7 @@ def _arrays(scores: Sequence[ClassScore], table: ClassTable) -> tuple[NDArray[np
 
 
 def _refusal(plan: ClassificationPlan, member: Member, store: ViewStore, device: torch.device, minutes: float | None) -> Any:
-    """When one member refuses: features of its training cases, limits from its validation cases."""
+    """Fit one member's out-of-distribution check: features of its training cases, limits from its validation cases."""
     predictor = ClassPredictor(TrainedModel(plan=plan, networks=(member.result.network,), device=device))
     seconds = None if minutes is None else LEARNING_SHARE * minutes * 60 / 2
     train = _seen(predictor, (_input(store, case, plan) for case in _some(member.trained)), seconds)

@@ -37,7 +37,7 @@ class Row(Record):
 
 
 class Progress(Record):
-    """How far a training is.
+    """Progress of a training, as its checkpoint holds it.
 
     Args:
         step: steps done.

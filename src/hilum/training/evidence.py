@@ -1,4 +1,4 @@
-"""What is kept of a classification's out-of-fold answers: every row, every figure, and baselines that saw no image."""
+"""Files of a classification's out-of-fold predictions: rows, metrics, and baselines that use no image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the minutes of a training went into, and a sentence where they were not enough."""
+"""Time of each stage of a training, and a sentence where the minutes were not enough."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LATE, _SECONDS = 1.05, 5.0
 
 
 class Laps:
-    """When each part of a training ended, the first at once.
+    """Times at which the stages of a training ended; the first stage begins at once.
 
     Args:
         first: what was done until now.

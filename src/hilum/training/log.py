@@ -1,4 +1,4 @@
-"""What a training writes for people: log.csv, curves.png and TensorBoard events."""
+"""Files that a training writes for people: log.csv, curves.png and TensorBoard events."""
 
 from __future__ import annotations
 

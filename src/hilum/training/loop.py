@@ -39,7 +39,7 @@ ROW_EVERY = 20
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one training is to do.
+    """Inputs of one training run: plan, data, seed and limits.
 
     Args:
         plan: every decision.
@@ -174,7 +174,7 @@ class _Callbacks:
 
 
 class _Books:
-    """What is kept about a training while it runs: where it is, its log, its checkpoints.
+    """State of a running training: progress, log, checkpoints.
 
     Resumes from the job's checkpoint where that is asked for and there is one.
     """
@@ -205,7 +205,7 @@ class _Books:
 
     @property
     def new(self) -> bool:
-        """Whether no step was made, and none is to be spared: a probe is fitted even where the time is up already."""
+        """True if no step was made and steps remain; a probe is fitted even where the time is up already."""
         return self.step == 0 and not self._progress.finished
 
     def seconds_left(self) -> float | None:
@@ -286,7 +286,7 @@ class _Books:
         return None if math.isnan(score) else score
 
     def state(self) -> Progress:
-        """How far the training is."""
+        """The progress so far."""
         return self._progress.model_copy(
             update={
                 "step": self.step,
@@ -321,7 +321,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def load_progress(folder: Path) -> Progress | None:
-    """How far the training in a folder is; None where there is no checkpoint.
+    """Read the progress of the training in a folder; None where there is no checkpoint.
 
     Raises:
         ModelError: the checkpoint is damaged.

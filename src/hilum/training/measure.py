@@ -1,4 +1,4 @@
-"""What a training step costs on this device, so that the plan can be sized to the time."""
+"""Cost of a training step on this device, with which the plan is sized to the time."""
 
 from __future__ import annotations
 
@@ -184,6 +184,6 @@ _REHEARSALS: dict[type, Any] = {LabelTable: _Segmentation, ClassTable: _Classifi
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether memory was not enough; torch has a class of its own for CUDA's allocator, and sentences for the others."""
+    """Return True if memory was not enough; torch has a class of its own for CUDA's allocator, and sentences for the others."""
     said = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in said)

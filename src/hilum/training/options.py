@@ -1,4 +1,4 @@
-"""What a user can ask of a training, and who is told what happens."""
+"""Options of a training, and the listener that is notified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user can ask of a training.
+    """Options of a training.
 
     Args:
         minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the length to the plan's steps.

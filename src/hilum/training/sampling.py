@@ -1,4 +1,4 @@
-"""What each step sees of which case: a function of the seed and the step alone, so that a run can be taken up anywhere."""
+"""Sampling of patches for each step: a function of the seed and the step alone, so that a run can be resumed anywhere."""
 
 from __future__ import annotations
 

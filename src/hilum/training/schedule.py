@@ -1,4 +1,4 @@
-"""How far a training is, and the learning rate there."""
+"""Progress of a training, and the learning rate there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORTHWHILE = 0.002
 
 @dataclass(frozen=True)
 class Budget:
-    """What ends a training: a number of steps, or seconds of wall-clock time.
+    """Limit of a training: a number of steps, or seconds of wall-clock time.
 
     With seconds the schedule follows the clock, so that it ends when the time does on a machine of any speed; with steps the run
     is a function of plan, data and seed alone.
@@ -36,7 +36,7 @@ class Budget:
 
 
 class Plateau(Record):
-    """Whether validation has stopped to rise; kept in the checkpoint.
+    """Detects that the validation metric no longer rises; kept in the checkpoint.
 
     Args:
         best: best validation score so far.

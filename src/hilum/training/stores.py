@@ -1,4 +1,4 @@
-"""What training reads its batches from, by task."""
+"""Stores that training reads its batches from, by task."""
 
 from __future__ import annotations
 

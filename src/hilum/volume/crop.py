@@ -74,12 +74,12 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """What to index a (Z, Y, X) array with; `array[(..., *box.slices)]` for more axes in front."""
+        """Index of a (Z, Y, X) array; `array[(..., *box.slices)]` for more axes in front."""
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
     def fits(self, shape: Sequence[int]) -> bool:
-        """Whether the box lies within an array of this (Z, Y, X) shape."""
+        """Return True if the box lies within an array of this (Z, Y, X) shape."""
         return all(b <= n for b, n in zip(self.stop, shape, strict=True))
 
 

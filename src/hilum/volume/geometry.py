@@ -1,4 +1,4 @@
-"""Where the voxels of an array lie in the patient: the one type that knows the axis convention.
+"""The grid of an image in the patient's space: the one type that knows the axis convention.
 
 The world is LPS millimetres (x to the patient's Left, y to Posterior, z to Superior: DICOM PS3.3 C.7.6.2.1.1).
 Array axes are (Z, Y, X); column *n* of the affine is the step, in millimetres, along axis *n* of the array.
@@ -134,7 +134,7 @@ class Geometry:
 
     @property
     def is_2d(self) -> bool:
-        """Whether this is a single picture (Z = 1)."""
+        """True if this is a single picture (Z = 1)."""
         return self.shape[0] == 1
 
     @property
@@ -169,7 +169,7 @@ class Geometry:
         return np.asarray(points @ np.linalg.inv(self.affine[:3, :3]).T)
 
     def is_close(self, other: Geometry, *, tolerance_voxels: float = 0.01) -> bool:
-        """Whether both have the same shape and no voxel centre is further apart than a fraction of a voxel.
+        """Return True if both have the same shape and no voxel centre is further apart than a fraction of a voxel.
 
         The frame of reference is not compared: most formats cannot store it.
         """

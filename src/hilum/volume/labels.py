@@ -1,4 +1,4 @@
-"""What the integers of a label map mean."""
+"""The meaning of the integers of a label map."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class LabelTable(BaseModel):
 
     @property
     def exclusive(self) -> bool:
-        """Whether the network learns exclusive labels (softmax), not overlapping regions (sigmoid)."""
+        """True if the network learns exclusive labels (softmax), not overlapping regions (sigmoid)."""
         return not self.regions
 
     @property
@@ -91,5 +91,5 @@ class LabelTable(BaseModel):
 
     @property
     def scored(self) -> tuple[Region, ...]:
-        """What evaluation scores: the regions, or each foreground label as a region of its own."""
+        """The regions that evaluation scores: those given, or each foreground label as a region of its own."""
         return self.regions or tuple(Region(name=label.name, labels=(label.id,)) for label in self.foreground)

@@ -56,7 +56,7 @@ def heaviest(corners: NDArray[Any], weights: NDArray[np.float64], nearest: NDArr
 
 
 def _mixed(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which cells between two slices (Y, X) have corners of different labels; cell (j, k) reaches to j + 1 and k + 1."""
+    """Mask the cells between two slices (Y, X) whose corners have different labels; cell (j, k) reaches to j + 1 and k + 1."""
     mixed: NDArray[np.bool_] = low != high
     for image in (low, high):
         mixed[:-1] |= image[:-1] != image[1:]

@@ -34,7 +34,7 @@ _ROWS = 32  # wider pieces multiply more zeros, narrower ones cost more calls
 
 @dataclass(frozen=True)
 class Axis:
-    """How one axis is resampled: output position *i* is the sum over t of weights[i, t] * source[positions[i, t]].
+    """Resampling of one axis: output position *i* is the sum over t of weights[i, t] * source[positions[i, t]].
 
     Args:
         size: source positions n.

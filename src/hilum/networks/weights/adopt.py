@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adoption:
-    """What a network took over, for the user and the model's record."""
+    """Record of the weights that a network took over, for the user and the model's record."""
 
     backbone: str
     origin: str
@@ -106,7 +106,7 @@ def _fitted(given: Tensor, wanted: Tensor, *, adapt: bool) -> Tensor:
 
 
 def _prefix(state: dict[str, Tensor], first: str) -> str:
-    """What stands before the names of the backbone, judged by its first."""
+    """Find the prefix of the backbone's parameter names, judged by the first parameter."""
     ending = [name for name in state if name == first or name.endswith(f".{first}")]
     return min(ending, key=len)[: -len(first)] if ending else ""
 

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: a file, the local hub cache, the hub, the package that embeds EfficientNet-Lite0."""
+"""Sources of pretrained weights: a file, the local hub cache, the hub, the package that embeds EfficientNet-Lite0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier sees, and at what size: as large as the time lets it learn from enough cases."""
+"""Decide the input of a classifier and its size: as large as the time lets it learn from enough cases."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GUESSED = {2: 0.3 / 224**2, 3: 0.04 / 64**3}
 
 
 def seen_wanted(cases: int) -> int:
-    """How many inputs a network should see while it learns, however often each: found on cases that no figure is reported on."""
+    """Target number of training samples, repetitions included; tuned on data that no benchmark reports."""
     return int(np.clip(PASSES * cases, *SEEN))
 
 
@@ -76,7 +76,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class ClassView:
-    """What the network sees: input size, and mm a voxel where that is fixed."""
+    """The network's input: its size, and mm a voxel where that is fixed."""
 
     patch: Decision[Three]
     spacing: Decision[Spacing | None]

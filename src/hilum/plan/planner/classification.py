@@ -310,7 +310,7 @@ def _mirror_axes(
 
 
 def _spatial(fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2, 3]) -> tuple[dict[str, Any], list[str]]:
-    """How far images are turned and scaled and how often anything is changed, and why."""
+    """Decide the range of rotation and scaling and the probability of any change, with the reason."""
     if region.kind != "whole":
         turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
         why = "never scaled, because a window in millimetres shows how large something is"

@@ -1,4 +1,4 @@
-"""When the network can see too little of a case at full resolution: a coarser grid."""
+"""Choose a coarser grid where the patch covers too little of a case at full resolution."""
 
 from __future__ import annotations
 

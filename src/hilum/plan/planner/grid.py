@@ -31,7 +31,7 @@ SCANNED = {"ct", "mr", "pet"}
 
 @dataclass(frozen=True)
 class Grid:
-    """What the case looks like on the network's grid, array order (Z, Y, X) of `orientation`."""
+    """A typical case on the network's grid, array order (Z, Y, X) of `orientation`."""
 
     orientation: str
     dimensions: Literal[2, 3]

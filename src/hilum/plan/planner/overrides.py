@@ -1,4 +1,4 @@
-"""What the user fixes instead of leaving it to the planner."""
+"""Decisions that the user fixes instead of leaving them to the planner."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED = "asked for by the user"
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user fixes; None leaves a decision to the planner, and what depends on a fixed one follows it.
+    """Decisions that the user fixes; None leaves a decision to the planner, and decisions that depend on a fixed one follow it.
 
     Sizes and spacing are in the order (Z, Y, X) of the plan's orientation; a patch is rounded up to what the network can halve.
 
@@ -81,5 +81,5 @@ OF_ONE_TASK = {
 
 
 def or_asked(asked: T | None, decided: Decision[T]) -> Decision[T]:
-    """What the user fixed, else what was decided."""
+    """Return the user's decision where there is one, else the planner's."""
     return decided if asked is None else Decision(value=asked, because=ASKED)

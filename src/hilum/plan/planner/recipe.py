@@ -92,7 +92,7 @@ def decide_optimiser() -> Decision[OptimiserSpec]:
 
 
 def decide_steps(fingerprint: Fingerprint, sizing: Sizing, grid: Grid, hardware: Hardware) -> Decision[int]:
-    """What the time allows; without a time limit a number of passes over the data."""
+    """Decide the number of steps that the time allows; without a time limit a number of passes over the data."""
     if hardware.minutes is not None:
         steps = max(1, int(hardware.minutes * 60 * USABLE / sizing.seconds))
         how = "measured" if sizing.measured else "estimated"

@@ -1,4 +1,4 @@
-"""How large patch, network and batch may be on the device and in the time at hand."""
+"""Choose the largest patch, network and batch for the device and the time at hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Kind = Literal["unet", "plain_unet", "residual_unet"]
 
 @dataclass(frozen=True)
 class Shape:
-    """What is asked of the network beside its size."""
+    """Requirements on the network beside its size."""
 
     in_channels: int
     out_channels: int

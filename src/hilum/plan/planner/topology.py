@@ -1,4 +1,4 @@
-"""How a patch is halved on its way down: strides and kernels of each stage (nnU-Net's rule, Isensee et al. 2021)."""
+"""Strides and kernels of each stage of the network (nnU-Net's rule, Isensee et al. 2021)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users ask of a network, in their words."""
+"""Options of a network in the words that users type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Network:
-    """What is asked of a network and its fine-tuning; None leaves it to the planner. Only `kind` may be asked of a segmentation.
+    """Options of a network and its fine-tuning; None leaves one to the planner. A segmentation takes only `kind`.
 
     Args:
         kind: backbone, inflated, acs, slices or resnet3d; of a segmentation unet, plain_unet or residual_unet.
@@ -37,7 +37,7 @@ class Network:
     region: str | None = None
 
     def overrides(self, **more: Any) -> Overrides | None:
-        """What the planner is not to decide; None where it decides everything.
+        """Return the decisions that the user fixed; None where the planner decides everything.
 
         Raises:
             UsageError: a name that does not exist.

@@ -1,4 +1,4 @@
-"""What all losses share: the target's encoding, the ignored voxels, the precision, the weights."""
+"""The parts that all losses share: encoding of the target, ignored voxels, precision, weights."""
 
 from __future__ import annotations
 

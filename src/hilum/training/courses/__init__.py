@@ -1,4 +1,4 @@
-"""What each task does at every step of the one training loop."""
+"""The work of each task at every step of the one training loop."""
 
 from __future__ import annotations
 

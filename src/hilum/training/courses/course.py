@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What was done before the first step.
+    """Record of the work done before the first step.
 
     Args:
         complete: nothing is left for steps to learn.
@@ -29,7 +29,7 @@ class Beginning:
 
 
 class Course(Protocol):
-    """What the loop asks of a task; while it is entered, the next batches are read ahead.
+    """The part of a training step that depends on the task; while it is entered, the next batches are read ahead.
 
     Every answer is a function of the plan, the data, the seed and the arguments, so that a training can be taken up anywhere.
     """

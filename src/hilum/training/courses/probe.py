@@ -151,7 +151,7 @@ def _missing(known: set[str], plan: ClassificationPlan, job: Assignment, *, boun
 
 
 class _Clock:
-    """What is left of the seconds that features and regressions may take.
+    """Remaining seconds that features and regressions may take.
 
     Args:
         seconds: of both together; None does not bound them.
@@ -173,7 +173,7 @@ class _Clock:
         return min(1.0, self.elapsed / self.seconds) if self.seconds else 0.0
 
     def is_up(self, done: int, known: dict[str, NDArray[np.float32]], used: int) -> bool:
-        """Whether one more case, and the regressions on all of them, would take too long."""
+        """Return True if one more case, and the regressions on all of them, would take too long."""
         if self.seconds is None:
             return False
         width = len(next(iter(known.values()))) if known else 0
@@ -181,7 +181,7 @@ class _Clock:
         return self.elapsed * (1 + 1 / max(done, 1)) + fit > self.seconds
 
     def to_save(self, every: float) -> bool:
-        """Whether it is time again to write what is there."""
+        """Return True if it is time to write the features again."""
         if time.perf_counter() - self._saved <= every:
             return False
         self._saved = time.perf_counter()

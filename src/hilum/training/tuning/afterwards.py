@@ -1,4 +1,4 @@
-"""What a training learns at its end from the validation cases that were predicted anyway.
+"""Post-processing and overlap learnt at the end of a training, from the validation cases that were predicted anyway.
 
 Post-processing is learnt from their saved label maps. The overlap of patches is tried only where that fits: every case is
 predicted again at up to five overlaps, so a training of given steps (a function of plan, data and seed alone) or of a given plan
@@ -55,7 +55,7 @@ _FINISH_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class Ending:
-    """Where a training stands once its folds are trained and their validation cases predicted.
+    """Context of the last stages: folder, device, options and deadline of a training whose folds are trained.
 
     Args:
         work: the folder whose `fold_<n>/validation` hold the label maps.
@@ -73,13 +73,13 @@ class Ending:
 
     @property
     def deadline(self) -> float | None:
-        """When everything must have ended; None without a limit."""
+        """Time at which everything must have ended; None without a limit."""
         minutes = self.options.minutes
         return None if minutes is None else self.last_fold + minutes * 60 - _FINISH_SECONDS
 
     @property
     def late(self) -> bool:
-        """Whether the time is up."""
+        """True if the time is up."""
         return self.deadline is not None and time.perf_counter() > self.deadline
 
     def room(self, trained: Sequence[float]) -> float:
@@ -133,7 +133,7 @@ def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: 
 def _cleaned(
     plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], ending: Ending
 ) -> tuple[PostprocessingTuning, tuple[Member, ...], tuple[str, ...]]:
-    """What was learnt of post-processing, the members scored with it, and what failed: then nothing is learnt."""
+    """Learn post-processing and score the members with it; where that fails, nothing is learnt."""
     cases, patients = len(answered), len({group_of(one.case) for one in answered})
     try:
         found = _postprocessing(plan, answered, ending)

@@ -121,7 +121,7 @@ class Answers:
         return np.asarray(np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0))
 
     def changes_nothing(self, steps: Steps) -> bool:
-        """Whether the last of these steps changes no voxel of any case."""
+        """Return True if the last of these steps changes no voxel of any case."""
         self.counts(steps)
         return steps in self._idle
 
@@ -181,7 +181,7 @@ class Answers:
 
 @dataclass(eq=False)
 class _Made:
-    """What steps made of one case.
+    """Result of post-processing steps on one case.
 
     Args:
         labels: compressed.

@@ -86,7 +86,7 @@ def learn_postprocessing(
 
 
 def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
-    """What is said where there are not enough patients, given that of each case; None where there are."""
+    """Make the sentence for too few patients, given that of each case; None where there are enough."""
     patients = len(set(groups))
     if patients >= FEWEST:
         return None
@@ -122,7 +122,7 @@ class _Search:
         return self
 
     def _try_alone(self, column: int | None, options: list[PostprocessingStep]) -> None:
-        """What each step changes with nothing else kept."""
+        """Measure the change that each step makes by itself."""
         for step in options:
             if self.late():
                 return
@@ -134,7 +134,7 @@ class _Search:
             self.answers.forget((step,))
 
     def _targets(self) -> list[tuple[int | None, Region]]:
-        """What is post-processed: the whole foreground where it is more than one of the regions, then every region."""
+        """List the regions to post-process: the whole foreground where it is more than one of the regions, then every region."""
         table = self.answers.table
         foreground = tuple(label.id for label in table.foreground)
         regions: list[tuple[int | None, Region]] = list(enumerate(table.scored))
@@ -230,13 +230,13 @@ def _objection(own: Change, worst: Change | None, *, p_holm: float, lost: int) -
 
 
 def no_time(cases: int, patients: int) -> PostprocessingTuning:
-    """What is said where the time was up first."""
+    """Make the sentence for a tuning that had no time left."""
     because = "the time was up before every step was tried and measured; `hilum tune` does it"
     return PostprocessingTuning(because=because, cases=cases, patients=patients)
 
 
 def _judged(search: _Search, parts: tuple[Part, ...]) -> PostprocessingTuning:
-    """What was found, held against cases that it was not found on."""
+    """Score the chosen steps on cases that they were not chosen on."""
     answers = search.answers
     held_out = _held_out(search, parts) if parts else None
     steps = search.steps if held_out is not None and held_out.difference > MARGIN else ()

@@ -1,4 +1,4 @@
-"""What tuning found: every trial with its figures, as tuning.json beside the model."""
+"""Records of a tuning: every trial with its metrics, as tuning.json beside the model."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Part(Record):
 
 
 class PostprocessingTuning(Record):
-    """What was learnt about post-processing.
+    """Result of tuning the post-processing.
 
     Args:
         steps: those that stay.
@@ -108,7 +108,7 @@ class PostprocessingTuning(Record):
     parts: tuple[Part, ...] = ()
 
     def steps_without(self, case: str) -> tuple[PostprocessingStep, ...]:
-        """What the figures of a case are made with: steps that its patient had no part in; none where none are kept."""
+        """Return the steps that a case is scored with: those that its patient had no part in; none where none are kept."""
         return next(part.steps for part in self.parts if case in part.cases) if self.steps else ()
 
 
@@ -133,7 +133,7 @@ class OverlapTrial(Record):
 
 
 class OverlapTuning(Record):
-    """What was learnt about the overlap.
+    """Result of tuning the overlap of patches.
 
     Args:
         overlap: the one that is chosen.

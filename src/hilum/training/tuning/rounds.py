@@ -106,7 +106,7 @@ class Rounds:
         self._answers[OVERLAPS[0]] = [held[case.id] for case in self.cases]
 
     def answers(self, overlap: float) -> list[Answer]:
-        """What was predicted at an overlap, beside its reference; predicted now where it was not."""
+        """Return the predictions at an overlap, beside their references; they are made now where they are missing."""
         if overlap not in self.made:
             self.made[overlap] = self._predict(overlap, None)
             pairs = [hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels) for one in self.made[overlap]]
@@ -120,7 +120,7 @@ class Rounds:
         return Round(dice, float(np.mean([one.seconds for one in made])), float(np.mean([one.patches for one in made])))
 
     def patches(self, overlap: float) -> tuple[int, ...]:
-        """How many patches the whole grid of each case makes at an overlap."""
+        """Count the patches of the whole grid of each case at an overlap."""
         patch = self._plan.patch.value
         return tuple(count_windows(one.shape, patch, overlap) for one in self.made[OVERLAPS[0]])
 
@@ -207,7 +207,7 @@ class Rounds:
 
 
 def _late(limit: float | None, found: Mapping[str, Predicted]) -> bool:
-    """Whether no further case may be begun; one is predicted in any case."""
+    """Return True if no further case may be begun; one is predicted in any case."""
     return limit is not None and bool(found) and time.perf_counter() > limit
 
 

@@ -35,7 +35,7 @@ _FIRST_SHARE, _LEARNING_SHARE, _OVERLAP_SHARE = 0.4, 0.6, 0.85
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What a user can ask of tuning.
+    """Options of tuning.
 
     Args:
         cases: how many to use at most, spread evenly; None: all that may be used.
@@ -175,7 +175,7 @@ TUNERS: dict[str, Callable[..., tuple[TrainedModel, Tuning]]] = {"segmentation":
 
 
 def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -> tuple[str, ...]:
-    """How the figures were kept apart from what was learnt from the same cases."""
+    """Describe how the reported metrics were kept apart from the cases that were learnt from."""
     notes = []
     if found.held_out is not None and found.steps:
         held = found.held_out
@@ -195,7 +195,7 @@ def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -
 
 
 def unit_of(plan: SegmentationPlan) -> Unit:
-    """What minimum volumes are measured in: voxels where the images have no physical scale."""
+    """Return the unit of minimum volumes: ml, or voxels where the images have no physical scale."""
     return "voxels" if plan.spacing.value is None else "ml"
 
 

@@ -1,4 +1,4 @@
-"""Which cases of a data set a model may be tuned on: those that the networks that answer were not trained on."""
+"""Cases of a data set that a model may be tuned on: those that its networks were not trained on."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
 
 
 def _said(dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int) -> tuple[str, ...]:
-    """How they were chosen, for tuning.json and the card."""
+    """Describe how the cases were chosen, for tuning.json and the card."""
     left_out = len(dataset.cases) - len(cases)
     said = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
     if left_out:

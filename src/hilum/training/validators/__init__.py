@@ -1,4 +1,4 @@
-"""How good a network is on validation cases, by the predictor that users run."""
+"""Validation of a network on held-out cases, by the predictor that users run."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class ClassificationValidator:
         return replace(self, cases=tuple(self.cases[i] for i in chosen))
 
     def seconds_after(self, per_case: float, trained: int, total: float) -> float:
-        """What learning when to refuse costs, for so many training cases, and the figures and baselines after it.
+        """Estimate the seconds of learning when to refuse, for so many training cases, and of the metrics and baselines after it.
 
         Neither is given more than its share of `total` seconds, however many cases there are.
         """
@@ -139,7 +139,7 @@ class ClassificationValidator:
         return min(per_case * seen, LEARNING_SHARE * total) + min(figures, _FIGURES_SHARE * total)
 
     def seconds_per_case(self, network: nn.Module) -> float:
-        """What one case costs: the first one is read and predicted, twice, to warm up."""
+        """Measure the seconds of one case: the first one is read and predicted, twice, to warm up."""
         predictor = self._predictor(network)
         for _ in range(2):
             start = time.perf_counter()
@@ -147,7 +147,7 @@ class ClassificationValidator:
         return time.perf_counter() - start
 
     def metrics(self, scores: Sequence[ClassScore]) -> tuple[tuple[Metric, ...], float]:
-        """What the model card shows of answers, and the level of its intervals."""
+        """Return the metrics that the model card shows, and the level of their intervals."""
         summary = summarise_classes(scores, self.plan.classes)
         rows = [
             Metric(

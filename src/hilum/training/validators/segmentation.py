@@ -124,7 +124,7 @@ class SegmentationValidator:
 
     @staticmethod
     def metrics(scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
-        """What the model card shows of scores, and the level of its intervals."""
+        """Return the metrics that the model card shows, and the level of their intervals."""
         summary = summarise(scores)
         rows = [
             Metric(
@@ -148,7 +148,7 @@ class SegmentationValidator:
         return 0.0
 
     def seconds_per_case(self, network: nn.Module) -> float:
-        """What one case costs: the first one is predicted (twice where that is quick, to warm up) and its annotation scored.
+        """Measure the seconds of one case: the first one is predicted (twice where that is quick, to warm up) and scored.
 
         The annotation stands for the prediction that a trained network will make; an untrained one's is noise.
         """
