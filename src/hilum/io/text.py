@@ -1,0 +1,255 @@
+"""Text that users and other programs wrote: tables and JSON in any usual encoding, and the words for "not known".
+
+What hilum itself wrote and reads back (run.json, a manifest) is UTF-8; everything else is read here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.errors import DataError, FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_NOT_KNOWN = frozenset(
+    {
+        *("", "na", "nan", "none", "null", "nil", "nat", "unknown", "missing", "notknown"),  # people, R, Python, JSON, SQL
+        *("notavailable", "notapplicable", "notreported", "notspecified"),  # registries: TCGA's [Not Available]
+        *("1ind", "1qnan", "value!", "ref!", "div0!", "num!", "null!"),  # C's 1.#IND, Excel's #VALUE!
+    }
+)
+_MARKS = re.compile(r"[\s<>()\[\]{}#/._?'\-–—]")
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is its beginning
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n?', re.IGNORECASE)
+_DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
+_END = "\0"
+"""A last line that no text has; where it is not read back as a row, a quotation mark was never closed."""
+
+
+def is_known(text: str) -> bool:
+    """Whether a cell holds a value: it is not blank, and no usual word for "not known".
+
+    Letter case, blanks and the signs < > ( ) [ ] { } # / . _ ? ' - do not count: NA, N/A, n.a., <NA>, #N/A, nan, NaT, None, null,
+    -, --, ?, ., unknown, missing, not known, not available, not applicable, not reported, and the errors of Excel's formulas.
+    Numbers that stand for "not known" in some studies (-1, 9, 999) are numbers.
+    """
+    return _MARKS.sub("", text.casefold()) not in _NOT_KNOWN
+
+
+def not_known(cells: Iterable[str]) -> str:
+    """How many cells hold no value, and the words that say so: "20 of 60 not known ('NA' 12, blank 8)"; "" where all do."""
+    texts = [cell.strip() for cell in cells]
+    words = Counter(text for text in texts if not is_known(text))
+    if not words:
+        return ""
+    shown = ", ".join(f"{repr(word) if word else 'blank'} {count}" for word, count in words.most_common())
+    return f"{words.total()} of {len(texts)} not known ({shown})"
+
+
+def name_key(text: str) -> str:
+    """What two spellings of one name share: letter case and blanks do not count, and 1.0 and 01 are 1."""
+    if re.fullmatch(r"[+-]?\d+(\.0*)?", text.strip()):
+        return str(int(text.partition(".")[0]))
+    return " ".join(text.casefold().split())
+
+
+def read_text(path: Path | str) -> str:
+    """Decode a text file: by its byte order mark, else UTF-8, UTF-16, or Windows-1252. Line ends stay as they are.
+
+    Raises:
+        FormatError: it cannot be read, or is no text.
+    """
+    return _decoded(Path(path))[0]
+
+
+def read_json(path: Path | str) -> object:
+    """Parse a JSON file.
+
+    Raises:
+        FormatError: the file is not JSON, or one object in it has two values of one name.
+    """
+    try:
+        return json.loads(read_text(path), object_pairs_hook=_distinct)
+    except ValueError as error:
+        raise FormatError(
+            f"{path} is not JSON: {error}", needed="a JSON document", cure=f"python -m json.tool '{path}' shows the place"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with one header.
+
+    Args:
+        header: the columns' names, without blanks around them; no two are the same but for letter case and blanks.
+        rows: each row's text by column, without blanks around it; "" where a row ends early.
+        lines: the line of the file in which each row ends.
+        notes: what was assumed or left out.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    lines: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def read_table(path: Path | str) -> Table:
+    """Read a table as spreadsheets, pandas, R and people write it.
+
+    Cells are parted by commas, semicolons or tabs, whichever the header has most of, or as Excel's first line `sep=;` says. Rows
+    without any text are left out, and so are columns without a name, such as the index of pandas and R. Where commas do not part
+    the cells, a column of numbers with decimal commas is written with points.
+
+    Raises:
+        FormatError: the file cannot be read, or is no text.
+        DataError: it is empty, two columns have one name, a row is longer than the header, or a quotation mark is not closed.
+    """
+    file = Path(path)
+    text, notes = _decoded(file)
+    separator = _SEPARATOR_LINE.match(text)
+    text = text[separator.end() :] if separator else text
+    delimiter = separator[1] if separator else _delimiter(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t")
+    try:
+        rows = _rows(f"{text}\n{_END}", delimiter)
+    except csv.Error as error:
+        raise DataError(f"{file} cannot be read as a table: {error}", needed="a CSV file") from error
+    if rows.pop()[1] != [_END]:
+        raise DataError(
+            f"{file} has a quotation mark that is opened and never closed",
+            needed="quotation marks in pairs",
+            cure='remove it, or write "" for one that belongs to the text',
+        )
+    if not rows:
+        raise DataError(f"{file} is empty", needed="a line with the columns' names, and one row a case")
+    (_, header), *body = rows
+    if body and all(len(cells) == len(header) + 1 and cells[-1] for _, cells in body):
+        header = ["", *header]  # R's write.table gives the column of row names none
+    first = 1 if separator else 0
+    lines = tuple(line + first for line, _ in body)
+    _refuse_faults(file, header, dict(zip(lines, (cells for _, cells in body), strict=True)))
+    full = [cells + [""] * (len(header) - len(cells)) for _, cells in body]
+    short = [line for line, (_, cells) in zip(lines, body, strict=True) if len(cells) < len(header)]
+    if short:
+        notes.append(
+            f"{file.name}: {len(short)} rows end early (the first in line {short[0]}): the cells they lack are not known"
+        )
+    columns: dict[str, Sequence[str]] = {}
+    for number, name in enumerate(header):
+        cells = [row[number] for row in full]
+        if name:
+            columns[name] = _points(cells) if delimiter != "," else cells
+            if columns[name] != cells:
+                notes.append(f"{file.name}: the commas in the numbers of {name} are decimal commas")
+        elif any(cells):
+            notes.append(f"{file.name}: a column without a name (column {number + 1}) is left out")
+    records = tuple({name: cells[row] for name, cells in columns.items()} for row in range(len(full)))
+    return Table(tuple(columns), records, lines, tuple(notes))
+
+
+def _decoded(file: Path) -> tuple[str, list[str]]:
+    """A file's text, and a note where its encoding had to be assumed."""
+    try:
+        data = file.read_bytes()
+        encoding = _encoding(data)
+        text = data.decode(encoding)
+    except OSError as error:
+        raise FormatError(f"{file} cannot be read: {error.strerror}", needed="a file that can be read") from error
+    except UnicodeDecodeError as error:
+        raise _no_text(file) from error
+    if "\0" in text:
+        raise _no_text(file)
+    assumed = [f"{file.name} is not UTF-8: it is read as Windows-1252"] if encoding == "cp1252" else []
+    return text.lstrip("\ufeff"), assumed
+
+
+def _encoding(data: bytes) -> str:
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    if b"\0" in data:  # the high bytes of UTF-16's digits, commas and line ends
+        return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def _no_text(file: Path) -> FormatError:
+    return FormatError(
+        f"{file} is no text in an encoding that hilum knows",
+        needed="text in UTF-8, UTF-16 or Windows-1252",
+        cure="save it again as UTF-8 (in Excel: CSV UTF-8)",
+    )
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; Python's own reader would keep the last of two values of one name without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice!r} stands there twice in one object")
+    return found
+
+
+def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:
+    """The rows that hold any text, each with the line it ends in."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    stripped = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+    return list(islice(((line, cells) for line, cells in stripped if any(cells)), most))
+
+
+def _delimiter(text: str, known: str) -> str:
+    """What parts the most cells, of the header and of the first row alike."""
+
+    def cells(delimiter: str) -> tuple[int, int]:
+        try:
+            counts = [len(row) for _, row in _rows(text, delimiter, 2)]
+        except csv.Error:
+            return 0, 0
+        return (min(counts), counts[0]) if counts else (0, 0)
+
+    return max(known, key=cells)
+
+
+def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]) -> None:
+    keys = Counter(name_key(name) for name in header if name)
+    twice = [name for name in header if keys[name_key(name)] > 1]
+    if twice:
+        raise DataError(
+            f"{file} has columns of one name: {', '.join(map(repr, twice))}",
+            needed="names that differ in more than letter case and blanks",
+            cure="rename or remove one of them",
+        )
+    long = {line: cells for line, cells in rows.items() if any(cells[len(header) :])}
+    if long:
+        line, cells = next(iter(long.items()))
+        raise DataError(
+            f"{file}, line {line}: {len(cells)} cells below {len(header)} columns ({len(long)} rows are too long)",
+            needed="a row of at most as many cells as the header",
+            cure="put a text that holds the delimiter into quotation marks",
+        )
+
+
+def _points(cells: list[str]) -> list[str]:
+    """A column's numbers with decimal points, where it holds numbers with decimal commas only."""
+    values = [cell for cell in cells if is_known(cell)]
+    if not any("," in cell for cell in values) or not all(_DECIMAL.fullmatch(cell) for cell in values):
+        return cells
+    return [cell.replace(",", ".") for cell in cells]
