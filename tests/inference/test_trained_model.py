@@ -293,6 +293,7 @@ def test_card_says_what_it_takes_gives_and_is_worth(tmp_path):
         "1200 steps, 20.0 minutes on cpu: 2 threads, seed 3",
         "Not a medical device",
         "patients not known",
+        "warns where the kind of image, spacing, size or",
         "sarcoma / &lt;script>",
     ):
         assert part in card, part

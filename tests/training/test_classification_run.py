@@ -29,11 +29,12 @@ from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, run
 from hilum.training.assuring import Member, assure
-from hilum.training.checkpoint import read_progress
+from hilum.training.checkpoint import Progress, Row, read_progress
 from hilum.training.courses import probe
 from hilum.training.evidence import baseline_scores, keep_answers
 from hilum.training.fold import train_fold
 from hilum.training.new_network import new_network, pretrained
+from hilum.training.log import loss_still_falls
 from hilum.training.run import _few_steps
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import Plateau
@@ -162,10 +163,8 @@ def test_what_was_done_is_said_and_written_down(trained):
     assert (out / "training" / "fold_0" / "log.csv").read_text().splitlines()[-1].startswith("40,")
     assert not (out / "training" / "store").exists()
     assert model.facts.steps == 80
-    short = [sentence for sentence in said if "steps only" in sentence]
-    assert [sentence.split(" over")[0] for sentence in short] == [
-        f"Attention: fold {n} made 40 steps only, 13 passes" for n in (0, 1)
-    ]
+    short = [sentence for sentence in said if "trained for only" in sentence]
+    assert all("only 40 steps (13 epochs of 12 cases)" in sentence for sentence in short)
     assert set(short) <= set(model.metrics.notes)
     assert model.facts.patients == 12
 
@@ -347,12 +346,32 @@ def test_the_time_ends_it(data, dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("steps", "cases", "batch", "few"), [(0, 12, 4, False), (99, 12, 4, True), (100, 400, 4, False), (100, 401, 4, True)]
+    ("steps", "cases", "batch", "loss", "warning"),
+    [
+        (0, 12, 4, "falling", ""),
+        (99, 12, 4, "falling", "99 steps (33 epochs of 12 cases) and its loss was still falling"),
+        (99, 12, 4, "flat", ""),
+        (100, 400, 4, "falling", ""),
+        (100, 401, 4, "flat", "100 steps (1 epochs of 401 cases) and not every training case was used"),
+    ],
 )
-def test_a_training_is_short_by_its_steps_or_its_passes(steps, cases, batch, few):
-    result = SimpleNamespace(progress=SimpleNamespace(step=steps))
+def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss, warning):
+    values = [1 - 0.02 * n for n in range(40)] if loss == "falling" else [0.3 + 0.01 * (n % 3) for n in range(40)]
+    progress = Progress(step=steps, rows=tuple(log_row(n, value) for n, value in enumerate(values)))
+    result = SimpleNamespace(progress=progress)
     member = SimpleNamespace(number=0, result=result, trained=("c",) * cases)
-    assert bool(_few_steps(class_plan(batch=batch), member)) is few
+    note = _few_steps(class_plan(batch=batch), member)
+    assert warning in note
+    assert bool(note) is bool(warning)
+
+
+def log_row(step, loss):
+    return Row(step=step, seconds=1.0, progress=0.5, learning_rate=0.1, loss=loss, gradient_norm=1.0)
+
+
+def test_few_log_rows_count_as_a_falling_loss():
+    assert loss_still_falls([log_row(n, 0.5) for n in range(7)])
+    assert not loss_still_falls([log_row(n, 0.5) for n in range(8)])
 
 
 def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data, dataset, tmp_path, monkeypatch):

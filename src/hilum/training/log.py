@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from contextlib import contextmanager
+from statistics import fmean, variance
 from typing import TYPE_CHECKING
 
 from torch.utils.tensorboard import SummaryWriter
@@ -103,3 +105,18 @@ def _smooth(values: Sequence[float]) -> list[float]:
     half = max(1, len(values) // 40)
     windows = (values[max(0, n - half) : n + half + 1] for n in range(len(values)))
     return [sum(window) / len(window) for window in windows]
+
+
+def loss_still_falls(rows: Sequence[Row]) -> bool:
+    """Return True if the loss fell from the third to the last quarter of the rows by more than its noise.
+
+    The noise is twice the standard error of the difference of both quarters' means. Fewer than 8 rows cannot show a flat
+    loss, so it counts as falling.
+    """
+    losses = [row.loss for row in rows]
+    quarter = len(losses) // 4
+    if quarter < 2:
+        return True
+    before, last = losses[-2 * quarter : -quarter], losses[-quarter:]
+    noise = 2 * math.sqrt((variance(before) + variance(last)) / quarter)
+    return fmean(before) - fmean(last) > noise

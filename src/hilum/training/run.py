@@ -26,6 +26,7 @@ from hilum.training.assuring import ASSURANCES, Member
 from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
 from hilum.training.laps import Laps, overrun
+from hilum.training.log import loss_still_falls
 from hilum.training.loop import Assignment
 from hilum.training.measure import choose_precision, rehearse_precision, step_timer
 from hilum.training.new_network import pretrained
@@ -47,7 +48,7 @@ WORK = "training"
 _USUAL_FOLDS = 5
 _AUDIT = "audit.json"
 _FEW_STEPS = 100
-"""Below, or below one pass over the cases, a warning is said at the end."""
+"""Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 _LONG_LOOK = 5.0
 """Seconds of looking for leaks from which on that is said; they are no part of the minutes, as they come once a folder."""
 _AUDITED_GB = 1.0
@@ -437,14 +438,17 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
 
 
 def _few_steps(plan: Plan, member: Member) -> str:
-    """A sentence where a training was too short for its figures to mean what the network can do; "" where it was not."""
-    steps, cases = member.result.progress.step, len(member.trained)
-    passes = steps * plan.batch.value / max(1, cases)
-    if steps == 0 or (steps >= _FEW_STEPS and passes >= 1):  # a linear probe makes no step
+    """Make a warning for a training that was too short; "" for one that was not, or whose loss no longer fell."""
+    progress, cases = member.result.progress, len(member.trained)
+    epochs = progress.step * plan.batch.value / max(1, cases)
+    if progress.step == 0 or (progress.step >= _FEW_STEPS and epochs >= 1):  # a linear probe makes no step
         return ""
+    if epochs >= 1 and not loss_still_falls(progress.rows):
+        return ""
+    why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
     return (
-        f"Attention: fold {member.number} made {steps} steps only, {passes:.2g} passes over its {cases} training cases: the "
-        "network has hardly begun to learn. Give it more --minutes (or --steps), in another folder."
+        f"Warning: fold {member.number} trained for only {progress.step} steps ({epochs:.2g} epochs of {cases} cases) and {why}: "
+        "a longer training in another folder would be better."
     )
 
 
