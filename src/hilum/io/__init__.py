@@ -13,17 +13,20 @@ from hilum.io.dispatch import (
 )
 from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, image_suffix, nearest, sha256
 from hilum.io.medmnist import ArchivePart, archive_parts
+from hilum.io.output import OutputFolder, is_output
 from hilum.io.record import FileFacts
 
 __all__ = [
     "SUFFIXES",
     "ArchivePart",
     "FileFacts",
+    "OutputFolder",
     "archive_parts",
     "atomic_path",
     "atomic_write_text",
     "image_suffix",
     "inspect_file",
+    "is_output",
     "nearest",
     "read_channels",
     "read_geometry",

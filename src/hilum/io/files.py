@@ -22,6 +22,8 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg",
 
 ARCHIVE_MARK = ".npz#"
 
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
+
 
 def image_suffix(path: Path | str) -> str:
     """The suffix that says what kind of image a file holds, in lower case: ".nii.gz" for "a.b.NII.GZ".
@@ -51,22 +53,33 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     suffix = image_suffix(target) or target.suffix
     temporary = target.parent / f".part-{secrets.token_hex(6)}{suffix}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _to_disk(temporary)
-        temporary.replace(target)
-        _names_to_disk(target.parent)
-    except OSError as error:
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _to_disk(temporary)
+            temporary.replace(target)
+            _names_to_disk(target.parent)
+    except BaseException:
         _remove(temporary)
+        raise
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Turn the system's errors about space and permission into ours.
+
+    Raises:
+        ResourceError: the disk is full, or `target` cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceError(
                 f"no space left while writing {target}", cure="free some space, or choose another folder with -o"
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+        if error.errno in _UNWRITABLE:
             raise ResourceError(f"{target} cannot be written: {error.strerror}", cure="choose another folder with -o") from error
-        raise
-    except BaseException:
-        _remove(temporary)
         raise
 
 

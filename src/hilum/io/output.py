@@ -1,0 +1,314 @@
+"""Folders that hilum writes to: what it wrote there, and that one command at a time writes.
+
+::
+
+    .hilum.json   what hilum wrote into this folder: name -> SHA-256, verb, what it was made from; who writes now
+    .hilum.lock   held while a command writes; the system frees it when the process ends, so one that is left is no lock
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock, SoftFileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hilum.errors import DataError, ResourceError, UsageError
+from hilum.io.files import atomic_write_text, disk_errors, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from filelock import BaseFileLock
+
+_log = logging.getLogger("hilum")
+LEDGER, LOCK = ".hilum.json", ".hilum.lock"
+_WAIT_SECONDS = 1.0
+_NAMED = 10
+_WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+_updating = RLock()
+"""Threads of one command update a ledger one after the other."""
+
+
+class Written(BaseModel):
+    """One entry of a ledger.
+
+    Args:
+        sha256: of the file's bytes; "" for a folder.
+        verb: the command that wrote it.
+        made_from: hashes of what it was made from, by name (the model, its options, each input file).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+    verb: str
+    made_from: dict[str, str] = {}
+
+
+class _Holder(BaseModel):
+    """The process that writes now."""
+
+    verb: str
+    host: str
+    pid: int
+    since: str
+
+
+class _Ledger(BaseModel):
+    """What `.hilum.json` holds."""
+
+    files: dict[str, Written] = {}
+    held_by: _Holder | None = None
+
+
+class OutputFolder:
+    """A folder that a command writes to; entering it takes its lock and makes it where it is missing.
+
+    A folder into which nothing was written is left as it was found. A command may enter a folder again that it holds already,
+    in the same thread; the files are then recorded as those of the outer command.
+
+    Args:
+        path: the folder.
+        verb: the command, for the record and for messages.
+        inputs: files and folders that the command reads: never replaced, whoever wrote them.
+
+    Raises:
+        UsageError: `path` is a file.
+        ResourceError: another process writes to the folder, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path | str, verb: str, *, inputs: Iterable[Path | str] = ()) -> None:
+        self.path, self.verb = Path(path), verb
+        self._inputs = {identity for one in inputs for identity in _identities(Path(one))}
+        self._lock: BaseFileLock = FileLock(
+            self.path.resolve() / LOCK, timeout=_WAIT_SECONDS, is_singleton=True, fallback_to_soft=False
+        )
+        self._made: list[Path] = []
+        self._outer = False
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file", needed="a folder to write to", cure="name another output")
+        with disk_errors(self.path):
+            self._made = [one for one in (self.path, *self.path.parents) if not one.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._acquire()
+                self._enter_ledger()
+            except BaseException:
+                self._leave()
+                raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def entry(self, path: Path | str) -> Written | None:
+        """What is recorded of a file, by its path or its name in the folder; None where nothing is."""
+        return _read(self._at(path).parent).files.get(self._at(path).name)
+
+    def owned(self, path: Path | str) -> bool:
+        """Say that a file or folder is what an earlier run recorded, its bytes unchanged."""
+        place, entry = self._at(path), self.entry(path)
+        if entry is None or place.is_symlink():
+            return False
+        return place.is_dir() if not entry.sha256 else place.is_file() and sha256(place) == entry.sha256
+
+    def refuse_foreign(self, names: Iterable[Path | str]) -> None:
+        """Refuse to go on where something is in the way that this command did not write, or that it reads.
+
+        Args:
+            names: what will be written, as paths or as names in the folder.
+
+        Raises:
+            UsageError: naming the files, and why each group of them may not be replaced.
+        """
+        reasons: dict[str, list[str]] = {}
+        for name in dict.fromkeys(map(self._at, names)):
+            if os.path.lexists(name) and (reason := self._hindrance(name)):
+                reasons.setdefault(reason, []).append(name.relative_to(self.path).as_posix())
+        if reasons:
+            raise UsageError(
+                f"hilum {self.verb} would replace files in {self.path}: "
+                + "; ".join(f"{_some(held)} ({reason})" for reason, held in reasons.items()),
+                needed=f"an output folder without them; hilum {self.verb} replaces only what it wrote itself",
+                cure="choose another output folder, or move these files",
+            )
+
+    def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
+        """Record files, or folders with all that will be in them, as written by this command.
+
+        Args:
+            files: paths, or names in the folder.
+            made_from: hashes of what they were made from, by name.
+        """
+        places: dict[Path, dict[str, Written]] = {}
+        for place in map(self._at, files):
+            digest = "" if place.is_dir() else sha256(place)
+            places.setdefault(place.parent, {})[place.name] = Written(
+                sha256=digest, verb=self.verb, made_from=dict(made_from or {})
+            )
+        for folder, entries in places.items():
+            _update(folder, entries)
+
+    def write(self, texts: Mapping[str, str]) -> None:
+        """Write texts by name, and record them.
+
+        Raises:
+            UsageError: see `refuse_foreign`; nothing was written.
+        """
+        self.refuse_foreign(texts)
+        for name, text in texts.items():
+            atomic_write_text(self.path / name, text)
+        self.record(*texts)
+
+    def remove(self, path: Path | str) -> bool:
+        """Remove a file if it is owned; gives whether it was."""
+        place = self._at(path)
+        if not self.owned(place) or place.is_dir() or _identities(place) & self._inputs:
+            return False
+        place.unlink()
+        self.forget(place)
+        return True
+
+    def forget(self, path: Path | str) -> None:
+        """Drop what is recorded of a file that is there no longer."""
+        _update(self._at(path).parent, {self._at(path).name: None})
+
+    def _at(self, path: Path | str) -> Path:
+        """A file's path, where its name in the folder may have been given."""
+        place = Path(path)
+        return place if place.is_relative_to(self.path) else self.path / place
+
+    def _hindrance(self, place: Path) -> str:
+        """Why a file that is there may not be replaced; "" where it may."""
+        entry = self.entry(place)
+        if _identities(place) & self._inputs:
+            return "an input of this command"
+        if entry is None:
+            return "not written by hilum"
+        if entry.verb != self.verb:
+            return f"written by hilum {entry.verb}"
+        return "" if self.owned(place) else "changed since hilum wrote it"
+
+    def _acquire(self) -> None:
+        """Take the lock; where the file system has none, the lock file's being there is the lock."""
+        try:
+            try:
+                self._lock.acquire()
+            except OSError as error:
+                if error.errno not in _WITHOUT_LOCKS:
+                    raise
+                self._lock = SoftFileLock(self.path.resolve() / LOCK, timeout=_WAIT_SECONDS, is_singleton=True)
+                self._lock.acquire()
+        except Timeout:
+            holder = _read(self.path).held_by
+            by = "another process"
+            if holder is not None:
+                by = f"hilum {holder.verb} on {holder.host}, process {holder.pid}, since {holder.since}"
+            left = isinstance(self._lock, SoftFileLock)
+            raise ResourceError(
+                f"{self.path} is in use by {by}",
+                needed="one command at a time in an output folder",
+                cure="wait until it has ended, or choose another output folder"
+                + (f"; if that computer broke down, remove {self.path / LOCK}" if left else ""),
+            ) from None
+
+    def _enter_ledger(self) -> None:
+        """Enter who writes; within a command that holds the folder already take its name."""
+        self._outer = self._lock.lock_counter <= 1
+        held = _read(self.path)
+        if not self._outer:
+            self.verb = held.held_by.verb if held.held_by is not None else self.verb
+            return
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = _Holder(verb=self.verb, host=socket.gethostname(), pid=os.getpid(), since=since)
+        _save(self.path, held.model_copy(update={"held_by": holder}))
+
+    def _leave(self) -> None:
+        """Give the lock back; what entering made goes where nothing was written."""
+        if self._outer:
+            with _updating:
+                _save(self.path, _read(self.path).model_copy(update={"held_by": None}))
+            if isinstance(self._lock, FileLock):
+                with suppress(OSError):  # Windows removes no open file
+                    (self.path / LOCK).unlink(missing_ok=True)
+        if self._lock.is_locked:
+            self._lock.release()
+        for folder in self._made:
+            with suppress(OSError):  # it holds something by now
+                folder.rmdir()
+
+
+def is_output(path: Path | str) -> bool:
+    """Say that a file or folder is recorded, by its name, as written by hilum: such ones are never taken for inputs.
+
+    Only the record of the folder that it lies in counts: a link elsewhere, or a copy, is a file of the user.
+    """
+    return Path(path).name in _read(Path(path).parent).files
+
+
+def _read(folder: Path) -> _Ledger:
+    """The ledger of a folder; an empty one where there is none."""
+    file = folder / LEDGER
+    try:
+        facts = file.stat()
+    except OSError:
+        return _Ledger()
+    return _parsed(file, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: Path, *_: int) -> _Ledger:
+    """A ledger in one state; its time, size and inode say which."""
+    try:
+        return _Ledger.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DataError(
+            f"{file}, the record of what hilum wrote into this folder, is damaged",
+            needed="the file as hilum wrote it",
+            cure="remove it: every file in the folder then counts as yours",
+        ) from error
+
+
+def _update(folder: Path, entries: Mapping[str, Written | None]) -> None:
+    """Enter files into a folder's ledger; None drops what is recorded of a file."""
+    with _updating:
+        ledger = _read(folder)
+        files = {name: entry for name, entry in {**ledger.files, **entries}.items() if entry is not None}
+        _save(folder, ledger.model_copy(update={"files": files}))
+
+
+def _save(folder: Path, ledger: _Ledger) -> None:
+    """Write a ledger; one that holds nothing is removed."""
+    if ledger.files or ledger.held_by is not None:
+        atomic_write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
+    else:
+        (folder / LEDGER).unlink(missing_ok=True)
+
+
+def _identities(path: Path) -> set[tuple[int, int]]:
+    """What the system knows a file by, whatever its names; of a folder its files, those apart that hilum wrote."""
+    files = [file for file in path.iterdir() if file.is_file() and not is_output(file)] if path.is_dir() else [path]
+    found = set()
+    for file in files:
+        with suppress(OSError):
+            facts = file.stat()
+            found.add((facts.st_dev, facts.st_ino))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

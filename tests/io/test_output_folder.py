@@ -1,0 +1,141 @@
+"""Output folders: what is recorded, what is refused, and who may write."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hilum.errors import DataError, HilumError, ResourceError, UsageError
+from hilum.io import OutputFolder, is_output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEDGER, LOCK = ".hilum.json", ".hilum.lock"
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_unused_folder_is_left_as_it_was(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "new" / "deep", "predict"):
+        assert names(tmp_path / "new" / "deep") == {LEDGER, LOCK}
+    assert names(tmp_path) == set()
+    with pytest.raises(UsageError, match="cannot go on"), OutputFolder(tmp_path / "new", "predict"):
+        raise UsageError("it cannot go on")
+    assert names(tmp_path) == set()
+
+
+def test_owned_files_are_replaced_and_others_refused(tmp_path: Path) -> None:
+    (tmp_path / "theirs.json").write_text("mine")
+    with OutputFolder(tmp_path, "evaluate") as out:
+        out.write({"a.json": "1", "b.json": "1"})
+        out.write({"a.json": "2"})
+        assert out.owned("a.json")
+        assert not out.owned("theirs.json")
+        (tmp_path / "b.json").write_text("edited")
+        with pytest.raises(UsageError, match=r"theirs.json \(not written by hilum\); b.json \(changed since hilum wrote it\)"):
+            out.write({"a.json": "3", "theirs.json": "", "b.json": ""})
+    assert (tmp_path / "a.json").read_text() == "2"
+    assert is_output(tmp_path / "a.json")
+    assert is_output(tmp_path / "b.json")
+    assert not is_output(tmp_path / "theirs.json")
+    with OutputFolder(tmp_path, "train") as out, pytest.raises(UsageError, match=r"a.json \(written by hilum evaluate\)"):
+        out.refuse_foreign(["a.json", "free.json"])
+
+
+def test_inputs_are_refused_by_any_name(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", "predict") as out:
+        out.write({"first.txt": "1", "linked.txt": "2"})
+    (tmp_path / "in").mkdir()
+    os.link(tmp_path / "out" / "first.txt", tmp_path / "in" / "scan.txt")
+    (tmp_path / "in" / "other.txt").write_text("3")
+    (tmp_path / "out" / "linked.txt").unlink()
+    (tmp_path / "out" / "linked.txt").symlink_to(tmp_path / "in" / "other.txt")
+    with OutputFolder(tmp_path / "out", "predict", inputs=[tmp_path / "in"]) as out:
+        with pytest.raises(UsageError, match=r"first.txt, linked.txt \(an input of this command\)"):
+            out.refuse_foreign(["first.txt", "linked.txt"])
+        assert not out.remove("first.txt")
+    with OutputFolder(tmp_path / "out", "predict") as out, pytest.raises(UsageError, match=r"linked.txt \(changed since"):
+        out.refuse_foreign(["first.txt", "linked.txt"])
+
+
+def test_only_owned_files_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "theirs.txt").write_text("mine")
+    with OutputFolder(tmp_path, "predict") as out:
+        out.write({"a.txt": "1", "b.txt": "1"})
+        (tmp_path / "b.txt").write_text("edited")
+        assert [out.remove(name) for name in ("a.txt", "b.txt", "theirs.txt", "none.txt")] == [True, False, False, False]
+    assert names(tmp_path) == {LEDGER, "b.txt", "theirs.txt"}
+    assert not is_output(tmp_path / "a.txt")
+
+
+def test_folders_are_recorded_by_name(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path, "train") as out:
+        (tmp_path / "training").mkdir()
+        (tmp_path / "theirs").mkdir()
+        out.record("training", made_from={"data": "ab"})
+        out.refuse_foreign(["training"])
+        with pytest.raises(UsageError, match=r"theirs \(not written by hilum\)"):
+            out.refuse_foreign(["training", "theirs"])
+        entry = out.entry("training")
+    assert entry is not None
+    assert entry.made_from == {"data": "ab"}
+    assert is_output(tmp_path / "training")
+
+
+def test_a_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", "train") as out:
+        other = f"from hilum.io import OutputFolder\nwith OutputFolder({str(out.path)!r}, 'predict'): pass"
+        ended = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+        assert f"out is in use by hilum train on {os.uname().nodename}, process {os.getpid()}, since 20" in ended.stderr
+        caught: list[HilumError] = []
+
+        def enter() -> None:
+            try:
+                with OutputFolder(out.path, "train"):
+                    pass
+            except ResourceError as error:
+                caught.append(error)
+
+        thread = Thread(target=enter)
+        thread.start()
+        thread.join()
+        assert "is in use by hilum train" in str(caught[0])
+        with OutputFolder(out.path, "save") as inner:
+            inner.write({"a.json": "1"})
+        assert out.entry("a.json") == inner.entry("a.json")
+        out.refuse_foreign(["a.json"])
+
+
+def test_a_lock_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
+    held = (
+        f"import time\nfrom hilum.io import OutputFolder\n"
+        f"with OutputFolder({str(tmp_path)!r}, 'train'):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+    assert names(tmp_path) == {LEDGER, LOCK}
+    with OutputFolder(tmp_path, "train"):
+        pass
+    assert names(tmp_path) == set()
+
+
+def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / LEDGER).write_text("{")
+    with pytest.raises(DataError, match="the record of what hilum wrote into this folder, is damaged"):
+        is_output(tmp_path / "a.txt")
+
+
+def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file is a file"), OutputFolder(tmp_path / "file", "predict"):
+        pass
