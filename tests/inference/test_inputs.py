@@ -38,15 +38,15 @@ def test_folder_with_one_file_a_channel(tmp_path):
     cases = find_cases([tmp_path], ["PET", "CT"])
     assert shape(cases) == {
         "x": {"PET": "x_0000.nii.gz", "CT": "x_0001.nii.gz"},
-        "y": {"PET": "y_0000.nii.gz"},  # incomplete: reading it says so
+        "y": {"channel 0": "y_0000.nii.gz"},  # incomplete: reading it says so
         "z": {"PET": "z.nii", "CT": "z.nii"},  # one file with both channels
     }
     assert list(cases[0].images) == ["PET", "CT"]
 
 
-def test_channel_that_the_model_does_not_know_keeps_its_number(tmp_path):
+def test_numbers_other_than_the_models_stand_for_no_names(tmp_path):
     touch(tmp_path, "x_0000.nii.gz", "x_0002.nii.gz")
-    assert shape(find_cases([tmp_path], ["CT"])) == {"x": {"CT": "x_0000.nii.gz", "channel 2": "x_0002.nii.gz"}}
+    assert shape(find_cases([tmp_path], ["CT"])) == {"x": {"channel 0": "x_0000.nii.gz", "channel 2": "x_0002.nii.gz"}}
 
 
 def test_numbers_without_a_first_channel_are_names(tmp_path):

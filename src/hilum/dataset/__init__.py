@@ -1,6 +1,7 @@
 """Cases and sets of them: opened where they lie, split by patient, checked and mended, searched for leaks."""
 
 from hilum.dataset.case import Case, Dataset, Fold
+from hilum.dataset.channels import arrange_channels, arrange_dataset, match_channels
 from hilum.dataset.classes import ClassTable
 from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
 from hilum.dataset.folds import describe_folds, make_folds
@@ -20,12 +21,15 @@ __all__ = [
     "Fold",
     "Pair",
     "Predictor",
+    "arrange_channels",
+    "arrange_dataset",
     "audit",
     "check",
     "describe_folds",
     "fix",
     "known_patients",
     "make_folds",
+    "match_channels",
     "open_cases",
     "open_dataset",
     "read_annotation",

@@ -27,6 +27,7 @@ class Case:
         columns: further columns of the table it came from (site, age, ...), for subgroups.
         region: for classification, a mask that says where to look; None where there is none.
         centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world of :class:`Geometry`.
+        positions: which channel of its file each channel is, by `images`; () where those of one file stand in its own order.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Case:
     columns: Mapping[str, str] = field(default_factory=dict)
     region: Path | None = None
     centre_mm: tuple[float, float, float] | None = None
+    positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def read_case(case: Case) -> Volume:
         FormatError: a file cannot be read.
         GeometryError: the channels lie on different grids.
     """
-    return read_channels(case.images)
+    return read_channels(case.images, case.positions)
 
 
 def read_annotation(case: Case) -> Volume:

@@ -17,7 +17,7 @@ from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS, check_map
-from hilum.inference.inputs import Source, case_id, channel_files, read_source, wrong_channels
+from hilum.inference.inputs import Source, case_id, channel_files, in_order, read_source, wrong_channels
 from hilum.inference.prediction import Seconds
 from hilum.inference.predictor import Prepared
 from hilum.inference.refusal import combine, intensity_features
@@ -119,7 +119,7 @@ class ClassPredictor:
         Raises:
             DataError: as `predict`.
         """
-        name = case or case_id(source)
+        name, source = case or case_id(source), in_order(source, self._plan.channels)
         start = time.perf_counter()
         image = read_source(source)
         region, centre = self._where(source)

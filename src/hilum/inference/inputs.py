@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case
+from hilum.dataset.channels import arrange_channels
 from hilum.errors import DataError, UsageError
 from hilum.io import image_suffix, nearest, read_channels, read_volume, supported
 from hilum.volume import Volume
@@ -23,6 +24,17 @@ _DATASET_FILES = (".csv", ".tsv", ".npz")
 _DATASET_FOLDERS = ("imagesTs", "imagesTr", "images")
 
 
+def in_order(source: Source, channels: Sequence[str]) -> Source:
+    """The source with the channels of a model in its order, where the source names channels.
+
+    Raises:
+        DataError: it has others; see `hilum.dataset.channels.match_channels`.
+    """
+    if isinstance(source, Mapping):
+        source = Case(id=case_id(source), patient=None, images=source)
+    return arrange_channels(source, channels) if isinstance(source, Case) else source
+
+
 def read_source(source: Source) -> Volume:
     """The image (C, Z, Y, X) of one case.
 
@@ -32,7 +44,7 @@ def read_source(source: Source) -> Volume:
     if isinstance(source, Volume):
         return source
     if isinstance(source, Case):
-        return read_channels(source.images)
+        return read_channels(source.images, source.positions)
     if isinstance(source, Mapping):
         return read_channels(source)
     return read_volume(source)
@@ -117,7 +129,7 @@ def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tup
     from hilum.dataset import LAYOUTS, open_cases
 
     if _is_dataset(folder):
-        cases = open_cases(folder)
+        cases = tuple(arrange_channels(case, channels, where=str(folder)) for case in open_cases(folder))
         return tuple(case for case in cases if annotated or case.annotation is None) or cases
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     images = [entry for entry in entries if entry.is_file() and image_suffix(entry) not in ("", ".dcm", ".npz")]
@@ -127,7 +139,7 @@ def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tup
         return (_one_image(folder, folder.name, channels),)
     series = [entry for entry in entries if entry.is_dir() and supported(entry)]
     if not series and any(known.recognises(folder) for known in LAYOUTS.values()):  # folders of classes
-        return open_cases(folder)
+        return tuple(arrange_channels(case, channels, where=str(folder)) for case in open_cases(folder))
     if not series:
         raise UsageError(
             f"{folder}: no image in it",
@@ -165,8 +177,10 @@ def _group(files: Iterable[Path], channels: Sequence[str]) -> tuple[Case, ...]:
 
 
 def _named(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
-    """Channel numbers to channel names; a number that the model does not know keeps a name of its own."""
-    return {channels[n] if n < len(channels) else f"channel {n}": images[n] for n in sorted(images)}
+    """Channel numbers to the model's names, where the numbers are the model's."""
+    if sorted(images) == list(range(len(channels))):
+        return {channels[n]: images[n] for n in sorted(images)}
+    return {f"channel {n}": images[n] for n in sorted(images)}
 
 
 def _one_image(path: Path, name: str, channels: Sequence[str]) -> Case:

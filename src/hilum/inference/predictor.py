@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import DataError, HilumError, ResourceError
+from hilum.errors import HilumError, ResourceError
 from hilum.inference.empty import Air
 from hilum.inference.engines.host import usable_cpus
-from hilum.inference.inputs import Source, case_id, channel_files, image_files, read_source
+from hilum.inference.inputs import Source, case_id, channel_files, image_files, in_order, read_source, wrong_channels
 from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds
 from hilum.inference.running_mean import Room, buffer_bytes
@@ -222,8 +222,8 @@ class Predictor:
             DataError: it cannot be read, or has other channels than the model.
             ResourceError: the images alone need more memory than is allowed.
         """
-        case = case or case_id(source)
         channels = self.model.plan.channels
+        case, source = case or case_id(source), in_order(source, channels)
         start = time.perf_counter()
         expected = self.size(source)
         if expected is not None:
@@ -231,11 +231,7 @@ class Predictor:
         image = read_source(source)
         middle = time.perf_counter()
         if image.channels != len(channels):
-            raise DataError(
-                f"{case}: an image with {image.channels} of {len(channels)} channels",
-                needed=", ".join(channels),
-                cure="give one file a channel, named <case>_0000.nii.gz, <case>_0001.nii.gz, ... in this order",
-            )
+            raise wrong_channels(case, image, channels)
         self._refuse_too_large(case, self._size(image.geometry, stored=0, channels=image.channels).bytes)
         found = unlike(image, self._plan, channel_files(source))
         array, restore = preprocess_case(image, self._plan)

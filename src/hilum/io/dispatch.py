@@ -14,7 +14,7 @@ from hilum.io.files import ARCHIVE_MARK, image_suffix
 from hilum.io.labels import as_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hilum.io.record import Decoded, FileFacts, Format
     from hilum.volume import Geometry, Volume
@@ -115,11 +115,12 @@ def write_labels(volume: Volume, path: Path | str) -> None:
     write_volume(as_labels(volume, str(path)), path)
 
 
-def read_channels(images: Mapping[str, Path]) -> Volume:
+def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> Volume:
     """Read the channels of a case into one volume, in the mapping's order.
 
     Args:
         images: channel name to file. Channels that name the same file are that file's channels, in their order.
+        positions: which channel of its file each channel is, where that is not so.
 
     Returns:
         Array (C, Z, Y, X) in the smallest dtype that holds every channel exactly (numpy's promotion), on the first file's grid.
@@ -136,14 +137,14 @@ def read_channels(images: Mapping[str, Path]) -> Volume:
         users.setdefault(Path(path), []).append(position)
     volumes = {path: read_volume(path) for path in users}
     first_path, first = next(iter(volumes.items()))
-    for path, positions in users.items():
-        _refuse_misfit(path, volumes[path], first_path, first, len(positions), list(images))
-    if len(volumes) == 1:
+    for path, channels in users.items():
+        _refuse_misfit(path, volumes[path], first_path, first, len(channels), list(images))
+    if len(volumes) == 1 and list(positions) in ([], sorted(positions)):
         return first
     dtype = np.result_type(*(volume.array.dtype for volume in volumes.values()))
     array = np.empty((len(images), *first.geometry.shape), dtype=dtype)
-    for path, positions in users.items():
-        array[positions] = volumes[path].array
+    for path, channels in users.items():
+        array[channels] = volumes[path].array[[positions[n] for n in channels] if positions else slice(None)]
     return first.with_array(array)
 
 

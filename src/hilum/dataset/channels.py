@@ -1,0 +1,127 @@
+"""Channels are matched by name: those of a case or data set with those of a plan or model.
+
+Case, blanks, underscores, hyphens and dots of names do not count, nor does their order. "image", "channel 1", a bare number and
+nnU-Net's "rgb_to_0_1" name nothing: where one side has only such names, channels go by their numbers, or else by their order.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hilum.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.dataset.case import Case, Dataset
+
+_IGNORED = re.compile(r"[\s_.-]+")
+_NO_NAME = re.compile(r"(?:image|channel|modality|rgbto01)?(\d*)")
+_COLOURS = {"r": "red", "g": "green", "b": "blue"}
+
+
+def match_channels(wanted: Sequence[str], found: Sequence[str], *, where: str, holder: str = "the model") -> tuple[int, ...]:
+    """Find the position in `found` of each channel of `wanted`.
+
+    Args:
+        wanted: channel names of a plan or model, in its order.
+        found: channel names of a case or data set.
+        where: whose channels `found` are, for the error.
+        holder: whose channels `wanted` are, for the error.
+
+    Raises:
+        DataError: a name is missing, unknown or ambiguous, or the numbers of channels differ; both sides are listed.
+    """
+    ours, theirs = [plain_name(name) for name in wanted], [plain_name(name) for name in found]
+    if list(wanted) == list(found):
+        return tuple(range(len(found)))
+    if sorted(ours) == sorted(theirs) and len(set(ours)) == len(ours):
+        return tuple(theirs.index(name) for name in ours)
+    if not _unnamed(ours) and not _unnamed(theirs):
+        raise DataError(
+            f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}{_difference(wanted, found)}",
+            needed="the same channels on both sides, each under its own name, in any order",
+            cure='where they are the same images, give them the same names ("channel_names" in dataset.json, columns image_NAME '
+            "of a table); files that are given without a data set (CASE_0000.nii.gz, CASE_0001.nii.gz) go by number",
+        )
+    if len(ours) != len(theirs) or _gap(theirs):
+        raise DataError(
+            f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}",
+            needed=f"one image for each of {', '.join(wanted)}",
+            cure="give one file a channel, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... in this order",
+        )
+    by_number = dict(zip(_by_number(ours), _by_number(theirs), strict=True))
+    return tuple(by_number[position] for position in range(len(ours)))
+
+
+def arrange_channels(case: Case, wanted: Sequence[str], *, where: str = "", holder: str = "the model") -> Case:
+    """The case with the channels of a plan or model, under its names and in its order.
+
+    Raises:
+        DataError: as `match_channels`.
+    """
+    names = list(case.images)
+    order = match_channels(wanted, names, where=where or f"case {case.id}", holder=holder)
+    if names == list(wanted):
+        return case
+    files, positions = list(case.images.values()), case.positions or _positions(case)
+    images = {name: files[position] for name, position in zip(wanted, order, strict=True)}
+    return replace(case, images=images, positions=tuple(positions[position] for position in order))
+
+
+def arrange_dataset(dataset: Dataset, wanted: Sequence[str], *, holder: str = "the model") -> Dataset:
+    """The data set with the channels of a plan or model, under its names and in its order.
+
+    Raises:
+        DataError: as `match_channels`.
+    """
+    match_channels(wanted, dataset.channels, where=str(dataset.root), holder=holder)
+    cases, unlabelled = (
+        tuple(arrange_channels(case, wanted, holder=holder) for case in group) for group in (dataset.cases, dataset.unlabelled)
+    )
+    return replace(dataset, cases=cases, unlabelled=unlabelled, channels=tuple(wanted))
+
+
+def _positions(case: Case) -> tuple[int, ...]:
+    """Which channel of its file each one is, where the files hold them in the case's own order."""
+    files = list(case.images.values())
+    return tuple(files[:position].count(file) for position, file in enumerate(files))
+
+
+def plain_name(name: str) -> str:
+    """A name without what does not count in it."""
+    plain = _IGNORED.sub("", name.casefold())
+    return _COLOURS.get(plain, plain)
+
+
+def _unnamed(keys: Sequence[str]) -> bool:
+    return all(_NO_NAME.fullmatch(key) for key in keys)
+
+
+def _numbers(keys: Sequence[str]) -> list[int]:
+    """The numbers that stand for names; the positions where there are names, or no numbers."""
+    found = [_NO_NAME.fullmatch(key) for key in keys]
+    numbers = [int(one[1]) for one in found if one and one[1]]
+    return numbers if len(numbers) == len(keys) else list(range(len(keys)))
+
+
+def _by_number(keys: Sequence[str]) -> list[int]:
+    numbers = _numbers(keys)
+    return sorted(range(len(keys)), key=numbers.__getitem__)
+
+
+def _gap(keys: Sequence[str]) -> bool:
+    """Whether a number between the first and the last one is missing, or is there twice."""
+    numbers = sorted(_numbers(keys))
+    return numbers != list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _difference(wanted: Sequence[str], found: Sequence[str]) -> str:
+    ours, theirs = {plain_name(name) for name in wanted}, {plain_name(name) for name in found}
+    unknown = [name for name in found if plain_name(name) not in ours]
+    missing = [name for name in wanted if plain_name(name) not in theirs]
+    parts = [f"unknown: {', '.join(unknown)}"] if unknown else []
+    parts += [f"missing: {', '.join(missing)}"] if missing else []
+    return f" ({'; '.join(parts) or 'names that cannot be told apart'})"
