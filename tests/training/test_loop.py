@@ -119,6 +119,14 @@ def test_logs_are_written(job):
     assert list((job.folder / "tensorboard").glob("events.*"))
 
 
+def test_training_without_tensorboard_writes_csv_and_curves(job, monkeypatch):
+    monkeypatch.setattr("hilum.training.log.find_spec", lambda _: None)
+    fit(job)
+    assert (job.folder / "log.csv").is_file()
+    assert (job.folder / "curves.png").is_file()
+    assert not (job.folder / "tensorboard").exists()
+
+
 def test_a_loss_that_is_no_number_stops_and_leaves_the_checkpoint(job, monkeypatch):
     with pytest.raises(Killed):
         fit(replace(job, checkpoint_seconds=0.0), report=kill_at(20))

@@ -1,4 +1,4 @@
-"""Files that a training writes for people: log.csv, curves.png and TensorBoard events."""
+"""Files that a training writes for people: log.csv, curves.png, and TensorBoard events where that package is installed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import csv
 import io
 import math
 from contextlib import contextmanager
+from importlib.util import find_spec
 from statistics import fmean, variance
 from typing import TYPE_CHECKING
-
-from torch.utils.tensorboard import SummaryWriter
 
 from hilum.errors import ResourceError
 from hilum.io import atomic_path, atomic_write_text
@@ -19,23 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class Log:
     """The log of one training in a folder; rows are kept in memory, files are written whole.
 
     Args:
-        folder: where log.csv, curves.png and tensorboard/ go.
+        folder: where log.csv and curves.png go, and tensorboard/ where the package tensorboard is installed.
         rows: those of the sessions before.
     """
 
     def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
         self.folder, self.rows = folder, list(rows)
-        first = self.rows[-1].step + 1 if self.rows else 0
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+        self._events = _event_writer(folder / "tensorboard", self.rows[-1].step + 1 if self.rows else 0)
 
     def add(self, row: Row) -> None:
         """Take a row."""
         self.rows.append(row)
+        if self._events is None:
+            return
         with self._written():
             for name in ("loss", "learning_rate", "gradient_norm", "score"):
                 value = getattr(row, name)
@@ -53,8 +55,9 @@ class Log:
     def close(self) -> None:
         """Write everything, the picture too."""
         self.write()
-        with self._written():
-            self._events.close()
+        if self._events is not None:
+            with self._written():
+                self._events.close()
         if self.rows:
             draw_curves(self.rows, self.folder / "curves.png")
 
@@ -69,6 +72,15 @@ class Log:
                 needed="space on the disk",
                 cure="free some space, then go on with --resume",
             ) from error
+
+
+def _event_writer(folder: Path, first: int) -> SummaryWriter | None:
+    """Open TensorBoard's event file from step `first` on; None where the package is not installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=first)
 
 
 def draw_curves(rows: Sequence[Row], path: Path, *, name: str = "score") -> None:

