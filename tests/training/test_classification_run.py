@@ -33,8 +33,8 @@ from hilum.training.checkpoint import Progress, Row, read_progress
 from hilum.training.courses import probe
 from hilum.training.evidence import baseline_scores, keep_answers
 from hilum.training.fold import train_fold
-from hilum.training.new_network import new_network, pretrained
 from hilum.training.log import loss_still_falls
+from hilum.training.new_network import new_network, pretrained
 from hilum.training.run import _few_steps
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import Plateau
