@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +30,12 @@ _DTYPES = {  # SimpleITK's words for its pixel types
 }
 
 
+_COMPRESSED = re.compile(rb"^(?:CompressedData *= *True|encoding: *(?:gz|gzip))\s*$", re.MULTILINE | re.IGNORECASE)
+_DETACHED = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+_NRRD_ENDS, _META_ENDS = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE)
+_BLOCK = 1 << 20  # bytes read at a time; no header is longer
+
+
 def read(path: Path) -> Decoded:
     """Read an NRRD or MetaImage file; components of a voxel, or a fourth dimension, are the channels.
 
@@ -38,6 +46,7 @@ def read(path: Path) -> Decoded:
     itk = _itk()
 
     facts = inspect(path)
+    _refuse_damaged(path)
     try:
         image = itk.ReadImage(str(path))
     except RuntimeError as error:
@@ -128,14 +137,43 @@ def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _unreadable(path: Path, error: RuntimeError) -> FormatError:
+def _refuse_damaged(path: Path) -> None:
+    """Refuse compressed voxels whose stream is damaged: ITK gives what it could decompress, and zeros or noise for the rest.
+
+    Raises:
+        FormatError: the stream breaks off, cannot be decompressed, or its checksum is another.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(_BLOCK)
+    end = (_NRRD_ENDS if head.startswith(b"NRRD") else _META_ENDS).search(head)
+    named = _DETACHED.search(head[: end.end()] if end else head)
+    if not _COMPRESSED.search(head[: end.end()] if end else head):
+        return
+    detached = None if named is None or named[1].upper() == b"LOCAL" else path.parent / named[1].decode(errors="replace")
+    if (detached is None and end is None) or (detached is not None and not detached.is_file()):
+        return  # ITK says what is missing
+    try:
+        with (detached or path).open("rb") as stream:
+            stream.seek(0 if detached or end is None else end.end())
+            data = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib's or gzip's header
+            while not data.eof and (block := stream.read(_BLOCK)):
+                while block and not data.eof:
+                    data.decompress(block, _BLOCK)
+                    block = data.unconsumed_tail
+    except zlib.error as error:
+        raise _unreadable(path, error) from error
+    if not data.eof:
+        raise _unreadable(path, zlib.error("the compressed voxels break off"))
+
+
+def _unreadable(path: Path, error: RuntimeError | zlib.error) -> FormatError:
     """The error for a file that ITK refuses."""
     return FormatError(
         f"{path}: the file cannot be read ({_last_line(error)})", needed="a complete file", cure="copy or download it again"
     )
 
 
-def _last_line(error: RuntimeError) -> str:
+def _last_line(error: RuntimeError | zlib.error) -> str:
     """The part of ITK's message that says what is wrong."""
     return str(error).strip().splitlines()[-1].strip()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DISAGREE_VOXELS = 0.05  # below this the difference of sform and qform is how they are stored
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: 1 metre, 2 millimetre, 3 micrometre
+_BLOCK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,20 @@ def _is_scaled(image: Any) -> bool:
 
 
 def _voxels(image: Any) -> NDArray[Any]:
-    """Stored numbers, or float32 where the header scales them; on-disk shape."""
-    if _is_scaled(image):
-        return np.asarray(image.dataobj, dtype=np.float32)
-    return np.asanyarray(image.dataobj.get_unscaled())
+    """Stored numbers, or float32 where the header scales them; on-disk shape.
+
+    A compressed file is read to its end, where its checksum stands: nibabel stops at the last voxel and never compares it.
+    """
+    from nibabel.arrayproxy import ArrayProxy
+
+    make: Any = ArrayProxy  # nibabel's annotations are partial
+    place = image.dataobj
+    with image.file_map["image"].get_prepare_fileobj("rb") as stream:
+        stored = make(stream, (place.shape, place.dtype, place.offset, place.slope, place.inter), mmap=False)
+        raw = np.asarray(stored, dtype=np.float32) if _is_scaled(image) else np.asanyarray(stored.get_unscaled())
+        while stream.read(_BLOCK):
+            pass
+    return raw
 
 
 def _parse(path: Path, image: Any) -> _Header:
