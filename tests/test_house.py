@@ -311,7 +311,6 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
     from hilum.inference.predictors import PREDICTORS
     from hilum.plan import PLANS
     from hilum.plan.planner import PLANNERS
-    from hilum.tasks import TASKS
     from hilum.training.assuring import ASSURANCES
     from hilum.training.courses import COURSES
     from hilum.training.evidence import EVIDENCE
@@ -322,7 +321,7 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
 
     named = {task.value for task in Task}
     training = (COURSES, STORES, VALIDATORS, AFTERWARDS, ASSURANCES, EVIDENCE, TUNERS)
-    for family in (TASKS, PLANS, PLANNERS, *training, PREDICTORS, labelling.TASKS):
+    for family in (PLANS, PLANNERS, *training, PREDICTORS, labelling.TASKS):
         assert set(family) == named
     for name, kind in PLANS.items():
         assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (name,)

@@ -18,7 +18,7 @@ from hilum.io import read_geometry, read_labels, read_volume
 from hilum.networks import build_network
 from hilum.plan import Hardware, Overrides, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.preprocess import build_store, preprocess_case, preprocess_labels, restore_logits_to_labels
-from hilum.tasks import IGNORE, SegmentationTask, deep_supervision_loss
+from hilum.tasks import IGNORE, SegmentationTask, decode_logits, deep_supervision_loss
 from hilum.volume import CANONICAL
 
 SHAPE = (10, 26, 34)  # Z, Y, X of every study: no two sizes alike
@@ -240,8 +240,7 @@ def test_10_patches_become_the_whole_and_go_home(volume, preprocessed, plan, mod
     logits = sliding_window(array, engine, Sweep(PATCH, overlap=0.5, outputs=3, batch=2))
     assert logits.shape == (3, *array.shape[1:])
 
-    task = SegmentationTask(plan.labels)
-    labels = restore_logits_to_labels(logits, task.decode, restore)
+    labels = restore_logits_to_labels(logits, lambda rows: decode_logits(rows, plan.labels), restore)
     assert labels.array.shape == (1, *SHAPE)
     assert labels.geometry == volume.geometry  # the very same grid, exactly
     assert set(np.unique(labels.array)) <= {0, 1, 2}

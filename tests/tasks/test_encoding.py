@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hilum.errors import LabelError
-from hilum.tasks import IGNORE, decode_indices, decode_regions, encode_target
+from hilum.tasks import IGNORE, decode_logits, decode_regions, encode_target
 from hilum.volume import Label, LabelTable, Region
 
 TUMOUR = LabelTable(
@@ -64,7 +64,8 @@ def test_indices_decode_to_the_annotation(table: LabelTable, data: st.DataObject
     labels = data.draw(hnp.arrays(np.int32, shape, elements=st.sampled_from(table.ids)))
     target = encode_target(labels, table)
     assert target.shape == (1, *shape)
-    assert np.array_equal(decode_indices(target[0], table), labels)
+    logits = np.stack([target[0] == n for n in range(table.outputs)]).astype(np.float32)
+    assert np.array_equal(decode_logits(logits, table), labels)
 
 
 @settings(deadline=None, max_examples=20, derandomize=True)
@@ -101,12 +102,6 @@ def test_unknown_labels_are_named() -> None:
 def test_an_annotation_is_an_integer_array_of_three_axes(labels: np.ndarray) -> None:
     with pytest.raises(LabelError, match="annotation of shape"):
         encode_target(labels, LabelTable.from_names({1: "organ"}))
-
-
-@pytest.mark.parametrize("index", [-1, 2])
-def test_indices_beyond_the_table_are_refused(index: int) -> None:
-    with pytest.raises(LabelError, match=f"class indices from {index} to {index}"):
-        decode_indices(np.full((1, 2, 3), index), LabelTable.from_names({1: "organ"}))
 
 
 def test_channels_that_are_not_the_regions_are_refused() -> None:

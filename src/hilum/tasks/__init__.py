@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hilum.tasks.classification import ClassificationTask, ClassLoss
-    from hilum.tasks.encoding import IGNORE, decode_indices, decode_regions, encode_target
+    from hilum.tasks.encoding import IGNORE, activate_logits, decode_logits, decode_regions, encode_target
     from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
     from hilum.tasks.postprocess import apply_postprocessing
     from hilum.tasks.segmentation import SegmentationTask
-    from hilum.tasks.task import TASKS
 
 _HOMES = {
     "IGNORE": "hilum.tasks.encoding",
@@ -19,11 +18,11 @@ _HOMES = {
     "SegmentationTask": "hilum.tasks.segmentation",
     "ClassLoss": "hilum.tasks.classification",
     "ClassificationTask": "hilum.tasks.classification",
-    "TASKS": "hilum.tasks.task",
+    "activate_logits": "hilum.tasks.encoding",
     "apply_postprocessing": "hilum.tasks.postprocess",
     "VoxelLoss": "hilum.tasks.losses",
     "build_loss": "hilum.tasks.losses",
-    "decode_indices": "hilum.tasks.encoding",
+    "decode_logits": "hilum.tasks.encoding",
     "decode_regions": "hilum.tasks.encoding",
     "deep_supervision_loss": "hilum.tasks.losses",
     "encode_target": "hilum.tasks.encoding",
@@ -32,14 +31,14 @@ _HOMES = {
 __all__ = [
     "IGNORE",
     "LOSSES",
-    "TASKS",
     "ClassLoss",
     "ClassificationTask",
     "SegmentationTask",
     "VoxelLoss",
+    "activate_logits",
     "apply_postprocessing",
     "build_loss",
-    "decode_indices",
+    "decode_logits",
     "decode_regions",
     "deep_supervision_loss",
     "encode_target",

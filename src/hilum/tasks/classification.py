@@ -1,4 +1,4 @@
-"""Classification: what the target is, what the loss is, how logits become probabilities."""
+"""Classification: the target, the loss, and the probabilities of logits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
-from hilum.dataset.classes import SEPARATOR
 from hilum.errors import UsageError
-from hilum.tasks.class_score import decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ClassificationTask:
-    """The seam between a class table and everything that learns or answers.
+    """Target, loss and probabilities of a class table.
 
     Targets are soft (B, K') from the beginning, so that mixing two cases and smoothing a label are arithmetic on them. K' is the
     number of outputs: exclusive classes have one each (softmax); findings have one each (sigmoid); K grades have K - 1, output
@@ -67,16 +65,6 @@ class ClassificationTask:
         if logits.ndim != 2 or logits.shape[1] != self.outputs:
             raise UsageError(f"logits of shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})")
         return _ACTIVATE[self.table.kind](logits.double())
-
-    def decode(self, logits: Tensor) -> tuple[str, ...]:
-        """The label of each case that is called, see `decide`; several findings are joined, none is "".
-
-        Raises:
-            UsageError: the last axis is not K'.
-        """
-        chosen = decide(self.probabilities(logits).cpu().numpy(), self.table)
-        names = ([name for name, yes in zip(self.table.names, row, strict=True) if yes] for row in chosen)
-        return tuple(SEPARATOR.join(row) for row in names)
 
 
 class ClassLoss(nn.Module):

@@ -57,20 +57,6 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
     return np.stack([_replace(labels, present, channel | ignored) for channel in channels])
 
 
-def decode_indices(indices: NDArray[Any], table: LabelTable) -> NDArray[np.int32]:
-    """Class indices of any shape to label ids, int32; the inverse of `encode_target` for exclusive labels.
-
-    Raises:
-        LabelError: when an index is not one of the table's labels.
-    """
-    if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= len(table.ids)):
-        raise LabelError(
-            f"class indices from {int(indices.min())} to {int(indices.max())}", needed=f"indices 0 to {len(table.ids) - 1}"
-        )
-    ids: NDArray[np.int32] = np.asarray(table.ids, dtype=np.int32)
-    return np.take(ids, indices)
-
-
 def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.int32]:
     """Regions (R, ...) to label ids (...), int32: region *n* writes `decode_ids[n]`, later ones win, the rest is background.
 
