@@ -172,7 +172,7 @@ def test_sheared_axes_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("bad", "text"), [(0.0, r"a\.nii: spacing"), (np.nan, r"a\.nii: affine")])
 def test_degenerate_affines_are_refused(tmp_path, bad, text):
-    path = patch_header(save(tmp_path / "a.nii", voxels()), srow_x=[0, 0, bad, 1])
+    path = patch_header(save(tmp_path / "a.nii", voxels()), srow_x=[0, 0, bad, 1], qform_code=0)
     with pytest.raises(GeometryError, match=text):
         read_volume(path)
 
@@ -180,7 +180,9 @@ def test_degenerate_affines_are_refused(tmp_path, bad, text):
 def test_invalid_quaternion_counts_only_where_it_is_needed(tmp_path):
     path = patch_header(save(tmp_path / "a.nii", voxels()), quatern_b=3.0)
     assert "the qform is not valid" in inspect_file(path).notes[0]
-    with pytest.raises(FormatError, match="not a readable NIfTI"):
+    with pytest.raises(FormatError, match=r"qform is not valid .*, and there is no valid sform"):
+        read_volume(patch_header(path, srow_x=[np.nan] * 4))
+    with pytest.raises(FormatError, match="not a readable file"):
         read_volume(patch_header(path, sform_code=0))
 
 
@@ -261,7 +263,7 @@ def test_damaged_files_are_named(tmp_path):
         ("short.nii.gz", "voxels cannot"),
         ("cut.nii", "voxels cannot"),
         ("text.nii.gz", "not a read"),
-        ("empty.nii", "not a read"),
+        ("empty.nii", "an empty file"),
     ]:
         with pytest.raises(FormatError, match=rf"{name}: .*{text}"):
             read_volume(tmp_path / name)
@@ -301,6 +303,7 @@ def test_long_pictures_become_nifti_2(tmp_path):
 
 def test_flat_picture_without_directions_is_refused(tmp_path):
     path = patch_header(save(tmp_path / "a.nii", voxels(shape=(3, 4))), srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4)
+    patch_header(path, qform_code=0)
     with pytest.raises(GeometryError, match="spacing"):
         read_volume(path)
 

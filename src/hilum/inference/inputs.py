@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.case import Case
 from hilum.dataset.channels import arrange_channels
 from hilum.errors import DataError, UsageError
-from hilum.io import image_suffix, nearest, read_channels, read_volume, supported
+from hilum.io import header_of, image_stem, image_suffix, nearest, read_channels, read_volume, supported
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def case_id(source: Source) -> str:
     if isinstance(source, Case):
         return source.id
     path = Path(next(iter(source.values())) if isinstance(source, Mapping) else source)
-    return _stem(path).removesuffix("_0000")
+    return image_stem(path).removesuffix("_0000")
 
 
 def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> tuple[Case, ...]:
@@ -114,13 +114,13 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annota
     cases: list[Case] = []
     files: list[Path] = []
     for source in map(Path, sources):
-        if not source.exists():
+        if not source.exists() and not source.is_symlink():
             raise UsageError(f"{source}: no such file or folder", cure=nearest(source) or "check the path")
         if source.is_dir() or source.suffix in _DATASET_FILES:
             cases.extend(_in_folder(source, channels, annotated=annotated))
         else:
-            files.append(source)
-    cases.extend(_group(files, channels))
+            files.append(header_of(source))
+    cases.extend(_group(dict.fromkeys(files), channels))
     return _distinct(cases)
 
 
@@ -132,7 +132,7 @@ def _in_folder(folder: Path, channels: Sequence[str], *, annotated: bool) -> tup
         cases = tuple(arrange_channels(case, channels, where=str(folder)) for case in open_cases(folder))
         return tuple(case for case in cases if annotated or case.annotation is None) or cases
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    images = [entry for entry in entries if entry.is_file() and image_suffix(entry) not in ("", ".dcm", ".npz")]
+    images = [e for e in entries if not e.is_dir() and image_suffix(e) not in ("", ".dcm", ".npz") and header_of(e) == e]
     if images:
         return _group(images, channels)
     if supported(folder):
@@ -161,7 +161,7 @@ def _group(files: Iterable[Path], channels: Sequence[str]) -> tuple[Case, ...]:
     single: list[Case] = []
     grouped: dict[tuple[Path, str], dict[int, Path]] = {}
     for file in files:
-        stem = _stem(file)
+        stem = image_stem(file)
         number = _CHANNEL.search(stem)
         if number is None:
             single.append(_one_image(file, stem, channels))
@@ -172,7 +172,7 @@ def _group(files: Iterable[Path], channels: Sequence[str]) -> tuple[Case, ...]:
         if 0 in images:
             many.append(Case(id=stem, patient=None, images=_named(images, channels)))
         else:  # numbered cases, no channels
-            single.extend(_one_image(image, _stem(image), channels) for image in images.values())
+            single.extend(_one_image(image, image_stem(image), channels) for image in images.values())
     return (*single, *many)
 
 
@@ -186,11 +186,6 @@ def _named(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Pat
 def _one_image(path: Path, name: str, channels: Sequence[str]) -> Case:
     """A case whose channels are all in one file or series."""
     return Case(id=name, patient=None, images=dict.fromkeys(channels, path))
-
-
-def _stem(path: Path) -> str:
-    """A file's name without its image suffix; a folder's name."""
-    return path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path) or path.suffix)]
 
 
 def _distinct(cases: Iterable[Case]) -> tuple[Case, ...]:

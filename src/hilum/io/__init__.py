@@ -11,7 +11,7 @@ from hilum.io.dispatch import (
     write_labels,
     write_volume,
 )
-from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, image_suffix, nearest, sha256
+from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, header_of, image_stem, image_suffix, nearest, sha256
 from hilum.io.medmnist import ArchivePart, archive_parts
 from hilum.io.output import OutputFolder, is_output
 from hilum.io.record import FileFacts
@@ -24,6 +24,8 @@ __all__ = [
     "archive_parts",
     "atomic_path",
     "atomic_write_text",
+    "header_of",
+    "image_stem",
     "image_suffix",
     "inspect_file",
     "is_output",

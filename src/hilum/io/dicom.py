@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import threading
 import warnings
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.dicom_grid import Slice, Stack, stack
+from hilum.io.files import image_suffix
+from hilum.io.placeholder import is_unfetched, refuse_placeholder
 from hilum.io.record import Decoded, FileFacts, Format
 from hilum.volume import Volume
 
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
+_USUAL_START = _MAGIC_AT + len(_MAGIC)
+_UNUSUAL_STARTS = (0, len(_MAGIC), _MAGIC_AT)  # neither preamble nor prefix; no preamble; no prefix
+_LOOK = 4096  # bytes in which the first data elements lie
+_FIRST_GROUPS = {0x0002, 0x0008}
+_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _MODALITIES = ("CT", "MR")
 _COMPANIONS = {
     "SEG",
@@ -54,25 +63,81 @@ class _Found:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file has DICOM's magic number, whatever its name."""
+    """Tell whether a file holds DICOM by its first bytes, whatever its name, also without preamble or prefix."""
+    return _start(path) is not None
+
+
+def _start(path: Path) -> int | None:
+    """Find the byte at which DICOM's data elements begin; None where the file is no DICOM."""
     try:
         with path.open("rb") as stream:
-            return stream.read(_MAGIC_AT + 4)[_MAGIC_AT:] == _MAGIC
+            head = stream.read(_LOOK)
     except OSError:
-        return False
+        return None
+    if head[_MAGIC_AT:_USUAL_START] == _MAGIC:
+        return _USUAL_START
+    return next((start for start in _UNUSUAL_STARTS if _begins_data_set(head[start:])), None)
+
+
+def _begins_data_set(head: bytes) -> bool:
+    """Tell whether bytes begin with known data elements in rising order, little endian, explicit or implicit."""
+    from pydicom.datadict import dictionary_has_tag
+
+    at, last, found = 0, 0, 0
+    while at + 12 <= len(head) and found < 3:
+        group, element, length = struct.unpack_from("<HHL", head, at)
+        tag = group << 16 | element
+        if tag <= last or (not found and group not in _FIRST_GROUPS) or not (element == 0 or dictionary_has_tag(tag)):
+            return False
+        size = 8
+        if head[at + 4 : at + 6].isalpha() and head[at + 4 : at + 6].isupper():  # explicit
+            long = head[at + 4 : at + 6] in _LONG_VRS
+            size, length = (12, struct.unpack_from("<L", head, at + 8)[0]) if long else (8, length >> 16)
+        at, last, found = at + size + length, tag, found + 1
+    return found >= 2
+
+
+def _read(path: Path, *, tags: list[str] | None = None) -> Any:
+    """Read a file by pydicom: its header, or with `tags` None all of it.
+
+    Raises:
+        InvalidDicomError: the file is no DICOM.
+    """
+    import pydicom
+
+    start = _start(path)
+    source = io.BytesIO(bytes(_MAGIC_AT) + _MAGIC + path.read_bytes()[start:]) if start in _UNUSUAL_STARTS else path
+    data = pydicom.dcmread(source, stop_before_pixels=tags is not None, specific_tags=tags)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, _ = data.original_encoding
+        data.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+    return data
+
+
+def _is_named_like_an_image(path: Path) -> bool:
+    """Tell whether a name is one that a slice may have: .dcm, or a name with a number and without another suffix."""
+    suffix = path.suffix.lower()
+    return suffix in {".dcm", ".ima"} or ((not suffix or suffix[1:].isdigit()) and any(c.isdigit() for c in path.name))
 
 
 def series_folder(folder: Path) -> Path | None:
-    """The folder that holds the DICOM files: this one, or the one below where each level has a single subfolder (as PACS export).
+    """Find the folder that holds the DICOM files: this one, or the one below where each level has a single subfolder.
 
     Returns:
         None where there is none.
     """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    if any(entry.is_file() and entry.name != "DICOMDIR" and is_dicom_file(entry) for entry in entries):
+    if any(_counts(entry) for entry in entries):
         return folder
     below = [entry for entry in entries if entry.is_dir()]
     return series_folder(below[0]) if len(below) == 1 else None
+
+
+def _counts(path: Path) -> bool:
+    """Tell whether a file makes its folder one of DICOM: by content, or by name where the content is not there."""
+    if path.name == "DICOMDIR" or path.is_dir():
+        return False
+    return image_suffix(path) == ".dcm" or is_dicom_file(path) or (is_unfetched(path) and _is_named_like_an_image(path))
 
 
 def modality(path: Path) -> str:
@@ -83,7 +148,7 @@ def modality(path: Path) -> str:
         folder = series_folder(path) if path.is_dir() else None
         for file in [path] if folder is None else sorted(folder.iterdir()):
             try:
-                found = str(pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality", ""))
+                found = str(_read(file, tags=["Modality"]).get("Modality", ""))
             except (*_BROKEN, pydicom.errors.InvalidDicomError):
                 continue
             if found not in {"", *_COMPANIONS}:
@@ -138,18 +203,20 @@ def _kept_quiet() -> Iterator[None]:
 
 def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     """The headers of all images, and a note on what was left aside."""
-    import pydicom
     from pydicom.errors import InvalidDicomError
 
     if path.is_dir():
         folder = series_folder(path) or path
-        files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        files = sorted(entry for entry in folder.iterdir() if not entry.is_dir() and not entry.name.startswith("."))
     else:
         files = [path]
-    images, aside = [], 0
+    images, aside, bare = [], 0, 0
     for file in files:
+        start = _start(file)
+        if start is None and _is_named_like_an_image(file):
+            refuse_placeholder(file)
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+            header = _read(file, tags=list(_TAGS))
         except InvalidDicomError:
             aside += 1
             continue
@@ -160,6 +227,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
         is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
         if is_image:
             images.append(_Found(file, header))
+            bare += start != _USUAL_START
         elif _is_cut(header):
             raise FormatError(f"{file}: an image without size", needed="a complete file", cure="export it again")
         else:
@@ -170,15 +238,17 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             needed="a folder of one CT or MR series",
             cure="name the series' own folder",
         )
-    notes = (f"{aside} files that are no DICOM images were left aside",) if aside else ()
-    return images, notes
+    notes = [f"{aside} files that are no DICOM images were left aside"] if aside else []
+    if bare:
+        notes.append(f"{bare} files without DICOM's preamble or prefix were recognised by their first data elements")
+    return images, tuple(notes)
 
 
 def _is_cut(header: Any) -> bool:
     """Whether a file begins as an image and ends before its size is said."""
     from pydicom.uid import UID
 
-    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID", "")))
+    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")))
     return "Rows" not in header and "Image Storage" in kind.name
 
 
@@ -271,12 +341,10 @@ def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
 
 def _fill(target: NDArray[Any], one: Slice) -> None:
     """Decode one slice's pixels into (Y, X) and rescale them."""
-    import pydicom
-
     syntax = "?"
     try:
         with _kept_quiet():
-            data = pydicom.dcmread(one.path)
+            data = _read(one.path)
             syntax = data.file_meta.TransferSyntaxUID.name
             pixels = np.asarray(data.pixel_array)
     except _BROKEN as error:

@@ -10,8 +10,9 @@ import numpy as np
 
 from hilum.errors import FormatError, GeometryError, LabelError, UsageError
 from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
-from hilum.io.files import ARCHIVE_MARK, image_suffix
+from hilum.io.files import ARCHIVE_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
+from hilum.io.placeholder import is_unfetched, refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,10 @@ _LOGGER = logging.getLogger("hilum")
 _FORMATS: dict[str, Format] = {
     ".nii": nifti.FORMAT,
     ".nii.gz": nifti.FORMAT,
-    ".nrrd": itk.NRRD,
+    **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz"), nifti.PAIR),
+    **dict.fromkeys((".mgz", ".mgh"), nifti.MGH),
+    **dict.fromkeys((".nrrd", ".seg.nrrd"), itk.NRRD),
+    **dict.fromkeys((".nhdr", ".seg.nhdr"), itk.NRRD_HEADER),
     ".mha": itk.META,
     ".mhd": itk.META_HEADER,
     ".png": picture.PNG,
@@ -42,7 +46,8 @@ def read_volume(path: Path | str) -> Volume:
     """Read an image as it is stored: dtype kept, unless the file scales its numbers (then float32).
 
     Args:
-        path: NIfTI, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or folder of one series; or "set.npz#train/12".
+        path: NIfTI, Analyze, MGH, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or folder of one series; or
+            "set.npz#train/12".
 
     Returns:
         Array (C, Z, Y, X) and its geometry; a picture has Z = 1, a colour picture three channels.
@@ -77,7 +82,9 @@ def read_geometry(path: Path | str) -> Geometry:
 def inspect_file(path: Path | str) -> FileFacts:
     """Read what a file says of itself: grid, channels, dtype and what has to be assumed or mended. Nothing is logged."""
     source = Path(path)
-    return _format_of(source).inspect(source)
+    form = _format_of(source)
+    refuse_placeholder(source)
+    return form.inspect(source)
 
 
 def read_modality(path: Path | str) -> str:
@@ -172,13 +179,17 @@ def _grid(geometry: Geometry) -> str:
 
 
 def supported(path: Path | str) -> bool:
-    """Whether :func:`read_volume` tries to read this: a file of a known kind, or a folder that holds a DICOM series.
+    """Tell whether :func:`read_volume` tries to read this: a file of a known kind, or a folder that holds a DICOM series.
 
-    A folder counts when DICOM files lie in it, or below it where each level has a single subfolder. Whether the content is
+    A folder counts when DICOM files lie in it, or below it where each level has a single subfolder. A link whose content was not
+    fetched counts by its name. The data file of a pair (.img beside its .hdr) is no image of its own. Whether the content is
     sound is not looked at.
     """
+    path = Path(path)
+    if header_of(path) != path:
+        return False
     try:
-        _format_of(Path(path))
+        _format_of(path)
     except FormatError:
         return False
     return True
@@ -188,7 +199,7 @@ def _format_of(path: Path) -> Format:
     """The format of a file by its suffix, else by its content; that of a folder is DICOM."""
     if ARCHIVE_MARK in str(path).lower():
         return medmnist.FORMAT
-    if not path.exists():
+    if not path.exists() and not is_unfetched(path):
         raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
     if path.is_dir():
         if dicom.series_folder(path) is None:
@@ -220,6 +231,7 @@ def _refuse_folder(path: Path) -> NoReturn:
 def _decode(path: Path, *, labels: bool) -> Decoded:
     """Read a file by its format."""
     form = _format_of(path)
+    refuse_placeholder(path)
     if labels and form.read_indices is not None:
         return form.read_indices(path)
     return form.read(path)

@@ -17,12 +17,23 @@ from hilum.errors import ResourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npz", ".dcm")
-"""Suffixes of files that hold images; DICOM files often have none."""
+SUFFIXES = (
+    *(".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img", ".mgz", ".mgh"),
+    *(".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd"),
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npz", ".dcm"),
+)
+"""Suffixes of files that hold images; DICOM files often have none. The first that fits a name counts."""
 
 ARCHIVE_MARK = ".npz#"
 
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
+_HEADER_OF_DATA = {
+    ".img": (".hdr",),
+    ".img.gz": (".hdr.gz",),
+    ".raw": (".mhd", ".nhdr", ".seg.nhdr"),
+    ".zraw": (".mhd",),
+    ".raw.gz": (".nhdr", ".seg.nhdr"),
+}
 
 
 def image_suffix(path: Path | str) -> str:
@@ -36,6 +47,23 @@ def image_suffix(path: Path | str) -> str:
         return ".npz"
     name = Path(text).name
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix) and name != suffix), "")
+
+
+def image_stem(path: Path | str) -> str:
+    """The name of an image without its suffix; a folder's name, and one without a known suffix (a UID), is kept whole."""
+    path = Path(path)
+    return path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path))]
+
+
+def header_of(path: Path | str) -> Path:
+    """Return the header beside the data file of a pair ("a.hdr" for "a.img", "a.nhdr" for "a.raw"); any other path unchanged."""
+    path = Path(path)
+    for ending, headers in _HEADER_OF_DATA.items():
+        if path.name.lower().endswith(ending):
+            stem = path.name[: -len(ending)]
+            names = (stem + (header.upper() if path.name.isupper() else header) for header in headers)
+            return next((path.with_name(name) for name in names if path.with_name(name).is_file()), path)
+    return path
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def inspect(path: Path) -> FileFacts:
         )
     x, y, z = size[:3]
     geometry, notes = make_geometry(path, (z, y, x), _affine(reader, dimensions))
-    if image_suffix(path) == ".nrrd" and "NRRD_space" not in reader.GetMetaDataKeys():
+    if image_suffix(path).endswith((".nrrd", ".nhdr")) and "NRRD_space" not in reader.GetMetaDataKeys():
         notes += ("the file does not say in which space its axes are; LPS is assumed",)
     return FileFacts(geometry, max(components, extra), _dtype(path, reader), notes)
 
@@ -107,6 +107,7 @@ def write(volume: Volume, path: Path) -> None:
 
 
 NRRD = Format(name="NRRD", read=read, inspect=inspect, write=write)
+NRRD_HEADER = Format(name="NRRD header", read=read, inspect=inspect)
 META = Format(name="MetaImage", read=read, inspect=inspect, write=write)
 META_HEADER = Format(name="MetaImage header", read=read, inspect=inspect)
 

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz).
+"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz, .hdr with .img); the voxels of Analyze pairs and of MGH too, whose grids have own files.
 
 The world of NIfTI is RAS; ours is LPS. Of its two transforms the sform is used where its code is above 0, else the qform, else
 the voxel sizes alone (methods 3, 2 and 1 of the standard, https://nifti.nimh.nih.gov/nifti-1). A header keeps 32-bit numbers: 0.9
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import FormatError
+from hilum.io import analyze, mgh
 from hilum.io.files import atomic_path
-from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
+from hilum.io.opened import open_image, raw_header
+from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array, shortest
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def read(path: Path) -> Decoded:
         FormatError: not a NIfTI file, truncated, or of a type that is no image.
         GeometryError: sheared or degenerate axes.
     """
-    image = _load(path)
+    image, opened = open_image(path)
     header = _parse(path, image)
     try:
         raw = _voxels(image)
@@ -54,19 +56,20 @@ def read(path: Path) -> Decoded:
             f"{path}: the voxels cannot be read ({error})", needed="a complete NIfTI file", cure="copy or download it again"
         ) from error
     array, notes = _channels_first(path, raw, header.layout)
-    return Decoded(Volume(plain_array(path, array), header.geometry), header.notes + notes)
+    return Decoded(Volume(plain_array(path, array), header.geometry), opened + header.notes + notes)
 
 
 def inspect(path: Path) -> FileFacts:
     """Read the header only. Whether an alpha channel is opaque is not known from it: RGBA counts as three channels."""
-    image = _load(path)
+    image, opened = open_image(path)
     header = _parse(path, image)
     dtype = image.header.get_data_dtype()
+    notes = opened + header.notes
     if dtype.names:
-        return FileFacts(header.geometry, 3, np.dtype(np.uint8), header.notes)
+        return FileFacts(header.geometry, 3, np.dtype(np.uint8), notes)
     if _is_scaled(image):
         dtype = np.dtype(np.float32)
-    return FileFacts(header.geometry, header.layout[0], plain_array(path, np.empty(0, dtype)).dtype, header.notes)
+    return FileFacts(header.geometry, header.layout[0], plain_array(path, np.empty(0, dtype)).dtype, notes)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -90,28 +93,8 @@ def write(volume: Volume, path: Path) -> None:
 
 
 FORMAT = Format(name="NIfTI", read=read, inspect=inspect, write=write)
-
-
-def _load(path: Path) -> Any:
-    """Open a file as nibabel's image, without its voxels."""
-    import nibabel
-
-    try:
-        image = nibabel.load(path, mmap=False)
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-    ) as error:
-        raise FormatError(
-            f"{path}: not a readable NIfTI file ({error})", needed="a complete .nii or .nii.gz", cure="copy or download it again"
-        ) from error
-    if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one
-        raise FormatError(f"{path}: a file of type {type(image).__name__}", needed="NIfTI", cure="give the file its right suffix")
-    return image
+PAIR = Format(name="NIfTI or Analyze pair", read=read, inspect=inspect)
+MGH = Format(name="MGH", read=read, inspect=inspect)
 
 
 def _is_scaled(image: Any) -> bool:
@@ -150,34 +133,44 @@ def _parse(path: Path, image: Any) -> _Header:
             needed="at most one dimension beyond space",
             cure="write one file for each point in time",
         )
-    ras, notes = _affine(image, shape)
+    ras, notes = _affine(path, image, shape)
     lps = _RAS_TO_LPS @ ras
     geometry, snapped = make_geometry(path, (z, y, x), lps[:, [2, 1, 0, 3]])
     return _Header(geometry, (channels[0] if channels else 1, z, y, x), notes + snapped)
 
 
-def _shortest(values: NDArray[Any]) -> NDArray[np.float64]:
-    """The shortest decimals that round to the stored 32-bit numbers; 64-bit numbers (NIfTI-2) as they are."""
-    if values.dtype.itemsize > 4:
-        return values.astype(np.float64)
-    return np.array([float(str(v)) for v in values.astype(np.float32).ravel()]).reshape(values.shape)
+def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Compute the (4, 4) that maps (i, j, k) to RAS millimetres, and what there is to say of it."""
+    import nibabel
+
+    if isinstance(image, nibabel.MGHImage):
+        return mgh.affine(image)
+    if not isinstance(image, nibabel.Nifti1Pair):
+        return analyze.affine(path, image)
+    return _nifti_affine(path, raw_header(image), image.header, shape)
 
 
-def _affine(image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """The (4, 4) that maps (i, j, k) to RAS millimetres, and what there is to say of it."""
-    header = image.header
-    notes: list[str] = []
-    sizes = np.abs(_shortest(header["pixdim"][1:4]))
+def _nifti_affine(path: Path, header: Any, mended: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Compute the affine from a header as it is stored, and note what differs in the header that nibabel mended."""
+    stored = shortest(header["pixdim"][1:4])
     is_flat = len(shape) == 2 or shape[2] == 1
-    if is_flat:
-        sizes[2] = sizes[2] or 1.0
+    sizes = np.where(stored == 0, 1.0, np.abs(stored))
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    if sform_code > 0:
-        affine = _sform(header, sizes[2] if is_flat else None)
-        if qform_code > 0:
-            notes += _disagreement(affine, header, sizes, shape)
+    notes = [*_scaling_notes(header), *_field_notes(header, mended)]
+    sform = _sform(header, sizes[2] if is_flat else None) if sform_code > 0 else None
+    if sform is not None and qform_code > 0 and not _is_grid(sform):
+        notes.append("the sform is no grid (a number that is not finite, or an axis of length 0); the qform is used")
+        sform = None
+    odd = _odd_sizes(stored[:2] if is_flat else stored)
+    if odd:
+        mending = "1 mm is assumed for 0, and the sign is dropped" if sform is None else "those of the sform are used"
+        notes.append(f"voxel sizes (pixdim) of the header are {odd}; {mending}")
+    if sform is not None:
+        affine = sform
+        notes += _disagreement(path, affine, header, sizes, shape) if qform_code > 0 and not odd else []
     elif qform_code > 0:
-        affine = _qform(header, sizes)
+        affine = _qform(path, header, sizes)
+        notes += _qfac_notes(header)
     else:
         affine = np.diag([*sizes, 1.0])
         notes.append(
@@ -191,11 +184,53 @@ def _affine(image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tu
     return affine, tuple(notes)
 
 
+def _qfac_notes(header: Any) -> list[str]:
+    """Note a sign of the third axis that is none."""
+    qfac = float(header["pixdim"][0])
+    return [] if abs(qfac) == 1 else [f"qfac (pixdim[0]) is {qfac:g}; {-1 if qfac < 0 else 1} is taken"]
+
+
+def _odd_sizes(stored: NDArray[np.float64]) -> str:
+    """Describe voxel sizes that are none; "" where all are positive."""
+    if np.isfinite(stored).all() and (stored > 0).all():
+        return ""
+    return " x ".join(f"{size:g}" for size in stored)
+
+
+def _is_grid(affine: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).min() > 1e-6)
+
+
+def _field_notes(header: Any, mended: Any) -> list[str]:
+    """List fields that nibabel mends without a word."""
+    notes = [
+        f"{name} is {int(header[name])}, which the NIfTI standard does not know; "
+        f"it is taken as {'known' if header[name] > 0 else 'not set'}"
+        for name in ("sform_code", "qform_code")
+        if header[name] != mended[name]
+    ]
+    if header["bitpix"] != mended["bitpix"]:
+        notes.append(
+            f"bitpix is {int(header['bitpix'])}, but the data type {mended.get_data_dtype()} has {int(mended['bitpix'])} bits; "
+            "the data type is taken"
+        )
+    return notes
+
+
+def _scaling_notes(header: Any) -> list[str]:
+    """Note a slope that is none, unless the header is of the usual kind for numbers without scaling (0 or nan, both)."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isinf(slope) or ((slope == 0 or np.isnan(slope)) and intercept != 0 and not np.isnan(intercept)):
+        shown = f"scl_slope is {slope:g} and scl_inter {intercept:g}"
+        return [f"{shown}, which means no scaling (NIfTI standard): the stored numbers are taken, nothing is added"]
+    return []
+
+
 def _sform(header: Any, thickness: float | None) -> NDArray[np.float64]:
     """The sform; where a single slice of that thickness has no third axis, one perpendicular to the others is put in."""
     affine = np.eye(4)
     for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
-        affine[row] = _shortest(header[name])
+        affine[row] = shortest(header[name])
     if thickness is not None and not affine[:3, 2].any():
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         length = float(np.linalg.norm(normal))
@@ -204,30 +239,39 @@ def _sform(header: Any, thickness: float | None) -> NDArray[np.float64]:
     return affine
 
 
-def _qform(header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The qform: rotation by a quaternion, voxel sizes, a flip of the third axis, and an offset.
 
     Raises:
-        ValueError: the quaternion is none.
+        FormatError: the quaternion is none.
     """
     from nibabel.quaternions import quat2mat
 
     to_rotation: Any = quat2mat  # nibabel's annotations are partial
-    rotation = np.asarray(to_rotation(header.get_qform_quaternion()), dtype=np.float64)
+    try:
+        rotation = np.asarray(to_rotation(header.get_qform_quaternion()), dtype=np.float64)
+    except ValueError as error:
+        raise FormatError(
+            f"{path}: the qform is not valid ({error}), and there is no valid sform",
+            needed="an orientation",
+            cure="correct the header, or convert the image again from its source",
+        ) from error
     rotation[np.abs(rotation) < 1e-7] = 0.0  # the quaternion is stored in 32 bits
     flip = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
     affine = np.eye(4)
     affine[:3, :3] = rotation * (sizes * (1.0, 1.0, flip))
-    affine[:3, 3] = [float(_shortest(np.asarray(header[f"qoffset_{axis}"]))) for axis in "xyz"]
+    affine[:3, 3] = [float(shortest(np.asarray(header[f"qoffset_{axis}"]))) for axis in "xyz"]
     return affine
 
 
-def _disagreement(sform: NDArray[np.float64], header: Any, sizes: NDArray[np.float64], shape: tuple[int, ...]) -> list[str]:
+def _disagreement(
+    path: Path, sform: NDArray[np.float64], header: Any, sizes: NDArray[np.float64], shape: tuple[int, ...]
+) -> list[str]:
     """One note where sform and qform put a corner of the image at different places."""
     try:
-        qform = _qform(header, sizes)
-    except ValueError as error:
-        return [f"the qform is not valid ({error}); the sform is used"]
+        qform = _qform(path, header, sizes)
+    except FormatError:
+        return ["the qform is not valid; the sform is used"]
     x, y, z = (*shape, 1)[:3]
     corners = np.array(np.meshgrid((0, x - 1), (0, y - 1), (0, z - 1), [1], indexing="ij")).reshape(4, 8)
     gap = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())

@@ -99,3 +99,10 @@ def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:
             f"{path}: voxels of type {array.dtype}", needed="integers or real numbers", cure="store the magnitude as float32"
         )
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def shortest(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the shortest decimals that round to the stored 32-bit numbers; 64-bit numbers (NIfTI-2) as they are."""
+    if values.dtype.itemsize > 4:
+        return values.astype(np.float64)
+    return np.array([float(str(v)) for v in values.astype(np.float32).ravel()]).reshape(values.shape)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError
-from hilum.io import image_suffix, inspect_file, supported
+from hilum.io import image_stem, image_suffix, inspect_file, supported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,10 +51,9 @@ def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not supported(path):
             continue
-        suffix = "" if path.is_dir() else image_suffix(path)
-        if ending and suffix != ending and not path.is_dir():
+        if ending and not path.name.lower().endswith(ending.lower()) and not path.is_dir():
             continue
-        stem = path.name[: len(path.name) - len(suffix)]
+        stem = image_stem(path)
         if stem in entries:
             raise DataError(
                 f"{entries[stem].name} and {path.name} in {folder} are two images of one case",

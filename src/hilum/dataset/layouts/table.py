@@ -13,7 +13,7 @@ from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDE
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError
-from hilum.io import image_suffix, supported
+from hilum.io import image_stem, supported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -178,7 +178,7 @@ def _rows(file: Path) -> tuple[list[dict[str, str]], _Columns]:
 def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> Case:
     images = {channel: _find(row[column], IMAGE_FOLDERS, file, line) for channel, column in columns.images.items()}
     first = next(iter(images.values()))
-    stem = first.name if first.is_dir() else first.name[: len(first.name) - len(image_suffix(first))]
+    stem = image_stem(first)
     case_id = (row[columns.case] if columns.case else "") or stem
     if not case_id or "/" in case_id or "\\" in case_id:
         raise DataError(f"{file}, line {line}: the case id {case_id!r}", needed="an id that can be a file name, without slashes")
@@ -198,11 +198,7 @@ def _annotation(row: Mapping[str, str], columns: _Columns, file: Path, line: int
     folder = sub_folder(file.parent, ANNOTATION_FOLDERS)
     if folder is None:
         return None
-    candidates = {
-        entry.name[: len(entry.name) - len(image_suffix(entry))]: entry
-        for entry in folder.glob(f"{_escaped(stem)}*")
-        if supported(entry)
-    }
+    candidates = {image_stem(entry): entry for entry in folder.glob(f"{_escaped(stem)}*") if supported(entry)}
     return pair({stem: folder}, candidates).get(stem)
 
 

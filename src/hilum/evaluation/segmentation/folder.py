@@ -17,7 +17,7 @@ from hilum.evaluation.page import some
 from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
-from hilum.io import image_suffix, read_labels
+from hilum.io import header_of, image_stem, image_suffix, read_labels
 from hilum.volume import LabelTable, reorient
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path])
     root = reference.root if isinstance(reference, Dataset) else Path(reference)
     home = root if root.is_dir() else root.parent
     for folder in sorted(entry for place in (home, home.parent) for entry in place.iterdir() if entry.is_dir()):
-        names = {entry.name[: -len(image_suffix(entry) or entry.suffix)] for entry in folder.iterdir() if entry.is_file()}
+        names = {image_stem(entry) for entry in folder.iterdir() if entry.is_file()}
         if "label" in folder.name.lower() and names & set(files):
             return f"{folder} holds label maps of these cases: give it as the reference"
     return f"the predictions are of {some(sorted(files))}: name the reference of these, or name the files after the cases"
@@ -296,9 +296,9 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
         suffix = image_suffix(entry)
-        if suffix in _NOT_LABEL_MAPS or entry.name.startswith(".") or not entry.is_file():
+        if suffix in _NOT_LABEL_MAPS or entry.name.startswith(".") or entry.is_dir() or header_of(entry) != entry:
             continue
-        case = entry.name[: -len(suffix)]
+        case = image_stem(entry)
         if case in files:
             raise UsageError(
                 f"{files[case].name} and {entry.name} in {folder}", needed="one file a case", cure="remove one of the two"

@@ -1,0 +1,57 @@
+"""The grid of Analyze 7.5 pairs (.hdr, .img without NIfTI's mark): spacing, and an orientation that is known only by a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hilum.errors import FormatError
+from hilum.io.opened import raw_header
+from hilum.io.record import shortest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_ORIENT = ("LAS", "LSA", "ASL", "LPS", "LIA", "AIL")  # the field hist.orient: transverse, coronal, sagittal; then flipped
+_RAS = {"L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+_NAMES = {"L": "Left", "A": "Anterior", "P": "Posterior", "S": "Superior", "I": "Inferior"}
+
+
+def affine(path: Path, image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Compute the (4, 4) that maps (i, j, k) to RAS millimetres, by SPM's .mat file beside the pair or by hist.orient.
+
+    Raises:
+        FormatError: the orientation is none that the format knows.
+    """
+    if _has_mat(image):
+        return np.asarray(image.affine, dtype=np.float64), (
+            "an Analyze file; its orientation is that of the .mat file beside it",
+        )
+    header = raw_header(image)
+    number = header["orient"].tobytes()[0] if header["orient"].tobytes() else 0
+    if number >= len(_ORIENT):
+        raise FormatError(
+            f"{path}: an Analyze file of the orientation {number}",
+            needed="an orientation from 0 to 5 (field hist.orient)",
+            cure="convert it to NIfTI with the program that wrote it, which knows where left is",
+        )
+    letters = _ORIENT[number]
+    stored = shortest(header["pixdim"][1:4])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array([_RAS[letter] for letter in letters]).T * np.where(stored == 0, 1.0, np.abs(stored))
+    axes = ", ".join(_NAMES[letter] for letter in letters)
+    notes = [f"an Analyze file has no origin and no certain left; axes are taken to run to {axes} (hist.orient {number})"]
+    if (stored <= 0).any():
+        notes.append(
+            f"voxel sizes of the header are {' x '.join(f'{size:g}' for size in stored)}; 1 mm is assumed for 0, "
+            "and the sign is dropped"
+        )
+    return matrix, tuple(notes)
+
+
+def _has_mat(image: Any) -> bool:
+    """Tell whether SPM's .mat file lies beside the pair."""
+    name = image.file_map["mat"].filename if "mat" in image.file_map else None
+    return name is not None and Path(name).is_file()

@@ -1,0 +1,131 @@
+"""Opening NIfTI, Analyze and MGH files by nibabel; whether a file is gzipped is read from its bytes, not from its name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from hilum.errors import FormatError
+from hilum.io.files import header_of, image_suffix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_GZIP = b"\x1f\x8b"
+_GZIPPED_NAMES = (".gz", ".mgz")
+_PAIRS = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
+
+
+def open_image(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Open a file as nibabel's image, without its voxels.
+
+    Returns:
+        The image, and a note where the compression is another than the name says.
+
+    Raises:
+        FormatError: the file, or the other file of its pair, is missing, damaged, or of no kind that nibabel reads.
+    """
+    import nibabel
+
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what nibabel repairs is said by notes here
+    try:
+        files = _files(path)
+        kinds = {name: _compression(file) for name, file in files.items()}
+        wrong = {n: layers for n, layers in kinds.items() if layers != int(files[n].name.lower().endswith(_GZIPPED_NAMES))}
+        if not wrong and not image_suffix(path).startswith(".mg"):  # nibabel leaves files of MGH open
+            image = nibabel.load(files.get("header", path), mmap=False)
+            if not isinstance(image, nibabel.Nifti1Pair | nibabel.AnalyzeImage):  # all kinds of NIfTI derive from the former
+                raise FormatError(f"{path}: a file of type {type(image).__name__}", needed="NIfTI or Analyze")
+            return image, ()
+        image = _from_bytes({n: _unzipped(file) for n, file in files.items()}, mgh=image_suffix(path).startswith(".mg"))
+        return image, tuple(_words(layers) for layers in dict.fromkeys(wrong.values()))
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+    ) as error:
+        raise FormatError(
+            f"{path}: not a readable file of the kind {image_suffix(path)} ({error})",
+            needed="a complete NIfTI, Analyze or MGH file",
+            cure="copy or download it again",
+        ) from error
+
+
+def raw_header(image: Any) -> Any:
+    """Read the header as it is stored: nibabel mends some fields when it opens a file."""
+    holder = image.file_map.get("header") or image.file_map["image"]
+    with holder.get_prepare_fileobj() as stream:
+        stream.seek(0)
+        return type(image.header).from_fileobj(stream, check=False)
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """List the files of an image by nibabel's names for them."""
+    other = _PAIRS.get(image_suffix(path))
+    if other is None:
+        return {"image": path}
+    if image_suffix(path).startswith(".img"):
+        header, data = header_of(path), path
+    else:
+        stem = path.name[: -len(other)]
+        names = [entry for entry in (stem + other, stem + other.upper()) if path.with_name(entry).exists()]
+        header, data = path, path.with_name((names or [stem + other])[0])
+    missing = other if header == data or not data.exists() else None
+    if missing is not None:
+        raise FormatError(
+            f"{path}: the file {path.name[: -len(other)]}{missing} of the pair is missing",
+            needed="a header (.hdr) and its data (.img) side by side",
+            cure="copy both files, or convert the image to .nii.gz where it is complete",
+        )
+    return {"header": header, "image": data}
+
+
+def _compression(path: Path) -> int:
+    """Count how often a file is gzipped, up to 2."""
+    with path.open("rb") as stream:
+        if stream.read(2) != _GZIP:
+            return 0
+    with gzip.open(path) as inner:
+        return 2 if inner.read(2) == _GZIP else 1
+
+
+def _unzipped(path: Path) -> bytes:
+    data = path.read_bytes()
+    while data[:2] == _GZIP:
+        data = gzip.decompress(data)
+    return data
+
+
+def _from_bytes(files: dict[str, bytes], *, mgh: bool) -> Any:
+    """Open an image from the bytes of its files."""
+    import nibabel
+    from nibabel.fileholders import FileHolder
+
+    if mgh:
+        return nibabel.MGHImage.from_bytes(files["image"])
+    head = files.get("header", files["image"])
+    kinds: list[Any] = (
+        [nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.Spm2AnalyzeImage]
+        if "header" in files
+        else [nibabel.Nifti1Image, nibabel.Nifti2Image]
+    )
+    for kind in kinds:
+        if kind.header_class.may_contain_header(head):
+            holders = {name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()}
+            return kind.from_file_map(holders, mmap=False)
+    raise ValueError("neither its name nor its first bytes are those of such a file")
+
+
+def _words(layers: int) -> str:
+    """Describe how often a file is gzipped."""
+    return (
+        "the file is not gzipped, though its name says so; it was read as it is",
+        "the file is gzipped, though its name does not say so; it was unpacked",
+        "the file is gzipped twice; it was unpacked twice",
+    )[layers]

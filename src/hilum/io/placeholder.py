@@ -1,0 +1,64 @@
+"""Files that stand for content that is not here: unfetched links of git-annex, pointers of git-lfs, empty files, web pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.errors import FormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_ANNEX = "/annex/objects/"
+_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml version")
+_LOOK = 512  # bytes
+
+
+def is_unfetched(path: Path) -> bool:
+    """Tell whether a path is a link to content that is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def refuse_placeholder(path: Path) -> None:
+    """Raise where a file holds no content of its own kind.
+
+    Raises:
+        FormatError: the file is a link to nothing (git-annex or other), a pointer of git-annex or git-lfs, empty, or a web page.
+    """
+    if is_unfetched(path):
+        target = path.readlink()
+        if _ANNEX in target.as_posix():
+            raise _annex(path)
+        raise FormatError(f"{path}: a link to {target}, which does not exist", needed="the file itself", cure="mend the link")
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        head = stream.read(_LOOK)
+    if not head:
+        raise FormatError(
+            f"{path}: an empty file (0 bytes)", needed="the file's content", cure="copy it again: an interrupted copy leaves this"
+        )
+    if head.startswith(_LFS):
+        raise FormatError(
+            f"{path}: a pointer of git-lfs, not the file itself; its content was not fetched",
+            needed="the file itself",
+            cure=f"run `git lfs pull` in {path.parent}",
+        )
+    if head.startswith(_ANNEX.encode()):
+        raise _annex(path)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGE):
+        raise FormatError(
+            f"{path}: a web page, not an image; a server answered with a page (to log in, or of an error) in the file's place",
+            needed="the file itself",
+            cure="download it again, logged in where the server asks for it",
+        )
+
+
+def _annex(path: Path) -> FormatError:
+    """Build the error for content that git-annex did not fetch."""
+    return FormatError(
+        f"{path}: a git-annex link whose content was not fetched",
+        needed="the file itself",
+        cure=f"run `git annex get {path.name}` (or `datalad get {path.name}`) in {path.parent}",
+    )
