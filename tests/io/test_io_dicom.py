@@ -78,6 +78,20 @@ def test_rescaling_differs_by_slice(tmp_path, volume):
     np.testing.assert_array_equal(read_volume(tmp_path).array[0], stored[0] * np.arange(1, 5)[:, None, None])
 
 
+def test_a_series_that_is_rescaled_in_part_is_refused(tmp_path, volume):
+    for file in write_series(tmp_path / "part", volume)[1:3]:
+        data = pydicom.dcmread(file)
+        del data.RescaleIntercept, data.RescaleSlope
+        data.save_as(file)
+    with pytest.raises(FormatError, match="2 of 4 slices without RescaleIntercept, the first IM001"):
+        read_volume(tmp_path / "part")
+    for file in write_series(tmp_path / "same", volume, intercept=0, PixelRepresentation=1, BitsStored=16, HighBit=15)[1:3]:
+        data = pydicom.dcmread(file)
+        del data.RescaleIntercept
+        data.save_as(file)
+    np.testing.assert_array_equal(read_volume(tmp_path / "same").array, volume.array)  # nothing is rescaled anywhere
+
+
 def test_nothing_to_rescale_keeps_the_stored_dtype(tmp_path, volume):
     write_series(tmp_path, volume, RescaleSlope=None, RescaleIntercept=None, Modality="MR")
     again = read_volume(tmp_path)
@@ -213,6 +227,9 @@ def test_mixtures_are_refused(tmp_path, volume, tags, text):
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
         ({"SamplesPerPixel": 3}, "a colour image"),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, "Modality LUT"),
+        ({"RescaleSlope": 0}, "a rescale slope of 0"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colours by a palette"),
+        ({"HighBit": 15}, "pixels of 12 bits up to bit 15, not 11"),
         ({"ImagePositionPatient": None}, "without valid position"),
         ({"ImageOrientationPatient": [1, 0, 0]}, "without valid position"),
         ({"PixelSpacing": None}, "without valid position"),

@@ -183,6 +183,14 @@ class TestItk:
         assert facts.geometry.spacing == (2.0, 0.7, 0.5)
         assert "LPS is assumed" in facts.notes[0]
 
+    @pytest.mark.parametrize(("space", "said"), [("scanner-xyz", 1), ("3D-right-handed", 1), ("left-anterior-superior", 0)])
+    def test_a_space_without_left_and_right_is_said(self, tmp_path, volume, space, said):
+        write_volume(volume, tmp_path / "a.nrrd")
+        text = (tmp_path / "a.nrrd").read_bytes()
+        (tmp_path / "a.nrrd").write_bytes(text.replace(b"left-posterior-superior", space.encode()))
+        notes = inspect_file(tmp_path / "a.nrrd").notes
+        assert [f"names {space} for its axes" in note for note in notes] == [True] * said
+
     def test_ras_nrrd_is_turned(self, tmp_path):
         head = "NRRD0004\ntype: uint8\ndimension: 3\nspace: right-anterior-superior\nsizes: 2 3 4\nspace origin: (1,2,3)\n"
         head += "space directions: (0.5,0,0) (0,0.7,0) (0,0,2)\nkinds: domain domain domain\nencoding: raw\nendian: little\n\n"

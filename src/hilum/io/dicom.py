@@ -49,6 +49,7 @@ _TAGS = [
     *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType", "NumberOfFrames", "SamplesPerPixel"),
     *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
     *("FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored", "PixelRepresentation"),
+    *("HighBit", "PhotometricInterpretation"),
 ]
 _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, NotImplementedError)
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
@@ -188,6 +189,7 @@ def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
     with _kept_quiet():
         images, notes = _headers(path)
         _refuse_several_series(images, path)
+        _refuse_partial_rescaling(images, path)
         slices = [_slice(image) for image in images]
     built = stack(slices, path)
     return built, notes + built.notes
@@ -267,6 +269,19 @@ def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
     )
 
 
+def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
+    """Raise where some slices are rescaled and others do not say how: theirs would be off by the intercept."""
+    slopes = [_number(image.header.get("RescaleSlope"), 1.0) for image in images]
+    intercepts = [_number(image.header.get("RescaleIntercept"), 0.0) for image in images]
+    silent = [image for image in images if image.header.get("RescaleIntercept") in {None, ""}]
+    if silent and (set(slopes), set(intercepts)) != ({1.0}, {0.0}) and len(silent) < len(images):
+        raise FormatError(
+            f"{path}: {len(silent)} of {len(images)} slices without RescaleIntercept, the first {silent[0].path.name}",
+            needed="RescaleSlope and RescaleIntercept in every slice, or in none",
+            cure="export the series again from the source",
+        )
+
+
 def _described(members: Sequence[_Found]) -> str:
     """One series for people."""
     first = members[0]
@@ -309,13 +324,17 @@ def _number(value: Any, otherwise: float) -> float:
 
 def _refuse_unplain(header: Any, path: Path) -> None:
     """Raise at images that are no slice of a plain CT or MR series."""
-    modality = str(header.get("Modality", ""))
+    modality, bits = str(header.get("Modality", "")), int(header.BitsStored)
+    high = int(header.get("HighBit", bits - 1))
     reasons = {
         f"{header.get('NumberOfFrames')} frames in one file (multi-frame)": int(header.get("NumberOfFrames") or 1) > 1,
         f"modality {modality or 'not stated'}": modality not in _MODALITIES,
         "a localizer (scout), which is no slice of the volume": "LOCALIZER" in [str(v) for v in header.get("ImageType") or ()],
         "a colour image": int(header.get("SamplesPerPixel") or 1) != 1,
         "numbers that are mapped by a table (Modality LUT)": bool(header.get("ModalityLUTSequence")),
+        "a rescale slope of 0, which makes all pixels alike": _number(header.get("RescaleSlope"), 1.0) == 0,
+        "colours by a palette": str(header.get("PhotometricInterpretation", "")) == "PALETTE COLOR",
+        f"pixels of {bits} bits up to bit {high}, not {bits - 1}": high != bits - 1,
     }
     found = [reason for reason, holds in reasons.items() if holds]
     if found:

@@ -34,6 +34,7 @@ _COMPRESSED = re.compile(rb"^(?:CompressedData *= *True|encoding: *(?:gz|gzip))\
 _DETACHED = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 _NRRD_ENDS, _META_ENDS = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE)
 _BLOCK = 1 << 20  # bytes read at a time; no header is longer
+_ANATOMICAL = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")  # the spaces that ITK turns
 
 
 def read(path: Path) -> Decoded:
@@ -79,8 +80,10 @@ def inspect(path: Path) -> FileFacts:
         )
     x, y, z = size[:3]
     geometry, notes = make_geometry(path, (z, y, x), _affine(reader, dimensions))
-    if image_suffix(path).endswith((".nrrd", ".nhdr")) and "NRRD_space" not in reader.GetMetaDataKeys():
-        notes += ("the file does not say in which space its axes are; LPS is assumed",)
+    if image_suffix(path).endswith((".nrrd", ".nhdr")):
+        space = reader.GetMetaData("NRRD_space") if "NRRD_space" in reader.GetMetaDataKeys() else "no space"
+        if not space.startswith(_ANATOMICAL):
+            notes += (f"the file names {space} for its axes, which does not say where left is; LPS is assumed",)
     return FileFacts(geometry, max(components, extra), _dtype(path, reader), notes)
 
 
