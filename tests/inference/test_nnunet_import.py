@@ -355,5 +355,5 @@ def test_the_cases_of_each_fold_are_told_where_the_folder_tells_all(tmp_path):
     (folder / "splits_final.json").write_text(json.dumps(splits[:1]))
     assert "fold 0" not in read_nnunet(folder).facts.details  # never some of the networks
     (folder / "splits_final.json").write_text("[3]")
-    with pytest.raises(ModelError, match="says something else"):
+    with pytest.raises(ModelError, match="is no list of folds"):
         read_nnunet(folder)

@@ -13,7 +13,7 @@ from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_one_class
 from hilum.dataset.layouts.labelling import Asked, with_classes
-from hilum.dataset.layouts.patients import note_unknown_patients, read_patients, with_patients
+from hilum.dataset.layouts.patients import note_unknowns, read_patients, with_patients
 from hilum.dataset.layouts.splits import with_given_splits
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.io import nearest, read_channels, read_geometry, read_labels
@@ -66,7 +66,7 @@ def open_dataset(
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
     dataset = _layout_of(root, layout).read(root, values=not asked.classification)
-    return note_unknown_patients(with_given_splits(with_classes(with_patients(dataset, patients), asked)))
+    return note_unknowns(with_given_splits(with_classes(with_patients(dataset, patients), asked)))
 
 
 def open_cases(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> tuple[Case, ...]:
@@ -92,9 +92,9 @@ def known_patients(path: str | Path) -> dict[str, str]:
         DataError: it is neither.
     """
     place = Path(path)
-    if place.suffix.lower() == ".csv" and place.is_file():
+    if place.suffix.lower() in {".csv", ".tsv"} and place.is_file():
         with suppress(DataError):  # of other columns: a table of a data set, which says what is missing
-            return {case: row["patient"] for case, row in read_patients(place).items() if row["patient"]}
+            return {case: row["patient"] for case, row in read_patients(place)[0].items() if row["patient"]}
     return {case.id: case.patient for case in open_cases(place) if case.patient is not None}
 
 

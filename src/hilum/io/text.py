@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hilum.errors import DataError, FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _NOT_KNOWN = frozenset(
     {
@@ -37,6 +37,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
 }
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n?', re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 _END = "\0"
 """A last line that no text has; where it is not read back as a row, a quotation mark was never closed."""
@@ -62,9 +63,36 @@ def not_known(cells: Iterable[str]) -> str:
     return f"{words.total()} of {len(texts)} not known ({shown})"
 
 
+def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> tuple[str, ...]:
+    """One sentence on the columns in which a word stands for "not known"; () where there is none. Blank cells need no mention."""
+    said = []
+    for column in columns:
+        cells = [row.get(column, "") for row in rows]
+        if any(cell.strip() and not is_known(cell) for cell in cells):
+            said.append(f"{column}: {not_known(cells)}")
+    return ("; ".join(said),) if said else ()
+
+
+def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """How to write each name so that spellings of one name are one, and a sentence on those that were several ("" without any).
+
+    The most frequent spelling stays; a whole number is written as one. Spellings are one name where `name_key` is the same.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    for name, count in Counter(names).items():
+        spellings.setdefault(name_key(name), Counter())[name] = count
+    chosen = {key: key if _WHOLE.fullmatch(key) else found.most_common(1)[0][0] for key, found in spellings.items()}
+    several = [
+        f"{', '.join(f'{name!r} {count}' for name, count in found.most_common())} count as {chosen[key]!r}"
+        for key, found in spellings.items()
+        if len(found) > 1
+    ]
+    return {name: chosen[key] for key, found in spellings.items() for name in found}, "; ".join(several)
+
+
 def name_key(text: str) -> str:
     """What two spellings of one name share: letter case and blanks do not count, and 1.0 and 01 are 1."""
-    if re.fullmatch(r"[+-]?\d+(\.0*)?", text.strip()):
+    if _WHOLE.fullmatch(text.strip()):
         return str(int(text.partition(".")[0]))
     return " ".join(text.casefold().split())
 
@@ -108,6 +136,22 @@ class Table:
     lines: tuple[int, ...]
     notes: tuple[str, ...]
 
+    def column(self, *names: str) -> str:
+        """The first of these columns that the table has, whatever its letter case; "" where it has none."""
+        known = {name_key(name): name for name in self.header}
+        return next((known[name] for name in names if name in known), "")
+
+
+def read_header(path: Path | str) -> tuple[str, ...]:
+    """The names of a table's columns, without looking at its rows; () of an empty file.
+
+    Raises:
+        FormatError: the file cannot be read, or is no text.
+    """
+    text, delimiter, _ = _parted(Path(path), read_text(path))
+    rows = _rows(text, delimiter, 1)
+    return tuple(name for name in rows[0][1] if name) if rows else ()
+
 
 def read_table(path: Path | str) -> Table:
     """Read a table as spreadsheets, pandas, R and people write it.
@@ -122,9 +166,7 @@ def read_table(path: Path | str) -> Table:
     """
     file = Path(path)
     text, notes = _decoded(file)
-    separator = _SEPARATOR_LINE.match(text)
-    text = text[separator.end() :] if separator else text
-    delimiter = separator[1] if separator else _delimiter(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t")
+    text, delimiter, first = _parted(file, text)
     try:
         rows = _rows(f"{text}\n{_END}", delimiter)
     except csv.Error as error:
@@ -140,7 +182,6 @@ def read_table(path: Path | str) -> Table:
     (_, header), *body = rows
     if body and all(len(cells) == len(header) + 1 and cells[-1] for _, cells in body):
         header = ["", *header]  # R's write.table gives the column of row names none
-    first = 1 if separator else 0
     lines = tuple(line + first for line, _ in body)
     _refuse_faults(file, header, dict(zip(lines, (cells for _, cells in body), strict=True)))
     full = [cells + [""] * (len(header) - len(cells)) for _, cells in body]
@@ -206,6 +247,14 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"{twice!r} stands there twice in one object")
     return found
+
+
+def _parted(file: Path, text: str) -> tuple[str, str, int]:
+    """A table's text without Excel's line `sep=;`, what parts its cells, and how many lines are gone."""
+    separator = _SEPARATOR_LINE.match(text)
+    if separator is not None:
+        return text[separator.end() :], separator[1], 1
+    return text, _delimiter(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t"), 0
 
 
 def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:

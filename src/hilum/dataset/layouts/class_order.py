@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hilum.errors import UsageError
+from hilum.io.text import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -54,6 +55,11 @@ def is_none_word(name: str) -> bool:
     return _plain(name) in _NONE_WORDS
 
 
+def is_grade_word(name: str) -> bool:
+    """Whether a class is a grade above none: mild, moderate, severe, high."""
+    return any(_plain(name) in words for words in _SCALE[1:])
+
+
 def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -> tuple[tuple[str, ...], str]:
     """Exclusive or ordinal classes in the order of the outputs, and a sentence on it ("" where nothing had to be decided).
 
@@ -74,7 +80,8 @@ def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -
             needed="two exclusive classes",
             cure="leave --positive out",
         )
-    if positive is not None and positive not in names:
+    spelled = {name_key(name): name for name in names}
+    if positive is not None and name_key(positive) not in spelled:
         near = difflib.get_close_matches(positive, names, n=1)
         cure = f"did you mean --positive {near[0]}?" if near else ""
         raise UsageError(f"positive class {positive!r}", needed=f"one of {', '.join(sorted(names, key=natural))}", cure=cure)
@@ -85,6 +92,7 @@ def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -
     if len(ordered) != 2:
         return tuple(ordered), ""
     if positive is not None:
+        positive = spelled[name_key(positive)]
         return (next(name for name in ordered if name != positive), positive), ""
     if _is_negative(ordered[1]) and not _is_negative(ordered[0]):
         ordered.reverse()

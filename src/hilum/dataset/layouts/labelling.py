@@ -5,13 +5,17 @@ classification. Nothing is guessed from values: the label is the column that was
 
 | in the column | is |
 |---|---|
-| nothing, "nan" | not known: the case is unlabelled |
+| nothing, NA, nan, ?, unknown, ... (`hilum.io.text.is_known`) | not known: the case is unlabelled |
+| "none" in a column of classes | not known too, unless it is named by the user, or other classes are grades (mild, severe) |
+| "-" beside "+" | the class - |
 | 0, 1; 0.0, 1.0 | the classes 0 and 1 |
+| ill, Ill, "ILL " | one class: letter case and blanks do not make another; a note says so |
 | A, B, C | one class each, in natural order (stage 2 before stage 10) |
 | A, B, A with B as "A|B" | findings, of which a case has any number |
 | "No Finding", "normal", "none", ... beside such findings, and never together with one | none of them |
 
 Several columns of 0 and 1 are a finding each; a case that lacks one of them is unlabelled: an unknown finding is no absent one.
+So is a case of "A|NA". Names of class folders are names: a folder "unknown" is a class.
 """
 
 from __future__ import annotations
@@ -23,12 +27,13 @@ from typing import TYPE_CHECKING, get_args
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR, ClassKind, ClassTable
 from hilum.dataset.layouts.centres import with_centres
-from hilum.dataset.layouts.class_order import by_number, class_order, is_none_word, natural
+from hilum.dataset.layouts.class_order import by_number, class_order, is_grade_word, is_none_word, natural
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
+from hilum.io.text import is_known, name_key, not_known, one_spelling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from hilum.dataset.case import Case
 
@@ -56,7 +61,6 @@ _NO_LABELS = {
 }
 """Columns that are known to say something else: who was examined, where and how, or how cases are divided."""
 TASKS = ("segmentation", "classification")
-_EMPTY = {"", "nan"}
 _SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
 _YES_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False, "yes": True, "no": False}
 
@@ -152,7 +156,7 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
     elif len(chosen) > 1:
         found = _from_columns(cases, chosen, asked)
     else:
-        found = _from_values(_raw(cases, chosen), asked, where=_where(dataset, chosen))
+        found = _from_values(_raw(cases, chosen, asked), asked, where=_where(dataset, chosen))
     cases = tuple(case for case in cases if case.id in found.labels)
     labelled = tuple(_labelled(case, found.labels[case.id], chosen) for case in cases)
     known = tuple(case for case in labelled if case.label is not None)
@@ -160,7 +164,7 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
         raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {_where(dataset, chosen)}")
     ids = {case.id for case in known}
     splits, split_notes = _splits(dataset.splits, ids)
-    notes = (*found.notes, *_unlabelled_note(len(cases) - len(known), chosen), *_region_note(known), *split_notes)
+    notes = (*found.notes, *_unlabelled_note(cases, len(cases) - len(known), chosen), *_region_note(known), *split_notes)
     classified = replace(
         dataset,
         cases=tuple(sorted(known, key=lambda case: case.id)),
@@ -225,7 +229,7 @@ def _columns(cases: Iterable[Case]) -> tuple[str, ...]:
 
 def _value(case: Case, column: str) -> str:
     text = case.columns.get(column, "").strip()
-    return "" if text.lower() in _EMPTY else text
+    return text if is_known(text) else ""
 
 
 def _chosen_columns(dataset: Dataset, cases: Sequence[Case], asked: Asked) -> tuple[str, ...]:
@@ -272,10 +276,20 @@ def _listed(cases: Sequence[Case]) -> str:
     return "\n".join(told[:_SHOWN_COLUMNS]) + (f"\n  and {len(told) - _SHOWN_COLUMNS} more" if len(told) > _SHOWN_COLUMNS else "")
 
 
-def _raw(cases: Sequence[Case], chosen: tuple[str, ...]) -> dict[str, str | None]:
+def _raw(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) -> dict[str, str | None]:
     if not chosen:
         return {case.id: case.label for case in cases}
-    return {case.id: _value(case, chosen[0]) or None for case in cases}
+    cells = {case.id: case.columns.get(chosen[0], "").strip() for case in cases}
+    meant = _classes_by_context(set(cells.values()), asked)
+    return {case: text if is_known(text) or name_key(text) in meant else None for case, text in cells.items()}
+
+
+def _classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
+    """Words for "not known" that are classes here: named by the user, "none" among findings or grades, "-" beside "+"."""
+    meant = {name_key(name) for name in (*asked.only, asked.positive or "") if name}
+    if asked.kind in {"multilabel", "ordinal"} or any(SEPARATOR in text or is_grade_word(text) for text in values):
+        meant.add("none")
+    return meant | ({"-"} if "+" in values else set())
 
 
 def _where(dataset: Dataset, chosen: tuple[str, ...]) -> str:
@@ -292,13 +306,19 @@ def _from_values(raw: Mapping[str, str | None], asked: Asked, *, where: str) -> 
         _refuse_positive(asked)
         _refuse_only(asked)
         return _findings(raw, where)
-    whole = _as_whole_numbers(present)
-    labels = {case: whole.get(text, text) if text is not None else None for case, text in raw.items()}
+    spelled, several = one_spelling(present)
+    labels = {case: spelled[text] if text is not None else None for case, text in raw.items()}
     labels, left_out = _only(labels, asked.only, where)
     names = {text for text in labels.values() if text is not None}
     _refuse_no_class(names, where)
     ordered, note = class_order(names, kind, asked.positive)
-    return _Labels(ClassTable(names=ordered, kind=kind), labels, (*left_out, *((note,) if note else ())))
+    return _Labels(
+        ClassTable(names=ordered, kind=kind), labels, (*_spelling_note(several), *left_out, *((note,) if note else ()))
+    )
+
+
+def _spelling_note(several: str) -> tuple[str, ...]:
+    return (f"classes in several spellings: {several}",) if several else ()
 
 
 def _only(labels: Mapping[str, str | None], only: tuple[str, ...], where: str) -> tuple[dict[str, str | None], tuple[str, ...]]:
@@ -306,10 +326,10 @@ def _only(labels: Mapping[str, str | None], only: tuple[str, ...], where: str) -
     if not only:
         return dict(labels), ()
     present = {text for text in labels.values() if text is not None}
-    lower = {name.lower(): name for name in present}
-    wanted = {name if name in present else lower.get(name.lower(), "") for name in only}
+    known = {name_key(name): name for name in present}
+    wanted = {known.get(name_key(name), "") for name in only}
     if "" in wanted:
-        wrong = next(name for name in only if name not in present and name.lower() not in lower)
+        wrong = next(name for name in only if name_key(name) not in known)
         raise UsageError(
             f"class {wrong!r}, which {where} does not hold",
             needed=f"classes among {some(sorted(present, key=natural))}, or one of {', '.join(get_args(ClassKind))}",
@@ -324,9 +344,15 @@ def _only(labels: Mapping[str, str | None], only: tuple[str, ...], where: str) -
 
 def _findings(raw: Mapping[str, str | None], where: str) -> _Labels:
     """Findings of a column of "A|B"."""
+    written = {
+        case: None if text is None else [p.strip() for p in text.split(SEPARATOR) if p.strip()] for case, text in raw.items()
+    }
+    spelled, several = one_spelling(part for found in written.values() for part in found or ())
     parts = {
-        case: None if text is None else tuple(dict.fromkeys(p.strip() for p in text.split(SEPARATOR) if p.strip()))
-        for case, text in raw.items()
+        case: None
+        if found is None or not all(is_known(part) or is_none_word(part) for part in found)
+        else tuple(dict.fromkeys(spelled[part] for part in found))
+        for case, found in written.items()
     }
     sets = [found for found in parts.values() if found is not None]
     together = {name for found in sets if len(found) > 1 for name in found}
@@ -340,7 +366,7 @@ def _findings(raw: Mapping[str, str | None], where: str) -> _Labels:
         case: None if found is None else SEPARATOR.join(sorted(set(found) - nothing, key=lambda name: order[name]))
         for case, found in parts.items()
     }
-    notes = [f"a case has any number of {len(names)} findings: {some(names, shown=6)}"]
+    notes = [*_spelling_note(several), f"a case has any number of {len(names)} findings: {some(names, shown=6)}"]
     if nothing:
         notes.append(f"{some(sorted(nothing))} means none of them")
     return _Labels(ClassTable(names=tuple(names), kind="multilabel"), labels, tuple(notes))
@@ -370,15 +396,6 @@ def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) 
         labels[case.id] = None if unknown else SEPARATOR.join(name for name, text in cells.items() if _YES_NO[text.lower()])
     notes = (f"{partly} cases lack some of the {len(chosen)} findings and are counted as unlabelled",) if partly else ()
     return _Labels(ClassTable(names=chosen, kind="multilabel"), labels, notes)
-
-
-def _as_whole_numbers(present: Sequence[str]) -> dict[str, str]:
-    """How to write whole numbers that a table holds as 1.0; {} where the values are something else."""
-    try:
-        numbers = {text: float(text) for text in present}
-    except ValueError:
-        return {}
-    return {text: str(int(n)) for text, n in numbers.items()} if all(n.is_integer() for n in numbers.values()) else {}
 
 
 def _refuse_no_class(names: set[str], where: str) -> None:
@@ -432,9 +449,17 @@ def _labelled(case: Case, label: str | None, chosen: tuple[str, ...]) -> Case:
     return replace(case, label=label, annotation=None, region=case.region or case.annotation, columns=columns)
 
 
-def _unlabelled_note(count: int, chosen: tuple[str, ...]) -> tuple[str, ...]:
+def _unlabelled_note(cases: Sequence[Case], count: int, chosen: tuple[str, ...]) -> tuple[str, ...]:
     where = f" in {' and '.join(chosen)}" if chosen else ""
-    return (f"{count} cases without a label{where} are counted as unlabelled",) if count else ()
+    cells = {name: [case.columns.get(name, "").strip() for case in cases] for name in chosen}
+    words = "; ".join(f"{name}: {said}" for name, texts in cells.items() if (said := not_known(texts)))
+    classes = {text for texts in cells.values() for text in texts if text and not is_known(text) and is_none_word(text)}
+    cure = f"; if {some(sorted(classes))} is a class, name all of them by --classes" if classes else ""
+    return (
+        (f"{count} cases without a label{where} are counted as unlabelled{f' ({words})' if words else ''}{cure}",)
+        if count
+        else ()
+    )
 
 
 def _region_note(cases: Sequence[Case]) -> tuple[str, ...]:

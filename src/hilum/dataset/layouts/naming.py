@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hilum.errors import DataError, FormatError, LabelError
 from hilum.io import read_labels
+from hilum.io.text import read_json
 from hilum.volume import Label, LabelTable, Region
 
 if TYPE_CHECKING:
@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_GUESSED_LABELS = 256
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        FormatError: the file is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(
-            f"{path} is not JSON: {error}", needed="a JSON document", cure=f"python -m json.tool '{path}' shows the place"
-        ) from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

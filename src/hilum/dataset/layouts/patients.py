@@ -6,13 +6,13 @@ Taking two patients for one costs nothing; taking one for two would let training
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
+from hilum.io.text import is_known, one_spelling, read_table, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,35 +40,53 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
         DataError: patients.csv lacks its columns.
     """
     file = dataset.root / PATIENTS_FILE
-    rows = read_patients(file) if file.is_file() else {}
+    rows, notes = read_patients(file) if file.is_file() else ({}, ())
     known = {case: row["patient"] for case, row in rows.items() if row["patient"]}
     if pattern is not None:
         known = _by_pattern(dataset, pattern)
     sides = {} if known or any(case.patient for case in dataset.cases) else _by_sides(dataset)
     known = known or sides
-    cases = tuple(_named(case, known, rows) for case in dataset.cases)
-    unlabelled = tuple(_named(case, known, rows) for case in dataset.unlabelled)
-    return replace(dataset, cases=cases, unlabelled=unlabelled, notes=dataset.notes + _sides_note(sides))
+    cases = [_named(case, known, rows) for case in (*dataset.cases, *dataset.unlabelled)]
+    strange = [case for case in rows if case not in {case.id for case in cases}]
+    if strange:
+        notes = (*notes, f"{len(strange)} of {len(rows)} rows of {file} name no case that is here: {some(strange)}")
+    spelled, several = one_spelling(case.patient for case in cases if case.patient is not None)
+    cases = [replace(case, patient=spelled.get(case.patient or "", case.patient)) for case in cases]
+    count = len(dataset.cases)
+    return replace(
+        dataset,
+        cases=tuple(cases[:count]),
+        unlabelled=tuple(cases[count:]),
+        notes=(*dataset.notes, *notes, *([f"patients in several spellings: {several}"] if several else []), *_sides_note(sides)),
+    )
 
 
-def note_unknown_patients(dataset: Dataset) -> Dataset:
-    """The data set with a note where patients of its cases are not known."""
-    return replace(dataset, notes=dataset.notes + _patient_note(dataset.cases))
+def note_unknowns(dataset: Dataset) -> Dataset:
+    """The data set with notes on the patients that are not known, and on words for "not known" in further columns."""
+    rows = [case.columns for case in (*dataset.cases, *dataset.unlabelled)]
+    words = unknown_words(rows, dict.fromkeys(name for row in rows for name in row))
+    return replace(dataset, notes=dataset.notes + _patient_note(dataset.cases) + words)
 
 
-def read_patients(file: Path) -> dict[str, dict[str, str]]:
-    """Case id to the row of a CSV file with the columns case and patient, and any others.
+def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Case id to the row of a table with the columns case and patient, and any others; and what was assumed.
+
+    A patient that is not known is "". Rows without a case are passed over.
 
     Raises:
-        DataError: a column is missing.
+        DataError: a column is missing, or a case has several rows that differ.
     """
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = set(reader.fieldnames or ())
-        if not {"case", "patient"} <= columns:
-            raise DataError(f"{file} has the columns {sorted(columns)}", needed="the columns case and patient")
-        rows = [{key: (text or "").strip() for key, text in row.items() if isinstance(key, str)} for row in reader]
-    return {row["case"]: row for row in rows}
+    table = read_table(file)
+    case, patient = table.column("case"), table.column("patient")
+    if not case or not patient:
+        raise DataError(f"{file} has the columns {', '.join(table.header)}", needed="the columns case and patient")
+    rows: dict[str, dict[str, str]] = {}
+    for row in table.rows:
+        further = {name: text for name, text in row.items() if name not in {case, patient}}
+        one = {"case": row[case], "patient": row[patient] if is_known(row[patient]) else "", **further}
+        if row[case] and rows.setdefault(row[case], one) != one:
+            raise DataError(f"{file} has several rows for {row[case]} that differ", needed="one row a case")
+    return rows, (*table.notes, *unknown_words(table.rows, [patient]))
 
 
 def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:

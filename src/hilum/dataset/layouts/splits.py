@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.layouts.listing import some
-from hilum.dataset.layouts.naming import read_json
 from hilum.errors import DataError, FormatError
+from hilum.io.text import is_known, name_key, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,12 +42,11 @@ def read_splits(file: Path) -> tuple[Fold, ...]:
         FormatError: it is something else.
     """
     document = read_json(file)
-    well_formed = isinstance(document, list) and all(
-        isinstance(fold, dict) and isinstance(fold.get("train"), list) and isinstance(fold.get("val"), list) for fold in document
-    )
-    if not well_formed or not document:
+    folds = [fold for fold in document if isinstance(fold, dict)] if isinstance(document, list) else []
+    well_formed = all(isinstance(fold.get(side), list) for fold in folds for side in ("train", "val"))
+    if not well_formed or not folds or folds != document:
         raise FormatError(f"{file} is no list of folds", needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]')
-    return tuple(Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in document)
+    return tuple(Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in folds)
 
 
 def with_given_splits(dataset: Dataset) -> Dataset:
@@ -96,12 +95,12 @@ def folds_from_column(values: Mapping[str, str]) -> tuple[tuple[Fold, ...], str]
     val, test; test cases are in no fold.
 
     Args:
-        values: case id to the column's value; empty values are in no fold.
+        values: case id to the column's value; cases whose value is not known are in no fold.
 
     Returns:
         The folds, () where the column says nothing, and a note ("" if there is nothing to say).
     """
-    given = {case: value.strip().lower() for case, value in values.items() if value.strip()}
+    given = {case: name_key(value) for case, value in values.items() if is_known(value)}
     words = set(given.values())
     if words and words <= _TRAIN | _VALIDATION | _TEST:
         train = tuple(sorted(case for case, value in given.items() if value in _TRAIN))

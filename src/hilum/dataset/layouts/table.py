@@ -1,9 +1,10 @@
-"""A CSV table: one row a case, with columns such as case, patient, image or image_CT, mask or region, label, fold, site."""
+"""A table: one row a case, with columns such as case, patient, image or image_CT, mask or region, label, fold, site."""
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
@@ -12,13 +13,15 @@ from hilum.dataset.layouts.naming import channel_names, label_table, labels_file
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.splits import folds_from_column
-from hilum.errors import DataError
+from hilum.errors import DataError, FormatError
 from hilum.io import image_stem, supported
+from hilum.io.text import is_known, read_header, read_table, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from hilum.io.text import Table
     from hilum.volume import LabelTable
 
 TABLE_FILES = ("cases.csv", "dataset.csv", "table.csv", "labels.csv", "metadata.csv")
@@ -40,7 +43,12 @@ def recognises(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() in {".csv", ".tsv"}
     file = _table_file(path)
-    return file is not None and bool(_Columns.of(_header(file)).images)
+    try:
+        return file is not None and bool(_Columns.of(read_header(file)).images)
+    except FormatError:
+        if file is not None and file.name in TABLE_FILES:
+            raise
+        return False
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
@@ -57,17 +65,18 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         values: whether masks may be read to find out what the labels are.
 
     Raises:
-        DataError: a needed column is missing, a file is missing, or two rows have the same id.
+        DataError: a needed column is missing, a file is missing, or two rows have ids that differ in letter case at most.
     """
     file = path if path.is_file() else _table_file(path)
     if file is None:
         raise DataError(f"no table in {path}", needed=f"a CSV file of a usual name: {', '.join(TABLE_FILES)}")
-    rows, columns = _rows(file)
-    cases = tuple(
-        sorted((_case(row, columns, file, number) for number, row in enumerate(rows, start=2)), key=lambda case: case.id)
-    )
+    table = read_table(file)
+    columns = _Columns.of(table.header)
+    _refuse_useless(table, columns, file)
+    rows = zip(table.rows, table.lines, strict=True)
+    cases = tuple(sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id))
     _refuse_repeated(cases, file)
-    notes: list[str] = []
+    notes = [*table.notes, *unknown_words(table.rows, filter(None, (columns.patient, columns.mask, columns.region)))]
     if columns.patient == _GROUP:
         notes.append('the column "group" stands for the patient: cases of one group stay in one fold')
     cases, channels = _with_channels(cases, file)
@@ -135,19 +144,6 @@ class _Columns:
         )
 
 
-def _header(file: Path) -> list[str]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        return next(csv.reader(stream, delimiter=_delimiter(file)), [])
-
-
-def _delimiter(file: Path) -> str:
-    if file.suffix.lower() == ".tsv":
-        return "\t"
-    with file.open(encoding="utf-8-sig") as stream:
-        first = stream.readline()
-    return max(",;\t", key=first.count)
-
-
 def _table_file(folder: Path) -> Path | None:
     if not folder.is_dir():
         return None
@@ -156,45 +152,43 @@ def _table_file(folder: Path) -> Path | None:
     return named or (only[0] if len(only) == 1 else None)
 
 
-def _rows(file: Path) -> tuple[list[dict[str, str]], _Columns]:
-    header = _header(file)
-    columns = _Columns.of(header)
+def _refuse_useless(table: Table, columns: _Columns, file: Path) -> None:
     if not columns.images:
         raise DataError(
-            f"{file} has the columns {header}",
+            f"{file} has the columns {', '.join(table.header)}",
             needed="a column of image files: image, or image_CT and image_PET for several channels",
             cure=f"rename the column in the first line of {file}",
         )
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [
-            {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-            for row in csv.DictReader(stream, delimiter=_delimiter(file))
-        ]
-    if not rows:
+    if not table.rows:
         raise DataError(f"{file} has no rows", needed="one row a case")
-    return rows, columns
+
+
+def _cell(row: Mapping[str, str], column: str) -> str:
+    """What a row holds in a column, "" where that is not known or there is no such column."""
+    return row[column] if column and is_known(row[column]) else ""
 
 
 def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> Case:
     images = {channel: _find(row[column], IMAGE_FOLDERS, file, line) for channel, column in columns.images.items()}
     first = next(iter(images.values()))
     stem = image_stem(first)
-    case_id = (row[columns.case] if columns.case else "") or stem
+    case_id = _cell(row, columns.case) or stem
     if not case_id or "/" in case_id or "\\" in case_id:
         raise DataError(f"{file}, line {line}: the case id {case_id!r}", needed="an id that can be a file name, without slashes")
     return Case(
         id=case_id,
-        patient=(row[columns.patient] or None) if columns.patient else None,
+        patient=_cell(row, columns.patient) or None,
         images=images,
         annotation=None if columns.region else _annotation(row, columns, file, line, stem),
         columns={name: row.get(name, "") for name in columns.others},
-        region=_find(row[columns.region], _REGION_FOLDERS, file, line) if columns.region and row[columns.region] else None,
+        region=_find(region, _REGION_FOLDERS, file, line) if (region := _cell(row, columns.region)) else None,
     )
 
 
 def _annotation(row: Mapping[str, str], columns: _Columns, file: Path, line: int, stem: str) -> Path | None:
     if columns.mask:
-        return _find(row[columns.mask], ANNOTATION_FOLDERS, file, line) if row[columns.mask] else None
+        mask = _cell(row, columns.mask)
+        return _find(mask, ANNOTATION_FOLDERS, file, line) if mask else None
     folder = sub_folder(file.parent, ANNOTATION_FOLDERS)
     if folder is None:
         return None
@@ -207,26 +201,41 @@ def _escaped(stem: str) -> str:
 
 
 def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path:
-    """The file a cell names: relative to the table, or to one of the usual folders beside it."""
+    """The file a cell names, with slashes of either kind: relative to the table, or to one of the usual folders beside it."""
     roots = [file.parent, *(folder for folder in [sub_folder(file.parent, folders)] if folder is not None)]
-    candidates = [root / text for root in roots]
-    found = next((path for path in candidates if text and (path.exists() or "#" in text)), None)
+    names = dict.fromkeys((text, text.replace("\\", "/")))
+    candidates = [root / name for name in names for root in roots]
+    found = next((path for path in candidates if is_known(text) and (path.exists() or "#" in text)), None)
     if found is None:
+        what = f"the file {text!r} does not exist" if is_known(text) else f"the image is not known ({text!r})"
         raise DataError(
-            f"{file}, line {line}: the file {text!r} does not exist",
+            f"{file}, line {line}: {what}",
             needed=f"a file relative to {' or '.join(str(root) for root in roots)}",
-            cure="correct the path, or remove the row",
+            cure=_meant(text, roots) or "correct the path, or remove the row",
         )
     return found
 
 
+def _meant(text: str, roots: Sequence[Path]) -> str:
+    """What a path that leads nowhere should be: its end, where that is there, or a file of its name with another suffix."""
+    parts = PureWindowsPath(text).parts  # which knows slashes of either kind
+    ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
+    there = next((end for end in ends for root in roots if (root / end).exists()), "")
+    if there:
+        return f"write {there}: paths of another computer or folder do not lead here"
+    wanted = parts[-1].casefold() if parts else ""
+    files = [entry for root in roots for entry in root.iterdir() if supported(entry)]
+    near = next((file.name for file in files if wanted in {file.name.casefold(), image_stem(file).casefold()}), "")
+    return f"write {near}, with its suffix as the file has it" if near else ""
+
+
 def _refuse_repeated(cases: Sequence[Case], file: Path) -> None:
-    ids = [case.id for case in cases]
-    repeated = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    counts = Counter(case.id.casefold() for case in cases)
+    repeated = [case.id for case in cases if counts[case.id.casefold()] > 1]
     if repeated:
         raise DataError(
-            f"{file} has several rows for {some(repeated)}",
-            needed="one row a case",
+            f"{file} has several rows for {some(dict.fromkeys(repeated))}",
+            needed="one row a case, and ids that differ in more than letter case, for files are named after them",
             cure="add a column case with an id of its own for each row",
         )
 

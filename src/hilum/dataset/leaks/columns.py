@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.leaks.record import Predictor
+from hilum.io.text import is_known
 from hilum.metrics import auroc, delong_interval
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 LEAST_AUROC, SURELY = 0.55, 0.5
 """A column is named from the first AUROC on, if the true one surely exceeds the second."""
 _FOLDS, _FEWEST = 5, 10
-_MISSING = {"", "na", "n/a", "nan", "none", "null", "?"}
 _NO_COLUMNS = {"fold", "split", "subset", "partition", "group", "patient", "case"}
 _LABEL_WORDS = {
     *("label", "labels", "class", "diagnosis", "diagnoses", "target", "outcome", "finding", "findings", "pathology", "histology"),
@@ -96,17 +96,13 @@ def _columns(cases: Sequence[Case], facts: Mapping[str, Mapping[str, str]]) -> I
     names = dict.fromkeys(name for case in cases for name in case.columns if name.lower() not in _NO_COLUMNS)
     told = dict.fromkeys(name for case in cases for name in facts.get(case.id, {}))
     for name in names:
-        values = [_cell(case.columns.get(name, "")) for case in cases]
+        values = [text.strip() if is_known(text := case.columns.get(name, "")) else "" for case in cases]
         if len(set(values)) > 1:
             yield name, "table", values
     for name in told:
         values = [facts.get(case.id, {}).get(name, "") for case in cases]
         if len(set(values)) > 1:
             yield name, "image", values
-
-
-def _cell(text: str) -> str:
-    return "" if text.strip().lower() in _MISSING else text.strip()
 
 
 def _splits(positive: Flags, groups: NDArray[np.int64]) -> Splits:

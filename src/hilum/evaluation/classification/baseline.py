@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.metadata import choose_columns, is_missing, number
+from hilum.evaluation.classification.metadata import choose_columns, number
+from hilum.io.text import is_known
 from hilum.tasks.class_score import ClassScore
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class _Features:
         columns = [[measured.get(case.id, np.nan) for case in cases] for measured in measures.values()]
         columns += [[number(case.columns.get(name, "")) for case in cases] for name in choice.numeric]
         for name in choice.words:
-            words = ["" if is_missing(word := case.columns.get(name, "")) else word.strip() for case in cases]
+            words = [word.strip() if is_known(word := case.columns.get(name, "")) else "" for case in cases]
             columns.append(np.unique(words, return_inverse=True)[1].tolist())
         values = np.array(columns, dtype=np.float64).T if columns else np.zeros((len(cases), 0))
         return cls((*measures, *choice.names), values, len(measures) + len(choice.numeric))

@@ -27,12 +27,10 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import UsageError
 from hilum.io import image_suffix
+from hilum.io.text import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "?"})
-"""Cells, in lower case, that hold no value."""
 
 _MOST_WORDS = 20
 _PARTS = frozenset({"fold", "split", "subset", "partition"})
@@ -104,14 +102,9 @@ def number(text: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def is_missing(text: str) -> bool:
-    """Whether a cell holds no value."""
-    return text.strip().lower() in MISSING
-
-
 def is_numeric(values: Sequence[str]) -> bool:
     """Whether every value that is there is a number, and there is one."""
-    present = [value for value in values if not is_missing(value)]
+    present = [value for value in values if is_known(value)]
     return bool(present) and not any(math.isnan(number(value)) for value in present)
 
 
@@ -131,7 +124,7 @@ class _Column:
     @property
     def present(self) -> list[str]:
         """The values that are there."""
-        return [value for value in self.values if not is_missing(value)]
+        return [value for value in self.values if is_known(value)]
 
 
 def _why_not(column: _Column) -> str:
@@ -156,7 +149,7 @@ def _names_the_case(column: _Column) -> bool:
 def _restates_the_label(column: _Column) -> bool:
     seen: dict[str, set[str]] = {}
     for value, label in zip(column.values, column.labels, strict=True):
-        if not is_missing(value):
+        if is_known(value):
             seen.setdefault(value, set()).add(label)
     repeated = 1 < len(seen) <= len(column.present) / 4
     return repeated and len(set(column.labels)) > 1 and all(len(labels) == 1 for labels in seen.values())
@@ -168,7 +161,7 @@ def _has_too_many_words(column: _Column) -> bool:
 
 
 _RULES: dict[Callable[[_Column], bool], str] = {
-    lambda column: len({value.lower() for value in column.values}) < 2: "the same in every case",
+    lambda column: len({value.lower() if is_known(value) else "" for value in column.values}) < 2: "the same in every case",
     lambda column: bool(column.parts & _PARTS): "a part of the experiment",
     _names_files: "names of files",
     lambda column: bool(column.parts & _LABELS): "named like a label",

@@ -10,9 +10,10 @@ import numpy as np
 from hilum.errors import UsageError
 from hilum.evaluation.classification.figures import ClassFigure, Intervals
 from hilum.evaluation.classification.measures import measures
-from hilum.evaluation.classification.metadata import choose_columns, is_missing, is_numeric, number
+from hilum.evaluation.classification.metadata import choose_columns, is_numeric, number
 from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.records import Record
+from hilum.io.text import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ def subgroups_of(
 
 def split(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
     """The subgroups that the values (N,) of a column make: each one's name and which cases (N,) are in it; none is empty."""
-    missing = np.array([is_missing(value) for value in values])
+    missing = np.array([not is_known(value) for value in values])
     different = {value for value, gone in zip(values, missing, strict=True) if not gone}
     parts = _thirds(values) if is_numeric(values) and len(different) > _FEW_NUMBERS else _words(values, missing)
     return tuple((name, members) for name, members in (*parts, (_MISSING, missing)) if members.any())

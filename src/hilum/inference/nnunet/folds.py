@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from hilum.dataset.layouts.naming import read_json, read_json_object
+from hilum.dataset.layouts.naming import read_json_object
+from hilum.dataset.layouts.splits import read_splits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +38,8 @@ def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, Any]) 
 def _splits(folder: Path) -> dict[str, dict[str, list[str]]]:
     for path in (folder / "splits_final.json", folder.parent / "splits_final.json"):
         if path.is_file():
-            splits = enumerate(read_json(path))
-            return {str(n): {"train": _names(split["train"]), "validation": _names(split["val"])} for n, split in splits}
+            splits = enumerate(read_splits(path))
+            return {str(n): {"train": [*split.train], "validation": [*split.validation]} for n, split in splits}
     return {}
 
 

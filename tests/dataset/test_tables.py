@@ -1,0 +1,149 @@
+"""Tables of users: words for "not known" in every column, spellings of one name, paths, columns and ids that clash."""
+
+import json
+
+import pytest
+from dataset_samples import nnunet, picture, pictures
+
+from hilum.dataset import make_folds, open_dataset
+from hilum.dataset.layouts.splits import folds_from_column
+from hilum.dataset.open import known_patients
+from hilum.errors import DataError, FormatError
+from hilum.io import write_volume
+
+WORDS = ("NA", "n/a", "nan", "None", "null", "?", "-", "unknown", " ", "<NA>", "#N/A", "Missing")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed in range(6):
+        write_volume(picture(seed), tmp_path / "set" / "images" / f"a{seed}.png")
+    return tmp_path / "set"
+
+
+def opened(root, encoding="utf-8", **columns):
+    """A data set with an image a row."""
+    columns = {"image": [f"a{n}.png" for n in range(6)], **columns}
+    rows = [",".join(columns), *(",".join(cells) for cells in zip(*columns.values(), strict=True))]
+    (root / "cases.csv").write_bytes("\n".join(rows).encode(encoding))
+    return open_dataset(root)
+
+
+def said(dataset, text):
+    return any(text in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_for_not_known_in_every_column(root, word):
+    dataset = opened(
+        root,
+        case=[word, "b1", "b2", "b3", "b4", "b5"],
+        label=["ill", "well", "ill", "well", "ill", word],
+        patient=["P", word, word, word, "P", "Q"],
+        age=["1", "2", word, "4", "5", "6"],
+        fold=["0.0", "1.0", "0.0", "1.0", word, "0.0"],
+        region=[word] * 6,
+    )
+    assert dataset.classes.names == ("well", "ill")
+    assert [case.id for case in (*dataset.cases, *dataset.unlabelled)] == ["a0", "b1", "b2", "b3", "b4", "b5"]
+    assert [case.patient for case in dataset.cases] == ["P", None, None, None, "P"]
+    assert [fold.validation for fold in dataset.splits] == [("a0", "b2"), ("b1", "b3")]
+    assert not any(case.region for case in dataset.cases)
+    shown = f"({word.strip()!r} 1)" if word.strip() else "(blank 1)"
+    assert said(dataset, f"label: 1 of 6 not known {shown}")
+    assert said(dataset, "the patients of 3 cases are not known")
+    assert said(dataset, f"age: 1 of 6 not known {shown}") is bool(word.strip())
+    assert said(dataset, "patient: 3 of 6 not known") is bool(word.strip())
+
+
+def test_an_unknown_patient_is_a_patient_of_its_own(root):
+    dataset = opened(root, label=["a", "b"] * 3, patient=["NA"] * 6)
+    assert [len(fold.validation) for fold in make_folds(dataset, 3)] == [2, 2, 2]
+
+
+def test_none_is_a_class_by_context_only(root):
+    dataset = opened(root, label=["a", "b", "None"] * 2)
+    assert dataset.classes.names == ("a", "b")
+    assert said(dataset, "label: 2 of 6 not known ('None' 2)); if None is a class, name all of them by --classes")
+    assert open_dataset(root, classes="a,b,none").classes.names == ("a", "b", "None")
+    assert opened(root, label=["none", "mild", "severe"] * 2).classes.names == ("mild", "none", "severe")
+    findings = opened(root, label=["none", "a|b", "a", "NA", "b|NA", "b"])
+    assert [case.label for case in findings.cases] == ["", "a|b", "a", "b"]
+    assert [case.id for case in findings.unlabelled] == ["a3", "a4"]
+    assert opened(root, label=["+", "-"] * 3).classes.names == ("+", "-")
+
+
+def test_spellings_of_one_name_are_one(root):
+    dataset = opened(root, label=["ill", "well", "ILL ", "Well", "ill", "well"], patient=["p1", "P1", "p1", "p2", "02", "2.0"])
+    assert dataset.classes.names == ("well", "ill")
+    assert said(dataset, "classes in several spellings: 'ill' 2, 'ILL' 1 count as 'ill'; 'well' 2, 'Well' 1 count as 'well'")
+    assert [case.patient for case in dataset.cases] == ["p1", "p1", "p1", "p2", "2", "2"]
+    assert said(dataset, "patients in several spellings: 'p1' 2, 'P1' 1 count as 'p1'")
+    assert open_dataset(root, positive="WELL").classes.names == ("ill", "well")
+    assert open_dataset(root, classes="Ill, WELL").classes.names == ("well", "ill")
+    assert opened(root, label=["0", "1", "0.0", "1.0", "01", "00"]).classes.names == ("0", "1")
+    assert opened(root, label=["A|b", "a", "B", "b", "b", "a"]).classes.names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        ({"label": ["a"] * 6, "Label ": ["b"] * 6}, "columns of one name: 'label', 'Label'"),
+        ({"case": ["c", "C", "d", "e", "f", "g"], "label": ["a", "b"] * 3}, "several rows for C, c"),
+        ({"image": ["NA", *(f"a{n}.png" for n in range(1, 6))]}, r"line 2: the image is not known \('NA'\)"),
+        ({"image": ["D:\\x\\images\\a0.png"] * 6}, r"line 2: the file 'D:(.|\n)*write images/a0.png: paths of another"),
+        ({"image": ["\\\\server\\x\\a0.png"] * 6}, r"write a0.png: paths of another"),
+        ({"image": ["a0"] * 6}, "write a0.png, with its suffix"),
+        ({"image": ["a0.PNG"] * 6}, "write a0.png, with its suffix"),
+        ({"image": ["q.png"] * 6}, "correct the path"),
+    ],
+)
+def test_tables_that_contradict_themselves(root, columns, match):
+    with pytest.raises(DataError, match=match):
+        opened(root, **columns)
+
+
+def test_paths_with_backslashes_lead_to_files(root):
+    assert len(opened(root, image=[f"images\\a{n}.png" for n in range(6)], label=["a", "b"] * 3).cases) == 6
+
+
+def test_a_patients_file_as_spreadsheets_write_it(tmp_path):
+    root = pictures(tmp_path, ids=("x", "y", "z"))
+    text = 'sep=;\r\n"Case" ; "Patient";age\r\nx;Müller;61,5\r\ny;NA;?\r\nq;P;3\r\n'
+    (root / "patients.csv").write_bytes(text.encode("cp1252"))
+    dataset = open_dataset(root)
+    assert [case.patient for case in dataset.cases] == ["Müller", None, None]
+    assert dataset["x"].columns["age"] == "61.5"
+    assert said(dataset, "1 of 3 rows of")
+    assert said(dataset, "name no case that is here: q")
+    assert said(dataset, "Patient: 1 of 3 not known ('NA' 1)")
+    assert known_patients(root / "patients.csv") == {"x": "Müller", "q": "P"}
+    (root / "patients.csv").write_text("case,patient\nx,A\nx,B\n")
+    with pytest.raises(DataError, match="several rows for x that differ"):
+        open_dataset(root)
+
+
+def test_json_files_in_other_encodings(tmp_path):
+    root = nnunet(tmp_path)
+    facts = json.loads((root / "dataset.json").read_text())
+    facts["labels"] = {"background": 0, "Gefäß": 1, "tumour": 2}
+    (root / "dataset.json").write_bytes(json.dumps(facts, ensure_ascii=False).encode("utf-16"))
+    folds = [{"train": ["a", "b"], "val": ["c"]}]
+    (root / "splits_final.json").write_bytes(json.dumps(folds).encode("utf-8-sig"))
+    dataset = open_dataset(root)
+    assert dataset.labels.labels[1].name == "Gefäß"
+    assert dataset.splits[0].validation == ("c",)
+
+
+def test_fold_columns_that_pandas_wrote():
+    folds, _ = folds_from_column({"a": "0.0", "b": "1.0", "c": "nan", "d": "NA", "e": "1"})
+    assert [fold.validation for fold in folds] == [("a",), ("b", "e")]
+
+
+def test_bytes_that_are_no_table(root):
+    (root / "cases.csv").write_bytes(b"PK\3\4\0\0\0\0\0\1")
+    with pytest.raises(FormatError, match="is no text in an encoding"):
+        open_dataset(root)
+    (root / "cases.csv").rename(root / "notes.csv")  # a file of any other name is not asked to be a table
+    with pytest.raises(DataError, match="has no layout"):
+        open_dataset(root)
