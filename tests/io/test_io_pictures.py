@@ -46,7 +46,7 @@ def test_jpeg(tmp_path):
     assert volume.array.shape == (1, 1, 16, 24)
     assert abs(int(volume.array.mean()) - 90) <= 1
     assert NO_SPACING in notes[0]
-    assert facts_agree(store(tmp_path / "b.jpeg", np.dstack([smooth] * 3)))[0].channels == 3
+    assert facts_agree(store(tmp_path / "b.jpeg", np.dstack([smooth, smooth, smooth + 99])))[0].channels == 3
 
 
 def test_sixteen_bits(tmp_path):

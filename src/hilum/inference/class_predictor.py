@@ -121,7 +121,7 @@ class ClassPredictor:
         """
         name, source = case or case_id(source), in_order(source, self._plan.channels)
         start = time.perf_counter()
-        image = read_source(source)
+        image = read_source(source, self._plan.channels)
         region, centre = self._where(source)
         middle = time.perf_counter()
         channels = self._plan.channels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.case import Case
 from hilum.dataset.channels import arrange_channels
 from hilum.errors import DataError, UsageError
-from hilum.io import header_of, image_stem, image_suffix, nearest, read_channels, read_volume, supported
+from hilum.io import header_of, image_stem, image_suffix, in_colours, nearest, read_channels, read_volume, supported
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def in_order(source: Source, channels: Sequence[str]) -> Source:
     return arrange_channels(source, channels) if isinstance(source, Case) else source
 
 
-def read_source(source: Source) -> Volume:
-    """The image (C, Z, Y, X) of one case.
+def read_source(source: Source, channels: Sequence[str] = ()) -> Volume:
+    """Read the image (C, Z, Y, X) of one case; a grey picture three times where `channels` are red, green and blue.
 
     Raises:
         DataError: it cannot be read.
@@ -47,7 +47,7 @@ def read_source(source: Source) -> Volume:
         return read_channels(source.images, source.positions)
     if isinstance(source, Mapping):
         return read_channels(source)
-    return read_volume(source)
+    return in_colours(read_volume(source), channels)
 
 
 def image_files(source: Source) -> tuple[Path, ...]:

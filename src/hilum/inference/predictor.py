@@ -228,7 +228,7 @@ class Predictor:
         expected = self.size(source)
         if expected is not None:
             self._refuse_too_large(case, expected.bytes)
-        image = read_source(source)
+        image = read_source(source, channels)
         middle = time.perf_counter()
         if image.channels != len(channels):
             raise wrong_channels(case, image, channels)

@@ -1,6 +1,7 @@
 """Files in and out: the only room that knows a file format."""
 
 from hilum.io.dispatch import (
+    in_colours,
     inspect_file,
     read_channels,
     read_geometry,
@@ -27,6 +28,7 @@ __all__ = [
     "header_of",
     "image_stem",
     "image_suffix",
+    "in_colours",
     "inspect_file",
     "is_output",
     "nearest",

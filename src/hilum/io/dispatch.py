@@ -38,6 +38,7 @@ _FORMATS: dict[str, Format] = {
     ".tiff": tiff.FORMAT,
     ".dcm": dicom.FORMAT,
 }
+_COLOURS = {("red", "green", "blue"), ("r", "g", "b")}
 _SAID: set[str] = set()  # each kind of remark is logged once, not for every file of a data set
 _WRITABLE = ".nii.gz, .nii, .nrrd, .mha, .png, .tif"
 
@@ -143,6 +144,8 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
     for position, path in enumerate(images.values()):
         users.setdefault(Path(path), []).append(position)
     volumes = {path: read_volume(path) for path in users}
+    if len(users) == 1:
+        volumes = {path: in_colours(volume, tuple(images)) for path, volume in volumes.items()}
     first_path, first = next(iter(volumes.items()))
     for path, channels in users.items():
         _refuse_misfit(path, volumes[path], first_path, first, len(channels), list(images))
@@ -153,6 +156,13 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
     for path, channels in users.items():
         array[channels] = volumes[path].array[[positions[n] for n in channels] if positions else slice(None)]
     return first.with_array(array)
+
+
+def in_colours(volume: Volume, names: Sequence[str]) -> Volume:
+    """Repeat the one channel of a grey picture where red, green and blue are wanted; return any other volume as it is."""
+    if volume.channels == 1 and tuple(name.lower() for name in names) in _COLOURS:
+        return volume.with_array(np.repeat(volume.array, 3, axis=0))
+    return volume
 
 
 def _refuse_misfit(path: Path, volume: Volume, first_path: Path, first: Volume, wanted: int, names: list[str]) -> None:

@@ -30,6 +30,8 @@ SCREEN_DPI = (72.0, 96.0)
 NO_SPACING = "no spacing is stored in the picture; 1 mm is assumed"
 
 _LOGGER = logging.getLogger("hilum")
+_GREY_DTYPES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
+_GREY = "red, green and blue are equal in the picture; it is read as one grey channel"
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
 
 
@@ -42,7 +44,7 @@ class _Frame:
 
 
 def read(path: Path) -> Decoded:
-    """Read a picture; colours become three channels, a palette's colours too unless they are grey.
+    """Read a picture; colours become three channels, a palette's too; colours that are all grey become one channel.
 
     Raises:
         FormatError: damaged, CMYK, animated, or with real transparency.
@@ -54,32 +56,24 @@ def read(path: Path) -> Decoded:
 
 
 def read_indices(path: Path) -> Decoded:
-    """Read a picture as labels: the indices of a palette, not its colours."""
+    """Read a picture as labels: the stored numbers, of a palette the indices, whatever is marked as transparent."""
     with _open(path) as image:
-        if image.mode != "P":
+        if image.mode not in {"P", "L", "1"}:
             return read(path)
         frame = _frame(path, image)
-        array = _upright(path, image)[np.newaxis, np.newaxis]
+        array = _stored(path, image)[np.newaxis, np.newaxis]
     return Decoded(Volume(array, frame.geometry), frame.notes)
 
 
 def inspect(path: Path) -> FileFacts:
-    """Read the header of a picture; only one with a palette or with transparency is decoded."""
+    """Read the header of a picture; one with colours, a palette or transparency is decoded, as it may be grey."""
     with _open(path) as image:
-        mode, deep = image.mode, _is_deep_colour(path, image)
+        dtype = None if "transparency" in image.info or _is_deep_colour(path, image) else _GREY_DTYPES.get(image.mode)
         frame = _frame(path, image)
-    simple: dict[str, tuple[int, type[np.generic]]] = {
-        "1": (1, np.uint8),
-        "L": (1, np.uint8),
-        "I;16": (1, np.uint16),
-        "I;16B": (1, np.uint16),
-        "RGB": (3, np.uint8),
-    }
-    if mode not in simple or deep:
+    if dtype is None:
         decoded = read(path)
         return FileFacts(decoded.volume.geometry, decoded.volume.channels, decoded.volume.array.dtype, decoded.notes)
-    channels, dtype = simple[mode]
-    return FileFacts(frame.geometry, channels, np.dtype(dtype), frame.notes)
+    return FileFacts(frame.geometry, 1, np.dtype(dtype), frame.notes)
 
 
 def write_png(volume: Volume, path: Path) -> None:
@@ -217,49 +211,90 @@ def _upright(path: Path, image: Image) -> NDArray[Any]:
         raise _unreadable(path, error) from error
 
 
-def _is_deep_colour(path: Path, image: Image) -> bool:
-    """Whether this is a PNG of 16 bits a colour, which Pillow would silently cut to 8."""
+def _depth(path: Path, image: Image) -> tuple[int, int]:
+    """Return the bits of a sample and the colour type that a PNG states; (8, -1) of other pictures."""
     if image.format != "PNG":
-        return False
+        return 8, -1
     with path.open("rb") as stream:
         header = stream.read(26)  # signature 8, length and "IHDR" 8, size 8, bit depth, colour type
-    return header[24] == 16 and header[25] in {2, 4, 6}
+    return header[24], header[25]
+
+
+def _is_deep_colour(path: Path, image: Image) -> bool:
+    """Tell whether this is a PNG of 16 bits a colour, which Pillow would silently cut to 8."""
+    bits, colour_type = _depth(path, image)
+    return bits == 16 and colour_type in {2, 4, 6}
+
+
+def _stored(path: Path, image: Image) -> NDArray[Any]:
+    """Return a grey picture's or a palette's numbers as stored; Pillow spreads grey of 2 and 4 bits over 0 to 255."""
+    bits, colour_type = _depth(path, image)
+    array = plain_array(path, _upright(path, image))
+    return array // (255 // ((1 << bits) - 1)) if colour_type == 0 and bits in {2, 4} else array
 
 
 def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The picture as (C, 1, Y, X), C of 1 or 3; opaque alpha is dropped."""
-    if _is_deep_colour(path, image):
-        return _deep_colours(path)
-    if image.mode == "P" or "transparency" in image.info:
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        flat, notes = colours_first(path, _upright(path, image))
-        grey = bool((flat == flat[:1]).all())
-        return (flat[:1] if grey else flat), notes
+    """Return the picture as (C, 1, Y, X), C of 1 or 3; opaque alpha is dropped."""
     if image.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:
         raise FormatError(f"{path}: a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB")
-    return colours_first(path, plain_array(path, _upright(path, image)))
+    if _is_deep_colour(path, image):
+        pixels = _deep_colours(path)
+        alpha = pixels.shape[-1] in {2, 4}
+    elif _depth(path, image)[1] == 0:  # a grey PNG; its transparency is one grey value
+        pixels, alpha = _stored(path, image), False
+        _refuse_transparent(path, (pixels == image.info.get("transparency", -1)).any())
+    elif image.mode == "P" or "transparency" in image.info:
+        alpha = "transparency" in image.info
+        pixels = _upright(path, image.convert("RGBA" if alpha else "RGB"))
+    else:
+        pixels, alpha = _stored(path, image), image.mode in {"LA", "RGBA", "PA", "La", "RGBa"}
+    return as_grey(colours_first(path, pixels, alpha=alpha))
 
 
-def _deep_colours(path: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """A PNG of 16 bits a colour by ITK, which keeps them."""
-    import SimpleITK
-
-    return colours_first(path, np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))))
-
-
-def colours_first(path: Path, pixels: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Bring (Y, X), (Y, X, bands) or (Z, Y, X, bands) to (C, Z, Y, X) without alpha.
+def _deep_colours(path: Path) -> NDArray[Any]:
+    """Read a PNG of 16 bits a colour by ITK, which keeps them.
 
     Raises:
-        FormatError: an alpha channel that is not the same everywhere.
+        FormatError: fewer bits came out than the file states.
+    """
+    import SimpleITK
+
+    pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+    if pixels.dtype != np.uint16:
+        raise FormatError(f"{path}: {pixels.dtype} numbers of a picture of 16 bits", needed="uint16", cure="write it as TIFF")
+    return pixels
+
+
+def as_grey(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Reduce three colours (3, Z, Y, X) that are equal to one channel, with a note; anything else is returned as it is."""
+    if len(array) == 3 and (array == array[:1]).all():
+        return np.ascontiguousarray(array[:1]), (_GREY,)
+    return array, ()
+
+
+def colours_first(path: Path, pixels: NDArray[Any], *, alpha: bool) -> NDArray[Any]:
+    """Bring (Y, X), (Y, X, bands) or (Z, Y, X, bands) to (C, Z, Y, X).
+
+    Args:
+        path: the file, for errors.
+        pixels: as decoded.
+        alpha: whether the last band says how opaque the pixels are; it is dropped where all are.
+
+    Raises:
+        FormatError: pixels that are not opaque.
     """
     if pixels.ndim == 2:
-        return pixels[np.newaxis, np.newaxis], ()
+        return pixels[np.newaxis, np.newaxis]
     bands = np.moveaxis(pixels if pixels.ndim == 4 else pixels[np.newaxis], -1, 0)  # (bands, Z, Y, X)
-    if len(bands) not in {2, 4}:
-        return np.ascontiguousarray(bands), ()
-    if (bands[-1] == np.iinfo(bands.dtype).max).all():
-        return np.ascontiguousarray(bands[:-1]), ()
-    raise FormatError(
-        f"{path}: a picture with transparency", needed="an opaque picture", cure="flatten it, then save it as grey or RGB"
-    )
+    if not alpha:
+        return np.ascontiguousarray(bands)
+    opaque = np.iinfo(bands.dtype).max if bands.dtype.kind in "iu" else 1.0
+    _refuse_transparent(path, (bands[-1] != opaque).any())
+    return np.ascontiguousarray(bands[:-1])
+
+
+def _refuse_transparent(path: Path, found: bool | np.bool_) -> None:
+    if found:
+        raise FormatError(
+            f"{path}: a picture with transparency", needed="an opaque picture", cure="flatten it, then save it as grey or RGB"
+        )

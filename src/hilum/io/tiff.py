@@ -15,8 +15,9 @@ import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.files import atomic_path
-from hilum.io.picture import MM_PER_INCH, colours_first, spacing_of_resolution, warn_of_loss
+from hilum.io.picture import MM_PER_INCH, as_grey, colours_first, spacing_of_resolution, warn_of_loss
 from hilum.io.record import Decoded, FileFacts, Format, plain_array
+from hilum.io.tiff_segments import assembled
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -28,14 +29,11 @@ _MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "i
 _MM_PER_UNIT |= dict.fromkeys(("um", "micron", "microns", "µm", "\\u00b5m"), 1e-3)
 _MM_PER_TAG = {2: MM_PER_INCH, 3: 10.0}  # ResolutionUnit: inch, centimetre
 _COLOUR_AXES = "SC"
-_BY_TIFFFILE = {
-    1,
-    8,
-    32946,
-    32773,
-    34925,
-}  # none, deflate (two numbers), PackBits, LZMA; the others are decoded by Pillow's libtiff
-_WHITE_IS_ZERO, _PALETTE = 0, 3  # PhotometricInterpretation
+_NONE, _LZW, _DEFLATE, _ADOBE_DEFLATE, _PACKBITS, _LZMA, _JPEG = 1, 5, 32946, 8, 32773, 34925, 7  # Compression
+_BY_TIFFFILE = {_NONE, _DEFLATE, _ADOBE_DEFLATE, _PACKBITS, _LZMA}
+_FLOATING_POINT = 3  # Predictor
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
+_ALPHA = {1, 2}  # ExtraSamples
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,9 @@ class _Header:
     dtype: np.dtype[Any]
     photometric: int
     compression: int
+    predictor: int
+    bits: int
+    alpha: bool
     palette: NDArray[np.uint16] | None
     spacing: tuple[float, float, float]
     notes: tuple[str, ...]
@@ -59,20 +60,22 @@ def read(path: Path) -> Decoded:
         FormatError: damaged, with transparency, several images, or axes that are neither slices nor colours.
     """
     header = _header(path)
-    array, notes = _channels_first(path, *_pixels(path, header))
+    array = _channels_first(path, header, *_pixels(path, header))
+    notes: tuple[str, ...] = ()
     if header.palette is not None:
-        array = (header.palette >> 8).astype(np.uint8)[:, array[0]]  # (3, Z, Y, X)
-        array = array[:1] if (array == array[:1]).all() else array
+        array = header.palette[:, array[0]]  # (3, Z, Y, X)
+        array = (array >> 8).astype(np.uint8) if (array >> 8).any() else array.astype(np.uint8)  # some writers use 8 of 16 bits
     elif _is_inverted(header):
-        array = ~array
+        array = np.asarray(((1 << header.bits) - 1) - array, dtype=array.dtype)
+    if header.photometric in {_RGB, _PALETTE, _YCBCR} and "C" not in header.axes:
+        array, notes = as_grey(array)
     return _decoded(path, header, array, notes)
 
 
 def read_indices(path: Path) -> Decoded:
     """Read a TIFF as labels: the stored numbers, those of a palette too."""
     header = _header(path)
-    array, notes = _channels_first(path, *_pixels(path, header))
-    return _decoded(path, header, array, notes)
+    return _decoded(path, header, _channels_first(path, header, *_pixels(path, header)), ())
 
 
 def inspect(path: Path) -> FileFacts:
@@ -137,6 +140,11 @@ def _parse(path: Path, file: Any) -> _Header:
             cure="save each image as a file of its own",
         )
     series, page = file.series[0], file.pages[0]
+    known = {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE} | ({_YCBCR} if int(page.compression) == _JPEG else set())
+    if int(page.photometric) not in known:
+        raise FormatError(
+            f"{path}: a TIFF in the colour space {page.photometric.name}", needed="grey or RGB", cure="convert it to RGB"
+        )
     spacing, notes = _spacing(file)
     palette = page.colormap if int(page.photometric) == _PALETTE else None
     header = _Header(
@@ -145,6 +153,9 @@ def _parse(path: Path, file: Any) -> _Header:
         dtype=np.dtype(series.dtype),
         photometric=int(page.photometric),
         compression=int(page.compression),
+        predictor=int(page.predictor),
+        bits=int(page.bitspersample),
+        alpha=bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA,
         palette=None if palette is None else np.asarray(palette, dtype=np.uint16),
         spacing=spacing,
         notes=notes,
@@ -154,18 +165,25 @@ def _parse(path: Path, file: Any) -> _Header:
 
 
 def _is_inverted(header: _Header) -> bool:
-    """Whether tifffile gives numbers in which zero is white (Pillow turns them round by itself)."""
-    return header.photometric == _WHITE_IS_ZERO and header.compression in _BY_TIFFFILE and header.dtype.kind in "bu"
+    """Tell whether zero is white in the decoded numbers."""
+    return header.photometric == _WHITE_IS_ZERO and header.dtype.kind in "bu"
 
 
 def _pixels(path: Path, header: _Header) -> tuple[NDArray[Any], str]:
-    """Stored pixels and their axes, one letter each."""
+    """Decode the stored pixels; their axes have one letter each.
+
+    Raises:
+        FormatError: the file cannot be decoded, or what came out has another size or type than its tags say.
+    """
     import tifffile
 
     try:
-        if header.compression in _BY_TIFFFILE:
-            return np.asarray(tifffile.imread(path)), header.axes
-        return _by_pillow(path)
+        if header.compression == _LZW or header.predictor == _FLOATING_POINT or header.bits not in {1, 8, 16, 32, 64}:
+            pixels, axes = assembled(path), header.axes
+        elif header.compression in _BY_TIFFFILE:
+            pixels, axes = np.asarray(tifffile.imread(path)), header.axes
+        else:
+            pixels, axes = _by_pillow(path), header.axes
     except (
         OSError,
         ValueError,
@@ -175,18 +193,26 @@ def _pixels(path: Path, header: _Header) -> tuple[NDArray[Any], str]:
         struct.error,
         zlib.error,
         lzma.LZMAError,
+        KeyError,
     ) as error:
         raise _unreadable(path, error) from error
+    if pixels.size != np.prod(header.shape) or pixels.dtype.newbyteorder("=") != header.dtype.newbyteorder("="):
+        raise FormatError(
+            f"{path}: decoding gives {pixels.dtype} numbers of shape {pixels.shape}, the header says {header.dtype} and "
+            f"{header.shape}",
+            needed="an encoding that keeps the stored numbers",
+            cure="save it again without compression, or by deflate (zip)",
+        )
+    return pixels.reshape(header.shape), axes
 
 
-def _by_pillow(path: Path) -> tuple[NDArray[Any], str]:
-    """Pages (Z, Y, X) or (Z, Y, X, S) of a TIFF compressed by LZW, JPEG or as a fax."""
+def _by_pillow(path: Path) -> NDArray[Any]:
+    """Decode the pages (Z, Y, X) or (Z, Y, X, S) of a TIFF that is compressed by JPEG or as a fax."""
     import PIL.Image
     from PIL import ImageSequence
 
     with PIL.Image.open(path) as image:
-        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
-    return pages, "ZYXS"[: pages.ndim]
+        return np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
 
 
 def _decoded(path: Path, header: _Header, array: NDArray[Any], notes: tuple[str, ...]) -> Decoded:
@@ -202,7 +228,7 @@ def _unreadable(path: Path, error: Exception) -> FormatError:
     )
 
 
-def _channels_first(path: Path, pixels: NDArray[Any], axes: str) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _channels_first(path: Path, header: _Header, pixels: NDArray[Any], axes: str) -> NDArray[Any]:
     """Bring the stored axes to (C, Z, Y, X)."""
     colours = [n for n, axis in enumerate(axes) if axis in _COLOUR_AXES]
     if len(colours) > 1 or "Y" not in axes or "X" not in axes:
@@ -215,7 +241,7 @@ def _channels_first(path: Path, pixels: NDArray[Any], axes: str) -> tuple[NDArra
             f"{path}: a TIFF of shape {pixels.shape}", needed="one stack of pages", cure="save each stack as its own file"
         )
     stack = pixels.reshape(-1, *pixels.shape[len(before) :])
-    return colours_first(path, stack) if colours else (stack[np.newaxis], ())
+    return colours_first(path, stack, alpha=header.alpha and "S" in axes) if colours else stack[np.newaxis]
 
 
 def _spacing(file: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:

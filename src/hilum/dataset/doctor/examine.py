@@ -12,7 +12,7 @@ from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, LabelError
-from hilum.io import inspect_file, read_labels, read_volume
+from hilum.io import in_colours, inspect_file, read_labels, read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +94,7 @@ def _images(case: Case, findings: list[Finding]) -> _Seen:
         if volume is None:
             complete = False
             continue
+        volume = in_colours(volume, tuple(case.images)) if files.count(path) == len(files) else volume
         notes.extend(_notes(path))
         looks.append(look(case.id, volume, path))
         digest.update(looks[-1].digest.encode())

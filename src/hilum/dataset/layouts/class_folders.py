@@ -60,7 +60,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
             cure="put the images of each class into a folder of their own, or write a cases.csv with the columns case, patient, "
             "image, label (or mask), one row a case",
         )
-    channels = guess_channels(found[0][3])
+    channels = guess_channels(image for *_, image in found)
     repeated = {stem for stem, count in Counter(stem for _, _, stem, _ in found).items() if count > 1}
     ids = [_id(part, name, stem, repeated) for part, name, stem, _ in found]
     cases = [

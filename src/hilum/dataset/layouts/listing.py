@@ -92,18 +92,23 @@ def orphans_of(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> t
     return tuple(sorted(lonely, key=lambda orphan: (orphan.case, orphan.kind)))
 
 
-def guess_channels(image: Path) -> tuple[str, ...]:
-    """Channel names where the data set gives none: "image", or "red", "green", "blue" for a colour picture.
+def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
+    """Name the channels where the data set gives no names: "image", or "red", "green", "blue" where a picture has colours.
 
     Args:
-        image: the first image of the data set; only its header is looked at where the format allows.
+        images: the images of the data set. The first decides, but for pictures: the first that is not grey, as a grey picture may
+            be stored with colours, and a grey one may stand among coloured ones.
     """
-    count = inspect_file(image).channels
-    if count == 1:
-        return ("image",)
-    if count == 3 and image_suffix(image) in {*PICTURES, ".npz"}:
-        return ("red", "green", "blue")
-    return tuple(f"channel_{index}" for index in range(count))
+    for image in images:
+        count = inspect_file(image).channels
+        picture = image_suffix(image) in {*PICTURES, ".npz"}
+        if count == 3 and picture:
+            return ("red", "green", "blue")
+        if count > 1:
+            return tuple(f"channel_{index}" for index in range(count))
+        if image_suffix(image) not in PICTURES:
+            break
+    return ("image",)
 
 
 def some(names: Iterable[str], *, shown: int = 3) -> str:

@@ -43,7 +43,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
     if len(several) > 1:
         raise DataError(f"{path}: {several} labels an image in its parts", needed="as many in each", cure="check the file")
     one_each = several == [1] or all((array.sum(axis=1) == 1).all() for array in labels.values())
-    channels = guess_channels(_reference(path, parts[0].name, 0))
+    channels = guess_channels([_reference(path, parts[0].name, 0)])
     named = tuple(
         Case(f"{part.name}_{index:05d}", None, dict.fromkeys(channels, _reference(path, part.name, index)), None, text)
         for part in parts

@@ -15,7 +15,7 @@ from hilum.dataset.layouts.naming import channel_names, label_table, labels_from
 from hilum.errors import DataError, FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -136,7 +136,7 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
             needed="imagesTr/CASE_0000.nii.gz (or imagesTr/CASE.nii.gz) with labelsTr/CASE.nii.gz",
             cure="rename the files so that an image and its annotation share their name",
         )
-    channels = channel_names(facts, source) or _channels_on_disk(images[annotated[0]])
+    channels = channel_names(facts, source) or _channels_on_disk([images[case] for case in annotated])
     notes: list[str] = []
     labels = label_table(facts, source) if facts.get("labels") and values else None
     if labels is None and values:
@@ -166,10 +166,10 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
     )
 
 
-def _channels_on_disk(files: Mapping[int, Path]) -> tuple[str, ...]:
-    if len(files) == 1:
-        return guess_channels(next(iter(files.values())))
-    return tuple(f"channel_{number}" for number in sorted(files))
+def _channels_on_disk(images: Sequence[Mapping[int, Path]]) -> tuple[str, ...]:
+    if len(images[0]) == 1:
+        return guess_channels(next(iter(files.values())) for files in images)
+    return tuple(f"channel_{number}" for number in sorted(images[0]))
 
 
 def _by_channel(case: str, files: Mapping[int, Path], channels: tuple[str, ...]) -> dict[str, Path]:

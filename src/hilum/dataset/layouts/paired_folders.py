@@ -53,7 +53,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             cure="rename the files so that an image and its annotation share their name",
         )
     facts = read_json_object(path / "dataset.json") if (path / "dataset.json").is_file() else {}
-    channels = channel_names(facts, path / "dataset.json") or guess_channels(images[min(pairs)])
+    channels = channel_names(facts, path / "dataset.json") or guess_channels(images[stem] for stem in sorted(pairs))
     labels, notes = _labels(path, facts, pairs) if values else (None, ())
     alone = sorted(set(images) - set(pairs))
     if alone:

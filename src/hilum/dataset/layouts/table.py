@@ -247,7 +247,7 @@ def _with_channels(cases: tuple[Case, ...], file: Path) -> tuple[tuple[Case, ...
         return cases, names
     beside = file.parent / "dataset.json"
     facts = read_json_object(beside) if beside.is_file() else {}
-    channels = channel_names(facts, beside) or guess_channels(cases[0].images[""])
+    channels = channel_names(facts, beside) or guess_channels(case.images[""] for case in cases)
     return tuple(replace(case, images=dict.fromkeys(channels, case.images[""])) for case in cases), channels
 
 

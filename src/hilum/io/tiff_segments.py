@@ -1,0 +1,105 @@
+"""TIFF whose strips or tiles are put together here: LZW, numbers of odd bits, and the predictor for real numbers.
+
+tifffile decodes these only with a further package, and Pillow cuts 16 bits a colour to 8 and takes unsigned numbers for signed.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_HORIZONTAL, _FLOATING_POINT = 2, 3  # Predictor
+_SEPARATE = 2  # PlanarConfiguration
+_WHOLE_BYTES = {8, 16, 32, 64}
+
+
+def assembled(path: Path) -> NDArray[Any]:
+    """Decode the pages of the one image of a file.
+
+    Returns:
+        (pages, rows, columns, samples), or (pages, samples, rows, columns) where the planes are stored one after the other.
+
+    Raises:
+        KeyError: a compression that is not decoded here.
+        ValueError: a layout that is not decoded here, or a strip that is cut short.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        return np.stack([_page(file, page.aspage()) for page in file.series[0].pages if page is not None])
+
+
+def _page(file: Any, page: Any) -> NDArray[Any]:
+    """Decode one page: (rows, columns, samples) or (samples, rows, columns)."""
+    if page.fillorder != 1 or page.imagedepth != 1:
+        raise ValueError("reversed bits or a depth are not decoded")
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    planes = page.samplesperpixel if page.planarconfig == _SEPARATE else 1
+    samples = page.samplesperpixel // planes
+    down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
+    whole = np.zeros((planes, down * height, across * width, samples), dtype=page.dtype.newbyteorder("="))
+    for number, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        plane, (row, column) = number // (down * across), divmod(number % (down * across), across)
+        rows = height if page.is_tiled else min(height, page.imagelength - row * height)
+        file.filehandle.seek(offset)
+        data = _decompressed(file.filehandle.read(count), page.compression, -(-width * samples * page.bitspersample // 8) * rows)
+        whole[plane, row * height :, column * width :][:rows, :width] = _numbers(data, page, (rows, width, samples))
+    cut = whole[:, : page.imagelength, : page.imagewidth]
+    return cut[..., 0] if planes > 1 else cut[0]
+
+
+def _decompressed(data: bytes, compression: int, size: int) -> bytes:
+    """Undo the compression of one strip or tile of `size` bytes."""
+    import tifffile
+
+    if compression == tifffile.COMPRESSION.LZW:
+        whole = _from_lzw(data, size)
+    else:
+        whole = bytes(tifffile.TIFF.DECOMPRESSORS[compression](data))
+    if len(whole) < size:
+        raise ValueError(f"a strip of {len(whole)} bytes, where {size} are needed")
+    return whole[:size]
+
+
+def _from_lzw(data: bytes, size: int) -> bytes:
+    """Undo LZW by Pillow, which decodes bytes without fault: as a grey picture of 8 bits and one row, of this strip alone."""
+    import PIL.Image
+
+    tags = {256: size, 257: 1, 258: 8, 259: 5, 262: 1, 273: 0, 277: 1, 278: 1, 279: len(data)}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the strip begins: behind the header and this directory
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
+    file = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4) + data
+    with PIL.Image.open(io.BytesIO(file)) as image:
+        return image.tobytes()
+
+
+def _numbers(data: bytes, page: Any, shape: tuple[int, int, int]) -> NDArray[Any]:
+    """Turn the bytes of a strip or tile into numbers (rows, columns, samples), undoing the predictor."""
+    rows, columns, samples = shape
+    if page.bitspersample not in _WHOLE_BYTES:
+        if page.predictor == _HORIZONTAL:
+            raise ValueError(f"a predictor with {page.bitspersample} bits a sample is not decoded")
+        bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1)  # each row begins at a whole byte
+        bits = bits[:, : columns * samples * page.bitspersample].reshape(rows, columns, samples, page.bitspersample)
+        return bits @ (1 << np.arange(page.bitspersample, dtype=np.int64)[::-1])
+    if (
+        page.predictor == _FLOATING_POINT
+    ):  # bytes of all numbers of a row, most significant first, each the difference to the last
+        size = page.bitspersample // 8
+        steps = np.frombuffer(data, np.uint8).reshape(rows, size * columns, samples)
+        planes = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(rows, size, columns * samples)
+        stored = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">f{size}")
+        return stored.reshape(shape)
+    stored = np.frombuffer(data, page.dtype.newbyteorder(page.parent.byteorder)).reshape(shape)
+    if page.predictor != _HORIZONTAL:
+        return stored
+    unsigned = stored.astype(stored.dtype.newbyteorder("=")).view(f"u{stored.dtype.itemsize}")
+    return np.cumsum(unsigned, axis=1, dtype=unsigned.dtype).view(stored.dtype.newbyteorder("="))
