@@ -8,8 +8,9 @@ import pytest
 from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, picture, pictures
 
 from hilum.dataset import Fold, check, open_dataset
+from hilum.dataset.conversion import rounding_rule
 from hilum.dataset.doctor import KINDS
-from hilum.dataset.doctor.examine import rounding_rule, share_inside
+from hilum.dataset.doctor.examine import share_inside
 from hilum.dataset.grids import Grids, compare_grids
 from hilum.dataset.leaks.thumbnail import voxel_digest
 from hilum.io import write_labels, write_volume
@@ -127,7 +128,8 @@ def test_coloured_annotations_are_no_fractions(tmp_path):
     dataset = open_dataset(root)
     write_volume(picture(4, channels=3), root / "masks" / "p1.png")
     finding = next(f for f in check(dataset) if f.case == "p1" and f.severity == "error")
-    assert (finding.kind, finding.fixable) == ("unreadable", False)
+    assert (finding.kind, finding.fixable) == ("coloured-labels", False)
+    assert "give each label its colour" in finding.cure
 
 
 def test_rounding_rules():

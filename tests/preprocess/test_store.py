@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.dataset import Case, Dataset
-from hilum.errors import DataError, FormatError, GeometryError, HilumError, LabelError, ResourceError, UsageError
+from hilum.errors import DataError, FormatError, GeometryError, HilumError, ResourceError, UsageError
 from hilum.io import write_labels, write_volume
 from hilum.plan import Hardware, Overrides, make_fingerprint, make_plan
 from hilum.plan.plan import Decision
@@ -136,8 +136,19 @@ def test_a_full_disk_under_blosc2(tmp_path, monkeypatch):
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3}))
     with pytest.raises(ResourceError, match="no space left while writing"):
         store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
-    with pytest.raises(LabelError, match="case a: label 40000"):
-        store.write("a", np.zeros((1, *shape), np.float32), np.full(shape, 40000, np.uint16), restore_of(shape))
+
+
+@pytest.mark.parametrize("label", [32767, 40000, 200_000_000])
+def test_large_label_ids_are_stored(tmp_path, label):
+    store, shape = CaseStore(tmp_path), (3, 4, 5)
+    target = np.zeros(shape, np.int32)
+    target[1, 2, 3] = label
+    store.write("a", np.zeros((1, *shape), np.float32), target, restore_of(shape))
+    case = store.open("a")
+    assert np.array_equal(case.target, target)
+    assert list(case.foreground) == [label]
+    _, patch = case.patch((0, 1, 2), (3, 4, 4))
+    assert (patch[1, 1, 1], patch[0, 3, 0]) == (label, OUTSIDE)
 
 
 def write_dataset(folder, cases=4):

@@ -42,7 +42,7 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
     found = list(_of_files(seen, files))
     for n, (channel, how) in enumerate(zip(seen.channels, plan.normalisation.value, strict=False)):
         found += _of_values(channel, how, float(image.array[n].min()), float(image.array[n].max()))
-    flat = image.geometry.is_2d
+    flat = min(image.geometry.shape) == 1  # a single slice, along whichever axis
     if flat and image.channels == 3 and len(set(files)) == 1 and all(one.kind in _GREY for one in seen.channels):
         found.append(f"a colour picture, where the model learnt from {_listed(seen)}")
     if flat and plan.dimensions.value == 3 and not seen.pictures:
@@ -85,7 +85,8 @@ def _of_values(channel: SeenChannel, how: Normalisation, least: float, most: flo
 
 
 def _of_grid(seen: Seen, geometry: Geometry) -> Iterator[str]:
-    turned = geometry if seen.orientation == "source" else reorient_geometry(geometry, seen.orientation)
+    code = ("source" if geometry.is_2d else "SPL") if seen.orientation == "source" else seen.orientation  # as they were measured
+    turned = geometry if code == "source" else reorient_geometry(geometry, code)
     extent = [n * mm for n, mm in zip(turned.shape, turned.spacing, strict=True)]
     for what, own, ranges in (("spacing", turned.spacing, seen.spacing), ("field of view", extent, seen.extent_mm)):
         for axis, value, known in zip("ZYX", own, ranges or (), strict=False):

@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.errors import DataError, GeometryError, LabelError
 from hilum.plan.plan import Record, Three
-from hilum.volume import Box, Volume, reorient
+from hilum.volume import Box, Volume, places_of, reorient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -243,25 +243,25 @@ def _label_facts(labels: NDArray[Any], known: Sequence[int], counts: dict[int, i
     if box is None:
         return ()  # nothing annotated
     part = labels[box.slices]
-    small = np.where(np.isin(part, known), part, 0).astype(np.int32)
+    ids = sorted(known)
+    small = places_of(part, ids) + 1  # 0 where none of them is
     pieces = cc3d.connected_components(small, connectivity=26)
     sizes = np.bincount(pieces.ravel())
     of_piece = np.zeros(int(pieces.max()) + 1, dtype=np.int64)
     of_piece[pieces.ravel()] = small.ravel()  # every piece holds one label only
     extents = ndimage.find_objects(small)
     facts = []
-    for i in sorted(known):
-        extent = extents[i - 1]
+    for number, (i, extent) in enumerate(zip(ids, extents, strict=True), start=1):
         offset = [at.start + start for at, start in zip(extent, box.start, strict=True)]
-        indices = np.nonzero(small[extent] == i)
+        indices = np.nonzero(small[extent] == number)
         centre = [(float(np.mean(at)) + o + 0.5) / n for at, o, n in zip(indices, offset, labels.shape, strict=True)]
         facts.append(
             LabelFacts(
                 id=i,
                 voxels=counts[i],
                 volume_ml=counts[i] * voxel_mm3 / 1000.0,
-                components=int((of_piece == i).sum()),
-                piece_ml=_typical(sizes[of_piece == i]) * voxel_mm3 / 1000.0,
+                components=int((of_piece == number).sum()),
+                piece_ml=_typical(sizes[of_piece == number]) * voxel_mm3 / 1000.0,
                 centroid=(centre[0], centre[1], centre[2]),
             )
         )

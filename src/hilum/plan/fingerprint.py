@@ -204,6 +204,7 @@ class _Reader:
 
 def _reader(dataset: Dataset) -> _Reader:
     if dataset.labels is not None:
+        dataset.labels.refuse_unlearnable(str(dataset.root))
         return _Reader("segmentation", dataset.labels, _measure_annotated)
     if dataset.classes is not None:
         return _Reader("classification", LabelTable.from_names({1: "region"}), _measure_labelled)

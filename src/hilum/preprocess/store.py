@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import DataError, HilumError, LabelError, ResourceError, UsageError
+from hilum.errors import DataError, HilumError, ResourceError, UsageError
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
@@ -71,11 +71,11 @@ class StoredCase:
         return np.asarray(self._image[:])
 
     @property
-    def target(self) -> NDArray[np.int16]:
-        """All label ids, (Z, Y, X) int16."""
+    def target(self) -> NDArray[np.signedinteger]:
+        """All label ids, (Z, Y, X) int16, or int32 where they are large."""
         return np.asarray(self._target[:])
 
-    def patch(self, start: Sequence[int], shape: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    def patch(self, start: Sequence[int], shape: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
         """Read a block; only its chunks are read from disk.
 
         Args:
@@ -87,14 +87,14 @@ class StoredCase:
         """
         return cut_block(self._image, self._target, start, shape)
 
-    def held(self) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    def held(self) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
         """The whole case, image (C, Z, Y, X) and label ids (Z, Y, X), for `cut_block`."""
         return self.image, self.target
 
 
 def cut_block(
     image: Any, target: Any, start: Sequence[int], shape: Sequence[int]
-) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
     """Cut a block out of a case, in memory or on disk.
 
     Args:
@@ -107,7 +107,7 @@ def cut_block(
         image (C, *shape), 0 outside the case; label ids (*shape), OUTSIDE (-1) there.
     """
     cut = np.zeros((image.shape[0], *shape), dtype=np.float32)
-    labels = np.full(tuple(shape), OUTSIDE, dtype=np.int16)
+    labels = np.full(tuple(shape), OUTSIDE, dtype=target.dtype)
     low = [max(0, s) for s in start]
     high = [min(n, s + p) for n, s, p in zip(target.shape, start, shape, strict=True)]
     if all(a < b for a, b in zip(low, high, strict=True)):
@@ -142,25 +142,23 @@ class CaseStore:
         Args:
             case_id: a legal file name.
             image: (C, Z, Y, X) float32.
-            target: (Z, Y, X) label ids within int16.
+            target: (Z, Y, X) label ids within int32.
             restore: the way back.
             ignore: the id of voxels that were not annotated; it is no foreground.
             key: what the stored bytes depend on; `has` compares it.
 
         Raises:
             DataError: image, target and restore disagree about the shape.
-            LabelError: a label id does not fit.
             ResourceError: the disk is full.
         """
         if image.shape[1:] != target.shape or target.shape != restore.shape:
             raise DataError(
                 f"case {case_id}: image {image.shape}, target {target.shape}, restore {restore.shape}", needed="one shape"
             )
-        if target.size and not (np.iinfo(np.int16).min <= target.min() and target.max() <= np.iinfo(np.int16).max):
-            raise LabelError(f"case {case_id}: label {target.max()}", needed="label ids below 32,768", cure="renumber the labels")
         _record(self.folder, case_id).unlink(missing_ok=True)
+        narrow = np.int16 if target.max(initial=0) <= np.iinfo(np.int16).max else np.int32
         _write_array(_file(self.folder, case_id, "image"), np.ascontiguousarray(image, dtype=np.float32))
-        _write_array(_file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=np.int16))
+        _write_array(_file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=narrow))
         with atomic_path(_foreground_file(self.folder, case_id)) as temporary:
             np.save(temporary, _foreground(case_id, target, ignore), allow_pickle=False)
         record = {"key": key, "channels": int(image.shape[0]), "restore": json.loads(restore.to_json())}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import LabelError
+from hilum.volume import MOST_LABELS, places_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from hilum.volume import LabelTable
 
 IGNORE = 255
-"""The target's value for voxels that are not learnt."""
-
-MAX_LABELS = 255
+"""The target's value for voxels that are not learnt; it is why a table has at most `hilum.volume.MOST_LABELS`."""
 
 _BLOCK = 2**15  # voxels that are decoded at a time
 
@@ -42,8 +41,8 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
     """
     _check_labels(labels)
     ids = table.ids
-    if len(ids) > MAX_LABELS:
-        raise LabelError(f"{len(ids)} labels", needed=f"at most {MAX_LABELS}; the target keeps {IGNORE} for ignored voxels")
+    if len(ids) > MOST_LABELS:
+        raise LabelError(f"{len(ids)} labels", needed=f"at most {MOST_LABELS}; the target keeps {IGNORE} for ignored voxels")
     present = np.unique(labels)
     ignored = {} if table.ignore is None else {table.ignore: IGNORE}
     unknown = [int(value) for value in present if int(value) not in ids and int(value) not in ignored]
@@ -138,9 +137,4 @@ def _replace(labels: NDArray[Any], present: NDArray[Any], values: dict[int, int]
     if present.size == 0:
         return np.zeros(labels.shape, dtype=np.uint8)
     table = np.array([values[int(i)] for i in present], dtype=np.uint8)
-    low = int(present[0])
-    if int(present[-1]) - low > 2**16:  # far apart: search instead of a table of the whole range
-        return table[np.searchsorted(present, labels)]
-    lookup = np.zeros(int(present[-1]) - low + 1, dtype=np.uint8)
-    lookup[present.astype(np.int64) - low] = table
-    return lookup[labels.astype(np.int64) - low]
+    return table[places_of(labels, present)]

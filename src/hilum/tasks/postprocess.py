@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hilum.errors import LabelError, ResourceError
+from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +80,7 @@ def postprocess(
             cure="learn it again for this model: hilum tune",
         )
     changed = np.array(labels, order="C")  # (Z, Y, X), our own
-    boxes = _boxes(changed)
+    boxes = label_boxes(changed)
     for step in steps:
         around = _Around(changed, boxes, step)
         if room is not None:
@@ -106,7 +107,7 @@ def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> N
 
 def piece_sizes(labels: Labels, step: PostprocessingStep) -> NDArray[np.int64]:
     """Voxels of every piece of a step's region in labels (Z, Y, X), rising: what a largest component or a minimum decides by."""
-    around = _Around(labels, _boxes(labels), step)
+    around = _Around(labels, label_boxes(labels), step)
     box = around.box()
     if box is None:
         return np.zeros(0, dtype=np.int64)
@@ -268,7 +269,6 @@ def _majority(
     pieces, labels_flat, outside_flat = numbered.ravel(), labels.ravel(), outside.ravel()
     y, x = numbered.shape[1:]
     span = int(labels.max()) + 1
-    counts = np.ones(span, dtype=np.bool_) if only is None else np.isin(np.arange(span), only)
     keys: list[NDArray[np.int64]] = []
     times: list[NDArray[np.int64]] = []
     for voxels in _chunks(pieces, going):
@@ -277,7 +277,7 @@ def _majority(
             there = voxels + step
             border = (pieces[there] != piece) & ~outside_flat[there]
             label = labels_flat[there[border]]
-            counted = counts[label]
+            counted = np.ones(label.shape, dtype=np.bool_) if only is None else np.isin(label, only)
             key, n = np.unique(piece[border][counted] * span + label[counted], return_counts=True)
             keys.append(key)
             times.append(n)
@@ -304,13 +304,6 @@ def _faces(place: NDArray[Any], *, picture: bool) -> Iterator[NDArray[Any]]:
         if axis > 0 or not picture:
             yield np.take(place, 0, axis=axis)
             yield np.take(place, -1, axis=axis)
-
-
-def _boxes(labels: Labels) -> dict[int, Box]:
-    """The box of every label above 0."""
-    from scipy import ndimage
-
-    return {i: (box[0], box[1], box[2]) for i, box in enumerate(ndimage.find_objects(labels), start=1) if box}
 
 
 def _grown(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[int, int, int]]:

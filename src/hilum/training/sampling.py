@@ -222,13 +222,13 @@ class _Opened:
 
     def __init__(self, stored: StoredCase) -> None:
         self.stored = stored
-        self._whole: tuple[NDArray[np.float32], NDArray[np.int16]] | None = None
+        self._whole: tuple[NDArray[np.float32], NDArray[np.signedinteger]] | None = None
 
     def keep(self) -> None:
         """Hold the whole case, decompressed."""
         self._whole = self.stored.held()
 
-    def patch(self, start: Three, size: Three) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    def patch(self, start: Three, size: Three) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
         """As `StoredCase.patch`."""
         if self._whole is None:
             return self.stored.patch(start, size)

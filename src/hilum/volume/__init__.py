@@ -2,14 +2,17 @@
 
 from hilum.volume.crop import Box, crop, pad, uncrop
 from hilum.volume.geometry import CANONICAL, Geometry
-from hilum.volume.labels import Label, LabelTable, Region
+from hilum.volume.labels import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 from hilum.volume.onto import resample_labels_onto, resample_onto
 from hilum.volume.orient import reorient, reorient_geometry, snap
+from hilum.volume.present import label_boxes, places_of
 from hilum.volume.resample import resample, resample_array, resample_labels, resample_labels_array, resample_slabs
 from hilum.volume.volume import Volume
 
 __all__ = [
     "CANONICAL",
+    "LARGEST_ID",
+    "MOST_LABELS",
     "Box",
     "Geometry",
     "Label",
@@ -17,7 +20,9 @@ __all__ = [
     "Region",
     "Volume",
     "crop",
+    "label_boxes",
     "pad",
+    "places_of",
     "reorient",
     "reorient_geometry",
     "resample",

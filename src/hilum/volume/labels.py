@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hilum.errors import LabelError
 
+MOST_LABELS = 255
+"""Labels that a network can learn, the background among them: its target keeps 8 bits a voxel, one value for ignored ones."""
+
+
+LARGEST_ID = 2**31 - 1
+"""The largest label id, as label maps keep 32 bits a voxel."""
+
 
 class Label(BaseModel):
     """One integer and its meaning.
@@ -17,7 +24,7 @@ class Label(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: int = Field(ge=0)
+    id: int = Field(ge=0, le=LARGEST_ID)
     name: str = Field(min_length=1)
     code: tuple[str, str, str] | None = None
     colour: tuple[int, int, int] | None = None
@@ -68,6 +75,28 @@ class LabelTable(BaseModel):
         """Build a table of exclusive labels; background is added where it is missing."""
         full = {0: "background"} | names
         return cls(labels=tuple(Label(id=i, name=full[i]) for i in sorted(full)), ignore=ignore)
+
+    def refuse_unlearnable(self, source: str) -> None:
+        """Raise where no network can learn these labels.
+
+        Args:
+            source: of the labels, for the message.
+
+        Raises:
+            LabelError: there is no label beside the background, or there are more than `MOST_LABELS`.
+        """
+        if len(self.labels) > MOST_LABELS:
+            raise LabelError(
+                f"{source} has {len(self.labels)} labels with the background",
+                needed=f"at most {MOST_LABELS}",
+                cure="join labels, or train several models for a part of them each",
+            )
+        if not self.foreground:
+            raise LabelError(
+                f"{source} has no label beside the background",
+                needed="annotations that hold labels above 0",
+                cure="hilum check DATA says what each annotation holds instead, and --fix mends it where that is safe",
+            )
 
     @property
     def ids(self) -> tuple[int, ...]:

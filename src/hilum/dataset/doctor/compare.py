@@ -11,6 +11,7 @@ from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.folds import leaking_patients
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.listing import some
+from hilum.errors import LabelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,9 +145,15 @@ def _mm(values: Sequence[float] | np.ndarray) -> str:
 
 
 def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Labels of the table that no readable annotation holds."""
+    """Labels that cannot be learnt: none at all, too many, or those of the table that no readable annotation holds."""
     if dataset.labels is None:
         return []
+    try:
+        dataset.labels.refuse_unlearnable(str(dataset.root))
+    except LabelError as error:
+        kind = "too-many-labels" if dataset.labels.foreground else "no-labels"
+        cure = error.cure if dataset.labels.foreground else "see what each annotation holds instead; annotate, or mend the files"
+        return [Finding(case="", kind=kind, severity="error", found=error.found, cure=cure)]
     present = frozenset[int]().union(*(examination.labels for examination in examinations))
     unused = [f"{label.id} ({label.name})" for label in dataset.labels.foreground if label.id not in present]
     if not unused:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hilum.dataset.conversion import convert, cutting_rule, describe, is_blurred, is_jpeg, kind_of
 from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, LabelError
 from hilum.io import in_colours, inspect_file, read_labels, read_volume
+from hilum.volume import MOST_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
     from hilum.dataset.leaks.thumbnail import Look
     from hilum.volume import Geometry, LabelTable, Volume
 
-NEARLY_WHOLE = 0.01
-"""Numbers this close to a whole one are taken for rounding errors of it."""
 INSIDE_IMAGE = 0.99
 """Share of the annotated voxels that must lie inside the image for resampling to make sense."""
+_CURES = {
+    "coloured-labels": 'give each label its colour in a labels.json in the folder: {"labels": [{"id": 0, "name": "background"}, '
+    '{"id": 1, "name": "NAME", "colour": [255, 0, 0]}]}; colours between these, from smoothing or JPEG, must be removed first',
+    "layered-labels": "store one label map, an integer a voxel; where structures overlap, decide which one a voxel belongs to",
+}
 
 
 @dataclass(frozen=True)
@@ -187,15 +192,14 @@ def _annotation(
     try:
         volume = read_labels(path)
     except LabelError as error:
-        findings.append(_fractional(case, path, error, table))
-        return None, frozenset()
+        return None, _no_labels(case, path, error, table, findings)
     except DataError as error:
         findings.append(_unreadable(case, error))
         return None, frozenset()
-    if is_lossy(path, volume.array, table):
-        findings.append(_lossy(case, path, volume.array, table))
-        return voxel_digest(volume.array), frozenset(table.ids[1:])
     values = {int(value) for value in np.unique(volume.array)}
+    if is_blurred(path, volume.array, table) or (is_jpeg(path) and not values <= set(table.ids)):
+        findings.append(_blurred(case, path, volume.array, table))
+        return voxel_digest(volume.array), frozenset(table.ids[1:])
     foreground = values - {0} - ({table.ignore} if table.ignore is not None else set())
     findings.extend(_label_findings(case, path, foreground, table))
     if geometry is not None:
@@ -207,6 +211,12 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
     """Report a mask that does not say where to look."""
     try:
         volume = read_labels(path)
+    except LabelError as error:
+        cure = "--fix looks where a channel reaches half the largest number"
+        findings.append(
+            Finding(case=case, kind="fractional-labels", severity="error", found=error.found, cure=cure, fixable=True)
+        )
+        return
     except DataError as error:
         findings.append(_unreadable(case, error))
         return
@@ -224,57 +234,55 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
         findings.extend(_grid_findings(case, path, volume, geometry))
 
 
-def _fractional(case: str, path: Path, error: LabelError, table: LabelTable) -> Finding:
-    cure, fixable = error.cure, False
-    try:
-        array = read_volume(path).array
-        rule = rounding_rule(array, table)
-        kind = "fractional-labels" if array.shape[0] == 1 and array.dtype.kind == "f" else "unreadable"
-    except DataError as second:
-        return _unreadable(case, second)
-    if rule is not None:
-        cure, fixable = f"--fix {rule}", True
-    return Finding(case=case, kind=kind, severity="error", found=error.found, cure=cure, fixable=fixable)
+def _no_labels(case: str, path: Path, error: LabelError, table: LabelTable, findings: list[Finding]) -> frozenset[int]:
+    """Report an annotation whose numbers are no labels; the labels that can be made of them."""
+    array = read_volume(path).array
+    kind, conversion = kind_of(array), convert(array, table)
+    cure = _CURES.get(kind, error.cure) if conversion is None else f"--fix {conversion.how}"
+    found = f"{path.name}: {describe(array)}" if array.shape[0] > 1 else error.found
+    fixable = conversion is not None or kind == "unreadable"
+    findings.append(Finding(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable))
+    present = set() if conversion is None else set(np.unique(conversion.array).tolist())
+    return frozenset(present - {0, table.ignore})
 
 
-def _lossy(case: str, path: Path, array: NDArray[Any], table: LabelTable) -> Finding:
-    found = f"{path.name} holds {len(np.unique(array))} values: JPEG compression changes labels"
-    cure = f"--fix {cutting_rule(array, table)}; store labels as PNG"
-    return Finding(case=case, kind="fractional-labels", severity="error", found=found, cure=cure, fixable=True)
-
-
-def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
-    """What makes labels of fractional numbers without inventing any; None where nothing safe does.
-
-    Numbers within `NEARLY_WHOLE` of a whole one are rounded. A single label, interpolated between the background's 0 and its own
-    id, is cut at half its id. Between several labels, interpolation goes through ids of other labels, and nothing can be told.
-    """
-    if array.shape[0] != 1 or array.dtype.kind != "f" or not np.isfinite(array).all():
-        return None
-    if float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE:
-        return "rounds the nearly whole numbers"
-    return cutting_rule(array, table)
-
-
-def cutting_rule(array: NDArray[Any], table: LabelTable) -> str | None:
-    """Cut numbers between 0 and the id of the only label at half of it; None where there are several labels or other numbers."""
-    only = table.foreground[0].id if len(table.foreground) == 1 else None
-    if only is not None and table.ignore is None and array.min() >= -NEARLY_WHOLE and array.max() <= only + NEARLY_WHOLE:
-        return f"gives label {only} to values of at least {only / 2:g}"
-    return None
-
-
-def is_lossy(path: Path, array: NDArray[Any], table: LabelTable) -> bool:
-    """Whether this is a JPEG file whose compression made numbers that are no labels, and cutting brings them back."""
-    if path.suffix.lower() not in {".jpg", ".jpeg"} or cutting_rule(array, table) is None:
-        return False
-    return not set(np.unique(array).tolist()) <= set(table.ids)
+def _blurred(case: str, path: Path, array: NDArray[Any], table: LabelTable) -> Finding:
+    rule = cutting_rule(array, table)
+    cause = "JPEG compression changes labels" if is_jpeg(path) else "a black and white mask was compressed or interpolated"
+    return Finding(
+        case=case,
+        kind="fractional-labels",
+        severity="error",
+        found=f"{path.name} holds {len(np.unique(array))} values: {cause}",
+        cure="store the labels as PNG, from their origin" if rule is None else f"--fix {rule}; store labels as PNG",
+        fixable=rule is not None,
+    )
 
 
 def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTable) -> list[Finding]:
     findings = []
     unknown = sorted(foreground - set(table.ids))
-    if unknown:
+    if len(foreground) >= MOST_LABELS:
+        findings.append(
+            Finding(
+                case=case,
+                kind="too-many-labels",
+                severity="error",
+                found=f"{path.name} holds {len(foreground)} values beside 0, more than the {MOST_LABELS - 1} that can be learnt",
+                cure="look whether it is an image that was taken for an annotation",
+            )
+        )
+    elif unknown and unknown[0] < 0:
+        findings.append(
+            Finding(
+                case=case,
+                kind="unknown-label",
+                severity="error",
+                found=f"{path.name} holds {_shown(unknown)}: labels are whole numbers from 0",
+                cure='give these voxels another number: that of "ignore" in dataset.json where they are not annotated, else 0',
+            )
+        )
+    elif unknown:
         findings.append(
             Finding(
                 case=case,

@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.dataset.case import Case, Dataset, Fold
+from hilum.dataset.conversion import foreground_of
 from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
 from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, on_image_grid, renumbered
 from hilum.dataset.folds import leaking_patients, units_of
 from hilum.dataset.layouts.class_order import NO_FINDING
-from hilum.errors import DataError, UsageError
-from hilum.io import atomic_path, atomic_write_text, image_suffix, inspect_file, read_labels, write_labels, write_volume
+from hilum.errors import DataError, LabelError, UsageError
+from hilum.io import (
+    atomic_path,
+    atomic_write_text,
+    image_suffix,
+    inspect_file,
+    read_labels,
+    read_volume,
+    write_labels,
+    write_volume,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +37,8 @@ if TYPE_CHECKING:
 
 LOG_FILE = "fixes.json"
 _LEAVE_OUT = {"unreadable", "channel-count", "duplicate-image"}
-_MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "fractional-labels", "not-finite"}
+_CONVERSIONS = {"fractional-labels", "coloured-labels", "layered-labels"}
+_MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "not-finite", *_CONVERSIONS}
 _SPLIT = {"patient-leak", "split-overlap"}
 _NEAR = "near-duplicate"
 _COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
@@ -88,6 +99,14 @@ def fix(
     written = set(copy.cases)
     kept = tuple(case for case in kept if case.id in written)
     tests = tuple(case for case in tests if case.id in written)
+    if not kept:
+        shutil.rmtree(target, ignore_errors=True)  # all that is in it was written now
+        why = next(entry.found for entry in copy.fixed if entry.kind == "left-out")
+        raise DataError(
+            f"no annotated case of {dataset.root} can be copied or mended, the first because {why}",
+            needed="a usable case",
+            cure="hilum check DATA says what each case needs",
+        )
     _write_facts(copy, _with_one_patient(copy, replace(dataset, cases=kept, unlabelled=tests), wanted), wanted)
     fixed_kinds = {(entry.case, entry.kind) for entry in copy.fixed}
     out |= {entry.case for entry in copy.fixed if entry.kind == "left-out"}
@@ -196,12 +215,18 @@ def _region_path(copy: _Copy, case: Case) -> Path:
 
 def _write_region(copy: _Copy, case: Case, source: Path, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
     """Write where to look as a mask of 0 and 1, on the image's grid where that was to be mended; what was done."""
-    labels = read_labels(source)
-    mask = labels.with_array((labels.array != 0).astype(np.uint8))
+    done: list[tuple[str, str]] = []
+    try:
+        labels = read_labels(source)
+        mask = labels.with_array((labels.array != 0).astype(np.uint8))
+    except LabelError:
+        volume = read_volume(source)
+        mask = volume.with_array(foreground_of(volume.array))
+        done.append(("fractional-labels", f"{source.name}: 1 where a channel reaches half the largest number"))
     image = inspect_file(next(iter(case.images.values()))).geometry
-    mask, done = on_image_grid(mask, source, image, frozenset(mend))
+    mask, moved = on_image_grid(mask, source, image, frozenset(mend))
     write_labels(mask, _region_path(copy, case))
-    return done
+    return done + moved
 
 
 def _image_paths(copy: _Copy, case: Case, dataset: Dataset) -> list[Path]:

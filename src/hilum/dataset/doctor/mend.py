@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.dataset.doctor.examine import NEARLY_WHOLE, cutting_rule, is_lossy, rounding_rule
+from hilum.dataset.conversion import convert, cutting_rule, is_blurred, whole
 from hilum.dataset.grids import Grids, compare_grids, grid_words
 from hilum.errors import DataError, LabelError
 from hilum.io import read_labels, read_volume
@@ -95,21 +95,21 @@ def mended_annotation(
         Labels (1, Z, Y, X), and what was done as (kind, sentence).
 
     Raises:
-        LabelError: the numbers are fractional and nothing safe makes labels of them.
-        DataError: the numbers are fractional and mending them was not asked for.
+        LabelError: the numbers are no labels and nothing safe makes labels of them.
+        DataError: the numbers are no labels and mending them was not asked for.
     """
     done: list[tuple[str, str]] = []
     try:
         labels = read_labels(path)
     except LabelError:
-        _refuse_unasked("fractional-labels", path, kinds)
         volume = read_volume(path)
-        rule = rounding_rule(volume.array, table)
-        if rule is None:
+        conversion = convert(volume.array, table)
+        if conversion is None:
             raise
-        labels = volume.with_array(whole(volume.array, table))
-        done.append(("fractional-labels", f"{path.name}: {rule}"))
-    if is_lossy(path, labels.array, table):
+        _refuse_unasked(conversion.kind, path, kinds)
+        labels = volume.with_array(conversion.array)
+        done.append((conversion.kind, f"{path.name}: {conversion.how}"))
+    if is_blurred(path, labels.array, table):
         _refuse_unasked("fractional-labels", path, kinds)
         done.append(("fractional-labels", f"{path.name}: {cutting_rule(labels.array, table)}"))
         labels = labels.with_array(whole(labels.array, table, cut=True))
@@ -135,15 +135,6 @@ def on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset[
     if relation is Grids.ROUNDING:
         return Volume(labels.array, image), [("grid-rounding", f"{path.name} took the image's grid")]
     return Volume(labels.array, image), [("grid-header", f"{path.name} took the image's grid, voxel by voxel")]
-
-
-def whole(array: NDArray[Any], table: LabelTable, *, cut: bool = False) -> NDArray[np.int32]:
-    """Labels of fractional numbers, as `rounding_rule` says; with `cut`, as `cutting_rule` says."""
-    rounded = np.rint(array)
-    if not cut and float(np.abs(array - rounded).max()) <= NEARLY_WHOLE:
-        return np.asarray(rounded, dtype=np.int32)
-    only = table.foreground[0].id
-    return np.where(array >= only / 2, only, 0).astype(np.int32)
 
 
 def renumbered(labels: Volume, table: LabelTable) -> Volume:

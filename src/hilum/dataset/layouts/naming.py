@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from hilum.dataset.conversion import background_of, contents_of
+from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, FormatError, LabelError
-from hilum.io import read_labels
 from hilum.io.text import read_json
-from hilum.volume import Label, LabelTable, Region
+from hilum.volume import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_MAX_GUESSED_LABELS = 256
+    from hilum.dataset.conversion import Colour
+
+_SHOWN_LABELS = 20
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -95,8 +97,8 @@ def _ids(value: Any, name: str, source: Path) -> tuple[int, ...]:
         raise LabelError(
             f"label {name!r} has the id {value!r} in {source}", needed="a whole number, or a list of them"
         ) from error
-    if not ids or min(ids) < 0:
-        raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed="whole numbers from 0")
+    if not ids or min(ids) < 0 or max(ids) > LARGEST_ID:
+        raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed=f"whole numbers from 0 to {LARGEST_ID}")
     return ids
 
 
@@ -132,40 +134,68 @@ def labels_file(path: Path) -> LabelTable:
     return label_table(facts if isinstance(facts.get("labels"), dict) else {"labels": facts}, path)
 
 
+def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tuple[str, ...]]:
+    """Label table of a data set: of its dataset.json or labels.json, else of the values that its annotations hold.
+
+    Args:
+        folder: where these files lie, if they do.
+        annotations: label files; read only where no file names the labels.
+
+    Returns:
+        The table, and a sentence that says what had to be assumed.
+
+    Raises:
+        LabelError: a file gives no usable labels.
+    """
+    facts_file, names_file = folder / "dataset.json", folder / "labels.json"
+    facts = read_json_object(facts_file) if facts_file.is_file() else {}
+    if facts.get("labels"):
+        return label_table(facts, facts_file), ()
+    if names_file.is_file():
+        return labels_file(names_file), ()
+    table, note = labels_from_values(annotations)
+    return table, (note,)
+
+
 def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
-    """Label table from the values that the annotations hold, where nothing names them.
+    """Label table from what the annotations hold, where nothing names it.
 
     A single value beside the background is called "foreground" (masks of {0, 1} and of {0, 255} alike); several are called
-    "label_1", "label_2", ... Annotations that cannot be read, or that hold fractions, are passed over: the doctor names them.
+    "label_1", "label_2", ...; colours are numbered and called "colour_ff0000", ... Numbers that are no labels yet count as what
+    the doctor makes of them. Annotations that hold nothing of the kind add nothing: the doctor says what each of them holds.
 
     Args:
         annotations: label files; every one is read.
 
     Returns:
-        The table, and a sentence that says where it came from.
-
-    Raises:
-        LabelError: no annotation holds anything, or there are so many values that they cannot be labels.
+        The table, the background alone where no annotation holds a label, and a sentence that says where it came from.
     """
     values: set[int] = set()
+    colours: Counter[Colour] = Counter()
     for annotation in annotations:
         try:
-            values.update(np.unique(read_labels(annotation).array).tolist())
+            contents = contents_of(annotation)
         except DataError:  # the doctor reads them one by one and says which and why
             continue
-    foreground = sorted(int(value) for value in values if value != 0)
-    if not foreground or foreground[0] < 0 or len(foreground) > _MAX_GUESSED_LABELS or _lossy(annotations, foreground):
-        raise LabelError(
-            f"the {len(annotations)} annotations hold {len(foreground)} values beside 0 ({foreground[:8]}...)",
-            needed="a label for each value, and files without lossy compression",
-            cure='name the labels in a labels.json in the folder: {"1": "liver"}; for JPEG masks {"255": "liver"} and --fix',
-        )
-    names = {foreground[0]: "foreground"} if len(foreground) == 1 else {value: f"label_{value}" for value in foreground}
-    shown = ", ".join(f"{value} = {name}" for value, name in names.items())
-    naming = f'a labels.json {{"{foreground[0]}": "NAME"}} in the folder names them'
-    note = f"no label names found, so the values in the annotations decide: {shown}; {naming}"
-    return LabelTable.from_names(names), note
-
-
-def _lossy(annotations: Sequence[Path], foreground: Sequence[int]) -> bool:
-    return len(foreground) > 1 and any(path.suffix.lower() in {".jpg", ".jpeg"} for path in annotations)
+        values.update(contents.labels)
+        colours.update(contents.colours)
+    painted = sorted(set(colours) - {background_of(colours)}) if colours else []
+    if len(values) + len(painted) >= MOST_LABELS:
+        values, painted = set(), []
+    if not values and not painted:
+        return LabelTable.from_names({}), f"no label names found, and none of the {len(annotations)} annotations holds labels"
+    foreground = sorted(values)
+    names = {foreground[0]: "foreground"} if len(foreground) == 1 and not painted else {i: f"label_{i}" for i in foreground}
+    labels = [Label(id=i, name=name) for i, name in names.items()]
+    for number, colour in enumerate(painted, start=max(foreground, default=0) + 1):
+        labels.append(Label(id=number, name="colour_{:02x}{:02x}{:02x}".format(*colour), colour=colour))
+    background = Label(id=0, name="background", colour=background_of(colours) if painted else None)
+    shown = some([f"{label.id} = {label.name}" for label in labels], shown=_SHOWN_LABELS)
+    naming = f'a labels.json {{"{labels[0].id}": "NAME"}} in the folder names them'
+    if painted:
+        first = f'{{"id": {labels[-1].id}, "name": "NAME", "colour": {list(painted[-1])}}}'
+        naming = f'a labels.json {{"labels": [{{"id": 0, "name": "background"}}, {first}, ...]}} in the folder names them'
+    return (
+        LabelTable(labels=(background, *labels)),
+        f"no label names found, so the values in the annotations decide: {shown}; {naming}",
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, some
-from hilum.dataset.layouts.naming import channel_names, label_table, labels_from_values, read_json_object
+from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.errors import DataError, FormatError
 
 if TYPE_CHECKING:
@@ -138,10 +138,10 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
         )
     channels = channel_names(facts, source) or _channels_on_disk([images[case] for case in annotated])
     notes: list[str] = []
-    labels = label_table(facts, source) if facts.get("labels") and values else None
-    if labels is None and values:
-        labels, note = labels_from_values([annotations[case] for case in annotated])
-        notes.append(note)
+    labels = None
+    if values:
+        labels, label_notes = labels_of(path, [annotations[case] for case in annotated])
+        notes.extend(label_notes)
     extra = sorted(set(images) - set(annotated))
     lonely = sorted(set(annotations) - set(images))
     if extra:

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair, some
-from hilum.dataset.layouts.naming import channel_names, label_table, labels_file, labels_from_values, read_json_object
+from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
-
-    from hilum.volume import LabelTable
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 ANNOTATION_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation")
@@ -54,7 +52,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     facts = read_json_object(path / "dataset.json") if (path / "dataset.json").is_file() else {}
     channels = channel_names(facts, path / "dataset.json") or guess_channels(images[stem] for stem in sorted(pairs))
-    labels, notes = _labels(path, facts, pairs) if values else (None, ())
+    labels, notes = labels_of(path, [pairs[stem] for stem in sorted(pairs)]) if values else (None, ())
     alone = sorted(set(images) - set(pairs))
     if alone:
         notes += (f"{some(alone)} without annotation: counted as unlabelled",)
@@ -84,15 +82,6 @@ def _entries(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             needed=f"a folder named {' or '.join(IMAGE_FOLDERS)} and one named {' or '.join(ANNOTATION_FOLDERS)}",
         )
     return image_entries(image_folder), image_entries(annotation_folder)
-
-
-def _labels(path: Path, facts: Mapping[str, Any], pairs: Mapping[str, Path]) -> tuple[LabelTable, tuple[str, ...]]:
-    if facts.get("labels"):
-        return label_table(facts, path / "dataset.json"), ()
-    if (path / "labels.json").is_file():
-        return labels_file(path / "labels.json"), ()
-    table, note = labels_from_values([pairs[stem] for stem in sorted(pairs)])
-    return table, (note,)
 
 
 def _splits(facts: Mapping[str, Any]) -> tuple[Fold, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair, some
-from hilum.dataset.layouts.naming import channel_names, label_table, labels_file, labels_from_values, read_json_object
+from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.splits import folds_from_column
@@ -83,7 +83,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
     labels: LabelTable | None = None
     if annotated:
-        labels, label_notes = _labels(file, annotated)
+        labels, label_notes = labels_of(file.parent, [case.annotation for case in annotated if case.annotation is not None])
         notes.extend(label_notes)
     usable = annotated or cases
     chosen = {case.id for case in usable}
@@ -249,16 +249,6 @@ def _with_channels(cases: tuple[Case, ...], file: Path) -> tuple[tuple[Case, ...
     facts = read_json_object(beside) if beside.is_file() else {}
     channels = channel_names(facts, beside) or guess_channels(case.images[""] for case in cases)
     return tuple(replace(case, images=dict.fromkeys(channels, case.images[""])) for case in cases), channels
-
-
-def _labels(file: Path, annotated: Sequence[Case]) -> tuple[LabelTable, list[str]]:
-    facts_file, names_file = file.parent / "dataset.json", file.parent / "labels.json"
-    if facts_file.is_file() and read_json_object(facts_file).get("labels"):
-        return label_table(read_json_object(facts_file), facts_file), []
-    if names_file.is_file():
-        return labels_file(names_file), []
-    table, note = labels_from_values([case.annotation for case in annotated if case.annotation is not None])
-    return table, [note]
 
 
 def _fold_value(case: Case, columns: _Columns) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hilum.errors import GeometryError, LabelError, UsageError
 from hilum.metrics import Lesions, Overlap, lesions, overlap, surface_distances, volume_ml
+from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +103,7 @@ HIGHER_IS_BETTER = {
 """Which way a metric points; signed volume errors are missing here, as neither more nor less is better."""
 
 SCORE_FIELDS = tuple(f.name for f in fields(Score))
+_SHOWN = 10
 COUNT_FIELDS = ("lesions_reference", "lesions_found", "lesions_predicted", "lesions_real")
 
 
@@ -232,25 +234,16 @@ def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
     Raises:
         LabelError: not integers, or a value that is not known.
     """
-    from scipy import ndimage
-
     if not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(
             f"a {name} of dtype {labels.dtype}", needed="integer labels", cure="round it, or threshold a probability"
         )
-    lowest, highest = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
-    if lowest < 0 or highest > max(known):
-        raise LabelError(
-            f"label {lowest if lowest < 0 else highest} in the {name}",
-            needed=f"labels among {sorted(known)}",
-            cure="score with the label table that belongs to these files",
-        )
-    objects = ndimage.find_objects(labels.astype(np.int32, copy=False))
-    found = {i: (box[0], box[1], box[2]) for i, box in enumerate(objects, start=1) if box}
-    unknown = sorted(set(found) - known)
+    lowest = int(labels.min(initial=0))
+    found = label_boxes(labels)
+    unknown = sorted({*found, lowest} - known)
     if unknown:
         raise LabelError(
-            f"labels {unknown} in the {name}",
+            f"{'label' if len(unknown) == 1 else 'labels'} {', '.join(map(str, unknown[:_SHOWN]))} in the {name}",
             needed=f"labels among {sorted(known)}",
             cure="score with the label table that belongs to these files",
         )

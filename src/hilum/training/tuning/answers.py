@@ -13,6 +13,7 @@ from hilum.metrics import paired_test
 from hilum.metrics.masks import bounding_box
 from hilum.tasks.postprocess import piece_sizes, pieces_removed, postprocess
 from hilum.training.tuning.records import Change
+from hilum.volume import places_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,25 +240,17 @@ def _overlap(confusion: NDArray[np.int64], region: list[int]) -> tuple[int, int,
     return int(known[np.ix_(region, region)].sum()), int(known[region].sum()), int(known[:, region].sum())
 
 
-def _index(table: LabelTable) -> NDArray[np.int64]:
-    """Label id to its place in the table, -1 where there is none; the ignored id comes last."""
-    index = np.full(max(*table.ids, table.ignore or 0, 1) + 1, -1, dtype=np.int64)
-    index[list(table.ids)] = np.arange(len(table.ids))
-    if table.ignore is not None:
-        index[table.ignore] = len(table.ids)
-    return index
-
-
 def _histogram(predicted: Labels, reference: Labels, table: LabelTable, case: str) -> NDArray[np.int64]:
     """(K, K + 1) voxels by predicted and referenced label; the last column is of those that were not annotated.
 
     Raises:
         LabelError: a label that the table does not know.
     """
-    index, k = _index(table), len(table.ids)
-    highest = max(int(predicted.max()), int(reference.max())) if predicted.size else 0
-    a, b = (index[np.minimum(labels, len(index) - 1)] for labels in (predicted, reference))
-    if highest >= len(index) or (a < 0).any() or (a == k).any() or (b < 0).any():
+    k = len(table.ids)
+    a, b = places_of(predicted, table.ids), places_of(reference, table.ids)
+    if table.ignore is not None:
+        b[reference == table.ignore] = k
+    if (a < 0).any() or (b < 0).any():
         raise LabelError(
             f"{case}: labels among {np.unique(reference)[:20].tolist()}, predicted {np.unique(predicted)[:20].tolist()}",
             needed=f"labels among {list(table.ids)}",
