@@ -4,15 +4,17 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
-from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, picture, pictures
+from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, picture, picture_mask, pictures
 
-from hilum.dataset import Fold, check, open_dataset
+from hilum.dataset import Fold, check, open_dataset, read_annotation
 from hilum.dataset.conversion import rounding_rule
 from hilum.dataset.doctor import KINDS
 from hilum.dataset.doctor.examine import share_inside
 from hilum.dataset.grids import Grids, compare_grids
 from hilum.dataset.leaks.thumbnail import voxel_digest
+from hilum.errors import GeometryError
 from hilum.io import write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
@@ -90,6 +92,38 @@ def test_pictures_whose_resolutions_differ(tmp_path):
     write_volume(Volume(picture(0).array, Geometry.from_spacing((1, 12, 17), (1.0, 0.25, 0.25))), root / "images" / "p1.png")
     finding = found(root, "grid-header")
     assert (finding.case, finding.severity) == ("p1", "note")
+
+
+@pytest.mark.parametrize("masks", [(6, 9), (10, 15), (17, 12)])
+def test_pictures_of_other_sizes_are_never_resampled(tmp_path, masks):
+    root = pictures(tmp_path)
+    write_labels(picture_mask(masks), root / "masks" / "p2.png")  # halved, cropped, turned: 1 mm a pixel is nobody's measure
+    finding = found(root, "grid-mismatch")
+    assert (finding.case, finding.fixable) == ("p2", False)
+    assert ("turn it by 90 degrees" if masks == (17, 12) else "do not say where its pixels lie") in finding.cure
+    with pytest.raises(GeometryError, match="lies on"):
+        read_annotation(open_dataset(root)["p2"])
+
+
+@pytest.mark.parametrize(
+    ("turn", "shape", "mask", "kind"),
+    [
+        (3, (12, 17), (12, 17), "picture-turn"),
+        (6, (12, 12), (12, 12), "picture-turn"),
+        (6, (12, 17), (17, 12), ""),  # drawn on the upright picture
+        (6, (12, 17), (12, 17), "grid-mismatch"),
+        (1, (12, 17), (12, 17), ""),
+    ],
+)
+def test_a_picture_turned_by_exif_and_its_mask(tmp_path, turn, shape, mask, kind):
+    root = pictures(tmp_path)
+    photograph = PIL.Image.fromarray(picture(1, shape).array[0, 0])
+    exif = photograph.getexif()
+    exif[0x112] = turn
+    photograph.save(root / "images" / "p2.png", exif=exif)
+    write_labels(picture_mask(mask), root / "masks" / "p2.png")
+    findings = [one for one in check(open_dataset(root)) if one.kind in {"picture-turn", "grid-mismatch"}]
+    assert [(one.case, one.kind) for one in findings] == ([("p2", kind)] if kind else [])
 
 
 def test_unknown_and_unused_labels(root):

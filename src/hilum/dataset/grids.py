@@ -26,13 +26,19 @@ class Grids(Enum):
     """Two pictures of the same size whose resolution entries differ: pixels belong together, the image's grid is taken."""
     HEADER_LOST = "header lost"
     """Same shape, and the annotation's header is an empty one (1 mm, origin 0): some tool wrote it without the image's grid."""
+    UNPLACED = "unplaced"
+    """Different shapes, and the annotation does not say where it lies: a picture, or an empty header."""
     DIFFERENT = "different"
+
+
+UNLIKE = frozenset({Grids.HEADER_LOST, Grids.UNPLACED, Grids.DIFFERENT})
+"""What keeps an annotation from being used with its image."""
 
 
 def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
     """Say how an annotation's grid stands to its image's."""
     if image.shape != annotation.shape:
-        return Grids.DIFFERENT
+        return Grids.UNPLACED if _is_unplaced(annotation) else Grids.DIFFERENT
     distance = image.distance_voxels(annotation)
     if distance <= SAME_VOXELS:
         return Grids.SAME
@@ -43,9 +49,24 @@ def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
     return Grids.HEADER_LOST if _is_empty_header(annotation) and not _is_empty_header(image) else Grids.DIFFERENT
 
 
+def cure_of_unplaced(image: Geometry, annotation: Geometry) -> str:
+    """Say what to do where two grids of different shapes are `Grids.UNPLACED`: resampling by millimetres would displace it."""
+    if annotation.shape == (image.shape[0], image.shape[2], image.shape[1]):
+        return "turn it by 90 degrees as the image is (a photograph is turned upright as its EXIF orientation says)"
+    return "scale, pad or turn it as the image was, or draw it on this image: the files do not say where its pixels lie"
+
+
 def _is_empty_header(geometry: Geometry) -> bool:
+    return _is_at_origin(geometry) and np.allclose(geometry.spacing, 1.0)
+
+
+def _is_unplaced(geometry: Geometry) -> bool:
+    return _is_empty_header(geometry) or (geometry.is_2d and _is_at_origin(geometry))
+
+
+def _is_at_origin(geometry: Geometry) -> bool:
     axis_aligned = np.allclose(np.abs(geometry.directions).max(axis=0), 1.0, atol=1e-6)
-    return bool(axis_aligned and np.allclose(geometry.spacing, 1.0) and np.allclose(geometry.origin, 0.0))
+    return bool(axis_aligned and np.allclose(geometry.origin, 0.0))
 
 
 def grid_words(geometry: Geometry) -> str:

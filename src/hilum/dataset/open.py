@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset.grids import Grids, compare_grids, grid_words
+from hilum.dataset.grids import UNLIKE, Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_one_class
@@ -146,10 +146,12 @@ def read_annotation(case: Case) -> Volume:
     labels = read_labels(case.annotation)
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
-    if relation in {Grids.HEADER_LOST, Grids.DIFFERENT}:
+    if relation in UNLIKE:
         raise GeometryError(
             f"case {case.id}: the annotation lies on {grid_words(labels.geometry)}, the image on {grid_words(grid)}",
             needed="one grid for both",
-            cure="hilum check DATA --fix FOLDER writes a copy with the annotation on the image's grid",
+            cure=cure_of_unplaced(grid, labels.geometry)
+            if relation is Grids.UNPLACED
+            else "hilum check DATA --fix FOLDER writes a copy with the annotation on the image's grid",
         )
     return Volume(labels.array, grid)

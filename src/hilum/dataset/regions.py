@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset.grids import Grids, compare_grids, grid_words
+from hilum.dataset.grids import UNLIKE, compare_grids, grid_words
 from hilum.errors import DataError, GeometryError
 from hilum.io import read_geometry, read_labels
 from hilum.volume import Volume
@@ -31,7 +31,7 @@ def read_region(case: Case) -> Volume:
         )
     labels = read_labels(case.region)
     grid = read_geometry(next(iter(case.images.values())))
-    if compare_grids(grid, labels.geometry) in {Grids.HEADER_LOST, Grids.DIFFERENT}:
+    if compare_grids(grid, labels.geometry) in UNLIKE:
         raise GeometryError(
             f"case {case.id}: the mask lies on {grid_words(labels.geometry)}, the image on {grid_words(grid)}",
             needed="one grid for both",

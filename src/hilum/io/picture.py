@@ -37,10 +37,11 @@ _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
 
 @dataclass(frozen=True)
 class _Frame:
-    """What a picture's header says: size and spacing in array order after turning, and the notes."""
+    """What a picture's header says: size and spacing in array order after turning, the notes, and the EXIF orientation."""
 
     geometry: Geometry
     notes: tuple[str, ...]
+    turned: int
 
 
 def read(path: Path) -> Decoded:
@@ -72,8 +73,9 @@ def inspect(path: Path) -> FileFacts:
         frame = _frame(path, image)
     if dtype is None:
         decoded = read(path)
-        return FileFacts(decoded.volume.geometry, decoded.volume.channels, decoded.volume.array.dtype, decoded.notes)
-    return FileFacts(frame.geometry, 1, np.dtype(dtype), frame.notes)
+        volume = decoded.volume
+        return FileFacts(volume.geometry, volume.channels, volume.array.dtype, decoded.notes, frame.turned)
+    return FileFacts(frame.geometry, 1, np.dtype(dtype), frame.notes, frame.turned)
 
 
 def write_png(volume: Volume, path: Path) -> None:
@@ -189,7 +191,7 @@ def _frame(path: Path, image: Image) -> _Frame:
         spacing = (spacing[0], spacing[2], spacing[1])
     if turn != 1:
         notes += (f"the picture was turned upright as its EXIF orientation ({turn}) says",)
-    return _Frame(Geometry.from_spacing((1, rows, columns), spacing), notes)
+    return _Frame(Geometry.from_spacing((1, rows, columns), spacing), notes, turn)
 
 
 def _turn(path: Path, image: Image) -> int:

@@ -30,12 +30,14 @@ class FileFacts:
         channels: number of channels C.
         dtype: dtype that `read_volume` gives.
         notes: what had to be assumed or mended, one sentence each.
+        turned: the EXIF orientation by which a picture was turned upright, 2..8; 1 for any other file.
     """
 
     geometry: Geometry
     channels: int
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
+    turned: int = 1
 
 
 @dataclass(frozen=True)

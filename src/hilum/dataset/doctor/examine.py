@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.dataset.conversion import convert, cutting_rule, describe, is_blurred, is_jpeg, kind_of
 from hilum.dataset.doctor.finding import Finding
-from hilum.dataset.grids import Grids, compare_grids, grid_words
+from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, LabelError
 from hilum.io import in_colours, inspect_file, read_labels, read_volume
@@ -74,6 +74,9 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         annotation_digest, labels = _annotation(case.id, case.annotation, seen.geometry, table, findings)
     if case.region is not None:
         _region(case.id, case.region, seen.geometry, findings)
+    drawn = case.region or case.annotation
+    if drawn is not None and seen.geometry is not None and seen.geometry.is_2d:
+        _turn(case, drawn, findings)
     return Examination(case.id, tuple(findings), seen.geometry, seen.digest, annotation_digest, labels, seen.notes, seen.look)
 
 
@@ -147,13 +150,14 @@ def _channels(case: str, path: Path, volume: Volume, wanted: int, findings: list
 
 
 def _channel_grid(case: str, path: Path, geometry: Geometry, first: Geometry) -> Finding:
+    placed = compare_grids(first, geometry) is not Grids.UNPLACED
     return Finding(
         case=case,
         kind="channel-grid",
         severity="error",
         found=f"{path.name} lies on {grid_words(geometry)}, the first channel on {grid_words(first)}",
-        cure="--fix resamples it onto the first channel's grid",
-        fixable=True,
+        cure="--fix resamples it onto the first channel's grid" if placed else cure_of_unplaced(first, geometry),
+        fixable=placed,
     )
 
 
@@ -232,6 +236,28 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
         )
     elif geometry is not None:
         findings.extend(_grid_findings(case, path, volume, geometry))
+
+
+def _turn(case: Case, drawn: Path, findings: list[Finding]) -> None:
+    """Warn where only the image has an EXIF orientation, and the sizes do not tell whether the annotation was drawn before it."""
+    path = next(iter(case.images.values()))
+    try:
+        image, annotation = inspect_file(path), inspect_file(drawn)
+    except DataError:  # said where it was read
+        return
+    _, rows, columns = image.geometry.shape
+    ambiguous = rows == columns or image.turned in {2, 3, 4}
+    if image.turned == annotation.turned or image.geometry.shape != annotation.geometry.shape or not ambiguous:
+        return
+    findings.append(
+        Finding(
+            case=case.id,
+            kind="picture-turn",
+            severity="warning",
+            found=f"{path.name} is turned upright by its EXIF orientation ({image.turned}), {drawn.name} has none",
+            cure="look at one of them: some tools draw on the picture as it is stored; turn the annotation if it does not fit",
+        )
+    )
 
 
 def _no_labels(case: str, path: Path, error: LabelError, table: LabelTable, findings: list[Finding]) -> frozenset[int]:
@@ -327,12 +353,13 @@ def _grid_findings(case: str, path: Path, labels: Volume, image: Geometry) -> li
         cure = "--fix gives it the image's grid, voxel by voxel: look at one case afterwards, it could still be flipped"
         return [Finding(case=case, kind="grid-header", severity="error", found=both, cure=cure, fixable=True)]
     inside = share_inside(labels, image)
-    if inside < INSIDE_IMAGE:
-        found = f"{both}; only {inside:.0%} of the annotated voxels are inside the image"
-        cure = "find the image it was drawn on, or correct its header; resampling would cut it"
-        return [Finding(case=case, kind="grid-mismatch", severity="error", found=found, cure=cure)]
-    cure = "--fix resamples the annotation onto the image's grid"
-    return [Finding(case=case, kind="grid-mismatch", severity="error", found=both, cure=cure, fixable=True)]
+    cure, fixable = "--fix resamples the annotation onto the image's grid", True
+    if relation is Grids.UNPLACED:
+        cure, fixable = cure_of_unplaced(image, labels.geometry), False
+    elif inside < INSIDE_IMAGE:
+        both = f"{both}; only {inside:.0%} of the annotated voxels are inside the image"
+        cure, fixable = "find the image it was drawn on, or correct its header; resampling would cut it", False
+    return [Finding(case=case, kind="grid-mismatch", severity="error", found=both, cure=cure, fixable=fixable)]
 
 
 def share_inside(labels: Volume, image: Geometry) -> float:

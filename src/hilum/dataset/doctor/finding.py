@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "grid-rounding": "image and annotation differ by the rounding of a header",
     "grid-header": "same shape, but the annotation's header does not carry the image's grid",
     "grid-mismatch": "image and annotation lie on different grids",
+    "picture-turn": "a picture is turned by its EXIF orientation, its annotation is not",
     "unknown-label": "the annotation holds labels that the label table does not know",
     "fractional-labels": "the annotation holds numbers that are not whole",
     "coloured-labels": "the annotation is a picture of colours",
