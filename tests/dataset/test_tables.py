@@ -6,9 +6,10 @@ import pytest
 from dataset_samples import nnunet, picture, pictures
 
 from hilum.dataset import make_folds, open_dataset
+from hilum.dataset.layouts.naming import channel_names, label_table
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.dataset.open import known_patients
-from hilum.errors import DataError, FormatError
+from hilum.errors import DataError, FormatError, LabelError
 from hilum.io import write_volume
 
 WORDS = ("NA", "n/a", "nan", "None", "null", "?", "-", "unknown", " ", "<NA>", "#N/A", "Missing")
@@ -133,6 +134,24 @@ def test_json_files_in_other_encodings(tmp_path):
     dataset = open_dataset(root)
     assert dataset.labels.labels[1].name == "Gefäß"
     assert dataset.splits[0].validation == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        ({"liver": 1, "Liver ": 2}, "labels of one name in .*: 'liver', 'Liver'"),
+        ({"1": "liver", "2": "liver"}, "'liver', 'liver'"),
+    ],
+)
+def test_labels_of_one_name_are_refused(tmp_path, labels, match):
+    with pytest.raises(LabelError, match=match):
+        label_table({"labels": labels}, tmp_path / "dataset.json")
+
+
+def test_names_that_json_leaves_out(tmp_path):
+    assert label_table({"labels": {"1": None, "2": "rib"}}, tmp_path).labels[1].name == "label_1"
+    assert label_table({"labels": {"rib": 1, "Ignore": 2}}, tmp_path).ignore == 2
+    assert channel_names({"channel_names": {"0": None, "1": "CT", "2": "ct "}}, tmp_path) == ("channel_0", "CT_1", "ct_2")
 
 
 def test_fold_columns_that_pandas_wrote():

@@ -210,7 +210,10 @@ def test_a_plain_table_as_reference(tmp_path):
     table.write_text("case,label\n" + "".join(f"{s.case},{s.reference if n else ''}\n" for n, s in enumerate(scores)))
     evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out")
     assert evaluation.summary.cases == evaluation.summary.patients == 23
-    assert evaluation.record.notes == ("no patient is known: each case counts as one patient", "no label, and left out: c000")
+    assert evaluation.record.notes == (
+        "no patient is known: each case counts as one patient",
+        "label: 1 of 24 not known (blank), and left out: c000",
+    )
     table.write_text("case,label\nc000,benign\nc000,benign\n")
     with pytest.raises(DataError, match="several rows for a case"):
         evaluate_classes(tmp_path / "p", table, tmp_path / "out")

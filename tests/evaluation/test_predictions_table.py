@@ -11,6 +11,7 @@ from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.rows import ClassRows
+from hilum.io.text import is_known
 from hilum.tasks.class_score import decide, reached
 from hilum.tasks.predictions import named_classes, read_classes
 
@@ -35,9 +36,9 @@ def tables_of_scores(draw):
     scores = [
         ClassScore(
             case=case,
-            patient=draw(st.none() | named),
+            patient=draw(st.none() | named.filter(is_known)),
             unit=draw(st.none() | named),
-            reference=draw(st.none() | awkward),
+            reference=draw(st.none() | st.just("") | st.sampled_from(names) | awkward.filter(is_known)),
             probabilities=tuple(draw(share) for _ in names),
             calibrated=tuple(draw(share) for _ in names) if calibrated and draw(st.booleans()) else None,
             prediction_set=draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
@@ -123,11 +124,11 @@ def test_tables_of_other_programs(tmp_path):
     [
         ("id,p_benign,p_malignant\n", "columns id, p_benign"),
         ("case,benign,malignant\n", "columns case, benign, malignant"),
-        ("case,p_benign,p_malignant,p_benign\n", "distinct columns"),
+        ("case,p_benign,p_malignant,p_benign\n", "columns of one name: 'p_benign', 'p_benign'"),
         ("case,p_benign,p_cyst\n", "probabilities of benign, cyst"),
         ("case,p_benign,p_malignant\na,0.5,0.5\na,0.5,0.5\n", "several rows for a"),
-        ("case,p_benign,p_malignant\na,0.5\n", "line 2: 2 of 3 cells"),
-        ("case,p_benign,p_malignant\na,0.5,0.5,0.5\n", "line 2: 3 of 3 cells"),
+        ("case,p_benign,p_malignant\na,0.5\n", "line 2: could not convert"),
+        ("case,p_benign,p_malignant\na,0.5,0.5,0.5\n", "line 2: 4 cells below 3 columns"),
         ("case,p_benign,p_malignant\na,0.5,half\n", "line 2: could not convert"),
         ("case,p_benign,p_malignant\na,0.5,1.5\n", r"line 2: case a: probabilities \[0.5, 1.5\]"),
         ("case,p_benign,p_malignant\na,0.5,nan\n", "numbers from 0 to 1"),

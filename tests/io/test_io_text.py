@@ -146,6 +146,7 @@ def test_rows_that_end_early_or_hold_nothing(tmp_path):
     [
         ("case,label,Label \nc1,a,b\n", "columns of one name: 'label', 'Label'"),
         ("case,note\nc1,a, b\nc2,x\n", r"line 2: 3 cells below 2 columns \(1 rows"),
+        ("case,note\nc1,Lee, Ann\nc2,Lee, Bob\n", r"line 2: 3 cells below 2 columns \(2 rows"),
         ('case,note\nc1,"a\nc2,b\n', "a quotation mark that is opened and never closed"),
         ("\n\n", "is empty"),
         (f"case\n{'x' * 200_000}\n", "cannot be read as a table: field larger"),

@@ -92,6 +92,13 @@ def test_missing_fields_files_and_json(plan, tmp_path):
         load_plan(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252"])
+def test_plans_that_an_editor_saved_anew(plan, tmp_path, encoding):
+    text = json.dumps({**json.loads(plan.model_dump_json()), "batch": 4}).replace('"steps"', ' "steps"').replace("\n", "\r\n")
+    (tmp_path / "plan.json").write_bytes(text.encode(encoding))
+    assert load_plan(tmp_path / "plan.json") == parse_plan(text)
+
+
 def test_all_problems_are_named_at_once(plan):
     with pytest.raises(UsageError) as caught:
         parse_plan(edited(plan, bacth=4, overlop=1))

@@ -180,8 +180,8 @@ def read_table(path: Path | str) -> Table:
     if not rows:
         raise DataError(f"{file} is empty", needed="a line with the columns' names, and one row a case")
     (_, header), *body = rows
-    if body and all(len(cells) == len(header) + 1 and cells[-1] for _, cells in body):
-        header = ["", *header]  # R's write.table gives the column of row names none
+    if all(len(cells) == len(header) + 1 and cells[0] == str(row) for row, (_, cells) in enumerate(body, start=1)):
+        header = ["", *header]  # R's write.table gives the column of row numbers no name
     lines = tuple(line + first for line, _ in body)
     _refuse_faults(file, header, dict(zip(lines, (cells for _, cells in body), strict=True)))
     full = [cells + [""] * (len(header) - len(cells)) for _, cells in body]

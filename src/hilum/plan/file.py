@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from hilum.errors import HilumError, UsageError
+from hilum.errors import FormatError, HilumError, UsageError
 from hilum.io.files import atomic_write_text
+from hilum.io.text import read_text
 from hilum.plan.classification import ClassificationPlan
 from hilum.plan.plan import PLAN_VERSION, Decision, Plan
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 PLANS: dict[str, type[SegmentationPlan | ClassificationPlan]] = {
     "segmentation": SegmentationPlan,
@@ -41,9 +42,9 @@ def load_plan(path: Path | str) -> Plan:
             wrong type; every such field is named, with the name that was probably meant.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", needed="a plan", cure="hilum plan DATA writes one") from error
+        text = read_text(path)
+    except FormatError as error:
+        raise UsageError(error.found, needed="a plan", cure="hilum plan DATA writes one") from error
     return parse_plan(text, source=str(path))
 
 

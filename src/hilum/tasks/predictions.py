@@ -28,15 +28,17 @@ from hilum.dataset import ClassTable
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.io import atomic_write_text
+from hilum.io.text import Table, is_known, name_key, read_json, read_table, read_text
 from hilum.tasks.class_score import ClassScore, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _T = TypeVar("_T")
 PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
 SEPARATOR = "|"
 _FIRST, _LAST = ("case", "patient", "unit", "label", "fold", "predicted"), ("set", "certain", "refuse", "distance")
+_OWN = {"case", "patient", "label", "fold", "predicted", "set", "refuse", "distance"}
 _PROBABILITY, _CALIBRATED, _FURTHER = "p_", "calibrated_", "column_"
 _TRUTH: dict[str, bool | None] = {"": None, "yes": True, "no": False}
 
@@ -77,7 +79,7 @@ def in_file_names(table: ClassTable) -> dict[str, str]:
 def predictions_file(path: Path | str) -> Path:
     """The table itself, where a folder may have been named."""
     place = Path(path)
-    return place if place.suffix.lower() == ".csv" and not place.is_dir() else place / PREDICTIONS
+    return place if place.suffix.lower() in {".csv", ".tsv"} and not place.is_dir() else place / PREDICTIONS
 
 
 def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
@@ -143,25 +145,53 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
     file = predictions_file(path)
     if not file.is_file():
         raise UsageError(f"no {file.name} in {file.parent}", needed="a table with the columns case and p_<class>")
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        header = list(reader.fieldnames or ())
-        names = _class_names(header, file, table)
-        scores = []
-        for row in reader:
-            try:
-                scores.append(_score(row, header, names))
-            except DataError as error:
-                raise DataError(f"{file}, line {reader.line_num}: {error.found}", needed=error.needed) from error
-            except (TypeError, ValueError) as error:
-                raise DataError(
-                    f"{file}, line {reader.line_num}: {error}", needed="a row as `hilum predict` writes it"
-                ) from error
+    rows = _own_rows(file) or _rows_of_others(file)
+    names = _class_names(rows.header, file, table)
+    scores = []
+    for row, line in zip(rows.rows, rows.lines, strict=True):
+        try:
+            scores.append(_score(row, names))
+        except DataError as error:
+            raise DataError(f"{file}, line {line}: {error.found}", needed=error.needed) from error
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{file}, line {line}: {error}", needed="a row as `hilum predict` writes it") from error
     cases = [score.case for score in scores]
     if len(set(cases)) < len(cases):
         twice = sorted({case for case in cases if cases.count(case) > 1})
         raise DataError(f"{file} has several rows for {some(twice)}", needed="one row a case")
     return tuple(scores)
+
+
+def _own_rows(file: Path) -> Table | None:
+    """The table exactly as `write_predictions` wrote it, where blanks count; None where the columns are another program's."""
+    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    header = next(reader, [])
+    if not set(header) >= _OWN or len(set(header)) < len(header):
+        return None
+    rows, lines = [], []
+    for cells in reader:
+        if len(cells) != len(header):
+            raise DataError(
+                f"{file}, line {reader.line_num}: {len(cells)} of {len(header)} cells",
+                needed="a row as `hilum predict` writes it",
+            )
+        rows.append(dict(zip(header, cells, strict=True)))
+        lines.append(reader.line_num)
+    return Table(tuple(header), tuple(rows), tuple(lines), ())
+
+
+def _rows_of_others(file: Path) -> Table:
+    """A table of any program; our own columns are known in any letter case."""
+    table = read_table(file)
+    ours = {name: name.casefold() if name.casefold() in {*_FIRST, *_LAST} else name for name in table.header}
+    rows = tuple({ours[name]: text for name, text in row.items()} for row in table.rows)
+    return Table(tuple(ours.values()), rows, table.lines, table.notes)
+
+
+def assumed(path: Path | str) -> tuple[str, ...]:
+    """What had to be assumed to read a table of predictions: its encoding, decimal commas, columns without a name."""
+    file = predictions_file(path)
+    return (_own_rows(file) or _rows_of_others(file)).notes
 
 
 def read_classes(path: Path | str) -> ClassTable | None:
@@ -174,7 +204,7 @@ def read_classes(path: Path | str) -> ClassTable | None:
     if not file.is_file():
         return None
     try:
-        return ClassTable.model_validate_json(file.read_text(encoding="utf-8"))
+        return ClassTable.model_validate(read_json(file))
     except (ValueError, DataError) as error:
         raise DataError(f"{file} is no class table: {error}", needed="the classes.json of a trained model") from error
 
@@ -186,42 +216,46 @@ def named_classes(path: Path | str) -> tuple[str, ...]:
         DataError: it holds none, or no column of cases.
     """
     file = predictions_file(path)
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        return _class_names(next(csv.reader(stream), []), file, None)
+    return tuple(_class_names((_own_rows(file) or _rows_of_others(file)).header, file, None))
 
 
-def _class_names(header: list[str], file: Path, table: ClassTable | None) -> tuple[str, ...]:
-    found = tuple(name[len(_PROBABILITY) :] for name in header if name.startswith(_PROBABILITY) and name != _PROBABILITY)
-    if "case" not in header or not found or len(set(header)) < len(header):
-        raise DataError(f"{file} has the columns {', '.join(header)}", needed="distinct columns, among them case and p_<class>")
-    if table is None:
-        return found
-    if set(found) != set(table.names):
+def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) -> dict[str, str]:
+    """Each class, in order, and how the columns spell it."""
+    found = [name[len(_PROBABILITY) :] for name in header if name.startswith(_PROBABILITY) and name != _PROBABILITY]
+    if "case" not in header or not found:
+        raise DataError(f"{file} has the columns {', '.join(header)}", needed="the columns case and p_<class>")
+    if table is None or set(found) == set(table.names):
+        return {name: name for name in (found if table is None else table.names)}
+    spelled = {name_key(name): name for name in found}
+    if len(found) != len(table.names) or set(spelled) != {name_key(name) for name in table.names}:
         raise DataError(f"{file} has probabilities of {', '.join(found)}", needed=f"those of {', '.join(table.names)}")
-    return table.names
+    return {name: spelled[name_key(name)] for name in table.names}
 
 
-def _score(row: dict[str, str], header: Sequence[str], names: Sequence[str]) -> ClassScore:
-    if None in row or None in row.values():
-        raise ValueError(f"{len([v for v in row.values() if isinstance(v, str)])} of {len(header)} cells")
-    calibrated = [row.get(_CALIBRATED + name, "") for name in names]
+def _score(row: dict[str, str], names: Mapping[str, str]) -> ClassScore:
+    """One case; `names` are the classes, each with how the columns spell it."""
+    calibrated = [row.get(_CALIBRATED + name, "") for name in names.values()]
     refuse = row.get("refuse", "")
-    if refuse not in _TRUTH:
+    if is_known(refuse) and refuse not in _TRUTH:
         raise ValueError(f"refuse is {refuse!r}, neither yes nor no")
     return ClassScore(
         case=row["case"],
-        patient=row.get("patient") or None,
+        patient=_unless_unknown(row.get("patient", ""), str),
         unit=row.get("unit") or None,
-        reference=_unless_empty(row.get("label", ""), _plain),
-        fold=_unless_empty(row.get("fold", ""), int),
-        probabilities=tuple(float(row[_PROBABILITY + name]) for name in names),
+        reference=_plain(row["label"]) if row.get("label") in names.values() else _unless_unknown(row.get("label", ""), _plain),
+        fold=_unless_unknown(row.get("fold", ""), lambda text: int(name_key(text))),
+        probabilities=tuple(float(row[_PROBABILITY + name]) for name in names.values()),
         calibrated=tuple(map(float, calibrated)) if any(calibrated) else None,
         prediction_set=_unless_empty(row.get("set", ""), _names),
         certain=_unless_empty(row.get("certain", ""), _names),
-        refuse=_TRUTH[refuse],
-        distance=_unless_empty(row.get("distance", ""), float),
-        columns={_unsafe(name): row[name] for name in header if not _is_ours(name)},
+        refuse=_TRUTH[refuse] if is_known(refuse) else None,
+        distance=_unless_unknown(row.get("distance", ""), float),
+        columns={_unsafe(name): text for name, text in row.items() if not _is_ours(name)},
     )
+
+
+def _unless_unknown(text: str, read: Callable[[str], _T]) -> _T | None:
+    return read(text) if is_known(text) else None
 
 
 def _unless_empty(text: str, read: Callable[[str], _T]) -> _T | None:

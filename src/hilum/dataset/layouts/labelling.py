@@ -256,10 +256,10 @@ def _chosen_columns(dataset: Dataset, cases: Sequence[Case], asked: Asked) -> tu
 def _asked_columns(dataset: Dataset, known: Sequence[str], names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) == 1 and names[0] not in known and "," in names[0]:
         names = tuple(name.strip() for name in names[0].split(","))
-    lower = {name.lower(): name for name in known}
-    found = tuple(dict.fromkeys(name if name in known else lower.get(name.lower(), "") for name in names))
+    spelled = {name_key(name): name for name in known}
+    found = tuple(dict.fromkeys(spelled.get(name_key(name), "") for name in names))
     if "" in found:
-        wrong = next(name for name in names if name.lower() not in lower)
+        wrong = next(name for name in names if name_key(name) not in spelled)
         columns = f"one of {', '.join(known)}" if known else "a table with further columns: this data set has none"
         raise UsageError(f"no column {wrong!r} in {dataset.root}", needed=columns, cure=_nearest(wrong, known, "--label "))
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hilum.dataset.conversion import background_of, contents_of
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, FormatError, LabelError
-from hilum.io.text import read_json
+from hilum.io.text import name_key, read_json
 from hilum.volume import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
     """Channel names from dataset.json's "channel_names" (nnU-Net) or "modality" (Decathlon), by number; () where it has none.
 
-    Two channels of the same name get their number appended, so that each is unique.
+    Two channels of the same name, but for letter case and blanks, get their number appended, so that each is unique.
 
     Raises:
         FormatError: the numbers are not 0, 1, 2, ...
@@ -47,8 +47,9 @@ def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
             needed='one name for each number from 0: {"0": "CT"}',
             cure=f'correct "channel_names" in {source}',
         )
-    ordered = [str(names[str(n)]) for n in range(len(names))]
-    return tuple(name if ordered.count(name) == 1 else f"{name}_{n}" for n, name in enumerate(ordered))
+    ordered = [f"channel_{key}" if names[key] is None else str(names[key]).strip() for key in map(str, range(len(names)))]
+    counts = Counter(map(name_key, ordered))
+    return tuple(name if counts[name_key(name)] == 1 else f"{name}_{n}" for n, name in enumerate(ordered))
 
 
 def _as_number(text: str) -> int:
@@ -67,7 +68,7 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
         source: its path, for messages.
 
     Raises:
-        LabelError: there are no labels, or an id is no whole number, or the regions have no order.
+        LabelError: there are no labels, two have one name, an id is no whole number, or the regions have no order.
     """
     entries = facts.get("labels")
     if not isinstance(entries, dict) or not entries:
@@ -75,7 +76,16 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
             f"no labels in {source}", needed='"labels": {"background": 0, "liver": 1}', cure=f'add "labels" to {source}'
         )
     if all(str(key).lstrip("-").isdigit() for key in entries):
-        entries = {str(name): key for key, name in entries.items()}
+        pairs = [(f"label_{key}" if name is None else str(name).strip(), key) for key, name in entries.items()]
+    else:
+        pairs = [("ignore" if name_key(name) == "ignore" else name.strip(), value) for name, value in entries.items()]
+    counts = Counter(name_key(name) for name, _ in pairs)
+    if twice := [name for name, _ in pairs if counts[name_key(name)] > 1]:
+        raise LabelError(
+            f"labels of one name in {source}: {', '.join(map(repr, twice))}",
+            needed="names that differ in more than letter case and blanks",
+        )
+    entries = dict(pairs)
     named = {name: _ids(value, name, source) for name, value in entries.items()}
     ignore = named.pop("ignore", None)
     if ignore is not None and len(ignore) != 1:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset import LAYOUTS, ClassTable, Dataset, open_dataset
+from hilum.dataset.classes import SEPARATOR
+from hilum.dataset.layouts.class_order import is_none_word
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
-from hilum.tasks.predictions import named_classes, predictions_file, read_classes, read_predictions
+from hilum.io.text import is_known, name_key, one_spelling, read_header, read_table, unknown_words
+from hilum.tasks.predictions import assumed, named_classes, predictions_file, read_classes, read_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from hilum.tasks.class_score import ClassScore
 
 _IMAGES = frozenset({"image", "image_path", "file", "filename", "file_name", "path"})
-_OURS = frozenset({"case", "label", "patient"})
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Labelled:
     """What a human says of one case.
 
     Args:
-        label: the raw label.
+        label: the raw label; None where it is not known.
         patient: whose case it is, where that is known.
         columns: what else is known of it.
         unit: what the patient hangs together with, where near-duplicates were looked for.
     """
 
-    label: str
+    label: str | None
     patient: str | None
     columns: Mapping[str, str]
     unit: str | None = None
@@ -97,7 +99,7 @@ def evaluate_classes(
             if cases
             else f"the predictions are of {some(sorted(answers))}: name the reference of these, or name the rows after the cases",
         )
-    _refuse_unknown_labels({case: against.cases[case].label for case in cases}, classes)
+    _refuse_unknown_labels({case: against.cases[case].label or "" for case in cases}, classes)
 
     scores = tuple(_held_to(answers[case], against.cases[case]) for case in cases)
     record = ClassEvaluationRecord(
@@ -106,7 +108,7 @@ def evaluate_classes(
         reference=against.name,
         missing=missing,
         unexpected=tuple(sorted(set(answers) - set(against.cases))),
-        notes=(*against.notes, *said, *_disagreements([answers[case] for case in cases], against)),
+        notes=(*against.notes, *said, *assumed(predictions), *_disagreements([answers[case] for case in cases], against)),
         summary=summarise_classes(scores, classes, threshold=threshold),
         subgroups=subgroups_of(scores, classes, subgroups),
     )
@@ -197,43 +199,55 @@ def _of_dataset(dataset: Dataset) -> _Reference:
 def _plain_table(path: Path) -> Path | None:
     """The file of a plain table, one with cases and labels and no images; None for anything else."""
     file = path if path.is_file() else predictions_file(path)
-    if file.suffix.lower() != ".csv" or not file.is_file():
+    if file.suffix.lower() not in {".csv", ".tsv"} or not file.is_file():
         return None
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        header = {name.strip().lower() for name in next(csv.reader(stream), [])}
+    header = {name_key(name) for name in read_header(file)}
     images = header & _IMAGES or any(name.startswith("image_") for name in header)
     return None if images or not {"case", "label"} <= header else file
 
 
 def _of_table(file: Path) -> _Reference:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        predicted = any(name.startswith("p_") for name in reader.fieldnames or ())
-        rows = [{(name or "").strip(): (value or "") for name, value in row.items() if isinstance(value, str)} for row in reader]
-    if predicted:
+    if any(name.startswith("p_") for name in read_header(file)):
         known = [score for score in read_predictions(file) if score.reference is not None]
-        cases = {score.case: Labelled(score.reference or "", score.patient, score.columns, score.unit) for score in known}
+        cases = {score.case: Labelled(score.reference, score.patient, score.columns, score.unit) for score in known}
         if not cases:
             raise UsageError(f"no row of {file} has a label", needed="a reference")
         return _Reference(str(file), cases, read_classes(file), ())
-    lower = [{name.lower(): value.strip() for name, value in row.items()} for row in rows]
+    table = read_table(file)
+    case, label, patient = (table.column(name) for name in ("case", "label", "patient"))
+    further = [name for name in table.header if name not in {case, label, patient}]
+    whose = [row[patient] if patient and is_known(row[patient]) else None for row in table.rows]
+    spelled, several = one_spelling(filter(None, whose))
     cases = {
-        row["case"]: Labelled(
-            row["label"], row.get("patient") or None, {n: v for n, v in given.items() if n.lower() not in _OURS}
-        )
-        for row, given in zip(lower, rows, strict=True)
+        row[case]: Labelled(row[label] or None, spelled.get(one or ""), {name: row[name] for name in further})
+        for row, one in zip(table.rows, whose, strict=True)
     }
-    if len(cases) < len(rows):
+    if len(cases) < len(table.rows):
         raise DataError(f"{file} has several rows for a case", needed="one row a case")
-    notes = () if any(row.get("patient") for row in lower) else ("no patient is known: each case counts as one patient",)
-    return _Reference(str(file), cases, None, notes)
+    notes = [*table.notes, *unknown_words(table.rows, [patient, *further] if patient else further)]
+    notes += [f"patients in several spellings: {several}"] if several else []
+    notes += [] if any(whose) else ["no patient is known: each case counts as one patient"]
+    return _Reference(str(file), cases, None, tuple(notes))
 
 
 def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
-    """Without the cases whose label is empty, which is a label of findings only."""
-    if classes.kind == "multilabel":
-        return against
-    kept = {case: labelled for case, labelled in against.cases.items() if labelled.label}
-    gone = [case for case in against.cases if case not in kept]
-    notes = (*against.notes, f"no label, and left out: {some(gone)}") if gone else against.notes
-    return replace(against, cases=kept, notes=notes)
+    """The reference with labels as the classes are spelled, without the cases whose label is not known."""
+    found = {case: replace(one, label=_spelled(one.label, classes)) for case, one in against.cases.items()}
+    gone = [case for case, one in found.items() if one.label is None]
+    if not gone:
+        return replace(against, cases=found)
+    words = Counter(against.cases[case].label or "blank" for case in gone)
+    note = f"label: {len(gone)} of {len(found)} not known ({', '.join(words)}), and left out: {some(gone)}"
+    return replace(against, cases={c: one for c, one in found.items() if one.label is not None}, notes=(*against.notes, note))
+
+
+def _spelled(label: str | None, classes: ClassTable) -> str | None:
+    """A label as the classes are spelled, whatever its letter case and blanks; None where it is not known."""
+    if label is None or not label.strip(SEPARATOR):
+        return label and ""
+    names = {name_key(name): name for name in classes.names}
+    parts = [part.strip() for part in label.split(SEPARATOR)] if classes.kind == "multilabel" else [label]
+    nothing = {part for part in parts if classes.kind == "multilabel" and is_none_word(part) and name_key(part) not in names}
+    if any(name_key(part) not in names and part not in nothing and not is_known(part) for part in parts):
+        return None
+    return SEPARATOR.join(names.get(name_key(part), part) for part in parts if part not in nothing)
