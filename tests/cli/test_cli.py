@@ -211,7 +211,7 @@ def test_predict_says_what_it_did(work, tmp_path):
     assert said.code == 0, said.err
     assert "1 of 1 cases predicted" in said.out
     stem = "abdomen_test_000"
-    assert {path.name for path in out.iterdir()} == {
+    assert {path.name for path in out.glob("[!.]*")} == {
         *(f"{stem}.nrrd", f"{stem}.mha", f"{stem}_probabilities.nrrd", f"{stem}_probabilities.mha"),
         *("pictures", "labels.json", "run.json"),
     }
@@ -316,7 +316,7 @@ def test_options_that_cannot_be_are_refused(work, tmp_path, options, parts):
 
 
 def test_nothing_is_overwritten(work):
-    refused(hilum("train", work.data, "-o", work.model, "--steps", 4), 2, "already holds model.json", "--resume to go on")
+    refused(hilum("train", work.data, "-o", work.model, "--steps", 4), 2, "already holds a model", "--resume to go on")
     with mock.patch.object(api, "train", side_effect=AssertionError):
         refused(hilum("demo", "-o", work.folder), 2, "already holds a demo", f"hilum demo -o {work.folder}_2")
 

@@ -74,7 +74,7 @@ def test_a_table_of_images_as_reference(tmp_path):
 def test_what_is_written(tmp_path, table):
     _, dataset = written(tmp_path / "p", table, sets=True)
     evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", subgroups=["sex"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "cases.csv",
         "curves.json",
         "summary.json",

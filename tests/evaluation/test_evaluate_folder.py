@@ -95,7 +95,7 @@ def test_what_is_written(folders: tuple[Path, Path, Path]) -> None:
     loaded = Evaluation.load(out)
     assert repr(loaded.scores) == repr(evaluation.scores)
     assert loaded.record.model_dump_json() == evaluation.record.model_dump_json()
-    assert sorted(path.name for path in out.iterdir()) == ["cases.csv", "summary.json", "summary.md"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["cases.csv", "summary.json", "summary.md"]
 
 
 def test_a_plain_folder_says_what_it_assumed(folders: tuple[Path, Path, Path]) -> None:
@@ -233,6 +233,9 @@ def test_damaged_evaluations_are_refused(folders: tuple[Path, Path, Path]) -> No
     (out / "summary.json").write_text('{"format": "other"}')
     with pytest.raises(DataError, match="damaged or of another version"):
         Evaluation.load(out)
+    with pytest.raises(UsageError, match=r"summary.json \(changed since hilum wrote it\)"):
+        evaluation.save(out)
+    out = out / "again"
     evaluation.save(out)
     text = (out / "cases.csv").read_text()
     (out / "cases.csv").write_text(text.replace("dice,", "dise,", 1))

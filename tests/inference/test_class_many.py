@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def sigmoid(x):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".hilum.json")
 
 
 def statuses(report):
@@ -117,9 +118,11 @@ def test_all_failed_is_a_failed_run_without_a_table(tmp_path, out):
 
 
 def test_a_case_that_cannot_be_written_is_not_in_the_table(folder, out):
-    (out / "b.json").mkdir(parents=True)
-    (out / "b.json" / "x").write_text("")
-    report = predict_many(ClassPredictor(class_model()), [folder], out)
+    def hinder(outcome, *_):
+        if outcome.case == "a":
+            (out / "b.json" / "x").mkdir(parents=True)
+
+    report = predict_many(ClassPredictor(class_model()), [folder], out, progress=hinder)
     assert statuses(report) == {"a": "done", "b": "failed", "c": "done", "d": "done"}
     assert [row.case for row in read_predictions(out)] == ["a", "c", "d"]
 
@@ -137,18 +140,42 @@ def test_existing_answers_are_left_out_on_request_and_stay_in_the_table(folder, 
     assert (again.status, set(statuses(again).values())) == ("done", {"skipped"})
     fresh = predict_many(predictor, [folder / "a.nii.gz"], out)
     assert statuses(fresh) == {"a": "done"}
-    assert [row.case for row in read_predictions(out)] == ["a"]
+    assert [row.case for row in read_predictions(out)] == ["a", "b", "c", "d"]
+
+
+def test_rows_of_other_cases_stay_in_the_table(folder, out, caplog):
+    predict_many(ClassPredictor(class_model()), [folder / "a.nii.gz", folder / "b.nii.gz"], out)
+    before = read_predictions(out)
+    with caplog.at_level(logging.WARNING, "hilum"):
+        predict_many(ClassPredictor(class_model()), [folder / "c.nii.gz"], out)
+    assert "the table keeps its rows of 2 other cases; all rows together are of the same model" in caplog.text
+    assert read_predictions(out)[:2] == before
+    other = ClassPredictor(replace(class_model(), id="other"))
+    with caplog.at_level(logging.WARNING, "hilum"):
+        predict_many(other, [folder / "b.nii.gz"], out)
+    assert "its rows of 2 other cases; all rows together are of several models (unsaved, other)" in caplog.text
+    assert [row.case for row in read_predictions(out)] == ["a", "b", "c"]
+
+
+def test_what_others_wrote_is_refused_before_the_work(folder, out):
+    """dcm2niix writes CASE.json beside CASE.nii.gz."""
+    (folder / "a.json").write_text('{"EchoTime": 0.03}')
+    for formats in (("json",), ("csv", "json")):
+        with pytest.raises(UsageError, match=r"files are in the way in .*: a.json \(not written by hilum\)"):
+            predict_many(ClassPredictor(class_model()), [folder], folder, formats=formats)
+    assert (folder / "a.json").read_text() == '{"EchoTime": 0.03}'
+    assert names(folder) == ["a.json", "a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"]
+    assert not (folder / ".hilum.json").exists()
 
 
 def test_a_table_that_cannot_be_gone_on_with_is_refused_before_the_work(folder, out):
     predict_many(ClassPredictor(class_model()), [folder], out)
     other = ClassPredictor(class_model(class_plan(THREE)))
-    with pytest.raises(DataError, match=r"probabilities of benign, malignant[\s\S]*cyst, adenoma, carcinoma"):
+    with pytest.raises(UsageError, match=r"holds answers of a model with other labels or classes, see .*classes\.json"):
         predict_many(other, [folder], out, skip_existing=True)
     (out / "predictions.csv").write_text("case,p_benign,p_malignant\na,0.5,many\n")
-    with pytest.raises(DataError, match="line 2"):
-        predict_many(ClassPredictor(class_model()), [folder], out, skip_existing=True)
-    assert predict_many(ClassPredictor(class_model()), [folder], out).status == "done"
+    with pytest.raises(UsageError, match=r"predictions.csv \(changed since hilum wrote it\)"):
+        predict_many(ClassPredictor(class_model()), [folder], out)
 
 
 def test_an_interruption_leaves_the_table_of_what_was_done(folder, out):

@@ -12,7 +12,7 @@ from inference_toys import TABLE, OneHot, index_volume, make_model
 
 from hilum.errors import ResourceError, UsageError
 from hilum.inference import FORMATS, Predictor, RunReport, predict_many
-from hilum.io import read_labels, read_volume, write_volume
+from hilum.io import OutputFolder, read_labels, read_volume, write_volume
 
 IDS = np.array(TABLE.ids)
 
@@ -37,6 +37,7 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     assert report.status == "done"
     assert seen == [(f"case_{n}", n + 1, 4) for n in range(4)]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".hilum.json",
         *(f"case_{n}.nii.gz" for n in range(4)),
         "labels.json",
         "run.json",
@@ -78,13 +79,15 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
     assert "case_1_0000.nii.gz" in report.cases[1].error
     assert "case case_2 has the channels channel 0, channel 1, the model CT" in report.cases[2].error
     assert "an error that hilum did not expect" in caplog.text
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["case_3.nii.gz", "labels.json", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["case_3.nii.gz", "labels.json", "run.json"]
 
 
 def test_case_that_cannot_be_written_is_reported(folder, tmp_path):
-    (tmp_path / "out" / "case_1.nii.gz").mkdir(parents=True)
-    (tmp_path / "out" / "case_1.nii.gz" / "x").write_text("")
-    report = predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    def hinder(outcome, *_):
+        if outcome.case == "case_0":
+            (tmp_path / "out" / "case_1.nii.gz" / "x").mkdir(parents=True)
+
+    report = predict_many(Predictor(make_model()), [folder], tmp_path / "out", progress=hinder)
     assert [case.status for case in report.cases] == ["done", "failed", "done", "done"]
 
 
@@ -254,6 +257,8 @@ def test_earlier_answers_are_replaced_and_that_is_said(folder, tmp_path, caplog)
     predict_many(predictor, [first, second], out, formats=("nifti", "nrrd"), probabilities=True)
     (out / "pictures").mkdir()
     (out / "pictures/case_0.png").write_bytes(b"of the first answer")
+    with OutputFolder(out, "predict") as held:
+        held.record("pictures/case_0.png")
     with caplog.at_level(logging.WARNING, "hilum"):
         report = predict_many(predictor, [first], out)
     assert "holds answers to 1 of these cases" in caplog.text

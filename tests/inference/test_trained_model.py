@@ -53,7 +53,7 @@ def test_what_is_loaded_answers_as_what_was_saved(tmp_path):
 
 def test_folder_holds_what_the_design_says(saved):
     folder, model = saved
-    assert sorted(p.name for p in folder.iterdir()) == FILES
+    assert sorted(p.name for p in folder.glob("[!.]*")) == FILES
     assert model.id != "unsaved"
     assert len(model.id) == 16
     manifest = json.loads((folder / "model.json").read_text())

@@ -106,7 +106,7 @@ def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(d
 
 def test_nothing_is_overwritten(trained, data, options):
     _, out, _, _ = trained
-    with pytest.raises(UsageError, match=r"already holds model.json and training[\s\S]*--resume"):
+    with pytest.raises(UsageError, match=r"already holds a model[\s\S]*--resume"):
         run(data, out, options)
 
 

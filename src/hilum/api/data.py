@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
+from hilum.io import OutputFolder
 from hilum.plan.planner.words import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from hilum.dataset.doctor import Finding, FixLog
     from hilum.plan import Overrides, Plan
@@ -125,6 +126,9 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     from hilum.plan import save_plan
     from hilum.training import Listener, TrainOptions, make_plan_for
 
+    if out is not None:
+        with OutputFolder(Path(out).parent, "plan") as folder:
+            folder.refuse_foreign([Path(out)])
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
     fixed = {} if overrides is None else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
     asked = (network or Network()).overrides(**{name: value for name, value in fixed.items() if value is not None})

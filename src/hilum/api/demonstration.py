@@ -12,11 +12,18 @@ from hilum.api.learning import train
 from hilum.api.running import predict
 from hilum.api.scoring import evaluate
 from hilum.errors import ModelError, UsageError
+from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
     from hilum.evaluation import ClassEvaluation, Evaluation
     from hilum.inference import RunReport, TrainedModel
     from hilum.training import Listener
+
+_MADE = (
+    *("data", "model", "predictions", "evaluation"),
+    *("nodules", "nodules_test", "nodule_model", "nodule_predictions", "nodule_evaluation"),
+)
+"""The folders in a demo's folder."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,19 @@ def demo(
     Raises:
         UsageError: the folder is in use.
     """
-    from hilum.training import Listener
+    from hilum.training import Listener, TrainOptions
 
     listener = listener or Listener()
     out = Path(out)
     if (out / "model").exists():
         raise UsageError(f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2")
-    model, evaluation = _demo_segmentation(out, minutes, listener)
-    classifier, class_evaluation = _demo_classification(out, class_minutes, listener)
+    for asked in (minutes, class_minutes):
+        TrainOptions(minutes=asked)  # refuses what is no time
+    with OutputFolder(out, "demo") as folder:
+        folder.refuse_foreign(_MADE)
+        folder.record(*_MADE)
+        model, evaluation = _demo_segmentation(out, minutes, listener)
+        classifier, class_evaluation = _demo_classification(out, class_minutes, listener)
     pictures = [*(out / "predictions" / "pictures").glob("*.png"), *(out / "nodule_predictions" / "pictures").glob("*.png")]
     pictures.append(out / "nodule_evaluation" / "curves.png")
     return DemoResult(out, model, evaluation, classifier, class_evaluation, tuple(sorted(pictures)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hilum.api.data import Labelling
 from hilum.api.running import load_model
 from hilum.api.scoring import draw_evaluated
+from hilum.io import OutputFolder
 from hilum.plan.planner.words import Network
 
 if TYPE_CHECKING:
@@ -139,5 +140,8 @@ def import_nnunet(folder: Path | str, out: Path | str, *, folds: Sequence[str] =
         HilumError: see `hilum.inference.read_nnunet`.
     """
     from hilum.inference import read_nnunet
+    from hilum.inference.trained_model import MODEL_FILES
 
-    return read_nnunet(folder, folds=tuple(folds), checkpoint=checkpoint).save(out)
+    with OutputFolder(out, "import") as made:
+        made.refuse_foreign((*MODEL_FILES, *made.path.glob("weights*.safetensors")))
+        return read_nnunet(folder, folds=tuple(folds), checkpoint=checkpoint).save(out)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hilum.errors import UsageError
+from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +78,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
     from hilum.inference import find_cases, make_predictor, predict_many, read_source
+    from hilum.inference.earlier import PICTURES
     from hilum.report import DRAWINGS
 
     loaded: Any = load_model(model, device=device) if isinstance(model, str | Path) else model
@@ -94,28 +96,31 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         raise UsageError("a check of maps that is written nowhere", needed="the format json", cure="--format json")
     found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
     cases = {case.id: case for case in found}
+    pictured = {case: out / PICTURES / f"{case}.png" for case in cases} if pictures else {}
+    with OutputFolder(out, "predict", inputs=[file for case in found for file in case.files]) as folder:
+        folder.refuse_foreign(pictured.values())
+        drawn: list[str] = []
 
-    drawn: list[str] = []
+        def finished(outcome: CaseOutcome, done: int, total: int) -> None:
+            if pictures and outcome.status == "done" and len(drawn) < most_pictures:
+                drawn.append(outcome.case)
+                files = [out / name for name in outcome.files]
+                case, picture = cases[outcome.case], pictured[outcome.case]
+                DRAWINGS[task](read_source(case), files, table, picture, case=case)
+                folder.record(picture)
+            if progress is not None:
+                progress(outcome, done, total)
 
-    def finished(outcome: CaseOutcome, done: int, total: int) -> None:
-        if pictures and outcome.status == "done" and len(drawn) < most_pictures:
-            drawn.append(outcome.case)
-            files = [out / name for name in outcome.files]
-            case, picture = cases[outcome.case], out / "pictures" / f"{outcome.case}.png"
-            DRAWINGS[task](read_source(case), files, table, picture, case=case)
-        if progress is not None:
-            progress(outcome, done, total)
-
-    return predict_many(
-        predictor,
-        sources,
-        out,
-        formats=formats,
-        probabilities=probabilities,
-        skip_existing=skip_existing,
-        progress=finished,
-        advance=advance,
-    )
+        return predict_many(
+            predictor,
+            sources,
+            out,
+            formats=formats,
+            probabilities=probabilities,
+            skip_existing=skip_existing,
+            progress=finished,
+            advance=advance,
+        )
 
 
 def export(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
 from hilum import evaluation as evaluations
+from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,9 +61,10 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         progress=progress,
     )
     held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
-    made = evaluations.evaluate(predictions, held, out, asked)
-    if pictures and isinstance(made, evaluations.ClassEvaluation):
-        _draw_classes(made, Path(out))
+    with OutputFolder(out, "evaluate") as folder:
+        made = evaluations.evaluate(predictions, held, out, asked)
+        if pictures and isinstance(made, evaluations.ClassEvaluation):
+            _draw_classes(made, folder)
     return made
 
 
@@ -71,16 +73,21 @@ def draw_evaluated(folder: Path) -> None:
     if (folder / "summary.json").is_file():
         made = evaluations.load_evaluation(folder)
         if isinstance(made, evaluations.ClassEvaluation):
-            _draw_classes(made, folder)
+            with OutputFolder(folder, "evaluate") as out:
+                _draw_classes(made, out)
 
 
-def _draw_classes(evaluation: ClassEvaluation, out: Path) -> None:
+def _draw_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
     from hilum.report import draw_confusion, draw_curves
 
     table = evaluation.record.summary.classes
-    draw_curves(evaluation.scores, table, out / "curves.png")
+    drawings = {"curves.png": draw_curves}
     if table.kind != "multilabel":
-        draw_confusion(evaluation.scores, table, out / "confusion.png")
+        drawings["confusion.png"] = draw_confusion
+    for name, draw in drawings.items():
+        out.refuse_foreign([name])
+        draw(evaluation.scores, table, out.path / name)
+        out.record(name)
 
 
 def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> AnyComparison:
@@ -94,7 +101,10 @@ def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> A
     Raises:
         HilumError: see `hilum.evaluation.compare`.
     """
-    comparison = evaluations.compare(Path(a), Path(b))
-    if out is not None:
+    if out is None:
+        return evaluations.compare(Path(a), Path(b))
+    with OutputFolder(out, "compare") as folder:
+        folder.refuse_foreign(["comparison.md", "comparison.json"])
+        comparison = evaluations.compare(Path(a), Path(b))
         comparison.save(out)
     return comparison

@@ -40,6 +40,11 @@ class Case:
     centre_mm: tuple[float, float, float] | None = None
     positions: tuple[int, ...] = ()
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its images, annotation and region, each file or DICOM folder once."""
+        return tuple(dict.fromkeys(file for file in (*self.images.values(), self.annotation, self.region) if file is not None))
+
 
 @dataclass(frozen=True)
 class Fold:

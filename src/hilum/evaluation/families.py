@@ -18,7 +18,7 @@ from hilum.evaluation.classification.folder import evaluate_classes
 from hilum.evaluation.segmentation import Comparison, Evaluation, evaluate_folder
 from hilum.evaluation.segmentation import compare as compare_labels
 from hilum.evaluation.segmentation.evaluation import SUMMARY
-from hilum.io import nearest
+from hilum.io import OutputFolder, nearest
 from hilum.tasks.predictions import predictions_file
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Family:
     Args:
         needs: what its predictions are, for people.
         recognises: whether a place holds such predictions.
+        outputs: names of the files that its evaluation writes.
         evaluate: scores them against a reference into a folder.
         evaluation: what it gives, which `load` reads from that folder.
         compare: compares two of them: compare(a, b, level=, resamples=, seed=).
@@ -67,6 +68,7 @@ class Family:
 
     needs: str
     recognises: Callable[[Path], bool]
+    outputs: tuple[str, ...]
     evaluate: Callable[[Path, Path | Dataset, Path, EvaluationOptions], AnyEvaluation]
     evaluation: type[AnyEvaluation]
     compare: Callable[..., AnyComparison]
@@ -106,13 +108,15 @@ FAMILIES: dict[str, Family] = {
     "hilum-class-evaluation": Family(
         needs="a predictions.csv with the columns case and p_<class>",
         recognises=lambda place: predictions_file(place).is_file(),
+        outputs=("cases.csv", "curves.json", "summary.md", "summary.json", "curves.png", "confusion.png"),
         evaluate=_evaluate_classes,
         evaluation=ClassEvaluation,
         compare=compare_class_evaluations,
     ),
     "hilum-evaluation": Family(
         needs="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)",
-        recognises=lambda place: place.is_dir() and any(entry.is_file() for entry in place.iterdir()),
+        recognises=lambda place: place.is_dir() and any(entry.is_file() for entry in place.glob("[!.]*")),
+        outputs=("cases.csv", "summary.md", "summary.json"),
         evaluate=_evaluate_label_maps,
         evaluation=Evaluation,
         compare=compare_labels,
@@ -133,14 +137,17 @@ def evaluate(
         options: what is asked beyond that.
 
     Raises:
-        UsageError: the place holds no predictions.
+        UsageError: the place holds no predictions, or files in `out` that no evaluation wrote are in the way.
+        ResourceError: another process writes to `out`.
         HilumError: see `evaluate_folder` and `evaluate_classes`.
     """
     place = Path(predictions)
     against = Path(reference) if isinstance(reference, str) else reference
     for family in FAMILIES.values():
         if family.recognises(place):
-            return family.evaluate(place, against, Path(out), options or EvaluationOptions())
+            with OutputFolder(out, "evaluate") as folder:
+                folder.refuse_foreign(family.outputs)
+                return family.evaluate(place, against, folder.path, options or EvaluationOptions())
     raise UsageError(
         f"no predictions in {place}" if place.exists() else f"{place} is no folder",
         needed=", or ".join(family.needs for family in FAMILIES.values()),

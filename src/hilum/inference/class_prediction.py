@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.inference.prediction import Seconds, find_format
-from hilum.io import atomic_write_text, write_volume
+from hilum.inference.prediction import Seconds, find_format, refuse_other_table
+from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
-from hilum.tasks.predictions import called, in_file_names, predictions_file, read_predictions, write_predictions
+from hilum.tasks.predictions import CLASSES, PREDICTIONS, called, in_file_names, predictions_text, read_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from hilum.dataset.classes import ClassTable
     from hilum.inference.explain import MapCheck
@@ -113,25 +112,36 @@ class ClassPrediction:
             formats: among "json" and "csv".
 
         Raises:
-            UsageError: a format that does not exist.
+            UsageError: a format that does not exist, or a file in the way that hilum did not write.
+            ResourceError: another process writes to the folder.
         """
         path = Path(path)
-        if path.suffix == ".json":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(path, self.as_json())
-            return (path,)
         for name in formats:
             find_format(name, CLASS_FORMATS)
-        path.mkdir(parents=True, exist_ok=True)
-        files = []
+        one_file = path.suffix == ".json"
+        with OutputFolder(path.parent if one_file else path, "predict") as out:
+            if one_file:
+                out.write({path.name: self.as_json()})
+                return (path,)
+            out.refuse_foreign(class_files(self.case, self.table, formats, maps=self.maps))
+            files = self.write(path, formats)
+            out.record(*files)
+        return files
+
+    def write(self, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:
+        """Write the files into a folder that is held already."""
+        files = [folder / name for name in class_files(self.case, self.table, formats, maps=self.maps)]
         if "json" in formats:
-            files.append(path / f"{self.case}.json")
-            atomic_write_text(files[-1], self.as_json())
-        parts = in_file_names(self.table)
-        for name, volume in self.maps.items():
-            files.append(path / f"{self.case}_{parts[name]}_map.nii.gz")
-            write_volume(volume, files[-1])
+            atomic_write_text(files[0], self.as_json())
+        for file, volume in zip(files[-len(self.maps) :], self.maps.values(), strict=True) if self.maps else ():
+            write_volume(volume, file)
         return tuple(files)
+
+
+def class_files(case: str, table: ClassTable, formats: Sequence[str], *, maps: Iterable[str]) -> tuple[str, ...]:
+    """The names of a case's own files: its answer, then the maps of these classes."""
+    parts = in_file_names(table)
+    return (*([f"{case}.json"] if "json" in formats else []), *(f"{case}_{parts[name]}_map.nii.gz" for name in maps))
 
 
 def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:
@@ -150,44 +160,55 @@ _TABLE_SECONDS = 5.0
 class ClassWriter:
     """Writes the answers of a classification to a folder: one table of all cases, and files of each.
 
+    Rows of other cases in the table that is there stay; the record of the table names the models of all its rows.
+
     Args:
-        out: the folder.
+        out: the folder, held.
         formats: among `CLASS_FORMATS`.
         table: what the classes are.
-        keep: keep the rows of the table that is there already.
+        model: id of the model.
+        maps: maps of classes are written too.
 
     Raises:
-        UsageError: a format that does not exist.
-        DataError: the table that is to be kept is damaged, or of other classes.
+        UsageError: a format that does not exist, or answers of other classes in the folder.
     """
 
-    def __init__(self, out: Path, formats: Sequence[str], table: ClassTable, *, keep: bool = False) -> None:
+    table_file = CLASSES
+
+    def __init__(self, out: OutputFolder, formats: Sequence[str], table: ClassTable, *, model: str, maps: bool) -> None:
         for name in formats:
             find_format(name, CLASS_FORMATS)
         self._out, self._formats, self._table = out, tuple(formats), table
-        there = keep and predictions_file(out).is_file()
-        self._rows = {score.case: score for score in (read_predictions(out, table) if there else ())}
+        self._maps = table.names if maps else ()
+        refuse_other_table(out, CLASSES, _as_text(table))
+        there = out.owned(PREDICTIONS)
+        self._rows = {score.case: score for score in (read_predictions(out.path, table) if there else ())}
+        entry = out.entry(PREDICTIONS) if there else None
+        self._models = {**(entry.made_from if entry is not None else {}), model: "model"}
         self._written = perf_counter()
 
     def there(self, case: str) -> bool:
-        """Whether the case's answer is there in every format."""
-        json_there = "json" not in self._formats or (self._out / f"{case}.json").is_file()
+        """Say that an earlier run wrote the case's answer in every format."""
+        name = f"{case}.json"
+        json_there = "json" not in self._formats or (name in self._out.files and (self._out.path / name).is_file())
         return json_there and ("csv" not in self._formats or case in self._rows)
 
-    def files_of(self, case: str) -> tuple[Path, ...]:
-        """Whatever may be there of a case's answer, the table of all cases apart."""
-        maps = sorted(self._out.glob(f"{escape(case)}_*_map.nii.gz"))
-        # a class's part of the name has no "_": a_1_benign_map.nii.gz is of the case a_1, not of a
-        own = [file for file in maps if "_" not in file.name[len(case) + 1 :].removesuffix("_map.nii.gz")]
-        return (self._out / f"{case}.json", *own)
+    def names(self, case: str) -> tuple[str, ...]:
+        """What will be written of a case, the tables of all cases included."""
+        tables = (PREDICTIONS, CLASSES) if "csv" in self._formats else ()
+        return (*class_files(case, self._table, self._formats, maps=self._maps), *tables)
 
-    def all_files(self) -> tuple[Path, ...]:
-        """The answers that are there, to whatever case; run.json and tables are none."""
-        return tuple(file for file in sorted(self._out.glob("[!.]*.json")) if file.name not in {"run.json", "labels.json"})
+    def earlier(self, case: str) -> tuple[Path, ...]:
+        """Whatever may be there of a case's answer, the table of all cases apart."""
+        return tuple(self._out.path / name for name in class_files(case, self._table, ("json",), maps=self._table.names))
+
+    def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:
+        """How many rows of other cases the table keeps, and the ids of all models that its rows are of."""
+        return sum(case not in cases for case in self._rows), tuple(self._models)
 
     def write(self, prediction: ClassPrediction) -> tuple[Path, ...]:
         """Write one answer; the table now and then."""
-        files = prediction.save(self._out, formats=self._formats)
+        files = prediction.write(self._out.path, self._formats)
         self._rows[prediction.case] = prediction.score
         if perf_counter() - self._written > _TABLE_SECONDS:
             self.close()
@@ -196,5 +217,11 @@ class ClassWriter:
     def close(self) -> None:
         """Write the table."""
         if "csv" in self._formats and self._rows:
-            write_predictions([self._rows[case] for case in sorted(self._rows)], self._table, self._out)
+            rows = [self._rows[case] for case in sorted(self._rows)]
+            texts = {PREDICTIONS: predictions_text(rows, self._table), CLASSES: _as_text(self._table)}
+            self._out.write(texts, made_from=self._models)
         self._written = perf_counter()
+
+
+def _as_text(table: ClassTable) -> str:
+    return table.model_dump_json(indent=2) + "\n"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hilum.inference.explain import MapCheck
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
+    from hilum.io import OutputFolder
     from hilum.preprocess import View
     from hilum.volume import Volume
 
@@ -95,9 +96,9 @@ class ClassPredictor:
         self._plan = plan
         self._task = ClassificationTask(plan.classes)
 
-    def writer(self, out: Path, formats: Sequence[str], *, keep: bool) -> ClassWriter:
+    def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> ClassWriter:  # noqa: ARG002  (always written)
         """What writes the answers to a folder."""
-        return ClassWriter(out, formats, self._plan.classes, keep=keep)
+        return ClassWriter(out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None)
 
     def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> ClassPrediction:
         """Predict one case.

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hilum.inference.class_prediction import ClassWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from hilum.dataset.case import Case
+    from hilum.inference.prediction import LabelWriter
+    from hilum.io import OutputFolder
+
+REPORT, PICTURES = "run.json", "pictures"
 
 _log = logging.getLogger("hilum")
 
@@ -17,32 +23,44 @@ _log = logging.getLogger("hilum")
 class Earlier:
     """The files of earlier answers to the cases of this run, replaced case by case.
 
-    What this run does not write again goes: an answer in another format or a picture would else contradict the new one.
+    What this run does not write again goes: an answer in another format or a picture would else contradict the new one. Only
+    what hilum wrote, and nobody changed since, is touched.
 
     Args:
-        out: the folder.
-        writer: of this run; `files_of(case)` names what may be there of a case.
+        out: the folder, held.
+        writer: of this run.
         cases: that will be predicted.
         model: id of this run's model.
+
+    Raises:
+        UsageError: something that hilum did not write is in the way; it is named.
     """
 
-    def __init__(self, out: Path, writer: Any, cases: Sequence[Case], *, model: str) -> None:
+    def __init__(self, out: OutputFolder, writer: LabelWriter | ClassWriter, cases: Sequence[Case], *, model: str) -> None:
         self._out = out
-        own = {case.id: {*writer.files_of(case.id), out / "pictures" / f"{case.id}.png"} for case in cases}
-        self._files = {case: {file for file in files if file.is_file()} for case, files in own.items()}
-        known = set().union(*self._files.values()) if self._files else set()
-        others = [file for file in writer.all_files() if file not in known]
+        tables = (REPORT, writer.table_file) if cases else (REPORT,)
+        out.refuse_foreign((*tables, *(name for case in cases for name in writer.names(case.id))))
+        own = {case.id: {*writer.earlier(case.id), out.path / PICTURES / f"{case.id}.png"} for case in cases}
+        self._files = {case: {file for file in files if out.owned(file)} for case, files in own.items()}
+        known = {REPORT, writer.table_file, *(file.name for files in own.values() for file in files)}
+        others = [name for name, entry in out.files.items() if entry.verb == out.verb and name not in known]
         replaced = sum(bool(files) for files in self._files.values())
         if replaced:
-            _log.warning("%s holds answers to %d of these cases: they are replaced by those of model %s", out, replaced, model)
+            _log.warning(
+                "%s holds answers to %d of these cases: they are replaced by those of model %s", out.path, replaced, model
+            )
         if others:
             _log.warning(
-                "%s also holds %d files of other cases, such as %s: they stay as they are", out, len(others), others[0].name
+                "%s also holds %d files of other cases, such as %s: they stay as they are", out.path, len(others), others[0]
             )
+        if isinstance(writer, ClassWriter):
+            kept, models = writer.kept_rows([case.id for case in cases])
+            if kept:
+                of = f"of several models ({', '.join(models)})" if len(models) > 1 else "of the same model"
+                _log.warning("%s: the table keeps its rows of %d other cases; all rows together are %s", out.path, kept, of)
 
     def replace(self, case: str, written: Iterable[Path]) -> tuple[str, ...]:
         """Remove what is left of a case's earlier answer; gives the names of all its files, those written over included."""
         files, new = self._files.get(case, set()), set(written)
-        for file in files - new:
-            file.unlink(missing_ok=True)
-        return tuple(sorted(file.relative_to(self._out).as_posix() for file in files))
+        gone = {file for file in files - new if self._out.remove(file)}
+        return tuple(sorted(file.relative_to(self._out.path).as_posix() for file in gone | (files & new)))

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
-from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hilum.errors import HilumError, ResourceError, UsageError, missing_package
-from hilum.inference.earlier import Earlier
+from hilum.errors import HilumError, ResourceError, missing_package
+from hilum.inference.earlier import REPORT, Earlier
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.inputs import find_cases
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of_saying
+from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from hilum.dataset.case import Case
     from hilum.inference.class_prediction import ClassPrediction
@@ -49,7 +50,8 @@ def predict_many(
 
     A case that fails, whatever the reason, is logged and reported, and the rest go on. An interruption leaves run.json with
     what was done, and no half-written or temporary file. Where the folder holds answers to these cases already, that is logged,
-    they are replaced, and what is left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them all.
+    they are replaced, and what is left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them all. Only
+    files that an earlier run recorded as its own, and nobody changed since, are replaced or removed.
 
     Args:
         predictor: the model, ready.
@@ -65,78 +67,77 @@ def predict_many(
         The report; `status` is "failed" where no case was predicted though some were tried.
 
     Raises:
-        UsageError: a source, a format or `out` cannot be; nothing was predicted.
+        UsageError: a source, a format or `out` cannot be, or files of others are in the way; nothing was predicted.
+        ResourceError: another process writes to `out`.
         DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file", needed="a folder for the predictions", cure="-o FOLDER")
     formats = predictor.usual_formats if formats is None else tuple(formats)
-    writer: Any = predictor.writer(out, formats, keep=skip_existing)
     cases = find_cases(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
     predictor.refuse_all(cases)
-    out.mkdir(parents=True, exist_ok=True)
-    clock = RunClock(
-        "predict",
-        device=predictor.engine.device,
-        engine=predictor.engine.name,
-        model=predictor.model.id,
-        precision=predictor.engine.precision,
-        memory_gb=predictor.memory_gb,
-        options={
-            "formats": list(formats),
-            "probabilities": probabilities,
-            "mirror_axes": list(predictor.mirror_axes),
-            "batch": predictor.batch,
-            "overlap": predictor.overlap,
-            "every_patch": predictor.every_patch,
-            "skip_existing": skip_existing,
-            "engine_because": predictor.engine.because,
-        },
-    )
-
-    def write(prediction: AnyPrediction) -> CaseOutcome:
-        start = perf_counter()
-        files = writer.write(prediction)
-        replaced = earlier.replace(prediction.case, files)
-        seconds = replace(prediction.seconds, write=perf_counter() - start)
-        rounded = {part: round(value, 3) for part, value in asdict(seconds).items()}
-        return CaseOutcome(
-            case=prediction.case,
-            status="done",
-            files=tuple(file.name for file in files),
-            replaced=replaced,
-            seconds=rounded,
-            patches=dict(prediction.patches),
+    with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
+        writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
+        there = [case for case in cases if skip_existing and writer.there(case.id)]
+        skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
+        wanted = [case for case in cases if case not in there]
+        earlier = Earlier(folder, writer, wanted, model=predictor.model.id)
+        clock = RunClock(
+            "predict",
+            device=predictor.engine.device,
+            engine=predictor.engine.name,
+            model=predictor.model.id,
+            precision=predictor.engine.precision,
+            memory_gb=predictor.memory_gb,
+            options={
+                "formats": list(formats),
+                "probabilities": probabilities,
+                "mirror_axes": list(predictor.mirror_axes),
+                "batch": predictor.batch,
+                "overlap": predictor.overlap,
+                "every_patch": predictor.every_patch,
+                "skip_existing": skip_existing,
+                "engine_because": predictor.engine.because,
+            },
         )
 
-    there = [case for case in cases if skip_existing and writer.there(case.id)]
-    skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-    wanted = [case for case in cases if case not in there]
-    earlier = Earlier(out, writer, wanted, model=predictor.model.id)
-    outcomes: list[CaseOutcome] = []
+        def write(prediction: AnyPrediction) -> CaseOutcome:
+            start = perf_counter()
+            files = writer.write(prediction)
+            folder.record(*files)
+            replaced = earlier.replace(prediction.case, files)
+            seconds = replace(prediction.seconds, write=perf_counter() - start)
+            rounded = {part: round(value, 3) for part, value in asdict(seconds).items()}
+            return CaseOutcome(
+                case=prediction.case,
+                status="done",
+                files=tuple(file.name for file in files),
+                replaced=replaced,
+                seconds=rounded,
+                patches=dict(prediction.patches),
+            )
 
-    def done(outcome: CaseOutcome) -> None:
-        outcomes.append(outcome)
-        if progress is not None:
-            progress(outcome, len(outcomes), len(cases))
+        outcomes: list[CaseOutcome] = []
 
-    line = _Line(predictor, wanted, write, done, scratch=out, probabilities=probabilities, advance=advance)
-    finished = False
-    try:
-        for outcome in skipped:
-            done(outcome)
-        line.run()
-        finished = True
-    finally:
-        writer.close()
-        statuses = {outcome.status for outcome in outcomes} - {"skipped"}
-        status: Literal["done", "stopped", "failed"] = (
-            "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
-        )
-        report = clock.report(status=status, cases=tuple(outcomes))
-        report.save(out / "run.json")
-    return report
+        def done(outcome: CaseOutcome) -> None:
+            outcomes.append(outcome)
+            if progress is not None:
+                progress(outcome, len(outcomes), len(cases))
+
+        line = _Line(predictor, wanted, write, done, scratch=folder.path, probabilities=probabilities, advance=advance)
+        finished = False
+        try:
+            for outcome in skipped:
+                done(outcome)
+            line.run()
+            finished = True
+        finally:
+            writer.close()
+            statuses = {outcome.status for outcome in outcomes} - {"skipped"}
+            status: Literal["done", "stopped", "failed"] = (
+                "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
+            )
+            report = clock.report(status=status, cases=tuple(outcomes))
+            folder.write({REPORT: report.as_json()})
+        return report
 
 
 class _Line:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilum.errors import UsageError
-from hilum.io import atomic_write_text, image_suffix, write_labels, write_volume
+from hilum.io import OutputFolder, image_suffix, write_labels, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hilum.volume import LabelTable, Volume
 
@@ -71,16 +71,22 @@ class Prediction:
             The files written, each complete or not there at all.
 
         Raises:
-            UsageError: a format that does not exist.
+            UsageError: a format that does not exist, or a file in the way that hilum did not write.
+            ResourceError: another process writes to the folder.
         """
         path = Path(path)
-        if image_suffix(path) and not path.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_labels(self.labels, path)
-            return (path,)
+        one_file = bool(image_suffix(path)) and not path.is_dir()
         chosen = [find_format(name, FORMATS) for name in formats]
-        path.mkdir(parents=True, exist_ok=True)
-        return tuple(file for one in chosen for file in one.write(self, path))
+        with OutputFolder(path.parent if one_file else path, "predict") as out:
+            if one_file:
+                out.refuse_foreign([path])
+                write_labels(self.labels, path)
+                files: tuple[Path, ...] = (path,)
+            else:
+                out.refuse_foreign(label_files(self.case, chosen, probabilities=self.probabilities is not None))
+                files = tuple(file for one in chosen for file in one.write(self, path))
+            out.record(*files)
+        return files
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,12 @@ FORMATS: dict[str, PredictionFormat] = {
 """How a prediction is written, by the name users give."""
 
 
+def label_files(case: str, formats: Iterable[PredictionFormat], *, probabilities: bool) -> tuple[str, ...]:
+    """The names of a segmentation's files."""
+    kinds = ("", "_probabilities") if probabilities else ("",)
+    return tuple(f"{case}{kind}{one.suffix}" for one in formats for kind in kinds)
+
+
 def find_format(name: str, known: Mapping[str, F]) -> F:
     """The format of that name.
 
@@ -135,37 +147,54 @@ class LabelWriter:
     """Writes the answers of a segmentation to a folder, one file a case and format.
 
     Args:
-        out: the folder.
+        out: the folder, held.
         formats: among `FORMATS`.
         table: what the integers mean; written beside them as labels.json.
-
-    Raises:
-        UsageError: a format that does not exist.
+        probabilities: they are written too.
     """
 
-    def __init__(self, out: Path, formats: Sequence[str], table: LabelTable) -> None:
-        self._out, self._formats, self._table, self._any = out, tuple(formats), table, False
-        self._suffixes = [find_format(name, FORMATS).suffix for name in formats]
+    table_file = "labels.json"
+
+    def __init__(self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool) -> None:
+        self._out, self._any, self._probabilities = out, False, probabilities
+        self._formats = [find_format(name, FORMATS) for name in formats]
+        self._table = table.model_dump_json(indent=2) + "\n"
+        refuse_other_table(out, self.table_file, self._table)
 
     def there(self, case: str) -> bool:
-        """Whether the case's labels are there in every format."""
-        return all((self._out / f"{case}{suffix}").is_file() for suffix in self._suffixes)
+        """Say that an earlier run wrote the case's labels in every format."""
+        names = label_files(case, self._formats, probabilities=False)
+        return all(name in self._out.files and (self._out.path / name).is_file() for name in names)
 
-    def files_of(self, case: str) -> tuple[Path, ...]:
+    def names(self, case: str) -> tuple[str, ...]:
+        """What will be written of a case."""
+        return label_files(case, self._formats, probabilities=self._probabilities)
+
+    def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answers, in any format."""
-        return tuple(self._out / f"{case}{kind}{one.suffix}" for one in FORMATS.values() for kind in ("", "_probabilities"))
-
-    def all_files(self) -> tuple[Path, ...]:
-        """The answers that are there, to whatever case."""
-        suffixes = {one.suffix for one in FORMATS.values()}
-        return tuple(file for file in sorted(self._out.glob("[!.]*")) if image_suffix(file) in suffixes)
+        return tuple(self._out.path / name for name in label_files(case, FORMATS.values(), probabilities=True))
 
     def write(self, prediction: Prediction) -> tuple[Path, ...]:
         """Write one answer."""
         self._any = True
-        return prediction.save(self._out, formats=self._formats)
+        return tuple(file for one in self._formats for file in one.write(prediction, self._out.path))
 
     def close(self) -> None:
         """Write what the integers mean, where there are any."""
         if self._any:
-            atomic_write_text(self._out / "labels.json", self._table.model_dump_json(indent=2) + "\n")
+            self._out.write({self.table_file: self._table})
+
+
+def refuse_other_table(out: OutputFolder, name: str, text: str) -> None:
+    """Refuse a folder with answers of a model whose labels or classes are others: one file says what all answers mean.
+
+    Raises:
+        UsageError: it is such a folder.
+    """
+    file = out.path / name
+    if out.owned(name) and file.read_text(encoding="utf-8") != text:
+        raise UsageError(
+            f"{out.path} holds answers of a model with other labels or classes, see {file}",
+            needed="one table of labels or classes for all answers in a folder",
+            cure="choose another output folder",
+        )

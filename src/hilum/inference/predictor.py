@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case
     from hilum.inference.empty import Body
     from hilum.inference.engines.engine import Engine, RunnableModel
+    from hilum.io import OutputFolder
     from hilum.preprocess import Restore
     from hilum.volume import Geometry
 
@@ -158,9 +159,9 @@ class Predictor:
         """Fraction shared by neighbouring patches."""
         return self._sweep.overlap
 
-    def writer(self, out: Path, formats: Sequence[str], *, keep: bool) -> LabelWriter:  # noqa: ARG002  (files stay anyway)
+    def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> LabelWriter:
         """What writes the answers to a folder."""
-        return LabelWriter(out, formats, self._plan.labels)
+        return LabelWriter(out, formats, self._plan.labels, probabilities=probabilities)
 
     def refuse_all(self, cases: Sequence[Case]) -> None:
         """Nothing that all cases lack is needed beside their images; see `ClassPredictor.refuse_all`."""

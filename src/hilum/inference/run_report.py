@@ -94,7 +94,11 @@ class RunReport(Record):
 
     def save(self, path: Path) -> None:
         """Write it as JSON, completely or not at all."""
-        atomic_write_text(path, self.model_dump_json(indent=2) + "\n")
+        atomic_write_text(path, self.as_json())
+
+    def as_json(self) -> str:
+        """The file's text."""
+        return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Self:

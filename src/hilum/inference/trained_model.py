@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hilum.errors import ModelError, UsageError
-from hilum.inference.assurance import NUMBERS, Assurance
+from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
 from hilum.inference.engines.choose import Asked, EngineSource, make_engine
 from hilum.inference.engines.torch_engine import resolve_device
 from hilum.inference.manifest import (
@@ -41,7 +41,7 @@ from hilum.inference.manifest import (
     read_record,
 )
 from hilum.inference.model_card import model_card
-from hilum.io import atomic_path, atomic_write_text
+from hilum.io import OutputFolder, atomic_path
 from hilum.networks import build_network
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from hilum.plan import Plan
 
 UNSAVED = "unsaved"
+MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, MANIFEST)
+"""What a model folder may hold beside the weights."""
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -121,14 +123,19 @@ class TrainedModel:
             The same model with the folder's id.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            UsageError: files of these names are in the way that `save` did not write, or that were changed since.
+            ResourceError: the folder cannot be written, or another process writes to it.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        members = _member_names(len(self.networks))
+        with OutputFolder(folder, "save") as out:
+            return self._save(out)
+
+    def _save(self, out: OutputFolder) -> TrainedModel:
+        folder, members = out.path, _member_names(len(self.networks))
+        out.refuse_foreign((*members, *MODEL_FILES))
+        out.remove(MANIFEST)
         for name, network in zip(members, self.networks, strict=True):
             _save_weights(network, folder / name)
+            out.record(name)
         metrics = self.metrics or ModelMetrics(measured_on="not measured")
         created = datetime.now(UTC).isoformat(timespec="seconds")
         texts = {
@@ -137,9 +144,9 @@ class TrainedModel:
             METRICS: metrics.model_dump_json(indent=2),
             CARD: model_card(self.plan, metrics, self.facts, members=len(members), created=created, assurance=self.assurance),
         }
-        for name, text in texts.items():
-            atomic_write_text(folder / name, text.rstrip("\n") + "\n")
+        out.write({name: text.rstrip("\n") + "\n" for name, text in texts.items()})
         more = self.assurance.save(folder) if self.assurance is not None else ()
+        out.record(*more)
         manifest = Manifest.sealed(
             hilum=hilum_version(),
             name=self.plan.name,
@@ -150,9 +157,10 @@ class TrainedModel:
             facts=self.facts,
         )
         manifest.save(folder)
+        out.record(MANIFEST)
         for leftover in folder.glob("weights*.safetensors"):  # members of a larger ensemble that was here before
             if leftover.name not in members:
-                leftover.unlink()
+                out.remove(leftover)
         return replace(self, id=manifest.id)
 
     @classmethod
@@ -198,7 +206,10 @@ def seal_card(folder: Path | str) -> str:
     manifest = Manifest.load(folder)
     manifest.check_files(folder, besides=(CARD,))
     resealed = manifest.with_files({**manifest.files, **hash_files(folder, (CARD,))})
-    resealed.save(folder)
+    written = OutputFolder(folder, "save").entry(MANIFEST)
+    with OutputFolder(folder, "save" if written is None else written.verb) as out:
+        resealed.save(folder)
+        out.record(MANIFEST)
     return resealed.id
 
 

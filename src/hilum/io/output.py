@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import socket
+import platform
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -114,6 +114,11 @@ class OutputFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._leave()
 
+    @property
+    def files(self) -> dict[str, Written]:
+        """What is recorded of the folder, by name."""
+        return _read(self.path).files
+
     def entry(self, path: Path | str) -> Written | None:
         """What is recorded of a file, by its path or its name in the folder; None where nothing is."""
         return _read(self._at(path).parent).files.get(self._at(path).name)
@@ -140,14 +145,14 @@ class OutputFolder:
                 reasons.setdefault(reason, []).append(name.relative_to(self.path).as_posix())
         if reasons:
             raise UsageError(
-                f"hilum {self.verb} would replace files in {self.path}: "
+                f"files are in the way in {self.path}: "
                 + "; ".join(f"{_some(held)} ({reason})" for reason, held in reasons.items()),
-                needed=f"an output folder without them; hilum {self.verb} replaces only what it wrote itself",
+                needed=f"an output folder without them: only what hilum {self.verb} wrote, unchanged since, is replaced",
                 cure="choose another output folder, or move these files",
             )
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
-        """Record files, or folders with all that will be in them, as written by this command.
+        """Record files, or folders that are or will be there with all in them, as written by this command.
 
         Args:
             files: paths, or names in the folder.
@@ -155,14 +160,14 @@ class OutputFolder:
         """
         places: dict[Path, dict[str, Written]] = {}
         for place in map(self._at, files):
-            digest = "" if place.is_dir() else sha256(place)
+            digest = sha256(place) if place.is_file() else ""
             places.setdefault(place.parent, {})[place.name] = Written(
                 sha256=digest, verb=self.verb, made_from=dict(made_from or {})
             )
         for folder, entries in places.items():
             _update(folder, entries)
 
-    def write(self, texts: Mapping[str, str]) -> None:
+    def write(self, texts: Mapping[str, str], *, made_from: Mapping[str, str] | None = None) -> None:
         """Write texts by name, and record them.
 
         Raises:
@@ -171,7 +176,7 @@ class OutputFolder:
         self.refuse_foreign(texts)
         for name, text in texts.items():
             atomic_write_text(self.path / name, text)
-        self.record(*texts)
+            self.record(name, made_from=made_from)
 
     def remove(self, path: Path | str) -> bool:
         """Remove a file if it is owned; gives whether it was."""
@@ -233,7 +238,7 @@ class OutputFolder:
             self.verb = held.held_by.verb if held.held_by is not None else self.verb
             return
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = _Holder(verb=self.verb, host=socket.gethostname(), pid=os.getpid(), since=since)
+        holder = _Holder(verb=self.verb, host=platform.node(), pid=os.getpid(), since=since)
         _save(self.path, held.model_copy(update={"held_by": holder}))
 
     def _leave(self) -> None:

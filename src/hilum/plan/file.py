@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from hilum.errors import FormatError, HilumError, UsageError
-from hilum.io.files import atomic_write_text
+from hilum.io import OutputFolder
 from hilum.io.text import read_text
 from hilum.plan.classification import ClassificationPlan
 from hilum.plan.plan import PLAN_VERSION, Decision, Plan
@@ -18,7 +19,6 @@ from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 PLANS: dict[str, type[SegmentationPlan | ClassificationPlan]] = {
     "segmentation": SegmentationPlan,
@@ -28,8 +28,14 @@ PLANS: dict[str, type[SegmentationPlan | ClassificationPlan]] = {
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:
-    """Write a plan as indented JSON, completely or not at all; the same plan always gives the same bytes."""
-    atomic_write_text(path, plan.model_dump_json(indent=2) + "\n")
+    """Write a plan as indented JSON, completely or not at all; the same plan always gives the same bytes.
+
+    Raises:
+        UsageError: a file that no plan was written to, or that was edited since, is in the way.
+        ResourceError: the folder cannot be written, or another process writes to it.
+    """
+    with OutputFolder(Path(path).parent, "plan") as out:
+        out.write({Path(path).name: plan.model_dump_json(indent=2) + "\n"})
 
 
 def load_plan(path: Path | str) -> Plan:

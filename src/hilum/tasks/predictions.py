@@ -27,7 +27,7 @@ import numpy as np
 from hilum.dataset import ClassTable
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.io import atomic_write_text
+from hilum.io import OutputFolder
 from hilum.io.text import Table, is_known, name_key, read_json, read_table, read_text
 from hilum.tasks.class_score import ClassScore, decide
 
@@ -55,11 +55,12 @@ def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Pat
 
     Raises:
         DataError: a case has not one probability a class.
-        ResourceError: the file cannot be written.
+        UsageError: a file that hilum did not write is in the way.
+        ResourceError: the file cannot be written, or another process writes to the folder.
     """
     file = predictions_file(path)
-    atomic_write_text(file, predictions_text(tuple(scores), table))
-    atomic_write_text(file.with_name(CLASSES), table.model_dump_json(indent=2) + "\n")
+    with OutputFolder(file.parent, "predict") as out:
+        out.write({file.name: predictions_text(tuple(scores), table), CLASSES: table.model_dump_json(indent=2) + "\n"})
 
 
 def in_file_names(table: ClassTable) -> dict[str, str]:

@@ -18,7 +18,8 @@ from hilum.dataset.folds import patient_of, units_of
 from hilum.dataset.leaks import Audit
 from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
-from hilum.io import atomic_write_text
+from hilum.inference.trained_model import MODEL_FILES
+from hilum.io import OutputFolder, atomic_write_text
 from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
 from hilum.preprocess.store import source_stamp
@@ -27,7 +28,7 @@ from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
 from hilum.training.laps import Laps, overrun
 from hilum.training.log import loss_still_falls
-from hilum.training.loop import Assignment
+from hilum.training.loop import CHECKPOINT, Assignment
 from hilum.training.measure import choose_precision, rehearse_precision, step_timer
 from hilum.training.new_network import pretrained
 from hilum.training.options import Listener, TrainOptions
@@ -118,16 +119,20 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         listener: is told what happens.
 
     Raises:
-        UsageError: the folder is in use, or the fold does not exist.
+        UsageError: the folder holds a training or files of others, or the fold does not exist.
+        ResourceError: another process writes to the folder.
         HilumError: anything that `fit`, `build_store` or `make_fingerprint` raises.
     """
-    listener = listener or Listener()
-    out, device = Path(out), resolve_device(options.device)
+    with OutputFolder(out, "train", inputs=[options.plan] if isinstance(options.plan, Path) else []) as folder:
+        _refuse_overwriting(folder, options)
+        return _run(data, folder, options, listener or Listener())
+
+
+def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener) -> TrainedModel:
+    device = resolve_device(options.device)
     started = time.perf_counter()
     clock = RunClock("train", device=describe_device(device), options=_plain(options), seeds={"seed": options.seed})
-    _refuse_overwriting(out, options)
-    work = out / WORK
-
+    out, work = folder.path, folder.path / WORK
     dataset = open_dataset(
         data,
         patients=options.patients,
@@ -152,8 +157,10 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
 
     plan = _plan(dataset, work, options, listener, chosen)
-    _keep_audit(leaks, dataset, work)
     weights = pretrained(plan)
+    folder.record(WORK)
+    _save_plan(plan, work / "plan.json", options, listener)
+    _keep_audit(leaks, dataset, work)
     if weights is not None:
         listener.say(f"First weights: {weights.origin}.")
     store = STORES[plan.task.value](
@@ -216,7 +223,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         *overrun(started, laps.ends, options.minutes, len(members)),
     ):
         listener.say(sentence)
-    clock.report().model_copy(update={"model": model.id, "precision": plan.precision.value}).save(out / "run.json")
+    folder.write({"run.json": clock.report().model_copy(update={"model": model.id, "precision": plan.precision.value}).as_json()})
     return model
 
 
@@ -323,14 +330,19 @@ def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listene
     else:
         looked_at = chosen[0][1].train if len(chosen) == 1 else None
         plan = make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
-    work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
-    save_plan(plan, path)
+    return plan
+
+
+def _save_plan(plan: Plan, path: Path, options: TrainOptions, listener: Listener) -> None:
+    """Write the plan, but not over the file that it was read from, and say what it is."""
+    read = path if options.resume and options.plan is None else options.plan
+    if not (isinstance(read, Path) and path.exists() and path.samefile(read)):
+        save_plan(plan, path)
     network = plan.network.value
     listener.say(
         f"Plan: {plan.dimensions.value}D {network.title}, patch {' x '.join(map(str, plan.patch.value))}, batch "
         f"{plan.batch.value}, {plan.precision.value}; every decision with its reason: {path}"
     )
-    return plan
 
 
 def _refuse_another(plan: Plan, asked: Overrides | None, holder: str) -> None:
@@ -369,14 +381,13 @@ def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[
     return [(options.fold, folds[options.fold])]
 
 
-def _refuse_overwriting(out: Path, options: TrainOptions) -> None:
-    """Nothing is lost: a folder that holds a training is continued on request, never overwritten."""
-    if options.resume:
-        return
-    held = [name for name in ("model.json", WORK) if (out / name).exists()]
-    if held:
+def _refuse_overwriting(out: OutputFolder, options: TrainOptions) -> None:
+    """Refuse files of others, a model, and a training with a checkpoint that is not to be resumed."""
+    out.refuse_foreign((*MODEL_FILES, *out.path.glob("weights*.safetensors"), "run.json", WORK))
+    held = [name for name in ("model.json", f"{WORK}/*/{CHECKPOINT}") if any(out.path.glob(name))]
+    if held and not options.resume:
         raise UsageError(
-            f"{out} already holds {' and '.join(held)}",
+            f"{out.path} already holds a {'model' if held[0] == 'model.json' else 'training'}",
             needed="an empty or new folder",
             cure="--resume to go on where it stopped, or another folder with -o",
         )

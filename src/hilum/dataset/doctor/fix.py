@@ -20,6 +20,7 @@ from hilum.dataset.folds import leaking_patients, units_of
 from hilum.dataset.layouts.class_order import NO_FINDING
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import (
+    OutputFolder,
     atomic_path,
     atomic_write_text,
     image_suffix,
@@ -82,7 +83,14 @@ def fix(
         DataError: no case is left.
     """
     target = Path(folder)
-    _refuse_folder(dataset, target)
+    refuse_target(dataset, target)
+    with OutputFolder(target, "check --fix"):
+        return _write_copy(dataset, findings, target, progress)
+
+
+def _write_copy(
+    dataset: Dataset, findings: Sequence[Finding], target: Path, progress: Callable[[int, int, str], None] | None
+) -> FixLog:
     wanted = {(finding.case, finding.kind): finding for finding in findings if finding.fixable}
     out = {case for case, kind in wanted if kind in _LEAVE_OUT}
     kept = tuple(case for case in dataset.cases if case.id not in out)
@@ -123,7 +131,12 @@ def fix(
     return log
 
 
-def _refuse_folder(dataset: Dataset, target: Path) -> None:
+def refuse_target(dataset: Dataset, target: Path) -> None:
+    """Refuse a folder for the copy that holds something, or lies in the data set.
+
+    Raises:
+        UsageError: it does.
+    """
     root = dataset.root.resolve()
     inside = root if root.is_dir() else root.parent
     if target.resolve() == inside or inside in target.resolve().parents:

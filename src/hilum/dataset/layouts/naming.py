@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hilum.dataset.conversion import background_of, contents_of
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, FormatError, LabelError
+from hilum.io.output import is_output
 from hilum.io.text import name_key, read_json
 from hilum.volume import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 
@@ -161,7 +162,7 @@ def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tu
     facts = read_json_object(facts_file) if facts_file.is_file() else {}
     if facts.get("labels"):
         return label_table(facts, facts_file), ()
-    if names_file.is_file():
+    if names_file.is_file() and not is_output(names_file):
         return labels_file(names_file), ()
     table, note = labels_from_values(annotations)
     return table, (note,)

@@ -14,7 +14,7 @@ from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDE
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError
-from hilum.io import image_stem, supported
+from hilum.io import image_stem, is_output, supported
 from hilum.io.text import is_known, read_header, read_table, unknown_words
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ class _Columns:
 def _table_file(folder: Path) -> Path | None:
     if not folder.is_dir():
         return None
-    named = next((folder / name for name in TABLE_FILES if (folder / name).is_file()), None)
-    only = [file for file in sorted(folder.glob("*.csv")) if file.name != PATIENTS_FILE]
-    return named or (only[0] if len(only) == 1 else None)
+    tables = [file for file in sorted(folder.glob("*.csv")) if file.name != PATIENTS_FILE and not is_output(file)]
+    named = next((folder / name for name in TABLE_FILES if folder / name in tables), None)
+    return named or (tables[0] if len(tables) == 1 else None)
 
 
 def _refuse_useless(table: Table, columns: _Columns, file: Path) -> None:

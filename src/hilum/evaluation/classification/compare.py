@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hilum import metrics
@@ -13,10 +12,11 @@ from hilum.evaluation.classification.measures import CLASS_METRICS, COMPARED_OF_
 from hilum.evaluation.classification.rows import ClassRows, drawn_together, joined_sentence
 from hilum.evaluation.page import figure, holm, p_value, some, span
 from hilum.evaluation.records import Figure, Record
-from hilum.io import atomic_write_text
+from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.evaluation import ClassEvaluation
@@ -117,11 +117,11 @@ class ClassComparison(Record):
         """Write comparison.json and comparison.md.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            UsageError: a file of these names that no comparison wrote is in the way.
+            ResourceError: the folder cannot be written, or another process writes to it.
         """
-        target = Path(folder)
-        atomic_write_text(target / COMPARISON_TEXT, self.markdown())
-        atomic_write_text(target / COMPARISON, self.model_dump_json(indent=2) + "\n")
+        with OutputFolder(folder, "compare") as out:
+            out.write({COMPARISON_TEXT: self.markdown(), COMPARISON: self.model_dump_json(indent=2) + "\n"})
 
 
 def compare_classes(

@@ -14,7 +14,7 @@ from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
 from hilum.evaluation.page import some
-from hilum.io import atomic_write_text
+from hilum.io import OutputFolder
 from hilum.tasks.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:
@@ -85,13 +85,12 @@ class ClassEvaluation:
         """Write cases.csv (as predictions.csv is written), curves.json, summary.md and, last, summary.json.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            UsageError: a file of these names that no evaluation wrote is in the way.
+            ResourceError: the folder cannot be written, or another process writes to it.
         """
-        target = Path(folder)
-        atomic_write_text(target / CASES, predictions_text(self.scores, self.classes))
-        atomic_write_text(target / CURVES, self.curves.model_dump_json() + "\n")
-        atomic_write_text(target / SUMMARY_TEXT, self.markdown())
-        atomic_write_text(target / SUMMARY, self.record.model_dump_json(indent=2) + "\n")
+        with OutputFolder(folder, "evaluate") as out:
+            texts = {CASES: predictions_text(self.scores, self.classes), CURVES: self.curves.model_dump_json() + "\n"}
+            out.write({**texts, SUMMARY_TEXT: self.markdown(), SUMMARY: self.record.model_dump_json(indent=2) + "\n"})
 
     @classmethod
     def load(cls, folder: Path | str) -> ClassEvaluation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,11 +12,12 @@ from hilum.evaluation.page import figure, holm, p_value, span
 from hilum.evaluation.records import Figure, Record
 from hilum.evaluation.segmentation.evaluation import TITLES, Evaluation
 from hilum.evaluation.segmentation.score import HIGHER_IS_BETTER, METRICS
-from hilum.io import atomic_write_text
+from hilum.io import OutputFolder
 from hilum.metrics import paired_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hilum.evaluation.segmentation.score import Score
 
@@ -119,11 +119,11 @@ class Comparison(Record):
         """Write comparison.json and comparison.md.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            UsageError: a file of these names that no comparison wrote is in the way.
+            ResourceError: the folder cannot be written, or another process writes to it.
         """
-        target = Path(folder)
-        atomic_write_text(target / COMPARISON_TEXT, self.markdown())
-        atomic_write_text(target / COMPARISON, self.model_dump_json(indent=2) + "\n")
+        with OutputFolder(folder, "compare") as out:
+            out.write({COMPARISON_TEXT: self.markdown(), COMPARISON: self.model_dump_json(indent=2) + "\n"})
 
 
 def compare(

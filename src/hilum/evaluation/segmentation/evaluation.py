@@ -15,7 +15,7 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation.page import figure, span
 from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
 from hilum.evaluation.segmentation.summary import LESION_METRICS, LESION_SHARE, MetricSummary, Summary
-from hilum.io import atomic_write_text
+from hilum.io import OutputFolder
 from hilum.volume import LabelTable
 
 CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
@@ -93,12 +93,12 @@ class Evaluation:
         """Write cases.csv, summary.md and, last, summary.json.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            UsageError: a file of these names that no evaluation wrote is in the way.
+            ResourceError: the folder cannot be written, or another process writes to it.
         """
-        target = Path(folder)
-        atomic_write_text(target / CASES, _to_csv(self.scores))
-        atomic_write_text(target / SUMMARY_TEXT, self.markdown())
-        atomic_write_text(target / SUMMARY, self.record.model_dump_json(indent=2) + "\n")
+        with OutputFolder(folder, "evaluate") as out:
+            summary = self.record.model_dump_json(indent=2) + "\n"
+            out.write({CASES: _to_csv(self.scores), SUMMARY_TEXT: self.markdown(), SUMMARY: summary})
 
     @classmethod
     def load(cls, folder: Path | str) -> Evaluation:

@@ -17,7 +17,7 @@ from hilum.evaluation.page import some
 from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
-from hilum.io import header_of, image_stem, image_suffix, read_labels
+from hilum.io import header_of, image_stem, image_suffix, is_output, read_labels
 from hilum.volume import LabelTable, reorient
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _reference(
 
 def _is_plain(folder: Path) -> bool:
     """Whether label maps lie in the folder itself, beside nothing that describes a data set."""
-    described = (folder / "dataset.json").exists() or any(folder.glob("*.csv"))
+    described = (folder / "dataset.json").exists() or any(not is_output(table) for table in folder.glob("*.csv"))
     return not described and any(image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file())
 
 

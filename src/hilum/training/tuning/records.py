@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hilum.errors import UsageError
 from hilum.evaluation.records import Figure, Record
-from hilum.io import atomic_write_text
+from hilum.io import OutputFolder
 from hilum.plan.segmentation import PostprocessingStep  # noqa: TC001  pydantic needs the type when the record is made
 
 TUNING = "tuning.json"
@@ -181,9 +181,9 @@ class Tuning(Record):
 
     def save(self, folder: Path | str) -> Path:
         """Write tuning.json, completely or not at all."""
-        path = Path(folder) / TUNING
-        atomic_write_text(path, self.model_dump_json(indent=2) + "\n")
-        return path
+        with OutputFolder(folder, "tune") as out:
+            out.write({TUNING: self.model_dump_json(indent=2) + "\n"})
+        return out.path / TUNING
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:

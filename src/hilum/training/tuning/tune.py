@@ -11,6 +11,7 @@ from hilum.dataset import open_dataset
 from hilum.errors import UsageError
 from hilum.inference import ModelMetrics, TrainedModel
 from hilum.inference.manifest import hilum_version
+from hilum.io import OutputFolder
 from hilum.plan import Decision
 from hilum.training.options import Listener
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, said
@@ -92,7 +93,8 @@ def tune(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is in use", needed="a new folder: the model that is tuned stays as it is", cure="-o ANOTHER")
-    return TUNERS[model.plan.task.value](model, data, out, options or TuneOptions(), listener or Listener())
+    with OutputFolder(out, "tune"):
+        return TUNERS[model.plan.task.value](model, data, out, options or TuneOptions(), listener or Listener())
 
 
 def _refused(model: TrainedModel, data: Path | str, out: Path, options: TuneOptions, listener: Listener) -> Any:  # noqa: ARG001  (as others)
@@ -165,7 +167,6 @@ def _tune_segmentation(
         postprocessing=cleaned,
         overlap=chosen,
     )
-    out.mkdir(parents=True, exist_ok=True)
     record.save(out)
     return replace(model, plan=tuned, metrics=metrics).save(out), record
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.dataset import read_annotation
 from hilum.evaluation import LESION_METRICS, score_labels, summarise
-from hilum.inference import Metric, Predictor, TrainedModel
+from hilum.inference import FORMATS, Metric, Predictor, TrainedModel
 from hilum.io import read_labels
 from hilum.metrics import dice
 from hilum.training.fair import drawn_order
@@ -95,7 +95,7 @@ class SegmentationValidator:
                 prediction = predictor.predict(case)
                 labels = prediction.labels
                 if save_to is not None:
-                    prediction.save(save_to)
+                    FORMATS["nifti"].write(prediction, save_to)
             scores[case.id] = self._score(labels, read_annotation(case), case, tolerance_mm)
             longest = max(longest, time.perf_counter() - begun)
             if progress is not None:
