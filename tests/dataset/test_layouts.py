@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from dataset_samples import decathlon, facts, image, labels, nnunet, oblique, picture, picture_mask, pictures
 
-from hilum.dataset import LAYOUTS, ClassTable, Fold, open_dataset, read_annotation, read_case
+from hilum.dataset import LAYOUTS, ClassTable, Fold, check, open_dataset, read_annotation, read_case
 from hilum.dataset.layouts.naming import label_table, labels_file, labels_from_values
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
 from hilum.io import write_labels, write_volume
-from hilum.volume import LabelTable, Volume
+from hilum.volume import LabelTable, Volume, reorient_geometry
 
 
 def table(root, text, name="cases.csv"):
@@ -193,6 +193,16 @@ def test_masks_of_0_and_255_and_endings(tmp_path):
     assert dataset.labels.ids == (0, 255)
     assert [case.id for case in dataset.cases] == ["p1", "p2"]
     assert [case.id for case in dataset.unlabelled] == ["p3"]
+
+
+def test_masks_of_0_and_1_beside_masks_of_0_and_255(tmp_path):
+    root = pictures(tmp_path, value=255)
+    write_labels(picture_mask(value=1), root / "masks" / "p2.png")
+    dataset = open_dataset(root)
+    assert dataset.labels.ids == (0, 255)  # not two labels
+    assert any("1 masks of 0 and 1 beside 2 of 0 and 255 count as one label" in note for note in dataset.notes)
+    (finding,) = [one for one in check(dataset) if one.kind == "unknown-label"]
+    assert (finding.case, finding.cure) == ("p2", "write 255 for 1: one label is written in two ways")
 
 
 def test_paired_folders_take_names_and_split_from_dataset_json(tmp_path):
@@ -412,6 +422,16 @@ def test_a_picture_with_and_a_mask_without_resolution_are_one_grid(tmp_path):
     write_volume(with_resolution, root / "images" / "p.png")
     dataset = open_dataset(root)
     assert read_annotation(dataset["p"]).geometry == read_case(dataset["p"]).geometry
+
+
+def test_a_slice_and_a_mask_that_lies_elsewhere_are_two_grids(tmp_path):
+    root = nnunet(tmp_path, ids=("a",))
+    slice_grid = oblique((1, 7, 9))
+    write_volume(image(0, slice_grid), root / "imagesTr" / "a_0000.nii.gz")
+    for wrong in (oblique((1, 7, 9), origin=(-21.0, 33.5, 27.25)), reorient_geometry(slice_grid, "SAL")):
+        write_labels(labels(wrong), root / "labelsTr" / "a.nii.gz")
+        with pytest.raises(GeometryError, match="case a: the annotation lies on"):
+            read_annotation(open_dataset(root)["a"])
 
 
 def archive(root, **arrays):

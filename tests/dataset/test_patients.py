@@ -24,6 +24,16 @@ def test_patients_from_file_and_pattern(tmp_path):
         open_dataset(root)
 
 
+def test_rows_that_lost_the_zeros_of_their_case(tmp_path):
+    root = pictures(tmp_path, ids=("007", "010", "Ab"))
+    (root / "patients.csv").write_text("case,patient\n7,A\n10.0,A\nab,B\n")
+    dataset = open_dataset(root)
+    assert [case.patient for case in dataset.cases] == ["A", "A", "B"]
+    assert any("3 of 3 rows" in note and "write their case otherwise: 7 is 007" in note for note in dataset.notes)
+    (root / "patients.csv").write_text("case,patient\n7,A\n07,B\n")  # whose is 007?
+    assert [case.patient for case in open_dataset(root).cases] == [None] * 3
+
+
 @pytest.mark.parametrize(
     ("ids", "patients"),
     [

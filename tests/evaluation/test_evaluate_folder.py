@@ -48,6 +48,19 @@ def as_dataset(references: Path) -> Dataset:
     return Dataset(name="three", root=references, layout="table", cases=tuple(cases), channels=("CT",), labels=TABLE)
 
 
+def test_pictures_of_one_size_are_one_grid(tmp_path: Path) -> None:
+    picture = Geometry.from_spacing((1, 11, 14))
+    printed = Geometry.from_spacing((1, 11, 14), (1.0, 0.0847, 0.0847))  # 300 dots an inch
+    write_labels(labels(0, picture).with_array(labels(0).array[:, 2:3]), tmp_path / "p" / "a.png")
+    write_labels(Volume(labels(0).array[:, 2:3], printed), tmp_path / "r" / "a.png")
+    evaluation = evaluate_folder(tmp_path / "p", tmp_path / "r", tmp_path / "out")
+    assert evaluation.scores[0].dice == 1.0
+    elsewhere = Geometry.from_spacing((1, 11, 14), origin=(5.0, 0.0, 0.0))
+    write_labels(Volume(labels(0).array[:, 2:3], elsewhere), tmp_path / "q" / "a.nii.gz")
+    with pytest.raises(GeometryError, match="lies on another grid"):
+        evaluate_folder(tmp_path / "q", tmp_path / "r", tmp_path / "out")
+
+
 def test_a_data_set_as_reference(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     seen: list[tuple[int, int, str]] = []

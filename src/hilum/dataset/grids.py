@@ -23,7 +23,7 @@ class Grids(Enum):
     ROUNDING = "rounding"
     """Same shape, and no voxel is further off than `ROUNDING_VOXELS`: the image's grid is taken."""
     PICTURES = "pictures"
-    """Two pictures of the same size whose resolution entries differ: pixels belong together, the image's grid is taken."""
+    """A slice, and an annotation of its size that has no place, as pictures have none: pixels belong together."""
     HEADER_LOST = "header lost"
     """Same shape, and the annotation's header is an empty one (1 mm, origin 0): some tool wrote it without the image's grid."""
     UNPLACED = "unplaced"
@@ -44,7 +44,7 @@ def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
         return Grids.SAME
     if distance <= ROUNDING_VOXELS:
         return Grids.ROUNDING
-    if image.is_2d:
+    if image.is_2d and _is_at_origin(annotation):
         return Grids.PICTURES
     return Grids.HEADER_LOST if _is_empty_header(annotation) and not _is_empty_header(image) else Grids.DIFFERENT
 

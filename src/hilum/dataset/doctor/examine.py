@@ -309,13 +309,15 @@ def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTab
             )
         )
     elif unknown:
+        names = f'name them in dataset.json ("labels": {{..., "NAME": {unknown[0]}}}), or remove them from the annotation'
+        two_ways = {*unknown, *table.ids} == {0, 1, 255} and len(unknown) == 1
         findings.append(
             Finding(
                 case=case,
                 kind="unknown-label",
                 severity="error",
                 found=f"{path.name} holds {_shown(unknown)}, the label table knows {_shown(table.ids)}",
-                cure=f'name them in dataset.json ("labels": {{..., "NAME": {unknown[0]}}}), or remove them from the annotation',
+                cure=f"write {table.ids[-1]} for {unknown[0]}: one label is written in two ways" if two_ways else names,
             )
         )
     if not foreground:

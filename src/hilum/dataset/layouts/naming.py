@@ -182,6 +182,7 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
         The table, the background alone where no annotation holds a label, and a sentence that says where it came from.
     """
     values: set[int] = set()
+    files: Counter[frozenset[int]] = Counter()
     colours: Counter[Colour] = Counter()
     for annotation in annotations:
         try:
@@ -189,7 +190,13 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
         except DataError:  # the doctor reads them one by one and says which and why
             continue
         values.update(contents.labels)
+        files[contents.labels] += 1
         colours.update(contents.colours)
+    ones, whites = files[frozenset({1})], files[frozenset({255})]
+    mixed = ""
+    if values == {1, 255} and frozenset(values) not in files:
+        values = {1 if ones > whites else 255}
+        mixed = f"{ones} masks of 0 and 1 beside {whites} of 0 and 255 count as one label; "
     painted = sorted(set(colours) - {background_of(colours)}) if colours else []
     if len(values) + len(painted) >= MOST_LABELS:
         values, painted = set(), []
@@ -208,5 +215,5 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
         naming = f'a labels.json {{"labels": [{{"id": 0, "name": "background"}}, {first}, ...]}} in the folder names them'
     return (
         LabelTable(labels=(background, *labels)),
-        f"no label names found, so the values in the annotations decide: {shown}; {naming}",
+        f"{mixed}no label names found, so the values in the annotations decide: {shown}; {naming}",
     )

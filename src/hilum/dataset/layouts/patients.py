@@ -7,15 +7,16 @@ Taking two patients for one costs nothing; taking one for two would let training
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.io.text import is_known, one_spelling, read_table, unknown_words
+from hilum.io.text import is_known, name_key, one_spelling, read_table, unknown_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset.case import Case, Dataset
@@ -41,6 +42,8 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     """
     file = dataset.root / PATIENTS_FILE
     rows, notes = read_patients(file) if file.is_file() else ({}, ())
+    rows, otherwise = _matched(rows, [case.id for case in (*dataset.cases, *dataset.unlabelled)], file)
+    notes += otherwise
     known = {case: row["patient"] for case, row in rows.items() if row["patient"]}
     if pattern is not None:
         known = _by_pattern(dataset, pattern)
@@ -59,6 +62,20 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
         unlabelled=tuple(cases[count:]),
         notes=(*dataset.notes, *notes, *([f"patients in several spellings: {several}"] if several else []), *_sides_note(sides)),
     )
+
+
+def _matched(
+    rows: dict[str, dict[str, str]], ids: Sequence[str], file: Path
+) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Name the rows as the cases are named where only leading zeros, letter case or blanks differ, and say so."""
+    often = Counter(map(name_key, ids))
+    by_key = {name_key(one): one for one in ids if often[name_key(one)] == 1}
+    named = {case: case if case in ids else by_key.get(name_key(case), case) for case in rows}
+    changed = [case for case, one in named.items() if case != one]
+    if not changed or len(set(named.values())) < len(named):
+        return rows, ()
+    note = f"{len(changed)} of {len(rows)} rows of {file} write their case otherwise: {changed[0]} is {named[changed[0]]}"
+    return {named[case]: row for case, row in rows.items()}, (note,)
 
 
 def note_unknowns(dataset: Dataset) -> Dataset:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, open_dataset, read_annotation
+from hilum.dataset.grids import Grids, compare_grids
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.page import some
 from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import header_of, image_stem, image_suffix, is_output, read_labels
-from hilum.volume import LabelTable, reorient
+from hilum.volume import LabelTable, Volume, reorient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from hilum.evaluation.segmentation.score import Score
-    from hilum.volume import Volume
 
 _NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
 _SHOWN = 10
@@ -150,6 +150,8 @@ def _score_all(
 def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
     reference = against.read(case)
     prediction = _onto_axes_of(reference, read_labels(prediction_file))
+    if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
+        prediction = Volume(prediction.array, reference.geometry)
     if not prediction.geometry.is_close(reference.geometry):
         found, wanted = prediction.geometry, reference.geometry
         raise GeometryError(
