@@ -1,9 +1,13 @@
 """Tables of users: words for "not known" in every column, spellings of one name, paths, columns and ids that clash."""
 
+import csv
+import io
 import json
 
 import pytest
 from dataset_samples import nnunet, picture, pictures
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hilum.dataset import make_folds, open_dataset
 from hilum.dataset.layouts.naming import channel_names, label_table
@@ -67,6 +71,9 @@ def test_none_is_a_class_by_context_only(root):
     assert dataset.classes.names == ("a", "b")
     assert said(dataset, "label: 2 of 6 not known ('None' 2)); if None is a class, name all of them by --classes")
     assert open_dataset(root, classes="a,b,none").classes.names == ("a", "b", "None")
+    with pytest.raises(DataError, match=r"\(label: 3 of 6 not known \('none' 3\)\) holds only 'polyp'"):
+        opened(root, label=["none", "polyp"] * 3)
+    assert open_dataset(root, classes="none,polyp").classes.names == ("none", "polyp")
     assert opened(root, label=["none", "mild", "severe"] * 2).classes.names == ("mild", "none", "severe")
     findings = opened(root, label=["none", "a|b", "a", "NA", "b|NA", "b"])
     assert [case.label for case in findings.cases] == ["", "a|b", "a", "b"]
@@ -78,7 +85,7 @@ def test_spellings_of_one_name_are_one(root):
     dataset = opened(root, label=["ill", "well", "ILL ", "Well", "ill", "well"], patient=["p1", "P1", "p1", "p2", "02", "2.0"])
     assert dataset.classes.names == ("well", "ill")
     assert said(dataset, "classes in several spellings: 'ill' 2, 'ILL' 1 count as 'ill'; 'well' 2, 'Well' 1 count as 'well'")
-    assert [case.patient for case in dataset.cases] == ["p1", "p1", "p1", "p2", "2", "2"]
+    assert [case.patient for case in dataset.cases] == ["p1", "p1", "p1", "p2", "02", "02"]
     assert said(dataset, "patients in several spellings: 'p1' 2, 'P1' 1 count as 'p1'")
     assert open_dataset(root, positive="WELL").classes.names == ("ill", "well")
     assert open_dataset(root, classes="Ill, WELL").classes.names == ("well", "ill")
@@ -102,6 +109,11 @@ def test_spellings_of_one_name_are_one(root):
 def test_tables_that_contradict_themselves(root, columns, match):
     with pytest.raises(DataError, match=match):
         opened(root, **columns)
+
+
+def test_columns_of_spreadsheets_have_blanks_in_their_names(root):
+    dataset = opened(root, **{"Patient ID": list("aabbcc"), "Case-ID": list("uvwxyz"), "Label": ["a", "b"] * 3})
+    assert (dataset["u"].patient, dataset["w"].patient) == ("a", "b")
 
 
 def test_paths_with_backslashes_lead_to_files(root):
@@ -166,3 +178,38 @@ def test_bytes_that_are_no_table(root):
     (root / "cases.csv").rename(root / "notes.csv")  # a file of any other name is not asked to be a table
     with pytest.raises(DataError, match="has no layout"):
         open_dataset(root)
+
+
+ROWS = [
+    ["case", "patient", "image", "label", "age", "note"],
+    *([f"Zoë {n}", f"P{n // 2}", f"a{n}.png", "ab"[n % 2], f"{20 + n}.5", f'a; "b", {n}\tc'] for n in range(6)),
+]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be"]),
+    delimiter=st.sampled_from(",;\t"),
+    eol=st.sampled_from(["\n", "\r\n", "\r"]),
+    all_quoted=st.booleans(),
+    extras=st.fixed_dictionaries(
+        {"named": st.booleans(), "empty": st.integers(0, 2), "index": st.booleans(), "blanks": st.booleans()}
+    ),
+)
+def test_one_data_set_however_its_table_is_written(root, encoding, delimiter, eol, all_quoted, extras):
+    def text(rows, index):
+        stream = io.StringIO()
+        quoting = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
+        numbered = [["", *row] if n == 0 else [str(n - 1), *row] for n, row in enumerate(rows)] if index else rows
+        csv.writer(stream, delimiter=delimiter, lineterminator=eol, quoting=quoting).writerows(numbered)
+        return stream.getvalue()
+
+    (root / "cases.csv").write_text("\n".join(",".join(f'"{c.replace(chr(34), chr(34) * 2)}"' for c in row) for row in ROWS))
+    plain = open_dataset(root)
+    decimal = [[cell.replace(".5", ",5") if n else cell for cell in row] for n, row in enumerate(ROWS)]
+    written = text(ROWS if delimiter == "," else decimal, extras["index"])
+    if extras["blanks"] and all_quoted:
+        written = written.replace(f'"{delimiter}"', f'" {delimiter} "')
+    ends = (delimiter * len(ROWS[0]) + eol) * extras["empty"]
+    (root / "cases.csv").write_bytes(((f"sep={delimiter}{eol}" if extras["named"] else "") + written + ends).encode(encoding))
+    assert open_dataset(root).cases == plain.cases

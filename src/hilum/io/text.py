@@ -76,12 +76,13 @@ def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> 
 def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
     """How to write each name so that spellings of one name are one, and a sentence on those that were several ("" without any).
 
-    The most frequent spelling stays; a whole number is written as one. Spellings are one name where `name_key` is the same.
+    The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where `name_key` is the same.
     """
     spellings: dict[str, Counter[str]] = {}
     for name, count in Counter(names).items():
         spellings.setdefault(name_key(name), Counter())[name] = count
-    chosen = {key: key if _WHOLE.fullmatch(key) else found.most_common(1)[0][0] for key, found in spellings.items()}
+    chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
+    chosen = {key: name.partition(".")[0] if _WHOLE.fullmatch(name) else name for key, name in chosen.items()}
     several = [
         f"{', '.join(f'{name!r} {count}' for name, count in found.most_common())} count as {chosen[key]!r}"
         for key, found in spellings.items()

@@ -30,7 +30,7 @@ from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_order import by_number, class_order, is_grade_word, is_none_word, natural
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.io.text import is_known, name_key, not_known, one_spelling
+from hilum.io.text import is_known, name_key, not_known, one_spelling, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -149,6 +149,7 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
         )
     cases = (*dataset.cases, *dataset.unlabelled)
     chosen = _chosen_columns(dataset, cases, asked)
+    where = _where(dataset, cases, chosen)
     if dataset.classes is not None:  # an archive of several labels an image says itself what they are
         _refuse_other_kind(dataset.classes, asked)
         _refuse_only(asked)
@@ -156,12 +157,12 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
     elif len(chosen) > 1:
         found = _from_columns(cases, chosen, asked)
     else:
-        found = _from_values(_raw(cases, chosen, asked), asked, where=_where(dataset, chosen))
+        found = _from_values(_raw(cases, chosen, asked), asked, where=where)
     cases = tuple(case for case in cases if case.id in found.labels)
     labelled = tuple(_labelled(case, found.labels[case.id], chosen) for case in cases)
     known = tuple(case for case in labelled if case.label is not None)
     if not known:
-        raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {_where(dataset, chosen)}")
+        raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {where}")
     ids = {case.id for case in known}
     splits, split_notes = _splits(dataset.splits, ids)
     notes = (*found.notes, *_unlabelled_note(cases, len(cases) - len(known), chosen), *_region_note(known), *split_notes)
@@ -292,8 +293,11 @@ def _classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
     return meant | ({"-"} if "+" in values else set())
 
 
-def _where(dataset: Dataset, chosen: tuple[str, ...]) -> str:
-    return f"the column {' and '.join(chosen)} of {dataset.root}" if chosen else str(dataset.root)
+def _where(dataset: Dataset, cases: Sequence[Case], chosen: tuple[str, ...]) -> str:
+    words = unknown_words([case.columns for case in cases], chosen)
+    return (
+        f"the column {' and '.join(chosen)} of {dataset.root}{f' ({words[0]})' if words else ''}" if chosen else str(dataset.root)
+    )
 
 
 def _from_values(raw: Mapping[str, str | None], asked: Asked, *, where: str) -> _Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
@@ -77,7 +78,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     cases = tuple(sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id))
     _refuse_repeated(cases, file)
     notes = [*table.notes, *unknown_words(table.rows, filter(None, (columns.patient, columns.mask, columns.region)))]
-    if columns.patient == _GROUP:
+    if columns.patient.lower() == _GROUP:
         notes.append('the column "group" stands for the patient: cases of one group stay in one fold')
     cases, channels = _with_channels(cases, file)
     annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
@@ -124,7 +125,7 @@ class _Columns:
 
     @classmethod
     def of(cls, header: Sequence[str]) -> _Columns:
-        lower = {name.strip().lower(): name for name in header}
+        lower = {re.sub(r"[\s-]+", "_", name.lower()): name for name in header}
         found = {key: next((lower[a] for a in aliases if a in lower), "") for key, aliases in _ALIASES.items()}
         channels = {
             lower[name][len(_CHANNEL_PREFIX) :]: lower[name]
