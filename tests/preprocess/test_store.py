@@ -208,6 +208,24 @@ def test_building_resumes(data, tmp_path):
     assert store.open("c0").shape != before
 
 
+def test_a_label_lost_on_the_networks_grid_is_said(data, tmp_path, caplog):
+    dataset, plan = data
+    fine = Geometry.from_spacing((32, 64, 64), (0.5, 0.25, 0.25))
+    array = np.zeros((1, 32, 64, 64), np.uint8)
+    array[0, 4:28, 8:40, 8:40] = 1
+    array[0, 6, 50, 50] = 3  # one voxel, a hundredth of the plan's
+    write_volume(Volume(array.astype(np.float32), fine), tmp_path / "fine.nii.gz")
+    write_labels(Volume(array, fine), tmp_path / "fine_labels.nii.gz")
+    case = Case("fine", None, {"T1": tmp_path / "fine.nii.gz"}, tmp_path / "fine_labels.nii.gz")
+    larger = Dataset("d", tmp_path, "table", (*dataset.cases, case), dataset.channels, dataset.labels)
+    coarse = plan.model_copy(update={"spacing": Decision(value=(3.0, 2.0, 2.0), because="coarse")})
+    for _ in range(2):  # built, then found there
+        caplog.clear()
+        store = build_store(larger, coarse, tmp_path / "store", ["fine"])
+        assert store.lost("fine") == (3,)
+        assert "is lost in 1 of 1 cases (fine): no voxel is left at the plan's spacing" in caplog.text
+
+
 def test_a_bad_case_is_named_and_the_others_stay(data, tmp_path):
     dataset, plan = data
     ids = [case.id for case in dataset.cases]

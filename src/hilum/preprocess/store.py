@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from hilum.errors import DataError, HilumError, ResourceError, UsageError
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
+from hilum.volume import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case, Dataset
     from hilum.plan.segmentation import SegmentationPlan
 
+_log = logging.getLogger("hilum")
 OUTSIDE = -1
 """What the target of a patch holds outside the case; the image holds 0 there."""
 FOREGROUND_SAMPLES = 10_000
@@ -136,6 +139,7 @@ class CaseStore:
         *,
         ignore: int | None = None,
         key: str = "",
+        lost: Sequence[int] = (),
     ) -> None:
         """Store a case, replacing one of that id.
 
@@ -146,6 +150,7 @@ class CaseStore:
             restore: the way back.
             ignore: the id of voxels that were not annotated; it is no foreground.
             key: what the stored bytes depend on; `has` compares it.
+            lost: labels of the annotation that `target` holds no voxel of.
 
         Raises:
             DataError: image, target and restore disagree about the shape.
@@ -161,7 +166,7 @@ class CaseStore:
         _write_array(_file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=narrow))
         with atomic_path(_foreground_file(self.folder, case_id)) as temporary:
             np.save(temporary, _foreground(case_id, target, ignore), allow_pickle=False)
-        record = {"key": key, "channels": int(image.shape[0]), "restore": json.loads(restore.to_json())}
+        record = {"key": key, "channels": int(image.shape[0]), "restore": json.loads(restore.to_json()), "lost": list(lost)}
         atomic_write_text(_record(self.folder, case_id), json.dumps(record, indent=1))
 
     def has(self, case_id: str, *, key: str | None = None) -> bool:
@@ -170,6 +175,10 @@ class CaseStore:
         if not record.is_file():
             return False
         return key is None or json.loads(record.read_text(encoding="utf-8"))["key"] == key
+
+    def lost(self, case_id: str) -> tuple[int, ...]:
+        """The labels of a stored case's annotation that have no voxel on the network's grid."""
+        return tuple(json.loads(_record(self.folder, case_id).read_text(encoding="utf-8")).get("lost", ()))
 
     def ids(self) -> tuple[str, ...]:
         """The stored cases' ids, sorted."""
@@ -224,7 +233,28 @@ def build_store(
     """
     store = CaseStore(Path(folder))
     store_all(dataset, cases, partial(_store_case, plan=plan, store=store), threads=threads, progress=progress)
+    _warn_of_lost_labels(store, cases, plan)
     return store
+
+
+def _warn_of_lost_labels(store: CaseStore, cases: Sequence[str], plan: SegmentationPlan) -> None:
+    """Log which labels of which cases are too small for the network's grid: there they are learnt as background."""
+    from hilum.dataset.layouts.listing import some
+
+    where: dict[int, list[str]] = {}
+    for case in cases:
+        for label in store.lost(case):
+            where.setdefault(label, []).append(case)
+    names = {label.id: label.name for label in plan.labels.labels}
+    for label, those in sorted(where.items()):
+        _log.warning(
+            "Label %s (%s) is lost in %d of %d cases (%s): no voxel is left at the plan's spacing; a smaller one keeps it",
+            label,
+            names.get(label, "not named"),
+            len(those),
+            len(cases),
+            some(those),
+        )
 
 
 def store_all(
@@ -262,7 +292,8 @@ def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None
         annotation = read_annotation(case)
         image, restore = preprocess_case(read_case(case), plan)
         target = preprocess_labels(annotation, restore)
-        store.write(case.id, image, target, restore, ignore=plan.labels.ignore, key=key)
+        lost = set(label_boxes(annotation.array[0])) - set(label_boxes(target)) - {plan.labels.ignore}
+        store.write(case.id, image, target, restore, ignore=plan.labels.ignore, key=key, lost=sorted(lost))
 
 
 @contextmanager
