@@ -94,7 +94,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     )
     if check_maps and formats is not None and "json" not in formats:
         raise UsageError("a check of maps that is written nowhere", needed="the format json", cure="--format json")
-    found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
+    found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated) if pictures else ()
     cases = {case.id: case for case in found}
     pictured = {case: out / PICTURES / f"{case}.png" for case in cases} if pictures else {}
     with OutputFolder(out, "predict", inputs=[file for case in found for file in case.files]) as folder:

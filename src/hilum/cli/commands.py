@@ -29,7 +29,7 @@ from hilum.cli.options import (
     WeightsOption,
     labelling_of,
 )
-from hilum.cli.shown import fail, figure, places, print_json, short, shown_progress, some, span, told
+from hilum.cli.shown import fail, figure, files_at_the_end, places, print_json, short, shown_progress, some, span, told
 from hilum.errors import HilumError, missing_package
 
 app = typer.Typer(
@@ -465,7 +465,8 @@ def main() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     try:
-        app()
+        with files_at_the_end():
+            app()
     except HilumError as error:
         fail(str(error), error.exit_code)
     except MemoryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from threading import Event, Thread
@@ -35,6 +36,37 @@ def fail(message: str, code: int) -> NoReturn:
     """Say what is wrong on standard error and end with an exit code."""
     typer.echo(f"hilum: {message}", err=True)
     raise SystemExit(code)
+
+
+class _Files(logging.Handler):
+    """Keeps what was logged of the files below the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sentences: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the sentence where a file is not taken; one of a lost image is shown at once as well."""
+        sentence = record.getMessage()
+        if "left out" in sentence or "not readable" in sentence:
+            self.sentences[sentence] = None
+        if record.levelno >= logging.WARNING:
+            typer.echo(sentence, err=True)
+
+
+@contextmanager
+def files_at_the_end() -> Iterator[None]:
+    """Print which files a command did not take as its last lines, on standard error."""
+    kept = _Files()
+    logger = logging.getLogger("hilum.files")
+    logger.addHandler(kept)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        for sentence in kept.sentences:
+            typer.echo(sentence, err=True)
 
 
 class Shown:

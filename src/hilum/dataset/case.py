@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from hilum.dataset.annotation import Annotation
     from hilum.dataset.classes import ClassTable
+    from hilum.io.inventory import Inventory
     from hilum.volume import LabelTable
 
 
@@ -22,7 +24,7 @@ class Case:
         patient: whose study it is; None where the data set does not say.
         images: channel name to image reference, in the data set's channel order. Every channel may name the same file, which
             then holds all channels (4D NIfTI, RGB picture). A reference into an archive is written "set.npz#train/12".
-        annotation: label map, or None (no annotation, or classification).
+        annotation: label map, or one mask a label, or None (no annotation, or classification).
         label: for classification the class's name, of several "A|B", of none ""; None where it is not known, or for segmentation.
         columns: further columns of the table it came from (site, age, ...), for subgroups.
         region: for classification, a mask that says where to look; None where there is none.
@@ -33,10 +35,10 @@ class Case:
     id: str
     patient: str | None
     images: Mapping[str, Path]
-    annotation: Path | None = None
+    annotation: Annotation | None = None
     label: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
-    region: Path | None = None
+    region: Annotation | None = None
     centre_mm: tuple[float, float, float] | None = None
     positions: tuple[int, ...] = ()
 
@@ -61,13 +63,15 @@ class Dataset:
     Args:
         name: for people.
         root: the folder or file it was opened from.
-        layout: which layout it has ("nnunet", "decathlon", "table", "class-folders", "paired-folders", "medmnist").
+        layout: which layout it has ("nnunet", "decathlon", "table", "class-folders", "paired-folders", "medmnist",
+            "patient-folders", "patient-masks", "bids").
         cases: annotated cases, by id; for classification those whose label is known.
         unlabelled: the others (imagesTs, rows with an empty label), by id.
         channels: channel names in order, e.g. ("PET", "CT").
         labels: what the integers mean; None for classification.
         classes: what a case's label may be; None for segmentation.
         splits: the split that the data set itself brings (splits_final.json, a fold column), else ().
+        files: the account of every file of the data set; None before it is opened wholly.
         notes: what the reader had to assume, for the user to see ("no patient column: each case counts as one patient").
     """
 
@@ -81,6 +85,7 @@ class Dataset:
     classes: ClassTable | None = None
     splits: tuple[Fold, ...] = ()
     notes: tuple[str, ...] = ()
+    files: Inventory | None = field(default=None, compare=False)
 
     def __getitem__(self, case_id: str) -> Case:
         """The annotated case of that id.

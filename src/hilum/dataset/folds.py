@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.joining import joined
@@ -148,7 +149,7 @@ def _class_strata(dataset: Dataset) -> dict[str, str]:
 
 
 def _is_cheap(dataset: Dataset) -> bool:
-    files = [case.annotation for case in dataset.cases if case.annotation is not None]
+    files = [file for case in dataset.cases for file in annotation_files(case.annotation)]
     return sum(file.stat().st_size for file in files if file.is_file()) <= CHEAP_BYTES
 
 

@@ -8,15 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hilum.dataset.annotation import annotation_files, read_label_map
 from hilum.dataset.grids import UNLIKE, Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
-from hilum.dataset.layouts.class_folders import holds_one_class
+from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
 from hilum.dataset.layouts.labelling import Asked, with_classes
-from hilum.dataset.layouts.patients import note_unknowns, read_patients, with_patients
-from hilum.dataset.layouts.splits import with_given_splits
+from hilum.dataset.layouts.patient_masks import META_FILE
+from hilum.dataset.layouts.patients import PATIENTS_FILE, note_unknowns, read_patients, with_patients
+from hilum.dataset.layouts.splits import splits_file, with_given_splits
+from hilum.dataset.layouts.table import table_file
 from hilum.errors import DataError, GeometryError, UsageError
-from hilum.io import nearest, read_channels, read_geometry, read_labels
+from hilum.io import nearest, read_channels, read_geometry
+from hilum.io.inventory import take_inventory
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case, Dataset
     from hilum.dataset.layouts import Layout
+    from hilum.io.inventory import Inventory
+
+DESCRIPTIONS = ("dataset.json", "labels.json", PATIENTS_FILE, META_FILE, "participants.tsv", "dataset_description.json")
+"""Files in a data set's folder that say something about it."""
 
 
 def open_dataset(
@@ -65,8 +73,11 @@ def open_dataset(
     """
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
-    dataset = _layout_of(root, layout).read(root, values=not asked.classification)
-    return note_unknowns(with_given_splits(with_classes(with_patients(dataset, patients), asked)))
+    dataset = _layout_of(root, layout, classes=asked.classification).read(root, values=not asked.classification)
+    opened = note_unknowns(with_given_splits(with_classes(with_patients(dataset, patients), asked)))
+    files = _account(opened, root)
+    files.log()
+    return replace(opened, files=files)
 
 
 def open_cases(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> tuple[Case, ...]:
@@ -84,6 +95,16 @@ def open_cases(path: str | Path, *, layout: str | None = None, patients: str | N
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
+def _account(dataset: Dataset, root: Path) -> Inventory:
+    """Account for every file of a data set: those that its cases name and those that describe it are taken."""
+    cases = (*dataset.cases, *dataset.unlabelled)
+    images = [file for case in cases for file in case.images.values()]
+    masks = [file for case in cases for one in (case.annotation, case.region) for file in annotation_files(one)]
+    described = [*(dataset.root / name for name in DESCRIPTIONS), splits_file(dataset.root)]
+    described += [table_file(root)] if dataset.layout == "table" else []
+    return take_inventory([root], [*images, *masks, *(file for file in described if file is not None and file.is_file())])
+
+
 def known_patients(path: str | Path) -> dict[str, str]:
     """Case id to patient, of every case whose patient is known: of a data set, or of a table with the columns case and patient.
 
@@ -98,12 +119,14 @@ def known_patients(path: str | Path) -> dict[str, str]:
     return {case.id: case.patient for case in open_cases(place) if case.patient is not None}
 
 
-def _layout_of(root: Path, layout: str | None) -> Layout:
+def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layout:
     if not root.exists():
         raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root))
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
-    if name is None and holds_one_class(root):
-        name = "class-folders"  # which says what is missing
+    if name is None and (holds_one_class(root) or (classes and holds_folders(root))):
+        name = "class-folders"  # of one class it says what is missing
+    if name is None and holds_folders(root):
+        raise no_classes(root)
     if name is None:
         raise DataError(
             f"{root} has no layout that hilum knows",
@@ -143,7 +166,7 @@ def read_annotation(case: Case) -> Volume:
     """
     if case.annotation is None:
         raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
-    labels = read_labels(case.annotation)
+    labels = read_label_map(case.annotation)
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
     if relation in UNLIKE:

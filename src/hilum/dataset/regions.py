@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dataset.annotation import read_label_map
 from hilum.dataset.grids import UNLIKE, compare_grids, grid_words
 from hilum.errors import DataError, GeometryError
-from hilum.io import read_geometry, read_labels
+from hilum.io import read_geometry
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def read_region(case: Case) -> Volume:
             needed="a mask that says where to look, as the model was trained with one",
             cure="give it one (column mask of the table), or leave the case out",
         )
-    labels = read_labels(case.region)
+    labels = read_label_map(case.region)
     grid = read_geometry(next(iter(case.images.values())))
     if compare_grids(grid, labels.geometry) in UNLIKE:
         raise GeometryError(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         resolve_device,
         resolve_precision,
     )
-    from hilum.inference.inputs import Source, case_id, find_cases, read_source
+    from hilum.inference.find import find_cases
+    from hilum.inference.inputs import Source, case_id, read_source
     from hilum.inference.manifest import Facts, Metric, ModelMetrics
     from hilum.inference.many import predict_many
     from hilum.inference.memory import HostMemory, host_memory
@@ -59,7 +60,7 @@ _HOMES = {
     "case_id": "hilum.inference.inputs",
     "describe_device": "hilum.inference.engines.torch_engine",
     "export_model": "hilum.inference.deploy.export",
-    "find_cases": "hilum.inference.inputs",
+    "find_cases": "hilum.inference.find",
     "host_memory": "hilum.inference.memory",
     "load_runnable": "hilum.inference.deploy.exported",
     "make_predictor": "hilum.inference.predictors",

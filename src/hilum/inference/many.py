@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hilum.errors import HilumError, ResourceError, missing_package
 from hilum.inference.earlier import REPORT, Earlier
+from hilum.inference.find import find
 from hilum.inference.forecast import Advance, Forecast
-from hilum.inference.inputs import find_cases
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of_saying
 from hilum.io import OutputFolder
 
@@ -72,7 +72,9 @@ def predict_many(
         DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
     formats = predictor.usual_formats if formats is None else tuple(formats)
-    cases = find_cases(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
+    found = find(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
+    found.files.log()
+    cases = found.cases
     predictor.refuse_all(cases)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
@@ -135,7 +137,7 @@ def predict_many(
             status: Literal["done", "stopped", "failed"] = (
                 "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
             )
-            report = clock.report(status=status, cases=tuple(outcomes))
+            report = clock.report(status=status, cases=tuple(outcomes), files=found.files)
             folder.write({REPORT: report.as_json()})
         return report
 

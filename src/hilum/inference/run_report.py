@@ -15,10 +15,13 @@ import psutil
 from pydantic import Field, JsonValue
 
 from hilum.io import atomic_write_text
+from hilum.io.inventory import InventoryRecord  # noqa: TC001  (pydantic reads the annotation when the class is made)
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from hilum.io.inventory import Inventory
 
 _PACKAGES = (
     "hilum",
@@ -81,6 +84,8 @@ class RunReport(Record):
     """Largest resident memory of this process so far, in GiB."""
     peak_device_memory_gb: float | None = None
     """Largest memory allocated by torch on the GPU during the run, in GiB; None on a CPU."""
+    files: InventoryRecord | None = None
+    """The account of every file below the inputs."""
     cases: tuple[CaseOutcome, ...] = ()
 
     @property
@@ -142,7 +147,13 @@ class RunClock:
         if cuda is not None:
             cuda.reset_peak_memory_stats(device.split(": ", maxsplit=1)[0])
 
-    def report(self, *, status: Literal["done", "stopped", "failed"] = "done", cases: tuple[CaseOutcome, ...] = ()) -> RunReport:
+    def report(
+        self,
+        *,
+        status: Literal["done", "stopped", "failed"] = "done",
+        cases: tuple[CaseOutcome, ...] = (),
+        files: Inventory | None = None,
+    ) -> RunReport:
         """The run up to now."""
         return RunReport(
             **self._facts,
@@ -157,6 +168,7 @@ class RunClock:
             seeds=self._seeds,
             peak_memory_gb=round(peak_memory_bytes() / 2**30, 3),
             peak_device_memory_gb=peak_device_memory_gb(self._device),
+            files=files.record() if files is not None else None,
             cases=cases,
         )
 

@@ -8,20 +8,20 @@ import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.dicom_grid import Slice, Stack, stack
-from hilum.io.files import image_suffix
+from hilum.io.files import SERIES_MARK, image_suffix
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
 from hilum.io.record import Decoded, FileFacts, Format
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -51,6 +51,8 @@ _TAGS = [
     *("FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored", "PixelRepresentation"),
     *("HighBit", "PhotometricInterpretation"),
 ]
+_SERIES_TAGS = ["Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
+_LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
 _BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, NotImplementedError)
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
 
@@ -61,6 +63,38 @@ class _Found:
 
     path: Path
     header: Any
+
+
+@dataclass(frozen=True)
+class SeriesHeader:
+    """What a file says of the series that it belongs to; `image` is whether the series is of images."""
+
+    uid: str
+    number: str
+    description: str
+    modality: str
+    image: bool
+
+
+def series_header(path: Path) -> SeriesHeader | None:
+    """Read what a file says of its series; None where it is no readable DICOM file, or lists others (DICOMDIR)."""
+    from pydicom.filereader import read_partial
+
+    start = _start(path)
+    if start is None or path.name.upper() == "DICOMDIR":
+        return None
+    try:
+        with _kept_quiet():
+            if start == _USUAL_START:
+                with path.open("rb") as stream:
+                    data: Any = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
+            else:
+                data = _read(path, tags=_SERIES_TAGS)
+        uid, number, words = (str(data.get(tag) or "") for tag in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription"))
+        modality = str(data.get("Modality", ""))
+        return SeriesHeader(uid, number, words, modality, modality not in _COMPANIONS)
+    except _BROKEN:
+        return None
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -146,8 +180,7 @@ def modality(path: Path) -> str:
     import pydicom
 
     with _kept_quiet():
-        folder = series_folder(path) if path.is_dir() else None
-        for file in [path] if folder is None else sorted(folder.iterdir()):
+        for file in _files_of(path)[0]:
             try:
                 found = str(_read(file, tags=["Modality"]).get("Modality", ""))
             except (*_BROKEN, pydicom.errors.InvalidDicomError):
@@ -207,11 +240,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     """The headers of all images, and a note on what was left aside."""
     from pydicom.errors import InvalidDicomError
 
-    if path.is_dir():
-        folder = series_folder(path) or path
-        files = sorted(entry for entry in folder.iterdir() if not entry.is_dir() and not entry.name.startswith("."))
-    else:
-        files = [path]
+    files, uid = _files_of(path)
     images, aside, bare = [], 0, 0
     for file in files:
         start = _start(file)
@@ -220,6 +249,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
         try:
             header = _read(file, tags=list(_TAGS))
         except InvalidDicomError:
+            _refuse_damaged(file)
             aside += 1
             continue
         except _BROKEN as error:
@@ -227,6 +257,8 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
                 f"{file}: not readable as DICOM ({error})", needed="a complete file", cure="export it again"
             ) from error
         is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
+        if uid and str(header.get("SeriesInstanceUID", "")) != uid:
+            continue
         if is_image:
             images.append(_Found(file, header))
             bare += start != _USUAL_START
@@ -244,6 +276,26 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     if bare:
         notes.append(f"{bare} files without DICOM's preamble or prefix were recognised by their first data elements")
     return images, tuple(notes)
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise where a file that is no DICOM has a slice's name: without it the volume would lack a slice."""
+    if _is_named_like_an_image(path):
+        raise FormatError(
+            f"{path}: not readable as DICOM, in a folder of slices",
+            needed="a complete file",
+            cure="copy it again; if it belongs to something else, move it elsewhere",
+        )
+
+
+def _files_of(path: Path) -> tuple[list[Path], str]:
+    """The files in which the slices of a file, a folder or "folder#series/UID" are, and the UID where it is given."""
+    text, _, uid = str(path).partition(SERIES_MARK)
+    place = Path(text)
+    if not place.is_dir():
+        return [place], uid
+    folder = series_folder(place) or place
+    return sorted(entry for entry in folder.iterdir() if not entry.is_dir() and not entry.name.startswith(".")), uid
 
 
 def _is_cut(header: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hilum.errors import FormatError, GeometryError, LabelError, UsageError
 from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
-from hilum.io.files import ARCHIVE_MARK, header_of, image_suffix
+from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
 
@@ -209,6 +209,8 @@ def _format_of(path: Path) -> Format:
     """The format of a file by its suffix, else by its content; that of a folder is DICOM."""
     if ARCHIVE_MARK in str(path).lower():
         return medmnist.FORMAT
+    if SERIES_MARK in str(path):
+        return dicom.FORMAT
     if not path.exists() and not is_unfetched(path):
         raise FormatError(f"{path}: no such file", needed="an existing file", cure="check the path")
     if path.is_dir():

@@ -25,6 +25,8 @@ SUFFIXES = (
 """Suffixes of files that hold images; DICOM files often have none. The first that fits a name counts."""
 
 ARCHIVE_MARK = ".npz#"
+SERIES_MARK = "#series/"
+"""Between a folder that holds several DICOM series and the UID of one of them."""
 
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
 _HEADER_OF_DATA = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -11,15 +12,20 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from hilum.io.dicom import is_dicom_file
-from hilum.io.files import ARCHIVE_MARK, image_suffix
+from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
+from hilum.io.output import is_output
+from hilum.io.placeholder import is_unfetched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+_log = logging.getLogger("hilum.files")
 HIDDEN = "hidden"
 UNFETCHED = "a link to a file that is not there: its content was not fetched"
 EMPTY = "an empty file"
 UNUSED = "an image that no case uses"
+ANNOTATION = "an annotation"
+OUTPUT = "written by hilum"
 _NAMED = 3
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 _TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".ods")
@@ -33,8 +39,6 @@ _UNREAD_IMAGES = (
     *(".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz", ".h5", ".hdf5", ".mat", ".npy", ".svs", ".ndpi", ".czi", ".lsm"),
     *(".webp", ".gif", ".heic", ".jp2", ".j2k", ".tga", ".raw", ".zraw", ".img"),
 )
-_SIDE_FILES = {".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".raw.gz": (".nhdr",), ".img": (".hdr",), ".img.gz": (".hdr.gz",)}
-"""Files that hold the voxels of a header of another suffix."""
 
 
 class FilesOfReason(BaseModel):
@@ -62,7 +66,7 @@ class NotTaken:
     """A file that is not taken.
 
     Args:
-        path: the file; of a hidden folder the folder, which is not entered.
+        path: the file; a folder that is hidden or written by hilum is not entered, and stands for its files.
         reason: why, as a noun: "hidden", "text".
         image: whether it is an image, or may be one.
         readable: whether it is left out, and not just impossible to read.
@@ -79,10 +83,12 @@ class Inventory:
     """Every file below the inputs of a verb.
 
     Args:
+        roots: the inputs.
         taken: number of files that are read.
         others: the files that are not, in order of their paths.
     """
 
+    roots: tuple[Path, ...]
     taken: int
     others: tuple[NotTaken, ...]
 
@@ -101,9 +107,28 @@ class Inventory:
         """Whether a file is not taken that is an image, or may be one."""
         return any(one.image or not one.readable for one in self.others)
 
+    def log(self) -> None:
+        """Log the sentence: a warning where an image is lost, or may be."""
+        _log.log(logging.WARNING if self.loses_images else logging.INFO, "%s", self)
+
     def record(self) -> InventoryRecord:
         """The inventory for run.json."""
-        return InventoryRecord(taken=self.taken, left_out=_by_reason(self.left_out), unreadable=_by_reason(self.unreadable))
+        left_out, unreadable = self._by_reason(self.left_out), self._by_reason(self.unreadable)
+        return InventoryRecord(taken=self.taken, left_out=left_out, unreadable=unreadable)
+
+    def _by_reason(self, files: Iterable[NotTaken]) -> tuple[FilesOfReason, ...]:
+        groups: dict[str, list[str]] = defaultdict(list)
+        for one in files:
+            groups[one.reason].append(self._name(one.path))
+        return tuple(
+            FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED])) for reason, names in groups.items()
+        )
+
+    def _name(self, path: Path) -> str:
+        """A file's path below its input; characters that are no UTF-8 are written as their numbers."""
+        root = next((root for root in self.roots if path.is_relative_to(root) and path != root), path.parent)
+        name = str(path.relative_to(root.parent if len(self.roots) > 1 else root))
+        return name.encode("utf-8", "backslashreplace").decode()
 
     def __str__(self) -> str:
         """One sentence for people."""
@@ -112,8 +137,9 @@ class Inventory:
         for word, groups in (("left out", record.left_out), ("not readable", record.unreadable)):
             if groups:
                 listed = "; ".join(_in_words(group) for group in groups)
-                parts.append(f"{sum(group.count for group in groups)} {word} ({listed})")
-        return f"Files: {', '.join(parts)}"
+                parts.append(f"{sum(group.count for group in groups)} {word}: {listed}")
+        place = str(self.roots[0]) if len(self.roots) == 1 else f"{len(self.roots)} inputs"
+        return f"Files of {place}: {'. '.join(parts)}"
 
 
 def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Mapping[Path, str] | None = None) -> Inventory:
@@ -121,20 +147,22 @@ def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Map
 
     Args:
         roots: what the user named: files and folders.
-        taken: files that are read; a folder stands for the DICOM files in it, "set.npz#train/12" for the archive.
+        taken: files that are read; a folder stands for the DICOM files in it, "set.npz#train/12" for the archive,
+            "folder#series/UID" for the folder.
         reasons: why a file, or all below a folder, is left out, where the caller knows.
 
     Returns:
-        Each file once, also where the roots overlap. A hidden folder is one entry.
+        Each file once, also where the roots overlap; taken files elsewhere (those that a table names) count too. A folder that is
+        hidden or written by hilum is one entry.
     """
+    places = [_plain(root) for root in roots]
     used = {_plain(_file_of(path)) for path in taken}
     known = {_plain(path): reason for path, reason in (reasons or {}).items()}
-    counted, others = 0, []
-    for path in dict.fromkeys(file for root in roots for file in _files_below(_plain(root))):
-        one = _not_taken(path, used, known)
-        counted += one is None
-        others += [one] if one is not None else []
-    return Inventory(counted, tuple(sorted(others, key=lambda one: one.path)))
+    met = dict.fromkeys(file for root in places for file in _files_below(root))
+    others = [one for path in met if (one := _not_taken(path, used, known)) is not None]
+    elsewhere = sum(path not in met and not Path(path).is_dir() for path in used)
+    counted = len(met) - len(others) + elsewhere
+    return Inventory(tuple(map(Path, places)), counted, tuple(sorted(others, key=lambda one: one.path)))
 
 
 def _plain(path: Path | str) -> str:
@@ -143,14 +171,14 @@ def _plain(path: Path | str) -> str:
 
 
 def _file_of(path: Path) -> str:
-    """The file that a reference is in: set.npz of set.npz#train/12."""
-    text = str(path)
+    """The file or folder that a reference is in: set.npz of set.npz#train/12."""
+    text = str(path).partition(SERIES_MARK)[0]
     place = text.lower().find(ARCHIVE_MARK)
     return text if place < 0 else text[: place + len(ARCHIVE_MARK) - 1]
 
 
 def _files_below(root: str) -> Iterator[str]:
-    """Every file below a folder, links followed, each folder once; a hidden folder, or one that cannot be opened, itself."""
+    """Every file below a folder, links followed; a folder that is hidden, written by hilum or cannot be opened itself."""
     if not Path(root).is_dir():
         yield root
         return
@@ -165,7 +193,7 @@ def _files_below(root: str) -> Iterator[str]:
             entered.add((state.st_dev, state.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir() and not _is_hidden(entry.name):
+                    if entry.is_dir() and not is_hidden(entry.name) and not is_output(entry.path):
                         waiting.append(entry.path)
                     else:
                         yield entry.path
@@ -173,7 +201,8 @@ def _files_below(root: str) -> Iterator[str]:
             yield folder
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a name is one that systems hide, or write for themselves."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
@@ -182,15 +211,17 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
     path = Path(text)
     reason = _known_reason(text, known)
     series = reason is None and str(path.parent) in used
-    if text in used or (series and is_dicom_file(path)) or str(_header_of(path)) in used:
+    if text in used or (series and is_dicom_file(path)) or str(header_of(path)) in used:
         return None
-    if _is_hidden(path.name):
-        return NotTaken(path, HIDDEN)
-    if not path.exists():
+    if is_hidden(path.name) or is_output(path):
+        return NotTaken(path, HIDDEN if is_hidden(path.name) else OUTPUT)
+    if is_unfetched(path):
         return NotTaken(path, UNFETCHED, image=True, readable=False)
     if path.is_dir():
         return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
-    return NotTaken(path, reason, image=bool(image_suffix(path))) if reason is not None else _by_kind(path)
+    if reason is not None:
+        return NotTaken(path, reason, image=bool(image_suffix(path)) and reason != ANNOTATION)
+    return _by_kind(path)
 
 
 def _known_reason(text: str, known: Mapping[str, str]) -> str | None:
@@ -200,14 +231,10 @@ def _known_reason(text: str, known: Mapping[str, str]) -> str | None:
     return next((known[place] for place in (text, *map(str, Path(text).parents)) if place in known), None)
 
 
-def _header_of(path: Path) -> Path | None:
-    """The header whose voxels a file holds, where there is one beside it."""
-    for suffix, headers in _SIDE_FILES.items():
-        if path.name.lower().endswith(suffix):
-            stem = path.name[: -len(suffix)]
-            found = (path.with_name(stem + header) for header in headers)
-            return next((header for header in found if header.exists()), None)
-    return None
+def is_text(path: Path) -> bool:
+    """Whether a file's name is one of a text, of a table, or of what a viewer brings along."""
+    name = path.name.lower()
+    return name.endswith((*_TEXTS, *_TABLES)) or path.stem.lower() in _TEXT_NAMES
 
 
 def _by_kind(path: Path) -> NotTaken:
@@ -218,7 +245,7 @@ def _by_kind(path: Path) -> NotTaken:
         return NotTaken(path, EMPTY if empty else UNUSED, image=True, readable=not empty)
     if name.endswith(_TABLES):
         return NotTaken(path, "a table that is not used")
-    if name.endswith(_TEXTS) or path.stem.lower() in _TEXT_NAMES:
+    if is_text(path):
         return NotTaken(path, "text")
     if name.endswith(_UNREAD_IMAGES):
         return NotTaken(path, "a format that is not read", image=True)
@@ -227,13 +254,6 @@ def _by_kind(path: Path) -> NotTaken:
     return NotTaken(path, "no image")
 
 
-def _by_reason(files: Iterable[NotTaken]) -> tuple[FilesOfReason, ...]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for one in files:
-        groups[one.reason].append(one.path.name.encode("utf-8", "backslashreplace").decode())
-    return tuple(FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED])) for reason, names in groups.items())
-
-
 def _in_words(group: FilesOfReason) -> str:
     more = ", ..." if group.count > len(group.names) else ""
-    return f"{group.count} {group.reason}: {', '.join(group.names)}{more}"
+    return f"{group.reason}: {group.count} ({', '.join(group.names)}{more})"

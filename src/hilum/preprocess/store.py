@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hilum.dataset.annotation import annotation_files
 from hilum.errors import DataError, HilumError, ResourceError, UsageError
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
@@ -285,7 +286,7 @@ def store_all(
 def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None:
     from hilum.dataset import read_annotation, read_case
 
-    key = f"{preprocessing_hash(plan)}-{source_stamp((*case.images.values(), case.annotation))}"
+    key = f"{preprocessing_hash(plan)}-{source_stamp((*case.images.values(), *annotation_files(case.annotation)))}"
     if store.has(case.id, key=key):
         return
     with named_case(case.id):
@@ -311,7 +312,7 @@ def named_case(case_id: str) -> Iterator[None]:
         ) from error
 
 
-def source_stamp(files: Sequence[Path | None]) -> str:
+def source_stamp(files: Sequence[Path]) -> str:
     """Sizes and times of a case's files: a changed file is preprocessed anew."""
     parts = []
     for reference in files:

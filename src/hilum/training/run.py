@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hilum.dataset import audit, describe_folds, make_folds, open_dataset
+from hilum.dataset.annotation import annotation_files
 from hilum.dataset.folds import patient_of, units_of
 from hilum.dataset.leaks import Audit
 from hilum.errors import HilumError, ResourceError, UsageError
@@ -223,7 +224,8 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         *overrun(started, laps.ends, options.minutes, len(members)),
     ):
         listener.say(sentence)
-    folder.write({"run.json": clock.report().model_copy(update={"model": model.id, "precision": plan.precision.value}).as_json()})
+    report = clock.report(files=dataset.files)
+    folder.write({"run.json": report.model_copy(update={"model": model.id, "precision": plan.precision.value}).as_json()})
     return model
 
 
@@ -308,7 +310,13 @@ def _keep_audit(found: Audit, dataset: Dataset, work: Path) -> None:
 def _files_stamp(dataset: Dataset) -> str:
     """Changes where a case, its class or patient, a further column or a file does."""
     facts = [
-        (case.id, case.patient, case.label, sorted(case.columns.items()), source_stamp((*case.images.values(), case.annotation)))
+        (
+            case.id,
+            case.patient,
+            case.label,
+            sorted(case.columns.items()),
+            source_stamp((*case.images.values(), *annotation_files(case.annotation))),
+        )
         for case in dataset.cases
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

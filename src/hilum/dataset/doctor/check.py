@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.dataset.doctor.compare import duplicates, odd_ones, orphan_findings, said, split_findings, unused_labels
+from hilum.dataset.doctor.compare import duplicates, file_findings, odd_ones, orphan_findings, said, split_findings, unused_labels
 from hilum.dataset.doctor.examine import examine
 from hilum.dataset.doctor.leaks import leak_findings, rare_classes
 from hilum.dataset.leaks import audit_of
@@ -38,6 +38,7 @@ def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None 
             progress(done, len(cases), case.id)
     findings = [finding for examination in examinations for finding in examination.findings]
     findings += orphan_findings(dataset)
+    findings += file_findings(dataset)
     findings += duplicates(dataset, examinations)
     findings += split_findings(dataset)
     findings += odd_ones(dataset, examinations)

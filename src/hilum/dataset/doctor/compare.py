@@ -12,6 +12,7 @@ from hilum.dataset.folds import leaking_patients
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.listing import some
 from hilum.errors import LabelError
+from hilum.io import image_stem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,6 +184,36 @@ def orphan_findings(dataset: Dataset) -> list[Finding]:
                 cure="correct the name, or remove the file "
                 + ("(--fix counts it as unlabelled)" if image else "(--fix leaves it out)"),
                 fixable=True,
+            )
+        )
+    return findings
+
+
+def file_findings(dataset: Dataset) -> list[Finding]:
+    """Images that no case uses, and files that cannot be read."""
+    if dataset.files is None:
+        return []
+    known = {orphan.path for orphan in LAYOUTS[dataset.layout].orphans(dataset.root)}
+    unused = [one.path for one in dataset.files.left_out if one.image and one.path not in known]
+    findings = [
+        Finding(
+            case=image_stem(one.path),
+            kind="unreadable",
+            severity="error",
+            found=f"{one.path}: {one.reason}",
+            cure="fetch or restore it (git annex get, git lfs pull, copying again), or remove it",
+        )
+        for one in dataset.files.unreadable
+    ]
+    if unused:
+        shown = some((str(path.relative_to(dataset.root)) for path in unused), shown=6)
+        findings.append(
+            Finding(
+                case="",
+                kind="unused-image",
+                severity="warning",
+                found=f"no case uses {len(unused)} images: {shown}",
+                cure="correct their names or places, or name them in the table; nothing if they do not belong to the data set",
             )
         )
     return findings

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hilum.dataset.annotation import MaskFiles, annotation_files
 from hilum.dataset.conversion import convert, cutting_rule, describe, is_blurred, is_jpeg, kind_of
 from hilum.dataset.doctor.finding import Finding
+from hilum.dataset.doctor.masks import examine_masks
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, LabelError
@@ -70,9 +72,16 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
     findings: list[Finding] = []
     seen = _images(case, findings)
     annotation_digest, labels = case.label, frozenset[int]()
-    if case.annotation is not None and table is not None:
+    if isinstance(case.annotation, MaskFiles):
+        volume, annotation_digest, labels, wrong = examine_masks(case.id, case.annotation)
+        findings += wrong
+        if volume is not None and seen.geometry is not None:
+            findings += _grid_findings(case.id, annotation_files(case.annotation)[0], volume, seen.geometry)
+    elif case.annotation is not None and table is not None:
         annotation_digest, labels = _annotation(case.id, case.annotation, seen.geometry, table, findings)
-    if case.region is not None:
+    if isinstance(case.region, MaskFiles):
+        findings += examine_masks(case.id, case.region)[-1]
+    elif case.region is not None:
         _region(case.id, case.region, seen.geometry, findings)
     drawn = case.region or case.annotation
     if drawn is not None and seen.geometry is not None and seen.geometry.is_2d:

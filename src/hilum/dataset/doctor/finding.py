@@ -25,6 +25,8 @@ KINDS: dict[str, str] = {
     "empty-annotation": "nothing is annotated",
     "not-finite": "the image holds NaN or infinite values",
     "constant-image": "all voxels of an image are equal",
+    "mask-overlap": "voxels that several masks of a case hold",
+    "unused-image": "an image that no case uses",
     "orphan-image": "an image without annotation",
     "orphan-annotation": "an annotation without image",
     "duplicate-image": "the very same voxels as another case",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hilum.dataset.annotation import MaskFiles, annotation_files, read_label_map
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.conversion import foreground_of
 from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
@@ -25,7 +26,6 @@ from hilum.io import (
     atomic_write_text,
     image_suffix,
     inspect_file,
-    read_labels,
     read_volume,
     write_labels,
     write_volume,
@@ -34,6 +34,7 @@ from hilum.io import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hilum.dataset.annotation import Annotation
     from hilum.volume import LabelTable, Volume
 
 LOG_FILE = "fixes.json"
@@ -147,7 +148,7 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
 
 def _ending(cases: Sequence[Case]) -> str:
     """The one file ending of the copy: the source's where all files share one, .png for pictures, else .nii.gz."""
-    masks = [mask for case in cases for mask in (case.annotation, case.region) if mask is not None]
+    masks = [file for case in cases for one in (case.annotation, case.region) for file in annotation_files(one)]
     files = [*(path for case in cases for path in case.images.values()), *masks]
     endings = {"" if path.is_dir() else image_suffix(path) for path in files}
     if len(endings) == 1 and next(iter(endings)) in _COPIED:
@@ -226,18 +227,18 @@ def _region_path(copy: _Copy, case: Case) -> Path:
     return copy.folder / "regions" / f"{case.id}{copy.ending}"
 
 
-def _write_region(copy: _Copy, case: Case, source: Path, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
+def _write_region(copy: _Copy, case: Case, source: Annotation, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
     """Write where to look as a mask of 0 and 1, on the image's grid where that was to be mended; what was done."""
     done: list[tuple[str, str]] = []
     try:
-        labels = read_labels(source)
+        labels = read_label_map(source)
         mask = labels.with_array((labels.array != 0).astype(np.uint8))
     except LabelError:
-        volume = read_volume(source)
+        volume = read_volume(annotation_files(source)[0])
         mask = volume.with_array(foreground_of(volume.array))
         done.append(("fractional-labels", f"{source.name}: 1 where a channel reaches half the largest number"))
     image = inspect_file(next(iter(case.images.values()))).geometry
-    mask, moved = on_image_grid(mask, source, image, frozenset(mend))
+    mask, moved = on_image_grid(mask, annotation_files(source)[0], image, frozenset(mend))
     write_labels(mask, _region_path(copy, case))
     return done + moved
 
@@ -270,10 +271,15 @@ def _write_channels(volume: Volume, targets: Sequence[Path]) -> None:
 
 
 def _write_annotation(
-    copy: _Copy, case: Case, source: Path, table: LabelTable, mend: Mapping[str, Finding]
+    copy: _Copy, case: Case, source: Annotation, table: LabelTable, mend: Mapping[str, Finding]
 ) -> list[tuple[str, str]]:
     """Copy or mend the annotation; what was done, as (kind, sentence)."""
     target = _annotation_path(copy, case)
+    if isinstance(source, MaskFiles):
+        first, grid = annotation_files(source)[0], inspect_file(next(iter(case.images.values()))).geometry
+        labels, done = on_image_grid(read_label_map(source), first, grid, frozenset(mend))
+        write_labels(renumbered(labels, table), target)
+        return done
     numbered = label_order(table) == list(range(len(label_order(table))))
     copied = source.is_file() and image_suffix(source) == copy.ending
     if copied and numbered and not set(mend) & (_MEND - {"not-finite", "channel-grid"}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hilum.dataset.layouts import class_folders, medmnist, nnunet, paired_folders, table
+from hilum.dataset.layouts import bids, class_folders, medmnist, nnunet, paired_folders, patient_folders, patient_masks, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +65,26 @@ LAYOUTS: dict[str, Layout] = {
     "table": Layout(
         "a CSV table with the columns case, patient, image, mask, label", table.recognises, table.read, table.orphans
     ),
+    "bids": Layout(
+        "a BIDS data set: sub-01/anat/sub-01_T1w.nii.gz, derivatives/NAME/sub-01/anat/sub-01_dseg.nii.gz",
+        bids.recognises,
+        bids.read,
+        bids.orphans,
+    ),
     "paired-folders": Layout(
         "images/CASE.png, masks/CASE.png", paired_folders.recognises, paired_folders.read, paired_folders.orphans
+    ),
+    "patient-masks": Layout(
+        "PATIENT/ct.nii.gz, PATIENT/segmentations/LABEL.nii.gz",
+        patient_masks.recognises,
+        patient_masks.read,
+        patient_masks.orphans,
+    ),
+    "patient-folders": Layout(
+        "PATIENT/PATIENT_t1.nii.gz, PATIENT/PATIENT_seg.nii.gz",
+        patient_folders.recognises,
+        patient_folders.read,
+        patient_folders.orphans,
     ),
     "class-folders": Layout("CLASS/CASE.png", class_folders.recognises, class_folders.read, class_folders.orphans),
 }

@@ -3,24 +3,71 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries
+from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, some
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
 from hilum.errors import DataError
+from hilum.io import supported
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+MOST_CLASSES = 50
+"""More folders are no classes."""
+_FEW = 10
+"""So many classes may number their images alike: 001.png, 002.png, ... in each."""
 _TRAIN = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")
 _TEST = ("test", "testing")
 
 
 def recognises(path: Path) -> bool:
-    """Whether there are at least two sub-folders that hold images, or train/ and val/ of such."""
+    """Whether there are folders that look like classes: few, of several images each, which are not named alike in all folders.
+
+    Folders of patients hold the same few names each (ct, seg). In train/ and val/ classes have the same names.
+    """
+    if not path.is_dir():
+        return False
+    parts = {part: _class_folders(root) for part, root in _parts(path).items()}
+    if "" not in parts:
+        return len({folder.name for folders in parts.values() for folder in folders}) < sum(map(len, parts.values()))
+    return 2 <= len(parts[""]) <= MOST_CLASSES and _look_like_classes(parts[""])
+
+
+def holds_folders(path: Path) -> bool:
+    """Whether at least two folders hold images: classes, if the user says so."""
     return path.is_dir() and any(len(_class_folders(folder)) >= 2 for folder in _parts(path).values())
+
+
+def no_classes(path: Path) -> DataError:
+    """The error for folders that do not look like classes."""
+    folders = [folder for root in _parts(path).values() for folder in _class_folders(root)]
+    images = sum(len(_names(folder)) for folder in folders)
+    shown = some(f"{folder.name}/{_names(folder)[0]}" for folder in folders)
+    return DataError(
+        f"{path} holds {images} images in {len(folders)} folders ({shown}): these may be classes, or patients",
+        needed=f"at most {MOST_CLASSES} classes of several images each; or the files of each patient under the same words, an "
+        "annotation among them (PATIENT/PATIENT_t1.nii.gz, PATIENT/PATIENT_seg.nii.gz)",
+        cure='if each folder is a class: task="classification"; else write a cases.csv with the columns case, patient, image, '
+        "mask (or label), one row a case",
+    )
+
+
+def _look_like_classes(folders: Sequence[Path]) -> bool:
+    """Whether folders hold several images each, and not the same words in each."""
+    names = [_names(folder) for folder in folders]
+    words = {frozenset(name.removeprefix(folder.name) for name in held) for folder, held in zip(folders, names, strict=True)}
+    counted = len(folders) <= _FEW and all(any(letter.isdigit() for letter in name) for name in names[0])
+    return median(map(len, names)) >= 2 and (len(words) > 1 or counted)
+
+
+def _names(folder: Path) -> list[str]:
+    """The names of the images of a folder."""
+    return [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and supported(entry)]
 
 
 def holds_one_class(path: Path) -> bool:
@@ -107,4 +154,4 @@ def _parts(path: Path) -> dict[str, Path]:
 def _class_folders(path: Path) -> list[Path]:
     reserved = (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS, "imagestr", "labelstr", "imagests", "labelsts")
     folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    return [folder for folder in folders if folder.name.lower() not in reserved and image_entries(folder)]
+    return [folder for folder in folders if folder.name.lower() not in reserved and _names(folder)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError
-from hilum.io import image_stem, image_suffix, inspect_file, supported
+from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, supported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,6 +62,19 @@ def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]
             )
         entries[stem] = path
     return entries
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder by their names alone, without DICOM, archives and the data files of pairs."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if not file.name.startswith(".")
+        and image_suffix(file) not in {"", ".dcm", ".npz"}
+        and header_of(file) == file
+        and not file.is_dir()
+        and not is_output(file)
+    ]
 
 
 def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
+from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair, some
 from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
@@ -43,7 +44,7 @@ def recognises(path: Path) -> bool:
     """Whether this is a CSV file, or a folder with one of the usual names that has a column of images."""
     if path.is_file():
         return path.suffix.lower() in {".csv", ".tsv"}
-    file = _table_file(path)
+    file = table_file(path)
     try:
         return file is not None and bool(_Columns.of(read_header(file)).images)
     except FormatError:
@@ -68,7 +69,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     Raises:
         DataError: a needed column is missing, a file is missing, or two rows have ids that differ in letter case at most.
     """
-    file = path if path.is_file() else _table_file(path)
+    file = table_file(path)
     if file is None:
         raise DataError(f"no table in {path}", needed=f"a CSV file of a usual name: {', '.join(TABLE_FILES)}")
     table = read_table(file)
@@ -84,7 +85,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
     labels: LabelTable | None = None
     if annotated:
-        labels, label_notes = labels_of(file.parent, [case.annotation for case in annotated if case.annotation is not None])
+        labels, label_notes = labels_of(file.parent, [file for case in annotated for file in annotation_files(case.annotation)])
         notes.extend(label_notes)
     usable = annotated or cases
     chosen = {case.id for case in usable}
@@ -145,9 +146,10 @@ class _Columns:
         )
 
 
-def _table_file(folder: Path) -> Path | None:
+def table_file(folder: Path) -> Path | None:
+    """The table of a data set: the file itself; in a folder the one of a usual name, or the only one."""
     if not folder.is_dir():
-        return None
+        return folder
     tables = [file for file in sorted(folder.glob("*.csv")) if file.name != PATIENTS_FILE and not is_output(file)]
     named = next((folder / name for name in TABLE_FILES if folder / name in tables), None)
     return named or (tables[0] if len(tables) == 1 else None)

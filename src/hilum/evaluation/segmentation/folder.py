@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, open_dataset, read_annotation
+from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.evaluation.page import some
@@ -222,7 +223,7 @@ def _is_plain(folder: Path) -> bool:
 def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
     labels = table or dataset.labels
     cases = {case.id: case for case in dataset.cases}
-    files = {case.id: case.annotation for case in dataset.cases if case.annotation is not None}
+    files = {case.id: annotation_files(case.annotation)[0] for case in dataset.cases if case.annotation is not None}
     if labels is None or not files:
         raise UsageError(f"{dataset.root} has no label maps", needed="a segmentation data set as the reference")
     return _Reference(str(dataset.root), files, cases, labels, dataset.notes, {})

@@ -1,0 +1,197 @@
+"""A BIDS data set: sub-01/anat/sub-01_T1w.nii.gz, and annotations in derivatives (https://bids-specification.readthedocs.io)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.dataset.annotation import Annotation, MaskFiles
+from hilum.dataset.case import Case, Dataset
+from hilum.dataset.layouts.listing import Orphan, guess_channels, some
+from hilum.dataset.layouts.naming import labels_of
+from hilum.errors import DataError
+from hilum.io import image_stem, image_suffix, supported
+from hilum.io.text import read_table
+from hilum.volume import LabelTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_IMAGES = ("anat", "ct", "pet", "mr", "xray", "micr")
+"""Folders of images of structure; func, dwi, fmap and others hold series in time, directions or helpers."""
+_LABEL_MAPS, _MASKS = ("dseg", "seg"), ("mask", "roi")
+_OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such voxels"
+
+
+@dataclass(frozen=True)
+class _File:
+    """An image file by what its name says: sub-01_ses-02_acq-ce_T1w is the T1w of ("01", "02"), with the entity acq-ce."""
+
+    path: Path
+    case: str
+    entities: Mapping[str, str]
+    suffix: str
+
+    @property
+    def word(self) -> str:
+        """What tells it from the others of its case."""
+        further = (f"{key}-{value}" for key, value in self.entities.items() if key not in {"sub", "ses"})
+        return "_".join((*further, self.suffix))
+
+
+def recognises(path: Path) -> bool:
+    """Whether there are sub-* folders with images, beside a dataset_description.json or sub-* folders in derivatives."""
+    if not path.is_dir() or not any(path.glob("sub-*/")):
+        return False
+    described = (path / "dataset_description.json").is_file() or any(path.glob("derivatives/*/sub-*/"))
+    return described and bool(_raw(path))
+
+
+def read(path: Path, *, values: bool = True) -> Dataset:
+    """Open a BIDS data set: a case is a subject's session, its channels are the images that most cases have (T1w, FLAIR).
+
+    The annotation is in derivatives/NAME: `_dseg`, a label map, or `_label-NAME_mask`, a mask a label, or one `_mask`. Those in
+    another space (space-MNI...) are left alone. The patient is the subject; participants.tsv adds what it knows.
+
+    Args:
+        path: the folder that holds sub-* and derivatives.
+        values: whether annotations may be read to find out what the labels are.
+
+    Raises:
+        DataError: no case has an annotation, or there are several kinds of them.
+    """
+    raw = _raw(path)
+    counts = Counter(word for files in raw.values() for word in files)
+    names = tuple(sorted(word for word, count in counts.items() if 2 * count > len(raw)))
+    whole = [case for case, files in raw.items() if names and set(names) <= set(files)]
+    annotations, table, notes = _annotations(path)
+    annotated = [case for case in whole if case in annotations]
+    if not annotated and values:
+        raise DataError(
+            f"no case of {path} has both an annotation in derivatives and the images {', '.join(names)}",
+            needed="derivatives/NAME/sub-XX/anat/sub-XX_dseg.nii.gz, or _label-NAME_mask.nii.gz",
+            cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
+        )
+    channels = names
+    if len(names) == 1:
+        guessed = guess_channels(raw[case][names[0]] for case in whole)
+        channels = names if len(guessed) == 1 else guessed
+    if table is None and values:
+        table, said = labels_of(path, [one for case in annotated if not isinstance(one := annotations[case], MaskFiles)])
+        notes += said
+    lacking = sorted(set(raw) - set(whole))
+    if lacking:
+        notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
+    known = _participants(path)
+    cases = tuple(
+        Case(
+            case,
+            case.partition("_")[0],
+            {name: raw[case][name if name in names else names[0]] for name in channels},
+            annotations.get(case),
+            columns=known.get(case.partition("_")[0], {}),
+        )
+        for case in sorted(whole)
+    )
+    return Dataset(
+        name=path.absolute().name,
+        root=path,
+        layout="bids",
+        cases=tuple(case for case in cases if case.annotation is not None),
+        channels=channels,
+        labels=table if values else None,
+        unlabelled=tuple(case for case in cases if case.annotation is None),
+        notes=notes,
+    )
+
+
+def orphans(path: Path) -> tuple[Orphan, ...]:
+    """Cases without annotation, and annotations without an image."""
+    raw, annotations = _raw(path), _annotations(path)[0]
+    lonely = [Orphan(case, min(raw[case].values()), "orphan-image") for case in sorted(set(raw) - set(annotations))]
+    for case in sorted(set(annotations) - set(raw)):
+        one = annotations[case]
+        lonely.append(Orphan(case, one if not isinstance(one, MaskFiles) else min(one.masks.values()), "orphan-annotation"))
+    return tuple(lonely)
+
+
+def _raw(path: Path) -> dict[str, dict[str, Path]]:
+    """The images of each case by what tells them apart."""
+    cases: dict[str, dict[str, Path]] = defaultdict(dict)
+    for file in _files(path):
+        if file.path.parent.name in _IMAGES and file.suffix not in (*_LABEL_MAPS, *_MASKS):
+            cases[file.case][file.word] = file.path
+    return dict(cases)
+
+
+def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, tuple[str, ...]]:
+    """The annotation of each case, the labels where files name them, and what is to be said."""
+    found: dict[tuple[str, str], list[_File]] = defaultdict(list)
+    for pipeline in sorted(path.glob("derivatives/*/")):
+        for file in _files(pipeline):
+            if file.suffix in (*_LABEL_MAPS, *_MASKS) and not _is_elsewhere(file):
+                found[pipeline.name, "masks of labels" if _is_labelled(file) else file.word].append(file)
+    better = {key: files for key, files in found.items() if not _is_brain(files[0])} or dict(found)
+    if len(better) > 1:
+        kinds = "; ".join(f"derivatives/{name}: {kind} of {len(files)} files" for (name, kind), files in better.items())
+        raise DataError(
+            f"several kinds of annotations in {path}: {kinds}",
+            needed="one kind",
+            cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
+        )
+    if not better:
+        return {}, None, ()
+    (name, kind), files = next(iter(better.items()))
+    note = f"annotations are {kind} of derivatives/{name}"
+    if kind != "masks of labels":
+        return {file.case: file.path for file in files}, _named_labels(path / "derivatives" / name), (note,)
+    names = sorted({file.entities["label"] for file in files})
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    masks: dict[str, dict[int, Path]] = defaultdict(dict)
+    for file in files:
+        masks[file.case][numbers[file.entities["label"]]] = file.path
+    table = LabelTable.from_names({number: name for name, number in numbers.items()})
+    return {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()}, table, (f"{note}; {_OVERLAPS}",)
+
+
+def _files(root: Path) -> Iterator[_File]:
+    """The images of all subjects below a folder."""
+    for subject in sorted(root.glob("sub-*/")):
+        for path in sorted(subject.rglob("sub-*")):
+            if image_suffix(path) in {"", ".dcm", ".npz"} or path.is_dir() or not supported(path):
+                continue
+            *tokens, suffix = image_stem(path).split("_")
+            entities = dict(token.split("-", 1) for token in tokens if "-" in token)
+            case = "_".join(token for token in tokens if token.startswith(("sub-", "ses-")))
+            yield _File(path, case, entities, suffix)
+
+
+def _is_elsewhere(file: _File) -> bool:
+    """Whether an annotation lies in the space of a template."""
+    return file.entities.get("space", "").lower().startswith(("mni", "fs", "oasis", "template"))
+
+
+def _is_labelled(file: _File) -> bool:
+    return file.suffix in _MASKS and "label" in file.entities
+
+
+def _is_brain(file: _File) -> bool:
+    return file.entities.get("desc", "").lower() == "brain"
+
+
+def _named_labels(pipeline: Path) -> LabelTable | None:
+    """The labels by a table of index and name beside the label maps, where there is one."""
+    file = next(iter(sorted(pipeline.rglob("*dseg.tsv"))), None)
+    table = read_table(file) if file is not None else None
+    if table is None or not {"index", "name"} <= set(table.header):
+        return None
+    return LabelTable.from_names({int(row["index"]): row["name"] for row in table.rows if int(row["index"]) > 0})
+
+
+def _participants(path: Path) -> Mapping[str, Mapping[str, str]]:
+    """The row of participants.tsv of each subject."""
+    file = path / "participants.tsv"
+    rows: Sequence[Mapping[str, str]] = read_table(file).rows if file.is_file() else ()
+    return {row.get("participant_id", ""): {key: text for key, text in row.items() if key != "participant_id"} for row in rows}

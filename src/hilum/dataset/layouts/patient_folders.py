@@ -1,0 +1,166 @@
+"""A folder a patient, as BraTS has them: BraTS_000/BraTS_000_{t1,t1ce,t2,flair,seg}.nii.gz, the same words in each folder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hilum.dataset.case import Case, Dataset
+from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, some
+from hilum.dataset.layouts.naming import labels_of
+from hilum.dataset.layouts.words import by_words, is_mask_word
+from hilum.errors import DataError
+from hilum.io import image_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_DEPTH = 3
+"""Folders below the data set's own in which patients are looked for: HGG/BraTS_000."""
+_MOST_WORDS = 24
+_TIMEPOINT = re.compile(r"^(BraTS-[A-Za-z]+-\d+|UPENN-GBM-\d+)[-_]\d+$")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The patients' folders, and the words that most of them have.
+
+    Args:
+        folders: folder to its image files by word.
+        channels: words of images.
+        masks: words of annotations.
+    """
+
+    folders: Mapping[Path, Mapping[str, Path]]
+    channels: tuple[str, ...]
+    masks: tuple[str, ...]
+
+
+def recognises(path: Path) -> bool:
+    """Whether most folders hold files of the same few words, one of them an annotation's; one folder needs names like its own."""
+    found = _find(path) if path.is_dir() else None
+    return found is not None and bool(found.channels and found.masks) and (len(found.folders) > 1 or _is_named(found))
+
+
+def read(path: Path, *, values: bool = True) -> Dataset:
+    """Open a folder of patients' folders.
+
+    A case is named after its folder, and so is its patient; of BraTS-GLI-00000-000 the last number is an examination. A word
+    that most folders have, and that is no annotation's, is a channel. A folder without annotation is unlabelled.
+
+    Args:
+        path: the folder that holds the patients' folders, at most three levels below.
+        values: whether annotations may be read to find out what the labels are.
+
+    Raises:
+        DataError: several words are annotations', or no folder has an annotation and all channels.
+    """
+    found = _find(path)
+    if len(found.masks) != 1:
+        raise DataError(
+            f"{len(found.masks)} annotations in most folders of {path}: {', '.join(found.masks)}",
+            needed="one annotation in each patient's folder",
+            cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
+        )
+    mask = found.masks[0]
+    whole = {folder: words for folder, words in found.folders.items() if set(found.channels) <= set(words)}
+    usable = {folder: words for folder, words in whole.items() if mask in words}
+    if not usable:
+        raise DataError(
+            f"no folder of {path} holds {', '.join(found.channels)} and {mask}",
+            needed="the images and the annotation of a patient in one folder",
+            cure="add the missing files",
+        )
+    channels = found.channels
+    if len(channels) == 1:
+        guessed = guess_channels(words[channels[0]] for words in usable.values())
+        channels = channels if len(guessed) == 1 else guessed
+    labels, notes = labels_of(path, [words[mask] for words in usable.values()]) if values else (None, ())
+    ids = _ids(path, list(found.folders))
+    lacking = [ids[folder] for folder in found.folders if folder not in whole]
+    if lacking:
+        notes += (f"{some(lacking)} lack one of {', '.join(found.channels)}: left out",)
+    bare = [ids[folder] for folder in whole if folder not in usable]
+    if bare:
+        notes += (f"{some(bare)} without {mask}: counted as unlabelled",)
+    cases = tuple(
+        Case(ids[folder], _patient(folder.name), _images(words, found.channels, channels), words.get(mask))
+        for folder, words in sorted(whole.items(), key=lambda item: ids[item[0]])
+    )
+    return Dataset(
+        name=path.absolute().name,
+        root=path,
+        layout="patient-folders",
+        cases=tuple(case for case in cases if case.annotation is not None),
+        channels=channels,
+        labels=labels,
+        unlabelled=tuple(case for case in cases if case.annotation is None),
+        notes=notes,
+    )
+
+
+def orphans(path: Path) -> tuple[Orphan, ...]:
+    """Folders without annotation, and annotations without an image."""
+    found = _find(path)
+    ids = _ids(path, list(found.folders))
+    mask = found.masks[0] if found.masks else ""
+    lonely = []
+    for folder, words in found.folders.items():
+        images = [words[name] for name in found.channels if name in words]
+        if images and mask not in words:
+            lonely.append(Orphan(ids[folder], images[0], "orphan-image"))
+        elif mask in words and not images:
+            lonely.append(Orphan(ids[folder], words[mask], "orphan-annotation"))
+    return tuple(lonely)
+
+
+def _find(path: Path) -> _Layout:
+    """The folders that hold image files, and the words that more than half of them have."""
+    folders = {folder: by_words(files).files for folder, files in _image_folders(path, _DEPTH).items()}
+    counts = Counter(word for words in folders.values() for word in words)
+    common = sorted(word for word, count in counts.items() if 2 * count > len(folders))
+    if len(common) > _MOST_WORDS:
+        common = []
+    folders = {folder: words for folder, words in folders.items() if set(words) & set(common)}
+    masks = tuple(word for word in common if is_mask_word(word))
+    return _Layout(folders, tuple(word for word in common if word not in masks), masks)
+
+
+def _image_folders(path: Path, depth: int) -> dict[Path, list[Path]]:
+    """The folders below a folder that hold image files themselves, and these files."""
+    found: dict[Path, list[Path]] = {}
+    for entry in sorted(path.iterdir()):
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        files = image_files(entry)
+        if len({image_stem(file) for file in files}) == len(files) > 0:
+            found[entry] = files
+        elif depth > 1 and not files:
+            found |= _image_folders(entry, depth - 1)
+    return found
+
+
+def _is_named(found: _Layout) -> bool:
+    """Whether the files of the only folder carry its name."""
+    folder, words = next(iter(found.folders.items()))
+    return all(file.name.startswith(folder.name) for file in words.values())
+
+
+def _images(words: Mapping[str, Path], found: Sequence[str], channels: Sequence[str]) -> dict[str, Path]:
+    if len(found) == 1:
+        return dict.fromkeys(channels, words[found[0]])
+    return {name: words[name] for name in channels}
+
+
+def _ids(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
+    """A name for each folder: its own, with those above it where it repeats."""
+    counts = Counter(folder.name for folder in folders)
+    return {folder: folder.name if counts[folder.name] == 1 else "__".join(folder.relative_to(root).parts) for folder in folders}
+
+
+def _patient(name: str) -> str:
+    match = _TIMEPOINT.match(name)
+    return match[1] if match else name

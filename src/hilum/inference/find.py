@@ -1,0 +1,303 @@
+"""Which files become cases: everything below what the user named, and an account of every file there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.dataset import LAYOUTS, Case, arrange_channels, open_cases
+from hilum.dataset.annotation import annotation_files
+from hilum.dataset.channels import plain_name
+from hilum.dataset.layouts.listing import PICTURES, image_files
+from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS
+from hilum.dataset.layouts.words import by_words, is_mask_word
+from hilum.errors import UsageError
+from hilum.io import image_stem, image_suffix, is_output, nearest
+from hilum.io.dicom_series import series_in
+from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hilum.io.dicom_series import Series
+    from hilum.io.inventory import Inventory
+
+_CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's <case>_0000, <case>_0001, ...
+_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
+_JOINT = "__"
+_TABLES = (".csv", ".tsv", ".npz")
+_NO_IMAGES = (*ANNOTATION_FOLDERS, "labelstr", "labelsts", "labelsval", "derivatives")
+"""Folders that hold annotations, or what was made of images."""
+PREVIEW = "a picture beside a DICOM series"
+ANNOTATED = "an image that is annotated, where the data set has others to predict"
+OTHER_CHANNEL = "an image of a channel that the model does not use"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The cases in what the user named, by id, and the account of every file there."""
+
+    cases: tuple[Case, ...]
+    files: Inventory
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A case whose id may be that of another one too.
+
+    Args:
+        case: with the id that it has in its folder.
+        parts: folders below the source, and that id.
+        source: what the user named.
+        series: whether it is a DICOM series, which its folders name.
+    """
+
+    case: Case
+    parts: tuple[str, ...]
+    source: Path
+    series: bool = False
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Every folder from the root, and the name."""
+        return (*self.source.absolute().parts, *self.parts)
+
+
+def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> tuple[Case, ...]:
+    """The cases of :func:`find`."""
+    return find(sources, channels, annotated=annotated).cases
+
+
+def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> Found:
+    """Find every case in what the user named, and account for every file there.
+
+    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case; where there is no 0000,
+    as in `amos_0019.nii.gz`, the number is a part of the case's name); a table (.csv) or archive (.npz); or a folder, which is
+    looked through to any depth: each DICOM series is a case, each image file, and each data set as for training (its cases
+    without annotation where it has any, else all). Annotations, pictures beside a DICOM series and what hilum wrote are no cases.
+
+    A case is named after its file; a DICOM series after the folders that tell it from the others (patient, study, series). Where
+    names repeat, the folders that differ come before them: `site1__scan`, `site2__scan`.
+
+    Args:
+        sources: files and folders.
+        channels: the model's channel names, in order. A case with too few or too many images is found all the same: reading
+            it says what is wrong, and the others go on.
+        annotated: take all cases of a data set, also where some have no annotation: a mask is no answer to a classifier.
+
+    Raises:
+        UsageError: a source does not exist or holds no image, or two cases have the same id.
+        DataError: a data set cannot be opened.
+    """
+    finder = _Finder(channels, annotated=annotated)
+    for source in map(Path, sources):
+        if not source.exists() and not source.is_symlink():
+            raise UsageError(f"{source}: no such file or folder", cure=nearest(source) or "check the path")
+        if source.is_dir():
+            finder.folder(source)
+        elif source.suffix.lower() in _TABLES:
+            finder.data_set(source, source.parent)
+    finder.files([Path(source) for source in sources if not Path(source).is_dir() and Path(source).suffix.lower() not in _TABLES])
+    return Found(finder.named(), finder.account(map(Path, sources)))
+
+
+class _Finder:
+    """What was found so far: places of cases, cases of data sets, and reasons for what is left out."""
+
+    def __init__(self, channels: Sequence[str], *, annotated: bool) -> None:
+        self._channels, self._annotated = channels, annotated
+        self._places: list[_Place] = []
+        self._regions: list[Path] = []
+        self._entered: set[tuple[int, int]] = set()
+        self._reasons: dict[Path, str] = {}
+
+    def folder(self, source: Path) -> None:
+        """Look through a folder that the user named."""
+        before = len(self._places)
+        self._below(source, source)
+        if len(self._places) == before:
+            raise UsageError(
+                f"{source}: no image in it; {self.account([source])}",
+                needed="images, DICOM series, or data sets, at any depth",
+                cure="name the folder that holds the images themselves",
+            )
+
+    def data_set(self, root: Path, source: Path) -> None:
+        """Take the cases of a data set, and know what else it holds."""
+        every = open_cases(root)
+        wanted = tuple(case for case in every if self._annotated or case.annotation is None) or every
+        for case in every:
+            self._reasons |= dict.fromkeys(case.images.values(), ANNOTATED)
+            self._reasons |= dict.fromkeys(annotation_files(case.region), ANNOTATION)
+        folders = root.relative_to(source).parts if root.is_dir() else ()
+        for case in wanted:
+            kept = self._kept(case.images)
+            if root == source:  # of a data set that the user named, one error says it of all cases
+                arrange_channels(replace(case, images=kept), self._channels, where=str(root))
+            self._regions += annotation_files(case.region) if self._annotated else ()
+            self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
+
+    def _kept(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
+        """The images of the model's channels where all of these are among them, else all."""
+        kept = _of_model(images, self._channels) or images
+        self._reasons |= dict.fromkeys(set(images.values()) - set(kept.values()), OTHER_CHANNEL)
+        return kept
+
+    def files(self, files: Iterable[Path]) -> None:
+        """Take image files that the user named; those that are a whole DICOM series are one case."""
+        images: dict[Path, list[Path]] = {}
+        for file in files:
+            images.setdefault(file.parent, []).append(file)
+        for folder, named in images.items():
+            slices = [file for file in named if _may_be_dicom(file)]
+            everything = [file for file in sorted(folder.iterdir()) if _may_be_dicom(file)] if len(slices) > 1 else []
+            series = [one for one in series_in(folder, everything)[0] if set(one.files) <= set(slices)]
+            whole = {file for one in series for file in one.files if len(one.files) > 1}
+            self._series(folder, [one for one in series if len(one.files) > 1], folder)
+            self._group([file for file in named if file not in whole], folder)
+
+    def _below(self, folder: Path, source: Path) -> None:
+        """Look through a folder at any depth."""
+        state = folder.stat()
+        if (state.st_dev, state.st_ino) in self._entered:  # by a link
+            return
+        self._entered.add((state.st_dev, state.st_ino))
+        if any(known.recognises(folder) for name, known in LAYOUTS.items() if name != "class-folders"):
+            self.data_set(folder, source)
+            return
+        entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
+        for entry in entries:
+            if is_output(entry):
+                self._reasons[entry] = OUTPUT
+        entries = [entry for entry in entries if entry not in self._reasons]
+        files = [entry for entry in entries if not entry.is_dir()]
+        series, reasons = series_in(folder, [file for file in files if _may_be_dicom(file)])
+        self._reasons |= reasons
+        self._series(folder, series, source)
+        images = [file for file in image_files(folder) if file not in self._reasons]
+        if series:
+            self._reasons |= {file: PREVIEW for file in images if image_suffix(file) in PICTURES}
+            images = [file for file in images if file not in self._reasons]
+        self._images(images, source)
+        for below in (entry for entry in entries if entry.is_dir()):
+            if below.name.lower() in _NO_IMAGES:
+                self._reasons[below] = ANNOTATION
+            else:
+                self._below(below, source)
+
+    def _series(self, folder: Path, series: Iterable[Series], source: Path) -> None:
+        for one in series:
+            name = one.name or folder.absolute().name
+            parts = (*folder.relative_to(source).parts, *([one.name] if one.name else []))
+            case = Case(name, None, dict.fromkeys(self._channels, one.source))
+            self._places.append(_Place(case, parts, source, series=True))
+
+    def _images(self, images: Sequence[Path], source: Path) -> None:
+        """Take the image files of a folder: annotations are none, and files that differ by a channel's name are one case."""
+        if not images:
+            return
+        words = by_words(images)
+        masks = {file for word, file in words.files.items() if is_mask_word(word)}
+        if len(masks) == len(images):  # the user named a folder of masks
+            masks = set()
+        self._reasons |= dict.fromkeys(masks, ANNOTATION)
+        kept = _of_model(words.files, self._channels) if len(self._channels) > 1 else {}
+        if kept:
+            self._kept({word: file for word, file in words.files.items() if file not in masks})
+            self._take(words.shared or images[0].parent.absolute().name, kept, images[0].parent, source)
+        else:
+            self._group([file for file in images if file not in masks], source)
+
+    def _group(self, files: Iterable[Path], source: Path) -> None:
+        """Take image files by name, numbered channels of one case together."""
+        numbered: dict[tuple[Path, str], dict[int, Path]] = {}
+        for file in files:
+            stem = image_stem(file)
+            number = _CHANNEL.search(stem)
+            if number is None:
+                self._take(stem, dict.fromkeys(self._channels, file), file.parent, source)
+            else:
+                numbered.setdefault((file.parent, stem[: number.start()]), {})[int(number[1])] = file
+        for (folder, stem), images in numbered.items():
+            if 0 in images:
+                self._take(stem, _named(images, self._channels), folder, source)
+            else:  # numbered cases, no channels
+                for image in images.values():
+                    self._take(image_stem(image), dict.fromkeys(self._channels, image), folder, source)
+
+    def _take(self, name: str, images: Mapping[str, Path], folder: Path, source: Path) -> None:
+        self._places.append(_Place(Case(name, None, images), (*folder.relative_to(source).parts, name), source))
+
+    def named(self) -> tuple[Case, ...]:
+        """Every case with its id, by id.
+
+        Raises:
+            UsageError: two cases cannot be told apart.
+        """
+        known: dict[str, Case] = {}
+        for place, name in zip(self._places, _names(self._places), strict=True):
+            case = replace(place.case, id=name)
+            if case.id in known:
+                first, second = (next(iter(one.images.values())) for one in (known[case.id], case))
+                raise UsageError(
+                    f"two cases with the id {case.id!r}: {first} and {second}",
+                    needed="one name a case, as the outputs are named after them",
+                    cure="predict them into two folders, or rename one",
+                )
+            known[case.id] = case
+        return tuple(known[name] for name in sorted(known))
+
+    def account(self, sources: Iterable[Path]) -> Inventory:
+        """Account for every file below the sources."""
+        images = [file for place in self._places for file in place.case.images.values()]
+        return take_inventory(sources, [*images, *self._regions], reasons=self._reasons)
+
+
+def _may_be_dicom(file: Path) -> bool:
+    return image_suffix(file) in {"", ".dcm"} and not is_text(file)
+
+
+def _of_model(images: Mapping[str, Path], channels: Sequence[str]) -> dict[str, Path]:
+    """The images of a model's channels, by their names; {} where one is missing."""
+    names = {plain_name(name): name for name in images}
+    found = [names.get(plain_name(channel)) for channel in channels]
+    return {name: images[name] for name in found if name is not None} if None not in found else {}
+
+
+def _named(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
+    """Channel numbers to the model's names, where the numbers are the model's."""
+    if sorted(images) == list(range(len(channels))):
+        return {channels[n]: images[n] for n in sorted(images)}
+    return {f"channel {n}": images[n] for n in sorted(images)}
+
+
+def _names(places: Sequence[_Place]) -> list[str]:
+    """The id of each case: its own; where ids repeat, with the folders before it that differ."""
+    names = [place.case.id for place in places]
+    sources = {place.source for place in places if place.series}
+    for source in sources:
+        here = [index for index, place in enumerate(places) if place.source == source]
+        series = [index for index in here if places[index].series]
+        for index, levels in zip(series, _differing([places[index].parts for index in series]), strict=True):
+            only = len(here) == 1 or not places[index].parts
+            folders = levels or ((source.absolute().name,) if only else places[index].parts[:1])
+            names[index] = _JOINT.join((source.absolute().name, *folders) if len(sources) > 1 and levels else folders)
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    alike = [index for index, name in enumerate(names) if name in repeated]
+    for index, levels in zip(alike, _differing([places[index].path for index in alike]), strict=True):
+        own = names[index] if _JOINT in names[index] else places[index].path[-1]
+        names[index] = _JOINT.join(dict.fromkeys((*levels, own)))
+    return [_UNSAFE.sub("_", name) for name in names]
+
+
+def _differing(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Of each path the folders at the depths where not all folders of one folder are the same."""
+    inside: dict[int, dict[tuple[str, ...], set[str]]] = {}
+    for path in paths:
+        for depth in range(len(path) + 1):
+            inside.setdefault(depth, {}).setdefault(path[:depth], set()).add(path[depth] if depth < len(path) else "")
+    kept = {depth for depth, folders in inside.items() if any(len(names) > 1 for names in folders.values())}
+    return [tuple(part for depth, part in enumerate(path) if depth in kept) for path in paths]

@@ -1,0 +1,73 @@
+"""Which DICOM series lie in a folder: by the SeriesInstanceUID in each file's header, pixels unread."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.io.dicom import SeriesHeader, series_header
+from hilum.io.files import SERIES_MARK, image_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNSAFE = re.compile(r"[^\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of one series in one folder.
+
+    Args:
+        source: what `read_volume` reads: the folder, or "folder#series/UID" where it holds several series.
+        name: number and description, safe in a file name; "" where it is the folder's only series.
+        files: its images.
+    """
+
+    source: Path
+    name: str
+    files: tuple[Path, ...]
+
+
+def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], dict[Path, str]]:
+    """Sort the files of a folder by series.
+
+    Args:
+        folder: where they lie.
+        files: of it, those that may be DICOM; one that is not is passed over: reading the series says what is wrong with it.
+
+    Returns:
+        The series in the order of their files' names, and the reason for each DICOM file that is no image.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
+    first: dict[str, SeriesHeader] = {}
+    reasons: dict[Path, str] = {}
+    for file in sorted(files):
+        header = series_header(file)
+        if header is not None and header.image:
+            found[header.uid].append(file)
+            first.setdefault(header.uid, header)
+        elif header is not None:
+            reasons[file] = f"a DICOM object that is no image ({header.modality})"
+    if not found and (named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]):
+        return (Series(folder, "", tuple(named)),), reasons  # reading it says what is wrong
+    if len(found) == 1:
+        return (Series(folder, "", tuple(next(iter(found.values())))),), reasons
+    names = [_name(header) for header in first.values()]
+    return tuple(
+        Series(
+            Path(f"{folder}{SERIES_MARK}{uid}"),
+            name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}",
+            tuple(found[uid]),
+        )
+        for name, uid in zip(names, found, strict=True)
+    ), reasons
+
+
+def _name(header: SeriesHeader) -> str:
+    """The name of a series among others of its folder."""
+    words = [header.number, header.description] if header.number or header.description else [header.modality or "series"]
+    return _UNSAFE.sub("_", "_".join(filter(None, words))).strip("_.")

@@ -1,0 +1,184 @@
+"""Which files become cases, in whatever trees people keep them, and the account of every file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from inference_toys import index_volume
+
+from hilum.errors import FormatError, UsageError
+from hilum.examples import SeriesTags, write_dicom_series
+from hilum.inference.find import find, find_cases
+from hilum.io import read_volume, write_labels, write_volume
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """Two DICOM series."""
+    folder = tmp_path_factory.mktemp("series")
+    for number in (1, 2):
+        image = index_volume()
+        tags = SeriesTags(series_number=number, uid_seed=f"seed {number}")
+        write_dicom_series(image.with_array(image.array.astype(np.int16) + number), folder / f"s{number}", tags=tags)
+    return folder
+
+
+def place(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copytree(source, target))
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def ids(*sources, channels=("CT",)):
+    return [case.id for case in find_cases(sources, channels)]
+
+
+def reasons(files):
+    return {one.path.name: one.reason for one in files.others}
+
+
+def test_tree_of_patients_studies_and_series(series, tmp_path):
+    for patient, name, source in (("P1", "SE1", "s1"), ("P1", "SE2", "s2"), ("P2", "SE1", "s2")):
+        place(series / source, tmp_path / "tree" / patient / "ST1" / name)
+    assert ids(tmp_path / "tree") == ["P1__SE1", "P1__SE2", "P2__SE1"]
+    assert ids(tmp_path / "tree/P1", tmp_path / "tree/P2") == ["P1__SE1", "P1__SE2", "P2"]
+    assert ids(tmp_path / "tree/P1/ST1/SE1", tmp_path / "tree/P2/ST1/SE1") == ["P1__SE1", "P2__SE1"]
+    assert find([tmp_path / "tree"], ["CT"]).files.others == ()
+
+
+def test_uneven_trees_lose_no_series(series, tmp_path):
+    place(series / "s1", tmp_path / "t/P1")
+    place(series / "s2", tmp_path / "t/P2/2020/CT/SE1")
+    place(series / "s1", tmp_path / "t/P2/2021/CT/SE1")
+    found = ids(tmp_path / "t")
+    assert len(found) == 3
+    assert all(name.startswith(("P1", "P2")) for name in found)
+
+
+def test_cd_with_dicomdir_and_viewer(series, tmp_path):
+    place(series / "s1", tmp_path / "cd/DICOM/PA0/ST0/SE0")
+    touch(tmp_path / "cd", "autorun.inf", "VIEWER/v.exe", "INDEX.HTM")
+    (tmp_path / "cd/DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    found = find([tmp_path / "cd"], ["CT"])
+    assert [case.id for case in found.cases] == ["cd"]
+    assert set(reasons(found.files)) == {"autorun.inf", "v.exe", "INDEX.HTM", "DICOMDIR"}
+    assert not found.files.loses_images
+
+
+def test_files_named_by_uid(series, tmp_path):
+    (tmp_path / "uids").mkdir()
+    for file in (series / "s1").iterdir():
+        shutil.copy(file, tmp_path / "uids" / str(pydicom.dcmread(file).SOPInstanceUID))
+    assert ids(tmp_path / "uids") == ["uids"]
+    assert ids(*(tmp_path / "uids").iterdir()) == ["uids"]  # all files of a series are the series
+
+
+def test_preview_beside_a_series_is_left_out(series, tmp_path):
+    place(series / "s1", tmp_path / "p")
+    touch(tmp_path / "p", "preview.jpg", "readme.txt", "._x.dcm")
+    found = find([tmp_path / "p"], ["CT"])
+    assert [case.images for case in found.cases] == [{"CT": tmp_path / "p"}]
+    assert reasons(found.files) == {
+        "preview.jpg": "a picture beside a DICOM series",
+        "readme.txt": "text",
+        "._x.dcm": "hidden",
+    }
+
+
+def test_series_that_share_a_folder_are_told_apart(series, tmp_path):
+    place(series / "s1", tmp_path / "both")
+    for file in (series / "s2").iterdir():
+        shutil.copy(file, tmp_path / "both" / f"b_{file.name}")
+    found = find([tmp_path / "both"], ["CT"])
+    assert len(found.cases) == 2
+    arrays = [read_volume(case.images["CT"]).array for case in found.cases]
+    expected = [read_volume(series / name).array for name in ("s1", "s2")]
+    assert sorted(int(a.sum()) for a in arrays) == sorted(int(a.sum()) for a in expected)
+    assert found.files.others == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"not DICOM at all" * 30])
+def test_a_damaged_slice_fails_its_case(series, tmp_path, content):
+    place(series / "s1", tmp_path / "in/a")
+    place(series / "s2", tmp_path / "in/b")
+    max((tmp_path / "in/a").iterdir()).write_bytes(content)
+    good, bad = sorted(find_cases([tmp_path / "in"], ["CT"]), key=lambda case: case.id == "a")
+    read_volume(good.images["CT"])
+    with pytest.raises(FormatError, match=r"empty file|not readable as DICOM, in a folder of slices"):
+        read_volume(bad.images["CT"])
+
+
+def test_nifti_beside_series_and_in_sub_folders(series, tmp_path):
+    place(series / "s1", tmp_path / "d")
+    touch(tmp_path, "n_0000.nii.gz", "site1/x.nii.gz", "site2/x.nii.gz", "site2/y.NII")
+    assert ids(tmp_path) == ["d", "n", "site1__x", "site2__x", "y"]
+
+
+def test_annotations_are_no_cases(tmp_path):
+    touch(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "masks/b.nii.gz", "deep/labelsTr/a.nii.gz")
+    found = find([tmp_path], ["CT"])
+    assert [case.id for case in found.cases] == ["a", "b"]
+    assert [one.reason for one in found.files.others] == ["an annotation"] * 3
+
+
+def test_a_folder_of_masks_that_is_named_is_predicted(tmp_path):
+    touch(tmp_path, "a_mask.png", "b_mask.png")
+    assert ids(tmp_path) == ["a_mask", "b_mask"]
+
+
+def test_channels_by_the_words_of_a_folder(tmp_path):
+    touch(tmp_path, *(f"{p}/{p}_{word}.nii.gz" for p in ("P1", "P2") for word in ("FLAIR", "t1", "t2")))
+    cases = find_cases([tmp_path], ["T1", "flair"])
+    assert [case.id for case in cases] == ["P1", "P2"]
+    assert {name: path.name for name, path in cases[0].images.items()} == {"t1": "P1_t1.nii.gz", "FLAIR": "P1_FLAIR.nii.gz"}
+    files = find([tmp_path], ["T1", "flair"]).files
+    assert reasons(files) == dict.fromkeys(("P1_t2.nii.gz", "P2_t2.nii.gz"), "an image of a channel that the model does not use")
+
+
+def test_a_link_to_nothing_is_a_case_that_fails(tmp_path):
+    touch(tmp_path, "a.nii.gz")
+    (tmp_path / "b.nii.gz").symlink_to(".git/annex/objects/xx/b.nii.gz")
+    assert ids(tmp_path) == ["a", "b"]
+    assert ids(tmp_path / "b.nii.gz") == ["b"]
+    with pytest.raises(FormatError, match="git-annex link whose content was not fetched"):
+        read_volume(tmp_path / "b.nii.gz")
+
+
+def test_links_in_circles_end(tmp_path):
+    touch(tmp_path, "a/x.nii.gz")
+    (tmp_path / "a/again").symlink_to(tmp_path)
+    found = find([tmp_path], ["CT"])
+    assert [case.id for case in found.cases] == ["x"]
+    assert found.files.taken == 1
+
+
+def test_nothing_to_predict_says_what_is_there(tmp_path):
+    touch(tmp_path, "a/readme.txt", "b.xyz")
+    with pytest.raises(UsageError, match=r"no image in it; Files of .*: 0 taken. 2 left out: text: 1 \(a/readme.txt\)"):
+        find_cases([tmp_path], ["CT"])
+
+
+def test_training_images_that_are_not_predicted_are_named(tmp_path):
+    image = index_volume()
+    for name in ("imagesTr/a_0000", "labelsTr/a", "imagesTs/t_0000"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        labels = image.with_array((image.array > 9).astype(np.uint8))
+        (write_labels if "labels" in name else write_volume)(labels, tmp_path / f"{name}.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}))
+    found = find([tmp_path], ["CT"])
+    assert [case.id for case in found.cases] == ["t"]
+    assert reasons(found.files) == {
+        "a_0000.nii.gz": "an image that is annotated, where the data set has others to predict",
+        "a.nii.gz": "an annotation",
+        "dataset.json": "text",
+    }
