@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ MOST_CLASSES = 50
 """More folders are no classes."""
 _FEW = 10
 """So many classes may number their images alike: 001.png, 002.png, ... in each."""
+_SEQUENCES = 3
+"""So many images of one patient may be numbered alike too: T1, T2."""
 _TRAIN = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")
 _TEST = ("test", "testing")
@@ -58,11 +61,13 @@ def no_classes(path: Path) -> DataError:
 
 
 def _look_like_classes(folders: Sequence[Path]) -> bool:
-    """Whether folders hold several images each, and not the same words in each."""
-    names = [_names(folder) for folder in folders]
-    words = {frozenset(name.removeprefix(folder.name) for name in held) for folder, held in zip(folders, names, strict=True)}
-    counted = len(folders) <= _FEW and all(any(letter.isdigit() for letter in name) for name in names[0])
-    return median(map(len, names)) >= 2 and (len(words) > 1 or counted)
+    """Whether folders hold several images each, and most names in one of them only; few folders may number theirs alike."""
+    words = [{name.removeprefix(folder.name) for name in _names(folder)} for folder in folders]
+    usual = median(map(len, words))
+    counts = Counter(word for held in words for word in held)
+    alike = sum(count for count in counts.values() if count > 1) > counts.total() / 2
+    numbered = len({re.sub(r"\d+", "", word) for word in counts}) == 1
+    return usual >= 2 and (not alike or (numbered and usual > _SEQUENCES and len(folders) <= _FEW))
 
 
 def _names(folder: Path) -> list[str]:
