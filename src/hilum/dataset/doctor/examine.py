@@ -83,9 +83,9 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         findings += examine_masks(case.id, case.region)[-1]
     elif case.region is not None:
         _region(case.id, case.region, seen.geometry, findings)
-    drawn = case.region or case.annotation
-    if drawn is not None and seen.geometry is not None and seen.geometry.is_2d:
-        _turn(case, drawn, findings)
+    drawn = annotation_files(case.region or case.annotation)
+    if drawn and seen.geometry is not None and seen.geometry.is_2d:
+        _turn(case, drawn[0], findings)
     return Examination(case.id, tuple(findings), seen.geometry, seen.digest, annotation_digest, labels, seen.notes, seen.look)
 
 
