@@ -39,32 +39,30 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 class _Files(logging.Handler):
-    """Keeps what was logged of the files below the inputs."""
+    """Keeps what is logged of files that are not taken."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sentences: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the sentence where a file is not taken; one of a lost image is shown at once as well."""
-        sentence = record.getMessage()
-        if "left out" in sentence or "not readable" in sentence:
-            self.sentences[sentence] = None
-        if record.levelno >= logging.WARNING:
-            typer.echo(sentence, err=True)
+        """Keep the sentence of an inventory."""
+        if getattr(getattr(record, "inventory", None), "others", ()):
+            self.sentences[record.getMessage()] = None
 
 
 @contextmanager
 def files_at_the_end() -> Iterator[None]:
     """Print which files a command did not take as its last lines, on standard error."""
-    kept = _Files()
-    logger = logging.getLogger("hilum.files")
+    kept, logger = _Files(), logging.getLogger("hilum")
     logger.addHandler(kept)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for handler in logging.getLogger().handlers:  # what is shown at once stays what it was
+        handler.setLevel(logging.WARNING)
     try:
         yield
     finally:
+        logger.removeHandler(kept)
         for sentence in kept.sentences:
             typer.echo(sentence, err=True)
 

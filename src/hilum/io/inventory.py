@@ -19,7 +19,7 @@ from hilum.io.placeholder import is_unfetched
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_log = logging.getLogger("hilum.files")
+_log = logging.getLogger("hilum")
 HIDDEN = "hidden"
 UNFETCHED = "a link to a file that is not there: its content was not fetched"
 EMPTY = "an empty file"
@@ -109,7 +109,7 @@ class Inventory:
 
     def log(self) -> None:
         """Log the sentence: a warning where an image is lost, or may be."""
-        _log.log(logging.WARNING if self.loses_images else logging.INFO, "%s", self)
+        _log.log(logging.WARNING if self.loses_images else logging.INFO, "%s", self, extra={"inventory": self})
 
     def record(self) -> InventoryRecord:
         """The inventory for run.json."""
