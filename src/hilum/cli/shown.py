@@ -57,7 +57,7 @@ def files_at_the_end() -> Iterator[None]:
     kept, logger = _Files(), logging.getLogger("hilum")
     logger.addHandler(kept)
     logger.setLevel(logging.INFO)
-    for handler in logging.getLogger().handlers:  # what is shown at once stays what it was
+    for handler in logging.root.handlers:  # what is shown at once stays what it was
         handler.setLevel(logging.WARNING)
     try:
         yield

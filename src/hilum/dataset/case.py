@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hilum.dataset.annotation import Annotation, annotation_files
+from hilum.io import file_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hilum.dataset.annotation import Annotation
     from hilum.dataset.classes import ClassTable
     from hilum.io.inventory import Inventory
     from hilum.volume import LabelTable
@@ -44,8 +46,9 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its images, annotation and region, each file or DICOM folder once."""
-        return tuple(dict.fromkeys(file for file in (*self.images.values(), self.annotation, self.region) if file is not None))
+        """Its images, annotation and region, each file, archive or DICOM folder once."""
+        masks = (*annotation_files(self.annotation), *annotation_files(self.region))
+        return tuple(dict.fromkeys(file_of(file) for file in (*self.images.values(), *masks)))
 
 
 @dataclass(frozen=True)

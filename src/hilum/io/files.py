@@ -51,6 +51,13 @@ def image_suffix(path: Path | str) -> str:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix) and name != suffix), "")
 
 
+def file_of(reference: Path) -> Path:
+    """The file or folder that a reference is in: set.npz of "set.npz#train/12", the folder of "folder#series/UID"."""
+    text = str(reference).partition(SERIES_MARK)[0]
+    place = text.lower().find(ARCHIVE_MARK)
+    return Path(text if place < 0 else text[: place + len(ARCHIVE_MARK) - 1])
+
+
 def image_stem(path: Path | str) -> str:
     """The name of an image without its suffix; a folder's name, and one without a known suffix (a UID), is kept whole."""
     path = Path(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from hilum.io.dicom import is_dicom_file
-from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
+from hilum.io.files import file_of, header_of, image_suffix
 from hilum.io.output import is_output
 from hilum.io.placeholder import is_unfetched
 
@@ -156,7 +156,7 @@ def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Map
         hidden or written by hilum is one entry.
     """
     places = [_plain(root) for root in roots]
-    used = {_plain(_file_of(path)) for path in taken}
+    used = {_plain(file_of(path)) for path in taken}
     known = {_plain(path): reason for path, reason in (reasons or {}).items()}
     met = dict.fromkeys(file for root in places for file in _files_below(root))
     others = [one for path in met if (one := _not_taken(path, used, known)) is not None]
@@ -168,13 +168,6 @@ def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Map
 def _plain(path: Path | str) -> str:
     """An absolute path without "..", links kept, so that a file has one name."""
     return os.path.normpath(Path(path).absolute())
-
-
-def _file_of(path: Path) -> str:
-    """The file or folder that a reference is in: set.npz of set.npz#train/12."""
-    text = str(path).partition(SERIES_MARK)[0]
-    place = text.lower().find(ARCHIVE_MARK)
-    return text if place < 0 else text[: place + len(ARCHIVE_MARK) - 1]
 
 
 def _files_below(root: str) -> Iterator[str]:
