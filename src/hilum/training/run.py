@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hilum.dataset import audit, describe_folds, make_folds, open_dataset
-from hilum.dataset.annotation import annotation_files
 from hilum.dataset.folds import patient_of, units_of
 from hilum.dataset.leaks import Audit
 from hilum.errors import HilumError, ResourceError, UsageError
@@ -310,14 +309,7 @@ def _keep_audit(found: Audit, dataset: Dataset, work: Path) -> None:
 def _files_stamp(dataset: Dataset) -> str:
     """Changes where a case, its class or patient, a further column or a file does."""
     facts = [
-        (
-            case.id,
-            case.patient,
-            case.label,
-            sorted(case.columns.items()),
-            source_stamp((*case.images.values(), *annotation_files(case.annotation))),
-        )
-        for case in dataset.cases
+        (case.id, case.patient, case.label, sorted(case.columns.items()), source_stamp(case.files)) for case in dataset.cases
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
