@@ -54,10 +54,10 @@ def test_a_word_for_not_known_in_every_column(root, word):
     assert [case.patient for case in dataset.cases] == ["P", None, None, None, "P"]
     assert [fold.validation for fold in dataset.splits] == [("a0", "b2"), ("b1", "b3")]
     assert not any(case.region for case in dataset.cases)
-    shown = f"({word.strip()!r} 1)" if word.strip() else "(blank 1)"
-    assert said(dataset, f"label: 1 of 6 not known {shown}")
+    shown = f"{word.strip()!r} 1" if word.strip() else "blank 1"
+    assert said(dataset, f"1 cases without a label in label are counted as unlabelled (1 of 6: {shown})")
     assert said(dataset, "the patients of 3 cases are not known")
-    assert said(dataset, f"age: 1 of 6 not known {shown}") is bool(word.strip())
+    assert said(dataset, f"age: 1 of 6 not known ({shown})") is bool(word.strip())
     assert said(dataset, "patient: 3 of 6 not known") is bool(word.strip())
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_patient_is_a_patient_of_its_own(root):
 def test_none_is_a_class_by_context_only(root):
     dataset = opened(root, label=["a", "b", "None"] * 2)
     assert dataset.classes.names == ("a", "b")
-    assert said(dataset, "label: 2 of 6 not known ('None' 2)); if None is a class, name all of them by --classes")
+    assert said(dataset, "(2 of 6: 'None' 2); if None is a class, name all of them by --classes")
     assert open_dataset(root, classes="a,b,none").classes.names == ("a", "b", "None")
     with pytest.raises(DataError, match=r"\(label: 3 of 6 not known \('none' 3\)\) holds only 'polyp'"):
         opened(root, label=["none", "polyp"] * 3)
@@ -78,6 +78,7 @@ def test_none_is_a_class_by_context_only(root):
     findings = opened(root, label=["none", "a|b", "a", "NA", "b|NA", "b"])
     assert [case.label for case in findings.cases] == ["", "a|b", "a", "b"]
     assert [case.id for case in findings.unlabelled] == ["a3", "a4"]
+    assert said(findings, "(2 of 6: 'NA' 1, 'b|NA' 1)")
     assert opened(root, label=["+", "-"] * 3).classes.names == ("+", "-")
 
 
@@ -90,6 +91,7 @@ def test_spellings_of_one_name_are_one(root):
     assert open_dataset(root, positive="WELL").classes.names == ("ill", "well")
     assert open_dataset(root, classes="Ill, WELL").classes.names == ("well", "ill")
     assert opened(root, label=["0", "1", "0.0", "1.0", "01", "00"]).classes.names == ("0", "1")
+    assert opened(root, label=["o\u0308l", "\u00f6l", "b"] * 2).classes.names == ("b", "o\u0308l")
     assert opened(root, label=["A|b", "a", "B", "b", "b", "a"]).classes.names == ("a", "b")
 
 
@@ -174,6 +176,9 @@ def test_fold_columns_that_pandas_wrote():
 def test_bytes_that_are_no_table(root):
     (root / "cases.csv").write_bytes(b"PK\3\4\0\0\0\0\0\1")
     with pytest.raises(FormatError, match="is no text in an encoding"):
+        open_dataset(root)
+    (root / "cases.csv").write_text("who,label\nx,y\n")
+    with pytest.raises(DataError, match="has the columns who, label"):
         open_dataset(root)
     (root / "cases.csv").rename(root / "notes.csv")  # a file of any other name is not asked to be a table
     with pytest.raises(DataError, match="has no layout"):

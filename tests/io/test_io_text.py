@@ -135,6 +135,11 @@ def test_an_index_without_a_name_is_left_out(tmp_path, text):
     assert "a column without a name (column 1) is left out" in table.notes[0]
 
 
+@pytest.mark.parametrize("text", ["a|b\n007|x\n", 'a,b\n="007",x\n', 'a,b\n"=""007""",x\n'], ids=["bars", "excel", "quoted"])
+def test_other_ways_to_write_a_cell(tmp_path, text):
+    assert written(tmp_path, text).rows == ({"a": "007", "b": "x"},)
+
+
 def test_rows_that_end_early_or_hold_nothing(tmp_path):
     table = written(tmp_path, "\n\ncase,label,\nc1,ill,\nc2\n,,,,\n , \n")
     assert table.rows == ({"case": "c1", "label": "ill"}, {"case": "c2", "label": ""})

@@ -125,6 +125,8 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
     if name is None and (holds_one_class(root) or (classes and holds_folders(root))):
         name = "class-folders"  # of one class it says what is missing
+    if name is None and (root / "cases.csv").is_file():
+        name = "table"  # which says what its columns are
     if name is None and holds_folders(root):
         raise no_classes(root)
     if name is None:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +38,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
 }
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n?', re.IGNORECASE)
+_FORMULA_TEXT = re.compile(r'^="(.*)"$', re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 _END = "\0"
@@ -92,10 +94,10 @@ def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
 
 
 def name_key(text: str) -> str:
-    """What two spellings of one name share: letter case and blanks do not count, and 1.0 and 01 are 1."""
+    """What two spellings of one name share: letter case, blanks and how accents are coded do not count; 1.0 and 01 are 1."""
     if _WHOLE.fullmatch(text.strip()):
         return str(int(text.partition(".")[0]))
-    return " ".join(text.casefold().split())
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def read_text(path: Path | str) -> str:
@@ -157,9 +159,9 @@ def read_header(path: Path | str) -> tuple[str, ...]:
 def read_table(path: Path | str) -> Table:
     """Read a table as spreadsheets, pandas, R and people write it.
 
-    Cells are parted by commas, semicolons or tabs, whichever the header has most of, or as Excel's first line `sep=;` says. Rows
-    without any text are left out, and so are columns without a name, such as the index of pandas and R. Where commas do not part
-    the cells, a column of numbers with decimal commas is written with points.
+    Cells are parted by commas, semicolons, tabs or bars, whichever the header has most of, or as Excel's first line `sep=;` says.
+    Rows without any text are left out, and so are columns without a name, such as the index of pandas and R. Where commas do not
+    part the cells, a column of numbers with decimal commas is written with points. Excel's ="007" is the text 007.
 
     Raises:
         FormatError: the file cannot be read, or is no text.
@@ -255,13 +257,13 @@ def _parted(file: Path, text: str) -> tuple[str, str, int]:
     separator = _SEPARATOR_LINE.match(text)
     if separator is not None:
         return text[separator.end() :], separator[1], 1
-    return text, _delimiter(text, "\t,;" if file.suffix.lower() == ".tsv" else ",;\t"), 0
+    return text, _delimiter(text, "\t,;|" if file.suffix.lower() == ".tsv" else ",;\t|"), 0
 
 
 def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:
     """The rows that hold any text, each with the line it ends in."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    stripped = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+    stripped = ((reader.line_num, [_FORMULA_TEXT.sub(r"\1", cell.strip()) for cell in row]) for row in reader)
     return list(islice(((line, cells) for line, cells in stripped if any(cells)), most))
 
 
@@ -293,7 +295,7 @@ def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]
         raise DataError(
             f"{file}, line {line}: {len(cells)} cells below {len(header)} columns ({len(long)} rows are too long)",
             needed="a row of at most as many cells as the header",
-            cure="put a text that holds the delimiter into quotation marks",
+            cure="put a text that holds the delimiter into quotation marks; the first line must be the columns' names",
         )
 
 

@@ -21,6 +21,7 @@ So is a case of "A|NA". Names of class folders are names: a folder "unknown" is 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
@@ -30,7 +31,7 @@ from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_order import by_number, class_order, is_grade_word, is_none_word, natural
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.io.text import is_known, name_key, not_known, one_spelling, unknown_words
+from hilum.io.text import is_known, name_key, one_spelling, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -165,7 +166,8 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
         raise DataError(f"no case of {dataset.root} has a label", needed=f"a class in {where}")
     ids = {case.id for case in known}
     splits, split_notes = _splits(dataset.splits, ids)
-    notes = (*found.notes, *_unlabelled_note(cases, len(cases) - len(known), chosen), *_region_note(known), *split_notes)
+    unlabelled = _unlabelled_note([case for case in cases if found.labels[case.id] is None], len(cases), chosen)
+    notes = (*found.notes, *unlabelled, *_region_note(known), *split_notes)
     classified = replace(
         dataset,
         cases=tuple(sorted(known, key=lambda case: case.id)),
@@ -405,7 +407,9 @@ def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) 
 def _refuse_no_class(names: set[str], where: str) -> None:
     if len(names) == 1:
         raise DataError(
-            f"{where} holds only {next(iter(names))!r}", needed="at least two classes", cure="--label COLUMN for another column"
+            f"{where} holds only {next(iter(names))!r}",
+            needed="at least two classes",
+            cure="--label COLUMN for another column, or --classes none,polyp where a word for not known is a class",
         )
     if len(names) > MOST_CLASSES:
         measured = by_number(names) is not None
@@ -453,17 +457,17 @@ def _labelled(case: Case, label: str | None, chosen: tuple[str, ...]) -> Case:
     return replace(case, label=label, annotation=None, region=case.region or case.annotation, columns=columns)
 
 
-def _unlabelled_note(cases: Sequence[Case], count: int, chosen: tuple[str, ...]) -> tuple[str, ...]:
+def _unlabelled_note(unlabelled: Sequence[Case], total: int, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """How many cases have no label, and the words that say so."""
+    if not unlabelled:
+        return ()
+    cells = [case.columns.get(name, "").strip() for case in unlabelled for name in chosen]
+    words = Counter(repr(text) if text else "blank" for text in cells if len(chosen) == 1 or not is_known(text))
     where = f" in {' and '.join(chosen)}" if chosen else ""
-    cells = {name: [case.columns.get(name, "").strip() for case in cases] for name in chosen}
-    words = "; ".join(f"{name}: {said}" for name, texts in cells.items() if (said := not_known(texts)))
-    classes = {text for texts in cells.values() for text in texts if text and not is_known(text) and is_none_word(text)}
-    cure = f"; if {some(sorted(classes))} is a class, name all of them by --classes" if classes else ""
-    return (
-        (f"{count} cases without a label{where} are counted as unlabelled{f' ({words})' if words else ''}{cure}",)
-        if count
-        else ()
-    )
+    shown = f" ({len(unlabelled)} of {total}: {some(f'{word} {count}' for word, count in words.most_common())})" if words else ""
+    classes = sorted({text for text in cells if text and not is_known(text) and is_none_word(text)})
+    cure = f"; if {some(classes)} is a class, name all of them by --classes" if classes else ""
+    return (f"{len(unlabelled)} cases without a label{where} are counted as unlabelled{shown}{cure}",)
 
 
 def _region_note(cases: Sequence[Case]) -> tuple[str, ...]:

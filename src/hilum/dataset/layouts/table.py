@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
@@ -206,7 +207,8 @@ def _escaped(stem: str) -> str:
 def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path:
     """The file a cell names, with slashes of either kind: relative to the table, or to one of the usual folders beside it."""
     roots = [file.parent, *(folder for folder in [sub_folder(file.parent, folders)] if folder is not None)]
-    names = dict.fromkeys((text, text.replace("\\", "/")))
+    slashed = text.replace("\\", "/")
+    names = dict.fromkeys((text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))))  # a Mac has the latter
     candidates = [root / name for name in names for root in roots]
     found = next((path for path in candidates if is_known(text) and (path.exists() or "#" in text)), None)
     if found is None:
