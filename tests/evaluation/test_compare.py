@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
 from hilum.evaluation.page import holm, p_value
 from hilum.volume import LabelTable
 
 
-def evaluation(values: dict[str, float], *, name: str = "model", tolerance_mm: float = 2.0, error_ml: float = 0.0) -> Evaluation:
+def evaluation(values: dict[str, float], *, name: str = "model", tolerance_mm: float = 2.0, error_ml: float = 0.0,
+    region: str = "liver", label: int = 1, more: dict[int, str] | None = None,
+) -> Evaluation:  # fmt: skip
     """An evaluation of one region with these Dice values by case."""
     scores = tuple(
         Score(
-            region="liver", case=case, patient=f"p-{case}", dice=dice, iou=dice / (2 - dice), nsd=dice, hd95=10 * (1 - dice),
+            region=region, case=case, patient=f"p-{case}", dice=dice, iou=dice / (2 - dice), nsd=dice, hd95=10 * (1 - dice),
             assd=math.nan, volume_reference_ml=10.0, volume_prediction_ml=10.0 + error_ml, volume_error_ml=error_ml,
             volume_error_relative=error_ml / 10, lesions_reference=1, lesions_found=1, lesions_predicted=1, lesions_real=1,
             lesion_recall=1.0, lesion_precision=1.0, lesion_f1=1.0,
@@ -27,7 +29,8 @@ def evaluation(values: dict[str, float], *, name: str = "model", tolerance_mm: f
         for case, dice in values.items()
     )  # fmt: skip
     record = EvaluationRecord(
-        hilum="0", predictions=name, reference="r", tolerance_mm=tolerance_mm, labels=LabelTable.from_names({1: "liver"}),
+        hilum="0", predictions=name, reference="r", tolerance_mm=tolerance_mm,
+        labels=LabelTable.from_names({label: region} | (more or {})),
         missing=(), unexpected=(), notes=(), summary=summarise(scores, resamples=20),
     )  # fmt: skip
     return Evaluation(scores, record)
@@ -106,3 +109,16 @@ def test_what_cannot_be_compared_is_refused() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.0, "< 0.001"), (1e-9, "< 0.001"), (0.001, "0.001"), (0.0421, "0.042")])
 def test_a_p_value_is_never_printed_as_nothing(value, text):
     assert p_value(value) == text
+
+
+def test_regions_are_matched_by_name_and_unnamed_ones_by_id() -> None:
+    plain = repr(compare(evaluation(dices(0.03)), evaluation(dices())))
+    assert repr(compare(evaluation(dices(0.03)), evaluation(dices(), region="Liver", label=4))) == plain
+    assert repr(compare(evaluation(dices(0.03)), evaluation(dices(), region="label 1"))) == plain
+
+
+def test_evaluations_of_other_regions_are_refused() -> None:
+    with pytest.raises(LabelError, match="model has the labels 1 spleen; model has 1 liver"):
+        compare(evaluation(dices()), evaluation(dices(), region="spleen"))
+    with pytest.raises(LabelError, match="score other regions; model: liver; model: label 1, label 2"):
+        compare(evaluation(dices()), evaluation(dices(), region="label 1", more={2: "label 2"}))

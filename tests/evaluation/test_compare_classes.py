@@ -9,7 +9,8 @@ import pytest
 from class_samples import FINDINGS, GRADES, TABLES, THREE, TWO, made_up, scores_of
 
 from hilum import metrics
-from hilum.errors import DataError, UsageError
+from hilum.dataset import ClassTable
+from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import (
     CLASS_METRICS,
     ClassComparison,
@@ -171,5 +172,36 @@ def test_from_folders_to_files(tmp_path: Path):
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert page == comparison.markdown()
     assert "| all | AUROC |" in page
-    with pytest.raises(UsageError, match=r"cyst, adenoma, carcinoma \(exclusive\)"):
+    with pytest.raises(LabelError, match="cyst, adenoma, carcinoma; the other evaluation has benign, malignant"):
         compare(tmp_path / "a", as_evaluation(made_up(THREE, 20), THREE, "other"))
+
+
+def _as_other(scores, table, names: dict[str, str], order: list[int]):
+    """The same answers under other names, in another order."""
+    renamed = ClassTable(names=tuple(names[table.names[place]] for place in order), kind=table.kind)
+    return renamed, [
+        s.model_copy(
+            update={
+                "reference": names[s.reference],
+                "probabilities": tuple(s.probabilities[place] for place in order),
+                "prediction_set": None if s.prediction_set is None else tuple(names[name] for name in s.prediction_set),
+            }
+        )
+        for s in scores
+    ]
+
+
+def test_classes_are_matched_by_name_in_any_order() -> None:
+    good = made_up(THREE, 60, sets=True)
+    bad = worse(good, THREE)
+    plain = compare(as_evaluation(good, THREE, "a"), as_evaluation(bad, THREE, "b"), resamples=50)
+    other, moved = _as_other(bad, THREE, {name: name.upper() for name in THREE.names}, [2, 0, 1])
+    matched = compare(as_evaluation(good, THREE, "a"), as_evaluation(moved, other, "b"), resamples=50)
+    assert matched == plain
+
+
+def test_another_positive_class_is_refused() -> None:
+    good = made_up(TWO, 40)
+    other, moved = _as_other(good, TWO, {name: name for name in TWO.names}, [1, 0])
+    with pytest.raises(UsageError, match=r"benign, malignant \(exclusive\) and malignant, benign[\s\S]*--positive"):
+        compare(as_evaluation(good, TWO, "a"), as_evaluation(moved, other, "b"))

@@ -340,3 +340,24 @@ def test_predictions_survive_an_evaluation(tmp_path):
     scores, dataset = written(tmp_path / "p", sets=True)
     evaluate_classes(tmp_path / "p", dataset, tmp_path / "out")
     assert read_predictions(tmp_path / "out" / "cases.csv", TWO) == tuple(scores)
+
+
+def test_classes_are_matched_by_name(tmp_path):
+    _scores, dataset = written(tmp_path / "p")
+    plain = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out").scores
+    shouted = tuple(replace(case, label=case.label.upper()) for case in dataset.cases)
+    loud = replace(dataset, cases=shouted, classes=TWO.model_copy(update={"names": ("MALIGNANT", "BENIGN")}))
+    assert evaluate_classes(tmp_path / "p", loud, tmp_path / "out").scores == plain
+    (tmp_path / "p" / "classes.json").unlink()
+    assert evaluate_classes(tmp_path / "p", loud, tmp_path / "out").classes.names == ("malignant", "benign")
+    other = replace(dataset, classes=TWO.model_copy(update={"names": ("benign", "cyst")}))
+    with pytest.raises(LabelError, match=r"p has the classes benign, cyst; .*p has benign, malignant"):
+        evaluate_classes(tmp_path / "p", other, tmp_path / "out")
+
+
+def test_the_positive_class_can_be_chosen(tmp_path):
+    _, dataset = written(tmp_path / "p")
+    turned = evaluate(tmp_path / "p", dataset, tmp_path / "out", EvaluationOptions(positive="Benign"))
+    assert turned.classes.names == ("malignant", "benign")
+    with pytest.raises(UsageError, match="positive class 'cyst' of the classes benign, malignant"):
+        evaluate(tmp_path / "p", dataset, tmp_path / "out", EvaluationOptions(positive="cyst"))

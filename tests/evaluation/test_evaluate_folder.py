@@ -11,7 +11,7 @@ import pytest
 from hilum.dataset import Case, Dataset, open_dataset
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation import METRICS, Evaluation, evaluate_folder, score_labels
-from hilum.io import write_labels
+from hilum.io import read_labels, write_labels
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})
@@ -193,7 +193,7 @@ def test_every_case_on_another_grid_is_named(folders: tuple[Path, Path, Path]) -
 def test_faults_of_several_kinds_are_all_named(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     worse(predictions, lambda v: v.with_array(v.array * 5))
-    with pytest.raises(LabelError, match=r"(?s)case a: label 10 .*case b\.1: label 10 .*Needed: labels among"):
+    with pytest.raises(LabelError, match=r"(?s)case a: labels 5, 10 .*case b\.1: labels 5, 10 .*Needed: labels among"):
         evaluate_folder(predictions, references, out)
     (predictions / "c.nii.gz").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"(?s)case a: .*case b\.1: .*case c: ") as caught:
@@ -268,3 +268,22 @@ def test_hippocampus_against_itself(real_data: Path, tmp_path: Path) -> None:
     evaluation = evaluate_folder(tmp_path / "p", dataset, tmp_path / "out", allow_missing=True)
     assert {(score.dice, score.nsd, score.hd95) for score in evaluation.scores} == {(1.0, 1.0, 0.0)}
     assert len(evaluation.record.missing) == len(dataset.cases) - 4
+
+
+def test_predictions_are_matched_with_the_reference_by_name(folders: tuple[Path, Path, Path]) -> None:
+    predictions, references, out = folders
+    plain = evaluate_folder(predictions, references, out, table=TABLE)
+    (references / "labels.json").write_text('{"1": "liver", "2": "tumour"}')
+    for file in predictions.glob("*.nii.gz"):
+        ours = read_labels(file)
+        write_labels(ours.with_array(np.choose(ours.array, [0, 4, 3]).astype(np.uint8)), file)
+    (predictions / "labels.json").write_text(LabelTable.from_names({4: "Liver", 3: "tumour"}).model_dump_json())
+    matched = evaluate_folder(predictions, references, out)
+    assert [score.dice for score in matched.scores] == [score.dice for score in plain.scores]
+    assert any("by name: 3 is read as 2, 4 is read as 1" in note for note in matched.record.notes)
+    (predictions / "labels.json").unlink()  # as nnU-Net writes it beside its predictions
+    (predictions / "dataset.json").write_text('{"labels": {"background": 0, "liver": 4, "tumour": 3}}')
+    assert evaluate_folder(predictions, references, out).scores == matched.scores
+    (predictions / "dataset.json").write_text('{"labels": {"background": 0, "liver": 4, "vessel": 3}}')
+    with pytest.raises(LabelError, match=r"dataset\.json has the labels 3 vessel, 4 liver; .*references has 1 liver, 2 tumour"):
+        evaluate_folder(predictions, references, out)

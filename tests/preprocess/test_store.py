@@ -1,6 +1,7 @@
 """The case store: blocks equal slices, writing is all or nothing, building resumes and names the case that fails."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from hilum.dataset import Case, Dataset
 from hilum.errors import DataError, FormatError, GeometryError, HilumError, ResourceError, UsageError
-from hilum.io import write_labels, write_volume
+from hilum.io import read_volume, write_labels, write_volume
 from hilum.plan import Hardware, Overrides, make_fingerprint, make_plan
 from hilum.plan.plan import Decision
 from hilum.preprocess import OUTSIDE, CaseStore, Restore, build_store
@@ -201,6 +202,11 @@ def test_building_resumes(data, tmp_path):
     changed = dataset["c1"].images["T1"]
     changed.touch()
     build_store(dataset, plan, tmp_path / "s", ids)
+    assert times == {path.name: path.stat().st_mtime_ns for path in store.folder.iterdir()}
+    image, facts = read_volume(changed), changed.stat()
+    write_volume(image.with_array(image.array + 1), changed)
+    os.utime(changed, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    build_store(dataset, plan, tmp_path / "s", ids)
     newer = {name for name, time in times.items() if (store.folder / name).stat().st_mtime_ns != time}
     assert newer == {"c1.json", "c1.image.b2nd", "c1.target.b2nd", "c1.foreground.npy"}
     before = store.open("c0").shape
@@ -277,7 +283,11 @@ def test_a_changed_file_changes_the_stamp_whatever_its_name(tmp_path):
     for name, reference in (("a#2.nii.gz", "a#2.nii.gz"), ("set.npz", "set.npz#train/7"), ("set#3.npz", "set#3.npz#val/0")):
         file = folder / name
         file.write_bytes(b"1")
-        before = store_module.source_stamp([folder / reference])
-        assert store_module.source_stamp([folder / reference, None]) == before
-        file.write_bytes(b"12")
-        assert store_module.source_stamp([folder / reference]) != before
+        case = Case("a", None, {"CT": folder / reference})
+        before = store_module.content_stamp(case)
+        os.utime(file, (1, 1))
+        assert store_module.content_stamp(case) == before
+        facts = file.stat()
+        file.write_bytes(b"2")
+        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+        assert store_module.content_stamp(case) != before

@@ -10,7 +10,7 @@ from training_samples import write_boxes
 
 from hilum import api
 from hilum.dataset import Case, Dataset, open_dataset
-from hilum.errors import UsageError
+from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import evaluate_folder
 from hilum.inference import Facts, TrainedModel, predict_many
 from hilum.inference.predictors import make_predictor
@@ -362,6 +362,9 @@ def test_what_cannot_be_tuned_is_refused(made, tuned, tmp_path):
     other = write_boxes(tmp_path / "other", cases=2)
     text = (other / "dataset.json").read_text()
     (other / "dataset.json").write_text(text.replace("large", "liver"))
-    with pytest.raises(UsageError, match=r"has the labels \{1: 'liver'[\s\S]*Needed: those of the model"):
+    with pytest.raises(LabelError, match="other has the labels 1 liver, 2 small; the model has 1 large, 2 small"):
+        api.tune(model, other, tmp_path / "m", device="cpu")
+    (other / "dataset.json").write_text(text.replace('"MR"', '"PET"'))
+    with pytest.raises(DataError, match="other has the channels PET, the model MR"):
         api.tune(model, other, tmp_path / "m", device="cpu")
     assert not (tmp_path / "m").exists()

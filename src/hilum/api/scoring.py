@@ -57,6 +57,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         allow_missing=allow_missing,
         patients=None if data is None else datasets.known_patients(data),
         subgroups=subgroups,
+        positive=None if labelling is None else labelling.positive,
         threshold=threshold,
         progress=progress,
     )

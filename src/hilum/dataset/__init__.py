@@ -5,6 +5,7 @@ from hilum.dataset.channels import arrange_channels, arrange_dataset, match_chan
 from hilum.dataset.classes import ClassTable
 from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
 from hilum.dataset.folds import describe_folds, make_folds
+from hilum.dataset.labels import arranged, match_classes, match_labels, relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.leaks import Audit, Pair, Predictor, audit
 from hilum.dataset.open import known_patients, open_cases, open_dataset, read_annotation, read_case
@@ -23,6 +24,7 @@ __all__ = [
     "Predictor",
     "arrange_channels",
     "arrange_dataset",
+    "arranged",
     "audit",
     "check",
     "describe_folds",
@@ -30,8 +32,11 @@ __all__ = [
     "known_patients",
     "make_folds",
     "match_channels",
+    "match_classes",
+    "match_labels",
     "open_cases",
     "open_dataset",
     "read_annotation",
     "read_case",
+    "relabel",
 ]

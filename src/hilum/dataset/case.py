@@ -32,6 +32,7 @@ class Case:
         region: for classification, a mask that says where to look; None where there is none.
         centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world of :class:`Geometry`.
         positions: which channel of its file each channel is, by `images`; () where those of one file stand in its own order.
+        label_ids: what the ids in the annotation's file are read as, where a model names the same labels by other ids.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Case:
     region: Annotation | None = None
     centre_mm: tuple[float, float, float] | None = None
     positions: tuple[int, ...] = ()
+    label_ids: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:

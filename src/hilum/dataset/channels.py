@@ -1,6 +1,6 @@
 """Channels are matched by name: those of a case or data set with those of a plan or model.
 
-Case, blanks, underscores, hyphens and dots of names do not count, nor does their order. "image", "channel 1", a bare number and
+Case, blanks, underscores and hyphens of names do not count, nor does their order. "image", "channel 1", a bare number and
 nnU-Net's "rgb_to_0_1" name nothing: where one side has only such names, channels go by their numbers, or else by their order.
 """
 
@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError
+from hilum.io.text import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset.case import Case, Dataset
 
-_IGNORED = re.compile(r"[\s_.-]+")
+_IGNORED = re.compile(r"[\s_]+|(?<=\w)-|-(?!\d)")  # the sign of a number stays
 _NO_NAME = re.compile(r"(?:image|channel|modality|rgbto01)?(\d*)")
 _COLOURS = {"r": "red", "g": "green", "b": "blue"}
 
@@ -92,7 +93,7 @@ def _positions(case: Case) -> tuple[int, ...]:
 
 def plain_name(name: str) -> str:
     """A name without what does not count in it."""
-    plain = _IGNORED.sub("", name.casefold())
+    plain = _IGNORED.sub("", name_key(name))
     return _COLOURS.get(plain, plain)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files, read_label_map
 from hilum.dataset.grids import UNLIKE, Grids, compare_grids, cure_of_unplaced, grid_words
+from hilum.dataset.labels import relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
@@ -168,7 +169,7 @@ def read_annotation(case: Case) -> Volume:
     """
     if case.annotation is None:
         raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
-    labels = read_label_map(case.annotation)
+    labels = relabel(read_label_map(case.annotation), case.label_ids)
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
     if relation in UNLIKE:

@@ -41,6 +41,7 @@ class EvaluationOptions:
         threads: of label maps: cases scored at once.
         progress: of label maps: called with (cases done, cases in all, case id).
         threshold: of two classes, or of findings: an operating point, the probability from which one is called.
+        positive: of two classes: which is the positive one; None: as the predictions have it.
         subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
     """
 
@@ -51,6 +52,7 @@ class EvaluationOptions:
     progress: Callable[[int, int, str], None] | None = None
     threshold: float | None = None
     subgroups: Sequence[str] | None = None
+    positive: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def _evaluate_classes(predictions: Path, reference: Path | Dataset, out: Path, a
         predictions,
         reference,
         out,
+        positive=asked.positive,
         allow_missing=asked.allow_missing,
         threshold=asked.threshold,
         subgroups=asked.subgroups,

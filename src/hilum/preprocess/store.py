@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 
 from hilum.dataset.annotation import annotation_files
 from hilum.errors import DataError, HilumError, ResourceError, UsageError
+from hilum.io.content import content_hash
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
@@ -286,7 +288,7 @@ def store_all(
 def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None:
     from hilum.dataset import read_annotation, read_case
 
-    key = f"{preprocessing_hash(plan)}-{source_stamp((*case.images.values(), *annotation_files(case.annotation)))}"
+    key = f"{preprocessing_hash(plan)}-{content_stamp(case, *annotation_files(case.annotation))}"
     if store.has(case.id, key=key):
         return
     with named_case(case.id):
@@ -312,17 +314,10 @@ def named_case(case_id: str) -> Iterator[None]:
         ) from error
 
 
-def source_stamp(files: Sequence[Path]) -> str:
-    """Sizes and times of a case's files: a changed file is preprocessed anew."""
-    parts = []
-    for reference in files:
-        path = Path(str(reference))
-        if not path.exists():  # an image inside an archive: what follows the last "#" is its place in there
-            path = Path(str(reference).rpartition("#")[0])
-        if path != Path() and path.exists():
-            stat = path.stat()
-            parts.append(f"{reference}:{stat.st_size}:{stat.st_mtime_ns}")
-    return f"{zlib.crc32('|'.join(parts).encode()):08x}"
+def content_stamp(case: Case, *others: Path) -> str:
+    """A hash of what a case's files hold and how they are read: a changed file is preprocessed anew, a touched one is not."""
+    files = [content_hash(file) for file in (*case.images.values(), *others)]
+    return hashlib.sha256(repr((files, case.positions, sorted(case.label_ids.items()))).encode()).hexdigest()[:16]
 
 
 def _foreground(case_id: str, target: NDArray[Any], ignore: int | None) -> NDArray[np.int32]:

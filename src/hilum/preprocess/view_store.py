@@ -12,7 +12,7 @@ import numpy as np
 
 from hilum.dataset.annotation import annotation_files
 from hilum.io.files import atomic_path, atomic_write_text
-from hilum.preprocess.store import named_case, source_stamp, store_all
+from hilum.preprocess.store import content_stamp, named_case, store_all
 from hilum.preprocess.view import preprocess_view, view_hash
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def _store_view(case: Case, *, plan: ClassificationPlan, store: ViewStore, size:
     from hilum.dataset.regions import read_region
 
     looks = plan.region.value.kind == "mask"
-    files = (*case.images.values(), *annotation_files(case.region if looks else None))
+    stamp = content_stamp(case, *annotation_files(case.region if looks else None))
     point = f"-{case.centre_mm}" if plan.region.value.kind == "centre" else ""
-    key = f"{view_hash(plan, size)}-{source_stamp(files)}{point}"
+    key = f"{view_hash(plan, size)}-{stamp}{point}"
     if store.has(case.id, key=key):
         return
     with named_case(case.id):

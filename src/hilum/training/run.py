@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shutil
 import time
@@ -13,25 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hilum.dataset import audit, describe_folds, make_folds, open_dataset
+from hilum.dataset import arranged, describe_folds, make_folds, open_dataset
 from hilum.dataset.folds import patient_of, units_of
-from hilum.dataset.leaks import Audit
+from hilum.dataset.layouts.listing import some
 from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
 from hilum.inference.trained_model import MODEL_FILES
-from hilum.io import OutputFolder, atomic_write_text
-from hilum.plan import Hardware, Overrides, Plan, load_plan, make_fingerprint, make_plan, save_plan
+from hilum.io import OutputFolder
+from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan, save_plan
 from hilum.plan.planner.grid import decide_dimensions
-from hilum.preprocess.store import source_stamp
 from hilum.training.assuring import ASSURANCES, Member
 from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
+from hilum.training.given_plan import PLAN, given_plan
 from hilum.training.laps import Laps, overrun
+from hilum.training.leaks import attention, keep_audit, look_for_leaks
 from hilum.training.log import loss_still_falls
 from hilum.training.loop import CHECKPOINT, Assignment
 from hilum.training.measure import choose_precision, rehearse_precision, step_timer
 from hilum.training.new_network import pretrained
 from hilum.training.options import Listener, TrainOptions
+from hilum.training.premises import PREMISES, Premises
 from hilum.training.schedule import Budget
 from hilum.training.stores import STORES
 from hilum.training.tuning.afterwards import AFTERWARDS, Ending
@@ -41,19 +41,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hilum.dataset import Dataset, Fold
+    from hilum.dataset.leaks import Audit
     from hilum.inference import Assurance
     from hilum.networks import Weights
 
 WORK = "training"
 """Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _USUAL_FOLDS = 5
-_AUDIT = "audit.json"
 _FEW_STEPS = 100
 """Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 _LONG_LOOK = 5.0
-"""Seconds of looking for leaks from which on that is said; they are no part of the minutes, as they come once a folder."""
-_AUDITED_GB = 1.0
-"""Images of up to this size are compared with each other before training; `hilum check` compares more."""
+"""Seconds of hashing files and looking for leaks from which on that is said; they are no part of the minutes."""
 
 
 def make_plan_for(
@@ -133,36 +131,17 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
     started = time.perf_counter()
     clock = RunClock("train", device=describe_device(device), options=_plain(options), seeds={"seed": options.seed})
     out, work = folder.path, folder.path / WORK
-    dataset = open_dataset(
-        data,
-        patients=options.patients,
-        label=options.label,
-        classes=options.classes,
-        task=options.task,
-        positive=options.positive,
-    )
-    for note in dataset.notes:
-        listener.say(note)
-    before, leaks = time.perf_counter(), _look_for_leaks(dataset, work, options, listener)
+    dataset, premises, given = _opened(data, work, options, listener)
+    leaks = look_for_leaks(dataset, premises, work, options, listener)
     for note in leaks.sentences:
         listener.say(note)
-    together, units = leaks.groups, units_of(dataset, leaks.groups)
-    if options.minutes is not None and (looked := time.perf_counter() - before) > _LONG_LOOK:
-        listener.say(f"Looking for leaks took {looked:.0f} s, once for this folder; the {options.minutes:g} minutes begin now.")
-    started += time.perf_counter() - before
-    folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=together)
-    listener.say(describe_folds(dataset, folds, together=together))
-    chosen = _chosen_folds(folds, options)
-    if options.folds not in {None, len(folds)}:
-        listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
-
-    plan = _plan(dataset, work, options, listener, chosen)
-    weights = pretrained(plan)
-    folder.record(WORK)
-    _save_plan(plan, work / "plan.json", options, listener)
-    _keep_audit(leaks, dataset, work)
-    if weights is not None:
-        listener.say(f"First weights: {weights.origin}.")
+    units = units_of(dataset, leaks.groups)
+    if options.minutes is not None and (looked := time.perf_counter() - started) > _LONG_LOOK:
+        listener.say(f"Hashing files and looking for leaks took {looked:.0f} s; the {options.minutes:g} minutes begin now.")
+    started = time.perf_counter()
+    chosen = _split(dataset, leaks, options, listener)
+    plan, weights = _planned(given, dataset, premises, chosen, folder, options, listener)
+    keep_audit(leaks, premises, work)
     store = STORES[plan.task.value](
         dataset,
         plan,
@@ -213,7 +192,7 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         units,
         listener,
     )
-    evidence = (*_attention(leaks), *learnt.notes, *told, *baselines)
+    evidence = (*attention(leaks), *learnt.notes, *told, *baselines)
     trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
@@ -226,6 +205,79 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
     report = clock.report(files=dataset.files)
     folder.write({"run.json": report.model_copy(update={"model": model.id, "precision": plan.precision.value}).as_json()})
     return model
+
+
+def _split(dataset: Dataset, leaks: Audit, options: TrainOptions, listener: Listener) -> list[tuple[int, Fold]]:
+    """Divide the cases into folds, and choose those that are trained."""
+    folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=leaks.groups)
+    listener.say(describe_folds(dataset, folds, together=leaks.groups))
+    chosen = _chosen_folds(folds, options)
+    if options.folds not in {None, len(folds)}:
+        listener.say(f"--folds {options.folds} is ignored: the data set brings a split of its own.")
+    return chosen
+
+
+def _planned(
+    given: Plan | None,
+    dataset: Dataset,
+    premises: Premises,
+    chosen: list[tuple[int, Fold]],
+    folder: OutputFolder,
+    options: TrainOptions,
+    listener: Listener,
+) -> tuple[Plan, Weights | None]:
+    """The plan, given or new, and the first weights; what the training stands on is compared with what it began with, and kept.
+
+    A new plan looks at the training cases alone, where one fold is trained. The members of an ensemble share one plan, so that of
+    several folds looks at all their cases, and the model says so.
+    """
+    work, looked_at = folder.path / WORK, chosen[0][1].train if len(chosen) == 1 else None
+    plan = given or make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
+    weights = pretrained(plan)
+    premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
+    if options.resume and given is not None:
+        premises.refuse_changes(Premises.load(work), holder=str(work.parent))
+    work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
+    folder.record(WORK)
+    premises.save(work)
+    path = work / PLAN
+    if given is None or (
+        options.plan is not None and not _same_file(options.plan, path)
+    ):  # not over the file that it was read from
+        save_plan(plan, path)
+    network = plan.network.value
+    listener.say(
+        f"Plan: {plan.dimensions.value}D {network.title}, patch {' x '.join(map(str, plan.patch.value))}, batch "
+        f"{plan.batch.value}, {plan.precision.value}; every decision with its reason: {path}"
+    )
+    if weights is not None:
+        listener.say(f"First weights: {weights.origin}.")
+    return plan, weights
+
+
+def _opened(data: Path | str, work: Path, options: TrainOptions, listener: Listener) -> tuple[Dataset, Premises, Plan | None]:
+    """Open the data set, with the names of the plan that is there already, and compare it with what a resumed training had."""
+    opened = open_dataset(
+        data,
+        patients=options.patients,
+        label=options.label,
+        classes=options.classes,
+        task=options.task,
+        positive=options.positive,
+    )
+    premises = Premises.of(opened, options, progress=lambda done, total, case: listener.advance("hashing", done, total, case))
+    if options.resume:
+        before = Premises.load(work)
+        premises.refuse_changes(before, holder=str(work.parent))
+        if before is None and work.is_dir():
+            listener.say(f"{work} has no {PREMISES}: whether the data are those that this training began with is not known.")
+        elif before is not None and (changed := premises.columns_changed(before)):
+            listener.say(f"The table says something else of {some(changed)}: leaks are looked for again.")
+    given = given_plan(work, options)
+    dataset = opened if given is None else arranged(opened, given.channels, given.answers, holder="the plan")
+    for note in dataset.notes:
+        listener.say(note)
+    return dataset, premises, given
 
 
 @dataclass(frozen=True)
@@ -278,92 +330,8 @@ def _evidence(
         return (sentence,)
 
 
-def _look_for_leaks(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener) -> Audit:
-    """What would make the figures better than they are; a training that is resumed takes what it found on the same files."""
-    kept = work / _AUDIT
-    if options.resume and kept.is_file():
-        held = json.loads(kept.read_text(encoding="utf-8"))
-        if held.get("files") == _files_stamp(dataset):
-            return Audit.model_validate(held["found"])
-    return audit(
-        dataset, limit_gb=_AUDITED_GB, progress=lambda done, total, case: listener.advance("looking for leaks", done, total, case)
-    )
-
-
-def _attention(leaks: Audit) -> tuple[str, ...]:
-    """What the card must say of the data: what is on both sides of the split, what gives the class away, what nobody compared.
-
-    Near-duplicates in one fold, and columns that merely predict, do no harm.
-    """
-    leaking = tuple(found for found in leaks.predictors if found.verdict == "leak")
-    grave = leaks.model_copy(update={"groups": (), "pairs": (), "predictors": leaking})
-    return tuple(f"Attention: {sentence}" for sentence in grave.sentences)
-
-
-def _keep_audit(found: Audit, dataset: Dataset, work: Path) -> None:
-    """For those who resume, and those who want to know."""
-    content = {"files": _files_stamp(dataset), "found": found.model_dump(mode="json")}
-    atomic_write_text(work / _AUDIT, json.dumps(content, indent=2) + "\n")
-
-
-def _files_stamp(dataset: Dataset) -> str:
-    """Changes where a case, its class or patient, a further column or a file does."""
-    facts = [
-        (case.id, case.patient, case.label, sorted(case.columns.items()), source_stamp(case.files)) for case in dataset.cases
-    ]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def _plan(dataset: Dataset, work: Path, options: TrainOptions, listener: Listener, chosen: list[tuple[int, Fold]]) -> Plan:
-    """The plan of the run: the user's, the one of the run that is resumed, or a new one.
-
-    A new one looks at the training cases alone, where one fold is trained. The members of an ensemble share one plan, so that of
-    several folds looks at all their cases, and the model says so.
-    """
-    path = work / "plan.json"
-    if options.plan is not None:
-        plan = options.plan if isinstance(options.plan, Plan) else load_plan(options.plan)
-        _refuse_another(plan, options.overrides, "the plan that is given")
-    elif options.resume and path.is_file():
-        plan = load_plan(path)
-        _refuse_another(plan, options.overrides, "the training that is resumed")
-    else:
-        looked_at = chosen[0][1].train if len(chosen) == 1 else None
-        plan = make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
-    return plan
-
-
-def _save_plan(plan: Plan, path: Path, options: TrainOptions, listener: Listener) -> None:
-    """Write the plan, but not over the file that it was read from, and say what it is."""
-    read = path if options.resume and options.plan is None else options.plan
-    if not (isinstance(read, Path) and path.exists() and path.samefile(read)):
-        save_plan(plan, path)
-    network = plan.network.value
-    listener.say(
-        f"Plan: {plan.dimensions.value}D {network.title}, patch {' x '.join(map(str, plan.patch.value))}, batch "
-        f"{plan.batch.value}, {plan.precision.value}; every decision with its reason: {path}"
-    )
-
-
-def _refuse_another(plan: Plan, asked: Overrides | None, holder: str) -> None:
-    """A plan that is there already is followed; what is asked for beside it must be what it says.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if asked is None:
-        return
-    network = plan.network.value
-    found = {name: decision.value for name, decision in plan.decisions.items()}
-    found |= {"network": network.kind, "backbone": getattr(network, "backbone", None)}
-    for field in fields(asked):
-        wanted = getattr(asked, field.name)
-        if wanted is not None and field.name in found and found[field.name] != wanted:
-            raise UsageError(
-                f"{field.name.replace('_', ' ')} {wanted}, but {holder} has {found[field.name]}",
-                needed="options that agree with it",
-                cure="leave the option out, or train into another folder with -o",
-            )
+def _same_file(plan: Path | Plan, path: Path) -> bool:
+    return isinstance(plan, Path) and path.exists() and path.samefile(plan)
 
 
 def _usual_folds(dataset: Dataset) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from hilum import metrics
+from hilum.dataset.labels import match_classes, renamed
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.measures import CLASS_METRICS, COMPARED_OF_PARTS, measures
 from hilum.evaluation.classification.rows import ClassRows, drawn_together, joined_sentence
@@ -15,7 +16,7 @@ from hilum.evaluation.records import Figure, Record
 from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset import ClassTable
@@ -183,13 +184,48 @@ def compare_class_evaluations(
         UsageError: they are of other classes.
         DataError: they share no case, or do not agree on a case's label or patient.
     """
-    if a.classes != b.classes:
-        raise UsageError(
-            f"classes {', '.join(a.classes.names)} ({a.classes.kind}) and {', '.join(b.classes.names)} ({b.classes.kind})",
-            needed="evaluations of the same classes",
-        )
     names = (a.record.predictions, b.record.predictions)
-    return compare_classes(a.scores, b.scores, a.classes, names=names, level=level, resamples=resamples, seed=seed)
+    return compare_classes(a.scores, _in_order(a.classes, b), a.classes, names=names, level=level, resamples=resamples, seed=seed)
+
+
+def _in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassScore, ...]:
+    """The answers of an evaluation with classes in another order and spelling.
+
+    Raises:
+        UsageError: the classes, their kind, their grades or the positive one of two differ.
+    """
+    found = evaluation.classes
+    if found == wanted:
+        return evaluation.scores
+    names = match_classes(wanted, found, where=evaluation.record.predictions, holder="the other evaluation")
+    order = [*names.values()]
+    moved = order != [*wanted.names]
+    if len(names) < len(wanted.names) or found.kind != wanted.kind or (moved and (wanted.binary or wanted.kind == "ordinal")):
+        raise UsageError(
+            f"classes {', '.join(wanted.names)} ({wanted.kind}) and {', '.join(found.names)} ({found.kind})",
+            needed="evaluations of the same classes, with grades in one order and one positive class (of two the second)",
+            cure="evaluate one of them again, with --positive" if wanted.binary and found.binary else "",
+        )
+    places = [order.index(name) for name in wanted.names]
+    return tuple(_with_order(score, names, places) for score in evaluation.scores)
+
+
+def _with_order(score: ClassScore, names: Mapping[str, str], places: Sequence[int]) -> ClassScore:
+    def moved(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if values is None else tuple(values[place] for place in places)
+
+    def called(members: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if members is None else tuple(names[name] for name in members)
+
+    return score.model_copy(
+        update={
+            "reference": renamed(score.reference, names),
+            "probabilities": moved(score.probabilities),
+            "calibrated": moved(score.calibrated),
+            "prediction_set": called(score.prediction_set),
+            "certain": called(score.certain),
+        }
+    )
 
 
 def _agreed(a: ClassScore, b: ClassScore, table: ClassTable) -> tuple[ClassScore, ClassScore]:

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset import LAYOUTS, ClassTable, Dataset, open_dataset
+from hilum.dataset import LAYOUTS, ClassTable, Dataset, match_classes, open_dataset
+from hilum.dataset.channels import plain_name
 from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.layouts.class_order import is_none_word
 from hilum.errors import DataError, LabelError, UsageError
@@ -60,6 +61,7 @@ def evaluate_classes(
     out: Path | str,
     *,
     table: ClassTable | None = None,
+    positive: str | None = None,
     allow_missing: bool = False,
     threshold: float | None = None,
     subgroups: Sequence[str] | None = None,
@@ -73,6 +75,7 @@ def evaluate_classes(
         out: folder for the results.
         table: what the classes are; None takes classes.json beside the predictions, the data set's, or else the classes of the
             table's columns as ones that exclude each other, which `notes` says.
+        positive: which of two classes is the positive one; None: the second of the table.
         allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
         threshold: an operating point of two classes or of findings, chosen on other cases.
         subgroups: columns whose subgroups are looked at; None takes those that describe a case, see `choose_columns`.
@@ -86,6 +89,9 @@ def evaluate_classes(
     """
     against = _reference(reference)
     classes, said = _classes(predictions, against, table)
+    classes = _with_positive(classes, positive)
+    if against.table is not None:
+        match_classes(classes, against.table, where=against.name, holder=str(predictions))
     against = _labelled(against, classes)
     answers = {score.case: score for score in read_predictions(predictions, classes)}
     missing = tuple(sorted(set(against.cases) - set(answers)))
@@ -159,13 +165,36 @@ def _refuse_unknown_labels(labels: Mapping[str, str], classes: ClassTable) -> No
 
 def _classes(predictions: Path | str, against: _Reference, table: ClassTable | None) -> tuple[ClassTable, tuple[str, ...]]:
     """What the classes are, and a sentence where that had to be assumed."""
-    known = table or read_classes(predictions) or against.table
+    known = table or read_classes(predictions)
     if known is not None:
         return known, ()
     if not predictions_file(predictions).is_file():
         read_predictions(predictions)  # says what is missing
     names = named_classes(predictions)
+    if against.table is not None:
+        columns = against.table.model_copy(update={"names": names})
+        ordered = match_classes(columns, against.table, where=against.name, holder=str(predictions)).values()
+        return columns.model_copy(update={"names": (*ordered, *(name for name in names if name not in ordered))}), ()
     return ClassTable(names=names), (f"classes as found in the predictions, taken to exclude each other: {', '.join(names)}",)
+
+
+def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
+    """The classes with the positive one last.
+
+    Raises:
+        UsageError: there is no such class, or there are not two.
+    """
+    if positive is None:
+        return classes
+    last = [name for name in classes.names if plain_name(name) == plain_name(positive)]
+    if not last or not classes.binary:
+        raise UsageError(
+            f"positive class {positive!r} of the classes {', '.join(classes.names)} ({classes.kind})",
+            needed="one of two classes",
+            cure="leave --positive out",
+        )
+    others = [name for name in classes.names if name not in last]
+    return classes.model_copy(update={"names": (*others, *last)})
 
 
 def _reference(reference: Path | str | Dataset) -> _Reference:
@@ -245,9 +274,9 @@ def _spelled(label: str | None, classes: ClassTable) -> str | None:
     """A label as the classes are spelled, whatever its letter case and blanks; None where it is not known."""
     if label is None or not label.strip(SEPARATOR):
         return label and ""
-    names = {name_key(name): name for name in classes.names}
+    names = {plain_name(name): name for name in classes.names}
     parts = [part.strip() for part in label.split(SEPARATOR)] if classes.kind == "multilabel" else [label]
-    nothing = {part for part in parts if classes.kind == "multilabel" and is_none_word(part) and name_key(part) not in names}
-    if any(name_key(part) not in names and part not in nothing and not is_known(part) for part in parts):
+    nothing = {part for part in parts if classes.kind == "multilabel" and is_none_word(part) and plain_name(part) not in names}
+    if any(plain_name(part) not in names and part not in nothing and not is_known(part) for part in parts):
         return None
-    return SEPARATOR.join(names.get(name_key(part), part) for part in parts if part not in nothing)
+    return SEPARATOR.join(names.get(plain_name(part), part) for part in parts if part not in nothing)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.errors import DataError, UsageError
+from hilum.dataset import match_labels
+from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.page import figure, holm, p_value, span
 from hilum.evaluation.records import Figure, Record
 from hilum.evaluation.segmentation.evaluation import TITLES, Evaluation
@@ -140,7 +141,7 @@ def compare(
 
     Raises:
         UsageError: a folder holds no evaluation, or the two used different tolerances.
-        DataError: they share no case and region.
+        DataError: they share no case, or do not score the same regions.
     """
     first, second = _loaded(a), _loaded(b)
     if first.record.tolerance_mm != second.record.tolerance_mm:
@@ -149,8 +150,9 @@ def compare(
             needed="evaluations at one tolerance",
             cure="evaluate one of them again with the other's --tolerance",
         )
+    names = _region_names(first, second)
     rows_a = {(score.region, score.case): score for score in first.scores}
-    rows_b = {(score.region, score.case): score for score in second.scores}
+    rows_b = {(names[score.region], score.case): score for score in second.scores}
     shared = [key for key in rows_a if key in rows_b]
     if not shared:
         raise DataError("the two evaluations have no case and region in common", needed="evaluations of the same cases")
@@ -171,6 +173,26 @@ def compare(
 
 def _loaded(evaluation: Evaluation | Path | str) -> Evaluation:
     return evaluation if isinstance(evaluation, Evaluation) else Evaluation.load(evaluation)
+
+
+def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
+    """The name in `a` of each region of `b`: of the same labels, which are matched by name, or by id where one has no names.
+
+    Raises:
+        LabelError: the two do not score the same regions.
+    """
+    ours, theirs = a.record.labels, b.record.labels
+    ids = match_labels(ours, theirs, where=b.record.predictions, holder=a.record.predictions)
+    known = {frozenset(region.labels): region.name for region in ours.scored}
+    names = {region.name: known.pop(frozenset(ids[i] for i in region.labels), "") for region in theirs.scored}
+    if known or "" in names.values():
+        sides = [f"{side.record.predictions}: {', '.join(r.name for r in side.record.labels.scored)}" for side in (a, b)]
+        raise LabelError(
+            f"the two evaluations score other regions; {'; '.join(sides)}",
+            needed="evaluations of the same labels and regions",
+            cure="evaluate both against one reference, with the names of its labels",
+        )
+    return names
 
 
 def _difference(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, open_dataset, read_annotation
+from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, match_labels, open_dataset, read_annotation, relabel
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
-from hilum.errors import DataError, GeometryError, UsageError
+from hilum.dataset.layouts.naming import labels_file, read_json_object
+from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import some
 from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
@@ -42,6 +43,8 @@ class _Reference:
     table: LabelTable
     notes: tuple[str, ...]
     patients: Mapping[str, str]
+    ids: Mapping[int, int] = field(default_factory=dict)
+    """What the ids of the predictions are in the reference, where both name their labels."""
 
     def read(self, case: str) -> Volume:
         """The labels of a case; in a data set on its image's own grid, as training and prediction have it."""
@@ -89,7 +92,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             the error is of that kind (GeometryError: grids that differ; LabelError: labels that the table does not know).
     """
     files = _label_maps(Path(predictions))
-    against = _reference(reference, table, Path(predictions), patients or {})
+    against = _matched(_reference(reference, table, Path(predictions), patients or {}), Path(predictions))
     missing = tuple(sorted(set(against.files) - set(files)))
     cases = [case for case in against.files if case in files]
     if (missing and not allow_missing) or not cases:
@@ -150,7 +153,7 @@ def _score_all(
 
 def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
     reference = against.read(case)
-    prediction = _onto_axes_of(reference, read_labels(prediction_file))
+    prediction = _onto_axes_of(reference, relabel(read_labels(prediction_file), against.ids))
     if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
         prediction = Volume(prediction.array, reference.geometry)
     if not prediction.geometry.is_close(reference.geometry):
@@ -269,19 +272,42 @@ def _of_predict(folder: Path) -> bool:
     return isinstance(written, dict) and written.get("verb") == "predict"
 
 
+def _matched(against: _Reference, predictions: Path) -> _Reference:
+    """The reference, with the ids that its labels have in the predictions.
+
+    Raises:
+        LabelError: both name their labels, and not alike.
+    """
+    found = _stated(predictions)
+    if found is None:
+        return against
+    table, file = found
+    ids = match_labels(against.table, table, where=str(file), holder=against.name)
+    changed = [f"{old} is read as {new}" for old, new in ids.items() if old != new]
+    if not changed:
+        return against
+    note = f"labels of the predictions are matched with those of the reference by name: {', '.join(changed)}"
+    return replace(against, ids=ids, notes=(*against.notes, note))
+
+
+def _stated(folder: Path) -> tuple[LabelTable, Path] | None:
+    """What a labels.json or dataset.json in a folder says of its labels, and that file."""
+    for name in (LABELS, "dataset.json"):
+        file = folder / name
+        if file.is_file() and (name == LABELS or read_json_object(file).get("labels")):
+            try:
+                return labels_file(file), file
+            except (ValueError, LabelError) as error:
+                raise DataError(f"{file} is no label table: {error}", needed="the labels.json of a trained model") from error
+    return None
+
+
 def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:
     """What the labels of a plain folder mean, and a sentence on how that is known."""
-    for place in (predictions, folder):
-        written = place / LABELS
-        if written.is_file():
-            try:
-                return LabelTable.model_validate_json(written.read_text(encoding="utf-8")), f"labels as {written} has them"
-            except ValueError as error:
-                raise DataError(f"{written} is no label table: {error}", needed="the labels.json of a trained model") from error
-    if (folder.parent / "dataset.json").is_file():
-        labels = open_dataset(folder.parent).labels
-        if labels is not None:
-            return labels, f"labels as the data set {folder.parent} has them"
+    for place in (folder, folder.parent, predictions):
+        stated = _stated(place)
+        if stated is not None:
+            return stated[0], f"labels as {stated[1]} has them"
     found = sorted({int(value) for file in files for value in np.unique(read_labels(file).array)} - {0})
     if not found or found[0] < 0:
         raise DataError(f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0")

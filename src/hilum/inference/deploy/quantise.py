@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.dataset import open_dataset, read_annotation, read_case
+from hilum.dataset import arranged, open_dataset, read_annotation, read_case
 from hilum.dataset.case import Fold
 from hilum.dataset.folds import make_folds
-from hilum.errors import DataError, ModelError, UsageError
+from hilum.errors import ModelError, UsageError
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.inference.engines.openvino_library import ov
@@ -97,12 +97,9 @@ def quantise(
     """
     if not 0 <= gate <= 1:
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
-    dataset = open_dataset(data, task="segmentation", patients=patients)
     plan: Any = model.plan
-    if len(dataset.channels) != len(plan.channels):
-        raise DataError(
-            f"{data}: channels {', '.join(dataset.channels)}", needed=f"those of the model: {', '.join(plan.channels)}"
-        )
+    opened = open_dataset(data, task="segmentation", patients=patients)
+    dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
     split = split_cases(model, dataset)
     patches = calibration_patches(plan, split.calibration)
     quantised = tuple(_quantised(network, patches) for network in networks)
@@ -115,7 +112,8 @@ def quantise(
         plain.close()
         small.close()
     unseen = [one.region for one in labels if one.reference is None]
-    notes = [f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known"] if unseen else []
+    notes = [*dataset.notes[len(opened.notes) :]]
+    notes += [f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known"] if unseen else []
     if all(case.patient is None for case in (*split.calibration, *split.validation)):
         notes.append(_NO_PATIENTS)
     record = Quantisation(

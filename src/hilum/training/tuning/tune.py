@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hilum.dataset import open_dataset
+from hilum.dataset import arranged, open_dataset
 from hilum.errors import UsageError
 from hilum.inference import ModelMetrics, TrainedModel
 from hilum.inference.manifest import hilum_version
@@ -24,7 +24,6 @@ from hilum.training.validators import SegmentationValidator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilum.dataset import Dataset
     from hilum.inference import ExportedModel
     from hilum.plan import SegmentationPlan
     from hilum.training.tuning.postprocessing import Unit
@@ -109,9 +108,11 @@ def _tune_segmentation(
     model: TrainedModel, data: Path | str, out: Path, options: TuneOptions, listener: Listener
 ) -> tuple[TrainedModel, Tuning]:
     started = time.perf_counter()
-    dataset = open_dataset(data, patients=options.patients)
     plan: Any = model.plan
-    _refuse_other(plan, dataset)
+    opened = open_dataset(data, patients=options.patients)
+    dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
+    for note in dataset.notes[len(opened.notes) :]:
+        listener.say(f"{note[0].upper()}{note[1:]}.")
     unseen = unseen_cases(dataset, model.facts, len(model.networks)).some(options.cases)
     for sentence in unseen.said:
         listener.say(f"{sentence[0].upper()}{sentence[1:]}.")
@@ -198,28 +199,6 @@ def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -
 def unit_of(plan: SegmentationPlan) -> Unit:
     """Return the unit of minimum volumes: ml, or voxels where the images have no physical scale."""
     return "voxels" if plan.spacing.value is None else "ml"
-
-
-def _refuse_other(plan: SegmentationPlan, dataset: Dataset) -> None:
-    """Refuse a data set of other labels or channels.
-
-    Raises:
-        UsageError: its labels are not the model's.
-    """
-    if dataset.labels is None or not dataset.cases:
-        raise UsageError(f"{dataset.name!r} has no annotated cases", needed="label maps to hold the answers against")
-    theirs, ours = ({label.id: label.name for label in table.foreground} for table in (dataset.labels, plan.labels))
-    if {i: name.casefold() for i, name in theirs.items()} != {i: name.casefold() for i, name in ours.items()}:
-        raise UsageError(
-            f"{dataset.name!r} has the labels {theirs}",
-            needed=f"those of the model: {ours}",
-            cure="give a data set with the model's labels",
-        )
-    if len(dataset.channels) != len(plan.channels):
-        raise UsageError(
-            f"{dataset.name!r} has the channels {', '.join(dataset.channels)}",
-            needed=f"those of the model: {', '.join(plan.channels)}",
-        )
 
 
 def told(listener: Listener) -> Callable[[str], None]:

@@ -1,0 +1,173 @@
+"""Labels and classes are matched by name: those of a data set or of predictions with those of a model, plan or reference.
+
+Case, blanks, underscores and hyphens of names do not count, nor do the ids. "foreground", "label 1" or a bare number name
+nothing: such labels go by their ids.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hilum.dataset.channels import arrange_dataset, plain_name
+from hilum.dataset.classes import SEPARATOR
+from hilum.errors import LabelError, UsageError
+from hilum.volume import LabelTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hilum.dataset.case import Dataset
+    from hilum.dataset.classes import ClassTable
+    from hilum.volume import Volume
+
+_NO_NAME = re.compile(r"(?:label|class|region|segment|foreground)?\d*")
+
+
+def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: str) -> dict[int, int]:
+    """Find the id in `wanted` of each label of `found`, the background and the ignore label included.
+
+    Args:
+        wanted: what the ids shall mean.
+        found: what they mean in `where`.
+        where: whose labels `found` are, for the error.
+        holder: whose labels `wanted` are, for the error.
+
+    Raises:
+        LabelError: both name their labels or regions, and not alike; both sides are listed.
+    """
+    ids = {label.id: label.id for label in found.labels}
+    ours, theirs = _named(wanted), _named(found)
+    if len(ours) == len(wanted.foreground) and len(theirs) == len(found.foreground):
+        agreed = set(ours) == set(theirs)
+        ids |= {theirs[name]: ours[name] for name in theirs if agreed}
+    else:  # what has no name goes by its id
+        shared = set(ours) & set(theirs)
+        others = {ours[name] for name in ours if name not in shared} & {theirs[name] for name in theirs if name not in shared}
+        agreed = not others and all(ours[name] == theirs[name] for name in shared)
+    if not agreed or (wanted.regions and found.regions and _regions(wanted, {}) != _regions(found, ids)):
+        raise LabelError(
+            f"{where} has the labels {_listed(found)}; {holder} has {_listed(wanted)}",
+            needed="the same labels on both sides, each under its own name; their ids may differ",
+            cure='where they mean the same, give them the same names ("labels" in dataset.json, labels.json beside label maps)',
+        )
+    if found.ignore is not None:
+        ids[found.ignore] = found.ignore if wanted.ignore is None else wanted.ignore
+    return ids
+
+
+def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
+    """The label map with other ids.
+
+    Raises:
+        LabelError: it holds an id that is not to be found in `ids`.
+    """
+    if all(old == new for old, new in ids.items()):
+        return labels
+    values, places = np.unique(labels.array, return_inverse=True)
+    strange = [int(value) for value in values if int(value) not in ids]
+    if strange:
+        raise LabelError(f"labels {strange} that have no name", needed=f"labels among {sorted(ids)}")
+    new = np.array([ids[int(value)] for value in values])
+    return labels.with_array(new.astype(np.min_scalar_type(new.max()))[places].reshape(labels.array.shape))
+
+
+def arranged(dataset: Dataset, channels: Sequence[str], answers: LabelTable | ClassTable, *, holder: str) -> Dataset:
+    """The data set with the channels, label ids or classes of a plan or model; its last notes say what was matched by name.
+
+    Raises:
+        DataError: the channels, labels or classes differ.
+        UsageError: it has labels where classes are wanted, or classes where labels are wanted.
+    """
+    own = dataset.labels if isinstance(answers, LabelTable) else dataset.classes
+    if own is None:
+        kinds = ("a classification", "a segmentation")[:: 1 if isinstance(answers, LabelTable) else -1]
+        raise UsageError(f"{dataset.root} is opened as {kinds[0]}; {holder} is of {kinds[1]}", needed="one task on both sides")
+    notes = []
+    if [plain_name(name) for name in channels] != [plain_name(name) for name in dataset.channels]:
+        notes.append(f"channels {', '.join(dataset.channels)} are read as {', '.join(channels)}, those of {holder}")
+    dataset = arrange_dataset(dataset, channels, holder=holder)
+    if isinstance(answers, LabelTable):
+        arrange = _with_labels(dataset, answers, holder)
+        changed = {old: new for old, new in (arrange.cases[0].label_ids if arrange.cases else {}).items() if old != new}
+        if changed:
+            notes.append(f"labels are matched by name: {', '.join(f'{old} is read as {new}' for old, new in changed.items())}")
+    else:
+        arrange = _with_classes(dataset, answers, holder)
+    return replace(arrange, notes=(*arrange.notes, *notes))
+
+
+def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
+    found = dataset.labels
+    if found is None:
+        return dataset
+    ids = match_labels(wanted, found, where=str(dataset.root), holder=holder)
+    if {new for old, new in ids.items() if old != found.ignore} != set(wanted.ids):
+        raise LabelError(
+            f"{dataset.root} has the labels {_listed(found)}; {holder} has {_listed(wanted)}",
+            needed="the same labels on both sides",
+            cure="give the labels the ids of the other side, or names",
+        )
+    if any(old != new for old, new in ids.items()):
+        dataset = replace(dataset, cases=tuple(replace(case, label_ids=ids) for case in dataset.cases))
+    return replace(dataset, labels=wanted)
+
+
+def match_classes(wanted: ClassTable, found: ClassTable, *, where: str, holder: str) -> dict[str, str]:
+    """Find the name in `wanted` of each class of `found`.
+
+    Raises:
+        LabelError: `wanted` has no such class; both sides are listed.
+    """
+    known = {plain_name(name): name for name in wanted.names}
+    if len(known) < len(wanted.names):
+        known = {name: name for name in wanted.names}
+    names = {name: name if name in wanted.names else known.get(plain_name(name), "") for name in found.names}
+    if "" in names.values() or len(set(names.values())) < len(names):
+        raise LabelError(
+            f"{where} has the classes {', '.join(found.names)}; {holder} has {', '.join(wanted.names)}",
+            needed="the same classes on both sides; their order may differ",
+            cure="where they mean the same, give them the same names in the column of labels",
+        )
+    return names
+
+
+def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
+    found = dataset.classes
+    if found is None:
+        return dataset
+    names = match_classes(wanted, found, where=str(dataset.root), holder=holder)
+    if len(names) < len(wanted.names) or (wanted.kind == "multilabel") != (found.kind == "multilabel"):
+        raise LabelError(
+            f"{dataset.root} has the classes {', '.join(found.names)} ({found.kind}); {holder} has "
+            f"{', '.join(wanted.names)} ({wanted.kind})",
+            needed="the same classes on both sides; their order may differ",
+            cure="open the data set as the other side was, with --label, --classes or --task, or train without its plan",
+        )
+    cases = tuple(replace(case, label=renamed(case.label, names)) for case in dataset.cases)
+    return replace(dataset, cases=cases, classes=wanted)
+
+
+def renamed(label: str | None, names: Mapping[str, str]) -> str | None:
+    """A case's label under other names of the classes."""
+    if label is None or label in names:
+        return label if label is None else names[label]
+    return SEPARATOR.join(names.get(part, part) for part in label.split(SEPARATOR))
+
+
+def _named(table: LabelTable) -> dict[str, int]:
+    plain = {label.id: plain_name(label.name) for label in table.foreground}
+    return {name: i for i, name in plain.items() if not _NO_NAME.fullmatch(name)}
+
+
+def _regions(table: LabelTable, ids: Mapping[int, int]) -> dict[str, set[int]]:
+    return {plain_name(region.name): {ids.get(i, i) for i in region.labels} for region in table.regions}
+
+
+def _listed(table: LabelTable) -> str:
+    labels = ", ".join(f"{label.id} {label.name}" for label in table.foreground)
+    regions = ", ".join(f"{region.name} {list(region.labels)}" for region in table.regions)
+    return f"{labels}; regions {regions}" if regions else labels

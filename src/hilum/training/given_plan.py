@@ -1,0 +1,77 @@
+"""The plan that a training follows because it is there already: the user's, or that of the training that is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, get_args
+
+from hilum.dataset.classes import ClassKind
+from hilum.errors import UsageError
+from hilum.plan import Plan, load_plan
+from hilum.plan.classification import ClassificationPlan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hilum.dataset import ClassTable
+    from hilum.plan import Overrides
+    from hilum.training.options import TrainOptions
+
+PLAN = "plan.json"
+
+
+def given_plan(work: Path, options: TrainOptions) -> Plan | None:
+    """The plan that the user gives, or the one of the training that is resumed; None where one is to be made.
+
+    Raises:
+        UsageError: it is no plan, or options ask for something else.
+    """
+    path = work / PLAN
+    if options.plan is not None:
+        plan, holder = options.plan if isinstance(options.plan, Plan) else load_plan(options.plan), "the plan that is given"
+    elif options.resume and path.is_file():
+        plan, holder = load_plan(path), "the training that is resumed"
+    else:
+        return None
+    _refuse_another(plan, options.overrides, holder)
+    if isinstance(plan, ClassificationPlan):
+        _refuse_other_classes(plan.classes, options, holder)
+    return plan
+
+
+def _refuse_other_classes(table: ClassTable, options: TrainOptions, holder: str) -> None:
+    """Refuse a kind of classes or a positive class that the plan does not have.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    kind = options.classes if options.classes in get_args(ClassKind) else None
+    positive = table.names[-1] if table.binary else None
+    for name, wanted, found in (("classes", kind, table.kind), ("positive class", options.positive, positive)):
+        if wanted is not None and wanted != found:
+            raise UsageError(
+                f"{name} {wanted}, but {holder} has {found or 'none'}",
+                needed="options that agree with it",
+                cure="leave the option out, or train into another folder with -o and without that plan",
+            )
+
+
+def _refuse_another(plan: Plan, asked: Overrides | None, holder: str) -> None:
+    """A plan that is there already is followed; what is asked for beside it must be what it says.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if asked is None:
+        return
+    network = plan.network.value
+    found = {name: decision.value for name, decision in plan.decisions.items()}
+    found |= {"network": network.kind, "backbone": getattr(network, "backbone", None)}
+    for field in fields(asked):
+        wanted = getattr(asked, field.name)
+        if wanted is not None and field.name in found and found[field.name] != wanted:
+            raise UsageError(
+                f"{field.name.replace('_', ' ')} {wanted}, but {holder} has {found[field.name]}",
+                needed="options that agree with it",
+                cure="leave the option out, or train into another folder with -o",
+            )

@@ -1,0 +1,207 @@
+"""What a training stands on, recorded when it begins and compared when it is resumed: files, names, splits, options."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from hilum.dataset.annotation import Annotation, annotation_files
+from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.dataset.layouts.listing import some
+from hilum.errors import DataError, UsageError
+from hilum.io import atomic_write_text
+from hilum.io.content import content_hash
+from hilum.plan.plan import Record
+from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hilum.dataset import Case, Dataset
+    from hilum.plan import Plan
+    from hilum.training.options import TrainOptions
+
+PREMISES = "premises.json"
+_KINDS = {
+    "images": "images",
+    "annotation": "annotations",
+    "region": "regions to look at",
+    "label": "classes",
+    "patient": "patients",
+}
+
+
+class CasePremises(Record):
+    """One case: content hashes of its files, and what tables say of it; `columns` are those that only describe it."""
+
+    images: str
+    annotation: str = ""
+    region: str = ""
+    label: str | None = None
+    patient: str | None = None
+    columns: str = ""
+
+
+class Premises(Record):
+    """What a training stands on.
+
+    Args:
+        channels: names in the data set's order.
+        labels: of a segmentation.
+        classes: of a classification, in their order: of two the second is the positive one.
+        split: hash of the split that the data set brings; "" where it brings none.
+        cases: by id.
+        options: those that a continuation must repeat: seed and folds. Minutes, steps, device and memory are free.
+        plan: its decisions by name, without their reasons; {} before the plan is made.
+        weights: SHA-256 of the first weights; "" where they are random.
+    """
+
+    channels: tuple[str, ...]
+    labels: LabelTable | None
+    classes: ClassTable | None
+    split: str
+    cases: dict[str, CasePremises]
+    options: dict[str, int | None]
+    plan: dict[str, Any] = Field(default_factory=dict)
+    weights: str = ""
+
+    @classmethod
+    def of(cls, dataset: Dataset, options: TrainOptions, *, progress: Callable[[int, int, str], None]) -> Premises:
+        """Hash every file of a data set's annotated or labelled cases.
+
+        Args:
+            dataset: as it was opened.
+            options: of the training.
+            progress: called as progress(done, total, case id).
+        """
+        cases = {}
+        for done, case in enumerate(dataset.cases, start=1):
+            cases[case.id] = _of_case(case)
+            progress(done, len(dataset.cases), case.id)
+        return cls(
+            channels=dataset.channels,
+            labels=dataset.labels,
+            classes=dataset.classes,
+            split=_digest([(fold.train, fold.validation) for fold in dataset.splits]) if dataset.splits else "",
+            cases=cases,
+            options={"seed": options.seed, "fold": options.fold if options.folds is None else None, "folds": options.folds},
+        )
+
+    def with_plan(self, plan: Plan, weights: str) -> Premises:
+        """The same with the plan that is followed and the hash of the first weights."""
+        decisions = {name: decision.model_dump(mode="json")["value"] for name, decision in plan.decisions.items()}
+        decisions |= {"channels": list(plan.channels), "answers": plan.answers.model_dump(mode="json")}
+        return self.model_copy(update={"plan": decisions, "weights": weights})
+
+    def save(self, folder: Path) -> None:
+        """Write premises.json."""
+        atomic_write_text(folder / PREMISES, self.model_dump_json() + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Premises | None:
+        """What `save` wrote; None where there is nothing.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        file = folder / PREMISES
+        if not file.is_file():
+            return None
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise DataError(
+                f"{file} is damaged", needed="the file as the training wrote it", cure="train into a new folder"
+            ) from error
+
+    def refuse_changes(self, before: Premises | None, *, holder: str) -> None:
+        """Refuse to go on where anything changed that the training stands on; None: it began when nothing was recorded.
+
+        Raises:
+            DataError: data changed; every kind of change is listed with its first cases.
+            UsageError: only options, plan or first weights changed.
+        """
+        if before is None:
+            return
+        of_data = [*self._changed_names(before), *self._changed_cases(before)]
+        changes = [*of_data, *self._changed_options(before)]
+        found = f"{holder} cannot be resumed, as there have changed since it began: {'; '.join(changes)}"
+        needed = "the same images, annotations, names, patients, folds, seed and plan as when it began"
+        cure = "undo the change, or train anew into another folder with -o"
+        if of_data:
+            raise DataError(found, needed=needed, cure=cure)
+        if changes:
+            raise UsageError(found, needed=needed, cure=cure)
+
+    def columns_changed(self, before: Premises) -> tuple[str, ...]:
+        """The cases of which the table says something else that only describes them."""
+        return tuple(name for name, case in self.cases.items() if case.columns != before.cases[name].columns)
+
+    def _changed_names(self, before: Premises) -> list[str]:
+        named = {
+            "channels": (", ".join(before.channels), ", ".join(self.channels)),
+            "labels": (_labels(before.labels), _labels(self.labels)),
+            "classes": (_classes(before.classes), _classes(self.classes)),
+        }
+        found = [f"the {what}, {old} to {new}" for what, (old, new) in named.items() if old != new]
+        return found if self.split == before.split else [*found, "the split that the data set brings"]
+
+    def _changed_cases(self, before: Premises) -> list[str]:
+        added = [name for name in self.cases if name not in before.cases]
+        removed = [name for name in before.cases if name not in self.cases]
+        both = [name for name in self.cases if name in before.cases]
+        found = [f"cases {what}: {some(names)}" for what, names in (("added", added), ("removed", removed)) if names]
+        for field, kind in _KINDS.items():
+            names = [name for name in both if getattr(self.cases[name], field) != getattr(before.cases[name], field)]
+            found += [f"{kind} of {some(names)}"] if names else []
+        return found
+
+    def _changed_options(self, before: Premises) -> list[str]:
+        pairs: list[tuple[str, Any, Any]] = [(name, before.options.get(name), value) for name, value in self.options.items()]
+        if self.plan and before.plan:
+            pairs += [(f"{name} in the plan", before.plan.get(name), value) for name, value in self.plan.items()]
+            pairs.append(("first weights", before.weights[:12], self.weights[:12]))
+        return [f"{name}, {_short(old)} to {_short(new)}" for name, old, new in pairs if old != new]
+
+
+def _of_case(case: Case) -> CasePremises:
+    where = f"{_hash(case.region)} {case.centre_mm}" if case.region is not None or case.centre_mm is not None else ""
+    return CasePremises(
+        images=_digest([content_hash(file) for file in case.images.values()]),
+        annotation=_hash(case.annotation),
+        region=where,
+        label=case.label,
+        patient=case.patient,
+        columns=_digest(sorted(case.columns.items())) if case.columns else "",
+    )
+
+
+def _hash(annotation: Annotation | None) -> str:
+    if annotation is None:
+        return ""
+    ids = [] if isinstance(annotation, Path) else list(annotation.masks)
+    return _digest((ids, [content_hash(file) for file in annotation_files(annotation)]))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def _labels(table: LabelTable | None) -> str:
+    if table is None:
+        return "none"
+    regions = [f"{region.name} {list(region.labels)}" for region in table.regions]
+    ignored = [] if table.ignore is None else [f"{table.ignore} ignored"]
+    return ", ".join([*(f"{label.id} {label.name}" for label in table.foreground), *regions, *ignored])
+
+
+def _classes(table: ClassTable | None) -> str:
+    return "none" if table is None else f"{', '.join(table.names)} ({table.kind})"
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
