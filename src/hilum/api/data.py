@@ -89,6 +89,8 @@ def check(
     from hilum.dataset import doctor
 
     dataset = (labelling or Labelling()).open(data, patients=patients)
+    if fix is not None:
+        doctor.refuse_target(dataset, Path(fix))
     findings = doctor.check(dataset, progress=progress)
     if fix is None:
         return CheckResult(findings)

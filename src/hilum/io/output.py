@@ -142,7 +142,7 @@ class OutputFolder:
         reasons: dict[str, list[str]] = {}
         for name in dict.fromkeys(map(self._at, names)):
             if os.path.lexists(name) and (reason := self._hindrance(name)):
-                reasons.setdefault(reason, []).append(name.relative_to(self.path).as_posix())
+                reasons.setdefault(reason, []).append(os.path.relpath(name, self.path))
         if reasons:
             raise UsageError(
                 f"files are in the way in {self.path}: "
@@ -192,9 +192,8 @@ class OutputFolder:
         _update(self._at(path).parent, {self._at(path).name: None})
 
     def _at(self, path: Path | str) -> Path:
-        """A file's path, where its name in the folder may have been given."""
-        place = Path(path)
-        return place if place.is_relative_to(self.path) else self.path / place
+        """A path as it is; a name (a text) in the folder."""
+        return path if isinstance(path, Path) else self.path / path
 
     def _hindrance(self, place: Path) -> str:
         """Why a file that is there may not be replaced; "" where it may."""
@@ -237,9 +236,10 @@ class OutputFolder:
         if not self._outer:
             self.verb = held.held_by.verb if held.held_by is not None else self.verb
             return
+        files = {name: entry for name, entry in held.files.items() if (self.path / name).exists()}
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = _Holder(verb=self.verb, host=platform.node(), pid=os.getpid(), since=since)
-        _save(self.path, held.model_copy(update={"held_by": holder}))
+        _save(self.path, _Ledger(files=files, held_by=holder))
 
     def _leave(self) -> None:
         """Give the lock back; what entering made goes where nothing was written."""
