@@ -343,3 +343,53 @@ def test_no_number_without_another_source_is_refused(tmp_path):
     path = patched(tmp_path / "a.nii.gz", (PIXDIM + 4, "<f", (NAN,)), (SFORM_CODE, "<h", (0,)))
     with pytest.raises(GeometryError, match=r"a\.nii\.gz"):
         read_volume(path)
+
+
+SPACE = "space: left-posterior-superior\nspace origin: (0,0,0)\n"
+DIRECTIONS = "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "spacing", "text"),
+    [
+        ("a.mha", DIRECTIONS, (1, 1, 1), "no spacing is stored; 1 mm is assumed"),
+        ("a.mha", DIRECTIONS + "ElementSize = 0.5 0.5 2\n", (2, 0.5, 0.5), "the size of a voxel, 0.5 0.5 2, is taken"),
+        ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 -2\n", (2, 0.5, 0.5), "has a sign; the axis is turned round"),
+        ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 2\nOffset = nan 0 0\n", (2, 0.5, 0.5), "the origin is nan 0 0"),
+        ("a.mha", "ElementSpacing = 0.5 0.5 2\n", (2, 0.5, 0.5), "no directions are stored"),
+        ("a.mha", "TransformMatrix = 2 0 0 0 2 0 0 0 2\n", (2, 2, 2), "directions have lengths of 2, 2, 2"),
+        ("a.nrrd", SPACE, (1, 1, 1), "no spacing is stored; 1 mm is assumed"),
+        ("a.nrrd", "spacings: 0.5 0.5 nan\n", (1, 0.5, 0.5), "an axis without spacing"),
+        ("a.nrrd", "spacings: 0.5 0.5 -2\n", (2, 0.5, 0.5), "has a sign"),
+        ("a.nrrd", SPACE + "space directions: (0.5,0,0) (0,0.5,0) none\n", (1, 0.5, 0.5), "an axis without spacing"),
+        ("a.nrrd", "space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,2)\n", (2, 1, 1), "no origin is stored; 0 is assumed"),
+        (
+            "a.nrrd",
+            SPACE + 'space units: "m" "m" "m"\nspace directions: (0.001,0,0) (0,0.001,0) (0,0,0.002)\n',
+            (2, 1, 1),
+            "stored in m; they were converted",
+        ),
+        (
+            "a.nrrd",
+            SPACE + 'space units: "furlong" "mm" "mm"\nspace directions: (1,0,0) (0,1,0) (0,0,2)\n',
+            (2, 1, 1),
+            "stored in furlong; millimetres are assumed",
+        ),
+    ],
+)
+def test_what_itk_fills_in_silently_is_said(tmp_path, name, fields, spacing, text):
+    start = "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 3 2\nendian: little\nencoding: raw\n"
+    if name.endswith("mha"):
+        start = "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 4 3 2\nElementType = MET_SHORT\n"
+    end = "ElementDataFile = LOCAL\n" if name.endswith("mha") else "\n"
+    (tmp_path / name).write_bytes((start + fields + end).encode() + np.arange(24, dtype="<i2").tobytes())
+    facts = inspect_file(tmp_path / name)
+    np.testing.assert_allclose(facts.geometry.spacing, spacing)
+    assert any(text in note for note in facts.notes), facts.notes
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_hilum_writes_lacks_nothing(tmp_path, volume, name, channels):
+    write_volume(volume.with_array(np.repeat(volume.array, channels, axis=0)), tmp_path / name)
+    assert inspect_file(tmp_path / name).notes == ()

@@ -10,6 +10,7 @@ import numpy as np
 
 from hilum.errors import FormatError, ResourceError
 from hilum.io.files import atomic_path, image_suffix
+from hilum.io.itk_header import grid_notes
 from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
 from hilum.volume import Geometry, Volume
 
@@ -79,7 +80,11 @@ def inspect(path: Path) -> FileFacts:
             cure="split the file",
         )
     x, y, z = size[:3]
-    geometry, notes = make_geometry(path, (z, y, x), _affine(reader, dimensions))
+    factor, missing = grid_notes(path)
+    affine = _affine(reader, dimensions)
+    affine[:3] *= factor
+    geometry, notes = make_geometry(path, (z, y, x), affine)
+    notes = missing + notes
     if image_suffix(path).endswith((".nrrd", ".nhdr")):
         space = reader.GetMetaData("NRRD_space") if "NRRD_space" in reader.GetMetaDataKeys() else "no space"
         if not space.startswith(_ANATOMICAL):
