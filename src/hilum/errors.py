@@ -15,6 +15,13 @@
 
 from __future__ import annotations
 
+_UNDECODED = 0xDC00  # what Python adds to a byte of a file name that is no UTF-8
+
+
+def readable(text: object) -> str:
+    """Write a path or text so that every writer can encode it: bytes of a name that are no UTF-8 become "%E9" and so on."""
+    return "".join(f"%{ord(c) - _UNDECODED:02X}" if "\udc80" <= c <= "\udcff" else c for c in str(text))
+
 
 class HilumError(Exception):
     """An error that says what was found, what is needed and what to do.
@@ -28,12 +35,12 @@ class HilumError(Exception):
     exit_code = 1
 
     def __init__(self, found: str, *, needed: str = "", cure: str = "") -> None:
-        self.found, self.needed, self.cure = found, needed, cure
-        parts = [found]
+        self.found, self.needed, self.cure = readable(found), readable(needed), readable(cure)
+        parts = [self.found]
         if needed:
-            parts.append(f"Needed: {needed}")
+            parts.append(f"Needed: {self.needed}")
         if cure:
-            parts.append(f"Cure: {cure}")
+            parts.append(f"Cure: {self.cure}")
         super().__init__("\n".join(parts))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import Annotation, annotation_files
+from hilum.errors import readable
 from hilum.io import file_of
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Dataset:
     splits: tuple[Fold, ...] = ()
     notes: tuple[str, ...] = ()
     files: Inventory | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the name one that every file can hold."""
+        object.__setattr__(self, "name", readable(self.name))
 
     def __getitem__(self, case_id: str) -> Case:
         """The annotated case of that id.

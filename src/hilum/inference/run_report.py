@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import psutil
 from pydantic import Field, JsonValue
 
-from hilum.io import atomic_write_text
+from hilum.io import Readable, atomic_write_text
 from hilum.io.inventory import InventoryRecord  # noqa: TC001  (pydantic reads the annotation when the class is made)
 from hilum.plan.plan import Record
 
@@ -44,9 +44,9 @@ class CaseOutcome(Record):
 
     case: str
     status: Literal["done", "failed", "skipped"]
-    files: tuple[str, ...] = ()
-    error: str = ""
-    replaced: tuple[str, ...] = ()
+    files: tuple[Readable, ...] = ()
+    error: Readable = ""
+    replaced: tuple[Readable, ...] = ()
     """Files of an earlier answer to this case that were there: written over, or removed."""
     seconds: dict[str, float] = Field(default_factory=dict)
     patches: dict[str, int] = Field(default_factory=dict)

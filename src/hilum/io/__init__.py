@@ -12,7 +12,18 @@ from hilum.io.dispatch import (
     write_labels,
     write_volume,
 )
-from hilum.io.files import SUFFIXES, atomic_path, atomic_write_text, file_of, header_of, image_stem, image_suffix, nearest, sha256
+from hilum.io.files import (
+    SUFFIXES,
+    Readable,
+    atomic_path,
+    atomic_write_text,
+    file_of,
+    header_of,
+    image_stem,
+    image_suffix,
+    nearest,
+    sha256,
+)
 from hilum.io.medmnist import ArchivePart, archive_parts
 from hilum.io.output import OutputFolder, is_output
 from hilum.io.record import FileFacts
@@ -22,6 +33,7 @@ __all__ = [
     "ArchivePart",
     "FileFacts",
     "OutputFolder",
+    "Readable",
     "archive_parts",
     "atomic_path",
     "atomic_write_text",

@@ -8,11 +8,15 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
-from hilum.errors import ResourceError
+from pydantic import BeforeValidator
+
+from hilum.errors import ResourceError, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +31,11 @@ SUFFIXES = (
 ARCHIVE_MARK = ".npz#"
 SERIES_MARK = "#series/"
 """Between a folder that holds several DICOM series and the UID of one of them."""
+
+Readable = Annotated[str, BeforeValidator(readable)]
+"""A field that may hold a file's name or a path: JSON has no place for bytes that are no UTF-8."""
+
+_DETACHED = (".mhd", ".nhdr", ".seg.nhdr")
 
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
 _HEADER_OF_DATA = {
@@ -59,9 +68,35 @@ def file_of(reference: Path) -> Path:
 
 
 def image_stem(path: Path | str) -> str:
-    """The name of an image without its suffix; a folder's name, and one without a known suffix (a UID), is kept whole."""
+    """The name of an image without its suffix; a folder's name, and one without a known suffix (a UID), is kept whole.
+
+    Bytes that are no UTF-8 become "%E9" and so on: the stem is a case's id, which stands in JSON, tables and names of outputs.
+    """
     path = Path(path)
-    return path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path))]
+    stem = path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path))]
+    return readable(stem)
+
+
+@contextmanager
+def plain_path(path: Path) -> Iterator[Path]:
+    """Give a path that libraries in C++ can take: SimpleITK ends the whole process at a name that is not UTF-8.
+
+    Yields the path itself, or a temporary link to it (to a new file: to its folder).
+    """
+    if readable(path) == str(path):
+        yield path
+        return
+    with TemporaryDirectory() as temporary:
+        if readable(path.name) == path.name:
+            folder = Path(temporary) / "folder"
+            folder.symlink_to(path.parent.absolute(), target_is_directory=True)
+            yield folder / path.name
+            return
+        for entry in path.parent.iterdir() if image_suffix(path) in _DETACHED else ():  # a header names its data beside it
+            (Path(temporary) / entry.name).symlink_to(entry.absolute())
+        plain = Path(temporary) / readable(path.name)
+        plain.symlink_to(path.absolute())
+        yield plain
 
 
 def header_of(path: Path | str) -> Path:
@@ -80,8 +115,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Write a file completely or not at all.
 
     Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, it takes the
-    place of `path` in one step; when it raises, the file is removed and what was at `path` stays as it was. Before it takes its
-    place the file is on the disk itself, so that a power cut leaves no empty one (0.2 to 10 ms a file, as measured on SSDs).
+    place of `path` in one step, with the mode that umask asks for; when it raises, the file is removed and what was at `path`
+    stays as it was. Before it takes its place the file is on the disk itself, so that a power cut leaves no empty one (0.2 to
+    10 ms a file, as measured on SSDs).
 
     Raises:
         ResourceError: the disk is full, or the folder cannot be written.
@@ -93,6 +129,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            _give_usual_mode(temporary)
             _to_disk(temporary)
             temporary.replace(target)
             _names_to_disk(target.parent)
@@ -118,6 +155,19 @@ def disk_errors(target: Path) -> Iterator[None]:
         if error.errno in _UNWRITABLE:
             raise ResourceError(f"{target} cannot be written: {error.strerror}", cure="choose another folder with -o") from error
         raise
+
+
+def _give_usual_mode(path: Path) -> None:
+    """Give a file, or a folder with all it holds, the mode that a new one gets here: some libraries make theirs private."""
+    probe = path.with_name(f"{path.name}.mode")
+    probe.mkdir()
+    folder_mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.rmdir()
+    file_mode = folder_mode & 0o666
+    for entry in (path, *(path.rglob("*") if path.is_dir() else ())):
+        mode = folder_mode if entry.is_dir() else file_mode
+        if not entry.is_symlink() and stat.S_IMODE(entry.stat().st_mode) != mode:
+            entry.chmod(mode)
 
 
 def _to_disk(path: Path) -> None:
@@ -148,8 +198,8 @@ def _remove(path: Path) -> None:
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text completely or not at all; line ends are written as they are given."""
-    atomic_write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text completely or not at all; line ends are written as they are given. Names are made `readable`."""
+    atomic_write_bytes(path, readable(text).encode("utf-8"))
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import FormatError, ResourceError
-from hilum.io.files import atomic_path, image_suffix
+from hilum.io.files import atomic_path, image_suffix, plain_path
 from hilum.io.itk_header import grid_notes
 from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
 from hilum.volume import Geometry, Volume
@@ -50,7 +50,8 @@ def read(path: Path) -> Decoded:
     facts = inspect(path)
     _refuse_damaged(path)
     try:
-        image = itk.ReadImage(str(path))
+        with plain_path(path) as plain:
+            image = itk.ReadImage(str(plain))
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     array = np.asarray(itk.GetArrayFromImage(image))
@@ -65,9 +66,10 @@ def inspect(path: Path) -> FileFacts:
     itk = _itk()
 
     reader = itk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with plain_path(path) as plain:
+            reader.SetFileName(str(plain))
+            reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     dimensions, components = reader.GetDimension(), reader.GetNumberOfComponents()
@@ -104,9 +106,9 @@ def write(volume: Volume, path: Path) -> None:
     image.SetSpacing(geometry.spacing[::-1])
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, plain_path(temporary) as plain:
         try:
-            itk.WriteImage(image, str(temporary), True)  # compressed
+            itk.WriteImage(image, str(plain), True)  # compressed
         except RuntimeError as error:
             raise ResourceError(
                 f"{path} cannot be written: {_last_line(error)}",

@@ -23,7 +23,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, ResourceError, UsageError
-from hilum.io.files import atomic_write_text, disk_errors, sha256
+from hilum.io.files import Readable, atomic_write_text, disk_errors, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +53,7 @@ class Written(BaseModel):
 
     sha256: str
     verb: str
-    made_from: dict[str, str] = {}
+    made_from: dict[Readable, Readable] = {}
 
 
 class _Holder(BaseModel):
@@ -68,7 +68,7 @@ class _Holder(BaseModel):
 class _Ledger(BaseModel):
     """What `.hilum.json` holds."""
 
-    files: dict[str, Written] = {}
+    files: dict[Readable, Written] = {}
     held_by: _Holder | None = None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import FormatError
-from hilum.io.files import atomic_path
+from hilum.io.files import atomic_path, plain_path
 from hilum.io.record import Decoded, FileFacts, Format, plain_array
 from hilum.volume import Geometry, Volume
 
@@ -261,7 +261,8 @@ def _deep_colours(path: Path) -> NDArray[Any]:
     """
     import SimpleITK
 
-    pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+    with plain_path(path) as plain:
+        pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(plain))))
     if pixels.dtype != np.uint16:
         raise FormatError(f"{path}: {pixels.dtype} numbers of a picture of 16 bits", needed="uint16", cure="write it as TIFF")
     return pixels

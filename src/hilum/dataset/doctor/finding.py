@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hilum.io import Readable
+
 Severity = Literal["error", "warning", "note"]
 
 KINDS: dict[str, str] = {
@@ -65,8 +67,8 @@ class Finding(BaseModel):
     case: str
     kind: str
     severity: Severity
-    found: str
-    cure: str
+    found: Readable
+    cure: Readable
     fixable: bool = False
     others: tuple[str, ...] = ()
 
@@ -78,7 +80,7 @@ class Fixed(BaseModel):
 
     case: str
     kind: str
-    found: str
+    found: Readable
     done: str
 
 
@@ -97,8 +99,8 @@ class FixLog(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = Field(default=1)
-    source: str
-    folder: str
+    source: Readable
+    folder: Readable
     layout: str
     cases: tuple[str, ...]
     fixed: tuple[Fixed, ...]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, some
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
-from hilum.errors import DataError
+from hilum.errors import DataError, readable
 from hilum.io import supported
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
     """
     parts = _parts(path)
     found = [
-        (part, folder.name, stem, image)
+        (part, readable(folder.name), stem, image)
         for part, root in parts.items()
         for folder in _class_folders(root)
         for stem, image in image_entries(folder).items()

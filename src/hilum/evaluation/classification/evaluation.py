@@ -14,7 +14,7 @@ from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
 from hilum.evaluation.page import some
-from hilum.io import OutputFolder
+from hilum.io import OutputFolder, Readable
 from hilum.tasks.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class ClassEvaluationRecord(BaseModel):
     format: Literal["hilum-class-evaluation"] = "hilum-class-evaluation"
     version: Literal[1] = 1
     hilum: str
-    predictions: str
-    reference: str
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    predictions: Readable
+    reference: Readable
+    missing: tuple[Readable, ...] = ()
+    unexpected: tuple[Readable, ...] = ()
+    notes: tuple[Readable, ...] = ()
     summary: ClassSummary
     subgroups: tuple[Subgroup, ...] = ()
 

@@ -15,7 +15,7 @@ from hilum.errors import DataError, UsageError
 from hilum.evaluation.page import figure, span
 from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
 from hilum.evaluation.segmentation.summary import LESION_METRICS, LESION_SHARE, MetricSummary, Summary
-from hilum.io import OutputFolder
+from hilum.io import OutputFolder, Readable
 from hilum.volume import LabelTable
 
 CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
@@ -62,13 +62,13 @@ class EvaluationRecord(BaseModel):
     format: Literal["hilum-evaluation"] = "hilum-evaluation"
     version: Literal[1] = 1
     hilum: str
-    predictions: str
-    reference: str
+    predictions: Readable
+    reference: Readable
     tolerance_mm: float
     labels: LabelTable
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    notes: tuple[str, ...]
+    missing: tuple[Readable, ...]
+    unexpected: tuple[Readable, ...]
+    notes: tuple[Readable, ...]
     summary: Summary
 
 

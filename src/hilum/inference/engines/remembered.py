@@ -47,7 +47,7 @@ def remember(key: str, value: dict[str, Any]) -> None:
     kept = dict(list(entries.items())[-_MOST:])
     try:
         atomic_write_text(cache_file(), json.dumps(kept, indent=1) + "\n")
-    except (HilumError, OSError) as error:  # a home that is read-only, or full, costs a measurement the next time, no more
+    except (HilumError, OSError, RuntimeError) as error:  # no home, one that is read-only, or full: it is measured anew next time
         _log.debug("measurements are not kept: %s", error)
 
 
