@@ -55,6 +55,18 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     assert set(report.cases[0].seconds) == {"read", "preprocess", "network", "restore", "write"}
 
 
+def test_a_name_that_is_too_long_costs_its_own_case_only(folder, tmp_path):
+    (folder / "case_0_0000.nii.gz").rename(folder / f"{'x' * 244}.nii.gz")
+    report = predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    assert [case.status for case in report.cases if case.case.startswith("x")] == ["done"]
+    (folder / f"{'x' * 244}.nii.gz").rename(folder / f"{'x' * 251}.nii")
+    report = predict_many(Predictor(make_model()), [folder], tmp_path / "longer")
+    assert [case.status for case in report.cases].count("done") == 3
+    (refused,) = [case for case in report.cases if case.status == "failed"]
+    assert "which is 258 bytes long" in refused.error
+    assert refused.seconds == {}
+
+
 def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
     (folder / "case_1_0000.nii.gz").write_bytes(b"not an image")
     write_volume(index_volume(), folder / "case_2_0001.nii.gz")  # a channel too many

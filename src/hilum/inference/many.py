@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from hilum.errors import HilumError, ResourceError, missing_package
+from hilum.errors import DataError, HilumError, ResourceError, missing_package
 from hilum.inference.earlier import REPORT, Earlier
 from hilum.inference.find import find
 from hilum.inference.forecast import Advance, Forecast
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of_saying
-from hilum.io import OutputFolder
+from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +81,9 @@ def predict_many(
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = [case for case in cases if skip_existing and writer.there(case.id)]
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-        wanted = [case for case in cases if case not in there]
+        refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case.id, writer, folder.path))]
+        unwritable = {outcome.case for outcome in refused}
+        wanted = [case for case in cases if case not in there and case.id not in unwritable]
         earlier = Earlier(folder, writer, wanted, model=predictor.model.id)
         clock = RunClock(
             "predict",
@@ -127,7 +130,7 @@ def predict_many(
         line = _Line(predictor, wanted, write, done, scratch=folder.path, probabilities=probabilities, advance=advance)
         finished = False
         try:
-            for outcome in skipped:
+            for outcome in (*skipped, *refused):
                 done(outcome)
             line.run()
             finished = True
@@ -140,6 +143,21 @@ def predict_many(
             report = clock.report(status=status, cases=tuple(outcomes), files=found.files)
             folder.write({REPORT: report.as_json()})
         return report
+
+
+def _unnamable(case: str, writer: Any, folder: Path) -> CaseOutcome | None:
+    """Refuse a case before any work where the file system has no place for the names of its outputs; None where it has."""
+    most = longest_name(folder)
+    name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
+    if len(os.fsencode(name)) <= most:
+        return None
+    error = DataError(
+        f"the output of this case would be named {name}, which is {len(os.fsencode(name))} bytes long",
+        needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
+        cure="give the image a shorter name",
+    )
+    _log.error("%s: %s", case, error)
+    return CaseOutcome(case=case, status="failed", error=str(error))
 
 
 class _Line:

@@ -21,6 +21,7 @@ from hilum.io.files import (
     header_of,
     image_stem,
     image_suffix,
+    longest_name,
     nearest,
     sha256,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "in_colours",
     "inspect_file",
     "is_output",
+    "longest_name",
     "nearest",
     "read_channels",
     "read_geometry",

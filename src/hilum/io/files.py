@@ -110,6 +110,14 @@ def header_of(path: Path | str) -> Path:
     return path
 
 
+def longest_name(folder: Path) -> int:
+    """Return how many bytes a file's name in a folder may have; 255 where the system does not say."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return 255
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Write a file completely or not at all.
