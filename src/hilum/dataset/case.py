@@ -47,6 +47,12 @@ class Case:
     positions: tuple[int, ...] = ()
     label_ids: Mapping[int, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Make the names of files and folders that became id, patient and class ones that every file can hold."""
+        for name in ("id", "patient", "label"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else readable(value))
+
     @property
     def files(self) -> tuple[Path, ...]:
         """Its images, annotation and region, each file, archive or DICOM folder once."""

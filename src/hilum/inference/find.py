@@ -15,7 +15,7 @@ from hilum.dataset.layouts.listing import PICTURES, image_files
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import UsageError
-from hilum.io import image_stem, image_suffix, is_output, nearest
+from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom_series import series_in
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
 
@@ -149,7 +149,7 @@ class _Finder:
     def files(self, files: Iterable[Path]) -> None:
         """Take image files that the user named; those that are a whole DICOM series are one case."""
         images: dict[Path, list[Path]] = {}
-        for file in files:
+        for file in dict.fromkeys(map(header_of, files)):  # both files of a pair are one image
             images.setdefault(file.parent, []).append(file)
         for folder, named in images.items():
             slices = [file for file in named if _may_be_dicom(file)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from hilum.io.dicom import is_dicom_file
-from hilum.io.files import file_of, header_of, image_suffix
+from hilum.io.files import Readable, file_of, header_of, image_suffix
 from hilum.io.output import is_output
 from hilum.io.placeholder import is_unfetched
 
@@ -48,7 +48,7 @@ class FilesOfReason(BaseModel):
 
     reason: str
     count: int
-    names: tuple[str, ...]
+    names: tuple[Readable, ...]
 
 
 class InventoryRecord(BaseModel):
