@@ -153,6 +153,8 @@ def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:
 
 CLASS_FORMATS: dict[str, str] = {"csv": "predictions.csv, one row a case", "json": "<case>.json"}
 """How a classification is written, by the name users give."""
+_CASE = "case "
+"""How the record of predictions.csv names what the row of a case was made from."""
 _TABLE_SECONDS = 5.0
 """While cases are predicted, the table is written this often."""
 
@@ -184,7 +186,11 @@ class ClassWriter:
         there = out.owned(PREDICTIONS)
         self._rows = {score.case: score for score in (read_predictions(out.path, table) if there else ())}
         entry = out.entry(PREDICTIONS) if there else None
-        self._models = {**(entry.made_from if entry is not None else {}), model: "model"}
+        held = entry.made_from if entry is not None else {}
+        self._models = {**{name: kind for name, kind in held.items() if kind == "model"}, model: "model"}
+        self._made: dict[str, dict[str, str]] = {
+            name.removeprefix(_CASE): json.loads(text) for name, text in held.items() if name.startswith(_CASE)
+        }
         self._written = perf_counter()
 
     def there(self, case: str) -> bool:
@@ -192,6 +198,11 @@ class ClassWriter:
         name = f"{case}.json"
         json_there = "json" not in self._formats or (name in self._out.files and (self._out.path / name).is_file())
         return json_there and ("csv" not in self._formats or case in self._rows)
+
+    def made_from(self, case: str) -> list[dict[str, str]]:
+        """What each part of an answer that is there was made from."""
+        rows = [self._made.get(case, {})] if "csv" in self._formats else []
+        return rows + ([self._out.files[f"{case}.json"].made_from] if "json" in self._formats else [])
 
     def names(self, case: str) -> tuple[str, ...]:
         """What will be written of a case, the tables of all cases included."""
@@ -206,8 +217,9 @@ class ClassWriter:
         """How many rows of other cases the table keeps, and the ids of all models that its rows are of."""
         return sum(case not in cases for case in self._rows), tuple(self._models)
 
-    def write(self, prediction: ClassPrediction) -> tuple[Path, ...]:
+    def write(self, prediction: ClassPrediction, made_from: dict[str, str]) -> tuple[Path, ...]:
         """Write one answer; the table now and then."""
+        self._made[prediction.case] = made_from
         files = prediction.write(self._out.path, self._formats)
         self._rows[prediction.case] = prediction.score
         if perf_counter() - self._written > _TABLE_SECONDS:
@@ -219,7 +231,9 @@ class ClassWriter:
         if "csv" in self._formats and self._rows:
             rows = [self._rows[case] for case in sorted(self._rows)]
             texts = {PREDICTIONS: predictions_text(rows, self._table), CLASSES: _as_text(self._table)}
-            self._out.write(texts, made_from=self._models)
+            self._out.write(
+                texts, made_from=self._models | {f"{_CASE}{case}": json.dumps(made) for case, made in self._made.items()}
+            )
         self._written = perf_counter()
 
 

@@ -96,6 +96,18 @@ class ClassPredictor:
         self._plan = plan
         self._task = ClassificationTask(plan.classes)
 
+    @property
+    def answer_options(self) -> dict[str, str]:
+        """The options that an answer depends on, by name."""
+        return {
+            "engine": self.engine.name,
+            "precision": self.engine.precision,
+            "mirrored axes": str(list(self.mirror_axes)),
+            "explanation": str(self.explain),
+            "check of maps": str(self.check_maps),
+            "sets per class": str(self._per_class),
+        }
+
     def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> ClassWriter:  # noqa: ARG002  (always written)
         """What writes the answers to a folder."""
         return ClassWriter(out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None)

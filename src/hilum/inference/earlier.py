@@ -30,19 +30,24 @@ class Earlier:
         out: the folder, held.
         writer: of this run.
         cases: that will be predicted.
+        skipped: that are left out, as their answers are there.
         model: id of this run's model.
 
     Raises:
         UsageError: something that hilum did not write is in the way; it is named.
     """
 
-    def __init__(self, out: OutputFolder, writer: LabelWriter | ClassWriter, cases: Sequence[Case], *, model: str) -> None:
+    def __init__(
+        self, out: OutputFolder, writer: LabelWriter | ClassWriter, cases: Sequence[Case], skipped: Sequence[Case], *, model: str
+    ) -> None:
         self._out = out
         tables = (REPORT, writer.table_file) if cases else (REPORT,)
         out.refuse_foreign((*tables, *(name for case in cases for name in writer.names(case.id))))
         own = {case.id: {*writer.earlier(case.id), out.path / PICTURES / f"{case.id}.png"} for case in cases}
         self._files = {case: {file for file in files if out.owned(file)} for case, files in own.items()}
         known = {REPORT, writer.table_file, *(file.name for files in own.values() for file in files)}
+        known |= {file.name for case in skipped for file in writer.earlier(case.id)}
+        known |= {name for case in (*cases, *skipped) for name in writer.names(case.id)}
         others = [name for name, entry in out.files.items() if entry.verb == out.verb and name not in known]
         replaced = sum(bool(files) for files in self._files.values())
         if replaced:
@@ -54,7 +59,7 @@ class Earlier:
                 "%s also holds %d files of other cases, such as %s: they stay as they are", out.path, len(others), others[0]
             )
         if isinstance(writer, ClassWriter):
-            kept, models = writer.kept_rows([case.id for case in cases])
+            kept, models = writer.kept_rows([case.id for case in (*cases, *skipped)])
             if kept:
                 of = f"of several models ({', '.join(models)})" if len(models) > 1 else "of the same model"
                 _log.warning("%s: the table keeps its rows of %d other cases; all rows together are %s", out.path, kept, of)

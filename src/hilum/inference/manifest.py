@@ -25,6 +25,8 @@ R = TypeVar("R", bound=BaseModel)
 
 MANIFEST = "model.json"
 FORMAT_VERSION = 1
+UNSAVED = "unsaved"
+"""The id of a model that is in no folder."""
 PLAN, LABELS, METRICS, CARD = "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md"
 _CURE = "copy the model folder again from where it was made"
 _CARD_CURE = "where the change is meant, accept it: hilum.inference.seal_card(FOLDER)"

@@ -14,6 +14,7 @@ from hilum.errors import DataError, HilumError, ResourceError, missing_package
 from hilum.inference.earlier import REPORT, Earlier
 from hilum.inference.find import find
 from hilum.inference.forecast import Advance, Forecast
+from hilum.inference.made_from import changes, made_from, say_again
 from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of_saying
 from hilum.io import OutputFolder, longest_name
 
@@ -60,7 +61,8 @@ def predict_many(
         out: folder for `<case>.nii.gz`, predictions.csv and so on, made where it is missing.
         formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
         probabilities: also write `<case>_probabilities.nii.gz`.
-        skip_existing: leave out the cases whose answers are already there in every format.
+        skip_existing: leave out the cases whose answers are already there in every format, made from the same model, options and
+            files.
         progress: called with each outcome, how many are done, and how many there are.
         advance: called whenever patches are done, with how far the run is and how long the rest is expected to take.
 
@@ -79,12 +81,12 @@ def predict_many(
     predictor.refuse_all(cases)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
-        there = [case for case in cases if skip_existing and writer.there(case.id)]
+        there = _still_answered(predictor, cases, writer) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
         refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case.id, writer, folder.path))]
         unwritable = {outcome.case for outcome in refused}
         wanted = [case for case in cases if case not in there and case.id not in unwritable]
-        earlier = Earlier(folder, writer, wanted, model=predictor.model.id)
+        earlier = Earlier(folder, writer, wanted, there, model=predictor.model.id)
         clock = RunClock(
             "predict",
             device=predictor.engine.device,
@@ -106,8 +108,9 @@ def predict_many(
 
         def write(prediction: AnyPrediction) -> CaseOutcome:
             start = perf_counter()
-            files = writer.write(prediction)
-            folder.record(*files)
+            made = made_from(predictor, by_id[prediction.case])
+            files = writer.write(prediction, made)
+            folder.record(*files, made_from=made)
             replaced = earlier.replace(prediction.case, files)
             seconds = replace(prediction.seconds, write=perf_counter() - start)
             rounded = {part: round(value, 3) for part, value in asdict(seconds).items()}
@@ -120,6 +123,7 @@ def predict_many(
                 patches=dict(prediction.patches),
             )
 
+        by_id = {case.id: case for case in cases}
         outcomes: list[CaseOutcome] = []
 
         def done(outcome: CaseOutcome) -> None:
@@ -158,6 +162,22 @@ def _unnamable(case: str, writer: Any, folder: Path) -> CaseOutcome | None:
     )
     _log.error("%s: %s", case, error)
     return CaseOutcome(case=case, status="failed", error=str(error))
+
+
+def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any) -> list[Case]:
+    """The cases whose answers are there and were made from the same model, options and files; says why others are made again."""
+    kept, reasons = [], []
+    for case in cases:
+        if writer.there(case.id):
+            try:
+                reason = changes(made_from(predictor, case), writer.made_from(case.id))
+            except HilumError as error:  # which the case says again when it is read
+                reason = error.found
+            kept += [] if reason else [case]
+            reasons += [reason] if reason else []
+    for sentence in say_again(reasons):
+        _log.warning("%s", sentence)
+    return kept
 
 
 class _Line:

@@ -163,8 +163,11 @@ class LabelWriter:
 
     def there(self, case: str) -> bool:
         """Say that an earlier run wrote the case's labels in every format."""
-        names = label_files(case, self._formats, probabilities=False)
-        return all(name in self._out.files and (self._out.path / name).is_file() for name in names)
+        return all(name in self._out.files and (self._out.path / name).is_file() for name in self.names(case))
+
+    def made_from(self, case: str) -> list[dict[str, str]]:
+        """What each file of an answer that is there was made from."""
+        return [self._out.files[name].made_from for name in self.names(case)]
 
     def names(self, case: str) -> tuple[str, ...]:
         """What will be written of a case."""
@@ -174,7 +177,7 @@ class LabelWriter:
         """Whatever may be there of a case's answers, in any format."""
         return tuple(self._out.path / name for name in label_files(case, FORMATS.values(), probabilities=True))
 
-    def write(self, prediction: Prediction) -> tuple[Path, ...]:
+    def write(self, prediction: Prediction, made_from: dict[str, str]) -> tuple[Path, ...]:  # noqa: ARG002  (recorded with the files)
         """Write one answer."""
         self._any = True
         return tuple(file for one in self._formats for file in one.write(prediction, self._out.path))

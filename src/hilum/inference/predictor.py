@@ -159,6 +159,17 @@ class Predictor:
         """Fraction shared by neighbouring patches."""
         return self._sweep.overlap
 
+    @property
+    def answer_options(self) -> dict[str, str]:
+        """The options that an answer depends on, by name."""
+        return {
+            "engine": self.engine.name,
+            "precision": self.engine.precision,
+            "mirrored axes": str(list(self.mirror_axes)),
+            "overlap": str(self.overlap),
+            "every patch": str(self.every_patch),
+        }
+
     def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> LabelWriter:
         """What writes the answers to a folder."""
         return LabelWriter(out, formats, self._plan.labels, probabilities=probabilities)

@@ -32,6 +32,7 @@ from hilum.inference.manifest import (
     MANIFEST,
     METRICS,
     PLAN,
+    UNSAVED,
     Facts,
     Manifest,
     ModelMetrics,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from hilum.inference.prediction import Prediction
     from hilum.plan import Plan
 
-UNSAVED = "unsaved"
 MODEL_FILES = (PLAN, LABELS, METRICS, CARD, NUMBERS, ARRAYS, MANIFEST)
 """What a model folder may hold beside the weights."""
 R = TypeVar("R", bound=BaseModel)

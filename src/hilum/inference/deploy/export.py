@@ -27,9 +27,8 @@ from hilum.inference.deploy.exported import (
 )
 from hilum.inference.deploy.readme import readme
 from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
-from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, ModelMetrics, hash_files, hilum_version
+from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, UNSAVED, ModelMetrics, hash_files, hilum_version
 from hilum.inference.model_card import model_card
-from hilum.inference.trained_model import UNSAVED
 from hilum.io import atomic_path
 from hilum.plan.segmentation import SegmentationPlan
 

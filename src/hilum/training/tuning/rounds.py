@@ -12,7 +12,7 @@ from hilum.dataset import read_annotation
 from hilum.errors import DataError, HilumError
 from hilum.evaluation import score_labels
 from hilum.inference import Predictor, TrainedModel
-from hilum.inference.trained_model import UNSAVED
+from hilum.inference.manifest import UNSAVED
 from hilum.inference.windows import count_windows
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing

@@ -1,0 +1,70 @@
+"""What an answer was made from: whether one that is there already is still the answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hilum.dataset.annotation import annotation_files
+from hilum.inference.manifest import UNSAVED
+from hilum.io.content import content_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hilum.dataset.case import Case
+    from hilum.inference.predictors import AnyPredictor
+
+_INPUTS = ("model", "image", "region", "point")
+
+
+def made_from(predictor: AnyPredictor, case: Case) -> dict[str, str]:
+    """The model, the options and hashes of the files that a case's answer depends on, by name.
+
+    Raises:
+        FormatError: a file cannot be read.
+    """
+    model = predictor.model.id
+    found = {"model": _of_weights(predictor) if model == UNSAVED else model, **predictor.answer_options}
+    found["image"] = _digest(([content_hash(file) for file in case.images.values()], case.positions))
+    if predictor.asks_annotated:
+        found["region"] = _digest([content_hash(file) for file in annotation_files(case.region)])
+        found["point"] = str(case.centre_mm)
+    return found
+
+
+def changes(now: Mapping[str, str], before: Iterable[Mapping[str, str]]) -> str:
+    """Why an answer is made again, for people; "" where it was made from the same.
+
+    Args:
+        now: what it would be made from.
+        before: what each of its files was made from.
+    """
+    differ: list[str] = []
+    for one in before:
+        if not one:
+            return "what they were made from is not recorded"
+        names = [name for name in {**now, **one} if now.get(name) != one.get(name)]
+        differ += [f"the {name} changed" for name in names if name in _INPUTS]
+        options = [f"{name} {one.get(name, 'none')} to {now.get(name, 'none')}" for name in names if name not in _INPUTS]
+        differ += [f"options changed ({', '.join(options)})"] if options else []
+    return " and ".join(dict.fromkeys(differ))
+
+
+def say_again(reasons: Sequence[str]) -> tuple[str, ...]:
+    """A sentence a reason on how many cases are predicted again though their answers are there."""
+    return tuple(f"{count} {'case' if count == 1 else 'cases'} again: {reason}" for reason, count in Counter(reasons).items())
+
+
+def _of_weights(predictor: AnyPredictor) -> str:
+    """A hash of the plan and weights of a model that is in no folder."""
+    digest = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
+    for network in getattr(predictor.model, "networks", ()):
+        for tensor in network.state_dict().values():
+            digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""Answers that are there are left out only where model, options and files are those that they were made from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from inference_toys import index_volume, make_model
+
+from classification_toys import Means, class_model, class_plan
+from hilum.errors import UsageError
+from hilum.inference import ClassPredictor, Predictor, predict_many
+from hilum.io import read_labels, read_volume, write_volume
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed in range(3):
+        write_volume(index_volume(seed=seed), tmp_path / "in" / f"case_{seed}_0000.nii.gz")
+    return tmp_path / "in"
+
+
+def again(predictor, folder, out, caplog) -> tuple[list[str], str]:
+    """The statuses of a run that leaves out what is there, and what it says."""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "hilum"):
+        report = predict_many(predictor, [folder], out, skip_existing=True)
+    return [case.status for case in report.cases], caplog.text
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_only_what_changed_is_predicted_again(task, folder, tmp_path, caplog):
+    def predictor(*, other: bool = False, tta: bool = False):
+        if task == "segmentation":
+            return Predictor(make_model(steps=11 if other else 10), tta=tta)
+        return ClassPredictor(class_model(class_plan(name="other" if other else "toy")), tta=tta)
+
+    out = tmp_path / "out"
+    predict_many(predictor(), [folder], out)
+    os.utime(folder / "case_1_0000.nii.gz", (1, 1))
+    assert again(predictor(), shutil.copytree(folder, tmp_path / "copy"), out, caplog) == (["skipped"] * 3, "")
+
+    image = read_volume(folder / "case_1_0000.nii.gz")
+    write_volume(image.with_array(np.ascontiguousarray(image.array[:, ::-1])), folder / "case_1_0000.nii.gz")
+    statuses, said = again(predictor(), folder, out, caplog)
+    assert sorted(statuses) == ["done", "skipped", "skipped"]
+    assert "1 case again: the image changed" in said
+    assert again(predictor(), folder, out, caplog) == (["skipped"] * 3, "")
+
+    statuses, said = again(predictor(other=True), folder, out, caplog)
+    assert statuses == ["done"] * 3
+    assert "3 cases again: the model changed" in said
+    if task == "classification":  # whose toy plan mirrors no axis
+        return
+    statuses, said = again(predictor(other=True, tta=True), folder, out, caplog)
+    assert statuses == ["done"] * 3
+    assert re.search(r"3 cases again: options changed \(mirrored axes \[\] to \[.+\]\)", said)
+
+
+def test_answers_that_hilum_did_not_record_are_not_left_out(folder, tmp_path):
+    out = tmp_path / "out"
+    predict_many(Predictor(make_model()), [folder], out)
+    before = read_labels(out / "case_0.nii.gz").array
+    (out / ".hilum.json").unlink()
+    with pytest.raises(UsageError, match=r"case_0\.nii\.gz.*not written by hilum"):
+        predict_many(Predictor(make_model()), [folder], out, skip_existing=True)
+    assert np.array_equal(read_labels(out / "case_0.nii.gz").array, before)
+
+
+def test_other_weights_of_an_unsaved_model_are_another_model(folder, tmp_path, caplog):
+    models = [class_model(None, Means([[0.0], [slope]]).eval()) for slope in (1.0, 2.0)]
+    predict_many(ClassPredictor(models[0]), [folder], tmp_path / "out")
+    statuses, said = again(ClassPredictor(models[1]), folder, tmp_path / "out", caplog)
+    assert statuses == ["done"] * 3
+    assert "3 cases again: the model changed" in said
