@@ -112,7 +112,9 @@ def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
             cure="give the labels the ids of the other side, or names",
         )
     if any(old != new for old, new in ids.items()):
-        dataset = replace(dataset, cases=tuple(replace(case, label_ids=ids) for case in dataset.cases))
+        own = {case.id: case.label_ids or dict.fromkeys(ids) for case in dataset.cases}  # by names of the file's segments
+        by_case = {case: {old: ids[old if new is None else new] for old, new in read.items()} for case, read in own.items()}
+        dataset = replace(dataset, cases=tuple(replace(case, label_ids=by_case[case.id]) for case in dataset.cases))
     return replace(dataset, labels=wanted)
 
 

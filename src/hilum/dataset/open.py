@@ -19,6 +19,7 @@ from hilum.dataset.layouts.patient_masks import META_FILE
 from hilum.dataset.layouts.patients import PATIENTS_FILE, note_unknowns, read_patients, with_patients
 from hilum.dataset.layouts.splits import splits_file, with_given_splits
 from hilum.dataset.layouts.table import table_file
+from hilum.dataset.segments import with_segment_names
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.io import nearest, read_channels, read_geometry
 from hilum.io.inventory import take_inventory
@@ -75,7 +76,7 @@ def open_dataset(
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
     dataset = _layout_of(root, layout, classes=asked.classification).read(root, values=not asked.classification)
-    opened = note_unknowns(with_given_splits(with_classes(with_patients(dataset, patients), asked)))
+    opened = with_segment_names(note_unknowns(with_given_splits(with_classes(with_patients(dataset, patients), asked))))
     files = _account(opened, root)
     files.log()
     return replace(opened, files=files)

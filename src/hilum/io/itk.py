@@ -12,6 +12,7 @@ from hilum.errors import FormatError, ResourceError
 from hilum.io.files import atomic_path, image_suffix, plain_path
 from hilum.io.itk_header import grid_notes
 from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
+from hilum.io.segments import merged, segments_of
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ def read(path: Path) -> Decoded:
     return Decoded(Volume(plain_array(path, array.reshape(facts.channels, z, y, x)), facts.geometry), facts.notes)
 
 
+def read_indices(path: Path) -> Decoded:
+    """Read labels; the layers of named segments are merged into one label map.
+
+    Raises:
+        LabelError: the layers do not fit the segments' names.
+    """
+    segments = inspect(path).segments
+    decoded = read(path)
+    if decoded.volume.channels == 1 or not segments:
+        return decoded
+    labels, notes = merged(decoded.volume.array, segments, str(path))
+    return Decoded(decoded.volume.with_array(labels), decoded.notes + notes)
+
+
 def inspect(path: Path) -> FileFacts:
     """Read the header only."""
     itk = _itk()
@@ -91,7 +106,8 @@ def inspect(path: Path) -> FileFacts:
         space = reader.GetMetaData("NRRD_space") if "NRRD_space" in reader.GetMetaDataKeys() else "no space"
         if not space.startswith(_ANATOMICAL):
             notes += (f"the file names {space} for its axes, which does not say where left is; LPS is assumed",)
-    return FileFacts(geometry, max(components, extra), _dtype(path, reader), notes)
+    segments = segments_of({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("Segment")})
+    return FileFacts(geometry, max(components, extra), _dtype(path, reader), notes, segments=segments)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -116,8 +132,8 @@ def write(volume: Volume, path: Path) -> None:
             ) from error
 
 
-NRRD = Format(name="NRRD", read=read, inspect=inspect, write=write)
-NRRD_HEADER = Format(name="NRRD header", read=read, inspect=inspect)
+NRRD = Format(name="NRRD", read=read, inspect=inspect, write=write, read_indices=read_indices)
+NRRD_HEADER = Format(name="NRRD header", read=read, inspect=inspect, read_indices=read_indices)
 META = Format(name="MetaImage", read=read, inspect=inspect, write=write)
 META_HEADER = Format(name="MetaImage header", read=read, inspect=inspect)
 

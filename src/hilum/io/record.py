@@ -22,6 +22,23 @@ _SAY_FROM = 1e-3  # voxels; what is below is the rounding of 32-bit numbers, whi
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A named segment of a segmentation file.
+
+    Args:
+        name: for people.
+        value: what `read_labels` gives for its voxels.
+        stored: the number in its layer.
+        layer: which component of a voxel holds it.
+    """
+
+    name: str
+    value: int
+    stored: int
+    layer: int
+
+
+@dataclass(frozen=True)
 class FileFacts:
     """What a file says of itself, for those who do not need its voxels.
 
@@ -31,6 +48,7 @@ class FileFacts:
         dtype: dtype that `read_volume` gives.
         notes: what had to be assumed or mended, one sentence each.
         turned: the EXIF orientation by which a picture was turned upright, 2..8; 1 for any other file.
+        segments: named segments, of an NRRD file of 3D Slicer.
     """
 
     geometry: Geometry
@@ -38,6 +56,7 @@ class FileFacts:
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
     turned: int = 1
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)

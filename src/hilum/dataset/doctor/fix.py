@@ -18,6 +18,7 @@ from hilum.dataset.conversion import foreground_of
 from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
 from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, on_image_grid, renumbered
 from hilum.dataset.folds import leaking_patients, units_of
+from hilum.dataset.labels import relabel
 from hilum.dataset.layouts.class_order import NO_FINDING
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import (
@@ -282,12 +283,12 @@ def _write_annotation(
         return done
     numbered = label_order(table) == list(range(len(label_order(table))))
     copied = source.is_file() and image_suffix(source) == copy.ending
-    if copied and numbered and not set(mend) & (_MEND - {"not-finite", "channel-grid"}):
+    if copied and numbered and not case.label_ids and not set(mend) & (_MEND - {"not-finite", "channel-grid"}):
         _copy_file(source, target)
         return []
     image = inspect_file(next(iter(case.images.values()))).geometry
     labels, done = mended_annotation(source, image, table, frozenset(mend))
-    write_labels(renumbered(labels, table), target)
+    write_labels(renumbered(relabel(labels, case.label_ids), table), target)
     return done
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.conversion import background_of, contents_of
 from hilum.dataset.layouts.listing import some
+from hilum.dataset.segments import names_of_segments
 from hilum.errors import DataError, FormatError, LabelError
 from hilum.io.output import is_output
 from hilum.io.text import name_key, read_json
@@ -181,6 +182,10 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
     Returns:
         The table, the background alone where no annotation holds a label, and a sentence that says where it came from.
     """
+    segments = names_of_segments(annotations)
+    if segments:
+        shown = some([f"{value} = {name}" for value, name in segments.items()], shown=_SHOWN_LABELS)
+        return LabelTable.from_names(segments), f"labels are named by the segments of the annotations: {shown}"
     values: set[int] = set()
     files: Counter[frozenset[int]] = Counter()
     colours: Counter[Colour] = Counter()
