@@ -54,3 +54,22 @@ def test_an_unknown_finding_is_no_absent_one(tmp_path):
         "c0": "mass", "c1": "", "c3": "edema|mass", "c5": "",
     }  # fmt: skip
     assert "label: 2 of 6 not known (blank, mass|NA), and left out: c2, c4" in evaluation.record.notes
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("1", "10", "2"), {"1.0": "1", "10.0": "10", "02": "2"}),
+        (("EGFR", "EGFR-"), {"EGFR": "EGFR", "EGFR-": "EGFR-"}),
+        (("none", "polyp"), {"None": "none", "POLYP": "polyp"}),
+    ],
+)
+def test_a_label_never_becomes_another_class(tmp_path, names, labels):
+    share = ",".join([str(1 / len(names))] * len(names))
+    header = f"case,{','.join(f'p_{name}' for name in names)}"
+    rows = [f"c{n},{share}" for n, _ in enumerate(labels)]
+    (tmp_path / "predictions.csv").write_text("\n".join([header, *rows]))
+    truth = [f"c{n},{label}" for n, label in enumerate(labels)]
+    (tmp_path / "truth.csv").write_text("\n".join(["case,label", *truth]))
+    evaluation = evaluate_classes(tmp_path, tmp_path / "truth.csv", tmp_path / "out", subgroups=[])
+    assert [score.reference for score in evaluation.scores] == [*labels.values()]

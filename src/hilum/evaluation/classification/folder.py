@@ -274,9 +274,10 @@ def _spelled(label: str | None, classes: ClassTable) -> str | None:
     """A label as the classes are spelled, whatever its letter case and blanks; None where it is not known."""
     if label is None or not label.strip(SEPARATOR):
         return label and ""
-    names = {plain_name(name): name for name in classes.names}
+    often = Counter(map(plain_name, classes.names))
+    names = {plain_name(name): name for name in classes.names if often[plain_name(name)] == 1}
     parts = [part.strip() for part in label.split(SEPARATOR)] if classes.kind == "multilabel" else [label]
-    nothing = {part for part in parts if classes.kind == "multilabel" and is_none_word(part) and plain_name(part) not in names}
-    if any(plain_name(part) not in names and part not in nothing and not is_known(part) for part in parts):
-        return None
-    return SEPARATOR.join(names.get(plain_name(part), part) for part in parts if part not in nothing)
+    found = [part if part in classes.names else names.get(plain_name(part), part) for part in parts]
+    if classes.kind == "multilabel":
+        found = [part for part in found if part in classes.names or not is_none_word(part)]
+    return SEPARATOR.join(found) if all(part in classes.names or is_known(part) for part in found) else None
