@@ -220,6 +220,16 @@ def test_predict_says_what_it_did(work, tmp_path):
     assert "0 of 1 cases predicted" in again.out
 
 
+def test_predict_says_which_cases_the_model_learnt_from(work, tmp_path, caplog):
+    trained = json.loads((work.model / "model.json").read_text())["facts"]["details"]["fold 0"]["train"]
+    images = sorted(work.data.glob("imagesTr/*.nii.gz"))
+    said = hilum("predict", work.model, *images, "-o", tmp_path / "seen")
+    assert f"{len(trained)} of {len(images)} cases are named like cases that this model learnt from" in said.text + caplog.text
+    caplog.clear()
+    hilum("predict", work.model, work.data / "imagesTs", "-o", tmp_path / "new")
+    assert "learnt from" not in caplog.text
+
+
 def test_evaluate_and_compare_write_tables(work, tmp_path):
     said = hilum("evaluate", work.folder / "predictions", work.data / "labelsTs", "-o", tmp_path / "e", "--tolerance", 5)
     assert said.code == 0

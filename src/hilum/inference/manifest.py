@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib import metadata
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
@@ -74,6 +74,11 @@ class Facts(Record):
     seed: int | None = None
     details: dict[str, JsonValue] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def cases_for(self, part: Literal["train", "validation"]) -> frozenset[str]:
+        """The ids of the cases that any of the networks was trained or validated on, as far as the details say."""
+        lists = [fold.get(part) for fold in self.details.values() if isinstance(fold, dict)]
+        return frozenset(name for ids in lists if isinstance(ids, list) for name in ids if isinstance(name, str))
 
 
 class FileHash(Record):

@@ -10,6 +10,7 @@ from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, HilumError, ResourceError, missing_package
 from hilum.inference.earlier import REPORT, Earlier
 from hilum.inference.find import find
@@ -79,6 +80,7 @@ def predict_many(
     found.files.log()
     cases = found.cases
     predictor.refuse_all(cases)
+    _warn_of_learnt_cases(predictor, cases)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer) if skip_existing else []
@@ -178,6 +180,20 @@ def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any)
     for sentence in say_again(reasons):
         _log.warning("%s", sentence)
     return kept
+
+
+def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> None:
+    """Log which cases are named like cases of the training: scores of their predictions would be far too good."""
+    facts = predictor.model.facts
+    learnt = sorted(facts.cases_for("train") & {case.id for case in cases}) if facts is not None else []
+    if learnt:
+        _log.warning(
+            "%d of %d cases are named like cases that this model learnt from (%s): if they are the same, scores of these "
+            "predictions tell nothing of new patients; what held-out cases gave is in the model's card",
+            len(learnt),
+            len(cases),
+            some(learnt),
+        )
 
 
 class _Line:

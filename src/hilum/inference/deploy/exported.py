@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.inference.engines.engine import Engine
+    from hilum.inference.manifest import Facts
     from hilum.inference.trained_model import TrainedModel
 
 EXPORT, VECTORS, README, REQUIREMENTS = "export.json", "test_vectors.npz", "README.md", "requirements.txt"
@@ -218,6 +219,11 @@ class ExportedModel:
         if read_record(type(plan.answers), folder / LABELS) != plan.answers:
             raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
         return cls(folder, plan, manifest, read_record(ModelMetrics, folder / METRICS))
+
+    @property
+    def facts(self) -> Facts | None:
+        """What the model was trained on, as it says."""
+        return self.manifest.facts
 
     @property
     def id(self) -> str:

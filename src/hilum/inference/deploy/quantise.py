@@ -150,7 +150,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
             needed=f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS} judge the result",
             cure="give --data with cases of more patients, or export without --precision int8",
         )
-    trained, held = _trained_on(model)
+    trained, held = (model.facts.cases_for(part) if model.facts else frozenset[str]() for part in ("train", "validation"))
     validation = [cases[name] for name in sorted(held - trained) if name in cases]
     calibration = [cases[name] for name in sorted(trained or cases.keys()) if name in cases]
     split, reason = _apart(calibration, validation)
@@ -335,24 +335,10 @@ class _Running:
     plan: Any
     engine: Engine
     id: str = "unsaved"
+    facts: None = None
 
     def make_engine(self, *_: Any, **__: Any) -> Engine:
         return self.engine
-
-
-def _trained_on(model: TrainedModel) -> tuple[set[str], set[str]]:
-    """Cases that any member learnt from, and cases that any member was validated on, as far as the model says."""
-    trained: set[str] = set()
-    held: set[str] = set()
-    for fold in (model.facts.details if model.facts is not None else {}).values():
-        if isinstance(fold, dict):
-            trained |= _names(fold.get("train"))
-            held |= _names(fold.get("validation"))
-    return trained, held
-
-
-def _names(value: Any) -> set[str]:
-    return {name for name in value if isinstance(name, str)} if isinstance(value, list) else set()
 
 
 def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hilum.inference.manifest import Facts
     from hilum.plan.segmentation import SegmentationPlan
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
@@ -58,6 +59,11 @@ class RunnableModel(Protocol):
     @property
     def id(self) -> str:
         """Of the folder it came from."""
+        ...
+
+    @property
+    def facts(self) -> Facts | None:
+        """What it was trained on, where it says so."""
         ...
 
     def make_engine(
