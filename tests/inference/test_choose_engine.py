@@ -13,7 +13,7 @@ from torch import nn
 from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference.engines import choose
 from hilum.inference.engines.choose import EngineSource, make_engine
-from hilum.inference.engines.host import is_out_of_memory, usable_cpus
+from hilum.inference.engines.host import has_bfloat16, is_out_of_memory, usable_cpus
 
 
 @pytest.fixture
@@ -38,19 +38,13 @@ class Sorting(nn.Module):
         return torch.linalg.svd(image.expand(-1, 3, -1, -1, -1))[0] * self.scale[:, None, None, None]
 
 
-def test_a_saved_model_on_a_cpu_runs_in_openvino_and_says_why(caplog):
+@pytest.mark.parametrize("model", [real_model(), replace(real_model(), id="saved")], ids=["in memory", "saved"])
+def test_a_model_on_a_cpu_runs_in_openvino_and_says_why(model, caplog):
     caplog.set_level(logging.INFO, "hilum")
-    engine = replace(real_model(), id="saved").make_engine(precision="float32")
+    engine = model.make_engine(precision="float32")
     assert engine.name == "openvino"
-    assert engine.because.startswith("the fastest on a CPU; float32 was asked for; ")
-    assert " at a time: " in engine.because
+    assert engine.because == "the fastest on a CPU; float32 was asked for"
     assert "engine openvino, float32, cpu" in caplog.text
-
-
-def test_a_model_that_may_still_change_runs_in_torch():
-    engine = real_model().make_engine()
-    assert engine.name == "torch"
-    assert "not saved" in engine.because
 
 
 def test_without_openvino_it_is_torch(without):
@@ -86,7 +80,7 @@ def test_a_gpu_is_torchs(monkeypatch):
         return stand_in
 
     monkeypatch.setitem(choose.ENGINES, "torch", choose.Kind("torch", "", make))
-    source = EngineSource(make_plan(), key="saved", networks=(nn.Identity(),), device=torch.device("cuda"))
+    source = EngineSource(make_plan(), networks=(nn.Identity(),), device=torch.device("cuda"))
     assert make_engine(source).because.startswith("the model is on cuda; ")
     assert made == [source]
     with pytest.raises(UsageError, match="--device cpu"):
@@ -95,7 +89,7 @@ def test_a_gpu_is_torchs(monkeypatch):
 
 def test_a_network_that_openvino_cannot_take_runs_in_torch_which_is_said(caplog):
     caplog.set_level(logging.WARNING, "hilum")
-    source = EngineSource(make_plan(), key="saved", networks=(Sorting(),), device=torch.device("cpu"))
+    source = EngineSource(make_plan(), networks=(Sorting(),), device=torch.device("cpu"))
     engine = make_engine(source)
     assert engine.name == "torch"
     assert "openvino cannot take this network" in engine.because
@@ -106,7 +100,7 @@ def test_a_network_that_openvino_cannot_take_runs_in_torch_which_is_said(caplog)
 
 def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
     without("openvino", "onnxruntime")
-    source = EngineSource(make_plan(), key="x", openvino=(tmp_path / "a.xml",))
+    source = EngineSource(make_plan(), openvino=(tmp_path / "a.xml",))
     with pytest.raises(ResourceError, match=r"(?s)openvino is not installed.*pip install 'hilum\[openvino\]'"):
         make_engine(source)
     with pytest.raises(ResourceError, match="openvino or onnx"):
@@ -117,26 +111,49 @@ def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
 
 def test_precisions_of_torch():
     assert real_model().make_engine("torch", "bfloat16").precision == "bfloat16"
-    assert real_model().make_engine("torch", "auto").precision == "float32"  # the plan's
-    assert "as it is trained in" in real_model().make_engine("torch").because
     with pytest.raises(UsageError, match="hilum export"):
         real_model().make_engine("torch", "int8")
 
 
+@pytest.mark.parametrize("saved", [False, True])
 @pytest.mark.parametrize("name", ["torch", "openvino"])
-def test_auto_is_the_engines_choice_whatever_the_training_used(name, monkeypatch):
+def test_auto_precision_is_what_the_processor_has(name, saved, monkeypatch):
     from hilum.inference.engines import openvino_engine, torch_engine
 
-    model = replace(real_model(), id="saved")
+    model = replace(real_model(), id="saved") if saved else real_model()
     assert model.plan.precision.value == "float32"
-    monkeypatch.setattr(torch_engine, "bfloat16_gain", lambda device, dimensions: 1.5)
-    monkeypatch.setattr(openvino_engine, "lower_precision_gain", lambda precision: 1.5)
+    monkeypatch.setattr(openvino_engine, "_supports", lambda precision: True)
+    for module in (openvino_engine, torch_engine):
+        monkeypatch.setattr(module, "has_bfloat16", lambda: True)
     engine = model.make_engine(name, "auto")
     assert engine.precision == "bfloat16"
-    assert "bfloat16, which gains here" in engine.because
-    monkeypatch.setattr(torch_engine, "bfloat16_gain", lambda device, dimensions: 0.9)
-    monkeypatch.setattr(openvino_engine, "lower_precision_gain", lambda precision: 0.0)
-    assert model.make_engine(name).precision == "float32"
+    assert "bfloat16, for which the processor has instructions" in engine.because
+    for module in (openvino_engine, torch_engine):
+        monkeypatch.setattr(module, "has_bfloat16", lambda: False)
+    engine = model.make_engine(name)
+    assert engine.precision == "float32"
+    assert "float32, as the processor has no instructions for bfloat16" in engine.because
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 avx512vbmi\n", True),
+        ("flags : amx_bf16 amx_tile\n", True),
+        ("processor: 0\nFeatures\t: fp asimd bf16 i8mm\n", True),
+        ("flags : fpu avx2 avx512f\n", False),
+        ("model name : bf16 of a name\n", False),
+        ("", False),
+    ],
+)
+def test_instructions_for_bfloat16_are_read_from_the_processor(tmp_path, text, expected):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(text)
+    assert has_bfloat16(tmp_path) is expected
+
+
+def test_without_a_list_of_instructions_there_are_none(tmp_path):
+    assert not has_bfloat16(tmp_path)
 
 
 def test_threads_of_torch_are_put_back():
@@ -148,7 +165,7 @@ def test_threads_of_torch_are_put_back():
             seen.append(torch.get_num_threads())
             return image
 
-    source = EngineSource(make_plan(), key=None, networks=(Watching(),), device=torch.device("cpu"))
+    source = EngineSource(make_plan(), networks=(Watching(),), device=torch.device("cpu"))
     engine = make_engine(source, "torch", choose.Asked("float32", threads=before + 2))
     assert f"{before + 2} threads" in engine.device
     engine(np.zeros((1, 1, 4, 8, 6), np.float32))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hilum.errors import ResourceError, UsageError
-from hilum.inference import TorchEngine, bfloat16_gain, describe_device, resolve_device, resolve_precision
-from hilum.inference.engines import torch_engine as engine_module
+from hilum.inference import TorchEngine, computes_in_bfloat16, describe_device, resolve_device, resolve_precision
+from hilum.inference.engines import torch_engine
 
 CPU = torch.device("cpu")
 
@@ -46,26 +46,21 @@ def test_gpu_in_words(monkeypatch):
     assert describe_device(torch.device("cuda:0")) == "cuda:0: Toy GPU, 80 GiB"
 
 
-def test_precision_is_measured_not_believed(monkeypatch, caplog):
-    assert all(bfloat16_gain(CPU, dimensions) > 0 for dimensions in (2, 3))
-    monkeypatch.setattr(engine_module, "bfloat16_gain", lambda _, dimensions: {2: 0.4, 3: 3.0}[dimensions])
+def test_bfloat16_needs_instructions_for_it(monkeypatch, caplog):
+    monkeypatch.setattr(torch_engine, "has_bfloat16", lambda: False)
     with caplog.at_level(logging.INFO, "hilum"):
-        assert resolve_precision("bfloat16", CPU, dimensions=2) == "float32"
-    assert "0.40 times as fast in 2D" in caplog.text
-    assert resolve_precision("bfloat16", CPU, dimensions=3) == "bfloat16"
-    assert resolve_precision("float32", CPU, dimensions=3) == "float32"
+        assert resolve_precision("bfloat16", CPU) == "float32"
+    assert "no instructions for bfloat16" in caplog.text
+    monkeypatch.setattr(torch_engine, "has_bfloat16", lambda: True)
+    assert resolve_precision("bfloat16", CPU) == "bfloat16"
+    assert resolve_precision("float32", CPU) == "float32"
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_the_gain_is_of_the_dimensions_that_are_asked_for(monkeypatch, dimensions):
-    ran = []
-    for family in (2, 3):
-        convolution = getattr(torch.nn, f"Conv{family}d")
-        forward = convolution.forward
-        monkeypatch.setattr(convolution, "forward", lambda s, x, n=family, f=forward: (ran.append(n), f(s, x))[1])
-    engine_module.bfloat16_gain.cache_clear()
-    assert bfloat16_gain(CPU, dimensions) > 0
-    assert set(ran) == {dimensions}
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_computes_in_bfloat16_by_its_capability(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert computes_in_bfloat16(torch.device("cuda:0")) is expected
+    assert not computes_in_bfloat16(torch.device("mps"))
 
 
 def test_engine_computes_in_the_precision_it_is_given():

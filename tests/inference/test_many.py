@@ -28,8 +28,9 @@ def folder(tmp_path):
 
 def test_every_case_is_predicted_and_reported(folder, tmp_path):
     seen = []
+    predictor = Predictor(make_model())
     report = predict_many(
-        Predictor(make_model()),
+        predictor,
         [folder],
         tmp_path / "out",
         progress=lambda outcome, n, total: seen.append((outcome.case, n, total)),
@@ -49,7 +50,7 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     assert RunReport.load(tmp_path / "out/run.json") == report
     assert report.verb == "predict"
     assert report.model == "unsaved"
-    assert report.precision == "float32"
+    assert (report.engine, report.precision, report.device) == ("openvino", predictor.engine.precision, predictor.engine.device)
     assert report.options["formats"] == ["nifti"]
     assert report.cases[0].files == ("case_0.nii.gz",)
     assert set(report.cases[0].seconds) == {"read", "preprocess", "network", "restore", "write"}
@@ -79,7 +80,7 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
             return super().forward(x)
 
     with caplog.at_level(logging.ERROR, "hilum"):
-        report = predict_many(Predictor(make_model(networks=(Fragile(),))), [folder], tmp_path / "out")
+        report = predict_many(Predictor(make_model(networks=(Fragile(),)), engine="torch"), [folder], tmp_path / "out")
     assert [(case.case, case.status) for case in report.cases] == [
         ("case_0", "failed"),
         ("case_1", "failed"),
@@ -128,7 +129,7 @@ def test_interruption_leaves_what_is_done_and_says_so(folder, tmp_path):
     network = Interrupted()
     model = make_model(networks=(network,), batch=1, overlap=0.0)  # 3 x 2 x 2 windows a case
     with pytest.raises(KeyboardInterrupt):
-        predict_many(Predictor(model), [folder], tmp_path / "out")
+        predict_many(Predictor(model, engine="torch"), [folder], tmp_path / "out")
     report = RunReport.load(tmp_path / "out/run.json")
     assert report.status == "stopped"
     assert [(case.case, case.status, case.files) for case in report.cases] == [("case_0", "done", ("case_0.nii.gz",))]
@@ -167,10 +168,10 @@ def test_next_case_is_read_while_this_one_runs(folder, tmp_path):
 
     class Waiting(OneHot):
         def forward(self, x):
-            assert second_is_read.wait(timeout=20)
+            assert second_is_read.wait(timeout=200)
             return super().forward(x)
 
-    report = predict_many(Eager(make_model(networks=(Waiting(),))), [folder], tmp_path / "out")
+    report = predict_many(Eager(make_model(networks=(Waiting(),)), engine="torch"), [folder], tmp_path / "out")
     assert {case.status for case in report.cases} == {"done"}
 
 
@@ -186,11 +187,11 @@ def test_a_case_is_reported_while_the_next_one_runs(folder, tmp_path):
             calls.append(None)
             if 12 < len(calls) < 20:  # time to write case 0, which is asked for between patches
                 reported.wait(timeout=1)
-            assert len(calls) < 20 or reported.wait(timeout=20)
+            assert len(calls) < 20 or reported.wait(timeout=200)
             return super().forward(x)
 
     model = make_model(networks=(Waiting(),), batch=1, overlap=0.0)  # 12 patches a case
-    report = predict_many(Predictor(model), [folder], tmp_path / "out", progress=lambda *_: reported.set())
+    report = predict_many(Predictor(model, engine="torch"), [folder], tmp_path / "out", progress=lambda *_: reported.set())
     assert [case.status for case in report.cases] == ["done"] * 4
 
 

@@ -1,9 +1,10 @@
-"""The OpenVINO engine: the same answers as torch, and what it measures is remembered."""
+"""The OpenVINO engine: the same answers as torch, bit for bit the same at every call; what is remembered on a machine."""
 
 import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from inference_toys import real_model, spec
 from hilum.errors import ResourceError, UsageError
 from hilum.inference.deploy.convert import to_openvino
 from hilum.inference.engines import openvino_engine, remembered
-from hilum.inference.engines.openvino_engine import OpenVINOEngine, lower_precision_gain, resolve_precision
+from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
 from hilum.networks import textbook_spec
 
 KINDS = {
@@ -51,28 +52,12 @@ def memory_of_its_own(tmp_path, monkeypatch):
     return file
 
 
-@pytest.fixture
-def times(monkeypatch):
-    """Seconds a patch by patches at a time, as if they had been measured on an idle machine; what was compared is noted."""
-    told, asked = {1: [1.0, 1.0], 2: [0.5, 0.5], 4: [0.6, 0.6]}, []
-
-    def compared(self, fewer, more, *, roomy):
-        asked.append((fewer, more, roomy))
-        return told[fewer], told[more]
-
-    monkeypatch.setattr(OpenVINOEngine, "_compare", compared)
-    monkeypatch.setattr(OpenVINOEngine, "_growth", lambda self: 0)
-    monkeypatch.setattr(openvino_engine, "core_threads", lambda compiled, threads=None: 4)
-    monkeypatch.setattr(openvino_engine, "others_are_busy", lambda: False)
-    return told, asked
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_those_of_torch(kind):
     model = shaken(real_model(**KINDS[kind]))
     patches = patches_for(model, 3)
     expected = model.make_engine("torch", "float32")(patches)
-    found = engine_of(model, memory=0)(patches)
+    found = engine_of(model)(patches)
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
@@ -81,7 +66,7 @@ def test_logits_are_those_of_torch(kind):
 @pytest.fixture(scope="module")
 def ensemble():
     model = shaken(real_model(members=3))
-    return model, engine_of(model, memory=0)
+    return model, engine_of(model)
 
 
 @settings(max_examples=10, deadline=None)
@@ -98,35 +83,49 @@ def test_any_number_of_patches_is_answered_one_by_one(ensemble, count, seed):
     np.testing.assert_allclose(together, expected, atol=2e-5 * np.abs(expected).max())
 
 
-def test_equal_members_give_their_answer_also_where_each_gives_its_memory_back():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_logits_are_bit_for_bit_the_same(precision):
+    """At every call, in a second engine, as members of an ensemble, and where members give their memory back."""
     model = shaken(real_model())
     patches = patches_for(model, 2)
     network = to_openvino(model.networks[0], model.plan)
-    one = OpenVINOEngine([network], precision="float32", memory=0)(patches)
-    near = 1e-5 * np.abs(one).max()  # the order of OpenVINO's sums is its threads' business
-    np.testing.assert_allclose(OpenVINOEngine([network] * 3, precision="float32", memory=0)(patches), one, atol=near)
-    frugal = OpenVINOEngine([network] * 3, precision="float32", memory=0)
-    frugal._frugal = True
-    np.testing.assert_allclose(frugal(patches), one, atol=near)
-    np.testing.assert_allclose(frugal(patches), one, atol=near)
+    one = OpenVINOEngine([network], precision=precision)(patches)
+    for engine in (
+        OpenVINOEngine([network], precision=precision),
+        OpenVINOEngine([network] * 3, precision=precision),
+        OpenVINOEngine([network] * 3, precision=precision, memory=0),
+    ):
+        np.testing.assert_array_equal(engine(patches), one)
+        np.testing.assert_array_equal(engine(patches), one)
+    assert engine._frugal
 
 
-def test_several_patches_at_a_time_are_the_same_patches(times, memory_of_its_own):
-    model = shaken(real_model())
-    patches = patches_for(model, 5)
-    engine = engine_of(model)
-    assert engine.batch == 2
-    alone = engine_of(model, memory=0)(patches)
-    np.testing.assert_allclose(engine(patches), alone, atol=2e-5 * np.abs(alone).max())
+def test_one_patch_runs_at_a_time_on_every_thread():
+    """Two at a time would share the threads, and an instance norm sums by threads: labels would change."""
+    engine = engine_of(real_model(), threads=2)
+    compiled = engine._members[0].compiled
+    assert engine.batch == 1
+    assert (compiled.get_property("NUM_STREAMS"), compiled.get_property("INFERENCE_NUM_THREADS")) == (1, 2)
+    assert engine.device.endswith(", 2 threads")
+
+
+def test_an_ensemble_beyond_the_memory_gives_back_whatever_the_process_grew_by(monkeypatch):
+    """The allocator of this process holds enough for the network already, so it does not grow at all."""
+    model = real_model(members=2)
+    floor = openvino_engine._largest_step(engine_of(model)._members[0].compiled)
+    assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[1] * model.plan.patch.value[2] * (1 + 3)
+    monkeypatch.setattr(openvino_engine.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0)))
+    assert engine_of(model, memory=2 * floor - 1)._frugal
+    assert not engine_of(model, memory=2 * floor)._frugal
 
 
 def test_bfloat16_is_near():
-    if not lower_precision_gain("bfloat16"):
+    if not openvino_engine._supports("bfloat16"):
         pytest.skip("this processor has no bfloat16")
     model = shaken(real_model())
     patches = patches_for(model, 2)
     expected = model.make_engine("torch", "float32")(patches)
-    found = engine_of(model, precision="bfloat16", memory=0)(patches)
+    found = engine_of(model, precision="bfloat16")(patches)
     assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
@@ -144,7 +143,7 @@ def test_tracing_leaves_the_network_as_it_was():
 
 
 def test_patches_of_another_shape_are_refused():
-    engine = engine_of(real_model(), memory=0)
+    engine = engine_of(real_model())
     with pytest.raises(UsageError, match="patches of shape"):
         engine(np.zeros((1, 1, 4, 8, 8), np.float32))
     with pytest.raises(UsageError, match="without a network"):
@@ -152,7 +151,8 @@ def test_patches_of_another_shape_are_refused():
 
 
 def test_precisions(monkeypatch):
-    monkeypatch.setattr(openvino_engine, "lower_precision_gain", lambda precision: {"bfloat16": 1.5, "float16": 0.0}[precision])
+    monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(openvino_engine, "_supports", lambda precision: precision == "bfloat16")
     assert resolve_precision(None, stored="float32") == resolve_precision("auto", stored="float32") == "bfloat16"
     assert resolve_precision("auto", stored="int8") == "int8"
     assert resolve_precision("float32", stored="float32") == "float32"
@@ -164,120 +164,49 @@ def test_precisions(monkeypatch):
         resolve_precision("int8", stored="float32")
     with pytest.raises(UsageError, match="precision 'int4'"):
         resolve_precision("int4", stored="float32")
-    monkeypatch.setattr(openvino_engine, "lower_precision_gain", lambda precision: 1.1)
+
+
+def test_bfloat16_that_is_emulated_is_not_chosen(monkeypatch):
+    """OpenVINO names BF16 of every processor with AVX512."""
+    monkeypatch.setattr(openvino_engine, "_supports", lambda precision: True)
+    monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda: False)
     assert resolve_precision("auto", stored="float32") == "float32"
-
-
-def test_the_fastest_way_is_measured_once(times, memory_of_its_own):
-    told, asked = times
-    model = real_model()
-    assert engine_of(model, key="m").batch == 2
-    assert asked == [(1, 2, True), (2, 4, True)]  # four at a time were no faster than two
-    asked.clear()
-    again = engine_of(model, key="m")
-    assert again.batch == 2
-    assert again.notes == (f"2 at a time: 4 took 1.20 times the seconds of 2, measured {datetime.now(UTC).date()}",)
-    assert asked == []
-    told[2] = [2.0, 2.0]
-    assert engine_of(model, key="another").batch == 1
-    assert engine_of(model, key="m", threads=2).batch == 1  # other threads are another measurement
-    assert engine_of(model).batch == 1  # without a key nothing is remembered
-
-
-def test_what_a_busy_machine_says_is_not_remembered(times, memory_of_its_own, monkeypatch):
-    told, _ = times
-    told[2] = [0.5, 0.7]
-    engine = engine_of(real_model(), key="m")
-    assert engine.batch == 2
-    assert "not remembered" in engine.notes[0]
-    assert not memory_of_its_own.exists()
-    told[2] = [0.5, 0.5]
-    monkeypatch.setattr(openvino_engine, "others_are_busy", lambda: True)
-    engine_of(real_model(), key="m")
-    assert not memory_of_its_own.exists()
-
-
-def test_ways_beyond_the_memory_are_left_out_whatever_the_process_grew_by(times, memory_of_its_own):
-    """The allocator of this process holds enough for the network already, so it does not grow at all."""
-    _, asked = times
-    model = real_model()
-    floor = openvino_engine._largest_step(engine_of(model, memory=0)._members[0].compiled)
-    assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[1] * model.plan.patch.value[2] * (1 + 3)
-    asked.clear()
-    assert engine_of(model, key="m", memory=2 * floor - 1).batch == 1
-    assert asked == []
-    assert not memory_of_its_own.exists()  # nothing was measured
-    assert engine_of(model, key="m", memory=3 * floor - 1).batch == 2
-    assert asked == [(1, 2, False)]
-    (entry,) = json.loads(memory_of_its_own.read_text()).values()
-    assert entry["bytes"] == floor
-    assert entry["times"] == {"2": 0.5}
+    assert resolve_precision("bfloat16", stored="float32") == "bfloat16"
 
 
 def test_old_measurements_are_forgotten(memory_of_its_own):
-    remembered.remember("b", {"gain": 2.0})
+    remembered.remember("b", {"difference": 2.0})
     entries = json.loads(memory_of_its_own.read_text())
     for days, kept in ((29, True), (31, False), (-1, False)):
         entries["b"]["at"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
         memory_of_its_own.write_text(json.dumps(entries))
         assert bool(remembered.recall("b")) == kept
     for at in ("yesterday", "2026-11-22T10:00:00", None):
-        memory_of_its_own.write_text(json.dumps({"b": {"gain": 2.0, "at": at}}))
+        memory_of_its_own.write_text(json.dumps({"b": {"difference": 2.0, "at": at}}))
         assert remembered.recall("b") == {}
 
 
-def test_two_ways_are_measured_in_turn(monkeypatch):
-    engine = engine_of(real_model(), memory=0)
-    order = []
-    monkeypatch.setattr(openvino_engine, "_SECONDS", 0.0)
-    monkeypatch.setattr(OpenVINOEngine, "_timed", lambda self, member, streams: order.append(streams) or 100.0 + len(order))
-    fewer, more = engine._compare(1, 2, roomy=True)
-    assert order == [1, 1, 2, 2, 1, 2]
-    assert (fewer, more) == ([102.0, 105.0], [104.0, 106.0])
-    order.clear()
-    engine._compare(1, 2, roomy=False)
-    assert order == [1, 1, 2, 2] * 2
-
-
-def test_what_is_not_steady_is_measured_longer(monkeypatch):
-    engine = engine_of(real_model(), memory=0)
-    found = iter([0.0, 9.0, 0.0, 3.0, 5.0, 3.0, 5.0, 3.0, 1.0])  # the first of each is not counted; then steady
-    monkeypatch.setattr(openvino_engine, "_SECONDS", 0.0)
-    monkeypatch.setattr(OpenVINOEngine, "_timed", lambda self, member, streams: next(found))
-    fewer, more = engine._compare(1, 2, roomy=True)
-    assert (fewer, more) == ([9.0, 5.0, 5.0], [3.0] * 3)
-
-
 def test_no_request_runs_on_after_an_error():
-    engine = engine_of(real_model(), memory=0)
-    running = set()
+    member = engine_of(real_model())._members[0]
+    running = []
 
     class Request:
-        def __init__(self, name):
-            self.name = name
-
         def set_input_tensor(self, tensor):
             assert tensor is not None
 
         set_output_tensor = set_input_tensor
 
         def start_async(self):
-            if self.name == "refused":
-                raise KeyboardInterrupt
-            running.add(self.name)
+            running.append(self)
+            raise KeyboardInterrupt
 
         def wait(self):
-            running.discard(self.name)
-            if self.name == "broken":
-                raise RuntimeError("no kernel for a memory format")
+            running.remove(self)
 
-    member = engine._members[0]
-    patches, answers = patches_for(real_model(), 3), np.empty((3, *member.outputs), np.float32)
-    for names, error in ((("broken", "two", "three"), RuntimeError), (("one", "two", "refused"), KeyboardInterrupt)):
-        member.requests = [Request(name) for name in names]
-        with pytest.raises(error):
-            member.run(patches, answers)
-        assert not running
+    member.request = Request()
+    with pytest.raises(KeyboardInterrupt):
+        member.run(patches_for(real_model(), 1), np.empty((1, *member.outputs), np.float32))
+    assert not running
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"patches": 3}', "\x00\xff", '{"a": {"bytes": "x", "seconds": {"1": "y"}}}'])
@@ -285,15 +214,15 @@ def test_a_damaged_memory_is_none_and_is_written_anew(text, memory_of_its_own):
     memory_of_its_own.parent.mkdir()
     memory_of_its_own.write_bytes(text.encode("latin-1"))
     assert remembered.recall("b") == {}
-    remembered.remember("b", {"gain": 2.0})
-    assert remembered.recall("b")["gain"] == 2.0
+    remembered.remember("b", {"difference": 2.0})
+    assert remembered.recall("b")["difference"] == 2.0
     json.loads(memory_of_its_own.read_text())
 
 
 def test_a_memory_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(remembered, "cache_file", lambda: tmp_path / "file" / "engines.json")
-    remembered.remember("b", {"gain": 2.0})
+    remembered.remember("b", {"difference": 2.0})
     assert remembered.recall("b") == {}
 
 

@@ -52,7 +52,7 @@ plans = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_identity_network_gives_the_labels_back_exactly(geometry, plan, tta):
     image = index_volume(geometry)
-    prediction = Predictor(make_model(**plan), tta=tta).predict(image)
+    prediction = Predictor(make_model(**plan), tta=tta, engine="torch").predict(image)  # no compiling in each example
     assert prediction.labels.geometry == image.geometry
     assert np.array_equal(prediction.labels.array, as_ids(image))
 
@@ -147,7 +147,7 @@ def test_mirrors_only_on_request_and_only_where_the_plan_allows():
 
 def test_networks_are_evaluated_and_given_back_as_they_were():
     network = OneHot().train()
-    Predictor(make_model(networks=(network,)), batch=2).predict(index_volume())
+    Predictor(make_model(networks=(network,)), batch=2, engine="torch").predict(index_volume())
     assert network.training
     assert {training for training, _ in network.seen} == {False}
     assert max(batch for _, batch in network.seen) == 2
@@ -231,12 +231,12 @@ def test_device_out_of_memory_halves_the_batch_and_says_so(caplog):
 
     network = Greedy()
     with caplog.at_level(logging.WARNING, "hilum"):
-        prediction = Predictor(make_model(networks=(network,)), batch=4).predict(index_volume())
+        prediction = Predictor(make_model(networks=(network,)), batch=4, engine="torch").predict(index_volume())
     assert np.array_equal(prediction.labels.array, as_ids(index_volume()))
     assert "ran out of memory with 4 patches" in caplog.text
     network.limit = 0
     with pytest.raises(ResourceError, match="not enough memory for one patch"):
-        Predictor(make_model(networks=(network,))).predict(index_volume())
+        Predictor(make_model(networks=(network,)), engine="torch").predict(index_volume())
 
 
 def test_model_without_a_network_is_refused():

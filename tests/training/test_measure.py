@@ -5,7 +5,6 @@ import torch
 
 from classification_toys import class_plan
 from hilum.errors import ResourceError
-from hilum.inference.engines import torch_engine as engine
 from hilum.networks import textbook_spec
 from hilum.training import measure
 from hilum.training.measure import choose_precision, step_timer
@@ -50,13 +49,27 @@ def test_other_errors_of_a_step_are_not_hidden(monkeypatch):
         timer()(SPEC, (4, 8, 8), 2)
 
 
-@pytest.mark.parametrize(("dimensions", "value"), [(2, "float32"), (3, "bfloat16")])
-def test_precision_follows_the_dimensions_of_the_data(monkeypatch, dimensions, value):
-    for module in (measure, engine):
-        monkeypatch.setattr(module, "bfloat16_gain", lambda _, dimensions: {2: 0.9, 3: 2.0}[dimensions])
-    decision = choose_precision(CPU, dimensions)
+@pytest.mark.parametrize("value", ["float32", "bfloat16"])
+def test_precision_is_what_the_device_has(monkeypatch, value):
+    monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: value == "bfloat16")
+    decision = choose_precision(CPU)
     assert decision.value == value
-    assert f"{dimensions}D convolutions" in decision.because
+    assert "instructions for bfloat16" in decision.because
+
+
+@pytest.mark.parametrize(("cosine", "value"), [(0.99, "bfloat16"), (0.5, "float32")])
+def test_a_classifiers_precision_on_a_gpu_is_not_timed(monkeypatch, cosine, value):
+    monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: True)
+    monkeypatch.setattr(measure, "_compare_gradients", lambda *_: cosine)
+    decision = measure.rehearse_precision(class_plan(), torch.device("meta"))
+    assert decision.value == value
+    assert f"a cosine of {cosine:.2f}" in decision.because
+    monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: False)
+    assert measure.rehearse_precision(class_plan(), torch.device("meta")).value == "float32"
+
+
+def test_gradients_in_bfloat16_are_compared_on_one_step():
+    assert 0.9 < measure._compare_gradients(class_plan(), CPU, None) <= 1
 
 
 def test_a_classifier_never_computes_in_bfloat16_on_a_cpu():

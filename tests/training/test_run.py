@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from training_samples import small_plan, write_boxes
 from hilum.dataset import make_folds, open_dataset
 from hilum.errors import UsageError
 from hilum.inference import Predictor, RunReport, TrainedModel
+from hilum.inference.manifest import UNSAVED
+from hilum.io import read_labels
 from hilum.plan import save_plan
 from hilum.training import Listener, TrainOptions, make_plan_for, run
 
@@ -43,15 +46,54 @@ def test_the_folder_is_complete_and_predicts_without_the_data(trained, data):
     model, out, _, _ = trained
     loaded = TrainedModel.load(out, device="cpu")
     assert loaded.id == model.id
-    case = open_dataset(data).cases[0]
-    one, two = (Predictor(m).predict(case).labels.array for m in (model, loaded))
-    np.testing.assert_array_equal(one, two)
+    predictors = [Predictor(m) for m in (model, loaded, replace(model, id=UNSAVED))]
+    assert len({(p.engine.name, p.engine.precision, p.engine.because) for p in predictors}) == 1
+    for case in open_dataset(data).cases:
+        one, two, three = (p.predict(case).labels.array for p in predictors)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+
+
+def test_labels_do_not_depend_on_a_clock(trained, data, monkeypatch):
+    """Every timing says something else at every look; at commit 928d41a precision and patches at a time followed it."""
+    cases, found = open_dataset(data).cases, []
+    for lie in (1.0, -1.0):
+        ticks = itertools.accumulate(1 + lie * (-1) ** n * 0.9 for n in itertools.count())
+        with monkeypatch.context() as clock:
+            clock.setattr("time.perf_counter", lambda ticks=ticks: next(ticks))
+            predictor = Predictor(TrainedModel.load(trained[1], device="cpu"))
+            found.append((predictor.engine.precision, *(predictor.predict(case).labels.array for case in cases)))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_two_busy_processes_choose_and_answer_alike(trained, data, tmp_path):
+    code = "import sys; from hilum import api; api.predict(*sys.argv[1:])"
+    images = data / "imagesTr"
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(trained[1]), str(images), str(tmp_path / name)]) for name in ("a", "b")
+    ]
+    assert [run.wait() for run in runs] == [0, 0]
+    one, two = (RunReport.load(tmp_path / name / "run.json") for name in ("a", "b"))
+    assert (one.engine, one.precision, one.device, one.options["engine_because"]) == (
+        two.engine,
+        two.precision,
+        two.device,
+        two.options["engine_because"],
+    )
+    assert one.engine == "openvino"
+    for case in one.cases:
+        a, b = (read_labels(tmp_path / name / f"{case.case}.nii.gz").array for name in ("a", "b"))
+        np.testing.assert_array_equal(a, b)
 
 
 def test_what_was_done_is_written_down(trained):
     model, out, _, _ = trained
     report = RunReport.load(out / "run.json")
     assert report.verb == "train"
+    assert (report.engine, report.precision) == ("torch", model.plan.precision.value)
+    assert model.metrics is not None
+    assert f"torch in {model.plan.precision.value}" in model.metrics.measured_on
     assert report.seeds == {"seed": 0}
     assert report.options["steps"] == 40
     assert json.loads((out / "training" / "plan.json").read_text())["version"] == 1

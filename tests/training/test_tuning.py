@@ -319,8 +319,7 @@ def test_the_metrics_are_made_with_nothing_that_was_learnt_from_the_case(tuned, 
     opened = open_dataset(data)
     details = list(result.model.facts.details.values())
     learnt = result.tuning.postprocessing
-    for number, (network, fold) in enumerate(zip(result.model.networks, details, strict=True)):
-        name = f"{result.tuning.model}-{number}"  # by which engines remember how they ran it while it was tuned
+    for network, fold in zip(result.model.networks, details, strict=True):
         for case in fold["validation"]:
             steps = learnt.steps_without(case)
             plan = result.model.plan.model_copy(
@@ -329,7 +328,7 @@ def test_the_metrics_are_made_with_nothing_that_was_learnt_from_the_case(tuned, 
                     "postprocessing": Decision(value=steps, because="of others"),
                 }
             )
-            part = replace(result.model, networks=(network,), plan=plan, id=name)
+            part = replace(result.model, networks=(network,), plan=plan)
             predict_many(make_predictor(part), [opened[case].images["MR"]], tmp_path / "predictions")
     scored = evaluate_folder(tmp_path / "predictions", opened, tmp_path / "evaluation")
     for metric in result.model.metrics.metrics:

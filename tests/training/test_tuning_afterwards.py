@@ -194,10 +194,11 @@ def test_a_classifier_learns_something_else(boxes, tmp_path):
     assert learnt.members == ()
 
 
-def test_overlap_is_tried_where_there_is_time_and_not_by_a_training_of_given_steps(boxes, tmp_path):
-    assert ending(tmp_path, steps=7).room([1e6]) == 0.0
-    assert ending(tmp_path, steps=None).room([100.0, 60.0]) == pytest.approx(8.0)
-    assert 50 < ending(tmp_path, steps=None, minutes=1.0).room([1.0]) < 60
+def test_overlap_is_tried_only_in_a_training_of_minutes(tmp_path, monkeypatch):
+    assert ending(tmp_path, steps=7).room() == 0.0
+    assert ending(tmp_path, steps=None).room() == 0.0
+    monkeypatch.setattr("hilum.training.tuning.afterwards.time.perf_counter", lambda: 100.0)
+    assert ending(tmp_path, steps=None, minutes=1.0, began=97.5).room() == pytest.approx(55.0)
 
 
 class Thresholds(nn.Module):
@@ -212,7 +213,7 @@ def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(
     smaller = plan.model_copy(update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")})
     members = trained(dataset, tmp_path, parts=1)
     members = [Member(0, FoldResult(Thresholds(), Progress(step=7, seconds=1e5), members[0].result.scores, 0), (), dataset.cases)]
-    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None))
+    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
     assert learnt.plan.overlap.value < 0.5  # a network without neighbourhood answers the same at any overlap
     assert "instead of" in learnt.plan.overlap.because
     assert (tmp_path / "overlap.json").is_file()
@@ -229,7 +230,7 @@ def test_an_overlap_that_fails_leaves_what_was_found_before(boxes, tmp_path, mon
     (member,) = trained(dataset, tmp_path, parts=1)
     members = [Member(0, FoldResult(Thresholds(), Progress(step=7, seconds=1e5), member.result.scores, 0), (), dataset.cases)]
     monkeypatch.setattr("hilum.training.tuning.rounds._predicted", failing_at(fails_at))
-    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None))
+    learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
     assert learnt.plan.overlap.value == kept
     assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
     assert any("be tried: RuntimeError: out of memory" in note for note in learnt.notes)

@@ -115,7 +115,7 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
         data: what `hilum.open_dataset` opens.
         minutes: wall-clock time of one fold; a few training steps are then measured to size the network.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        memory_gb: what may be used; by default what is free.
+        memory_gb: what may be used; by default what the machine has.
         labelling: what is learnt from the data set, where that is not clear.
         network: what is asked of a classifier's network.
         overrides: what is not for the planner to decide, beside that.

@@ -52,7 +52,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         folds: cross-validation over so many folds; the model is the ensemble of all.
         seed: of folds, initial weights, sampling and augmentation.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        memory_gb: what may be used; by default what is free.
+        memory_gb: what may be used; by default what the machine has.
         plan: a plan, or the file of one, instead of making one.
         patients: a regular expression for the patient in a case's id, where no table names patients.
         resume: go on where `out` stopped.

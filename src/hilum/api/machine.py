@@ -9,18 +9,14 @@ def environment() -> dict[str, str]:
 
     import psutil
 
-    from hilum.inference import bfloat16_gain, describe_device, host_memory, resolve_device
+    from hilum.inference import computes_in_bfloat16, describe_device, host_memory, resolve_device
     from hilum.inference.run_report import package_versions
 
     device = resolve_device("auto")
-    gains = {f"{dimensions}D": bfloat16_gain(device, dimensions) for dimensions in (2, 3)}
     memory = host_memory()
     facts = {
         "device": describe_device(device),
-        "bfloat16": "; ".join(
-            f"{gain:.1f} times the speed of float32 in {where}" + ("" if gain > 1.2 else ", so float32 is used")
-            for where, gain in gains.items()
-        ),
+        "bfloat16": "has instructions for it" if computes_in_bfloat16(device) else "no instructions for it, so float32 is used",
         "memory": f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
         "disk": f"{psutil.disk_usage('.').free / 2**30:.1f} GiB free here",
         "cores": str(psutil.cpu_count(logical=True)),

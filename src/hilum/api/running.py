@@ -56,7 +56,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
         engine: what runs the network: "torch", "openvino", "onnx", or "auto", the fastest that is there.
         precision: "float32", "bfloat16", "float16", "int8", or "auto", the engine's choice: of an int8 model int8,
-            else bfloat16 where the device has it and gains by it, whatever training used.
+            else bfloat16 where the device has instructions for it, whatever training used.
         memory: what this process may hold, as "4GB" or a number of bytes; None: three quarters of what is free.
         overlap: of a segmentation: fraction shared by neighbouring patches, 0 <= overlap < 1; the plan's if None.
         every_patch: of a segmentation: also run patches that show nothing but air or one constant; see `hilum.inference.empty`.

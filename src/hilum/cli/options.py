@@ -88,7 +88,7 @@ Memory = Annotated[
     float | None,
     typer.Option(
         metavar="GB",
-        help="Memory that may be used, as 8 or 8GB. [default: what is free]",
+        help="Memory that may be used, as 8 or 8GB. [default: what there is]",
         parser=_gigabytes,
         show_default=False,
     ),

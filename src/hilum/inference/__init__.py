@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hilum.inference.engines.engine import Engine, RunnableModel
     from hilum.inference.engines.torch_engine import (
         TorchEngine,
-        bfloat16_gain,
+        computes_in_bfloat16,
         describe_device,
         resolve_device,
         resolve_precision,
@@ -56,8 +56,8 @@ _HOMES = {
     "Source": "hilum.inference.inputs",
     "TorchEngine": "hilum.inference.engines.torch_engine",
     "TrainedModel": "hilum.inference.trained_model",
-    "bfloat16_gain": "hilum.inference.engines.torch_engine",
     "case_id": "hilum.inference.inputs",
+    "computes_in_bfloat16": "hilum.inference.engines.torch_engine",
     "describe_device": "hilum.inference.engines.torch_engine",
     "export_model": "hilum.inference.deploy.export",
     "find_cases": "hilum.inference.find",
@@ -97,8 +97,8 @@ __all__ = [
     "Source",
     "TorchEngine",
     "TrainedModel",
-    "bfloat16_gain",
     "case_id",
+    "computes_in_bfloat16",
     "describe_device",
     "export_model",
     "find_cases",

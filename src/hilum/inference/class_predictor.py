@@ -47,7 +47,7 @@ class ClassPredictor:
     Args:
         model: networks and plan, loaded from a folder or just trained.
         tta: also see each input mirrored along the plan's mirror axes; the mean of the logits.
-        precision: "float32" or "bfloat16"; if None the plan's, where the device really computes faster in it.
+        precision: "float32" or "bfloat16"; if None the plan's, where the device has instructions for it.
         explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the answer comes from.
         most_explained: the maps of so many cases are made; None: of all.
         check_maps: also say how far each map agrees with one made in another way, and with those of random weights, see
@@ -89,7 +89,7 @@ class ClassPredictor:
                 cure="train it again, or leave out --sets-per-class",
             )
         self._per_class, self._left_to_explain = sets_per_class, math.inf if most_explained is None else most_explained
-        precision = precision or resolve_precision(plan.precision.value, model.device, dimensions=plan.dimensions.value)
+        precision = precision or resolve_precision(plan.precision.value, model.device)
         self.model, self.explain, self.check_maps, self.batch = model, explain, check_maps, 1
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)

@@ -89,7 +89,7 @@ class Predictor:
             mirrors nothing, because left and right differ).
         batch: patches at a time; what the engine likes best if None.
         precision: "float32", "bfloat16", "float16", "int8"; if None the engine's choice: of an
-            int8 model int8, else bfloat16 where the device has it and gains by it, whatever training used.
+            int8 model int8, else bfloat16 where the device has instructions for it, whatever training used.
         engine: "torch", "openvino", "onnx", or "auto".
         memory: what this process may hold, as "4GB" or a number of bytes; if None three quarters of what is free.
         overlap: fraction 0 <= overlap < 1 shared by neighbouring patches; the plan's if None.

@@ -112,8 +112,7 @@ class TrainedModel:
         self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
     ) -> Engine:
         """What runs its networks; see `RunnableModel.make_engine`. Engines other than torch's run on the CPU."""
-        key = None if self.id == UNSAVED else self.id
-        source = EngineSource(self.plan, key=key, networks=self.networks, device=self.device)  # type: ignore[arg-type]  # a segmentation's
+        source = EngineSource(self.plan, networks=self.networks, device=self.device)  # type: ignore[arg-type]  # a segmentation's
         return make_engine(source, name, Asked(precision, threads, memory))
 
     def save(self, folder: Path | str) -> TrainedModel:

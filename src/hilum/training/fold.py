@@ -119,19 +119,19 @@ def _divide_time(
         seconds = max(1.0, left)
         job = replace(job, budget=Budget(job.budget.steps, seconds), validate_every=_CHECK_EVERY)
         expected = f"{seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
-        fewest = 0
     else:
         step = step_timer(job.device, plan.precision.value, plan.answers)(plan.network.value, plan.patch.value, plan.batch.value)
         seconds = job.budget.steps * step
         every = _PLATEAU_CHECK_EVERY if validator.ends_by_plateau else _CHECK_EVERY
         job = replace(job, validate_every=every, end_by_plateau=validator.ends_by_plateau)
         expected = f"{job.budget.steps} steps, about {_words(seconds)} on this device (--minutes N bounds it)"
-        fewest = validator.fewest_checked if validator.ends_by_plateau else 0
     listener.say(
         f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected}; the schedule ends when they do."
     )
     checked = int(_CHECKS_SHARE * job.validate_every * seconds / max(per_case, 1e-6))
-    return job, validator.subset(min(validator.most_checked, max(fewest, checked))), after
+    if options.minutes is None and validator.ends_by_plateau:  # their scores end the training: not as many as the clock allows
+        checked = validator.checked
+    return job, validator.subset(min(validator.most_checked, checked)), after
 
 
 def _words(seconds: float) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from hilum.dataset.classes import ClassTable
 from hilum.errors import ResourceError
-from hilum.inference import bfloat16_gain, describe_device, resolve_precision
+from hilum.inference import computes_in_bfloat16, describe_device
 from hilum.networks import build_network
 from hilum.networks.drawing import seeded
 from hilum.plan import Decision
@@ -36,22 +36,20 @@ if TYPE_CHECKING:
 _TIMED_STEPS = 3
 _REHEARSED = 8
 """Cases in the step that compares precisions."""
-_WORTHWHILE = 1.2
 _ALIKE = 0.9
 """Cosine below which two gradients are not the same."""
 
 
-def choose_precision(device: torch.device, dimensions: Literal[2, 3]) -> Decision[Precision]:
-    """bfloat16 where convolutions in so many dimensions are really faster in it on this device."""
-    gain = bfloat16_gain(device, dimensions)
-    value = resolve_precision("bfloat16", device, dimensions=dimensions)
+def choose_precision(device: torch.device) -> Decision[Precision]:
+    """Choose bfloat16 where the device has instructions for it; nothing is timed."""
     where = describe_device(device)
-    text = f"{dimensions}D convolutions in bfloat16 were measured at {gain:.1f} times the speed of float32 on {where}"
-    return Decision(value=value, because=text)
+    if computes_in_bfloat16(device):
+        return Decision(value="bfloat16", because=f"{where} has instructions for bfloat16")
+    return Decision(value="float32", because=f"{where} has no instructions for bfloat16")
 
 
 def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None = None) -> Decision[Precision]:
-    """bfloat16 where a training step of this very network is faster in it, and its gradient is the same but for rounding.
+    """Choose bfloat16 where the device computes in it, and the gradient of this very network is the same but for rounding.
 
     Never on a CPU: torch 2.15 gave weight gradients of bfloat16 convolutions over few voxels there (3 x 3 x 3, 256 features) that
     were infinite or no numbers in about half of the steps, and right in the others, so that a trial proves nothing.
@@ -61,8 +59,11 @@ def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None
             value="float32",
             because="on CPUs torch's bfloat16 convolutions over few voxels, a classifier's last, give wrong gradients at times",
         )
+    chosen = choose_precision(device)
+    if chosen.value == "float32":
+        return chosen
     try:
-        gain, alike = _compare_precisions(plan, device, weights)
+        alike = _compare_gradients(plan, device, weights)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -71,34 +72,27 @@ def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None
             needed="a smaller input, batch or network, or more memory",
             cure="close other programs that use the device, or --device cpu",
         ) from None
-    good = gain >= _WORTHWHILE and alike >= _ALIKE
-    text = (
-        f"a step of this network in bfloat16 was measured at {gain:.1f} times the speed of float32 on {describe_device(device)}"
-    )
     return Decision(
-        value="bfloat16" if good else "float32", because=f"{text}, its gradient at a cosine of {alike:.2f} with that in float32"
+        value="bfloat16" if alike >= _ALIKE else "float32",
+        because=f"{chosen.because}; this network's gradient in it has a cosine of {alike:.2f} with that in float32",
     )
 
 
-def _compare_precisions(plan: Plan, device: torch.device, weights: Weights | None) -> tuple[float, float]:
-    """How many times faster a step in bfloat16 is, and the cosine of its gradient with that in float32."""
+def _compare_gradients(plan: Plan, device: torch.device, weights: Weights | None) -> float:
+    """Return the cosine of a step's gradient in bfloat16 with that in float32."""
     network = new_network(plan, 0, weights).to(device).train()
     generator = torch.Generator().manual_seed(0)
     size = (min(_REHEARSED, plan.batch.value), plan.network.value.in_channels, *plan.patch.value)
     images = torch.randn(size, generator=generator).to(device)
     rehearse = _REHEARSALS[type(plan.answers)](plan.answers, images)
-    seconds: dict[bool, float] = {}
     gradients: dict[bool, Tensor] = {}
-    for half in (False, True, False, True):  # in turn, and the last of each: the first warms up
-        start = time.perf_counter()
+    for half in (False, True):
         with seeded(0, device), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):  # the same dropout in both
             outputs = rehearse.outputs(network)
         network.zero_grad()
         rehearse.loss(outputs).backward()
         gradients[half] = torch.cat([p.grad.float().flatten() for p in network.parameters() if p.grad is not None]).cpu()
-        seconds[half] = time.perf_counter() - start
-    gain = seconds[False] / seconds[True]
-    return gain, float(torch.nn.functional.cosine_similarity(gradients[False], gradients[True], dim=0))
+    return float(torch.nn.functional.cosine_similarity(gradients[False], gradients[True], dim=0))
 
 
 def step_timer(device: torch.device, precision: Precision, table: LabelTable | ClassTable) -> Callable[[Any, Three, int], float]:

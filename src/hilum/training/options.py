@@ -25,7 +25,7 @@ class TrainOptions:
         folds: cross-validation over so many folds, and a model that is the ensemble of all.
         seed: of folds, initial weights, sampling and augmentation.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        memory_gb: what may be used; by default what is free.
+        memory_gb: what may be used; by default what the machine has.
         plan: a plan, or the file of one, to follow instead of making one.
         patients: a regular expression for the patient in a case's id, where no table names patients.
         task: "segmentation" or "classification"; found out from the data if None.

@@ -19,7 +19,6 @@ from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describ
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan, save_plan
-from hilum.plan.planner.grid import decide_dimensions
 from hilum.training.assuring import ASSURANCES, Member
 from hilum.training.evidence import EVIDENCE
 from hilum.training.fold import FoldResult, train_fold
@@ -78,11 +77,10 @@ def make_plan_for(
     fingerprint = make_fingerprint(
         dataset, cases=cases, progress=lambda done, total, case: listener.advance("looking", done, total, case)
     )
-    asked = None if overrides is None else overrides.dimensions
-    precision = choose_precision(device, asked or decide_dimensions(fingerprint).value)
+    precision = choose_precision(device)
     table = fingerprint.classes or fingerprint.labels
     timed = precision.value if fingerprint.classes is None else "float32"  # a classifier's own precision is settled last
-    memory = options.memory_gb or _rounded(_free_memory_gb(device))
+    memory = options.memory_gb or _memory_gb(device, listener)
     hardware = Hardware(device=device.type, memory_gb=memory, minutes=options.minutes)
     made = make_plan(
         fingerprint,
@@ -99,7 +97,7 @@ def _as_made(plan: Plan, device: torch.device) -> Plan:  # noqa: ARG001  (what e
 
 
 def _with_own_precision(plan: Plan, device: torch.device) -> Plan:
-    """A classifier may be any of timm's networks: whether it bears bfloat16 is tried with its own step."""
+    """Settle the precision of a classifier, which may be any of timm's networks: its own gradient is tried in bfloat16."""
     return plan.model_copy(update={"precision": rehearse_precision(plan, device, pretrained(plan))})
 
 
@@ -129,7 +127,9 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
 def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener) -> TrainedModel:
     device = resolve_device(options.device)
     started = time.perf_counter()
-    clock = RunClock("train", device=describe_device(device), options=_plain(options), seeds={"seed": options.seed})
+    clock = RunClock(
+        "train", device=describe_device(device), engine="torch", options=_plain(options), seeds={"seed": options.seed}
+    )
     out, work = folder.path, folder.path / WORK
     dataset, premises, given = _opened(data, work, options, listener)
     leaks = look_for_leaks(dataset, premises, work, options, listener)
@@ -361,9 +361,17 @@ def _refuse_overwriting(out: OutputFolder, options: TrainOptions) -> None:
         )
 
 
-def _rounded(memory_gb: float) -> float:
-    """Down to a power of two, so that the same command makes the same plan whatever a few other programs take."""
-    return float(2.0 ** math.floor(math.log2(max(memory_gb, 0.5))))
+def _memory_gb(device: torch.device, listener: Listener) -> float:
+    """Return the memory to plan for: what there is, down to a power of two, whatever other programs take of it just now."""
+    host = host_memory()
+    both = torch.cuda.mem_get_info(device) if device.type == "cuda" else (host.free, host.total)
+    free, total = (amount / 2**30 for amount in both)
+    if free < 1.0:
+        raise ResourceError(f"{free:.1f} GiB of memory are free", needed="at least 1 GiB", cure="close other programs")
+    planned = float(2.0 ** math.floor(math.log2(total)))
+    if planned > free:
+        listener.say(f"Attention: the plan counts on {planned:g} GiB of memory, and {free:.1f} are free; --memory bounds it.")
+    return planned
 
 
 def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> TrainedModel:
@@ -440,7 +448,8 @@ def _metrics(trained: _Trained, scores: tuple[Any, ...], notes: list[str], optio
     one = len(trained.chosen) == 1
     split = f"fold {trained.chosen[0][0]}" if one else f"{len(trained.chosen)}-fold cross-validation"
     return ModelMetrics(
-        measured_on=f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed})",
+        measured_on=f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed}; torch in "
+        f"{trained.plan.precision.value})",
         metrics=rows,
         level=level,
         notes=tuple(notes),
@@ -456,12 +465,3 @@ def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
     )
     values["plan"] = None if options.plan is None else "given" if isinstance(options.plan, Plan) else str(options.plan)
     return values
-
-
-def _free_memory_gb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0]) / 2**30
-    free = host_memory().free / 2**30
-    if free < 1.0:
-        raise ResourceError(f"{free:.1f} GiB of memory are free", needed="at least 1 GiB", cure="close other programs")
-    return free

@@ -98,7 +98,7 @@ def export_model(
 
         gate = DEFAULT_GATE if gate is None else gate
         networks, quantisation = quantise(model, networks, data, gate=gate, vectors=vectors, patients=patients, progress=progress)
-        vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8", memory=0))
+        vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8"))
     with atomic_path(out) as folder:
         folder.mkdir(parents=True)
         files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
@@ -285,7 +285,7 @@ def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored:
         ModelError: further than its tolerance.
     """
     precision = "int8" if stored == "int8" else "float32"
-    made = make_engine(source, engine, Asked(precision, memory=0))  # 0: nothing is tried, one patch at a time
+    made = make_engine(source, engine, Asked(precision))
     try:
         found, allowed = vectors.difference(made), tolerance(precision, stored)
     finally:

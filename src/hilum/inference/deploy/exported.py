@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -283,7 +283,7 @@ class ExportedModel:
 
     def _unchecked(self, name: str, asked: Asked) -> Engine:
         source = engine_source(self.plan, self.folder, self.manifest.engines, self.manifest.stored)
-        return make_engine(replace(source, key=self.id), name, asked)
+        return make_engine(source, name, asked)
 
     def tolerance(self, precision: str) -> float:
         """How far an engine that computes in `precision` may be from the test vectors."""
@@ -296,7 +296,7 @@ def tolerance(precision: str, stored: str) -> float:
 
 
 def engine_source(plan: SegmentationPlan, folder: Path, engines: Mapping[str, tuple[str, ...]], stored: str) -> EngineSource:
-    """Exported files as engines see them; without a key, so that nothing is remembered of them."""
+    """Return exported files as engines take them."""
     files = {engine: tuple(folder / name for name in names) for engine, names in engines.items()}
     return EngineSource(
         plan,

@@ -26,8 +26,6 @@ class EngineSource:
 
     Args:
         plan: of the model.
-        key: names its networks for what is remembered about their speed; None: networks that are not saved, whose weights may
-            still change.
         networks: of torch, in memory, on `device`.
         device: of torch; None where there are no networks of torch.
         openvino: .xml files, one a member.
@@ -36,7 +34,6 @@ class EngineSource:
     """
 
     plan: SegmentationPlan
-    key: str | None = None
     networks: tuple[Any, ...] = ()
     device: Any = None
     openvino: tuple[Path, ...] = ()
@@ -51,7 +48,7 @@ class Asked:
     Args:
         precision: None or "auto": the engine's choice.
         threads: None: all.
-        memory: bytes that it may take, of OpenVINO; the others run one patch at a time on the processor and take what that needs.
+        memory: bytes that it may take, of OpenVINO; the others take what one patch needs.
     """
 
     precision: str | None = None
@@ -69,9 +66,8 @@ def _torch(source: EngineSource, asked: Asked) -> Engine:
     from hilum.inference.engines.torch_engine import TorchEngine, resolve_precision
 
     wanted: Any = asked.precision
-    if wanted in {None, "auto"}:  # networks that are not saved are still trained, and judged in what they are trained in
-        best: Any = "bfloat16" if source.key is not None else source.plan.precision.value
-        wanted = resolve_precision(best, source.device, dimensions=source.plan.dimensions.value)
+    if wanted in {None, "auto"}:
+        wanted = resolve_precision("bfloat16", source.device)
     if wanted not in {"float32", "bfloat16"}:
         cure = "hilum export MODEL -o FOLDER --precision int8 --data DATA" if wanted == "int8" else "--precision auto"
         raise UsageError(f"precision {wanted!r}", needed="auto, float32 or bfloat16 of torch", cure=cure)
@@ -94,7 +90,7 @@ def _openvino(source: EngineSource, asked: Asked) -> Engine:
         from hilum.inference.deploy.convert import to_openvino
 
         models = tuple(to_openvino(network, source.plan) for network in source.networks)
-    return OpenVINOEngine(models, precision=precision, threads=asked.threads, memory=asked.memory, key=source.key)
+    return OpenVINOEngine(models, precision=precision, threads=asked.threads, memory=asked.memory)
 
 
 def _onnx(source: EngineSource, asked: Asked) -> Engine:
@@ -134,8 +130,9 @@ ENGINES: dict[str, Kind] = {
 def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = None) -> Engine:
     """The engine of that name for a model; "auto" takes the fastest that is installed and that the model can run in.
 
-    That is torch on a GPU, and for networks that are not saved yet; on the CPU OpenVINO where it is installed, else what the
-    model is made of. What was chosen, and why, is logged, and stands in the engine's `because`.
+    That is torch on a GPU; on the CPU OpenVINO where it is installed, else what the model is made of. Engine and precision
+    depend on the model, on what is installed and on the instructions of the processor; nothing is timed. What was chosen, and
+    why, is logged, and stands in the engine's `because`.
 
     Raises:
         UsageError: no such engine, or not for this model; it is not installed; the precision is not one of its.
@@ -158,7 +155,7 @@ def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = 
 
 def _made(source: EngineSource, name: str, asked: Asked, because: str) -> Engine:
     engine = ENGINES[name].make(source, asked)
-    engine.because = "; ".join([because, _precision_because(source, asked, engine), *engine.notes])
+    engine.because = f"{because}; {_precision_because(source, asked, engine)}"
     _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, engine.because)
     return engine
 
@@ -170,11 +167,10 @@ def _precision_because(source: EngineSource, asked: Asked, engine: Engine) -> st
         return "int8 as it is stored"
     if engine.name == "onnx":
         return "float32, the only one of onnx"
-    if engine.name == "torch" and source.key is None:
-        return f"{engine.precision}, as it is trained in where that gains"
+    where = "the GPU" if source.device is not None and source.device.type != "cpu" else "the processor"
     if engine.precision == "float32":
-        return "float32, since nothing shorter gains here"
-    return f"{engine.precision}, which gains here"
+        return f"float32, as {where} has no instructions for bfloat16"
+    return f"{engine.precision}, for which {where} has instructions"
 
 
 def _choose(source: EngineSource) -> tuple[str, str]:
@@ -183,8 +179,6 @@ def _choose(source: EngineSource) -> tuple[str, str]:
     if source.networks:
         if source.device.type != "cpu":
             return "torch", f"the model is on {source.device}"
-        if source.key is None:
-            return "torch", "the model is not saved: its weights may still change"
         if ready["openvino"]:
             return "openvino", "the fastest on a CPU"
         return "torch", "openvino, which is faster on a CPU, is not installed"

@@ -29,8 +29,6 @@ class Engine(Protocol):
 
     because: str
     """Why this engine runs the model, and runs it so, for run.json."""
-    notes: tuple[str, ...]
-    """What it measured or found out when it was made; parts of `because`."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map patches (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32 and contiguous; the members of an ensemble averaged.
@@ -74,11 +72,10 @@ class RunnableModel(Protocol):
         Args:
             name: "torch", "openvino", "onnx", or "auto": the fastest that is installed and that the model can run in.
             precision: among `Precision`; None (and "auto"): the engine's choice: int8 of an int8 model, bfloat16 where the
-                processor or GPU has it and gains by it, else float32. What the plan says is about training, and counts only for
-                networks that are not saved yet.
+                processor or GPU has instructions for it, else float32. What the plan says is about training.
             threads: of the processor; None: the engine's own choice.
-            memory: bytes that the network may take; None: half of what is free. Only OpenVINO has a choice, of how many patches
-                it runs at a time; torch and ONNX Runtime run one at a time on the processor and take what that needs.
+            memory: bytes that the network may take; None: half of what is free. Only OpenVINO has a choice: the networks of an
+                ensemble that would take more give theirs back after every patch, which changes no answer.
 
         Raises:
             UsageError: no such engine or precision.

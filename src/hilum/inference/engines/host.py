@@ -6,13 +6,11 @@ import math
 import os
 import platform
 import re
-import time
 from pathlib import Path
 
 import psutil
 
-_BUSY = 0.5  # of all cores taken by other programs: what is timed then says more about them
-_LOOK_SECONDS = 0.25
+_BFLOAT16 = re.compile(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", re.MULTILINE)
 _NO_MEMORY = re.compile(
     r"bad[_ ]alloc|out of memory|not enough memory|cannot allocate memory|(could not|failed to) (create|allocate) (a )?memory",
     re.IGNORECASE,
@@ -48,27 +46,20 @@ def processor() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def others_are_busy() -> bool:
-    """Whether other programs take most of the cores just now; looks for a quarter of a second.
+def has_bfloat16(root: Path = Path("/")) -> bool:
+    """Return whether the processor has instructions for products of bfloat16: AVX512-BF16, AMX-BF16, or ARM's BF16.
 
-    Not the load average: for minutes it still tells of what this program's last run took itself.
+    Linux names a processor's instructions; elsewhere this is False.
+
+    Args:
+        root: where /proc lies.
     """
-    before = _spent()
-    time.sleep(_LOOK_SECONDS)
-    (all_of_them, busy, own) = (late - early for late, early in zip(_spent(), before, strict=True))
-    return bool(busy - own > _BUSY * all_of_them)
+    return _BFLOAT16.search(_read(root / "proc/cpuinfo")) is not None
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of a library that computes says that memory is not enough, and not merely speaks of memory."""
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
-
-
-def _spent() -> tuple[float, float, float]:
-    """Processor seconds so far: that there were, that were used, and that this process used."""
-    times, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)  # those are in user and nice already
-    return total, total - times.idle - getattr(times, "iowait", 0.0), own.user + own.system
 
 
 def _read(path: Path) -> str:

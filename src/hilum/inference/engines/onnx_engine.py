@@ -43,7 +43,6 @@ class OnnxEngine:
 
     name = "onnx"
     because: str = "asked for"
-    notes: tuple[str, ...] = ()
     precision: str = "float32"
     batch: int = 1  # a patch alone keeps the processor busy; more only take more memory
 

@@ -1,4 +1,4 @@
-"""What was measured once on this machine, kept for the next time: a small JSON file in the user's cache folder.
+"""Keep what was checked once on this machine for the next time: a small JSON file in the user's cache folder.
 
 Nothing depends on it but time. A file that is damaged, of another kind or not writable is as good as none, and what is older
 than 30 days is forgotten: drivers, other programs and the machine's cooling change meanwhile.
@@ -24,7 +24,7 @@ AT = "at"
 
 
 def cache_file() -> Path:
-    """Where measurements of engines are kept: in the folder that the platform has for what may be deleted at any time."""
+    """Where checks of engines are kept: in the folder that the platform has for what may be deleted at any time."""
     home = Path.home()
     folders = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
     return folders.get(sys.platform, home / ".cache") / "hilum" / "engines.json"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from hilum.errors import ResourceError, UsageError
-from hilum.networks import build_network, textbook_spec
+from hilum.inference.engines.host import has_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +22,8 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16"]
 
 _log = logging.getLogger("hilum")
-_WORTHWHILE = 1.2  # bfloat16 must be this much faster to be worth its coarser mantissa
+_AMPERE = (8, 0)
+"""The first compute capability of NVIDIA GPUs with instructions for bfloat16."""
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -61,39 +60,18 @@ def describe_device(device: torch.device) -> str:
     return str(device)
 
 
-@lru_cache
-def bfloat16_gain(device: torch.device, dimensions: Literal[2, 3] = 3) -> float:
-    """How many times faster a small network is under bfloat16 autocast on this device; measured once, about 0.1 s.
-
-    Below 1 where bfloat16 is only emulated, as on processors without AVX512-BF16 or AMX. Convolutions in two and in three
-    dimensions are different code, and gain differently.
-    """
-    network = build_network(textbook_spec(32, 32, dimensions=dimensions, features=(32, 32))).eval().to(device)
-    size = (8, 32, 32) if dimensions == 3 else (1, 96, 96)
-    more = 1 if device.type == "cpu" else 32  # enough for a GPU to compute longer than it takes to start
-    image = torch.randn(more, 32, *size, generator=torch.Generator().manual_seed(0)).to(device)
-
-    def seconds(*, autocast: bool) -> float:
-        start = time.perf_counter()
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            network(image).sum().item()
-        return time.perf_counter() - start
-
-    # in turn, and the best of each: on a busy machine single runs say more about its other work
-    runs = [(seconds(autocast=False), seconds(autocast=True)) for _ in range(8)]
-    return min(slow for slow, _ in runs) / min(fast for _, fast in runs)
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16: of a processor or of a CUDA GPU; of others nothing is known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _AMPERE
+    return device.type == "cpu" and has_bfloat16()
 
 
-def resolve_precision(wanted: Precision, device: torch.device, *, dimensions: Literal[2, 3]) -> Precision:
-    """bfloat16 where it is wanted and networks of so many dimensions are really faster in it on this device, else float32."""
-    if wanted == "float32":
-        return "float32"
-    gain = bfloat16_gain(device, dimensions)
-    if gain >= _WORTHWHILE:
-        return "bfloat16"
-    _log.info(
-        "float32 instead of bfloat16: on %s bfloat16 is %.2f times as fast in %dD", describe_device(device), gain, dimensions
-    )
+def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
+    """Return bfloat16 where it is wanted and the device has instructions for it, else float32; nothing is timed."""
+    if wanted == "float32" or computes_in_bfloat16(device):
+        return wanted
+    _log.info("float32 instead of bfloat16: %s has no instructions for bfloat16", describe_device(device))
     return "float32"
 
 
@@ -113,7 +91,6 @@ class TorchEngine:
 
     name = "torch"
     because: str = "asked for"
-    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def make_plan(
         hardware: device, memory and minutes; a CPU with 8 GB and no time limit if None.
         measure: seconds of one training step for (network, patch, batch) on the device, in the precision given; without it
             steps are estimated from the number of operations.
-        precision: what a measurement on the device found to be faster; float32 if None.
+        precision: in which the device computes; float32 if None.
         overrides: what the user fixes.
 
     Raises:
@@ -51,8 +51,7 @@ def make_plan(
             fingerprint,
             hardware or Hardware(),
             measure=measure,
-            precision=precision
-            or Decision(value="float32", because="no measurement showed that bfloat16 is faster on this device"),
+            precision=precision or Decision(value="float32", because="no device was given whose precision could be known"),
             asked=asked,
         )
     except ValidationError as error:

@@ -1,10 +1,9 @@
 """Post-processing and overlap learnt at the end of a training, from the validation cases that were predicted anyway.
 
-Post-processing is learnt from their saved label maps. The overlap of patches is tried only where that fits: every case is
-predicted again at up to five overlaps, so a training of given steps (a function of plan, data and seed alone) or of a given plan
-never does it, one of given minutes where enough of them are left, and one that the plan ends where it takes at most
-`_OVERLAP_SHARE` of the training's time. Where the time does not even allow the new metrics, what was learnt is given up: `hilum
-tune` does it later.
+Post-processing is learnt from their saved label maps. The overlap of patches is tried only in a training of given minutes, where
+enough of them are left: every case is predicted again at up to five overlaps. A training without minutes is a function of plan,
+data and seed, not of the speed of the machine, and one of a given plan keeps it. Where the time does not even allow the new
+metrics, what was learnt is given up: `hilum tune` does it later.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from hilum.volume import Volume
 
 POSTPROCESSED, FIGURES, OVERLAP_FIGURES = "postprocessed", "postprocessing.json", "overlap.json"
-_OVERLAP_SHARE = 0.05
 _PROBED = 10.0
 """Seconds below which not even one case is predicted to see what that takes."""
 _ROUNDS = 3.5
@@ -82,11 +80,9 @@ class Ending:
         """True if the time is up."""
         return self.deadline is not None and time.perf_counter() > self.deadline
 
-    def room(self, trained: Sequence[float]) -> float:
-        """Seconds that trying overlaps may take, when the folds were trained for so many."""
-        if self.options.steps is not None or self.options.plan is not None:
-            return 0.0
-        return _OVERLAP_SHARE * sum(trained) if self.deadline is None else self.deadline - time.perf_counter()
+    def room(self) -> float:
+        """Return the seconds that trying overlaps may take."""
+        return 0.0 if self.deadline is None or self.options.plan is not None else self.deadline - time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -252,7 +248,7 @@ def _overlap(
     plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], steps: Steps, ending: Ending
 ) -> OverlapTuning | None:
     """Try overlaps; None where that does not fit into the time, there are few patients, or the overlap is the user's own."""
-    room = ending.room([member.result.progress.seconds for member in members])
+    room = ending.room()
     patients = len({group_of(one.case) for one in answered})
     if room <= _PROBED or patients < FEWEST or plan.overlap.value != OVERLAPS[0]:
         return None

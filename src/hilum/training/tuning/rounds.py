@@ -12,7 +12,6 @@ from hilum.dataset import read_annotation
 from hilum.errors import DataError, HilumError
 from hilum.evaluation import score_labels
 from hilum.inference import Predictor, TrainedModel
-from hilum.inference.manifest import UNSAVED
 from hilum.inference.windows import count_windows
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
@@ -200,10 +199,7 @@ class Rounds:
             "postprocessing": Decision(value=(), because="learnt from what was not post-processed"),
         }
         networks = tuple(self._model.networks[n] for n in members)
-        name = self._model.id
-        if name != UNSAVED and len(networks) < len(self._model.networks):  # a name of its own, as engines remember by it
-            name = "-".join([name, *map(str, members)])
-        return replace(self._model, plan=self._plan.model_copy(update=update), networks=networks, id=name)
+        return replace(self._model, plan=self._plan.model_copy(update=update), networks=networks)
 
 
 def _late(limit: float | None, found: Mapping[str, Predicted]) -> bool:

@@ -67,7 +67,7 @@ class ClassificationValidator:
     """What is learnt from the answers is in `seconds_after`."""
     scoring_share = 0.1
     """A fair sample of the cases is answered where all of them would take more than this share of the minutes."""
-    fewest_checked, most_checked = 20, 200
+    checked, most_checked = 20, 200
     """Fewer do not show whether an AUROC rises; of more the next ones add little."""
 
     def score(
@@ -123,7 +123,7 @@ class ClassificationValidator:
 
     def subset(self, most: int) -> ClassificationValidator:
         """At most so many cases, spread evenly over all; none where that is too few to show whether an AUROC rises."""
-        if most < min(self.fewest_checked, len(self.cases)):
+        if most < min(self.checked, len(self.cases)):
             return replace(self, cases=())
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
         return replace(self, cases=tuple(self.cases[i] for i in chosen))

@@ -53,8 +53,9 @@ class SegmentationValidator:
     """What learning post-processing from the saved answers and scoring them again takes, as a share of scoring them once."""
     scoring_share = 0.2
     """At most this share of the minutes goes into scoring the validation cases at the end."""
-    fewest_checked, most_checked = 4, 16
-    """Cases that a plateau must be seen on, whatever they cost; and how many are looked at on the way at most."""
+    checked, most_checked = 8, 16
+    """Validation cases on the way: so many where a plateau of their scores ends the training, which must not depend on the
+    speed of the machine; else as many as the time allows, up to the latter."""
 
     def score(
         self,
@@ -164,7 +165,8 @@ class SegmentationValidator:
 
     def _predictor(self, network: nn.Module) -> Predictor:
         model: Any = TrainedModel(plan=self.plan, networks=(network,), device=self.device)  # its plan is known to be this one
-        return Predictor(model, engine="torch")  # the very network, without compiling it for another engine
+        # the very network as it is trained, without compiling it for another engine
+        return Predictor(model, engine="torch", precision=self.plan.precision.value)
 
     def _score(self, prediction: Volume, reference: Volume, case: Case, tolerance_mm: float) -> tuple[Score, ...]:
         labels = prediction.array[0]
