@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("any machine", deadline=None)  # an example may take long where other programs run
+settings.load_profile("any machine")
 torch.set_num_threads(1)  # the suite runs in parallel processes; their thread pools would fight for the cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,6 +30,6 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_measurements(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What engines remember of this machine's speed is kept for the session, and not in the user's own cache folder."""
+    """Keep what engines remember of this machine for the session, and not in the user's own cache folder."""
     file = tmp_path_factory.getbasetemp() / "engines.json"
     monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)

@@ -22,7 +22,7 @@ def test_without_torch_the_cure_is_said_and_nothing_is_traced(tmp_path, command)
     (tmp_path / "MODEL").mkdir()
     (tmp_path / "MODEL" / "model.json").write_text("{}")
     said = subprocess.run(
-        [sys.executable, "-c", TORCHLESS, *command], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", TORCHLESS, *command], cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False
     )
     assert said.returncode == 5, said.stderr
     assert said.stderr.lstrip().startswith("hilum: the package ")

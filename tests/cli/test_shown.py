@@ -83,7 +83,7 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch):
                 if move:
                     shown.advance(*move)
                 before = len(stream.getvalue())
-                for _ in range(500):
+                for _ in range(10_000):
                     if stream.getvalue()[before:].count("\n") >= 2:
                         break
                     time.sleep(0.01)

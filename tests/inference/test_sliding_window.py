@@ -213,7 +213,7 @@ def test_rows_come_while_the_network_still_runs():
 
     def network(x):
         left[0] -= 1
-        assert left[0] > 0 or taken.wait(timeout=20)
+        assert left[0] > 0 or taken.wait(timeout=200)
         return x
 
     parts = slabs(volume((8, 4, 4)), network, Sweep((4, 4, 4), 0.5, 2))

@@ -213,7 +213,7 @@ def test_without_a_network_all_that_was_tried_is_told_soon(tmp_path: Path, monke
     began = time.monotonic()
     with pytest.raises(UsageError) as caught:
         find_weights("resnet50", cache=tmp_path, endpoint="http://127.0.0.1:9")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
     message = str(caught.value)
     for said in (
         "no weights for resnet50: no file of weights was given; timm/resnet50.a1_in1k is not in the local Hugging Face cache",
@@ -236,7 +236,7 @@ def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch:
         began = time.monotonic()
         with pytest.raises(UsageError, match=r"the hub gave no .*Timeout"):
             find_weights("resnet50", cache=tmp_path, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 9  # without a limit of ours it would be ten
 
 
 def test_a_hub_that_must_not_be_asked_is_not_asked(hub, tmp_path: Path) -> None:
