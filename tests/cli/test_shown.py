@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
-from hilum.cli.shown import Shown, places, shown_progress, span, told
+from hilum.cli.shown import Shown, files_at_the_end, places, shown_progress, span, told
 from hilum.dataset import Finding
+from hilum.io.inventory import take_inventory
 
 
 def finding(case: str, kind: str = "grid-header", cure: str = "--fix", severity: str = "warning") -> Finding:
@@ -143,3 +145,15 @@ def test_findings_of_other_kinds_cures_and_severities_stand_apart():
         "error   grid-header: b: b is odd",
         "warning header: c: c is odd",
     ]
+
+
+def test_files_that_are_not_taken_are_the_last_lines(tmp_path, capsys):
+    for name in ("a.png", "readme.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    with files_at_the_end():
+        take_inventory([tmp_path], [tmp_path / "a.png"]).log()
+        take_inventory([tmp_path / "a.png"], [tmp_path / "a.png"]).log()  # nothing to say
+        typer.echo("1 of 1 cases predicted")
+    shown = capsys.readouterr()
+    assert shown.out == "1 of 1 cases predicted\n"
+    assert shown.err == f"Files of {tmp_path}: 1 taken. 1 left out: text: 1 (readme.txt)\n"

@@ -287,3 +287,14 @@ def test_predictions_are_matched_with_the_reference_by_name(folders: tuple[Path,
     (predictions / "dataset.json").write_text('{"labels": {"background": 0, "liver": 4, "vessel": 3}}')
     with pytest.raises(LabelError, match=r"dataset\.json has the labels 3 vessel, 4 liver; .*references has 1 liver, 2 tumour"):
         evaluate_folder(predictions, references, out)
+
+
+def test_files_that_are_not_scored_are_said(folders: tuple[Path, Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    predictions, references, out = folders
+    (predictions / "c.nii.gz").rename(predictions / "d.nii.gz")
+    evaluate_folder(predictions, references, out, table=TABLE, allow_missing=True)
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Files of")]
+    assert said == [
+        f"Files of {predictions}: 2 taken. 1 left out: a label map of a case that is not on both sides: 1 (d.nii.gz)",
+        f"Files of {references}: 2 taken. 1 left out: a label map of a case that is not on both sides: 1 (c.nii.gz)",
+    ]

@@ -18,6 +18,7 @@ from hilum.errors import UsageError
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom_series import series_in
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
+from hilum.io.output import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -169,9 +170,8 @@ class _Finder:
             self.data_set(folder, source)
             return
         entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
-        for entry in entries:
-            if is_output(entry):
-                self._reasons[entry] = OUTPUT
+        if (folder / LEDGER).exists():
+            self._reasons |= {entry: OUTPUT for entry in entries if is_output(entry)}
         entries = [entry for entry in entries if entry not in self._reasons]
         files = [entry for entry in entries if not entry.is_dir()]
         series, reasons = series_in(folder, [file for file in files if _may_be_dicom(file)])

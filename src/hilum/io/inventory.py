@@ -206,7 +206,7 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
     series = reason is None and str(path.parent) in used
     if text in used or (series and is_dicom_file(path)) or str(header_of(path)) in used:
         return None
-    if is_hidden(path.name) or is_output(path):
+    if is_hidden(path.name) or (reason is None and is_output(path)):
         return NotTaken(path, HIDDEN if is_hidden(path.name) else OUTPUT)
     if is_unfetched(path):
         return NotTaken(path, UNFETCHED, image=True, readable=False)

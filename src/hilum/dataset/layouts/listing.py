@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, supported
+from hilum.io.output import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,15 +68,11 @@ def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]
 
 def image_files(folder: Path) -> list[Path]:
     """The image files of a folder by their names alone, without DICOM, archives and the data files of pairs."""
-    return [
-        file
-        for file in sorted(folder.iterdir())
-        if not file.name.startswith(".")
-        and image_suffix(file) not in {"", ".dcm", ".npz"}
-        and header_of(file) == file
-        and not file.is_dir()
-        and not is_output(file)
-    ]
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.is_dir())
+    written = LEDGER in names
+    files = [folder / name for name in names if not name.startswith(".") and image_suffix(name) not in {"", ".dcm", ".npz"}]
+    return [file for file in files if header_of(file) == file and not (written and is_output(file))]
 
 
 def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[str, Path]:

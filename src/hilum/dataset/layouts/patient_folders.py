@@ -12,7 +12,6 @@ from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, s
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import DataError
-from hilum.io import image_stem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,9 +135,9 @@ def _image_folders(path: Path, depth: int) -> dict[Path, list[Path]]:
         if entry.name.startswith(".") or not entry.is_dir():
             continue
         files = image_files(entry)
-        if len({image_stem(file) for file in files}) == len(files) > 0:
+        if files:
             found[entry] = files
-        elif depth > 1 and not files:
+        elif depth > 1:
             found |= _image_folders(entry, depth - 1)
     return found
 

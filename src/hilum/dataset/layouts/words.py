@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hilum.io import image_stem
+from hilum.io import image_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def by_words(files: Sequence[Path]) -> Words:
     Args:
         files: of one folder; at least one.
     """
-    stems = [image_stem(file) for file in files]
+    stems = [file.name[: len(file.name) - len(image_suffix(file.name))] for file in files]
     folder = files[0].absolute().parent.name
     prefix = os.path.commonprefix(stems)  # noqa: RUF071  (letters are wanted, not folders)
     if all(re.match(rf"{re.escape(folder)}([{_SEPARATORS}]|$)", stem) for stem in stems):

@@ -21,6 +21,7 @@ from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, Eval
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.io import header_of, image_stem, image_suffix, is_output, read_labels
+from hilum.io.inventory import take_inventory
 from hilum.volume import LabelTable, Volume, reorient
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
 _SHOWN = 10
 LABELS = "labels.json"
+UNMATCHED = "a label map of a case that is not on both sides"
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,10 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             cure="predict them, or leave them out with --allow-missing" if cases else _other_reference(reference, files),
         )
 
+    for folder, maps in {Path(predictions): files, **({} if against.cases else {Path(against.name): against.files})}.items():
+        unmatched = {file: UNMATCHED for case, file in maps.items() if case not in cases}
+        used = [*(maps[case] for case in cases), *(file for file in [folder / LABELS] if file.is_file())]
+        take_inventory([folder], used, reasons=unmatched).log()
     scores = _score_all({case: files[case] for case in cases}, against, tolerance_mm, threads=threads, progress=progress)
     record = EvaluationRecord(
         hilum=version("hilum"),
