@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -193,6 +194,14 @@ def test_masks_of_0_and_255_and_endings(tmp_path):
     assert dataset.labels.ids == (0, 255)
     assert [case.id for case in dataset.cases] == ["p1", "p2"]
     assert [case.id for case in dataset.unlabelled] == ["p3"]
+
+
+def test_an_image_and_a_mask_whose_accents_are_coded_otherwise(tmp_path):
+    root = pictures(tmp_path, ids=("Müller",))
+    (mask,) = (root / "masks").iterdir()
+    mask.rename(root / "masks" / unicodedata.normalize("NFD", "Müller_mask.png"))
+    (case,) = open_dataset(root).cases
+    assert case.annotation.name == unicodedata.normalize("NFD", "Müller_mask.png")
 
 
 def test_masks_of_0_and_1_beside_masks_of_0_and_255(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,8 @@ def image_files(folder: Path) -> list[Path]:
 def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[str, Path]:
     """The annotation of each image that has one: the same stem, or the stem with an ending such as "_mask".
 
+    An accent may be a part of its letter in one name and stand beside it in the other, as it does on a Mac.
+
     Args:
         images: image files by stem.
         annotations: annotation files by stem.
@@ -86,11 +89,12 @@ def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[st
         Image stem to annotation file.
     """
     pairs: dict[str, Path] = {}
+    composed = {unicodedata.normalize("NFC", stem): path for stem, path in annotations.items()}
     for stem in images:
-        candidates = [stem, *(stem + ending for ending in _ANNOTATION_ENDINGS)]
-        found = next((name for name in candidates if name in annotations), None)
+        candidates = [unicodedata.normalize("NFC", stem + ending) for ending in ("", *_ANNOTATION_ENDINGS)]
+        found = next((name for name in candidates if name in composed), None)
         if found is not None:
-            pairs[stem] = annotations[found]
+            pairs[stem] = composed[found]
     return pairs
 
 
