@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ import torch
 from inference_toys import TABLE, OneHot, index_volume, make_model
 
 from hilum.errors import ResourceError, UsageError
+from hilum.examples.dicom import write_dicom_series
 from hilum.inference import FORMATS, Predictor, RunReport, predict_many
 from hilum.io import OutputFolder, read_labels, read_volume, write_volume
+from hilum.volume import LabelTable
 
 IDS = np.array(TABLE.ids)
 
@@ -307,3 +311,57 @@ def test_the_run_tells_how_far_it_is(folder, tmp_path):
     assert {one.case for one in told} == {f"case_{n}" for n in range(4)}
     assert told[-1].remaining_seconds == pytest.approx(0)
     assert len(told) > 4 * 10  # by patches, not by cases
+
+
+@pytest.mark.parametrize("out", ["", "predictions"])
+def test_the_same_command_in_a_dicom_folder_twice(tmp_path, out):
+    """The second run replaces its own answers and predicts from none of them."""
+    study = tmp_path / "study"
+    write_dicom_series(index_volume(), study)
+    before = {file: file.read_bytes() for file in study.iterdir()}
+    first, second, third = (
+        predict_many(Predictor(make_model()), [study], study / out, formats=formats)
+        for formats in (("nifti",), ("nifti",), ("nrrd",))
+    )
+    assert [case.case for report in (first, second, third) for case in report.cases] == [first.cases[0].case] * 3
+    assert second.cases[0].replaced == third.cases[0].replaced == first.cases[0].files
+    assert (study / out / third.cases[0].files[0]).is_file()
+    assert not (study / out / first.cases[0].files[0]).exists()
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_an_answer_that_was_edited_is_the_users(folder, tmp_path):
+    out, source = tmp_path / "out", folder / "case_0_0000.nii.gz"
+    predict_many(Predictor(make_model()), [source], out)
+    (out / "case_0.nii.gz").write_bytes(b"corrected by hand")
+    with pytest.raises(UsageError, match=r"case_0.nii.gz \(changed since hilum wrote it\)"):
+        predict_many(Predictor(make_model()), [source], out)
+    report = predict_many(Predictor(make_model()), [source], out, formats=("nrrd",))
+    assert report.cases[0].replaced == ()
+    assert (out / "case_0.nii.gz").read_bytes() == b"corrected by hand"
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(folder, tmp_path):
+    held, free = Event(), Event()
+
+    def hold():
+        with OutputFolder(tmp_path / "out", "predict"):
+            held.set()
+            free.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        held.wait()
+        try:
+            with pytest.raises(ResourceError, match=r"out is in use by hilum predict on .*, process \d+, since 20"):
+                predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+        finally:
+            free.set()
+    assert not (tmp_path / "out").exists()
+
+
+def test_answers_of_models_with_other_labels_are_kept_apart(folder, tmp_path):
+    predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    table = LabelTable.from_names({2: "spleen", 300: "cyst"})
+    with pytest.raises(UsageError, match=r"answers of a model with other labels or classes, see .*labels\.json"):
+        predict_many(Predictor(make_model(labels=table)), [folder], tmp_path / "out")

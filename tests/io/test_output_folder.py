@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -127,6 +128,36 @@ def test_a_lock_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
     with OutputFolder(tmp_path, "train"):
         pass
     assert names(tmp_path) == set()
+
+
+def test_a_file_system_without_locks_has_the_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    other = (
+        f"import time\nfrom filelock import SoftFileLock\n"
+        f"with SoftFileLock({str(tmp_path / LOCK)!r}):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", other], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(ResourceError, match=rf"another process[\s\S]*if that computer broke down, remove .*{LOCK}"):
+            OutputFolder(tmp_path, "predict").__enter__()
+        process.kill()
+    with OutputFolder(tmp_path, "train") as out, OutputFolder(tmp_path, "save") as inner:
+        inner.write({"a.json": "1"})
+        assert out.owned("a.json")
+        assert inner.verb == "train"
+    assert names(tmp_path) == {LEDGER, "a.json"}
+
+
+def test_a_folder_may_have_the_name_of_a_file_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with OutputFolder("training", "train") as out:
+        out.refuse_foreign(["training"])
+        out.write({"training": "1"})
+    assert (tmp_path / "training" / "training").read_text() == "1"
 
 
 def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
