@@ -97,3 +97,10 @@ def test_a_models_files_are_replaced_by_no_other_verb(place, tmp_path):
         with pytest.raises(HilumError, match=r"files are in the way in .*written by hilum save"):
             held()
         assert {file.name: file.read_bytes() for file in model.glob("[!.]*")} == before, call
+
+
+def test_a_data_set_of_a_relative_path_is_checked(place, monkeypatch):
+    """Its files that no case uses are named from its folder."""
+    monkeypatch.chdir(place)
+    found = api.check("data").findings
+    assert any("dicomTs" in one.found and str(place) not in one.found for one in found)

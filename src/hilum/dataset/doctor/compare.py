@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -206,7 +207,7 @@ def file_findings(dataset: Dataset) -> list[Finding]:
         for one in dataset.files.unreadable
     ]
     if unused:
-        shown = some((str(path.relative_to(dataset.root)) for path in unused), shown=6)
+        shown = some((os.path.relpath(path, dataset.root) for path in unused), shown=6)
         findings.append(
             Finding(
                 case="",
