@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,11 +228,14 @@ def test_one_image_a_folder_is_no_class(tmp_path):
         open_dataset(tmp_path)
 
 
-def test_check_names_images_that_no_case_uses_and_links_to_nothing(tmp_path):
-    root = nnunet(tmp_path)
+@pytest.mark.parametrize("relative", [False, True])
+def test_check_names_images_that_no_case_uses_and_links_to_nothing(tmp_path, monkeypatch, relative):
+    monkeypatch.chdir(tmp_path.parent)
+    root = nnunet(Path(tmp_path.name) if relative else tmp_path)
+    write_volume(image(1), root / "dicomTs/study/known.nii.gz")
     write_volume(image(1), root / "more/deep/lost.nii.gz")
     (root / "imagesTr/z_0000.nii.gz").symlink_to("gone")
     (root / "more/y.nii.gz").symlink_to("gone")
     findings = check(open_dataset(root))
-    assert ("", "unused-image") in kinds(findings)
+    assert [f.found for f in findings if f.kind == "unused-image"] == ["no case uses 1 images: more/deep/lost.nii.gz"]
     assert [finding.case for finding in findings if finding.severity == "error"] == ["y", "z"]

@@ -22,7 +22,7 @@ from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
 from hilum.errors import DataError, GeometryError, UsageError
 from hilum.io import nearest, read_channels, read_geometry
-from hilum.io.inventory import take_inventory
+from hilum.io.inventory import TEST_STUDY, take_inventory
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def _account(dataset: Dataset, root: Path) -> Inventory:
     masks = [file for case in cases for one in (case.annotation, case.region) for file in annotation_files(one)]
     described = [*(dataset.root / name for name in DESCRIPTIONS), splits_file(dataset.root)]
     described += [table_file(root)] if dataset.layout == "table" else []
-    return take_inventory([root], [*images, *masks, *(file for file in described if file is not None and file.is_file())])
+    taken = [*images, *masks, *(file for file in described if file is not None and file.is_file())]
+    return take_inventory([root], taken, reasons={dataset.root / "dicomTs": TEST_STUDY})
 
 
 def known_patients(path: str | Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ UNFETCHED = "a link to a file that is not there: its content was not fetched"
 EMPTY = "an empty file"
 UNUSED = "an image that no case uses"
 ANNOTATION = "an annotation"
+TEST_STUDY = "a test study beside the training cases"
 OUTPUT = "written by hilum"
 _NAMED = 3
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -119,12 +120,12 @@ class Inventory:
     def _by_reason(self, files: Iterable[NotTaken]) -> tuple[FilesOfReason, ...]:
         groups: dict[str, list[str]] = defaultdict(list)
         for one in files:
-            groups[one.reason].append(self._name(one.path))
+            groups[one.reason].append(self.name(one.path))
         return tuple(
             FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED])) for reason, names in groups.items()
         )
 
-    def _name(self, path: Path) -> str:
+    def name(self, path: Path) -> str:
         """A file's path below its input; characters that are no UTF-8 are written as their numbers."""
         root = next((root for root in self.roots if path.is_relative_to(root) and path != root), path.parent)
         name = str(path.relative_to(root.parent if len(self.roots) > 1 else root))
@@ -213,7 +214,7 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
     if path.is_dir():
         return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
     if reason is not None:
-        return NotTaken(path, reason, image=bool(image_suffix(path)) and reason != ANNOTATION)
+        return NotTaken(path, reason, image=bool(image_suffix(path)) and reason not in {ANNOTATION, TEST_STUDY})
     return _by_kind(path)
 
 

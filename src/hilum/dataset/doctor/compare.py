@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -194,7 +193,7 @@ def file_findings(dataset: Dataset) -> list[Finding]:
     """Images that no case uses, and files that cannot be read."""
     if dataset.files is None:
         return []
-    known = {orphan.path for orphan in LAYOUTS[dataset.layout].orphans(dataset.root)}
+    known = {orphan.path.absolute() for orphan in LAYOUTS[dataset.layout].orphans(dataset.root)}
     unused = [one.path for one in dataset.files.left_out if one.image and one.path not in known]
     findings = [
         Finding(
@@ -207,7 +206,7 @@ def file_findings(dataset: Dataset) -> list[Finding]:
         for one in dataset.files.unreadable
     ]
     if unused:
-        shown = some((os.path.relpath(path, dataset.root) for path in unused), shown=6)
+        shown = some(map(dataset.files.name, unused), shown=6)
         findings.append(
             Finding(
                 case="",
