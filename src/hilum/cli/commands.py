@@ -227,8 +227,8 @@ def predict(
         list[str] | None,
         typer.Option(
             "--format",
-            help="nifti, nrrd, mha, png, tiff; of a classification csv, json; may be given several times. [default: nifti; csv "
-            "and json]",
+            help="nifti, nrrd, mha, png, tiff; of a classification csv, json; may be given several times. [default: png for "
+            "pictures, nifti for all else; csv and json]",
             show_default=False,
         ),
     ] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from threading import Event, Thread
@@ -196,12 +197,14 @@ def print_json(text: str) -> None:
 
 def figure(value: float | None) -> str:
     """A figure of an evaluation, for people."""
-    return "undefined" if value is None else f"{value:.3f}"
+    return "undefined" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def span(low: float | None, high: float | None) -> str:
-    """An interval for people, in brackets; that there is none where it is undefined, as of a single patient."""
-    return "(too few patients for an interval)" if low is None and high is None else f"({figure(low)} to {figure(high)})"
+    """An interval for people, in brackets, or why there is none."""
+    from hilum.evaluation.page import span as plain
+
+    return f"({plain(low, high)})"
 
 
 def some(cases: Sequence[str]) -> str:

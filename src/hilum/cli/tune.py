@@ -7,7 +7,7 @@ import typer
 
 from hilum.cli.commands import app
 from hilum.cli.options import Device, Json, Patients
-from hilum.cli.shown import figure, print_json, shown_progress
+from hilum.cli.shown import figure, print_json, shown_progress, span
 
 
 @app.command()
@@ -39,7 +39,7 @@ def tune(
         typer.echo(f"Measured on {metrics.measured_on}:")
         for metric in metrics.metrics:
             if metric.name == "dice":
-                typer.echo(f"  {metric.region}: Dice {figure(metric.mean)} ({figure(metric.lower)} to {figure(metric.upper)})")
+                typer.echo(f"  {metric.region}: Dice {figure(metric.mean)} {span(metric.lower, metric.upper)}")
         for note in metrics.notes:
             typer.echo(f"  note: {note}")
     typer.echo(f"Model: {out}   (every figure: {out / 'tuning.json'})")

@@ -20,7 +20,7 @@ from hilum.dataset.layouts.patients import PATIENTS_FILE, note_unknowns, read_pa
 from hilum.dataset.layouts.splits import splits_file, with_given_splits
 from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
-from hilum.errors import DataError, GeometryError, UsageError
+from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.io import nearest, read_channels, read_geometry
 from hilum.io.inventory import TEST_STUDY, take_inventory
 from hilum.volume import Volume
@@ -171,7 +171,12 @@ def read_annotation(case: Case) -> Volume:
     """
     if case.annotation is None:
         raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
-    labels = relabel(read_label_map(case.annotation), case.label_ids)
+    try:
+        labels = relabel(read_label_map(case.annotation), case.label_ids)
+    except LabelError as error:
+        raise LabelError(
+            error.found, needed=error.needed, cure="hilum check DATA --fix FOLDER writes a copy with labels where that is safe"
+        ) from error
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
     if relation in UNLIKE:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from hilum.metrics.bootstrap import NO_INTERVAL
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,9 +18,11 @@ def figure(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def span(low: float, high: float) -> str:
-    """An interval for people; a dash where it is undefined, as of a single patient."""
-    return "–" if math.isnan(low) and math.isnan(high) else f"{figure(low)} to {figure(high)}"
+def span(low: float | None, high: float | None, form: str = ".3f") -> str:
+    """Say an interval for people, its ends in that format, or that there is none (NaN or None)."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return NO_INTERVAL
+    return f"{low:{form}} to {high:{form}}"
 
 
 def p_value(value: float) -> str:

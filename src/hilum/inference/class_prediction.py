@@ -193,21 +193,21 @@ class ClassWriter:
         }
         self._written = perf_counter()
 
-    def there(self, case: str) -> bool:
+    def there(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's answer in every format."""
-        name = f"{case}.json"
+        name = f"{case.id}.json"
         json_there = "json" not in self._formats or (name in self._out.files and (self._out.path / name).is_file())
-        return json_there and ("csv" not in self._formats or case in self._rows)
+        return json_there and ("csv" not in self._formats or case.id in self._rows)
 
-    def made_from(self, case: str) -> list[dict[str, str]]:
+    def made_from(self, case: Case) -> list[dict[str, str]]:
         """What each part of an answer that is there was made from."""
-        rows = [self._made.get(case, {})] if "csv" in self._formats else []
-        return rows + ([self._out.files[f"{case}.json"].made_from] if "json" in self._formats else [])
+        rows = [self._made.get(case.id, {})] if "csv" in self._formats else []
+        return rows + ([self._out.files[f"{case.id}.json"].made_from] if "json" in self._formats else [])
 
-    def names(self, case: str) -> tuple[str, ...]:
+    def names(self, case: Case) -> tuple[str, ...]:
         """What will be written of a case, the tables of all cases included."""
         tables = (PREDICTIONS, CLASSES) if "csv" in self._formats else ()
-        return (*class_files(case, self._table, self._formats, maps=self._maps), *tables)
+        return (*class_files(case.id, self._table, self._formats, maps=self._maps), *tables)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answer, the table of all cases apart."""

@@ -42,12 +42,12 @@ class Earlier:
     ) -> None:
         self._out = out
         tables = (REPORT, writer.table_file) if cases else (REPORT,)
-        out.refuse_foreign((*tables, *(name for case in cases for name in writer.names(case.id))))
+        out.refuse_foreign((*tables, *(name for case in cases for name in writer.names(case))))
         own = {case.id: {*writer.earlier(case.id), out.path / PICTURES / f"{case.id}.png"} for case in cases}
         self._files = {case: {file for file in files if out.owned(file)} for case, files in own.items()}
         known = {REPORT, writer.table_file, *(file.name for files in own.values() for file in files)}
         known |= {file.name for case in skipped for file in writer.earlier(case.id)}
-        known |= {name for case in (*cases, *skipped) for name in writer.names(case.id)}
+        known |= {name for case in (*cases, *skipped) for name in writer.names(case)}
         others = [name for name, entry in out.files.items() if entry.verb == out.verb and name not in known]
         replaced = sum(bool(files) for files in self._files.values())
         if replaced:

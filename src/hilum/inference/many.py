@@ -85,7 +85,7 @@ def predict_many(
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-        refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case.id, writer, folder.path))]
+        refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case, writer, folder.path))]
         unwritable = {outcome.case for outcome in refused}
         wanted = [case for case in cases if case not in there and case.id not in unwritable]
         earlier = Earlier(folder, writer, wanted, there, model=predictor.model.id)
@@ -151,7 +151,7 @@ def predict_many(
         return report
 
 
-def _unnamable(case: str, writer: Any, folder: Path) -> CaseOutcome | None:
+def _unnamable(case: Case, writer: Any, folder: Path) -> CaseOutcome | None:
     """Refuse a case before any work where the file system has no place for the names of its outputs; None where it has."""
     most = longest_name(folder)
     name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
@@ -162,17 +162,17 @@ def _unnamable(case: str, writer: Any, folder: Path) -> CaseOutcome | None:
         needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
         cure="give the image a shorter name",
     )
-    _log.error("%s: %s", case, error)
-    return CaseOutcome(case=case, status="failed", error=str(error))
+    _log.error("%s: %s", case.id, error)
+    return CaseOutcome(case=case.id, status="failed", error=str(error))
 
 
 def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any) -> list[Case]:
     """The cases whose answers are there and were made from the same model, options and files; says why others are made again."""
     kept, reasons = [], []
     for case in cases:
-        if writer.there(case.id):
+        if writer.there(case):
             try:
-                reason = changes(made_from(predictor, case), writer.made_from(case.id))
+                reason = changes(made_from(predictor, case), writer.made_from(case))
             except HilumError as error:  # which the case says again when it is read
                 reason = error.found
             kept += [] if reason else [case]

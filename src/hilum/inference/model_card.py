@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from hilum.metrics.bootstrap import NO_INTERVAL
+
 if TYPE_CHECKING:
     from hilum.inference.assurance import Assurance
     from hilum.inference.manifest import Facts, Metric, ModelMetrics
@@ -59,5 +61,5 @@ def _number(value: float | None) -> str:
 
 def _interval(metric: Metric) -> str:
     if metric.lower is None or metric.upper is None:
-        return ""
+        return "" if metric.mean is None else NO_INTERVAL
     return f"{metric.lower:.4g} to {metric.upper:.4g}"

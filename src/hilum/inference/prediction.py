@@ -7,16 +7,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from hilum.errors import UsageError
-from hilum.io import OutputFolder, image_suffix, write_labels, write_volume
+from hilum.errors import DataError, UsageError
+from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
+from hilum.io.files import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from hilum.dataset.case import Case
     from hilum.volume import LabelTable, Volume
 
 
 F = TypeVar("F")
+
+AUTO = "auto"
+"""The name of the format that follows the image."""
+MOST_IN_PICTURES = 2**16 - 1
+"""The largest label that a picture of 16 bits holds."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Prediction:
         seconds: how long each part took.
         patches: how many the network saw, and how many it need not see, by name; see `hilum.inference.empty`.
         unlike: what in the image is unlike the training data, see `hilum.inference.unlike`.
+        picture: whether "auto" writes the labels as a picture, see `written_as_picture`.
     """
 
     case: str
@@ -58,14 +66,15 @@ class Prediction:
     seconds: Seconds = field(default_factory=Seconds)
     patches: Mapping[str, int] = field(default_factory=dict)
     unlike: tuple[str, ...] = ()
+    picture: bool = False
 
-    def save(self, path: Path | str, *, formats: Sequence[str] = ("nifti",)) -> tuple[Path, ...]:
+    def save(self, path: Path | str, *, formats: Sequence[str] = (AUTO,)) -> tuple[Path, ...]:
         """Write the labels, and the probabilities where there are any.
 
         Args:
             path: a file with an image suffix (then the suffix is the format), or a folder, made where it is missing, for
                 `<case>.nii.gz` and so on.
-            formats: among `FORMATS`, for a folder.
+            formats: among `FORMATS`, for a folder; "auto" is PNG for a picture, NIfTI for all else.
 
         Returns:
             The files written, each complete or not there at all.
@@ -76,11 +85,11 @@ class Prediction:
         """
         path = Path(path)
         one_file = bool(image_suffix(path)) and not path.is_dir()
-        chosen = [find_format(name, FORMATS) for name in formats]
+        chosen = _chosen(formats, picture=self.picture)
         with OutputFolder(path.parent if one_file else path, "predict") as out:
             if one_file:
                 out.refuse_foreign([path])
-                write_labels(self.labels, path)
+                write_labels(self.labels, path, table=self.table)
                 files: tuple[Path, ...] = (path,)
             else:
                 out.refuse_foreign(label_files(self.case, chosen, probabilities=self.probabilities is not None))
@@ -95,24 +104,28 @@ class PredictionFormat:
 
     Args:
         suffix: the labels are in `<case><suffix>`.
+        probabilities: they are in `<case>_probabilities<suffix>` of this suffix, as pictures hold no fractions.
         write: writes into a folder and returns its files.
     """
 
     suffix: str
+    probabilities: str
     write: Callable[[Prediction, Path], tuple[Path, ...]]
 
 
 def _image(suffix: str) -> PredictionFormat:
+    beside = ".nii.gz" if suffix in PICTURE_SUFFIXES else suffix
+
     def write(prediction: Prediction, folder: Path) -> tuple[Path, ...]:
         labels = folder / f"{prediction.case}{suffix}"
-        write_labels(prediction.labels, labels)
+        write_labels(prediction.labels, labels, table=prediction.table)
         if prediction.probabilities is None:
             return (labels,)
-        probabilities = folder / f"{prediction.case}_probabilities{suffix}"
+        probabilities = folder / f"{prediction.case}_probabilities{beside}"
         write_volume(prediction.probabilities, probabilities)
         return labels, probabilities
 
-    return PredictionFormat(suffix, write)
+    return PredictionFormat(suffix, beside, write)
 
 
 FORMATS: dict[str, PredictionFormat] = {
@@ -125,10 +138,25 @@ FORMATS: dict[str, PredictionFormat] = {
 """How a prediction is written, by the name users give."""
 
 
-def label_files(case: str, formats: Iterable[PredictionFormat], *, probabilities: bool) -> tuple[str, ...]:
+def label_files(case: str, formats: Collection[PredictionFormat], *, probabilities: bool) -> tuple[str, ...]:
     """The names of a segmentation's files."""
-    kinds = ("", "_probabilities") if probabilities else ("",)
-    return tuple(f"{case}{kind}{one.suffix}" for one in formats for kind in kinds)
+    beside = [f"{case}_probabilities{one.probabilities}" for one in formats] if probabilities else []
+    return tuple(dict.fromkeys([*(f"{case}{one.suffix}" for one in formats), *beside]))
+
+
+def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
+    """Say whether the answer to an image is usually a picture: the image is one, of a single page, and its pixels hold the ids."""
+    if not files or max(table.ids) > MOST_IN_PICTURES or any(image_suffix(file) not in PICTURE_SUFFIXES for file in files):
+        return False
+    try:
+        return all(inspect_file(file).geometry.is_2d for file in files)
+    except DataError:
+        return False  # reading it will say what is wrong
+
+
+def _chosen(names: Sequence[str], *, picture: bool) -> list[PredictionFormat]:
+    usual = "png" if picture else "nifti"
+    return [find_format(usual if name == AUTO else name, FORMATS) for name in names]
 
 
 def find_format(name: str, known: Mapping[str, F]) -> F:
@@ -157,21 +185,27 @@ class LabelWriter:
 
     def __init__(self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool) -> None:
         self._out, self._any, self._probabilities = out, False, probabilities
-        self._formats = [find_format(name, FORMATS) for name in formats]
+        self._formats, self._labels = tuple(formats), table
+        _chosen(formats, picture=False)
+        if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
+            raise UsageError(f"label {max(table.ids)} in a picture", needed=f"ids to {MOST_IN_PICTURES}", cure="--format nifti")
         self._table = table.model_dump_json(indent=2) + "\n"
         refuse_other_table(out, self.table_file, self._table)
 
-    def there(self, case: str) -> bool:
+    def there(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's labels in every format."""
         return all(name in self._out.files and (self._out.path / name).is_file() for name in self.names(case))
 
-    def made_from(self, case: str) -> list[dict[str, str]]:
+    def made_from(self, case: Case) -> list[dict[str, str]]:
         """What each file of an answer that is there was made from."""
         return [self._out.files[name].made_from for name in self.names(case)]
 
-    def names(self, case: str) -> tuple[str, ...]:
+    def names(self, case: Case) -> tuple[str, ...]:
         """What will be written of a case."""
-        return label_files(case, self._formats, probabilities=self._probabilities)
+        return label_files(case.id, self._formats_of(case), probabilities=self._probabilities)
+
+    def _formats_of(self, case: Case) -> list[PredictionFormat]:
+        return _chosen(self._formats, picture=written_as_picture(tuple(case.images.values()), self._labels))
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answers, in any format."""
@@ -180,7 +214,8 @@ class LabelWriter:
     def write(self, prediction: Prediction, made_from: dict[str, str]) -> tuple[Path, ...]:  # noqa: ARG002  (recorded with the files)
         """Write one answer."""
         self._any = True
-        return tuple(file for one in self._formats for file in one.write(prediction, self._out.path))
+        formats = _chosen(self._formats, picture=prediction.picture)
+        return tuple(dict.fromkeys(file for one in formats for file in one.write(prediction, self._out.path)))
 
     def close(self) -> None:
         """Write what the integers mean, where there are any."""

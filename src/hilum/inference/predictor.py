@@ -16,7 +16,7 @@ from hilum.inference.empty import Air
 from hilum.inference.engines.host import usable_cpus
 from hilum.inference.inputs import Source, case_id, channel_files, image_files, in_order, read_source, wrong_channels
 from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
-from hilum.inference.prediction import LabelWriter, Prediction, Seconds
+from hilum.inference.prediction import LabelWriter, Prediction, Seconds, written_as_picture
 from hilum.inference.running_mean import Room, buffer_bytes
 from hilum.inference.sliding_window import Sweep, Tally, Watch, mirrored, slabs, sliding_window
 from hilum.inference.unlike import unlike
@@ -63,6 +63,8 @@ class Prepared:
     seconds: Seconds = field(default_factory=Seconds)
     source: Case | None = None
     unlike: tuple[str, ...] = ()
+    picture: bool = False
+    """Whether the labels can be written as a picture, as the image was one."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Predictor:
         ResourceError: the engine is not installed or cannot run this model.
     """
 
-    usual_formats = ("nifti",)
+    usual_formats = ("auto",)
     asks_annotated = False
     """Of a data set the cases without annotation are asked for, where there are any."""
 
@@ -248,7 +250,8 @@ class Predictor:
         found = unlike(image, self._plan, channel_files(source))
         array, restore = preprocess_case(image, self._plan)
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
-        return Prepared(case, array, restore, seconds, unlike=found)
+        picture = written_as_picture(image_files(source), self._plan.labels)
+        return Prepared(case, array, restore, seconds, unlike=found, picture=picture)
 
     def answer(
         self,
@@ -315,7 +318,9 @@ class Predictor:
         end = time.perf_counter()
         seconds = replace(prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle)
         probable = more[0] if more else None
-        return Prediction(prepared.case, labels, table, self.model.id, probable, seconds, tally.counts, prepared.unlike)
+        return Prediction(
+            prepared.case, labels, table, self.model.id, probable, seconds, tally.counts, prepared.unlike, prepared.picture
+        )
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """All logits (K, Z, Y, X), float32, of a preprocessed image (C, Z, Y, X) at once, every patch run: to look at them.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hilum.io.record import Decoded, FileFacts, Format
-    from hilum.volume import Geometry, Volume
+    from hilum.volume import Geometry, LabelTable, Volume
 
 _LOGGER = logging.getLogger("hilum")
 _FORMATS: dict[str, Format] = {
@@ -110,8 +110,13 @@ def write_volume(volume: Volume, path: Path | str) -> None:
     writer(volume, target)
 
 
-def write_labels(volume: Volume, path: Path | str) -> None:
+def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None = None) -> None:
     """Write a label map, completely or not at all, in the smallest of uint8, int16 and int32 that holds its labels.
+
+    Args:
+        volume: (1, Z, Y, X) integers.
+        path: of the file; the suffix decides the format.
+        table: gives a PNG a palette of its colours.
 
     Raises:
         LabelError: not one channel of integers.
@@ -120,7 +125,11 @@ def write_labels(volume: Volume, path: Path | str) -> None:
     """
     if volume.channels != 1:
         raise LabelError(f"{path}: labels in {volume.channels} channels", needed="labels in one channel")
-    write_volume(as_labels(volume, str(path)), path)
+    labels = as_labels(volume, str(path))
+    if table is not None and image_suffix(path) == ".png":
+        picture.write_palette_png(labels, Path(path), table.colours)
+    else:
+        write_volume(labels, path)
 
 
 def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> Volume:
@@ -179,7 +188,7 @@ def _refuse_misfit(path: Path, volume: Volume, first_path: Path, first: Volume, 
         raise GeometryError(
             f"{path} ({_grid(volume.geometry)}) and {first_path} ({_grid(first.geometry)}) lie on different grids, {gap}",
             needed="all channels of a case on one grid",
-            cure="`hilum check DATA --fix DIR` resamples them onto the first channel's grid",
+            cure="resample them onto one grid; of a data set `hilum check DATA --fix DIR` does it",
         )
 
 
@@ -256,5 +265,5 @@ def _said(path: Path, decoded: Decoded) -> Volume:
             _LOGGER.debug("%s: %s", path, note)
         else:
             _SAID.add(note)
-            _LOGGER.warning("%s: %s (not said again of further files; `hilum check` lists all)", path, note)
+            _LOGGER.warning("%s: %s (not said again of further files; of a data set `hilum check` lists all)", path, note)
     return decoded.volume

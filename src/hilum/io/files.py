@@ -28,6 +28,9 @@ SUFFIXES = (
 )
 """Suffixes of files that hold images; DICOM files often have none. The first that fits a name counts."""
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""Suffixes of files that any program for pictures opens."""
+
 ARCHIVE_MARK = ".npz#"
 SERIES_MARK = "#series/"
 """Between a folder that holds several DICOM series and the UID of one of them."""

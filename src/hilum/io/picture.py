@@ -20,6 +20,7 @@ from hilum.io.record import Decoded, FileFacts, Format, plain_array
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -86,15 +87,40 @@ def write_png(volume: Volume, path: Path) -> None:
     Raises:
         FormatError: several slices, or numbers that a PNG cannot hold.
     """
+    _save_png(volume, picture_array(volume, path), path)
+
+
+def _save_png(volume: Volume, pixels: NDArray[Any], path: Path, palette: NDArray[np.uint8] | None = None) -> None:
     import PIL.Image
 
-    pixels = picture_array(volume, path)
     _, row_mm, column_mm = volume.geometry.spacing
     image = PIL.Image.fromarray(pixels)
+    if palette is not None:
+        image.putpalette(palette.tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", dpi=(MM_PER_INCH / column_mm, MM_PER_INCH / row_mm))
         kept = inspect(temporary).geometry
     warn_of_loss(volume.geometry, kept, path)
+
+
+def write_palette_png(volume: Volume, path: Path, colours: Mapping[int, tuple[int, int, int]]) -> None:
+    """Write labels as a PNG with a palette: viewers show colours, `read_labels` reads the ids. Ids above 255 are written as grey.
+
+    Args:
+        volume: labels (1, 1, Y, X).
+        path: of the file.
+        colours: of labels; the others are black.
+
+    Raises:
+        FormatError: several slices, or numbers that a PNG cannot hold.
+    """
+    if volume.array.max(initial=0) > 255 or max(colours, default=0) > 255:
+        write_png(volume, path)
+        return
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for label, colour in colours.items():
+        palette[label] = colour
+    _save_png(volume, picture_array(volume.with_array(volume.array.astype(np.uint8)), path), path, palette)
 
 
 PNG = Format(name="PNG", read=read, inspect=inspect, write=write_png, read_indices=read_indices)

@@ -30,6 +30,9 @@ Statistic = Literal["mean", "median"] | Callable[["Numbers"], float]
 BCA_PATIENTS = 10
 """Fewer patients than this get percentile intervals: the jackknife's skew says little."""
 
+NO_INTERVAL = "no interval: one patient, or the same in every one"
+"""What people read in place of an interval that cannot be computed."""
+
 _CHUNK = 4_000_000  # numbers in one block of resampling weights: 32 MB
 
 

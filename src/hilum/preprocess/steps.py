@@ -52,7 +52,9 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     array = np.ascontiguousarray(turned.array[(slice(None), *box.slices)], dtype=np.float32)
     if not np.isfinite(array).all():
         raise DataError(
-            "voxels that are NaN or infinite", needed="finite intensities", cure="hilum check DATA --fix DIR corrects data sets"
+            "voxels that are NaN or infinite",
+            needed="finite intensities",
+            cure="give them a finite value, such as that of air; of a data set `hilum check DATA --fix DIR` does it",
         )
     if np.may_share_memory(array, image.array):
         array = array.copy()

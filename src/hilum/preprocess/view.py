@@ -116,7 +116,9 @@ def preprocess_view(
     view = _find_view(turned.geometry, image.geometry, plan, mask, centre_mm, size or plan.patch.value)
     if not all(np.isfinite(channel).all() for channel in turned.array):
         raise DataError(
-            "voxels that are NaN or infinite", needed="finite intensities", cure="hilum check DATA --fix DIR corrects data sets"
+            "voxels that are NaN or infinite",
+            needed="finite intensities",
+            cure="give them a finite value, such as that of air; of a data set `hilum check DATA --fix DIR` does it",
         )
     channels = []
     for raw, how in zip(turned.array, plan.normalisation.value, strict=True):

@@ -15,6 +15,7 @@ import numpy as np
 from hilum.evaluation import ClassRows, questions
 from hilum.evaluation.classification.curves import RISKS
 from hilum.evaluation.classification.rows import calibration_changed
+from hilum.evaluation.page import span
 from hilum.io import atomic_path
 from hilum.metrics import (
     auprc,
@@ -101,7 +102,7 @@ class _Line:
         """The line of the question of that number."""
         asked = question.probability, question.positive
         interval = delong_interval(*asked, groups=rows.groups.tolist())
-        ends = "" if math.isnan(interval.low) else f" ({interval.low:.3f} to {interval.high:.3f})"
+        ends = f" ({span(interval.low, interval.high)})"
         return cls(
             question=question,
             style={

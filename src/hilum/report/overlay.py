@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from hilum.volume import LabelTable
 
-_COLOURS = ("#e41a1c", "#4daf4a", "#377eb8", "#ff7f00", "#984ea3", "#ffff33", "#a65628", "#f781bf")
 _SLICES = 3
 
 
@@ -44,9 +43,9 @@ def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTab
     shown = []
     for place, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
         place.imshow(grey_or_colour(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
-        for number, label in enumerate(table.foreground):
+        for label in table.foreground:
             mask = labels.array[0, z] == label.id
-            colour = "#{:02x}{:02x}{:02x}".format(*label.colour) if label.colour else _COLOURS[number % len(_COLOURS)]
+            colour = "#{:02x}{:02x}{:02x}".format(*table.colours[label.id])
             shown.append(Line2D([], [], color=colour, label=label.name))
             if mask.any():
                 place.contour(np.pad(mask, 1)[1:-1, 1:-1].astype(float), levels=[0.5], colors=[colour], linewidths=1.4)

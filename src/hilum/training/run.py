@@ -32,7 +32,7 @@ from hilum.training.new_network import pretrained
 from hilum.training.options import Listener, TrainOptions
 from hilum.training.premises import PREMISES, Premises
 from hilum.training.schedule import Budget
-from hilum.training.stores import STORES
+from hilum.training.stores import STORES, absent_from_training
 from hilum.training.tuning.afterwards import AFTERWARDS, Ending
 from hilum.training.validators import VALIDATORS
 
@@ -125,8 +125,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
 
 
 def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener) -> TrainedModel:
-    device = resolve_device(options.device)
-    started = time.perf_counter()
+    device, started = resolve_device(options.device), time.perf_counter()
     clock = RunClock(
         "train", device=describe_device(device), engine="torch", options=_plain(options), seeds={"seed": options.seed}
     )
@@ -149,6 +148,7 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         sorted({case for _, fold in chosen for case in fold.train}),
         progress=lambda done, total, case: listener.advance("preprocessing", done, total, case),
     )
+    absent = absent_from_training(dataset, plan, store, chosen, listener)
     members: list[Member] = []
     for number, fold in chosen:
         held_out = set(fold.validation)
@@ -192,7 +192,7 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         units,
         listener,
     )
-    evidence = (*attention(leaks), *learnt.notes, *told, *baselines)
+    evidence = (*attention(leaks), *absent, *learnt.notes, *told, *baselines)
     trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds

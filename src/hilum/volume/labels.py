@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,20 @@ MOST_LABELS = 255
 
 LARGEST_ID = 2**31 - 1
 """The largest label id, as label maps keep 32 bits a voxel."""
+
+
+_COLOURS = (
+    *((228, 26, 28), (77, 175, 74), (55, 126, 184), (255, 127, 0)),
+    *((152, 78, 163), (255, 255, 51), (166, 86, 40), (247, 129, 191)),
+)
+
+
+def _distinct(number: int) -> tuple[int, int, int]:
+    """A colour for the label of that number, from 0: hues a golden angle apart where the listed ones are used up."""
+    if number < len(_COLOURS):
+        return _COLOURS[number]
+    red, green, blue = hsv_to_rgb(number * 0.618034 % 1.0, 0.75, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 class Label(BaseModel):
@@ -102,6 +117,11 @@ class LabelTable(BaseModel):
     def ids(self) -> tuple[int, ...]:
         """Label ids, background first."""
         return tuple(label.id for label in self.labels)
+
+    @property
+    def colours(self) -> dict[int, tuple[int, int, int]]:
+        """The colour of each label but the background: its own, or one of a list of distinct colours."""
+        return {label.id: label.colour or _distinct(number) for number, label in enumerate(self.foreground)}
 
     @property
     def foreground(self) -> tuple[Label, ...]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.dataset.doctor.compare import duplicates, file_findings, odd_ones, orphan_findings, said, split_findings, unused_labels
+from hilum.dataset.doctor.compare import (
+    duplicates,
+    file_findings,
+    odd_ones,
+    orphan_findings,
+    rare_labels,
+    said,
+    split_findings,
+    unused_labels,
+)
 from hilum.dataset.doctor.examine import examine
 from hilum.dataset.doctor.leaks import leak_findings, rare_classes
 from hilum.dataset.leaks import audit_of
@@ -43,6 +52,7 @@ def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None 
     findings += split_findings(dataset)
     findings += odd_ones(dataset, examinations)
     findings += unused_labels(dataset, examinations)
+    findings += rare_labels(dataset, examinations)
     findings += rare_classes(dataset)
     findings += leak_findings(dataset, audit_of(dataset, [one.look for one in examinations if one.look is not None]))
     findings += said(dataset, examinations)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.dataset.doctor.finding import Finding
-from hilum.dataset.folds import leaking_patients
+from hilum.dataset.folds import leaking_patients, patient_of
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.listing import some
 from hilum.errors import LabelError
@@ -168,6 +168,40 @@ def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list
             cure="remove the label from the table, or add cases that have it: what is never seen cannot be learnt",
         )
     ]
+
+
+def rare_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+    """Labels that no training case of a given fold holds, or, where folds are to be made, the cases of one patient alone."""
+    if dataset.labels is None:
+        return []
+    held = {one.case: one.labels for one in examinations}
+    patients = patient_of(dataset)
+    findings = []
+    for label in dataset.labels.foreground:
+        cases = sorted(case for case in patients if label.id in held.get(case, ()))
+        name = f"{label.id} ({label.name})"
+        for number, fold in enumerate(dataset.splits):
+            if cases and not set(cases) & set(fold.train):
+                findings.append(
+                    Finding(
+                        case="",
+                        kind="rare-label",
+                        severity="warning",
+                        found=f"no training case of fold {number} of the given split holds {name}; {some(cases)} hold it",
+                        cure="move cases that have it to the training side: what is not there cannot be learnt",
+                    )
+                )
+        if not dataset.splits and len({patients[case] for case in cases}) == 1 < len(set(patients.values())):
+            findings.append(
+                Finding(
+                    case="",
+                    kind="rare-label",
+                    severity="warning",
+                    found=f"{name} is held by {some(cases)} alone: in the fold that validates on it nothing can learn it",
+                    cure="add cases that have it, join it with another label, or leave it out",
+                )
+            )
+    return findings
 
 
 def orphan_findings(dataset: Dataset) -> list[Finding]:

@@ -38,6 +38,7 @@ KINDS: dict[str, str] = {
     "odd-spacing": "a spacing far from that of the other cases",
     "odd-orientation": "another orientation than most cases",
     "unused-label": "a label of the table that no annotation holds",
+    "rare-label": "a label that no training case of a fold holds",
     "rare-class": "a class with so few patients that folds cannot spread it",
     "label-leak": "a column, or the image file itself, alone tells the class nearly always",
     "confounder": "a column, or the image file itself, alone tells the class better than chance",

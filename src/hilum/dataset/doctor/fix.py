@@ -31,6 +31,7 @@ from hilum.io import (
     write_labels,
     write_volume,
 )
+from hilum.io.files import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,7 @@ _MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "not-f
 _SPLIT = {"patient-leak", "split-overlap"}
 _NEAR = "near-duplicate"
 _COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+_PICTURES = set(PICTURE_SUFFIXES)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 
 from hilum import metrics
 from hilum.evaluation.page import figure as shown
+from hilum.evaluation.page import span
 from hilum.evaluation.records import Figure, Record
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class ClassFigure(Record):
 
     def __str__(self) -> str:
         """The value and its interval, for people: 0.912 (0.880 to 0.941)."""
-        return shown(self.value) + ("" if math.isnan(self.low) else f" ({shown(self.low)} to {shown(self.high)})")
+        if math.isnan(self.value):
+            return shown(self.value)
+        return f"{shown(self.value)} ({self.note or span(self.low, self.high)})"
 
 
 _DELONG: dict[str, Literal["delong", "pairs", "none"]] = {

@@ -109,7 +109,7 @@ class Comparison(Record):
         ]
         lines += [
             f"| {d.region} | {TITLES[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
-            f"{span(d.low, d.high)} | {p_value(d.p_holm)} | {d.better} |"
+            f"{span(d.low, d.high) if d.n else '–'} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
         if self.left_out:

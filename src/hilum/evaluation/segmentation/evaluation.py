@@ -166,7 +166,8 @@ def _shown(metrics: dict[str, MetricSummary], *, lesions: bool) -> dict[str, Met
 
 def _table(metrics: dict[str, MetricSummary]) -> list[str]:
     rows = [
-        f"| {TITLES[name]} | {figure(m.mean)} | {span(m.low, m.high)} | {figure(m.median)} | {m.n} | {m.undefined} |"
+        f"| {TITLES[name]} | {figure(m.mean)} | {span(m.low, m.high) if m.n else '–'} | "
+        f"{figure(m.median)} | {m.n} | {m.undefined} |"
         for name, m in metrics.items()
     ]
     return ["| metric | mean | interval | median | n | undefined |", "|---|---|---|---|---|---|", *rows, ""]

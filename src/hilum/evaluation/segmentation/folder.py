@@ -158,8 +158,9 @@ def _score_all(
 
 
 def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
-    reference = against.read(case)
-    prediction = _onto_axes_of(reference, relabel(read_labels(prediction_file), against.ids))
+    reference = _labels_of("reference", lambda: against.read(case))
+    stored = _labels_of("prediction", lambda: read_labels(prediction_file))
+    prediction = _onto_axes_of(reference, relabel(stored, against.ids))
     if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
         prediction = Volume(prediction.array, reference.geometry)
     if not prediction.geometry.is_close(reference.geometry):
@@ -180,6 +181,14 @@ def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance
         case=case,
         patient=against.patient(case),
     )
+
+
+def _labels_of(side: str, read: Callable[[], Volume]) -> Volume:
+    """Read labels; an error says whether they are those of the prediction or of the reference."""
+    try:
+        return read()
+    except DataError as error:
+        raise type(error)(f"{side} {error.found}", needed=error.needed, cure=error.cure) from error
 
 
 def _onto_axes_of(reference: Volume, prediction: Volume) -> Volume:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hilum.errors import HilumError
+from hilum.evaluation.page import span
 from hilum.training.tuning.answers import FEWEST, compared
 from hilum.training.tuning.records import OverlapTrial, OverlapTuning
 
@@ -154,6 +155,6 @@ def said(trial: OverlapTrial) -> str:
     """The region that an overlap may cost the most, with its figures."""
     change = min(trial.changes, key=lambda one: one.low)
     return (
-        f"{change.region} {change.difference:+.4f} ({change.low:+.4f} to {change.high:+.4f}, {change.patients} patients), "
+        f"{change.region} {change.difference:+.4f} ({span(change.low, change.high, '+.4f')}, {change.patients} patients), "
         f"{change.before:.4f} -> {change.after:.4f}"
     )

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.evaluation.page import holm
+from hilum.evaluation.page import holm, span
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.training.tuning.answers import FEWEST, MEAN, PREDICTED, REFERENCED, Answers, compared
 from hilum.training.tuning.records import Part, PostprocessingTuning, Trial
@@ -316,7 +316,7 @@ def _said(trial: Trial) -> str:
 
 def _figures(change: Change) -> str:
     return (
-        f"{change.before:.4f} -> {change.after:.4f} ({change.difference:+.4f}, {change.low:+.4f} to {change.high:+.4f}, "
+        f"{change.before:.4f} -> {change.after:.4f} ({change.difference:+.4f}, {span(change.low, change.high, '+.4f')}, "
         f"p {change.p_value:.2g}, {_count(change.changed, 'case')} changed)"
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hilum.dataset import arranged, open_dataset
 from hilum.errors import UsageError
+from hilum.evaluation.page import span
 from hilum.inference import ModelMetrics, TrainedModel
 from hilum.inference.manifest import hilum_version
 from hilum.io import OutputFolder
@@ -183,7 +184,7 @@ def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -
         held = found.held_out
         notes.append(
             "for these figures each case was post-processed by what was learnt from other patients (the model has what was "
-            f"learnt from all): Dice of {held.region} {held.difference:+.4f} ({held.low:+.4f} to {held.high:+.4f})"
+            f"learnt from all): Dice of {held.region} {held.difference:+.4f} ({span(held.low, held.high, '+.4f')})"
         )
     if overlap is not None and overlap.failed:
         notes.append(f"the overlap of patches: {overlap.failed}")
