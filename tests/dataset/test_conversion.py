@@ -1,11 +1,12 @@
 """The doctor opens every data set: numbers that are no labels are findings, and are mended where that is safe."""
 
+import gzip
 import json
 
 import numpy as np
 import PIL.Image
 import pytest
-from dataset_samples import SHAPE, kinds, labels, nnunet, oblique, pictures
+from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, pictures
 
 from hilum.dataset import check, fix, open_dataset, read_annotation
 from hilum.errors import DataError, LabelError
@@ -171,3 +172,37 @@ def test_large_label_ids_are_measured_and_written(tmp_path):
     fix(open_dataset(root), check(open_dataset(root)), tmp_path / "copy")
     assert open_dataset(tmp_path / "copy").labels.ids == (0, 1, 2)
     write_labels(Volume(large, oblique()), tmp_path / "large.nrrd")
+
+
+@pytest.mark.parametrize("held", ["a", "nobody"])
+def test_labels_that_a_fold_cannot_learn(tmp_path, held):
+    root = nnunet(tmp_path / "source", ids=tuple("abcd"))
+    for file in sorted((root / "labelsTr").iterdir()):
+        write_labels(labels(values=(1, 2 if file.name[0] == held else 1)), file)
+    found = {finding.kind: finding.found for finding in check(open_dataset(root))}
+    if held == "nobody":
+        assert "no annotation holds 2 (tumour)" in found["unused-label"]
+        return
+    assert "2 (tumour) is held by a alone" in found["rare-label"]
+    (root / "splits_final.json").write_text(json.dumps([{"train": ["b", "c", "d"], "val": ["a"]}]))
+    found = {finding.kind: finding.found for finding in check(open_dataset(root))}
+    assert found["rare-label"] == "no training case of fold 0 of the given split holds 2 (tumour); a hold it"
+
+
+def test_a_spacing_that_makes_too_many_voxels(tmp_path):
+    root = nnunet(tmp_path / "source", ids=tuple("abcd"))
+    write_volume(image(1, oblique(spacing=(1e3, 1e3, 1e3))), root / "imagesTr" / "a_0000.nii.gz")
+    for case in "bcd":
+        write_volume(image(ord(case), oblique(spacing=(1e-3, 1e-3, 1e-3))), root / "imagesTr" / f"{case}_0000.nii.gz")
+    finding = next(finding for finding in check(open_dataset(root)) if finding.kind == "odd-spacing")
+    assert (finding.case, finding.severity) == ("a", "error")
+    assert "it has 2.52e+20 voxels" in finding.found
+
+
+def test_a_header_that_claims_too_much_is_a_finding(tmp_path):
+    root = nnunet(tmp_path / "source", ids=tuple("abcd"))
+    data = bytearray(gzip.decompress((root / "imagesTr" / "a_0000.nii.gz").read_bytes()))
+    data[42:48] = np.array([30000] * 3, "<i2").tobytes()
+    (root / "imagesTr" / "a_0000.nii.gz").write_bytes(gzip.compress(bytes(data)))
+    finding = next(finding for finding in check(open_dataset(root)) if finding.case == "a" and finding.kind == "unreadable")
+    assert "its header claims 5.03e+04 GiB of voxels" in finding.found

@@ -45,6 +45,8 @@ CT = {"kind": "ct", "minimum": (-1024.0, -900.0)}
         ({}, image(0, 255, (1, 40, 40), (1.0, 1.0, 1.0)), "a single picture, where the model learnt from volumes"),
         ({"pictures": True}, image(0, 255), "a volume of 20 slices, where the model learnt from single pictures"),
         ({"pictures": True}, image(0, 255, (1, 40, 40), (1.0, 1.0, 1.0)), None),
+        ({"pictures": True}, image(0, 255, (40, 1, 44), (1.0, 1.0, 1.0)), None),
+        ({"pictures": True}, image(0, 255, (40, 44, 1), (1.0, 1.0, 1.0)), None),
         ({"normalisation": "unit", "kind": "picture"}, image(0, 255), None),
         ({"normalisation": "unit", "kind": "picture"}, image(0, 40000), "values from 0 to 40000 .* from 0 to 255"),
         ({"normalisation": "unit", "kind": "picture"}, image(0, 1), "values from 0 to 1 .* from 0 to 255"),

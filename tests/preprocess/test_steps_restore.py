@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hilum.errors import DataError, GeometryError
+from hilum.errors import DataError, GeometryError, ResourceError
 from hilum.plan import Overrides, make_plan
 from hilum.plan.case_facts import measure_case
 from hilum.plan.fingerprint import summarise
@@ -227,6 +227,14 @@ def test_errors(plan):
         restore.labels(np.zeros((1, 2, 3), dtype=np.uint8))
     with pytest.raises(GeometryError, match="to restore"):
         restore_logits_to_labels(np.zeros((3, 1, 2, 3), dtype=np.float32), decode, restore)
+
+
+@pytest.mark.parametrize("spacing", [1e9, 1e4])
+def test_a_grid_beyond_the_memory_is_refused(plan, spacing):
+    fine = plan.model_copy(update={"spacing": Decision(value=(1e-2, 1e-2, 1e-2), because="fine")})
+    image = Volume(np.zeros((1, 4, 5, 6), np.int16), Geometry.from_spacing((4, 5, 6), (spacing,) * 3))
+    with pytest.raises(ResourceError, match=r"4 x 5 x 6 voxels of .* mm has .* voxels at the plan's spacing, .* GiB"):
+        preprocess_case(image, fine)
 
 
 def test_hash_tells_what_changes_the_bytes(plan):

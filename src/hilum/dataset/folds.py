@@ -12,7 +12,7 @@ from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.joining import joined
 from hilum.dataset.open import read_annotation
-from hilum.errors import DataError, UsageError
+from hilum.errors import DataError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -127,7 +127,10 @@ def case_strata(dataset: Dataset) -> dict[str, str]:
     for case in dataset.cases:
         try:
             annotation = read_annotation(case)
-        except DataError:  # stratification can do without it; whoever trains on the case says what is wrong with it
+        except (
+            DataError,
+            ResourceError,
+        ):  # stratification can do without it, training says what is wrong with it
             present[case.id], volumes[case.id] = "unreadable", 0.0
             continue
         values = np.unique(annotation.array)

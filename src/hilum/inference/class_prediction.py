@@ -18,6 +18,7 @@ from hilum.tasks.predictions import CLASSES, PREDICTIONS, called, in_file_names,
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from hilum.dataset.case import Case
     from hilum.dataset.classes import ClassTable
     from hilum.inference.explain import MapCheck
     from hilum.inference.refusal import Verdict

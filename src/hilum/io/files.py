@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
+import psutil
 from pydantic import BeforeValidator
 
 from hilum.errors import ResourceError, readable
@@ -217,6 +218,11 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Write bytes completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def total_memory() -> int:
+    """Bytes of memory of this machine, free or not: what no image can exceed."""
+    return int(psutil.virtual_memory().total)
 
 
 def nearest(path: Path | str) -> str:

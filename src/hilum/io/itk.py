@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from hilum.errors import FormatError, ResourceError
 from hilum.io.files import atomic_path, image_suffix, plain_path
 from hilum.io.itk_header import grid_notes
-from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array
+from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array, refuse_size
 from hilum.io.segments import merged, segments_of
 from hilum.volume import Geometry, Volume
 
@@ -49,6 +50,8 @@ def read(path: Path) -> Decoded:
     itk = _itk()
 
     facts = inspect(path)
+    size = facts.channels * math.prod(facts.geometry.shape) * facts.dtype.itemsize
+    refuse_size(path, size, stored=path if image_suffix(path) in {".nrrd", ".mha"} else None)
     _refuse_damaged(path)
     try:
         with plain_path(path) as plain:

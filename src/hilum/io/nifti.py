@@ -7,8 +7,10 @@ is stored as 0.89999998; the shortest decimal that gives the stored number is ta
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +19,10 @@ from hilum.errors import FormatError
 from hilum.io import analyze, mgh
 from hilum.io.files import atomic_path
 from hilum.io.opened import open_image, raw_header
-from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array, shortest
+from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array, refuse_size, shortest
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -49,6 +49,7 @@ def read(path: Path) -> Decoded:
     """
     image, opened = open_image(path)
     header = _parse(path, image)
+    refuse_size(path, math.prod(image.shape) * image.dataobj.dtype.itemsize, stored=Path(image.file_map["image"].filename))
     try:
         raw = _voxels(image)
     except (OSError, EOFError, ValueError, zlib.error) as error:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import FormatError, GeometryError
+from hilum.errors import FormatError, GeometryError, ResourceError
+from hilum.io.files import total_memory
 from hilum.volume import Geometry, Volume
 from hilum.volume.orient import snap
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SNAP_FROM = 1e-6  # voxels; what is below is the rounding of the arithmetic
+_MOST_INFLATED = 1032
 _SAY_FROM = 1e-3  # voxels; what is below is the rounding of 32-bit numbers, which most headers have
 
 
@@ -100,6 +102,33 @@ def make_geometry(
         return geometry, ()
     notes = (f"directions that are rounded in the file were made perpendicular, which moves a corner by {moved:.2g} voxels",)
     return clean, notes if moved > _SAY_FROM else ()
+
+
+def refuse_size(path: Path, size: int, *, stored: Path | None) -> None:
+    """Raise before the memory is asked for, where a header claims more than there can be.
+
+    Args:
+        path: of the header.
+        size: bytes that it claims.
+        stored: the file that holds them, compressed or not; None where that is not known.
+
+    Raises:
+        FormatError: the file cannot hold them: deflate makes no more than 1032 bytes of one.
+        ResourceError: this machine's memory cannot.
+    """
+    claimed = f"its header claims {size / 2**30:.3g} GiB of voxels"
+    if stored is not None and size > _MOST_INFLATED * stored.stat().st_size:
+        raise FormatError(
+            f"{path}: the voxels cannot be read ({claimed}, and the file has {stored.stat().st_size} bytes)",
+            needed="a complete file",
+            cure="copy or download it again",
+        )
+    if size > total_memory():
+        raise ResourceError(
+            f"{path}: {claimed}",
+            needed=f"no more than the {total_memory() / 2**30:.3g} GiB of this machine",
+            cure="crop the image",
+        )
 
 
 def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:

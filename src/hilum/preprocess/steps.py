@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import cc3d
 import numpy as np
 
-from hilum.errors import DataError, GeometryError
+from hilum.errors import DataError, GeometryError, ResourceError
+from hilum.io.files import total_memory
 from hilum.plan.plan import resampled_size
 from hilum.preprocess.resampling import logits_orders, resample_image, separate_axis
 from hilum.preprocess.restore import Restore
@@ -62,6 +64,7 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     own, target = turned.geometry.spacing, target_spacing(turned.geometry, plan)
     how = plan.resampling.value
     shape = network_shape(turned.geometry, box, plan)
+    _refuse_size(4 * image.channels * math.prod(shape), image.geometry, shape)
     restore = Restore(image.geometry, code, box, shape, logits_orders(how, target, own))
     if restore.resampled:
         array = resample_image(array, shape, how, plan.image_order.value, separate=separate_axis(how, own, target))
@@ -187,6 +190,18 @@ def preprocessing_hash(plan: SegmentationPlan) -> str:
         if getattr(plan, name).value != default.value:
             parts[name] = getattr(plan, name).model_dump(mode="json")["value"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _refuse_size(size: int, source: Geometry, shape: tuple[int, int, int]) -> None:
+    """Raise before the memory is asked for, where an image on the network's grid is larger than that of this machine."""
+    if size > total_memory():
+        spacing = " x ".join(f"{value:.3g}" for value in source.spacing)
+        raise ResourceError(
+            f"an image of {' x '.join(map(str, source.shape))} voxels of {spacing} mm has {' x '.join(map(str, shape))} voxels "
+            f"at the plan's spacing, {size / 2**30:.3g} GiB",
+            needed=f"no more than the {total_memory() / 2**30:.3g} GiB of this machine",
+            cure="correct the spacing in its header, or crop it",
+        )
 
 
 def _turned(volume: Volume, code: str) -> Volume:

@@ -13,6 +13,7 @@ from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.listing import some
 from hilum.errors import LabelError
 from hilum.io import image_stem
+from hilum.io.files import total_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ODD_SPACING = 2.0
 """A spacing this many times larger or smaller than the median of all cases is odd."""
 _LISTED_NOTES = 3
+_BYTES_A_VOXEL = 4
 
 
 def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
@@ -111,6 +113,19 @@ def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Find
     usual, count = Counter(grid.orientation for grid in grids.values()).most_common(1)[0]
     findings = []
     for (case, grid), spacing in zip(grids.items(), spacings, strict=True):
+        voxels = float(np.prod(grid.shape) * np.prod(spacing) / np.prod(median))
+        if _BYTES_A_VOXEL * voxels > total_memory():
+            findings.append(
+                Finding(
+                    case=case,
+                    kind="odd-spacing",
+                    severity="error",
+                    found=f"spacing {_mm(spacing)} mm along x, y, z: at the median of the cases, {_mm(median)} mm, it has "
+                    f"{voxels:.3g} voxels, more than this machine's memory holds",
+                    cure="correct the header, or leave the case out",
+                )
+            )
+            continue
         ratio = float(np.exp(np.abs(np.log(spacing / median)).max()))
         if ratio > ODD_SPACING:
             findings.append(

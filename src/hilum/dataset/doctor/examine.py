@@ -14,7 +14,7 @@ from hilum.dataset.doctor.finding import Finding
 from hilum.dataset.doctor.masks import examine_masks
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
-from hilum.errors import DataError, LabelError
+from hilum.errors import DataError, HilumError, LabelError, ResourceError
 from hilum.io import in_colours, inspect_file, read_labels, read_volume
 from hilum.volume import MOST_LABELS
 
@@ -128,12 +128,12 @@ def _images(case: Case, findings: list[Finding]) -> _Seen:
 def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
     try:
         return read_volume(path)
-    except DataError as error:
+    except (DataError, ResourceError) as error:
         findings.append(_unreadable(case, error))
         return None
 
 
-def _unreadable(case: str, error: DataError) -> Finding:
+def _unreadable(case: str, error: HilumError) -> Finding:
     cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
     return Finding(case=case, kind="unreadable", severity="error", found=error.found, cure=cure, fixable=True)
 
@@ -206,7 +206,7 @@ def _annotation(
         volume = read_labels(path)
     except LabelError as error:
         return None, _no_labels(case, path, error, table, findings)
-    except DataError as error:
+    except (DataError, ResourceError) as error:
         findings.append(_unreadable(case, error))
         return None, frozenset()
     values = {int(value) for value in np.unique(volume.array)}
@@ -230,7 +230,7 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
             Finding(case=case, kind="fractional-labels", severity="error", found=error.found, cure=cure, fixable=True)
         )
         return
-    except DataError as error:
+    except (DataError, ResourceError) as error:
         findings.append(_unreadable(case, error))
         return
     if not (volume.array != 0).any():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hilum.dataset.conversion import background_of, contents_of
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.segments import names_of_segments
-from hilum.errors import DataError, FormatError, LabelError
+from hilum.errors import DataError, FormatError, LabelError, ResourceError
 from hilum.io.output import is_output
 from hilum.io.text import name_key, read_json
 from hilum.volume import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
@@ -192,7 +192,7 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
     for annotation in annotations:
         try:
             contents = contents_of(annotation)
-        except DataError:  # the doctor reads them one by one and says which and why
+        except (DataError, ResourceError):  # the doctor reads them one by one and says which and why
             continue
         values.update(contents.labels)
         files[contents.labels] += 1
