@@ -398,7 +398,7 @@ def test_one_patient_has_no_interval():
     scores = [s.model_copy(update={"patient": "p"}) for s in made_up(TWO, 20)]
     summary = summarise_classes(scores, TWO, **FAST)
     assert summary["brier"].note == "no interval: one patient"
-    assert "(" not in str(summary["brier"])
+    assert str(summary["brier"]).endswith(" (no interval: one patient)")
     assert math.isnan(summary["auroc"].low)
 
 

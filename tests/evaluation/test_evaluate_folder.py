@@ -11,7 +11,7 @@ import pytest
 from hilum.dataset import Case, Dataset, open_dataset
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation import METRICS, Evaluation, evaluate_folder, score_labels
-from hilum.io import read_labels, write_labels
+from hilum.io import read_labels, write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})
@@ -298,3 +298,24 @@ def test_files_that_are_not_scored_are_said(folders: tuple[Path, Path, Path], ca
         f"Files of {predictions}: 2 taken. 1 left out: a label map of a case that is not on both sides: 1 (d.nii.gz)",
         f"Files of {references}: 2 taken. 1 left out: a label map of a case that is not on both sides: 1 (c.nii.gz)",
     ]
+
+
+@pytest.mark.parametrize("side", ["prediction", "reference"])
+def test_a_fault_says_whose_it_is(folders: tuple[Path, Path, Path], side: str) -> None:
+    predictions, references, out = folders
+    half = Volume(labels(0).array * np.float32(0.7), oblique())
+    write_volume(half, (predictions if side == "prediction" else references) / "c.nii.gz")
+    with pytest.raises(LabelError, match=f"case c: {side} .*c.nii.gz: .* no whole number") as caught:
+        evaluate_folder(predictions, references, out, table=TABLE)
+    assert "hilum check" not in str(caught.value)
+
+
+def test_one_patient_has_no_interval_and_that_is_written(folders: tuple[Path, Path, Path]) -> None:
+    predictions, references, out = folders
+    for name in ("b.1", "c"):
+        (references / f"{name}.nii.gz").unlink()
+    evaluate_folder(predictions, references, out, table=TABLE)
+    page = (out / "summary.md").read_text(encoding="utf-8")
+    assert "no interval: one patient, or the same in every one" in page
+    assert "nan" not in page
+    assert json.loads((out / "summary.json").read_text())["summary"]["regions"][0]["metrics"]["dice"]["low"] is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference.running_mean import Room, buffer_bytes
 from hilum.inference.sliding_window import Sweep, Tally, Watch, slabs, sliding_window
-from hilum.inference.windows import gaussian_weights, window_starts
+from hilum.inference.windows import count_windows, gaussian_weights, window_starts
 
 sizes = st.tuples(st.integers(1, 13), st.integers(1, 17), st.integers(1, 11))
 patches = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 8))
@@ -66,6 +66,11 @@ def test_windows_cover_the_axis_with_the_stated_overlap(size, patch, overlap):
 )
 def test_windows_by_hand(size, patch, overlap, starts):
     assert window_starts(size, patch, overlap) == starts
+
+
+def test_windows_are_counted_without_a_list_of_them():
+    assert count_windows((17, 8, 30), (4, 8, 6), 0.5) == len(window_starts(17, 4, 0.5)) * len(window_starts(30, 6, 0.5))
+    assert count_windows((10**12, 8, 6), (4, 8, 6), 0.5) == 5 * 10**11 - 1
 
 
 def test_weights_are_symmetric_and_highest_in_the_middle():

@@ -53,7 +53,8 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         model: a trained model or an exported one, or its folder.
         inputs: files, folders of files, DICOM folders, data sets.
         out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for predictions.csv and `<case>.json`.
-        formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
+        formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and NIfTI of
+            all else, of a classification both.
         engine: what runs the network: "torch", "openvino", "onnx", or "auto", the fastest that is there.
         precision: "float32", "bfloat16", "float16", "int8", or "auto", the engine's choice: of an int8 model int8,
             else bfloat16 where the device has instructions for it, whatever training used.

@@ -60,7 +60,8 @@ def predict_many(
         predictor: the model, ready.
         sources: see `hilum.inference.find_cases`.
         out: folder for `<case>.nii.gz`, predictions.csv and so on, made where it is missing.
-        formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: those usual for the task.
+        formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and NIfTI of
+            all else, of a classification both.
         probabilities: also write `<case>_probabilities.nii.gz`.
         skip_existing: leave out the cases whose answers are already there in every format, made from the same model, options and
             files.

@@ -145,7 +145,7 @@ def label_files(case: str, formats: Collection[PredictionFormat], *, probabiliti
 
 
 def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
-    """Say whether the answer to an image is usually a picture: the image is one, of a single page, and its pixels hold the ids."""
+    """Say whether "auto" writes a picture: the image is one, of a single page, and the pixels of one hold the ids."""
     if not files or max(table.ids) > MOST_IN_PICTURES or any(image_suffix(file) not in PICTURE_SUFFIXES for file in files):
         return False
     try:

@@ -438,7 +438,7 @@ class Predictor:
                 cure=f"allow more memory (--memory {least:.1f}GiB), or close other programs; smaller images do not help",
             )
         raise ResourceError(
-            f"{case}: its images take {needed / 2**30:.2f} GiB while they are preprocessed, beside the "
+            f"{case}: its images take {needed / 2**30:.2f} GiB while they are brought to the model's spacing, beside the "
             f"{held / 2**30:.2f} GiB that hilum and the model hold, of {self.budget}",
             needed=f"about {enough}",
             cure=f"allow more (--memory {least:.1f}GiB), crop the image to the part that matters, or use another machine",

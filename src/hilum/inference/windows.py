@@ -33,12 +33,15 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     Returns:
         Rising starts; (0,) where the axis is no longer than the patch.
     """
-    span = size - patch
-    if span <= 0:
+    span, gaps = size - patch, _gaps(size, patch, overlap)
+    if not gaps:
         return (0,)
-    step = max(1.0, patch * (1.0 - overlap))
-    gaps = math.ceil(span / step - 1e-9)
     return tuple(round(span / gaps * i) for i in range(gaps + 1))  # halves to the even number: nnU-Net's patches
+
+
+def _gaps(size: int, patch: int, overlap: float) -> int:
+    """The number of steps from the first patch along an axis to the last."""
+    return max(0, math.ceil((size - patch) / max(1.0, patch * (1.0 - overlap)) - 1e-9))
 
 
 def all_windows(shape: Sequence[int], patch: Three, overlap: float) -> tuple[Slices, ...]:
@@ -49,7 +52,7 @@ def all_windows(shape: Sequence[int], patch: Three, overlap: float) -> tuple[Sli
 
 def count_windows(shape: Sequence[int], patch: Three, overlap: float) -> int:
     """How many windows a volume (Z, Y, X) has."""
-    return math.prod(len(window_starts(n, p, overlap)) for n, p in zip(shape, patch, strict=True))
+    return math.prod(_gaps(n, p, overlap) + 1 for n, p in zip(shape, patch, strict=True))
 
 
 @lru_cache(maxsize=4)
