@@ -27,7 +27,7 @@ def test_many_files_of_a_folder_are_one_place():
 def test_an_interval_that_is_not_there_is_not_called_undefined():
     assert span(0.5, 0.75) == "(0.500 to 0.750)"
     assert span(None, None) == "(no interval: one patient, or the same in every one)"
-    assert span(None, 0.75) == "(undefined to 0.750)"
+    assert span(0.5, float("nan")) == span(None, None)
 
 
 def test_three_findings_are_named_and_more_are_counted():

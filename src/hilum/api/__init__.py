@@ -6,6 +6,7 @@ from hilum.api.learning import TuneResult, import_nnunet, train, tune
 from hilum.api.machine import environment, gigabytes, to_json
 from hilum.api.running import export, load_model, predict
 from hilum.api.scoring import compare, evaluate
+from hilum.evaluation.page import span
 from hilum.plan.planner.words import Network
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "load_model",
     "plan",
     "predict",
+    "span",
     "to_json",
     "train",
     "tune",

@@ -202,9 +202,9 @@ def figure(value: float | None) -> str:
 
 def span(low: float | None, high: float | None) -> str:
     """An interval for people, in brackets, or why there is none."""
-    from hilum.evaluation.page import span as plain
+    from hilum import api
 
-    return f"({plain(low, high)})"
+    return f"({api.span(low, high)})"
 
 
 def some(cases: Sequence[str]) -> str:

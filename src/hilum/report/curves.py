@@ -102,7 +102,7 @@ class _Line:
         """The line of the question of that number."""
         asked = question.probability, question.positive
         interval = delong_interval(*asked, groups=rows.groups.tolist())
-        ends = f" ({span(interval.low, interval.high)})"
+        ends = "" if math.isnan(interval.estimate) else f" ({span(interval.low, interval.high)})"
         return cls(
             question=question,
             style={
