@@ -55,7 +55,7 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     assert report.verb == "predict"
     assert report.model == "unsaved"
     assert (report.engine, report.precision, report.device) == ("openvino", predictor.engine.precision, predictor.engine.device)
-    assert report.options["formats"] == ["nifti"]
+    assert report.options["formats"] == ["auto"]
     assert report.cases[0].files == ("case_0.nii.gz",)
     assert set(report.cases[0].seconds) == {"read", "preprocess", "network", "restore", "write"}
 
