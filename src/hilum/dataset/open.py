@@ -105,7 +105,7 @@ def _account(dataset: Dataset, root: Path) -> Inventory:
     described = [*(dataset.root / name for name in DESCRIPTIONS), splits_file(dataset.root)]
     described += [table_file(root)] if dataset.layout == "table" else []
     taken = [*images, *masks, *(file for file in described if file is not None and file.is_file())]
-    return take_inventory([root], taken, reasons={dataset.root / "dicomTs": TEST_STUDY})
+    return take_inventory([root], taken, reasons={dataset.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")})
 
 
 def known_patients(path: str | Path) -> dict[str, str]:
