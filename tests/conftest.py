@@ -33,3 +33,8 @@ def _own_measurements(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     """Keep what engines remember of this machine for the session, and not in the user's own cache folder."""
     file = tmp_path_factory.getbasetemp() / "engines.json"
     monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the test of random folder trees takes."""
+    parser.addoption("--trees", type=int, default=300, help="random folder trees of test_random_trees.py (2000: 15 minutes)")

@@ -123,3 +123,12 @@ def test_the_site_builds(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_every_test_that_the_faults_page_names_is_there():
+    page = (REPOSITORY / "docs" / "explanation" / "faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 40
+    for file, test in named:
+        text = (REPOSITORY / "tests" / file.removeprefix("tests/")).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, f"{file}::{test}"
