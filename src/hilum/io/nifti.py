@@ -49,7 +49,9 @@ def read(path: Path) -> Decoded:
     """
     image, opened = open_image(path)
     header = _parse(path, image)
-    refuse_size(path, math.prod(image.shape) * image.dataobj.dtype.itemsize, stored=Path(image.file_map["image"].filename))
+    stored = image.file_map["image"].filename  # None where the file was unpacked in memory
+    size = math.prod(image.shape) * image.dataobj.dtype.itemsize
+    refuse_size(path, size, stored=None if stored is None else Path(stored))
     try:
         raw = _voxels(image)
     except (OSError, EOFError, ValueError, zlib.error) as error:
