@@ -412,8 +412,8 @@ def test_copies_of_files_are_found_for_few_reads(tmp_path, monkeypatch):
     cases = [Case(id=name, patient=None, images=dict(zip("xy", paths, strict=False))) for name, paths in images.items()]
     cases.append(Case(id="part", patient=None, images={"x": Path("set.npz#train/1")}))
     whole, seen = [], []
-    hashed = files._hash
-    monkeypatch.setattr(files, "_hash", lambda file: (whole.append(file.stem), hashed(file))[1])
+    hashed = files.file_hash
+    monkeypatch.setattr(files, "file_hash", lambda file: (whole.append(file.stem), hashed(file))[1])
     found = files.file_copies(cases, progress=lambda *done: seen.append(done))
     assert found.groups == (("a", "b"), ("s1", "s2"))
     assert (found.compared, found.archived, found.unread) == (9, ("part",), ("gone",))
@@ -455,3 +455,14 @@ def test_words_for_little(root):
     assert Audit(compared=3, predictors=(one,)).sentences == ("grade restates the label",)
     flat = Volume(np.zeros((1, 1, 4, 4)), Geometry.from_spacing((1, 4, 4)))
     assert look("a", flat, Path("folder")).facts["format of the file"] == "DICOM"
+
+
+def test_pairs_of_one_header_are_no_copies(tmp_path):
+    from hilum.dataset.leaks.files import file_copies
+
+    cases = []
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.hdr").write_bytes(b"one header for all")
+        (tmp_path / f"{name}.img").write_bytes((b"b" if name == "c" else name.encode()) * 1000)
+        cases.append(Case(id=name, patient=None, images={"x": tmp_path / f"{name}.hdr"}))
+    assert file_copies(cases).groups == (("b", "c"),)

@@ -13,7 +13,7 @@ import torch
 from inference_toys import TABLE, OneHot, index_volume, make_model
 
 from hilum.errors import ResourceError, UsageError
-from hilum.examples.dicom import write_dicom_series
+from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.inference import FORMATS, Predictor, RunReport, predict_many
 from hilum.io import OutputFolder, read_labels, read_volume, write_volume
 from hilum.volume import LabelTable
@@ -328,6 +328,17 @@ def test_the_same_command_in_a_dicom_folder_twice(tmp_path, out):
     assert (study / out / third.cases[0].files[0]).is_file()
     assert not (study / out / first.cases[0].files[0]).exists()
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_series_that_share_a_folder_are_predicted(tmp_path):
+    study = tmp_path / "study"
+    for number in (1, 2):
+        tags = SeriesTags(series_number=number, uid_seed=str(number))
+        for file in write_dicom_series(index_volume(), tmp_path / str(number), tags=tags):
+            study.mkdir(exist_ok=True)
+            file.rename(study / f"{number}_{file.name}")
+    report = predict_many(Predictor(make_model()), [study], tmp_path / "out")
+    assert [case.status for case in report.cases] == ["done", "done"]
 
 
 def test_an_answer_that_was_edited_is_the_users(folder, tmp_path):

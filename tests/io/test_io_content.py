@@ -43,6 +43,9 @@ def test_a_folder_is_its_files_without_those_of_hilum(tmp_path):
         ("a.nhdr", "NRRD0004\ndata file: other.raw\n", "other.raw"),
         ("a.hdr", "x", "a.img"),
         ("a.img", "x", "a.hdr"),
+        ("a.hdr.gz", "x", "a.img.gz"),
+        ("A.HDR", "x", "A.IMG"),
+        ("a.seg.nhdr", "NRRD0004\ndata file: b.raw.gz\n", "b.raw.gz"),
     ],
 )
 def test_a_header_is_hashed_with_its_voxels(tmp_path, header, text, voxels):
@@ -51,6 +54,14 @@ def test_a_header_is_hashed_with_its_voxels(tmp_path, header, text, voxels):
     before = content_hash(tmp_path / header)
     (tmp_path / voxels).write_bytes(b"22")
     assert content_hash(tmp_path / header) != before
+
+
+def test_a_series_is_the_files_of_its_folder(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"1")
+    before = content_hash(f"{tmp_path}#series/1.2")
+    assert before != content_hash(f"{tmp_path}#series/1.3")
+    (tmp_path / "a.dcm").write_bytes(b"2")
+    assert content_hash(f"{tmp_path}#series/1.2") != before
 
 
 def test_an_archive_is_hashed_with_the_place_in_it(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
 from hilum.inference.manifest import UNSAVED
-from hilum.io.content import content_hash
+from hilum.io.content import content_hash, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,9 +27,9 @@ def made_from(predictor: AnyPredictor, case: Case) -> dict[str, str]:
     """
     model = predictor.model.id
     found = {"model": _of_weights(predictor) if model == UNSAVED else model, **predictor.answer_options}
-    found["image"] = _digest(([content_hash(file) for file in case.images.values()], case.positions))
+    found["image"] = digest(([content_hash(file) for file in case.images.values()], case.positions))
     if predictor.asks_annotated:
-        found["region"] = _digest([content_hash(file) for file in annotation_files(case.region)])
+        found["region"] = digest([content_hash(file) for file in annotation_files(case.region)])
         found["point"] = str(case.centre_mm)
     return found
 
@@ -59,12 +59,8 @@ def say_again(reasons: Sequence[str]) -> tuple[str, ...]:
 
 def _of_weights(predictor: AnyPredictor) -> str:
     """A hash of the plan and weights of a model that is in no folder."""
-    digest = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
+    hashed = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
     for network in getattr(predictor.model, "networks", ()):
         for tensor in network.state_dict().values():
-            digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()
+            hashed.update(tensor.cpu().numpy().tobytes())
+    return hashed.hexdigest()

@@ -114,6 +114,16 @@ def header_of(path: Path | str) -> Path:
     return path
 
 
+def data_of(header: Path) -> Path | None:
+    """Return the data file of a pair's header (a.img of a.hdr), there or not; None for any other file."""
+    other = {".hdr": ".img", ".hdr.gz": ".img.gz"}.get(image_suffix(header))
+    if other is None:
+        return None
+    stem = header.name[: -len(other)]
+    upper = header.with_name(stem + other.upper())
+    return upper if upper.exists() else header.with_name(stem + other)
+
+
 def longest_name(folder: Path) -> int:
     """Return how many bytes a file's name in a folder may have; 255 where the system does not say."""
     try:

@@ -9,14 +9,13 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from hilum.errors import FormatError
-from hilum.io.files import header_of, image_suffix
+from hilum.io.files import data_of, header_of, image_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _GZIP = b"\x1f\x8b"
 _GZIPPED_NAMES = (".gz", ".mgz")
-_PAIRS = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 
 
 def open_image(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -67,19 +66,14 @@ def raw_header(image: Any) -> Any:
 
 def _files(path: Path) -> dict[str, Path]:
     """List the files of an image by nibabel's names for them."""
-    other = _PAIRS.get(image_suffix(path))
-    if other is None:
+    suffix, header = image_suffix(path), header_of(path)
+    data = data_of(header)
+    if data is None and not suffix.startswith(".img"):
         return {"image": path}
-    if image_suffix(path).startswith(".img"):
-        header, data = header_of(path), path
-    else:
-        stem = path.name[: -len(other)]
-        names = [entry for entry in (stem + other, stem + other.upper()) if path.with_name(entry).exists()]
-        header, data = path, path.with_name((names or [stem + other])[0])
-    missing = other if header == data or not data.exists() else None
-    if missing is not None:
+    if data is None or not data.exists():
+        other = suffix.replace("img", "hdr") if data is None else suffix.replace("hdr", "img")
         raise FormatError(
-            f"{path}: the file {path.name[: -len(other)]}{missing} of the pair is missing",
+            f"{path}: the file {path.name[: -len(suffix)]}{other} of the pair is missing",
             needed="a header (.hdr) and its data (.img) side by side",
             cure="copy both files, or convert the image to .nii.gz where it is complete",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,7 +17,7 @@ import numpy as np
 
 from hilum.dataset.annotation import annotation_files
 from hilum.errors import DataError, HilumError, ResourceError, UsageError
-from hilum.io.content import content_hash
+from hilum.io.content import content_hash, digest
 from hilum.io.files import atomic_path, atomic_write_text
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
@@ -317,7 +316,7 @@ def named_case(case_id: str) -> Iterator[None]:
 def content_stamp(case: Case, *others: Path) -> str:
     """A hash of what a case's files hold and how they are read: a changed file is preprocessed anew, a touched one is not."""
     files = [content_hash(file) for file in (*case.images.values(), *others)]
-    return hashlib.sha256(repr((files, case.positions, sorted(case.label_ids.items()))).encode()).hexdigest()[:16]
+    return digest((files, case.positions, sorted(case.label_ids.items())))[:16]
 
 
 def _foreground(case_id: str, target: NDArray[Any], ignore: int | None) -> NDArray[np.int32]:

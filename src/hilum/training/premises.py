@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the 
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.io import atomic_write_text
-from hilum.io.content import content_hash
+from hilum.io.content import content_hash, digest
 from hilum.plan.plan import Record
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
@@ -85,7 +84,7 @@ class Premises(Record):
             channels=dataset.channels,
             labels=dataset.labels,
             classes=dataset.classes,
-            split=_digest([(fold.train, fold.validation) for fold in dataset.splits]) if dataset.splits else "",
+            split=digest([(fold.train, fold.validation) for fold in dataset.splits]) if dataset.splits else "",
             cases=cases,
             options={"seed": options.seed, "fold": options.fold if options.folds is None else None, "folds": options.folds},
         )
@@ -170,12 +169,12 @@ class Premises(Record):
 def _of_case(case: Case) -> CasePremises:
     where = f"{_hash(case.region)} {case.centre_mm}" if case.region is not None or case.centre_mm is not None else ""
     return CasePremises(
-        images=_digest([content_hash(file) for file in case.images.values()]),
+        images=digest([content_hash(file) for file in case.images.values()]),
         annotation=_hash(case.annotation),
         region=where,
         label=case.label,
         patient=case.patient,
-        columns=_digest(sorted(case.columns.items())) if case.columns else "",
+        columns=digest(sorted(case.columns.items())) if case.columns else "",
     )
 
 
@@ -183,11 +182,7 @@ def _hash(annotation: Annotation | None) -> str:
     if annotation is None:
         return ""
     ids = [] if isinstance(annotation, Path) else list(annotation.masks)
-    return _digest((ids, [content_hash(file) for file in annotation_files(annotation)]))
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()
+    return digest((ids, [content_hash(file) for file in annotation_files(annotation)]))
 
 
 def _labels(table: LabelTable | None) -> str:

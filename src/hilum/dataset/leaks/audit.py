@@ -12,17 +12,17 @@ from hilum.dataset.joining import joined
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
 from hilum.dataset.leaks.columns import predictors
-from hilum.dataset.leaks.files import file_copies, file_of
+from hilum.dataset.leaks.files import file_copies
 from hilum.dataset.leaks.pictures import matching_pictures
 from hilum.dataset.leaks.record import Audit, Pair, SharedPatient
 from hilum.dataset.leaks.thumbnail import look
 from hilum.dataset.leaks.volumes import matching_volumes
 from hilum.dataset.open import read_case
 from hilum.errors import DataError
+from hilum.io.content import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from hilum.dataset.case import Dataset, Fold
     from hilum.dataset.leaks.pictures import Match
@@ -58,7 +58,8 @@ def audit(
     Returns:
         What was found; give its `groups` to `make_folds` and to whoever makes other splits.
     """
-    size = sum(_bytes(path) for path in {file_of(path) for case in dataset.cases for path in case.images.values()})
+    files = {file for case in dataset.cases for path in case.images.values() for file in files_of(path)}
+    size = sum(file.stat().st_size for file in files if file.is_file())
     if size > limit_gb * 1e9:
         return _audit_of_files(dataset, folds, size, limit_gb, progress)
     looks, unread = [], []
@@ -166,9 +167,3 @@ def _stack(looks: Sequence[Look]) -> np.ndarray[tuple[int, ...], np.dtype[np.flo
 
 def _detail(looks: Sequence[Look]) -> int:
     return int(np.median([one.detail for one in looks]))
-
-
-def _bytes(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size if path.is_file() else 0

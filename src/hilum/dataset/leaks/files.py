@@ -10,6 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.io.content import file_hash, files_of
+from hilum.io.files import file_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
@@ -39,12 +42,6 @@ class Copies:
     unread: tuple[str, ...]
 
 
-def file_of(path: Path) -> Path:
-    """The file that a reference is in: set.npz of set.npz#train/12."""
-    text = str(path)
-    return type(path)(text.partition("#")[0]) if "#" in text and not path.exists() else path
-
-
 def file_copies(cases: Sequence[Case], *, progress: Progress | None = None) -> Copies:
     """Find the cases whose image files are copies, whatever these are called.
 
@@ -61,10 +58,9 @@ def file_copies(cases: Sequence[Case], *, progress: Progress | None = None) -> C
         paths = tuple(dict.fromkeys(case.images.values()))  # every channel may name the same file
         if any(file_of(path) != path for path in paths):
             archived.append(case.id)
-            continue
-        files[case.id] = tuple(_within(path) for path in paths)
-        if not all(files[case.id]):
-            del files[case.id]
+        elif all(path.exists() for path in paths):
+            files[case.id] = tuple(files_of(path) for path in paths)
+        else:
             unread.append(case.id)
     alike = [list(files)]
     for key in (_sizes, _parts, _wholes):
@@ -86,12 +82,6 @@ _Files = tuple[tuple["Path", ...], ...]
 """Of each channel its file, or the files of its folder."""
 
 
-def _within(path: Path) -> tuple[Path, ...]:
-    if path.is_dir():
-        return tuple(sorted(file for file in path.rglob("*") if file.is_file()))
-    return (path,) if path.is_file() else ()
-
-
 def _sizes(files: _Files) -> Hashable:
     return tuple(tuple(sorted(file.stat().st_size for file in channel)) for channel in files)
 
@@ -111,9 +101,4 @@ def _hash_of_parts(file: Path, length: int) -> bytes:
 
 
 def _wholes(files: _Files) -> Hashable:
-    return tuple(tuple(sorted(_hash(file) for file in channel)) for channel in files)
-
-
-def _hash(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).digest()
+    return tuple(tuple(sorted(file_hash(file) for file in channel)) for channel in files)
