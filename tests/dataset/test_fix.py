@@ -260,3 +260,14 @@ def test_jpeg_masks_are_cut(tmp_path):
     assert np.mean(read_annotation(copy["p1"]).array == wanted) > 0.95
     with pytest.raises(DataError, match="fractional-labels"):
         mended_annotation(root / "masks" / "p1.jpg", oblique(), LabelTable.from_names({255: "x"}), frozenset())
+
+
+@pytest.mark.parametrize(("names", "written"), [(("none", "polyp"), "No Finding"), (("unknown", "known"), "class unknown")])
+def test_classes_named_like_not_known_stay_classes(tmp_path, names, written):
+    for seed in range(6):
+        write_volume(picture(seed), tmp_path / "source" / names[seed % 2] / f"a{seed}.png")
+    log, copy = mend(tmp_path / "source", tmp_path / "copy")
+    assert copy.classes is not None
+    assert set(copy.classes.names) == {written, names[1]}
+    assert (len(copy.cases), copy.unlabelled) == (6, ())
+    assert [(entry.kind, entry.done) for entry in log.fixed] == [("class-name", f"called {written!r} in the copy")]

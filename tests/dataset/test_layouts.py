@@ -312,7 +312,7 @@ def test_table_finds_masks_beside_and_labels_in_dataset_json(tmp_path):
         ("image,label\n", "has no rows"),
         ("image,label\nmissing.png,1\n", "line 2: the file 'missing.png' does not exist"),
         ("case,image,label\nx/y,p1.png,1\n", "the case id 'x/y'"),
-        ("case,image,label\nx,p1.png,1\nx,p2.png,1\n", "several rows for x"),
+        ("case,image,label\nx,p1.png,1\nx,p2.png,1\n", "several cases of one name: x, x"),
         ("image,label\np1.png,\n", "the column label of .* holds no label"),
     ],
 )

@@ -99,7 +99,7 @@ def test_spellings_of_one_name_are_one(root):
     ("columns", "match"),
     [
         ({"label": ["a"] * 6, "Label ": ["b"] * 6}, "columns of one name: 'label', 'Label'"),
-        ({"case": ["c", "C", "d", "e", "f", "g"], "label": ["a", "b"] * 3}, "several rows for C, c"),
+        ({"case": ["c", "C", "d", "e", "f", "g"], "label": ["a", "b"] * 3}, "several cases of one name: C, c"),
         ({"image": ["NA", *(f"a{n}.png" for n in range(1, 6))]}, r"line 2: the image is not known \('NA'\)"),
         ({"image": ["D:\\x\\images\\a0.png"] * 6}, r"line 2: the file 'D:(.|\n)*write images/a0.png: paths of another"),
         ({"image": ["\\\\server\\x\\a0.png"] * 6}, r"write a0.png: paths of another"),
@@ -218,3 +218,35 @@ def test_one_data_set_however_its_table_is_written(root, encoding, delimiter, eo
     ends = (delimiter * len(ROWS[0]) + eol) * extras["empty"]
     (root / "cases.csv").write_bytes(((f"sep={delimiter}{eol}" if extras["named"] else "") + written + ends).encode(encoding))
     assert open_dataset(root).cases == plain.cases
+
+
+@pytest.mark.parametrize("folder", [("images", "masks"), ("benign", "malignant")])
+def test_ids_that_differ_in_letter_case_only(tmp_path, folder):
+    for name in ("a.png", "A.png", "b.png", "c.png"):
+        for part in folder:
+            write_volume(picture(1), tmp_path / part / name)
+    if folder[0] == "benign":
+        with pytest.raises(DataError, match="several cases of one name: benign__A, benign__a"):
+            open_dataset(tmp_path, task="classification")
+        (tmp_path / "benign" / "A.png").unlink()
+        (tmp_path / "malignant" / "a.png").unlink()
+        ids = {case.id for case in open_dataset(tmp_path, task="classification").cases}
+        assert {"benign__a", "malignant__A"} <= ids
+    else:
+        with pytest.raises(DataError, match="several cases of one name: A, a"):
+            open_dataset(tmp_path)
+
+
+def test_metadata_in_several_spellings(root):
+    dataset = opened(root, label=["ill", "well"] * 3, sex=["M", "m", "F", "f", "M", "n/a"])
+    assert [case.columns["sex"] for case in dataset.cases] == ["M", "M", "F", "F", "M", "n/a"]
+    assert said(dataset, "sex in several spellings: 'M' 2, 'm' 1 count as 'M'; 'F' 1, 'f' 1 count as 'F'")
+
+
+def test_yes_and_no_in_several_ways(root):
+    with pytest.raises(DataError, match="says yes and no in several ways: 0, 1, no"):
+        opened(root, label=["yes", "no", "1", "0", "yes", "no"])
+
+
+def test_a_case_that_is_not_known_is_said(root):
+    assert said(opened(root, case=["NA", *"bcdef"], label=["ill", "well"] * 3), "case: 1 of 6 not known ('NA' 1)")

@@ -361,3 +361,17 @@ def test_the_positive_class_can_be_chosen(tmp_path):
     assert turned.classes.names == ("malignant", "benign")
     with pytest.raises(UsageError, match="positive class 'cyst' of the classes benign, malignant"):
         evaluate(tmp_path / "p", dataset, tmp_path / "out", EvaluationOptions(positive="cyst"))
+
+
+def test_words_in_other_letter_case_are_joined_and_said(tmp_path):
+    scores, _ = written(tmp_path / "p")
+    given = [s.model_copy(update={"reference": (s.reference or "").upper(), "patient": s.patient}) for s in scores]
+    write_predictions(given, TWO, tmp_path / "p")
+    rows = [f"{s.case},{s.reference if n else str(s.reference).upper()},{'mM'[n % 2]}\n" for n, s in enumerate(scores)]
+    (tmp_path / "labels.csv").write_text("case,label,sex\n" + "".join(rows))
+    evaluation = evaluate_classes(tmp_path / "p", tmp_path / "labels.csv", tmp_path / "out", subgroups=["sex"])
+    assert [g.cases for g in evaluation.record.subgroups] == [24]
+    notes = " / ".join(evaluation.record.notes)
+    assert "sex in several spellings: 'm' 12, 'M' 12 count as 'm'" in notes
+    assert "labels in another spelling count as the classes" in notes
+    assert "another label" not in notes

@@ -117,6 +117,8 @@ def test_tables_of_other_programs(tmp_path):
     assert score.columns == {"site": "A"}
     assert read_predictions(file)[0].probabilities == (0.9, 0.1)
     assert read_classes(file) is None
+    file.write_text("case,P_Malignant,p_benign,label\nx,0.9,0.1,MALIGNANT\n".replace("P_M", "p_M"))
+    assert read_predictions(file, TWO)[0].reference == "malignant"
 
 
 @pytest.mark.parametrize(

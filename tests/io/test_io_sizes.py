@@ -1,10 +1,16 @@
 """Sizes that headers state are held against what the file and the machine can hold, before memory is asked for."""
 
 import gzip
+import io
+import struct
+import zipfile
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
+import tifffile
+from io_support import write_series
 
 from hilum.errors import FormatError, ResourceError
 from hilum.io import files, inspect_file, read_volume, write_volume
@@ -43,3 +49,39 @@ def test_more_voxels_than_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(files.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 20_000}))
     with pytest.raises(ResourceError, match=r"its header claims 2\.24e-05 GiB of voxels"):
         read_volume(tmp_path / "a.nii")
+
+
+def test_an_npz_header_that_claims_too_much(tmp_path):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (2_000_000, 300, 300)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("train_images.npy", head.getvalue() + bytes(1000))
+    with pytest.raises(FormatError, match="its header claims 168 GiB"):
+        read_volume(f"{tmp_path / 'a.npz'}#train/0")
+
+
+def test_a_tiff_that_claims_too_much(tmp_path):
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.zeros((8, 8), np.uint8), compression="zlib")
+    data = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as opened:
+        places = [opened.pages[0].tags[name].valueoffset for name in ("ImageWidth", "ImageLength")]
+    for place in places:
+        struct.pack_into("<I", data, place, 2_000_000)
+    file.write_bytes(data)
+    with pytest.raises(ResourceError, match=r"its header claims 3\.73e\+03 GiB"):
+        read_volume(file)
+
+
+def test_a_dicom_series_of_more_than_memory(tmp_path, monkeypatch, volume):
+    write_series(tmp_path / "series", volume)
+    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 10}))
+    with pytest.raises(ResourceError, match="its header claims"):
+        read_volume(tmp_path / "series")
+
+
+def test_a_picture_larger_than_pillow_decodes(tmp_path, monkeypatch):
+    PIL.Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(FormatError, match="save it as TIFF, crop it, or scale it down"):
+        read_volume(tmp_path / "a.png")

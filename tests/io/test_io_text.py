@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import DataError, FormatError
-from hilum.io.text import is_known, name_key, not_known, read_json, read_table, read_text
+from hilum.io.text import is_known, name_key, not_known, read_json, read_table, read_text, with_one_spelling
 
 UMLAUTS = "case;label\r\nMüller;größer\r\n"
 
@@ -59,7 +59,9 @@ def test_text_in_usual_encodings(tmp_path, encoding):
     assert any("Windows-1252" in note for note in table.notes) == (encoding == "cp1252")
 
 
-@pytest.mark.parametrize("data", [b"\x81\x8d\x90", b"PK\x03\x04\0\0\0\x08", b"a,b\n\0\0\0\0,\xff"])
+@pytest.mark.parametrize(
+    "data", [b"\x81\x8d\x90", b"PK\x03\x04\0\0\0\x08", b"a,b\n\0\0\0\0,\xff", b"case,image\nc1,i1.png\n" * 3 + b"\0"]
+)
 def test_other_bytes_are_refused(tmp_path, data):
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(FormatError, match="is no text in an encoding that hilum knows"):
@@ -74,11 +76,37 @@ def test_json_in_usual_encodings(tmp_path, encoding):
     assert read_json(tmp_path / "labels.json") == {"1": "Gefäß"}
 
 
-@pytest.mark.parametrize(("text", "match"), [("{", "is not JSON"), ('{"liver": 1, "liver": 2}', "'liver' stands there twice")])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("{", "is not JSON"), ("[" * 100_000, "is not JSON"), ('{"liver": 1, "liver": 2}', "'liver' stands there twice")],
+)
 def test_json_that_is_refused(tmp_path, text, match):
     (tmp_path / "labels.json").write_text(text, encoding="utf-8")
     with pytest.raises(FormatError, match=match):
         read_json(tmp_path / "labels.json")
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"), (b"", "an empty file"), (b"<html>", "a web page")],
+)
+def test_text_that_was_not_fetched(tmp_path, data, match):
+    (tmp_path / "cases.csv").write_bytes(data)
+    for read in (read_text, read_json, read_table):
+        with pytest.raises(FormatError, match=match):
+            read(tmp_path / "cases.csv")
+
+
+def test_words_of_a_column_in_one_spelling():
+    sexes, files = ("M", "m", "F", "M", "NA", "f"), ("a.png", "A.png", "b.png", "c.png", "d.png", "e.png")
+    rows, notes = with_one_spelling([{"sex": sex, "file": file} for sex, file in zip(sexes, files, strict=True)])
+    assert [row["sex"] for row in rows] == ["M", "M", "F", "M", "NA", "F"]
+    assert [row["file"] for row in rows] == [*files]
+    assert notes == ("sex in several spellings: 'M' 2, 'm' 1 count as 'M'; 'F' 1, 'f' 1 count as 'F'",)
+
+
+def test_a_number_of_very_many_digits():
+    assert name_key("1" * 5000) == "1" * 5000
 
 
 WRITINGS = st.fixed_dictionaries(
@@ -88,7 +116,7 @@ WRITINGS = st.fixed_dictionaries(
         "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
     }
 )
-CELLS = st.text("abäß€ ,;\t'\"\n.", max_size=6).map(str.strip)
+CELLS = st.text("abäßÖ ,;\t'\"\n.", max_size=6).map(str.strip)  # none of these are UTF-8 in Windows-1252
 
 
 @settings(max_examples=200, deadline=None)

@@ -121,7 +121,8 @@ def test_a_whole_model_is_refused(tmp_path: Path) -> None:
     [
         ("w.safetensors", b"no", ModelError, "w.safetensors cannot be read as safetensors"),
         ("w.pth", b"no", ModelError, "w.pth is not a file of weights alone"),
-        ("w.pth", b"", ModelError, "w.pth is not a file of weights alone"),
+        ("w.pth", b"", ModelError, "an empty file"),
+        ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\n", ModelError, "git lfs pull"),
         ("w.onnx", b"no", UsageError, "a file that ends in .safetensors, .pth"),
         ("none.pth", None, UsageError, "a file that exists"),
     ],

@@ -92,6 +92,8 @@ def check(
         typer.echo(f"{result.errors} errors, {len(result.findings) - result.errors} warnings and notes.")
         if result.fixes is not None:
             typer.echo(f"Corrected copy: {result.fixes.folder} ({len(result.fixes.fixed)} changes, see fixes.json)")
+            if left := sum(finding.severity == "error" for finding in result.fixes.left):
+                typer.echo(f"{left} errors above are in it too: they cannot be mended safely.")
     if result.errors and fix is None:
         raise typer.Exit(3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
 from hilum.dataset.layouts.labelling import Asked, with_classes
+from hilum.dataset.layouts.listing import some
 from hilum.dataset.layouts.patient_masks import META_FILE
-from hilum.dataset.layouts.patients import PATIENTS_FILE, note_unknowns, read_patients, with_patients
+from hilum.dataset.layouts.patients import PATIENTS_FILE, read_patients, with_patients, with_plain_columns
 from hilum.dataset.layouts.splits import splits_file, with_given_splits
 from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
@@ -71,12 +73,13 @@ def open_dataset(
     Raises:
         UsageError: the path does not exist, the layout, task or kind is unknown, there is no such column or class, or no column
             is named like a label.
-        DataError: no layout fits, the data set has no usable case, or the column's values are no classes.
+        DataError: no layout fits, the data set has no usable case, two cases have one name but for letter case, or the column's
+            values are no classes.
     """
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
-    dataset = _layout_of(root, layout, classes=asked.classification).read(root, values=not asked.classification)
-    opened = with_segment_names(note_unknowns(with_given_splits(with_classes(with_patients(dataset, patients), asked))))
+    dataset = _distinct(_layout_of(root, layout, classes=asked.classification).read(root, values=not asked.classification))
+    opened = with_segment_names(with_plain_columns(with_given_splits(with_classes(with_patients(dataset, patients), asked))))
     files = _account(opened, root)
     files.log()
     return replace(opened, files=files)
@@ -92,9 +95,23 @@ def open_cases(path: str | Path, *, layout: str | None = None, patients: str | N
         DataError: no layout fits, or there is no case.
     """
     root = Path(path)
-    dataset = with_centres(with_patients(_layout_of(root, layout).read(root, values=False), patients))
+    dataset = with_centres(with_patients(_distinct(_layout_of(root, layout).read(root, values=False)), patients))
     cases = (replace(case, region=case.region or case.annotation) for case in (*dataset.cases, *dataset.unlabelled))
     return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def _distinct(dataset: Dataset) -> Dataset:
+    """The data set, where files can be named after its cases on every file system."""
+    cases = (*dataset.cases, *dataset.unlabelled)
+    often = Counter(case.id.casefold() for case in cases)
+    repeated = sorted(case.id for case in cases if often[case.id.casefold()] > 1)
+    if repeated:
+        raise DataError(
+            f"{dataset.root} has several cases of one name: {some(repeated)}",
+            needed="one row or file a case, and ids that differ in more than letter case, for files are named after them",
+            cure="rename the files; of a table, give each row an id of its own in a column case",
+        )
+    return dataset
 
 
 def _account(dataset: Dataset, root: Path) -> Inventory:

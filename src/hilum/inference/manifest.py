@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from hilum.errors import ModelError
 from hilum.io import atomic_write_text, nearest, sha256
+from hilum.io.placeholder import refuse_placeholder
 from hilum.plan import PLANS
 from hilum.plan.plan import Record
 
@@ -155,6 +156,7 @@ class Manifest(Record):
 
     @classmethod
     def _parse(cls, path: Path) -> Self:
+        refuse_placeholder(path, ModelError)
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             version = fields["format_version"]
@@ -184,6 +186,7 @@ class Manifest(Record):
                     f"{folder / self.file_name}: names {name!r}", needed="files in the model folder itself", cure=_CURE
                 )
             path = folder / name
+            refuse_placeholder(path, ModelError)
             if not path.is_file():
                 raise ModelError(f"{path}: missing", needed=f"every file of the model: {', '.join(self.files)}", cure=_CURE)
             if name not in besides and (path.stat().st_size != expected.bytes or sha256(path) != expected.sha256):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import threading
 import warnings
@@ -17,7 +18,7 @@ from hilum.errors import FormatError
 from hilum.io.dicom_grid import Slice, Stack, stack
 from hilum.io.files import SERIES_MARK, image_suffix
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
-from hilum.io.record import Decoded, FileFacts, Format
+from hilum.io.record import Decoded, FileFacts, Format, refuse_size
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def read(path: Path) -> Decoded:
     """
     built, notes = _build(path)
     dtype = _dtype(built.slices)
+    refuse_size(path, math.prod(built.geometry.shape) * dtype.itemsize, stored=None)
     array = np.empty((1, *built.geometry.shape), dtype=dtype)
     for index, one in enumerate(built.slices):
         _fill(array[0, index], one)

@@ -73,5 +73,7 @@ def _refuse_fractions(array: NDArray[Any], source: str) -> None:
         raise LabelError(
             f"{source}: {int(wrong.sum())} voxels hold no whole number, the first {array[index]:.6g} at (z, y, x) = {index[-3:]}",
             needed="an integer label in every voxel",
-            cure="threshold probabilities, resample labels by nearest neighbour, round numbers that are nearly whole",
+            cure='write 0 for NaN (or the number of "ignore" in dataset.json, where nobody looked)'
+            if np.isnan(array[index])
+            else "threshold probabilities, resample labels by nearest neighbour, round numbers that are nearly whole",
         )

@@ -6,6 +6,7 @@ The archives hold, for each of train, val and test, `<part>_images` (N, Y, X), (
 
 from __future__ import annotations
 
+import math
 import threading
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.files import ARCHIVE_MARK
-from hilum.io.record import Decoded, FileFacts, Format, plain_array
+from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
     found = []
     for part in parts:
         labels = _member(archive, part + _LABELS) if part + _LABELS in members else None
-        found.append(ArchivePart(part, int(_shape(archive, part + _IMAGES)[0]), labels))
+        found.append(ArchivePart(part, int(_claimed(archive, part + _IMAGES)[0][0]), labels))
     return tuple(found)
 
 
@@ -115,13 +116,14 @@ def _members(archive: Path) -> tuple[str, ...]:
         raise _unreadable(archive, error) from error
 
 
-def _shape(archive: Path, name: str) -> tuple[int, ...]:
-    """Shape of an array, by its header alone."""
+def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array, by its header alone."""
     try:
         with zipfile.ZipFile(archive) as file, file.open(f"{name}.npy") as stream:
             version = np.lib.format.read_magic(stream)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return tuple(header(stream)[0])
+            shape, _, dtype = header(stream)
+            return tuple(shape), dtype
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _unreadable(archive, error) from error
 
@@ -140,6 +142,8 @@ def _member(archive: Path, name: str) -> NDArray[Any]:
 @lru_cache(maxsize=4)
 def _kept(archive: Path, name: str, _changed: int) -> NDArray[Any]:
     """Decompress one array; a file that changed is read anew."""
+    shape, dtype = _claimed(archive, name)
+    refuse_size(archive, math.prod(shape) * dtype.itemsize, stored=archive)
     try:
         with np.load(archive, allow_pickle=False) as file:
             return np.asarray(file[name])

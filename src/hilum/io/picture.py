@@ -189,7 +189,13 @@ def _open(path: Path) -> Image:
 
     try:
         return PIL.Image.open(path)
-    except (OSError, ValueError, SyntaxError, struct.error, PIL.Image.DecompressionBombError) as error:
+    except PIL.Image.DecompressionBombError as error:
+        raise FormatError(
+            f"{path}: {error}",
+            needed="a picture of a size that Pillow decodes",
+            cure="save it as TIFF, crop it, or scale it down",
+        ) from error
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise _unreadable(path, error) from error
 
 

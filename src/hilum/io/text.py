@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, FormatError
+from hilum.io.placeholder import refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +40,9 @@ _BYTE_ORDER_MARKS = {
 }
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n?', re.IGNORECASE)
 _FORMULA_TEXT = re.compile(r'^="(.*)"$', re.DOTALL)
-_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+_WHOLE = re.compile(r"[+-]?\d{1,999}(\.0*)?")  # int() refuses more than 4300 digits
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
+_NUL_SHARE = 10
 _END = "\0"
 """A last line that no text has; where it is not read back as a row, a quotation mark was never closed."""
 
@@ -93,6 +95,22 @@ def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
     return {name: chosen[key] for key, found in spellings.items() for name in found}, "; ".join(several)
 
 
+def with_one_spelling(rows: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """The rows with each word of a column in one spelling, and a sentence on each column in which it had several.
+
+    Columns in which most values differ hold names, such as those of files, and stay as they are.
+    """
+    chosen: dict[str, dict[str, str]] = {}
+    notes = []
+    for column in dict.fromkeys(name for row in rows for name in row):
+        words = [row[column] for row in rows if is_known(row.get(column, ""))]
+        spelled, several = one_spelling(words)
+        if several and 2 * len(set(spelled.values())) <= len(words):
+            chosen[column] = spelled
+            notes.append(f"{column} in several spellings: {several}")
+    return [{name: chosen.get(name, {}).get(text, text) for name, text in row.items()} for row in rows], tuple(notes)
+
+
 def name_key(text: str) -> str:
     """What two spellings of one name share: letter case, blanks and how accents are coded do not count; 1.0 and 01 are 1."""
     if _WHOLE.fullmatch(text.strip()):
@@ -117,7 +135,7 @@ def read_json(path: Path | str) -> object:
     """
     try:
         return json.loads(read_text(path), object_pairs_hook=_distinct)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(
             f"{path} is not JSON: {error}", needed="a JSON document", cure=f"python -m json.tool '{path}' shows the place"
         ) from error
@@ -209,6 +227,7 @@ def read_table(path: Path | str) -> Table:
 def _decoded(file: Path) -> tuple[str, list[str]]:
     """A file's text, and a note where its encoding had to be assumed."""
     try:
+        refuse_placeholder(file)
         data = file.read_bytes()
         encoding = _encoding(data)
         text = data.decode(encoding)
@@ -226,7 +245,7 @@ def _encoding(data: bytes) -> str:
     marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
     if marked is not None:
         return marked
-    if b"\0" in data:  # the high bytes of UTF-16's digits, commas and line ends
+    if data.count(0) > len(data) / _NUL_SHARE:  # the high bytes of UTF-16's digits, commas and line ends
         return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
     try:
         data.decode("utf-8")

@@ -6,6 +6,7 @@ Spacing comes from the resolution tags; where ImageJ or hilum wrote the file, it
 from __future__ import annotations
 
 import lzma
+import math
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 from hilum.errors import FormatError
 from hilum.io.files import atomic_path
 from hilum.io.picture import MM_PER_INCH, as_grey, colours_first, spacing_of_resolution, warn_of_loss
-from hilum.io.record import Decoded, FileFacts, Format, plain_array
+from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
 from hilum.io.tiff_segments import assembled
 from hilum.volume import Geometry, Volume
 
@@ -177,6 +178,7 @@ def _pixels(path: Path, header: _Header) -> tuple[NDArray[Any], str]:
     """
     import tifffile
 
+    refuse_size(path, math.prod(header.shape) * header.dtype.itemsize, stored=None)
     try:
         if header.compression == _LZW or header.predictor == _FLOATING_POINT or header.bits not in {1, 8, 16, 32, 64}:
             pixels, axes = assembled(path), header.axes

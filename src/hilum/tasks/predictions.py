@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hilum.dataset import ClassTable
+from hilum.dataset.channels import plain_name
+from hilum.dataset.layouts.class_order import is_none_word
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.io import OutputFolder
@@ -151,7 +153,9 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
     scores = []
     for row, line in zip(rows.rows, rows.lines, strict=True):
         try:
-            scores.append(_score(row, names))
+            score = _score(row, names)
+            label = score.reference if table is None or score.reference in names else spelled_label(score.reference, table)
+            scores.append(score.model_copy(update={"reference": label}))
         except DataError as error:
             raise DataError(f"{file}, line {line}: {error.found}", needed=error.needed) from error
         except (TypeError, ValueError) as error:
@@ -161,6 +165,19 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
         twice = sorted({case for case in cases if cases.count(case) > 1})
         raise DataError(f"{file} has several rows for {some(twice)}", needed="one row a case")
     return tuple(scores)
+
+
+def spelled_label(label: str | None, table: ClassTable) -> str | None:
+    """A label as the classes are spelled, whatever its letter case and blanks; None where it is not known."""
+    if label is None or not label.strip(SEPARATOR):
+        return label and ""
+    often = Counter(map(plain_name, table.names))
+    names = {plain_name(name): name for name in table.names if often[plain_name(name)] == 1}
+    parts = [part.strip() for part in label.split(SEPARATOR)] if table.kind == "multilabel" else [label]
+    found = [part if part in table.names else names.get(plain_name(part), part) for part in parts]
+    if table.kind == "multilabel":
+        found = [part for part in found if part in table.names or not is_none_word(part)]
+    return SEPARATOR.join(found) if all(part in table.names or is_known(part) for part in found) else None
 
 
 def _own_rows(file: Path) -> Table | None:

@@ -19,7 +19,8 @@ from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
 from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, on_image_grid, renumbered
 from hilum.dataset.folds import leaking_patients, units_of
 from hilum.dataset.labels import relabel
-from hilum.dataset.layouts.class_order import NO_FINDING
+from hilum.dataset.layouts.class_order import NO_FINDING, is_none_word
+from hilum.dataset.layouts.labelling import Asked, classes_by_context
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import (
     OutputFolder,
@@ -32,6 +33,7 @@ from hilum.io import (
     write_volume,
 )
 from hilum.io.files import PICTURE_SUFFIXES
+from hilum.io.text import is_known, name_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -368,13 +370,30 @@ def _write_table(copy: _Copy, dataset: Dataset) -> None:
     cases = (*dataset.cases, *dataset.unlabelled)
     columns = _further_columns(cases, ("image", "mask", "region", "label"))
     regions = any(case.region is not None for case in cases)
+    names = {"": NO_FINDING, **_readable_classes(copy, dataset)}
     rows: list[Sequence[str | None]] = [("case", "patient", "image", *["region"] * regions, "label", *columns)]
     for case in cases:
         extra = [case.columns.get(name, "") for name in columns]
         region = f"regions/{case.id}{copy.ending}" if case.region is not None else None
-        label = NO_FINDING if case.label == "" else case.label
+        label = None if case.label is None else names.get(case.label, case.label)
         rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", *[region] * regions, label, *extra))
     atomic_write_text(copy.folder / "cases.csv", _csv(rows))
+
+
+def _readable_classes(copy: _Copy, dataset: Dataset) -> dict[str, str]:
+    """Other names for the classes that a table's reader would take for "not known", as folders may be called."""
+    if dataset.classes is None or dataset.classes.kind == "multilabel":
+        return {}
+    names = dataset.classes.names
+    meant = classes_by_context(names, Asked())
+    renamed = {
+        name: NO_FINDING if is_none_word(name) else f"class {name}"
+        for name in names
+        if not is_known(name) and name_key(name) not in meant
+    }
+    for name, other in renamed.items():
+        copy.note("", "class-name", f"the class {name!r}, which means not known in a table", f"called {other!r} in the copy")
+    return renamed
 
 
 def _csv(rows: Sequence[Sequence[str | None]]) -> str:

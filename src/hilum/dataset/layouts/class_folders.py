@@ -113,7 +113,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
             "image, label (or mask), one row a case",
         )
     channels = guess_channels(image for *_, image in found)
-    repeated = {stem for stem, count in Counter(stem for _, _, stem, _ in found).items() if count > 1}
+    repeated = {stem for stem, count in Counter(stem.casefold() for _, _, stem, _ in found).items() if count > 1}
     ids = [_id(part, name, stem, repeated) for part, name, stem, _ in found]
     cases = [
         Case(case_id, None, dict.fromkeys(channels, image), None, name)
@@ -140,7 +140,7 @@ def orphans(path: Path) -> tuple[Orphan, ...]:  # noqa: ARG001 - one signature f
 
 
 def _id(part: str, name: str, stem: str, repeated: set[str]) -> str:
-    if stem not in repeated:
+    if stem.casefold() not in repeated:
         return stem
     return f"{part}__{name}__{stem}" if part else f"{name}__{stem}"
 

@@ -283,11 +283,11 @@ def _raw(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) -> dict[s
     if not chosen:
         return {case.id: case.label for case in cases}
     cells = {case.id: case.columns.get(chosen[0], "").strip() for case in cases}
-    meant = _classes_by_context(set(cells.values()), asked)
+    meant = classes_by_context(set(cells.values()), asked)
     return {case: text if is_known(text) or name_key(text) in meant else None for case, text in cells.items()}
 
 
-def _classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
+def classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
     """Words for "not known" that are classes here: named by the user, "none" among findings or grades, "-" beside "+"."""
     meant = {name_key(name) for name in (*asked.only, asked.positive or "") if name}
     if asked.kind in {"multilabel", "ordinal"} or any(SEPARATOR in text or is_grade_word(text) for text in values):
@@ -410,6 +410,12 @@ def _refuse_no_class(names: set[str], where: str) -> None:
             f"{where} holds only {next(iter(names))!r}",
             needed="at least two classes",
             cure="--label COLUMN for another column, or --classes none,polyp where a word for not known is a class",
+        )
+    if len(names) > 2 and {name.lower() for name in names} <= set(_YES_NO):
+        raise DataError(
+            f"{where} says yes and no in several ways: {some(sorted(names))}",
+            needed="two classes, each written in one way",
+            cure="write 1 and 0 throughout",
         )
     if len(names) > MOST_CLASSES:
         measured = by_number(names) is not None

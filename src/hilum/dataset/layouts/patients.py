@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.io.text import is_known, name_key, one_spelling, read_table, unknown_words
+from hilum.io.text import is_known, name_key, one_spelling, read_table, unknown_words, with_one_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,11 +78,15 @@ def _matched(
     return {named[case]: row for case, row in rows.items()}, (note,)
 
 
-def note_unknowns(dataset: Dataset) -> Dataset:
-    """The data set with notes on the patients that are not known, and on words for "not known" in further columns."""
-    rows = [case.columns for case in (*dataset.cases, *dataset.unlabelled)]
+def with_plain_columns(dataset: Dataset) -> Dataset:
+    """The data set with one spelling a word in further columns, and notes on these, on words for "not known", and on patients."""
+    cases = (*dataset.cases, *dataset.unlabelled)
+    rows, several = with_one_spelling([case.columns for case in cases])
     words = unknown_words(rows, dict.fromkeys(name for row in rows for name in row))
-    return replace(dataset, notes=dataset.notes + _patient_note(dataset.cases) + words)
+    cases = tuple(replace(case, columns=row) for case, row in zip(cases, rows, strict=True))
+    count = len(dataset.cases)
+    notes = dataset.notes + _patient_note(dataset.cases) + several + words
+    return replace(dataset, cases=cases[:count], unlabelled=cases[count:], notes=notes)
 
 
 def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:

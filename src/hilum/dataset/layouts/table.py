@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair, some
+from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair
 from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
@@ -68,7 +67,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         values: whether masks may be read to find out what the labels are.
 
     Raises:
-        DataError: a needed column is missing, a file is missing, or two rows have ids that differ in letter case at most.
+        DataError: a needed column or a file is missing.
     """
     file = table_file(path)
     if file is None:
@@ -78,8 +77,10 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     _refuse_useless(table, columns, file)
     rows = zip(table.rows, table.lines, strict=True)
     cases = tuple(sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id))
-    _refuse_repeated(cases, file)
-    notes = [*table.notes, *unknown_words(table.rows, filter(None, (columns.patient, columns.mask, columns.region)))]
+    notes = [
+        *table.notes,
+        *unknown_words(table.rows, filter(None, (columns.case, columns.patient, columns.mask, columns.region))),
+    ]
     if columns.patient.lower() == _GROUP:
         notes.append('the column "group" stands for the patient: cases of one group stay in one fold')
     cases, channels = _with_channels(cases, file)
@@ -232,17 +233,6 @@ def _meant(text: str, roots: Sequence[Path]) -> str:
     files = [entry for root in roots for entry in root.iterdir() if supported(entry)]
     near = next((file.name for file in files if wanted in {file.name.casefold(), image_stem(file).casefold()}), "")
     return f"write {near}, with its suffix as the file has it" if near else ""
-
-
-def _refuse_repeated(cases: Sequence[Case], file: Path) -> None:
-    counts = Counter(case.id.casefold() for case in cases)
-    repeated = [case.id for case in cases if counts[case.id.casefold()] > 1]
-    if repeated:
-        raise DataError(
-            f"{file} has several rows for {some(dict.fromkeys(repeated))}",
-            needed="one row a case, and ids that differ in more than letter case, for files are named after them",
-            cure="add a column case with an id of its own for each row",
-        )
 
 
 def _with_channels(cases: tuple[Case, ...], file: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:

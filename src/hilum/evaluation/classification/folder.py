@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset import LAYOUTS, ClassTable, Dataset, match_classes, open_dataset
 from hilum.dataset.channels import plain_name
-from hilum.dataset.classes import SEPARATOR
-from hilum.dataset.layouts.class_order import is_none_word
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
-from hilum.io.text import is_known, name_key, one_spelling, read_header, read_table, unknown_words
-from hilum.tasks.predictions import assumed, named_classes, predictions_file, read_classes, read_predictions
+from hilum.io.text import is_known, name_key, one_spelling, read_header, read_table, unknown_words, with_one_spelling
+from hilum.tasks.predictions import assumed, named_classes, predictions_file, read_classes, read_predictions, spelled_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,13 +106,21 @@ def evaluate_classes(
     _refuse_unknown_labels({case: against.cases[case].label or "" for case in cases}, classes)
 
     scores = tuple(_held_to(answers[case], against.cases[case]) for case in cases)
+    rows, several = with_one_spelling([score.columns for score in scores])
+    scores = tuple(score.model_copy(update={"columns": row}) for score, row in zip(scores, rows, strict=True))
     record = ClassEvaluationRecord(
         hilum=version("hilum"),
         predictions=str(predictions),
         reference=against.name,
         missing=missing,
         unexpected=tuple(sorted(set(answers) - set(against.cases))),
-        notes=(*against.notes, *said, *assumed(predictions), *_disagreements([answers[case] for case in cases], against)),
+        notes=(
+            *against.notes,
+            *said,
+            *several,
+            *assumed(predictions),
+            *_disagreements([answers[case] for case in cases], against),
+        ),
         summary=summarise_classes(scores, classes, threshold=threshold),
         subgroups=subgroups_of(scores, classes, subgroups),
     )
@@ -261,23 +267,14 @@ def _of_table(file: Path) -> _Reference:
 
 def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
     """The reference with labels as the classes are spelled, without the cases whose label is not known."""
-    found = {case: replace(one, label=_spelled(one.label, classes)) for case, one in against.cases.items()}
+    found = {case: replace(one, label=spelled_label(one.label, classes)) for case, one in against.cases.items()}
+    pairs = Counter((against.cases[case].label, one.label) for case, one in found.items() if one.label)
+    other = [f"{given!r} {count} as {label!r}" for (given, label), count in pairs.items() if given != label]
+    if other:
+        against = replace(against, notes=(*against.notes, f"labels in another spelling count as the classes: {some(other)}"))
     gone = [case for case, one in found.items() if one.label is None]
     if not gone:
         return replace(against, cases=found)
     words = Counter(against.cases[case].label or "blank" for case in gone)
     note = f"label: {len(gone)} of {len(found)} not known ({', '.join(words)}), and left out: {some(gone)}"
     return replace(against, cases={c: one for c, one in found.items() if one.label is not None}, notes=(*against.notes, note))
-
-
-def _spelled(label: str | None, classes: ClassTable) -> str | None:
-    """A label as the classes are spelled, whatever its letter case and blanks; None where it is not known."""
-    if label is None or not label.strip(SEPARATOR):
-        return label and ""
-    often = Counter(map(plain_name, classes.names))
-    names = {plain_name(name): name for name in classes.names if often[plain_name(name)] == 1}
-    parts = [part.strip() for part in label.split(SEPARATOR)] if classes.kind == "multilabel" else [label]
-    found = [part if part in classes.names else names.get(plain_name(part), part) for part in parts]
-    if classes.kind == "multilabel":
-        found = [part for part in found if part in classes.names or not is_none_word(part)]
-    return SEPARATOR.join(found) if all(part in classes.names or is_known(part) for part in found) else None

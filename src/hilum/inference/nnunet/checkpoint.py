@@ -16,6 +16,7 @@ import torch
 
 from hilum.errors import ModelError
 from hilum.inference.nnunet.notes import Storage, StoredTensor, read_notes
+from hilum.io.placeholder import refuse_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +72,7 @@ def read_checkpoint(path: Path | str, wanted: str) -> tuple[dict[str, Any], dict
 
 def _checked(path: Path) -> Path:
     """The path, if a zip archive lies there."""
+    refuse_placeholder(path, ModelError)
     try:
         with path.open("rb") as file:
             start = file.read(4)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hilum.errors import ModelError, UsageError
+from hilum.io.placeholder import refuse_placeholder
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network")
 """Under which of its keys a training script's file keeps the weights; averaged ones first."""
@@ -30,6 +31,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         ModelError: it is damaged, holds no tensors, or more than tensors.
     """
     path = Path(path)
+    refuse_placeholder(path, ModelError)
     if not path.is_file():
         raise UsageError(f"weights {path}", needed="a file that exists")
     if path.suffix.lower() not in SUFFIXES:
