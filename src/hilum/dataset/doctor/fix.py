@@ -101,7 +101,12 @@ def _write_copy(
     kept = tuple(case for case in dataset.cases if case.id not in out)
     tests = tuple(case for case in dataset.unlabelled if case.id not in out)
     if not kept:
-        raise DataError(f"every case of {dataset.root} would be left out", needed="a usable case")
+        why = next(finding.found for (_, kind), finding in wanted.items() if kind in _LEAVE_OUT)
+        raise DataError(
+            f"every case of {dataset.root} would be left out, the first because {why}",
+            needed="a usable case",
+            cure="hilum check DATA says what each case needs",
+        )
     copy = _Copy(target, _ending((*kept, *tests)))
     _note_left_out(copy, wanted)
     for done, case in enumerate((*kept, *tests), start=1):
