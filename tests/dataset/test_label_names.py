@@ -30,6 +30,7 @@ def match(wanted, found):
         ({1: "liver", 2: "spleen"}, {1: "label_1", 2: "label_2"}, {0: 0, 1: 1, 2: 2}),
         ({1: "foreground"}, {1: "liver"}, {0: 0, 1: 1}),
         ({1: "liver", 2: "label_2"}, {1: "Liver", 2: "spleen"}, {0: 0, 1: 1, 2: 2}),
+        ({1: "left lung", 2: "left-lung"}, {1: "left lung", 2: "left-lung"}, {0: 0, 1: 1, 2: 2}),
     ],
 )
 def test_ids_follow_names(wanted, found, ids):
@@ -81,6 +82,15 @@ def test_a_data_set_is_read_in_the_ids_of_a_model(tmp_path):
     unnamed = replace(dataset, labels=table(label_1=1, label_3=3))
     with pytest.raises(LabelError, match="1 label_1, 3 label_3; the model has 1 liver, 2 tumour"):
         arranged(unnamed, ("CT",), table(liver=1, tumour=2), holder="the model")
+
+
+def test_segment_ids_are_then_read_in_the_ids_of_a_model(tmp_path):
+    """A file numbers its segments otherwise than the data set, and the data set its labels otherwise than the model."""
+    dataset = open_dataset(nnunet(tmp_path / "d", names={"background": 0, "tumour": 1, "liver": 2}))
+    first, second = dataset.cases[:2]
+    dataset = replace(dataset, cases=(replace(first, label_ids={0: 0, 3: 1, 1: 2}), second))
+    taken = arranged(dataset, ("CT",), table(liver=1, tumour=2), holder="the model")
+    assert [case.label_ids for case in taken.cases] == [{0: 0, 3: 2, 1: 1}, {0: 0, 1: 2, 2: 1}]
 
 
 def _classified(*labels: str, kind="exclusive") -> Dataset:

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from hilum.dataset import check, fix, open_dataset, read_annotation
 from hilum.errors import LabelError
+from hilum.evaluation import evaluate_folder
 from hilum.io import inspect_file, read_labels
 
 LIVER, TUMOUR = np.zeros((4, 6, 7), bool), np.zeros((4, 6, 7), bool)
@@ -96,3 +97,26 @@ def test_layers_that_do_not_fit_their_segments_are_refused(tmp_path, segments, t
     write(tmp_path / "a.seg.nrrd", LAYERS[0], segments)
     with pytest.raises(LabelError, match=text):
         read_labels(tmp_path / "a.seg.nrrd")
+
+
+def test_files_are_evaluated_by_the_names_of_their_segments(tmp_path):
+    for folder, (array, segments) in {
+        "ours": SWAPPED,
+        "theirs": PLAIN,
+        "slicer": (BOTH, [("Segment_1", 1, 0), ("Segment_2", 2, 0)]),
+    }.items():
+        write(tmp_path / folder / "a.seg.nrrd", array, segments)
+    for predictions, reference in (("ours", "theirs"), ("theirs", "ours"), ("slicer", "theirs"), ("theirs", "slicer")):
+        evaluation = evaluate_folder(tmp_path / predictions, tmp_path / reference, tmp_path / predictions / reference)
+        assert [score.dice for score in evaluation.scores] == [1, 1]
+    assert "labels are named by the segments of the references" in evaluation.record.notes or reference == "slicer"
+    write(tmp_path / "other/a.seg.nrrd", BOTH, [("liver", 1, 0), ("cyst", 2, 0)])
+    with pytest.raises(LabelError, match=r"has the segments liver, cyst; the reference has the labels liver, tumour"):
+        evaluate_folder(tmp_path / "other", tmp_path / "theirs", tmp_path / "o")
+
+
+def test_segments_of_other_names_are_refused(tmp_path):
+    dataset_of(tmp_path, (BOTH, [("organ", 1, 0), ("cyst", 2, 0)]))
+    (tmp_path / "labels.json").write_text('{"liver": 1, "tumour": 2}', encoding="utf-8")
+    with pytest.raises(LabelError, match="has the segments organ, cyst; the data set has the labels liver, tumour"):
+        open_dataset(tmp_path)

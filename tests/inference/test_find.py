@@ -11,7 +11,8 @@ import pydicom
 import pytest
 from inference_toys import index_volume
 
-from hilum.errors import FormatError, UsageError
+from hilum.dataset import arrange_channels
+from hilum.errors import DataError, FormatError, UsageError
 from hilum.examples import SeriesTags, write_dicom_series
 from hilum.inference.find import find, find_cases
 from hilum.io import read_volume, write_labels, write_volume
@@ -182,3 +183,25 @@ def test_training_images_that_are_not_predicted_are_named(tmp_path):
         "a.nii.gz": "an annotation",
         "dataset.json": "text",
     }
+
+
+@pytest.mark.parametrize("place", ["data", "data/imagesTs"])
+def test_a_data_set_beside_the_images_names_their_channels(tmp_path, place):
+    images = tmp_path / "data/imagesTs"
+    touch(images, "a_0000.nii.gz", "a_0001.nii.gz", "b.nii.gz")
+    (tmp_path / place / "dataset.json").write_text(json.dumps({"channel_names": {"0": "PET", "1": "CT"}}))
+    for sources in ([images], sorted(images.glob("*.nii.gz"))):
+        numbered, whole = find_cases(sources, ["CT", "PET"])
+        assert list(numbered.images.items()) == [("PET", images / "a_0000.nii.gz"), ("CT", images / "a_0001.nii.gz")]
+        assert list(whole.images) == ["PET", "CT"]
+    assert list(find_cases([images], ["ct"])[0].images.values()) == [images / "a_0001.nii.gz"]
+    with pytest.raises(DataError, match=r"channels PET, CT, the model T1, T2 \(unknown: PET, CT; missing: T1, T2\)"):
+        arrange_channels(find_cases([images], ["T1", "T2"])[0], ["T1", "T2"])
+
+
+def test_channels_of_one_file_keep_their_places(tmp_path):
+    """A Decathlon data set whose files hold the model's channels in another order."""
+    touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/a.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": {"0": "PET", "1": "CT"}, "labels": {"1": "liver"}}))
+    (case,) = find_cases([tmp_path], ["CT", "PET"])
+    assert arrange_channels(case, ["CT", "PET"]).positions == (1, 0)

@@ -77,3 +77,18 @@ def test_other_weights_of_an_unsaved_model_are_another_model(folder, tmp_path, c
     statuses, said = again(ClassPredictor(models[1]), folder, tmp_path / "out", caplog)
     assert statuses == ["done"] * 3
     assert "3 cases again: the model changed" in said
+
+
+def test_channels_that_exchanged_their_names_are_another_image(tmp_path, caplog):
+    for number in range(2):
+        write_volume(index_volume(seed=number), tmp_path / f"in/case_000{number}.nii.gz")
+    means = ClassPredictor(class_model(class_plan(channels=("CT", "PET")), Means([[0.0, 0.0], [1.0, 2.0]]).eval()))
+    names = tmp_path / "in/dataset.json"
+    names.write_text('{"channel_names": {"0": "PET", "1": "CT"}}')
+    assert again(means, names.parent, tmp_path / "out", caplog)[0] == ["done"]
+    assert "channels PET, CT of 1 cases are read by name as the model's CT, PET" in caplog.text
+    names.write_text('{"channel_names": {"0": "CT", "1": "PET"}}')
+    statuses, said = again(means, names.parent, tmp_path / "out", caplog)
+    assert statuses == ["done"]
+    assert "1 case again: the image changed" in said
+    assert "read by name" not in said

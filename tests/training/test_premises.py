@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from training_samples import small_plan, write_boxes
 
-from hilum.dataset import open_dataset
+from classification_toys import class_plan
+from hilum.dataset import ClassTable, open_dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import read_labels, read_volume, write_labels, write_volume
 from hilum.plan import save_plan
 from hilum.plan.plan import Decision
 from hilum.training import Listener, TrainOptions, run
+from hilum.training.given_plan import given_plan
 from hilum.training.premises import PREMISES, Premises
 
 if TYPE_CHECKING:
@@ -162,3 +164,29 @@ def test_a_given_plan_is_followed_by_name(data, tmp_path):
     with pytest.raises(LabelError, match=r"1 small, 2 huge; the plan has 1 large, 2 small"):
         run(data, tmp_path / "other", options)
     assert not (tmp_path / "other").exists()
+
+
+def test_the_order_of_channels_changes_nothing(data):
+    def table(header, *images):
+        files = ",".join(f"imagesTr/box_0{number}_0000.nii.gz" for number in images)
+        (data / "cases.csv").write_text(f"case,mask,{header}\na,labelsTr/box_00.nii.gz,{files}\n")
+        return premises(data / "cases.csv")
+
+    before = table("image_CT,image_PET", 0, 1)
+    table("image_pet,image_CT", 1, 0).refuse_changes(before, holder="m")
+    with pytest.raises(DataError, match="images of a"):
+        table("image_PET,image_CT", 0, 1).refuse_changes(before, holder="m")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"positive": "well"}, "positive class well, but the plan that is given has ill"),
+        ({"classes": "ordinal"}, "classes ordinal, but the plan that is given has exclusive"),
+    ],
+)
+def test_a_given_plan_refuses_other_classes(tmp_path, asked, said):
+    plan = class_plan(classes=ClassTable(names=("well", "ill")))
+    with pytest.raises(UsageError, match=said):
+        given_plan(tmp_path, replace(OPTIONS, plan=plan, **asked))
+    assert given_plan(tmp_path, replace(OPTIONS, plan=plan, positive="ill", classes="exclusive")) is plan

@@ -70,3 +70,8 @@ def test_unknown_fields_and_empty_names_are_refused():
         Label(id=1, name="")
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         Label(id=-1, name="liver")
+
+
+def test_labels_of_one_name_are_refused():
+    with pytest.raises(LabelError, match="labels of one name: 1 lesion, 2 Lesion"):
+        LabelTable.from_names({1: "lesion", 2: "Lesion "})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hilum.dataset.classes import ClassTable
     from hilum.volume import Volume
 
-_NO_NAME = re.compile(r"(?:label|class|region|segment|foreground)?\d*")
+_NO_NAME = re.compile(r"(?:label|class|region|segment|foreground|mask|roi)?\d*")
 
 
 def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: str) -> dict[int, int]:
@@ -40,7 +40,7 @@ def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: s
         LabelError: both name their labels or regions, and not alike; both sides are listed.
     """
     ids = {label.id: label.id for label in found.labels}
-    ours, theirs = _named(wanted), _named(found)
+    ours, theirs = ids_by_name(wanted), ids_by_name(found)
     if len(ours) == len(wanted.foreground) and len(theirs) == len(found.foreground):
         agreed = set(ours) == set(theirs)
         ids |= {theirs[name]: ours[name] for name in theirs if agreed}
@@ -160,9 +160,16 @@ def renamed(label: str | None, names: Mapping[str, str]) -> str | None:
     return SEPARATOR.join(names.get(part, part) for part in label.split(SEPARATOR))
 
 
-def _named(table: LabelTable) -> dict[str, int]:
-    plain = {label.id: plain_name(label.name) for label in table.foreground}
-    return {name: i for i, name in plain.items() if not _NO_NAME.fullmatch(name)}
+def ids_by_name(table: LabelTable) -> dict[str, int]:
+    """The id of each plain name of a label; not of those that name nothing, or that two labels share."""
+    names = [plain_name(label.name) for label in table.foreground]
+    ids = dict(zip(names, table.ids[1:], strict=True))
+    return {name: i for name, i in ids.items() if names.count(name) == 1 and names_something(name)}
+
+
+def names_something(plain: str) -> bool:
+    """Whether a plain name of a label says what it is: "foreground", "label 1" and numbers do not."""
+    return not _NO_NAME.fullmatch(plain)
 
 
 def _regions(table: LabelTable, ids: Mapping[int, int]) -> dict[str, set[int]]:

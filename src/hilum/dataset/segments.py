@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset.channels import plain_name
+from hilum.dataset.labels import ids_by_name, names_something
 from hilum.errors import DataError, LabelError
 from hilum.io import image_suffix, inspect_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hilum.dataset.case import Case, Dataset
+    from hilum.dataset.case import Dataset
     from hilum.io.record import Segment
+    from hilum.volume import LabelTable
 
 _NAMED_FORMATS = {".nrrd", ".seg.nrrd", ".nhdr", ".seg.nhdr"}
 
@@ -43,14 +45,13 @@ def with_segment_names(dataset: Dataset) -> Dataset:
     """Read the ids of each annotation by the names of its segments.
 
     Raises:
-        LabelError: some names of a file are labels of the data set, and others are not.
+        LabelError: a segment's name is none of the data set's labels.
     """
     if dataset.labels is None:
         return dataset
-    known = {plain_name(label.name): label.id for label in dataset.labels.foreground}
     cases, changed = [], []
     for case in dataset.cases:
-        ids = _ids(case, known)
+        ids = ids_of_segments(case.annotation, dataset.labels, holder="the data set")
         changed += [case.id] if any(old != new for old, new in ids.items()) else []
         cases.append(replace(case, label_ids=ids) if case.id in changed[-1:] else case)
     if not changed:
@@ -59,17 +60,25 @@ def with_segment_names(dataset: Dataset) -> Dataset:
     return replace(dataset, cases=tuple(cases), notes=(*dataset.notes, note))
 
 
-def _ids(case: Case, known: dict[str, int]) -> dict[int, int]:
-    """What each id in the annotation of a case is read as; {} where its segments have no names of the data set."""
-    segments = segments_in(case.annotation)
-    strange = [segment.name for segment in segments if plain_name(segment.name) not in known]
-    if len(strange) == len(segments):
-        return {}
-    if strange:
+def ids_of_segments(annotation: object, table: LabelTable, *, holder: str) -> dict[int, int]:
+    """What each id of an annotation's segments is in a table; {} where the one or the other names nothing.
+
+    Args:
+        annotation: a file, or anything that has no segments.
+        table: what the ids shall mean.
+        holder: whose labels these are, for the error.
+
+    Raises:
+        LabelError: a segment's name is not in the table.
+    """
+    segments, known = segments_in(annotation), ids_by_name(table)
+    names = {segment.value: plain_name(segment.name) for segment in segments}
+    strange = [one.name for one in segments if names[one.value] not in known and names_something(names[one.value])]
+    if known and strange:
         raise LabelError(
-            f"{case.annotation} has the segments {', '.join(segment.name for segment in segments)}; the data set has the labels "
-            f"{', '.join(known)}",
+            f"{annotation} has the segments {', '.join(segment.name for segment in segments)}; {holder} has the labels "
+            f"{', '.join(label.name for label in table.foreground)}",
             needed="the same names on both sides",
-            cure=f"name {strange[0]} in the data set's labels, or rename the segment",
+            cure=f"name {strange[0]} among these labels, or rename the segment",
         )
-    return {0: 0} | {segment.value: known[plain_name(segment.name)] for segment in segments}
+    return {0: 0} | {value: known.get(name, value) for value, name in names.items()} if known.keys() & names.values() else {}

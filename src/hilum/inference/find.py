@@ -12,6 +12,7 @@ from hilum.dataset import LAYOUTS, Case, arrange_channels, open_cases
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.listing import PICTURES, image_files
+from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import UsageError
@@ -75,10 +76,11 @@ def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annota
 def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> Found:
     """Find every case in what the user named, and account for every file there.
 
-    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case; where there is no 0000,
-    as in `amos_0019.nii.gz`, the number is a part of the case's name); a table (.csv) or archive (.npz); or a folder, which is
-    looked through to any depth: each DICOM series is a case, each image file, and each data set as for training (its cases
-    without annotation where it has any, else all). Annotations, pictures beside a DICOM series and what hilum wrote are no cases.
+    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case, named by a dataset.json
+    beside them; where there is no 0000, as in `amos_0019.nii.gz`, the number is a part of the case's name); a table (.csv) or
+    archive (.npz); or a folder, which is looked through to any depth: each DICOM series is a case, each image file, and each data
+    set as for training (its cases without annotation where it has any, else all). Annotations, pictures beside a DICOM series and
+    what hilum wrote are no cases.
 
     A case is named after its file; a DICOM series after the folders that tell it from the others (patient, study, series). Where
     names repeat, the folders that differ come before them: `site1__scan`, `site2__scan`.
@@ -142,8 +144,9 @@ class _Finder:
             self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
 
     def _kept(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
-        """The images of the model's channels where all of these are among them, else all."""
-        kept = _of_model(images, self._channels) or images
+        """The images of the model's channels where all of these are among them, else all; in the order of the case."""
+        wanted = _of_model(images, self._channels) or images
+        kept = {name: file for name, file in images.items() if name in wanted}
         self._reasons |= dict.fromkeys(set(images.values()) - set(kept.values()), OTHER_CHANNEL)
         return kept
 
@@ -218,15 +221,19 @@ class _Finder:
             stem = image_stem(file)
             number = _CHANNEL.search(stem)
             if number is None:
-                self._take(stem, dict.fromkeys(self._channels, file), file.parent, source)
+                self._take(stem, self._whole(file), file.parent, source)
             else:
                 numbered.setdefault((file.parent, stem[: number.start()]), {})[int(number[1])] = file
         for (folder, stem), images in numbered.items():
             if 0 in images:
-                self._take(stem, _named(images, self._channels), folder, source)
+                self._take(stem, self._kept(_numbered(images, _names_beside(folder) or self._channels)), folder, source)
             else:  # numbered cases, no channels
                 for image in images.values():
-                    self._take(image_stem(image), dict.fromkeys(self._channels, image), folder, source)
+                    self._take(image_stem(image), self._whole(image), folder, source)
+
+    def _whole(self, file: Path) -> Mapping[str, Path]:
+        """The channels of a file that holds all those of a case."""
+        return dict.fromkeys(_names_beside(file.parent) or self._channels, file)
 
     def _take(self, name: str, images: Mapping[str, Path], folder: Path, source: Path) -> None:
         self._places.append(_Place(Case(name, None, images), (*folder.relative_to(source).parts, name), source))
@@ -267,8 +274,13 @@ def _of_model(images: Mapping[str, Path], channels: Sequence[str]) -> dict[str, 
     return {name: images[name] for name in found if name is not None} if None not in found else {}
 
 
-def _named(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
-    """Channel numbers to the model's names, where the numbers are the model's."""
+def _names_beside(folder: Path) -> tuple[str, ...]:
+    """Channel names that a data set states: dataset.json among the images, or in the folder that holds theirs (imagesTs)."""
+    return stated_channels(folder) or stated_channels(folder.absolute().parent)
+
+
+def _numbered(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
+    """Channel numbers to names, where there is a name for each."""
     if sorted(images) == list(range(len(channels))):
         return {channels[n]: images[n] for n in sorted(images)}
     return {f"channel {n}": images[n] for n in sorted(images)}

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import annotation_files
+from hilum.dataset.channels import arrange_channels
 from hilum.inference.manifest import UNSAVED
 from hilum.io.content import content_hash, digest
 
@@ -24,9 +25,11 @@ def made_from(predictor: AnyPredictor, case: Case) -> dict[str, str]:
 
     Raises:
         FormatError: a file cannot be read.
+        DataError: the case has other channels than the model.
     """
     model = predictor.model.id
     found = {"model": _of_weights(predictor) if model == UNSAVED else model, **predictor.answer_options}
+    case = arrange_channels(case, predictor.model.plan.channels)
     found["image"] = digest(([content_hash(file) for file in case.images.values()], case.positions))
     if predictor.asks_annotated:
         found["region"] = digest([content_hash(file) for file in annotation_files(case.region)])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, HilumError, ResourceError, missing_package
 from hilum.inference.earlier import REPORT, Earlier
@@ -82,6 +84,7 @@ def predict_many(
     cases = found.cases
     predictor.refuse_all(cases)
     _warn_of_learnt_cases(predictor, cases)
+    _say_order(cases, predictor.model.plan.channels)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer) if skip_existing else []
@@ -195,6 +198,17 @@ def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> Non
             len(cases),
             some(learnt),
         )
+
+
+def _say_order(cases: Sequence[Case], channels: Sequence[str]) -> None:
+    """Log which channels were matched by name, where the cases have them in another order than the model."""
+    wanted = [plain_name(name) for name in channels]
+    orders = Counter(tuple(case.images) for case in cases if [plain_name(name) for name in case.images] != wanted)
+    for names, count in orders.items():
+        if sorted(map(plain_name, names)) == sorted(wanted):
+            _log.warning(
+                "channels %s of %d cases are read by name as the model's %s", ", ".join(names), count, ", ".join(channels)
+            )
 
 
 class _Line:

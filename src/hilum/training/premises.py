@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from hilum.dataset.annotation import Annotation, annotation_files
+from hilum.dataset.channels import plain_name
 from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
@@ -140,8 +141,11 @@ class Premises(Record):
         return tuple(name for name, case in self.cases.items() if case.columns != before.cases[name].columns)
 
     def _changed_names(self, before: Premises) -> list[str]:
+        channels = before.channels, self.channels
+        if sorted(map(plain_name, before.channels)) == sorted(map(plain_name, self.channels)):
+            channels = (), ()  # their order does not count
         named = {
-            "channels": (", ".join(before.channels), ", ".join(self.channels)),
+            "channels": (", ".join(channels[0]), ", ".join(channels[1])),
             "labels": (_labels(before.labels), _labels(self.labels)),
             "classes": (_classes(before.classes), _classes(self.classes)),
         }
@@ -169,13 +173,19 @@ class Premises(Record):
 def _of_case(case: Case) -> CasePremises:
     where = f"{_hash(case.region)} {case.centre_mm}" if case.region is not None or case.centre_mm is not None else ""
     return CasePremises(
-        images=digest([content_hash(file) for file in case.images.values()]),
+        images=digest([(position, content_hash(file)) for _, position, file in _channels(case)]),
         annotation=_hash(case.annotation),
         region=where,
         label=case.label,
         patient=case.patient,
         columns=digest(sorted(case.columns.items())) if case.columns else "",
     )
+
+
+def _channels(case: Case) -> list[tuple[str, int, Path]]:
+    """Plain name, position in its file, and file of each channel, in the order of the names."""
+    files = list(case.images.values())
+    return sorted((plain_name(name), files[:n].count(files[n]), files[n]) for n, name in enumerate(case.images))
 
 
 def _hash(annotation: Annotation | None) -> str:

@@ -74,6 +74,9 @@ class LabelTable(BaseModel):
         ids = [label.id for label in self.labels]
         if ids != sorted(set(ids)) or not ids or ids[0] != 0:
             raise LabelError(f"label ids {ids}", needed="distinct ids in rising order, beginning with 0 for the background")
+        names = [" ".join(label.name.casefold().split()) for label in self.labels]
+        if twice := [f"{label.id} {label.name}" for label, name in zip(self.labels, names, strict=True) if names.count(name) > 1]:
+            raise LabelError(f"labels of one name: {', '.join(twice)}", needed="names that differ in more than case and blanks")
         if self.ignore is not None and self.ignore in ids:
             raise LabelError(f"ignore id {self.ignore} is also a label", needed="an id of its own for ignored voxels")
         unknown = {i for region in self.regions for i in region.labels} - set(ids)

@@ -54,6 +54,16 @@ def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
     return tuple(name if counts[name_key(name)] == 1 else f"{name}_{n}" for n, name in enumerate(ordered))
 
 
+def stated_channels(folder: Path) -> tuple[str, ...]:
+    """Channel names that a dataset.json in the folder states; () where it states none, or is not there.
+
+    Raises:
+        FormatError: it is no JSON object, or its numbers are not 0, 1, 2, ...
+    """
+    file = folder / "dataset.json"
+    return channel_names(read_json_object(file), file) if file.is_file() else ()
+
+
 def _as_number(text: str) -> int:
     return int(text) if str(text).isdigit() else -1
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair
-from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
+from hilum.dataset.layouts.naming import labels_of, stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.splits import folds_from_column
@@ -240,9 +240,7 @@ def _with_channels(cases: tuple[Case, ...], file: Path) -> tuple[tuple[Case, ...
     names = tuple(cases[0].images)
     if names != ("",):
         return cases, names
-    beside = file.parent / "dataset.json"
-    facts = read_json_object(beside) if beside.is_file() else {}
-    channels = channel_names(facts, beside) or guess_channels(case.images[""] for case in cases)
+    channels = stated_channels(file.parent) or guess_channels(case.images[""] for case in cases)
     return tuple(replace(case, images=dict.fromkeys(channels, case.images[""])) for case in cases), channels
 
 

@@ -15,6 +15,7 @@ from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, match_labels, 
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
 from hilum.dataset.layouts.naming import labels_file, read_json_object
+from hilum.dataset.segments import ids_of_segments, names_of_segments
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import some
 from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
@@ -50,7 +51,10 @@ class _Reference:
 
     def read(self, case: str) -> Volume:
         """The labels of a case; in a data set on its image's own grid, as training and prediction have it."""
-        return read_annotation(self.cases[case]) if case in self.cases else read_labels(self.files[case])
+        if case in self.cases:
+            return read_annotation(self.cases[case])
+        file = self.files[case]
+        return relabel(read_labels(file), ids_of_segments(file, self.table, holder="the reference"))
 
     def patient(self, case: str) -> str | None:
         """Whose case it is, where that is known."""
@@ -160,7 +164,8 @@ def _score_all(
 def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
     reference = _labels_of("reference", lambda: against.read(case))
     stored = _labels_of("prediction", lambda: read_labels(prediction_file))
-    prediction = _onto_axes_of(reference, relabel(stored, against.ids))
+    ids = ids_of_segments(prediction_file, against.table, holder="the reference") or against.ids
+    prediction = _onto_axes_of(reference, relabel(stored, ids))
     if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
         prediction = Volume(prediction.array, reference.geometry)
     if not prediction.geometry.is_close(reference.geometry):
@@ -323,6 +328,10 @@ def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple
         stated = _stated(place)
         if stated is not None:
             return stated[0], f"labels as {stated[1]} has them"
+    files = list(files)
+    segments = names_of_segments(files)
+    if segments:
+        return LabelTable.from_names(segments), "labels are named by the segments of the references"
     found = sorted({int(value) for file in files for value in np.unique(read_labels(file).array)} - {0})
     if not found or found[0] < 0:
         raise DataError(f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0")
