@@ -20,7 +20,10 @@ _UNDECODED = 0xDC00  # what Python adds to a byte of a file name that is no UTF-
 
 def readable(text: object) -> str:
     """Write a path or text so that every writer can encode it: bytes of a name that are no UTF-8 become "%E9" and so on."""
-    return "".join(f"%{ord(c) - _UNDECODED:02X}" if "\udc80" <= c <= "\udcff" else c for c in str(text))
+    whole = str(text)
+    if whole.isascii():  # nearly all are, and a ledger or report has very many
+        return whole
+    return "".join(f"%{ord(c) - _UNDECODED:02X}" if "\udc80" <= c <= "\udcff" else c for c in whole)
 
 
 class HilumError(Exception):

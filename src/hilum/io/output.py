@@ -14,7 +14,6 @@ import os
 import platform
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Self
@@ -38,6 +37,10 @@ _NAMED = 10
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _updating = RLock()
 """Threads of one command update a ledger one after the other."""
+
+
+_parsed: dict[Path, tuple[tuple[int, int, int], _Ledger]] = {}
+"""Ledgers by their files, each with the state that it was read or written in."""
 
 
 class Written(BaseModel):
@@ -265,26 +268,28 @@ def is_output(path: Path | str) -> bool:
 
 
 def _read(folder: Path) -> _Ledger:
-    """The ledger of a folder; an empty one where there is none."""
+    """The ledger of a folder; an empty one where there is none. It is parsed once as long as its time, size and inode stay."""
     file = folder / LEDGER
     try:
-        facts = file.stat()
-    except OSError:
+        state = _state(file)
+        if file not in _parsed or _parsed[file][0] != state:
+            _parsed[file] = state, _Ledger.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
         return _Ledger()
-    return _parsed(file, facts.st_mtime_ns, facts.st_size, facts.st_ino)
-
-
-@lru_cache(maxsize=64)
-def _parsed(file: Path, *_: int) -> _Ledger:
-    """A ledger in one state; its time, size and inode say which."""
-    try:
-        return _Ledger.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
+        if not file.is_file():
+            return _Ledger()
         raise DataError(
             f"{file}, the record of what hilum wrote into this folder, is damaged",
             needed="the file as hilum wrote it",
             cure="remove it: every file in the folder then counts as yours",
         ) from error
+    return _parsed[file][1]
+
+
+def _state(file: Path) -> tuple[int, int, int]:
+    facts = file.stat()
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def _update(folder: Path, entries: Mapping[str, Written | None]) -> None:
@@ -299,6 +304,7 @@ def _save(folder: Path, ledger: _Ledger) -> None:
     """Write a ledger; one that holds nothing is removed."""
     if ledger.files or ledger.held_by is not None:
         atomic_write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
+        _parsed[folder / LEDGER] = _state(folder / LEDGER), ledger
     else:
         (folder / LEDGER).unlink(missing_ok=True)
 
