@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,10 @@ def test_a_models_files_are_replaced_by_no_other_verb(place, tmp_path):
         assert {file.name: file.read_bytes() for file in model.glob("[!.]*")} == before, call
 
 
-def test_a_data_set_of_a_relative_path_is_checked(place, monkeypatch):
-    """Its files that no case uses are named from its folder."""
-    monkeypatch.chdir(place)
+def test_a_data_set_of_a_relative_path_is_checked(place, tmp_path, monkeypatch):
+    """An image that no case uses is named from the data set's folder."""
+    shutil.copytree(place / "data", tmp_path / "data")
+    shutil.copy(next((place / "data" / "imagesTr").iterdir()), tmp_path / "data" / "stray.nii.gz")
+    monkeypatch.chdir(tmp_path)
     found = api.check("data").findings
-    assert any("dicomTs" in one.found and str(place) not in one.found for one in found)
+    assert any("stray.nii.gz" in one.found and str(tmp_path) not in one.found for one in found)
