@@ -157,20 +157,22 @@ def test_white_as_zero_is_inverted_within_its_bits(tmp_path, bits):
 
 def test_what_pillow_would_cut_is_refused(tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", numbers("u2", 3))
-    monkeypatch.setattr("hilum.io.tiff.assembled", lambda _: np.zeros((ROWS, COLUMNS, 3), np.uint8))
+    monkeypatch.setattr("hilum.io.tiff.assembled", lambda *_: np.zeros((ROWS, COLUMNS, 3), np.uint8))
     with pytest.raises(FormatError, match=r"decoding gives uint8 numbers .* the header says uint16"):
         read_volume(path)
 
 
-@pytest.mark.parametrize(("tag", "value"), [(259, 34887), (259, 6), (266, 2)])
-def test_other_encodings_are_refused_by_name(tmp_path, tag, value):
+@pytest.mark.parametrize(
+    ("tag", "value", "says"), [(259, 34887, "compressed by LERC"), (259, 6, "compressed by OJPEG"), (266, 2, "reversed bits")]
+)
+def test_other_encodings_are_refused_by_name(tmp_path, tag, value, says):
     array = numbers("u2", 1)
     path = write_tiff(tmp_path / "a.tif", array)
     data = bytearray(path.read_bytes())
     at = data.find(struct.pack("<HHL", 259 if tag == 259 else 284, 4, 1))
     data[at : at + 12] = struct.pack("<HHLL", tag, 4, 1, value)
     path.write_bytes(bytes(data))
-    with pytest.raises(FormatError, match=r"a\.tif: the TIFF cannot be read"):
+    with pytest.raises(FormatError, match=says):
         read_volume(path)
 
 

@@ -7,8 +7,12 @@ mm thick.
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
+import threading
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +20,11 @@ import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.files import atomic_path, plain_path
-from hilum.io.record import Decoded, FileFacts, Format, plain_array
+from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,6 +38,9 @@ _LOGGER = logging.getLogger("hilum")
 _GREY_DTYPES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
 _GREY = "red, green and blue are equal in the picture; it is read as one grey channel"
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
+_BACKWARDS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # then in (Y, X)
+_COLOUR_TYPE, _GREY_AND_ALPHA, _RGBA = 25, 4, 6  # of a PNG: its place in the file, and two of its values
+_LIMIT = threading.Lock()  # Pillow's limit belongs to the process, not to the thread
 
 
 @dataclass(frozen=True)
@@ -183,18 +190,26 @@ def spacing_of_resolution(
     return (1.0, MM_PER_INCH / dots[0], MM_PER_INCH / dots[1]), ()
 
 
+@contextmanager
+def no_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which knows nothing of the file's size and this machine's memory; `refuse_size` does."""
+    import PIL.Image
+
+    with _LIMIT:
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
 def _open(path: Path) -> Image:
     """Open a picture, without its pixels."""
     import PIL.Image
 
     try:
-        return PIL.Image.open(path)
-    except PIL.Image.DecompressionBombError as error:
-        raise FormatError(
-            f"{path}: {error}",
-            needed="a picture of a size that Pillow decodes",
-            cure="save it as TIFF, crop it, or scale it down",
-        ) from error
+        with no_pixel_limit():
+            return PIL.Image.open(path)
     except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise _unreadable(path, error) from error
 
@@ -207,7 +222,14 @@ def _unreadable(path: Path, error: Exception) -> FormatError:
 
 
 def _frame(path: Path, image: Image) -> _Frame:
-    """Grid of a picture as it stands upright."""
+    """Grid of a picture as it stands upright.
+
+    Raises:
+        FormatError: animated, or with more pixels than its file can hold.
+        ResourceError: more pixels than this machine's memory can hold.
+    """
+    bands = len(image.getbands()) * (2 if image.mode.startswith("I;16") else 1)
+    refuse_size(path, image.width * image.height * bands, stored=path if image.format == "PNG" else None)
     if getattr(image, "n_frames", 1) > 1:
         raise FormatError(f"{path}: an animated picture", needed="a single picture", cure="save its frames as a multi-page TIFF")
     resolution = image.info.get("dpi")
@@ -221,9 +243,20 @@ def _frame(path: Path, image: Image) -> _Frame:
     if turn in _TURNED:
         rows, columns = columns, rows
         spacing = (spacing[0], spacing[2], spacing[1])
-    if turn != 1:
-        notes += (f"the picture was turned upright as its EXIF orientation ({turn}) says",)
-    return _Frame(Geometry.from_spacing((1, rows, columns), spacing), notes, turn)
+    return _Frame(Geometry.from_spacing((1, rows, columns), spacing), notes + upright_note(turn, "EXIF"), turn)
+
+
+def upright_note(turn: int, kind: str) -> tuple[str, ...]:
+    """Say by which orientation of EXIF or TIFF a picture was turned; nothing where it stood upright."""
+    return () if turn == 1 else (f"the picture was turned upright as its {kind} orientation ({turn}) says",)
+
+
+def turned_upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
+    """Turn stored pixels (..., Y, X) upright, from an orientation of 1 to 8 of EXIF or TIFF."""
+    if turn in _TURNED:
+        array = array.swapaxes(-1, -2)
+    rows, columns = _BACKWARDS[turn]
+    return array[..., ::rows, ::columns]
 
 
 def _turn(path: Path, image: Image) -> int:
@@ -286,15 +319,28 @@ def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def _deep_colours(path: Path) -> NDArray[Any]:
-    """Read a PNG of 16 bits a colour by ITK, which keeps them.
+    """Read a PNG of 16 bits a colour: grey with transparency by Pillow, which takes it for RGBA of 8 bits; colours by ITK.
 
     Raises:
-        FormatError: fewer bits came out than the file states.
+        FormatError: damaged, or fewer bits came out than the file states.
     """
+    import PIL.Image
     import SimpleITK
 
-    with plain_path(path) as plain:
-        pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(plain))))
+    data = path.read_bytes()
+    if data[_COLOUR_TYPE] == _GREY_AND_ALPHA:
+        header = data[12:24] + bytes((8, _RGBA)) + data[26:29]
+        data = data[:12] + header + struct.pack(">L", zlib.crc32(header)) + data[33:]
+        try:
+            with no_pixel_limit(), PIL.Image.open(io.BytesIO(data)) as image:
+                return np.asarray(image).view(">u2").astype(np.uint16)
+        except (OSError, ValueError, SyntaxError, struct.error, zlib.error) as error:
+            raise _unreadable(path, error) from error
+    try:
+        with plain_path(path) as plain:
+            pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(plain))))
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
     if pixels.dtype != np.uint16:
         raise FormatError(f"{path}: {pixels.dtype} numbers of a picture of 16 bits", needed="uint16", cure="write it as TIFF")
     return pixels

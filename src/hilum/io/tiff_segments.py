@@ -1,4 +1,4 @@
-"""TIFF whose strips or tiles are put together here: LZW, numbers of odd bits, and the predictor for real numbers.
+"""TIFF whose strips or tiles are put together here: LZW, zstd, numbers of odd bits, and the predictor for real numbers.
 
 tifffile decodes these only with a further package, and Pillow cuts 16 bits a colour to 8 and takes unsigned numbers for signed.
 """
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from hilum.io.picture import no_pixel_limit
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HORIZONTAL, _FLOATING_POINT = 2, 3  # Predictor
@@ -21,8 +21,8 @@ _SEPARATE = 2  # PlanarConfiguration
 _WHOLE_BYTES = {8, 16, 32, 64}
 
 
-def assembled(path: Path) -> NDArray[Any]:
-    """Decode the pages of the one image of a file.
+def assembled(file: Any, pages: list[Any]) -> NDArray[Any]:
+    """Decode pages of an opened file.
 
     Returns:
         (pages, rows, columns, samples), or (pages, samples, rows, columns) where the planes are stored one after the other.
@@ -31,17 +31,15 @@ def assembled(path: Path) -> NDArray[Any]:
         KeyError: a compression that is not decoded here.
         ValueError: a layout that is not decoded here, or a strip that is cut short.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        return np.stack([_page(file, page.aspage()) for page in file.series[0].pages if page is not None])
+    return np.stack([_page(file, page) for page in pages])
 
 
 def _page(file: Any, page: Any) -> NDArray[Any]:
     """Decode one page: (rows, columns, samples) or (samples, rows, columns)."""
     if page.fillorder != 1 or page.imagedepth != 1:
         raise ValueError("reversed bits or a depth are not decoded")
-    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    strip = min(page.rowsperstrip, page.imagelength)  # a single strip may claim 2^32 - 1 rows
+    height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (strip, page.imagewidth)
     planes = page.samplesperpixel if page.planarconfig == _SEPARATE else 1
     samples = page.samplesperpixel // planes
     down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
@@ -60,8 +58,8 @@ def _decompressed(data: bytes, compression: int, size: int) -> bytes:
     """Undo the compression of one strip or tile of `size` bytes."""
     import tifffile
 
-    if compression == tifffile.COMPRESSION.LZW:
-        whole = _from_lzw(data, size)
+    if compression in {tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD}:
+        whole = _by_pillow(data, int(compression), size)
     else:
         whole = bytes(tifffile.TIFF.DECOMPRESSORS[compression](data))
     if len(whole) < size:
@@ -69,15 +67,15 @@ def _decompressed(data: bytes, compression: int, size: int) -> bytes:
     return whole[:size]
 
 
-def _from_lzw(data: bytes, size: int) -> bytes:
-    """Undo LZW by Pillow, which decodes bytes without fault: as a grey picture of 8 bits and one row, of this strip alone."""
+def _by_pillow(data: bytes, compression: int, size: int) -> bytes:
+    """Undo LZW or zstd by Pillow, which decodes bytes without fault: as a grey picture of 8 bits and one row, of one strip."""
     import PIL.Image
 
-    tags = {256: size, 257: 1, 258: 8, 259: 5, 262: 1, 273: 0, 277: 1, 278: 1, 279: len(data)}
+    tags = {256: size, 257: 1, 258: 8, 259: compression, 262: 1, 273: 0, 277: 1, 278: 1, 279: len(data)}
     tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the strip begins: behind the header and this directory
     entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
     file = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4) + data
-    with PIL.Image.open(io.BytesIO(file)) as image:
+    with no_pixel_limit(), PIL.Image.open(io.BytesIO(file)) as image:
         return image.tobytes()
 
 
