@@ -69,7 +69,7 @@ def test_a_tiff_that_claims_too_much(tmp_path):
     for place in places:
         struct.pack_into("<I", data, place, 2_000_000)
     file.write_bytes(data)
-    with pytest.raises(ResourceError, match=r"its header claims 3\.73e\+03 GiB"):
+    with pytest.raises(FormatError, match=r"its header claims 3\.73e\+03 GiB"):
         read_volume(file)
 
 
@@ -80,8 +80,18 @@ def test_a_dicom_series_of_more_than_memory(tmp_path, monkeypatch, volume):
         read_volume(tmp_path / "series")
 
 
-def test_a_picture_larger_than_pillow_decodes(tmp_path, monkeypatch):
-    PIL.Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(FormatError, match="save it as TIFF, crop it, or scale it down"):
-        read_volume(tmp_path / "a.png")
+def test_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10)
+    array = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for name in ("a.png", "a.bmp", "a.tif"):
+        PIL.Image.fromarray(array).save(tmp_path / name, compression="tiff_lzw")
+        assert np.array_equal(read_volume(tmp_path / name).array[0, 0], array)
+    assert PIL.Image.MAX_IMAGE_PIXELS == 10
+
+
+@pytest.mark.parametrize("syntax", [None, "1.2.840.10008.1.2.5"])
+def test_a_slice_that_claims_too_much(tmp_path, syntax):
+    volume = Volume(np.zeros((1, 1, 64, 64), np.int16), Geometry.from_spacing((1, 64, 64)))
+    (file,) = write_series(tmp_path / "series", volume, syntax=syntax, Rows=65535, Columns=65535)
+    with pytest.raises(FormatError, match="its header claims 8 GiB"):
+        read_volume(file)

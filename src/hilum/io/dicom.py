@@ -414,11 +414,15 @@ def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
 
 def _fill(target: NDArray[Any], one: Slice) -> None:
     """Decode one slice's pixels into (Y, X) and rescale them."""
+    from pydicom.uid import RLETransferSyntaxes
+
     syntax = "?"
     try:
         with _kept_quiet():
             data = _read(one.path)
-            syntax = data.file_meta.TransferSyntaxUID.name
+            encoding = data.file_meta.TransferSyntaxUID
+            syntax, free = encoding.name, encoding.is_encapsulated and encoding not in RLETransferSyntaxes  # JPEG knows no bound
+            refuse_size(one.path, 2 * target.size, stored=None if free else one.path)
             pixels = np.asarray(data.pixel_array)
     except _BROKEN as error:
         raise FormatError(
