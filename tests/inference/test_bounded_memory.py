@@ -73,7 +73,7 @@ def test_without_torch_within_the_memory(tmp_path, memory, depth, files, cases):
         probabilities = read_volume(tmp_path / f"out/case_{case}_probabilities.nii.gz")
         assert np.array_equal(probabilities.array.argmax(axis=0), expected)
     written = {f"case_{case}{kind}.nii.gz" for case in range(cases) for kind in ("", "_probabilities")}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*written, "labels.json", "run.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*written, "labels.json", "run.json", ".hilum.json"}
 
 
 def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):
