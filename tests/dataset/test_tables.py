@@ -250,3 +250,9 @@ def test_yes_and_no_in_several_ways(root):
 
 def test_a_case_that_is_not_known_is_said(root):
     assert said(opened(root, case=["NA", *"bcdef"], label=["ill", "well"] * 3), "case: 1 of 6 not known ('NA' 1)")
+
+
+@pytest.mark.parametrize("number", [1.5, float("nan"), float("inf"), "one", None])
+def test_ids_of_labels_that_are_no_whole_numbers(tmp_path, number):
+    with pytest.raises(LabelError, match="label 'a' has the id"):
+        label_table({"labels": {"background": 0, "a": number}}, tmp_path / "dataset.json")

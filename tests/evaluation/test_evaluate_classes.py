@@ -375,3 +375,12 @@ def test_words_in_other_letter_case_are_joined_and_said(tmp_path):
     assert "sex in several spellings: 'm' 12, 'M' 12 count as 'm'" in notes
     assert "labels in another spelling count as the classes" in notes
     assert "another label" not in notes
+
+
+def test_a_constant_answer_and_unknown_labels_are_named_as_such(tmp_path):
+    (tmp_path / "p.csv").write_text("case,p_well,p_ill\n" + "".join(f"c{n},0.3,0.7\n" for n in range(9)))
+    labels = ["ill", "well", "NA"]
+    (tmp_path / "labels.csv").write_text("case,label\n" + "".join(f"c{n},{labels[n % 3]}\n" for n in range(9)))
+    evaluation = evaluate_classes(tmp_path / "p.csv", tmp_path / "labels.csv", tmp_path / "out")
+    assert evaluation.summary["calibration_slope"].note == "the probability is the same in every case"
+    assert evaluation.record.unexpected == ()

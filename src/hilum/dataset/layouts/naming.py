@@ -115,11 +115,11 @@ def _ids(value: Any, name: str, source: Path) -> tuple[int, ...]:
     items = value if isinstance(value, list) else [value]
     try:
         ids = tuple(int(item) for item in items)
-    except (TypeError, ValueError) as error:
-        raise LabelError(
-            f"label {name!r} has the id {value!r} in {source}", needed="a whole number, or a list of them"
-        ) from error
-    if not ids or min(ids) < 0 or max(ids) > LARGEST_ID:
+    except (TypeError, ValueError, OverflowError):
+        ids = ()
+    if not ids or any(isinstance(item, float) and item != number for item, number in zip(items, ids, strict=True)):
+        raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed="a whole number, or a list of them")
+    if min(ids) < 0 or max(ids) > LARGEST_ID:
         raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed=f"whole numbers from 0 to {LARGEST_ID}")
     return ids
 

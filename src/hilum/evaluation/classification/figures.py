@@ -132,6 +132,8 @@ def _why_undefined(measure: Measure) -> str:
         if positives == cases:
             return f"every case is {measure.question.name}"
         if measure.metric.startswith("calibration"):
+            if len(np.unique(measure.arrays[0])) == 1:
+                return "the probability is the same in every case"
             return "the probabilities separate the classes: no slope is the best"
     if measure.among is not None and not measure.among.any():
         return f"no case is {measure.part}"

@@ -90,6 +90,7 @@ def evaluate_classes(
     classes = _with_positive(classes, positive)
     if against.table is not None:
         match_classes(classes, against.table, where=against.name, holder=str(predictions))
+    known = set(against.cases)
     against = _labelled(against, classes)
     answers = {score.case: score for score in read_predictions(predictions, classes)}
     missing = tuple(sorted(set(against.cases) - set(answers)))
@@ -113,7 +114,7 @@ def evaluate_classes(
         predictions=str(predictions),
         reference=against.name,
         missing=missing,
-        unexpected=tuple(sorted(set(answers) - set(against.cases))),
+        unexpected=tuple(sorted(set(answers) - known)),
         notes=(
             *against.notes,
             *said,
