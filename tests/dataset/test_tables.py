@@ -256,3 +256,9 @@ def test_a_case_that_is_not_known_is_said(root):
 def test_ids_of_labels_that_are_no_whole_numbers(tmp_path, number):
     with pytest.raises(LabelError, match="label 'a' has the id"):
         label_table({"labels": {"background": 0, "a": number}}, tmp_path / "dataset.json")
+
+
+def test_folds_of_any_numbers_are_in_their_order():
+    words = ("10", "2", "²", "1" * 5000)
+    folds, _ = folds_from_column({word: word for word in words})
+    assert [fold.validation[0] for fold in folds] == ["2", "²", "10", "1" * 5000]

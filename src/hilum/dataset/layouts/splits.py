@@ -110,7 +110,7 @@ def folds_from_column(values: Mapping[str, str]) -> tuple[tuple[Fold, ...], str]
         return ((Fold(train, validation),) if train and validation else ()), note
     if len(words) < 2:
         return (), ""
-    order = sorted(words, key=lambda word: (0, int(word), "") if word.isdigit() else (1, 0, word))
+    order = sorted(words, key=lambda word: (not word.isdigit(), len(word) if word.isdigit() else 0, word))
     folds = tuple(
         Fold(
             train=tuple(sorted(case for case, value in given.items() if value != word)),
