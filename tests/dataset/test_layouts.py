@@ -102,8 +102,16 @@ def test_unpaired_files_are_noted_and_hidden_ones_passed_over(tmp_path):
 def test_missing_channel_file(tmp_path):
     root = nnunet(tmp_path, channels=("PET", "CT", "MR"))
     (root / "imagesTr" / "c_0001.nii.gz").unlink()
+    (root / "imagesTr" / "d_0001.nii.gz").unlink()
+    (root / "imagesTr" / "d_0002.nii.gz").unlink()
+    dataset = open_dataset(root)
+    wrong = [finding for finding in check(dataset) if finding.severity == "error"]
+    assert [(finding.case, finding.kind) for finding in wrong] == [("c", "unreadable"), ("d", "unreadable")]
+    assert "add the missing file, e.g. d_0001.nii.gz" in wrong[1].cure
     with pytest.raises(FormatError, match=r"case c has the channel numbers \[0, 2\]"):
-        open_dataset(root)
+        read_case(dataset["c"])
+    with pytest.raises(DataError, match=r"2 of 6 cases of .* cannot be used:\n  c: case c has .*\n  d: case d has"):
+        dataset.refuse_faults()
 
 
 def test_no_pair_in_a_raw_folder(tmp_path):
@@ -117,7 +125,7 @@ def test_two_files_of_one_case(tmp_path):
     root = nnunet(tmp_path, file_ending=".unknown")
     write_volume(image(1), root / "imagesTr" / "a_0000.nrrd")
     with pytest.raises(DataError, match="are two images of one case"):
-        open_dataset(root)
+        open_dataset(root).refuse_faults()
     facts(root)
     assert open_dataset(root)["a"].images["CT"].name == "a_0000.nii.gz"
 
@@ -310,7 +318,7 @@ def test_table_finds_masks_beside_and_labels_in_dataset_json(tmp_path):
     [
         ("case,label\na,1\n", "a column of image files"),
         ("image,label\n", "has no rows"),
-        ("image,label\nmissing.png,1\n", "line 2: the file 'missing.png' does not exist"),
+        ("image,label\nmissing.png,1\np1.png,0\n", "line 2: the file 'missing.png' does not exist"),
         ("case,image,label\nx/y,p1.png,1\n", "the case id 'x/y'"),
         ("case,image,label\nx,p1.png,1\nx,p2.png,1\n", "several cases of one name: x, x"),
         ("image,label\np1.png,\n", "the column label of .* holds no label"),
@@ -320,7 +328,7 @@ def test_tables_that_cannot_be(text, message, tmp_path):
     root = pictures(tmp_path)
     shutil.rmtree(root / "masks")
     with pytest.raises(DataError, match=message):
-        open_dataset(table(root, text) / "cases.csv")
+        open_dataset(table(root, text) / "cases.csv").refuse_faults()
 
 
 def test_table_folder_without_table(tmp_path):

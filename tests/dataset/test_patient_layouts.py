@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,17 @@ def test_bids_sessions_participants_and_label_names(tmp_path):
     assert dataset.cases[0].columns == {"age": "61"}
     assert dataset.labels is not None
     assert [label.name for label in dataset.labels.foreground] == ["liver", "tumour"]
+
+
+def test_bids_tables_with_faults_are_read_as_far_as_they_go(tmp_path):
+    root = bids(tmp_path)
+    (root / "participants.tsv").write_text("participant_id\tage\n01\t61\nsub-01\t62\nsub-09\t1\nsub-02\tn/a\n")
+    (root / "derivatives/manual/dseg.tsv").write_text("index\tname\n1.0\tliver\n2\ttumour\nx\tspleen\n")
+    dataset = open_dataset(root)
+    assert [label.name for label in dataset.labels.foreground] == ["liver", "tumour"]
+    assert dataset.cases[0].columns == {"age": "61"}
+    for words in ("no whole number is the index 'x'", "1 of 4 rows of", "1 of 3 rows of .*: 'sub-09'", "age: 2 of 3 not known"):
+        assert any(re.search(words, note) for note in dataset.notes), (words, dataset.notes)
 
 
 def test_bids_with_a_mask_a_label(tmp_path):

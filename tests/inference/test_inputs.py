@@ -104,10 +104,26 @@ def test_nothing_there_is_refused(tmp_path):
         find_cases([tmp_path], ["CT"])
 
 
-def test_two_cases_of_one_name_are_refused(tmp_path):
-    touch(tmp_path, "x.nii.gz", "x.nrrd")
-    with pytest.raises(UsageError, match="two cases with the id 'x'"):
-        find_cases([tmp_path], ["CT"])
+def test_images_of_one_name_are_told_apart(tmp_path, caplog):
+    touch(tmp_path, "x.nii.gz", "x.nrrd", "y_0000.nrrd", "y_0000.mha", "z.png")
+    found = {case.id: case.images["CT"].name for case in find_cases([tmp_path, tmp_path / "z.png"], ["CT"])}
+    both = {"x_nii_gz": "x.nii.gz", "x_nrrd": "x.nrrd", "y_mha": "y_0000.mha", "y_nrrd": "y_0000.nrrd"}
+    assert found == {**both, "z": "z.png"}
+    assert f"{tmp_path / 'x.nrrd'} is named like another image: its output is named x_nrrd" in caplog.text
+
+
+def test_patients_folders_and_classes_name_cases_as_in_training(tmp_path):
+    touch(tmp_path, *(f"tot/s{n}/{name}.nii.gz" for n in (1, 2) for name in ("ct", "segmentations/liver")))
+    touch(tmp_path, *(f"new/s{n}/ct.nii.gz" for n in (1, 2)), *(f"B_1/B_1_{word}.nii.gz" for word in ("t1", "flair", "seg")))
+    touch(tmp_path, *(f"cls/{name}/{number}.png" for name in ("ill", "well") for number in range(5)), "cls/ill/x.png")
+    for place, channel, ids in (
+        ("tot", "CT", ["s1", "s2"]),
+        ("tot/s1", "image", ["s1"]),
+        ("new", "CT", ["s1", "s2"]),
+        ("B_1", "T1", ["B_1"]),
+        ("cls", "image", [*(f"{name}__{number}" for name in ("ill", "well") for number in range(5)), "x"]),
+    ):
+        assert [case.id for case in find_cases([tmp_path / place], [channel])] == ids, place
 
 
 def test_ids_and_reading_of_every_kind_of_source(tmp_path):

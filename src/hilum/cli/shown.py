@@ -47,9 +47,13 @@ class _Files(logging.Handler):
         self.sentences: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the sentence of an inventory."""
-        if getattr(getattr(record, "inventory", None), "others", ()):
+        """Keep the sentence of an inventory, unless only hidden files are left out."""
+        if getattr(getattr(record, "inventory", None), "leaves_out", False):
             self.sentences[record.getMessage()] = None
+
+
+def _is_no_account(record: logging.LogRecord) -> bool:
+    return not hasattr(record, "inventory")
 
 
 @contextmanager
@@ -60,10 +64,13 @@ def files_at_the_end() -> Iterator[None]:
     logger.setLevel(logging.INFO)
     for handler in logging.root.handlers:  # what is shown at once stays what it was
         handler.setLevel(logging.WARNING)
+        handler.addFilter(_is_no_account)  # said at the end, and once
     try:
         yield
     finally:
         logger.removeHandler(kept)
+        for handler in logging.root.handlers:
+            handler.removeFilter(_is_no_account)
         for sentence in kept.sentences:
             typer.echo(sentence, err=True)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import Annotation, annotation_files
-from hilum.errors import readable
+from hilum.errors import DataError, readable
 from hilum.io import file_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Case:
         centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world of :class:`Geometry`.
         positions: which channel of its file each channel is, by `images`; () where those of one file stand in its own order.
         label_ids: what the ids in the annotation's file are read as, where a model names the same labels by other ids.
+        fault: why the case cannot be used, where the data set's layout knows; `images` are then those that are there.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Case:
     centre_mm: tuple[float, float, float] | None = None
     positions: tuple[int, ...] = ()
     label_ids: Mapping[int, int] = field(default_factory=dict)
+    fault: DataError | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Make the names of files and folders that became id, patient and class ones that every file can hold."""
@@ -103,6 +105,19 @@ class Dataset:
         """Make the name one that every file can hold."""
         object.__setattr__(self, "name", readable(self.name))
 
+    def refuse_faults(self) -> None:
+        """Refuse to work on cases that cannot be used; all of them are named, and nothing is read for it.
+
+        Raises:
+            DataError: a case has a fault, or its annotation is not there.
+        """
+        faults = {case.id: case.fault for case in self.cases if case.fault is not None}
+        for case in self.cases:
+            gone = [file for one in (case.annotation, case.region) for file in annotation_files(one) if not file.exists()]
+            if gone and case.id not in faults:
+                faults[case.id] = DataError(f"{gone[0]} does not exist", needed="the annotation of the case")
+        refuse(faults, len(self.cases), str(self.root))
+
     def __getitem__(self, case_id: str) -> Case:
         """The annotated case of that id.
 
@@ -113,3 +128,25 @@ class Dataset:
             if case.id == case_id:
                 return case
         raise KeyError(case_id)
+
+
+def refuse(faults: Mapping[str, DataError], cases: int, where: str) -> None:
+    """Raise one error for all cases that cannot be used.
+
+    Args:
+        faults: case id to what is wrong with it; nothing is raised where there are none.
+        cases: how many cases there are.
+        where: the data set.
+
+    Raises:
+        DataError: the only fault as it is, or one that lists all.
+    """
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    if faults:
+        listed = "".join(f"\n  {case}: {fault.found}" for case, fault in faults.items())
+        raise DataError(
+            f"{len(faults)} of {cases} cases of {where} cannot be used:{listed}",
+            needed="cases whose files are all there and can be read",
+            cure="hilum check DATA says what each needs; hilum check DATA --fix FOLDER writes a copy without them",
+        )

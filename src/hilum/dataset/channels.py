@@ -61,8 +61,10 @@ def arrange_channels(case: Case, wanted: Sequence[str], *, where: str = "", hold
     """The case with the channels of a plan or model, under its names and in its order.
 
     Raises:
-        DataError: as `match_channels`.
+        DataError: as `match_channels`, or the fault of the case.
     """
+    if case.fault is not None:
+        raise case.fault
     names = list(case.images)
     order = match_channels(wanted, names, where=where or f"case {case.id}", holder=holder)
     if names == list(wanted):

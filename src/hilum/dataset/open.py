@@ -169,9 +169,12 @@ def read_case(case: Case) -> Volume:
     """Read all images of a case as one volume (C, Z, Y, X), channels in the data set's order, in the stored dtype.
 
     Raises:
+        DataError: the fault of the case.
         FormatError: a file cannot be read.
         GeometryError: the channels lie on different grids.
     """
+    if case.fault is not None:
+        raise case.fault
     return read_channels(case.images, case.positions)
 
 
@@ -186,6 +189,8 @@ def read_annotation(case: Case) -> Volume:
         LabelError: it holds fractions.
         GeometryError: it lies on another grid than the image.
     """
+    if case.fault is not None:
+        raise case.fault
     if case.annotation is None:
         raise DataError(f"case {case.id} has no annotation", needed="an annotated case")
     try:

@@ -31,6 +31,8 @@ def read_region(case: Case) -> Volume:
             cure="give it one (column mask of the table), or leave the case out",
         )
     labels = read_label_map(case.region)
+    if case.fault is not None:
+        raise case.fault
     grid = read_geometry(next(iter(case.images.values())))
     if compare_grids(grid, labels.geometry) in UNLIKE:
         raise GeometryError(

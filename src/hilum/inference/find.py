@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING
 from hilum.dataset import LAYOUTS, Case, arrange_channels, open_cases
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.channels import plain_name
+from hilum.dataset.layouts import class_folders
 from hilum.dataset.layouts.listing import PICTURES, image_files
 from hilum.dataset.layouts.naming import stated_channels
-from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS
+from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import UsageError
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from hilum.io.dicom_series import Series
     from hilum.io.inventory import Inventory
 
+_log = logging.getLogger("hilum")
 _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's <case>_0000, <case>_0001, ...
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
 _JOINT = "__"
@@ -92,7 +96,7 @@ def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: b
         annotated: take all cases of a data set, also where some have no annotation: a mask is no answer to a classifier.
 
     Raises:
-        UsageError: a source does not exist or holds no image, or two cases have the same id.
+        UsageError: a source does not exist or holds no image.
         DataError: a data set cannot be opened.
     """
     finder = _Finder(channels, annotated=annotated)
@@ -116,10 +120,13 @@ class _Finder:
         self._regions: list[Path] = []
         self._entered: set[tuple[int, int]] = set()
         self._reasons: dict[Path, str] = {}
+        self._ids: dict[Path, str] = {}
 
     def folder(self, source: Path) -> None:
         """Look through a folder that the user named."""
         before = len(self._places)
+        if class_folders.recognises(source):
+            self._ids |= {file: case.id for case in class_folders.read(source).cases for file in case.images.values()}
         self._below(source, source)
         if len(self._places) == before:
             raise UsageError(
@@ -138,7 +145,7 @@ class _Finder:
         folders = root.relative_to(source).parts if root.is_dir() else ()
         for case in wanted:
             kept = self._kept(case.images)
-            if root == source:  # of a data set that the user named, one error says it of all cases
+            if root == source and case.fault is None:  # of a data set that the user named, one error says it of all cases
                 arrange_channels(replace(case, images=kept), self._channels, where=str(root))
             self._regions += annotation_files(case.region) if self._annotated else ()
             self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
@@ -195,8 +202,9 @@ class _Finder:
         for one in series:
             name = one.name or folder.absolute().name
             parts = (*folder.relative_to(source).parts, *([one.name] if one.name else []))
-            case = Case(name, None, dict.fromkeys(self._channels, one.source))
-            self._places.append(_Place(case, parts, source, series=True))
+            known = self._ids.get(one.source)
+            case = Case(known or name, None, dict.fromkeys(self._channels, one.source))
+            self._places.append(_Place(case, (*parts[:-1], known) if known else parts, source, series=known is None))
 
     def _images(self, images: Sequence[Path], source: Path) -> None:
         """Take the image files of a folder: annotations are none, and files that differ by a channel's name are one case."""
@@ -207,24 +215,31 @@ class _Finder:
         if len(masks) == len(images):  # the user named a folder of masks
             masks = set()
         self._reasons |= dict.fromkeys(masks, ANNOTATION)
-        kept = _of_model(words.files, self._channels) if len(self._channels) > 1 else {}
+        folder = images[0].parent
+        kept = _of_model(words.files, self._channels) if len(self._channels) > 1 or words.shared == folder.absolute().name else {}
+        others = [file for file in images if file not in masks]
         if kept:
             self._kept({word: file for word, file in words.files.items() if file not in masks})
-            self._take(words.shared or images[0].parent.absolute().name, kept, images[0].parent, source)
+            self._take(words.shared or folder.absolute().name, kept, folder, source)
+        elif len(others) == 1 and _has_masks_of_labels(folder, image_stem(others[0])):
+            self._take(folder.absolute().name, dict.fromkeys(self._channels, others[0]), folder, source)
         else:
-            self._group([file for file in images if file not in masks], source)
+            self._group(others, source)
 
     def _group(self, files: Iterable[Path], source: Path) -> None:
         """Take image files by name, numbered channels of one case together."""
-        numbered: dict[tuple[Path, str], dict[int, Path]] = {}
+        numbered: dict[tuple[Path, str, str], dict[int, Path]] = {}
         for file in files:
             stem = image_stem(file)
             number = _CHANNEL.search(stem)
             if number is None:
                 self._take(stem, self._whole(file), file.parent, source)
             else:
-                numbered.setdefault((file.parent, stem[: number.start()]), {})[int(number[1])] = file
-        for (folder, stem), images in numbered.items():
+                images = numbered.setdefault((file.parent, stem[: number.start()], ""), {})
+                if int(number[1]) in images:  # of another format
+                    images = numbered.setdefault((file.parent, stem[: number.start()], image_suffix(file)), {})
+                images[int(number[1])] = file
+        for (folder, stem, _), images in numbered.items():
             if 0 in images:
                 self._take(stem, self._kept(_numbered(images, _names_beside(folder) or self._channels)), folder, source)
             else:  # numbered cases, no channels
@@ -236,31 +251,37 @@ class _Finder:
         return dict.fromkeys(_names_beside(file.parent) or self._channels, file)
 
     def _take(self, name: str, images: Mapping[str, Path], folder: Path, source: Path) -> None:
+        name = self._ids.get(next(iter(images.values())), name)
         self._places.append(_Place(Case(name, None, images), (*folder.relative_to(source).parts, name), source))
 
     def named(self) -> tuple[Case, ...]:
-        """Every case with its id, by id.
-
-        Raises:
-            UsageError: two cases cannot be told apart.
-        """
-        known: dict[str, Case] = {}
-        for place, name in zip(self._places, _names(self._places), strict=True):
-            case = replace(place.case, id=name)
-            if case.id in known:
-                first, second = (next(iter(one.images.values())) for one in (known[case.id], case))
-                raise UsageError(
-                    f"two cases with the id {case.id!r}: {first} and {second}",
-                    needed="one name a case, as the outputs are named after them",
-                    cure="predict them into two folders, or rename one",
-                )
-            known[case.id] = case
+        """Every case with its id, by id; where two have the same, the suffix of their files, or else a number, is added."""
+        alike: dict[str, list[Case]] = {}
+        for place, name in zip(self._places, _names(self._places, self._channels), strict=True):
+            held = alike.setdefault(replace(place.case, id=name).id, [])
+            held += [place.case] if all(place.case.images != one.images for one in held) else []
+        known = {name: replace(cases[0], id=name) for name, cases in alike.items() if len(cases) == 1}
+        for name, cases in alike.items():
+            for case in cases if len(cases) > 1 else ():
+                file = next(iter(case.images.values()))
+                own = "_".join((name, *image_suffix(file).split(".")[1:]))
+                number = next(count for count in itertools.count(1) if (own if count == 1 else f"{own}_{count}") not in known)
+                own = own if number == 1 else f"{own}_{number}"
+                known[own] = replace(case, id=own)
+                _log.warning("%s is named like another image: its output is named %s", file, own)
         return tuple(known[name] for name in sorted(known))
 
     def account(self, sources: Iterable[Path]) -> Inventory:
         """Account for every file below the sources."""
         images = [file for place in self._places for file in place.case.images.values()]
         return take_inventory(sources, [*images, *self._regions], reasons=self._reasons)
+
+
+def _has_masks_of_labels(folder: Path, stem: str) -> bool:
+    """Whether a folder of masks lies beside the image, none of them named after it: s0000/ct, s0000/segmentations/liver."""
+    masks = sub_folder(folder, ANNOTATION_FOLDERS)
+    stems = {image_stem(file) for file in image_files(masks)} if masks is not None else set()
+    return bool(stems) and not any(name.startswith(stem) for name in stems)
 
 
 def _may_be_dicom(file: Path) -> bool:
@@ -286,7 +307,7 @@ def _numbered(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, 
     return {f"channel {n}": images[n] for n in sorted(images)}
 
 
-def _names(places: Sequence[_Place]) -> list[str]:
+def _names(places: Sequence[_Place], channels: Sequence[str]) -> list[str]:
     """The id of each case: its own; where ids repeat, with the folders before it that differ."""
     names = [place.case.id for place in places]
     sources = {place.source for place in places if place.series}
@@ -301,7 +322,8 @@ def _names(places: Sequence[_Place]) -> list[str]:
     alike = [index for index, name in enumerate(names) if name in repeated]
     for index, levels in zip(alike, _differing([places[index].path for index in alike]), strict=True):
         own = names[index] if _JOINT in names[index] else places[index].path[-1]
-        names[index] = _JOINT.join(dict.fromkeys((*levels, own)))
+        named = levels and own != levels[-1] and plain_name(own) in map(plain_name, channels)  # s0000/ct, s0001/ct
+        names[index] = _JOINT.join(levels if named else dict.fromkeys((*levels, own)))
     return [_UNSAFE.sub("_", name) for name in names]
 
 

@@ -108,6 +108,11 @@ class Inventory:
         """Whether a file is not taken that is an image, or may be one."""
         return any(one.image or not one.readable for one in self.others)
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a file is not taken, hidden ones aside."""
+        return any(one.reason != HIDDEN for one in self.others)
+
     def log(self) -> None:
         """Log the sentence: a warning where an image is lost, or may be."""
         _log.log(logging.WARNING if self.loses_images else logging.INFO, "%s", self, extra={"inventory": self})
@@ -161,7 +166,7 @@ def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Map
     known = {_plain(path): reason for path, reason in (reasons or {}).items()}
     met = dict.fromkeys(file for root in places for file in _files_below(root))
     others = [one for path in met if (one := _not_taken(path, used, known)) is not None]
-    elsewhere = sum(path not in met and not Path(path).is_dir() for path in used)
+    elsewhere = sum(path not in met and Path(path).is_file() for path in used)
     counted = len(met) - len(others) + elsewhere
     return Inventory(tuple(map(Path, places)), counted, tuple(sorted(others, key=lambda one: one.path)))
 

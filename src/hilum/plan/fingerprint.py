@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hilum.dataset.case import refuse
 from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
-from hilum.errors import LabelError, UsageError
+from hilum.errors import DataError, LabelError, UsageError
 from hilum.plan.case_facts import CaseFacts, CaseSamples, ChannelFacts, Intensities, LabelFacts, measure_case
 from hilum.plan.plan import Record
 from hilum.volume import Box, LabelTable, reorient
@@ -122,11 +123,16 @@ def make_fingerprint(
     chosen = _chosen(dataset, cases)
     work = partial(reader.measure, table=reader.table, channels=dataset.channels)
     measured: list[CaseSamples] = []
+    faults: dict[str, DataError] = {}
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for done, result in enumerate(pool.map(work, chosen), start=1):
-            measured.append(result)
+        for case, result in zip(chosen, pool.map(partial(_or_fault, work), chosen), strict=True):
+            if isinstance(result, DataError):
+                faults[case.id] = result
+            else:
+                measured.append(result)
             if progress is not None:
-                progress(done, len(chosen), chosen[done - 1].id)
+                progress(len(measured) + len(faults), len(chosen), case.id)
+    refuse(faults, len(chosen), str(dataset.root))
     made = summarise(dataset.name, dataset.channels, reader.table, measured)
     return made.model_copy(update={"task": reader.task, "classes": dataset.classes or None})
 
@@ -191,6 +197,14 @@ def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
     if not chosen:
         raise UsageError(f"{dataset.name} has no annotated case", needed="at least one", cure=f"look at {dataset.root}")
     return chosen
+
+
+def _or_fault(work: Callable[[Case], CaseSamples], case: Case) -> CaseSamples | DataError:
+    """What `work` measures, or what is wrong with the case, so that one error names all of them."""
+    try:
+        return work(case)
+    except DataError as error:
+        return error
 
 
 @dataclass(frozen=True)

@@ -265,6 +265,7 @@ def _opened(data: Path | str, work: Path, options: TrainOptions, listener: Liste
         task=options.task,
         positive=options.positive,
     )
+    opened.refuse_faults()
     premises = Premises.of(opened, options, progress=lambda done, total, case: listener.advance("hashing", done, total, case))
     if options.resume:
         before = Premises.load(work)

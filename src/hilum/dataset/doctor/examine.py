@@ -69,7 +69,7 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         case: with or without annotation.
         table: the data set's labels; None for classification.
     """
-    findings: list[Finding] = []
+    findings: list[Finding] = [] if case.fault is None else [_unreadable(case.id, case.fault)]
     seen = _images(case, findings)
     annotation_digest, labels = case.label, frozenset[int]()
     if isinstance(case.annotation, MaskFiles):
@@ -105,7 +105,7 @@ def _images(case: Case, findings: list[Finding]) -> _Seen:
     looks: list[Look] = []
     first: Geometry | None = None
     notes: list[str] = []
-    complete, constant = True, True
+    complete, constant = case.fault is None, True
     for path in dict.fromkeys(files):
         volume = _read(case.id, path, findings)
         if volume is None:

@@ -10,13 +10,14 @@ from hilum.dataset.annotation import Annotation, MaskFiles
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, some
 from hilum.dataset.layouts.naming import labels_of
+from hilum.dataset.layouts.patients import facts_of
 from hilum.errors import DataError
 from hilum.io import image_stem, image_suffix, supported
-from hilum.io.text import read_table
+from hilum.io.text import name_key, read_table
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _IMAGES = ("anat", "ct", "pet", "mr", "xray", "micr")
@@ -84,7 +85,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     lacking = sorted(set(raw) - set(whole))
     if lacking:
         notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
-    known = _participants(path)
+    known, said = facts_of(path / "participants.tsv", "participant_id", [case.partition("_")[0] for case in raw])
+    notes += said
     cases = tuple(
         Case(
             case,
@@ -146,7 +148,8 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
     (name, kind), files = next(iter(better.items()))
     note = f"annotations are {kind} of derivatives/{name}"
     if kind != "masks of labels":
-        return {file.case: file.path for file in files}, _named_labels(path / "derivatives" / name), (note,)
+        labels, said = _named_labels(path / "derivatives" / name)
+        return {file.case: file.path for file in files}, labels, (note, *said)
     names = sorted({file.entities["label"] for file in files})
     numbers = {name: number for number, name in enumerate(names, start=1)}
     masks: dict[str, dict[int, Path]] = defaultdict(dict)
@@ -181,17 +184,14 @@ def _is_brain(file: _File) -> bool:
     return file.entities.get("desc", "").lower() == "brain"
 
 
-def _named_labels(pipeline: Path) -> LabelTable | None:
-    """The labels by a table of index and name beside the label maps, where there is one."""
+def _named_labels(pipeline: Path) -> tuple[LabelTable | None, tuple[str, ...]]:
+    """The labels by a table of index and name beside the label maps, where there is one, and what is to be said of it."""
     file = next(iter(sorted(pipeline.rglob("*dseg.tsv"))), None)
     table = read_table(file) if file is not None else None
     if table is None or not {"index", "name"} <= set(table.header):
-        return None
-    return LabelTable.from_names({int(row["index"]): row["name"] for row in table.rows if int(row["index"]) > 0})
-
-
-def _participants(path: Path) -> Mapping[str, Mapping[str, str]]:
-    """The row of participants.tsv of each subject."""
-    file = path / "participants.tsv"
-    rows: Sequence[Mapping[str, str]] = read_table(file).rows if file.is_file() else ()
-    return {row.get("participant_id", ""): {key: text for key, text in row.items() if key != "participant_id"} for row in rows}
+        return None, () if table is None else (f"{file} has no columns index and name, and is not used",)
+    named = {name_key(row["index"]): row["name"] for row in table.rows}
+    wrong = [index for index in named if not index.isdecimal()]
+    notes = (*table.notes, *([f"{file}: no whole number is the index {some(map(repr, wrong))}: left out"] if wrong else []))
+    numbers = {int(index): name for index, name in named.items() if index not in wrong and int(index) > 0}
+    return (LabelTable.from_names(numbers), notes) if numbers else (None, notes)

@@ -67,6 +67,8 @@ def _axes(dataset: Dataset) -> tuple[str, ...] | None:
 
 def _point(case: Case, axes: tuple[str, ...]) -> tuple[tuple[float, float, float], Geometry] | None:
     """A case's point and its image's grid; None where a number is missing, or the header cannot be read (the doctor says so)."""
+    if case.fault is not None:
+        return None
     try:
         numbers = [float(case.columns.get(name, "")) for name in axes]
         grid = read_geometry(next(iter(case.images.values())))

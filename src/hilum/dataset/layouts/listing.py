@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.errors import DataError
+from hilum.errors import DataError, ResourceError
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, supported
 from hilum.io.output import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Suffixes of pictures, whose three channels are red, green and blue."""
@@ -36,7 +36,15 @@ class Orphan:
     kind: str
 
 
-def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]:
+class Entries(dict[str, Path]):
+    """The images of a folder by stem; `faults` holds an error for each stem that several of them have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: dict[str, DataError] = {}
+
+
+def image_entries(folder: Path, *, ending: str | None = None) -> Entries:
     """The images of a folder by stem: files that `hilum.io` reads, and sub-folders that hold one DICOM series.
 
     Hidden files (the "._" companions in archives packed on a Mac, .DS_Store) are passed over.
@@ -44,11 +52,8 @@ def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]
     Args:
         folder: the folder; one that does not exist has no images.
         ending: the file ending to keep to where a folder mixes several, e.g. ".nii.gz"; None takes every ending.
-
-    Raises:
-        DataError: two files have the same stem, so that one case would have two images.
     """
-    entries: dict[str, Path] = {}
+    entries = Entries()
     if not folder.is_dir():
         return entries
     for path in sorted(folder.iterdir()):
@@ -57,13 +62,14 @@ def image_entries(folder: Path, *, ending: str | None = None) -> dict[str, Path]
         if ending and not path.name.lower().endswith(ending.lower()) and not path.is_dir():
             continue
         stem = image_stem(path)
-        if stem in entries:
-            raise DataError(
-                f"{entries[stem].name} and {path.name} in {folder} are two images of one case",
-                needed="one file a case",
-                cure=f"move one of them elsewhere: mv '{path}' SOMEWHERE",
-            )
-        entries[stem] = path
+        if stem not in entries:
+            entries[stem] = path
+            continue
+        entries.faults[stem] = DataError(
+            f"{entries[stem].name} and {path.name} in {folder} are two images of one case",
+            needed="one file a case",
+            cure=f"move one of them elsewhere: mv '{path}' SOMEWHERE",
+        )
     return entries
 
 
@@ -112,10 +118,13 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
 
     Args:
         images: the images of the data set. The first decides, but for pictures: the first that is not grey, as a grey picture may
-            be stored with colours, and a grey one may stand among coloured ones.
+            be stored with colours, and a grey one may stand among coloured ones. Those that cannot be read are passed over.
     """
     for image in images:
-        count = inspect_file(image).channels
+        try:
+            count = inspect_file(image).channels
+        except (DataError, ResourceError):  # said where the image itself is read
+            continue
         picture = image_suffix(image) in {*PICTURES, ".npz"}
         if count == 3 and picture:
             return ("red", "green", "blue")

@@ -7,10 +7,12 @@ channels in one file. The files on disk decide which it is, for dataset.json is 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, some
+from hilum.dataset.layouts.listing import Entries, Orphan, guess_channels, image_entries, orphans_of, some
 from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.errors import DataError, FormatError
 
@@ -19,6 +21,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of a folder.
+
+    Args:
+        files: case to channel number to file; a case stored whole has channel 0 only.
+        faults: what is wrong with a case's files.
+    """
+
+    files: Mapping[str, Mapping[int, Path]]
+    faults: Mapping[str, DataError]
 
 
 def recognises_nnunet(path: Path) -> bool:
@@ -39,7 +54,7 @@ def read_nnunet(path: Path, *, values: bool = True) -> Dataset:
         values: whether annotations may be read to find out what the labels are.
 
     Raises:
-        DataError: no image has an annotation, or a case lacks a channel.
+        DataError: no image has an annotation.
     """
     return _read(path, "nnunet", values=values)
 
@@ -61,7 +76,7 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
     """Images in imagesTr without a file in labelsTr, and the other way about."""
     facts = _facts(path)
     annotations = _annotations(path, facts)
-    firsts = {case: files[min(files)] for case, files in _images(path, facts, annotations).items()}
+    firsts = {case: files[min(files)] for case, files in _images(path, facts, annotations).files.items()}
     return orphans_of(firsts, annotations)
 
 
@@ -89,10 +104,12 @@ def _facts(path: Path) -> dict[str, Any]:
     return read_json_object(file) if file.is_file() else {}
 
 
-def _annotations(path: Path, facts: Mapping[str, Any]) -> dict[str, Path]:
+def _annotations(path: Path, facts: Mapping[str, Any]) -> Entries:
     listed = facts.get("dataset")
     if isinstance(listed, dict):
-        return {case: path / entry["label"] for case, entry in listed.items() if entry.get("label")}
+        entries = Entries()
+        entries.update({case: path / entry["label"] for case, entry in listed.items() if entry.get("label")})
+        return entries
     return image_entries(path / "labelsTr", ending=_ending(path / "labelsTr", facts))
 
 
@@ -106,29 +123,33 @@ def _has_ending(folder: Path, ending: str) -> bool:
     return folder.is_dir() and any(entry.name.endswith(ending) and not entry.name.startswith(".") for entry in folder.iterdir())
 
 
-def _images(path: Path, facts: Mapping[str, Any], annotations: Mapping[str, Path]) -> dict[str, dict[int, Path]]:
-    """Case to channel number to file; a case stored whole has channel 0 only."""
+def _images(path: Path, facts: Mapping[str, Any], annotations: Mapping[str, Path]) -> _Images:
+    """The images of imagesTr."""
     listed = facts.get("dataset")
     if isinstance(listed, dict):
-        return {case: dict(enumerate(path / name for name in entry["images"])) for case, entry in listed.items()}
+        return _Images({case: dict(enumerate(path / name for name in entry["images"])) for case, entry in listed.items()}, {})
     folder = path / "imagesTr"
     return _group(image_entries(folder, ending=_ending(folder, facts)), annotations, channelled=_is_channelled(path))
 
 
-def _group(images: Mapping[str, Path], annotations: Mapping[str, Path], *, channelled: bool) -> dict[str, dict[int, Path]]:
+def _group(images: Entries, annotations: Mapping[str, Path], *, channelled: bool) -> _Images:
     cases: dict[str, dict[int, Path]] = {}
+    faults: dict[str, DataError] = {}
     for stem, file in images.items():
         match = _CHANNEL.match(stem) if channelled and stem not in annotations else None
         case, channel = (match["case"], int(match["channel"])) if match else (stem, 0)
         cases.setdefault(case, {})[channel] = file
-    return cases
+        if stem in images.faults:
+            faults[case] = images.faults[stem]
+    return _Images(cases, faults)
 
 
 def _read(path: Path, layout: str, *, values: bool) -> Dataset:
     facts = _facts(path)
     source = path / "dataset.json"
     annotations = _annotations(path, facts)
-    images = _images(path, facts, annotations)
+    found = _images(path, facts, annotations)
+    images = found.files
     annotated = [case for case in sorted(images) if case in annotations]
     if not annotated:
         raise DataError(
@@ -150,37 +171,53 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
         notes.append(f"{some(lonely)} in labelsTr without image: left out")
     test_folder = path / "imagesTs"
     tests = _group(image_entries(test_folder, ending=_ending(test_folder, facts)), {}, channelled=layout == "nnunet")
-    unlabelled = {case: images[case] for case in extra} | {
-        case: files for case, files in tests.items() if case not in annotations
-    }
+    files = {**{case: one for case, one in tests.files.items() if case not in annotations}, **images}
+    faults = {**tests.faults, **annotations.faults, **found.faults}
+    several = any(len(images[case]) > 1 for case in annotated)
+    cases = [
+        _case(case, files[case], channels, annotations.get(case), faults.get(case), several=several) for case in sorted(files)
+    ]
     return Dataset(
         name=str(facts.get("name") or path.name),
         root=path,
         layout=layout,
-        cases=tuple(Case(case, None, _by_channel(case, images[case], channels), annotations[case]) for case in annotated),
+        cases=tuple(case for case in cases if case.annotation is not None),
         channels=channels,
         labels=labels,
-        unlabelled=tuple(Case(case, None, _by_channel(case, unlabelled[case], channels)) for case in sorted(unlabelled)),
+        unlabelled=tuple(case for case in cases if case.annotation is None),
         splits=(),
         notes=tuple(notes),
     )
 
 
 def _channels_on_disk(images: Sequence[Mapping[int, Path]]) -> tuple[str, ...]:
-    if len(images[0]) == 1:
-        return guess_channels(next(iter(files.values())) for files in images)
-    return tuple(f"channel_{number}" for number in sorted(images[0]))
+    """The channels that most cases have."""
+    counts = Counter(tuple(sorted(files)) for files in images)
+    numbers = max(counts, key=lambda numbers: (counts[numbers], len(numbers)))
+    if len(numbers) == 1:
+        return guess_channels(files[numbers[0]] for files in images if numbers[0] in files)
+    return tuple(f"channel_{number}" for number in numbers)
 
 
-def _by_channel(case: str, files: Mapping[int, Path], channels: tuple[str, ...]) -> dict[str, Path]:
-    """Channel name to file; the only file of a case holds all its channels (4D NIfTI, colour picture)."""
-    if set(files) == {0}:
-        return dict.fromkeys(channels, files[0])
+def _case(
+    case: str,
+    files: Mapping[int, Path],
+    channels: tuple[str, ...],
+    annotation: Path | None,
+    fault: DataError | None,
+    *,
+    several: bool,
+) -> Case:
+    """A case; the only file holds all its channels (4D NIfTI, colour picture), unless others have `several`."""
+    if set(files) == {0} and not (several and len(channels) > 1):
+        return Case(case, None, dict.fromkeys(channels, files[0]), annotation, fault=fault)
+    lacking = sorted(set(range(len(channels))) - set(files))
     if set(files) != set(range(len(channels))):
-        raise FormatError(
+        fault = fault or FormatError(
             f"case {case} has the channel numbers {sorted(files)} in {files[min(files)].parent}",
             needed=f"the numbers 0 to {len(channels) - 1} for the channels {', '.join(channels)}",
-            cure=f"add the missing file, e.g. {case}_{min(set(range(len(channels))) - set(files), default=0):04d}.nii.gz, "
+            cure=f"add the missing file, e.g. {case}_{lacking[0] if lacking else 0:04d}.nii.gz, "
             "or correct channel_names in dataset.json",
         )
-    return {name: files[number] for number, name in enumerate(channels)}
+    names = {number: channels[number] if number < len(channels) else f"channel_{number}" for number in sorted(files)}
+    return Case(case, None, {name: files[number] for number, name in names.items()}, annotation, fault=fault)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, orphans_of, pair, some
+from hilum.dataset.layouts.listing import Entries, Orphan, guess_channels, image_entries, orphans_of, pair, some
 from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.errors import DataError
 
@@ -56,14 +56,25 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     alone = sorted(set(images) - set(pairs))
     if alone:
         notes += (f"{some(alone)} without annotation: counted as unlabelled",)
+    masks = {file: annotations.faults[stem] for stem, file in annotations.items() if stem in annotations.faults}
+    cases = tuple(
+        Case(
+            stem,
+            None,
+            dict.fromkeys(channels, images[stem]),
+            pairs.get(stem),
+            fault=images.faults.get(stem) or masks.get(pairs.get(stem, path)),
+        )
+        for stem in sorted(images)
+    )
     return Dataset(
         name=str(facts.get("name") or path.name),
         root=path,
         layout="paired-folders",
-        cases=tuple(Case(stem, None, dict.fromkeys(channels, images[stem]), pairs[stem]) for stem in sorted(pairs)),
+        cases=tuple(case for case in cases if case.annotation is not None),
         channels=channels,
         labels=labels,
-        unlabelled=tuple(Case(stem, None, dict.fromkeys(channels, images[stem])) for stem in alone),
+        unlabelled=tuple(case for case in cases if case.annotation is None),
         splits=_splits(facts),
         notes=notes,
     )
@@ -74,7 +85,7 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
     return orphans_of(*_entries(path))
 
 
-def _entries(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def _entries(path: Path) -> tuple[Entries, Entries]:
     image_folder, annotation_folder = sub_folder(path, IMAGE_FOLDERS), sub_folder(path, ANNOTATION_FOLDERS)
     if image_folder is None or annotation_folder is None:
         raise DataError(

@@ -10,14 +10,14 @@ from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, some
 from hilum.dataset.layouts.naming import label_table, labels_file, read_json_object
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
+from hilum.dataset.layouts.patients import facts_of
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError
 from hilum.io import image_stem
-from hilum.io.text import read_table
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
 META_FILE = "meta.csv"
@@ -64,7 +64,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     lacking = sorted(folder.name for folder in images if folder not in whole)
     if lacking:
         notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
-    meta = _meta(path)
+    meta, said = facts_of(path / META_FILE, "image_id", [folder.name for folder in images])
+    notes += said
     cases = tuple(
         Case(
             folder.name,
@@ -141,13 +142,3 @@ def _table(path: Path, names: list[str]) -> LabelTable:
             cure="add the names, or remove the file: the masks are then numbered by their names",
         )
     return table
-
-
-def _meta(path: Path) -> Mapping[str, Mapping[str, str]]:
-    """Further facts of each case, by its name in the first column."""
-    file = path / META_FILE
-    if not file.is_file():
-        return {}
-    table = read_table(file)
-    key = table.header[0]
-    return {row[key]: {name: text for name, text in row.items() if name != key} for row in table.rows}

@@ -110,6 +110,31 @@ def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...
     return rows, (*table.notes, *unknown_words(table.rows, [patient]))
 
 
+def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Further facts of each case or patient, by name; and what was assumed.
+
+    Args:
+        file: a table such as participants.tsv; one that is not there says nothing.
+        key: the column of names; where the table has none of that name, its first.
+        names: those that the data set knows; "sub-01" may be written "01".
+    """
+    if not file.is_file():
+        return {}, ()
+    table = read_table(file)
+    column = table.column(key) or table.header[0]
+    known = {name.removeprefix("sub-"): name for name in names}
+    rows: dict[str, dict[str, str]] = {}
+    for row in table.rows:
+        rows.setdefault(known.get(row[column].removeprefix("sub-"), row[column]), row)
+    notes = [*table.notes, *([f"{file} has no column {key}: {column} is taken"] if name_key(column) != key else [])]
+    if len(rows) < len(table.rows):
+        notes.append(f"{len(table.rows) - len(rows)} of {len(table.rows)} rows of {file} name what another one names: left out")
+    strange = sorted(set(rows) - set(names))
+    if strange:
+        notes.append(f"{len(strange)} of {len(rows)} rows of {file} name no case that is here: {some(map(repr, strange))}")
+    return {one: {name: text for name, text in row.items() if name != column} for one, row in rows.items()}, tuple(notes)
+
+
 def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:
     try:
         expression = re.compile(pattern)

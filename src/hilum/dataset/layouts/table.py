@@ -67,7 +67,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         values: whether masks may be read to find out what the labels are.
 
     Raises:
-        DataError: a needed column or a file is missing.
+        DataError: a needed column is missing.
     """
     file = table_file(path)
     if file is None:
@@ -83,7 +83,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     ]
     if columns.patient.lower() == _GROUP:
         notes.append('the column "group" stands for the patient: cases of one group stay in one fold')
-    cases, channels = _with_channels(cases, file)
+    cases, channels = _with_channels(cases, columns, file)
     annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
     labels: LabelTable | None = None
     if annotated:
@@ -174,9 +174,13 @@ def _cell(row: Mapping[str, str], column: str) -> str:
 
 
 def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> Case:
-    images = {channel: _find(row[column], IMAGE_FOLDERS, file, line) for channel, column in columns.images.items()}
-    first = next(iter(images.values()))
+    found = {channel: _find(row[column], IMAGE_FOLDERS, file, line) for channel, column in columns.images.items()}
+    images = {channel: place for channel, place in found.items() if not isinstance(place, DataError)}
+    first = next(iter(images.values()), file.parent / PureWindowsPath(row[next(iter(columns.images.values()))]).name)
     stem = image_stem(first)
+    mask = None if columns.region else _annotation(row, columns, file, line, stem)
+    region = _mask(row, columns.region, _REGION_FOLDERS, file, line)
+    faults = [place for place in found.values() if isinstance(place, DataError)]
     case_id = _cell(row, columns.case) or stem
     if not case_id or "/" in case_id or "\\" in case_id:
         raise DataError(f"{file}, line {line}: the case id {case_id!r}", needed="an id that can be a file name, without slashes")
@@ -184,16 +188,16 @@ def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> C
         id=case_id,
         patient=_cell(row, columns.patient) or None,
         images=images,
-        annotation=None if columns.region else _annotation(row, columns, file, line, stem),
+        annotation=mask,
         columns={name: row.get(name, "") for name in columns.others},
-        region=_find(region, _REGION_FOLDERS, file, line) if (region := _cell(row, columns.region)) else None,
+        region=region,
+        fault=faults[0] if faults else None,
     )
 
 
 def _annotation(row: Mapping[str, str], columns: _Columns, file: Path, line: int, stem: str) -> Path | None:
     if columns.mask:
-        mask = _cell(row, columns.mask)
-        return _find(mask, ANNOTATION_FOLDERS, file, line) if mask else None
+        return _mask(row, columns.mask, ANNOTATION_FOLDERS, file, line)
     folder = sub_folder(file.parent, ANNOTATION_FOLDERS)
     if folder is None:
         return None
@@ -201,12 +205,22 @@ def _annotation(row: Mapping[str, str], columns: _Columns, file: Path, line: int
     return pair({stem: folder}, candidates).get(stem)
 
 
+def _mask(row: Mapping[str, str], column: str, folders: tuple[str, ...], file: Path, line: int) -> Path | None:
+    """The file of a mask; where it is not there, whoever reads it says so, and an image alone is enough to predict."""
+    text = _cell(row, column)
+    found = _find(text, folders, file, line) if text else None
+    return file.parent / text if isinstance(found, DataError) else found
+
+
 def _escaped(stem: str) -> str:
     return "".join(f"[{character}]" if character in "[]*?" else character for character in stem)
 
 
-def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path:
-    """The file a cell names, with slashes of either kind: relative to the table, or to one of the usual folders beside it."""
+def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | DataError:
+    """The file a cell names, with slashes of either kind: relative to the table, or to one of the usual folders beside it.
+
+    A file that is not there is given as the error that says so, so that the other rows go on.
+    """
     roots = [file.parent, *(folder for folder in [sub_folder(file.parent, folders)] if folder is not None)]
     slashed = text.replace("\\", "/")
     names = dict.fromkeys((text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))))  # a Mac has the latter
@@ -214,7 +228,7 @@ def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path:
     found = next((path for path in candidates if is_known(text) and (path.exists() or "#" in text)), None)
     if found is None:
         what = f"the file {text!r} does not exist" if is_known(text) else f"the image is not known ({text!r})"
-        raise DataError(
+        return DataError(
             f"{file}, line {line}: {what}",
             needed=f"a file relative to {' or '.join(str(root) for root in roots)}",
             cure=_meant(text, roots) or "correct the path, or remove the row",
@@ -235,13 +249,12 @@ def _meant(text: str, roots: Sequence[Path]) -> str:
     return f"write {near}, with its suffix as the file has it" if near else ""
 
 
-def _with_channels(cases: tuple[Case, ...], file: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _with_channels(cases: tuple[Case, ...], columns: _Columns, file: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Name the only image column's channels: from a dataset.json beside the table, else from the first image."""
-    names = tuple(cases[0].images)
-    if names != ("",):
-        return cases, names
-    channels = stated_channels(file.parent) or guess_channels(case.images[""] for case in cases)
-    return tuple(replace(case, images=dict.fromkeys(channels, case.images[""])) for case in cases), channels
+    if "" not in columns.images:
+        return cases, tuple(columns.images)
+    channels = stated_channels(file.parent) or guess_channels(case.images[""] for case in cases if case.images)
+    return tuple(replace(one, images=dict.fromkeys(channels, one.images[""])) if one.images else one for one in cases), channels
 
 
 def _fold_value(case: Case, columns: _Columns) -> str:

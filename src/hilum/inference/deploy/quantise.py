@@ -99,6 +99,7 @@ def quantise(
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
     plan: Any = model.plan
     opened = open_dataset(data, task="segmentation", patients=patients)
+    opened.refuse_faults()
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
     split = split_cases(model, dataset)
     patches = calibration_patches(plan, split.calibration)

@@ -111,6 +111,7 @@ def _tune_segmentation(
     started = time.perf_counter()
     plan: Any = model.plan
     opened = open_dataset(data, patients=options.patients)
+    opened.refuse_faults()
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
     for note in dataset.notes[len(opened.notes) :]:
         listener.say(f"{note[0].upper()}{note[1:]}.")

@@ -1,0 +1,29 @@
+"""A case that cannot be used is named with its fault, and the others go on."""
+
+import pytest
+from dataset_samples import nnunet, pictures
+
+from hilum.dataset import check, fix, open_dataset
+from hilum.errors import DataError
+from hilum.plan import make_fingerprint
+
+
+def test_rows_whose_files_are_not_there_do_not_stop_the_others(tmp_path):
+    root = pictures(tmp_path)
+    (root / "cases.csv").write_text("image,mask\np1.png,p1.png\ngone.png,p2.png\np3.png,nomask.png\n")
+    dataset = open_dataset(root)
+    assert [finding.case for finding in check(dataset) if finding.severity == "error"] == ["gone", "p3"]
+    assert fix(dataset, check(dataset), tmp_path.with_name("copy_of_rows")).cases == ("p1",)
+    with pytest.raises(DataError, match=r"gone: .*line 3: the file 'gone.png' does not exist\n  p3: .*nomask.png: no such file"):
+        make_fingerprint(dataset)
+    with pytest.raises(DataError, match=r"gone: .*\n  p3: .*nomask.png does not exist"):
+        dataset.refuse_faults()
+
+
+def test_damaged_first_image_does_not_stop_the_others(tmp_path):
+    root = nnunet(tmp_path)
+    (root / "dataset.json").unlink()
+    (root / "imagesTr" / "a_0000.nii.gz").write_bytes(b"no image")
+    dataset = open_dataset(root)
+    assert dataset.channels == ("image",)
+    assert [finding.case for finding in check(dataset) if finding.severity == "error"] == ["a"]
