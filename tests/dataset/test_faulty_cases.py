@@ -3,8 +3,8 @@
 import pytest
 from dataset_samples import nnunet, pictures
 
-from hilum.dataset import check, fix, open_dataset
-from hilum.errors import DataError
+from hilum.dataset import check, fix, open_dataset, read_case
+from hilum.errors import DataError, FormatError
 from hilum.plan import make_fingerprint
 
 
@@ -27,3 +27,18 @@ def test_damaged_first_image_does_not_stop_the_others(tmp_path):
     dataset = open_dataset(root)
     assert dataset.channels == ("image",)
     assert [finding.case for finding in check(dataset) if finding.severity == "error"] == ["a"]
+
+
+def test_missing_channel_file(tmp_path):
+    root = nnunet(tmp_path, channels=("PET", "CT", "MR"))
+    (root / "imagesTr" / "c_0001.nii.gz").unlink()
+    (root / "imagesTr" / "d_0001.nii.gz").unlink()
+    (root / "imagesTr" / "d_0002.nii.gz").unlink()
+    dataset = open_dataset(root)
+    wrong = [finding for finding in check(dataset) if finding.severity == "error"]
+    assert [(finding.case, finding.kind) for finding in wrong] == [("c", "unreadable"), ("d", "unreadable")]
+    assert "add the missing file, e.g. d_0001.nii.gz" in wrong[1].cure
+    with pytest.raises(FormatError, match=r"case c has the channel numbers \[0, 2\]"):
+        read_case(dataset["c"])
+    with pytest.raises(DataError, match=r"2 of 6 cases of .* cannot be used:\n  c: case c has .*\n  d: case d has"):
+        dataset.refuse_faults()

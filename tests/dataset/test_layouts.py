@@ -99,21 +99,6 @@ def test_unpaired_files_are_noted_and_hidden_ones_passed_over(tmp_path):
     assert any("b in labelsTr without image" in note for note in dataset.notes)
 
 
-def test_missing_channel_file(tmp_path):
-    root = nnunet(tmp_path, channels=("PET", "CT", "MR"))
-    (root / "imagesTr" / "c_0001.nii.gz").unlink()
-    (root / "imagesTr" / "d_0001.nii.gz").unlink()
-    (root / "imagesTr" / "d_0002.nii.gz").unlink()
-    dataset = open_dataset(root)
-    wrong = [finding for finding in check(dataset) if finding.severity == "error"]
-    assert [(finding.case, finding.kind) for finding in wrong] == [("c", "unreadable"), ("d", "unreadable")]
-    assert "add the missing file, e.g. d_0001.nii.gz" in wrong[1].cure
-    with pytest.raises(FormatError, match=r"case c has the channel numbers \[0, 2\]"):
-        read_case(dataset["c"])
-    with pytest.raises(DataError, match=r"2 of 6 cases of .* cannot be used:\n  c: case c has .*\n  d: case d has"):
-        dataset.refuse_faults()
-
-
 def test_no_pair_in_a_raw_folder(tmp_path):
     root = nnunet(tmp_path, ids=("a",))
     (root / "labelsTr" / "a.nii.gz").rename(root / "labelsTr" / "other.nii.gz")

@@ -87,7 +87,8 @@ def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: b
     what hilum wrote are no cases.
 
     A case is named after its file; a DICOM series after the folders that tell it from the others (patient, study, series). Where
-    names repeat, the folders that differ come before them: `site1__scan`, `site2__scan`.
+    names repeat, the folders that differ come before them: `site1__scan`, `site2__scan`; or stand for them, where the file
+    is named after the model's channel (`s0001/ct.nii.gz`). Class folders and a patient's folder give the ids of a training.
 
     Args:
         sources: files and folders.
