@@ -2,6 +2,7 @@
 
 import pytest
 from dataset_samples import nnunet, pictures
+from PIL import Image
 
 from hilum.dataset import check, fix, open_dataset, read_case
 from hilum.errors import DataError, FormatError
@@ -42,3 +43,13 @@ def test_missing_channel_file(tmp_path):
         read_case(dataset["c"])
     with pytest.raises(DataError, match=r"2 of 6 cases of .* cannot be used:\n  c: case c has .*\n  d: case d has"):
         dataset.refuse_faults()
+
+
+def test_two_files_of_one_name_in_a_class_folder_are_a_fault(tmp_path):
+    for name in ("ill", "well"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("L", (8, 6), number).save(tmp_path / name / f"{name}{number}.png")
+    Image.new("L", (8, 6), 9).save(tmp_path / "ill" / "ill2.bmp")
+    faulty = [case.id for case in open_dataset(tmp_path, task="classification").cases if case.fault is not None]
+    assert faulty == ["ill2"]

@@ -96,12 +96,11 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
         DataError: fewer than two classes hold images.
     """
     parts = _parts(path)
-    found = [
-        (part, readable(folder.name), stem, image)
-        for part, root in parts.items()
-        for folder in _class_folders(root)
-        for stem, image in image_entries(folder).items()
+    listed = [
+        (part, readable(folder.name), image_entries(folder)) for part, root in parts.items() for folder in _class_folders(root)
     ]
+    found = [(part, name, stem, image) for part, name, entries in listed for stem, image in entries.items()]
+    faults = {entries[stem]: fault for *_, entries in listed for stem, fault in entries.faults.items()}
     classes = tuple(sorted({name for _, name, _, _ in found}))
     if len(classes) < 2:
         raise DataError(
@@ -116,7 +115,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
     repeated = {stem for stem, count in Counter(stem.casefold() for _, _, stem, _ in found).items() if count > 1}
     ids = [_id(part, name, stem, repeated) for part, name, stem, _ in found]
     cases = [
-        Case(case_id, None, dict.fromkeys(channels, image), None, name)
+        Case(case_id, None, dict.fromkeys(channels, image), None, name, fault=faults.get(image))
         for case_id, (_, name, _, image) in zip(ids, found, strict=True)
     ]
     split = {part: tuple(sorted(i for i, row in zip(ids, found, strict=True) if row[0] == part)) for part in parts}
