@@ -50,7 +50,7 @@ def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: s
         agreed = not others and all(ours[name] == theirs[name] for name in shared)
     if not agreed or (wanted.regions and found.regions and _regions(wanted, {}) != _regions(found, ids)):
         raise LabelError(
-            f"{where} has the labels {_listed(found)}; {holder} has {_listed(wanted)}",
+            f"{where} has the labels {listed(found)}; {holder} has {listed(wanted)}",
             needed="the same labels on both sides, each under its own name; their ids may differ",
             cure='where they mean the same, give them the same names ("labels" in dataset.json, labels.json beside label maps)',
         )
@@ -107,7 +107,7 @@ def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
     ids = match_labels(wanted, found, where=str(dataset.root), holder=holder)
     if {new for old, new in ids.items() if old != found.ignore} != set(wanted.ids):
         raise LabelError(
-            f"{dataset.root} has the labels {_listed(found)}; {holder} has {_listed(wanted)}",
+            f"{dataset.root} has the labels {listed(found)}; {holder} has {listed(wanted)}",
             needed="the same labels on both sides",
             cure="give the labels the ids of the other side, or names",
         )
@@ -176,7 +176,8 @@ def _regions(table: LabelTable, ids: Mapping[int, int]) -> dict[str, set[int]]:
     return {plain_name(region.name): {ids.get(i, i) for i in region.labels} for region in table.regions}
 
 
-def _listed(table: LabelTable) -> str:
+def listed(table: LabelTable) -> str:
+    """The labels and regions of a table in one line: "1 liver, 2 tumour; regions whole [1, 2]"."""
     labels = ", ".join(f"{label.id} {label.name}" for label in table.foreground)
     regions = ", ".join(f"{region.name} {list(region.labels)}" for region in table.regions)
     return f"{labels}; regions {regions}" if regions else labels

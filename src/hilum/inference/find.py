@@ -14,13 +14,14 @@ from hilum.dataset import LAYOUTS, Case, arrange_channels, open_cases
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts import class_folders
-from hilum.dataset.layouts.listing import PICTURES, image_files
+from hilum.dataset.layouts.listing import image_files
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import UsageError
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom_series import series_in
+from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
 from hilum.io.output import LEDGER
 
@@ -190,7 +191,7 @@ class _Finder:
         self._series(folder, series, source)
         images = [file for file in image_files(folder) if file not in self._reasons]
         if series:
-            self._reasons |= {file: PREVIEW for file in images if image_suffix(file) in PICTURES}
+            self._reasons |= {file: PREVIEW for file in images if image_suffix(file) in PICTURE_SUFFIXES}
             images = [file for file in images if file not in self._reasons]
         self._images(images, source)
         for below in (entry for entry in entries if entry.is_dir()):

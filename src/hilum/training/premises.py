@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from hilum.dataset.annotation import Annotation, annotation_files
 from hilum.dataset.channels import plain_name
 from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.dataset.labels import listed
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.io import atomic_write_text
@@ -198,9 +199,7 @@ def _hash(annotation: Annotation | None) -> str:
 def _labels(table: LabelTable | None) -> str:
     if table is None:
         return "none"
-    regions = [f"{region.name} {list(region.labels)}" for region in table.regions]
-    ignored = [] if table.ignore is None else [f"{table.ignore} ignored"]
-    return ", ".join([*(f"{label.id} {label.name}" for label in table.foreground), *regions, *ignored])
+    return listed(table) if table.ignore is None else f"{listed(table)}; {table.ignore} ignored"
 
 
 def _classes(table: ClassTable | None) -> str:

@@ -48,7 +48,6 @@ _MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "not-f
 _SPLIT = {"patient-leak", "split-overlap"}
 _NEAR = "near-duplicate"
 _COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
-_PICTURES = set(PICTURE_SUFFIXES)
 
 
 @dataclass
@@ -162,7 +161,9 @@ def _ending(cases: Sequence[Case]) -> str:
     endings = {"" if path.is_dir() else image_suffix(path) for path in files}
     if len(endings) == 1 and next(iter(endings)) in _COPIED:
         return next(iter(endings))
-    if endings <= _PICTURES and all(inspect_file(path).dtype.name in {"uint8", "uint16"} for path in dict.fromkeys(files)):
+    if endings <= set(PICTURE_SUFFIXES) and all(
+        inspect_file(path).dtype.name in {"uint8", "uint16"} for path in dict.fromkeys(files)
+    ):
         return ".png"
     return ".nii.gz"
 
@@ -256,7 +257,7 @@ def _image_paths(copy: _Copy, case: Case, dataset: Dataset) -> list[Path]:
     if dataset.labels is None:
         return [copy.folder / "images" / f"{case.id}{copy.ending}"]
     part = "imagesTr" if case.annotation is not None else "imagesTs"
-    whole_picture = copy.ending in _PICTURES and len(set(case.images.values())) == 1
+    whole_picture = copy.ending in PICTURE_SUFFIXES and len(set(case.images.values())) == 1
     count = 1 if whole_picture else len(dataset.channels)
     return [copy.folder / part / f"{case.id}_{number:04d}{copy.ending}" for number in range(count)]
 

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, ResourceError
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, supported
+from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.output import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""Suffixes of pictures, whose three channels are red, green and blue."""
 
 _ANNOTATION_ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_annotation", "-mask", "-seg", "-label")
 
@@ -125,12 +123,12 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
             count = inspect_file(image).channels
         except (DataError, ResourceError):  # said where the image itself is read
             continue
-        picture = image_suffix(image) in {*PICTURES, ".npz"}
+        picture = image_suffix(image) in {*PICTURE_SUFFIXES, ".npz"}
         if count == 3 and picture:
             return ("red", "green", "blue")
         if count > 1:
             return tuple(f"channel_{index}" for index in range(count))
-        if image_suffix(image) not in PICTURES:
+        if image_suffix(image) not in PICTURE_SUFFIXES:
             break
     return ("image",)
 
