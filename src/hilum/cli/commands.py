@@ -292,7 +292,9 @@ def predict(
         print_json(report.model_dump_json(indent=2))
     else:
         done = sum(outcome.status == "done" for outcome in report.cases)
-        typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s: {out}")
+        there = sum(outcome.status == "skipped" for outcome in report.cases)
+        skipped = f" ({there} more were there already)" if there else ""
+        typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s{skipped}: {out}")
         if pictures and done > most_pictures:
             typer.echo(f"Pictures: of the first {most_pictures} cases; --most-pictures {done} draws all.")
         strange = [outcome.case for outcome in report.cases if outcome.unlike]

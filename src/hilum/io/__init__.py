@@ -26,7 +26,7 @@ from hilum.io.files import (
     sha256,
 )
 from hilum.io.medmnist import ArchivePart, archive_parts
-from hilum.io.output import OutputFolder, is_output
+from hilum.io.output import OutputFolder, holds_files, is_output
 from hilum.io.record import FileFacts
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "atomic_write_text",
     "file_of",
     "header_of",
+    "holds_files",
     "image_stem",
     "image_suffix",
     "in_colours",

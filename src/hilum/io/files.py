@@ -20,7 +20,7 @@ from pydantic import BeforeValidator
 from hilum.errors import ResourceError, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr.gz", ".img.gz", ".hdr", ".img", ".mgz", ".mgh"),
@@ -35,6 +35,9 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ARCHIVE_MARK = ".npz#"
 SERIES_MARK = "#series/"
 """Between a folder that holds several DICOM series and the UID of one of them."""
+
+before_naming: dict[Path, Callable[[Path, Path], None]] = {}
+"""By file to be written: what is called with it and with its bytes, which have a temporary name, before they take its name."""
 
 Readable = Annotated[str, BeforeValidator(readable)]
 """A field that may hold a file's name or a path: JSON has no place for bytes that are no UTF-8."""
@@ -153,6 +156,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             yield temporary
             _give_usual_mode(temporary)
             _to_disk(temporary)
+            if (call := before_naming.get(target.absolute())) is not None:
+                call(target, temporary)
             temporary.replace(target)
             _names_to_disk(target.parent)
     except BaseException:

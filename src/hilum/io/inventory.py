@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hilum.io.dicom import is_dicom_file
 from hilum.io.files import Readable, file_of, header_of, image_suffix
-from hilum.io.output import is_output
+from hilum.io.output import LEDGER, LOCK, is_output
 from hilum.io.placeholder import is_unfetched
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _plain(path: Path | str) -> str:
 
 
 def _files_below(root: str) -> Iterator[str]:
-    """Every file below a folder, links followed; a folder that is hidden, written by hilum or cannot be opened itself."""
+    """Every file below a folder, links followed, but no record of hilum's; a folder hidden, hilum's or closed itself."""
     if not Path(root).is_dir():
         yield root
         return
@@ -194,7 +194,7 @@ def _files_below(root: str) -> Iterator[str]:
                 for entry in entries:
                     if entry.is_dir() and not is_hidden(entry.name) and not is_output(entry.path):
                         waiting.append(entry.path)
-                    else:
+                    elif entry.name not in {LEDGER, LOCK}:
                         yield entry.path
         except OSError:
             yield folder

@@ -22,7 +22,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, ResourceError, UsageError
-from hilum.io.files import Readable, atomic_write_text, disk_errors, sha256
+from hilum.io.files import Readable, atomic_write_text, before_naming, disk_errors, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +50,7 @@ class Written(BaseModel):
         sha256: of the file's bytes; "" for a folder.
         verb: the command that wrote it.
         made_from: hashes of what it was made from, by name (the model, its options, each input file).
+        replaces: SHA-256 of hilum's file that is there until this one takes its name: a process may end just before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +58,7 @@ class Written(BaseModel):
     sha256: str
     verb: str
     made_from: dict[Readable, Readable] = {}
+    replaces: str = ""
 
 
 class _Holder(BaseModel):
@@ -98,6 +100,7 @@ class OutputFolder:
             self.path.resolve() / LOCK, timeout=_WAIT_SECONDS, is_singleton=True, fallback_to_soft=False
         )
         self._made: list[Path] = []
+        self._awaited: set[Path] = set()
         self._outer = False
 
     def __enter__(self) -> Self:
@@ -131,10 +134,13 @@ class OutputFolder:
         place, entry = self._at(path), self.entry(path)
         if entry is None or place.is_symlink():
             return False
-        return place.is_dir() if not entry.sha256 else place.is_file() and sha256(place) == entry.sha256
+        return place.is_dir() if not entry.sha256 else place.is_file() and sha256(place) in {entry.sha256, entry.replaces}
 
     def refuse_foreign(self, names: Iterable[Path | str]) -> None:
         """Refuse to go on where something is in the way that this command did not write, or that it reads.
+
+        From now on each of these files is recorded before it takes its name, so that a process that is killed leaves none of
+        its own that is taken for the user's.
 
         Args:
             names: what will be written, as paths or as names in the folder.
@@ -143,7 +149,8 @@ class OutputFolder:
             UsageError: naming the files, and why each group of them may not be replaced.
         """
         reasons: dict[str, list[str]] = {}
-        for name in dict.fromkeys(map(self._at, names)):
+        names = list(dict.fromkeys(map(self._at, names)))
+        for name in names:
             if os.path.lexists(name) and (reason := self._hindrance(name)):
                 reasons.setdefault(reason, []).append(os.path.relpath(name, self.path))
         if reasons:
@@ -153,6 +160,8 @@ class OutputFolder:
                 needed=f"an output folder without them: only what hilum {self.verb} wrote, unchanged since, is replaced",
                 cure="choose another output folder, or move these files",
             )
+        self._awaited |= {name.absolute() for name in names}
+        before_naming.update(dict.fromkeys(self._awaited, self._announce))
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
         """Record files, or folders that are or will be there with all in them, as written by this command.
@@ -197,6 +206,13 @@ class OutputFolder:
     def _at(self, path: Path | str) -> Path:
         """A path as it is; a name (a text) in the folder."""
         return path if isinstance(path, Path) else self.path / path
+
+    def _announce(self, place: Path, bytes_: Path) -> None:
+        """Record a file that is about to take its name."""
+        earlier = self.entry(place)
+        replaces = earlier.sha256 if earlier is not None and self.owned(place) else ""
+        if bytes_.is_file():
+            _update(place.parent, {place.name: Written(sha256=sha256(bytes_), verb=self.verb, replaces=replaces)})
 
     def _hindrance(self, place: Path) -> str:
         """Why a file that is there may not be replaced; "" where it may."""
@@ -246,6 +262,8 @@ class OutputFolder:
 
     def _leave(self) -> None:
         """Give the lock back; what entering made goes where nothing was written."""
+        for place in self._awaited:
+            before_naming.pop(place, None)
         if self._outer:
             with _updating:
                 _save(self.path, _read(self.path).model_copy(update={"held_by": None}))
@@ -257,6 +275,11 @@ class OutputFolder:
         for folder in self._made:
             with suppress(OSError):  # it holds something by now
                 folder.rmdir()
+
+
+def holds_files(folder: Path) -> bool:
+    """Say that a folder, or a file in its place, holds anything that is not hidden."""
+    return folder.is_file() or (folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()))
 
 
 def is_output(path: Path | str) -> bool:

@@ -237,8 +237,8 @@ def _planned(
     premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
     if options.resume and given is not None:
         premises.refuse_changes(Premises.load(work), holder=str(work.parent))
-    work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
     folder.record(WORK)
+    work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
     premises.save(work)
     path = work / PLAN
     if given is None or (

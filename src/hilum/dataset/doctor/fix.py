@@ -26,6 +26,7 @@ from hilum.io import (
     OutputFolder,
     atomic_path,
     atomic_write_text,
+    holds_files,
     image_suffix,
     inspect_file,
     read_volume,
@@ -117,7 +118,8 @@ def _write_copy(
     kept = tuple(case for case in kept if case.id in written)
     tests = tuple(case for case in tests if case.id in written)
     if not kept:
-        shutil.rmtree(target, ignore_errors=True)  # all that is in it was written now
+        for folder in target.glob("[!.]*"):  # written now
+            shutil.rmtree(folder, ignore_errors=True)
         why = next(entry.found for entry in copy.fixed if entry.kind == "left-out")
         raise DataError(
             f"no annotated case of {dataset.root} can be copied or mended, the first because {why}",
@@ -150,7 +152,7 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
     inside = root if root.is_dir() else root.parent
     if target.resolve() == inside or inside in target.resolve().parents:
         raise UsageError(f"{target} lies in the data set {inside}", needed="a folder outside of it: the source is never changed")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if holds_files(target):
         raise UsageError(f"{target} is not empty", needed="a new or empty folder", cure=f"--fix {target}_fixed")
 
 

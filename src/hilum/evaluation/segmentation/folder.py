@@ -353,8 +353,12 @@ def _label_maps(folder: Path) -> dict[str, Path]:
             continue
         case = image_stem(entry)
         if case in files:
+            own = [file.name for file in (files[case], entry) if is_output(file)]
             raise UsageError(
-                f"{files[case].name} and {entry.name} in {folder}", needed="one file a case", cure="remove one of the two"
+                f"{files[case].name} and {entry.name} in {folder} are two label maps of case {case}"
+                + (f"; hilum wrote {own[0]}" if len(own) == 1 else ""),
+                needed="one file a case",
+                cure="keep predictions and references in folders of their own, and each in one format",
             )
         files[case] = entry
     if not files:

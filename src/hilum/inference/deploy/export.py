@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from hilum.inference.deploy.readme import readme
 from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
 from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, UNSAVED, ModelMetrics, hash_files, hilum_version
 from hilum.inference.model_card import model_card
-from hilum.io import atomic_path
+from hilum.io import OutputFolder, atomic_path, holds_files
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
@@ -79,33 +80,40 @@ def export_model(
         progress: of int8: called as progress(done, total, case id).
 
     Raises:
-        UsageError: an option is wrong, a package is missing, `out` exists, or the model is not of a segmentation.
+        UsageError: an option is wrong, a package is missing, `out` holds files, or the model is not of a segmentation.
         ModelError: a network cannot be brought to a format; what was written answers otherwise than the model; int8 loses more
             than the gate.
-        ResourceError: the folder cannot be written.
+        ResourceError: the folder cannot be written, or another process writes to it.
     """
     out = Path(out)
     stored = "float32" if precision == "auto" else precision
     engines = _checked(model, out, formats, stored, data=data, gate=gate, patients=patients)
-    networks: tuple[Any, ...] = ()
-    quantisation: Quantisation | None = None
-    if "openvino" in engines:
-        networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]  # a segmentation's
-    vectors = _test_vectors(model, lambda: model.make_engine("torch", "float32"))
-    if stored == "int8" and data is not None:
-        from hilum.inference.deploy.quantise import quantise
-        from hilum.inference.engines.openvino_engine import OpenVINOEngine
+    with OutputFolder(out, "export") as target, TemporaryDirectory(dir=out, prefix=".part-") as temporary:
+        folder = Path(temporary)
+        networks: tuple[Any, ...] = ()
+        quantisation: Quantisation | None = None
+        if "openvino" in engines:
+            networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]  # a segmentation's
+        vectors = _test_vectors(model, lambda: model.make_engine("torch", "float32"))
+        if stored == "int8" and data is not None:
+            from hilum.inference.deploy.quantise import quantise
+            from hilum.inference.engines.openvino_engine import OpenVINOEngine
 
-        gate = DEFAULT_GATE if gate is None else gate
-        networks, quantisation = quantise(model, networks, data, gate=gate, vectors=vectors, patients=patients, progress=progress)
-        vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8"))
-    with atomic_path(out) as folder:
-        folder.mkdir(parents=True)
+            gate = DEFAULT_GATE if gate is None else gate
+            networks, quantisation = quantise(
+                model, networks, data, gate=gate, vectors=vectors, patients=patients, progress=progress
+            )
+            vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8"))
         files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
         vectors.save(folder / VECTORS)
         source = engine_source(model.plan, folder, files, stored)  # type: ignore[arg-type]  # a segmentation's
         differences = {engine: _difference(source, vectors, engine, stored) for engine in engines}
         _write_rest(model, folder, files, stored, quantisation, differences)
+        made = sorted(folder.iterdir(), key=lambda file: file.name == ExportManifest.file_name)  # it makes the folder a model
+        target.refuse_foreign(file.name for file in made)
+        for file in made:
+            with atomic_path(out / file.name) as whole:
+                file.replace(whole)
     return ExportedModel.load(out)
 
 
@@ -159,8 +167,8 @@ def _check_model(model: TrainedModel, out: Path) -> None:
         )
     if model.device.type != "cpu":
         raise UsageError(f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'")
-    if out.exists():
-        raise UsageError(f"{out} is there already", needed="a new folder", cure="another -o FOLDER, or remove it")
+    if holds_files(out):
+        raise UsageError(f"{out} is in use", needed="a new or empty folder", cure="another -o FOLDER, or remove it")
 
 
 def _installed(package: str) -> bool:

@@ -12,7 +12,7 @@ from hilum.errors import UsageError
 from hilum.evaluation.page import span
 from hilum.inference import ModelMetrics, TrainedModel
 from hilum.inference.manifest import hilum_version
-from hilum.io import OutputFolder
+from hilum.io import OutputFolder, holds_files
 from hilum.plan import Decision
 from hilum.training.options import Listener
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, said
@@ -91,7 +91,7 @@ def tune(
             needed="the trained model that it was exported from",
             cure="tune that one, and export it again: hilum export",
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if holds_files(out):
         raise UsageError(f"{out} is in use", needed="a new folder: the model that is tuned stays as it is", cure="-o ANOTHER")
     with OutputFolder(out, "tune"):
         return TUNERS[model.plan.task.value](model, data, out, options or TuneOptions(), listener or Listener())
