@@ -11,7 +11,7 @@ import pytest
 from hilum.dataset import Case, Dataset, open_dataset
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation import METRICS, Evaluation, evaluate_folder, score_labels
-from hilum.io import read_labels, write_labels, write_volume
+from hilum.io import OutputFolder, read_labels, write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})
@@ -226,7 +226,11 @@ def test_folders_that_cannot_be_evaluated_are_refused(folders: tuple[Path, Path,
         evaluate_folder(predictions, references, out)
     (predictions / "labels.json").unlink()
     write_labels(labels(0), predictions / "a.mha")
-    with pytest.raises(UsageError, match=r"a\.mha and a\.nii\.gz .*"):
+    with pytest.raises(UsageError, match=r"a\.mha and a\.nii\.gz in .* are two label maps of case a\n"):
+        evaluate_folder(predictions, references, out)
+    with OutputFolder(predictions, "predict") as written:
+        written.record("a.mha")
+    with pytest.raises(UsageError, match=r"two label maps of case a; hilum wrote a\.mha"):
         evaluate_folder(predictions, references, out)
 
 

@@ -19,7 +19,7 @@ from hilum.inference.deploy.convert import to_openvino
 from hilum.inference.deploy.exported import EXPORT, VECTORS, ExportedModel, ExportManifest, TestVectors
 from hilum.inference.engines.openvino_library import ov
 from hilum.inference.manifest import hash_files
-from hilum.io import read_labels, write_volume
+from hilum.io import OutputFolder, is_output, read_labels, write_volume
 from hilum.plan.plan import Normalisation
 
 FILES = {
@@ -43,7 +43,8 @@ def both(trained, tmp_path_factory):
 def test_the_folder_is_complete_and_names_its_source(trained, both):
     model, _ = trained
     networks = {f"network_{n}.{suffix}" for n in range(2) for suffix in ("xml", "bin", "onnx")}
-    assert {path.name for path in both.folder.iterdir()} == FILES | networks
+    assert {path.name for path in both.folder.iterdir()} == FILES | networks | {".hilum.json"}
+    assert all(is_output(both.folder / name) for name in FILES | networks)
     assert set(both.manifest.files) == FILES - {EXPORT} | networks
     assert both.manifest.source == model.id != both.id
     assert both.plan == model.plan
@@ -141,6 +142,15 @@ def test_an_export_that_answers_otherwise_leaves_nothing(trained, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_exports_into_one_folder(trained, tmp_path):
+    (tmp_path / ".DS_Store").write_text("")  # is in no one's way
+    with OutputFolder(tmp_path, "export"):
+        other = f"from hilum import api\napi.export({str(trained[1])!r}, {str(tmp_path)!r})"
+        ended = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+    assert "is in use by hilum export" in ended.stderr
+    assert load_runnable(api.export(trained[1], tmp_path).folder).manifest.source == trained[0].id
+
+
 def test_half_the_size_in_float16(trained, both, tmp_path):
     small = api.export(trained[1], tmp_path / "half", precision="float16")
     full = (both.folder / "network_0.bin").stat().st_size
@@ -154,9 +164,9 @@ def test_half_the_size_in_float16(trained, both, tmp_path):
 
 def test_what_cannot_be_asked(trained, tmp_path):
     _, folder = trained
-    (tmp_path / "there").mkdir()
+    (tmp_path / "there").write_text("")
     for options, words in [
-        ({"out": tmp_path / "there"}, "is there already"),
+        ({"out": tmp_path / "there"}, "there is in use"),
         ({"formats": "tflite"}, "format 'tflite'"),
         ({"precision": "bfloat16"}, "chosen where the model is run"),
         ({"precision": "int8"}, "--data DATA"),

@@ -72,6 +72,18 @@ def test_a_name_that_is_too_long_costs_its_own_case_only(folder, tmp_path):
     assert refused.seconds == {}
 
 
+def test_ids_that_differ_in_letter_case_only(folder, tmp_path, monkeypatch):
+    for number, name in enumerate(("Scan.nii.gz", "scan.nii.gz")):
+        (folder / f"case_{number}_0000.nii.gz").rename(folder / name)
+    report = predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    assert {case.status for case in report.cases} == {"done"}
+    monkeypatch.setattr(OutputFolder, "ignores_letter_case", True)
+    report = predict_many(Predictor(make_model()), [folder], tmp_path / "other")
+    (refused,) = [case for case in report.cases if case.status == "failed"]
+    assert refused.case == "scan"
+    assert "would replace that of Scan" in refused.error
+
+
 def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
     (folder / "case_1_0000.nii.gz").write_bytes(b"not an image")
     write_volume(index_volume(), folder / "case_2_0001.nii.gz")  # a channel too many

@@ -8,6 +8,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.io import OutputFolder
 from hilum.io.inventory import take_inventory
 
 _NAMES = st.sampled_from(
@@ -98,3 +99,10 @@ def test_many_files_take_seconds(tmp_path):
     inventory = take_inventory([tmp_path], images)
     assert (inventory.taken, len(inventory.others)) == (5000, 5000)
     assert time.process_time() - start < 5
+
+
+def test_the_record_of_an_output_folder_is_no_file_of_the_user(tmp_path):
+    with OutputFolder(tmp_path, "predict") as out:
+        (tmp_path / "a.nii.gz").write_bytes(b"x")
+        out.record("a.nii.gz")
+        assert [one.path.name for one in take_inventory([tmp_path], []).others] == ["a.nii.gz"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hilum.errors import DataError, HilumError, ResourceError, UsageError
-from hilum.io import OutputFolder, is_output
+from hilum.io import OutputFolder, holds_files, is_output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +128,46 @@ def test_a_lock_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
     with OutputFolder(tmp_path, "train"):
         pass
     assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("ends", ["before it takes its name", "after it"])
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_killed_process_leaves_no_file_of_the_users(tmp_path: Path, ends: str, *, earlier: bool) -> None:
+    if earlier:
+        with OutputFolder(tmp_path, "predict") as out:
+            out.write({"a.txt": "1"})
+    code = f"""
+import os
+from pathlib import Path
+from hilum.io import OutputFolder, atomic_write_text
+take_name = Path.replace
+def replace(self, target):
+    if Path(target).name != "a.txt":
+        return take_name(self, target)
+    if {ends == "after it"}:
+        take_name(self, target)
+    os._exit(9)
+Path.replace = replace
+with OutputFolder({str(tmp_path)!r}, "predict") as out:
+    out.refuse_foreign(["a.txt"])
+    atomic_write_text(out.path / "a.txt", "2")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with OutputFolder(tmp_path, "predict") as out:
+        assert out.owned("a.txt") is (earlier or ends == "after it")
+        out.write({"a.txt": "3"})
+    (tmp_path / "a.txt").write_text("edited")
+    with OutputFolder(tmp_path, "predict") as out, pytest.raises(UsageError, match="a.txt .changed since hilum wrote it"):
+        out.refuse_foreign(["a.txt"])
+
+
+def test_hidden_files_leave_a_folder_empty(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").write_text("")
+    assert not holds_files(tmp_path)
+    assert not holds_files(tmp_path / "none")
+    (tmp_path / "a.txt").write_text("")
+    assert holds_files(tmp_path)
+    assert holds_files(tmp_path / "a.txt")
 
 
 def test_a_file_system_without_locks_has_the_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of
 from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset.case import Case
@@ -89,7 +89,8 @@ def predict_many(
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-        refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case, writer, folder.path))]
+        spelled = {case.id.casefold(): case.id for case in reversed(cases)} if folder.ignores_letter_case else {}
+        refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case, writer, folder.path, spelled))]
         unwritable = {outcome.case for outcome in refused}
         wanted = [case for case in cases if case not in there and case.id not in unwritable]
         earlier = Earlier(folder, writer, wanted, there, model=predictor.model.id)
@@ -155,16 +156,28 @@ def predict_many(
         return report
 
 
-def _unnamable(case: Case, writer: Any, folder: Path) -> CaseOutcome | None:
-    """Refuse a case before any work where the file system has no place for the names of its outputs; None where it has."""
+def _unnamable(case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]) -> CaseOutcome | None:
+    """Refuse a case before any work where the file system has no place for the names of its outputs; None where it has.
+
+    `spelled` names the case that has a name already, by its id in small letters, where the file system knows no others.
+    """
     most = longest_name(folder)
+    first = spelled.get(case.id.casefold(), case.id)
     name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
-    if len(os.fsencode(name)) <= most:
+    if len(os.fsencode(name)) <= most and first == case.id:
         return None
-    error = DataError(
-        f"the output of this case would be named {name}, which is {len(os.fsencode(name))} bytes long",
-        needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
-        cure="give the image a shorter name",
+    error = (
+        DataError(
+            f"the output of this case would replace that of {first}: to the file system of {folder} their names are the same",
+            needed="ids of cases that differ in more than small and capital letters",
+            cure="predict this one into another folder, or rename the image",
+        )
+        if first != case.id
+        else DataError(
+            f"the output of this case would be named {name}, which is {len(os.fsencode(name))} bytes long",
+            needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
+            cure="give the image a shorter name",
+        )
     )
     _log.error("%s: %s", case.id, error)
     return CaseOutcome(case=case.id, status="failed", error=str(error))

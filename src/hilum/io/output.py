@@ -125,6 +125,11 @@ class OutputFolder:
         """What is recorded of the folder, by name."""
         return _read(self.path).files
 
+    @property
+    def ignores_letter_case(self) -> bool:
+        """Say that small and capital letters are the same to the file system of the folder, which must be held."""
+        return (self.path / LOCK.upper()).exists()
+
     def entry(self, path: Path | str) -> Written | None:
         """What is recorded of a file, by its path or its name in the folder; None where nothing is."""
         return _read(self._at(path).parent).files.get(self._at(path).name)
