@@ -12,7 +12,7 @@ from inference_toys import index_volume, real_model
 from test_openvino_engine import shaken
 
 from hilum import api
-from hilum.errors import ModelError, UsageError
+from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference import Facts, TrainedModel, load_runnable
 from hilum.inference.deploy import export as exporting
 from hilum.inference.deploy.convert import to_openvino
@@ -149,6 +149,16 @@ def test_two_exports_into_one_folder(trained, tmp_path):
         ended = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
     assert "is in use by hilum export" in ended.stderr
     assert load_runnable(api.export(trained[1], tmp_path).folder).manifest.source == trained[0].id
+
+
+def test_an_export_to_a_full_disk_leaves_nothing(trained, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(ov, "save_model", full)
+    with pytest.raises(ResourceError, match="cannot be written: basic_ios"):
+        api.export(trained[1], tmp_path / "full")
+    assert not (tmp_path / "full").exists()
 
 
 def test_half_the_size_in_float16(trained, both, tmp_path):

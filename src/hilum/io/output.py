@@ -154,8 +154,8 @@ class OutputFolder:
             UsageError: naming the files, and why each group of them may not be replaced.
         """
         reasons: dict[str, list[str]] = {}
-        names = list(dict.fromkeys(map(self._at, names)))
-        for name in names:
+        places = list(dict.fromkeys(map(self._at, names)))
+        for name in places:
             if os.path.lexists(name) and (reason := self._hindrance(name)):
                 reasons.setdefault(reason, []).append(os.path.relpath(name, self.path))
         if reasons:
@@ -165,7 +165,7 @@ class OutputFolder:
                 needed=f"an output folder without them: only what hilum {self.verb} wrote, unchanged since, is replaced",
                 cure="choose another output folder, or move these files",
             )
-        self._awaited |= {name.absolute() for name in names}
+        self._awaited |= {place.absolute() for place in places}
         before_naming.update(dict.fromkeys(self._awaited, self._announce))
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:

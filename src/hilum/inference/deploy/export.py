@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from hilum.errors import ModelError, UsageError
+from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference.deploy.convert import to_openvino, write_onnx
 from hilum.inference.deploy.exported import (
     README,
@@ -187,7 +187,12 @@ def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, 
 
     names = _names(model, ".xml")
     for name, network in zip(names, networks, strict=True):
-        ov.save_model(network, folder / name, compress_to_fp16=stored == "float16")
+        try:
+            ov.save_model(network, folder / name, compress_to_fp16=stored == "float16")
+        except RuntimeError as error:  # a full disk is one
+            raise ResourceError(
+                f"{folder / name} cannot be written: {error}", cure="free some space, or choose another folder with -o"
+            ) from error
     return names
 
 
