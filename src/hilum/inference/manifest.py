@@ -186,15 +186,18 @@ class Manifest(Record):
                     f"{folder / self.file_name}: names {name!r}", needed="files in the model folder itself", cure=_CURE
                 )
             path = folder / name
-            refuse_placeholder(path, ModelError)
+            if path.is_file():
+                same = path.stat().st_size == expected.bytes and sha256(path) == expected.sha256
+                if same or name in besides:
+                    continue
+            refuse_placeholder(path, ModelError)  # only now: the network of an export is XML, as some pages are
             if not path.is_file():
                 raise ModelError(f"{path}: missing", needed=f"every file of the model: {', '.join(self.files)}", cure=_CURE)
-            if name not in besides and (path.stat().st_size != expected.bytes or sha256(path) != expected.sha256):
-                raise ModelError(
-                    f"{path}: altered since it was saved (another SHA-256)",
-                    needed="the file as it was saved",
-                    cure=_CARD_CURE if name == CARD else _CURE,
-                )
+            raise ModelError(
+                f"{path}: altered since it was saved (another SHA-256)",
+                needed="the file as it was saved",
+                cure=_CARD_CURE if name == CARD else _CURE,
+            )
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:
