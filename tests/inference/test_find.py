@@ -205,3 +205,17 @@ def test_channels_of_one_file_keep_their_places(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"modality": {"0": "PET", "1": "CT"}, "labels": {"1": "liver"}}))
     (case,) = find_cases([tmp_path], ["CT", "PET"])
     assert arrange_channels(case, ["CT", "PET"]).positions == (1, 0)
+
+
+def test_files_that_describe_a_data_set_are_taken(tmp_path):
+    nnunet, table, image = tmp_path / "nnunet", tmp_path / "table", index_volume()
+    facts = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
+    for folder in (nnunet / "imagesTr", nnunet / "labelsTr", table):
+        folder.mkdir(parents=True)
+    write_volume(image, nnunet / "imagesTr" / "a_0000.nii.gz")
+    write_labels(image.with_array((image.array > 1).astype(np.uint8)), nnunet / "labelsTr" / "a.nii.gz")
+    (nnunet / "dataset.json").write_text(json.dumps(facts))
+    write_volume(image, table / "a.nii.gz")
+    (table / "cases.csv").write_text("case,image\na,a.nii.gz\n")
+    assert reasons(find([nnunet], ["CT"]).files) == {"a.nii.gz": "an annotation"}
+    assert reasons(find([table], ["CT"]).files) == {}

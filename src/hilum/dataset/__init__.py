@@ -8,7 +8,7 @@ from hilum.dataset.folds import describe_folds, make_folds
 from hilum.dataset.labels import arranged, match_classes, match_labels, relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.leaks import Audit, Pair, Predictor, audit
-from hilum.dataset.open import known_patients, open_cases, open_dataset, read_annotation, read_case
+from hilum.dataset.open import describing_files, known_patients, open_cases, open_dataset, read_annotation, read_case
 
 __all__ = [
     "LAYOUTS",
@@ -28,6 +28,7 @@ __all__ = [
     "audit",
     "check",
     "describe_folds",
+    "describing_files",
     "fix",
     "known_patients",
     "make_folds",

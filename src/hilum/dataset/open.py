@@ -119,10 +119,16 @@ def _account(dataset: Dataset, root: Path) -> Inventory:
     cases = (*dataset.cases, *dataset.unlabelled)
     images = [file for case in cases for file in case.images.values()]
     masks = [file for case in cases for one in (case.annotation, case.region) for file in annotation_files(one)]
-    described = [*(dataset.root / name for name in DESCRIPTIONS), splits_file(dataset.root)]
-    described += [table_file(root)] if dataset.layout == "table" else []
-    taken = [*images, *masks, *(file for file in described if file is not None and file.is_file())]
+    taken = [*images, *masks, *describing_files(root, dataset.layout)]
     return take_inventory([root], taken, reasons={dataset.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")})
+
+
+def describing_files(path: Path, layout: str | None = None) -> tuple[Path, ...]:
+    """List the files that describe a data set: its table, labels, patients and splits; `layout` is found out if None."""
+    home = path if path.is_dir() else path.parent
+    name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(path)), None)
+    files = [*(home / one for one in DESCRIPTIONS), splits_file(home), table_file(path) if name == "table" else None]
+    return tuple(file for file in files if file is not None and file.is_file())
 
 
 def known_patients(path: str | Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hilum.dataset import LAYOUTS, Case, arrange_channels, open_cases
+from hilum.dataset import LAYOUTS, Case, arrange_channels, describing_files, open_cases
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts import class_folders
@@ -120,6 +120,7 @@ class _Finder:
         self._channels, self._annotated = channels, annotated
         self._places: list[_Place] = []
         self._regions: list[Path] = []
+        self._described: list[Path] = []
         self._entered: set[tuple[int, int]] = set()
         self._reasons: dict[Path, str] = {}
         self._ids: dict[Path, str] = {}
@@ -140,6 +141,7 @@ class _Finder:
     def data_set(self, root: Path, source: Path) -> None:
         """Take the cases of a data set, and know what else it holds."""
         every = open_cases(root)
+        self._described += describing_files(root)
         wanted = tuple(case for case in every if self._annotated or case.annotation is None) or every
         for case in every:
             self._reasons |= dict.fromkeys(case.images.values(), ANNOTATED)
@@ -276,7 +278,7 @@ class _Finder:
     def account(self, sources: Iterable[Path]) -> Inventory:
         """Account for every file below the sources."""
         images = [file for place in self._places for file in place.case.images.values()]
-        return take_inventory(sources, [*images, *self._regions], reasons=self._reasons)
+        return take_inventory(sources, [*images, *self._regions, *self._described], reasons=self._reasons)
 
 
 def _has_masks_of_labels(folder: Path, stem: str) -> bool:
