@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from hilum.errors import readable
 from hilum.inference.class_prediction import ClassWriter
 
 if TYPE_CHECKING:
@@ -52,17 +53,25 @@ class Earlier:
         replaced = sum(bool(files) for files in self._files.values())
         if replaced:
             _log.warning(
-                "%s holds answers to %d of these cases: they are replaced by those of model %s", out.path, replaced, model
+                "%s holds answers to %d of these cases: they are replaced by those of model %s",
+                readable(out.path),
+                replaced,
+                model,
             )
         if others:
             _log.warning(
-                "%s also holds %d files of other cases, such as %s: they stay as they are", out.path, len(others), others[0]
+                "%s also holds %d files of other cases, such as %s: they stay as they are",
+                readable(out.path),
+                len(others),
+                readable(others[0]),
             )
         if isinstance(writer, ClassWriter):
             kept, models = writer.kept_rows([case.id for case in (*cases, *skipped)])
             if kept:
                 of = f"of several models ({', '.join(models)})" if len(models) > 1 else "of the same model"
-                _log.warning("%s: the table keeps its rows of %d other cases; all rows together are %s", out.path, kept, of)
+                _log.warning(
+                    "%s: the table keeps its rows of %d other cases; all rows together are %s", readable(out.path), kept, of
+                )
 
     def replace(self, case: str, written: Iterable[Path]) -> tuple[str, ...]:
         """Remove what is left of a case's earlier answer; gives the names of all its files, those written over included."""

@@ -18,7 +18,7 @@ from hilum.dataset.layouts.listing import image_files
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.words import by_words, is_mask_word
-from hilum.errors import UsageError
+from hilum.errors import UsageError, readable
 from hilum.io import header_of, image_stem, image_suffix, is_output, nearest
 from hilum.io.dicom_series import series_in
 from hilum.io.files import PICTURE_SUFFIXES
@@ -272,7 +272,7 @@ class _Finder:
                 number = next(count for count in itertools.count(1) if (own if count == 1 else f"{own}_{count}") not in known)
                 own = own if number == 1 else f"{own}_{number}"
                 known[own] = replace(case, id=own)
-                _log.warning("%s is named like another image: its output is named %s", file, own)
+                _log.warning("%s is named like another image: its output is named %s", readable(file), own)
         return tuple(known[name] for name in sorted(known))
 
     def account(self, sources: Iterable[Path]) -> Inventory:

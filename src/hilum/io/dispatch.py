@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from hilum.errors import FormatError, GeometryError, LabelError, UsageError
+from hilum.errors import FormatError, GeometryError, LabelError, UsageError, readable
 from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
@@ -262,8 +262,10 @@ def _said(path: Path, decoded: Decoded) -> Volume:
     """Log what had to be assumed or mended, each kind of remark once, and hand over the volume."""
     for note in decoded.notes:
         if note in _SAID:
-            _LOGGER.debug("%s: %s", path, note)
+            _LOGGER.debug("%s: %s", readable(path), note)
         else:
             _SAID.add(note)
-            _LOGGER.warning("%s: %s (not said again of further files; of a data set `hilum check` lists all)", path, note)
+            _LOGGER.warning(
+                "%s: %s (not said again of further files; of a data set `hilum check` lists all)", readable(path), note
+            )
     return decoded.volume

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import FormatError
+from hilum.errors import FormatError, readable
 from hilum.io.files import atomic_path, plain_path
 from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
 from hilum.volume import Geometry, Volume
@@ -166,7 +166,7 @@ def warn_of_loss(wanted: Geometry, kept: Geometry, path: Path) -> None:
         _LOGGER.warning(
             "%s: a picture holds no origin and directions, and its spacing is rounded; it will be read back with spacing %s mm "
             "at the world's origin. Write .nii.gz to keep the place.",
-            path,
+            readable(path),
             tuple(round(v, 6) for v in kept.spacing),
         )
 
