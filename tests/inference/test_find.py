@@ -181,7 +181,6 @@ def test_training_images_that_are_not_predicted_are_named(tmp_path):
     assert reasons(found.files) == {
         "a_0000.nii.gz": "an image that is annotated, where the data set has others to predict",
         "a.nii.gz": "an annotation",
-        "dataset.json": "text",
     }
 
 
@@ -219,3 +218,29 @@ def test_files_that_describe_a_data_set_are_taken(tmp_path):
     (table / "cases.csv").write_text("case,image\na,a.nii.gz\n")
     assert reasons(find([nnunet], ["CT"]).files) == {"a.nii.gz": "an annotation"}
     assert reasons(find([table], ["CT"]).files) == {}
+
+
+def test_a_list_of_dicom_files_is_no_case(series, tmp_path):
+    """A DICOMDIR, whatever its name, in a folder and among named files."""
+    folder = place(series / "s1", tmp_path / "cd")
+    data = pydicom.dcmread(next(folder.glob("*.dcm")))
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    for tag in ("PixelData", "SeriesInstanceUID", "Rows", "Columns"):
+        delattr(data, tag)
+    data.save_as(folder / "DIRFILE")
+    whole, named = find([folder], ["CT"]), find(sorted(folder.iterdir()), ["CT"])
+    assert len(whole.cases) == len(named.cases) == 1
+    assert "a list of files" in reasons(whole.files)["DIRFILE"]
+    assert "a list of files" in reasons(named.files)["DIRFILE"]
+
+
+def test_a_folder_that_hilum_wrote_is_named_as_such(tmp_path):
+    from hilum.io import OutputFolder
+
+    with OutputFolder(tmp_path, "train") as out:
+        (tmp_path / "training").mkdir()
+        (tmp_path / "training" / "x.nii.gz").write_bytes(b"x")
+        out.record(tmp_path / "training")
+    with pytest.raises(UsageError, match="written by hilum") as caught:
+        find([tmp_path], ["CT"])
+    assert "cannot be opened" not in str(caught.value)

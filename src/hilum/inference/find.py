@@ -169,10 +169,12 @@ class _Finder:
         for folder, named in images.items():
             slices = [file for file in named if _may_be_dicom(file)]
             everything = [file for file in sorted(folder.iterdir()) if _may_be_dicom(file)] if len(slices) > 1 else []
-            series = [one for one in series_in(folder, everything)[0] if set(one.files) <= set(slices)]
+            found, reasons = series_in(folder, everything)
+            self._reasons |= {file: reason for file, reason in reasons.items() if file in named}
+            series = [one for one in found if set(one.files) <= set(slices)]
             whole = {file for one in series for file in one.files if len(one.files) > 1}
             self._series(folder, [one for one in series if len(one.files) > 1], folder)
-            self._group([file for file in named if file not in whole], folder)
+            self._group([file for file in named if file not in whole and file not in reasons], folder)
 
     def _below(self, folder: Path, source: Path) -> None:
         """Look through a folder at any depth."""

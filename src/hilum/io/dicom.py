@@ -80,6 +80,7 @@ class SeriesHeader:
 def series_header(path: Path) -> SeriesHeader | None:
     """Read what a file says of its series; None where it is no readable DICOM file, or lists others (DICOMDIR)."""
     from pydicom.filereader import read_partial
+    from pydicom.uid import MediaStorageDirectoryStorage
 
     start = _start(path)
     if start is None or path.name.upper() == "DICOMDIR":
@@ -92,6 +93,8 @@ def series_header(path: Path) -> SeriesHeader | None:
             else:
                 data = _read(path, tags=_SERIES_TAGS)
         uid, number, words = (str(data.get(tag) or "") for tag in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription"))
+        if getattr(data, "file_meta", {}).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return SeriesHeader(uid, number, words, "a list of files, as DICOMDIR", image=False)
         modality = str(data.get("Modality", ""))
         return SeriesHeader(uid, number, words, modality, modality not in _COMPANIONS)
     except _BROKEN:

@@ -216,10 +216,10 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
         return NotTaken(path, HIDDEN if is_hidden(path.name) else OUTPUT)
     if is_unfetched(path):
         return NotTaken(path, UNFETCHED, image=True, readable=False)
-    if path.is_dir():
-        return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
     if reason is not None:
         return NotTaken(path, reason, image=bool(image_suffix(path)) and reason not in {ANNOTATION, TEST_STUDY})
+    if path.is_dir():
+        return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
     return _by_kind(path)
 
 
