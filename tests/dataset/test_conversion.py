@@ -65,7 +65,7 @@ def test_numbers_that_become_labels(tmp_path, array, kind, wanted):
         (layers(TRUTH > 0, TRUTH == 2).astype(np.uint8), "layered-labels", "which one a voxel belongs to"),
         (layers(TRUTH, TRUTH * 2).astype(np.uint8), "layered-labels", "store one label map"),
         (TRUTH[None] * np.float32(1.4), "fractional-labels", "nearest neighbour"),
-        (np.full((1, *SHAPE), np.nan, np.float32), "fractional-labels", "nearest neighbour"),
+        (np.full((1, *SHAPE), np.nan, np.float32), "fractional-labels", "write 0 for NaN"),
         (TRUTH[None].astype(np.int8) - 1, "unknown-label", 'that of "ignore"'),
         (np.arange(600, dtype=np.int16).reshape(1, 5, 10, 12), "too-many-labels", "an image that was taken"),
         (

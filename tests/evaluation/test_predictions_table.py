@@ -13,7 +13,7 @@ from hilum.evaluation import ClassScore, read_predictions, write_predictions
 from hilum.evaluation.classification.rows import ClassRows
 from hilum.io.text import is_known
 from hilum.tasks.class_score import decide, reached
-from hilum.tasks.predictions import named_classes, read_classes
+from hilum.tasks.predictions import named_classes, read_classes, spelled_label
 
 TWO = ClassTable(names=("benign", "malignant"))
 
@@ -27,6 +27,8 @@ named = awkward.filter(bool)
 @st.composite
 def tables_of_scores(draw):
     names = tuple(draw(st.lists(named, min_size=2, max_size=4, unique=True)))
+    # a label in another spelling of a class is read as that class
+    other = awkward.filter(lambda text: is_known(text) and spelled_label(text, ClassTable(names=names)) == text)
     share = st.floats(0, 1)
     further = draw(
         st.lists(st.one_of(awkward, st.sampled_from(["case", "label", "set", "predicted", "p_benign"])), max_size=3, unique=True)
@@ -38,7 +40,7 @@ def tables_of_scores(draw):
             case=case,
             patient=draw(st.none() | named.filter(is_known)),
             unit=draw(st.none() | named),
-            reference=draw(st.none() | st.just("") | st.sampled_from(names) | awkward.filter(is_known)),
+            reference=draw(st.none() | st.just("") | st.sampled_from(names) | other),
             probabilities=tuple(draw(share) for _ in names),
             calibrated=tuple(draw(share) for _ in names) if calibrated and draw(st.booleans()) else None,
             prediction_set=draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
