@@ -183,6 +183,6 @@ def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_pat
 
 
 def test_every_task_is_drawn():
-    from hilum.tasks import TASKS
+    from hilum.plan import PLANS
 
-    assert set(DRAWINGS) == set(TASKS)
+    assert set(DRAWINGS) == set(PLANS)
