@@ -226,7 +226,7 @@ def test_08_the_loss_falls(plan, network, patch):
 
 def test_09_a_model_is_a_folder(plan, model, folder):
     """inference: a trained-model folder is complete and holds no pickle."""
-    names = {path.name for path in (folder / "model").iterdir()}
+    names = {path.name for path in (folder / "model").glob("[!.]*")}
     assert names == {"model.json", "plan.json", "labels.json", "weights.safetensors", "metrics.json", "MODEL_CARD.md"}
     loaded = TrainedModel.load(folder / "model", device="cpu")
     assert loaded.id == model.id
@@ -287,4 +287,4 @@ def test_13_a_prediction_is_scored(plan, prediction, folder):
     evaluation = evaluate_folder(folder / "scored", folder / "data" / "labelsTs", folder / "evaluation", table=table, threads=1)
     assert [(score.case, score.region) for score in evaluation.scores] == [(STUDY, "liver"), (STUDY, "spleen")]
     assert [score.dice for score in evaluation.scores] == [score.dice for score in scores]
-    assert {path.name for path in (folder / "evaluation").iterdir()} == {"cases.csv", "summary.json", "summary.md"}
+    assert {path.name for path in (folder / "evaluation").glob("[!.]*")} == {"cases.csv", "summary.json", "summary.md"}
