@@ -6,6 +6,7 @@ from PIL import Image
 
 from hilum.dataset import check, fix, open_dataset, read_case
 from hilum.errors import DataError, FormatError
+from hilum.io import OutputFolder
 from hilum.plan import make_fingerprint
 
 
@@ -53,3 +54,15 @@ def test_two_files_of_one_name_in_a_class_folder_are_a_fault(tmp_path):
     Image.new("L", (8, 6), 9).save(tmp_path / "ill" / "ill2.bmp")
     faulty = [case.id for case in open_dataset(tmp_path, task="classification").cases if case.fault is not None]
     assert faulty == ["ill2"]
+
+
+def test_a_folder_of_outputs_is_no_class(tmp_path):
+    for name in ("ill", "well"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("L", (8, 6), number).save(tmp_path / name / f"{name}{number}.png")
+    with OutputFolder(tmp_path / "out", "predict") as out:
+        for number in range(3):
+            Image.new("L", (8, 6), number).save(tmp_path / "out" / f"map{number}.png")
+            out.record(tmp_path / "out" / f"map{number}.png")
+    assert open_dataset(tmp_path, task="classification").classes.names == ("ill", "well")

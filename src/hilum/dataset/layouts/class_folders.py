@@ -11,7 +11,7 @@ from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, some
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
 from hilum.errors import DataError, readable
-from hilum.io import supported
+from hilum.io import is_output, supported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,8 @@ def _look_like_classes(folders: Sequence[Path]) -> bool:
 
 def _names(folder: Path) -> list[str]:
     """The names of the images of a folder."""
-    return [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and supported(entry)]
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return [entry.name for entry in entries if not is_output(entry) and supported(entry)]
 
 
 def holds_one_class(path: Path) -> bool:
