@@ -65,4 +65,4 @@ def test_a_folder_of_outputs_is_no_class(tmp_path):
         for number in range(3):
             Image.new("L", (8, 6), number).save(tmp_path / "out" / f"map{number}.png")
             out.record(tmp_path / "out" / f"map{number}.png")
-    assert open_dataset(tmp_path, task="classification").classes.names == ("ill", "well")
+    assert open_dataset(tmp_path, task="classification").classes.names == ("well", "ill")
