@@ -228,7 +228,11 @@ def _reference(reference: Path | str | Dataset) -> _Reference:
 def _of_dataset(dataset: Dataset) -> _Reference:
     cases = {case.id: Labelled(case.label, case.patient, case.columns) for case in dataset.cases if case.label is not None}
     if not cases:
-        raise UsageError(f"the cases of {dataset.root} have no classes", needed="a classification data set as the reference")
+        raise UsageError(
+            f"the cases of {dataset.root} have no classes",
+            needed="a classification data set as the reference",
+            cure="where a column of its table holds the classes, name that column as the label",
+        )
     return _Reference(str(dataset.root), cases, dataset.classes, dataset.notes)
 
 
