@@ -195,3 +195,15 @@ def test_the_names_that_the_map_tells_exist():
         f"{name} in {path}" for name, path in told if not re.search(rf"\b{name}\b", (REPOSITORY / path).read_text("utf-8"))
     ]
     assert not missing, missing
+
+
+def test_docstrings_begin_with_a_plain_statement():
+    relative = re.compile(r"(What|How|Whether|Where|Which|When|That)\b")
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
+    found = [
+        f"{name}: {docstring.splitlines()[0]}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, kinds) and relative.match(docstring := ast.get_docstring(node) or "")
+    ]
+    assert found == []

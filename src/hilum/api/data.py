@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Labelling:
-    """What is learnt from a data set, where that is not clear; see `hilum.open_dataset`.
+    """Options of what is learnt from a data set; see `hilum.open_dataset`.
 
     Args:
         task: "segmentation" or "classification".
@@ -49,7 +49,7 @@ class Labelling:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What the doctor found, and what was mended.
+    """Findings of the doctor, and the changes that were made.
 
     Args:
         findings: errors first.

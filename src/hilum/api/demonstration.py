@@ -28,7 +28,7 @@ _MADE = (
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where the demo left what it made.
+    """Folders and scores that the demo left.
 
     Args:
         folder: everything.

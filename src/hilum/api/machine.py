@@ -1,10 +1,10 @@
-"""What this machine offers, and what is shown to machines."""
+"""Facts about this machine, and records written as JSON for other programs."""
 
 from __future__ import annotations
 
 
 def environment() -> dict[str, str]:
-    """What this machine offers, in words: for `hilum doctor` and for reports of faults."""
+    """Describe this machine in words, for `hilum doctor` and for reports of faults."""
     import platform
 
     import psutil

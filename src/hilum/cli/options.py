@@ -1,4 +1,4 @@
-"""What several commands ask for: their options, typed once."""
+"""Options that several commands share, each typed once."""
 
 import re
 from enum import StrEnum
@@ -9,7 +9,7 @@ import typer
 
 
 class Task(StrEnum):
-    """What can be learnt."""
+    """Tasks that can be learnt."""
 
     segmentation = "segmentation"
     classification = "classification"

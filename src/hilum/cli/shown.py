@@ -1,4 +1,4 @@
-"""What people see of the command line: messages, figures, progress bars."""
+"""Output of the command line for people: messages, numbers, progress bars."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Shown:
         self._latest = self._tasks[stage]
 
     def line(self) -> str:
-        """How far the work is, in a line of its own."""
+        """Print the progress as a line of its own."""
         since = timedelta(seconds=round(perf_counter() - self._begun))
         task = next((task for task in self._progress.tasks if task.id == self._latest), None)
         if task is None or task.finished:
@@ -128,7 +128,7 @@ class Shown:
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
     def outcome(self, outcome: CaseOutcome, done: int, total: int) -> None:
-        """What became of a case that was to be predicted."""
+        """Show the outcome of a case that was to be predicted."""
         self._failed += outcome.status == "failed"
         if "predict" in self._tasks:
             self._progress.update(self._tasks["predict"], text=self._counted(done, total, outcome.case))
@@ -165,14 +165,14 @@ def shown_progress() -> Iterator[Shown]:
     from rich.text import Text
 
     class Left(TimeRemainingColumn):
-        """What the work itself expects, where it does; else what rich makes of the bar."""
+        """Column of the time left: the work's own estimate where it has one, else rich's."""
 
         def render(self, task: Task) -> Text:
             seconds = task.fields.get("remaining")
             return super().render(task) if seconds is None else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
 
     class What(TextColumn):
-        """What is being done: the one column that gives way where the terminal is narrow."""
+        """Column that names the current work; the one that is cut where the terminal is narrow."""
 
         def render(self, task: Task) -> Text:
             return Text(str(task.fields["text"]), no_wrap=True, overflow="ellipsis")
@@ -221,7 +221,7 @@ def some(cases: Sequence[str]) -> str:
 
 
 def places(files: Sequence[Path]) -> str:
-    """Where files lie, for people: of a folder with several the folder and how many they are."""
+    """Describe where files lie: a single file by its path, several by their folder and number."""
     folders: dict[Path, list[Path]] = {}
     for file in files:
         folders.setdefault(file.parent, []).append(file)

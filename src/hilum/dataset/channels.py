@@ -88,7 +88,7 @@ def arrange_dataset(dataset: Dataset, wanted: Sequence[str], *, holder: str = "t
 
 
 def _positions(case: Case) -> tuple[int, ...]:
-    """Which channel of its file each one is, where the files hold them in the case's own order."""
+    """Return the position of each channel within its file, where files hold channels in the case's order."""
     files = list(case.images.values())
     return tuple(files[:position].count(file) for position, file in enumerate(files))
 
@@ -116,7 +116,7 @@ def _by_number(keys: Sequence[str]) -> list[int]:
 
 
 def _gap(keys: Sequence[str]) -> bool:
-    """Whether a number between the first and the last one is missing, or is there twice."""
+    """Return True if a number between the first and the last one is missing or repeated."""
     numbers = sorted(_numbers(keys))
     return numbers != list(range(numbers[0], numbers[0] + len(numbers)))
 

@@ -1,4 +1,4 @@
-"""What the classes of a classification are, and how a case's label names them."""
+"""The classes of a classification, and the labels that name them."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class ClassTable(BaseModel):
 
     @property
     def binary(self) -> bool:
-        """Whether there are two classes, of which every case has one."""
+        """True if there are two classes, of which every case has one."""
         return self.kind != "multilabel" and len(self.names) == 2
 
     def members(self, label: str) -> tuple[bool, ...]:
-        """Which classes a label names, one entry a class.
+        """Return for each class whether a label names it.
 
         Raises:
             LabelError: it names another class, or not exactly one where the classes exclude each other.

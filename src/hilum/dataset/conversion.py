@@ -1,4 +1,4 @@
-"""How stored numbers that are no labels become labels, where that is safe.
+"""Conversion of stored numbers to labels, where that is safe.
 
 | in the file | becomes |
 |---|---|
@@ -56,7 +56,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Contents:
-    """What an annotation file holds: labels, or what they are made of.
+    """Labels or colours that an annotation file holds.
 
     Args:
         labels: label ids other than 0.
@@ -129,7 +129,7 @@ def describe(array: NDArray[Any]) -> str:
 
 
 def is_colour(array: NDArray[Any]) -> bool:
-    """Whether an array (C, Z, Y, X) holds colours: red, green and blue of 8 bits that are not all 0 or 1."""
+    """Return True if an array (C, Z, Y, X) holds colours: red, green and blue of 8 bits, not all 0 or 1."""
     return array.shape[0] == 3 and array.dtype == np.uint8 and int(array.max(initial=0)) > 1
 
 
@@ -175,7 +175,7 @@ def _layer_numbers(array: NDArray[Any]) -> NDArray[np.int32] | None:
 
 
 def foreground_of(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Where an array (C, Z, Y, X) of any numbers holds something, (1, Z, Y, X): 1 where a channel reaches half the largest."""
+    """Mask (1, Z, Y, X) the voxels of an array (C, Z, Y, X) where a channel reaches half the largest number."""
     values = np.nan_to_num(array)
     inside = np.asarray((values > 0) & (values >= values.max() / 2))
     return np.asarray(inside.any(axis=0, keepdims=True), dtype=np.uint8)
@@ -198,7 +198,7 @@ def _layers_of(layers: int, table: LabelTable) -> list[tuple[int, Any]]:
 
 
 def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
-    """What makes labels of fractional numbers without inventing any; None where nothing safe does.
+    """Describe the rule that makes labels of fractional numbers without inventing any; None where none is safe.
 
     Numbers within `NEARLY_WHOLE` of a whole one are rounded. A single label, interpolated between the background's 0 and its own
     id, is cut at half its id. Between several labels, interpolation goes through ids of other labels, and nothing can be told.
@@ -228,19 +228,19 @@ def whole(array: NDArray[Any], table: LabelTable, *, cut: bool = False) -> NDArr
 
 
 def is_jpeg(path: Path) -> bool:
-    """Whether the file's name says that its compression changes numbers."""
+    """Return True if the file's name stands for a compression that changes numbers."""
     return path.suffix.lower() in {".jpg", ".jpeg"}
 
 
 def is_blurred(path: Path, array: NDArray[Any], table: LabelTable) -> bool:
-    """Whether JPEG compression or interpolation made numbers that are no labels, and cutting brings the only label back."""
+    """Return True if JPEG compression or interpolation made other numbers, and a cut restores the only label."""
     if cutting_rule(array, table) is None or set(np.unique(array).tolist()) <= set(table.ids):
         return False
     return is_jpeg(path) or (table.ids == (0, _WHITE) and _is_blurred_mask(array))
 
 
 def _is_blurred_mask(array: NDArray[Any]) -> bool:
-    """Whether numbers are those of a black and white mask that was compressed or interpolated: most near 0 or 255."""
+    """Return True for the numbers of a black and white mask that was compressed or interpolated: most near 0 or 255."""
     if array.min() < -NEARLY_WHOLE or array.max() > _WHITE + NEARLY_WHOLE:
         return False
     white = np.count_nonzero(array >= _WHITE - _NEAR_WHITE)

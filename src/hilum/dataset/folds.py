@@ -99,7 +99,7 @@ def patient_of(dataset: Dataset) -> dict[str, str]:
 
 
 def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:
-    """What must stay in one fold, of every annotated case: its patient, joined with every patient that it has a group with.
+    """Return the group that must stay in one fold for each annotated case: its patient, joined by near-duplicates.
 
     Args:
         dataset: annotated cases.

@@ -1,4 +1,4 @@
-"""Whether an annotation lies on its image's grid, and what to do where it does not."""
+"""Comparison of an annotation's grid with its image's grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDING_VOXELS = 0.1
 
 
 class Grids(Enum):
-    """How an annotation's grid stands to its image's."""
+    """Relation of an annotation's grid to its image's."""
 
     SAME = "same"
     ROUNDING = "rounding"

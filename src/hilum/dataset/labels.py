@@ -168,7 +168,7 @@ def ids_by_name(table: LabelTable) -> dict[str, int]:
 
 
 def names_something(plain: str) -> bool:
-    """Whether a plain name of a label says what it is: "foreground", "label 1" and numbers do not."""
+    """Return True if a plain label name has a meaning; "foreground", "label 1" and numbers have none."""
     return not _NO_NAME.fullmatch(plain)
 
 

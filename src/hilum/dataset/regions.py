@@ -1,4 +1,4 @@
-"""Where to look in a case that is classified as a whole: its mask, read and checked."""
+"""The region of a case that is classified: its mask, read and checked."""
 
 from __future__ import annotations
 

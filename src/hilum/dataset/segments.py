@@ -61,7 +61,7 @@ def with_segment_names(dataset: Dataset) -> Dataset:
 
 
 def ids_of_segments(annotation: object, table: LabelTable, *, holder: str) -> dict[int, int]:
-    """What each id of an annotation's segments is in a table; {} where the one or the other names nothing.
+    """Map the ids of an annotation's segments to those of a table; {} where one side names nothing.
 
     Args:
         annotation: a file, or anything that has no segments.

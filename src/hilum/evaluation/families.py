@@ -32,7 +32,7 @@ AnyComparison = Comparison | ClassComparison
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What can be asked of an evaluation; each family takes what concerns it.
+    """Options of an evaluation; each task takes those that concern it.
 
     Args:
         allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.

@@ -1,4 +1,4 @@
-"""What every record of an evaluation has in common."""
+"""Base of every record of an evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lets a classifier say how sure it is: calibration, prediction sets, and when to refuse. A part of the model folder.
+"""Uncertainty of a classifier: calibration, prediction sets, and out-of-distribution limits; a part of the model folder.
 
 ::
 
@@ -36,7 +36,7 @@ _LEAST = 1e-12
 
 
 class Calibration(Record):
-    """How the network's probabilities become ones that can be taken at their word.
+    """Mapping from the network's probabilities to calibrated ones.
 
     Args:
         temperature: the logits are divided by it (Guo et al. 2017); 1 changes nothing.

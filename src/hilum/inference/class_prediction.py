@@ -1,4 +1,4 @@
-"""What a classifier says of one case, and how it becomes files."""
+"""A classifier's prediction for one case, and its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Promise(Record):
-    """What a prediction set promises, and of what it was measured.
+    """Coverage that a prediction set guarantees, and the cases it was measured on.
 
     Args:
         coverage: how often a set holds the truth.
@@ -44,7 +44,7 @@ class Promise(Record):
 
 @dataclass(frozen=True, eq=False)
 class ClassPrediction:
-    """What a model says about one case.
+    """A model's prediction for one case.
 
     Args:
         score: probabilities, calibrated ones, the prediction set.
@@ -201,12 +201,12 @@ class ClassWriter:
         return json_there and ("csv" not in self._formats or case.id in self._rows)
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
-        """What each part of an answer that is there was made from."""
+        """Return the hashes of the inputs of each existing file of a case."""
         rows = [self._made.get(case.id, {})] if "csv" in self._formats else []
         return rows + ([self._out.files[f"{case.id}.json"].made_from] if "json" in self._formats else [])
 
     def names(self, case: Case) -> tuple[str, ...]:
-        """What will be written of a case, the tables of all cases included."""
+        """Names of the files that will be written for a case, the tables of all cases included."""
         tables = (PREDICTIONS, CLASSES) if "csv" in self._formats else ()
         return (*class_files(case.id, self._table, self._formats, maps=self._maps), *tables)
 
@@ -215,7 +215,7 @@ class ClassWriter:
         return tuple(self._out.path / name for name in class_files(case, self._table, ("json",), maps=self._table.names))
 
     def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:
-        """How many rows of other cases the table keeps, and the ids of all models that its rows are of."""
+        """Count the rows of other cases that the table keeps, and list the models of all its rows."""
         return sum(case not in cases for case in self._rows), tuple(self._models)
 
     def write(self, prediction: ClassPrediction, made_from: dict[str, str]) -> tuple[Path, ...]:

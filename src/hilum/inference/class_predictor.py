@@ -109,7 +109,7 @@ class ClassPredictor:
         }
 
     def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> ClassWriter:  # noqa: ARG002  (always written)
-        """What writes the answers to a folder."""
+        """Make the writer of predictions to a folder."""
         return ClassWriter(out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None)
 
     def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> ClassPrediction:
@@ -230,13 +230,13 @@ class ClassPredictor:
         return torch.stack(logits).mean(dim=0), [inputs[0].float() for inputs in seen]  # the first copy is not mirrored
 
     def features(self, array: NDArray[np.float32]) -> list[NDArray[np.float64]]:
-        """What the head of each member sees of an input (C, Z, Y, X): (F,)."""
+        """Compute the head's input of each network for an input (C, Z, Y, X): (F,)."""
         with self.engine.evaluating(), torch.inference_mode():
             found = self._pass(torch.from_numpy(array)[None])[1]
         return [one.cpu().numpy()[0].astype(np.float64) for one in found]
 
     def verdict(self, array: NDArray[np.float32]) -> Verdict | None:
-        """Whether an input (C, Z, Y, X) is unlike those the model learnt from; None where it does not know."""
+        """Judge if an input (C, Z, Y, X) is unlike the training data; None where the model has no limits."""
         with self.engine.evaluating(), torch.inference_mode():
             return self._judged(array, self._pass(torch.from_numpy(array)[None])[1])
 
@@ -250,7 +250,7 @@ class ClassPredictor:
         return combine([refusal.judge(row, intensities)[0] for refusal, row in zip(assurance.refusals, rows, strict=True)])
 
     def _promise(self) -> Promise | None:
-        """What the sets promise."""
+        """Return the coverage that the sets guarantee."""
         calibration = self.model.assurance.calibration if self.model.assurance is not None else None
         if calibration is None or not calibration.thresholds:
             return None
@@ -277,7 +277,7 @@ class ClassPredictor:
         return (read_region(known) if kind == "mask" else None), source.centre_mm
 
     def _score(self, prepared: Prepared, rows: NDArray[np.float64], verdict: Verdict | None) -> ClassScore:
-        """What was said of the case, as a row."""
+        """Return the prediction of the case as a row of the table."""
         table, assurance, known = self._plan.classes, self.model.assurance, prepared.source
         score = ClassScore(
             case=prepared.case,
@@ -298,7 +298,7 @@ class ClassPredictor:
         return score.model_copy(update=update)
 
     def _explained(self, prepared: Prepared, index: int) -> tuple[Volume, MapCheck | None]:
-        """Where in the image the answer about a class comes from, on the case's own grid: (1, Z, Y, X), 0..1; and its check."""
+        """Make the explanation map of a class on the case's own grid, (1, Z, Y, X) of 0..1, and its check."""
         view: View = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
         kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)
@@ -310,7 +310,7 @@ class ClassPredictor:
 
 @contextmanager
 def _head_input(network: Any) -> Iterator[list[Tensor]]:
-    """What goes into the head of a classifier (B, F'), one entry a pass, while it is run as a whole."""
+    """Record the head's input (B, F') of each pass, while a classifier runs as a whole."""
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What an earlier run left in the folder that answers are written to."""
+"""Files that an earlier run left in the output folder."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def constant_of(patch: NDArray[np.float32]) -> tuple[float, ...] | None:
 
 
 def air_of(plan: SegmentationPlan) -> tuple[float, ...] | None:
-    """What air is in each channel after normalisation; None where a channel has no such value."""
+    """Return the value of air in each channel after normalisation; None where a channel has no such value."""
     if any(how.kind != "ct" for how in plan.normalisation.value):
         return None
     values = []
@@ -66,7 +66,7 @@ def air_of(plan: SegmentationPlan) -> tuple[float, ...] | None:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """Where windows are placed over a case.
+    """Positions of windows over a case.
 
     Args:
         box: on the network's grid; None: nothing but air.
@@ -80,7 +80,7 @@ class Body:
 
 
 class Air:
-    """What a model says to air, asked once.
+    """A model's output for air, computed once.
 
     Args:
         plan: of the model.

@@ -1,4 +1,4 @@
-"""Which files become cases: everything below what the user named, and an account of every file there."""
+"""Search for cases below the paths that the user named, with an account of every file there."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: b
 
 
 class _Finder:
-    """What was found so far: places of cases, cases of data sets, and reasons for what is left out."""
+    """State of a search: places of cases, cases of data sets, and reasons for files that are left out."""
 
     def __init__(self, channels: Sequence[str], *, annotated: bool) -> None:
         self._channels, self._annotated = channels, annotated
@@ -284,7 +284,7 @@ class _Finder:
 
 
 def _has_masks_of_labels(folder: Path, stem: str) -> bool:
-    """Whether a folder of masks lies beside the image, none of them named after it: s0000/ct, s0000/segmentations/liver."""
+    """Return True if a folder of masks, none named after the image, lies beside it: s0000/ct, s0000/segmentations/liver."""
     masks = sub_folder(folder, ANNOTATION_FOLDERS)
     stems = {image_stem(file) for file in image_files(masks)} if masks is not None else set()
     return bool(stems) and not any(name.startswith(stem) for name in stems)

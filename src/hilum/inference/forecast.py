@@ -1,4 +1,4 @@
-"""How long the cases that are left will take: by their patches, not by their number."""
+"""Forecast of the remaining time of a run, by the patches of its cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Advance:
-    """How far a run is.
+    """Progress of a run.
 
     Args:
         case: at hand.
@@ -30,7 +30,7 @@ class Advance:
 
 
 class Forecast:
-    """What is done of the expected work, and so when the rest will be.
+    """Finished and expected work of a run, from which the end is estimated.
 
     A case's cost is the number of its patches, known from its header before it is read; where it is not, the mean of the others.
     The seconds of a patch are those of the cases so far, reading and writing that could not be hidden included.
@@ -56,7 +56,7 @@ class Forecast:
         self._finished += 1
 
     def at(self, case: str, share: float) -> Advance:
-        """How far the run is with so much of a case done (0 to 1), beside those that are finished."""
+        """Return the progress with this share of a case done (0 to 1), beside those that are finished."""
         cost = self._finished_cost + share * self._costs.get(case, 0.0)
         seconds = self._clock() - self._begun
         remaining = seconds / cost * (self._all - cost) if cost > 0 else None

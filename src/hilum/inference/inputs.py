@@ -1,4 +1,4 @@
-"""What people hand over to be predicted: files, folders, data sets, DICOM series."""
+"""Sources of a prediction: files, folders, data sets, DICOM series."""
 
 from __future__ import annotations
 

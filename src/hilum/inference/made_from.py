@@ -1,4 +1,4 @@
-"""What an answer was made from: whether one that is there already is still the answer."""
+"""Inputs of a prediction as hashes, with which an existing prediction is checked."""
 
 from __future__ import annotations
 

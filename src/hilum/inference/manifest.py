@@ -48,7 +48,7 @@ class Metric(Record):
 
 
 class ModelMetrics(Record):
-    """How good a model is.
+    """Metrics of a model, and the cases they were measured on.
 
     Args:
         measured_on: in words: "5-fold cross-validation over 208 cases of 208 patients".
@@ -64,7 +64,7 @@ class ModelMetrics(Record):
 
 
 class Facts(Record):
-    """What a model was trained on, and how."""
+    """Facts about a model's training."""
 
     dataset: str
     cases: int = Field(ge=0)
@@ -83,7 +83,7 @@ class Facts(Record):
 
 
 class FileHash(Record):
-    """What a file must be."""
+    """Hash and size that a file must have."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
@@ -119,7 +119,7 @@ class Manifest(Record):
         return draft.model_copy(update={"id": draft.computed_id()})
 
     def computed_id(self) -> str:
-        """What `id` must be."""
+        """The value that `id` must have."""
         text = json.dumps(self.model_dump(mode="json", exclude={"id"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

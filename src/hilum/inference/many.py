@@ -335,7 +335,7 @@ class _Line:
 
 
 class _Said:
-    """What is said of cases: of many of which the same is said, the first in full and at the end how many more there are."""
+    """Logs each distinct message once and counts the other cases at the end."""
 
     def __init__(self) -> None:
         self._lock = Lock()  # cases are read, predicted and written by three threads
@@ -370,7 +370,7 @@ def _failed(case: str, error: HilumError, said: _Said) -> CaseOutcome:
 
 
 def _guarded(case: str, work: Callable[[], T], said: _Said) -> T | CaseOutcome:
-    """What `work` gives; where it raises, the outcome that says so."""
+    """Return the result of `work`; where it raises, an outcome with the error."""
     try:
         return work()
     except HilumError as error:

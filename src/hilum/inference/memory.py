@@ -1,4 +1,4 @@
-"""How much memory this process may take: what is free of the machine's or its container's, and what the user allows."""
+"""Memory limit of this process: the free memory of machine or container, and the user's limit."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def return_what_is_freed(most: int) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """What this process may hold at most, in bytes of resident memory; `given` by the user, or a share of what was free."""
+    """Memory limit of this process in bytes of resident memory; `given` by the user, or a share of what was free."""
 
     most: int
     given: bool
 
     @classmethod
     def of(cls, amount: str | int | None) -> Budget:
-        """What the user allows; None: what the process holds, and three quarters of what is free beside it.
+        """Return the user's limit; None: the resident memory of the process, and three quarters of what is free.
 
         Raises:
             UsageError: see `parse_memory`.
@@ -132,7 +132,7 @@ def _allocate(file: IO[bytes], size: int) -> None:
 
 
 def disk_full(size: int, error: OSError) -> ResourceError:
-    """What to say where a temporary file does not get the room it needs."""
+    """Make the error for a temporary file that does not fit on the disk."""
     return ResourceError(
         f"the disk gave no room for a temporary file: {error.strerror or error}",
         needed=f"{size / 2**30:.1f} GiB, for what does not fit into the memory that is allowed",
@@ -192,7 +192,7 @@ def host_memory(root: Path = Path("/")) -> HostMemory:
 
 @dataclass(frozen=True)
 class _Files:
-    """What a version of control groups calls limit, use, and the parts of the page cache."""
+    """Names of limit, usage and page cache in a version of control groups."""
 
     limit: str
     used: str
@@ -223,7 +223,7 @@ def _groups(root: Path) -> Iterator[HostMemory]:
 
 
 def _paths_of_groups(root: Path) -> dict[str, str]:
-    """Where in its hierarchy the group lies that counts this process's memory, by version."""
+    """Find the control group that counts this process's memory, by version."""
     paths = {}
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -44,7 +44,7 @@ class Seconds:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says about one case, on the case's own grid.
+    """A model's prediction for one case, on the case's own grid.
 
     Args:
         case: the case's id, and the stem of its files.
@@ -197,11 +197,11 @@ class LabelWriter:
         return all(name in self._out.files and (self._out.path / name).is_file() for name in self.names(case))
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
-        """What each file of an answer that is there was made from."""
+        """Return the hashes of the inputs of each existing file of a case."""
         return [self._out.files[name].made_from for name in self.names(case)]
 
     def names(self, case: Case) -> tuple[str, ...]:
-        """What will be written of a case."""
+        """Names of the files that will be written for a case."""
         return label_files(case.id, self._formats_of(case), probabilities=self._probabilities)
 
     def _formats_of(self, case: Case) -> list[PredictionFormat]:

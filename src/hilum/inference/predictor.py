@@ -69,7 +69,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a case is, from its files' headers.
+    """Size of a case, from its files' headers.
 
     Args:
         voxels: of the source's grid.
@@ -148,7 +148,7 @@ class Predictor:
 
     @property
     def memory_gb(self) -> float:
-        """What this process may hold, in GiB."""
+        """Memory limit of this process, in GiB."""
         return self.budget.most / 2**30
 
     @property
@@ -173,14 +173,14 @@ class Predictor:
         }
 
     def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> LabelWriter:
-        """What writes the answers to a folder."""
+        """Make the writer of predictions to a folder."""
         return LabelWriter(out, formats, self._plan.labels, probabilities=probabilities)
 
     def refuse_all(self, cases: Sequence[Case]) -> None:
         """Nothing that all cases lack is needed beside their images; see `ClassPredictor.refuse_all`."""
 
     def size(self, source: Source) -> Size | None:
-        """How large a case is, from its files' headers; None where these cannot be read quickly (DICOM) or at all.
+        """Return the size of a case from its files' headers; None where these cannot be read quickly (DICOM) or at all.
 
         What nothing but reading would tell, cropping and air, is not known yet: it makes the case smaller.
         """
@@ -385,7 +385,7 @@ class Predictor:
             yield slice(first, first + part.shape[1]), frame[:, : part.shape[1]]
 
     def _room(self, shape: Sequence[int], held: int, scratch: Path | None) -> tuple[Room, bool]:
-        """Where the rows in the making are kept, and whether the network may run ahead, when so many bytes are taken anyway."""
+        """Choose where the rows in the making are kept, given the bytes that are taken anyway."""
         sweep = self._sweep
         left = self.budget.most - held
         buffer = buffer_bytes(sweep.outputs, sweep.padded(shape), sweep.patch)

@@ -1,4 +1,4 @@
-"""When a classifier should refuse: an image unlike those it was trained on, told by its features and by its intensities.
+"""Out-of-distribution check of a classifier, by the image's features and its intensities.
 
 The distance is Mahalanobis's from all training cases at once, with Ledoit and Wolf's shrinkage. Directions in which training
 cases do not differ weigh most, and there an image of another kind stands out, even in features that were trained to tell classes
@@ -142,14 +142,14 @@ class Gate:
         return (int(beyond) + 1) / (len(self.held_out) + 1)
 
     def p_value(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How rare such a distance is among images like the training ones, (B,): conformal, so never below 1 / (M + 1)."""
+        """Compute the conformal p-value of a distance among training-like images, (B,); never below 1 / (M + 1)."""
         count = len(self.held_out)
         as_far = count - np.searchsorted(self.held_out, distances, side="left")
         return (as_far + 1) / (count + 1)
 
 
 class Verdict(Record):
-    """Whether an image is to be refused, and why.
+    """Result of the out-of-distribution check, with its reason.
 
     Args:
         refuse: whether it lies beyond a limit.
@@ -244,7 +244,7 @@ class Refusal:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float]) -> Self:
-        """What `to_arrays` gave, read back.
+        """Rebuild the object from the arrays of `to_arrays`.
 
         Raises:
             ModelError: parts are missing, or do not fit together.
@@ -296,7 +296,7 @@ def fit_refusal(
 
 
 def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
-    """What a preprocessed image (C, Z, Y, X) is like without a network: `INTENSITY_STATISTICS` of each channel, (C x 11,).
+    """Describe a preprocessed image (C, Z, Y, X) without a network: `INTENSITY_STATISTICS` of each channel, (C x 11,).
 
     "flat" is the share of voxels that are as their neighbour along X (air, padding, a blank image), "roughness" the mean
     difference of neighbours along Y and X in standard deviations (noise has much, blur little).

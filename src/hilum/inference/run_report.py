@@ -1,4 +1,4 @@
-"""What happened: versions, device, options, seeds, seconds and peak memory of one run, as run.json."""
+"""Report of one run as run.json: versions, device, options, seeds, seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PACKAGES = (
 
 
 class CaseOutcome(Record):
-    """What became of one case: the files written, or why there are none."""
+    """Outcome of one case: the files written, or the error."""
 
     case: str
     status: Literal["done", "failed", "skipped"]
@@ -56,7 +56,7 @@ class CaseOutcome(Record):
 
 
 def kind_of_saying(case: str, said: str) -> str:
-    """What is said of a case without its name, paths and numbers: alike for cases of which the same is said."""
+    """Strip a message of the case's name, paths and numbers, so that like messages are equal."""
     return re.sub(r"\S*/\S*|-?\d[\d.,e+]*", "#", re.sub(rf"(?<!\w){re.escape(case)}(?!\w)", "#", said))
 
 

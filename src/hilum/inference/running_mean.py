@@ -41,7 +41,7 @@ def buffer_bytes(outputs: int, shape: Sequence[int], patch: Three) -> int:
 
 @dataclass(frozen=True)
 class Room:
-    """Where a running mean keeps its rows.
+    """Storage of a running mean's rows.
 
     Args:
         memory: bytes that may be taken; None: as many as it likes, all in memory.

@@ -36,7 +36,7 @@ _WATCH_SECONDS = 0.01  # between two looks at the memory while the first patch r
 
 @dataclass
 class Tally:
-    """What became of the patches of a case so far."""
+    """Counts of a case's patches so far."""
 
     run: int = 0
     """Seen by the network (a mirrored patch is one)."""
@@ -55,7 +55,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Sweep:
-    """How a volume is gone over.
+    """Options of a sliding window over a volume.
 
     Args:
         patch: (Z, Y, X) that the network takes.
@@ -92,7 +92,7 @@ class Sweep:
 
     @property
     def copies(self) -> int:
-        """How often each patch is seen."""
+        """Number of times that each patch is run."""
         return int(2 ** len(self.mirror_axes))
 
     def padded(self, shape: Sequence[int]) -> Three:
@@ -103,7 +103,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Watch:
-    """What goes on beside the sweep.
+    """Callbacks beside a sliding window.
 
     Args:
         room: called once the first patches have been run, with the bytes of memory that the process held at most meanwhile:

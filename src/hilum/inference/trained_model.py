@@ -111,7 +111,7 @@ class TrainedModel:
     def make_engine(
         self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
     ) -> Engine:
-        """What runs its networks; see `RunnableModel.make_engine`. Engines other than torch's run on the CPU."""
+        """Make the engine of its networks; see `RunnableModel.make_engine`. Engines other than torch's run on the CPU."""
         source = EngineSource(self.plan, networks=self.networks, device=self.device)  # type: ignore[arg-type]  # a segmentation's
         return make_engine(source, name, Asked(precision, threads, memory))
 

@@ -1,4 +1,4 @@
-"""Whether an image is unlike those that a model learnt from, by simple rules: to warn, never to refuse.
+"""Simple rules that warn of images unlike the training images; they never refuse.
 
 Each rule (docs/how-to/predict.md) compares what the file or the voxels say with `plan.seen`; of models that were made without it,
 with what names and normalisation of the channels say. A rule that lacks a side says nothing. No warning does not mean that the
@@ -31,7 +31,7 @@ _GREY = {"ct", "mr", "pet", "us", "xray"}
 
 
 def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, ...]:
-    """What is unlike the training images, one phrase each; nothing where nothing is.
+    """List what is unlike the training images, one phrase each; nothing where nothing is.
 
     Args:
         image: (C, Z, Y, X) with the plan's channels.
@@ -53,7 +53,7 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
 
 
 def _presumed(plan: Plan) -> Seen:
-    """What the channels' names and normalisation say."""
+    """Presume the kind of image from the channels' names and normalisation."""
     channels = []
     for name, how in zip(plan.channels, plan.normalisation.value, strict=True):
         channels.append(SeenChannel(name=name, kind=named_kind(name) or "unknown" if how.kind != "unit" else "picture"))

@@ -1,4 +1,4 @@
-"""Where the patches of a sliding window lie, and how much each of their voxels counts."""
+"""Positions of a sliding window's patches, and the weight of each of their voxels."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def all_windows(shape: Sequence[int], patch: Three, overlap: float) -> tuple[Sli
 
 
 def count_windows(shape: Sequence[int], patch: Three, overlap: float) -> int:
-    """How many windows a volume (Z, Y, X) has."""
+    """Count the windows of a volume (Z, Y, X)."""
     return math.prod(_gaps(n, p, overlap) + 1 for n, p in zip(shape, patch, strict=True))
 
 

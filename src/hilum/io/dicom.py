@@ -68,7 +68,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class SeriesHeader:
-    """What a file says of the series that it belongs to; `image` is whether the series is of images."""
+    """Facts that a file states about its series; `image` is True for a series of images."""
 
     uid: str
     number: str
@@ -180,7 +180,7 @@ def _counts(path: Path) -> bool:
 
 
 def modality(path: Path) -> str:
-    """What made the image, by the first header that says so ("CT", "MR"); "" where none does. Raises nothing: reading will."""
+    """Return the modality ("CT", "MR") of the first header that states one; "" where none does. Raises nothing."""
     import pydicom
 
     with _kept_quiet():
@@ -304,7 +304,7 @@ def _files_of(path: Path) -> tuple[list[Path], str]:
 
 
 def _is_cut(header: Any) -> bool:
-    """Whether a file begins as an image and ends before its size is said."""
+    """Return True if a file begins as an image and ends before its size is stated."""
     from pydicom.uid import UID
 
     kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")))

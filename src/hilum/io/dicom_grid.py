@@ -134,7 +134,7 @@ def _refuse_mixture(slices: Sequence[Slice], source: Path) -> None:
 
 
 def _copies(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
-    """What to say of slices at the same place."""
+    """Make the error for slices at the same place."""
     widest = float(steps.max())
     same = np.flatnonzero(steps <= max(1e-3, 1e-3 * widest))
     if not len(same):
@@ -144,7 +144,7 @@ def _copies(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
 
 
 def _gaps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
-    """What to say of missing slices or uneven distances."""
+    """Make the error for missing slices or uneven distances."""
     apart = steps[steps > max(1e-3, 1e-3 * float(steps.max()))]
     if len(apart) < 2:
         return []

@@ -1,4 +1,4 @@
-"""Which DICOM series lie in a folder: by the SeriesInstanceUID in each file's header, pixels unread."""
+"""The DICOM series of a folder, by the SeriesInstanceUID in each file's header; no pixels are read."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def inspect_file(path: Path | str) -> FileFacts:
 
 
 def read_modality(path: Path | str) -> str:
-    """What made an image, as DICOM says it ("CT", "MR"); "" for other formats, which do not, and where nothing is said."""
+    """Read the modality that DICOM states ("CT", "MR"); "" for other formats and where none is stated."""
     source = Path(path)
     return dicom.modality(source) if _format_of(source) is dicom.FORMAT else ""
 

@@ -105,12 +105,12 @@ class Inventory:
 
     @property
     def loses_images(self) -> bool:
-        """Whether a file is not taken that is an image, or may be one."""
+        """True if a file that is not taken is, or may be, an image."""
         return any(one.image or not one.readable for one in self.others)
 
     @property
     def leaves_out(self) -> bool:
-        """Whether a file is not taken, hidden ones aside."""
+        """True if a file is not taken, hidden ones aside."""
         return any(one.reason != HIDDEN for one in self.others)
 
     def log(self) -> None:
@@ -201,7 +201,7 @@ def _files_below(root: str) -> Iterator[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is one that systems hide, or write for themselves."""
+    """Return True for a name that systems hide, or write for themselves."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
@@ -231,7 +231,7 @@ def _known_reason(text: str, known: Mapping[str, str]) -> str | None:
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file's name is one of a text, of a table, or of what a viewer brings along."""
+    """Return True for the name of a text, of a table, or of a file that a viewer brings along."""
     name = path.name.lower()
     return name.endswith((*_TEXTS, *_TABLES)) or path.stem.lower() in _TEXT_NAMES
 

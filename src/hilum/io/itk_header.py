@@ -1,4 +1,4 @@
-"""What a header of NRRD or MetaImage does not say of its grid, and ITK fills in or mends without a word."""
+"""Header fields of NRRD and MetaImage that are missing, and that ITK fills in or mends silently."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ MGH = Format(name="MGH", read=read, inspect=inspect)
 
 
 def _is_scaled(image: Any) -> bool:
-    """Whether stored numbers must be multiplied or shifted; a slope of 0 or NaN means no scaling (NIfTI-1 standard)."""
+    """Return True if stored numbers must be scaled or shifted; a slope of 0 or NaN means no scaling (NIfTI-1)."""
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     return not (slope == 1 and intercept == 0)
 

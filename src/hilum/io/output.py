@@ -71,7 +71,7 @@ class _Holder(BaseModel):
 
 
 class _Ledger(BaseModel):
-    """What `.hilum.json` holds."""
+    """Contents of `.hilum.json`."""
 
     files: dict[Readable, Written] = {}
     held_by: _Holder | None = None
@@ -122,7 +122,7 @@ class OutputFolder:
 
     @property
     def files(self) -> dict[str, Written]:
-        """What is recorded of the folder, by name."""
+        """Records of the folder's files, by name."""
         return _read(self.path).files
 
     @property
@@ -131,7 +131,7 @@ class OutputFolder:
         return (self.path / LOCK.upper()).exists()
 
     def entry(self, path: Path | str) -> Written | None:
-        """What is recorded of a file, by its path or its name in the folder; None where nothing is."""
+        """Return the record of a file, by its path or its name in the folder; None where there is none."""
         return _read(self._at(path).parent).files.get(self._at(path).name)
 
     def owned(self, path: Path | str) -> bool:
@@ -338,7 +338,7 @@ def _save(folder: Path, ledger: _Ledger) -> None:
 
 
 def _identities(path: Path) -> set[tuple[int, int]]:
-    """What the system knows a file by, whatever its names; of a folder its files, those apart that hilum wrote."""
+    """Return the system's identity of a file, whatever its names; of a folder those of its files that hilum did not write."""
     files = [file for file in path.iterdir() if file.is_file() and not is_output(file)] if path.is_dir() else [path]
     found = set()
     for file in files:

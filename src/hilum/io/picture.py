@@ -45,7 +45,7 @@ _LIMIT = threading.Lock()  # Pillow's limit belongs to the process, not to the t
 
 @dataclass(frozen=True)
 class _Frame:
-    """What a picture's header says: size and spacing in array order after turning, the notes, and the EXIF orientation."""
+    """Facts of a picture's header: size and spacing in array order after turning, notes, EXIF orientation."""
 
     geometry: Geometry
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a format's reader hands over, and what every reader does to a stored grid."""
+"""Records that every format's reader returns, and the checks that every reader does on a stored grid."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says of itself, for those who do not need its voxels.
+    """Facts that a file states about itself, for those who do not need its voxels.
 
     Args:
         geometry: the grid.

@@ -48,7 +48,7 @@ _END = "\0"
 
 
 def is_known(text: str) -> bool:
-    """Whether a cell holds a value: it is not blank, and no usual word for "not known".
+    """Return True if a cell holds a value: it is not blank, and no usual word for "not known".
 
     Letter case, blanks and the signs < > ( ) [ ] { } # / . _ ? ' - do not count: NA, N/A, n.a., <NA>, #N/A, nan, NaT, None, null,
     -, --, ?, ., unknown, missing, not known, not available, not applicable, not reported, and the errors of Excel's formulas.
@@ -58,7 +58,7 @@ def is_known(text: str) -> bool:
 
 
 def not_known(cells: Iterable[str]) -> str:
-    """How many cells hold no value, and the words that say so: "20 of 60 not known ('NA' 12, blank 8)"; "" where all do."""
+    """Count the cells without a value, by word: "20 of 60 not known ('NA' 12, blank 8)"; "" where all have one."""
     texts = [cell.strip() for cell in cells]
     words = Counter(text for text in texts if not is_known(text))
     if not words:
@@ -78,7 +78,7 @@ def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> 
 
 
 def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
-    """How to write each name so that spellings of one name are one, and a sentence on those that were several ("" without any).
+    """Choose one spelling for each name, and make a sentence on names that had several ("" without any).
 
     The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where `name_key` is the same.
     """
@@ -112,7 +112,7 @@ def with_one_spelling(rows: Sequence[Mapping[str, str]]) -> tuple[list[dict[str,
 
 
 def name_key(text: str) -> str:
-    """What two spellings of one name share: letter case, blanks and how accents are coded do not count; 1.0 and 01 are 1."""
+    """Return the key that spellings of one name share: no letter case, blanks or coding of accents; 1.0 and 01 are 1."""
     if _WHOLE.fullmatch(text.strip()):
         return str(int(text.partition(".")[0]))
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
@@ -287,7 +287,7 @@ def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int,
 
 
 def _delimiter(text: str, known: str) -> str:
-    """What parts the most cells, of the header and of the first row alike."""
+    """Find the delimiter that separates the most cells, of the header and of the first row alike."""
 
     def cells(delimiter: str) -> tuple[int, int]:
         try:

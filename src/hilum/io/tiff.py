@@ -53,7 +53,7 @@ _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")  # of OME-XML
 
 @dataclass(frozen=True)
 class _Header:
-    """What the tags say."""
+    """Facts that the tags state."""
 
     shape: tuple[int, ...]
     axes: str
@@ -337,7 +337,7 @@ def _ome_sizes(file: Any) -> tuple[float, float, float] | None:
 
 
 def _described(file: Any) -> dict[str, Any]:
-    """What ImageJ, or tifffile (and so `write`), put into the description."""
+    """Read the description that ImageJ, or tifffile (and so `write`), wrote."""
     described: dict[str, Any] = dict(file.imagej_metadata or {})
     for entry in file.shaped_metadata or ():
         described |= entry

@@ -200,7 +200,7 @@ def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
 
 
 def _or_fault(work: Callable[[Case], CaseSamples], case: Case) -> CaseSamples | DataError:
-    """What `work` measures, or what is wrong with the case, so that one error names all of them."""
+    """Return the measurement of a case, or its error, so that one error names all of them."""
     try:
         return work(case)
     except DataError as error:

@@ -207,7 +207,7 @@ def _rows_of_others(file: Path) -> Table:
 
 
 def assumed(path: Path | str) -> tuple[str, ...]:
-    """What had to be assumed to read a table of predictions: its encoding, decimal commas, columns without a name."""
+    """List the assumptions of reading a table of predictions: encoding, decimal commas, unnamed columns."""
     file = predictions_file(path)
     return (_own_rows(file) or _rows_of_others(file)).notes
 

@@ -1,4 +1,4 @@
-"""What would make a model's figures better than they are, looked for before training and kept for those who resume it."""
+"""Search for causes of optimistic scores before a training, kept for those who resume it."""
 
 from __future__ import annotations
 

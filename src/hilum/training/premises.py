@@ -1,4 +1,4 @@
-"""What a training stands on, recorded when it begins and compared when it is resumed: files, names, splits, options."""
+"""Premises of a training, recorded at its start and compared at --resume: files, names, splits, options."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CasePremises(Record):
 
 
 class Premises(Record):
-    """What a training stands on.
+    """Everything that a training depends on, as hashes and names.
 
     Args:
         channels: names in the data set's order.
@@ -103,7 +103,7 @@ class Premises(Record):
 
     @classmethod
     def load(cls, folder: Path) -> Premises | None:
-        """What `save` wrote; None where there is nothing.
+        """Read the record that `save` wrote; None where there is none.
 
         Raises:
             DataError: it is damaged.

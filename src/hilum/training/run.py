@@ -322,7 +322,7 @@ def _evidence(
     units: Mapping[str, str],
     listener: Listener,
 ) -> tuple[str, ...]:
-    """What the card says of the baselines; a fault in them costs no trained model."""
+    """Make the card's sentences on the baselines; a fault in them costs no trained model."""
     try:
         return EVIDENCE[plan.task.value](dataset, plan, folds, scores, folder, units)
     except HilumError as error:
@@ -441,7 +441,7 @@ def _few_steps(plan: Plan, member: Member) -> str:
 
 
 def _metrics(trained: _Trained, scores: tuple[Any, ...], notes: list[str], options: TrainOptions) -> ModelMetrics:
-    """What the model card shows."""
+    """Collect the metrics that the model card shows."""
     if not scores:
         return ModelMetrics(measured_on="not measured: no validation cases", notes=tuple(notes))
     rows, level = VALIDATORS[trained.plan.task.value](trained.plan, trained.device, ()).metrics(scores)

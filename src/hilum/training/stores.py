@@ -28,13 +28,13 @@ def _views(dataset: Dataset, plan: Any, folder: Path, cases: Sequence[str], *, p
 
 
 def _labels_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) -> dict[str, bool]:  # noqa: ARG001  (every task's)
-    """Whether some of the cases hold each label."""
+    """Return for each label whether some of the cases hold it."""
     held = {label for case in cases for label in store.open(case).foreground}
     return {label.name: label.id in held for label in plan.labels.foreground}
 
 
 def _classes_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) -> dict[str, bool]:  # noqa: ARG001  (see above)
-    """Whether some of the cases are of each class."""
+    """Return for each class whether some of the cases are of it."""
     members = [plan.classes.members(dataset[case].label or "") for case in cases]
     return {name: any(one[number] for one in members) for number, name in enumerate(plan.classes.names)}
 

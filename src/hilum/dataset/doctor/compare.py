@@ -269,7 +269,7 @@ def file_findings(dataset: Dataset) -> list[Finding]:
 
 
 def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """What opening the data set and reading its files had to assume; the same note of many cases becomes one finding."""
+    """Report the assumptions of opening and reading the data set; one note of many cases is one finding."""
     findings = [
         Finding(case="", kind="assumption", severity="note", found=note, cure="nothing if that is right")
         for note in dataset.notes

@@ -39,7 +39,7 @@ _CURES = {
 
 @dataclass(frozen=True)
 class Examination:
-    """What one case showed.
+    """Findings and facts of one case.
 
     Args:
         case: its id.
@@ -91,7 +91,7 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the images of a case showed."""
+    """Facts of the images of a case."""
 
     geometry: Geometry | None
     digest: str | None

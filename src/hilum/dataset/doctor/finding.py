@@ -1,4 +1,4 @@
-"""What the doctor found, and what was done about it."""
+"""Findings of the doctor, and the log of their corrections."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Fixed(BaseModel):
 
 
 class FixLog(BaseModel):
-    """What a corrected copy is made of; lies in it as fixes.json.
+    """Log of a corrected copy; lies in it as fixes.json.
 
     Args:
         source: the data set that was read (and not changed).

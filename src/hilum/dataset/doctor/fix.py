@@ -53,7 +53,7 @@ _COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
 
 @dataclass
 class _Copy:
-    """What has been written so far."""
+    """The corrected copy as far as it is written."""
 
     folder: Path
     ending: str
@@ -327,7 +327,7 @@ def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str],
 
 
 def _write_patients(copy: _Copy, cases: Sequence[Case]) -> None:
-    """What is known of each case beside its image, where anything is."""
+    """Write the known columns of each case beside its image, where there are any."""
     columns = _further_columns(cases, ())
     rows = [(case.id, case.patient, *(case.columns.get(name, "") for name in columns)) for case in cases]
     if columns or any(case.patient is not None for case in cases):

@@ -1,4 +1,4 @@
-"""What the leak audit found, as findings with a cure."""
+"""Results of the leak audit as findings with a cure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def leak_findings(dataset: Dataset, audit: Audit) -> list[Finding]:
 
 
 def _is_harmless(dataset: Dataset, audit: Audit, group: tuple[str, ...]) -> bool:
-    """Whether all are labelled alike, of one patient, and not on both sides of the given split."""
+    """Return True if all have one label and one patient and are not on both sides of the given split."""
     whose = _whose(dataset, group)
     alike = len(_labels(dataset, group)) < 2 and len(set(whose.values())) == 1
     return alike and len(whose) == len(group) and group not in audit.split_groups
@@ -84,7 +84,7 @@ def _group(dataset: Dataset, audit: Audit, group: tuple[str, ...], near: list[Pa
 
 
 def _how(pairs: list[Pair]) -> list[str]:
-    """What makes the images of each other: of one pair exactly, of several what there is."""
+    """Describe how the images are copies of each other: exactly for one pair, in general for several."""
     if len(pairs) == 1:
         return [pairs[0].how] if pairs[0].how else []
     return [word for word, mark in _MARKS.items() if any(mark in pair.how for pair in pairs)]

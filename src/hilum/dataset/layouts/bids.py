@@ -37,13 +37,13 @@ class _File:
 
     @property
     def word(self) -> str:
-        """What tells it from the others of its case."""
+        """The part of the name that differs from the other files of the case."""
         further = (f"{key}-{value}" for key, value in self.entities.items() if key not in {"sub", "ses"})
         return "_".join((*further, self.suffix))
 
 
 def recognises(path: Path) -> bool:
-    """Whether there are sub-* folders with images, beside a dataset_description.json or sub-* folders in derivatives."""
+    """Recognise sub-* folders with images beside a dataset_description.json or sub-* folders in derivatives."""
     if not path.is_dir() or not any(path.glob("sub-*/")):
         return False
     described = (path / "dataset_description.json").is_file() or any(path.glob("derivatives/*/sub-*/"))
@@ -172,7 +172,7 @@ def _files(root: Path) -> Iterator[_File]:
 
 
 def _is_elsewhere(file: _File) -> bool:
-    """Whether an annotation lies in the space of a template."""
+    """Return True if an annotation lies in the space of a template."""
     return file.entities.get("space", "").lower().startswith(("mni", "fs", "oasis", "template"))
 
 

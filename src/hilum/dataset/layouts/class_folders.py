@@ -29,7 +29,7 @@ _TEST = ("test", "testing")
 
 
 def recognises(path: Path) -> bool:
-    """Whether there are folders that look like classes: few, of several images each, which are not named alike in all folders.
+    """Recognise folders that look like classes: few, of several images each, not named alike in all folders.
 
     Folders of patients hold the same few names each (ct, seg). In train/ and val/ classes have the same names.
     """
@@ -42,7 +42,7 @@ def recognises(path: Path) -> bool:
 
 
 def holds_folders(path: Path) -> bool:
-    """Whether at least two folders hold images: classes, if the user says so."""
+    """Return True if at least two folders hold images, which are classes if the user says so."""
     return path.is_dir() and any(len(_class_folders(folder)) >= 2 for folder in _parts(path).values())
 
 
@@ -61,7 +61,7 @@ def no_classes(path: Path) -> DataError:
 
 
 def _look_like_classes(folders: Sequence[Path]) -> bool:
-    """Whether folders hold several images each, and most names in one of them only; few folders may number theirs alike."""
+    """Return True if folders hold several images each, and most names in one only; few folders may number alike."""
     words = [{name.removeprefix(folder.name) for name in _names(folder)} for folder in folders]
     usual = median(map(len, words))
     counts = Counter(word for held in words for word in held)
@@ -77,7 +77,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def holds_one_class(path: Path) -> bool:
-    """Whether one sub-folder holds images, or train/ and val/ the same one: classes, had there been a second."""
+    """Return True if one sub-folder alone holds images, also in train/ and val/: a second class is missing."""
     if not path.is_dir():
         return False
     return len({folder.name for root in _parts(path).values() for folder in _class_folders(root)}) == 1

@@ -51,12 +51,12 @@ def by_number(names: Collection[str]) -> dict[str, float] | None:
 
 
 def is_none_word(name: str) -> bool:
-    """Whether a class is named like none: No Finding, normal, none."""
+    """Return True if a class is named like none: No Finding, normal, none."""
     return _plain(name) in _NONE_WORDS
 
 
 def is_grade_word(name: str) -> bool:
-    """Whether a class is a grade above none: mild, moderate, severe, high."""
+    """Return True if a class is a grade above none: mild, moderate, severe, high."""
     return any(_plain(name) in words for words in _SCALE[1:])
 
 
@@ -148,6 +148,6 @@ _RULES = (_number_in, _roman_in, _letter, _word_in)
 
 
 def _ranks(names: Collection[str], rule: Callable[[str], float | None]) -> dict[str, float] | None:
-    """What a rule makes of every name; None unless each has a rank of its own."""
+    """Rank every name by a rule; None unless each has a rank of its own."""
     found = {name: rank for name in names if (rank := rule(name)) is not None}
     return found if len(set(found.values())) == len(names) else None

@@ -1,4 +1,4 @@
-"""What the cases of a classification are told apart by: which column, which kind of classes, in which order.
+"""Labels of a classification: the column, the kind of classes, and their order.
 
 A data set with masks is a segmentation, unless a label is asked for: then its masks say where to look. Without masks it is a
 classification. Nothing is guessed from values: the label is the column that was asked for, or one that is named like a label.
@@ -68,7 +68,7 @@ _YES_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "fals
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user asks of a data set's labels.
+    """Options of a data set's labels.
 
     Args:
         label: columns that hold the label; () leaves it to their names.
@@ -124,7 +124,7 @@ class Asked:
 
     @property
     def classification(self) -> bool:
-        """Whether classes are asked for."""
+        """True if classes are asked for."""
         return self.task == "classification" or bool(self.label or self.kind or self.positive or self.only)
 
 
@@ -464,7 +464,7 @@ def _labelled(case: Case, label: str | None, chosen: tuple[str, ...]) -> Case:
 
 
 def _unlabelled_note(unlabelled: Sequence[Case], total: int, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """How many cases have no label, and the words that say so."""
+    """Note the number of cases without a label, and the words that say so."""
     if not unlabelled:
         return ()
     cells = [case.columns.get(name, "").strip() for case in unlabelled for name in chosen]

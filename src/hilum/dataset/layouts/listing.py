@@ -1,4 +1,4 @@
-"""What lies in a folder of images, and which annotation belongs to which image."""
+"""Images of a folder, and the annotation of each image."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def recognises(path: Path) -> bool:
-    """Whether this is a .npz file."""
+    """Recognise a .npz file."""
     return path.is_file() and path.suffix.lower() == ".npz"
 
 

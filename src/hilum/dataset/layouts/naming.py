@@ -1,4 +1,4 @@
-"""What a data set calls its labels and channels: dataset.json, labels.json, or the values that its annotations hold."""
+"""Names of labels and channels: dataset.json, labels.json, or the values of the annotations."""
 
 from __future__ import annotations
 

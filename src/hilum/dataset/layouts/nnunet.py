@@ -37,12 +37,12 @@ class _Images:
 
 
 def recognises_nnunet(path: Path) -> bool:
-    """Whether the folder has imagesTr (or a "dataset" list in dataset.json) with channel numbers in the file names."""
+    """Recognise imagesTr (or a "dataset" list in dataset.json) with channel numbers in the file names."""
     return _is_raw(path) and _is_channelled(path)
 
 
 def recognises_decathlon(path: Path) -> bool:
-    """Whether the folder has imagesTr whose files carry no channel number."""
+    """Recognise imagesTr whose files carry no channel number."""
     return _is_raw(path) and not _is_channelled(path)
 
 

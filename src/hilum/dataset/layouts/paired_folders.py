@@ -19,7 +19,7 @@ ANNOTATION_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annota
 
 
 def recognises(path: Path) -> bool:
-    """Whether the folder has an images folder and an annotations folder."""
+    """Recognise a folder with an images folder and an annotations folder."""
     return path.is_dir() and sub_folder(path, IMAGE_FOLDERS) is not None and sub_folder(path, ANNOTATION_FOLDERS) is not None
 
 

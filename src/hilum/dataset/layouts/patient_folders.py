@@ -39,7 +39,7 @@ class _Layout:
 
 
 def recognises(path: Path) -> bool:
-    """Whether most folders hold files of the same few words, one of them an annotation's; one folder needs names like its own."""
+    """Recognise folders of the same few file words, one of them an annotation's; one folder alone needs its name."""
     found = _find(path) if path.is_dir() else None
     return found is not None and bool(found.channels and found.masks) and (len(found.folders) > 1 or _is_named(found))
 
@@ -143,7 +143,7 @@ def _image_folders(path: Path, depth: int) -> dict[Path, list[Path]]:
 
 
 def _is_named(found: _Layout) -> bool:
-    """Whether the files of the only folder carry its name."""
+    """Return True if the files of the only folder carry its name."""
     folder, words = next(iter(found.folders.items()))
     return all(file.name.startswith(folder.name) for file in words.values())
 

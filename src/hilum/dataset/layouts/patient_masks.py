@@ -25,7 +25,7 @@ _OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `h
 
 
 def recognises(path: Path) -> bool:
-    """Whether at least half of the folders hold images beside a folder of masks (segmentations, masks, labels)."""
+    """Recognise folders of which half hold images beside a folder of masks (segmentations, masks, labels)."""
     if not path.is_dir():
         return False
     folders = _folders(path)

@@ -21,7 +21,7 @@ _TEST = {"test", "testing"}
 
 
 def splits_file(root: Path) -> Path | None:
-    """Where the splits_final.json of a data set lies: in its folder, beside it under its name, or in nnUNet_preprocessed.
+    """Find the splits_final.json of a data set: in its folder, beside it by name, or in nnUNet_preprocessed.
 
     Args:
         root: the folder of the data set.

@@ -41,7 +41,7 @@ _CHANNEL_PREFIX = "image_"
 
 
 def recognises(path: Path) -> bool:
-    """Whether this is a CSV file, or a folder with one of the usual names that has a column of images."""
+    """Recognise a CSV file, or a folder with one of the usual names that has a column of images."""
     if path.is_file():
         return path.suffix.lower() in {".csv", ".tsv"}
     file = table_file(path)
@@ -116,7 +116,7 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which column of a table means what; "" where it has none."""
+    """Meaning of a table's columns; "" where it has none."""
 
     case: str
     patient: str
@@ -169,7 +169,7 @@ def _refuse_useless(table: Table, columns: _Columns, file: Path) -> None:
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:
-    """What a row holds in a column, "" where that is not known or there is no such column."""
+    """Return a row's text in a column; "" where it is not known or there is no such column."""
     return row[column] if column and is_known(row[column]) else ""
 
 
@@ -237,7 +237,7 @@ def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | 
 
 
 def _meant(text: str, roots: Sequence[Path]) -> str:
-    """What a path that leads nowhere should be: its end, where that is there, or a file of its name with another suffix."""
+    """Suggest the path that was meant: its end, where that exists, or a file of its name with another suffix."""
     parts = PureWindowsPath(text).parts  # which knows slashes of either kind
     ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
     there = next((end for end in ends for root in roots if (root / end).exists()), "")

@@ -1,4 +1,4 @@
-"""What tells the files of a patient apart: BraTS_000_t1.nii.gz and BraTS_000_seg.nii.gz differ by the words t1 and seg."""
+"""Words that tell a patient's files apart: t1 and seg in BraTS_000_t1.nii.gz and BraTS_000_seg.nii.gz."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def by_words(files: Sequence[Path]) -> Words:
 
 
 def is_mask_word(word: str) -> bool:
-    """Whether a word names an annotation: seg, mask, tumour_segmentation."""
+    """Return True if a word names an annotation: seg, mask, tumour_segmentation."""
     return re.split(r"[\s_.-]+", word.lower())[-1] in _MASK_WORDS

@@ -137,7 +137,7 @@ def square(poses: NDArray[Any]) -> Poses:
 
 
 def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> NDArray[np.float64]:
-    """How alike two pictures are in detail: the correlation that three quarters of their textured blocks reach.
+    """Compare the details of two pictures: the correlation that three quarters of their textured blocks reach.
 
     Two people's chests have their outline in common, and correlate well as a whole; a copy agrees in nearly every part.
 

@@ -1,4 +1,4 @@
-"""Which pictures are worth laying over each other: a perceptual signature of each, compared with all others at once.
+"""Candidates for alignment: a perceptual signature of each picture, compared with all others at once.
 
 The signature is the picture without its broad shades, at 16 x 16 points, of length 1, so that two of them correlate by a matrix
 product. It is made of three frames, so that a copy is met again in one of them:

@@ -1,4 +1,4 @@
-"""Which columns tell the class without the image: the confounders and leaks that a network would learn as well.
+"""Columns that tell the class without the image: confounders and leaks that a network would learn too.
 
 Each column alone predicts each class out of fold, patients and near-duplicates kept together: words by how often they go with the
 class in the other folds, numbers by the better of their order and a small decision tree. An AUROC with an interval says how well.
@@ -87,7 +87,7 @@ def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
 
 
 def _is_enough(positive: Flags, groups: NDArray[np.int64]) -> bool:
-    """Whether there are cases and patients enough of both kinds for five folds."""
+    """Return True if there are cases and patients enough of both kinds for five folds."""
     return all(side.sum() >= _FEWEST and len(set(groups[side].tolist())) >= _FOLDS for side in (positive, ~positive))
 
 
@@ -168,7 +168,7 @@ def _is_number(text: str) -> bool:
 
 
 def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """How often each value goes with the class in the other folds, drawn to the whole's frequency by five cases."""
+    """Estimate each value's class frequency from the other folds, shrunk to the whole's by five cases."""
     codes = np.unique(values, return_inverse=True)[1]
     scores = np.zeros(len(values))
     for train, test in splits:

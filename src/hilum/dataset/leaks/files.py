@@ -27,7 +27,7 @@ _PART, _SMALLEST_PART = 64 * 1024, 4 * 1024
 
 @dataclass(frozen=True)
 class Copies:
-    """What was found.
+    """Copies that were found.
 
     Args:
         groups: cases whose files are the same byte for byte, sorted.

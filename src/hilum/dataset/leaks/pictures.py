@@ -110,7 +110,7 @@ def _views(pictures: Pictures, detail: int) -> tuple[Pictures, Pictures, int]:
 
 
 def _plausible(poses: Poses) -> NDArray[np.bool_]:
-    """Whether a pose is one that people give to copies: not too small, large or stretched."""
+    """Return True for a pose that people give to copies: not too small, large or stretched."""
     stretches = np.linalg.svd(poses[:, :, :2], compute_uv=False)  # (B, 2), larger first
     scale = np.sqrt(stretches.prod(axis=1))
     return np.asarray((scale > _LEAST_SCALE) & (scale < _MOST_SCALE) & (stretches[:, 0] < _MOST_STRETCH * stretches[:, 1]))
@@ -123,7 +123,7 @@ def _match(one: int, other: int, alike: float, pose: Poses) -> Match:
 
 
 def _words(linear: NDArray[np.float64], *, mirrored: bool) -> list[str]:
-    """What a pose does, in words: mirrored, turned by so many degrees, so many times the size."""
+    """Describe a pose: mirrored, turned by so many degrees, so many times the size."""
     words = ["mirrored"] if mirrored else []
     upright = linear @ np.diag([1.0, -1.0]) if mirrored else linear  # left and right changed first
     angle = math.degrees(math.atan2(upright[1, 0] - upright[0, 1], upright[0, 0] + upright[1, 1]))

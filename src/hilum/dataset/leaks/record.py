@@ -1,4 +1,4 @@
-"""What an audit found."""
+"""Records of a leak audit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pair(BaseModel):
 
 
 class Predictor(BaseModel):
-    """How well one column alone tells one class, without looking at the image.
+    """Accuracy with which one column alone tells one class, without the image.
 
     Args:
         column: its name.
@@ -78,7 +78,7 @@ class SharedPatient(BaseModel):
 
 
 class Audit(BaseModel):
-    """What could make a data set's figures better than they will be on new patients.
+    """Causes that could make a data set's scores better than they will be on new patients.
 
     Args:
         compared: cases whose images were compared.
@@ -102,5 +102,5 @@ class Audit(BaseModel):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What to tell a user, the worst first; () where nothing was found and everything was looked at."""
+        """Sentences for the user, the worst first; () where nothing was found and everything was compared."""
         return sentences(self)

@@ -1,4 +1,4 @@
-"""What a case looks like from afar: small enough to hold all of a data set's side by side."""
+"""Thumbnails of cases, small enough to hold all of a data set's in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LEAST_CONTRAST = 0.3  # of the whole image's: what is fainter is noise, and sta
 
 @dataclass(frozen=True)
 class Look:
-    """What is kept of a case's image.
+    """Thumbnail and file facts of a case's image.
 
     Args:
         case: its id.
@@ -135,7 +135,7 @@ def even_contrast(images: NDArray[np.float32], sigma: float) -> NDArray[np.float
 
 
 def facts(volume: Volume, path: Path) -> dict[str, str]:
-    """What an image file says of itself: columns that nobody wrote into a table, but that a network can see."""
+    """Facts of an image file that no table holds but a network can learn."""
     grid = volume.geometry
     slices, height, width = grid.shape
     told = {

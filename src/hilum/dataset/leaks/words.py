@@ -37,7 +37,7 @@ def sentences(audit: Audit) -> tuple[str, ...]:
 
 
 def predictor_words(found: Predictor) -> str:
-    """What a column alone tells, with its figure."""
+    """Describe how well a column alone tells the class, with its number."""
     figure = f"AUROC {found.auroc:.3f} ({found.low:.3f} to {found.high:.3f})"
     return f"{'the column ' if found.origin == 'table' else 'the '}{found.column} alone tells {found.target}: {figure}"
 

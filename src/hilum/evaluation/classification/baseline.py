@@ -1,4 +1,4 @@
-"""What needs no image: simple classifiers beside which a network must stand, out of fold on the very same folds.
+"""Baselines without the image: simple classifiers, out of fold on the network's own folds.
 
 A baseline learns from a fold's training cases and answers for its validation cases, like the network. Whatever it chooses (the
 strength of the penalty), it chooses on inner folds of the training cases, which keep patients together too.
@@ -111,7 +111,7 @@ def baseline_scores(
 
 @dataclass(frozen=True)
 class _Features:
-    """What a baseline may look at: (N, F) numbers, then words as their numbers in the order of the alphabet; NaN is missing."""
+    """Features of a baseline: (N, F) numbers, then words as their rank in the alphabet; NaN is missing."""
 
     names: tuple[str, ...]
     values: Numbers

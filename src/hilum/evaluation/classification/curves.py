@@ -115,7 +115,7 @@ class QuestionCurves(Record):
 
 
 class ClassCurves(BaseModel):
-    """What curves.json holds.
+    """Contents of curves.json.
 
     Args:
         format: what kind of file this is.
@@ -194,7 +194,7 @@ def _roc_and_precision(probability: Numbers, positive: NDArray[np.bool_]) -> tup
 
 
 def _evenly(x: Numbers, y: Numbers) -> NDArray[np.int64]:
-    """Which of the points (T,) to keep: both ends, and between them as even steps as there are, so that steep parts stay."""
+    """Choose the points (T,) to keep: both ends, and steps as even as possible between them."""
     if len(x) <= MOST_POINTS:
         return np.arange(len(x))
     way = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))

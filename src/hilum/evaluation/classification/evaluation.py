@@ -25,7 +25,7 @@ CASES, CURVES, SUMMARY, SUMMARY_TEXT = "cases.csv", "curves.json", "summary.json
 
 
 class ClassEvaluationRecord(BaseModel):
-    """What summary.json holds.
+    """Contents of summary.json.
 
     Args:
         format: what kind of file this is.
@@ -73,7 +73,7 @@ class ClassEvaluation:
 
     @property
     def classes(self) -> ClassTable:
-        """What the classes are."""
+        """The classes."""
         return self.record.summary.classes
 
     @property

@@ -66,7 +66,7 @@ _DELONG: dict[str, Literal["delong", "pairs", "none"]] = {
 
 @dataclass(frozen=True)
 class Intervals:
-    """How intervals are made.
+    """Options of intervals.
 
     Args:
         level: coverage aimed at.

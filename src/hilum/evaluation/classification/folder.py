@@ -28,7 +28,7 @@ _IMAGES = frozenset({"image", "image_path", "file", "filename", "file_name", "pa
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a human says of one case.
+    """The human's label of one case.
 
     Args:
         label: the raw label; None where it is not known.
@@ -45,7 +45,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class _Reference:
-    """What predictions are held to: cases by id, what the classes are where that is known, what was assumed."""
+    """References of predictions: cases by id, the classes where they are known, and the assumptions."""
 
     name: str
     cases: Mapping[str, Labelled]
@@ -171,7 +171,7 @@ def _refuse_unknown_labels(labels: Mapping[str, str], classes: ClassTable) -> No
 
 
 def _classes(predictions: Path | str, against: _Reference, table: ClassTable | None) -> tuple[ClassTable, tuple[str, ...]]:
-    """What the classes are, and a sentence where that had to be assumed."""
+    """Return the classes, and a sentence where they had to be assumed."""
     known = table or read_classes(predictions)
     if known is not None:
         return known, ()

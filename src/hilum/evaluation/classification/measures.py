@@ -1,4 +1,4 @@
-"""Which figures a classification is judged by, and what each is computed from.
+"""Metrics of a classification, and the arrays that each is computed from.
 
 A `Measure` is a function of `hilum.metrics` with the arrays it takes, so that its value, its interval over patients, and the
 difference between two classifiers are all made of the same thing. What is asked depends on what the classes are (`MEASURES`), and
@@ -272,7 +272,7 @@ def _calibration_error(part: str, probability: Numbers, positive: Flags) -> Iter
 
 
 def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure, ...]:
-    """How often prediction sets hold the truth, and how large they are; () where a case has none.
+    """Return the coverage and size of prediction sets; () where a case has none.
 
     A set of findings holds the truth about one that is present where it names it, about one that is absent where it does not name
     it as certain; coverage is then a mean over the findings.

@@ -1,4 +1,4 @@
-"""Which further columns of the cases say something about the patient or the scan, and which would give the label away.
+"""Columns that describe the patient or the scan, and columns that would give the label away.
 
 A baseline, or a subgroup, is to be made of what is known before anybody has looked at the image. Left out, by the first rule that
 fits:
@@ -103,7 +103,7 @@ def number(text: str) -> float:
 
 
 def is_numeric(values: Sequence[str]) -> bool:
-    """Whether every value that is there is a number, and there is one."""
+    """Return True if every known value is a number, and there is one."""
     present = [value for value in values if is_known(value)]
     return bool(present) and not any(math.isnan(number(value)) for value in present)
 

@@ -85,12 +85,12 @@ class ClassRows:
 
     @property
     def patients(self) -> int:
-        """How many patients the cases are of; those whom near-duplicates join count as one."""
+        """Count the patients of the cases; those whom near-duplicates join count as one."""
         return len(np.unique(self.groups))
 
     @property
     def joined(self) -> int:
-        """How many further patients there are by name, whom near-duplicates join to these."""
+        """Count the further named patients whom near-duplicates join to these."""
         return len(np.unique(self.named)) - self.patients
 
     def take(self, rows: Indices | Flags) -> ClassRows:
@@ -100,7 +100,7 @@ class ClassRows:
 
 
 def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
-    """What bootstrap and DeLong draw as one, (N,) numbers from 0 in the order of the cases.
+    """Number the groups that bootstrap and DeLong resample as one, (N,) from 0 in the order of the cases.
 
     Cases of one patient, or of one unit, and whatever these join.
 
@@ -117,7 +117,7 @@ def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
 
 
 def joined_sentence(count: int) -> str:
-    """What people must know where near-duplicates join patients; "" where they do not."""
+    """Make the sentence on patients that near-duplicates join; "" where they join none."""
     return f"Near-duplicates join {count} further patients to these: they count, and are drawn, as one." if count else ""
 
 
@@ -156,7 +156,7 @@ def _members(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
 
 
 def calibration_changed(scores: Sequence[ClassScore]) -> bool:
-    """Whether calibrated probabilities are others than the network's: where calibration was left at 1 they are the same."""
+    """Return True if calibrated probabilities differ from the network's."""
     return any(
         score.calibrated is not None and not np.allclose(score.calibrated, score.probabilities, rtol=0, atol=_SAME)
         for score in scores

@@ -1,4 +1,4 @@
-"""How good a classification is in each part of the cases: by sex, view, site, age."""
+"""Metrics of a classification in subgroups of the cases: by sex, view, site, age."""
 
 from __future__ import annotations
 

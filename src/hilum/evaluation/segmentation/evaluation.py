@@ -41,7 +41,7 @@ TITLES = {
 
 
 class EvaluationRecord(BaseModel):
-    """What summary.json holds.
+    """Contents of summary.json.
 
     Args:
         format: what kind of file this is.

@@ -38,7 +38,7 @@ UNMATCHED = "a label map of a case that is not on both sides"
 
 @dataclass(frozen=True)
 class _Reference:
-    """What predictions are held to: label maps by case id, the cases of a data set, what the labels mean, what was assumed."""
+    """References of predictions: label maps by case id, cases of a data set, labels, and the assumptions."""
 
     name: str
     files: Mapping[str, Path]
@@ -204,7 +204,7 @@ def _onto_axes_of(reference: Volume, prediction: Volume) -> Volume:
 
 
 def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path]) -> str:
-    """Where the references of these predictions may be, as none of the cases is among them."""
+    """Suggest where the references of these predictions are, as none of the cases is among them."""
     root = reference.root if isinstance(reference, Dataset) else Path(reference)
     home = root if root.is_dir() else root.parent
     for folder in sorted(entry for place in (home, home.parent) for entry in place.iterdir() if entry.is_dir()):
@@ -238,7 +238,7 @@ def _reference(
 
 
 def _is_plain(folder: Path) -> bool:
-    """Whether label maps lie in the folder itself, beside nothing that describes a data set."""
+    """Return True if label maps lie in the folder itself, beside nothing that describes a data set."""
     described = (folder / "dataset.json").exists() or any(not is_output(table) for table in folder.glob("*.csv"))
     return not described and any(image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file())
 
@@ -284,7 +284,7 @@ def _known_patients(folder: Path, files: Mapping[str, Path], given: Mapping[str,
 
 
 def _of_predict(folder: Path) -> bool:
-    """Whether `hilum predict` wrote the files of a folder."""
+    """Return True if `hilum predict` wrote the files of a folder."""
     try:
         written = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -311,7 +311,7 @@ def _matched(against: _Reference, predictions: Path) -> _Reference:
 
 
 def _stated(folder: Path) -> tuple[LabelTable, Path] | None:
-    """What a labels.json or dataset.json in a folder says of its labels, and that file."""
+    """Return the labels that a labels.json or dataset.json in a folder states, and that file."""
     for name in (LABELS, "dataset.json"):
         file = folder / name
         if file.is_file() and (name == LABELS or read_json_object(file).get("labels")):
@@ -323,7 +323,7 @@ def _stated(folder: Path) -> tuple[LabelTable, Path] | None:
 
 
 def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple[LabelTable, str]:
-    """What the labels of a plain folder mean, and a sentence on how that is known."""
+    """Return the label table of a plain folder, and a sentence on its source."""
     for place in (folder, folder.parent, predictions):
         stated = _stated(place)
         if stated is not None:

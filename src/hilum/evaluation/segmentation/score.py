@@ -72,7 +72,7 @@ class Score:
 
     @property
     def group(self) -> str:
-        """What bootstrap resamples: the patient, or the case where no patient is known."""
+        """Group that the bootstrap resamples: the patient, or the case where no patient is known."""
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 
 

@@ -142,7 +142,7 @@ def summarise(scores: Sequence[Score], *, level: float = 0.95, resamples: int = 
 
 @dataclass(frozen=True)
 class _Options:
-    """How intervals are made."""
+    """Options of intervals."""
 
     level: float
     resamples: int

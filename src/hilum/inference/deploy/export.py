@@ -249,7 +249,7 @@ def _write_rest(
 
 
 def _of_another(model: TrainedModel, stored: str, record: Quantisation | None, differences: dict[str, float]) -> tuple[str, ...]:
-    """What card and metrics say where the networks of the folder are not those that the figures were measured on."""
+    """Note for card and metrics that the folder's networks are not those that were measured."""
     what = f"The figures above are of the model in float32 (id {model.id}). This folder holds it in {stored}"
     if record is None:
         return (f"{what}: its logits differ by {max(differences.values()):.2g} of their spread; Dice was not measured again.",)
@@ -273,7 +273,7 @@ def requirements(engines: Sequence[str]) -> str:
 
 
 def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVectors:
-    """What the exported networks must answer, as the engine answers that is made here."""
+    """Make inputs and the logits that the exported networks must give, computed by the engine here."""
     plan: Any = model.plan
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((1, len(plan.channels), *plan.patch.value), dtype=np.float32)
@@ -292,7 +292,7 @@ def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVector
 
 
 def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored: str) -> float:
-    """How far what was written is from the expected logits, in its most exact precision.
+    """Measure the largest difference to the expected logits, in the most exact precision of the files.
 
     Raises:
         ModelError: further than its tolerance.

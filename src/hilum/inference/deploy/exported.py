@@ -59,7 +59,7 @@ STORED_TOLERANCES = {"float32": 0.0, "float16": 1e-2, "int8": 0.0}
 
 
 class LabelQuality(Record):
-    """What int8 costs for one label or region: mean Dice over the validation cases where it is defined.
+    """Cost of int8 for one label or region: mean Dice over the validation cases where it is defined.
 
     Args:
         region: its name.
@@ -84,7 +84,7 @@ class LabelQuality(Record):
 
 
 class Quantisation(Record):
-    """How an int8 model was made, and what was measured before it was accepted.
+    """Record of an int8 model: how it was made, and what was measured before it was accepted.
 
     Args:
         dataset: its name.
@@ -112,7 +112,7 @@ class Quantisation(Record):
 
     @property
     def in_words(self) -> str:
-        """What was measured, for people."""
+        """Describe the measurements for people."""
         return f"on {len(self.validated_on)} cases of {self.patients} patients: " + "; ".join(one.in_words for one in self.labels)
 
 
@@ -173,7 +173,7 @@ class TestVectors:
             raise ModelError(f"{path}: damaged ({error})", cure="copy the folder again from where it was made") from error
 
     def difference(self, engine: Engine) -> float:
-        """How far an engine's logits are from the expected ones.
+        """Measure the difference of an engine's logits to the expected ones.
 
         The root of the mean squared difference, as a fraction of the expected logits' standard deviation (over all voxels and
         outputs): a network whose weights, padding or normalisation are wrong gives about 1.
@@ -222,7 +222,7 @@ class ExportedModel:
 
     @property
     def facts(self) -> Facts | None:
-        """What the model was trained on, as it says."""
+        """Facts about the model's training."""
         return self.manifest.facts
 
     @property
@@ -233,7 +233,7 @@ class ExportedModel:
     def make_engine(
         self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
     ) -> Engine:
-        """What runs its networks; see `RunnableModel.make_engine`.
+        """Make the engine of its networks; see `RunnableModel.make_engine`.
 
         The first time that an engine runs this model on this machine, in this precision and with these versions, it must pass
         `check`; that it did is remembered for 30 days and stands in its `because`.
@@ -286,12 +286,12 @@ class ExportedModel:
         return make_engine(source, name, asked)
 
     def tolerance(self, precision: str) -> float:
-        """How far an engine that computes in `precision` may be from the test vectors."""
+        """Return the largest allowed difference of an engine in `precision` to the test vectors."""
         return tolerance(precision, self.manifest.stored)
 
 
 def tolerance(precision: str, stored: str) -> float:
-    """How far an engine that computes in `precision` may be from the test vectors, with weights stored in another."""
+    """Return the largest allowed difference to the test vectors, by precision of engine and stored weights."""
     return TOLERANCES[precision] + STORED_TOLERANCES[stored]
 
 

@@ -59,7 +59,7 @@ _NO_PATIENTS = (
 
 @dataclass(frozen=True)
 class Split:
-    """Which cases calibrate and which validate."""
+    """Cases for calibration and cases for validation."""
 
     calibration: tuple[Case, ...]
     validation: tuple[Case, ...]

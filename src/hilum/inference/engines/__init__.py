@@ -1,1 +1,1 @@
-"""What runs a network: `engine` says what an engine is, and each library that computes has a file of its own."""
+"""Engines that run a network: the interface in `engine`, and a file for each library that computes."""

@@ -1,4 +1,4 @@
-"""Which engine runs a model, and why. What an engine needs is imported when it is chosen, and not before."""
+"""Choice of the engine of a model, with its reason. An engine's library is imported when it is chosen."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class EngineSource:
 
 @dataclass(frozen=True)
 class Asked:
-    """How an engine is to run.
+    """Options of an engine.
 
     Args:
         precision: None or "auto": the engine's choice.
@@ -112,7 +112,7 @@ class Kind:
 
     @property
     def installed(self) -> bool:
-        """Whether the package is there."""
+        """True if the package is installed."""
         try:
             return find_spec(self.package) is not None
         except (ImportError, ValueError):  # half removed, or kept away

@@ -1,4 +1,4 @@
-"""What an engine is: patches in, logits out, in numpy. Nothing here, and nobody who only calls an engine, needs torch."""
+"""Interface of an engine: patches in, logits out, in numpy. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class RunnableModel(Protocol):
 
     @property
     def facts(self) -> Facts | None:
-        """What it was trained on, where it says so."""
+        """Facts about its training, where they are known."""
         ...
 
     def make_engine(
         self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
     ) -> Engine:
-        """What runs its network.
+        """Make the engine of its network.
 
         Args:
             name: "torch", "openvino", "onnx", or "auto": the fastest that is installed and that the model can run in.

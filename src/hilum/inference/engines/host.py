@@ -58,7 +58,7 @@ def has_bfloat16(root: Path = Path("/")) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of a library that computes says that memory is not enough, and not merely speaks of memory."""
+    """Return True if a library's error states that memory is not enough."""
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 

@@ -24,14 +24,14 @@ AT = "at"
 
 
 def cache_file() -> Path:
-    """Where checks of engines are kept: in the folder that the platform has for what may be deleted at any time."""
+    """Return the file of engine checks, in the platform's folder for what may be deleted at any time."""
     home = Path.home()
     folders = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
     return folders.get(sys.platform, home / ".cache") / "hilum" / "engines.json"
 
 
 def recall(key: str) -> dict[str, Any]:
-    """What was remembered under a key, and when (`AT`); empty where there is nothing, too old or not to be read."""
+    """Read the entry of a key, with its time (`AT`); empty where there is none, or it is too old or damaged."""
     entry = _read().get(key, {})
     try:
         age = datetime.now(UTC) - datetime.fromisoformat(str(entry.get(AT)))

@@ -1,4 +1,4 @@
-"""Where in the image a classifier's answer comes from: maps in the network's own space, and checks of the maps themselves.
+"""Explanation maps of a classifier in the network's own space, and checks of the maps.
 
 A map is (Z, Y, X) float32 between 0 and 1: 0 where nothing speaks for the class, 1 where most does. It is scaled to its own
 largest value, so it compares places in one image, never two images; a map of zeros says that nothing speaks for the class.
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class Explainer(Protocol):
-    """What all members of the family take."""
+    """Signature of an explainer."""
 
     def __call__(self, network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive") -> NDArray[np.float32]:
         """Networks, an image (C, Z, Y, X) and the class in question to a map (Z, Y, X)."""

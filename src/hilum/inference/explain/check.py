@@ -1,4 +1,4 @@
-"""How far one map can be believed: a map made in another way beside it, and those of networks that have learnt nothing."""
+"""Checks of one map: a map by another method, and maps of networks with random weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DRAWS_OF_OCCLUSION = 10  # each of them is as slow as the map itself
 
 
 class MapCheck(Record):
-    """What was found about a map.
+    """Result of the checks of a map.
 
     Args:
         beside: how the map it is compared with was made: by occlusion, which asks the network itself; of an occlusion by

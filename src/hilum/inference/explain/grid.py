@@ -29,7 +29,7 @@ def upsample(coarse: NDArray[np.floating], size: Sequence[int], centres: Sequenc
 
 
 def unit_map(signed: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What speaks for the class, between 0 and 1: negative values become 0, the largest 1; zeros stay zeros."""
+    """Scale a map to 0..1: negative values become 0, the largest 1; zeros stay zeros."""
     positive = np.maximum(signed, 0.0)
     largest = positive.max()
     scaled: NDArray[np.float32] = (positive / largest if largest > 0 else positive).astype(np.float32)

@@ -50,7 +50,7 @@ FILLS: dict[str, Callable[[Tensor, Three], Tensor]] = {"blur": _blur, "mean": _m
 
 
 def occlusion_passes(size: Sequence[int], *, block: Three | None = None, stride: Three | None = None) -> int:
-    """How many passes through one network `occlusion` of an image of this size (Z, Y, X) takes: what it costs, beforehand."""
+    """Count the network passes that `occlusion` of an image of this size (Z, Y, X) takes."""
     block, stride = _steps(size, block, stride)
     return 1 + math.prod(len(starts) for starts in _starts(size, block, stride))
 

@@ -30,7 +30,7 @@ _BOUND = 0.5
 
 
 class Sanity(Record):
-    """Whether a map depends on what the network learnt.
+    """Result of the check that a map depends on the learnt weights.
 
     Args:
         correlations: rank correlation of the map with that of each network of random weights, -1 to 1.

@@ -46,7 +46,7 @@ def one_image(image: Tensor, network: ClassifierNetwork) -> Tensor:
 
 
 def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
-    """What is explained, (B,): logits (B, K) to the log-odds of one class.
+    """Compute the explained value (B,): logits (B, K) to the log-odds of one class.
 
     Exclusive classes share their probability by softmax, which knows differences of logits only: log(p / (1 - p)) is the logit
     less the log-sum-exp of the others, of two classes their difference. The gradient of one logit alone would miss all that

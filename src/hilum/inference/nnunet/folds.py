@@ -1,4 +1,4 @@
-"""Which cases each fold of an nnU-Net model was trained on and validated with, where its folder tells."""
+"""Training and validation cases of each fold of an nnU-Net model, where its folder has them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies in a storage, in elements; nothing is read yet."""
+    """Position of a tensor in a storage, in elements; nothing is read yet."""
 
     storage: Storage
     offset: int
@@ -64,7 +64,7 @@ class StoredTensor:
 
 
 def read_notes(data: bytes, source: str) -> Any:
-    """What a description says, tensors as `StoredTensor`.
+    """Read a checkpoint's pickle as data, tensors as `StoredTensor`.
 
     Args:
         data: the pickle.
@@ -282,7 +282,7 @@ _Machine.steps = {
 
 
 def _written(value: Any, known: dict[int, tuple[int, int]], above: int = 0) -> tuple[int, int]:
-    """How deep something is and how long it would be if written out; refused where either is more than an honest description.
+    """Return the depth and full length of a value; refused where either is more than an honest checkpoint has.
 
     Each part is looked at once, for a part may stand in itself, or in two that both stand in two others, and so on.
     """

@@ -81,7 +81,7 @@ _LENGTHS = re.compile(r"nnUNetTrainer_[0-9]{1,6}epochs?(_NoMirroring)?")
 
 @dataclass(frozen=True)
 class Described:
-    """What the two JSON files of a model folder say, as far as it does not depend on the checkpoint.
+    """Contents of a model folder's two JSON files, as far as they do not depend on the checkpoint.
 
     Args:
         folder: the model's.
@@ -251,7 +251,7 @@ def _channels(described: Described) -> tuple[str, ...]:
 
 
 def read_labels(described: Described) -> LabelTable:
-    """What the outputs mean, as nnU-Net takes dataset.json: a list of one id is that id, unless another list has more.
+    """Read the meaning of the outputs as nnU-Net does: a list of one id is that id, unless another list has more.
 
     Raises:
         ModelError: labels that nnU-Net itself would not take.
@@ -307,7 +307,7 @@ def _normalisation(scheme: str, properties: Mapping[str, float], *, masked: bool
 
 
 def _resampling(configuration: Mapping[str, Any], source: str) -> tuple[ResamplingSpec, int]:
-    """How data and probabilities are resampled, and the order of the data."""
+    """Return the resampling of data and probabilities, and the interpolation order of the data."""
     functions = {configuration.get(f"resampling_fn_{what}") for what in ("data", "probabilities")}
     if functions != {"resample_data_or_seg_to_shape"}:
         raise ModelError(f"{source}: resampling by {functions}", needed="resample_data_or_seg_to_shape, nnU-Net's default")

@@ -1,4 +1,4 @@
-"""What an nnU-Net model's dataset_fingerprint.json and plans.json tell of its training images."""
+"""Ranges of an nnU-Net model's training images, from dataset_fingerprint.json and plans.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRIPLE = tuple[Range, Range, Range]
 
 
 def nnunet_seen(folder: Path, plans: Mapping[str, Any], channels: Sequence[str], *, pictures: bool, orientation: str) -> Seen:
-    """What is known of the training images. The fingerprint changes no answer: where it is missing or odd, less is known.
+    """Return the known ranges of the training images; a missing or odd fingerprint only makes fewer known.
 
     nnU-Net keeps intensities of annotated voxels only. Where a channel that is no CT has none below 0 there, its images are taken
     to go no lower.
