@@ -90,7 +90,10 @@ def test_a_gpu_is_torchs(monkeypatch):
 def test_a_network_that_openvino_cannot_take_runs_in_torch_which_is_said(caplog):
     caplog.set_level(logging.WARNING, "hilum")
     source = EngineSource(make_plan(), networks=(Sorting(),), device=torch.device("cpu"))
+    root = logging.getLogger()
+    before = root.level, list(root.filters), list(root.handlers)
     engine = make_engine(source)
+    assert (root.level, root.filters, root.handlers) == before  # OpenVINO leaves it at ERROR
     assert engine.name == "torch"
     assert "openvino cannot take this network" in engine.because
     assert "engine torch instead of openvino" in caplog.text

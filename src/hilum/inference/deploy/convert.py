@@ -90,9 +90,14 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch's tracers say about shapes that are meant to be fixed, and about their own future."""
+    """Silence what torch's tracers say about shapes that are meant to be fixed, and about their own future.
+
+    The root logger is put back afterwards: OpenVINO sets it to ERROR and leaves it so when a conversion fails.
+    """
     loggers = (logging.getLogger("torch.onnx"), logging.getLogger("torch.export"), logging.getLogger("onnxscript"))
     levels = [logger.level for logger in loggers]
+    root = logging.getLogger()
+    level_of_root, filters, handlers = root.level, list(root.filters), list(root.handlers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
@@ -102,3 +107,5 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+            root.setLevel(level_of_root)
+            root.filters, root.handlers = filters, handlers
