@@ -220,14 +220,18 @@ def test_predict_says_what_it_did(work, tmp_path):
     assert "0 of 1 cases predicted" in again.out
 
 
-def test_predict_says_which_cases_the_model_learnt_from(work, tmp_path, caplog):
+def test_predict_and_evaluate_name_training_cases(work, tmp_path, caplog):
     trained = json.loads((work.model / "model.json").read_text())["facts"]["details"]["fold 0"]["train"]
     images = sorted(work.data.glob("imagesTr/*.nii.gz"))
     said = hilum("predict", work.model, *images, "-o", tmp_path / "seen")
     assert f"{len(trained)} of {len(images)} cases are named like cases that this model learnt from" in said.text + caplog.text
     caplog.clear()
-    hilum("predict", work.model, work.data / "imagesTs", "-o", tmp_path / "new")
+    hilum("predict", work.model, work.data / "imagesTs", "-o", tmp_path / "seen")  # run.json is of this run, the folder of both
     assert "learnt from" not in caplog.text
+    assert json.loads((tmp_path / "seen" / "run.json").read_text())["trained_on"] == sorted(trained)
+    judged = hilum("evaluate", tmp_path / "seen", work.data, "-o", tmp_path / "e").text
+    assert f"Attention: {len(trained)} of {len(images)} cases are named like cases that the model was trained on" in judged
+    assert "trained on" not in work.said["evaluate"].out
 
 
 def test_evaluate_and_compare_write_tables(work, tmp_path):

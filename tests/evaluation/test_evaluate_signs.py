@@ -140,3 +140,29 @@ def test_classes_and_a_wrong_reference(tmp_path):
     (tmp_path / "other.csv").write_text("case,label\nm1,benign\nm2,malignant\n")
     with pytest.raises(DataError, match=r"2 of 2 cases[\s\S]*the predictions are of n0, n1, n2, n3: name the reference of these"):
         evaluate(tmp_path / "p", tmp_path / "other.csv", tmp_path / "out")
+
+
+def test_training_cases_are_named_before_the_figures(folders, tmp_path, caplog):
+    predictions, references = folders
+    (predictions / "run.json").write_text(json.dumps({"verb": "predict", "trained_on": ["b", "d", "elsewhere"]}))
+    page = evaluate_folder(predictions, references, tmp_path / "out").markdown()
+    said = "2 of 4 cases are named like cases that the model was trained on (b, d)"
+    assert page.index(f"Attention: {said}") < page.index("## label 1")
+    assert said in caplog.text
+    caplog.clear()
+    (predictions / "run.json").write_text(json.dumps({"verb": "predict", "trained_on": ["elsewhere"]}))
+    assert "trained on" not in evaluate_folder(predictions, references, tmp_path / "new").markdown() + caplog.text
+
+
+def test_training_cases_of_classes_are_named_before_the_figures(tmp_path):
+    table = ClassTable(names=("benign", "malignant"))
+    rows = [
+        ClassScore(case=f"n{i}", probabilities=(0.4, 0.6), reference=table.names[i % 2], patient=None, columns={})
+        for i in range(6)
+    ]
+    write_predictions(rows, table, tmp_path / "p")
+    (tmp_path / "r.csv").write_text("case,label\n" + "".join(f"{row.case},{row.reference}\n" for row in rows))
+    (tmp_path / "p" / "run.json").write_text(json.dumps({"verb": "predict", "trained_on": ["n1"]}))
+    page = evaluate(tmp_path / "p", tmp_path / "r.csv", tmp_path / "out").markdown()
+    assert page.index("Attention: 1 of 6 cases") < page.index("| figure |")
+    assert page.count("Attention: ") == 1

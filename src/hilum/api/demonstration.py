@@ -109,7 +109,7 @@ def _demo_classification(out: Path, minutes: float, listener: Listener) -> tuple
 
     listener.say("Making synthetic lung nodules, benign and malignant: 60 to train on, 30 of other patients to test with.")
     data = make_nodule_dataset(out / "nodules", cases=60)
-    tests = make_nodule_dataset(out / "nodules_test", cases=30, seed=1)
+    tests = make_nodule_dataset(out / "nodules_test", cases=30, seed=1, prefix="test_nodule")
     labelling = Labelling(task="classification", positive="malignant")
     model = train(data, out / "nodule_model", labelling=labelling, minutes=minutes, listener=listener)
     report = predict(

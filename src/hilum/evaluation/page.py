@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 
+ATTENTION = "Attention: "
+"""How a note begins that must not be overlooked: it stands before the figures."""
+
 
 def figure(value: float) -> str:
     """A number for people; a dash where it is undefined."""
@@ -23,6 +26,12 @@ def span(low: float | None, high: float | None, form: str = ".3f") -> str:
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return NO_INTERVAL
     return f"{low:{form}} to {high:{form}}"
+
+
+def split_notes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Notes as lines of a page: those that stand before the figures, with blank lines, and the list of the rest."""
+    before = [line for note in notes if note.startswith(ATTENTION) for line in (note, "")]
+    return before, [f"- {note}" for note in notes if not note.startswith(ATTENTION)]
 
 
 def p_value(value: float) -> str:

@@ -96,6 +96,7 @@ def make_nodule_dataset(
     cases: int = 40,
     seed: int = 0,
     shape: tuple[int, int, int] = (24, 48, 48),
+    prefix: str = "nodule",
     progress: Progress | None = None,
 ) -> Path:
     """Write a synthetic lung nodule data set as a table: cases.csv (case, patient, image, mask, label, site), images/, masks/.
@@ -107,6 +108,7 @@ def make_nodule_dataset(
         cases: how many nodules.
         seed: same seed and options, same voxels.
         shape: voxels (Z, Y, X) of each block.
+        prefix: of the cases' names; two data sets that meet in one evaluation need two.
         progress: called with (done, all, case) after each case.
 
     Returns:
@@ -121,7 +123,7 @@ def make_nodule_dataset(
     kinds: tuple[Kind, Kind] = ("benign", "malignant")
     rows: list[tuple[Any, ...]] = []
     for number, patient in enumerate(_patients(cases)):
-        name, kind = f"nodule_{number:03d}", kinds[number % 2]
+        name, kind = f"{prefix}_{number:03d}", kinds[number % 2]
         study = make_nodule_ct(seed * 100_003 + number, kind, shape=shape)
         for part in ("images", "masks"):
             (folder / part).mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import readable
 from hilum.inference.class_prediction import ClassWriter
+from hilum.tasks.run_file import RUN, trained_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from hilum.inference.prediction import LabelWriter
     from hilum.io import OutputFolder
 
-REPORT, PICTURES = "run.json", "pictures"
+REPORT, PICTURES = RUN, "pictures"
 
 _log = logging.getLogger("hilum")
 
@@ -49,6 +50,8 @@ class Earlier:
         known = {REPORT, writer.table_file, *(file.name for files in own.values() for file in files)}
         known |= {file.name for case in skipped for file in writer.earlier(case.id)}
         known |= {name for case in (*cases, *skipped) for name in writer.names(case)}
+        self.trained_on = trained_cases(out.path) - {case.id for case in (*cases, *skipped)}
+        """Other cases with answers in the folder that are named like training cases of their model."""
         others = [name for name, entry in out.files.items() if entry.verb == out.verb and name not in known]
         replaced = sum(bool(files) for files in self._files.values())
         if replaced:

@@ -83,7 +83,7 @@ def predict_many(
     found.files.log()
     cases = found.cases
     predictor.refuse_all(cases)
-    _warn_of_learnt_cases(predictor, cases)
+    learnt = _warn_of_learnt_cases(predictor, cases)
     _say_order(cases, predictor.model.plan.channels)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
@@ -151,7 +151,9 @@ def predict_many(
             status: Literal["done", "stopped", "failed"] = (
                 "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
             )
-            report = clock.report(status=status, cases=tuple(outcomes), files=found.files)
+            report = clock.report(
+                status=status, cases=tuple(outcomes), files=found.files, trained_on=earlier.trained_on.union(learnt)
+            )
             folder.write({REPORT: report.as_json()})
         return report
 
@@ -199,8 +201,8 @@ def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any)
     return kept
 
 
-def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> None:
-    """Log which cases are named like cases of the training: scores of their predictions would be far too good."""
+def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> list[str]:
+    """Log and return which cases are named like cases of the training: scores of their predictions would be far too good."""
     facts = predictor.model.facts
     learnt = sorted(facts.cases_for("train") & {case.id for case in cases}) if facts is not None else []
     if learnt:
@@ -211,6 +213,7 @@ def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> Non
             len(cases),
             some(learnt),
         )
+    return learnt
 
 
 def _say_order(cases: Sequence[Case], channels: Sequence[str]) -> None:

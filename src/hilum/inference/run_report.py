@@ -19,7 +19,7 @@ from hilum.io.inventory import InventoryRecord  # noqa: TC001  (pydantic reads t
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from hilum.io.inventory import Inventory
 
@@ -87,6 +87,8 @@ class RunReport(Record):
     files: InventoryRecord | None = None
     """The account of every file below the inputs."""
     cases: tuple[CaseOutcome, ...] = ()
+    trained_on: tuple[Readable, ...] = ()
+    """Of a prediction: cases with answers in the folder that are named like training cases of the model; also of earlier runs."""
 
     @property
     def failures(self) -> tuple[tuple[CaseOutcome, ...], ...]:
@@ -153,6 +155,7 @@ class RunClock:
         status: Literal["done", "stopped", "failed"] = "done",
         cases: tuple[CaseOutcome, ...] = (),
         files: Inventory | None = None,
+        trained_on: Iterable[str] = (),
     ) -> RunReport:
         """The run up to now."""
         return RunReport(
@@ -170,6 +173,7 @@ class RunClock:
             peak_device_memory_gb=peak_device_memory_gb(self._device),
             files=files.record() if files is not None else None,
             cases=cases,
+            trained_on=tuple(sorted(trained_on)),
         )
 
 

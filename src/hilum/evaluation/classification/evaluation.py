@@ -13,7 +13,7 @@ from hilum.evaluation.classification.curves import ClassCurves, curves_of
 from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
-from hilum.evaluation.page import some
+from hilum.evaluation.page import some, split_notes
 from hilum.io import OutputFolder, Readable
 from hilum.tasks.predictions import predictions_text, read_predictions
 
@@ -121,11 +121,12 @@ class ClassEvaluation:
     def markdown(self) -> str:
         """The summary as a page of Markdown."""
         record = self.record
-        lines = ["# Evaluation", "", f"{record.predictions} against {record.reference}.", ""]
+        warnings, notes = split_notes(record.notes)
+        lines = ["# Evaluation", "", f"{record.predictions} against {record.reference}.", "", *warnings]
         lines += summary_page(record.summary, record.subgroups)
         if record.missing:
             lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
         if record.unexpected:
             lines += [f"Predicted cases that the reference does not have: {some(record.unexpected)}.", ""]
-        lines += [f"- {note}" for note in record.notes]
+        lines += notes
         return "\n".join(lines).rstrip() + "\n"

@@ -15,6 +15,7 @@ from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEva
 from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
+from hilum.evaluation.trained_on import warn_of_trained_cases
 from hilum.io.text import is_known, name_key, one_spelling, read_header, read_table, unknown_words, with_one_spelling
 from hilum.tasks.predictions import assumed, named_classes, predictions_file, read_classes, read_predictions, spelled_label
 
@@ -116,6 +117,7 @@ def evaluate_classes(
         missing=missing,
         unexpected=tuple(sorted(set(answers) - known)),
         notes=(
+            *warn_of_trained_cases(predictions_file(predictions).parent, cases),
             *against.notes,
             *said,
             *several,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.page import figure, span
+from hilum.evaluation.page import figure, span, split_notes
 from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
 from hilum.evaluation.segmentation.summary import LESION_METRICS, LESION_SHARE, MetricSummary, Summary
 from hilum.io import OutputFolder, Readable
@@ -21,9 +21,6 @@ from hilum.volume import LabelTable
 CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
 _COLUMNS = ("case", "patient", *(name for name in SCORE_FIELDS if name not in ("case", "patient")))
 _TEXT_FIELDS = ("case", "patient", "region")
-
-ATTENTION = "Attention: "
-"""How a note begins that must not be overlooked: it stands before the figures."""
 
 TITLES = {
     "dice": "Dice",
@@ -136,8 +133,8 @@ class Evaluation:
             f"{len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap of the mean, {summary.resamples} draws of "
             f"patients. NSD at {record.tolerance_mm:g} mm. Undefined values are left out and counted."
         )
-        warnings = [note for note in record.notes if note.startswith(ATTENTION)]
-        lines = ["# Evaluation", "", said, "", *(line for note in warnings for line in (note, ""))]
+        warnings, notes = split_notes(record.notes)
+        lines = ["# Evaluation", "", said, "", *warnings]
         for region in summary.regions:
             found = (
                 f"In {region.present} of {region.cases} references. Missed: {region.missed} of these, where the prediction has "
@@ -156,7 +153,7 @@ class Evaluation:
             lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
         if record.unexpected:
             lines += [f"Files that belong to no case: {', '.join(record.unexpected)}.", ""]
-        lines += [f"- {note}" for note in record.notes if note not in warnings]
+        lines += notes
         return "\n".join(lines).rstrip() + "\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -17,12 +16,14 @@ from hilum.dataset.grids import Grids, compare_grids
 from hilum.dataset.layouts.naming import labels_file, read_json_object
 from hilum.dataset.segments import ids_of_segments, names_of_segments
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
-from hilum.evaluation.page import some
-from hilum.evaluation.segmentation.evaluation import ATTENTION, Evaluation, EvaluationRecord
+from hilum.evaluation.page import ATTENTION, some
+from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
+from hilum.evaluation.trained_on import warn_of_trained_cases
 from hilum.io import header_of, image_stem, image_suffix, is_output, read_labels
 from hilum.io.inventory import take_inventory
+from hilum.tasks.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         labels=against.table,
         missing=missing,
         unexpected=tuple(sorted(files[case].name for case in set(files) - set(against.files))),
-        notes=against.notes,
+        notes=(*warn_of_trained_cases(Path(predictions), cases), *against.notes),
         summary=summarise(scores),
     )
     evaluation = Evaluation(scores, record)
@@ -255,7 +256,7 @@ def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
 def _of_folder(folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]) -> _Reference:
     files = _label_maps(folder)
     known, notes = _known_patients(folder, files, patients)
-    if _of_predict(folder) and not _of_predict(predictions):
+    if read_predict_run(folder) is not None and read_predict_run(predictions) is None:
         notes.insert(
             0,
             f"{ATTENTION}the reference {folder} was written by `hilum predict`, and {predictions} was not: if they are swapped, "
@@ -281,15 +282,6 @@ def _known_patients(folder: Path, files: Mapping[str, Path], given: Mapping[str,
     elif unknown:
         notes.append(f"of {some(unknown)} no patient is known: each counts as one")
     return known, notes
-
-
-def _of_predict(folder: Path) -> bool:
-    """Return True if `hilum predict` wrote the files of a folder."""
-    try:
-        written = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(written, dict) and written.get("verb") == "predict"
 
 
 def _matched(against: _Reference, predictions: Path) -> _Reference:
