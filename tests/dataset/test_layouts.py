@@ -10,7 +10,7 @@ from dataset_samples import decathlon, facts, image, labels, nnunet, oblique, pi
 
 from hilum.dataset import LAYOUTS, ClassTable, Fold, check, open_dataset, read_annotation, read_case
 from hilum.dataset.layouts.naming import label_table, labels_file, labels_from_values
-from hilum.dataset.layouts.splits import folds_from_column
+from hilum.dataset.layouts.splits import ColumnSplit, folds_from_column
 from hilum.errors import DataError, FormatError, GeometryError, LabelError, UsageError
 from hilum.io import write_labels, write_volume
 from hilum.volume import LabelTable, Volume, reorient_geometry
@@ -400,11 +400,10 @@ def test_given_splits_that_cannot_be(tmp_path):
 
 
 def test_fold_columns():
-    assert folds_from_column({"a": "1", "b": ""}) == ((), "")
-    folds, note = folds_from_column({"a": "10", "b": "9", "c": "9"})
-    assert folds == (Fold(("a",), ("b", "c")), Fold(("b", "c"), ("a",)))
-    assert note == ""
-    assert folds_from_column({"a": "train", "b": "train"}) == ((), "")
+    assert folds_from_column({"a": "1", "b": ""}) == ColumnSplit()
+    split = folds_from_column({"a": "10", "b": "9", "c": "9"})
+    assert split == ColumnSplit((Fold(("a",), ("b", "c")), Fold(("b", "c"), ("a",))))
+    assert folds_from_column({"a": "train", "b": "train"}) == ColumnSplit()
 
 
 def test_annotation_takes_the_images_grid_within_rounding_only(tmp_path):

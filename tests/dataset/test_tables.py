@@ -172,7 +172,7 @@ def test_names_that_json_leaves_out(tmp_path):
 
 
 def test_fold_columns_that_pandas_wrote():
-    folds, _ = folds_from_column({"a": "0.0", "b": "1.0", "c": "nan", "d": "NA", "e": "1"})
+    folds = folds_from_column({"a": "0.0", "b": "1.0", "c": "nan", "d": "NA", "e": "1"}).folds
     assert [fold.validation for fold in folds] == [("a",), ("b", "e")]
 
 
@@ -263,5 +263,5 @@ def test_ids_of_labels_that_are_no_whole_numbers(tmp_path, number):
 
 def test_folds_of_any_numbers_are_in_their_order():
     words = ("10", "2", "²", "1" * 5000)
-    folds, _ = folds_from_column({word: word for word in words})
+    folds = folds_from_column({word: word for word in words}).folds
     assert [fold.validation[0] for fold in folds] == ["2", "²", "10", "1" * 5000]

@@ -71,6 +71,14 @@ def test_cases_that_were_all_trained_on_are_refused():
         unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 2)
 
 
+def test_cases_kept_for_testing_are_not_learnt_from():
+    kept = replace(dataset(), tests=frozenset({"c6"}))
+    assert [case.id for case in unseen_cases(kept, facts([f"c{n}" for n in range(4)]), 1).cases] == ["c4", "c5", "c7"]
+    assert len(unseen_cases(kept, None, 1).cases) == 7
+    with pytest.raises(UsageError, match="are test cases"):
+        unseen_cases(replace(kept, tests=frozenset(case.id for case in kept.cases)), None, 1)
+
+
 def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
     silent = Facts(dataset="boxes", cases=8, steps=1, seconds=1.0)
     with pytest.raises(UsageError, match="does not say on which of its cases"):

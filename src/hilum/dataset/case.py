@@ -85,6 +85,7 @@ class Dataset:
         labels: what the integers mean; None for classification.
         classes: what a case's label may be; None for segmentation.
         splits: the split that the data set itself brings (splits_final.json, a fold column), else ().
+        tests: ids of annotated cases that the data set keeps for testing: `make_folds` puts them into no fold.
         files: the account of every file of the data set; None before it is opened wholly.
         notes: what the reader had to assume, for the user to see ("no patient column: each case counts as one patient").
     """
@@ -98,12 +99,18 @@ class Dataset:
     unlabelled: tuple[Case, ...] = ()
     classes: ClassTable | None = None
     splits: tuple[Fold, ...] = ()
+    tests: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     files: Inventory | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Make the name one that every file can hold."""
         object.__setattr__(self, "name", readable(self.name))
+
+    @property
+    def not_tests(self) -> tuple[Case, ...]:
+        """The annotated cases that are not kept for testing."""
+        return tuple(case for case in self.cases if case.id not in self.tests)
 
     def refuse_faults(self) -> None:
         """Refuse to work on cases that cannot be used; all of them are named, and nothing is read for it.

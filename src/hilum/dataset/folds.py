@@ -44,7 +44,7 @@ def make_folds(
         together: groups of case ids that stay in one fold, with all cases of their patients: near-duplicates (`Audit.groups`).
 
     Returns:
-        One `Fold` each; every case validates exactly once (unless the split is given).
+        One `Fold` each; every case but `Dataset.tests` validates exactly once (unless the split is given).
 
     Raises:
         UsageError: fewer than two folds, or fewer patients than folds.
@@ -56,7 +56,7 @@ def make_folds(
         return dataset.splits
     if folds < 2:
         raise UsageError(f"{folds} folds", needed="at least 2 folds")
-    cases = sorted(dataset.cases, key=lambda case: case.id)
+    cases = sorted(dataset.not_tests, key=lambda case: case.id)
     ids = np.array([case.id for case in cases])
     units = units_of(dataset, together)
     groups = np.array([units[case] for case in ids])

@@ -187,7 +187,7 @@ def _pictures(cases: Sequence[CaseFacts]) -> bool:
 
 def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
     if cases is None:
-        chosen = list(dataset.cases)
+        chosen = list(dataset.not_tests)
     else:
         known = {case.id: case for case in dataset.cases}
         unknown = [case for case in cases if case not in known]

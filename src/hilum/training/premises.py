@@ -86,7 +86,7 @@ class Premises(Record):
             channels=dataset.channels,
             labels=dataset.labels,
             classes=dataset.classes,
-            split=digest([(fold.train, fold.validation) for fold in dataset.splits]) if dataset.splits else "",
+            split=_split_hash(dataset),
             cases=cases,
             options={"seed": options.seed, "fold": options.fold if options.folds is None else None, "folds": options.folds},
         )
@@ -169,6 +169,13 @@ class Premises(Record):
             pairs += [(f"{name} in the plan", before.plan.get(name), value) for name, value in self.plan.items()]
             pairs.append(("first weights", before.weights[:12], self.weights[:12]))
         return [f"{name}, {_short(old)} to {_short(new)}" for name, old, new in pairs if old != new]
+
+
+def _split_hash(dataset: Dataset) -> str:
+    """The hash of the folds and test cases that a data set brings; "" where it brings none."""
+    folds = [(fold.train, fold.validation) for fold in dataset.splits]
+    tests = () if folds or not dataset.tests else (tuple(sorted(dataset.tests)),)
+    return digest([*folds, *tests]) if folds or tests else ""
 
 
 def _of_case(case: Case) -> CasePremises:

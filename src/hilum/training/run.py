@@ -231,7 +231,10 @@ def _planned(
     A new plan looks at the training cases alone, where one fold is trained. The members of an ensemble share one plan, so that of
     several folds looks at all their cases, and the model says so.
     """
-    work, looked_at = folder.path / WORK, chosen[0][1].train if len(chosen) == 1 else None
+    work, folds = folder.path / WORK, [fold for _, fold in chosen]
+    looked_at = (
+        folds[0].train if len(folds) == 1 else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
+    )
     plan = given or make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
     weights = pretrained(plan)
     premises = premises.with_plan(plan, "" if weights is None else weights.sha256)

@@ -57,6 +57,7 @@ class _Copy:
 
     folder: Path
     ending: str
+    tests: frozenset[str] = frozenset()
     fixed: list[Fixed] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
 
@@ -107,7 +108,7 @@ def _write_copy(
             needed="a usable case",
             cure="hilum check DATA says what each case needs",
         )
-    copy = _Copy(target, _ending((*kept, *tests)))
+    copy = _Copy(target, _ending((*kept, *tests)), frozenset() if dataset.splits else dataset.tests)
     _note_left_out(copy, wanted)
     for done, case in enumerate((*kept, *tests), start=1):
         mend = {kind: finding for (name, kind), finding in wanted.items() if name == case.id and kind in _MEND}
@@ -232,7 +233,7 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
 
 
 def _annotation_path(copy: _Copy, case: Case) -> Path:
-    return copy.folder / "labelsTr" / f"{case.id}{copy.ending}"
+    return copy.folder / ("labelsTs" if case.id in copy.tests else "labelsTr") / f"{case.id}{copy.ending}"
 
 
 def _region_path(copy: _Copy, case: Case) -> Path:
@@ -258,7 +259,7 @@ def _write_region(copy: _Copy, case: Case, source: Annotation, mend: Mapping[str
 def _image_paths(copy: _Copy, case: Case, dataset: Dataset) -> list[Path]:
     if dataset.labels is None:
         return [copy.folder / "images" / f"{case.id}{copy.ending}"]
-    part = "imagesTr" if case.annotation is not None else "imagesTs"
+    part = "imagesTr" if case.annotation is not None and case.id not in copy.tests else "imagesTs"
     whole_picture = copy.ending in PICTURE_SUFFIXES and len(set(case.images.values())) == 1
     count = 1 if whole_picture else len(dataset.channels)
     return [copy.folder / part / f"{case.id}_{number:04d}{copy.ending}" for number in range(count)]
@@ -320,7 +321,7 @@ def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str],
         "name": dataset.name,
         "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
         **_label_facts(dataset.labels),
-        "numTraining": len(dataset.cases),
+        "numTraining": sum(case.id not in copy.tests for case in dataset.cases),
         "file_ending": copy.ending,
     }
     atomic_write_text(copy.folder / "dataset.json", json.dumps(facts, indent=1) + "\n")
@@ -335,7 +336,7 @@ def _write_patients(copy: _Copy, cases: Sequence[Case]) -> None:
 
 
 def _further_columns(cases: Sequence[Case], written: tuple[str, ...]) -> list[str]:
-    """Columns that are not written otherwise: splits_final.json has the folds."""
+    """Columns that are not written otherwise: splits_final.json, or a column of its own, has the split."""
     taken = {"case", "patient", "fold", "split", *written}
     return sorted({name for case in cases for name in case.columns if name.lower() not in taken})
 
@@ -379,12 +380,14 @@ def _write_table(copy: _Copy, dataset: Dataset) -> None:
     columns = _further_columns(cases, ("image", "mask", "region", "label"))
     regions = any(case.region is not None for case in cases)
     names = {"": NO_FINDING, **_readable_classes(copy, dataset)}
-    rows: list[Sequence[str | None]] = [("case", "patient", "image", *["region"] * regions, "label", *columns)]
+    split = ["split"] * bool(copy.tests)
+    rows: list[Sequence[str | None]] = [("case", "patient", "image", *["region"] * regions, "label", *split, *columns)]
     for case in cases:
         extra = [case.columns.get(name, "") for name in columns]
         region = f"regions/{case.id}{copy.ending}" if case.region is not None else None
         label = None if case.label is None else names.get(case.label, case.label)
-        rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", *[region] * regions, label, *extra))
+        part = ["test" if case.id in copy.tests else "train"] * bool(copy.tests)
+        rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", *[region] * regions, label, *part, *extra))
     atomic_write_text(copy.folder / "cases.csv", _csv(rows))
 
 

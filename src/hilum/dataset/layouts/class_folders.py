@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries, some
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS
+from hilum.dataset.layouts.splits import tests_note
 from hilum.errors import DataError, readable
 from hilum.io import is_output, supported
 
@@ -121,7 +122,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
     ]
     split = {part: tuple(sorted(i for i, row in zip(ids, found, strict=True) if row[0] == part)) for part in parts}
     splits = (Fold(split["train"], split["val"]),) if {"train", "val"} <= set(split) else ()
-    notes = (f"{len(split['test'])} test cases are in no fold",) if "test" in split else ()
+    tests = frozenset(split.get("test", ()))
     return Dataset(
         name=path.name,
         root=path,
@@ -130,7 +131,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
         channels=channels,
         labels=None,
         splits=splits,
-        notes=notes,
+        tests=tests,
+        notes=tests_note(tests),
     )
 
 

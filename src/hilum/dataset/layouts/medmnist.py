@@ -10,6 +10,7 @@ import numpy as np
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.classes import SEPARATOR, ClassTable
 from hilum.dataset.layouts.listing import Orphan, guess_channels
+from hilum.dataset.layouts.splits import tests_note
 from hilum.errors import DataError
 from hilum.io.medmnist import ArchivePart, archive_parts
 
@@ -51,9 +52,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
     )
     by_part = {part.name: tuple(case.id for case in named if case.id.startswith(f"{part.name}_")) for part in parts}
     splits = (Fold(by_part["train"], by_part["val"]),) if {"train", "val"} <= set(by_part) else ()
-    notes: tuple[str, ...] = ("the classes have numbers only: the archive does not name them",)
-    if by_part.get("test"):
-        notes += (f"{len(by_part['test'])} test cases are in no fold",)
+    tests = frozenset(by_part.get("test", ()))
     return Dataset(
         name=path.stem,
         root=path,
@@ -63,7 +62,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
         labels=None,
         classes=None if one_each else ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel"),
         splits=splits,
-        notes=notes,
+        tests=tests,
+        notes=("the classes have numbers only: the archive does not name them", *tests_note(tests)),
     )
 
 

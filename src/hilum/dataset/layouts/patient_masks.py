@@ -77,7 +77,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         for folder in whole
     )
     annotated = tuple(case for case in cases if case.annotation is not None)
-    splits, split_note = folds_from_column({case.id: case.columns.get("split", "") for case in annotated})
+    split = folds_from_column({case.id: case.columns.get("split", "") for case in annotated})
     return Dataset(
         name=path.absolute().name,
         root=path,
@@ -86,8 +86,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         channels=channels,
         labels=table if values else None,
         unlabelled=tuple(case for case in cases if case.annotation is None),
-        splits=splits,
-        notes=(*notes, split_note) if split_note else notes,
+        splits=split.folds,
+        tests=split.tests,
+        notes=(*notes, *split.notes),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Dataset, Fold
@@ -11,13 +11,28 @@ from hilum.errors import DataError, FormatError
 from hilum.io.text import is_known, name_key, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 SPLITS_FILE = "splits_final.json"
-_TRAIN = {"train", "training"}
-_VALIDATION = {"val", "valid", "validation"}
-_TEST = {"test", "testing"}
+_TRAIN = {"train", "training", "tr", "trn"}
+_VALIDATION = {"val", "valid", "validation", "va", "vl", "dev", "development"}
+_TEST = {"test", "testing", "te", "tst", "ts", "holdout", "hold-out", "heldout", "held-out"}
+
+
+@dataclass(frozen=True)
+class ColumnSplit:
+    """The split that a column gives.
+
+    Args:
+        folds: () where it says nothing of them.
+        tests: cases of the test part: in no fold.
+        notes: what is to be said of it.
+    """
+
+    folds: tuple[Fold, ...] = ()
+    tests: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def splits_file(root: Path) -> Path | None:
@@ -88,28 +103,35 @@ def _cleaned(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
     return replace(dataset, splits=kept, notes=(*dataset.notes, *notes))
 
 
-def folds_from_column(values: Mapping[str, str]) -> tuple[tuple[Fold, ...], str]:
+def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
     """Folds from a table's fold or split column.
 
     Numbers are folds: fold k validates on the cases marked k and trains on all others. Words are the parts of one split: train,
-    val, test; test cases are in no fold.
+    val, test. Test cases are in no fold, whatever the others are marked with; without a part to validate on the others are split.
 
     Args:
         values: case id to the column's value; cases whose value is not known are in no fold.
 
-    Returns:
-        The folds, () where the column says nothing, and a note ("" if there is nothing to say).
+    Raises:
+        DataError: some values are parts, and some are not.
     """
     given = {case: name_key(value) for case, value in values.items() if is_known(value)}
+    tests = frozenset(case for case, value in given.items() if value in _TEST)
+    notes = tests_note(tests)
+    given = {case: value for case, value in given.items() if case not in tests}
     words = set(given.values())
-    if words and words <= _TRAIN | _VALIDATION | _TEST:
+    if words & (_TRAIN | _VALIDATION):
+        if not words <= _TRAIN | _VALIDATION:
+            raise DataError(
+                f"the column of the split holds {', '.join(sorted(words))}",
+                needed="train, val and test, or a number for each fold",
+                cure="write train, val or test for each case; one left blank is in no fold",
+            )
         train = tuple(sorted(case for case, value in given.items() if value in _TRAIN))
         validation = tuple(sorted(case for case, value in given.items() if value in _VALIDATION))
-        tests = sum(value in _TEST for value in given.values())
-        note = f"{tests} test cases are in no fold" if tests else ""
-        return ((Fold(train, validation),) if train and validation else ()), note
+        return ColumnSplit((Fold(train, validation),) if train and validation else (), tests, notes)
     if len(words) < 2:
-        return (), ""
+        return ColumnSplit((), tests, notes)
     order = sorted(words, key=lambda word: (not word.isdigit(), len(word) if word.isdigit() else 0, word))
     folds = tuple(
         Fold(
@@ -118,4 +140,9 @@ def folds_from_column(values: Mapping[str, str]) -> tuple[tuple[Fold, ...], str]
         )
         for word in order
     )
-    return folds, ""
+    return ColumnSplit(folds, tests, notes)
+
+
+def tests_note(tests: Collection[str]) -> tuple[str, ...]:
+    """Note how many cases the data set keeps for testing."""
+    return (f"{len(tests)} test cases are in no fold",) if tests else ()

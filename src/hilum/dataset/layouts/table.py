@@ -93,7 +93,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     chosen = {case.id for case in usable}
     if len(usable) < len(cases):
         notes.append(f"{len(cases) - len(usable)} rows without annotation are counted as unlabelled")
-    splits, split_note = folds_from_column({case.id: _fold_value(case, columns) for case in usable})
+    split = folds_from_column({case.id: _fold_value(case, columns) for case in usable})
     return Dataset(
         name=file.parent.name if file.name in TABLE_FILES else file.stem,
         root=file.parent,
@@ -102,8 +102,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         channels=channels,
         labels=labels,
         unlabelled=tuple(case for case in cases if case.id not in chosen),
-        splits=splits,
-        notes=(*notes, split_note) if split_note else tuple(notes),
+        splits=split.folds,
+        tests=split.tests,
+        notes=(*notes, *split.notes),
     )
 
 

@@ -143,7 +143,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
     Raises:
         UsageError: annotated cases of too few patients.
     """
-    cases = {case.id: case for case in dataset.cases if case.annotation is not None}
+    cases = {case.id: case for case in dataset.not_tests if case.annotation is not None}
     patients = len(_patients(cases.values()))
     if patients <= FEWEST_PATIENTS:
         raise UsageError(

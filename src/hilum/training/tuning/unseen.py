@@ -51,8 +51,15 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
     the data set names patients, by the patients of these cases.
 
     Raises:
-        UsageError: every case was trained on, or the model was trained on this data set and does not say on which cases.
+        UsageError: every case was trained on or is a test case, or the model was trained on this data set and does not say on
+            which cases.
     """
+    if not dataset.not_tests:
+        raise UsageError(
+            f"all {len(dataset.cases)} cases of {dataset.name!r} are test cases",
+            needed="cases that are not kept for testing",
+            cure="give a data set of other cases with the same labels",
+        )
     trained = _trained(facts, networks)
     if trained is None:
         if facts is not None and _bare(facts.dataset) == _bare(dataset.name):
@@ -68,14 +75,15 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
                 "what is learnt from them is worthless"
             )
         everyone = tuple(range(networks))
-        return Unseen(dataset.cases, {case.id: everyone for case in dataset.cases}, tuple(said), known=False)
+        cases = dataset.not_tests
+        return Unseen(cases, {case.id: everyone for case in cases}, tuple(said), known=False)
     patients = patient_of(dataset)
     known = [{patients[case] for case in cases if case in patients} for cases in trained]
     members = {
         case.id: tuple(n for n in range(networks) if case.id not in trained[n] and patients[case.id] not in known[n])
-        for case in dataset.cases
+        for case in dataset.not_tests
     }
-    cases = tuple(case for case in dataset.cases if members[case.id])
+    cases = tuple(case for case in dataset.not_tests if members[case.id])
     if not cases:
         raise UsageError(
             f"the model was trained on all {len(dataset.cases)} cases of {dataset.name!r}, or on other cases of their patients",
@@ -106,7 +114,7 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
 
 def _said(dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int) -> tuple[str, ...]:
     """Describe how the cases were chosen, for tuning.json and the card."""
-    left_out = len(dataset.cases) - len(cases)
+    left_out = len(dataset.not_tests) - len(cases)
     said = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
     if left_out:
         said.append(f"{left_out} cases were left out: they, or other cases of their patients, were trained on")
