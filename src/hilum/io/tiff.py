@@ -28,6 +28,7 @@ from hilum.io.picture import (
     warn_of_loss,
 )
 from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
+from hilum.io.tiff_pages import refuse_incomplete
 from hilum.io.tiff_segments import assembled
 from hilum.volume import Geometry, Volume
 
@@ -144,6 +145,7 @@ def _header(path: Path) -> _Header:
 
     try:
         with tifffile.TiffFile(path) as file:
+            refuse_incomplete(file)
             return _parse(path, file)
     except (OSError, ValueError, tifffile.TiffFileError, RuntimeError, KeyError, IndexError, TypeError, struct.error) as error:
         raise _unreadable(path, error) from error
@@ -333,7 +335,9 @@ def _ome_sizes(file: Any) -> tuple[float, float, float] | None:
         z, y, x = (float(stated.get(axis, "nan")) * _MM_PER_UNIT[stated.get(f"{axis}Unit", "um").lower()] for axis in "ZYX")
     except (KeyError, ValueError):
         return None
-    return (z if 0 < z < math.inf else 1.0, y, x) if min(x, y) > 0 and max(x, y) < math.inf else None
+    if not all(0 < size < math.inf for size in (y, x)):  # one that is not stated is no number
+        return None
+    return z if 0 < z < math.inf else 1.0, y, x
 
 
 def _described(file: Any) -> dict[str, Any]:
