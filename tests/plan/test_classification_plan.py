@@ -108,6 +108,16 @@ def test_whole_volumes():
     assert small.patch.value == (24, 32, 24)  # 28 voxels, up to 32; 16 and 20 of 28 in proportion, up to eights
 
 
+def test_the_whole_image_is_seen_for_the_true_reason():
+    wide = make_plan(volumes(mask=(60.0, 60.0, 50.0))).region  # of 75 x 70 x 70 mm
+    assert wide.value.kind == "whole"
+    assert "every case has a mask, but the masks usually span more than 50%" in wide.because
+    few = make_plan(fingerprint([case(i, (60, 99, 99), mask=(9.0, 9.0, 9.0) if i < 3 else None) for i in range(20)])).region
+    assert few.value.kind == "whole"
+    assert "a mask for only 3 of 20 cases, and a window needs the same of every case" in few.because
+    assert "nothing says where to look" not in wide.because + few.because
+
+
 def test_small_masks_make_a_window_around_them():
     """20 mm wide: 1.3 times that is 26, with 4 mm around it 28 mm: 40 voxels of 0.7 mm, and 22.4, so 24, of the slices' 1.25."""
     plan = make_plan(volumes(mask=(15.0, 20.0, 12.0)))

@@ -24,9 +24,10 @@ from hilum.plan.planner.sizing import USABLE
 from hilum.plan.seen import look_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hilum.dataset.classes import ClassTable
+    from hilum.plan.case_facts import CaseFacts
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.plan import Hardware
     from hilum.plan.planner.overrides import Overrides, Precision
@@ -136,7 +137,17 @@ def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
             )
     if all(case.centred for case in cases):
         return Decision(value=RegionSpec(kind="centre"), because="the data set gives the point to look at for every case")
-    return Decision(value=RegionSpec(kind="whole"), because="nothing says where to look, so the network sees the whole image")
+    return Decision(value=RegionSpec(kind="whole"), because=f"{_why_no_window(cases)}, so the network sees the whole image")
+
+
+def _why_no_window(cases: Sequence[CaseFacts]) -> str:
+    masks, points = sum(case.region_mm is not None for case in cases), sum(case.centred for case in cases)
+    if masks == len(cases):
+        return f"every case has a mask, but the masks usually span more than {REGION_SHARE:.0%} of the image along every axis"
+    some = [f"a {what} for only {count} of {len(cases)} cases" for what, count in (("mask", masks), ("point", points)) if count]
+    if some:
+        return f"there is {' and '.join(some)}, and a window needs the same of every case"
+    return "nothing says where to look"
 
 
 def _decide_network(
