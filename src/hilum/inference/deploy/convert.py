@@ -96,7 +96,7 @@ def _quiet() -> Iterator[None]:
     """
     loggers = (logging.getLogger("torch.onnx"), logging.getLogger("torch.export"), logging.getLogger("onnxscript"))
     levels = [logger.level for logger in loggers]
-    root = logging.getLogger()
+    root = logging.root
     level_of_root, filters, handlers = root.level, list(root.filters), list(root.handlers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
