@@ -186,3 +186,22 @@ def test_every_task_is_drawn():
     from hilum.plan import PLANS
 
     assert set(DRAWINGS) == set(PLANS)
+
+
+def test_maps_of_sagittal_series_lie_on_sagittal_slices(tmp_path, drawn):
+    grid = Geometry.from_spacing((12, 10, 7), (1.0, 1.0, 4.0))
+    image = Volume(np.random.default_rng(0).normal(size=(1, 12, 10, 7)).astype(np.float32), grid)
+    heat, mask = np.zeros((1, 12, 10, 7), np.float32), np.zeros((1, 12, 10, 7), np.uint8)
+    heat[0, 2:5, 3:6, 4] = 1.0
+    mask[0, 1:9, 3:5, 2] = 1
+    write_volume(Volume(heat, grid), tmp_path / "case_malignant_map.nii.gz")
+    write_labels(Volume(mask, grid), tmp_path / "mask.nii.gz")
+    write_volume(image, tmp_path / "image.nii.gz")
+    known = Case("case", None, {"image": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz")
+    files = [tmp_path / "case_malignant_map.nii.gz"]
+    draw_heat(image, files, TWO, tmp_path / "alone.png")
+    draw_heat(image, files, TWO, tmp_path / "marked.png", case=known)
+    alone, marked = drawn
+    assert alone.axes[0].get_title() == "sagittal slice 5 of 7"
+    assert marked.axes[0].get_title() == "sagittal slice 3 of 7\nthe map is strongest in slice 5"
+    assert alone.axes[0].images[0].get_array().shape == (12, 10)

@@ -13,7 +13,7 @@ from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.regions import read_region
 from hilum.errors import HilumError
 from hilum.io import atomic_path, read_volume
-from hilum.report.overlay import draw_overlay, grey_or_colour, height_of
+from hilum.report.overlay import draw_overlay, drawn_code, grey_or_colour, height_of, slice_title
 from hilum.tasks.predictions import in_file_names
 from hilum.volume import reorient
 
@@ -55,16 +55,15 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
     maps = [file for file in files if file.name.endswith("_map.nii.gz")]
     if not maps:
         return
-    flat = image.geometry.is_2d
-    shown = image if flat else reorient(image)
+    code = drawn_code(image.geometry)
+    shown = reorient(image, code)
     figure = Figure(figsize=(8.6, (4.0 * height_of(shown) + 0.4) * len(maps) + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
-    parts, said, marked = in_file_names(table), _said(files), _Marked.of(case, shown)
+    parts, said, marked = in_file_names(table), _said(files), _Marked.of(case, shown, code)
     for (plain, coloured), file in zip(rows, maps, strict=True):
-        volume = read_volume(file)
-        heat = (volume if flat else reorient(volume)).array[0]
+        heat = reorient(read_volume(file), code).array[0]
         strongest = int(heat.sum(axis=(1, 2)).argmax()) if heat.any() else None
         z = marked.slice_of(strongest, len(heat))
         strength = np.where(heat[z] > _FAINTEST * max(float(heat.max()), 1e-6), _STRENGTH, 0.0)
@@ -78,7 +77,7 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
         bar.ax.set_yticklabels(["nothing", "most"])
         name = next((one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz")), "")
         coloured.set_title(_title(name, said))
-        plain.set_title(_which_slice(z, strongest, 1 if flat else shown.geometry.shape[0]), fontsize=10)
+        plain.set_title(_which_slice(z, strongest, slice_title(code, z, len(heat))), fontsize=10)
     figure.suptitle(_answer(path.stem, said, table), fontsize=11)
     figure.supxlabel(_LEGEND + marked.legend, fontsize=9)
     with atomic_path(path) as temporary:
@@ -98,15 +97,14 @@ class _Marked:
     point: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, case: Case | None, shown: Volume) -> _Marked:
-        """Of a case, whose image is drawn as `shown`."""
+    def of(cls, case: Case | None, shown: Volume, code: str) -> _Marked:
+        """Of a case, whose image is drawn as `shown`, turned to `code`."""
         if case is None:
             return cls()
         mask = None
         if case.region is not None:
             with suppress(HilumError):  # the model need not have looked at it; what it cannot do without it has refused
-                region = read_region(case)
-                region = region if shown.geometry.is_2d else reorient(region)
+                region = reorient(read_region(case), code)
                 mask = region.array[0] != 0 if region.array.shape[1:] == shown.array.shape[1:] and region.array.any() else None
         point = None
         if mask is None and case.centre_mm is not None:
@@ -134,9 +132,9 @@ class _Marked:
             place.plot(self.point[2], self.point[1], "+", color=_MARK, markersize=14, markeredgewidth=1.4)
 
 
-def _which_slice(z: int, strongest: int | None, slices: int) -> str:
+def _which_slice(z: int, strongest: int | None, title: str) -> str:
     """Of the slice that is drawn."""
-    lines = [f"slice {z + 1} of {slices}"] if slices > 1 else []
+    lines = [title] if title else []
     if strongest is None:
         lines.append("the map is empty: nothing speaks for it")
     elif strongest != z:

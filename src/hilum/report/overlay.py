@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.io import atomic_path, read_labels
-from hilum.volume import Volume, reorient
+from hilum.volume import Volume, reorient, reorient_geometry
+from hilum.volume.orient import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,13 +16,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.volume import LabelTable
+    from hilum.volume import Geometry, LabelTable
 
 _SLICES = 3
+_THICK = 1.5
+"""Slices are drawn across an axis whose voxels are so many times as thick as those of the others, else axial."""
+_PLANES = {"SPL": "", "PIL": "coronal ", "LIP": "sagittal "}
+"""Orientations of what is drawn, each across one axis of the first, and what its slices are called."""
+_TALLEST = 4.0
+"""Of a picture's proportions, in both directions: what is narrower has empty space beside it."""
 
 
 def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTable, path: Path) -> None:
-    """Draw the outlines of every label on axial slices, left of the patient on the right of the picture, front at the top.
+    """Draw the outlines of every label on slices across the image's thickest axis, axial where none is much thicker.
+
+    Left of the patient is on the right of the picture; axial slices have the front at the top, others the head.
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
@@ -34,8 +43,8 @@ def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTab
     from matplotlib.lines import Line2D
 
     labels = labels if isinstance(labels, Volume) else read_labels(labels[0])
-    if not image.geometry.is_2d:
-        image, labels = reorient(image), reorient(labels)
+    code = drawn_code(image.geometry)
+    image, labels = reorient(image, code), reorient(labels, code)
     slices = _interesting_slices(labels.array[0], table)
     _, y, x = image.geometry.spacing
     figure = Figure(figsize=(5.0 * len(slices), 5.0 * height_of(image) + 0.8), layout="constrained")
@@ -49,7 +58,7 @@ def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTab
             shown.append(Line2D([], [], color=colour, label=label.name))
             if mask.any():
                 place.contour(np.pad(mask, 1)[1:-1, 1:-1].astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
-        place.set_title("" if image.geometry.is_2d else f"slice {z + 1} of {image.geometry.shape[0]}")
+        place.set_title(slice_title(code, z, image.geometry.shape[0]))
         place.set_axis_off()
     figure.legend(handles=shown[: len(table.foreground)], loc="outside lower center", ncols=6, frameon=False)
     with atomic_path(path) as temporary:
@@ -70,10 +79,26 @@ def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[
     return sorted(list(dict.fromkeys(chosen))[:_SLICES])
 
 
+def drawn_code(geometry: Geometry) -> str:
+    """The orientation in which an image is drawn: across its single or thickest axis; "source" for a picture."""
+    if geometry.is_2d:
+        return SOURCE
+    turned = reorient_geometry(geometry)
+    single = [axis for axis, n in enumerate(turned.shape) if n == 1]
+    *_, second, thickest = sorted(turned.spacing)
+    across = single[0] if single else turned.spacing.index(thickest) if thickest >= _THICK * second else 0
+    return tuple(_PLANES)[across]
+
+
+def slice_title(code: str, z: int, slices: int) -> str:
+    """Name a slice of an image that was turned to `code`; "" of the only one."""
+    return f"{_PLANES.get(code, '')}slice {z + 1} of {slices}" if slices > 1 else ""
+
+
 def height_of(image: Volume) -> float:
-    """Height of a slice as a part of its width, in millimetres."""
+    """Height of a slice as a part of its width, in millimetres, kept within what a picture can have."""
     _, y, x = image.geometry.spacing
-    return image.geometry.shape[1] * y / (image.geometry.shape[2] * x)
+    return min(max(image.geometry.shape[1] * y / (image.geometry.shape[2] * x), 1 / _TALLEST), _TALLEST)
 
 
 def grey_or_colour(channels: NDArray[np.generic]) -> NDArray[np.float32]:
