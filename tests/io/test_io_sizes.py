@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import nibabel as nib
@@ -13,7 +14,7 @@ import tifffile
 from io_support import write_series
 
 from hilum.errors import FormatError, ResourceError
-from hilum.io import files, inspect_file, read_volume, write_volume
+from hilum.io import dispatch, files, inspect_file, read_volume, write_volume
 from hilum.volume import Geometry, Volume
 
 
@@ -95,3 +96,41 @@ def test_a_slice_that_claims_too_much(tmp_path, syntax):
     (file,) = write_series(tmp_path / "series", volume, syntax=syntax, Rows=65535, Columns=65535)
     with pytest.raises(FormatError, match="its header claims 8 GiB"):
         read_volume(file)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "twice.nii.gz", "a.mgz", "a.img.gz", "a.nrrd", "a.nhdr"])
+def test_a_stream_far_beyond_its_header_is_not_unpacked(tmp_path, name):
+    array = np.arange(8 * 10 * 12, dtype=np.int16).reshape(8, 10, 12)
+    path, zeros = tmp_path / name, bytes(1 << 24)
+    if name.endswith(("rd", "hdr")):
+        held = array.tobytes() + 64 * zeros
+        head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 12 10 8\nencoding: gzip\nendian: little\n"
+        detached = path.with_suffix(".raw.gz") if name == "a.nhdr" else None
+        path.write_bytes((head + (f"data file: {detached.name}\n" if detached else "\n")).encode())
+        with (detached or path).open("ab") as stream:
+            stream.write(gzip.compress(held, 1))
+        del held
+    else:
+        kind = {"a.mgz": nib.MGHImage, "a.img.gz": nib.Nifti1Pair}.get(name, nib.Nifti1Image)
+        saved = path.with_suffix(".nii.gz") if name == "a.nii" else path
+        nib.save(kind(array.T, np.eye(4)), saved)
+        data = saved.read_bytes() + 64 * gzip.compress(zeros, 1)  # 1 GiB
+        path.write_bytes(gzip.compress(data, 1) if name == "twice.nii.gz" else data)
+    tracemalloc.start()
+    decoded = dispatch._decode(path, labels=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(decoded.volume.array[0], array)
+    assert any("more than 1 MiB beyond what its header says" in note for note in decoded.notes)
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_bytes_behind_the_voxels_are_noted(tmp_path, name, volume):
+    write_volume(volume, tmp_path / name)
+    assert not dispatch._decode(tmp_path / name, labels=False).notes
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data + (gzip.compress(bytes(100)) if name.endswith("gz") else bytes(100)))
+    assert dispatch._decode(tmp_path / name, labels=False).notes == (
+        "the file holds 100 bytes more than its header says; they were left aside",
+    )

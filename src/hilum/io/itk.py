@@ -12,7 +12,16 @@ import numpy as np
 from hilum.errors import FormatError, ResourceError
 from hilum.io.files import atomic_path, image_suffix, plain_path
 from hilum.io.itk_header import grid_notes
-from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array, refuse_size
+from hilum.io.record import (
+    MOST_SURPLUS,
+    Decoded,
+    FileFacts,
+    Format,
+    make_geometry,
+    plain_array,
+    refuse_size,
+    surplus_note,
+)
 from hilum.io.segments import merged, segments_of
 from hilum.volume import Geometry, Volume
 
@@ -52,7 +61,7 @@ def read(path: Path) -> Decoded:
     facts = inspect(path)
     size = facts.channels * math.prod(facts.geometry.shape) * facts.dtype.itemsize
     refuse_size(path, size, stored=path if image_suffix(path) in {".nrrd", ".mha"} else None)
-    _refuse_damaged(path)
+    notes = facts.notes + surplus_note(_refuse_damaged(path, size))
     try:
         with plain_path(path) as plain:
             image = itk.ReadImage(str(plain))
@@ -62,7 +71,7 @@ def read(path: Path) -> Decoded:
     z, y, x = facts.geometry.shape
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
-    return Decoded(Volume(plain_array(path, array.reshape(facts.channels, z, y, x)), facts.geometry), facts.notes)
+    return Decoded(Volume(plain_array(path, array.reshape(facts.channels, z, y, x)), facts.geometry), notes)
 
 
 def read_indices(path: Path) -> Decoded:
@@ -167,8 +176,11 @@ def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _refuse_damaged(path: Path) -> None:
+def _refuse_damaged(path: Path, size: int) -> int:
     """Refuse compressed voxels whose stream is damaged: ITK gives what it could decompress, and zeros or noise for the rest.
+
+    Returns:
+        Bytes that the stream holds beyond `size`, which the header claims; it is not unpacked further than `MOST_SURPLUS`.
 
     Raises:
         FormatError: the stream breaks off, cannot be decompressed, or its checksum is another.
@@ -178,22 +190,25 @@ def _refuse_damaged(path: Path) -> None:
     end = (_NRRD_ENDS if head.startswith(b"NRRD") else _META_ENDS).search(head)
     named = _DETACHED.search(head[: end.end()] if end else head)
     if not _COMPRESSED.search(head[: end.end()] if end else head):
-        return
+        return 0
     detached = None if named is None or named[1].upper() == b"LOCAL" else path.parent / named[1].decode(errors="replace")
     if (detached is None and end is None) or (detached is not None and not detached.is_file()):
-        return  # ITK says what is missing
+        return 0  # ITK says what is missing
     try:
         with (detached or path).open("rb") as stream:
             stream.seek(0 if detached or end is None else end.end())
-            data = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # zlib's or gzip's header
+            data, surplus = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32), -size  # zlib's or gzip's header
             while not data.eof and (block := stream.read(_BLOCK)):
                 while block and not data.eof:
-                    data.decompress(block, _BLOCK)
+                    surplus += len(data.decompress(block, _BLOCK))
                     block = data.unconsumed_tail
+                    if surplus > MOST_SURPLUS:
+                        return surplus
     except zlib.error as error:
         raise _unreadable(path, error) from error
     if not data.eof:
         raise _unreadable(path, zlib.error("the compressed voxels break off"))
+    return max(0, surplus)
 
 
 def _unreadable(path: Path, error: RuntimeError | zlib.error) -> FormatError:

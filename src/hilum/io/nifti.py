@@ -19,7 +19,17 @@ from hilum.errors import FormatError
 from hilum.io import analyze, mgh
 from hilum.io.files import atomic_path
 from hilum.io.opened import open_image, raw_header
-from hilum.io.record import Decoded, FileFacts, Format, make_geometry, plain_array, refuse_size, shortest
+from hilum.io.record import (
+    MOST_SURPLUS,
+    Decoded,
+    FileFacts,
+    Format,
+    make_geometry,
+    plain_array,
+    refuse_size,
+    shortest,
+    surplus_note,
+)
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -28,7 +38,7 @@ if TYPE_CHECKING:
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DISAGREE_VOXELS = 0.05  # below this the difference of sform and qform is how they are stored
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # xyzt_units: 1 metre, 2 millimetre, 3 micrometre
-_BLOCK = 1 << 20  # bytes read at a time
+_BLOCK = 1 << 16  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -47,18 +57,22 @@ def read(path: Path) -> Decoded:
         FormatError: not a NIfTI file, truncated, or of a type that is no image.
         GeometryError: sheared or degenerate axes.
     """
+    import nibabel
+
     image, opened = open_image(path)
     header = _parse(path, image)
     stored = image.file_map["image"].filename  # None where the file was unpacked in memory
     size = math.prod(image.shape) * image.dataobj.dtype.itemsize
     refuse_size(path, size, stored=None if stored is None else Path(stored))
     try:
-        raw = _voxels(image)
+        raw, surplus = _voxels(image)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise FormatError(
             f"{path}: the voxels cannot be read ({error})", needed="a complete NIfTI file", cure="copy or download it again"
         ) from error
     array, notes = _channels_first(path, raw, header.layout)
+    told = isinstance(image, nibabel.MGHImage) and surplus <= MOST_SURPLUS  # FreeSurfer's tags lie behind the voxels
+    notes += () if told else surplus_note(surplus)
     return Decoded(Volume(plain_array(path, array), header.geometry), opened + header.notes + notes)
 
 
@@ -106,10 +120,11 @@ def _is_scaled(image: Any) -> bool:
     return not (slope == 1 and intercept == 0)
 
 
-def _voxels(image: Any) -> NDArray[Any]:
-    """Stored numbers, or float32 where the header scales them; on-disk shape.
+def _voxels(image: Any) -> tuple[NDArray[Any], int]:
+    """Read stored numbers, or float32 where the header scales them, in on-disk shape; count the bytes behind them.
 
     A compressed file is read to its end, where its checksum stands: nibabel stops at the last voxel and never compares it.
+    One that has far more bytes than its header says is not: a few of its MB may unpack to many GB.
     """
     from nibabel.arrayproxy import ArrayProxy
 
@@ -118,9 +133,10 @@ def _voxels(image: Any) -> NDArray[Any]:
     with image.file_map["image"].get_prepare_fileobj("rb") as stream:
         stored = make(stream, (place.shape, place.dtype, place.offset, place.slope, place.inter), mmap=False)
         raw = np.asarray(stored, dtype=np.float32) if _is_scaled(image) else np.asanyarray(stored.get_unscaled())
-        while stream.read(_BLOCK):
-            pass
-    return raw
+        surplus = 0
+        while surplus <= MOST_SURPLUS and (block := stream.read(_BLOCK)):
+            surplus += len(block)
+    return raw, surplus
 
 
 def _parse(path: Path, image: Any) -> _Header:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GZIP = b"\x1f\x8b"
+_HEAD = 1024  # bytes in which every header says what it is
 _GZIPPED_NAMES = (".gz", ".mgz")
 
 
@@ -39,7 +40,8 @@ def open_image(path: Path) -> tuple[Any, tuple[str, ...]]:
             if not isinstance(image, nibabel.Nifti1Pair | nibabel.AnalyzeImage):  # all kinds of NIfTI derive from the former
                 raise FormatError(f"{path}: a file of type {type(image).__name__}", needed="NIfTI or Analyze")
             return image, ()
-        image = _from_bytes({n: _unzipped(file) for n, file in files.items()}, mgh=image_suffix(path).startswith(".mg"))
+        streams = {name: _unzipping(file, kinds[name]) for name, file in files.items()}
+        image = _from_streams(streams, mgh=image_suffix(path).startswith(".mg"))
         return image, tuple(_words(layers) for layers in dict.fromkeys(wrong.values()))
     except (
         nibabel.filebasedimages.ImageFileError,
@@ -89,29 +91,31 @@ def _compression(path: Path) -> int:
         return 2 if inner.read(2) == _GZIP else 1
 
 
-def _unzipped(path: Path) -> bytes:
-    data = path.read_bytes()
-    while data[:2] == _GZIP:
-        data = gzip.decompress(data)
-    return data
+def _unzipping(path: Path, layers: int) -> io.BufferedIOBase:
+    """Open a file's bytes in memory; those of a gzipped one are unpacked as far as they are read."""
+    stream: io.BufferedIOBase = io.BytesIO(path.read_bytes())
+    for _ in range(layers):
+        stream = gzip.GzipFile(fileobj=stream, mode="rb")
+    return stream
 
 
-def _from_bytes(files: dict[str, bytes], *, mgh: bool) -> Any:
-    """Open an image from the bytes of its files."""
+def _from_streams(streams: dict[str, io.BufferedIOBase], *, mgh: bool) -> Any:
+    """Open an image from the streams of its files."""
     import nibabel
     from nibabel.fileholders import FileHolder
 
+    holders = {name: FileHolder(fileobj=stream) for name, stream in streams.items()}
+    mgh_image: Any = nibabel.MGHImage  # nibabel's annotations are partial
     if mgh:
-        return nibabel.MGHImage.from_bytes(files["image"])
-    head = files.get("header", files["image"])
+        return mgh_image.from_file_map(holders, mmap=False)
+    head = streams.get("header", streams["image"]).read(_HEAD)
     kinds: list[Any] = (
         [nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.Spm2AnalyzeImage]
-        if "header" in files
+        if "header" in streams
         else [nibabel.Nifti1Image, nibabel.Nifti2Image]
     )
     for kind in kinds:
         if kind.header_class.may_contain_header(head):
-            holders = {name: FileHolder(fileobj=io.BytesIO(data)) for name, data in files.items()}
             return kind.from_file_map(holders, mmap=False)
     raise ValueError("neither its name nor its first bytes are those of such a file")
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _SNAP_FROM = 1e-6  # voxels; what is below is the rounding of the arithmetic
 _MOST_INFLATED = 1032
+MOST_SURPLUS = 1 << 20
+"""Bytes behind the voxels that are read to come to a checksum."""
+
 _SAY_FROM = 1e-3  # voxels; what is below is the rounding of 32-bit numbers, which most headers have
 
 
@@ -129,6 +132,14 @@ def refuse_size(path: Path, size: int, *, stored: Path | None) -> None:
             needed=f"no more than the {total_memory() / 2**30:.3g} GiB of this machine",
             cure="crop the image",
         )
+
+
+def surplus_note(surplus: int) -> tuple[str, ...]:
+    """Note bytes that a file holds behind its voxels; of those after `MOST_SURPLUS` nothing is read."""
+    if surplus > MOST_SURPLUS:
+        much = f"more than {MOST_SURPLUS >> 20} MiB beyond what its header says"
+        return (f"the file holds {much}; they were not read, nor the checksum behind them compared",)
+    return (f"the file holds {surplus} bytes more than its header says; they were left aside",) if surplus else ()
 
 
 def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:
