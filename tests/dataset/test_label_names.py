@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from dataset_samples import nnunet
 
 from hilum.dataset import Case, ClassTable, Dataset, arranged, match_classes, match_labels, open_dataset, read_annotation, relabel
+from hilum.dataset.layouts.naming import label_table
 from hilum.errors import LabelError, UsageError
 from hilum.volume import Geometry, Label, LabelTable, Region, Volume
 
@@ -29,6 +31,8 @@ def match(wanted, found):
         ({1: "left kidney"}, {7: "Left_Kidney"}, {0: 0, 7: 1}),
         ({1: "liver", 2: "spleen"}, {1: "label_1", 2: "label_2"}, {0: 0, 1: 1, 2: 2}),
         ({1: "foreground"}, {1: "liver"}, {0: 0, 1: 1}),
+        ({1: "region 1", 2: "region 2"}, {1: "Region_2", 2: "Region_1"}, {0: 0, 1: 2, 2: 1}),
+        ({1: "mask", 2: "roi"}, {1: "roi", 2: "mask"}, {0: 0, 1: 2, 2: 1}),
         ({1: "liver", 2: "label_2"}, {1: "Liver", 2: "spleen"}, {0: 0, 1: 1, 2: 2}),
         ({1: "left lung", 2: "left-lung"}, {1: "left lung", 2: "left-lung"}, {0: 0, 1: 1, 2: 2}),
     ],
@@ -134,3 +138,18 @@ def test_signs_of_numbers_count():
     assert match_classes(signed, signed, where="x", holder="y") == {"-1": "-1", "1": "1"}
     with pytest.raises(LabelError, match="the classes 10"):
         match_classes(ClassTable(names=("1.0", "2")), ClassTable(names=("10", "2")), where="x", holder="y")
+
+
+@pytest.mark.parametrize("labels", [{"background": 1, "liver": 0}, {"liver": "1", "BG ": "2"}, {"1": "Background", "2": "liver"}])
+def test_a_background_that_is_not_0_is_refused(tmp_path, labels):
+    with pytest.raises(LabelError, match=r"(?i)'(background|bg)' has the id '?[12]'?"):
+        label_table({"labels": labels}, tmp_path / "dataset.json")
+
+
+@pytest.mark.parametrize(("name", "told"), [("liver", True), ("Background", False), ("Clear Label", False)])
+def test_a_structure_with_the_id_0_is_told(tmp_path, name, told):
+    root = nnunet(tmp_path)
+    facts = json.loads((root / "dataset.json").read_text())
+    facts["labels"] = {name: 0, "tumour": 1, "vessel": 2}
+    (root / "dataset.json").write_text(json.dumps(facts))
+    assert any("counts as the background" in note for note in open_dataset(root).notes) == told

@@ -233,6 +233,42 @@ def test_folders_of_patients_are_no_classes(tmp_path):
     assert dataset.classes.names == ("p1", "p2", "p3")
 
 
+@pytest.mark.parametrize("folder", ["patient{}", "P{:03}", "{:04}", "Case_{}", "scan {}"])
+def test_folders_numbered_like_patients_are_no_classes(tmp_path, folder):
+    for number in range(8):
+        for one in range(4):
+            write_volume(picture(1), tmp_path / folder.format(number) / f"IMG_{4 * number + one}.png")
+    with pytest.raises(DataError, match="these may be classes, or patients"):
+        open_dataset(tmp_path)
+    assert len(open_dataset(tmp_path, task="classification").classes.names) == 8
+
+
+@pytest.mark.parametrize("folder", ["{}", "grade{}", "BI-RADS {}", "stage_{}"])
+def test_folders_numbered_like_grades_are_classes(tmp_path, folder):
+    for number in range(4):
+        for one in range(4):
+            write_volume(picture(1), tmp_path / folder.format(number) / f"IMG_{4 * number + one}.png")
+    assert len(open_dataset(tmp_path).classes.names) == 4
+
+
+@pytest.mark.parametrize(
+    ("folders", "patients"),
+    [
+        (("A/2001", "A/2004", "B/2002", "C/2003"), "AABC"),
+        (("A/tp1", "A/tp2", "A/tp3", "B/tp1", "B/tp2", "B/tp3", "C/tp1"), "AAABBBC"),
+        (("A/x/1", "B/y/1", "B/z/1", "C/w/2"), "ABBC"),
+        (("HGG/A", "HGG/B", "HGG/C", "LGG/D", "LGG/E", "LGG/F"), "ABCDEF"),
+        (("A_ses-1", "A_ses-2", "B_baseline", "B_follow-up"), "AABB"),
+    ],
+)
+def test_examinations_in_folders_of_patients_stay_together(tmp_path, folders, patients):
+    for number, folder in enumerate(folders):
+        write_volume(image(number), tmp_path / folder / "ct.nii.gz")
+        write_labels(labels(), tmp_path / folder / "seg.nii.gz")
+    found = {next(iter(case.images.values())).parent: case.patient for case in open_dataset(tmp_path).cases}
+    assert [found[tmp_path / folder] for folder in folders] == list(patients)
+
+
 def test_one_image_a_folder_is_no_class(tmp_path):
     for number in range(8):
         write_volume(picture(number), tmp_path / f"case_{number}" / f"scan{number}.png")

@@ -251,6 +251,38 @@ def test_yes_and_no_in_several_ways(root):
         opened(root, label=["yes", "no", "1", "0", "yes", "no"])
 
 
+def test_yes_and_no_as_letters_beside_words(root):
+    with pytest.raises(DataError, match="says yes and no in several ways: N, Y, no"):
+        opened(root, label=["yes", "no", "Y", "N", "yes", "no"])
+
+
+def test_joints_within_a_word_make_no_other_class(root):
+    dataset = opened(root, label=["non-ill", "non_ill", "Non ill", "ill", "ill", "ill"])
+    assert dataset.classes.names == ("non-ill", "ill")
+    assert said(dataset, "'non-ill' 1, 'non_ill' 1, 'Non ill' 1 count as 'non-ill'")
+    assert opened(root, label=["-1", "1", "1-2", "12", "-1", "1"]).classes.names == ("-1", "1", "1-2", "12")
+
+
+@pytest.mark.parametrize("minus", "-–—−")
+def test_any_minus_beside_plus_is_a_class(root, minus):
+    assert set(opened(root, label=["+", minus] * 3).classes.names) == {"+", minus}
+
+
+def test_characters_without_a_width_do_not_count(root):
+    dataset = opened(root, **{"label\u200b": ["ill", "\ufeffill", "well", "well\u00ad", "\u200b", "−"]})
+    assert set(dataset.classes.names) == {"ill", "well"}
+    assert len(dataset.unlabelled) == 2
+
+
+def test_a_label_column_of_files_holds_masks(root):
+    for seed in range(6):
+        write_volume(picture(seed, channels=1), root / "masks" / f"a{seed}.png")
+    dataset = opened(root, label=[f"masks/a{n}.png" for n in range(5)] + ["n/a"])
+    assert dataset.labels is not None
+    assert [case.annotation.name for case in dataset.cases] == [f"a{n}.png" for n in range(5)]
+    assert said(dataset, "the column 'label' names files: it is that of the masks")
+
+
 def test_a_case_that_is_not_known_is_said(root):
     assert said(opened(root, case=["NA", *"bcdef"], label=["ill", "well"] * 3), "case: 1 of 6 not known ('NA' 1)")
 

@@ -1,7 +1,7 @@
 """Labels and classes are matched by name: those of a data set or of predictions with those of a model, plan or reference.
 
 Case, blanks, underscores and hyphens of names do not count, nor do the ids. "foreground", "label 1" or a bare number name
-nothing: such labels go by their ids.
+nothing: such labels go by their ids, unless both sides have the very same names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: s
         LabelError: both name their labels or regions, and not alike; both sides are listed.
     """
     ids = {label.id: label.id for label in found.labels}
-    ours, theirs = ids_by_name(wanted), ids_by_name(found)
+    ours, theirs = _ids_by_plain_name(wanted), _ids_by_plain_name(found)
+    if set(ours) != set(theirs):  # else even names such as "region 1" are those of both sides
+        ours, theirs = ids_by_name(wanted), ids_by_name(found)
     if len(ours) == len(wanted.foreground) and len(theirs) == len(found.foreground):
         agreed = set(ours) == set(theirs)
         ids |= {theirs[name]: ours[name] for name in theirs if agreed}
@@ -162,9 +164,12 @@ def renamed(label: str | None, names: Mapping[str, str]) -> str | None:
 
 def ids_by_name(table: LabelTable) -> dict[str, int]:
     """The id of each plain name of a label; not of those that name nothing, or that two labels share."""
+    return {name: i for name, i in _ids_by_plain_name(table).items() if names_something(name)}
+
+
+def _ids_by_plain_name(table: LabelTable) -> dict[str, int]:
     names = [plain_name(label.name) for label in table.foreground]
-    ids = dict(zip(names, table.ids[1:], strict=True))
-    return {name: i for name, i in ids.items() if names.count(name) == 1 and names_something(name)}
+    return {name: i for name, i in zip(names, table.ids[1:], strict=True) if names.count(name) == 1}
 
 
 def names_something(plain: str) -> bool:

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from string import whitespace
 from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, FormatError
@@ -27,10 +28,16 @@ _NOT_KNOWN = frozenset(
     {
         *("", "na", "nan", "none", "null", "nil", "nat", "unknown", "missing", "notknown"),  # people, R, Python, JSON, SQL
         *("notavailable", "notapplicable", "notreported", "notspecified"),  # registries: TCGA's [Not Available]
+        *("notrecorded", "notassessed", "notstated", "notdetermined", "notdone", "nodata", "undefined"),  # forms, JavaScript
+        "\\n",  # \N of SQL
         *("1ind", "1qnan", "value!", "ref!", "div0!", "num!", "null!"),  # C's 1.#IND, Excel's #VALUE!
     }
 )
-_MARKS = re.compile(r"[\s<>()\[\]{}#/._?'\-–—]")
+_MARKS = re.compile(r"[\s<>()\[\]{}#/._?'\-–—−…]")
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_BLANKS = f"{whitespace}\u00a0\u2007\u202f{_INVISIBLE}"
+"""What is cut from the ends of cells: blanks, and characters without a width that web pages and spreadsheets leave."""
+_JOINT = re.compile(r"(?<=\w)(?:[\s_]+|-)(?=\w)")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is its beginning
     codecs.BOM_UTF32_BE: "utf-32",
@@ -51,7 +58,8 @@ def is_known(text: str) -> bool:
     """Return True if a cell holds a value: it is not blank, and no usual word for "not known".
 
     Letter case, blanks and the signs < > ( ) [ ] { } # / . _ ? ' - do not count: NA, N/A, n.a., <NA>, #N/A, nan, NaT, None, null,
-    -, --, ?, ., unknown, missing, not known, not available, not applicable, not reported, and the errors of Excel's formulas.
+    -, --, ?, ., unknown, missing, not known, not available, not applicable, not reported, and the errors of Excel's formulas
+    (the full list is `_NOT_KNOWN`).
     Numbers that stand for "not known" in some studies (-1, 9, 999) are numbers.
     """
     return _MARKS.sub("", text.casefold()) not in _NOT_KNOWN
@@ -80,11 +88,12 @@ def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> 
 def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
     """Choose one spelling for each name, and make a sentence on names that had several ("" without any).
 
-    The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where `name_key` is the same.
+    The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where `name_key` is the same, blanks,
+    underscores and hyphens within it being alike: non-ill, non_ill, Non ill.
     """
     spellings: dict[str, Counter[str]] = {}
     for name, count in Counter(names).items():
-        spellings.setdefault(name_key(name), Counter())[name] = count
+        spellings.setdefault(_JOINT.sub(" ", name_key(name)), Counter())[name] = count
     chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
     chosen = {key: name.partition(".")[0] if _WHOLE.fullmatch(name) else name for key, name in chosen.items()}
     several = [
@@ -115,7 +124,7 @@ def name_key(text: str) -> str:
     """Return the key that spellings of one name share: no letter case, blanks or coding of accents; 1.0 and 01 are 1."""
     if _WHOLE.fullmatch(text.strip()):
         return str(int(text.partition(".")[0]))
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFC", text).strip(_BLANKS).casefold().split())
 
 
 def read_text(path: Path | str) -> str:
@@ -282,7 +291,7 @@ def _parted(file: Path, text: str) -> tuple[str, str, int]:
 def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:
     """The rows that hold any text, each with the line it ends in."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    stripped = ((reader.line_num, [_FORMULA_TEXT.sub(r"\1", cell.strip()) for cell in row]) for row in reader)
+    stripped = ((reader.line_num, [_FORMULA_TEXT.sub(r"\1", cell.strip(_BLANKS)) for cell in row]) for row in reader)
     return list(islice(((line, cells) for line, cells in stripped if any(cells)), most))
 
 

@@ -24,6 +24,11 @@ _FEW = 10
 """So many classes may number their images alike: 001.png, 002.png, ... in each."""
 _SEQUENCES = 3
 """So many images of one patient may be numbered alike too: T1, T2."""
+_KIND_WORDS = {
+    *("", "class", "cls", "label", "category", "cat", "type", "group", "grade", "stage", "level", "degree", "score"),
+    *("birads", "pirads", "lirads", "tirads", "kl", "isup", "gleason", "fazekas"),
+}
+"""Words before the numbers of classes: grade0, BI-RADS 4; numbers alone too. Any other, as in patient7, is a case's."""
 _TRAIN = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")
 _TEST = ("test", "testing")
@@ -32,14 +37,16 @@ _TEST = ("test", "testing")
 def recognises(path: Path) -> bool:
     """Recognise folders that look like classes: few, of several images each, not named alike in all folders.
 
-    Folders of patients hold the same few names each (ct, seg). In train/ and val/ classes have the same names.
+    Folders of patients hold the same few names each (ct, seg), or are numbered themselves (patient7, S012). In train/
+    and val/ classes have the same names.
     """
     if not path.is_dir():
         return False
     parts = {part: _class_folders(root) for part, root in _parts(path).items()}
     if "" not in parts:
         return len({folder.name for folders in parts.values() for folder in folders}) < sum(map(len, parts.values()))
-    return 2 <= len(parts[""]) <= MOST_CLASSES and _look_like_classes(parts[""])
+    names = [folder.name for folder in parts[""]]
+    return 2 <= len(names) <= MOST_CLASSES and not _numbered_like_cases(names) and _look_like_classes(parts[""])
 
 
 def holds_folders(path: Path) -> bool:
@@ -69,6 +76,15 @@ def _look_like_classes(folders: Sequence[Path]) -> bool:
     alike = sum(count for count in counts.values() if count > 1) > counts.total() / 2
     numbered = len({re.sub(r"\d+", "", word) for word in counts}) == 1
     return usual >= 2 and (not alike or (numbered and usual > _SEQUENCES and len(folders) <= _FEW))
+
+
+def _numbered_like_cases(names: Sequence[str]) -> bool:
+    """Return True if folders differ by a number only, and by none of a class: patient7, S012, 20 numbers."""
+    words = {re.sub(r"\d+", "", name.casefold()) for name in names}
+    if len(words) > 1:
+        return False
+    digits = max(len(number) for name in names for number in re.findall(r"\d+", name))
+    return digits > 2 or len(names) > _FEW or re.sub(r"[\W_]+", "", words.pop()) not in _KIND_WORDS
 
 
 def _names(folder: Path) -> list[str]:

@@ -64,6 +64,7 @@ _NO_LABELS = {
 TASKS = ("segmentation", "classification")
 _SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
 _YES_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False, "yes": True, "no": False}
+_YES_NO |= {"y": True, "n": False}
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
     meant = {name_key(name) for name in (*asked.only, asked.positive or "") if name}
     if asked.kind in {"multilabel", "ordinal"} or any(SEPARATOR in text or is_grade_word(text) for text in values):
         meant.add("none")
-    return meant | ({"-"} if "+" in values else set())
+    return meant | (set("-–—−") if "+" in values else set())
 
 
 def _where(dataset: Dataset, cases: Sequence[Case], chosen: tuple[str, ...]) -> str:

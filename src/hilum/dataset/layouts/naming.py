@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from hilum.dataset.conversion import Colour
 
 _SHOWN_LABELS = 20
+_BACKGROUND = {"background", "bg"}
+_NOTHING = _BACKGROUND | {
+    "clear label",
+    "unlabelled",
+    "unlabeled",
+    "none",
+    "nothing",
+    "void",
+    "empty",
+    "exterior",
+    "other",
+    "air",
+}
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -103,6 +116,12 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
     if ignore is not None and len(ignore) != 1:
         raise LabelError(f'"ignore" names ids {list(ignore)} in {source}', needed="one id")
     ignore_id = ignore[0] if ignore else None
+    if misplaced := [name for name, ids in named.items() if name_key(name) in _BACKGROUND and ids != (0,)]:
+        raise LabelError(
+            f"{misplaced[0]!r} has the id {entries[misplaced[0]]!r} in {source}",
+            needed="0 for the background, in the file and in the label maps",
+            cure="correct the ids; where label maps have another background, renumber them first",
+        )
     if any(isinstance(value, list) for value in entries.values()):
         return _region_table(named, facts.get("regions_class_order"), ignore_id, source)
     ids = [i for value in named.values() for i in value]
@@ -172,11 +191,19 @@ def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tu
     facts_file, names_file = folder / "dataset.json", folder / "labels.json"
     facts = read_json_object(facts_file) if facts_file.is_file() else {}
     if facts.get("labels"):
-        return label_table(facts, facts_file), ()
+        return _with_note(label_table(facts, facts_file))
     if names_file.is_file() and not is_output(names_file):
-        return labels_file(names_file), ()
+        return _with_note(labels_file(names_file))
     table, note = labels_from_values(annotations)
     return table, (note,)
+
+
+def _with_note(table: LabelTable) -> tuple[LabelTable, tuple[str, ...]]:
+    """The table, and a note where its background is named like a structure."""
+    name = table.labels[0].name
+    if name_key(name) in _NOTHING:
+        return table, ()
+    return table, (f"0 is called {name!r}: it counts as the background, and is not learnt",)
 
 
 def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
 from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, some
 from hilum.dataset.layouts.naming import labels_of
+from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import DataError
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 _DEPTH = 3
 """Folders below the data set's own in which patients are looked for: HGG/BraTS_000."""
 _MOST_WORDS = 24
-_TIMEPOINT = re.compile(r"^(BraTS-[A-Za-z]+-\d+|UPENN-GBM-\d+)[-_]\d+$")
+_TIMEPOINT = re.compile(
+    r"^(BraTS-[A-Za-z]+-\d+|UPENN-GBM-\d+)[-_]\d+$"
+    r"|^(.+?)[-_ ](?:(?:ses|session|tp|timepoint|time|visit|exam|scan|study|week|month|year)[-_ ]?\d+|baseline|follow[-_ ]?up)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ def recognises(path: Path) -> bool:
 def read(path: Path, *, values: bool = True) -> Dataset:
     """Open a folder of patients' folders.
 
-    A case is named after its folder, and so is its patient; of BraTS-GLI-00000-000 the last number is an examination. A word
+    A case is named after its folder, and so is its patient; of BraTS-GLI-00000-000 the last number is an examination, as are
+    the ends of P1_ses-02 and P1_baseline. Where folders lie deeper, the patient is the first level of as many folders as each
+    of them holds cases: PETCT_0 of PETCT_0/2001, but B_000 of HGG/B_000. A word
     that most folders have, and that is no annotation's, is a channel. A folder without annotation is unlabelled.
 
     Args:
@@ -85,8 +93,10 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     bare = [ids[folder] for folder in whole if folder not in usable]
     if bare:
         notes += (f"{some(bare)} without {mask}: counted as unlabelled",)
+    patients, said = _patients(path, list(found.folders))
+    notes += said
     cases = tuple(
-        Case(ids[folder], _patient(folder.name), _images(words, found.channels, channels), words.get(mask))
+        Case(ids[folder], patients[folder], _images(words, found.channels, channels), words.get(mask))
         for folder, words in sorted(whole.items(), key=lambda item: ids[item[0]])
     )
     return Dataset(
@@ -160,6 +170,26 @@ def _ids(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
     return {folder: folder.name if counts[folder.name] == 1 else "__".join(folder.relative_to(root).parts) for folder in folders}
 
 
-def _patient(name: str) -> str:
+def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], tuple[str, ...]]:
+    """The patient of each folder, and a note where it is a folder above.
+
+    Taking two patients for one costs nothing; taking one for two would let training see the validation patients.
+    """
+    parts = {folder: folder.relative_to(root).parts for folder in folders}
+    for level in range(1, _DEPTH + 1):
+        held = Counter(own[:level] for own in parts.values())
+        if median(held.values()) <= len(held):
+            break
+    patients = {folder: _without_examination(own[:level][-1]) for folder, own in parts.items()}
+    counts = Counter(patients.values())
+    above = [folder for folder, own in parts.items() if len(own) > level]
+    if not above:
+        return patients, ()
+    most, count = counts.most_common(1)[0]
+    note = f"{len(counts)} folders count as the patients of {len(folders)} cases ({most} holds {count})"
+    return patients, (f"{note}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the folder",)
+
+
+def _without_examination(name: str) -> str:
     match = _TIMEPOINT.match(name)
-    return match[1] if match else name
+    return next(filter(None, match.groups())) if match else name

@@ -16,8 +16,8 @@ from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDE
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError
-from hilum.io import image_stem, is_output, supported
-from hilum.io.text import is_known, read_header, read_table, unknown_words
+from hilum.io import image_stem, image_suffix, is_output, supported
+from hilum.io.text import is_known, name_key, read_header, read_table, unknown_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ _ALIASES = {
     "region": ("region", "region_path"),
     "fold": ("fold", "split"),
 }
+_MASKS_OR_CLASSES = ("label", "labels")
 _REGION_FOLDERS = ("regions", "region", *ANNOTATION_FOLDERS)
 _GROUP = "group"
 _CHANNEL_PREFIX = "image_"
@@ -75,9 +76,10 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     table = read_table(file)
     columns = _Columns.of(table.header)
     _refuse_useless(table, columns, file)
+    columns, notes = columns.with_masks(table.rows)
     rows = zip(table.rows, table.lines, strict=True)
     cases = tuple(sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id))
-    notes = [
+    notes += [
         *table.notes,
         *unknown_words(table.rows, filter(None, (columns.case, columns.patient, columns.mask, columns.region))),
     ]
@@ -147,6 +149,15 @@ class _Columns:
             fold=found["fold"],
             others=tuple(name for name in header if name not in used - {found["fold"]}),
         )
+
+    def with_masks(self, rows: Sequence[Mapping[str, str]]) -> tuple[_Columns, list[str]]:
+        """The same with a column of files named "label" as that of the masks, and a note that says so."""
+        column = next((name for name in self.others if name_key(name) in _MASKS_OR_CLASSES), "")
+        cells = [row[column] for row in rows if is_known(row[column])] if column else []
+        if self.mask or self.region or not cells or not all(image_suffix(cell) for cell in cells):
+            return self, []
+        others = tuple(name for name in self.others if name != column)
+        return replace(self, mask=column, others=others), [f"the column {column!r} names files: it is that of the masks"]
 
 
 def table_file(folder: Path) -> Path | None:
