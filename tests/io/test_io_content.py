@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 from hilum.errors import FormatError
-from hilum.io import OutputFolder
-from hilum.io.content import content_hash
+from hilum.io import OutputFolder, read_volume
+from hilum.io.content import content_hash, files_of
 
 
 def test_time_place_and_name_do_not_count(tmp_path):
@@ -46,14 +48,46 @@ def test_a_folder_is_its_files_without_those_of_hilum(tmp_path):
         ("a.hdr.gz", "x", "a.img.gz"),
         ("A.HDR", "x", "A.IMG"),
         ("a.seg.nhdr", "NRRD0004\ndata file: b.raw.gz\n", "b.raw.gz"),
+        ("a.nrrd", "NRRD0004\ndata file: b.raw\n", "b.raw"),
+        ("a.mha", "NDims = 3\nElementDataFile = b.raw\n", "b.raw"),
+        ("a.nhdr", "NRRD0004\ndata file: é 1.raw\n", "é 1.raw"),
+        ("a.nhdr", "NRRD0004\ndata file: s%03d.raw 2 8 3\n", "s008.raw"),
+        ("a.nhdr", "NRRD0004\ndata file: s%03d.raw 8 2 -3 2\n", "s002.raw"),
+        ("a.nhdr", "NRRD0004\ndata file: LIST\none.raw\ntwo.raw\n", "two.raw"),
+        ("a.nhdr", "NRRD0004\r\ndatafile: LIST 2\r\none.raw\r\ntwo.raw\r\n", "one.raw"),
+        ("a.mhd", "NDims = 3\nElementDataFile = s%d.raw 1 3 1\n", "s3.raw"),
+        ("a.mhd", "NDims = 3\nElementDataFile = LIST 2D\none.raw\ntwo.raw\n", "two.raw"),
     ],
 )
 def test_a_header_is_hashed_with_its_voxels(tmp_path, header, text, voxels):
-    (tmp_path / header).write_text(text)
+    (tmp_path / header).write_bytes(text.encode())
     (tmp_path / voxels).write_bytes(b"1")
     before = content_hash(tmp_path / header)
     (tmp_path / voxels).write_bytes(b"22")
     assert content_hash(tmp_path / header) != before
+
+
+@pytest.mark.parametrize("value", ["LIST", "s%02d.raw.gz 0 3 1"])
+def test_every_data_file_of_a_header_is_read_and_checked(tmp_path, value):
+    slices = np.arange(4 * 5 * 7, dtype=np.int16).reshape(4, 5, 7)
+    head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 7 5 4\nencoding: gzip\nendian: little\n"
+    names = [f"s{number:02d}.raw.gz" for number in range(4)]
+    for name, pixels in zip(names, slices, strict=True):
+        (tmp_path / name).write_bytes(gzip.compress(pixels.tobytes()))
+    text = "\n".join([head + f"data file: {value}", *(names if value == "LIST" else ()), ""])
+    (tmp_path / "a.nhdr").write_text(text)
+    assert np.array_equal(read_volume(tmp_path / "a.nhdr").array[0], slices)
+    (tmp_path / names[2]).write_bytes((tmp_path / names[2]).read_bytes()[:-3])
+    with pytest.raises(FormatError, match="the compressed voxels break off"):
+        read_volume(tmp_path / "a.nhdr")
+
+
+def test_a_header_with_its_own_voxels_is_hashed_alone(tmp_path):
+    text = b"NRRD0004\ntype: short\n\ndata file: b.raw\n"  # behind the blank line are voxels
+    for name, header in (("a.nrrd", text), ("a.mha", b"NDims = 3\nElementDataFile = LOCAL\nElementDataFile = b.raw\n")):
+        (tmp_path / name).write_bytes(header)
+        (tmp_path / "b.raw").write_bytes(b"1")
+        assert files_of(tmp_path / name) == (tmp_path / name,)
 
 
 def test_a_series_is_the_files_of_its_folder(tmp_path):

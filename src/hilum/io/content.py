@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from functools import lru_cache
 from pathlib import Path
 
 from hilum.errors import FormatError
+from hilum.io.detached import data_files
 from hilum.io.files import data_of, file_of, header_of, image_suffix, sha256
 from hilum.io.output import is_output
 
-_DATA_FILE = re.compile(r"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.MULTILINE | re.IGNORECASE)
-_HEADERS = (".mhd", ".nhdr", ".seg.nhdr")
+_HEADERS = (".mhd", ".mha", ".nhdr", ".nrrd", ".seg.nhdr", ".seg.nrrd")
 
 
 def files_of(reference: Path | str) -> tuple[Path, ...]:
@@ -25,8 +24,7 @@ def files_of(reference: Path | str) -> tuple[Path, ...]:
         inner = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
         return tuple(sorted(file for file in inner if not is_output(file)))
     if image_suffix(path) in _HEADERS and path.is_file():
-        named = _DATA_FILE.findall(path.read_bytes()[:100_000].decode("latin-1"))
-        return (path, *(file for name in named if (file := path.parent / name).is_file()))
+        return (path, *(file for file in data_files(path) if file.is_file()))
     data = data_of(path)
     return (path, data) if data is not None and data.is_file() else (path,)
 

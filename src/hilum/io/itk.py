@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from hilum.errors import FormatError, ResourceError
+from hilum.io.detached import data_files
 from hilum.io.files import atomic_path, image_suffix, plain_path
 from hilum.io.itk_header import grid_notes
 from hilum.io.record import (
@@ -43,7 +44,6 @@ _DTYPES = {  # SimpleITK's words for its pixel types
 
 
 _COMPRESSED = re.compile(rb"^(?:CompressedData *= *True|encoding: *(?:gz|gzip))\s*$", re.MULTILINE | re.IGNORECASE)
-_DETACHED = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 _NRRD_ENDS, _META_ENDS = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE)
 _BLOCK = 1 << 20  # bytes read at a time; no header is longer
 _ANATOMICAL = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")  # the spaces that ITK turns
@@ -188,27 +188,38 @@ def _refuse_damaged(path: Path, size: int) -> int:
     with path.open("rb") as stream:
         head = stream.read(_BLOCK)
     end = (_NRRD_ENDS if head.startswith(b"NRRD") else _META_ENDS).search(head)
-    named = _DETACHED.search(head[: end.end()] if end else head)
+    detached = data_files(path)
     if not _COMPRESSED.search(head[: end.end()] if end else head):
         return 0
-    detached = None if named is None or named[1].upper() == b"LOCAL" else path.parent / named[1].decode(errors="replace")
-    if (detached is None and end is None) or (detached is not None and not detached.is_file()):
+    if (not detached and end is None) or not all(file.is_file() for file in detached):
         return 0  # ITK says what is missing
-    try:
-        with (detached or path).open("rb") as stream:
-            stream.seek(0 if detached or end is None else end.end())
-            data, surplus = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32), -size  # zlib's or gzip's header
-            while not data.eof and (block := stream.read(_BLOCK)):
-                while block and not data.eof:
-                    surplus += len(data.decompress(block, _BLOCK))
-                    block = data.unconsumed_tail
-                    if surplus > MOST_SURPLUS:
-                        return surplus
-    except zlib.error as error:
-        raise _unreadable(path, error) from error
-    if not data.eof:
-        raise _unreadable(path, zlib.error("the compressed voxels break off"))
+    surplus = -size
+    for file in detached or (path,):
+        try:
+            with file.open("rb") as stream:
+                stream.seek(0 if detached or end is None else end.end())
+                surplus += _unpacked(stream, MOST_SURPLUS - surplus)
+        except zlib.error as error:
+            raise _unreadable(path, error) from error
     return max(0, surplus)
+
+
+def _unpacked(stream: BinaryIO, most: int) -> int:
+    """Count the bytes that a compressed stream unpacks to; it is left where they are more than `most`.
+
+    Raises:
+        zlib.error: the stream breaks off, cannot be decompressed, or its checksum is another.
+    """
+    data, count = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32), 0  # zlib's or gzip's header
+    while not data.eof and (block := stream.read(_BLOCK)):
+        while block and not data.eof:
+            count += len(data.decompress(block, _BLOCK))
+            block = data.unconsumed_tail
+            if count > most:
+                return count
+    if not data.eof:
+        raise zlib.error("the compressed voxels break off")
+    return count
 
 
 def _unreadable(path: Path, error: RuntimeError | zlib.error) -> FormatError:
