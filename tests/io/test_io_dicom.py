@@ -111,6 +111,13 @@ def test_compressed(tmp_path, volume, syntax):
     np.testing.assert_array_equal(read_volume(tmp_path).array, volume.array)
 
 
+@pytest.mark.parametrize("signed", [0, 1])
+def test_numbers_to_be_shown_inverted_are_read_as_stored(tmp_path, volume, signed):
+    write_series(tmp_path / "s", volume, PhotometricInterpretation="MONOCHROME1", PixelRepresentation=signed)
+    np.testing.assert_array_equal(read_volume(tmp_path / "s").array, volume.array)
+    assert any("low numbers are to be shown white (MONOCHROME1)" in note for note in inspect_file(tmp_path / "s").notes)
+
+
 def test_export_folders_are_descended(tmp_path, volume):
     write_series(tmp_path / "ST000" / "SE000", volume)
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")

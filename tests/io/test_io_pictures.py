@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from hilum.errors import FormatError, LabelError
-from hilum.io import inspect_file, read_labels, read_volume, write_labels, write_volume
+from hilum.io import inspect_file, read_labels, read_volume, tiff, write_labels, write_volume
 from hilum.io.picture import NO_SPACING
 from hilum.volume import Geometry, Volume
 
@@ -194,6 +194,44 @@ def test_white_as_zero_is_inverted_for_images(tmp_path):
     np.testing.assert_array_equal(volume.array[0, 0], 255 - GREY)
     assert any("zero is white" in note for note in notes)
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").array[0, 0], GREY)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group3", "group4"])
+def test_white_as_zero_is_inverted_once_by_any_compression(tmp_path, compression):
+    grey = np.repeat(np.repeat(np.array([[0, 40, 255], [90, 200, 10]], np.uint8), 16, axis=0), 16, axis=1)
+    shown = grey > 100 if compression.startswith("group") else grey
+    for zero_is_white in (False, True):
+        options = {"compression": compression, "tiffinfo": {262: 0 if zero_is_white else 1}}
+        Image.fromarray(shown).save(tmp_path / "a.tif", **options)
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert (int(file.pages[0].photometric) == 0) == zero_is_white
+        volume, notes = facts_agree(tmp_path / "a.tif")
+        stored = (shown.max() - shown if shown.dtype != bool else ~shown) if zero_is_white else shown
+        gap = 0 if compression != "jpeg" else 4
+        assert np.abs(volume.array[0, 0].astype(int) - shown).max() <= gap
+        labels = read_labels(tmp_path / "a.tif")
+        assert np.abs(labels.array[0, 0].astype(int) - stored).max() <= gap
+        assert any("inverted" in note for note in notes) == zero_is_white
+
+
+def test_a_note_on_inverted_numbers_is_not_given_for_labels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="miniswhite")
+    assert not any("inverted" in note for note in tiff.read_indices(tmp_path / "a.tif").notes)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "float32"])
+def test_white_as_zero_without_a_largest_number_is_refused(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", (GREY // 2).astype(dtype), photometric="miniswhite")
+    for read in (read_volume, inspect_file):
+        with pytest.raises(FormatError, match=rf"{dtype} numbers of which zero is white(?s:.*)set tag 262 of a copy to 1"):
+            read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").array[0, 0], GREY // 2)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
+def test_white_as_zero_of_unsigned_numbers_is_inverted(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", GREY.astype(dtype), photometric="miniswhite")
+    np.testing.assert_array_equal(facts_agree(tmp_path / "a.tif")[0].array[0, 0], np.iinfo(dtype).max - GREY.astype(dtype))
 
 
 def test_imagej_units_and_slice_distance(tmp_path):

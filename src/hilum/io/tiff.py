@@ -49,6 +49,7 @@ _FLOATING_POINT = 3  # Predictor
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
 _ALPHA = {1, 2}  # ExtraSamples
 _UNTURN = {6: 8, 8: 6}  # the orientation that undoes another; the rest undo themselves
+_INVERTED = ("zero is white in this file; its grey values are inverted",)
 _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")  # of OME-XML
 
 
@@ -77,13 +78,14 @@ def read(path: Path) -> Decoded:
         FormatError: damaged, with transparency, several images, or axes that are neither slices nor colours.
     """
     header = _header(path)
+    _refuse_unknown_white(path, header)
     array = _channels_first(path, header, _pixels(path, header))
     notes: tuple[str, ...] = ()
     if header.palette is not None:
         array = header.palette[:, array[0]]  # (3, Z, Y, X)
         array = (array >> 8).astype(np.uint8) if (array >> 8).any() else array.astype(np.uint8)  # some writers use 8 of 16 bits
-    elif _is_inverted(header):
-        array = np.asarray(((1 << header.bits) - 1) - array, dtype=array.dtype)
+    elif header.photometric == _WHITE_IS_ZERO:
+        array, notes = np.asarray(((1 << header.bits) - 1) - array, dtype=array.dtype), _INVERTED
     if header.photometric in {_RGB, _PALETTE, _YCBCR} and "C" not in header.axes:
         array, notes = as_grey(array)
     return _decoded(path, header, array, notes)
@@ -102,10 +104,12 @@ def inspect(path: Path) -> FileFacts:
         decoded = read(path)
         volume = decoded.volume
         return FileFacts(volume.geometry, volume.channels, volume.array.dtype, decoded.notes, header.turn)
+    _refuse_unknown_white(path, header)
+    notes = header.notes + (_INVERTED if header.photometric == _WHITE_IS_ZERO else ())
     z, y, x = (1, *header.shape)[-3:]
     _, rows, columns = turned_upright(np.empty((1, y, x), np.void), header.turn).shape
     geometry = Geometry.from_spacing((z, rows, columns), header.spacing)
-    return FileFacts(geometry, 1, plain_array(path, np.empty(0, header.dtype)).dtype, header.notes, header.turn)
+    return FileFacts(geometry, 1, plain_array(path, np.empty(0, header.dtype)).dtype, notes, header.turn)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -180,7 +184,6 @@ def _parse(path: Path, file: Any) -> _Header:
     turn = turn if 1 <= turn <= 8 else 1
     if turn > 4:  # rows and columns are exchanged
         spacing = (spacing[0], spacing[2], spacing[1])
-    inverted = int(page.photometric) == _WHITE_IS_ZERO and first.dtype.kind in "bu"
     aside = len(file.series) - len(images)
     palette = page.colormap if int(page.photometric) == _PALETTE else None
     return _Header(
@@ -198,15 +201,19 @@ def _parse(path: Path, file: Any) -> _Header:
         notes=(
             *notes,
             *upright_note(turn, "TIFF"),
-            *(("zero is white in this file; its grey values are inverted",) if inverted else ()),
             *((f"{aside} reduced copies or masks of transparency in the file were left aside",) if aside else ()),
         ),
     )
 
 
-def _is_inverted(header: _Header) -> bool:
-    """Tell whether zero is white in the decoded numbers."""
-    return header.photometric == _WHITE_IS_ZERO and header.dtype.kind in "bu"
+def _refuse_unknown_white(path: Path, header: _Header) -> None:
+    """Raise where zero is white and no number is black: only unsigned numbers have a largest one (TIFF 6.0, section 3)."""
+    if header.photometric == _WHITE_IS_ZERO and header.dtype.kind not in "bu":
+        raise FormatError(
+            f"{path}: {header.dtype} numbers of which zero is white (WhiteIsZero)",
+            needed="unsigned numbers, or zero as black (BlackIsZero): no other number is known to be black",
+            cure="save it again with zero as black; if its numbers are meant as they stand, set tag 262 of a copy to 1",
+        )
 
 
 def _pixels(path: Path, header: _Header) -> NDArray[Any]:
@@ -271,6 +278,8 @@ def _by_pillow(path: Path, pages: list[Any], turn: int) -> NDArray[Any]:
             image.seek(page.index)
             image.load()  # which turns it upright
             pixels = np.asarray(image)
+            if int(page.photometric) == _WHITE_IS_ZERO:
+                pixels = ~pixels  # Pillow gives zero as black
             bands_first = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels
             stored = turned_upright(bands_first, _UNTURN.get(turn, turn))
             decoded.append(stored if page.planarconfig == _SEPARATE or pixels.ndim == 2 else np.moveaxis(stored, 0, -1))
