@@ -229,6 +229,8 @@ def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
         _refuse_several_series(images, path)
         _refuse_partial_rescaling(images, path)
         slices = [_slice(image) for image in images]
+        if any(image.header.get("PhotometricInterpretation") == "MONOCHROME1" for image in images):
+            notes += ("low numbers are to be shown white (MONOCHROME1), which concerns display only; they are read as stored",)
     built = stack(slices, path)
     return built, notes + built.notes
 
@@ -278,10 +280,6 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             cure="name the series' own folder",
         )
     notes = [f"{aside} files that are no DICOM images were left aside"] if aside else []
-    if any(image.header.get("PhotometricInterpretation") == "MONOCHROME1" for image in images):
-        notes.append(
-            "low numbers are to be shown white (MONOCHROME1), which is a matter of display; the numbers are read as stored"
-        )
     if bare:
         notes.append(f"{bare} files without DICOM's preamble or prefix were recognised by their first data elements")
     return images, tuple(notes)
