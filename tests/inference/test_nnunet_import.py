@@ -147,6 +147,12 @@ def test_an_imported_model_is_the_network_and_predicts(tmp_path, name):
     assert "steps and time are not known" in card
 
 
+def test_an_imported_model_is_not_written_among_its_source(tmp_path):
+    (tmp_path / "plans.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"inputs of hilum import lie in"):
+        api.import_nnunet(tmp_path, tmp_path)
+
+
 def test_regions_decode_as_nnunet_writes_them(tmp_path):
     labels = {
         "labels": {"background": 0, "all": [1, 2, 3], "core": [2, 3], "tip": 3, "ignore": 4},

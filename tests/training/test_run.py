@@ -146,6 +146,14 @@ def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(d
     assert not torch.equal(*(next(iter(n.parameters())) for n in model.networks[:2]))
 
 
+@pytest.mark.parametrize("place", [".", "imagesTr"])
+def test_a_model_is_not_written_among_the_data(data, options, place):
+    before = sorted(data.rglob("*"))
+    with pytest.raises(UsageError, match=r"inputs of hilum train lie in[\s\S]*choose another output folder, such as"):
+        run(data, data / place, options)
+    assert sorted(data.rglob("*")) == before
+
+
 def test_nothing_is_overwritten(trained, data, options):
     _, out, _, _ = trained
     with pytest.raises(UsageError, match=r"already holds a model[\s\S]*--resume"):

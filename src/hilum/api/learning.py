@@ -143,5 +143,6 @@ def import_nnunet(folder: Path | str, out: Path | str, *, folds: Sequence[str] =
     from hilum.inference.trained_model import MODEL_FILES
 
     with OutputFolder(out, "import") as made:
+        made.refuse_among([Path(folder)])
         made.refuse_foreign((*MODEL_FILES, *made.path.glob("weights*.safetensors")))
         return read_nnunet(folder, folds=tuple(folds), checkpoint=checkpoint).save(out)

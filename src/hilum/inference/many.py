@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case
     from hilum.inference.class_prediction import ClassPrediction
+    from hilum.inference.find import Found
     from hilum.inference.prediction import Prediction
     from hilum.inference.predictor import Prepared
     from hilum.inference.predictors import AnyPredictor
@@ -74,18 +75,17 @@ def predict_many(
         The report; `status` is "failed" where no case was predicted though some were tried.
 
     Raises:
-        UsageError: a source, a format or `out` cannot be, or files of others are in the way; nothing was predicted.
+        UsageError: a source, a format or `out` cannot be, images lie in `out`, or files of others are in the way; nothing was
+            predicted.
         ResourceError: another process writes to `out`.
         DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
     formats = predictor.usual_formats if formats is None else tuple(formats)
-    found = find(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
-    found.files.log()
+    found = _found(predictor, sources)
     cases = found.cases
-    predictor.refuse_all(cases)
     learnt = _warn_of_learnt_cases(predictor, cases)
-    _say_order(cases, predictor.model.plan.channels)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
+        folder.refuse_among(file for case in cases for file in case.files)
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
@@ -156,6 +156,15 @@ def predict_many(
             )
             folder.write({REPORT: report.as_json()})
         return report
+
+
+def _found(predictor: AnyPredictor, sources: Sequence[Path | str]) -> Found:
+    """Find the cases, and log what was taken; raises as `predict_many`."""
+    found = find(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
+    found.files.log()
+    predictor.refuse_all(found.cases)
+    _say_order(found.cases, predictor.model.plan.channels)
+    return found
 
 
 def _unnamable(case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]) -> CaseOutcome | None:

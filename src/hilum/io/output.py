@@ -168,6 +168,23 @@ class OutputFolder:
         self._awaited |= {place.absolute() for place in places}
         before_naming.update(dict.fromkeys(self._awaited, self._announce))
 
+    def refuse_among(self, inputs: Iterable[Path]) -> None:
+        """Refuse to write into a folder in which inputs lie, also where no names collide.
+
+        Args:
+            inputs: files, and folders that hold the files of one input.
+
+        Raises:
+            UsageError: this is such a folder.
+        """
+        here = self.path.resolve()
+        if here in {folder.resolve() for folder in {one if one.is_dir() else one.parent for one in inputs}}:
+            raise UsageError(
+                f"the output folder {self.path} is the one that inputs of hilum {self.verb} lie in",
+                needed="a folder of its own, so that outputs and inputs are not mixed",
+                cure=f"choose another output folder, such as {here.with_name(f'{here.name}_{self.verb}')}",
+            )
+
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
         """Record files, or folders that are or will be there with all in them, as written by this command.
 

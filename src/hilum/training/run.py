@@ -115,7 +115,7 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         listener: is told what happens.
 
     Raises:
-        UsageError: the folder holds a training or files of others, or the fold does not exist.
+        UsageError: the folder holds a training, data or files of others, or the fold does not exist.
         ResourceError: another process writes to the folder.
         HilumError: anything that `fit`, `build_store` or `make_fingerprint` raises.
     """
@@ -130,7 +130,7 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         "train", device=describe_device(device), engine="torch", options=_plain(options), seeds={"seed": options.seed}
     )
     out, work = folder.path, folder.path / WORK
-    dataset, premises, given = _opened(data, work, options, listener)
+    dataset, premises, given = _opened(data, folder, options, listener)
     leaks = look_for_leaks(dataset, premises, work, options, listener)
     for note in leaks.sentences:
         listener.say(note)
@@ -258,7 +258,9 @@ def _planned(
     return plan, weights
 
 
-def _opened(data: Path | str, work: Path, options: TrainOptions, listener: Listener) -> tuple[Dataset, Premises, Plan | None]:
+def _opened(
+    data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener
+) -> tuple[Dataset, Premises, Plan | None]:
     """Open the data set, with the names of the plan that is there already, and compare it with what a resumed training had."""
     opened = open_dataset(
         data,
@@ -268,7 +270,9 @@ def _opened(data: Path | str, work: Path, options: TrainOptions, listener: Liste
         task=options.task,
         positive=options.positive,
     )
+    folder.refuse_among([opened.root, *(file for case in opened.cases for file in case.files)])
     opened.refuse_faults()
+    work = folder.path / WORK
     premises = Premises.of(opened, options, progress=lambda done, total, case: listener.advance("hashing", done, total, case))
     if options.resume:
         before = Premises.load(work)
