@@ -3,10 +3,11 @@
 import gzip
 import json
 
+import nibabel
 import numpy as np
 import PIL.Image
 import pytest
-from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, pictures
+from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, picture, pictures
 
 from hilum.dataset import check, fix, open_dataset, read_annotation
 from hilum.errors import DataError, LabelError
@@ -206,3 +207,28 @@ def test_a_header_that_claims_too_much_is_a_finding(tmp_path):
     (root / "imagesTr" / "a_0000.nii.gz").write_bytes(gzip.compress(bytes(data)))
     finding = next(finding for finding in check(open_dataset(root)) if finding.case == "a" and finding.kind == "unreadable")
     assert "its header claims 5.03e+04 GiB of voxels" in finding.found
+
+
+def test_palettes_that_number_their_colours_otherwise(tmp_path):
+    red, green = (255, 0, 0), (0, 255, 0)
+    for number, colours in enumerate(([red, green], [red, green], [green, red])):
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        write_volume(picture(number), tmp_path / "images" / f"c{number}.png")
+        height, width = picture(number).array.shape[-2:]
+        mask = PIL.Image.fromarray(np.arange(height * width, dtype=np.uint8).reshape(height, width) % 3).convert("P")
+        mask.putpalette([0, 0, 0, *colours[0], *colours[1]])
+        mask.save(tmp_path / "masks" / f"c{number}.png")
+    found = [one for one in check(open_dataset(tmp_path)) if one.kind == "palettes"]
+    assert [one.found[:13] for one in found] == ["1 has 2 colou", "2 has 2 colou"]
+    assert "(255, 0, 0) in c0, c1; (0, 255, 0) in c2" in found[0].found
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.float64])
+def test_ids_beyond_32_bits_are_ids_and_leave_no_case_out(tmp_path, dtype):
+    root = nnunet(tmp_path)
+    case = open_dataset(root).cases[0]
+    labels = np.asarray(nibabel.load(case.annotation).dataobj).astype(dtype) * dtype(4_000_000_000)
+    nibabel.save(nibabel.Nifti1Image(labels, nibabel.load(case.annotation).affine, dtype=dtype), case.annotation)
+    found = [one for one in check(open_dataset(root)) if one.case == case.id and one.severity == "error"]
+    assert [(one.kind, one.fixable) for one in found] == [("unknown-label", False)]
+    assert "number the labels anew" in found[0].cure

@@ -117,7 +117,8 @@ def kind_of(array: NDArray[Any]) -> str:
         return "coloured-labels"
     if array.shape[0] > 1:
         return "layered-labels"
-    return "fractional-labels" if array.dtype.kind == "f" else "unreadable"
+    is_whole = array.dtype.kind != "f" or bool((np.isfinite(array) & (array == np.rint(array))).all())
+    return "unknown-label" if is_whole else "fractional-labels"
 
 
 def describe(array: NDArray[Any]) -> str:

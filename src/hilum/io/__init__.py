@@ -27,6 +27,7 @@ from hilum.io.files import (
 )
 from hilum.io.medmnist import ArchivePart, archive_parts
 from hilum.io.output import OutputFolder, holds_files, is_output
+from hilum.io.picture import palette_of
 from hilum.io.record import FileFacts
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "is_output",
     "longest_name",
     "nearest",
+    "palette_of",
     "read_channels",
     "read_geometry",
     "read_labels",

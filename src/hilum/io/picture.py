@@ -74,6 +74,13 @@ def read_indices(path: Path) -> Decoded:
     return Decoded(Volume(array, frame.geometry), frame.notes)
 
 
+def palette_of(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """The colours of a picture's palette, by number; () where it has none."""
+    with _open(path) as image:
+        numbers = (image.getpalette("RGB") if image.mode == "P" else None) or []
+    return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+
+
 def inspect(path: Path) -> FileFacts:
     """Read the header of a picture; one with colours, a palette or transparency is decoded, as it may be grey."""
     with _open(path) as image:

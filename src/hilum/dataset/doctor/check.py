@@ -9,6 +9,7 @@ from hilum.dataset.doctor.compare import (
     file_findings,
     odd_ones,
     orphan_findings,
+    palettes,
     rare_labels,
     said,
     split_findings,
@@ -51,6 +52,7 @@ def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None 
     findings += duplicates(dataset, examinations)
     findings += split_findings(dataset)
     findings += odd_ones(dataset, examinations)
+    findings += palettes(examinations)
     findings += unused_labels(dataset, examinations)
     findings += rare_labels(dataset, examinations)
     findings += rare_classes(dataset)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset.case import Dataset
+    from hilum.dataset.conversion import Colour
     from hilum.dataset.doctor.examine import Examination
     from hilum.volume import Geometry
 
@@ -26,6 +27,28 @@ ODD_SPACING = 2.0
 """A spacing this many times larger or smaller than the median of all cases is odd."""
 _LISTED_NOTES = 3
 _BYTES_A_VOXEL = 4
+
+
+def palettes(examinations: Sequence[Examination]) -> list[Finding]:
+    """Numbers to which the palettes of annotations give several colours: each file may have numbered its own colours."""
+    cases: dict[int, dict[Colour, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for examination in examinations:
+        for label, colour in examination.colours.items():
+            cases[label][colour].append(examination.case)
+    findings = []
+    for label, colours in sorted(cases.items()):
+        if len(colours) > 1:
+            shown = "; ".join(f"{colour} in {some(held)}" for colour, held in colours.items())
+            findings.append(
+                Finding(
+                    case="",
+                    kind="palettes",
+                    severity="warning",
+                    found=f"{label} has {len(colours)} colours in the palettes of the annotations: {shown}",
+                    cure="where a colour says what a label is, store RGB: --fix then gives each colour its label",
+                )
+            )
+    return findings
 
 
 def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +16,17 @@ from hilum.dataset.doctor.masks import examine_masks
 from hilum.dataset.grids import Grids, compare_grids, cure_of_unplaced, grid_words
 from hilum.dataset.leaks.thumbnail import look, together, voxel_digest
 from hilum.errors import DataError, HilumError, LabelError, ResourceError
-from hilum.io import in_colours, inspect_file, read_labels, read_volume
+from hilum.io import image_suffix, in_colours, inspect_file, palette_of, read_labels, read_volume
+from hilum.io.files import PICTURE_SUFFIXES
 from hilum.volume import MOST_LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from hilum.dataset.case import Case
+    from hilum.dataset.conversion import Colour
     from hilum.dataset.leaks.thumbnail import Look
     from hilum.volume import Geometry, LabelTable, Volume
 
@@ -48,6 +50,7 @@ class Examination:
         image_digest: hash of all image voxels; None where one could not be read or all are equal.
         annotation_digest: hash of the annotation's voxels, or the class; None where there is none or it could not be read.
         labels: label values present, without background and ignore.
+        colours: the colour of each value present, where the annotation is a picture with a palette.
         notes: what the files' readers had to assume.
         look: what the leak audit compares; None where an image could not be read, or the channels do not fit.
     """
@@ -60,6 +63,7 @@ class Examination:
     labels: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     look: Look | None = None
+    colours: Mapping[int, Colour] = field(default_factory=dict)
 
 
 def examine(case: Case, table: LabelTable | None) -> Examination:
@@ -86,7 +90,18 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
     drawn = annotation_files(case.region or case.annotation)
     if drawn and seen.geometry is not None and seen.geometry.is_2d:
         _turn(case, drawn[0], findings)
-    return Examination(case.id, tuple(findings), seen.geometry, seen.digest, annotation_digest, labels, seen.notes, seen.look)
+    colours = _palette_of(case, labels)
+    return Examination(
+        case.id, tuple(findings), seen.geometry, seen.digest, annotation_digest, labels, seen.notes, seen.look, colours
+    )
+
+
+def _palette_of(case: Case, labels: frozenset[int]) -> dict[int, Colour]:
+    """The colour of each label that a picture with a palette holds."""
+    if not labels or not isinstance(case.annotation, Path) or image_suffix(case.annotation) not in PICTURE_SUFFIXES:
+        return {}
+    colours = palette_of(case.annotation)
+    return {label: colours[label] for label in labels if label < len(colours)}
 
 
 @dataclass(frozen=True)
@@ -275,7 +290,7 @@ def _no_labels(case: str, path: Path, error: LabelError, table: LabelTable, find
     kind, conversion = kind_of(array), convert(array, table)
     cure = _CURES.get(kind, error.cure) if conversion is None else f"--fix {conversion.how}"
     found = f"{path.name}: {describe(array)}" if array.shape[0] > 1 else error.found
-    fixable = conversion is not None or kind == "unreadable"
+    fixable = conversion is not None
     findings.append(Finding(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable))
     present = set() if conversion is None else set(np.unique(conversion.array).tolist())
     return frozenset(present - {0, table.ignore})

@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "fractional-labels": "the annotation holds numbers that are not whole",
     "coloured-labels": "the annotation is a picture of colours",
     "layered-labels": "the annotation holds several layers",
+    "palettes": "the palettes of annotations give one number several colours",
     "too-many-labels": "more labels than can be learnt",
     "no-labels": "no annotation holds a label",
     "empty-annotation": "nothing is annotated",
