@@ -146,6 +146,26 @@ def test_channels_by_the_words_of_a_folder(tmp_path):
     assert reasons(files) == dict.fromkeys(("P1_t2.nii.gz", "P2_t2.nii.gz"), "an image of a channel that the model does not use")
 
 
+@pytest.mark.parametrize("name", ["{p}/CT.nii.gz", "{p}_CT.nii.gz", "{p}/{p}-ct.nii.gz"])
+def test_images_of_other_modalities_are_no_cases(tmp_path, name):
+    names = [name.format(p=patient) for patient in ("P1", "P2")]
+    others = [one.replace("CT", "PET").replace("ct", "t1w") for one in names]
+    touch(tmp_path, *names, *others)
+    found = find([tmp_path], ["ct"])
+    assert {next(iter(case.images.values())) for case in found.cases} == {tmp_path / one for one in names}
+    assert set(reasons(found.files).values()) == {"an image of a channel that the model does not use"}
+    assert len(ids(tmp_path, channels=("image",))) == 4
+
+
+def test_a_series_in_two_folders_is_told(series, tmp_path, caplog):
+    folder = place(series / "s1", tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for file in sorted(folder.iterdir())[:2]:
+        file.rename(tmp_path / "b" / file.name)
+    assert ids(tmp_path) == ["a", "b"]
+    assert "one DICOM series lies in 2 folders" in caplog.text
+
+
 def test_a_link_to_nothing_is_a_case_that_fails(tmp_path):
     touch(tmp_path, "a.nii.gz")
     (tmp_path / "b.nii.gz").symlink_to(".git/annex/objects/xx/b.nii.gz")

@@ -356,6 +356,7 @@ DIRECTIONS = "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
         ("a.mha", DIRECTIONS + "ElementSize = 0.5 0.5 2\n", (2, 0.5, 0.5), "the size of a voxel, 0.5 0.5 2, is taken"),
         ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 -2\n", (2, 0.5, 0.5), "has a sign; the axis is turned round"),
         ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 2\nOffset = nan 0 0\n", (2, 0.5, 0.5), "the origin is nan 0 0"),
+        ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 2\n", (2, 0.5, 0.5), "no origin is stored; 0 is assumed"),
         ("a.mha", "ElementSpacing = 0.5 0.5 2\n", (2, 0.5, 0.5), "no directions are stored"),
         ("a.mha", "TransformMatrix = 2 0 0 0 2 0 0 0 2\n", (2, 2, 2), "directions have lengths of 2, 2, 2"),
         ("a.nrrd", SPACE, (1, 1, 1), "no spacing is stored; 1 mm is assumed"),

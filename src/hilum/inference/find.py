@@ -14,7 +14,7 @@ from hilum.dataset import LAYOUTS, Case, arrange_channels, describing_files, ope
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts import class_folders
-from hilum.dataset.layouts.listing import image_files
+from hilum.dataset.layouts.listing import image_files, some
 from hilum.dataset.layouts.naming import stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.words import by_words, is_mask_word
@@ -24,6 +24,7 @@ from hilum.io.dicom_series import series_in
 from hilum.io.files import PICTURE_SUFFIXES
 from hilum.io.inventory import ANNOTATION, OUTPUT, is_hidden, is_text, take_inventory
 from hilum.io.output import LEDGER
+from hilum.plan.fingerprint import named_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -124,6 +125,7 @@ class _Finder:
         self._entered: set[tuple[int, int]] = set()
         self._reasons: dict[Path, str] = {}
         self._ids: dict[Path, str] = {}
+        self._folders_of: dict[str, list[Path]] = {}
 
     def folder(self, source: Path) -> None:
         """Look through a folder that the user named."""
@@ -206,6 +208,8 @@ class _Finder:
 
     def _series(self, folder: Path, series: Iterable[Series], source: Path) -> None:
         for one in series:
+            if one.uid:
+                self._folders_of.setdefault(one.uid, []).append(folder)
             name = one.name or folder.absolute().name
             parts = (*folder.relative_to(source).parts, *([one.name] if one.name else []))
             known = self._ids.get(one.source)
@@ -222,8 +226,8 @@ class _Finder:
             masks = set()
         self._reasons |= dict.fromkeys(masks, ANNOTATION)
         folder = images[0].parent
+        others = [file for file in images if file not in masks and file not in self._of_others(images)]
         kept = _of_model(words.files, self._channels) if len(self._channels) > 1 or words.shared == folder.absolute().name else {}
-        others = [file for file in images if file not in masks]
         if kept:
             self._kept({word: file for word, file in words.files.items() if file not in masks})
             self._take(words.shared or folder.absolute().name, kept, folder, source)
@@ -231,6 +235,16 @@ class _Finder:
             self._take(folder.absolute().name, dict.fromkeys(self._channels, others[0]), folder, source)
         else:
             self._group(others, source)
+
+    def _of_others(self, images: Sequence[Path]) -> set[Path]:
+        """Images of other modalities than the model's only channel, where their last words say so: P1_PET beside P1_CT."""
+        words = {file: re.split(r"[\s_.-]+", image_stem(file))[-1] for file in images}
+        ours = {file for file, word in words.items() if plain_name(word) in map(plain_name, self._channels)}
+        others = {file for file, word in words.items() if named_kind(word) is not None} - ours
+        if len(self._channels) > 1 or not ours:
+            return set()
+        self._reasons |= dict.fromkeys(others, OTHER_CHANNEL)
+        return others
 
     def _group(self, files: Iterable[Path], source: Path) -> None:
         """Take image files by name, numbered channels of one case together."""
@@ -262,6 +276,13 @@ class _Finder:
 
     def named(self) -> tuple[Case, ...]:
         """Every case with its id, by id; where two have the same, the suffix of their files, or else a number, is added."""
+        for folders in self._folders_of.values():
+            if len(folders) > 1:
+                _log.warning(
+                    "one DICOM series lies in %d folders (%s): each is a case; if these are parts of it, put them together",
+                    len(folders),
+                    some(readable(folder) for folder in folders),
+                )
         alike: dict[str, list[Case]] = {}
         for place, name in zip(self._places, _names(self._places, self._channels), strict=True):
             held = alike.setdefault(replace(place.case, id=name).id, [])

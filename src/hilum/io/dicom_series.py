@@ -25,11 +25,13 @@ class Series:
         source: what `read_volume` reads: the folder, or "folder#series/UID" where it holds several series.
         name: number and description, safe in a file name; "" where it is the folder's only series.
         files: its images.
+        uid: SeriesInstanceUID; "" where it cannot be read.
     """
 
     source: Path
     name: str
     files: tuple[Path, ...]
+    uid: str = ""
 
 
 def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], dict[Path, str]]:
@@ -55,13 +57,15 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
     if not found and (named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]):
         return (Series(folder, "", tuple(named)),), reasons  # reading it says what is wrong
     if len(found) == 1:
-        return (Series(folder, "", tuple(next(iter(found.values())))),), reasons
+        uid, held = next(iter(found.items()))
+        return (Series(folder, "", tuple(held), uid),), reasons
     names = [_name(header) for header in first.values()]
     return tuple(
         Series(
             Path(f"{folder}{SERIES_MARK}{uid}"),
             name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}",
             tuple(found[uid]),
+            uid,
         )
         for name, uid in zip(names, found, strict=True)
     ), reasons

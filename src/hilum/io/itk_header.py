@@ -17,6 +17,7 @@ _VECTOR = re.compile(r"none|\([^)]*\)")
 _NUMBER_OF_NO_PLACE = {"none", "list", "vector", "point", "normal", "scalar", "stub", "complex", "time"}  # kinds of NRRD's axes
 _MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 _NO_SPACING = "no spacing is stored; 1 mm is assumed"
+_NO_ORIGIN = "no origin is stored; 0 is assumed"
 
 
 def grid_notes(path: Path) -> tuple[float, tuple[str, ...]]:
@@ -50,8 +51,10 @@ def _meta(fields: dict[str, str]) -> list[str]:
         notes.append(f"no spacing is stored; the size of a voxel, {size}, is taken" if size else _NO_SPACING)
     if any(value < 0 for value in spacing):
         notes.append(f"the spacing {fields['elementspacing']} has a sign; the axis is turned round")
-    origin = next((fields[name] for name in ("offset", "position", "origin") if name in fields), "0")
-    if not np.isfinite(_numbers(origin)).all():
+    origin = next((fields[name] for name in ("offset", "position", "origin") if name in fields), "")
+    if not origin:
+        notes.append(_NO_ORIGIN)
+    elif not np.isfinite(_numbers(origin)).all():
         notes.append(f"the origin is {origin}; ITK takes 0 for what is no number")
     matrix = _numbers(next((fields[name] for name in ("transformmatrix", "rotation", "orientation") if name in fields), ""))
     side = round(len(matrix) ** 0.5)
@@ -80,7 +83,7 @@ def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
     if not vectors and any(step.startswith("-") for step in steps):
         notes.append(f"the spacing {' '.join(steps)} has a sign; the axis is turned round")
     if vectors and "space origin" not in fields:
-        notes.append("no origin is stored; 0 is assumed")
+        notes.append(_NO_ORIGIN)
     unit = next(iter(re.findall(r'"([^"]*)"', fields.get("space units", ""))), "mm")
     factor = _MM_PER_UNIT.get(unit, 1.0)
     if unit not in {"mm", ""}:
