@@ -8,7 +8,7 @@ import pytest
 
 from hilum.dataset import ClassTable, known_patients
 from hilum.errors import DataError, UsageError
-from hilum.evaluation import ClassScore, evaluate, evaluate_folder, score_labels, summarise, write_predictions
+from hilum.evaluation import ClassScore, compare, evaluate, evaluate_folder, score_labels, summarise, write_predictions
 from hilum.io import write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume
 
@@ -140,6 +140,24 @@ def test_classes_and_a_wrong_reference(tmp_path):
     (tmp_path / "other.csv").write_text("case,label\nm1,benign\nm2,malignant\n")
     with pytest.raises(DataError, match=r"2 of 2 cases[\s\S]*the predictions are of n0, n1, n2, n3: name the reference of these"):
         evaluate(tmp_path / "p", tmp_path / "other.csv", tmp_path / "out")
+
+
+def test_pictures_without_a_scale_are_measured_in_pixels(tmp_path):
+    plain, scanned = (Geometry.from_spacing((1, 20, 22), (1.0, mm, mm)) for mm in (1.0, 0.1))
+    array = labels(0).array[:, 2:3]
+    for number, name in enumerate("ab"):
+        write_labels(Volume(np.roll(array, number, axis=3), plain), tmp_path / "p" / f"{name}.png")
+        write_labels(Volume(array, plain), tmp_path / "r" / f"{name}.png")
+        write_labels(Volume(array, scanned), tmp_path / "s" / f"{name}.nii.gz")
+    page = evaluate_folder(tmp_path / "p", tmp_path / "r", tmp_path / "pixels").markdown()
+    assert "no scale is known" in page
+    assert "NSD at 2 pixels" in page
+    assert "| HD95, pixels |" in page
+    assert ", mm" not in page
+    assert ", ml" not in page
+    compared = compare(tmp_path / "pixels", tmp_path / "pixels").markdown()
+    assert "HD95, pixels" in compared
+    assert "| HD95, mm |" in evaluate_folder(tmp_path / "s", tmp_path / "s", tmp_path / "mm").markdown()
 
 
 def test_training_cases_are_named_before_the_figures(folders, tmp_path, caplog):

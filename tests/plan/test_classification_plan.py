@@ -108,6 +108,15 @@ def test_whole_volumes():
     assert small.patch.value == (24, 32, 24)  # 28 voxels, up to 32; 16 and 20 of 28 in proportion, up to eights
 
 
+def test_windows_of_pictures_without_a_scale_are_in_pixels():
+    plan = make_plan(fingerprint([case(i, (1, 400, 500), mask=(1.0, 60.0, 50.0)) for i in range(40)]))
+    assert "at most 60 pixels wide" in plan.patch.because
+    assert "no scale is known" in plan.spacing.because
+    assert " mm" not in plan.patch.because + plan.spacing.because + plan.augmentation.because
+    scanned = make_plan(fingerprint([case(i, (1, 400, 500), (1.0, 0.1, 0.1), mask=(1.0, 6.0, 5.0)) for i in range(40)]))
+    assert "at most 6 mm wide" in scanned.patch.because
+
+
 def test_the_whole_image_is_seen_for_the_true_reason():
     wide = make_plan(volumes(mask=(60.0, 60.0, 50.0))).region  # of 75 x 70 x 70 mm
     assert wide.value.kind == "whole"

@@ -34,7 +34,7 @@ def model_card(
         members=members,
         created=created,
         network=plan.network.value,
-        spacing=_spacing(plan.spacing.value),
+        spacing=_spacing(plan.spacing.value, plan.dimensions.value),
         number=_number,
         assurance=assurance,
         interval=_interval,
@@ -49,9 +49,10 @@ def _clean(value: object) -> object:
     return re.sub(r"\s+", " ", value.replace("|", "/").replace("<", "&lt;"))
 
 
-def _spacing(spacing: tuple[float, float, float] | None) -> str:
+def _spacing(spacing: tuple[float, float, float] | None, dimensions: int) -> str:
     if spacing is None:
-        return "it keeps its own spacing inside"
+        own = "pixels, as the training pictures have no sure scale," if dimensions == 2 else "spacing"
+        return f"it keeps its own {own} inside"
     return f"it is resampled to {' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X) inside"
 
 

@@ -78,7 +78,11 @@ def keep_answers(
 
 
 def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
-    """Size of each case's mask, where the cases have masks: its volume, and its largest extent along an axis."""
+    """Size of each case's mask, where the cases have masks: its volume, and its largest extent along an axis.
+
+    Of pictures without a scale the volume is an area, and both are in pixels.
+    """
+    unscaled = True
     volumes: dict[str, float] = {}
     extents: dict[str, float] = {}
     for case in dataset.cases:
@@ -89,9 +93,13 @@ def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
         except HilumError:  # whoever needs the mask has said what is wrong with it
             continue
         inside = np.argwhere(region.array[0] != 0)
+        unscaled = unscaled and region.geometry.unscaled
         volumes[case.id] = len(inside) * region.geometry.voxel_volume_mm3
         extents[case.id] = float(((np.ptp(inside, axis=0) + 1) * np.array(region.geometry.spacing)).max())
-    return {"mask volume, mm3": volumes, "mask extent, mm": extents} if volumes else {}
+    if not volumes:
+        return {}
+    what, unit = ("area, pixels", "pixels") if unscaled else ("volume, mm3", "mm")
+    return {f"mask {what}": volumes, f"mask extent, {unit}": extents}
 
 
 EVIDENCE: dict[str, Callable[..., tuple[str, ...]]] = {"segmentation": nothing_more, "classification": keep_answers}

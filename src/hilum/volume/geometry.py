@@ -138,6 +138,11 @@ class Geometry:
         return self.shape[0] == 1
 
     @property
+    def unscaled(self) -> bool:
+        """True for a single picture without a physical scale: 1 mm a pixel, which readers put where a file has none."""
+        return self.is_2d and self.spacing[1:] == (1.0, 1.0)
+
+    @property
     def orientation(self) -> str:
         """Three letters: the anatomical direction in which each array axis runs, nearest world axis ("SPL" is canonical)."""
         letters = []

@@ -11,7 +11,7 @@ from hilum.dataset import match_labels
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation.page import figure, holm, p_value, span
 from hilum.evaluation.records import Figure, Record
-from hilum.evaluation.segmentation.evaluation import TITLES, Evaluation
+from hilum.evaluation.segmentation.evaluation import Evaluation, titles
 from hilum.evaluation.segmentation.score import HIGHER_IS_BETTER, METRICS
 from hilum.io import OutputFolder
 from hilum.metrics import paired_test
@@ -73,6 +73,7 @@ class Comparison(Record):
         cases: cases that both have.
         left_out: cases that only one has.
         differences: one a region and metric.
+        scaled: whether the images have a physical scale; pictures without one are measured in pixels.
     """
 
     a: str
@@ -81,6 +82,7 @@ class Comparison(Record):
     cases: int
     left_out: tuple[str, ...]
     differences: tuple[Difference, ...]
+    scaled: bool = True
 
     def __getitem__(self, key: tuple[str, str]) -> Difference:
         """The difference of a (region, metric).
@@ -107,8 +109,9 @@ class Comparison(Record):
             "| region | metric | a | b | difference | interval | p | better |",
             "|---|---|---|---|---|---|---|---|",
         ]
+        names = titles(scaled=self.scaled)
         lines += [
-            f"| {d.region} | {TITLES[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
+            f"| {d.region} | {names[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
             f"{span(d.low, d.high) if d.n else '–'} | {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
@@ -168,6 +171,7 @@ def compare(
         cases=len({case for _, case in shared}),
         left_out=tuple(sorted({case for _, case in set(rows_a) ^ set(rows_b)} - {case for _, case in shared})),
         differences=_decided(differences, level),
+        scaled=first.record.scaled or second.record.scaled,
     )
 
 

@@ -35,6 +35,16 @@ TITLES = {
     "lesion_f1": "lesion F1",
 }
 """Names of the metrics for people."""
+_OF_PICTURES = {"hd95": "HD95, pixels", "assd": "ASSD, pixels", "volume_error_ml": "area error, 1000 pixels"}
+NO_SCALE = (
+    "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv and summary.json a column in "
+    "ml holds thousands of pixels"
+)
+
+
+def titles(*, scaled: bool) -> dict[str, str]:
+    """Names of the metrics for people, with the units that there are."""
+    return TITLES if scaled else TITLES | _OF_PICTURES
 
 
 class EvaluationRecord(BaseModel):
@@ -47,6 +57,7 @@ class EvaluationRecord(BaseModel):
         predictions: the folder that was evaluated.
         reference: what it was evaluated against.
         tolerance_mm: tolerance of the normalised surface distance.
+        scaled: whether the images have a physical scale; pictures without one are measured in pixels.
         labels: what was scored.
         missing: reference cases without a prediction, left out on request.
         unexpected: files among the predictions that belong to no reference case.
@@ -62,6 +73,7 @@ class EvaluationRecord(BaseModel):
     predictions: Readable
     reference: Readable
     tolerance_mm: float
+    scaled: bool = True
     labels: LabelTable
     missing: tuple[Readable, ...]
     unexpected: tuple[Readable, ...]
@@ -128,12 +140,14 @@ class Evaluation:
         record, summary = self.record, self.summary
         cases = len({score.case for score in self.scores})
         patients = len({score.group for score in self.scores})
+        unit = "mm" if record.scaled else "pixels"
         said = (
             f"{record.predictions} against {record.reference}: {cases} cases of {patients} patients, "
             f"{len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap of the mean, {summary.resamples} draws of "
-            f"patients. NSD at {record.tolerance_mm:g} mm. Undefined values are left out and counted."
+            f"patients. NSD at {record.tolerance_mm:g} {unit}. Undefined values are left out and counted."
         )
         warnings, notes = split_notes(record.notes)
+        names = titles(scaled=record.scaled)
         lines = ["# Evaluation", "", said, "", *warnings]
         for region in summary.regions:
             found = (
@@ -141,9 +155,9 @@ class Evaluation:
                 f"none. Invented: {region.invented} of the others, where the prediction has some. A missed or invented case "
                 "counts as 0 for Dice and NSD, and is left out of HD95 and ASSD, which have no value there."
             )
-            lines += [f"## {region.region}", "", found, "", *_table(_shown(region.metrics, lesions=region.lesions))]
+            lines += [f"## {region.region}", "", found, "", *_table(_shown(region.metrics, lesions=region.lesions), names)]
         lesions = any(region.lesions for region in summary.regions)
-        lines += ["## Mean of the regions", "", *_table(_shown(summary.overall, lesions=lesions))]
+        lines += ["## Mean of the regions", "", *_table(_shown(summary.overall, lesions=lesions), names)]
         if not all(region.lesions for region in summary.regions):
             lines += [
                 f"Lesions are counted of regions only that have several components in {LESION_SHARE:.0%} of their references.",
@@ -161,9 +175,9 @@ def _shown(metrics: dict[str, MetricSummary], *, lesions: bool) -> dict[str, Met
     return {name: one for name, one in metrics.items() if lesions or name not in LESION_METRICS}
 
 
-def _table(metrics: dict[str, MetricSummary]) -> list[str]:
+def _table(metrics: dict[str, MetricSummary], names: dict[str, str]) -> list[str]:
     rows = [
-        f"| {TITLES[name]} | {figure(m.mean)} | {span(m.low, m.high) if m.n else '–'} | "
+        f"| {names[name]} | {figure(m.mean)} | {span(m.low, m.high) if m.n else '–'} | "
         f"{figure(m.median)} | {m.n} | {m.undefined} |"
         for name, m in metrics.items()
     ]

@@ -17,11 +17,11 @@ from hilum.dataset.layouts.naming import labels_file, read_json_object
 from hilum.dataset.segments import ids_of_segments, names_of_segments
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import ATTENTION, some
-from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.segmentation.evaluation import NO_SCALE, Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
 from hilum.evaluation.trained_on import warn_of_trained_cases
-from hilum.io import header_of, image_stem, image_suffix, is_output, read_labels
+from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, read_labels
 from hilum.io.inventory import take_inventory
 from hilum.tasks.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient
@@ -56,6 +56,10 @@ class _Reference:
             return read_annotation(self.cases[case])
         file = self.files[case]
         return relabel(read_labels(file), ids_of_segments(file, self.table, holder="the reference"))
+
+    def grid_file(self, case: str) -> Path:
+        """The file whose grid the case is scored on."""
+        return next(iter(self.cases[case].images.values())) if case in self.cases else self.files[case]
 
     def patient(self, case: str) -> str | None:
         """Whose case it is, where that is known."""
@@ -115,15 +119,17 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         used = [*(maps[case] for case in cases), *(file for file in [folder / LABELS] if file.is_file())]
         take_inventory([folder], used, reasons=unmatched).log()
     scores = _score_all({case: files[case] for case in cases}, against, tolerance_mm, threads=threads, progress=progress)
+    unscaled = all(inspect_file(against.grid_file(case)).geometry.unscaled for case in cases)
     record = EvaluationRecord(
         hilum=version("hilum"),
         predictions=str(predictions),
         reference=against.name,
         tolerance_mm=tolerance_mm,
+        scaled=not unscaled,
         labels=against.table,
         missing=missing,
         unexpected=tuple(sorted(files[case].name for case in set(files) - set(against.files))),
-        notes=(*warn_of_trained_cases(Path(predictions), cases), *against.notes),
+        notes=(*warn_of_trained_cases(Path(predictions), cases), *against.notes, *([NO_SCALE] if unscaled else [])),
         summary=summarise(scores),
     )
     evaluation = Evaluation(scores, record)

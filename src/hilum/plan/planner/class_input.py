@@ -13,8 +13,9 @@ from hilum.plan.planner.overrides import ASKED, or_asked
 from hilum.plan.planner.sizing import USABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from hilum.plan.case_facts import CaseFacts
     from hilum.plan.classification import RegionSpec
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.plan import ClassifierSpec, Hardware, Three
@@ -159,13 +160,15 @@ def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 
     spacings = np.median([case.spacing for case in fingerprint.cases], axis=0)
     shapes = np.median([case.shape for case in fingerprint.cases], axis=0)
     axes = slice(3 - dimensions, 3)
+    unit = "pixels" if unscaled(fingerprint.cases) else "mm"
     if len(masks):
         usual = float(np.percentile(masks[:, axes].max(axis=1), 95))
         side_mm = max(WINDOW * usual, usual + CONTEXT_MM)
-        text = f"95 % of the masks are at most {usual:.3g} mm wide; a window of {side_mm:.3g} mm shows them and what is around"
+        text = f"95 % of the masks are at most {usual:.3g} {unit} wide; "
+        text += f"a window of {side_mm:.3g} {unit} shows them and what is around"
     else:
         side_mm = float((shapes * spacings)[axes].min())
-        text = f"a window of {side_mm:.3g} mm, the shortest side of the median image"
+        text = f"a window of {side_mm:.3g} {unit}, the shortest side of the median image"
     multiple, finest = 8, float(spacings[axes].min())
     side = int(min(longest, _up(side_mm / finest, multiple)))
     mm = side_mm / side
@@ -177,10 +180,17 @@ def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 
             spacing[axis] = min(float(spacings[axis]), COARSEST * mm)
             patch[axis] = _up(side_mm / spacing[axis], multiple)
     because = f"{side} voxels across the window; the images have {' x '.join(f'{one:.3g}' for one in spacings[axes])} mm"
+    if unit == "pixels":
+        because = f"{side} voxels across the window of {side_mm:.3g} pixels; no scale is known of the pictures"
     if max(spacing[3 - dimensions :]) > mm:
         because += ", and where their voxels are thicker, the input's are too"
     z, y, x = spacing
     return ClassView(patch=Decision(value=_three(patch), because=text), spacing=Decision(value=(z, y, x), because=because))
+
+
+def unscaled(cases: Sequence[CaseFacts]) -> bool:
+    """Say that all cases are single pictures without a physical scale."""
+    return all(case.shape[0] == 1 and case.spacing[1:] == (1.0, 1.0) for case in cases)
 
 
 def _up(size: float, multiple: int) -> int:
