@@ -171,6 +171,14 @@ def test_names_that_json_leaves_out(tmp_path):
     assert channel_names({"channel_names": {"0": None, "1": "CT", "2": "ct "}}, tmp_path) == ("channel_0", "CT_1", "ct_2")
 
 
+@pytest.mark.parametrize("word", WORDS)
+def test_names_of_json_that_are_not_known(tmp_path, word):
+    assert channel_names({"channel_names": {"0": word, "1": "CT", "2": word}}, tmp_path) == ("channel_0", "CT", "channel_2")
+    for labels in ({"background": 0, word: 1, "rib": 2}, {"0": word, "1": word, "2": "rib"}, {"0": word, "1": None, "2": "rib"}):
+        names = [label.name for label in label_table({"labels": labels}, tmp_path).labels]
+        assert names == ["background", "label_1", "rib"]
+
+
 def test_fold_columns_that_pandas_wrote():
     folds = folds_from_column({"a": "0.0", "b": "1.0", "c": "nan", "d": "NA", "e": "1"}).folds
     assert [fold.validation for fold in folds] == [("a",), ("b", "e")]

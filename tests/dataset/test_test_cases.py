@@ -3,6 +3,7 @@
 import numpy as np
 import PIL.Image
 import pytest
+from dataset_samples import nnunet
 
 from hilum.dataset import make_folds, open_dataset
 from hilum.dataset.doctor import fix
@@ -46,6 +47,15 @@ def test_test_cases_of_class_folders_are_in_no_fold(tmp_path):
     dataset = open_dataset(tmp_path)
     assert len(dataset.tests) == 8
     assert not dataset.tests & _in_folds(dataset)
+
+
+@pytest.mark.parametrize(("word", "tests", "splits"), [("train", {"c"}, 0), ("0", set(), 2)])
+def test_a_split_beside_any_layout_is_honoured(tmp_path, word, tests, splits):
+    root = nnunet(tmp_path, ids=tuple("abc"))
+    other = "test" if tests else "1"
+    (root / "patients.csv").write_text(f"case,patient,Split\na,1,{word}\nb,2,{word}\nc,3,{other}\n")
+    dataset = open_dataset(root)
+    assert (dataset.tests, len(dataset.splits)) == (tests, splits)
 
 
 def test_test_cases_are_not_looked_at_for_a_plan(tmp_path):

@@ -19,7 +19,7 @@ from hilum.dataset.layouts.labelling import Asked, with_classes
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.layouts.patient_masks import META_FILE
 from hilum.dataset.layouts.patients import PATIENTS_FILE, read_patients, with_patients, with_plain_columns
-from hilum.dataset.layouts.splits import splits_file, with_given_splits
+from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
 from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
@@ -79,7 +79,8 @@ def open_dataset(
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
     dataset = _distinct(_layout_of(root, layout, classes=asked.classification).read(root, values=not asked.classification))
-    opened = with_segment_names(with_plain_columns(with_given_splits(with_classes(with_patients(dataset, patients), asked))))
+    classified = with_classes(with_split_column(with_patients(dataset, patients)), asked)
+    opened = with_segment_names(with_plain_columns(with_given_splits(classified)))
     files = _account(opened, root)
     files.log()
     return replace(opened, files=files)

@@ -10,7 +10,7 @@ from hilum.dataset.layouts.listing import some
 from hilum.dataset.segments import names_of_segments
 from hilum.errors import DataError, FormatError, LabelError, ResourceError
 from hilum.io.output import is_output
-from hilum.io.text import name_key, read_json
+from hilum.io.text import is_known, name_key, read_json
 from hilum.volume import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
             needed='one name for each number from 0: {"0": "CT"}',
             cure=f'correct "channel_names" in {source}',
         )
-    ordered = [f"channel_{key}" if names[key] is None else str(names[key]).strip() for key in map(str, range(len(names)))]
+    ordered = [str(names[key]).strip() if is_known(str(names[key])) else f"channel_{key}" for key in map(str, range(len(names)))]
     counts = Counter(map(name_key, ordered))
     return tuple(name if counts[name_key(name)] == 1 else f"{name}_{n}" for n, name in enumerate(ordered))
 
@@ -101,9 +101,9 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
             f"no labels in {source}", needed='"labels": {"background": 0, "liver": 1}', cure=f'add "labels" to {source}'
         )
     if all(str(key).lstrip("-").isdigit() for key in entries):
-        pairs = [(f"label_{key}" if name is None else str(name).strip(), key) for key, name in entries.items()]
+        pairs = [(_label_name(str(name), key), key) for key, name in entries.items()]
     else:
-        pairs = [("ignore" if name_key(name) == "ignore" else name.strip(), value) for name, value in entries.items()]
+        pairs = [(_label_name(name, value), value) for name, value in entries.items()]
     counts = Counter(name_key(name) for name, _ in pairs)
     if twice := [name for name, _ in pairs if counts[name_key(name)] > 1]:
         raise LabelError(
@@ -128,6 +128,13 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
     if len(set(ids)) != len(ids):
         raise LabelError(f"an id with two names in {source}: {entries}", needed="one name for each id")
     return LabelTable.from_names({value[0]: name for name, value in named.items()}, ignore=ignore_id)
+
+
+def _label_name(name: str, value: object) -> str:
+    """A label's name as it is matched; one that is not known becomes the number."""
+    if not is_known(name):
+        return "background" if str(value) == "0" else f"label_{value}"
+    return "ignore" if name_key(name) == "ignore" else name.strip()
 
 
 def _ids(value: Any, name: str, source: Path) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, s
 from hilum.dataset.layouts.naming import label_table, labels_file, read_json_object
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
-from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError
 from hilum.io import image_stem
 from hilum.volume import LabelTable
@@ -77,7 +76,6 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         for folder in whole
     )
     annotated = tuple(case for case in cases if case.annotation is not None)
-    split = folds_from_column({case.id: case.columns.get("split", "") for case in annotated})
     return Dataset(
         name=path.absolute().name,
         root=path,
@@ -86,9 +84,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         channels=channels,
         labels=table if values else None,
         unlabelled=tuple(case for case in cases if case.annotation is None),
-        splits=split.folds,
-        tests=split.tests,
-        notes=(*notes, *split.notes),
+        notes=notes,
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPLITS_FILE = "splits_final.json"
+FOLD_COLUMNS = ("fold", "split")
 _TRAIN = {"train", "training", "tr", "trn"}
 _VALIDATION = {"val", "valid", "validation", "va", "vl", "dev", "development"}
 _TEST = {"test", "testing", "te", "tst", "ts", "holdout", "hold-out", "heldout", "held-out"}
@@ -62,6 +63,22 @@ def read_splits(file: Path) -> tuple[Fold, ...]:
     if not well_formed or not folds or folds != document:
         raise FormatError(f"{file} is no list of folds", needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]')
     return tuple(Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in folds)
+
+
+def with_split_column(dataset: Dataset) -> Dataset:
+    """The data set with the folds and test cases of its column fold or split, of whichever table, if it brings no other split.
+
+    Raises:
+        DataError: see `folds_from_column`.
+    """
+    if dataset.splits or dataset.tests:
+        return dataset
+    known = {name_key(name): name for case in dataset.cases for name in case.columns}
+    column = next((known[name] for name in FOLD_COLUMNS if name in known), None)
+    if column is None:
+        return dataset
+    split = folds_from_column({case.id: case.columns.get(column, "") for case in dataset.cases})
+    return replace(dataset, splits=split.folds, tests=split.tests, notes=(*dataset.notes, *split.notes))
 
 
 def with_given_splits(dataset: Dataset) -> Dataset:

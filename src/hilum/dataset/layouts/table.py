@@ -14,7 +14,6 @@ from hilum.dataset.layouts.listing import Orphan, guess_channels, image_entries,
 from hilum.dataset.layouts.naming import labels_of, stated_channels
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, IMAGE_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import PATIENTS_FILE
-from hilum.dataset.layouts.splits import folds_from_column
 from hilum.errors import DataError, FormatError
 from hilum.io import image_stem, image_suffix, is_output, supported
 from hilum.io.text import is_known, name_key, read_header, read_table, unknown_words
@@ -33,7 +32,6 @@ _ALIASES = {
     "image": ("image", "image_path", "file", "filename", "file_name", "path"),
     "mask": ("mask", "mask_path", "annotation", "segmentation", "seg"),
     "region": ("region", "region_path"),
-    "fold": ("fold", "split"),
 }
 _MASKS_OR_CLASSES = ("label", "labels")
 _REGION_FOLDERS = ("regions", "region", *ANNOTATION_FOLDERS)
@@ -95,7 +93,6 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     chosen = {case.id for case in usable}
     if len(usable) < len(cases):
         notes.append(f"{len(cases) - len(usable)} rows without annotation are counted as unlabelled")
-    split = folds_from_column({case.id: _fold_value(case, columns) for case in usable})
     return Dataset(
         name=file.parent.name if file.name in TABLE_FILES else file.stem,
         root=file.parent,
@@ -104,9 +101,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         channels=channels,
         labels=labels,
         unlabelled=tuple(case for case in cases if case.id not in chosen),
-        splits=split.folds,
-        tests=split.tests,
-        notes=(*notes, *split.notes),
+        notes=tuple(notes),
     )
 
 
@@ -126,7 +121,6 @@ class _Columns:
     images: Mapping[str, str]
     mask: str
     region: str
-    fold: str
     others: tuple[str, ...]
 
     @classmethod
@@ -146,8 +140,7 @@ class _Columns:
             images=images,
             mask=found["mask"],
             region=found["region"],
-            fold=found["fold"],
-            others=tuple(name for name in header if name not in used - {found["fold"]}),
+            others=tuple(name for name in header if name not in used),
         )
 
     def with_masks(self, rows: Sequence[Mapping[str, str]]) -> tuple[_Columns, list[str]]:
@@ -267,7 +260,3 @@ def _with_channels(cases: tuple[Case, ...], columns: _Columns, file: Path) -> tu
         return cases, tuple(columns.images)
     channels = stated_channels(file.parent) or guess_channels(case.images[""] for case in cases if case.images)
     return tuple(replace(one, images=dict.fromkeys(channels, one.images[""])) if one.images else one for one in cases), channels
-
-
-def _fold_value(case: Case, columns: _Columns) -> str:
-    return case.columns.get(columns.fold, "") if columns.fold else ""
