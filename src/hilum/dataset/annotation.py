@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such voxels"
+"""What is said of annotations of one mask a label."""
+
+
 @dataclass(frozen=True)
 class MaskFiles:
     """An annotation of one mask a label. A label without a file is not in the case.

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hilum.dataset.annotation import Annotation, MaskFiles
+from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, guess_channels, some
+from hilum.dataset.layouts.listing import Orphan, channels_of_word, some
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import facts_of
 from hilum.errors import DataError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _IMAGES = ("anat", "ct", "pet", "mr", "xray", "micr")
 """Folders of images of structure; func, dwi, fmap and others hold series in time, directions or helpers."""
 _LABEL_MAPS, _MASKS = ("dseg", "seg"), ("mask", "roi")
-_OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such voxels"
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             needed="derivatives/NAME/sub-XX/anat/sub-XX_dseg.nii.gz, or _label-NAME_mask.nii.gz",
             cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
         )
-    channels = names
-    if len(names) == 1:
-        guessed = guess_channels(raw[case][names[0]] for case in whole)
-        channels = names if len(guessed) == 1 else guessed
+    channels = channels_of_word(names[0], [raw[case][names[0]] for case in whole]) if len(names) == 1 else names
     if table is None and values:
         table, said = labels_of(path, [one for case in annotated if not isinstance(one := annotations[case], MaskFiles)])
         notes += said
@@ -156,7 +152,7 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
     for file in files:
         masks[file.case][numbers[file.entities["label"]]] = file.path
     table = LabelTable.from_names({number: name for name, number in numbers.items()})
-    return {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()}, table, (f"{note}; {_OVERLAPS}",)
+    return {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()}, table, (f"{note}; {OVERLAPS}",)
 
 
 def _files(root: Path) -> Iterator[_File]:

@@ -133,6 +133,12 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
     return ("image",)
 
 
+def channels_of_word(word: str, images: Iterable[Path]) -> tuple[str, ...]:
+    """The word that names the only image of each case, as its channel; of images of several channels their own names."""
+    guessed = guess_channels(images)
+    return (word,) if len(guessed) == 1 else guessed
+
+
 def some(names: Iterable[str], *, shown: int = 3) -> str:
     """A list of names, cut short for a sentence: "a, b, c and 5 more"."""
     listed = list(names)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, some
+from hilum.dataset.layouts.listing import Orphan, channels_of_word, image_files, some
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import PATIENTS_FILE
 from hilum.dataset.layouts.words import by_words, is_mask_word
@@ -83,8 +83,7 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     channels = found.channels
     if len(channels) == 1:
-        guessed = guess_channels(words[channels[0]] for words in usable.values())
-        channels = channels if len(guessed) == 1 else guessed
+        channels = channels_of_word(channels[0], [words[channels[0]] for words in usable.values()])
     labels, notes = labels_of(path, [words[mask] for words in usable.values()]) if values else (None, ())
     ids = _ids(path, list(found.folders))
     lacking = [ids[folder] for folder in found.folders if folder not in whole]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from hilum.dataset.annotation import MaskFiles
+from hilum.dataset.annotation import OVERLAPS, MaskFiles
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, guess_channels, image_files, some
+from hilum.dataset.layouts.listing import Orphan, channels_of_word, image_files, some
 from hilum.dataset.layouts.naming import label_table, labels_file, read_json_object
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
@@ -16,11 +16,9 @@ from hilum.io import image_stem
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 META_FILE = "meta.csv"
-_OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such voxels"
 
 
 def recognises(path: Path) -> bool:
@@ -58,8 +56,8 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     table = _table(path, sorted({name for folder in whole for name in masks[folder]}))
     numbers = {label.name: label.id for label in table.foreground}
-    channels = names if len(names) > 1 else _channels(names[0], [images[folder][names[0]] for folder in whole])
-    notes: tuple[str, ...] = (f"one mask a label: {_OVERLAPS}",)
+    channels = names if len(names) > 1 else channels_of_word(names[0], [images[folder][names[0]] for folder in whole])
+    notes: tuple[str, ...] = (f"one mask a label: {OVERLAPS}",)
     lacking = sorted(folder.name for folder in images if folder not in whole)
     if lacking:
         notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
@@ -114,12 +112,6 @@ def _masks(folder: Path) -> dict[str, Path]:
     """The mask of each label of a patient."""
     below = sub_folder(folder, ANNOTATION_FOLDERS)
     return _by_stem(below) if below is not None else {}
-
-
-def _channels(name: str, files: Iterable[Path]) -> tuple[str, ...]:
-    """The image's name as its channel; of an image of several channels their own names."""
-    guessed = guess_channels(files)
-    return (name,) if len(guessed) == 1 else guessed
 
 
 def _table(path: Path, names: list[str]) -> LabelTable:
