@@ -17,6 +17,8 @@ from hilum.dataset import open_dataset
 from hilum.errors import FormatError, GeometryError
 from hilum.inference import case_id, find_cases
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, read_labels, read_volume, supported, write_volume
+from hilum.io.content import content_hash, files_of
+from hilum.io.inventory import take_inventory
 
 AFFINE = np.array([[-0.8, 0, 0, 40], [0, 0.9, 0, -30], [0, 0, 2.5, -100], [0, 0, 0, 1.0]])
 DATA = np.random.default_rng(0).integers(-1000, 1000, (7, 5, 4)).astype(np.int16)  # (X, Y, Z)
@@ -394,3 +396,15 @@ def test_what_itk_fills_in_silently_is_said(tmp_path, name, fields, spacing, tex
 def test_what_hilum_writes_lacks_nothing(tmp_path, volume, name, channels):
     write_volume(volume.with_array(np.repeat(volume.array, channels, axis=0)), tmp_path / name)
     assert inspect_file(tmp_path / name).notes == ()
+
+
+def test_the_orientation_beside_an_analyze_pair_is_a_part_of_it(tmp_path):
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    nibabel.save(nibabel.Spm99AnalyzeImage(np.zeros((4, 3, 2), np.int16), affine), tmp_path / "a.img")
+    assert [file.name for file in files_of(tmp_path / "a.img")] == ["a.hdr", "a.img", "a.mat"]
+    assert take_inventory([tmp_path], [tmp_path / "a.hdr"]).others == ()
+    before = content_hash(tmp_path / "a.hdr")
+    affine[0, 3] = 7.0
+    nibabel.save(nibabel.Spm99AnalyzeImage(np.zeros((4, 3, 2), np.int16), affine), tmp_path / "b.img")
+    (tmp_path / "b.mat").replace(tmp_path / "a.mat")
+    assert content_hash(tmp_path / "a.hdr") != before

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hilum.errors import FormatError
 from hilum.io.detached import data_files
-from hilum.io.files import data_of, file_of, header_of, image_suffix, sha256
+from hilum.io.files import data_of, file_of, header_of, image_stem, image_suffix, sha256
 from hilum.io.output import is_output
 
 _HEADERS = (".mhd", ".mha", ".nhdr", ".nrrd", ".seg.nhdr", ".seg.nrrd")
@@ -26,7 +26,8 @@ def files_of(reference: Path | str) -> tuple[Path, ...]:
     if image_suffix(path) in _HEADERS and path.is_file():
         return (path, *(file for file in data_files(path) if file.is_file()))
     data = data_of(path)
-    return (path, data) if data is not None and data.is_file() else (path,)
+    beside = [] if data is None else [data, data.with_name(f"{image_stem(data)}.mat")]  # SPM's orientation
+    return (path, *(file for file in beside if file.is_file()))
 
 
 def content_hash(reference: Path | str) -> str:

@@ -48,6 +48,7 @@ _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXI
 _HEADER_OF_DATA = {
     ".img": (".hdr",),
     ".img.gz": (".hdr.gz",),
+    ".mat": (".hdr",),  # SPM's orientation of an Analyze pair
     ".raw": (".mhd", ".nhdr", ".seg.nhdr"),
     ".zraw": (".mhd",),
     ".raw.gz": (".nhdr", ".seg.nhdr"),
