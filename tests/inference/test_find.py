@@ -132,9 +132,14 @@ def test_annotations_are_no_cases(tmp_path):
     assert [one.reason for one in found.files.others] == ["an annotation"] * 3
 
 
-def test_a_folder_of_masks_that_is_named_is_predicted(tmp_path):
-    touch(tmp_path, "a_mask.png", "b_mask.png")
-    assert ids(tmp_path) == ["a_mask", "b_mask"]
+@pytest.mark.parametrize("names", [("a_mask.png", "b_mask.png"), ("a_seg.nrrd", "b_seg.nrrd"), ("a_seg.nii.gz",)])
+def test_a_folder_of_masks_only_is_refused(tmp_path, names):
+    touch(tmp_path, *names)
+    with pytest.raises(UsageError, match=r"no image in it; .*annotation[\s\S]*name the folder that holds the images"):
+        ids(tmp_path)
+    assert ids(tmp_path / names[0]) == [names[0].partition(".")[0]]  # the file itself was named
+    touch(tmp_path / "images", "a.nii.gz")
+    assert ids(tmp_path) == ["a"]
 
 
 def test_channels_by_the_words_of_a_folder(tmp_path):

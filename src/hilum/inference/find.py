@@ -137,7 +137,7 @@ class _Finder:
             raise UsageError(
                 f"{source}: no image in it; {self.account([source])}",
                 needed="images, DICOM series, or data sets, at any depth",
-                cure="name the folder that holds the images themselves",
+                cure="name the folder that holds the images themselves, or the files, which are then taken whatever their name",
             )
 
     def data_set(self, root: Path, source: Path) -> None:
@@ -222,9 +222,9 @@ class _Finder:
             return
         words = by_words(images)
         masks = {file for word, file in words.files.items() if is_mask_word(word)}
-        if len(masks) == len(images):  # the user named a folder of masks
-            masks = set()
         self._reasons |= dict.fromkeys(masks, ANNOTATION)
+        if len(masks) == len(images):
+            return
         folder = images[0].parent
         others = [file for file in images if file not in masks and file not in self._of_others(images)]
         kept = _of_model(words.files, self._channels) if len(self._channels) > 1 or words.shared == folder.absolute().name else {}
