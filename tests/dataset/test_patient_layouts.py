@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from dataset_samples import image, kinds, labels, nnunet, oblique, picture
 
-from hilum.dataset import LAYOUTS, check, fix, open_cases, open_dataset, read_annotation
+from hilum.dataset import LAYOUTS, check, describing_files, fix, open_cases, open_dataset, read_annotation
 from hilum.dataset.annotation import MaskFiles, compose_masks, read_label_map
 from hilum.errors import DataError, GeometryError
-from hilum.io import write_labels, write_volume
+from hilum.io import OutputFolder, write_labels, write_volume
 from hilum.volume import Volume
 
 
@@ -287,3 +287,13 @@ def test_check_names_images_that_no_case_uses_and_links_to_nothing(tmp_path, mon
     findings = check(open_dataset(root))
     assert [f.found for f in findings if f.kind == "unused-image"] == ["no case uses 1 images: more/deep/lost.nii.gz"]
     assert [finding.case for finding in findings if finding.severity == "error"] == ["y", "z"]
+
+
+def test_a_labels_json_of_hilum_does_not_number_the_masks(tmp_path):
+    root = total(tmp_path)
+    before = open_dataset(root)
+    with OutputFolder(root, "predict") as out:
+        out.write({"labels.json": json.dumps({"bone": 1})})
+    found = open_dataset(root)
+    assert found.labels == before.labels
+    assert root / "labels.json" not in describing_files(root)

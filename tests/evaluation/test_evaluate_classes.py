@@ -11,6 +11,7 @@ from class_samples import FINDINGS, THREE, TWO, made_up
 from PIL import Image
 
 from hilum import metrics
+from hilum.api.scoring import evaluate as verb
 from hilum.dataset import Case, Dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import (
@@ -384,3 +385,20 @@ def test_a_constant_answer_and_unknown_labels_are_named_as_such(tmp_path):
     evaluation = evaluate_classes(tmp_path / "p.csv", tmp_path / "labels.csv", tmp_path / "out")
     assert evaluation.summary["calibration_slope"].note == "the probability is the same in every case"
     assert evaluation.record.unexpected == ()
+
+
+def test_an_evaluation_that_is_an_input_is_not_written_over(tmp_path):
+    """Its cases.csv is a table of predictions, of labels, and of patients."""
+    table = tmp_path / "predictions.csv"
+    table.write_text("case,patient,label,p_benign,p_malignant\na,P0,benign,0.8,0.2\nb,P1,malignant,0.3,0.7\n")
+    few = tmp_path / "few.csv"
+    few.write_text("case,label\na,benign\n")
+    evaluate(table, table, tmp_path / "out")
+    cases = tmp_path / "out" / "cases.csv"
+    before = cases.read_bytes()
+    for sides in ((cases, few), (table, cases)):
+        with pytest.raises(UsageError, match=r"cases\.csv \(an input of this command\)"):
+            evaluate(*sides, tmp_path / "out", EvaluationOptions(allow_missing=True))
+    with pytest.raises(UsageError, match=r"cases\.csv \(an input of this command\)"):
+        verb(table, few, tmp_path / "out", data=cases, allow_missing=True)
+    assert cases.read_bytes() == before

@@ -13,7 +13,7 @@ from hilum.errors import DataError, UsageError
 from hilum.inference import ClassPredictor, RunReport, find_cases, predict_many
 from hilum.inference import class_prediction as module
 from hilum.inference.assurance import Assurance, Calibration
-from hilum.io import atomic_write_text, read_volume, write_volume
+from hilum.io import OutputFolder, atomic_write_text, read_volume, write_volume
 from hilum.plan.classification import RegionSpec
 from hilum.tasks.predictions import read_classes, read_predictions
 from hilum.volume import Geometry, Volume
@@ -297,3 +297,25 @@ def test_an_archive_and_folders_of_classes_are_answered_whole(tmp_path, out):
         assert {case.status for case in report.cases} == {"done"}
         found[source] = sorted(row.probabilities[1] for row in read_predictions(out / source))
         np.testing.assert_allclose(found[source], sorted(sigmoid(levels / 100)), rtol=1e-5)
+
+
+def test_a_row_goes_whose_case_is_answered_without_a_table(folder, out):
+    predict_many(ClassPredictor(class_model()), [folder / "a.nii.gz", folder / "b.nii.gz"], out)
+    other = ClassPredictor(replace(class_model(), id="other"))
+    predict_many(other, [folder / "a.nii.gz"], out, formats=("json",))
+    assert [row.case for row in read_predictions(out)] == ["b"]
+    predict_many(other, [folder / "b.nii.gz"], out, formats=("json",))
+    assert names(out) == ["a.json", "b.json", "classes.json", "run.json"]
+
+
+def test_classes_are_written_before_the_table_of_them(folder, out, monkeypatch):
+    written = []
+    write = OutputFolder.write
+
+    def noted(self, texts, **options):
+        written.extend(texts)
+        write(self, texts, **options)
+
+    monkeypatch.setattr(OutputFolder, "write", noted)
+    predict_many(ClassPredictor(class_model()), [folder / "a.nii.gz"], out)
+    assert written == ["classes.json", "predictions.csv", "run.json"]

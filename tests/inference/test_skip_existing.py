@@ -92,3 +92,28 @@ def test_channels_that_exchanged_their_names_are_another_image(tmp_path, caplog)
     assert statuses == ["done"]
     assert "1 case again: the image changed" in said
     assert "read by name" not in said
+
+
+def test_no_label_map_is_left_without_its_labels(folder, tmp_path, caplog):
+    out = tmp_path / "out"
+    there = []
+    predict_many(Predictor(make_model()), [folder], out, progress=lambda *_: there.append((out / "labels.json").is_file()))
+    assert all(there)
+    (out / "labels.json").unlink()  # as after a run that was killed, before labels.json came first
+    assert again(Predictor(make_model()), folder, out, caplog)[0] == ["skipped"] * 3
+    assert (out / "labels.json").is_file()
+
+
+def test_an_image_that_changes_after_it_was_read_is_read_again(folder, tmp_path, caplog):
+    file, other = folder / "case_0_0000.nii.gz", tmp_path / "other.nii.gz"
+    write_volume(index_volume(seed=7), other)
+
+    class Slow(Predictor):
+        def answer(self, *args, **options):
+            shutil.copyfile(other, file)
+            return super().answer(*args, **options)
+
+    predict_many(Slow(make_model()), [file], tmp_path / "out")
+    statuses, said = again(Predictor(make_model()), file, tmp_path / "out", caplog)
+    assert statuses == ["done"]
+    assert "1 case again: the image changed" in said

@@ -106,3 +106,12 @@ def test_an_archive_is_hashed_with_the_place_in_it(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FormatError, match=r"gone.nii.gz cannot be read"):
         content_hash(tmp_path / "gone.nii.gz")
+
+
+def test_a_file_that_is_given_its_former_time_is_read_again(tmp_path):
+    file = tmp_path / "a.nii"
+    file.write_bytes(b"1234")
+    before, facts = content_hash(file), file.stat()
+    file.write_bytes(b"1243")
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert content_hash(file) != before

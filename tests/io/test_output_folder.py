@@ -210,3 +210,18 @@ def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file"), OutputFolder(tmp_path / "file", "predict"):
         pass
+
+
+def test_a_folder_that_another_command_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    acquire, removed = OutputFolder._acquire, []
+
+    def late(self: OutputFolder) -> None:
+        if not removed:
+            removed.append(self.path)
+            self.path.rmdir()
+        acquire(self)
+
+    monkeypatch.setattr(OutputFolder, "_acquire", late)
+    with OutputFolder(tmp_path / "out", "predict") as out:
+        out.write({"a.txt": "1"})
+    assert names(tmp_path / "out") == {"a.txt", ".hilum.json"}

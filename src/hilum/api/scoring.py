@@ -60,6 +60,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         positive=None if labelling is None else labelling.positive,
         threshold=threshold,
         progress=progress,
+        inputs=[Path(one) for one in (reference, data) if isinstance(one, str | Path)],
     )
     held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
     with OutputFolder(out, "evaluate") as folder:

@@ -23,7 +23,7 @@ from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_sp
 from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
-from hilum.io import nearest, read_channels, read_geometry
+from hilum.io import is_output, nearest, read_channels, read_geometry
 from hilum.io.inventory import TEST_STUDY, take_inventory
 from hilum.volume import Volume
 
@@ -128,7 +128,8 @@ def describing_files(path: Path, layout: str | None = None) -> tuple[Path, ...]:
     """List the files that describe a data set: its table, labels, patients and splits; `layout` is found out if None."""
     home = path if path.is_dir() else path.parent
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(path)), None)
-    files = [*(home / one for one in DESCRIPTIONS), splits_file(home), table_file(path) if name == "table" else None]
+    described = [home / one for one in DESCRIPTIONS if not is_output(home / one)]
+    files = [*described, splits_file(home), table_file(path) if name == "table" else None]
     return tuple(file for file in files if file is not None and file.is_file())
 
 

@@ -43,6 +43,7 @@ class EvaluationOptions:
         threshold: of two classes, or of findings: an operating point, the probability from which one is called.
         positive: of two classes: which is the positive one; None: as the predictions have it.
         subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
+        inputs: further files that were read for it, and so are not written over.
     """
 
     allow_missing: bool = False
@@ -53,6 +54,7 @@ class EvaluationOptions:
     threshold: float | None = None
     subgroups: Sequence[str] | None = None
     positive: str | None = None
+    inputs: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,13 @@ def evaluate(
     """
     place = Path(predictions)
     against = Path(reference) if isinstance(reference, str) else reference
+    asked = options or EvaluationOptions()
+    inputs = [place, against if isinstance(against, Path) else against.root, *asked.inputs]
     for family in FAMILIES.values():
         if family.recognises(place):
-            with OutputFolder(out, "evaluate") as folder:
+            with OutputFolder(out, "evaluate", inputs=inputs) as folder:
                 folder.refuse_foreign(family.outputs)
-                return family.evaluate(place, against, folder.path, options or EvaluationOptions())
+                return family.evaluate(place, against, folder.path, asked)
     raise UsageError(
         f"no predictions in {place}" if place.exists() else f"{place} is no folder",
         needed=", or ".join(family.needs for family in FAMILIES.values()),

@@ -192,7 +192,7 @@ class ClassWriter:
         self._made: dict[str, dict[str, str]] = {
             name.removeprefix(_CASE): json.loads(text) for name, text in held.items() if name.startswith(_CASE)
         }
-        self._written = perf_counter()
+        self._written, self._changed = perf_counter(), False
 
     def there(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's answer in every format."""
@@ -220,18 +220,30 @@ class ClassWriter:
 
     def write(self, prediction: ClassPrediction, made_from: dict[str, str]) -> tuple[Path, ...]:
         """Write one answer; the table now and then."""
-        self._made[prediction.case] = made_from
         files = prediction.write(self._out.path, self._formats)
-        self._rows[prediction.case] = prediction.score
+        if "csv" in self._formats:
+            self._made[prediction.case] = made_from
+            self._rows[prediction.case] = prediction.score
+            self._changed = True
+        elif self._rows.pop(prediction.case, None) is not None:  # it would contradict the new answer
+            self._made.pop(prediction.case, None)
+            self._changed = True
         if perf_counter() - self._written > _TABLE_SECONDS:
             self.close()
         return files
 
+    def write_table(self) -> None:
+        """Write what the classes are, where no file says it though the table of all cases is there."""
+        if "csv" in self._formats and not (self._out.path / CLASSES).exists():
+            self._out.write({CLASSES: _as_text(self._table)})
+
     def close(self) -> None:
-        """Write the table."""
-        if "csv" in self._formats and self._rows:
+        """Write the table, the classes first: a run that is killed leaves no table without them."""
+        if self._changed and not self._rows:
+            self._out.remove(PREDICTIONS)
+        elif self._changed:
             rows = [self._rows[case] for case in sorted(self._rows)]
-            texts = {PREDICTIONS: predictions_text(rows, self._table), CLASSES: _as_text(self._table)}
+            texts = {CLASSES: _as_text(self._table), PREDICTIONS: predictions_text(rows, self._table)}
             self._out.write(
                 texts, made_from=self._models | {f"{_CASE}{case}": json.dumps(made) for case, made in self._made.items()}
             )

@@ -45,6 +45,8 @@ class Earlier:
         self._out = out
         tables = (REPORT, writer.table_file) if cases else (REPORT,)
         out.refuse_foreign((*tables, *(name for case in cases for name in writer.names(case))))
+        if skipped:
+            writer.write_table()
         own = {case.id: {*writer.earlier(case.id), out.path / PICTURES / f"{case.id}.png"} for case in cases}
         self._files = {case: {file for file in files if out.owned(file)} for case, files in own.items()}
         known = {REPORT, writer.table_file, *(file.name for files in own.values() for file in files)}

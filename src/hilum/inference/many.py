@@ -115,7 +115,7 @@ def predict_many(
 
         def write(prediction: AnyPrediction) -> CaseOutcome:
             start = perf_counter()
-            made = made_from(predictor, by_id[prediction.case])
+            made = line.made[prediction.case]
             files = writer.write(prediction, made)
             folder.record(*files, made_from=made)
             replaced = earlier.replace(prediction.case, files)
@@ -130,7 +130,6 @@ def predict_many(
                 patches=dict(prediction.patches),
             )
 
-        by_id = {case.id: case for case in cases}
         outcomes: list[CaseOutcome] = []
 
         def done(outcome: CaseOutcome) -> None:
@@ -255,6 +254,8 @@ class _Line:
         self._sizes = {case.id: predictor.size(case) for case in cases}
         self._forecast = Forecast({case: size.patches if size else None for case, size in self._sizes.items()})
         self._leaving: Future[CaseOutcome] | None = None  # what is being written
+        self.made: dict[str, dict[str, str]] = {}
+        """By case the hashes of what its answer is made from, taken before it is read: files may change later."""
         self._said = _Said()
         self._unlike: dict[str, tuple[str, ...]] = {}
 
@@ -312,11 +313,19 @@ class _Line:
     def _read(self, case: Case) -> Prepared | CaseOutcome | ResourceError:
         def read() -> Prepared | ResourceError:
             try:
-                return self._predictor.prepare(case)
+                return self._prepare(case)
             except ResourceError as error:
                 return error.with_traceback(None)  # which would hold the image
 
         return _guarded(case.id, read, self._said)
+
+    def _prepare(self, case: Case) -> Prepared:
+        try:
+            self.made[case.id] = made_from(self._predictor, case)
+        except HilumError:
+            self._predictor.prepare(case)  # which knows better what is wrong
+            raise
+        return self._predictor.prepare(case)
 
     def _answer(self, case: Case, prepared: Prepared | CaseOutcome, reserve: int) -> AnyPrediction | CaseOutcome:
         if isinstance(prepared, CaseOutcome):

@@ -184,7 +184,7 @@ class LabelWriter:
     table_file = "labels.json"
 
     def __init__(self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool) -> None:
-        self._out, self._any, self._probabilities = out, False, probabilities
+        self._out, self._probabilities = out, probabilities
         self._formats, self._labels = tuple(formats), table
         _chosen(formats, picture=False)
         if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
@@ -212,15 +212,18 @@ class LabelWriter:
         return tuple(self._out.path / name for name in label_files(case, FORMATS.values(), probabilities=True))
 
     def write(self, prediction: Prediction, made_from: dict[str, str]) -> tuple[Path, ...]:  # noqa: ARG002  (recorded with the files)
-        """Write one answer."""
-        self._any = True
+        """Write one answer, and before the first one what the integers mean."""
+        self.write_table()
         formats = _chosen(self._formats, picture=prediction.picture)
         return tuple(dict.fromkeys(file for one in formats for file in one.write(prediction, self._out.path)))
 
-    def close(self) -> None:
-        """Write what the integers mean, where there are any."""
-        if self._any:
+    def write_table(self) -> None:
+        """Write what the integers mean, where no file says it yet: a run that was killed leaves no label map without it."""
+        if not (self._out.path / self.table_file).exists():
             self._out.write({self.table_file: self._table})
+
+    def close(self) -> None:
+        """Nothing is left to write; see `ClassWriter.close`."""
 
 
 def refuse_other_table(out: OutputFolder, name: str, text: str) -> None:

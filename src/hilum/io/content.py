@@ -54,9 +54,9 @@ def digest(value: object) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file's bytes, which are read once as long as its size, time and inode stay."""
+    """The SHA-256 of a file's bytes, which are read once as long as its size, times and inode stay."""
     facts = path.stat()
-    return _hashed(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+    return _hashed(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)  # programs may set the first time
 
 
 @lru_cache(maxsize=100_000)

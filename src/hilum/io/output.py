@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hilum")
 LEDGER, LOCK = ".hilum.json", ".hilum.lock"
 _WAIT_SECONDS = 1.0
+_TRIES = 20
+"""Times that a folder is made which goes before its lock is taken."""
 _NAMED = 10
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 _updating = RLock()
@@ -108,9 +110,8 @@ class OutputFolder:
             raise UsageError(f"{self.path} is a file", needed="a folder to write to", cure="name another output")
         with disk_errors(self.path):
             self._made = [one for one in (self.path, *self.path.parents) if not one.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
             try:
-                self._acquire()
+                self._make_and_acquire()
                 self._enter_ledger()
             except BaseException:
                 self._leave()
@@ -246,6 +247,16 @@ class OutputFolder:
         if entry.verb != self.verb:
             return f"written by hilum {entry.verb}"
         return "" if self.owned(place) else "changed since hilum wrote it"
+
+    def _make_and_acquire(self) -> None:
+        """Make the folder and take its lock, again where a command that wrote nothing just removed the folder it had made."""
+        for _ in range(_TRIES):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                return self._acquire()
+        raise ResourceError(
+            f"{self.path} is removed while it is made", cure="end what removes it, or choose another output folder"
+        )
 
     def _acquire(self) -> None:
         """Take the lock; where the file system has none, the lock file's being there is the lock."""

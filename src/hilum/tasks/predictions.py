@@ -62,7 +62,7 @@ def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Pat
     """
     file = predictions_file(path)
     with OutputFolder(file.parent, "predict") as out:
-        out.write({file.name: predictions_text(tuple(scores), table), CLASSES: table.model_dump_json(indent=2) + "\n"})
+        out.write({CLASSES: table.model_dump_json(indent=2) + "\n", file.name: predictions_text(tuple(scores), table)})
 
 
 def in_file_names(table: ClassTable) -> dict[str, str]:

@@ -12,7 +12,7 @@ from hilum.dataset.layouts.naming import label_table, labels_file, read_json_obj
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
 from hilum.errors import DataError
-from hilum.io import image_stem
+from hilum.io import image_stem, is_output
 from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _table(path: Path, names: list[str]) -> LabelTable:
     facts_file, names_file = path / "dataset.json", path / "labels.json"
     if facts_file.is_file():
         table = label_table(read_json_object(facts_file), facts_file)
-    elif names_file.is_file():
+    elif names_file.is_file() and not is_output(names_file):
         table = labels_file(names_file)
     else:
         return LabelTable.from_names(dict(enumerate(names, start=1)))
