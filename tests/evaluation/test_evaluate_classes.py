@@ -216,7 +216,7 @@ def test_a_plain_table_as_reference(tmp_path):
         "label: 1 of 24 not known (blank), and left out: c000",
     )
     table.write_text("case,label\nc000,benign\nc000,benign\n")
-    with pytest.raises(DataError, match="several rows for a case"):
+    with pytest.raises(DataError, match=r"several rows for \S+ \(lines \d+, \d+\)"):
         evaluate_classes(tmp_path / "p", table, tmp_path / "out")
 
 
@@ -265,7 +265,7 @@ def test_what_the_classes_are(tmp_path):
 
 def test_references_without_classes_are_refused(tmp_path):
     _, dataset = written(tmp_path / "p")
-    with pytest.raises(UsageError, match=r"have no classes[\s\S]*name that column"):
+    with pytest.raises(UsageError, match=r"have no classes[\s\S]*name that column as the label: --label COLUMN"):
         evaluate_classes(tmp_path / "p", replace(dataset, cases=()), tmp_path / "out")
     with pytest.raises(UsageError, match="does not exist"):
         evaluate_classes(tmp_path / "p", tmp_path / "nowhere", tmp_path / "out")

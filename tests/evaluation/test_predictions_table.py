@@ -130,7 +130,7 @@ def test_tables_of_other_programs(tmp_path):
         ("case,benign,malignant\n", "columns case, benign, malignant"),
         ("case,p_benign,p_malignant,p_benign\n", "columns of one name: 'p_benign', 'p_benign'"),
         ("case,p_benign,p_cyst\n", "probabilities of benign, cyst"),
-        ("case,p_benign,p_malignant\na,0.5,0.5\na,0.5,0.5\n", "several rows for a"),
+        ("case,p_benign,p_malignant\na,0.5,0.5\na,0.5,0.5\n", r"several rows for a \(lines 2, 3\)"),
         ("case,p_benign,p_malignant\na,0.5\n", "line 2: could not convert"),
         ("case,p_benign,p_malignant\na,0.5,0.5,0.5\n", "line 2: 4 cells below 3 columns"),
         ("case,p_benign,p_malignant\na,0.5,half\n", "line 2: could not convert"),

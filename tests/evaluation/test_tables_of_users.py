@@ -2,8 +2,8 @@
 
 import pytest
 
-from hilum.dataset import ClassTable
-from hilum.errors import LabelError
+from hilum.dataset import ClassTable, open_dataset
+from hilum.errors import FormatError, LabelError
 from hilum.evaluation.classification.folder import evaluate_classes
 from hilum.tasks.predictions import read_predictions
 
@@ -73,3 +73,12 @@ def test_a_label_never_becomes_another_class(tmp_path, names, labels):
     (tmp_path / "truth.csv").write_text("\n".join(["case,label", *truth]))
     evaluation = evaluate_classes(tmp_path, tmp_path / "truth.csv", tmp_path / "out", subgroups=[])
     assert [score.reference for score in evaluation.scores] == [*labels.values()]
+
+
+def test_a_file_of_excel_is_refused_with_the_cure(tmp_path):
+    file = tmp_path / "cases.xlsx"
+    file.write_bytes(b"PK\x03\x04")
+    (tmp_path / "predictions.csv").write_text("case,p_a,p_b\nx,0.5,0.5\n")
+    for work in (lambda: open_dataset(file), lambda: evaluate_classes(tmp_path, file, tmp_path / "out")):
+        with pytest.raises(FormatError, match=r"is a spreadsheet[\s\S]*save the sheet as cases.csv"):
+            work()

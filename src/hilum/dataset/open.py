@@ -25,6 +25,7 @@ from hilum.dataset.segments import with_segment_names
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.io import is_output, nearest, read_channels, read_geometry
 from hilum.io.inventory import TEST_STUDY, take_inventory
+from hilum.io.text import refuse_spreadsheet
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def known_patients(path: str | Path) -> dict[str, str]:
 def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layout:
     if not root.exists():
         raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root))
+    refuse_spreadsheet(root)
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
     if name is None and (holds_one_class(root) or (classes and holds_folders(root))):
         name = "class-folders"  # of one class it says what is missing

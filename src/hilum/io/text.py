@@ -172,6 +172,32 @@ class Table:
         return next((known[name] for name in names if name in known), "")
 
 
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
+
+
+def refuse_spreadsheet(path: Path | str) -> None:
+    """Refuse a file of Excel or LibreOffice where a table is needed.
+
+    Raises:
+        FormatError: it is one.
+    """
+    if Path(path).suffix.lower() in _SPREADSHEETS:
+        raise FormatError(
+            f"{path} is a spreadsheet, which hilum does not read",
+            needed="a table as text: CSV or TSV",
+            cure=f"save the sheet as {Path(path).with_suffix('.csv').name} (in Excel: Save As, CSV UTF-8) and give that",
+        )
+
+
+def rows_of_one_name(table: Table, column: str) -> str:
+    """Say which values of a column stand in several rows, with their lines; "" where none does."""
+    lines: dict[str, list[int]] = {}
+    for row, line in zip(table.rows, table.lines, strict=True):
+        lines.setdefault(row[column], []).append(line)
+    twice = [f"{name} (lines {', '.join(map(str, held[:5]))})" for name, held in lines.items() if len(held) > 1]
+    return ", ".join(twice[:3]) + (f" and {len(twice) - 3} more" if len(twice) > 3 else "")
+
+
 def read_header(path: Path | str) -> tuple[str, ...]:
     """The names of a table's columns, without looking at its rows; () of an empty file.
 

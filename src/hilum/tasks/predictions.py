@@ -27,10 +27,9 @@ import numpy as np
 from hilum.dataset import ClassTable
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.class_order import is_none_word
-from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.io import OutputFolder
-from hilum.io.text import Table, is_known, name_key, read_json, read_table, read_text
+from hilum.io.text import Table, is_known, name_key, read_json, read_table, read_text, rows_of_one_name
 from hilum.tasks.class_score import ClassScore, decide
 
 if TYPE_CHECKING:
@@ -162,8 +161,11 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
             raise DataError(f"{file}, line {line}: {error}", needed="a row as `hilum predict` writes it") from error
     cases = [score.case for score in scores]
     if len(set(cases)) < len(cases):
-        twice = sorted({case for case in cases if cases.count(case) > 1})
-        raise DataError(f"{file} has several rows for {some(twice)}", needed="one row a case")
+        raise DataError(
+            f"{file} has several rows for {rows_of_one_name(rows, rows.column('case'))}",
+            needed="one row a case",
+            cure="remove the others",
+        )
     return tuple(scores)
 
 

@@ -16,7 +16,17 @@ from hilum.evaluation.classification.subgroups import subgroups_of
 from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
 from hilum.evaluation.trained_on import warn_of_trained_cases
-from hilum.io.text import is_known, name_key, one_spelling, read_header, read_table, unknown_words, with_one_spelling
+from hilum.io.text import (
+    is_known,
+    name_key,
+    one_spelling,
+    read_header,
+    read_table,
+    refuse_spreadsheet,
+    rows_of_one_name,
+    unknown_words,
+    with_one_spelling,
+)
 from hilum.tasks.predictions import assumed, named_classes, predictions_file, read_classes, read_predictions, spelled_label
 
 if TYPE_CHECKING:
@@ -215,6 +225,7 @@ def _reference(reference: Path | str | Dataset) -> _Reference:
     if isinstance(reference, Dataset):
         return _of_dataset(reference)
     path = Path(reference)
+    refuse_spreadsheet(path)
     plain = _plain_table(path)
     if plain is not None:
         return _of_table(plain)
@@ -233,7 +244,7 @@ def _of_dataset(dataset: Dataset) -> _Reference:
         raise UsageError(
             f"the cases of {dataset.root} have no classes",
             needed="a classification data set as the reference",
-            cure="where a column of its table holds the classes, name that column as the label",
+            cure="where a column of its table holds the classes, name that column as the label: --label COLUMN",
         )
     return _Reference(str(dataset.root), cases, dataset.classes, dataset.notes)
 
@@ -265,7 +276,9 @@ def _of_table(file: Path) -> _Reference:
         for row, one in zip(table.rows, whose, strict=True)
     }
     if len(cases) < len(table.rows):
-        raise DataError(f"{file} has several rows for a case", needed="one row a case")
+        raise DataError(
+            f"{file} has several rows for {rows_of_one_name(table, case)}", needed="one row a case", cure="remove the others"
+        )
     notes = [*table.notes, *unknown_words(table.rows, [patient, *further] if patient else further)]
     notes += [f"patients in several spellings: {several}"] if several else []
     notes += [] if any(whose) else ["no patient is known: each case counts as one patient"]
