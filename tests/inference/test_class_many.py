@@ -159,14 +159,13 @@ def test_rows_of_other_cases_stay_in_the_table(folder, out, caplog):
 
 def test_what_others_wrote_is_refused_before_the_work(folder, out):
     """dcm2niix writes CASE.json beside CASE.nii.gz."""
-    out.mkdir()
-    (out / "a.json").write_text('{"EchoTime": 0.03}')
+    (folder / "a.json").write_text('{"EchoTime": 0.03}')
     for formats in (("json",), ("csv", "json")):
         with pytest.raises(UsageError, match=r"files are in the way in .*: a.json \(not written by hilum\)"):
-            predict_many(ClassPredictor(class_model()), [folder], out, formats=formats)
-    assert (out / "a.json").read_text() == '{"EchoTime": 0.03}'
-    assert names(out) == ["a.json"]
-    assert not (out / ".hilum.json").exists()
+            predict_many(ClassPredictor(class_model()), [folder], folder, formats=formats)
+    assert (folder / "a.json").read_text() == '{"EchoTime": 0.03}'
+    assert names(folder) == ["a.json", "a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"]
+    assert not (folder / ".hilum.json").exists()
 
 
 def test_a_table_that_cannot_be_gone_on_with_is_refused_before_the_work(folder, out):

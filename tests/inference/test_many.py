@@ -325,24 +325,10 @@ def test_the_run_tells_how_far_it_is(folder, tmp_path):
     assert len(told) > 4 * 10  # by patches, not by cases
 
 
-def test_the_folder_of_the_images_is_no_output_folder(folder, tmp_path):
-    """No name collides here: case_0_0000.nii.gz would be answered by case_0.nii.gz."""
-    write_dicom_series(index_volume(), tmp_path / "study")
-    (tmp_path / "link").symlink_to(folder)
-    for sources, out in (
-        ([folder], folder),
-        ([folder / "case_0_0000.nii.gz"], tmp_path / "link"),
-        ([tmp_path / "study"], tmp_path / "study"),
-    ):
-        before = sorted(path.name for path in out.iterdir())
-        with pytest.raises(UsageError, match=r"inputs of hilum predict lie in[\s\S]*choose another output folder, such as"):
-            predict_many(Predictor(make_model()), sources, out)
-        assert sorted(path.name for path in out.iterdir()) == before
-
-
-def test_the_same_command_into_a_dicom_folder_twice(tmp_path):
+@pytest.mark.parametrize("out", ["", "predictions"])
+def test_the_same_command_in_a_dicom_folder_twice(tmp_path, out):
     """The second run replaces its own answers and predicts from none of them."""
-    study, out = tmp_path / "study", "predictions"
+    study = tmp_path / "study"
     write_dicom_series(index_volume(), study)
     before = {file: file.read_bytes() for file in study.iterdir()}
     first, second, third = (

@@ -75,8 +75,7 @@ def predict_many(
         The report; `status` is "failed" where no case was predicted though some were tried.
 
     Raises:
-        UsageError: a source, a format or `out` cannot be, images lie in `out`, or files of others are in the way; nothing was
-            predicted.
+        UsageError: a source, a format or `out` cannot be, or files of others are in the way; nothing was predicted.
         ResourceError: another process writes to `out`.
         DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
@@ -85,7 +84,6 @@ def predict_many(
     cases = found.cases
     learnt = _warn_of_learnt_cases(predictor, cases)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
-        folder.refuse_among(file for case in cases for file in case.files)
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
