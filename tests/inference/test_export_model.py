@@ -176,7 +176,7 @@ def test_what_cannot_be_asked(trained, tmp_path):
     _, folder = trained
     (tmp_path / "there").write_text("")
     for options, words in [
-        ({"out": tmp_path / "there"}, "there is in use"),
+        ({"out": tmp_path / "there"}, "there is a file"),
         ({"formats": "tflite"}, "format 'tflite'"),
         ({"precision": "bfloat16"}, "chosen where the model is run"),
         ({"precision": "int8"}, "--data DATA"),

@@ -7,17 +7,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from inference_toys import TABLE, make_model
 
 from classification_toys import class_model, class_plan
-from hilum.errors import HilumError
+from hilum.dataset import fix, open_dataset
+from hilum.errors import HilumError, UsageError
 from hilum.evaluation import evaluate
-from hilum.inference import ClassPredictor, Predictor, predict_many
-from hilum.io import write_labels, write_volume
+from hilum.inference import ClassPredictor, Predictor, export_model, predict_many
+from hilum.io import OutputFolder, write_labels, write_volume
 from hilum.plan import save_plan
 from hilum.training import TrainOptions, run
+from hilum.training.tuning import tune
 from hilum.volume import Geometry, Volume
 
 GRID = Geometry.from_spacing((4, 8, 6), (2.0, 1.0, 1.5))
@@ -87,3 +90,27 @@ def test_no_verb_changes_a_file_that_is_not_its_own(verb: str, second: str, out:
                 assert snapshot(place) == earlier, f"{step} was refused and left something"
             now = snapshot(place)
             assert {file: now.get(file) for file in before} == before
+
+
+@pytest.mark.parametrize("verb", ["check --fix", "tune", "export"])
+def test_a_folder_filled_by_a_run_that_just_ended_is_in_use(tmp_path, monkeypatch, verb):
+    """Between the look into the folder and the lock another run may have written its own."""
+    write_volume(Volume(np.ones((1, 4, 8, 6), dtype=np.int16), GRID), tmp_path / "data/images/a.nii.gz")
+    write_labels(Volume(np.ones((1, 4, 8, 6), dtype=np.uint8), GRID), tmp_path / "data/labels/a.nii.gz")
+    model, out = make_model().save(tmp_path / "model"), tmp_path / "out"
+    verbs = {
+        "check --fix": lambda: fix(open_dataset(tmp_path / "data"), (), out),
+        "tune": lambda: tune(model, tmp_path / "data", out),
+        "export": lambda: export_model(model, out),
+    }
+    enter = OutputFolder.__enter__
+
+    def late(self):
+        entered = enter(self)
+        (out / "notes").write_text("of the other run")
+        return entered
+
+    monkeypatch.setattr(OutputFolder, "__enter__", late)
+    with pytest.raises(UsageError, match=r"out is (in use|not empty)"):
+        verbs[verb]()
+    assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == ["notes"]

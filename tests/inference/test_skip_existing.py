@@ -117,3 +117,11 @@ def test_an_image_that_changes_after_it_was_read_is_read_again(folder, tmp_path,
     statuses, said = again(Predictor(make_model()), file, tmp_path / "out", caplog)
     assert statuses == ["done"]
     assert "1 case again: the image changed" in said
+
+
+def test_answers_that_were_changed_are_left_out_and_named(folder, tmp_path, caplog):
+    predict_many(Predictor(make_model()), [folder], tmp_path / "out")
+    (tmp_path / "out/case_1.nii.gz").write_bytes(b"cut off")
+    statuses, said = again(Predictor(make_model()), folder, tmp_path / "out", caplog)
+    assert statuses == ["skipped"] * 3
+    assert "answers to 1 cases were changed since hilum wrote them, and stay as they are: case_1" in said

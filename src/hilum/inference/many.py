@@ -85,7 +85,7 @@ def predict_many(
     learnt = _warn_of_learnt_cases(predictor, cases)
     with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
-        there = _still_answered(predictor, cases, writer) if skip_existing else []
+        there = _still_answered(predictor, cases, writer, folder) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
         spelled = {case.id.casefold(): case.id for case in reversed(cases)} if folder.ignores_letter_case else {}
         refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case, writer, folder.path, spelled))]
@@ -191,8 +191,11 @@ def _unnamable(case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]
     return CaseOutcome(case=case.id, status="failed", error=str(error))
 
 
-def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any) -> list[Case]:
-    """The cases whose answers are there and were made from the same model, options and files; says why others are made again."""
+def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any, out: OutputFolder) -> list[Case]:
+    """The cases whose answers are there and were made from the same model, options and files.
+
+    Logs why others are made again, and which answers are no longer as they were written.
+    """
     kept, reasons = [], []
     for case in cases:
         if writer.there(case):
@@ -204,6 +207,13 @@ def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any)
             reasons += [reason] if reason else []
     for sentence in say_again(reasons):
         _log.warning("%s", sentence)
+    edited = [case.id for case in kept if not all(map(out.owned, writer.names(case)))]
+    if edited:
+        _log.warning(
+            "answers to %d cases were changed since hilum wrote them, and stay as they are: %s; to have them anew, remove them",
+            len(edited),
+            some(edited),
+        )
     return kept
 
 

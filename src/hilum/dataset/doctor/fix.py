@@ -89,8 +89,8 @@ def fix(
         DataError: no case is left.
     """
     target = Path(folder)
-    refuse_target(dataset, target)
     with OutputFolder(target, "check --fix"):
+        refuse_target(dataset, target)
         return _write_copy(dataset, findings, target, progress)
 
 

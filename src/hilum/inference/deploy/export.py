@@ -87,8 +87,10 @@ def export_model(
     """
     out = Path(out)
     stored = "float32" if precision == "auto" else precision
-    engines = _checked(model, out, formats, stored, data=data, gate=gate, patients=patients)
+    engines = _checked(model, formats, stored, data=data, gate=gate, patients=patients)
     with OutputFolder(out, "export") as target, TemporaryDirectory(dir=out, prefix=".part-") as temporary:
+        if holds_files(out):
+            raise UsageError(f"{out} is in use", needed="a new or empty folder", cure="another -o FOLDER, or remove it")
         folder = Path(temporary)
         networks: tuple[Any, ...] = ()
         quantisation: Quantisation | None = None
@@ -119,7 +121,6 @@ def export_model(
 
 def _checked(
     model: TrainedModel,
-    out: Path,
     formats: str,
     stored: str,
     *,
@@ -128,7 +129,7 @@ def _checked(
     patients: str | None,
 ) -> tuple[str, ...]:
     """The engines that are exported for, once everything that was asked for is possible."""
-    _check_model(model, out)
+    _check_model(model)
     if formats not in FORMATS:
         raise UsageError(f"format {formats!r}", needed=", ".join(FORMATS), cure="--format openvino")
     if stored not in STORED:
@@ -154,7 +155,7 @@ def _checked(
     return FORMATS[formats]
 
 
-def _check_model(model: TrainedModel, out: Path) -> None:
+def _check_model(model: TrainedModel) -> None:
     if not isinstance(model.plan, SegmentationPlan):
         raise UsageError(
             f"export of a {model.plan.task.value} model",
@@ -167,8 +168,6 @@ def _check_model(model: TrainedModel, out: Path) -> None:
         )
     if model.device.type != "cpu":
         raise UsageError(f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'")
-    if holds_files(out):
-        raise UsageError(f"{out} is in use", needed="a new or empty folder", cure="another -o FOLDER, or remove it")
 
 
 def _installed(package: str) -> bool:

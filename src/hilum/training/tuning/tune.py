@@ -91,9 +91,9 @@ def tune(
             needed="the trained model that it was exported from",
             cure="tune that one, and export it again: hilum export",
         )
-    if holds_files(out):
-        raise UsageError(f"{out} is in use", needed="a new folder: the model that is tuned stays as it is", cure="-o ANOTHER")
     with OutputFolder(out, "tune"):
+        if holds_files(out):
+            raise UsageError(f"{out} is in use", needed="a new folder: the model that is tuned stays as it is", cure="-o ANOTHER")
         return TUNERS[model.plan.task.value](model, data, out, options or TuneOptions(), listener or Listener())
 
 
