@@ -25,6 +25,17 @@ EXECUTED = ("python", "sh")
 SHOWN = ("text", "json", "csv", "mermaid")  # no code of ours
 SHOW_ONLY = {"CONTRIBUTING.md": 2, "README.md": 1, "docs/how-to/train.md": 1}
 """How many blocks of each page are marked as not executed."""
+LONG = {
+    "docs/how-to/train.md",
+    "docs/how-to/predict.md",
+    "docs/how-to/plan.md",
+    "docs/how-to/deploy.md",
+    "docs/how-to/tune.md",
+    "docs/how-to/classify.md",
+    "docs/tutorials/first-model.md",
+    "docs/tutorials/two-tasks.md",
+}
+"""Pages that train for half a minute or more: slow tests."""
 
 _BLOCK = re.compile(r"(?:^<!-- *(?P<mark>[^>]*?) *-->\n+)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -74,7 +85,14 @@ def check_output(block, page, printed):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b.language in EXECUTED and not b.shown for b in blocks_of(p))])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in LONG else [])
+        for page in PAGES
+        if any(block.language in EXECUTED and not block.shown for block in blocks_of(page))
+    ],
+)
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__page__"}

@@ -50,6 +50,7 @@ def test_breast_ultrasound_has_more_copies_than_its_groups_know(ultrasound):
     assert audit_of(dataset, (), folds=honest).split_groups == ()
 
 
+@pytest.mark.slow
 def test_lesions_are_labelled_twice(ultrasound):
     dataset, found = ultrasound
     labels = {case.id: case.label for case in dataset.cases}
@@ -69,6 +70,7 @@ def test_lesions_are_labelled_twice(ultrasound):
     assert "labelled differently: benign, malignant" in told["benign_399"]
 
 
+@pytest.mark.slow
 def test_augmented_slices_of_the_validation_patients_are_found(real_data):
     found = audit(open_dataset(real_data / "liver_mr_slices"))
     known = pairs(found)
@@ -82,6 +84,7 @@ def test_augmented_slices_of_the_validation_patients_are_found(real_data):
     assert sum(pair.kind == "mirrored" for pair in inside) > 80
 
 
+@pytest.mark.slow
 def test_two_people_are_no_copies_and_the_view_tells_the_label(real_data):
     dataset = open_dataset(real_data / "chest_xray")
     found = audit(dataset)
@@ -104,6 +107,7 @@ def test_sets_without_copies(name, real_data):
     assert audit(open_dataset(real_data / name)).pairs == ()
 
 
+@pytest.mark.slow
 def test_nodules_have_no_copies_and_their_size_tells_the_label(real_data):
     found = audit(open_dataset(real_data / "lung_nodules", label="Diagnosis_value"))
     assert found.pairs == ()
@@ -119,6 +123,7 @@ def test_five_thousand_small_pictures(real_data):
     assert len(found.pairs) == 26
 
 
+@pytest.mark.slow
 def test_the_label_of_nodules_and_where_they_are(real_data):
     dataset = open_dataset(real_data / "lung_nodules", label="Diagnosis_value")
     assert (dataset.classes.names, len(dataset.splits)) == (("0", "1"), 8)

@@ -219,6 +219,7 @@ def test_no_time_is_no_learning():
     assert found.cases == 20
 
 
+@pytest.mark.slow
 def test_the_same_answers_teach_the_same():
     worse = lambda reference, rng, n: with_specks(reference, rng, n % 3, 3, size=2)
     assert learn(cases(worse)) == learn(cases(worse))
