@@ -18,8 +18,20 @@ OUT = REPOSITORY / "out" / "benchmarks"
 
 def provenance() -> dict[str, str]:
     """Commit, machine and versions, without the machine's name."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "src"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain", "src"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return {
         "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
         "cpu": f"{_cpu()}, {os.cpu_count()} cores",
@@ -44,10 +56,13 @@ def hilum(*arguments: object) -> None:
 
 
 def trained_already(model: Path, minutes: float) -> bool:
-    """Whether a training is complete; what a folder holds, complete or not, must be of so many minutes.
+    """Whether a training is complete.
+
+    What a folder holds, complete or not, must be of so many minutes.
 
     Raises:
-        SystemExit: it is of others, or does not say of how many: its figures would be reported as what they are not.
+        SystemExit: it is of others, or does not say of how many: its figures would be reported as
+            what they are not.
     """
     complete = (model / "model.json").is_file()
     found = {_told(model / "run.json", "options")} if complete else set()
@@ -55,7 +70,10 @@ def trained_already(model: Path, minutes: float) -> bool:
         found.add(_told(model / "training" / "plan.json", "hardware"))
     if others := found - {float(minutes)}:
         said = ", ".join("an unknown number of" if one is None else f"{one:g}" for one in others)
-        raise SystemExit(f"{model} was trained for {said} minutes, not {minutes:g}: ask for those, or remove the folder.")
+        raise SystemExit(
+            f"{model} was trained for {said} minutes, not {minutes:g}: ask for those, or remove the"
+            " folder."
+        )
     return complete
 
 
@@ -83,10 +101,13 @@ def dice_rows(summary: Any) -> list[str]:
     for region in summary.regions:
         dice, nsd, hd95 = (region.metrics[name] for name in ("dice", "nsd", "hd95"))
         rows.append(
-            f"| {region.region} | {dice.mean:.4f} ({dice.low:.4f} to {dice.high:.4f}) | {dice.median:.4f} | {nsd.mean:.4f} "
-            f"| {hd95.mean:.2f} | {dice.n} |"
+            f"| {region.region} | {dice.mean:.4f} ({dice.low:.4f} to {dice.high:.4f}) |"
+            f" {dice.median:.4f} | {nsd.mean:.4f} | {hd95.mean:.2f} | {dice.n} |"
         )
     return rows
 
 
-HEADER = "| region | mean Dice (95 % interval) | median Dice | NSD | HD95, mm | cases |\n|---|---|---|---|---|---|"
+HEADER = (
+    "| region | mean Dice (95 % interval) | median Dice | NSD | HD95, mm | cases"
+    " |\n|---|---|---|---|---|---|"
+)

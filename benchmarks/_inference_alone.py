@@ -2,11 +2,12 @@
 
     _inference_alone.py nnunet|hilum preprocess|export MODEL IMAGE FOLDER RUNS
 
-Preprocessing: from the image in memory to the network's input (cropping, normalising, nnU-Net's cubic spline resampling), kept as
-FOLDER/<who>_input.npy. Export: from logits on the network's grid to labels on the image's, kept as FOLDER/<who>_labels.npy; the
-logits are smooth noise, the same for both, in FOLDER/logits.npy as (Z, K, Y, X), made by the first that needs them. nnU-Net gets
-them whole in memory, as its own predictor has them, hilum row by row, as its sliding window gives them. Reading and writing files
-is not timed. The last line of output is JSON: seconds of each run.
+Preprocessing: from the image in memory to the network's input (cropping, normalising, nnU-Net's
+cubic spline resampling), kept as FOLDER/<who>_input.npy. Export: from logits on the network's grid
+to labels on the image's, kept as FOLDER/<who>_labels.npy; the logits are smooth noise, the same for
+both, in FOLDER/logits.npy as (Z, K, Y, X), made by the first that needs them. nnU-Net gets them
+whole in memory, as its own predictor has them, hilum row by row, as its sliding window gives them.
+Reading and writing files is not timed. The last line of output is JSON: seconds of each run.
 """
 
 from __future__ import annotations
@@ -55,24 +56,38 @@ def _timed(work: Callable[[], NDArray[Any]]) -> Callable[[], tuple[NDArray[Any],
     return timed
 
 
-def nnunet_preprocess(model: Path, image: Path, _: Path) -> Callable[[], tuple[NDArray[Any], float]]:
+def nnunet_preprocess(
+    model: Path, image: Path, _: Path
+) -> Callable[[], tuple[NDArray[Any], float]]:
     """nnU-Net's preprocessor."""
     plans, configuration, description = _nnunet(model)
     array, facts = plans.image_reader_writer_class().read_images([str(image)])
     preprocessor = configuration.preprocessor_class(verbose=False)
-    return _timed(lambda: preprocessor.run_case_npy(array, None, dict(facts), plans, configuration, description)[0])
+    return _timed(
+        lambda: preprocessor.run_case_npy(
+            array, None, dict(facts), plans, configuration, description
+        )[0]
+    )
 
 
-def nnunet_export(model: Path, image: Path, folder: Path) -> Callable[[], tuple[NDArray[Any], float]]:
+def nnunet_export(
+    model: Path, image: Path, folder: Path
+) -> Callable[[], tuple[NDArray[Any], float]]:
     """nnU-Net's way from logits to labels."""
-    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+    from nnunetv2.inference.export_prediction import (
+        convert_predicted_logits_to_segmentation_with_correct_shape,
+    )
 
     plans, configuration, description = _nnunet(model)
     array, facts = plans.image_reader_writer_class().read_images([str(image)])
     preprocessor = configuration.preprocessor_class(verbose=False)
-    shape = preprocessor.run_case_npy(array, None, facts, plans, configuration, description)[0].shape[1:]
+    shape = preprocessor.run_case_npy(array, None, facts, plans, configuration, description)[
+        0
+    ].shape[1:]
     labels = plans.get_label_manager(description)
-    logits = np.ascontiguousarray(np.load(_logits(folder, labels.num_segmentation_heads, shape)).swapaxes(0, 1))
+    logits = np.ascontiguousarray(
+        np.load(_logits(folder, labels.num_segmentation_heads, shape)).swapaxes(0, 1)
+    )
     del array
     return _timed(
         lambda: convert_predicted_logits_to_segmentation_with_correct_shape(
@@ -85,7 +100,11 @@ def _nnunet(model: Path) -> tuple[Any, Any, dict[str, Any]]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     plans = PlansManager(str(model / "plans.json"))
-    return plans, plans.get_configuration("3d_fullres"), json.loads((model / "dataset.json").read_text())
+    return (
+        plans,
+        plans.get_configuration("3d_fullres"),
+        json.loads((model / "dataset.json").read_text()),
+    )
 
 
 def hilum_preprocess(model: Path, image: Path, _: Path) -> Callable[[], tuple[NDArray[Any], float]]:
@@ -98,8 +117,13 @@ def hilum_preprocess(model: Path, image: Path, _: Path) -> Callable[[], tuple[ND
     return _timed(lambda: preprocess_case(volume, plan)[0])
 
 
-def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], tuple[NDArray[Any], float]]:
-    """The same by hilum's stream. The network hands it slabs in single precision, so making them of the file is not timed."""
+def hilum_export(
+    model: Path, image: Path, folder: Path
+) -> Callable[[], tuple[NDArray[Any], float]]:
+    """The same by hilum's stream.
+
+    The network hands it slabs in single precision, so making them of the file is not timed.
+    """
     from hilum.inference.engines.host import usable_cpus
     from hilum.io import read_volume
     from hilum.plan import load_plan
@@ -115,7 +139,13 @@ def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], tuple[N
 
     def work() -> tuple[NDArray[Any], float]:
         seconds = 0.0
-        stream = LabelStream(restore, table.outputs, lambda logits: decode_logits(logits, table), kind, threads=usable_cpus())
+        stream = LabelStream(
+            restore,
+            table.outputs,
+            lambda logits: decode_logits(logits, table),
+            kind,
+            threads=usable_cpus(),
+        )
         for rows in _rows(file):
             begun = time.perf_counter()
             stream.feed(rows)
@@ -128,16 +158,23 @@ def hilum_export(model: Path, image: Path, folder: Path) -> Callable[[], tuple[N
 def _rows(file: Path) -> Any:
     """Blocks (K, z, Y, X) of float32 in rising Z, read one after the other."""
     with file.open("rb") as raw:
-        np.lib.format.read_magic(raw)  # 1.0: np.save and open_memmap write no other for such headers
+        np.lib.format.read_magic(
+            raw
+        )  # 1.0: np.save and open_memmap write no other for such headers
         (depth, *rest), _, kind = np.lib.format.read_array_header_1_0(raw)
         size = int(np.prod(rest))
         for start in range(0, depth, ROWS):
             z = min(ROWS, depth - start)
-            yield np.fromfile(raw, kind, z * size).astype(np.float32).reshape(z, *rest).swapaxes(0, 1)
+            yield (
+                np.fromfile(raw, kind, z * size).astype(np.float32).reshape(z, *rest).swapaxes(0, 1)
+            )
 
 
 def _logits(folder: Path, outputs: int, shape: tuple[int, ...]) -> Path:
-    """Smooth noise (Z, K, Y, X) in half precision, as nnU-Net hands it over; made where it is missing."""
+    """Smooth noise (Z, K, Y, X) in half precision, as nnU-Net hands it over.
+
+    Made where it is missing.
+    """
     import torch
 
     file = folder / "logits.npy"
@@ -145,7 +182,9 @@ def _logits(folder: Path, outputs: int, shape: tuple[int, ...]) -> Path:
         coarse = torch.randn(1, outputs, 9, 13, 13, generator=torch.Generator().manual_seed(0)) * 4
         out = np.lib.format.open_memmap(file, "w+", np.float16, (shape[0], outputs, *shape[1:]))
         for k in range(outputs):
-            out[:, k] = torch.nn.functional.interpolate(coarse[:, k : k + 1], size=tuple(shape), mode="trilinear")[0, 0].numpy()
+            out[:, k] = torch.nn.functional.interpolate(
+                coarse[:, k : k + 1], size=tuple(shape), mode="trilinear"
+            )[0, 0].numpy()
         out.flush()
     return file
 

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 INTERVAL = 0.1  # seconds between two looks
-GROWN = 1.02  # proportional sizes are slow to read: they are read where the resident sum has grown by this factor, and
-OFTEN = 3.0  # so many seconds after the last time: what processes share makes the resident sum no measure of them
+# proportional sizes are slow to read: they are read where the resident sum has grown by this
+# factor, and
+GROWN = 1.02
+# so many seconds after the last time: what processes share makes the resident sum no measure of
+# them
+OFTEN = 3.0
 MEMORY_IS = (
-    "peak over time of the sum, over the command and all its children, of proportional set sizes (a page shared by n processes "
-    "counts 1/n in each, so once); where the system does not tell them, of resident sets"
+    "peak over time of the sum, over the command and all its children, of proportional set sizes (a"
+    " page shared by n processes counts 1/n in each, so once); where the system does not tell them,"
+    " of resident sets"
 )
 
 
@@ -64,13 +69,19 @@ class _Watch(threading.Thread):
         self.join()
 
 
-def measure(command: Sequence[object], *, log: Path, environment: Mapping[str, str] | None = None) -> Measured:
+def measure(
+    command: Sequence[object], *, log: Path, environment: Mapping[str, str] | None = None
+) -> Measured:
     """Run a command to its end; its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as text:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=text, stderr=subprocess.STDOUT, env=environment
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=text,
+            stderr=subprocess.STDOUT,
+            env=environment,
         )
         watch = _Watch(process.pid)
         watch.start()
@@ -101,7 +112,9 @@ def _resident(process: psutil.Process) -> int:
 
 def _proportional(process: psutil.Process) -> int:
     try:
-        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        for line in (
+            Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        ):
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     except OSError:

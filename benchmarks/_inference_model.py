@@ -2,12 +2,14 @@
 
 Called by inference.py in a Python that has nnunetv2:
 
-    _inference_model.py --image IMAGE --labels LABELS --dataset-json JSON --model FOLDER [--steps 300] [--spacing Z Y X]
+    _inference_model.py --image IMAGE --labels LABELS --dataset-json JSON --model FOLDER [--steps
+    300] [--spacing Z Y X]
 
-Fingerprint, plan (`3d_fullres`), preprocessing and network are nnU-Net's; the training loop is plain (cross-entropy and soft
-Dice, deep supervision, AdamW, one cycle, bfloat16, smaller patches, no augmentation), because only *some* trained weights are
-needed: random ones give logits full of near ties, and their labels say nothing about a faster engine. The checkpoint has
-the entries that nnU-Net's trainer writes and its predictor reads.
+Fingerprint, plan (`3d_fullres`), preprocessing and network are nnU-Net's; the training loop is
+plain (cross-entropy and soft Dice, deep supervision, AdamW, one cycle, bfloat16, smaller patches,
+no augmentation), because only *some* trained weights are needed: random ones give logits full of
+near ties, and their labels say nothing about a faster engine. The checkpoint has the entries that
+nnU-Net's trainer writes and its predictor reads.
 """
 
 from __future__ import annotations
@@ -27,19 +29,32 @@ FEWEST_STEPS = 20
 
 def main() -> None:
     """Parse, plan, train, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--dataset-json", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=0, help="0: random weights")
-    parser.add_argument("--further", action="store_true", help="begin with the weights that the folder holds")
-    parser.add_argument("--patch", type=int, nargs=3, default=[24, 128, 128], help="to train with, ZYX")
+    parser.add_argument(
+        "--further", action="store_true", help="begin with the weights that the folder holds"
+    )
+    parser.add_argument(
+        "--patch", type=int, nargs=3, default=[24, 128, 128], help="to train with, ZYX"
+    )
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
-    parser.add_argument("--spacing", type=float, nargs=3, help="target spacing in mm, ZYX, instead of the image's own")
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        help="target spacing in mm, ZYX, instead of the image's own",
+    )
     asked = parser.parse_args()
     if 0 < asked.steps < FEWEST_STEPS:
-        parser.error(f"--steps {asked.steps}: at least {FEWEST_STEPS}, for the cycle of learning rates, or 0")
+        parser.error(
+            f"--steps {asked.steps}: at least {FEWEST_STEPS}, for the cycle of learning rates, or 0"
+        )
     with tempfile.TemporaryDirectory() as home:
         for name in ("raw", "preprocessed", "results"):
             os.environ[f"nnUNet_{name}"] = f"{home}/{name}"
@@ -55,20 +70,31 @@ def main() -> None:
 
 def plan(asked: argparse.Namespace, home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """nnU-Net's fingerprint and plan of a data set of this one image."""
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+    )
 
     folder = home / "raw" / "Dataset001_One"
-    for part, file, name in (("imagesTr", asked.image, "case_0000.nii.gz"), ("labelsTr", asked.labels, "case.nii.gz")):
+    for part, file, name in (
+        ("imagesTr", asked.image, "case_0000.nii.gz"),
+        ("labelsTr", asked.labels, "case.nii.gz"),
+    ):
         (folder / part).mkdir(parents=True)
         (folder / part / name).symlink_to(file.resolve())
     shutil.copyfile(asked.dataset_json, folder / "dataset.json")
     extract_fingerprints([1], num_processes=1)
     plan_experiments([1], overwrite_target_spacing=tuple(asked.spacing) if asked.spacing else None)
     made = home / "preprocessed" / "Dataset001_One"
-    return tuple(json.loads((made / name).read_text()) for name in (f"{PLANS}.json", "dataset_fingerprint.json"))  # type: ignore[return-value]  # two files, two records
+    return tuple(
+        json.loads((made / name).read_text())
+        for name in (f"{PLANS}.json", "dataset_fingerprint.json")
+    )  # type: ignore[return-value]  # two files, two records
 
 
-def trained(asked: argparse.Namespace, plans: dict[str, Any], description: dict[str, Any]) -> tuple[Any, float]:
+def trained(
+    asked: argparse.Namespace, plans: dict[str, Any], description: dict[str, Any]
+) -> tuple[Any, float]:
     """nnU-Net's network of the plan, after so many steps, and the seconds they took."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -79,17 +105,30 @@ def trained(asked: argparse.Namespace, plans: dict[str, Any], description: dict[
     configuration = manager.get_configuration("3d_fullres")
     outputs = manager.get_label_manager(description).num_segmentation_heads
     network = nnUNetTrainer.build_network_architecture(
-        manager, configuration, len(description["channel_names"]), outputs, enable_deep_supervision=True
+        manager,
+        configuration,
+        len(description["channel_names"]),
+        outputs,
+        enable_deep_supervision=True,
     )
     if asked.further:
-        held = torch.load(asked.model / "fold_0" / "checkpoint_final.pth", weights_only=False)  # written by this script
+        held = torch.load(
+            asked.model / "fold_0" / "checkpoint_final.pth", weights_only=False
+        )  # written by this script
         network.load_state_dict(held["network_weights"])
     if not asked.steps:
         return network, 0.0
     preprocessor = configuration.preprocessor_class(verbose=False)
-    image, labels, _ = preprocessor.run_case([str(asked.image)], str(asked.labels), manager, configuration, description)
+    image, labels, _ = preprocessor.run_case(
+        [str(asked.image)], str(asked.labels), manager, configuration, description
+    )
     start = time.perf_counter()
-    train(network, torch.as_tensor(image).float(), torch.as_tensor(labels)[0].long().clamp_min(0), asked)
+    train(
+        network,
+        torch.as_tensor(image).float(),
+        torch.as_tensor(labels)[0].long().clamp_min(0),
+        asked,
+    )
     return network, time.perf_counter() - start
 
 
@@ -101,8 +140,12 @@ def train(network: Any, image: Any, labels: Any, asked: argparse.Namespace) -> N
     torch.set_num_threads(os.cpu_count() or 1)
     torch.nn.InstanceNorm3d.forward = _instance_norm  # type: ignore[method-assign]  # the faster road on CPUs
     network.to(memory_format=torch.channels_last_3d).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=asked.rate, weight_decay=1e-4, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=asked.rate, total_steps=asked.steps, pct_start=0.1)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=asked.rate, weight_decay=1e-4, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=asked.rate, total_steps=asked.steps, pct_start=0.1
+    )
     dice = cross = 0.0
     voxels = [torch.nonzero(labels == k) for k in labels.unique()]
     for step in range(asked.steps):
@@ -112,7 +155,9 @@ def train(network: Any, image: Any, labels: Any, asked: argparse.Namespace) -> N
         loss = torch.zeros(())
         for n, raw in enumerate(levels):
             logits = raw.float()
-            target = functional.interpolate(y[:, None].float(), logits.shape[2:], mode="nearest")[:, 0].long()
+            target = functional.interpolate(y[:, None].float(), logits.shape[2:], mode="nearest")[
+                :, 0
+            ].long()
             entropy, overlap = functional.cross_entropy(logits, target), _soft_dice(logits, target)
             loss = loss + 0.5**n * (entropy - overlap)
             if n == 0:
@@ -123,7 +168,11 @@ def train(network: Any, image: Any, labels: Any, asked: argparse.Namespace) -> N
         optimiser.step()
         schedule.step()
         if step % 10 == 9:
-            print(f"step {step + 1} of {asked.steps}: cross-entropy {cross:.3f}, soft Dice {dice:.3f}", flush=True)
+            print(
+                f"step {step + 1} of {asked.steps}: cross-entropy {cross:.3f}, soft Dice"
+                f" {dice:.3f}",
+                flush=True,
+            )
 
 
 def _patch(image: Any, labels: Any, around: Any, size: list[int]) -> tuple[Any, Any]:
@@ -156,12 +205,22 @@ def _instance_norm(self: Any, x: Any) -> Any:
     return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
 
 
-def write(folder: Path, plans: dict[str, Any], description: dict[str, Any], fingerprint: dict[str, Any], network: Any) -> None:
+def write(
+    folder: Path,
+    plans: dict[str, Any],
+    description: dict[str, Any],
+    fingerprint: dict[str, Any],
+    network: Any,
+) -> None:
     """The folder as nnU-Net's trainer leaves it; the checkpoint last."""
     import torch
 
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
-    for name, content in (("plans", plans), ("dataset", description), ("dataset_fingerprint", fingerprint)):
+    for name, content in (
+        ("plans", plans),
+        ("dataset", description),
+        ("dataset_fingerprint", fingerprint),
+    ):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=4))
     arguments = {
         "plans": plans,
@@ -171,7 +230,9 @@ def write(folder: Path, plans: dict[str, Any], description: dict[str, Any], fing
         "device": torch.device("cpu"),
     }
     checkpoint = {
-        "network_weights": {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
+        "network_weights": {
+            name: tensor.contiguous() for name, tensor in network.state_dict().items()
+        },
         "optimizer_state": {},
         "grad_scaler_state": None,
         "logging": {},

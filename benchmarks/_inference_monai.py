@@ -1,9 +1,12 @@
-"""Predicts images with MONAI's sliding window as a plain script would; called by inference.py in a Python with both peers.
+"""Predicts images with MONAI's sliding window as a plain script would.
+
+Called by inference.py in a Python with both peers.
 
     _inference_monai.py MODEL FOLD IMAGES OUT
 
-nnU-Net's own network with its weights, its preprocessing, then `monai.inferers.sliding_window_inference` (overlap 0.5, Gaussian,
-one patch at a time, float32), trilinear resampling by torch, argmax, and nnU-Net's writer.
+nnU-Net's own network with its weights, its preprocessing, then
+`monai.inferers.sliding_window_inference` (overlap 0.5, Gaussian, one patch at a time, float32),
+trilinear resampling by torch, argmax, and nnU-Net's writer.
 """
 
 from __future__ import annotations
@@ -37,17 +40,23 @@ def predict(loaded: Any, network: Any, image: Path, to: Path) -> None:
     """One image, from file to file."""
     plans, configuration = loaded.plans_manager, loaded.configuration_manager
     preprocessor = configuration.preprocessor_class(verbose=False)
-    array, _, facts = preprocessor.run_case([str(image)], None, plans, configuration, loaded.dataset_json)
+    array, _, facts = preprocessor.run_case(
+        [str(image)], None, plans, configuration, loaded.dataset_json
+    )
     with torch.inference_mode():
         whole = torch.as_tensor(array)[None].float()
-        logits = sliding_window_inference(whole, configuration.patch_size, 1, network, overlap=0.5, mode="gaussian")
+        logits = sliding_window_inference(
+            whole, configuration.patch_size, 1, network, overlap=0.5, mode="gaussian"
+        )
         shape = tuple(facts["shape_after_cropping_and_before_resampling"])
         if tuple(logits.shape[2:]) != shape:
             logits = torch.nn.functional.interpolate(logits, size=shape, mode="trilinear")
         inside = logits.argmax(1)[0].numpy().astype(np.uint8)
     labels = np.zeros(facts["shape_before_cropping"], np.uint8)
     labels[tuple(slice(low, high) for low, high in facts["bbox_used_for_cropping"])] = inside
-    plans.image_reader_writer_class().write_seg(labels.transpose(plans.transpose_backward), str(to), facts)
+    plans.image_reader_writer_class().write_seg(
+        labels.transpose(plans.transpose_backward), str(to), facts
+    )
 
 
 if __name__ == "__main__":

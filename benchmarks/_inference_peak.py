@@ -1,8 +1,11 @@
-"""What the processor can do at most: large matrix products by torch and OpenVINO; and what one patch of a network costs.
+"""What the processor can do at most: large matrix products by torch and OpenVINO.
+
+And what one patch of a network costs.
 
     _inference_peak.py [MODEL]
 
-The last line of output is JSON: the best of several runs in 10^9 operations a second (a multiplication and an addition are two).
+The last line of output is JSON: the best of several runs in 10^9 operations a second (a
+multiplication and an addition are two).
 """
 
 from __future__ import annotations
@@ -65,7 +68,9 @@ def openvino(precision: str) -> float:
         right = op.fake_quantize(right, low, high, low, high, 255).output(0)
     model = ov.Model([op.matmul(left, right, False, False)], [given])
     hint = {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16, "int8": ov.Type.bf16}[precision]
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"})
+    compiled = ov.Core().compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    )
     request = compiled.create_infer_request()
     request.set_input_tensor(ov.Tensor(random.standard_normal((SIZE, SIZE)).astype(np.float32)))
     request.infer()

@@ -24,13 +24,21 @@ GATE = 0.005
 ALL_CASES = 52  # of hippocampus
 LIVER_STEPS = 200
 TORSO_MM = 1.5
-LIVER_CROPS = {"lowest": (20, 68), "lower": (35, 83), "upper": (58, 106), "uppermost": (71, 119)}  # slices; liver in all
+LIVER_CROPS = {
+    "lowest": (20, 68),
+    "lower": (35, 83),
+    "upper": (58, 106),
+    "uppermost": (71, 119),
+}  # slices; liver in all
 LIVER_PLANE = slice(56, 376)  # of both axes of a slice
 OTHER_LIVER_MM = [1.0, 0.7675780057907104, 0.7675780057907104]  # not that of the image
 
 
 class NotMadeError(Exception):
-    """A model that a way needs could not be made; the ways that need it are left out, and the reason is kept."""
+    """A model that a way needs could not be made.
+
+    The ways that need it are left out, and the reason is kept.
+    """
 
 
 @dataclass(frozen=True)
@@ -79,13 +87,22 @@ class BenchSet:
 def hippocampus(python: Path, cases: int) -> BenchSet:
     """The first cases of Task04 for the given model; the next as many to learn from."""
     del python
-    home, model = HOME / ("hippocampus" if cases == ALL_CASES else f"hippocampus_{cases}"), DATA / "nnunet_hippocampus"
-    names = sorted(file.name.removesuffix(".nii.gz") for file in (DATA / "hippocampus" / "labelsTr").glob("hippocampus_*.nii.gz"))
+    home, model = (
+        HOME / ("hippocampus" if cases == ALL_CASES else f"hippocampus_{cases}"),
+        DATA / "nnunet_hippocampus",
+    )
+    names = sorted(
+        file.name.removesuffix(".nii.gz")
+        for file in (DATA / "hippocampus" / "labelsTr").glob("hippocampus_*.nii.gz")
+    )
     description = json.loads((model / "dataset.json").read_text())
     _link(home / "nnunet", model)
     for part, chosen in (("raw", names[:cases]), ("learning", names[cases : 2 * cases])):
         _raw(home / part, DATA / "hippocampus", chosen, description)
-    note = f"{cases} cases in one command; int8 and tuning learnt on {cases} others; nnU-Net's training saw all of them"
+    note = (
+        f"{cases} cases in one command; int8 and tuning learnt on {cases} others; nnU-Net's"
+        " training saw all of them"
+    )
     return BenchSet("hippocampus", home, "all", _names(description), trained=True, note=note)
 
 
@@ -102,10 +119,12 @@ def liver(python: Path, cases: int) -> BenchSet:
     _raw(home / "raw", DATA / "liver_ct", ["ircadb_17"], description)
     _crops(home / "learning", DATA / "liver_ct", "ircadb_17", description)
     _make_nnunet(python, home, "ircadb_17", ["--steps", str(LIVER_STEPS)])
-    cycles = " + ".join(str(steps) for steps in json.loads((home / "nnunet" / "trained.json").read_text())["steps"])
+    cycles = " + ".join(
+        str(steps) for steps in json.loads((home / "nnunet" / "trained.json").read_text())["steps"]
+    )
     note = (
-        f"nnU-Net's own plan; the weights come from {cycles} steps on, and int8 and tuning are learnt from, this very case: "
-        "no Dice here is accuracy"
+        f"nnU-Net's own plan; the weights come from {cycles} steps on, and int8 and tuning are"
+        " learnt from, this very case: no Dice here is accuracy"
     )
     return BenchSet("liver", home, "0", _names(description), trained=True, note=note)
 
@@ -123,11 +142,18 @@ def torso(python: Path, cases: int) -> BenchSet:
     }
     _raw(home / "raw", DATA / "torso_ct", ["ts_torso"], description)
     _make_nnunet(python, home, "ts_torso", ["--spacing", *[str(TORSO_MM)] * 3])
-    note = f"{len(names)} labels, nnU-Net's own plan at {TORSO_MM} mm, random weights: time and memory only"
+    note = (
+        f"{len(names)} labels, nnU-Net's own plan at {TORSO_MM} mm, random weights: time and memory"
+        " only"
+    )
     return BenchSet("torso", home, "0", _names(description), trained=False, note=note)
 
 
-SETS: dict[str, Callable[[Path, int], BenchSet]] = {"liver": liver, "hippocampus": hippocampus, "torso": torso}
+SETS: dict[str, Callable[[Path, int], BenchSet]] = {
+    "liver": liver,
+    "hippocampus": hippocampus,
+    "torso": torso,
+}
 
 
 def resampled_liver(found: BenchSet) -> Path:
@@ -144,8 +170,8 @@ def resampled_liver(found: BenchSet) -> Path:
 def model(found: BenchSet, name: str) -> Path:
     """One of hilum's models of a set, made by hilum's own commands where it is missing.
 
-    `imported`; `exported`, `int8` (made from it); `tuned`, `exported_tuned`, `int8_tuned`. Where the weights are random nothing
-    can be tuned, and the tuned ones are the others.
+    `imported`; `exported`, `int8` (made from it); `tuned`, `exported_tuned`, `int8_tuned`. Where
+    the weights are random nothing can be tuned, and the tuned ones are the others.
 
     Raises:
         NotMadeError: hilum refused, with its words.
@@ -156,7 +182,9 @@ def model(found: BenchSet, name: str) -> Path:
     if is_made(folder):
         return folder
     tuned = name.endswith("tuned")
-    source = partial(model, found, "tuned" if tuned and name != "tuned" else "imported")  # made only when needed
+    source = partial(
+        model, found, "tuned" if tuned and name != "tuned" else "imported"
+    )  # made only when needed
     if name == "imported":
         command = import_command(found.nnunet, found.fold, folder)
     elif name == "tuned":
@@ -193,9 +221,12 @@ def weights_of(found: BenchSet) -> str:
 
 
 def settle(found: BenchSet) -> str:
-    """Forget all that was made with, and measured of, other weights than those that are there now; what these are called.
+    """Forget all that was made with, and measured of, other weights than those that are there now.
 
-    hilum's models, the predictions (nnU-Net's too: others are compared with them), the model of another spacing and runs.json.
+    What these are called.
+
+    hilum's models, the predictions (nnU-Net's too: others are compared with them), the model of
+    another spacing and runs.json.
     """
     mark, now = found.home / "weights", weights_of(found)
     if not mark.is_file() or mark.read_text() != now:
@@ -212,15 +243,22 @@ def make(command: Sequence[object], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     words = [str(part) for part in command]
     print("hilum", " ".join(words), flush=True)
-    done = subprocess.run([sys.executable, "-m", "hilum", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "hilum", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise NotMadeError(f"hilum {words[0]}: " + " ".join((done.stderr or done.stdout).split())[-600:])
+        raise NotMadeError(
+            f"hilum {words[0]}: " + " ".join((done.stderr or done.stdout).split())[-600:]
+        )
     print(done.stdout.strip(), flush=True)
     folder.with_suffix(".made").write_text(done.stdout + done.stderr)
 
 
 def train_further(found: BenchSet, python: Path, steps: int) -> None:
-    """Another cycle of training of the liver's network, from the weights that are there; what was made of them is forgotten."""
+    """Another cycle of training of the liver's network, from the weights that are there.
+
+    What was made of them is forgotten.
+    """
     _make_nnunet(python, found.home, "ircadb_17", ["--steps", str(steps), "--further"])
     settle(found)
 
@@ -230,8 +268,22 @@ def _make_nnunet(python: Path, home: Path, case: str, more: Sequence[str]) -> No
     if (folder / "fold_0" / "checkpoint_final.pth").is_file() and "--further" not in more:
         return
     raw = home / "raw"
-    files = ["--image", raw / "imagesTr" / f"{case}_0000.nii.gz", "--labels", raw / "labelsTr" / f"{case}.nii.gz"]
-    command = [python, HERE / "_inference_model.py", *files, "--dataset-json", raw / "dataset.json", "--model", folder, *more]
+    files = [
+        "--image",
+        raw / "imagesTr" / f"{case}_0000.nii.gz",
+        "--labels",
+        raw / "labelsTr" / f"{case}.nii.gz",
+    ]
+    command = [
+        python,
+        HERE / "_inference_model.py",
+        *files,
+        "--dataset-json",
+        raw / "dataset.json",
+        "--model",
+        folder,
+        *more,
+    ]
     subprocess.run([str(part) for part in command], check=True)
 
 
@@ -257,14 +309,20 @@ def _crops(folder: Path, source: Path, case: str, description: dict[str, Any]) -
         whole = nib.load(source / part / f"{case}.nii.gz")
         for name, (low, high) in LIVER_CROPS.items():
             end = "_0000.nii.gz" if part == "imagesTr" else ".nii.gz"
-            nib.save(whole.slicer[LIVER_PLANE, LIVER_PLANE, low:high], folder / part / f"{name}{end}")
-    (folder / "dataset.json").write_text(json.dumps(description | {"numTraining": len(LIVER_CROPS)}))
+            nib.save(
+                whole.slicer[LIVER_PLANE, LIVER_PLANE, low:high], folder / part / f"{name}{end}"
+            )
+    (folder / "dataset.json").write_text(
+        json.dumps(description | {"numTraining": len(LIVER_CROPS)})
+    )
 
 
 def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
-        link.symlink_to(os.path.relpath(target, link.parent) if target.is_relative_to(OUT) else target)
+        link.symlink_to(
+            os.path.relpath(target, link.parent) if target.is_relative_to(OUT) else target
+        )
 
 
 def _names(description: dict[str, Any]) -> dict[int, str]:

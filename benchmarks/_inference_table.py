@@ -20,7 +20,10 @@ FEW = 4  # labels that are named one by one
 
 
 def agreement(folder: Path, other: Path, labels: Iterable[int]) -> dict[int, list[float]]:
-    """Dice of every label over the cases of `other` that say it, in either folder; every case must be there."""
+    """Dice of every label over the cases of `other` that say it, in either folder.
+
+    Every case must be there.
+    """
     scores: dict[int, list[float]] = {label: [] for label in labels}
     for file in sorted(other.glob("*.nii.gz")):
         ours, theirs = _labels(folder / file.name), _labels(file)
@@ -56,8 +59,12 @@ def summary(runs: Sequence[Run], way: str, against: Sequence[str]) -> dict[str, 
         other = {run["round"]: run for run in runs if run["way"] == name and run["code"] == 0}
         paired = sorted(set(own) & set(other))
         if paired:
-            result[f"faster than {name}"] = _spread([other[n]["seconds"] / own[n]["seconds"] for n in paired])
-            result[f"memory of {name}"] = _spread([own[n]["memory_gib"] / other[n]["memory_gib"] for n in paired])
+            result[f"faster than {name}"] = _spread(
+                [other[n]["seconds"] / own[n]["seconds"] for n in paired]
+            )
+            result[f"memory of {name}"] = _spread(
+                [own[n]["memory_gib"] / other[n]["memory_gib"] for n in paired]
+            )
             result[f"rounds with {name}"] = len(paired)
     return result
 
@@ -67,14 +74,23 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def speed_table(titles: dict[str, str], summaries: dict[str, dict[str, Any]]) -> list[str]:
-    """Markdown: time, memory, and both beside nnU-Net and MONAI; a mirrored way stands beside the mirrored nnU-Net."""
+    """Markdown: time, memory, and both beside nnU-Net and MONAI.
+
+    A mirrored way stands beside the mirrored nnU-Net.
+    """
     rows = [
-        "| way | runs | wall, s (lowest to highest) | times nnU-Net | times MONAI | peak memory, GiB | of nnU-Net's |",
+        (
+            "| way | runs | wall, s (lowest to highest) | times nnU-Net | times MONAI | peak"
+            " memory, GiB | of nnU-Net's |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for way, one in summaries.items():
         peer = beside(way)
-        wall = f"{_number(one['seconds']['median'])} ({_number(one['seconds']['low'])} to {_number(one['seconds']['high'])})"
+        wall = (
+            f"{_number(one['seconds']['median'])} ({_number(one['seconds']['low'])} to"
+            f" {_number(one['seconds']['high'])})"
+        )
         memory = one.get(f"memory of {peer}")
         cells = [
             titles[way],
@@ -94,10 +110,16 @@ def beside(way: str) -> str:
     return "nnunet_mirrored" if way.endswith("mirrored") else "nnunet"
 
 
-def agreement_table(titles: dict[str, str], found: BenchSet, scores: dict[str, dict[str, dict[int, list[float]]]]) -> list[str]:
+def agreement_table(
+    titles: dict[str, str], found: BenchSet, scores: dict[str, dict[str, dict[int, list[float]]]]
+) -> list[str]:
     """Markdown: mean (lowest) Dice with nnU-Net's labels, Dice with the annotation and its difference from nnU-Net's."""
     few = len(found.labels) <= FEW
-    names = [found.labels[label] for label in sorted(found.labels)] if few else [f"mean of {len(found.labels)} labels (lowest)"]
+    names = (
+        [found.labels[label] for label in sorted(found.labels)]
+        if few
+        else [f"mean of {len(found.labels)} labels (lowest)"]
+    )
     heads = [f"with nnU-Net: {name}" for name in names]
     if found.trained:
         heads += [f"with the annotation: {name} (difference)" for name in names]
@@ -125,17 +147,28 @@ def _agreement_cells(scores: dict[int, list[float]], found: BenchSet, *, few: bo
 
 
 def profile_table(titles: dict[str, str], runs: Sequence[Run]) -> list[str]:
-    """Markdown: where hilum's wall time goes, from run.json of the last run; parts overlap, so they may exceed the whole."""
+    """Markdown: where hilum's wall time goes, from run.json of the last run.
+
+    Parts overlap, so they may exceed the whole.
+    """
     last = {run["way"]: run for run in runs if run.get("parts")}
     if not last:
         return []
     parts = list(dict.fromkeys(part for run in last.values() for part in run["parts"]))
     rows = [
-        "| way | engine | patches run, skipped | wall, s | start and end | " + " | ".join(parts) + " |",
+        "| way | engine | patches run, skipped | wall, s | start and end | "
+        + " | ".join(parts)
+        + " |",
         "|---" * (len(parts) + 5) + "|",
     ]
     for way, run in last.items():
-        cells = [titles[way], run["engine"], run["patches"], f"{run['seconds']:.1f}", f"{run['seconds'] - run['inside']:.1f}"]
+        cells = [
+            titles[way],
+            run["engine"],
+            run["patches"],
+            f"{run['seconds']:.1f}",
+            f"{run['seconds'] - run['inside']:.1f}",
+        ]
         cells += [f"{run['parts'].get(part, 0.0):.1f}" for part in parts]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
@@ -144,7 +177,10 @@ def profile_table(titles: dict[str, str], runs: Sequence[Run]) -> list[str]:
 def alone_table(results: dict[str, Any]) -> list[str]:
     """Markdown: preprocessing and export alone."""
     rows = [
-        "| step, image | nnU-Net, s | hilum, s | times | peak memory, GiB: nnU-Net, hilum | agreement |",
+        (
+            "| step, image | nnU-Net, s | hilum, s | times | peak memory, GiB: nnU-Net, hilum |"
+            " agreement |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for title, one in results.items():
@@ -152,9 +188,20 @@ def alone_table(results: dict[str, Any]) -> list[str]:
             rows.append(f"| {title} | | | | | failed: {one['failed']} |")
             continue
         theirs, ours = (statistics.median(one[who]["seconds"]) for who in ("nnunet", "hilum"))
-        ratios = [a / b for a, b in zip(one["nnunet"]["seconds"], one["hilum"]["seconds"], strict=True)]
-        memory = ", ".join(f"{statistics.median(one[who]['memory_gib']):.2f}" for who in ("nnunet", "hilum"))
-        cells = [title, _number(theirs), _number(ours), _ratio(_spread(ratios)), memory, one["agreement"]]
+        ratios = [
+            a / b for a, b in zip(one["nnunet"]["seconds"], one["hilum"]["seconds"], strict=True)
+        ]
+        memory = ", ".join(
+            f"{statistics.median(one[who]['memory_gib']):.2f}" for who in ("nnunet", "hilum")
+        )
+        cells = [
+            title,
+            _number(theirs),
+            _number(ours),
+            _ratio(_spread(ratios)),
+            memory,
+            one["agreement"],
+        ]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
 

@@ -1,9 +1,12 @@
-"""Trains nnU-Net v2 for so many minutes; called by folds.py in a Python that has nnunetv2, with its three variables set.
+"""Trains nnU-Net v2 for so many minutes.
+
+Called by folds.py in a Python that has nnunetv2, with its three variables set.
 
     _nnunet_worker.py FOLD MINUTES WHERE_TO_PUT_THE_VALIDATION_PREDICTIONS
 
-Its own schedule ends with the time: the length of a training iteration is measured first, then epochs of ten iterations are
-counted so that they fill the minutes; planning, preprocessing and the final validation are not counted, which favours it.
+Its own schedule ends with the time: the length of a training iteration is measured first, then
+epochs of ten iterations are counted so that they fill the minutes; planning, preprocessing and the
+final validation are not counted, which favours it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ ITERATIONS = 10
 def main() -> None:
     """Plan, preprocess, measure, train, validate."""
     import torch
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+        preprocess,
+    )
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     fold, minutes, target = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
@@ -37,7 +44,13 @@ def main() -> None:
     description = json.loads((raw / "Dataset004_Peer" / "dataset.json").read_text())
 
     def trainer() -> nnUNetTrainer:
-        made = nnUNetTrainer(plans | {"continue_training": False}, "3d_fullres", fold, description, device=torch.device("cpu"))
+        made = nnUNetTrainer(
+            plans | {"continue_training": False},
+            "3d_fullres",
+            fold,
+            description,
+            device=torch.device("cpu"),
+        )
         made.num_iterations_per_epoch, made.num_val_iterations_per_epoch = ITERATIONS, 1
         made.save_every = 10**6
         return made
@@ -54,12 +67,16 @@ def main() -> None:
     each = sorted(seconds[1:])[1]
     real = trainer()
     real.num_epochs = max(2, int(minutes * 60 / (each * (ITERATIONS + 0.5))))
-    print(f"nnU-Net: {each:.2f} s an iteration, {real.num_epochs} epochs of {ITERATIONS} iterations")
+    print(
+        f"nnU-Net: {each:.2f} s an iteration, {real.num_epochs} epochs of {ITERATIONS} iterations"
+    )
     start = time.perf_counter()
     real.run_training()
     print(f"nnU-Net: trained for {(time.perf_counter() - start) / 60:.1f} minutes")
     real.perform_actual_validation()
-    shutil.copytree(Path(real.output_folder) / "validation", target, ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(
+        Path(real.output_folder) / "validation", target, ignore=shutil.ignore_patterns("*.json")
+    )
 
 
 if __name__ == "__main__":

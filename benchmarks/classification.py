@@ -1,11 +1,12 @@
 """Classification by transfer learning on public sets, out of fold, beside baselines that see no image.
 
-    scripts/bench classification --sets lung_nodules --minutes 5
-    scripts/bench classification --sets breastmnist --minutes 10 --ways default probe head all scratch
+    scripts/bench classification --sets lung_nodules --minutes 5 scripts/bench classification --sets
+    breastmnist --minutes 10 --ways default probe head all scratch
 
-Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained again; one that was trained for
-other minutes is refused. Decisions were made on the folds of `Source.decided`, and only there; unless `--folds` says otherwise,
-the others are reported. The training and validation parts of a MedMNIST archive are joined and split into five folds; the
+Every fold is one `hilum train DATA --fold K --minutes N`; a fold that is there is not trained
+again; one that was trained for other minutes is refused. Decisions were made on the folds of
+`Source.decided`, and only there; unless `--folds` says otherwise, the others are reported. The
+training and validation parts of a MedMNIST archive are joined and split into five folds; the
 official test parts are not here.
 """
 
@@ -66,15 +67,24 @@ class Source:
 
 
 def _ratings() -> Path:
-    """lung_nodules, readers' ratings 1 and 2 against 4 and 5; 3 is left out. A table that names the files where they are."""
+    """lung_nodules, readers' ratings 1 and 2 against 4 and 5; 3 is left out.
+
+    A table that names the files where they are.
+    """
     return _table(
-        "lung_nodules", "ratings.csv", lambda row: {"1": "low", "2": "low", "4": "high", "5": "high"}.get(row["Malignancy_value"])
+        "lung_nodules",
+        "ratings.csv",
+        lambda row: {"1": "low", "2": "low", "4": "high", "5": "high"}.get(row["Malignancy_value"]),
     )
 
 
 def _tumours() -> Path:
     """breast_ultrasound without the normal pictures."""
-    return _table("breast_ultrasound", "tumours.csv", lambda row: row["label"] if row["label"] != "normal" else None)
+    return _table(
+        "breast_ultrasound",
+        "tumours.csv",
+        lambda row: row["label"] if row["label"] != "normal" else None,
+    )
 
 
 def _joined(name: str, file: str) -> Path:
@@ -93,9 +103,14 @@ def _joined(name: str, file: str) -> Path:
 def _table(name: str, file: str, label: Callable[[dict[str, str]], str | None]) -> Path:
     folder, path = DATA / name, OUT / "tables" / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (folder / "cases.csv").open(encoding="utf-8", newline="") as stream, path.open("w", encoding="utf-8", newline="") as out:
+    with (
+        (folder / "cases.csv").open(encoding="utf-8", newline="") as stream,
+        path.open("w", encoding="utf-8", newline="") as out,
+    ):
         reader = csv.DictReader(stream)
-        writer = csv.DictWriter(out, ["image", "mask", "patient", "label", "fold", "diameter_mm"], extrasaction="ignore")
+        writer = csv.DictWriter(
+            out, ["image", "mask", "patient", "label", "fold", "diameter_mm"], extrasaction="ignore"
+        )
         writer.writeheader()
         for row in reader:
             if (named := label(row)) is not None:
@@ -119,7 +134,8 @@ SETS: dict[str, Source] = {
         lambda: DATA / "lung_nodules",
         ("--label", "Diagnosis_value", "--positive", "1", "--region", "middle"),
         (("label", "Diagnosis_value"), ("positive", "1")),
-        "diameter alone .920, ten folds over all 994 nodules; no mask, but the crop's own depth, which goes with the diameter",
+        "diameter alone .920, ten folds over all 994 nodules; no mask, but the crop's own depth,"
+        " which goes with the diameter",
         ("diameter_mm",),
         decided=(0, 1, 2),
     ),
@@ -135,8 +151,13 @@ SETS: dict[str, Source] = {
         lambda: _joined("adrenalmnist3d", "adrenalmnist3d_64.npz"),
         beside="best of the standard table AUC .839, ACC .80 (test part)",
     ),
-    "breastmnist": Source(lambda: _joined("breastmnist", "breastmnist.npz"), beside="AUC .919, ACC .861 (test part)"),
-    "pneumoniamnist": Source(lambda: _joined("pneumoniamnist", "pneumoniamnist.npz"), beside="AUC .991, ACC .946 (test part)"),
+    "breastmnist": Source(
+        lambda: _joined("breastmnist", "breastmnist.npz"), beside="AUC .919, ACC .861 (test part)"
+    ),
+    "pneumoniamnist": Source(
+        lambda: _joined("pneumoniamnist", "pneumoniamnist.npz"),
+        beside="AUC .991, ACC .946 (test part)",
+    ),
     "chest_xray": Source(
         lambda: DATA / "chest_xray",
         ("--label", "label"),
@@ -157,11 +178,15 @@ SETS: dict[str, Source] = {
 
 def main() -> None:
     """Train what is missing, score, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--ways", nargs="+", default=["default"], choices=list(WAYS))
     parser.add_argument("--minutes", type=float, default=5.0, help="a fold")
-    parser.add_argument("--folds", type=int, nargs="+", help="default: all on which nothing was decided")
+    parser.add_argument(
+        "--folds", type=int, nargs="+", help="default: all on which nothing was decided"
+    )
     asked = parser.parse_args()
     for name in asked.sets:
         run(name, asked)
@@ -174,9 +199,21 @@ def run(name: str, asked: argparse.Namespace) -> None:
     dataset = open_dataset(data, **dict(source.opened))
     copies = audit(dataset).groups
     made, units = make_folds(dataset, 5, together=copies), units_of(dataset, copies)
-    folds = asked.folds if asked.folds is not None else [n for n in range(len(made)) if n not in source.decided]
-    kept: dict[str, Any] = {"minutes_a_fold": asked.minutes, "folds": folds, "cases": len(dataset.cases), "beside": source.beside}
-    print(f"\n{name}: {len(dataset.cases)} cases, folds {folds}, {asked.minutes:g} minutes each. Beside it: {source.beside}\n")
+    folds = (
+        asked.folds
+        if asked.folds is not None
+        else [n for n in range(len(made)) if n not in source.decided]
+    )
+    kept: dict[str, Any] = {
+        "minutes_a_fold": asked.minutes,
+        "folds": folds,
+        "cases": len(dataset.cases),
+        "beside": source.beside,
+    }
+    print(
+        f"\n{name}: {len(dataset.cases)} cases, folds {folds}, {asked.minutes:g} minutes each."
+        f" Beside it: {source.beside}\n"
+    )
     print("| | " + " | ".join(FIGURES) + " |\n|" + "---|" * (len(FIGURES) + 1))
     answers: dict[str, list[ClassScore]] = {}
     for way in asked.ways:
@@ -185,37 +222,61 @@ def run(name: str, asked: argparse.Namespace) -> None:
             model = OUT / "classification" / name / way / f"fold_{fold}"
             if not trained_already(model, asked.minutes):
                 options = (*source.options, *WAYS[way], "--fold", fold, "--minutes", asked.minutes)
-                hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
-            scores += read_predictions(model / "training" / "out_of_fold", load_model(model).plan.answers)
+                hilum(
+                    "train", data, "-o", model, *options, *(["--resume"] if model.exists() else [])
+                )
+            scores += read_predictions(
+                model / "training" / "out_of_fold", load_model(model).plan.answers
+            )
         answers[way] = with_units({score.case: score for score in reversed(scores)}.values(), units)
     table = dataset.classes
     for way, scores in answers.items():
         kept[way] = shown(way, scores, table)
     first, *others = answers
     for way in others:
-        print(f"\n{compare_classes(answers[way], answers[first], table, names=(way, first)).markdown()}\n")
+        print(
+            f"\n{compare_classes(answers[way], answers[first], table, names=(way, first)).markdown()}\n"
+        )
     chosen = [made[fold] for fold in folds]
     beside = [
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns),
         *(
-            baseline_scores(dataset.cases, chosen, table, columns=(), measures={"depth of the image, mm": depths(dataset)})[1:]
+            baseline_scores(
+                dataset.cases,
+                chosen,
+                table,
+                columns=(),
+                measures={"depth of the image, mm": depths(dataset)},
+            )[1:]
             if source.columns == ("diameter_mm",)
             else ()
         ),
-        *baseline_scores(dataset.cases, chosen, table, columns=source.columns, measures=mask_sizes(dataset))[1:],
+        *baseline_scores(
+            dataset.cases, chosen, table, columns=source.columns, measures=mask_sizes(dataset)
+        )[1:],
     ]
-    beside = [replace(baseline, scores=tuple(with_units(baseline.scores, units))) for baseline in beside]
+    beside = [
+        replace(baseline, scores=tuple(with_units(baseline.scores, units))) for baseline in beside
+    ]
     if source.columns == ("diameter_mm",) and len(chosen) > 1:
         for way, scores in answers.items():
             sized = f"{way} and diameter"
             both = with_diameter(scores, dataset, chosen)
             kept[sized] = shown(sized, both, table)
-            print(f"\n{compare_classes(both, beside[1].scores, table, names=(sized, 'diameter alone')).markdown()}\n")
+            print(
+                f"\n{compare_classes(both, beside[1].scores, table, names=(sized, 'diameter alone')).markdown()}\n"
+            )
     for baseline in beside:
-        label = f"{baseline.name} ({', '.join(baseline.columns)})" if baseline.columns else baseline.name
+        label = (
+            f"{baseline.name} ({', '.join(baseline.columns)})"
+            if baseline.columns
+            else baseline.name
+        )
         kept[label] = shown(label, list(baseline.scores), table)
         for way, scores in answers.items():
-            print(f"\n{compare_classes(scores, baseline.scores, table, names=(way, label)).markdown()}\n")
+            print(
+                f"\n{compare_classes(scores, baseline.scores, table, names=(way, label)).markdown()}\n"
+            )
     write_result(f"classification_{name}", kept)
 
 
@@ -224,7 +285,9 @@ def with_units(scores: Iterable[ClassScore], units: Mapping[str, str]) -> list[C
     return [score.model_copy(update={"unit": units[score.case]}) for score in scores]
 
 
-def with_diameter(scores: list[ClassScore], dataset: Dataset, folds: list[Fold]) -> list[ClassScore]:
+def with_diameter(
+    scores: list[ClassScore], dataset: Dataset, folds: list[Fold]
+) -> list[ClassScore]:
     """Image and size: logistic regression on the network's logit and the diameter's logarithm.
 
     Each fold is answered for by what was fitted on the out-of-fold answers of the others.
@@ -232,12 +295,16 @@ def with_diameter(scores: list[ClassScore], dataset: Dataset, folds: list[Fold])
     diameter = {case.id: math.log(float(case.columns["diameter_mm"])) for case in dataset.cases}
     fold_of = {case: number for number, fold in enumerate(folds) for case in fold.validation}
     clipped = np.clip([score.probabilities[1] for score in scores], 1e-6, 1 - 1e-6)
-    seen = np.stack([np.log(clipped / (1 - clipped)), [diameter[score.case] for score in scores]], axis=1)
+    seen = np.stack(
+        [np.log(clipped / (1 - clipped)), [diameter[score.case] for score in scores]], axis=1
+    )
     positive = np.array([dataset.classes.members(score.reference)[1] for score in scores])
     own = np.array([fold_of[score.case] for score in scores])
     answered = np.empty(len(scores))
     for number in np.unique(own):
-        fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(seen[own != number], positive[own != number])
+        fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+            seen[own != number], positive[own != number]
+        )
         answered[own == number] = fitted.predict_proba(seen[own == number])[:, 1]
     bare = {"calibrated": None, "prediction_set": None, "certain": None}
     return [
@@ -262,7 +329,9 @@ def shown(label: str, scores: list[ClassScore], table: Any) -> dict[str, Any]:
     cells = []
     for name in FIGURES:
         figure = by_name.get(name)
-        cells.append("" if figure is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})")
+        cells.append(
+            "" if figure is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+        )
     print(f"| {label} | " + " | ".join(cells) + " |")
     return {name: figure.model_dump(mode="json") for name, figure in by_name.items()}
 

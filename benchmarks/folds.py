@@ -1,12 +1,14 @@
 """Accuracy by patient folds of one data set at so many minutes a fold, and nnU-Net v2 in the same time beside it.
 
-    scripts/bench folds --data ../shared/data/hippocampus --minutes 20
-    scripts/bench folds --data ../shared/data/lung_nodules --task segmentation --minutes 4 --folds 3 4 5 6 7
-    scripts/bench folds --data ../shared/data/hippocampus --minutes 20 --folds 0 --peer nnunet     (needs: pip install '.[peers]')
+    scripts/bench folds --data ../shared/data/hippocampus --minutes 20 scripts/bench folds --data
+    ../shared/data/lung_nodules --task segmentation --minutes 4 --folds 3 4 5 6 7 scripts/bench
+    folds --data ../shared/data/hippocampus --minutes 20 --folds 0 --peer nnunet     (needs: pip
+    install '.[peers]')
 
-Every fold is one `hilum train DATA --fold K --minutes N`, with no other option; a fold that is there is not trained
-again; one that was trained for other minutes is refused. The folds are hilum's, near-duplicates and patients kept together.
-What was decided on which cases stands in docs/benchmarks.md. Scores are of plain prediction and of `--tta`.
+Every fold is one `hilum train DATA --fold K --minutes N`, with no other option; a fold that is
+there is not trained again; one that was trained for other minutes is refused. The folds are
+hilum's, near-duplicates and patients kept together. What was decided on which cases stands in
+docs/benchmarks.md. Scores are of plain prediction and of `--tta`.
 """
 
 from __future__ import annotations
@@ -36,14 +38,31 @@ AUDITED_GB = 1.0  # as `hilum train` looks for near-duplicates
 
 def main() -> None:
     """Parse, train what is missing, score, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20.0, help="a fold")
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--task", help="as `hilum train --task` takes it, for data that can be learnt from in more ways than one")
-    parser.add_argument("--tolerance", type=float, default=1.0, help="mm, of the normalised surface distance")
-    parser.add_argument("--peer", choices=["nnunet"], help="train this peer on the same folds in the same time")
-    parser.add_argument("--peer-python", type=Path, default=Path(sys.executable), help="a Python in which nnunetv2 is installed")
+    parser.add_argument(
+        "--task",
+        help=(
+            "as `hilum train --task` takes it, for data that can be learnt from in more ways"
+            " than one"
+        ),
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=1.0, help="mm, of the normalised surface distance"
+    )
+    parser.add_argument(
+        "--peer", choices=["nnunet"], help="train this peer on the same folds in the same time"
+    )
+    parser.add_argument(
+        "--peer-python",
+        type=Path,
+        default=Path(sys.executable),
+        help="a Python in which nnunetv2 is installed",
+    )
     parser.add_argument("--out", type=Path, help="default: out/benchmarks/folds/DATA")
     asked = parser.parse_args()
     dataset = open_dataset(asked.data, task=asked.task)
@@ -55,11 +74,19 @@ def main() -> None:
     show(asked, results)
 
 
-def hilum_fold(data: Path, dataset: Dataset, out: Path, fold: int, asked: argparse.Namespace) -> dict[str, Evaluation]:
+def hilum_fold(
+    data: Path, dataset: Dataset, out: Path, fold: int, asked: argparse.Namespace
+) -> dict[str, Evaluation]:
     """Train one fold where it is missing; score its validation cases, plain and mirrored."""
     model = out / f"fold_{fold}"
     if not trained_already(model, asked.minutes):
-        options = ("--fold", fold, "--minutes", asked.minutes, *(["--task", asked.task] if asked.task else []))
+        options = (
+            "--fold",
+            fold,
+            "--minutes",
+            asked.minutes,
+            *(["--task", asked.task] if asked.task else []),
+        )
         hilum("train", data, "-o", model, *options, *(["--resume"] if model.exists() else []))
     predictor = Predictor(load_model(model), tta=True)
     validation = held_out(model, fold)
@@ -80,18 +107,29 @@ def held_out(model: Path, fold: int) -> tuple[str, ...]:
     loaded: Any = load_model(model)
     details: Any = {} if (facts := loaded.facts) is None else facts.details.get(f"fold {fold}", {})
     if "validation" not in details:
-        raise SystemExit(f"{model} does not say which cases of fold {fold} it was validated on: remove the folder.")
+        raise SystemExit(
+            f"{model} does not say which cases of fold {fold} it was validated on: remove the"
+            " folder."
+        )
     return tuple(details["validation"])
 
 
 def nnunet_fold(dataset: Dataset, out: Path, fold: int, asked: argparse.Namespace) -> Evaluation:
-    """Plan, preprocess and train nnU-Net on the same fold in the same minutes; score its own (mirrored) validation."""
+    """Plan, preprocess and train nnU-Net on the same fold in the same minutes.
+
+    Score its own (mirrored) validation.
+    """
     home = (out / "nnunet").resolve()
     worker = Path(__file__).with_name("_nnunet_worker.py")
     validation, trained = home / f"validation_{fold}", home / f"validation_{fold}.minutes"
-    if validation.is_dir() and (not trained.is_file() or float(trained.read_text()) != asked.minutes):
+    if validation.is_dir() and (
+        not trained.is_file() or float(trained.read_text()) != asked.minutes
+    ):
         said = trained.read_text() if trained.is_file() else "an unknown number of"
-        raise SystemExit(f"{validation} is of {said} minutes, not {asked.minutes:g}: ask for those, or remove the folder.")
+        raise SystemExit(
+            f"{validation} is of {said} minutes, not {asked.minutes:g}: ask for those, or remove"
+            " the folder."
+        )
     if not validation.is_dir():
         write_nnunet_raw(dataset, home / "raw")
         environment = os.environ | {
@@ -137,13 +175,21 @@ def write_nnunet_raw(dataset: Dataset, raw: Path) -> None:
 def score(folder: Path, dataset: Dataset, asked: argparse.Namespace) -> Evaluation:
     """Score what a folder holds."""
     return evaluate_folder(
-        folder, dataset, folder.with_name(folder.name + "_scores"), tolerance_mm=asked.tolerance, allow_missing=True
+        folder,
+        dataset,
+        folder.with_name(folder.name + "_scores"),
+        tolerance_mm=asked.tolerance,
+        allow_missing=True,
     )
 
 
 def show(asked: argparse.Namespace, results: dict[str, list[Evaluation]]) -> None:
     """Print tables of all folds together and of each, and keep them."""
-    kept: dict[str, Any] = {"data": asked.data.name, "minutes_a_fold": asked.minutes, "date": time.strftime("%Y-%m-%d")}
+    kept: dict[str, Any] = {
+        "data": asked.data.name,
+        "minutes_a_fold": asked.minutes,
+        "date": time.strftime("%Y-%m-%d"),
+    }
     for name, evaluations in results.items():
         scores: list[Score] = [score for evaluation in evaluations for score in evaluation.scores]
         summary = summarise(scores)
@@ -151,12 +197,20 @@ def show(asked: argparse.Namespace, results: dict[str, list[Evaluation]]) -> Non
         print(f"\n{name}: {len(evaluations)} folds, {asked.minutes:g} minutes each\n\n{HEADER}")
         print("\n".join(dice_rows(summary)))
         for fold, evaluation in zip(asked.folds, evaluations, strict=True):
-            means = ", ".join(f"{region.region} {region.metrics['dice'].mean:.4f}" for region in evaluation.summary.regions)
+            means = ", ".join(
+                f"{region.region} {region.metrics['dice'].mean:.4f}"
+                for region in evaluation.summary.regions
+            )
             print(f"  fold {fold}: {means}")
             kept[f"{name}, fold {fold}"] = means
     if "nnU-Net" in results:
-        for fold, one, other in zip(asked.folds, results["hilum --tta"], results["nnU-Net"], strict=True):
-            print(f"\nfold {fold}: hilum --tta (a) against nnU-Net (b), paired\n\n{compare(one, other).markdown()}")
+        for fold, one, other in zip(
+            asked.folds, results["hilum --tta"], results["nnU-Net"], strict=True
+        ):
+            print(
+                f"\nfold {fold}: hilum --tta (a) against nnU-Net (b),"
+                f" paired\n\n{compare(one, other).markdown()}"
+            )
     write_result(f"folds_{asked.data.name}", kept)
 
 

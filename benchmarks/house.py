@@ -20,11 +20,32 @@ from _common import write_result
 HOUSE = Path(__file__).resolve().parent.parent / "src" / "hilum"
 SHORT = 5  # lines of a body
 RELATIVE = re.compile(r"(What|How|Whether|Where|Which|When|That)\b")
-RETIRED = ("seen", "unseen", "draw", "drawn", "room", "figure", "figures", "member", "members", "unit", "units", "answer")
+RETIRED = (
+    "seen",
+    "unseen",
+    "draw",
+    "drawn",
+    "room",
+    "figure",
+    "figures",
+    "member",
+    "members",
+    "unit",
+    "units",
+    "answer",
+)
 RETIRED += ("answers", "course", "courses", "asked", "told", "said", "laps", "fair", "books")
-"""Words with a private meaning (issue on plain English); counted in names of functions, classes, arguments and files."""
+"""Words with a private meaning (issue on plain English); counted in names of functions, classes,
+arguments and files."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-SKIPPED = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+SKIPPED = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 
 
 def code_lines(text: str) -> int:
@@ -34,8 +55,14 @@ def code_lines(text: str) -> int:
         if token.type not in SKIPPED:
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(text)):
-        for part in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
-            if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str):
+        for part in (
+            getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []
+        ):
+            if (
+                isinstance(part, ast.Expr)
+                and isinstance(part.value, ast.Constant)
+                and isinstance(part.value.value, str)
+            ):
                 lines.difference_update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
     return len(lines)
 
@@ -49,10 +76,23 @@ def body_lines(node: Function) -> int:
 def formatted(columns: int, folder: Path) -> dict[str, str]:
     """Copy the source, format it at so many columns, and return its text by path."""
     shutil.copytree(HOUSE, folder / "hilum", ignore=shutil.ignore_patterns("__pycache__"))
-    ruff = [sys.executable, "-m", "ruff", "format", "--quiet", "--isolated", "--line-length", str(columns), str(folder)]
+    ruff = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--quiet",
+        "--isolated",
+        "--line-length",
+        str(columns),
+        str(folder),
+    ]
     subprocess.run(ruff, check=True)
     root = folder / "hilum"
-    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in sorted(root.rglob("*.py"))}
+    return {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(root.rglob("*.py"))
+    }
 
 
 def count_retired(trees: dict[str, ast.Module]) -> Counter[str]:
@@ -64,7 +104,11 @@ def count_retired(trees: dict[str, ast.Module]) -> Counter[str]:
                 names.append(node.name)
             if isinstance(node, ast.arg):
                 names.append(node.arg)
-    words = (word for name in names for word in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_"))
+    words = (
+        word
+        for name in names
+        for word in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")
+    )
     return Counter(word for word in words if word in RETIRED)
 
 
@@ -87,14 +131,17 @@ def measure(columns: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         texts = formatted(columns, Path(folder))
     trees = {path: ast.parse(text) for path, text in texts.items()}
-    functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)]
+    functions = [
+        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)
+    ]
     bodies = sorted(body_lines(node) for node in functions)
     signatures = [ast.unparse(part) for node in functions for part in annotations(node)]
     documented = [
         (path, getattr(node, "name", "module"), docstring)
         for path, tree in trees.items()
         for node in ast.walk(tree)
-        if isinstance(node, Function | ast.ClassDef | ast.Module) and (docstring := ast.get_docstring(node))
+        if isinstance(node, Function | ast.ClassDef | ast.Module)
+        and (docstring := ast.get_docstring(node))
     ]
     rooms: Counter[str] = Counter()
     for path, text in texts.items():
@@ -110,7 +157,9 @@ def measure(columns: int) -> dict[str, object]:
         "Any in signatures": sum(bool(re.search(r"\bAny\b", part)) for part in signatures),
         "Callable[..., X]": sum(text.count("Callable[...") for text in texts.values()),
         "private once-used short functions": len(once_used(texts, trees)),
-        "relative first lines": sum(bool(RELATIVE.match(docstring)) for _, _, docstring in documented),
+        "relative first lines": sum(
+            bool(RELATIVE.match(docstring)) for _, _, docstring in documented
+        ),
         "longest line": max(len(line) for text in texts.values() for line in text.splitlines()),
         "largest rooms": dict(rooms.most_common(6)),
         "retired words": dict(count_retired(trees).most_common()),
@@ -119,14 +168,29 @@ def measure(columns: int) -> dict[str, object]:
 
 def annotations(node: Function) -> list[ast.expr]:
     """List the annotations of a function's arguments and return value."""
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-    return [part for part in (*(one.annotation for one in arguments if one is not None), node.returns) if part is not None]
+    arguments = [
+        *node.args.posonlyargs,
+        *node.args.args,
+        *node.args.kwonlyargs,
+        node.args.vararg,
+        node.args.kwarg,
+    ]
+    return [
+        part
+        for part in (*(one.annotation for one in arguments if one is not None), node.returns)
+        if part is not None
+    ]
 
 
 def main() -> None:
     """Print the measures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--columns", type=int, default=100, help="format a copy of the source at so many columns first")
+    parser.add_argument(
+        "--columns",
+        type=int,
+        default=100,
+        help="format a copy of the source at so many columns first",
+    )
     result = measure(parser.parse_args().columns)
     for name, value in result.items():
         print(f"{name:36} {value}")

@@ -1,16 +1,18 @@
 """Inference from file to file: nnU-Net, MONAI and hilum with the same network and weights, time, memory and agreement.
 
-    scripts/bench inference --peer-python PY --sets liver hippocampus torso --prepare    (data, models; trains the liver)
-    scripts/bench inference --peer-python PY --sets liver hippocampus torso --runs 3 --slow-runs 1
-    scripts/bench inference --peer-python PY --alone liver torso --runs 3
-    scripts/bench inference --peer-python PY --peak
-    scripts/bench inference --peer-python PY --sets liver --runs 0                       (only tables of what was measured)
+    scripts/bench inference --peer-python PY --sets liver hippocampus torso --prepare    (data,
+    models; trains the liver) scripts/bench inference --peer-python PY --sets liver hippocampus
+    torso --runs 3 --slow-runs 1 scripts/bench inference --peer-python PY --alone liver torso --runs
+    3 scripts/bench inference --peer-python PY --peak scripts/bench inference --peer-python PY
+    --sets liver --runs 0                       (only tables of what was measured)
 
-PY is a Python in which nnunetv2 and monai are installed. Runs are interleaved: every round runs each way once, and ratios are
-between runs of the same round; --slow-runs is how many rounds the float32 ways by torch take part in. Each run is one command
-that reads the image files and writes the label files, with its start; memory is of the whole tree of processes. What was
-measured is kept in out/benchmarks/inference/SET/runs.json; --append goes on with it. Runs of another commit of src are kept
-there but not counted; those of other weights, found by the checkpoint's SHA-256, are forgotten with all predictions.
+PY is a Python in which nnunetv2 and monai are installed. Runs are interleaved: every round runs
+each way once, and ratios are between runs of the same round; --slow-runs is how many rounds the
+float32 ways by torch take part in. Each run is one command that reads the image files and writes
+the label files, with its start; memory is of the whole tree of processes. What was measured is kept
+in out/benchmarks/inference/SET/runs.json; --append goes on with it. Runs of another commit of src
+are kept there but not counted; those of other weights, found by the checkpoint's SHA-256, are
+forgotten with all predictions.
 """
 
 from __future__ import annotations
@@ -44,7 +46,14 @@ from _inference_sets import (
     settle,
     train_further,
 )
-from _inference_table import agreement, agreement_table, alone_table, profile_table, speed_table, summary
+from _inference_table import (
+    agreement,
+    agreement_table,
+    alone_table,
+    profile_table,
+    speed_table,
+    summary,
+)
 
 if TYPE_CHECKING:
     from _inference_sets import BenchSet
@@ -84,7 +93,9 @@ WAYS = {
         options=("--engine", "torch", "--precision", "float32", *FULL),
     ),
     "onnx_float32": Way(
-        "hilum ONNX Runtime float32, every patch", model="exported", options=("--engine", "onnx", "--precision", "float32", *FULL)
+        "hilum ONNX Runtime float32, every patch",
+        model="exported",
+        options=("--engine", "onnx", "--precision", "float32", *FULL),
     ),
     **{
         f"openvino_{precision}": Way(
@@ -126,25 +137,63 @@ TITLES = {name: way.title for name, way in WAYS.items()}
 
 def main() -> None:
     """Parse, prepare, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[])
     parser.add_argument(
-        "--ways", nargs="+", choices=WAYS, help="default: all but onnx, overlap and the mirrored; the last for hippocampus too"
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        help="default: all but onnx, overlap and the mirrored; the last for hippocampus too",
     )
     parser.add_argument("--runs", type=int, default=3, help="rounds; 0 prints what was measured")
-    parser.add_argument("--slow-runs", type=int, help="rounds that nnU-Net, MONAI and torch take part in [default: all]")
     parser.add_argument(
-        "--append", action="store_true", help="go on with the rounds that are there; those of this commit are counted"
+        "--slow-runs",
+        type=int,
+        help="rounds that nnU-Net, MONAI and torch take part in [default: all]",
+    )
+    parser.add_argument(
+        "--append",
+        action="store_true",
+        help="go on with the rounds that are there; those of this commit are counted",
     )
     parser.add_argument("--prepare", action="store_true", help="only make what the runs need")
-    parser.add_argument("--remake", action="store_true", help="make hilum's models anew: the code that makes them has changed")
-    parser.add_argument("--liver-steps", type=int, help="train the liver's network further, for so many steps, first")
-    parser.add_argument("--cases", type=int, default=ALL_CASES, help="of hippocampus; fewer are for trying out")
-    parser.add_argument("--alone", nargs="+", choices=["liver", "torso"], default=[], help="time preprocessing and export alone")
-    parser.add_argument("--peak", action="store_true", help="measure large matrix products, and count a patch's operations")
-    parser.add_argument("--peer-python", type=Path, default=Path(sys.executable), help="a Python with nnunetv2 and monai")
+    parser.add_argument(
+        "--remake",
+        action="store_true",
+        help="make hilum's models anew: the code that makes them has changed",
+    )
+    parser.add_argument(
+        "--liver-steps",
+        type=int,
+        help="train the liver's network further, for so many steps, first",
+    )
+    parser.add_argument(
+        "--cases", type=int, default=ALL_CASES, help="of hippocampus; fewer are for trying out"
+    )
+    parser.add_argument(
+        "--alone",
+        nargs="+",
+        choices=["liver", "torso"],
+        default=[],
+        help="time preprocessing and export alone",
+    )
+    parser.add_argument(
+        "--peak",
+        action="store_true",
+        help="measure large matrix products, and count a patch's operations",
+    )
+    parser.add_argument(
+        "--peer-python",
+        type=Path,
+        default=Path(sys.executable),
+        help="a Python with nnunetv2 and monai",
+    )
     asked = parser.parse_args()
-    asked.peer_python = asked.peer_python.absolute()  # not resolved: the link tells Python its environment
+    asked.peer_python = (
+        asked.peer_python.absolute()
+    )  # not resolved: the link tells Python its environment
     result: dict[str, Any] = {"memory": MEMORY_IS}
     if asked.peak:
         result["peak"] = peak(asked)
@@ -165,7 +214,9 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
         train_further(found, asked.peer_python, asked.liver_steps)
     weights = settle(found)
     known = asked.append or not asked.runs or asked.prepare
-    state: dict[str, Any] = json.loads(kept.read_text()) if known and kept.is_file() else {"runs": [], "refused": {}}
+    state: dict[str, Any] = (
+        json.loads(kept.read_text()) if known and kept.is_file() else {"runs": [], "refused": {}}
+    )
     if asked.remake:
         forget(found)
     models = {way: prepared(found, way, state["refused"]) for way in ways}
@@ -174,24 +225,44 @@ def bench(found: BenchSet, asked: argparse.Namespace) -> dict[str, Any]:
     first = max((run["round"] for run in state["runs"]), default=-1) + 1
     for n in range(first, first + asked.runs):
         for way in ways:
-            slow_over = WAYS[way].slow and asked.slow_runs is not None and n - first >= asked.slow_runs
+            slow_over = (
+                WAYS[way].slow and asked.slow_runs is not None and n - first >= asked.slow_runs
+            )
             if models[way] is None or slow_over:
                 continue
-            run = one_run(found, way, models[way], asked.peer_python) | {"round": n, "commit": commit, "weights": weights}
+            run = one_run(found, way, models[way], asked.peer_python) | {
+                "round": n,
+                "commit": commit,
+                "weights": weights,
+            }
             state["runs"].append(run)
             kept.write_text(json.dumps(state, indent=1))
-            said = f"{run['seconds']:.1f} s, {run['memory_gib']:.2f} GiB" if run["code"] == 0 else f"FAILED: {run['said']}"
+            said = (
+                f"{run['seconds']:.1f} s, {run['memory_gib']:.2f} GiB"
+                if run["code"] == 0
+                else f"FAILED: {run['said']}"
+            )
             print(f"{found.name}, round {n}, {WAYS[way].title}: {said}", flush=True)
     if not asked.runs and state["runs"]:
         commit = state["runs"][-1]["commit"]  # the tables of what was measured last
-    counted = [run for run in state["runs"] if run.get("weights") == weights and same_code(run["commit"], commit)]
+    counted = [
+        run
+        for run in state["runs"]
+        if run.get("weights") == weights and same_code(run["commit"], commit)
+    ]
     if left := len(state["runs"]) - len(counted):
-        print(f"{found.name}: {left} of {len(state['runs'])} runs are not of {commit} and these weights, and not counted")
+        print(
+            f"{found.name}: {left} of {len(state['runs'])} runs are not of {commit} and these"
+            " weights, and not counted"
+        )
     return show(found, state | {"runs": counted})
 
 
 def same_code(one: str, other: str) -> bool:
-    """Whether src is the same at two commits; of trees with changes only the names can be compared."""
+    """Whether src is the same at two commits.
+
+    Of trees with changes only the names can be compared.
+    """
     if one == other or "+" in one + other:
         return one == other
     command = ["git", "diff", "--quiet", one, other, "--", "src"]
@@ -222,21 +293,45 @@ def one_run(found: BenchSet, way: str, folder: Path | None, python: Path) -> dic
     out = found.home / "predictions" / way
     shutil.rmtree(out, ignore_errors=True)
     log = found.home / "logs" / f"{way}.log"
-    measured = measure(command(found, way, folder, out, python), log=log, environment=peer_environment())
+    measured = measure(
+        command(found, way, folder, out, python), log=log, environment=peer_environment()
+    )
     run: dict[str, Any] = {"way": way, **asdict(measured), **told(out / "run.json")}
     if measured.code:
         run["said"] = " ".join(log.read_text(encoding="utf-8").split())[-400:]
     return run
 
 
-def command(found: BenchSet, way: str, folder: Path | None, out: Path, python: Path) -> list[object]:
+def command(
+    found: BenchSet, way: str, folder: Path | None, out: Path, python: Path
+) -> list[object]:
     """What is typed."""
     one = WAYS[way]
     if one.model:
-        return [sys.executable, "-m", "hilum", "predict", folder, found.images, "-o", out, *one.options]
+        return [
+            sys.executable,
+            "-m",
+            "hilum",
+            "predict",
+            folder,
+            found.images,
+            "-o",
+            out,
+            *one.options,
+        ]
     if way == "monai":
         return [python, HERE / "_inference_monai.py", folder, found.fold, found.images, out]
-    nnunet = [python.parent / "nnUNetv2_predict_from_modelfolder", "-i", found.images, "-o", out, "-m", folder, "-f", found.fold]
+    nnunet = [
+        python.parent / "nnUNetv2_predict_from_modelfolder",
+        "-i",
+        found.images,
+        "-o",
+        out,
+        "-m",
+        folder,
+        "-f",
+        found.fold,
+    ]
     return [*nnunet, "-device", "cpu", *([] if one.mirrored else ["--disable_tta"])]
 
 
@@ -257,7 +352,9 @@ def told(file: Path) -> dict[str, Any]:
     return {
         "inside": report["seconds"],
         "parts": parts,
-        "engine": ", ".join(value for value in (report["engine"], report["precision"], report["device"]) if value),
+        "engine": ", ".join(
+            value for value in (report["engine"], report["precision"], report["device"]) if value
+        ),
         "patches": patches(report),
         "report": {key: value for key, value in report.items() if key not in ("packages", "cases")},
     }
@@ -311,32 +408,52 @@ def alone(asked: argparse.Namespace) -> dict[str, Any]:
         folder = found.home / "alone"
         folder.mkdir(exist_ok=True)
         for step in ("preprocess", "export"):
-            results[f"{step}, {name}"] = one = step_alone(step, {"nnunet": nnunet, "hilum": ours}, image, folder, asked)
+            results[f"{step}, {name}"] = one = step_alone(
+                step, {"nnunet": nnunet, "hilum": ours}, image, folder, asked
+            )
             print(f"{step}, {name}: {one.get('failed') or one['agreement']}", flush=True)
         (folder / "logits.npy").unlink(missing_ok=True)  # gigabytes
     print("\n" + "\n".join(alone_table(results)))
     return results
 
 
-def step_alone(step: str, models: dict[str, Path], image: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+def step_alone(
+    step: str, models: dict[str, Path], image: Path, folder: Path, asked: argparse.Namespace
+) -> dict[str, Any]:
     """One step by both, in turn, each time in a new process; and whether they give the same."""
     pythons = {"nnunet": asked.peer_python, "hilum": Path(sys.executable)}
     result: dict[str, Any] = {who: {"seconds": [], "memory_gib": []} for who in models}
     for _ in range(asked.runs):
         for who, folder_of in models.items():
             log = folder / f"{who}_{step}.log"
-            words = [pythons[who], HERE / "_inference_alone.py", who, step, folder_of, image, folder, 1]
+            words = [
+                pythons[who],
+                HERE / "_inference_alone.py",
+                who,
+                step,
+                folder_of,
+                image,
+                folder,
+                1,
+            ]
             measured = measure(words, log=log, environment=peer_environment())
             if measured.code:
-                return {"failed": f"{who}: " + " ".join(log.read_text(encoding="utf-8").split())[-300:]}
-            result[who]["seconds"] += json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["seconds"]
+                return {
+                    "failed": f"{who}: " + " ".join(log.read_text(encoding="utf-8").split())[-300:]
+                }
+            result[who]["seconds"] += json.loads(log.read_text(encoding="utf-8").splitlines()[-1])[
+                "seconds"
+            ]
             result[who]["memory_gib"].append(measured.memory_gib)
     kept = "input" if step == "preprocess" else "labels"
     theirs, ours = (np.load(folder / f"{who}_{kept}.npy") for who in models)
     if theirs.shape != ours.shape:
         said = f"shapes {theirs.shape} and {ours.shape}"
     elif step == "preprocess":
-        said = f"largest difference {np.abs(theirs.astype(np.float32) - ours).max():.1e} standard deviations"
+        said = (
+            f"largest difference {np.abs(theirs.astype(np.float32) - ours).max():.1e} standard"
+            " deviations"
+        )
     else:
         said = f"{int((theirs != ours).sum())} of {ours.size} voxels differ"
     return result | {"agreement": said}
@@ -354,10 +471,14 @@ def peak(asked: argparse.Namespace) -> dict[str, Any]:
             raise SystemExit(log.read_text(encoding="utf-8"))
         told_last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
         if folder:
-            result[f"10^9 operations a patch of {folder.parent.name}"] = told_last.pop("operations a patch")
+            result[f"10^9 operations a patch of {folder.parent.name}"] = told_last.pop(
+                "operations a patch"
+            )
         for key, value in told_last.items():
             result[key] = max(value, result.get(key, 0.0))
-    print("\n| large matrix product, or network | 10^9 operations a second, or a patch |\n|---|---|")
+    print(
+        "\n| large matrix product, or network | 10^9 operations a second, or a patch |\n|---|---|"
+    )
     print("\n".join(f"| {key} | {value:,.0f} |" for key, value in result.items()))
     return result
 

@@ -34,7 +34,10 @@ def main() -> None:
         rows = measured(model, options, folder)
     for row in rows:
         print(f"{row['busy']} busy, {row['cores']} cores ({row['device']}): {row['said']}")
-    write_result("same_labels", {"options": {name: str(value) for name, value in vars(options).items()}, "rows": rows})
+    write_result(
+        "same_labels",
+        {"options": {name: str(value) for name, value in vars(options).items()}, "rows": rows},
+    )
 
 
 def measured(model: Path, options: argparse.Namespace, folder: Path) -> list[dict[str, str | int]]:
@@ -57,7 +60,10 @@ def measured(model: Path, options: argparse.Namespace, folder: Path) -> list[dic
         said = (
             f"{len(first)} files, all the same bytes in {options.runs} runs"
             if not others
-            else f"other bytes in {others} of {options.runs} runs, {gaps} voxels of another label at most"
+            else (
+                f"other bytes in {others} of {options.runs} runs, {gaps} voxels of another label at"
+                " most"
+            )
         )
         device = f"{report['engine']} in {report['precision']}, {report['device']}"
         rows.append({"busy": busy, "cores": used, "device": device, "said": said})
@@ -89,24 +95,44 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def hashes(folder: Path) -> dict[str, str]:
     """Hash every answer of a folder."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in _NOT_ANSWERS)
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files = (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in _NOT_ANSWERS
+    )
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def other_voxels(one: Path, two: Path) -> int:
     """Count the voxels whose label differs between two folders of answers."""
     labels = [path.name for path in one.glob("*.nii.gz")]
-    return sum(int((read_labels(one / name).array != read_labels(two / name).array).sum()) for name in labels)
+    return sum(
+        int((read_labels(one / name).array != read_labels(two / name).array).sum())
+        for name in labels
+    )
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="of hilum; without it nnU-Net's of the hippocampus is imported")
+    parser.add_argument(
+        "--model", type=Path, help="of hilum; without it nnU-Net's of the hippocampus is imported"
+    )
     parser.add_argument("--images", type=Path, default=DATA / "hippocampus" / "imagesTr")
     parser.add_argument("--cases", type=int, default=6, help="the first so many files of --images")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="how many processes compute meanwhile")
-    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="options of hilum predict")
+    parser.add_argument(
+        "--busy",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        help="how many processes compute meanwhile",
+    )
+    parser.add_argument(
+        "--extra", nargs=argparse.REMAINDER, default=[], help="options of hilum predict"
+    )
     return parser.parse_args()
 
 

@@ -27,14 +27,24 @@ def main() -> None:
             if run:
                 seconds[name].append(time.perf_counter() - start)
     loaded = subprocess.run(
-        [sys.executable, "-c", "import hilum, sys; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import hilum, sys; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     result = {
-        name: {"median_s": round(statistics.median(times), 3), "min_s": round(min(times), 3), "max_s": round(max(times), 3)}
+        name: {
+            "median_s": round(statistics.median(times), 3),
+            "min_s": round(min(times), 3),
+            "max_s": round(max(times), 3),
+        }
         for name, times in seconds.items()
     }
     for name, figures in result.items():
-        print(f"{name:14} median {figures['median_s']:.3f} s ({figures['min_s']:.3f} to {figures['max_s']:.3f})")
+        print(
+            f"{name:14} median {figures['median_s']:.3f} s ({figures['min_s']:.3f} to"
+            f" {figures['max_s']:.3f})"
+        )
     print("import hilum loads torch:", loaded.stdout.strip())
     write_result("startup", result | {"import_loads_torch": loaded.stdout.strip() == "True"})
 

@@ -13,7 +13,14 @@ from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.networks.classifier import ClassifierNetwork, Groups
 from hilum.plan import ClassificationPlan
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage, WeightsSpec
-from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, Hardware, Normalisation, OptimiserSpec
+from hilum.plan.plan import (
+    AugmentationSpec,
+    ClassifierSpec,
+    Decision,
+    Hardware,
+    Normalisation,
+    OptimiserSpec,
+)
 from hilum.volume import Geometry, Volume
 
 TWO = ClassTable(names=("benign", "malignant"))
@@ -30,7 +37,11 @@ def decided(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def class_plan(
-    classes: ClassTable = TWO, *, channels: tuple[str, ...] = ("CT",), name: str = "toy", **changes: Any
+    classes: ClassTable = TWO,
+    *,
+    channels: tuple[str, ...] = ("CT",),
+    name: str = "toy",
+    **changes: Any,
 ) -> ClassificationPlan:
     """Whole volumes, whose very values a small 3D residual network sees, unless changed."""
     region = changes.get("region", RegionSpec())
@@ -60,12 +71,20 @@ def class_plan(
         "loss": ClassLossSpec(),
         "balance": "none",
         "augmentation": STILL,
-        "optimiser": OptimiserSpec(learning_rate=1e-2, weight_decay=0.01, ema_decay=0.9, gradient_clip=5.0),
+        "optimiser": OptimiserSpec(
+            learning_rate=1e-2, weight_decay=0.01, ema_decay=0.9, gradient_clip=5.0
+        ),
         "steps": 20,
         "precision": "float32",
         "coverage": 0.9,
     }
-    return ClassificationPlan(name=name, hardware=Hardware(), channels=channels, classes=classes, **decided(values | changes))
+    return ClassificationPlan(
+        name=name,
+        hardware=Hardware(),
+        channels=channels,
+        classes=classes,
+        **decided(values | changes),
+    )
 
 
 def changed(plan: ClassificationPlan, **values: Any) -> ClassificationPlan:
@@ -90,7 +109,9 @@ class Means(ClassifierNetwork):
         self.head = nn.Linear(rows.shape[1], rows.shape[0])
         with torch.no_grad():
             self.head.weight.copy_(rows)
-            self.head.bias.copy_(torch.zeros(len(rows)) if bias is None else torch.tensor(bias, dtype=torch.float32))
+            self.head.bias.copy_(
+                torch.zeros(len(rows)) if bias is None else torch.tensor(bias, dtype=torch.float32)
+            )
         self.seen: list[tuple[int, ...]] = []
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
@@ -104,7 +125,9 @@ class Means(ClassifierNetwork):
         return (tuple(self.head.parameters()),)
 
 
-def class_model(plan: ClassificationPlan | None = None, *networks: nn.Module, **more: Any) -> TrainedModel:
+def class_model(
+    plan: ClassificationPlan | None = None, *networks: nn.Module, **more: Any
+) -> TrainedModel:
     """A model of one `Means` that answers by the mean of its first channel: logits (0, m), (0, m, 2m), ..., unless given."""
     plan = plan or class_plan()
     if not networks:
@@ -128,7 +151,9 @@ def cube_case(number: int, label: bool, seed: int = 0) -> tuple[Volume, Volume]:
     return Volume(image.astype(np.float32), geometry), Volume(mask, geometry)
 
 
-def write_cubes(folder: Path, *, cases: int = 16, seed: int = 0, names: tuple[str, ...] = TWO.names) -> Path:
+def write_cubes(
+    folder: Path, *, cases: int = 16, seed: int = 0, names: tuple[str, ...] = TWO.names
+) -> Path:
     """A table of cubes, two cases a patient, the label in turn, with masks, the point in their middle and a site."""
     rows = ["case,patient,image,mask,label,centre_x,centre_y,centre_z,site"]
     for number in range(cases):
@@ -139,6 +164,8 @@ def write_cubes(folder: Path, *, cases: int = 16, seed: int = 0, names: tuple[st
         x, y, z = mask.geometry.index_to_world((inside.min(axis=0) + inside.max(axis=0)) / 2)
         name = f"cube_{number:02d}"
         files = f"images/{name}.nii.gz,masks/{name}.nii.gz"
-        rows.append(f"{name},P{number // 2},{files},{names[number % len(names)]},{x:.3f},{y:.3f},{z:.3f},{'AB'[number % 3 % 2]}")
+        rows.append(
+            f"{name},P{number // 2},{files},{names[number % len(names)]},{x:.3f},{y:.3f},{z:.3f},{'AB'[number % 3 % 2]}"
+        )
     atomic_write_text(folder / "cases.csv", "\n".join(rows) + "\n")
     return folder

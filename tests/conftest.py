@@ -6,9 +6,13 @@ import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("any machine", deadline=None)  # an example may take long where other programs run
+settings.register_profile(
+    "any machine", deadline=None
+)  # an example may take long where other programs run
 settings.load_profile("any machine")
-torch.set_num_threads(1)  # the suite runs in parallel processes; their thread pools would fight for the cores
+torch.set_num_threads(
+    1
+)  # the suite runs in parallel processes; their thread pools would fight for the cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -29,7 +33,9 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_measurements(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_measurements(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keep what engines remember of this machine for the session, and not in the user's own cache folder."""
     file = tmp_path_factory.getbasetemp() / "engines.json"
     monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)
@@ -37,4 +43,9 @@ def _own_measurements(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the test of random folder trees takes."""
-    parser.addoption("--trees", type=int, default=300, help="random folder trees of test_random_trees.py (2000: 15 minutes)")
+    parser.addoption(
+        "--trees",
+        type=int,
+        default=300,
+        help="random folder trees of test_random_trees.py (2000: 15 minutes)",
+    )

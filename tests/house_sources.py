@@ -8,7 +8,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOUSE = REPOSITORY / "src" / "hilum"
-SOURCES = {path.relative_to(HOUSE).as_posix(): path.read_text(encoding="utf-8") for path in sorted(HOUSE.rglob("*.py"))}
+SOURCES = {
+    path.relative_to(HOUSE).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(HOUSE.rglob("*.py"))
+}
 TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 ROOMS = sorted(path.parent.name for path in HOUSE.glob("*/__init__.py"))
 

@@ -22,7 +22,9 @@ CASES = ("anna", "bert", "cleo", "dora")
 
 
 def _nifti(array: np.ndarray) -> bytes:
-    image = nib.Nifti1Image(array.T, np.array([[-1.1, 0, 0, 4], [0, 1.2, 0, -7], [0, 0, 2.5, 9], [0, 0, 0, 1.0]]))
+    image = nib.Nifti1Image(
+        array.T, np.array([[-1.1, 0, 0, 4], [0, 1.2, 0, -7], [0, 0, 2.5, 9], [0, 0, 0, 1.0]])
+    )
     return image.to_bytes()
 
 
@@ -45,7 +47,9 @@ def payloads() -> dict[str, bytes]:
         "mask": mask.getvalue(),
     }
     with TemporaryDirectory() as folder:
-        geometry = Geometry(SHAPE, np.array([[0, 0, 1.1, 4], [0, 1.2, 0, -7], [2.5, 0, 0, 9], [0, 0, 0, 1.0]]))
+        geometry = Geometry(
+            SHAPE, np.array([[0, 0, 1.1, 4], [0, 1.2, 0, -7], [2.5, 0, 0, 9], [0, 0, 0, 1.0]])
+        )
         files = write_dicom_series(Volume(image[None], geometry), Path(folder))
         made |= {f"slice {n}": file.read_bytes() for n, file in enumerate(sorted(files))}
     return made
@@ -57,10 +61,18 @@ Files = dict[str, bytes]
 
 def _nnunet() -> Files:
     p = payloads()
-    facts = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz", "numTraining": 4}
+    facts = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "organ": 1},
+        "file_ending": ".nii.gz",
+        "numTraining": 4,
+    }
     files = {f"imagesTr/{case}_0000.nii.gz": p["image"] for case in CASES}
     files |= {f"labelsTr/{case}.nii.gz": p["labels"] for case in CASES}
-    return files | {"dataset.json": json.dumps(facts).encode(), "imagesTs/emil_0000.nii.gz": p["image"]}
+    return files | {
+        "dataset.json": json.dumps(facts).encode(),
+        "imagesTs/emil_0000.nii.gz": p["image"],
+    }
 
 
 def _paired() -> Files:
@@ -78,7 +90,9 @@ def _pictures() -> Files:
 def _table() -> Files:
     p = payloads()
     rows = "".join(f"{case},P{n},{case}.nii.gz,{case}_seg.nii.gz\n" for n, case in enumerate(CASES))
-    files = {f"{case}.nii.gz": p["image"] for case in CASES} | {f"{case}_seg.nii.gz": p["labels"] for case in CASES}
+    files = {f"{case}.nii.gz": p["image"] for case in CASES} | {
+        f"{case}_seg.nii.gz": p["labels"] for case in CASES
+    }
     return files | {"cases.csv": ("case,patient,image,mask\n" + rows).encode()}
 
 
@@ -88,33 +102,48 @@ def _plain() -> Files:
 
 def _brats() -> Files:
     p = payloads()
-    files = {f"BraTS_{n:03}/BraTS_{n:03}_{word}.nii.gz": p["image"] for n in range(4) for word in ("t1", "flair")}
+    files = {
+        f"BraTS_{n:03}/BraTS_{n:03}_{word}.nii.gz": p["image"]
+        for n in range(4)
+        for word in ("t1", "flair")
+    }
     return files | {f"BraTS_{n:03}/BraTS_{n:03}_seg.nii.gz": p["labels"] for n in range(4)}
 
 
 def _total() -> Files:
     p = payloads()
     files = {f"s{n:04}/ct.nii.gz": p["image"] for n in range(4)}
-    return files | {f"s{n:04}/segmentations/{word}.nii.gz": p["labels"] for n in range(4) for word in ("liver", "spleen")}
+    return files | {
+        f"s{n:04}/segmentations/{word}.nii.gz": p["labels"]
+        for n in range(4)
+        for word in ("liver", "spleen")
+    }
 
 
 def _bids() -> Files:
     p = payloads()
     files = {f"sub-{n:02}/anat/sub-{n:02}_T1w.nii.gz": p["image"] for n in range(4)}
-    files |= {f"derivatives/manual/sub-{n:02}/anat/sub-{n:02}_dseg.nii.gz": p["labels"] for n in range(4)}
+    files |= {
+        f"derivatives/manual/sub-{n:02}/anat/sub-{n:02}_dseg.nii.gz": p["labels"] for n in range(4)
+    }
     return files | {"dataset_description.json": b'{"Name": "toy", "BIDSVersion": "1.8.0"}'}
 
 
 def _classes() -> Files:
     p = payloads()
-    return {f"{name}/{case}{n}.png": p["picture"] for name in ("ill", "well") for case in CASES for n in range(2)}
+    return {
+        f"{name}/{case}{n}.png": p["picture"]
+        for name in ("ill", "well")
+        for case in CASES
+        for n in range(2)
+    }
 
 
 def _dicom() -> Files:
     p = payloads()
-    return {f"P{n}/ST1/SE1/IM{k:04}": p[f"slice {k}"] for n in range(1) for k in range(SHAPE[0])} | {
-        f"series/{k}.dcm": p[f"slice {k}"] for k in range(SHAPE[0])
-    }
+    return {
+        f"P{n}/ST1/SE1/IM{k:04}": p[f"slice {k}"] for n in range(1) for k in range(SHAPE[0])
+    } | {f"series/{k}.dcm": p[f"slice {k}"] for k in range(SHAPE[0])}
 
 
 LAYOUTS = (_nnunet, _paired, _pictures, _table, _plain, _brats, _total, _bids, _classes, _dicom)
@@ -124,13 +153,29 @@ _NAMES = (
     "summary.json", "plan.json", "seg.nii.gz", ".hidden/x.nii.gz", "ünï.nii.gz", "pictures/anna.png", "x.dcm", "model.json",
     "weights.safetensors", "training/plan.json", "b\udce9d.nii.gz", "patients.csv", "dataset.json", "case.hdr",
 )  # fmt: skip
-_CONTENTS = ("image", "labels", "picture", "slice 0", "empty", "text", "json", "csv", "lfs", "cut", "bytes", "dicm")
+_CONTENTS = (
+    "image",
+    "labels",
+    "picture",
+    "slice 0",
+    "empty",
+    "text",
+    "json",
+    "csv",
+    "lfs",
+    "cut",
+    "bytes",
+    "dicm",
+)
 _CHANGES = ("add", "remove", "replace", "move", "upper", "dangling", "link", "copy")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One change of a tree; `where` and `other` choose files by their position in the sorted list."""
+    """One change of a tree.
+
+    `where` and `other` choose files by their position in the sorted list.
+    """
 
     change: str
     where: int
@@ -230,5 +275,8 @@ def _walk(root: Path):  # Path.walk is new in Python 3.12
 def snapshot(root: Path) -> dict[str, bytes | str]:
     """Bytes of every file below a folder; of a dangling link its target."""
     return {
-        name: (root / name).read_bytes() if (root / name).exists() else str((root / name).readlink()) for name in all_files(root)
+        name: (
+            (root / name).read_bytes() if (root / name).exists() else str((root / name).readlink())
+        )
+        for name in all_files(root)
     }

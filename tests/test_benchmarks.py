@@ -66,7 +66,11 @@ def test_other_weights_forget_all_that_was_made_and_measured_of_the_first(tmp_pa
     assert (tmp_path / "predictions" / "nnunet").is_dir()
     (found.nnunet / "fold_0" / "checkpoint_final.pth").write_bytes(b"second")
     assert settle(found) != before
-    assert not [name for name in ("runs.json", "predictions", "nnunet_resampled", "imported.made") if (tmp_path / name).exists()]
+    assert not [
+        name
+        for name in ("runs.json", "predictions", "nnunet_resampled", "imported.made")
+        if (tmp_path / name).exists()
+    ]
 
 
 def test_runs_of_another_commit_are_kept_but_not_counted(tmp_path, monkeypatch, capsys):
@@ -79,15 +83,33 @@ def test_runs_of_another_commit_are_kept_but_not_counted(tmp_path, monkeypatch, 
     found = a_set(tmp_path)
     weights = settle(found)
     commits = ("one", "one", "two", "one+changes")
-    of = [{"way": "nnunet", "round": n, "commit": commit, "weights": weights} for n, commit in enumerate(commits)]
-    (tmp_path / "runs.json").write_text(json.dumps({"runs": [*of, of[0] | {"weights": "others"}], "refused": {}}))
+    of = [
+        {"way": "nnunet", "round": n, "commit": commit, "weights": weights}
+        for n, commit in enumerate(commits)
+    ]
+    (tmp_path / "runs.json").write_text(
+        json.dumps({"runs": [*of, of[0] | {"weights": "others"}], "refused": {}})
+    )
     monkeypatch.setattr(inference, "provenance", lambda: {"commit": "one"})
-    monkeypatch.setattr(inference, "one_run", lambda *_: {"way": "nnunet", "seconds": 1.0, "memory_gib": 1.0, "code": 0})
+    monkeypatch.setattr(
+        inference,
+        "one_run",
+        lambda *_: {"way": "nnunet", "seconds": 1.0, "memory_gib": 1.0, "code": 0},
+    )
     monkeypatch.setattr(inference, "show", lambda _, state: state)
     asked = argparse.Namespace(
-        ways=["nnunet"], append=True, runs=1, slow_runs=None, prepare=False, remake=False, liver_steps=None, peer_python=Path()
+        ways=["nnunet"],
+        append=True,
+        runs=1,
+        slow_runs=None,
+        prepare=False,
+        remake=False,
+        liver_steps=None,
+        peer_python=Path(),
     )
     counted = inference.bench(found, asked)
     assert [run["round"] for run in counted["runs"]] == [0, 1, 4]
-    assert "3 of 6 runs are not of one and these weights, and not counted" in capsys.readouterr().out
+    assert (
+        "3 of 6 runs are not of one and these weights, and not counted" in capsys.readouterr().out
+    )
     assert len(json.loads((tmp_path / "runs.json").read_text())["runs"]) == 6

@@ -1,10 +1,11 @@
 """Documentation that is executed: every Python and shell block of docs/ and the README, in order, page by page.
 
-The blocks of a page share one temporary working directory, and its Python blocks one namespace. A comment before a block says
-what is different about it:
+The blocks of a page share one temporary working directory, and its Python blocks one namespace. A
+comment before a block says what is different about it:
 
-    <!-- output -->               the next block (text) is what the block before it prints; "..." stands for anything
-    <!-- show only: reason -->    the next block is not executed; SHOW_ONLY counts these, so that none slips in
+    <!-- output -->               the next block (text) is what the block before it prints; "..."
+    stands for anything <!-- show only: reason -->    the next block is not executed; SHOW_ONLY
+    counts these, so that none slips in
 """
 
 import contextlib
@@ -20,7 +21,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = sorted(p.relative_to(REPOSITORY).as_posix() for p in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+PAGES = sorted(
+    p.relative_to(REPOSITORY).as_posix()
+    for p in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
+)
 EXECUTED = ("python", "sh")
 SHOWN = ("text", "json", "csv", "mermaid")  # no code of ours
 SHOW_ONLY = {"CONTRIBUTING.md": 2, "README.md": 1, "docs/how-to/train.md": 1}
@@ -37,7 +41,10 @@ LONG = {
 }
 """Pages that train for half a minute or more: slow tests."""
 
-_BLOCK = re.compile(r"(?:^<!-- *(?P<mark>[^>]*?) *-->\n+)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"(?:^<!-- *(?P<mark>[^>]*?) *-->\n+)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,9 @@ def blocks_of(page):
 
 
 def run_python(block, page, namespace):
-    code = compile("\n" * (block.line - 1) + block.text, page, "exec")  # a traceback names the page's own line
+    code = compile(
+        "\n" * (block.line - 1) + block.text, page, "exec"
+    )  # a traceback names the page's own line
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, namespace)  # noqa: S102 - our own documentation
@@ -71,17 +80,32 @@ def run_python(block, page, namespace):
 
 
 def run_shell(block, page, folder):
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "120"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "120",
+    }
     done = subprocess.run(
-        ["sh", "-euc", block.text], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280
+        ["sh", "-euc", block.text],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
-    assert done.returncode == 0, f"{page}, line {block.line}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, (
+        f"{page}, line {block.line}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
     return done.stdout
 
 
 def check_output(block, page, printed):
-    same = doctest.OutputChecker().check_output(block.text, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert same, f"{page}, line {block.line}: the page says\n{block.text}\nbut this was printed\n{printed}"
+    same = doctest.OutputChecker().check_output(
+        block.text, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    )
+    assert same, (
+        f"{page}, line {block.line}: the page says\n{block.text}\nbut this was printed\n{printed}"
+    )
 
 
 @pytest.mark.timeout(900)
@@ -126,13 +150,24 @@ def test_every_fence_is_a_block():
     for page in PAGES:
         text = (REPOSITORY / page).read_text(encoding="utf-8")
         fences = len(re.findall(r"^[ \t]*```", text, re.MULTILINE))
-        assert fences == 2 * len(list(blocks_of(page))), f"{page}: a fence that is indented or not closed"
+        assert fences == 2 * len(list(blocks_of(page))), (
+            f"{page}: a fence that is indented or not closed"
+        )
 
 
 def test_the_site_builds(tmp_path):
     """Every link, page of the navigation and documented name exists."""
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--quiet",
+            "--site-dir",
+            str(tmp_path / "site"),
+        ],
         cwd=REPOSITORY,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,

@@ -23,19 +23,29 @@ def toy_plan():
     from hilum.volume import Geometry, LabelTable, Volume
 
     table = LabelTable.from_names({1: "organ"})
-    image = Volume(np.random.default_rng(0).normal(size=(1, 9, 14, 11)), Geometry.from_spacing((9, 14, 11), (2.0, 1.0, 1.0)))
+    image = Volume(
+        np.random.default_rng(0).normal(size=(1, 9, 14, 11)),
+        Geometry.from_spacing((9, 14, 11), (2.0, 1.0, 1.0)),
+    )
     labels = image.with_array((image.array > 1).astype(np.uint8))
     facts = [measure_case("a", image, labels, table=table, channels=("T1",))]
-    return make_plan(summarise("toy", ("T1",), table, facts), overrides=Overrides(patch=(4, 8, 8), width=4, batch=2))
+    return make_plan(
+        summarise("toy", ("T1",), table, facts),
+        overrides=Overrides(patch=(4, 8, 8), width=4, batch=2),
+    )
 
 
-# --- 1. only io knows a file format, only volume knows an axis convention ---------------------------------------------------
+# --- 1. only io knows a file format, only volume knows an axis convention
+# ---------------------------------------------------
 
 FILE_LIBRARIES = {
     "nibabel": {"io"},
     "SimpleITK": {"io"},
     "nrrd": {"io"},
-    "pydicom": {"io", "examples/dicom.py"},  # writes a series as a scanner would: what io is tried with must not come from io
+    "pydicom": {
+        "io",
+        "examples/dicom.py",
+    },  # writes a series as a scanner would: what io is tried with must not come from io
     "PIL": {"io"},
     "tifffile": {"io"},
     "imageio": {"io"},
@@ -43,7 +53,12 @@ FILE_LIBRARIES = {
     "zipfile": {"io", "inference/nnunet/checkpoint.py"},  # torch's checkpoints are archives
     "blosc2": {"preprocess/store.py"},  # our own case store
     "safetensors": {  # our own weights, and those that users bring
-        *("inference/trained_model.py", "inference/assurance.py", "training/checkpoint.py", "networks/weights/files.py"),
+        *(
+            "inference/trained_model.py",
+            "inference/assurance.py",
+            "training/checkpoint.py",
+            "networks/weights/files.py",
+        ),
     },
     "matplotlib": {"report", "training/log.py"},
 }
@@ -54,7 +69,8 @@ def test_file_formats_are_known_to_their_owner_only():
         f"{name}:{line} imports {module}"
         for name, tree in TREES.items()
         for module, line in imports_of(tree)
-        if (owners := FILE_LIBRARIES.get(module.split(".")[0])) is not None and not owners & {name, room_of(name)}
+        if (owners := FILE_LIBRARIES.get(module.split(".")[0])) is not None
+        and not owners & {name, room_of(name)}
     ]
     assert not strangers, strangers
 
@@ -72,18 +88,30 @@ def test_axis_conventions_are_known_to_volume_and_io_only():
         name
         for name, tree in TREES.items()
         if room_of(name) not in {"volume", "io"}
-        and any(isinstance(node, ast.Attribute) and node.attr in {"affine", "directions"} for node in ast.walk(tree))
+        and any(
+            isinstance(node, ast.Attribute) and node.attr in {"affine", "directions"}
+            for node in ast.walk(tree)
+        )
     }
     assert users == set(AFFINE_USERS)
-    words = re.compile(r"\bRAS\b|\bsform\b|\bqform\b|\bSetDirection\b|ImageOrientationPatient\b(?! =)")
-    assert not [name for name, text in SOURCES.items() if room_of(name) not in {"volume", "io"} and words.search(text)]
+    words = re.compile(
+        r"\bRAS\b|\bsform\b|\bqform\b|\bSetDirection\b|ImageOrientationPatient\b(?! =)"
+    )
+    assert not [
+        name
+        for name, text in SOURCES.items()
+        if room_of(name) not in {"volume", "io"} and words.search(text)
+    ]
 
 
-# --- 2. arrays are (C, Z, Y, X), batches (B, C, Z, Y, X); 2D drops Z only inside networks ------------------------------------
+# --- 2. arrays are (C, Z, Y, X), batches (B, C, Z, Y, X); 2D drops Z only inside networks
+# ------------------------------------
 
 
 def test_only_networks_know_two_dimensional_layers():
-    layers = re.compile(r"\b(Conv|BatchNorm|InstanceNorm|MaxPool|ConvTranspose)[23]d\b|\bconv2d\b|\.squeeze\(")
+    layers = re.compile(
+        r"\b(Conv|BatchNorm|InstanceNorm|MaxPool|ConvTranspose)[23]d\b|\bconv2d\b|\.squeeze\("
+    )
     assert {room_of(name) for name, text in SOURCES.items() if layers.search(text)} <= {"networks"}
 
 
@@ -94,13 +122,16 @@ def test_every_network_takes_and_gives_five_axes(kind, dimensions):
 
     from hilum.networks import build_network, textbook_spec
 
-    spec = textbook_spec(2, 3, dimensions=dimensions, features=(4, 8)).model_copy(update={"kind": kind})
+    spec = textbook_spec(2, 3, dimensions=dimensions, features=(4, 8)).model_copy(
+        update={"kind": kind}
+    )
     shape = (1, 2, 1 if dimensions == 2 else 4, 6, 8)
     with torch.inference_mode():
         assert build_network(spec).eval()(torch.zeros(shape)).shape == (1, 3, *shape[2:])
 
 
-# --- 3. inference stands alone; nothing is unpickled -------------------------------------------------------------------------
+# --- 3. inference stands alone; nothing is unpickled
+# -------------------------------------------------------------------------
 
 UNSAFE = re.compile(
     r"^(pickle|marshal|shelve|dill|joblib|cloudpickle)\.|^torch\.(load|save|hub\.)|^(eval|exec|compile|__import__)$|^os\.system$"
@@ -110,7 +141,9 @@ UNSAFE = re.compile(
 def weights_alone(name, call, node):
     """PyTorch's own files of weights, which users bring, are read in one place, by a reader that builds tensors and no more."""
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-    return (name, call) == ("networks/weights/files.py", "torch.load") and given.get("weights_only") == "True"
+    return (name, call) == ("networks/weights/files.py", "torch.load") and given.get(
+        "weights_only"
+    ) == "True"
 
 
 def test_nothing_is_pickled_or_evaluated():
@@ -121,22 +154,38 @@ def test_nothing_is_pickled_or_evaluated():
         if UNSAFE.match(call) and not weights_alone(name, call, node)
     ]
     modules = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
-    named = [(name, m, line) for name, tree in TREES.items() for m, line in imports_of(tree) if m.split(".")[0] in modules]
+    named = [
+        (name, m, line)
+        for name, tree in TREES.items()
+        for m, line in imports_of(tree)
+        if m.split(".")[0] in modules
+    ]
     unsafe += [f"{name}:{line} {m}" for name, m, line in named]
     assert not unsafe, unsafe
     for name, tree in TREES.items():
         for call, node in calls_of(tree):
             if call in {"np.load", "np.save"}:
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                assert given.get("allow_pickle") == "False", f"{name}:{node.lineno} {call} without allow_pickle=False"
+                assert given.get("allow_pickle") == "False", (
+                    f"{name}:{node.lineno} {call} without allow_pickle=False"
+                )
 
 
 def test_nothing_is_fetched_but_pretrained_weights():
     network = {"socket", "urllib", "http", "requests", "httpx", "ftplib", "huggingface_hub"}
-    found = {(n, m.split(".")[0]) for n, tree in TREES.items() for m, _ in imports_of(tree) if m.split(".")[0] in network}
+    found = {
+        (n, m.split(".")[0])
+        for n, tree in TREES.items()
+        for m, _ in imports_of(tree)
+        if m.split(".")[0] in network
+    }
     assert found == {("networks/weights/find.py", "huggingface_hub")}
-    finders = {n for n, tree in TREES.items() if "find_weights" in {call for call, _ in calls_of(tree)}}
-    assert all(room_of(name) in {"networks", "training"} for name in finders), finders  # a model folder fetches nothing
+    finders = {
+        n for n, tree in TREES.items() if "find_weights" in {call for call, _ in calls_of(tree)}
+    }
+    assert all(room_of(name) in {"networks", "training"} for name in finders), (
+        finders
+    )  # a model folder fetches nothing
 
 
 ALONE = """
@@ -166,11 +215,14 @@ def test_a_model_folder_is_all_that_a_prediction_needs(tmp_path, toy_plan):
     from hilum.inference import TrainedModel
     from hilum.networks import build_network
 
-    TrainedModel(toy_plan, (build_network(toy_plan.network.value),), torch.device("cpu")).save(tmp_path / "model")
+    TrainedModel(toy_plan, (build_network(toy_plan.network.value),), torch.device("cpu")).save(
+        tmp_path / "model"
+    )
     assert python(ALONE, tmp_path / "model").strip() == "(1, 5, 9, 7)"
 
 
-# --- 4. a plan is complete: no environment, no global randomness -------------------------------------------------------------
+# --- 4. a plan is complete: no environment, no global randomness
+# -------------------------------------------------------------
 
 
 def test_nothing_is_read_from_the_environment():
@@ -179,19 +231,29 @@ def test_nothing_is_read_from_the_environment():
 
 
 GENERATORS = {"np.random.default_rng", "np.random.Generator", "np.random.SeedSequence"}
-TORCH_RANDOM = re.compile(r"^torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial|poisson)(_like)?$")
+TORCH_RANDOM = re.compile(
+    r"^torch\.(rand|randn|randint|randperm|normal|bernoulli|multinomial|poisson)(_like)?$"
+)
 
 
 def test_randomness_comes_from_generators_that_are_passed():
     for name, tree in TREES.items():
-        assert not {module for module, _ in imports_of(tree) if module.split(".")[0] == "random"}, name
+        assert not {module for module, _ in imports_of(tree) if module.split(".")[0] == "random"}, (
+            name
+        )
         for call, node in calls_of(tree):
             where = f"{name}:{node.lineno} {call}"
             assert not re.fullmatch(r"np\.random\.\w+", call) or call in GENERATORS, where
             assert call != "np.random.default_rng" or node.args, f"{where}: without a seed"
-            assert call not in {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed_all"}, where
+            assert call not in {
+                "torch.manual_seed",
+                "torch.seed",
+                "torch.cuda.manual_seed_all",
+            }, where
             if TORCH_RANDOM.match(call):
-                assert "generator" in {keyword.arg for keyword in node.keywords}, f"{where}: without generator="
+                assert "generator" in {keyword.arg for keyword in node.keywords}, (
+                    f"{where}: without generator="
+                )
 
 
 BYTES = """
@@ -210,21 +272,31 @@ print(array.shape, hashlib.sha256(array.tobytes()).hexdigest(), restore.to_json(
 def test_the_same_plan_gives_the_same_bytes_everywhere(tmp_path, toy_plan):
     from hilum.plan import Decision, save_plan
 
-    resampled = toy_plan.model_copy(update={"spacing": Decision(value=(2.0, 1.3, 1.3), because="resampled")})
+    resampled = toy_plan.model_copy(
+        update={"spacing": Decision(value=(2.0, 1.3, 1.3), because="resampled")}
+    )
     save_plan(resampled, tmp_path / "plan.json")
     first = python(BYTES, tmp_path / "plan.json", PYTHONHASHSEED="1", HOME="/nowhere", LANG="C")
-    second = python(BYTES, tmp_path / "plan.json", PYTHONHASHSEED="2", TZ="Asia/Tokyo", nnUNet_raw="/elsewhere")
+    second = python(
+        BYTES, tmp_path / "plan.json", PYTHONHASHSEED="2", TZ="Asia/Tokyo", nnUNet_raw="/elsewhere"
+    )
     assert first == second
-    assert first.startswith("(1, 10, 9, 12) ")  # 7 x 3 / 2 = 10.5, 12 x 1 / 1.3 = 9.2, 10 x 1.5 / 1.3 = 11.5: to even
+    assert first.startswith(
+        "(1, 10, 9, 12) "
+    )  # 7 x 3 / 2 = 10.5, 12 x 1 / 1.3 = 9.2, 10 x 1.5 / 1.3 = 11.5: to even
 
 
 def test_the_schema_of_plans_that_is_shipped_is_current():
     from hilum.plan import plan_schema
 
-    assert json.loads((HOUSE / "plan" / "plan.schema.json").read_text(encoding="utf-8")) == plan_schema()
+    assert (
+        json.loads((HOUSE / "plan" / "plan.schema.json").read_text(encoding="utf-8"))
+        == plan_schema()
+    )
 
 
-# --- 5. a prediction lies on the source's own grid: tests/inference/test_predictor.py tries 48 orientations; here, all at once
+# --- 5. a prediction lies on the source's own grid: tests/inference/test_predictor.py tries 48
+# orientations; here, all at once
 
 
 def test_an_identity_network_gives_the_volume_back(toy_plan):
@@ -243,8 +315,12 @@ def test_an_identity_network_gives_the_volume_back(toy_plan):
         ("LIP", (1, 13, 6), (4, 8, 8), 0.75),
     ):
         turn, _ = np.linalg.qr(np.eye(3)[:, ::-1] + rng.normal(0, 0.1, (3, 3)))
-        turn *= np.sign(np.diag(turn.T @ np.eye(3)[:, ::-1]))  # near the canonical directions, oblique
-        geometry = Geometry.from_spacing(shape, (3.0, 0.7, 1.1), origin=(-31.0, 8.0, 112.0), directions=turn)
+        turn *= np.sign(
+            np.diag(turn.T @ np.eye(3)[:, ::-1])
+        )  # near the canonical directions, oblique
+        geometry = Geometry.from_spacing(
+            shape, (3.0, 0.7, 1.1), origin=(-31.0, 8.0, 112.0), directions=turn
+        )
         volume = reorient(Volume(rng.normal(size=(1, *shape)).astype(np.float32), geometry), code)
         plan = toy_plan.model_copy(
             update={
@@ -253,11 +329,14 @@ def test_an_identity_network_gives_the_volume_back(toy_plan):
             }
         )
         array, restore = preprocess_case(volume, plan)
-        logits = sliding_window(array, lambda patches: patches, Sweep(patch, overlap, outputs=1, batch=3))
+        logits = sliding_window(
+            array, lambda patches: patches, Sweep(patch, overlap, outputs=1, batch=3)
+        )
         assert restore.array(logits) == volume
 
 
-# --- 6. the command line holds no decisions ----------------------------------------------------------------------------------
+# --- 6. the command line holds no decisions
+# ----------------------------------------------------------------------------------
 
 
 def test_each_command_calls_one_verb():
@@ -265,11 +344,28 @@ def test_each_command_calls_one_verb():
     records = {"api.Network", "api.Labelling"}  # groups of options
     for tree in (tree for name, tree in TREES.items() if room_of(name) == "cli"):
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and any(".command" in ast.unparse(d) for d in node.decorator_list):
-                called = {call for call, _ in calls_of(node) if call.startswith("api.") and call != "api.to_json"}
+            if isinstance(node, ast.FunctionDef) and any(
+                ".command" in ast.unparse(d) for d in node.decorator_list
+            ):
+                called = {
+                    call
+                    for call, _ in calls_of(node)
+                    if call.startswith("api.") and call != "api.to_json"
+                }
                 commands[node.name] = called - records
     assert commands.pop("doctor") == {"api.environment"}
-    verbs = {"check", "plan", "train", "tune", "predict", "evaluate", "compare", "demo", "export", "import_nnunet"}
+    verbs = {
+        "check",
+        "plan",
+        "train",
+        "tune",
+        "predict",
+        "evaluate",
+        "compare",
+        "demo",
+        "export",
+        "import_nnunet",
+    }
     assert set(commands) == verbs
     assert all(called == {f"api.{name}"} for name, called in commands.items()), commands
 
@@ -277,16 +373,33 @@ def test_each_command_calls_one_verb():
 def test_the_command_line_knows_the_verbs_and_the_errors_only():
     known = set()
     for tree in (tree for name, tree in TREES.items() if room_of(name) == "cli"):
-        checks = [n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+        checks = [
+            n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)
+        ]
         for_types = {place for check in checks for place in imports_of(check)}
-        known |= {module for module, line in imports_of(tree) if module.startswith("hilum") and (module, line) not in for_types}
+        known |= {
+            module
+            for module, line in imports_of(tree)
+            if module.startswith("hilum") and (module, line) not in for_types
+        }
     assert {module for module in known if not module.startswith("hilum.cli")} <= {
-        *("hilum", "hilum.api", "hilum.errors", "hilum.errors.HilumError", "hilum.errors.missing_package"),
-        *("hilum.training", "hilum.training.Listener", "hilum.inference"),  # who is told what happens
+        *(
+            "hilum",
+            "hilum.api",
+            "hilum.errors",
+            "hilum.errors.HilumError",
+            "hilum.errors.missing_package",
+        ),
+        *(
+            "hilum.training",
+            "hilum.training.Listener",
+            "hilum.inference",
+        ),  # who is told what happens
     }, known
 
 
-# --- 7. the tasks meet at one seam -------------------------------------------------------------------------------------------
+# --- 7. the tasks meet at one seam
+# -------------------------------------------------------------------------------------------
 
 
 def test_no_room_asks_which_task_it_is():
@@ -294,12 +407,24 @@ def test_no_room_asks_which_task_it_is():
 
     def asks(node):
         if isinstance(node, ast.Compare):
-            strings = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            strings = {
+                n.value
+                for n in ast.walk(node)
+                if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            }
             return bool(strings & names)
         return isinstance(node, ast.Match) and "task" in ast.unparse(node.subject)
 
-    words = {"dataset/layouts/labelling.py"}  # what users say of a data set with `--task`, before there is anything of a task
-    asked = [f"{name}:{n.lineno}" for name, tree in TREES.items() if room_of(name) != "tasks" for n in ast.walk(tree) if asks(n)]
+    words = {
+        "dataset/layouts/labelling.py"
+    }  # what users say of a data set with `--task`, before there is anything of a task
+    asked = [
+        f"{name}:{n.lineno}"
+        for name, tree in TREES.items()
+        if room_of(name) != "tasks"
+        for n in ast.walk(tree)
+        if asks(n)
+    ]
     assert not [where for where in asked if where.split(":")[0] not in words], asked
 
 
@@ -324,10 +449,13 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
     for family in (PLANS, PLANNERS, *training, PREDICTORS, labelling.TASKS):
         assert set(family) == named
     for name, kind in PLANS.items():
-        assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (name,)
+        assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (
+            name,
+        )
 
 
-# --- the floors -----------------------------------------------------------------------------------------------------------
+# --- the floors
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_imports_only_go_down():

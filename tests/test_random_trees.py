@@ -52,7 +52,10 @@ def recorded(root: Path, name: str) -> bool:
         ledger = folder / LEDGER
         if ledger.is_file():
             names = json.loads(ledger.read_text())["files"]
-            if file.relative_to(folder).parts[0] in names or file.relative_to(folder).as_posix() in names:
+            if (
+                file.relative_to(folder).parts[0] in names
+                or file.relative_to(folder).as_posix() in names
+            ):
                 return True
         if folder == root:
             return False
@@ -74,7 +77,9 @@ def predict(tree: Path, out: Path) -> None:
     report = predict_many(Predictor(make_model(precision="float32")), [tree], out)
     assert accounted(report) == files
     again = predict_many(Predictor(make_model(precision="float32")), [tree], out)
-    assert [case.case for case in again.cases] == [case.case for case in report.cases]  # nothing of its own is an input
+    assert [case.case for case in again.cases] == [
+        case.case for case in report.cases
+    ]  # nothing of its own is an input
 
 
 def check(tree: Path, out: Path) -> None:

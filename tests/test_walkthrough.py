@@ -1,6 +1,7 @@
 """One case from the scanner's files to its score, room by room: read this to see how the house works.
 
-ARCHITECTURE.md walks the same way in words. Each station is a fixture, made of the one before it; each test says what it is.
+ARCHITECTURE.md walks the same way in words. Each station is a fixture, made of the one before it;
+each test says what it is.
 """
 
 from dataclasses import replace
@@ -17,7 +18,12 @@ from hilum.inference.sliding_window import Sweep, sliding_window
 from hilum.io import read_geometry, read_labels, read_volume
 from hilum.networks import build_network
 from hilum.plan import Hardware, Overrides, load_plan, make_fingerprint, make_plan, save_plan
-from hilum.preprocess import build_store, preprocess_case, preprocess_labels, restore_logits_to_labels
+from hilum.preprocess import (
+    build_store,
+    preprocess_case,
+    preprocess_labels,
+    restore_logits_to_labels,
+)
 from hilum.tasks import IGNORE, SegmentationTask, decode_logits, deep_supervision_loss
 from hilum.volume import CANONICAL
 
@@ -30,7 +36,9 @@ STUDY = "abdomen_test_000"
 def folder(tmp_path_factory):
     """What a hospital hands over: six annotated studies for training in data/, one test study as a DICOM series."""
     folder = tmp_path_factory.mktemp("walk")
-    make_abdomen_dataset(folder / "data", cases=6, tests=1, seed=4, shape=SHAPE, structures=("liver", "spleen"))
+    make_abdomen_dataset(
+        folder / "data", cases=6, tests=1, seed=4, shape=SHAPE, structures=("liver", "spleen")
+    )
     return folder
 
 
@@ -51,7 +59,9 @@ def fingerprint(dataset):
 
 @pytest.fixture(scope="module")
 def plan(fingerprint):
-    return make_plan(fingerprint, Hardware(memory_gb=4), overrides=Overrides(patch=PATCH, width=8, batch=2))
+    return make_plan(
+        fingerprint, Hardware(memory_gb=4), overrides=Overrides(patch=PATCH, width=8, batch=2)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +71,16 @@ def preprocessed(volume, plan):
 
 @pytest.fixture(scope="module")
 def store(dataset, plan, folder):
-    return build_store(dataset, plan, folder / "store", [case.id for case in dataset.cases[:2]], threads=1)
+    return build_store(
+        dataset, plan, folder / "store", [case.id for case in dataset.cases[:2]], threads=1
+    )
 
 
 @pytest.fixture(scope="module")
 def patch(store, dataset):
-    return store.open(dataset.cases[0].id).patch((-2, 3, 5), PATCH)  # two slices reach beyond the case
+    return store.open(dataset.cases[0].id).patch(
+        (-2, 3, 5), PATCH
+    )  # two slices reach beyond the case
 
 
 @pytest.fixture
@@ -82,7 +96,9 @@ def model(plan, folder):
 
 @pytest.fixture(scope="module")
 def prediction(model, folder):
-    return Predictor(model, precision="float32").predict(folder / "data" / "dicomTs" / STUDY, probabilities=True)
+    return Predictor(model, precision="float32").predict(
+        folder / "data" / "dicomTs" / STUDY, probabilities=True
+    )
 
 
 def test_01_a_dicom_series_becomes_a_volume(folder, volume):
@@ -98,7 +114,9 @@ def test_01_a_dicom_series_becomes_a_volume(folder, volume):
     assert np.abs(volume.geometry.directions).max() < 1  # oblique: no patient lies quite straight
     assert volume.geometry.frame_of_reference is not None
 
-    nifti = read_volume(folder / "data" / "imagesTs" / f"{STUDY}_0000.nii.gz")  # the same study by another road
+    nifti = read_volume(
+        folder / "data" / "imagesTs" / f"{STUDY}_0000.nii.gz"
+    )  # the same study by another road
     assert np.array_equal(nifti.array, volume.array)
     assert nifti.geometry.is_close(volume.geometry, tolerance_voxels=1e-3)
 
@@ -135,12 +153,18 @@ def test_04_a_fingerprint_becomes_a_plan(fingerprint, plan, folder):
     """plan: every decision with its reason, as JSON that can be edited."""
     assert all(decision.because for decision in plan.decisions.values())
     assert plan.dimensions.value == 3
-    assert plan.normalisation.value[0].kind == "ct"  # by Hounsfield units of the data set, not by the case
+    assert (
+        plan.normalisation.value[0].kind == "ct"
+    )  # by Hounsfield units of the data set, not by the case
     assert plan.patch.value == PATCH
-    assert all(size % divisor == 0 for size, divisor in zip(PATCH, plan.network.value.divisor, strict=True))
+    assert all(
+        size % divisor == 0 for size, divisor in zip(PATCH, plan.network.value.divisor, strict=True)
+    )
     assert (plan.network.value.in_channels, plan.network.value.out_channels) == (1, 3)
     spacings = np.array([case.spacing for case in fingerprint.cases])
-    assert spacings.min(axis=0).tolist() <= list(plan.spacing.value) <= spacings.max(axis=0).tolist()
+    assert (
+        spacings.min(axis=0).tolist() <= list(plan.spacing.value) <= spacings.max(axis=0).tolist()
+    )
 
     save_plan(plan, folder / "plan.json")
     assert load_plan(folder / "plan.json") == plan
@@ -151,15 +175,21 @@ def test_05_a_volume_is_preprocessed_and_knows_the_way_back(volume, plan, prepro
     array, restore = preprocessed
 
     expected = tuple(
-        round(n * own / target) for n, own, target in zip(SHAPE, volume.geometry.spacing, plan.spacing.value, strict=True)
+        round(n * own / target)
+        for n, own, target in zip(SHAPE, volume.geometry.spacing, plan.spacing.value, strict=True)
     )
     assert array.dtype == np.float32
     assert array.shape[0] == 1
-    assert all(abs(found - wanted) <= 1 for found, wanted in zip(array.shape[1:], expected, strict=True))
+    assert all(
+        abs(found - wanted) <= 1 for found, wanted in zip(array.shape[1:], expected, strict=True)
+    )
     assert restore.shape == array.shape[1:]
     assert restore.source == volume.geometry
     normalisation = plan.normalisation.value[0]
-    low, high = ((edge - normalisation.mean) / normalisation.std for edge in (normalisation.lower, normalisation.upper))
+    low, high = (
+        (edge - normalisation.mean) / normalisation.std
+        for edge in (normalisation.lower, normalisation.upper)
+    )
     overshoot = 0.25 * (high - low)  # of a cubic spline beside an edge
     assert low - overshoot <= array.min() < 0 < array.max() <= high + overshoot
 
@@ -205,11 +235,15 @@ def test_08_the_loss_falls(plan, network, patch):
     """tasks: label ids -> target the loss sees; a step against the gradient lowers it."""
     image, target = patch
     task = SegmentationTask(plan.labels)
-    encoded = task.encode(np.maximum(target, 0))  # (1, Z, Y, X): indices into the label table; outside the case background
+    encoded = task.encode(
+        np.maximum(target, 0)
+    )  # (1, Z, Y, X): indices into the label table; outside the case background
     assert encoded.shape == (1, *PATCH)
     assert (encoded[:, :2] == 0).all()
     assert IGNORE not in encoded  # nothing here was left unannotated
-    images, targets = (torch.from_numpy(np.stack([one, one])) for one in (image, encoded))  # (B, C | 1, Z, Y, X)
+    images, targets = (
+        torch.from_numpy(np.stack([one, one])) for one in (image, encoded)
+    )  # (B, C | 1, Z, Y, X)
 
     loss = task.loss(plan.loss.value)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -227,7 +261,14 @@ def test_08_the_loss_falls(plan, network, patch):
 def test_09_a_model_is_a_folder(plan, model, folder):
     """inference: a trained-model folder is complete and holds no pickle."""
     names = {path.name for path in (folder / "model").glob("[!.]*")}
-    assert names == {"model.json", "plan.json", "labels.json", "weights.safetensors", "metrics.json", "MODEL_CARD.md"}
+    assert names == {
+        "model.json",
+        "plan.json",
+        "labels.json",
+        "weights.safetensors",
+        "metrics.json",
+        "MODEL_CARD.md",
+    }
     loaded = TrainedModel.load(folder / "model", device="cpu")
     assert loaded.id == model.id
     assert loaded.plan == plan
@@ -236,16 +277,22 @@ def test_09_a_model_is_a_folder(plan, model, folder):
 def test_10_patches_become_the_whole_and_go_home(volume, preprocessed, plan, model, prediction):
     """inference: sliding window -> logits (K, Z, Y, X) -> restore -> labels on the source's own grid."""
     array, restore = preprocessed
-    engine = model.make_engine("torch", precision="float32")  # patches (B, C, Z, Y, X) in, logits (B, K, Z, Y, X) out, in numpy
+    engine = model.make_engine(
+        "torch", precision="float32"
+    )  # patches (B, C, Z, Y, X) in, logits (B, K, Z, Y, X) out, in numpy
     logits = sliding_window(array, engine, Sweep(PATCH, overlap=0.5, outputs=3, batch=2))
     assert logits.shape == (3, *array.shape[1:])
 
-    labels = restore_logits_to_labels(logits, lambda rows: decode_logits(rows, plan.labels), restore)
+    labels = restore_logits_to_labels(
+        logits, lambda rows: decode_logits(rows, plan.labels), restore
+    )
     assert labels.array.shape == (1, *SHAPE)
     assert labels.geometry == volume.geometry  # the very same grid, exactly
     assert set(np.unique(labels.array)) <= {0, 1, 2}
     assert labels.array.any()
-    assert np.array_equal(prediction.labels.array, labels.array)  # the predictor, which users call, walks steps 5 to 10
+    assert np.array_equal(
+        prediction.labels.array, labels.array
+    )  # the predictor, which users call, walks steps 5 to 10
 
 
 def test_11_an_answer_is_a_prediction(volume, model, prediction):
@@ -269,12 +316,17 @@ def test_12_a_prediction_becomes_a_file(volume, prediction, folder):
 
 
 def test_13_a_prediction_is_scored(plan, prediction, folder):
-    """metrics, evaluation: labels against a human's -> a Score for each label; a folder -> tables with intervals."""
+    """metrics, evaluation: labels against a human's -> a Score for each label.
+
+    A folder -> tables with intervals.
+    """
     reference = read_labels(folder / "data" / "labelsTs" / f"{STUDY}.nii.gz")
     assert reference.geometry.is_close(prediction.labels.geometry)
 
     spacing, table = reference.geometry.spacing, plan.labels
-    scores = score_labels(prediction.labels.array[0], reference.array[0], spacing=spacing, table=table)
+    scores = score_labels(
+        prediction.labels.array[0], reference.array[0], spacing=spacing, table=table
+    )
     assert [score.region for score in scores] == ["liver", "spleen"]
     assert all(0 <= score.dice <= 1 for score in scores)
     liver = np.count_nonzero(reference.array == 1) * reference.geometry.voxel_volume_mm3 / 1000
@@ -284,7 +336,20 @@ def test_13_a_prediction_is_scored(plan, prediction, folder):
     assert [(score.dice, score.nsd, score.hd95) for score in perfect] == [(1.0, 1.0, 0.0)] * 2
 
     replace(prediction, probabilities=None).save(folder / "scored")
-    evaluation = evaluate_folder(folder / "scored", folder / "data" / "labelsTs", folder / "evaluation", table=table, threads=1)
-    assert [(score.case, score.region) for score in evaluation.scores] == [(STUDY, "liver"), (STUDY, "spleen")]
+    evaluation = evaluate_folder(
+        folder / "scored",
+        folder / "data" / "labelsTs",
+        folder / "evaluation",
+        table=table,
+        threads=1,
+    )
+    assert [(score.case, score.region) for score in evaluation.scores] == [
+        (STUDY, "liver"),
+        (STUDY, "spleen"),
+    ]
     assert [score.dice for score in evaluation.scores] == [score.dice for score in scores]
-    assert {path.name for path in (folder / "evaluation").glob("[!.]*")} == {"cases.csv", "summary.json", "summary.md"}
+    assert {path.name for path in (folder / "evaluation").glob("[!.]*")} == {
+        "cases.csv",
+        "summary.json",
+        "summary.md",
+    }

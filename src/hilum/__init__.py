@@ -1,6 +1,7 @@
 """hilum: deep learning on medical images, from the scanner's files to an answer that can be trusted.
 
-This is the front door: every public name, imported when it is first used, so that `import hilum` loads no torch.
+This is the front door: every public name, imported when it is first used, so that `import hilum`
+loads no torch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
         train,
         tune,
     )
-    from hilum.dataset import Audit, Case, ClassTable, Dataset, Fold, audit, make_folds, open_dataset, read_annotation, read_case
+    from hilum.dataset import (
+        Audit,
+        Case,
+        ClassTable,
+        Dataset,
+        Fold,
+        audit,
+        make_folds,
+        open_dataset,
+        read_annotation,
+        read_case,
+    )
     from hilum.errors import (
         DataError,
         FormatError,
@@ -36,11 +48,35 @@ if TYPE_CHECKING:
         TrainingError,
         UsageError,
     )
-    from hilum.evaluation import ClassEvaluation, ClassScore, Comparison, Evaluation, Score, score_labels, summarise
-    from hilum.inference import ClassPrediction, ClassPredictor, Prediction, Predictor, RunReport, TrainedModel, make_predictor
+    from hilum.evaluation import (
+        ClassEvaluation,
+        ClassScore,
+        Comparison,
+        Evaluation,
+        Score,
+        score_labels,
+        summarise,
+    )
+    from hilum.inference import (
+        ClassPrediction,
+        ClassPredictor,
+        Prediction,
+        Predictor,
+        RunReport,
+        TrainedModel,
+        make_predictor,
+    )
     from hilum.io import read_labels, read_volume, write_labels, write_volume
     from hilum.networks import Classifier, UNet, build_network
-    from hilum.plan import Decision, Fingerprint, Plan, load_plan, make_fingerprint, make_plan, save_plan
+    from hilum.plan import (
+        Decision,
+        Fingerprint,
+        Plan,
+        load_plan,
+        make_fingerprint,
+        make_plan,
+        save_plan,
+    )
     from hilum.volume import Geometry, Label, LabelTable, Region, Volume
 
 _HOMES = {
@@ -82,7 +118,15 @@ _HOMES = {
         "TrainingError",
         "UsageError",
     ),
-    "hilum.evaluation": ("ClassEvaluation", "ClassScore", "Comparison", "Evaluation", "Score", "score_labels", "summarise"),
+    "hilum.evaluation": (
+        "ClassEvaluation",
+        "ClassScore",
+        "Comparison",
+        "Evaluation",
+        "Score",
+        "score_labels",
+        "summarise",
+    ),
     "hilum.inference": (
         "ClassPrediction",
         "ClassPredictor",
@@ -94,7 +138,15 @@ _HOMES = {
     ),
     "hilum.io": ("read_labels", "read_volume", "write_labels", "write_volume"),
     "hilum.networks": ("Classifier", "UNet", "build_network"),
-    "hilum.plan": ("Decision", "Fingerprint", "Plan", "load_plan", "make_fingerprint", "make_plan", "save_plan"),
+    "hilum.plan": (
+        "Decision",
+        "Fingerprint",
+        "Plan",
+        "load_plan",
+        "make_fingerprint",
+        "make_plan",
+        "save_plan",
+    ),
     "hilum.volume": ("Geometry", "Label", "LabelTable", "Region", "Volume"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

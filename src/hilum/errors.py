@@ -88,9 +88,12 @@ class ResourceError(HilumError):
 
 
 def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
-    """Make the error for a package that is not installed; None where a part of hilum itself is missing.
+    """Make the error for a package that is not installed.
 
-    An environment for exported models holds only some of what hilum requires: torch, for one, is not there.
+    None where a part of hilum itself is missing.
+
+    An environment for exported models holds only some of what hilum requires: torch, for one, is
+    not there.
     """
     package = (error.name or "hilum").partition(".")[0]
     if package == "hilum":
@@ -98,6 +101,9 @@ def missing_package(error: ModuleNotFoundError) -> ResourceError | None:
     return ResourceError(
         f"the package {package} is not installed, and what was asked for needs it",
         needed=f"an environment with every package that hilum requires ({package} is missing here)",
-        cure="install hilum without --no-deps; or, to predict here as it is, export the model on a machine where torch is "
-        "(hilum export MODEL -o FOLDER) and give that folder to hilum predict: it runs without torch",
+        cure=(
+            "install hilum without --no-deps; or, to predict here as it is, export the model on a"
+            " machine where torch is (hilum export MODEL -o FOLDER) and give that folder to hilum"
+            " predict: it runs without torch"
+        ),
     )

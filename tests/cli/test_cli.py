@@ -20,7 +20,19 @@ import hilum as package
 from hilum import api, cli
 from hilum.examples import make_abdomen_dataset
 
-VERBS = ("check", "plan", "train", "predict", "evaluate", "compare", "demo", "doctor", "tune", "export", "import")
+VERBS = (
+    "check",
+    "plan",
+    "train",
+    "predict",
+    "evaluate",
+    "compare",
+    "demo",
+    "doctor",
+    "tune",
+    "export",
+    "import",
+)
 
 
 def flat(text):
@@ -50,7 +62,11 @@ def hilum(*arguments):
     """Run the command line in this process, as the console script does."""
     out, err = io.StringIO(), io.StringIO()
     argv = ["hilum", *map(str, arguments)]
-    with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             cli.main()
             code = 0
@@ -76,17 +92,55 @@ class Work:
 def work(tmp_path_factory):
     """Each verb once with --json, in the order in which people use them."""
     folder = tmp_path_factory.mktemp("cli")
-    data = make_abdomen_dataset(folder / "data", cases=6, tests=2, seed=2, shape=(10, 16, 20), structures=("liver",))
+    data = make_abdomen_dataset(
+        folder / "data", cases=6, tests=2, seed=2, shape=(10, 16, 20), structures=("liver",)
+    )
     said = {"check": hilum("check", data, "--json")}
     said["plan"] = hilum("plan", data, "-o", folder / "plan.json", "--json")
     _shrink(folder / "plan.json")
     said["train"] = hilum(
-        *("train", data, "-o", folder / "model", "--plan", folder / "plan.json", "--steps", 4, "--device", "cpu", "--json")
+        *(
+            "train",
+            data,
+            "-o",
+            folder / "model",
+            "--plan",
+            folder / "plan.json",
+            "--steps",
+            4,
+            "--device",
+            "cpu",
+            "--json",
+        )
     )
-    said["predict"] = hilum("predict", folder / "model", data / "dicomTs", "-o", folder / "predictions", "--json")
-    said["evaluate"] = hilum("evaluate", folder / "predictions", data / "labelsTs", "-o", folder / "evaluation", "--json")
-    said["compare"] = hilum("compare", folder / "evaluation", folder / "evaluation", "-o", folder / "comparison", "--json")
-    said["tune"] = hilum(*("tune", folder / "model", data, "-o", folder / "tuned", "--cases", 1, "--device", "cpu", "--json"))
+    said["predict"] = hilum(
+        "predict", folder / "model", data / "dicomTs", "-o", folder / "predictions", "--json"
+    )
+    said["evaluate"] = hilum(
+        "evaluate", folder / "predictions", data / "labelsTs", "-o", folder / "evaluation", "--json"
+    )
+    said["compare"] = hilum(
+        "compare",
+        folder / "evaluation",
+        folder / "evaluation",
+        "-o",
+        folder / "comparison",
+        "--json",
+    )
+    said["tune"] = hilum(
+        *(
+            "tune",
+            folder / "model",
+            data,
+            "-o",
+            folder / "tuned",
+            "--cases",
+            1,
+            "--device",
+            "cpu",
+            "--json",
+        )
+    )
     said["export"] = hilum("export", folder / "model", "-o", folder / "exported", "--json")
     said["doctor"] = hilum("doctor", "--json")
     return Work(folder, data, said)
@@ -97,12 +151,17 @@ def _shrink(path):
     plan = json.loads(path.read_text())
     plan["patch"] = [8, 8, 8]
     plan["precision"] = "float32"
-    plan["network"]["value"] |= {"features": [4, 8], "kernels": [[3, 3, 3]] * 2, "strides": [[1, 1, 1], [2, 2, 2]]}
+    plan["network"]["value"] |= {
+        "features": [4, 8],
+        "kernels": [[3, 3, 3]] * 2,
+        "strides": [[1, 1, 1], [2, 2, 2]],
+    }
     plan["network"]["value"] |= {"encoder_blocks": [1, 1], "decoder_blocks": [1]}
     path.write_text(json.dumps(plan))
 
 
-# --- help --------------------------------------------------------------------------------------------------------------------
+# --- help
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def commands():
@@ -112,7 +171,9 @@ def commands():
 def leaves(verb):
     """A verb's commands with their words: itself, or those of a group such as `hilum import`."""
     command = commands()[verb]
-    return [((verb, name), one) for name, one in getattr(command, "commands", {}).items()] or [((verb,), command)]
+    return [((verb, name), one) for name, one in getattr(command, "commands", {}).items()] or [
+        ((verb,), command)
+    ]
 
 
 def test_these_are_the_verbs():
@@ -120,7 +181,10 @@ def test_these_are_the_verbs():
     overview = hilum("--help")
     assert overview.code == 0
     assert all(re.search(rf"\b{verb}\b", overview.out) for verb in VERBS)
-    assert "Exit codes: 0 done, 1 a bug of hilum, 2 usage, 3 the data, 4 the model, 5 resources." in overview.text
+    assert (
+        "Exit codes: 0 done, 1 a bug of hilum, 2 usage, 3 the data, 4 the model, 5 resources."
+        in overview.text
+    )
     assert "Not a medical device" in overview.text
 
 
@@ -131,7 +195,9 @@ def test_every_verb_explains_itself(verb):
     assert commands()[verb].help.splitlines()[0].split(":")[0] in said.text
     for words, command in leaves(verb):
         said = hilum(*words, "--help")
-        options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+        options = {
+            name for parameter in command.params for name in parameter.opts if name.startswith("--")
+        }
         assert "--json" in options
         assert all(option in said.out for option in options)
         assert all(parameter.help for parameter in command.params if parameter.name != "help")
@@ -142,12 +208,18 @@ def test_without_arguments_it_helps():
 
 
 def test_it_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "hilum", "evaluate", "-h"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "hilum", "evaluate", "-h"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0
     assert "with confidence intervals" in flat(done.stdout)
 
 
-# --- 0: each verb with --json ------------------------------------------------------------------------------------------------
+# --- 0: each verb with --json
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in {"demo", "import"}])
@@ -171,14 +243,24 @@ def test_what_tuning_says(work):
 def test_what_the_json_says(work):
     assert work.said["check"].json == {"findings": [], "fixes": None}
     assert all(
-        decision["because"] for decision in work.said["plan"].json.values() if isinstance(decision, dict) and "value" in decision
+        decision["because"]
+        for decision in work.said["plan"].json.values()
+        if isinstance(decision, dict) and "value" in decision
     )
-    assert {metric["name"] for metric in work.said["train"].json["metrics"]} >= {"dice", "nsd", "hd95"}
+    assert {metric["name"] for metric in work.said["train"].json["metrics"]} >= {
+        "dice",
+        "nsd",
+        "hd95",
+    }
     report = work.said["predict"].json
     assert [case["status"] for case in report["cases"]] == ["done", "done"]
     assert json.loads((work.folder / "predictions" / "run.json").read_text()) == report
-    assert work.said["evaluate"].json == json.loads((work.folder / "evaluation" / "summary.json").read_text())
-    assert work.said["compare"].json == json.loads((work.folder / "comparison" / "comparison.json").read_text())
+    assert work.said["evaluate"].json == json.loads(
+        (work.folder / "evaluation" / "summary.json").read_text()
+    )
+    assert work.said["compare"].json == json.loads(
+        (work.folder / "comparison" / "comparison.json").read_text()
+    )
     assert "hilum" in work.said["doctor"].json
 
 
@@ -188,7 +270,8 @@ def test_progress_goes_to_standard_error(work):
     assert "cases" in work.said["predict"].err
 
 
-# --- 0: for people -----------------------------------------------------------------------------------------------------------
+# --- 0: for people
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_sound_data_set(work):
@@ -207,7 +290,19 @@ def test_a_plan_says_why(work, tmp_path):
 def test_predict_says_what_it_did(work, tmp_path):
     out = tmp_path / "out"
     image = work.data / "imagesTs" / "abdomen_test_000_0000.nii.gz"
-    said = hilum("predict", work.model, image, "-o", out, "--format", "nrrd", "--format", "mha", "--pictures", "--probabilities")
+    said = hilum(
+        "predict",
+        work.model,
+        image,
+        "-o",
+        out,
+        "--format",
+        "nrrd",
+        "--format",
+        "mha",
+        "--pictures",
+        "--probabilities",
+    )
     assert said.code == 0, said.err
     assert "1 of 1 cases predicted" in said.out
     stem = "abdomen_test_000"
@@ -216,33 +311,67 @@ def test_predict_says_what_it_did(work, tmp_path):
         *("pictures", "labels.json", "run.json"),
     }
     assert (out / "pictures" / f"{stem}.png").is_file()
-    again = hilum("predict", work.model, image, "-o", out, "--format", "nrrd", "--format", "mha", "--skip-existing")
+    again = hilum(
+        "predict",
+        work.model,
+        image,
+        "-o",
+        out,
+        "--format",
+        "nrrd",
+        "--format",
+        "mha",
+        "--skip-existing",
+    )
     assert "0 of 1 cases predicted" in again.out
 
 
 def test_predict_and_evaluate_name_training_cases(work, tmp_path, caplog):
-    trained = json.loads((work.model / "model.json").read_text())["facts"]["details"]["fold 0"]["train"]
+    trained = json.loads((work.model / "model.json").read_text())["facts"]["details"]["fold 0"][
+        "train"
+    ]
     images = sorted(work.data.glob("imagesTr/*.nii.gz"))
     said = hilum("predict", work.model, *images, "-o", tmp_path / "seen")
-    assert f"{len(trained)} of {len(images)} cases are named like cases that this model learnt from" in said.text + caplog.text
+    assert (
+        f"{len(trained)} of {len(images)} cases are named like cases that this model learnt from"
+        in said.text + caplog.text
+    )
     caplog.clear()
-    hilum("predict", work.model, work.data / "imagesTs", "-o", tmp_path / "seen")  # run.json is of this run, the folder of both
+    hilum(
+        "predict", work.model, work.data / "imagesTs", "-o", tmp_path / "seen"
+    )  # run.json is of this run, the folder of both
     assert "learnt from" not in caplog.text
     assert json.loads((tmp_path / "seen" / "run.json").read_text())["trained_on"] == sorted(trained)
     judged = hilum("evaluate", tmp_path / "seen", work.data, "-o", tmp_path / "e").text
-    assert f"Attention: {len(trained)} of {len(images)} cases are named like cases that the model was trained on" in judged
+    assert (
+        f"Attention: {len(trained)} of {len(images)} cases are named like cases that the model was"
+        " trained on" in judged
+    )
     assert "trained on" not in work.said["evaluate"].out
 
 
 def test_evaluate_and_compare_write_tables(work, tmp_path):
-    said = hilum("evaluate", work.folder / "predictions", work.data / "labelsTs", "-o", tmp_path / "e", "--tolerance", 5)
+    said = hilum(
+        "evaluate",
+        work.folder / "predictions",
+        work.data / "labelsTs",
+        "-o",
+        tmp_path / "e",
+        "--tolerance",
+        5,
+    )
     assert said.code == 0
     assert "| Dice |" in said.out
     assert "NSD at 5 mm" in said.out
     compared = hilum("compare", work.folder / "evaluation", work.folder / "evaluation")
     assert compared.code == 0
     assert "| liver | Dice |" in compared.out
-    refused(hilum("compare", work.folder / "evaluation", tmp_path / "e"), 2, "tolerances of 2 and 5 mm", "--tolerance")
+    refused(
+        hilum("compare", work.folder / "evaluation", tmp_path / "e"),
+        2,
+        "tolerances of 2 and 5 mm",
+        "--tolerance",
+    )
 
 
 def test_doctor_names_the_versions():
@@ -253,13 +382,16 @@ def test_doctor_names_the_versions():
 
 def test_training_goes_on(work, tmp_path):
     shutil.copytree(work.model, tmp_path / "model")
-    said = hilum("train", work.data, "-o", tmp_path / "model", "--steps", 4, "--device", "cpu", "--resume")
+    said = hilum(
+        "train", work.data, "-o", tmp_path / "model", "--steps", 4, "--device", "cpu", "--resume"
+    )
     assert said.code == 0, said.err
     assert "liver: Dice " in said.out
     assert f"Next: hilum predict {tmp_path / 'model'}" in said.out
 
 
-# --- 1: a bug of ours --------------------------------------------------------------------------------------------------------
+# --- 1: a bug of ours
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_bug_says_that_it_is_one(caplog):
@@ -276,7 +408,8 @@ def test_ctrl_c_says_how_to_go_on():
     assert "Stopped. Training goes on with --resume" in said.err
 
 
-# --- 2: usage ----------------------------------------------------------------------------------------------------------------
+# --- 2: usage
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def refused(said, code, *parts):
@@ -305,14 +438,22 @@ def test_a_mistyped_command_is_refused(arguments, parts):
 
 def test_a_mistyped_folder_is_refused_with_the_right_one_and_leaves_nothing_behind(work, tmp_path):
     wrong = work.data.parent / "dta"
-    refused(hilum("train", wrong, "-o", tmp_path / "m"), 2, f"hilum: {wrong} does not exist", f"Cure: did you mean {work.data}?")
+    refused(
+        hilum("train", wrong, "-o", tmp_path / "m"),
+        2,
+        f"hilum: {wrong} does not exist",
+        f"Cure: did you mean {work.data}?",
+    )
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (("--minutes", 5, "--steps", 9), ("minutes and steps at once", "Cure: --minutes 20 or --steps 5000")),
+        (
+            ("--minutes", 5, "--steps", 9),
+            ("minutes and steps at once", "Cure: --minutes 20 or --steps 5000"),
+        ),
         (("--minutes", 0), ("--minutes 0", "a positive number of minutes")),
         (("--steps", 0), ("--steps 0", "at least one step")),
         (("--folds", 1), ("--folds 1", "at least 2 folds")),
@@ -320,7 +461,10 @@ def test_a_mistyped_folder_is_refused_with_the_right_one_and_leaves_nothing_behi
         (("--memory", -2), ("--memory -2", "a positive number of GB")),
         (("--fold", 7, "--steps", 4), ("fold 7", "a fold from 0 to 4", "--folds 5 for all")),
         (("--device", "toaster", "--steps", 4), ("device 'toaster'", "auto, cpu, cuda")),
-        (("--plan", "nowhere.json", "--steps", 4), ("nowhere.json cannot be read", "hilum plan DATA writes one")),
+        (
+            ("--plan", "nowhere.json", "--steps", 4),
+            ("nowhere.json cannot be read", "hilum plan DATA writes one"),
+        ),
     ],
 )
 def test_options_that_cannot_be_are_refused(work, tmp_path, options, parts):
@@ -330,17 +474,30 @@ def test_options_that_cannot_be_are_refused(work, tmp_path, options, parts):
 
 
 def test_nothing_is_overwritten(work):
-    refused(hilum("train", work.data, "-o", work.model, "--steps", 4), 2, "already holds a model", "--resume to go on")
+    refused(
+        hilum("train", work.data, "-o", work.model, "--steps", 4),
+        2,
+        "already holds a model",
+        "--resume to go on",
+    )
     with mock.patch.object(api, "train", side_effect=AssertionError):
-        refused(hilum("demo", "-o", work.folder), 2, "already holds a demo", f"hilum demo -o {work.folder}_2")
+        refused(
+            hilum("demo", "-o", work.folder),
+            2,
+            "already holds a demo",
+            f"hilum demo -o {work.folder}_2",
+        )
 
 
 def test_a_mistyped_format_is_refused_with_the_right_one(work, tmp_path):
-    said = hilum("predict", work.model, work.data / "imagesTs", "-o", tmp_path / "p", "--format", "nift")
+    said = hilum(
+        "predict", work.model, work.data / "imagesTs", "-o", tmp_path / "p", "--format", "nift"
+    )
     refused(said, 2, "format 'nift'", "Cure: --format nifti")
 
 
-# --- 3: the data -------------------------------------------------------------------------------------------------------------
+# --- 3: the data
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -377,12 +534,16 @@ def test_check_mends_a_copy(work, tmp_path):
     shutil.copytree(work.data, tmp_path / "shifted")
     path = tmp_path / "shifted" / "labelsTr" / "abdomen_002.nii.gz"
     labels = read_labels(path)
-    write_labels(Volume(labels.array, labels.geometry.shifted((0.0, 0.03, 0.0), labels.geometry.shape)), path)  # rounding
+    write_labels(
+        Volume(labels.array, labels.geometry.shifted((0.0, 0.03, 0.0), labels.geometry.shape)), path
+    )  # rounding
     before = path.read_bytes()
     said = hilum("check", tmp_path / "shifted", "--fix", tmp_path / "mended", "--json")
     assert said.code == 0, said.err
     fixes = said.json["fixes"]
-    assert [(one["case"], one["kind"]) for one in fixes["fixed"]] == [("abdomen_002", "grid-rounding")]
+    assert [(one["case"], one["kind"]) for one in fixes["fixed"]] == [
+        ("abdomen_002", "grid-rounding")
+    ]
     assert json.loads((tmp_path / "mended" / "fixes.json").read_text()) == fixes
     assert path.read_bytes() == before
     assert hilum("check", tmp_path / "mended").code == 0
@@ -394,7 +555,13 @@ def test_what_training_meets_is_said_with_its_case(broken, work, tmp_path):
 
 
 def test_a_folder_without_a_data_set(tmp_path):
-    refused(hilum("plan", tmp_path), 3, "has no layout that hilum knows", "imagesTr/CASE_0000.nii.gz", "Cure: write a cases.csv")
+    refused(
+        hilum("plan", tmp_path),
+        3,
+        "has no layout that hilum knows",
+        "imagesTr/CASE_0000.nii.gz",
+        "Cure: write a cases.csv",
+    )
 
 
 def test_one_failed_case_does_not_cost_the_others(work, broken, tmp_path):
@@ -415,7 +582,8 @@ def test_missing_predictions_are_named(work, tmp_path):
     assert hilum(*against, "--allow-missing").code == 0
 
 
-# --- 4: the model ------------------------------------------------------------------------------------------------------------
+# --- 4: the model
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_no_model(work, tmp_path):
@@ -429,7 +597,9 @@ def test_a_folder_of_nnunet_is_to_be_imported(work, tmp_path):
     (theirs / "fold_0").mkdir(parents=True)
     (theirs / "plans.json").write_text("{}")
     said = hilum("predict", theirs, work.data / "imagesTs", "-o", tmp_path / "p")
-    refused(said, 4, "the folder of an nnU-Net model", f"Cure: hilum import nnunet {theirs} -o MODEL")
+    refused(
+        said, 4, "the folder of an nnU-Net model", f"Cure: hilum import nnunet {theirs} -o MODEL"
+    )
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "plan.json", "MODEL_CARD.md"])
@@ -441,7 +611,8 @@ def test_an_altered_model_is_refused(work, tmp_path, file):
     refused(said, 4, file, "Cure: ")
 
 
-# --- 5: resources ------------------------------------------------------------------------------------------------------------
+# --- 5: resources
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", ["plan", "train", "predict"])
@@ -485,11 +656,14 @@ def test_what_the_machine_refuses_is_no_bug(caplog, error, text):
     assert not caplog.text
 
 
-# --- the version -------------------------------------------------------------------------------------------------------------
+# --- the version
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_version_is_said():
     said = hilum("--version")
     assert (said.code, said.out.strip()) == (0, f"hilum {package.__version__}")
-    done = subprocess.run([sys.executable, "-m", "hilum", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "hilum", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == said.out

@@ -16,13 +16,20 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", [("train", "DATA", "-o", "MODEL"), ("predict", "MODEL", "DATA", "-o", "OUT")])
+@pytest.mark.parametrize(
+    "command", [("train", "DATA", "-o", "MODEL"), ("predict", "MODEL", "DATA", "-o", "OUT")]
+)
 def test_without_torch_the_cure_is_said_and_nothing_is_traced(tmp_path, command):
     (tmp_path / "DATA").mkdir()
     (tmp_path / "MODEL").mkdir()
     (tmp_path / "MODEL" / "model.json").write_text("{}")
     said = subprocess.run(
-        [sys.executable, "-c", TORCHLESS, *command], cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False
+        [sys.executable, "-c", TORCHLESS, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
     assert said.returncode == 5, said.stderr
     assert said.stderr.lstrip().startswith("hilum: the package ")
@@ -36,4 +43,6 @@ def test_without_torch_the_cure_is_said_and_nothing_is_traced(tmp_path, command)
 def test_a_part_of_hilum_that_is_missing_is_a_bug():
     assert missing_package(ModuleNotFoundError("no", name="hilum.nowhere")) is None
     assert missing_package(ModuleNotFoundError("no")) is None
-    assert "the package sklearn is not installed" in str(missing_package(ModuleNotFoundError("no", name="sklearn.metrics")))
+    assert "the package sklearn is not installed" in str(
+        missing_package(ModuleNotFoundError("no", name="sklearn.metrics"))
+    )

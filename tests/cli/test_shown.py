@@ -13,13 +13,20 @@ from hilum.dataset import Finding
 from hilum.io.inventory import take_inventory
 
 
-def finding(case: str, kind: str = "grid-header", cure: str = "--fix", severity: str = "warning") -> Finding:
-    return Finding(case=case, kind=kind, severity=severity, found=f"{case or 'all'} is odd", cure=cure)
+def finding(
+    case: str, kind: str = "grid-header", cure: str = "--fix", severity: str = "warning"
+) -> Finding:
+    return Finding(
+        case=case, kind=kind, severity=severity, found=f"{case or 'all'} is odd", cure=cure
+    )
 
 
 def test_many_files_of_a_folder_are_one_place():
     files = [Path("out/pictures") / f"{n}.png" for n in range(35)]
-    assert places([*files, Path("out/curves.png")]) == f"{Path('out/pictures')} (35 files), {Path('out/curves.png')}"
+    assert (
+        places([*files, Path("out/curves.png")])
+        == f"{Path('out/pictures')} (35 files), {Path('out/curves.png')}"
+    )
     assert places(files[:1]) == str(files[0])
     assert places([]) == ""
 
@@ -45,10 +52,21 @@ def test_three_findings_are_named_and_more_are_counted():
 
 
 def test_findings_without_a_case_are_each_said():
-    found = [Finding(case="", kind="predictor", severity="note", found=f"column {n} predicts", cure="look") for n in range(5)]
+    found = [
+        Finding(
+            case="", kind="predictor", severity="note", found=f"column {n} predicts", cure="look"
+        )
+        for n in range(5)
+    ]
     lines = told([*found, *(finding(name, "predictor", "look", "note") for name in "abcde")])
-    assert lines[:6] == [*(f"note    predictor: column {n} predicts" for n in range(5)), "note    predictor: a: a is odd"]
-    assert lines[6:] == ["        and 4 more like it: b, c, d, e (--json names all)", "        cure: look"]
+    assert lines[:6] == [
+        *(f"note    predictor: column {n} predicts" for n in range(5)),
+        "note    predictor: a: a is odd",
+    ]
+    assert lines[6:] == [
+        "        and 4 more like it: b, c, d, e (--json names all)",
+        "        cure: look",
+    ]
 
 
 def bars(monkeypatch, *moves, columns=80):
@@ -136,7 +154,13 @@ def test_a_stage_that_comes_again_begins_anew():
 
 def test_findings_of_other_kinds_cures_and_severities_stand_apart():
     lines = told(
-        [finding(""), finding("a", cure="other"), finding("b", severity="error"), finding("c", kind="header"), finding("d")]
+        [
+            finding(""),
+            finding("a", cure="other"),
+            finding("b", severity="error"),
+            finding("c", kind="header"),
+            finding("d"),
+        ]
     )
     assert [line for line in lines if "cure" not in line] == [
         "warning grid-header: all is odd",

@@ -12,10 +12,14 @@ from hilum.volume import Geometry, Volume
 SHAPE = (4, 7, 9)
 
 
-def oblique(shape=SHAPE, spacing=(3.0, 0.8, 1.3), origin=(-21.0, 33.5, 7.25), angle=0.2) -> Geometry:
+def oblique(
+    shape=SHAPE, spacing=(3.0, 0.8, 1.3), origin=(-21.0, 33.5, 7.25), angle=0.2
+) -> Geometry:
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-    return Geometry.from_spacing(shape, spacing, origin=origin, directions=turn @ np.eye(3)[:, ::-1])
+    return Geometry.from_spacing(
+        shape, spacing, origin=origin, directions=turn @ np.eye(3)[:, ::-1]
+    )
 
 
 def image(seed, geometry=None, channels=1, dtype=np.int16) -> Volume:
@@ -47,7 +51,9 @@ def nnunet(root: Path, ids=("a", "b", "c", "d", "e", "f"), *, channels=("CT",), 
     """An nnU-Net raw folder without fault."""
     for seed, case in enumerate(ids):
         for number in range(len(channels)):
-            write_volume(image(10 * seed + number), root / "imagesTr" / f"{case}_{number:04d}.nii.gz")
+            write_volume(
+                image(10 * seed + number), root / "imagesTr" / f"{case}_{number:04d}.nii.gz"
+            )
         write_labels(labels(), root / "labelsTr" / f"{case}.nii.gz")
     facts(root, channels=channels, **more)
     return root
@@ -91,7 +97,9 @@ def tissue(seed, shape=(96, 112), coarse=6.0) -> np.ndarray:
 def block(seed, shape=(20, 36, 40)) -> np.ndarray:
     """The same as a volume (Z, Y, X), -1000 to 400."""
     rng = np.random.default_rng(seed)
-    field = gaussian_filter(rng.normal(size=shape), 2.5) + 0.1 * gaussian_filter(rng.normal(size=shape), 1.0)
+    field = gaussian_filter(rng.normal(size=shape), 2.5) + 0.1 * gaussian_filter(
+        rng.normal(size=shape), 1.0
+    )
     return np.interp(field, (field.min(), field.max()), (-1000, 400)).astype(np.int16)
 
 
@@ -102,4 +110,8 @@ def as_picture(array) -> Volume:
 
 
 def kinds(findings) -> list[tuple[str, str]]:
-    return [(finding.case, finding.kind) for finding in findings if finding.kind not in {"assumption", "header"}]
+    return [
+        (finding.case, finding.kind)
+        for finding in findings
+        if finding.kind not in {"assumption", "header"}
+    ]

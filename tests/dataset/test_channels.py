@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hilum.dataset import Case, arrange_channels, arrange_dataset, match_channels, open_dataset, read_case
+from hilum.dataset import (
+    Case,
+    arrange_channels,
+    arrange_dataset,
+    match_channels,
+    open_dataset,
+    read_case,
+)
 from hilum.errors import DataError
 from hilum.io import write_volume
 from hilum.volume import Geometry, Volume
@@ -20,7 +27,9 @@ GEOMETRY = Geometry.from_spacing((3, 4, 5), (3.0, 2.0, 1.0))
 
 
 def image(*values: float) -> Volume:
-    return Volume(np.stack([np.full(GEOMETRY.shape, value, np.float32) for value in values]), GEOMETRY)
+    return Volume(
+        np.stack([np.full(GEOMETRY.shape, value, np.float32) for value in values]), GEOMETRY
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +56,11 @@ def test_names_are_matched_and_numbers_are_counted(wanted, found, order):
 @pytest.mark.parametrize(
     ("wanted", "found", "said"),
     [
-        (("CT", "PET"), ("a", "b"), r"channels a, b, the model CT, PET \(unknown: a, b; missing: CT, PET\)"),
+        (
+            ("CT", "PET"),
+            ("a", "b"),
+            r"channels a, b, the model CT, PET \(unknown: a, b; missing: CT, PET\)",
+        ),
         (("CT",), ("MR",), r"unknown: MR; missing: CT"),
         (("CT", "PET"), ("CT",), r"missing: PET"),
         (("CT",), ("CT", "PET"), r"unknown: PET"),
@@ -62,7 +75,9 @@ def test_other_names_are_refused_with_both_sides(wanted, found, said):
         match_channels(wanted, found, where="the data set")
 
 
-@pytest.mark.parametrize(("wanted", "found"), [(("CT", "PET"), ("image",)), (("CT", "PET"), ("channel 0", "channel 2"))])
+@pytest.mark.parametrize(
+    ("wanted", "found"), [(("CT", "PET"), ("image",)), (("CT", "PET"), ("channel 0", "channel 2"))]
+)
 def test_numbers_with_a_gap_are_refused(wanted, found):
     with pytest.raises(DataError, match=r"one image for each of CT, PET"):
         match_channels(wanted, found, where="x")
@@ -83,22 +98,34 @@ def test_channels_of_one_file_are_arranged(tmp_path):
     case = Case("a", None, dict.fromkeys(("FLAIR", "T1w", "T2w"), tmp_path / "all.nii.gz"))
     arranged = arrange_channels(case, ("t2w", "flair", "t1w"))
     assert read_case(arranged).array[:, 0, 0, 0].tolist() == [3, 1, 2]
-    assert read_case(arrange_channels(arranged, ("FLAIR", "T1w", "T2w"))).array[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert read_case(arrange_channels(arranged, ("FLAIR", "T1w", "T2w"))).array[
+        :, 0, 0, 0
+    ].tolist() == [1, 2, 3]
 
 
 def test_files_of_several_channels_are_arranged(tmp_path):
     write_volume(image(1, 2), tmp_path / "two.nii.gz")
     write_volume(image(3), tmp_path / "one.nii.gz")
-    case = Case("a", None, {"x": tmp_path / "two.nii.gz", "z": tmp_path / "one.nii.gz", "y": tmp_path / "two.nii.gz"})
+    case = Case(
+        "a",
+        None,
+        {"x": tmp_path / "two.nii.gz", "z": tmp_path / "one.nii.gz", "y": tmp_path / "two.nii.gz"},
+    )
     assert read_case(case).array[:, 0, 0, 0].tolist() == [1, 3, 2]
-    assert read_case(arrange_channels(case, ("z", "y", "x"))).array[:, 0, 0, 0].tolist() == [3, 2, 1]
+    assert read_case(arrange_channels(case, ("z", "y", "x"))).array[:, 0, 0, 0].tolist() == [
+        3,
+        2,
+        1,
+    ]
 
 
 def _decathlon(root: Path, names: dict[str, str]) -> Path:
     for folder in ("imagesTr", "labelsTr"):
         (root / folder).mkdir(parents=True)
     write_volume(image(1, 2), root / "imagesTr" / "a.nii.gz")
-    write_volume(Volume(np.ones((1, *GEOMETRY.shape), np.uint8), GEOMETRY), root / "labelsTr" / "a.nii.gz")
+    write_volume(
+        Volume(np.ones((1, *GEOMETRY.shape), np.uint8), GEOMETRY), root / "labelsTr" / "a.nii.gz"
+    )
     facts = {"modality": names, "labels": {"0": "background", "1": "liver"}, "numTraining": 1}
     (root / "dataset.json").write_text(json.dumps(facts))
     return root
@@ -109,5 +136,7 @@ def test_a_data_set_is_arranged(tmp_path):
     arranged = arrange_dataset(dataset, ("CT", "PET"))
     assert arranged.channels == ("CT", "PET")
     assert read_case(arranged.cases[0]).array[:, 0, 0, 0].tolist() == [2, 1]
-    with pytest.raises(DataError, match=r"channels PET, CT, the plan CT, MR \(unknown: PET; missing: MR\)"):
+    with pytest.raises(
+        DataError, match=r"channels PET, CT, the plan CT, MR \(unknown: PET; missing: MR\)"
+    ):
         arrange_dataset(dataset, ("CT", "MR"), holder="the plan")

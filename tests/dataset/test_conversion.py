@@ -41,10 +41,27 @@ def annotated(folder, array):
         (layers(TRUTH == 1, TRUTH == 2).astype(np.uint8), "layered-labels", TRUTH),
         (layers(TRUTH == 1, TRUTH == 2).astype(np.float32), "layered-labels", TRUTH),
         (layers(TRUTH == 0, TRUTH == 1, TRUTH == 2).astype(np.uint8), "layered-labels", TRUTH),
-        (0.1 + 0.7 * layers(TRUTH == 0, TRUTH == 1, TRUTH == 2).astype(np.float32), "layered-labels", TRUTH),
-        (layers(TRUTH == 1, TRUTH == 2, 0 * TRUTH).astype(np.uint8) * 255, "coloured-labels", (3 - TRUTH) % 3),
+        (
+            0.1 + 0.7 * layers(TRUTH == 0, TRUTH == 1, TRUTH == 2).astype(np.float32),
+            "layered-labels",
+            TRUTH,
+        ),
+        (
+            layers(TRUTH == 1, TRUTH == 2, 0 * TRUTH).astype(np.uint8) * 255,
+            "coloured-labels",
+            (3 - TRUTH) % 3,
+        ),
     ],
-    ids=["0.9999", "probabilities", "254.7", "layers", "layers of floats", "one-hot", "softmax", "colours"],
+    ids=[
+        "0.9999",
+        "probabilities",
+        "254.7",
+        "layers",
+        "layers of floats",
+        "one-hot",
+        "softmax",
+        "colours",
+    ],
 )
 def test_numbers_that_become_labels(tmp_path, array, kind, wanted):
     root = annotated(tmp_path / "source", array)
@@ -63,12 +80,20 @@ def test_numbers_that_become_labels(tmp_path, array, kind, wanted):
 @pytest.mark.parametrize(
     ("array", "kind", "cure"),
     [
-        (layers(TRUTH > 0, TRUTH == 2).astype(np.uint8), "layered-labels", "which one a voxel belongs to"),
+        (
+            layers(TRUTH > 0, TRUTH == 2).astype(np.uint8),
+            "layered-labels",
+            "which one a voxel belongs to",
+        ),
         (layers(TRUTH, TRUTH * 2).astype(np.uint8), "layered-labels", "store one label map"),
         (TRUTH[None] * np.float32(1.4), "fractional-labels", "nearest neighbour"),
         (np.full((1, *SHAPE), np.nan, np.float32), "fractional-labels", "write 0 for NaN"),
         (TRUTH[None].astype(np.int8) - 1, "unknown-label", 'that of "ignore"'),
-        (np.arange(600, dtype=np.int16).reshape(1, 5, 10, 12), "too-many-labels", "an image that was taken"),
+        (
+            np.arange(600, dtype=np.int16).reshape(1, 5, 10, 12),
+            "too-many-labels",
+            "an image that was taken",
+        ),
         (
             np.random.default_rng(0).integers(0, 255, (3, 5, 10, 12), np.uint8),
             "coloured-labels",
@@ -79,8 +104,14 @@ def test_numbers_that_become_labels(tmp_path, array, kind, wanted):
 )
 def test_numbers_that_become_no_labels(tmp_path, array, kind, cure):
     root = annotated(tmp_path / "source", array)
-    findings = [finding for finding in check(open_dataset(root)) if finding.severity == "error" and finding.case]
-    assert {(finding.case, finding.kind, finding.fixable) for finding in findings} >= {(case, kind, False) for case in "abcd"}
+    findings = [
+        finding
+        for finding in check(open_dataset(root))
+        if finding.severity == "error" and finding.case
+    ]
+    assert {(finding.case, finding.kind, finding.fixable) for finding in findings} >= {
+        (case, kind, False) for case in "abcd"
+    }
     assert any(cure in finding.cure for finding in findings)
 
 
@@ -96,7 +127,9 @@ def test_empty_annotations_are_no_reason_to_stop(tmp_path):
 def test_a_copy_without_any_case_is_no_copy(tmp_path):
     root = annotated(tmp_path / "source", TRUTH[None] * np.float32(1.4))
     (root / "labels.json").write_text('{"3": "vessel", "5": "liver"}')
-    with pytest.raises(DataError, match=r"can be copied or mended, the first because .*hold no whole number"):
+    with pytest.raises(
+        DataError, match=r"can be copied or mended, the first because .*hold no whole number"
+    ):
         fix(open_dataset(root), check(open_dataset(root)), tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
@@ -122,7 +155,9 @@ def test_colours_that_the_label_table_names(tmp_path):
     root = pictures(tmp_path / "source")
     for file in sorted((root / "masks").iterdir()):
         flags = np.asarray(PIL.Image.open(file)) > 0
-        PIL.Image.fromarray(np.where(flags[..., None], (200, 30, 10), (255, 255, 255)).astype(np.uint8)).save(file)
+        PIL.Image.fromarray(
+            np.where(flags[..., None], (200, 30, 10), (255, 255, 255)).astype(np.uint8)
+        ).save(file)
     table = {
         "labels": [
             {"id": 0, "name": "background", "colour": [255, 255, 255]},
@@ -146,7 +181,9 @@ def test_blurred_black_and_white_masks(tmp_path):
     assert len(np.unique(array)) > 2, np.unique(array, return_counts=True)
     dataset = open_dataset(root)
     assert dataset.labels == LabelTable.from_names({255: "foreground"})
-    assert {finding.kind for finding in check(dataset) if finding.severity == "error"} == {"fractional-labels"}
+    assert {finding.kind for finding in check(dataset) if finding.severity == "error"} == {
+        "fractional-labels"
+    }
 
 
 def test_a_mask_to_look_at_in_probabilities(tmp_path):
@@ -187,15 +224,23 @@ def test_labels_that_a_fold_cannot_learn(tmp_path, held):
     assert "2 (tumour) is held by a alone" in found["rare-label"]
     (root / "splits_final.json").write_text(json.dumps([{"train": ["b", "c", "d"], "val": ["a"]}]))
     found = {finding.kind: finding.found for finding in check(open_dataset(root))}
-    assert found["rare-label"] == "no training case of fold 0 of the given split holds 2 (tumour); a hold it"
+    assert (
+        found["rare-label"]
+        == "no training case of fold 0 of the given split holds 2 (tumour); a hold it"
+    )
 
 
 def test_a_spacing_that_makes_too_many_voxels(tmp_path):
     root = nnunet(tmp_path / "source", ids=tuple("abcd"))
     write_volume(image(1, oblique(spacing=(1e3, 1e3, 1e3))), root / "imagesTr" / "a_0000.nii.gz")
     for case in "bcd":
-        write_volume(image(ord(case), oblique(spacing=(1e-3, 1e-3, 1e-3))), root / "imagesTr" / f"{case}_0000.nii.gz")
-    finding = next(finding for finding in check(open_dataset(root)) if finding.kind == "odd-spacing")
+        write_volume(
+            image(ord(case), oblique(spacing=(1e-3, 1e-3, 1e-3))),
+            root / "imagesTr" / f"{case}_0000.nii.gz",
+        )
+    finding = next(
+        finding for finding in check(open_dataset(root)) if finding.kind == "odd-spacing"
+    )
     assert (finding.case, finding.severity) == ("a", "error")
     assert "it has 2.52e+20 voxels" in finding.found
 
@@ -205,7 +250,11 @@ def test_a_header_that_claims_too_much_is_a_finding(tmp_path):
     data = bytearray(gzip.decompress((root / "imagesTr" / "a_0000.nii.gz").read_bytes()))
     data[42:48] = np.array([30000] * 3, "<i2").tobytes()
     (root / "imagesTr" / "a_0000.nii.gz").write_bytes(gzip.compress(bytes(data)))
-    finding = next(finding for finding in check(open_dataset(root)) if finding.case == "a" and finding.kind == "unreadable")
+    finding = next(
+        finding
+        for finding in check(open_dataset(root))
+        if finding.case == "a" and finding.kind == "unreadable"
+    )
     assert "its header claims 5.03e+04 GiB of voxels" in finding.found
 
 
@@ -215,7 +264,9 @@ def test_palettes_that_number_their_colours_otherwise(tmp_path):
         (tmp_path / "masks").mkdir(exist_ok=True)
         write_volume(picture(number), tmp_path / "images" / f"c{number}.png")
         height, width = picture(number).array.shape[-2:]
-        mask = PIL.Image.fromarray(np.arange(height * width, dtype=np.uint8).reshape(height, width) % 3).convert("P")
+        mask = PIL.Image.fromarray(
+            np.arange(height * width, dtype=np.uint8).reshape(height, width) % 3
+        ).convert("P")
         mask.putpalette([0, 0, 0, *colours[0], *colours[1]])
         mask.save(tmp_path / "masks" / f"c{number}.png")
     found = [one for one in check(open_dataset(tmp_path)) if one.kind == "palettes"]
@@ -228,7 +279,12 @@ def test_ids_beyond_32_bits_are_ids_and_leave_no_case_out(tmp_path, dtype):
     root = nnunet(tmp_path)
     case = open_dataset(root).cases[0]
     labels = np.asarray(nibabel.load(case.annotation).dataobj).astype(dtype) * dtype(4_000_000_000)
-    nibabel.save(nibabel.Nifti1Image(labels, nibabel.load(case.annotation).affine, dtype=dtype), case.annotation)
-    found = [one for one in check(open_dataset(root)) if one.case == case.id and one.severity == "error"]
+    nibabel.save(
+        nibabel.Nifti1Image(labels, nibabel.load(case.annotation).affine, dtype=dtype),
+        case.annotation,
+    )
+    found = [
+        one for one in check(open_dataset(root)) if one.case == case.id and one.severity == "error"
+    ]
     assert [(one.kind, one.fixable) for one in found] == [("unknown-label", False)]
     assert "number the labels anew" in found[0].cure

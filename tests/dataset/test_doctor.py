@@ -6,7 +6,17 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
-from dataset_samples import SHAPE, image, kinds, labels, nnunet, oblique, picture, picture_mask, pictures
+from dataset_samples import (
+    SHAPE,
+    image,
+    kinds,
+    labels,
+    nnunet,
+    oblique,
+    picture,
+    picture_mask,
+    pictures,
+)
 
 from hilum.dataset import Fold, check, open_dataset, read_annotation
 from hilum.dataset.conversion import rounding_rule
@@ -36,7 +46,9 @@ def write_annotation(root, case, volume):
 
 def test_a_healthy_data_set_has_no_fault(root):
     seen = []
-    findings = check(open_dataset(root), progress=lambda done, total, case: seen.append((done, total, case)))
+    findings = check(
+        open_dataset(root), progress=lambda done, total, case: seen.append((done, total, case))
+    )
     assert kinds(findings) == []
     assert seen[0] == (1, 6, "a")
     assert seen[-1] == (6, 6, "f")
@@ -48,7 +60,9 @@ def test_unreadable_image_and_annotation(root):
     findings = check(open_dataset(root))
     assert kinds(findings) == [("a", "unreadable"), ("b", "unreadable")]
     assert all(
-        finding.severity == "error" and finding.fixable and finding.cure for finding in findings if finding.kind == "unreadable"
+        finding.severity == "error" and finding.fixable and finding.cure
+        for finding in findings
+        if finding.kind == "unreadable"
     )
 
 
@@ -89,7 +103,10 @@ def test_a_flipped_copy_of_the_grid_is_no_rounding(root):
 
 def test_pictures_whose_resolutions_differ(tmp_path):
     root = pictures(tmp_path)
-    write_volume(Volume(picture(0).array, Geometry.from_spacing((1, 12, 17), (1.0, 0.25, 0.25))), root / "images" / "p1.png")
+    write_volume(
+        Volume(picture(0).array, Geometry.from_spacing((1, 12, 17), (1.0, 0.25, 0.25))),
+        root / "images" / "p1.png",
+    )
     finding = found(root, "grid-header")
     assert (finding.case, finding.severity) == ("p1", "note")
 
@@ -97,10 +114,14 @@ def test_pictures_whose_resolutions_differ(tmp_path):
 @pytest.mark.parametrize("masks", [(6, 9), (10, 15), (17, 12)])
 def test_pictures_of_other_sizes_are_never_resampled(tmp_path, masks):
     root = pictures(tmp_path)
-    write_labels(picture_mask(masks), root / "masks" / "p2.png")  # halved, cropped, turned: 1 mm a pixel is nobody's measure
+    write_labels(
+        picture_mask(masks), root / "masks" / "p2.png"
+    )  # halved, cropped, turned: 1 mm a pixel is nobody's measure
     finding = found(root, "grid-mismatch")
     assert (finding.case, finding.fixable) == ("p2", False)
-    assert ("turn it by 90 degrees" if masks == (17, 12) else "do not say where its pixels lie") in finding.cure
+    assert (
+        "turn it by 90 degrees" if masks == (17, 12) else "do not say where its pixels lie"
+    ) in finding.cure
     with pytest.raises(GeometryError, match="lies on"):
         read_annotation(open_dataset(root)["p2"])
 
@@ -122,7 +143,9 @@ def test_a_picture_turned_by_exif_and_its_mask(tmp_path, turn, shape, mask, kind
     exif[0x112] = turn
     photograph.save(root / "images" / "p2.png", exif=exif)
     write_labels(picture_mask(mask), root / "masks" / "p2.png")
-    findings = [one for one in check(open_dataset(root)) if one.kind in {"picture-turn", "grid-mismatch"}]
+    findings = [
+        one for one in check(open_dataset(root)) if one.kind in {"picture-turn", "grid-mismatch"}
+    ]
     assert [(one.case, one.kind) for one in findings] == ([("p2", kind)] if kind else [])
 
 
@@ -151,7 +174,10 @@ def test_fractional_labels(root):
     write_volume(shrunk, root / "labelsTr" / "a.nii.gz")
     finding = found(root, "fractional-labels")
     assert (finding.case, finding.fixable) == ("a", False)
-    write_volume(Volume(labels().array.astype(np.float32) * 0.9995, oblique()), root / "labelsTr" / "a.nii.gz")
+    write_volume(
+        Volume(labels().array.astype(np.float32) * 0.9995, oblique()),
+        root / "labelsTr" / "a.nii.gz",
+    )
     finding = found(root, "fractional-labels")
     assert finding.fixable
     assert "rounds the nearly whole numbers" in finding.cure
@@ -182,9 +208,17 @@ def test_empty_annotation_nan_and_constant_image(root):
     array[0, 1, 2, 3], array[0, 0, 0, 0] = np.nan, np.inf
     write_volume(Volume(array, oblique()), root / "imagesTr" / "b_0000.nii.gz")
     for case in "cd":
-        write_volume(Volume(np.full((1, *SHAPE), 5, np.int16), oblique()), root / "imagesTr" / f"{case}_0000.nii.gz")
+        write_volume(
+            Volume(np.full((1, *SHAPE), 5, np.int16), oblique()),
+            root / "imagesTr" / f"{case}_0000.nii.gz",
+        )
     findings = check(open_dataset(root))
-    assert kinds(findings) == [("b", "not-finite"), ("a", "empty-annotation"), ("c", "constant-image"), ("d", "constant-image")]
+    assert kinds(findings) == [
+        ("b", "not-finite"),
+        ("a", "empty-annotation"),
+        ("c", "constant-image"),
+        ("d", "constant-image"),
+    ]
     assert "2 of 252 voxels" in findings[0].found
 
 
@@ -209,16 +243,28 @@ def test_a_test_case_that_is_a_training_case(root):
     write_volume(image(0), root / "imagesTs" / "t_0000.nii.gz")
     write_volume(image(77), root / "imagesTs" / "u_0000.nii.gz")
     write_volume(image(77), root / "imagesTs" / "v_0000.nii.gz")
-    findings = [finding for finding in check(open_dataset(root)) if finding.kind == "duplicate-image"]
-    assert [(f.case, f.severity, f.fixable) for f in findings] == [("t", "error", False), ("v", "warning", False)]
+    findings = [
+        finding for finding in check(open_dataset(root)) if finding.kind == "duplicate-image"
+    ]
+    assert [(f.case, f.severity, f.fixable) for f in findings] == [
+        ("t", "error", False),
+        ("v", "warning", False),
+    ]
 
 
 def test_leaks_of_a_given_split(root):
     write_volume(image(0), root / "imagesTr" / "f_0000.nii.gz")
-    (root / "splits_final.json").write_text(json.dumps([{"train": ["a", "b", "c"], "val": ["c", "d", "f"]}]))
+    (root / "splits_final.json").write_text(
+        json.dumps([{"train": ["a", "b", "c"], "val": ["c", "d", "f"]}])
+    )
     (root / "patients.csv").write_text("case,patient\na,A\nb,B\nc,C\nd,B\ne,E\nf,F\n")
     findings = check(open_dataset(root))
-    assert kinds(findings) == [("b", "patient-leak"), ("c", "patient-leak"), ("c", "split-overlap"), ("f", "duplicate-image")]
+    assert kinds(findings) == [
+        ("b", "patient-leak"),
+        ("c", "patient-leak"),
+        ("c", "split-overlap"),
+        ("f", "duplicate-image"),
+    ]
     assert "patient B (b, d) is on both sides" in findings[0].found
     assert "on the other side of the given split" in findings[3].found
     assert findings[3].severity == "error"
@@ -237,7 +283,10 @@ def test_odd_spacing_and_orientation(root):
     write_annotation(root, "b", reorient(labels(), "LAS"))
     findings = check(open_dataset(root))
     assert kinds(findings) == [("a", "odd-spacing"), ("b", "odd-orientation")]
-    assert "orientation LAS, where 5 of 6 cases have SPL" in next(f for f in findings if f.case == "b").found
+    assert (
+        "orientation LAS, where 5 of 6 cases have SPL"
+        in next(f for f in findings if f.case == "b").found
+    )
 
 
 def test_what_readers_assume_is_one_finding_for_many_cases(tmp_path):
@@ -285,11 +334,20 @@ def test_columns_that_could_be_a_label_are_named_where_none_is_named_like_one(tm
     root = pictures(tmp_path, ids=("a0", "a1", "a2", "a3"))
 
     def said(**columns):
-        rows = [",".join((f"a{n}.png", *(values[n] for values in columns.values()))) for n in range(4)]
+        rows = [
+            ",".join((f"a{n}.png", *(values[n] for values in columns.values()))) for n in range(4)
+        ]
         (root / "cases.csv").write_text("\n".join([",".join(("image", *columns)), *rows]) + "\n")
         return " ".join(finding.found for finding in check(open_dataset(root)))
 
-    one, two, none = said(**columns), said(**columns, margin="stts"), said(site="ABAB", study_no="1234")
-    assert "the classes of the column malignancy (0, 1) apart, type --label malignancy: the masks then" in one
+    one, two, none = (
+        said(**columns),
+        said(**columns, margin="stts"),
+        said(site="ABAB", study_no="1234"),
+    )
+    assert (
+        "the classes of the column malignancy (0, 1) apart, type --label malignancy: the masks then"
+        in one
+    )
     assert "column malignancy (0, 1) or margin (s, t) apart, type --label COLUMN" in two
     assert "--label" not in none

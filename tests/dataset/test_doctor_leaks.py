@@ -1,4 +1,7 @@
-"""The doctor on leaks: near-duplicates, columns that tell the class, rare classes; and the copy in which they are mended."""
+"""The doctor on leaks: near-duplicates, columns that tell the class, rare classes.
+
+And the copy in which they are mended.
+"""
 
 import json
 
@@ -18,8 +21,14 @@ CASES = 24
 def root(tmp_path):
     """Twenty-four pictures of as many people: 14 is 2 mirrored, 15 is 3 zoomed, 16 is 4 of the same patient with noise."""
     for n in range(CASES):
-        array = {14: tissue(2)[:, ::-1], 15: tissue(3)[5:91, 5:107], 16: np.clip(tissue(4) + 5.0, 0, 255).astype(np.uint8)}
-        write_volume(as_picture(array.get(n, tissue(n))), tmp_path / "set" / "images" / f"p{n:02d}.png")
+        array = {
+            14: tissue(2)[:, ::-1],
+            15: tissue(3)[5:91, 5:107],
+            16: np.clip(tissue(4) + 5.0, 0, 255).astype(np.uint8),
+        }
+        write_volume(
+            as_picture(array.get(n, tissue(n))), tmp_path / "set" / "images" / f"p{n:02d}.png"
+        )
     write(tmp_path / "set")
     return tmp_path / "set"
 
@@ -28,7 +37,12 @@ def write(root, *, split=True, label=None, **columns):
     label = label or ["sick" if n % 2 else "well" for n in range(CASES)]
     header = ["image", "patient", "label", *["split"] * split, *columns]
     rows = [
-        [f"p{n:02d}.png", f"P{4 if n == 16 else n}", label[n], *(["train" if n < 12 else "val"] * split)]
+        [
+            f"p{n:02d}.png",
+            f"P{4 if n == 16 else n}",
+            label[n],
+            *(["train" if n < 12 else "val"] * split),
+        ]
         + [values[n] for values in columns.values()]
         for n in range(CASES)
     ]
@@ -42,8 +56,16 @@ def of(findings, kind):
 def test_near_duplicates_on_both_sides_of_a_split(root):
     findings = check(open_dataset(root))
     first, second, third = of(findings, "near-duplicate")
-    assert (first.case, first.others, first.severity, first.fixable) == ("p02", ("p14",), "error", True)
-    assert "nearly the same image as p14 (likeness 1.00, mirrored), on both sides of the given split" in first.found
+    assert (first.case, first.others, first.severity, first.fixable) == (
+        "p02",
+        ("p14",),
+        "error",
+        True,
+    )
+    assert (
+        "nearly the same image as p14 (likeness 1.00, mirrored), on both sides of the given split"
+        in first.found
+    )
     assert (second.case, second.others) == ("p03", ("p15",))
     assert "labelled" not in second.found
     assert (third.case, third.others, third.fixable) == ("p04", ("p16",), False)
@@ -57,14 +79,20 @@ def test_near_duplicates_without_a_split(root):
     first, second, third = of(check(open_dataset(root)), "near-duplicate")
     assert (first.severity, first.case) == ("warning", "p02")
     assert "but labelled differently: sick, well" in first.found
-    assert first.cure.startswith("look at them; keep them in one fold: --fix makes them one patient")
+    assert first.cure.startswith(
+        "look at them; keep them in one fold: --fix makes them one patient"
+    )
     assert second.severity == "warning"
     assert (third.severity, third.case) == ("note", "")
     assert third.found == "2 cases are nearly the same image as another of the same patient"
 
 
 def test_a_test_case_that_is_nearly_a_training_case(root):
-    write(root, split=False, label=["" if n == 14 else "sick" if n % 2 else "well" for n in range(CASES)])
+    write(
+        root,
+        split=False,
+        label=["" if n == 14 else "sick" if n % 2 else "well" for n in range(CASES)],
+    )
     first = of(check(open_dataset(root)), "near-duplicate")[0]
     assert "is a test case among the training data?" in first.found
     assert not first.fixable
@@ -82,7 +110,10 @@ def test_mending_keeps_copies_in_one_fold(root, tmp_path):
     dataset = open_dataset(root)
     log = fix(dataset, check(dataset), tmp_path / "copy")
     done = {(entry.case, entry.kind): entry.done for entry in log.fixed}
-    assert done["p02", "near-duplicate"] == "one patient, P14_and_copies, so that they stay in one fold"
+    assert (
+        done["p02", "near-duplicate"]
+        == "one patient, P14_and_copies, so that they stay in one fold"
+    )
     copy = open_dataset(tmp_path / "copy")
     assert copy["p02"].patient == copy["p14"].patient == "P14_and_copies"
     assert copy["p03"].patient == copy["p15"].patient
@@ -112,7 +143,10 @@ def test_copies_of_unknown_patients_in_a_segmentation(tmp_path):
     for case, seed in zip("abcdef", (1, 2, 3, 4, 5, 2), strict=True):
         array = block(seed, (8, 30, 32))
         write_volume(
-            Volume((array if case != "f" else array[:, :, ::-1] * 2 + 9)[None], oblique(array.shape)), _image(root, case)
+            Volume(
+                (array if case != "f" else array[:, :, ::-1] * 2 + 9)[None], oblique(array.shape)
+            ),
+            _image(root, case),
         )
         write_labels(labels(oblique(array.shape)), root / "labelsTr" / f"{case}.nii.gz")
     (root / "patients.csv").write_text("case,patient,age,label\na,,5,x\n")
@@ -123,7 +157,10 @@ def test_copies_of_unknown_patients_in_a_segmentation(tmp_path):
     assert copy["b"].patient == copy["f"].patient == "b_and_copies"
     assert copy["a"].patient is None
     assert copy["a"].columns == {"age": "5", "label": "x"}
-    assert json.loads((tmp_path / "copy" / "fixes.json").read_text())["fixed"][0]["kind"] == "near-duplicate"
+    assert (
+        json.loads((tmp_path / "copy" / "fixes.json").read_text())["fixed"][0]["kind"]
+        == "near-duplicate"
+    )
 
 
 def _image(root, case):
@@ -149,12 +186,16 @@ def test_columns_that_tell_the_class(root):
 
 
 def test_rare_classes(root):
-    write(root, label=["odd" if n in {4, 16} else "sick" if n % 2 else "well" for n in range(CASES)])
+    write(
+        root, label=["odd" if n in {4, 16} else "sick" if n % 2 else "well" for n in range(CASES)]
+    )
     (rare,) = of(check(open_dataset(root)), "rare-class")
     assert rare.found == "odd: 2 cases of 1 patient"
     dataset = open_dataset(root, classes="multilabel")
     assert dataset.classes.names == ("odd", "sick", "well")
-    assert [finding.found for finding in of(check(dataset), "rare-class")] == ["odd: 2 cases of 1 patient"]
+    assert [finding.found for finding in of(check(dataset), "rare-class")] == [
+        "odd: 2 cases of 1 patient"
+    ]
 
 
 def test_what_was_not_audited_is_said(root, monkeypatch):
@@ -179,12 +220,24 @@ def test_regions_are_copied_and_mended(root, tmp_path):
     assert set(np.unique(read_labels(copy["p05"].region).array)) == {0, 1}
     assert read_labels(copy["p05"].region).array.sum() == 15 * 20
     # nothing says which rows of p00 were cut off; p15 is a part cut out of another image
-    assert [finding.case for finding in log.left if finding.kind == "grid-mismatch"] == ["p00", "p15"]
-    assert [finding.case for finding in check(copy) if finding.kind.startswith("grid")] == ["p00", "p15"]
+    assert [finding.case for finding in log.left if finding.kind == "grid-mismatch"] == [
+        "p00",
+        "p15",
+    ]
+    assert [finding.case for finding in check(copy) if finding.kind.startswith("grid")] == [
+        "p00",
+        "p15",
+    ]
 
 
 def test_findings_survive_the_copy(root, tmp_path):
-    write(root, label=["Mass|Edema" if n % 3 == 0 else "Mass" if n % 3 == 1 else "No Finding" for n in range(CASES)])
+    write(
+        root,
+        label=[
+            "Mass|Edema" if n % 3 == 0 else "Mass" if n % 3 == 1 else "No Finding"
+            for n in range(CASES)
+        ],
+    )
     dataset = open_dataset(root)
     fix(dataset, check(dataset), tmp_path / "copy")
     copy = open_dataset(tmp_path / "copy")

@@ -19,7 +19,11 @@ from hilum.volume import Geometry, LabelTable, Volume
 
 
 def snapshot(root: Path) -> dict[str, str]:
-    return {str(path.relative_to(root)): sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): sha256(path)
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 def mend(root, target):
@@ -49,13 +53,19 @@ def test_everything_at_once(tmp_path):
     array = image(41).array.astype(np.float32)
     array[0, 1, 2, 3] = np.nan
     write_volume(Volume(array, oblique()), root / "imagesTr" / "e_0001.nii.gz")
-    write_volume(image(51, oblique((8, 14, 18), (1.5, 0.4, 0.65))), root / "imagesTr" / "f_0001.nii.gz")
+    write_volume(
+        image(51, oblique((8, 14, 18), (1.5, 0.4, 0.65))), root / "imagesTr" / "f_0001.nii.gz"
+    )
     (root / "imagesTr" / "g_0000.nii.gz").write_bytes(b"broken")
     for number in (0, 1):
-        shutil.copy(root / "imagesTr" / f"a_000{number}.nii.gz", root / "imagesTr" / f"h_000{number}.nii.gz")
+        shutil.copy(
+            root / "imagesTr" / f"a_000{number}.nii.gz", root / "imagesTr" / f"h_000{number}.nii.gz"
+        )
     (root / "labelsTr" / "i.nii.gz").rename(root / "labelsTr" / "z.nii.gz")
     (root / "patients.csv").write_text("case,patient\na,A\nb,A\nc,C\nd,D\ne,E\nf,F\n")
-    (root / "splits_final.json").write_text(json.dumps([{"train": list("acdgh"), "val": list("bejd")}]))
+    (root / "splits_final.json").write_text(
+        json.dumps([{"train": list("acdgh"), "val": list("bejd")}])
+    )
     log, copy = mend(root, tmp_path / "copy")
     assert {(entry.case, entry.kind) for entry in log.fixed} == {
         ("a", "grid-rounding"),
@@ -105,7 +115,10 @@ def test_findings_that_are_not_given_are_not_mended(tmp_path):
 def test_masks_of_255_get_nnunets_numbers(tmp_path):
     log, copy = mend(pictures(tmp_path / "source", value=255), tmp_path / "copy")
     assert copy.labels == LabelTable.from_names({1: "foreground"})
-    assert (log.fixed[0].kind, log.fixed[0].done) == ("label-numbers", "numbered anew as nnU-Net needs them: 255 is 1")
+    assert (log.fixed[0].kind, log.fixed[0].done) == (
+        "label-numbers",
+        "numbered anew as nnU-Net needs them: 255 is 1",
+    )
     assert set(np.unique(read_annotation(copy["p1"]).array)) == {0, 1}
     assert (tmp_path / "copy" / "imagesTr" / "p1_0000.png").is_file()
 
@@ -153,10 +166,16 @@ def test_classification_becomes_a_table(tmp_path):
     root = tmp_path / "source"
     for seed, name in enumerate("abcd"):
         write_volume(picture(seed % 3), root / "images" / f"{name}.png")
-    (root / "cases.csv").write_text("image,patient,label,age\na.png,A,x,7\nb.png,B,y,8\nc.png,C,x,9\nd.png,D,x,10\n")
+    (root / "cases.csv").write_text(
+        "image,patient,label,age\na.png,A,x,7\nb.png,B,y,8\nc.png,C,x,9\nd.png,D,x,10\n"
+    )
     log, copy = mend(root, tmp_path / "copy")
     assert [entry.kind for entry in log.fixed] == ["duplicate-image"]
-    assert (copy.layout, copy.classes.names, [case.id for case in copy.cases]) == ("table", ("x", "y"), ["a", "b", "c"])
+    assert (copy.layout, copy.classes.names, [case.id for case in copy.cases]) == (
+        "table",
+        ("x", "y"),
+        ["a", "b", "c"],
+    )
     assert copy["c"].columns["age"] == "9"
     assert copy["c"].patient == "C"
 
@@ -164,9 +183,15 @@ def test_classification_becomes_a_table(tmp_path):
 def test_what_can_be_neither_copied_nor_mended_is_left_out(tmp_path):
     root = pictures(tmp_path / "source", value=255)
     dataset = open_dataset(root)
-    write_labels(Volume(np.where(picture(1).array > 99, 3, 0).astype(np.uint8), picture(1).geometry), root / "masks" / "p2.png")
+    write_labels(
+        Volume(np.where(picture(1).array > 99, 3, 0).astype(np.uint8), picture(1).geometry),
+        root / "masks" / "p2.png",
+    )
     log = fix(dataset, check(dataset), tmp_path / "copy")
-    assert [(entry.case, entry.kind) for entry in log.fixed] == [("", "label-numbers"), ("p2", "left-out")]
+    assert [(entry.case, entry.kind) for entry in log.fixed] == [
+        ("", "label-numbers"),
+        ("p2", "left-out"),
+    ]
     assert log.cases == ("p1", "p3")
     assert [case.id for case in open_dataset(tmp_path / "copy").cases] == ["p1", "p3"]
 
@@ -193,7 +218,9 @@ def test_folders_that_cannot_be(tmp_path):
 
 def test_nothing_left(tmp_path):
     dataset = open_dataset(nnunet(tmp_path / "source", ids=("a",)))
-    finding = Finding(case="a", kind="unreadable", severity="error", found="x", cure="y", fixable=True)
+    finding = Finding(
+        case="a", kind="unreadable", severity="error", found="x", cure="y", fixable=True
+    )
     with pytest.raises(DataError, match="every case of"):
         fix(dataset, (finding,), tmp_path / "copy")
 
@@ -231,7 +258,9 @@ def test_mending_that_was_not_asked_for(tmp_path):
     for asked in ((), ("fractional-labels",)):
         with pytest.raises(LabelError, match="no whole number"):
             mended_annotation(tmp_path / "a.nii.gz", oblique(), two, frozenset(asked))
-    write_volume(Volume(labels().array.astype(np.float32) * 0.9999, oblique()), tmp_path / "b.nii.gz")
+    write_volume(
+        Volume(labels().array.astype(np.float32) * 0.9999, oblique()), tmp_path / "b.nii.gz"
+    )
     with pytest.raises(DataError, match="fractional-labels"):
         mended_annotation(tmp_path / "b.nii.gz", oblique(), two, frozenset())
     root = nnunet(tmp_path / "s", ids=("a",), channels=("PET", "CT"))
@@ -251,7 +280,9 @@ def test_jpeg_masks_are_cut(tmp_path):
         file.unlink()
     assert open_dataset(root).labels == LabelTable.from_names({255: "foreground"})
     (root / "labels.json").write_text('{"255": "vessel"}')
-    assert kinds(check(open_dataset(root))) == [(case, "fractional-labels") for case in ("p1", "p2", "p3")]
+    assert kinds(check(open_dataset(root))) == [
+        (case, "fractional-labels") for case in ("p1", "p2", "p3")
+    ]
     log, copy = mend(root, tmp_path / "copy")
     assert log.left == ()
     assert errors(copy) == []
@@ -259,10 +290,15 @@ def test_jpeg_masks_are_cut(tmp_path):
     wanted = labels(Geometry.from_spacing((1, 12, 17)), (1,)).array
     assert np.mean(read_annotation(copy["p1"]).array == wanted) > 0.95
     with pytest.raises(DataError, match="fractional-labels"):
-        mended_annotation(root / "masks" / "p1.jpg", oblique(), LabelTable.from_names({255: "x"}), frozenset())
+        mended_annotation(
+            root / "masks" / "p1.jpg", oblique(), LabelTable.from_names({255: "x"}), frozenset()
+        )
 
 
-@pytest.mark.parametrize(("names", "written"), [(("none", "polyp"), "No Finding"), (("unknown", "known"), "class unknown")])
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [(("none", "polyp"), "No Finding"), (("unknown", "known"), "class unknown")],
+)
 def test_classes_named_like_not_known_stay_classes(tmp_path, names, written):
     for seed in range(6):
         write_volume(picture(seed), tmp_path / "source" / names[seed % 2] / f"a{seed}.png")
@@ -270,4 +306,6 @@ def test_classes_named_like_not_known_stay_classes(tmp_path, names, written):
     assert copy.classes is not None
     assert set(copy.classes.names) == {written, names[1]}
     assert (len(copy.cases), copy.unlabelled) == (6, ())
-    assert [(entry.kind, entry.done) for entry in log.fixed] == [("class-name", f"called {written!r} in the copy")]
+    assert [(entry.kind, entry.done) for entry in log.fixed] == [
+        ("class-name", f"called {written!r} in the copy")
+    ]

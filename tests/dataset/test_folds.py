@@ -31,7 +31,9 @@ def classification(patients, classes):
 )
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_no_patient_on_both_sides_and_every_case_once(rows, count, seed):
-    dataset = classification([None if p == 12 else f"P{p}" for p, _ in rows], [label for _, label in rows])
+    dataset = classification(
+        [None if p == 12 else f"P{p}" for p, _ in rows], [label for _, label in rows]
+    )
     units = {patient or case for case, patient in ((c.id, c.patient) for c in dataset.cases)}
     if len(units) < count:
         with pytest.raises(UsageError, match="at least one patient for each fold"):
@@ -69,7 +71,9 @@ def test_given_split_is_honoured():
     given = (Fold(("c001",), ("c000",)),)
     dataset = replace(classification([None] * 4, list("abab")), splits=given)
     assert make_folds(dataset, 5, seed=3) == given
-    assert describe_folds(dataset, given).startswith("1 fold as given by the data set, 1 validation cases each.")
+    assert describe_folds(dataset, given).startswith(
+        "1 fold as given by the data set, 1 validation cases each."
+    )
 
 
 def test_too_few():
@@ -103,7 +107,9 @@ def test_descriptions_say_what_is_known():
     assert "grouped by 4 patients and 1 cases without one" in text
     assert "The patients of 1 cases are not known" in text
     known = classification(list("ABCDEF"), list("xyxyxy"))
-    assert "grouped by 6 patients, stratified by class." in describe_folds(known, make_folds(known, 2))
+    assert "grouped by 6 patients, stratified by class." in describe_folds(
+        known, make_folds(known, 2)
+    )
     leaky = replace(dataset, splits=(Fold(("c000",), ("c001", "c002")),))
     assert "1 patients are on both sides" in describe_folds(leaky, leaky.splits)
     assert leaking_patients(leaky, leaky.splits) == {"A": ("c000", "c001")}
@@ -115,7 +121,9 @@ def test_descriptions_say_what_is_known():
 )
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_near_duplicates_and_their_patients_stay_together(rows, groups):
-    dataset = classification([None if p == 9 else f"P{p}" for p, _ in rows], [label for _, label in rows])
+    dataset = classification(
+        [None if p == 9 else f"P{p}" for p, _ in rows], [label for _, label in rows]
+    )
     together = [[f"c{n:03d}" for n in group] for group in groups]
     units = units_of(dataset, together)
     for group in together:
@@ -137,7 +145,9 @@ def test_a_chain_of_groups_is_one_unit_and_others_stay_apart():
     units = units_of(dataset, [("c000", "c001"), ("c001", "c004"), ("c002", "gone")])
     assert len({units[case] for case in ("c000", "c001", "c004")}) == 1
     assert len(set(units.values())) == 4
-    text = describe_folds(dataset, make_folds(dataset, 2, together=[("c000", "c001")]), together=[("c000", "c001")])
+    text = describe_folds(
+        dataset, make_folds(dataset, 2, together=[("c000", "c001")]), together=[("c000", "c001")]
+    )
     assert "1 group of near-duplicates stays in one fold." in text
     given = replace(dataset, splits=(Fold(("c000",), ("c001",)),))
     text = describe_folds(given, given.splits, together=[("c000", "c001"), ("c002", "c003")])
@@ -146,7 +156,9 @@ def test_a_chain_of_groups_is_one_unit_and_others_stay_apart():
 
 def findings(labels, kind="multilabel", names=("mass", "edema", "hernia")):
     dataset = classification([None] * len(labels), ["a"] * len(labels))
-    cases = tuple(replace(case, label=label) for case, label in zip(dataset.cases, labels, strict=True))
+    cases = tuple(
+        replace(case, label=label) for case, label in zip(dataset.cases, labels, strict=True)
+    )
     return replace(dataset, cases=cases, classes=ClassTable(names=names, kind=kind))
 
 
@@ -156,7 +168,12 @@ def test_findings_are_spread_by_the_rarest_of_each_case():
     strata = case_strata(dataset)
     assert [strata[f"c{n:03d}"] for n in (0, 20, 30, 35)] == ["mass", "edema", "hernia", ""]
     for fold in make_folds(dataset, 5):
-        assert Counter(strata[case] for case in fold.validation) == {"mass": 4, "edema": 2, "hernia": 1, "": 3}
+        assert Counter(strata[case] for case in fold.validation) == {
+            "mass": 4,
+            "edema": 2,
+            "hernia": 1,
+            "": 3,
+        }
     assert "by the rarest finding of each case" in describe_folds(dataset, make_folds(dataset, 5))
 
 

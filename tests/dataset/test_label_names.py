@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from dataset_samples import nnunet
 
-from hilum.dataset import Case, ClassTable, Dataset, arranged, match_classes, match_labels, open_dataset, read_annotation, relabel
+from hilum.dataset import (
+    Case,
+    ClassTable,
+    Dataset,
+    arranged,
+    match_classes,
+    match_labels,
+    open_dataset,
+    read_annotation,
+    relabel,
+)
 from hilum.dataset.layouts.naming import label_table
 from hilum.errors import LabelError, UsageError
 from hilum.volume import Geometry, Label, LabelTable, Region, Volume
@@ -52,13 +62,17 @@ def test_ids_follow_names(wanted, found, ids):
     ],
 )
 def test_other_names_are_refused_with_both_sides(wanted, found):
-    with pytest.raises(LabelError, match=rf"there has the labels \d \w+.*; the model has 1 {wanted[1]}"):
+    with pytest.raises(
+        LabelError, match=rf"there has the labels \d \w+.*; the model has 1 {wanted[1]}"
+    ):
         match(LabelTable.from_names(wanted), LabelTable.from_names(found))
 
 
 def test_regions_are_of_the_same_labels():
     labels = tuple(Label(id=i, name=name) for i, name in enumerate(("background", "edema", "core")))
-    whole = LabelTable(labels=labels, regions=(Region(name="whole", labels=(1, 2)),), decode_ids=(1,))
+    whole = LabelTable(
+        labels=labels, regions=(Region(name="whole", labels=(1, 2)),), decode_ids=(1,)
+    )
     other = LabelTable(labels=labels, regions=(Region(name="whole", labels=(2,)),), decode_ids=(2,))
     assert match(whole, whole.model_copy(update={"ignore": 9})) == {0: 0, 1: 1, 2: 2, 9: 9}
     with pytest.raises(LabelError, match=r"regions whole \[2\]; the model has .*whole \[1, 2\]"):
@@ -98,17 +112,29 @@ def test_segment_ids_are_then_read_in_the_ids_of_a_model(tmp_path):
 
 
 def _classified(*labels: str, kind="exclusive") -> Dataset:
-    cases = tuple(Case(str(n), None, {"CT": Path("x")}, label=label) for n, label in enumerate(labels))
+    cases = tuple(
+        Case(str(n), None, {"CT": Path("x")}, label=label) for n, label in enumerate(labels)
+    )
     names = tuple(dict.fromkeys(part for label in labels for part in label.split("|")))
-    return Dataset("x", "x", "table", cases, ("CT",), None, classes=ClassTable(names=names, kind=kind))
+    return Dataset(
+        "x", "x", "table", cases, ("CT",), None, classes=ClassTable(names=names, kind=kind)
+    )
 
 
 def test_classes_are_taken_by_name():
-    taken = arranged(_classified("Malignant", "benign"), ("CT",), ClassTable(names=("benign", "malignant")), holder="the plan")
+    taken = arranged(
+        _classified("Malignant", "benign"),
+        ("CT",),
+        ClassTable(names=("benign", "malignant")),
+        holder="the plan",
+    )
     assert [case.label for case in taken.cases] == ["malignant", "benign"]
     assert taken.classes.names == ("benign", "malignant")
     found = arranged(
-        _classified("b|A", "b", kind="multilabel"), ("CT",), ClassTable(names=("a", "B"), kind="multilabel"), holder="the plan"
+        _classified("b|A", "b", kind="multilabel"),
+        ("CT",),
+        ClassTable(names=("a", "B"), kind="multilabel"),
+        holder="the plan",
     )
     assert [case.label for case in found.cases] == ["B|a", "B"]
 
@@ -122,31 +148,49 @@ def test_classes_are_taken_by_name():
     ],
 )
 def test_other_classes_are_refused(dataset, wanted):
-    with pytest.raises(LabelError, match=rf"the classes {', '.join(dataset.classes.names)}.*; the plan has"):
+    with pytest.raises(
+        LabelError, match=rf"the classes {', '.join(dataset.classes.names)}.*; the plan has"
+    ):
         arranged(dataset, ("CT",), wanted, holder="the plan")
 
 
 def test_a_data_set_of_another_task_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="opened as a classification; the plan is of a segmentation"):
+    with pytest.raises(
+        UsageError, match="opened as a classification; the plan is of a segmentation"
+    ):
         arranged(_classified("a", "b"), ("CT",), table(liver=1), holder="the plan")
-    with pytest.raises(UsageError, match="opened as a segmentation; the plan is of a classification"):
-        arranged(open_dataset(nnunet(tmp_path / "d")), ("CT",), ClassTable(names=("a", "b")), holder="the plan")
+    with pytest.raises(
+        UsageError, match="opened as a segmentation; the plan is of a classification"
+    ):
+        arranged(
+            open_dataset(nnunet(tmp_path / "d")),
+            ("CT",),
+            ClassTable(names=("a", "b")),
+            holder="the plan",
+        )
 
 
 def test_signs_of_numbers_count():
     signed = ClassTable(names=("-1", "1"))
     assert match_classes(signed, signed, where="x", holder="y") == {"-1": "-1", "1": "1"}
     with pytest.raises(LabelError, match="the classes 10"):
-        match_classes(ClassTable(names=("1.0", "2")), ClassTable(names=("10", "2")), where="x", holder="y")
+        match_classes(
+            ClassTable(names=("1.0", "2")), ClassTable(names=("10", "2")), where="x", holder="y"
+        )
 
 
-@pytest.mark.parametrize("labels", [{"background": 1, "liver": 0}, {"liver": "1", "BG ": "2"}, {"1": "Background", "2": "liver"}])
+@pytest.mark.parametrize(
+    "labels",
+    [{"background": 1, "liver": 0}, {"liver": "1", "BG ": "2"}, {"1": "Background", "2": "liver"}],
+)
 def test_a_background_that_is_not_0_is_refused(tmp_path, labels):
     with pytest.raises(LabelError, match=r"(?i)'(background|bg)' has the id '?[12]'?"):
         label_table({"labels": labels}, tmp_path / "dataset.json")
 
 
-@pytest.mark.parametrize(("name", "told"), [("liver", True), ("Background", False), ("Clear Label", False)])
+@pytest.mark.parametrize(
+    ("name", "told"), [("liver", True), ("Background", False), ("Clear Label", False)]
+)
 def test_a_structure_with_the_id_0_is_told(tmp_path, name, told):
     root = nnunet(tmp_path)
     facts = json.loads((root / "dataset.json").read_text())

@@ -24,7 +24,9 @@ def write(root, **columns):
     """A cases.csv with an image a row."""
     count = len(next(iter(columns.values())))
     header = ",".join(["image", *columns])
-    rows = [",".join([f"a{n}.png", *(values[n] for values in columns.values())]) for n in range(count)]
+    rows = [
+        ",".join([f"a{n}.png", *(values[n] for values in columns.values())]) for n in range(count)
+    ]
     (root / "cases.csv").write_text("\n".join([header, *rows]) + "\n")
     return root
 
@@ -37,7 +39,8 @@ def labels_of(dataset):
     return [case.label for case in dataset.cases]
 
 
-# --- which column ------------------------------------------------------------------------------------------------------------
+# --- which column
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_column_named_like_a_label_is_one_and_others_stay(root):
@@ -62,7 +65,12 @@ def test_another_column_is_asked_for_by_name_in_any_case(root):
 
 
 def test_no_label_says_which_columns_there_are(root):
-    write(root, biopsy=list("ababab"), weight=list("123456"), name_of_site=['"a long name of a hospital, no, really"'] * 6)
+    write(
+        root,
+        biopsy=list("ababab"),
+        weight=list("123456"),
+        name_of_site=['"a long name of a hospital, no, really"'] * 6,
+    )
     with pytest.raises(UsageError, match="no column is named like a label") as caught:
         open_dataset(root)
     assert "biopsy: 2 values (a, b)" in caught.value.needed
@@ -112,7 +120,8 @@ def test_what_cannot_be_asked_for(root, asked, message):
         open_dataset(root, **asked)
 
 
-# --- which values ------------------------------------------------------------------------------------------------------------
+# --- which values
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_empty_labels_are_unlabelled_and_numbers_are_whole(root):
@@ -121,7 +130,10 @@ def test_empty_labels_are_unlabelled_and_numbers_are_whole(root):
     assert [case.id for case in dataset.unlabelled] == ["a2", "a3"]
     assert dataset.splits == ()
     assert any("2 of the 2 given folds have no labelled case" in note for note in dataset.notes)
-    assert any("2 cases without a label in label are counted as unlabelled" in note for note in dataset.notes)
+    assert any(
+        "2 cases without a label in label are counted as unlabelled" in note
+        for note in dataset.notes
+    )
     dataset = opened(root, label=["1", "0", "", "", "1", "0"], fold=list("121212"))
     assert dataset.splits == (Fold(("a1", "a5"), ("a0", "a4")), Fold(("a0", "a4"), ("a1", "a5")))
     assert not any("not here" in note for note in dataset.notes)
@@ -148,7 +160,10 @@ def test_a_finding_that_stands_with_others_is_no_word_for_none(root):
 
 def test_findings_asked_for_where_nobody_has_two(root):
     write(root, label=["Mass", "none", "Edema", "Mass", "none", "Edema"])
-    assert open_dataset(root).classes.names == ("Edema", "Mass")  # none among classes: see test_tables.py
+    assert open_dataset(root).classes.names == (
+        "Edema",
+        "Mass",
+    )  # none among classes: see test_tables.py
     dataset = open_dataset(root, classes="multilabel")
     assert dataset.classes == ClassTable(names=("Edema", "Mass"), kind="multilabel")
     assert labels_of(dataset) == ["Mass", "", "Edema", "Mass", "", "Edema"]
@@ -178,7 +193,8 @@ def test_several_columns_are_a_finding_each(root):
         open_dataset(root, label=["mass", "edema"])
 
 
-# --- which order -------------------------------------------------------------------------------------------------------------
+# --- which order
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,7 +226,10 @@ def test_order_of_exclusive_classes(names, ordered):
         (("Stage IV", "Stage I", "Stage III"), ("Stage I", "Stage III", "Stage IV")),
         (("C", "A", "B"), ("A", "B", "C")),
         (("severe", "none", "very severe", "mild"), ("none", "mild", "severe", "very severe")),
-        (("Proliferative DR", "No DR", "Mild NPDR", "Severe NPDR"), ("No DR", "Mild NPDR", "Severe NPDR", "Proliferative DR")),
+        (
+            ("Proliferative DR", "No DR", "Mild NPDR", "Severe NPDR"),
+            ("No DR", "Mild NPDR", "Severe NPDR", "Proliferative DR"),
+        ),
         (("high", "medium", "low"), ("low", "medium", "high")),
     ],
 )
@@ -220,7 +239,9 @@ def test_order_of_grades(names, ordered):
 
 def test_grades_that_do_not_say_their_order(root):
     with pytest.raises(UsageError, match="do not say which grade is lower"):
-        open_dataset(write(root, label=["red", "green", "blue", "red", "green", "blue"]), classes="ordinal")
+        open_dataset(
+            write(root, label=["red", "green", "blue", "red", "green", "blue"]), classes="ordinal"
+        )
 
 
 def test_the_positive_class_is_the_one_asked_for(root):
@@ -241,7 +262,8 @@ def test_natural_order_is_an_order(names):
     assert backwards == ordered
 
 
-# --- masks and points --------------------------------------------------------------------------------------------------------
+# --- masks and points
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -260,7 +282,10 @@ def test_masks_make_a_segmentation_and_say_what_to_type(masked):
     assert open_dataset(masked, task="segmentation") == dataset
 
 
-@pytest.mark.parametrize("asked", [{"label": "label"}, {"task": "classification"}, {"classes": "exclusive"}, {"positive": "y"}])
+@pytest.mark.parametrize(
+    "asked",
+    [{"label": "label"}, {"task": "classification"}, {"classes": "exclusive"}, {"positive": "y"}],
+)
 def test_masks_say_where_to_look_where_classes_are_asked_for(masked, asked):
     (masked / "masks" / "a3.png").unlink()
     dataset = open_dataset(masked, **asked)
@@ -284,7 +309,9 @@ def test_a_column_of_regions_needs_no_asking(masked):
 
 def test_labels_in_the_patients_file_of_any_layout(tmp_path):
     root = nnunet(tmp_path)
-    (root / "patients.csv").write_text("case,patient,outcome\na,A,0\nb,A,1\nc,C,0\nd,D,1\ne,E,0\nf,F,\n")
+    (root / "patients.csv").write_text(
+        "case,patient,outcome\na,A,0\nb,A,1\nc,C,0\nd,D,1\ne,E,0\nf,F,\n"
+    )
     assert open_dataset(root)["a"].columns == {"outcome": "0"}
     dataset = open_dataset(root, label="outcome")
     assert dataset.classes.names == ("0", "1")
@@ -313,11 +340,18 @@ def volumes(tmp_path, points, names=("centre_x", "centre_y", "centre_z")):
 
 
 def middles(count=10):
-    return [tuple(oblique().index_to_world((1.2 + n / 10, 3.0, 5.5)).tolist()) for n in range(count)]
+    return [
+        tuple(oblique().index_to_world((1.2 + n / 10, 3.0, 5.5)).tolist()) for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
-    "names", [("centre_x", "centre_y", "centre_z"), ("coordX", "coordY", "coordZ"), ("x_mm", "y_mm", "z_mm")]
+    "names",
+    [
+        ("centre_x", "centre_y", "centre_z"),
+        ("coordX", "coordY", "coordZ"),
+        ("x_mm", "y_mm", "z_mm"),
+    ],
 )
 def test_points_in_millimetres_are_where_to_look(tmp_path, names):
     points = middles()
@@ -358,15 +392,21 @@ def test_points_in_pictures_need_no_z(root):
 def test_points_of_volumes_need_z(tmp_path):
     for seed in range(2):
         write_volume(image(seed), tmp_path / f"v{seed}.nii.gz")
-    (tmp_path / "cases.csv").write_text("image,label,centre_x,centre_y\nv0.nii.gz,a,1,2\nv1.nii.gz,b,1,2\n")
+    (tmp_path / "cases.csv").write_text(
+        "image,label,centre_x,centre_y\nv0.nii.gz,a,1,2\nv1.nii.gz,b,1,2\n"
+    )
     assert all(case.centre_mm is None for case in open_dataset(tmp_path).cases)
 
 
-# --- other layouts -----------------------------------------------------------------------------------------------------------
+# --- other layouts
+# -----------------------------------------------------------------------------------------------------------
 
 
 def archive(root, train, val, shape=(5, 7)):
-    arrays = {"train_images": np.zeros((len(train), *shape), np.uint8), "val_images": np.zeros((len(val), *shape), np.uint8)}
+    arrays = {
+        "train_images": np.zeros((len(train), *shape), np.uint8),
+        "val_images": np.zeros((len(val), *shape), np.uint8),
+    }
     np.savez(root / "toy.npz", train_labels=np.array(train), val_labels=np.array(val), **arrays)
     return root / "toy.npz"
 
@@ -391,7 +431,9 @@ def test_medmnist_with_one_of_several_and_with_grades(tmp_path):
     assert labels_of(dataset) == ["1", "0", "2"]
     assert read_case(dataset["val_00000"]).geometry.shape == (4, 5, 7)
     path = archive(tmp_path, [[4], [0], [11]], [[2]])
-    assert open_dataset(path, classes="ordinal").classes == ClassTable(names=("0", "2", "4", "11"), kind="ordinal")
+    assert open_dataset(path, classes="ordinal").classes == ClassTable(
+        names=("0", "2", "4", "11"), kind="ordinal"
+    )
     with pytest.raises(DataError, match="labels an image in its parts"):
         open_dataset(archive(tmp_path, [[0, 1]], [[1]]))
 
@@ -412,7 +454,10 @@ def test_dicom_studies_are_images_of_a_table_and_of_class_folders(tmp_path):
     for n in range(4):
         volume = image(n, oblique((3, 16, 18), angle=0.0))
         tags = SeriesTags(patient_id=f"P{n}", uid_seed=str(n))
-        for folder in (tmp_path / "set" / "studies", tmp_path / "folders" / ("sick" if n % 2 else "well")):
+        for folder in (
+            tmp_path / "set" / "studies",
+            tmp_path / "folders" / ("sick" if n % 2 else "well"),
+        ):
             write_dicom_series(volume, folder / f"s{n}", tags=tags)
     rows = "".join(f"studies/s{n},P{n},{'sick' if n % 2 else 'well'}\n" for n in range(4))
     (tmp_path / "set" / "cases.csv").write_text(f"image,patient,label\n{rows}")
@@ -425,7 +470,9 @@ def test_dicom_studies_are_images_of_a_table_and_of_class_folders(tmp_path):
             ("s3", "sick"),
         ]
         assert dataset.channels == ("image",)
-        assert np.array_equal(read_case(dataset["s2"]).array, image(2, oblique((3, 16, 18), angle=0.0)).array)
+        assert np.array_equal(
+            read_case(dataset["s2"]).array, image(2, oblique((3, 16, 18), angle=0.0)).array
+        )
     assert [finding for finding in check(table) if finding.severity == "error"] == []
 
 
@@ -434,34 +481,55 @@ def test_cases_are_opened_without_asking_for_labels(root, masked, tmp_path):
     assert [case.id for case in open_cases(root)] == [f"a{n}" for n in range(6)]
     cases = open_cases(masked)
     assert [case.id for case in cases] == ["a0", "a1", "a2", "a3"]
-    assert all(case.region == case.annotation == masked / "masks" / f"{case.id}.png" for case in cases)
+    assert all(
+        case.region == case.annotation == masked / "masks" / f"{case.id}.png" for case in cases
+    )
     with pytest.raises(UsageError, match="does not exist"):
         open_cases(tmp_path / "gone")
 
 
 def test_a_picture_and_its_region_of_another_size_are_found(masked):
     write_labels(picture_mask((10, 17)), masked / "masks" / "a0.png")
-    write_labels(labels(oblique((1, 12, 17)), (1,)).with_array(np.zeros((1, 1, 12, 17), np.uint8)), masked / "masks" / "a1.png")
+    write_labels(
+        labels(oblique((1, 12, 17)), (1,)).with_array(np.zeros((1, 1, 12, 17), np.uint8)),
+        masked / "masks" / "a1.png",
+    )
     (masked / "masks" / "a2.png").write_bytes(b"no mask")
     findings = check(open_dataset(masked, label="label"))
     found = {(finding.case, finding.kind) for finding in findings if finding.case}
     assert {("a0", "grid-mismatch"), ("a1", "empty-annotation"), ("a2", "unreadable")} <= found
 
 
-# --- some of the classes ------------------------------------------------------------------------------------------------------
+# --- some of the classes
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "asked", ["benign,malignant", ("benign", "malignant"), ("Malignant , benign",), ("exclusive", "benign,malignant")]
+    "asked",
+    [
+        "benign,malignant",
+        ("benign", "malignant"),
+        ("Malignant , benign",),
+        ("exclusive", "benign,malignant"),
+    ],
 )
 def test_only_the_classes_that_are_asked_for_and_the_others_are_left_out_aloud(root, asked):
-    write(root, label=["benign", "normal", "malignant", "", "normal", "benign"], fold=list("010101"))
+    write(
+        root, label=["benign", "normal", "malignant", "", "normal", "benign"], fold=list("010101")
+    )
     dataset = open_dataset(root, classes=asked)
     assert dataset.classes == ClassTable(names=("benign", "malignant"))
     assert labels_of(dataset) == ["benign", "malignant", "benign"]
-    assert [case.id for case in dataset.unlabelled] == ["a3"]  # that its class is not known is no reason to leave it out
-    assert any("2 cases of other classes than were asked for are left out: normal" in note for note in dataset.notes)
-    assert {case for fold in dataset.splits for side in (fold.train, fold.validation) for case in side} <= {"a0", "a2", "a5"}
+    assert [case.id for case in dataset.unlabelled] == [
+        "a3"
+    ]  # that its class is not known is no reason to leave it out
+    assert any(
+        "2 cases of other classes than were asked for are left out: normal" in note
+        for note in dataset.notes
+    )
+    assert {
+        case for fold in dataset.splits for side in (fold.train, fold.validation) for case in side
+    } <= {"a0", "a2", "a5"}
     assert not any("left out" in note for note in open_dataset(root).notes)
 
 
@@ -480,9 +548,19 @@ def test_folders_of_some_classes(tmp_path):
 
 
 def test_classes_that_cannot_be_chosen_are_refused(root):
-    write(root, label=["benign", "normal", "malignant"] * 2, several=["a|b", "a", "b"] * 2, a=list("010101"), b=list("110011"))
+    write(
+        root,
+        label=["benign", "normal", "malignant"] * 2,
+        several=["a|b", "a", "b"] * 2,
+        a=list("010101"),
+        b=list("110011"),
+    )
     with pytest.raises(
-        UsageError, match=r"class 'malign', which the column label[\s\S]*benign, malignant, normal[\s\S]*--classes malignant\?"
+        UsageError,
+        match=(
+            r"class 'malign', which the column label[\s\S]*benign, malignant,"
+            r" normal[\s\S]*--classes malignant\?"
+        ),
     ):
         open_dataset(root, classes="benign,malign")
     with pytest.raises(UsageError, match=r"classes 'benign'[\s\S]*at least two classes"):

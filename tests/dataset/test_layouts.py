@@ -6,7 +6,17 @@ import unicodedata
 
 import numpy as np
 import pytest
-from dataset_samples import decathlon, facts, image, labels, nnunet, oblique, picture, picture_mask, pictures
+from dataset_samples import (
+    decathlon,
+    facts,
+    image,
+    labels,
+    nnunet,
+    oblique,
+    picture,
+    picture_mask,
+    pictures,
+)
 
 from hilum.dataset import LAYOUTS, ClassTable, Fold, check, open_dataset, read_annotation, read_case
 from hilum.dataset.layouts.naming import label_table, labels_file, labels_from_values
@@ -53,7 +63,11 @@ def test_a_four_digit_case_number_is_no_channel_number(tmp_path):
 
 
 def test_the_files_decide_where_dataset_json_lists_others(tmp_path):
-    root = nnunet(tmp_path, channels=("PET", "CT"), training=[{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}])
+    root = nnunet(
+        tmp_path,
+        channels=("PET", "CT"),
+        training=[{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}],
+    )
     assert len(open_dataset(root).cases) == 6
 
 
@@ -78,7 +92,10 @@ def test_dataset_list_of_nnunet(tmp_path):
     new = tmp_path / "D"
     new.mkdir()
     listed = {
-        case: {"images": [f"../elsewhere/imagesTr/{case}_0000.nii.gz"], "label": f"../elsewhere/labelsTr/{case}.nii.gz"}
+        case: {
+            "images": [f"../elsewhere/imagesTr/{case}_0000.nii.gz"],
+            "label": f"../elsewhere/labelsTr/{case}.nii.gz",
+        }
         for case in "ab"
     }
     facts(new, dataset=listed)
@@ -132,7 +149,12 @@ def test_regions_and_ignore(tmp_path):
     assert [region.labels for region in read.regions] == [(1, 2, 3), (2, 3), (3,)]
     assert read.decode_ids == (1, 2, 3)
     assert read.ignore == 4
-    assert [label.name for label in read.labels] == ["background", "label_1", "label_2", "enhancing"]
+    assert [label.name for label in read.labels] == [
+        "background",
+        "label_1",
+        "label_2",
+        "enhancing",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +187,11 @@ def test_json_that_is_none(tmp_path):
 def test_labels_json_in_all_spellings(tmp_path):
     file = tmp_path / "labels.json"
     wanted = LabelTable.from_names({1: "liver", 5: "tumour"})
-    for document in ({"1": "liver", "5": "tumour"}, {"liver": 1, "tumour": 5}, {"labels": {"liver": 1, "tumour": 5}}):
+    for document in (
+        {"1": "liver", "5": "tumour"},
+        {"liver": 1, "tumour": 5},
+        {"labels": {"liver": 1, "tumour": 5}},
+    ):
         file.write_text(json.dumps(document))
         assert labels_file(file) == wanted
     file.write_text(wanted.model_dump_json())
@@ -202,9 +228,15 @@ def test_masks_of_0_and_1_beside_masks_of_0_and_255(tmp_path):
     write_labels(picture_mask(value=1), root / "masks" / "p2.png")
     dataset = open_dataset(root)
     assert dataset.labels.ids == (0, 255)  # not two labels
-    assert any("1 masks of 0 and 1 beside 2 of 0 and 255 count as one label" in note for note in dataset.notes)
+    assert any(
+        "1 masks of 0 and 1 beside 2 of 0 and 255 count as one label" in note
+        for note in dataset.notes
+    )
     (finding,) = [one for one in check(dataset) if one.kind == "unknown-label"]
-    assert (finding.case, finding.cure) == ("p2", "write 255 for 1: one label is written in two ways")
+    assert (finding.case, finding.cure) == (
+        "p2",
+        "write 255 for 1: one label is written in two ways",
+    )
 
 
 def test_paired_folders_take_names_and_split_from_dataset_json(tmp_path):
@@ -257,7 +289,10 @@ def test_table_with_channels_patients_columns_and_folds(tmp_path):
         write_volume(image(seed), root / f"{case}_ct.nii.gz")
         write_volume(image(seed + 50), root / f"{case}_pet.nrrd")
         write_labels(labels(), root / f"{case}_seg.mha")
-    rows = "".join(f"{case},P{case},{case}_ct.nii.gz,{case}_pet.nrrd,{case}_seg.mha,{n},S{n}\n" for n, case in enumerate("abc"))
+    rows = "".join(
+        f"{case},P{case},{case}_ct.nii.gz,{case}_pet.nrrd,{case}_seg.mha,{n},S{n}\n"
+        for n, case in enumerate("abc")
+    )
     table(root, "Case,Patient,image_CT,image_PET,mask,fold,site\n" + rows)
     dataset = open_dataset(root)
     assert (dataset.layout, dataset.channels, dataset.name) == ("table", ("CT", "PET"), "set")
@@ -273,7 +308,10 @@ def test_classification_table_with_images_folder_group_and_split(tmp_path):
     root = tmp_path / "set"
     for seed, name in enumerate(("a", "b", "c", "d")):
         write_volume(picture(seed), root / "images" / f"{name}.png")
-    table(root, "file;label;group;split\na.png;sick;1;train\nb.png;well;2;val\nc.png;sick;1;test\nd.png;;3;train\n")
+    table(
+        root,
+        "file;label;group;split\na.png;sick;1;train\nb.png;well;2;val\nc.png;sick;1;test\nd.png;;3;train\n",
+    )
     dataset = open_dataset(root)
     assert dataset.labels is None
     assert dataset.classes == ClassTable(names=("well", "sick"))
@@ -322,7 +360,9 @@ def test_table_folder_without_table(tmp_path):
 
 
 def test_class_folders(tmp_path):
-    for seed, (name, case) in enumerate([("well", "a"), ("well", "b"), ("sick", "a"), ("sick", "c")]):
+    for seed, (name, case) in enumerate(
+        [("well", "a"), ("well", "b"), ("sick", "a"), ("sick", "c")]
+    ):
         write_volume(picture(seed), tmp_path / name / f"{case}.png")
     dataset = open_dataset(tmp_path)
     assert (dataset.layout, dataset.classes.names) == ("class-folders", ("well", "sick"))
@@ -337,10 +377,14 @@ def test_class_folders(tmp_path):
 
 
 def test_class_folders_with_a_split(tmp_path):
-    for seed, (part, name) in enumerate((p, n) for p in ("train", "val", "test") for n in ("well", "sick")):
+    for seed, (part, name) in enumerate(
+        (p, n) for p in ("train", "val", "test") for n in ("well", "sick")
+    ):
         write_volume(picture(seed), tmp_path / part / name / "x.png")
     dataset = open_dataset(tmp_path)
-    assert dataset.splits == (Fold(("train__sick__x", "train__well__x"), ("val__sick__x", "val__well__x")),)
+    assert dataset.splits == (
+        Fold(("train__sick__x", "train__well__x"), ("val__sick__x", "val__well__x")),
+    )
     assert any("2 test cases are in no fold" in note for note in dataset.notes)
 
 
@@ -419,7 +463,9 @@ def test_annotation_takes_the_images_grid_within_rounding_only(tmp_path):
 
 def test_a_picture_with_and_a_mask_without_resolution_are_one_grid(tmp_path):
     root = pictures(tmp_path, ids=("p",))
-    with_resolution = Volume(picture(1).array, oblique((1, 12, 17), (1.0, 0.5, 0.5), (0, 0, 0), 0.0))
+    with_resolution = Volume(
+        picture(1).array, oblique((1, 12, 17), (1.0, 0.5, 0.5), (0, 0, 0), 0.0)
+    )
     write_volume(with_resolution, root / "images" / "p.png")
     dataset = open_dataset(root)
     assert read_annotation(dataset["p"]).geometry == read_case(dataset["p"]).geometry
@@ -429,7 +475,10 @@ def test_a_slice_and_a_mask_that_lies_elsewhere_are_two_grids(tmp_path):
     root = nnunet(tmp_path, ids=("a",))
     slice_grid = oblique((1, 7, 9))
     write_volume(image(0, slice_grid), root / "imagesTr" / "a_0000.nii.gz")
-    for wrong in (oblique((1, 7, 9), origin=(-21.0, 33.5, 27.25)), reorient_geometry(slice_grid, "SAL")):
+    for wrong in (
+        oblique((1, 7, 9), origin=(-21.0, 33.5, 27.25)),
+        reorient_geometry(slice_grid, "SAL"),
+    ):
         write_labels(labels(wrong), root / "labelsTr" / "a.nii.gz")
         with pytest.raises(GeometryError, match="case a: the annotation lies on"):
             read_annotation(open_dataset(root)["a"])
@@ -443,14 +492,22 @@ def archive(root, **arrays):
 def test_medmnist(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
-        f"{part}_images": rng.integers(0, 255, (n, 5, 7, 3), np.uint8) for part, n in (("train", 3), ("val", 2), ("test", 2))
+        f"{part}_images": rng.integers(0, 255, (n, 5, 7, 3), np.uint8)
+        for part, n in (("train", 3), ("val", 2), ("test", 2))
     }
     arrays |= {
-        f"{part}_labels": np.array([[n % 2] for n in range(len(arrays[f"{part}_images"]))]) for part in ("train", "val", "test")
+        f"{part}_labels": np.array([[n % 2] for n in range(len(arrays[f"{part}_images"]))])
+        for part in ("train", "val", "test")
     }
     dataset = open_dataset(archive(tmp_path, **arrays))
-    assert (dataset.layout, dataset.classes.names, dataset.channels) == ("medmnist", ("0", "1"), ("red", "green", "blue"))
-    assert dataset.splits == (Fold(("train_00000", "train_00001", "train_00002"), ("val_00000", "val_00001")),)
+    assert (dataset.layout, dataset.classes.names, dataset.channels) == (
+        "medmnist",
+        ("0", "1"),
+        ("red", "green", "blue"),
+    )
+    assert dataset.splits == (
+        Fold(("train_00000", "train_00001", "train_00002"), ("val_00000", "val_00001")),
+    )
     assert dataset["test_00001"].label == "1"
     volume = read_case(dataset["train_00002"])
     assert np.array_equal(volume.array[:, 0], np.moveaxis(arrays["train_images"][2], -1, 0))
@@ -483,7 +540,10 @@ def test_tab_separated_table_with_empty_masks_and_special_names(tmp_path):
         write_labels(picture_mask(), tmp_path / "masks" / f"{name}.png")
     (tmp_path / "cases.tsv").write_text("image\tmask\na[1].png\ta[1].png\nb.png\t\n")
     dataset = open_dataset(tmp_path / "cases.tsv")
-    assert ([case.id for case in dataset.cases], [case.id for case in dataset.unlabelled]) == (["a[1]"], ["b"])
+    assert ([case.id for case in dataset.cases], [case.id for case in dataset.unlabelled]) == (
+        ["a[1]"],
+        ["b"],
+    )
     table(tmp_path, "image,site\na[1].png,x\nb.png,y\n")
     assert open_dataset(tmp_path)["a[1]"].annotation == tmp_path / "masks" / "a[1].png"
     write_volume(picture(5), tmp_path / "images" / "lonely.png")

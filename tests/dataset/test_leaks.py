@@ -37,7 +37,9 @@ def strangers():
 
 
 def noisy(array, sigma=6):
-    return np.clip(array + np.random.default_rng(1).normal(0, sigma, array.shape), 0, 255).astype(np.uint8)
+    return np.clip(array + np.random.default_rng(1).normal(0, sigma, array.shape), 0, 255).astype(
+        np.uint8
+    )
 
 
 COPIES = {
@@ -87,14 +89,22 @@ def test_a_body_on_an_empty_ground_is_found_wherever_it_lies():
     arrays = [*(body(seed) for seed in range(STRANGERS)), body(7, 0.8, (12, -9), 8.0)[:, ::-1]]
     (match,) = matching_pictures(small(*arrays), 96)
     assert (match.one, match.other, match.mirrored) == (7, STRANGERS, True)
-    turned, scaled = (float(found) for found in re.findall(r"turned by (\d+) degrees, ([\d.]+) times the size", match.how)[0])
+    turned, scaled = (
+        float(found)
+        for found in re.findall(r"turned by (\d+) degrees, ([\d.]+) times the size", match.how)[0]
+    )
     assert (turned, scaled) == (pytest.approx(8, abs=1.5), pytest.approx(0.8, abs=0.02))
 
 
 def test_strangers_and_noise_are_no_copies():
     assert matching_pictures(small(*strangers()), 96) == ()
     rng = np.random.default_rng(0)
-    assert matching_pictures(small(*(rng.integers(0, 255, (64, 64)).astype(np.uint8) for _ in range(20))), 64) == ()
+    assert (
+        matching_pictures(
+            small(*(rng.integers(0, 255, (64, 64)).astype(np.uint8) for _ in range(20))), 64
+        )
+        == ()
+    )
     assert matching_pictures(small(tissue(0)), 96) == ()
     assert matching_volumes(np.zeros((1, 32, 32, 32), np.float32), 40) == ()
 
@@ -102,7 +112,9 @@ def test_strangers_and_noise_are_no_copies():
 def test_small_pictures_must_be_more_alike():
     tiny = [tissue(seed, (28, 28), 3.0) for seed in range(STRANGERS)]
     seen = []
-    matches = matching_pictures(small(*tiny, noisy(tiny[3], 2)), 28, progress=lambda *done: seen.append(done))
+    matches = matching_pictures(
+        small(*tiny, noisy(tiny[3], 2)), 28, progress=lambda *done: seen.append(done)
+    )
     assert [(match.one, match.other) for match in matches] == [(3, STRANGERS)]
     assert seen[-1][0] == seen[-1][1] > 0
 
@@ -123,11 +135,14 @@ def test_parts_are_not_looked_for_in_large_sets(monkeypatch):
     assert (fewer.one < fewer.other).all()
 
 
-# --- laying one over the other -----------------------------------------------------------------------------------------------
+# --- laying one over the other
+# -----------------------------------------------------------------------------------------------
 
 
 def test_sampling_is_scipys_interpolation():
-    picture = gaussian_filter(np.random.default_rng(0).normal(size=(16, 16)), 1.0).astype(np.float32)
+    picture = gaussian_filter(np.random.default_rng(0).normal(size=(16, 16)), 1.0).astype(
+        np.float32
+    )
     pose = np.array([[0.6, -0.2, 0.05], [0.15, 0.6, -0.1]])
     values, inside = sample(picture[None], pose[None])
     shift = (picture.shape[0] - 1) / 2
@@ -141,13 +156,26 @@ def test_sampling_is_scipys_interpolation():
     assert points(4)[0, 0] == -0.75
 
 
-@given(st.integers(0, 5), st.floats(-0.06, 0.06), st.floats(-0.06, 0.06), st.floats(-4, 4), st.floats(0.95, 1.05))
+@given(
+    st.integers(0, 5),
+    st.floats(-0.06, 0.06),
+    st.floats(-0.06, 0.06),
+    st.floats(-4, 4),
+    st.floats(0.95, 1.05),
+)
 @settings(deadline=None, max_examples=25, derandomize=True)
 def test_a_pose_is_found_again(seed, y, x, degrees, scale):
     fixed = small(tissue(seed))
     angle = np.deg2rad(degrees)
-    pose = np.array([[scale * np.cos(angle), -scale * np.sin(angle), y], [scale * np.sin(angle), scale * np.cos(angle), x]])
-    moving = sample(fixed, np.linalg.inv(np.vstack([pose, [0, 0, 1]]))[None, :2])[0].reshape(1, 64, 64)
+    pose = np.array(
+        [
+            [scale * np.cos(angle), -scale * np.sin(angle), y],
+            [scale * np.sin(angle), scale * np.cos(angle), x],
+        ]
+    )
+    moving = sample(fixed, np.linalg.inv(np.vstack([pose, [0, 0, 1]]))[None, :2])[0].reshape(
+        1, 64, 64
+    )
     found, correlation = align(fixed, moving, np.eye(3)[None, :2], steps=12)
     assert np.allclose(found[0], pose, atol=0.02)
     assert correlation[0] > 0.97
@@ -168,7 +196,8 @@ def test_averaging_keeps_the_mean_and_is_exact_for_whole_parts():
     assert (averaging(7, 5) @ np.ones(7)).mean() == pytest.approx(1.0)
 
 
-# --- volumes -----------------------------------------------------------------------------------------------------------------
+# --- volumes
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def whole(array, geometry=None):
@@ -192,8 +221,12 @@ def shrunk(*volumes):
 def test_a_copied_volume_is_found_among_strangers(copy, how):
     volumes = [whole(block(seed)) for seed in range(12)]
     seen = []
-    found = matching_volumes(shrunk(*volumes, whole(copy(block(4)))), 36, progress=lambda *done: seen.append(done))
-    assert [(match.one, match.other, match.how, match.mirrored) for match in found] == [(4, 12, how, bool(how))]
+    found = matching_volumes(
+        shrunk(*volumes, whole(copy(block(4)))), 36, progress=lambda *done: seen.append(done)
+    )
+    assert [(match.one, match.other, match.how, match.mirrored) for match in found] == [
+        (4, 12, how, bool(how))
+    ]
     assert seen[-1][0] == seen[-1][1]
 
 
@@ -212,7 +245,8 @@ def test_thumbnails_of_odd_images():
     assert thumbnail(as_picture(colour)).shape == (64, 64)
 
 
-# --- columns -----------------------------------------------------------------------------------------------------------------
+# --- columns
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def table_of(labels, columns, *, kind="exclusive", patients=None):
@@ -228,7 +262,9 @@ def table_of(labels, columns, *, kind="exclusive", patients=None):
         )
         for n, label in enumerate(labels)
     )
-    return Dataset("d", Path(), "table", cases, ("image",), None, classes=ClassTable(names=names, kind=kind))
+    return Dataset(
+        "d", Path(), "table", cases, ("image",), None, classes=ClassTable(names=names, kind=kind)
+    )
 
 
 def told(dataset):
@@ -245,14 +281,22 @@ def test_columns_that_tell_the_class():
         "device": np.where(RNG.random(300) < 0.98, np.where(SICK, "X", "Y"), "Z"),
         "kind_label": np.where(SICK, "yes", "no"),
         "size": np.where(SICK, RNG.normal(1, 1, 300), RNG.normal(0, 1, 300)).round(3),
-        "between": np.where(SICK, RNG.uniform(4, 6, 300), RNG.choice([1.0, 9.0], 300) + RNG.normal(0, 1, 300)).round(3),
+        "between": (
+            np.where(
+                SICK, RNG.uniform(4, 6, 300), RNG.choice([1.0, 9.0], 300) + RNG.normal(0, 1, 300)
+            ).round(3)
+        ),
         "site": RNG.choice(list("abcdef"), 300),
         "age": RNG.integers(20, 80, 300),
         "series": [f"u{n}" for n in range(300)],
         "fold": np.where(SICK, 1, 2),
     }
     labels = np.where(SICK, "sick", "a well one").tolist()
-    found = told(table_of(labels, {name: [str(value) for value in values] for name, values in columns.items()}))
+    found = told(
+        table_of(
+            labels, {name: [str(value) for value in values] for name, values in columns.items()}
+        )
+    )
     assert {name: one.verdict for name, one in found.items()} == {
         "view": "predicts",
         "device": "leak",
@@ -262,7 +306,9 @@ def test_columns_that_tell_the_class():
     }
     from sklearn.metrics import roc_auc_score
 
-    assert found["view"].auroc == pytest.approx(roc_auc_score(SICK, columns["view"] == "AP"), abs=1e-9)
+    assert found["view"].auroc == pytest.approx(
+        roc_auc_score(SICK, columns["view"] == "AP"), abs=1e-9
+    )
     assert found["size"].auroc == pytest.approx(roc_auc_score(SICK, columns["size"]), abs=0.03)
     assert found["size"].low < found["size"].auroc < found["size"].high
     assert found["size"].surely_above < found["size"].low
@@ -274,49 +320,93 @@ def test_columns_that_tell_the_class():
 def test_columns_of_chance_tell_nothing(seed):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(120) % 3).astype(str).tolist()
-    columns = {"number": rng.normal(size=120).round(3), "word": rng.choice(list("abcd"), 120), "flag": rng.integers(0, 2, 120)}
-    assert told(table_of(labels, {name: [str(value) for value in values] for name, values in columns.items()})) == {}
+    columns = {
+        "number": rng.normal(size=120).round(3),
+        "word": rng.choice(list("abcd"), 120),
+        "flag": rng.integers(0, 2, 120),
+    }
+    assert (
+        told(
+            table_of(
+                labels, {name: [str(value) for value in values] for name, values in columns.items()}
+            )
+        )
+        == {}
+    )
 
 
 def test_a_column_that_names_the_patient_tells_nothing_of_others():
     patients = [f"P{n // 6}" for n in range(300)]
     sick = [(n // 6) % 2 for n in range(300)]
-    found = told(table_of(list(map(str, sick)), {"referrer": patients, "ward": list(map(str, sick))}, patients=patients))
+    found = told(
+        table_of(
+            list(map(str, sick)),
+            {"referrer": patients, "ward": list(map(str, sick))},
+            patients=patients,
+        )
+    )
     assert set(found) == {"ward"}
     assert found["ward"].low < 0.95  # fifty patients, not three hundred
 
 
 def test_missing_values_may_tell():
     values = ["" if sick and n % 3 else "5" if n % 2 else "7" for n, sick in enumerate(SICK)]
-    assert told(table_of(np.where(SICK, "b", "a").tolist(), {"weight": values}))["weight"].auroc > 0.8
+    assert (
+        told(table_of(np.where(SICK, "b", "a").tolist(), {"weight": values}))["weight"].auroc > 0.8
+    )
 
 
 def test_grades_and_findings_are_each_a_target():
     grades = [str(n % 4) for n in range(200)]
-    found = told(table_of(grades, {"high": [str(int(grade >= "2")) for grade in grades]}, kind="ordinal"))
+    found = told(
+        table_of(grades, {"high": [str(int(grade >= "2")) for grade in grades]}, kind="ordinal")
+    )
     assert found["high"].target == "grade 2 or higher"
-    labels = ["|".join(name for bit, name in enumerate(("edema", "mass")) if n >> bit & 1) for n in range(200)]
-    found = told(table_of(labels, {"drain": ["yes" if "mass" in label else "no" for label in labels]}, kind="multilabel"))
+    labels = [
+        "|".join(name for bit, name in enumerate(("edema", "mass")) if n >> bit & 1)
+        for n in range(200)
+    ]
+    found = told(
+        table_of(
+            labels,
+            {"drain": ["yes" if "mass" in label else "no" for label in labels]},
+            kind="multilabel",
+        )
+    )
     assert found["drain"].target == "mass from the others"
 
 
 def test_too_few_cases_are_not_judged():
     labels = ["a"] * 50 + ["b"] * 9
     dataset = table_of(labels, {"x": labels})
-    assert predictors(dataset.cases, dataset.classes, {case.id: case.id for case in dataset.cases}, {}) == ()
+    assert (
+        predictors(dataset.cases, dataset.classes, {case.id: case.id for case in dataset.cases}, {})
+        == ()
+    )
 
 
-# --- the whole ---------------------------------------------------------------------------------------------------------------
+# --- the whole
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Thirty pictures of thirty people; sick ones are wider; 3 and 20 are one picture, 4 is mirrored in 21, 5 is zoomed in 22."""
+    """Thirty pictures of thirty people; sick ones are wider.
+
+    3 and 20 are one picture, 4 is mirrored in 21, 5 is zoomed in 22.
+    """
     for n in range(30):
         array = tissue(n, (96, 96) if n % 2 else (96, 112))
-        array = {20: tissue(3, (96, 96)), 21: tissue(4)[:, ::-1], 22: tissue(5, (96, 96))[5:91, 5:91]}.get(n, array)
+        array = {
+            20: tissue(3, (96, 96)),
+            21: tissue(4)[:, ::-1],
+            22: tissue(5, (96, 96))[5:91, 5:91],
+        }.get(n, array)
         write_volume(as_picture(array), tmp_path / "images" / f"p{n:02d}.png")
-    rows = [f"p{n:02d}.png,P{n},{'well' if n % 2 else 'sick'},{'val' if n > 19 else 'train'}" for n in range(30)]
+    rows = [
+        f"p{n:02d}.png,P{n},{'well' if n % 2 else 'sick'},{'val' if n > 19 else 'train'}"
+        for n in range(30)
+    ]
     (tmp_path / "cases.csv").write_text("\n".join(["image,patient,label,split", *rows]))
     return tmp_path
 
@@ -338,9 +428,13 @@ def test_audit_of_a_folder(root):
     assert found.groups == found.split_groups == GROUPS
     (width,) = (one for one in found.predictors if one.column == "width of the image")
     assert (width.origin, width.restates) == ("image", False)
-    assert "3 groups of near-duplicates on both sides of the split: p03 = p20, p04 = p21 and 1 more" in found.sentences
+    assert (
+        "3 groups of near-duplicates on both sides of the split: p03 = p20, p04 = p21 and 1 more"
+        in found.sentences
+    )
     assert any(
-        "6 of 30 images are near-duplicates in 3 groups (3 pairs, 1 exact, 1 mirrored)" in text for text in found.sentences
+        "6 of 30 images are near-duplicates in 3 groups (3 pairs, 1 exact, 1 mirrored)" in text
+        for text in found.sentences
     )
     assert Audit.model_validate_json(found.model_dump_json()) == found
     folds = make_folds(replace(dataset, splits=()), 5, together=found.groups)
@@ -354,8 +448,13 @@ def test_audit_keeps_to_its_limit_and_passes_over_what_cannot_be_read(root):
     found = audit(dataset, limit_gb=1e-6)
     assert (found.compared, found.groups, found.split_groups) == (30, GROUPS[:1], GROUPS[:1])
     assert [(pair.one, pair.other, pair.kind) for pair in found.pairs] == [("p03", "p20", "exact")]
-    (said,) = (text for text in found.sentences if "more than the 1e-06 GB that are read for it" in text)
-    assert "only copies of files were looked for, byte for byte; `hilum check` looks for near-duplicates too" in said
+    (said,) = (
+        text for text in found.sentences if "more than the 1e-06 GB that are read for it" in text
+    )
+    assert (
+        "only copies of files were looked for, byte for byte; `hilum check` looks for"
+        " near-duplicates too" in said
+    )
     (root / "images" / "p03.png").unlink()
     assert any("p03 cannot be read" in text for text in audit(dataset, limit_gb=1e-6).sentences)
     (root / "images" / "p03.png").write_bytes(b"no picture")
@@ -366,9 +465,14 @@ def test_audit_keeps_to_its_limit_and_passes_over_what_cannot_be_read(root):
 
 def test_patients_on_both_sides_are_said(root):
     dataset = open_dataset(root)
-    cases = tuple(replace(case, patient="P0" if case.id in {"p01", "p25"} else case.patient) for case in dataset.cases)
+    cases = tuple(
+        replace(case, patient="P0" if case.id in {"p01", "p25"} else case.patient)
+        for case in dataset.cases
+    )
     found = audit_of(replace(dataset, cases=cases), ())
-    assert [(shared.patient, shared.cases) for shared in found.split_patients] == [("P0", ("p00", "p01", "p25"))]
+    assert [(shared.patient, shared.cases) for shared in found.split_patients] == [
+        ("P0", ("p00", "p01", "p25"))
+    ]
     assert found.sentences[0] == "1 patient on both sides of the split: P0"
     inside = (Fold(("p00", "p01", "p25"), ("p02",)),)
     assert audit_of(replace(dataset, cases=cases), (), folds=inside).split_patients == ()
@@ -407,9 +511,14 @@ def test_copies_of_files_are_found_for_few_reads(tmp_path, monkeypatch):
         for number in range(3):
             written = f"{number if name != 's2' else 2 - number}.dcm"  # a copy under other names
             (tmp_path / name / written).write_bytes(bytes([number]) * 50_000 + (changed or b"z"))
-    images = {name: (tmp_path / f"{name}.nii",) for name in contents} | {name: (tmp_path / name,) for name in ("s1", "s2", "s3")}
+    images = {name: (tmp_path / f"{name}.nii",) for name in contents} | {
+        name: (tmp_path / name,) for name in ("s1", "s2", "s3")
+    }
     images |= {"two": (tmp_path / "a.nii", tmp_path / "b.nii"), "gone": (tmp_path / "gone.nii",)}
-    cases = [Case(id=name, patient=None, images=dict(zip("xy", paths, strict=False))) for name, paths in images.items()]
+    cases = [
+        Case(id=name, patient=None, images=dict(zip("xy", paths, strict=False)))
+        for name, paths in images.items()
+    ]
     cases.append(Case(id="part", patient=None, images={"x": Path("set.npz#train/1")}))
     whole, seen = [], []
     hashed = files.file_hash
@@ -420,7 +529,9 @@ def test_copies_of_files_are_found_for_few_reads(tmp_path, monkeypatch):
     assert {"a", "b", "almost"} <= set(whole)
     assert not {"middle", "longer"} & set(whole)
     assert seen[-1][0] == seen[-1][1] == 5
-    monkeypatch.setattr(files, "_hash_of_parts", lambda *_: (_ for _ in ()).throw(OSError("torn out")))
+    monkeypatch.setattr(
+        files, "_hash_of_parts", lambda *_: (_ for _ in ()).throw(OSError("torn out"))
+    )
     assert files.file_copies(cases).groups == ()
 
 
@@ -431,13 +542,25 @@ def test_large_sets_say_what_was_not_looked_for(monkeypatch):
     monkeypatch.setattr(module, "PARTS_LIMIT", 3)
     looks = [look(f"c{n}", as_picture(tissue(n)), Path("x.png")) for n in range(4)]
     dataset = table_of(["a", "b", "a", "b"], {})
-    assert any("parts cut out of pictures were not looked for" in note for note in judge(dataset, looks).notes)
+    assert any(
+        "parts cut out of pictures were not looked for" in note
+        for note in judge(dataset, looks).notes
+    )
 
 
 def test_volumes_and_pictures_are_not_compared_with_each_other():
-    looks = [look("v", whole(block(0)), Path("v.nii.gz")), look("w", whole(block(0).copy() + 1), Path("w.nii.gz"))]
-    looks += [look("p", as_picture(tissue(0)), Path("p.png")), look("q", as_picture(noisy(tissue(0), 1)), Path("q.png"))]
-    looks += [look("c", as_picture(np.zeros((8, 8))), Path("c.png")), look("d", as_picture(np.zeros((8, 8))), Path("d.png"))]
+    looks = [
+        look("v", whole(block(0)), Path("v.nii.gz")),
+        look("w", whole(block(0).copy() + 1), Path("w.nii.gz")),
+    ]
+    looks += [
+        look("p", as_picture(tissue(0)), Path("p.png")),
+        look("q", as_picture(noisy(tissue(0), 1)), Path("q.png")),
+    ]
+    looks += [
+        look("c", as_picture(np.zeros((8, 8))), Path("c.png")),
+        look("d", as_picture(np.zeros((8, 8))), Path("d.png")),
+    ]
     found = audit_of(table_of(["a", "b"], {}), looks)
     assert [(pair.one, pair.other) for pair in found.pairs] == [("p", "q"), ("v", "w")]
     assert looks[0].facts["number of slices"] == "20"
@@ -451,7 +574,17 @@ def test_words_for_little(root):
     assert Audit(compared=3, pairs=(pair,), groups=(("a", "b"),)).sentences == (
         "2 of 3 images are near-duplicates in 1 group (1 pair)",
     )
-    one = Predictor(column="grade", origin="table", target="x", auroc=1, low=1, high=1, surely_above=1, cases=3, restates=True)
+    one = Predictor(
+        column="grade",
+        origin="table",
+        target="x",
+        auroc=1,
+        low=1,
+        high=1,
+        surely_above=1,
+        cases=3,
+        restates=True,
+    )
     assert Audit(compared=3, predictors=(one,)).sentences == ("grade restates the label",)
     flat = Volume(np.zeros((1, 1, 4, 4)), Geometry.from_spacing((1, 4, 4)))
     assert look("a", flat, Path("folder")).facts["format of the file"] == "DICOM"

@@ -1,4 +1,7 @@
-"""Data sets of a folder a patient: BraTS, TotalSegmentator, BIDS; and folders that are neither these nor classes."""
+"""Data sets of a folder a patient: BraTS, TotalSegmentator, BIDS.
+
+And folders that are neither these nor classes.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,33 @@ import numpy as np
 import pytest
 from dataset_samples import image, kinds, labels, nnunet, oblique, picture
 
-from hilum.dataset import LAYOUTS, check, describing_files, fix, open_cases, open_dataset, read_annotation
+from hilum.dataset import (
+    LAYOUTS,
+    check,
+    describing_files,
+    fix,
+    open_cases,
+    open_dataset,
+    read_annotation,
+)
 from hilum.dataset.annotation import MaskFiles, compose_masks, read_label_map
 from hilum.errors import DataError, GeometryError
 from hilum.io import OutputFolder, write_labels, write_volume
 from hilum.volume import Volume
 
 
-def brats(root, patients=("BraTS_000", "BraTS_001", "BraTS_002"), words=("t1", "t1ce", "flair"), mask="seg", joint="_"):
+def brats(
+    root,
+    patients=("BraTS_000", "BraTS_001", "BraTS_002"),
+    words=("t1", "t1ce", "flair"),
+    mask="seg",
+    joint="_",
+):
     for number, patient in enumerate(patients):
         for word in words:
-            write_volume(image(10 * number + len(word)), root / patient / f"{patient}{joint}{word}.nii.gz")
+            write_volume(
+                image(10 * number + len(word)), root / patient / f"{patient}{joint}{word}.nii.gz"
+            )
         write_labels(labels(), root / patient / f"{patient}{joint}{mask}.nii.gz")
     return root
 
@@ -60,7 +79,9 @@ def bids(root, subjects=("01", "02", "03"), masks=("dseg",), session=""):
 
 
 @pytest.mark.parametrize(
-    ("name", "root"), [("patient-folders", brats), ("patient-masks", total), ("bids", bids)], ids=["brats", "total", "bids"]
+    ("name", "root"),
+    [("patient-folders", brats), ("patient-masks", total), ("bids", bids)],
+    ids=["brats", "total", "bids"],
 )
 def test_each_is_recognised_opened_and_accounted_for(tmp_path, name, root):
     place = root(tmp_path / "set")
@@ -86,7 +107,11 @@ def test_examinations_of_one_patient_of_brats_stay_together(tmp_path):
     names = ("BraTS-GLI-00000-000", "BraTS-GLI-00000-001", "BraTS-GLI-00002-000")
     dataset = open_dataset(brats(tmp_path, names, words=("t1c", "t1n", "t2f", "t2w"), joint="-"))
     assert dataset.channels == ("t1c", "t1n", "t2f", "t2w")
-    assert [case.patient for case in dataset.cases] == ["BraTS-GLI-00000", "BraTS-GLI-00000", "BraTS-GLI-00002"]
+    assert [case.patient for case in dataset.cases] == [
+        "BraTS-GLI-00000",
+        "BraTS-GLI-00000",
+        "BraTS-GLI-00002",
+    ]
 
 
 def test_patients_one_level_deeper_without_their_names(tmp_path):
@@ -129,20 +154,32 @@ def test_no_patient_is_complete(tmp_path):
 def test_masks_become_one_label_map_and_the_smaller_wins(tmp_path):
     dataset = open_dataset(total(tmp_path))
     assert dataset.labels is not None
-    assert {label.id: label.name for label in dataset.labels.foreground} == {1: "a_tumour", 2: "liver", 3: "spleen"}
+    assert {label.id: label.name for label in dataset.labels.foreground} == {
+        1: "a_tumour",
+        2: "liver",
+        3: "spleen",
+    }
     assert dataset.channels == ("ct",)
     expected = np.where(TUMOUR.array, 1, np.where(LIVER.array, 2, np.where(SPLEEN.array, 3, 0)))
     assert np.array_equal(read_annotation(dataset["s0000"]).array, expected)
-    assert np.array_equal(np.unique(read_annotation(dataset["s0002"]).array), [0, 1, 2])  # no spleen in it
+    assert np.array_equal(
+        np.unique(read_annotation(dataset["s0002"]).array), [0, 1, 2]
+    )  # no spleen in it
     overlap = [finding.found for finding in check(dataset) if finding.kind == "mask-overlap"]
-    assert overlap[0] == "4 voxels lie in several masks of segmentations: each belongs to the smaller mask"
+    assert (
+        overlap[0]
+        == "4 voxels lie in several masks of segmentations: each belongs to the smaller mask"
+    )
 
 
 def test_order_of_masks_does_not_decide(tmp_path):
     for number, mask in enumerate((LIVER, TUMOUR)):
         write_labels(mask, tmp_path / f"{number}.nii.gz")
     one, two = (
-        compose_masks(MaskFiles({1: tmp_path / f"{first}.nii.gz", 2: tmp_path / f"{1 - first}.nii.gz"})) for first in (0, 1)
+        compose_masks(
+            MaskFiles({1: tmp_path / f"{first}.nii.gz", 2: tmp_path / f"{1 - first}.nii.gz"})
+        )
+        for first in (0, 1)
     )
     assert one[1] == two[1] == int(TUMOUR.array.sum())
     assert np.array_equal(one[0].array == 2, two[0].array == 1)
@@ -157,14 +194,18 @@ def test_masks_on_different_grids_are_refused(tmp_path):
 
 def test_meta_and_label_files_beside_the_masks(tmp_path):
     root = total(tmp_path)
-    (root / "meta.csv").write_text("image_id;age;split\ns0000;50;train\ns0001;60;val\ns0002;70;test\n")
+    (root / "meta.csv").write_text(
+        "image_id;age;split\ns0000;50;train\ns0001;60;val\ns0002;70;test\n"
+    )
     (root / "labels.json").write_text(json.dumps({"spleen": 1, "liver": 5, "a_tumour": 7}))
     dataset = open_dataset(root)
     assert [case.columns["age"] for case in dataset.cases] == ["50", "60", "70"]
     assert (dataset.splits[0].train, dataset.splits[0].validation) == (("s0000",), ("s0001",))
     assert set(np.unique(read_annotation(dataset["s0000"]).array)) == {0, 1, 5, 7}
     (root / "labels.json").write_text(json.dumps({"spleen": 1}))
-    with pytest.raises(DataError, match=r"masks of a_tumour, liver, which .*labels.json does not name"):
+    with pytest.raises(
+        DataError, match=r"masks of a_tumour, liver, which .*labels.json does not name"
+    ):
         open_dataset(root)
 
 
@@ -173,21 +214,27 @@ def test_corrected_copy_of_masks_holds_label_maps(tmp_path):
     log = fix(dataset, check(dataset), tmp_path / "copy")
     assert log.cases == ("s0000", "s0001", "s0002")
     copied = open_dataset(tmp_path / "copy")
-    assert np.array_equal(read_annotation(copied["s0001"]).array, read_annotation(dataset["s0001"]).array)
+    assert np.array_equal(
+        read_annotation(copied["s0001"]).array, read_annotation(dataset["s0001"]).array
+    )
 
 
 def test_patients_with_images_of_several_names_are_refused(tmp_path):
     for patient, name in (("a", "x"), ("b", "y"), ("c", "z")):
         write_volume(image(1), tmp_path / patient / f"{name}.nii.gz")
         write_labels(labels(), tmp_path / patient / "masks/liver.nii.gz")
-    with pytest.raises(DataError, match=r"no folder of .* holds both an image of one name and a folder of masks"):
+    with pytest.raises(
+        DataError, match=r"no folder of .* holds both an image of one name and a folder of masks"
+    ):
         open_dataset(tmp_path)
 
 
 def test_bids_sessions_participants_and_label_names(tmp_path):
     root = bids(bids(tmp_path, session="1"), session="2")
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t61\n")
-    (root / "derivatives/manual/desc-manual_dseg.tsv").write_text("index\tname\n0\tbackground\n1\tliver\n2\ttumour\n")
+    (root / "derivatives/manual/desc-manual_dseg.tsv").write_text(
+        "index\tname\n0\tbackground\n1\tliver\n2\ttumour\n"
+    )
     dataset = open_dataset(root)
     assert [case.id for case in dataset.cases][:2] == ["sub-01_ses-1", "sub-01_ses-2"]
     assert {case.patient for case in dataset.cases} == {"sub-01", "sub-02", "sub-03"}
@@ -199,26 +246,46 @@ def test_bids_sessions_participants_and_label_names(tmp_path):
 
 def test_bids_tables_with_faults_are_read_as_far_as_they_go(tmp_path):
     root = bids(tmp_path)
-    (root / "participants.tsv").write_text("participant_id\tage\n01\t61\nsub-01\t62\nsub-09\t1\nsub-02\tn/a\n")
-    (root / "derivatives/manual/dseg.tsv").write_text("index\tname\n1.0\tliver\n2\ttumour\nx\tspleen\n")
+    (root / "participants.tsv").write_text(
+        "participant_id\tage\n01\t61\nsub-01\t62\nsub-09\t1\nsub-02\tn/a\n"
+    )
+    (root / "derivatives/manual/dseg.tsv").write_text(
+        "index\tname\n1.0\tliver\n2\ttumour\nx\tspleen\n"
+    )
     dataset = open_dataset(root)
     assert [label.name for label in dataset.labels.foreground] == ["liver", "tumour"]
     assert dataset.cases[0].columns == {"age": "61"}
-    for words in ("no whole number is the index 'x'", "1 of 4 rows of", "1 of 3 rows of .*: 'sub-09'", "age: 2 of 3 not known"):
+    for words in (
+        "no whole number is the index 'x'",
+        "1 of 4 rows of",
+        "1 of 3 rows of .*: 'sub-09'",
+        "age: 2 of 3 not known",
+    ):
         assert any(re.search(words, note) for note in dataset.notes), (words, dataset.notes)
 
 
 def test_bids_with_a_mask_a_label(tmp_path):
-    dataset = open_dataset(bids(tmp_path, masks=("label-liver_mask", "label-lesion_mask", "space-MNI152_label-liver_mask")))
+    dataset = open_dataset(
+        bids(
+            tmp_path,
+            masks=("label-liver_mask", "label-lesion_mask", "space-MNI152_label-liver_mask"),
+        )
+    )
     assert dataset.labels is not None
     assert [label.name for label in dataset.labels.foreground] == ["lesion", "liver"]
     assert isinstance(dataset.cases[0].annotation, MaskFiles)
 
 
 def test_bids_without_or_with_several_annotations(tmp_path):
-    with pytest.raises(DataError, match=r"no case of .* has both an annotation in derivatives and the images FLAIR, T1w"):
+    with pytest.raises(
+        DataError,
+        match=r"no case of .* has both an annotation in derivatives and the images FLAIR, T1w",
+    ):
         open_dataset(bids(tmp_path / "a", masks=()))
-    with pytest.raises(DataError, match=r"several kinds of annotations in .*: derivatives/manual: desc-a_dseg of 3 files"):
+    with pytest.raises(
+        DataError,
+        match=r"several kinds of annotations in .*: derivatives/manual: desc-a_dseg of 3 files",
+    ):
         open_dataset(bids(tmp_path / "b", masks=("desc-a_dseg", "desc-b_dseg")))
 
 
@@ -226,7 +293,12 @@ def test_folders_of_patients_are_no_classes(tmp_path):
     for patient in ("p1", "p2", "p3"):
         for word in ("front", "side"):
             write_volume(picture(1), tmp_path / patient / f"{word}.png")
-    with pytest.raises(DataError, match=r"holds 6 images in 3 folders \(p1/front.png, .*\): these may be classes, or patients"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"holds 6 images in 3 folders \(p1/front.png, .*\): these may be classes, or patients"
+        ),
+    ):
         open_dataset(tmp_path)
     dataset = open_dataset(tmp_path, task="classification")
     assert dataset.classes is not None
@@ -237,7 +309,9 @@ def test_folders_of_patients_are_no_classes(tmp_path):
 def test_folders_numbered_like_patients_are_no_classes(tmp_path, folder):
     for number in range(8):
         for one in range(4):
-            write_volume(picture(1), tmp_path / folder.format(number) / f"IMG_{4 * number + one}.png")
+            write_volume(
+                picture(1), tmp_path / folder.format(number) / f"IMG_{4 * number + one}.png"
+            )
     with pytest.raises(DataError, match="these may be classes, or patients"):
         open_dataset(tmp_path)
     assert len(open_dataset(tmp_path, task="classification").classes.names) == 8
@@ -247,7 +321,9 @@ def test_folders_numbered_like_patients_are_no_classes(tmp_path, folder):
 def test_folders_numbered_like_grades_are_classes(tmp_path, folder):
     for number in range(4):
         for one in range(4):
-            write_volume(picture(1), tmp_path / folder.format(number) / f"IMG_{4 * number + one}.png")
+            write_volume(
+                picture(1), tmp_path / folder.format(number) / f"IMG_{4 * number + one}.png"
+            )
     assert len(open_dataset(tmp_path).classes.names) == 4
 
 
@@ -265,7 +341,10 @@ def test_examinations_in_folders_of_patients_stay_together(tmp_path, folders, pa
     for number, folder in enumerate(folders):
         write_volume(image(number), tmp_path / folder / "ct.nii.gz")
         write_labels(labels(), tmp_path / folder / "seg.nii.gz")
-    found = {next(iter(case.images.values())).parent: case.patient for case in open_dataset(tmp_path).cases}
+    found = {
+        next(iter(case.images.values())).parent: case.patient
+        for case in open_dataset(tmp_path).cases
+    }
     assert [found[tmp_path / folder] for folder in folders] == list(patients)
 
 
@@ -285,7 +364,9 @@ def test_check_names_images_that_no_case_uses_and_links_to_nothing(tmp_path, mon
     (root / "imagesTr/z_0000.nii.gz").symlink_to("gone")
     (root / "more/y.nii.gz").symlink_to("gone")
     findings = check(open_dataset(root))
-    assert [f.found for f in findings if f.kind == "unused-image"] == ["no case uses 1 images: more/deep/lost.nii.gz"]
+    assert [f.found for f in findings if f.kind == "unused-image"] == [
+        "no case uses 1 images: more/deep/lost.nii.gz"
+    ]
     assert [finding.case for finding in findings if finding.severity == "error"] == ["y", "z"]
 
 

@@ -29,7 +29,10 @@ def test_rows_that_lost_the_zeros_of_their_case(tmp_path):
     (root / "patients.csv").write_text("case,patient\n7,A\n10.0,A\nab,B\n")
     dataset = open_dataset(root)
     assert [case.patient for case in dataset.cases] == ["A", "A", "B"]
-    assert any("3 of 3 rows" in note and "write their case otherwise: 7 is 007" in note for note in dataset.notes)
+    assert any(
+        "3 of 3 rows" in note and "write their case otherwise: 7 is 007" in note
+        for note in dataset.notes
+    )
     (root / "patients.csv").write_text("case,patient\n7,A\n07,B\n")  # whose is 007?
     assert [case.patient for case in open_dataset(root).cases] == [None] * 3
 
@@ -37,9 +40,15 @@ def test_rows_that_lost_the_zeros_of_their_case(tmp_path):
 @pytest.mark.parametrize(
     ("ids", "patients"),
     [
-        (("Image_01L", "Image_01R", "Image_02L", "Image_02R"), ["Image_01", "Image_01", "Image_02", "Image_02"]),
+        (
+            ("Image_01L", "Image_01R", "Image_02L", "Image_02R"),
+            ["Image_01", "Image_01", "Image_02", "Image_02"],
+        ),
         (("p7_left", "p7_right"), ["p7", "p7"]),
-        (("Image_01L", "Image_01R", "Image_02L", "Image_03", "Image_04"), [None] * 5),  # few pairs are chance
+        (
+            ("Image_01L", "Image_01R", "Image_02L", "Image_03", "Image_04"),
+            [None] * 5,
+        ),  # few pairs are chance
         (("Image_01L", "Image_02L", "Image_03R"), [None] * 3),
         (("scan_AR", "scan_BL"), [None] * 2),  # a letter before L or R: part of a word
     ],
@@ -47,7 +56,11 @@ def test_rows_that_lost_the_zeros_of_their_case(tmp_path):
 def test_both_sides_of_a_patient_are_one_patient(tmp_path, ids, patients):
     dataset = open_dataset(pictures(tmp_path, ids=ids))
     assert [case.patient for case in dataset.cases] == patients
-    assert any("pairs of a left and a right side" in note for note in dataset.notes) is (patients[0] is not None)
+    assert any("pairs of a left and a right side" in note for note in dataset.notes) is (
+        patients[0] is not None
+    )
     if len(set(patients)) > 1:
         for fold in make_folds(dataset, 2):
-            assert not {dataset[c].patient for c in fold.train} & {dataset[c].patient for c in fold.validation}
+            assert not {dataset[c].patient for c in fold.train} & {
+                dataset[c].patient for c in fold.validation
+            }

@@ -54,7 +54,9 @@ def test_hippocampus_is_healthy_and_its_folds_are_even(real_data):
 def test_retina_eyes_stay_together(real_data):
     dataset = open_dataset(real_data / "retina_vessels", patients=r"(Image_\d+)")
     for fold in make_folds(dataset):
-        assert all(f"{case[:-1]}{'LR'[case.endswith('L')]}" in fold.validation for case in fold.validation)
+        assert all(
+            f"{case[:-1]}{'LR'[case.endswith('L')]}" in fold.validation for case in fold.validation
+        )
 
 
 def test_one_ultrasound_image_is_in_two_classes(real_data):
@@ -69,7 +71,9 @@ def test_a_folder_of_dicom_slices_is_an_image(real_data, tmp_path):
     from hilum.io import write_labels
 
     for series in ("11_HCropVolume", "14_HCropVolume"):
-        shutil.copytree(real_data / "hippocampus" / "dicom_test" / series, tmp_path / "images" / series)
+        shutil.copytree(
+            real_data / "hippocampus" / "dicom_test" / series, tmp_path / "images" / series
+        )
     dataset_images = {path.name: path for path in sorted((tmp_path / "images").iterdir())}
     assert len(dataset_images) == 2
     from hilum.io import read_volume
@@ -77,7 +81,8 @@ def test_a_folder_of_dicom_slices_is_an_image(real_data, tmp_path):
     for name, folder in dataset_images.items():
         volume = read_volume(folder)
         write_labels(
-            Volume((volume.array > volume.array.mean()).astype("uint8"), volume.geometry), tmp_path / "masks" / f"{name}.nii.gz"
+            Volume((volume.array > volume.array.mean()).astype("uint8"), volume.geometry),
+            tmp_path / "masks" / f"{name}.nii.gz",
         )
     dataset = open_dataset(tmp_path)
     assert [case.id for case in dataset.cases] == ["11_HCropVolume", "14_HCropVolume"]

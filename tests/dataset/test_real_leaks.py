@@ -40,8 +40,17 @@ def test_breast_ultrasound_has_more_copies_than_its_groups_know(ultrasound):
     across = {key for key in pairs(found) if dataset[key[0]].patient != dataset[key[1]].patient}
     assert len(across) >= 20
     seen = {
-        *(("benign_019", "benign_150"), ("benign_014", "benign_331"), ("benign_096", "benign_155"), ("benign_237", "benign_264")),
-        *(("malignant_014", "malignant_123"), ("malignant_095", "malignant_097"), ("normal_033", "normal_120")),
+        *(
+            ("benign_019", "benign_150"),
+            ("benign_014", "benign_331"),
+            ("benign_096", "benign_155"),
+            ("benign_237", "benign_264"),
+        ),
+        *(
+            ("malignant_014", "malignant_123"),
+            ("malignant_095", "malignant_097"),
+            ("normal_033", "normal_120"),
+        ),
     }
     assert seen <= across
     assert "1.16 times the size" in pairs(found)["malignant_095", "malignant_097"].how
@@ -74,12 +83,18 @@ def test_lesions_are_labelled_twice(ultrasound):
 def test_augmented_slices_of_the_validation_patients_are_found(real_data):
     found = audit(open_dataset(real_data / "liver_mr_slices"))
     known = pairs(found)
-    across = {key: pair for key, pair in known.items() if key[0].startswith("P") != key[1].startswith("P")}
+    across = {
+        key: pair for key, pair in known.items() if key[0].startswith("P") != key[1].startswith("P")
+    }
     assert len(found.split_groups) >= 8
-    assert {"P13_T1_00052", "P15_T1_00044", "P1_T1_00044", "P21_T1_00036"} <= {one for one, _ in across}
+    assert {"P13_T1_00052", "P15_T1_00044", "P1_T1_00044", "P21_T1_00036"} <= {
+        one for one, _ in across
+    }
     assert known["P21_T1_00036", "aug_153"].kind == "mirrored"
     assert "turned by 10 degrees, 1.22 times the size" in known["P13_T1_00052", "aug_076"].how
-    inside = [pair for key, pair in known.items() if key[0].startswith("aug") and key[1].startswith("aug")]
+    inside = [
+        pair for key, pair in known.items() if key[0].startswith("aug") and key[1].startswith("aug")
+    ]
     assert len(inside) > 150
     assert sum(pair.kind == "mirrored" for pair in inside) > 80
 
@@ -91,7 +106,9 @@ def test_two_people_are_no_copies_and_the_view_tells_the_label(real_data):
     assert ("00002658_001", "00002658_002") in pairs(found)
     assert [key for key in pairs(found) if dataset[key[0]].patient != dataset[key[1]].patient] == []
     told = {one.column: one for one in found.predictors}
-    assert told["view"].auroc == pytest.approx(0.60, abs=0.005)  # 0.617 in all 1000, of which 800 are here
+    assert told["view"].auroc == pytest.approx(
+        0.60, abs=0.005
+    )  # 0.617 in all 1000, of which 800 are here
     assert told["view"].low > 0.55
     assert {name: one.verdict for name, one in told.items()} == {
         "view": "predicts",
@@ -99,10 +116,16 @@ def test_two_people_are_no_copies_and_the_view_tells_the_label(real_data):
         "label_name": "restates",
         "nih_finding_labels": "restates",
     }
-    assert any("view" in finding.found for finding in leak_findings(dataset, found) if finding.kind == "confounder")
+    assert any(
+        "view" in finding.found
+        for finding in leak_findings(dataset, found)
+        if finding.kind == "confounder"
+    )
 
 
-@pytest.mark.parametrize("name", ["hippocampus", "retina_vessels", "adrenalmnist3d/adrenalmnist3d.npz"])
+@pytest.mark.parametrize(
+    "name", ["hippocampus", "retina_vessels", "adrenalmnist3d/adrenalmnist3d.npz"]
+)
 def test_sets_without_copies(name, real_data):
     assert audit(open_dataset(real_data / name)).pairs == ()
 

@@ -45,12 +45,18 @@ def test_segments_are_paired_and_named(tmp_path, ending):
     dataset = open_dataset(dataset_of(tmp_path, PLAIN, PLAIN, ending=ending))
     assert [case.id for case in dataset.cases] == ["c0", "c1"]
     assert [label.name for label in dataset.labels.labels] == ["background", "liver", "tumour"]
-    assert any("named by the segments of the annotations: 1 = liver, 2 = tumour" in note for note in dataset.notes)
+    assert any(
+        "named by the segments of the annotations: 1 = liver, 2 = tumour" in note
+        for note in dataset.notes
+    )
 
 
 def test_numbers_that_differ_are_matched_by_name(tmp_path):
     dataset = open_dataset(dataset_of(tmp_path / "data", PLAIN, SWAPPED))
-    assert any("1 annotations number the names of their segments otherwise, e.g. c1" in note for note in dataset.notes)
+    assert any(
+        "1 annotations number the names of their segments otherwise, e.g. c1" in note
+        for note in dataset.notes
+    )
     for case in dataset.cases:
         np.testing.assert_array_equal(read_annotation(case).array[0], BOTH)
     fix(dataset, check(dataset), tmp_path / "fixed")
@@ -70,7 +76,9 @@ def test_layers_are_merged_and_the_later_segment_counts(tmp_path, caplog):
 def test_layers_apart_keep_their_numbers(tmp_path, caplog):
     layers = np.stack([(LIVER & ~TUMOUR) * 3, TUMOUR * 7], -1).astype(np.uint8)
     write(tmp_path / "a.seg.nrrd", layers, [("liver", 3, 0), ("tumour", 7, 1)])
-    np.testing.assert_array_equal(read_labels(tmp_path / "a.seg.nrrd").array[0], np.array([0, 3, 7], np.uint8)[BOTH])
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "a.seg.nrrd").array[0], np.array([0, 3, 7], np.uint8)[BOTH]
+    )
     assert "overlap" not in caplog.text
 
 
@@ -82,7 +90,9 @@ def test_names_of_the_data_set_decide(tmp_path):
         np.testing.assert_array_equal(read_annotation(case).array[0], BOTH)
     facts["labels"] = {"background": 0, "liver": 1, "cyst": 2}
     (tmp_path / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
-    with pytest.raises(LabelError, match="has the segments Liver, tumour; the data set has the labels liver, cyst"):
+    with pytest.raises(
+        LabelError, match="has the segments Liver, tumour; the data set has the labels liver, cyst"
+    ):
         open_dataset(tmp_path)
 
 
@@ -106,17 +116,32 @@ def test_files_are_evaluated_by_the_names_of_their_segments(tmp_path):
         "slicer": (BOTH, [("Segment_1", 1, 0), ("Segment_2", 2, 0)]),
     }.items():
         write(tmp_path / folder / "a.seg.nrrd", array, segments)
-    for predictions, reference in (("ours", "theirs"), ("theirs", "ours"), ("slicer", "theirs"), ("theirs", "slicer")):
-        evaluation = evaluate_folder(tmp_path / predictions, tmp_path / reference, tmp_path / predictions / reference)
+    for predictions, reference in (
+        ("ours", "theirs"),
+        ("theirs", "ours"),
+        ("slicer", "theirs"),
+        ("theirs", "slicer"),
+    ):
+        evaluation = evaluate_folder(
+            tmp_path / predictions, tmp_path / reference, tmp_path / predictions / reference
+        )
         assert [score.dice for score in evaluation.scores] == [1, 1]
-    assert "labels are named by the segments of the references" in evaluation.record.notes or reference == "slicer"
+    assert (
+        "labels are named by the segments of the references" in evaluation.record.notes
+        or reference == "slicer"
+    )
     write(tmp_path / "other/a.seg.nrrd", BOTH, [("liver", 1, 0), ("cyst", 2, 0)])
-    with pytest.raises(LabelError, match=r"has the segments liver, cyst; the reference has the labels liver, tumour"):
+    with pytest.raises(
+        LabelError,
+        match=r"has the segments liver, cyst; the reference has the labels liver, tumour",
+    ):
         evaluate_folder(tmp_path / "other", tmp_path / "theirs", tmp_path / "o")
 
 
 def test_segments_of_other_names_are_refused(tmp_path):
     dataset_of(tmp_path, (BOTH, [("organ", 1, 0), ("cyst", 2, 0)]))
     (tmp_path / "labels.json").write_text('{"liver": 1, "tumour": 2}', encoding="utf-8")
-    with pytest.raises(LabelError, match="has the segments organ, cyst; the data set has the labels liver, tumour"):
+    with pytest.raises(
+        LabelError, match="has the segments organ, cyst; the data set has the labels liver, tumour"
+    ):
         open_dataset(tmp_path)

@@ -14,7 +14,9 @@ from hilum.plan import make_fingerprint
 
 def _picture(path, number):
     path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(np.random.default_rng(number).integers(0, 255, (12, 12), np.uint8)).save(path)
+    PIL.Image.fromarray(np.random.default_rng(number).integers(0, 255, (12, 12), np.uint8)).save(
+        path
+    )
 
 
 def _table(root, word="test", rest=("train",)):
@@ -36,7 +38,11 @@ def _in_folds(dataset):
 @pytest.mark.parametrize("rest", [("train",), ("train", "val"), ("0", "1", "2"), ("",)])
 def test_test_cases_of_a_column_are_in_no_fold(tmp_path, word, rest):
     dataset = open_dataset(_table(tmp_path, word, rest))
-    assert dataset.tests == {"c09", "c10", "c11"} == {case.id for case in dataset.cases} - _in_folds(dataset)
+    assert (
+        dataset.tests
+        == {"c09", "c10", "c11"}
+        == {case.id for case in dataset.cases} - _in_folds(dataset)
+    )
     assert "3 test cases are in no fold" in dataset.notes
 
 
@@ -82,7 +88,9 @@ def test_a_mended_segmentation_keeps_test_cases_apart(tmp_path):
     assert len(list((tmp_path / "copy" / "labelsTs").iterdir())) == 3
 
 
-@pytest.mark.parametrize("words", [("train", "internal"), ("train", "val", "0"), ("val", "eval", "test")])
+@pytest.mark.parametrize(
+    "words", [("train", "internal"), ("train", "val", "0"), ("val", "eval", "test")]
+)
 def test_parts_beside_other_words_are_refused(words):
     with pytest.raises(DataError, match="the column of the split holds"):
         folds_from_column({f"case{number}": word for number, word in enumerate(words)})

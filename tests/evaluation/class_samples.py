@@ -12,13 +12,20 @@ FINDINGS = ClassTable(names=("effusion", "mass", "nodule"), kind="multilabel")
 TABLES = {"binary": TWO, "exclusive": THREE, "ordinal": GRADES, "multilabel": FINDINGS}
 
 
-def made_up(table: ClassTable, n: int = 120, *, seed: int = 0, noise: float = 1.0, sets: bool = False) -> list[ClassScore]:
-    """Two cases a patient; probabilities that know something, the less the more noise there is; columns sex, age and site."""
+def made_up(
+    table: ClassTable, n: int = 120, *, seed: int = 0, noise: float = 1.0, sets: bool = False
+) -> list[ClassScore]:
+    """Two cases a patient; probabilities that know something, the less the more noise there is.
+
+    Columns sex, age and site.
+    """
     random = np.random.default_rng(seed)
     return [_one(table, number, random, noise, sets=sets) for number in range(n)]
 
 
-def _one(table: ClassTable, number: int, random: np.random.Generator, noise: float, *, sets: bool) -> ClassScore:
+def _one(
+    table: ClassTable, number: int, random: np.random.Generator, noise: float, *, sets: bool
+) -> ClassScore:
     classes = len(table.names)
     if table.kind == "multilabel":
         members = random.random(classes) < 0.35
@@ -37,7 +44,11 @@ def _one(table: ClassTable, number: int, random: np.random.Generator, noise: flo
         prediction_set=_named(table, probabilities > 0.2) if sets else None,
         certain=_named(table, probabilities > 0.8) if sets and table.kind == "multilabel" else None,
         fold=number // 2 % 5,
-        columns={"sex": "MF"[number % 2], "age": str(30 + number * 7 % 50), "site": "ABC"[number % 3]},
+        columns={
+            "sex": "MF"[number % 2],
+            "age": str(30 + number * 7 % 50),
+            "site": "ABC"[number % 3],
+        },
     )
 
 

@@ -17,7 +17,9 @@ from hilum.metrics import auroc
 TWO = ClassTable(names=("benign", "malignant"))
 
 
-def cases_of(n: int = 60, *, seed: int = 0, names: tuple[str, ...] = TWO.names, strength: float = 2.0) -> list[Case]:
+def cases_of(
+    n: int = 60, *, seed: int = 0, names: tuple[str, ...] = TWO.names, strength: float = 2.0
+) -> list[Case]:
     """Cases whose size and scanner say something about the class; two cases a patient."""
     random = np.random.default_rng(seed)
     cases = []
@@ -32,7 +34,9 @@ def cases_of(n: int = 60, *, seed: int = 0, names: tuple[str, ...] = TWO.names, 
                 label=names[kind],
                 columns={
                     "size_mm": f"{size:.3f}" if number % 7 else "",
-                    "scanner": random.choice(["A", "B", "n/a"], p=[0.5 - 0.4 * (kind > 0), 0.4 * (kind > 0) + 0.3, 0.2]),
+                    "scanner": random.choice(
+                        ["A", "B", "n/a"], p=[0.5 - 0.4 * (kind > 0), 0.4 * (kind > 0) + 0.3, 0.2]
+                    ),
                     "age": str(random.integers(30, 80)),
                 },
             )
@@ -41,7 +45,10 @@ def cases_of(n: int = 60, *, seed: int = 0, names: tuple[str, ...] = TWO.names, 
 
 
 def folds_of(cases: list[Case], folds: int = 5) -> list[Fold]:
-    parts = [tuple(case.id for case in cases if int(case.patient[1:]) // 2 % folds == k) for k in range(folds)]
+    parts = [
+        tuple(case.id for case in cases if int(case.patient[1:]) // 2 % folds == k)
+        for k in range(folds)
+    ]
     return [Fold(tuple(case.id for case in cases if case.id not in part), part) for part in parts]
 
 
@@ -59,34 +66,50 @@ def test_one_answer_a_case_of_the_very_same_folds():
         for score in baseline.scores:
             assert score.case in folds[score.fold].validation
             assert sum(score.probabilities) == pytest.approx(1)
-            assert (score.reference, score.patient) == (cases[int(score.case[1:])].label, cases[int(score.case[1:])].patient)
+            assert (score.reference, score.patient) == (
+                cases[int(score.case[1:])].label,
+                cases[int(score.case[1:])].patient,
+            )
     regression = baselines["logistic regression"]
     assert regression.columns == ("size_mm", "age", "scanner")
-    found = auroc([s.probabilities[1] for s in regression.scores], [s.reference == "malignant" for s in regression.scores])
+    found = auroc(
+        [s.probabilities[1] for s in regression.scores],
+        [s.reference == "malignant" for s in regression.scores],
+    )
     assert 0.8 < found < 1
 
 
 def test_the_prior_by_hand():
     cases = cases_of(8)  # patients of classes 0 1 0 1
     fold = Fold(train=("c000", "c001", "c002", "c004"), validation=("c003", "c005"))
-    (prior, *_) = baseline_scores(cases, [fold], TWO)
-    assert [score.probabilities for score in prior.scores] == [pytest.approx((4 / 6, 2 / 6))] * 2  # 3 + 1 and 1 + 1 of 4 + 2
+    prior, *_ = baseline_scores(cases, [fold], TWO)
+    assert [score.probabilities for score in prior.scores] == [
+        pytest.approx((4 / 6, 2 / 6))
+    ] * 2  # 3 + 1 and 1 + 1 of 4 + 2
     findings = ClassTable(names=TWO.names, kind="multilabel")
     both = [replace(case, label="benign|malignant" if case.id == "c000" else "") for case in cases]
-    (prior, *_) = baseline_scores(both, [fold], findings)
+    prior, *_ = baseline_scores(both, [fold], findings)
     assert prior.scores[0].probabilities == pytest.approx((2 / 6, 2 / 6))
 
 
 def test_a_regression_by_hand():
     """With one number and a fixed penalty it is scikit-learn's on standardised values."""
-    cases = [replace(case, columns={}) for case in cases_of(6)]  # three patients: of class 1 there is one, so no inner folds
-    sizes = {case.id: value for case, value in zip(cases, (1.0, 2.0, 4.0, 8.0, 3.0, 5.0), strict=True)}
+    cases = [
+        replace(case, columns={}) for case in cases_of(6)
+    ]  # three patients: of class 1 there is one, so no inner folds
+    sizes = {
+        case.id: value for case, value in zip(cases, (1.0, 2.0, 4.0, 8.0, 3.0, 5.0), strict=True)
+    }
     fold = Fold(train=tuple(sizes)[:4], validation=tuple(sizes)[4:])
-    (_, regression) = baseline_scores(cases, [fold], TWO, measures={"size_mm": sizes})
+    _, regression = baseline_scores(cases, [fold], TWO, measures={"size_mm": sizes})
     scaler = StandardScaler().fit(np.array([[1.0], [2.0], [4.0], [8.0]]))
-    model = LogisticRegression(C=0.1).fit(scaler.transform([[1.0], [2.0], [4.0], [8.0]]), [0, 0, 1, 1])
+    model = LogisticRegression(C=0.1).fit(
+        scaler.transform([[1.0], [2.0], [4.0], [8.0]]), [0, 0, 1, 1]
+    )
     expected = model.predict_proba(scaler.transform([[3.0], [5.0]]))
-    np.testing.assert_allclose([score.probabilities for score in regression.scores], expected, atol=1e-4)
+    np.testing.assert_allclose(
+        [score.probabilities for score in regression.scores], expected, atol=1e-4
+    )
     assert regression.columns == ("size_mm",)
 
 
@@ -95,8 +118,13 @@ def test_a_validation_case_never_teaches():
     cases = cases_of(40)
     folds = folds_of(cases, 4)
     held_out = set(folds[0].validation)
-    turned = [replace(c, label=TWO.names[1 - TWO.index(c.label)]) if c.id in held_out else c for c in cases]
-    for before, after in zip(baseline_scores(cases, folds, TWO), baseline_scores(turned, folds, TWO), strict=True):
+    turned = [
+        replace(c, label=TWO.names[1 - TWO.index(c.label)]) if c.id in held_out else c
+        for c in cases
+    ]
+    for before, after in zip(
+        baseline_scores(cases, folds, TWO), baseline_scores(turned, folds, TWO), strict=True
+    ):
         first = {s.case: s.probabilities for s in before.scores}
         second = {s.case: s.probabilities for s in after.scores}
         assert all(first[case] == second[case] for case in held_out)
@@ -115,8 +143,12 @@ def test_the_order_of_cases_does_not_matter():
 def test_more_classes_than_two(kind):
     names = ("low", "middle", "high")
     cases = cases_of(90, names=names, strength=3.0)
-    regression = by_name(baseline_scores(cases, folds_of(cases), ClassTable(names=names, kind=kind)))["logistic regression"]
-    called = [names[int(np.argmax(score.probabilities))] == score.reference for score in regression.scores]
+    regression = by_name(
+        baseline_scores(cases, folds_of(cases), ClassTable(names=names, kind=kind))
+    )["logistic regression"]
+    called = [
+        names[int(np.argmax(score.probabilities))] == score.reference for score in regression.scores
+    ]
     assert np.mean(called) > 0.6
 
 
@@ -139,15 +171,25 @@ def test_a_class_that_only_validation_has_gets_nothing():
     cases = cases_of(30, names=names)
     rare = tuple(case.id for case in cases if case.label == "c")
     fold = Fold(tuple(case.id for case in cases if case.label != "c"), rare)
-    regression = by_name(baseline_scores(cases, [fold], ClassTable(names=names)))["logistic regression"]
+    regression = by_name(baseline_scores(cases, [fold], ClassTable(names=names)))[
+        "logistic regression"
+    ]
     assert all(score.probabilities[2] == 0 for score in regression.scores)
 
 
 def test_a_part_of_one_class_is_learned_as_such():
     """An inner fold may leave one class only: what is learned there is that class."""
     features = _Features(("size",), np.arange(4.0)[:, None], 1)
-    data = _Data(features, np.eye(3, dtype=bool)[[1, 1, 2, 0]], np.arange(4), ClassTable(names=("a", "b", "c")), 0)
-    found = _fitted(data, np.array([1, 1, 2, 0]), 3, np.array([0, 1]), np.array([2, 3]), strength=1.0)
+    data = _Data(
+        features,
+        np.eye(3, dtype=bool)[[1, 1, 2, 0]],
+        np.arange(4),
+        ClassTable(names=("a", "b", "c")),
+        0,
+    )
+    found = _fitted(
+        data, np.array([1, 1, 2, 0]), 3, np.array([0, 1]), np.array([2, 3]), strength=1.0
+    )
     assert found.tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
@@ -180,7 +222,8 @@ def test_what_cannot_be_done_is_refused():
         baseline_scores(cases, folds, TWO, measures={"age": {}})
 
 
-# --- which columns -----------------------------------------------------------------------------------------------------------
+# --- which columns
+# -----------------------------------------------------------------------------------------------------------
 
 LABELS = ["benign", "malignant"] * 20
 COLUMNS = {
@@ -206,7 +249,10 @@ COLUMNS = {
     "pleural_fluid_ml": ("", lambda i: str(i * 1.5) if i % 4 else "NA"),
     "view": ("", lambda i: "PA" if i % 3 else "AP"),
     "age_group": ("", lambda i: "old" if i % 5 else "young"),
-    "diameter_mm": ("", lambda i: str(i % 2 * 10 + i / 50)),  # tells the classes apart, but does not restate them
+    "diameter_mm": (
+        "",
+        lambda i: str(i % 2 * 10 + i / 50),
+    ),  # tells the classes apart, but does not restate them
 }
 
 
@@ -243,4 +289,10 @@ def test_the_columns_of_real_tables(real_data: Path):
 
     assert chosen("chest_xray", "label") == {"age", "sex", "view"}
     assert chosen("breast_ultrasound", "label") == set()
-    assert chosen("lung_nodules", "Diagnosis_value") == {"diameter_mm", "mask_volume_mm3", "coordX", "coordY", "coordZ"}
+    assert chosen("lung_nodules", "Diagnosis_value") == {
+        "diameter_mm",
+        "mask_volume_mm3",
+        "coordX",
+        "coordY",
+        "coordZ",
+    }

@@ -33,7 +33,8 @@ def values(summary):
     return {(figure.part, figure.metric): figure.value for figure in summary.figures}
 
 
-# --- by hand -----------------------------------------------------------------------------------------------------------------
+# --- by hand
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_two_classes_by_hand():
@@ -44,7 +45,9 @@ def test_two_classes_by_hand():
     summary = summarise_classes(scores, TWO, threshold=0.3, **FAST)
     found = values(summary)
     pairs = 24
-    assert found["", "auroc"] == pytest.approx((6 + 6 + 5 + 3.5) / pairs)  # .3 is above .2 .1 .1 and ties with .3
+    assert found["", "auroc"] == pytest.approx(
+        (6 + 6 + 5 + 3.5) / pairs
+    )  # .3 is above .2 .1 .1 and ties with .3
     assert found["", "accuracy"] == pytest.approx(8 / 10)
     assert found["", "sensitivity"] == pytest.approx(3 / 4)
     assert found["", "specificity"] == pytest.approx(5 / 6)
@@ -57,7 +60,12 @@ def test_two_classes_by_hand():
     squares = [0.01, 0.04, 0.16, 0.49, 0.49, 0.16, 0.09, 0.04, 0.01, 0.01]
     assert found["", "brier"] == pytest.approx(np.mean(squares))
     assert summary.confusion == ((5, 1), (1, 3))
-    assert (summary.cases, summary.patients, summary.counts, summary.calibrated) == (10, 10, (6, 4), False)
+    assert (summary.cases, summary.patients, summary.counts, summary.calibrated) == (
+        10,
+        10,
+        (6, 4),
+        False,
+    )
     assert (summary["sensitivity"].n, summary["specificity"].n, summary["auroc"].n) == (4, 6, 10)
     assert summary["sensitivity_at_point"].interval == "wilson"  # 4 of 4: no draw says otherwise
     assert summary["sensitivity_at_point"].low == pytest.approx(4 / (4 + 1.959964**2), rel=1e-6)
@@ -68,14 +76,20 @@ def test_grades_by_hand():
     three = ClassTable(names=("I", "II", "III"), kind="ordinal")
     sure = {"I": (1.0, 0.0, 0.0), "II": (0.0, 1.0, 0.0), "III": (0.0, 0.0, 1.0)}
     summary = summarise_classes(
-        scores_of(three, [("I", sure["I"]), ("I", sure["II"]), ("II", sure["II"]), ("III", sure["I"])]), three, **FAST
+        scores_of(
+            three, [("I", sure["I"]), ("I", sure["II"]), ("II", sure["II"]), ("III", sure["I"])]
+        ),
+        three,
+        **FAST,
     )
     found = values(summary)
     assert found["", "mean_absolute_error"] == pytest.approx(3 / 4)
     expected_by_chance = (2 * 2 * 0 + 2 * 2 * 1 + 1 * 2 * 1 + 1 * 2 * 0 + 1 * 2 * 4 + 1 * 2 * 1) / 4
     assert found["", "quadratic_kappa"] == pytest.approx(1 - (1 + 4) / expected_by_chance)
     assert summary.parts == ("II or more", "III or more")
-    assert found["II or more", "auroc"] == pytest.approx((1 + 0.5 + 0.5 + 0) / 4)  # 1 and 0 against 0 and 1
+    assert found["II or more", "auroc"] == pytest.approx(
+        (1 + 0.5 + 0.5 + 0) / 4
+    )  # 1 and 0 against 0 and 1
     assert found["III or more", "auroc"] == 0.5
     assert found["", "auroc"] == pytest.approx((found["II or more", "auroc"] + 0.5) / 2)
     assert found["", "accuracy"] == 0.5
@@ -83,7 +97,15 @@ def test_grades_by_hand():
 
 def test_findings_by_hand():
     two = ClassTable(names=("mass", "nodule"), kind="multilabel")
-    scores = scores_of(two, [("mass", (0.9, 0.2)), ("", (0.4, 0.1)), ("mass|nodule", (0.6, 0.4)), ("nodule", (0.7, 0.8))])
+    scores = scores_of(
+        two,
+        [
+            ("mass", (0.9, 0.2)),
+            ("", (0.4, 0.1)),
+            ("mass|nodule", (0.6, 0.4)),
+            ("nodule", (0.7, 0.8)),
+        ],
+    )
     summary = summarise_classes(scores, two, **FAST)
     found = values(summary)
     assert (found["mass", "auroc"], found["nodule", "auroc"]) == (0.75, 1.0)
@@ -92,12 +114,17 @@ def test_findings_by_hand():
     assert found["mass", "f1"] == pytest.approx(4 / 5)
     assert (found["mass", "accuracy"], found["nodule", "balanced_accuracy"]) == (0.75, 0.75)
     assert found["mass", "mcc"] == pytest.approx(2 / math.sqrt(2 * 2 * 3 * 1))
-    assert (found["mass", "sensitivity_at_specificity_90"], found["mass", "specificity_at_sensitivity_95"]) == (0.5, 0.5)
+    assert (
+        found["mass", "sensitivity_at_specificity_90"],
+        found["mass", "specificity_at_sensitivity_95"],
+    ) == (0.5, 0.5)
     assert math.isfinite(found["mass", "calibration_slope"])
     assert math.isnan(found["nodule", "calibration_slope"])  # told apart: no slope is the best
     assert found["", "f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert found["", "auroc"] == 0.875
-    assert found["", "brier"] == pytest.approx(np.mean([0.01, 0.04, 0.16, 0.01, 0.16, 0.36, 0.49, 0.04]))
+    assert found["", "brier"] == pytest.approx(
+        np.mean([0.01, 0.04, 0.16, 0.01, 0.16, 0.36, 0.49, 0.04])
+    )
     assert summary.confusion == ()
     assert summary.counts == (2, 2)
 
@@ -110,10 +137,18 @@ def test_a_part_is_judged_like_two_classes(kind):
     asked = questions(ClassRows.of(scores, table))[1]
     two = ClassTable(names=("other", asked.name))
     alone = [
-        s.model_copy(update={"reference": asked.name if yes else "other", "probabilities": (1 - p, p)})
-        for s, yes, p in zip(scores, asked.positive.tolist(), asked.probability.tolist(), strict=True)
+        s.model_copy(
+            update={"reference": asked.name if yes else "other", "probabilities": (1 - p, p)}
+        )
+        for s, yes, p in zip(
+            scores, asked.positive.tolist(), asked.probability.tolist(), strict=True
+        )
     ]
-    given = {f.metric: f for f in summarise_classes(scores, table, **FAST).figures if f.part == asked.name}
+    given = {
+        f.metric: f
+        for f in summarise_classes(scores, table, **FAST).figures
+        if f.part == asked.name
+    }
     of_two = {f.metric: f for f in summarise_classes(alone, two, **FAST).figures}
     assert set(given) == set(of_two)
     decided = {
@@ -126,17 +161,39 @@ def test_a_part_is_judged_like_two_classes(kind):
     }  # a class is called where it is largest
     for metric, figure in given.items():
         if kind == "multilabel" or metric not in decided:
-            assert figure.model_copy(update={"part": ""}).model_dump_json() == of_two[metric].model_dump_json()
-    assert {"calibration_slope", "calibration_intercept", "mcc", "specificity_at_sensitivity_95"} <= set(given)
+            assert (
+                figure.model_copy(update={"part": ""}).model_dump_json()
+                == of_two[metric].model_dump_json()
+            )
+    assert {
+        "calibration_slope",
+        "calibration_intercept",
+        "mcc",
+        "specificity_at_sensitivity_95",
+    } <= set(given)
 
 
 def test_a_threshold_of_findings():
     two = ClassTable(names=("mass", "nodule"), kind="multilabel")
-    scores = scores_of(two, [("mass", (0.9, 0.2)), ("", (0.4, 0.1)), ("mass|nodule", (0.6, 0.4)), ("nodule", (0.7, 0.8))])
+    scores = scores_of(
+        two,
+        [
+            ("mass", (0.9, 0.2)),
+            ("", (0.4, 0.1)),
+            ("mass|nodule", (0.6, 0.4)),
+            ("nodule", (0.7, 0.8)),
+        ],
+    )
     summary = summarise_classes(scores, two, threshold=0.4, **FAST)
     found = values(summary)
-    assert (found["mass", "sensitivity_at_point"], found["mass", "specificity_at_point"]) == (1.0, 0.0)
-    assert (found["nodule", "sensitivity_at_point"], found["nodule", "specificity_at_point"]) == (1.0, 1.0)
+    assert (found["mass", "sensitivity_at_point"], found["mass", "specificity_at_point"]) == (
+        1.0,
+        0.0,
+    )
+    assert (found["nodule", "sensitivity_at_point"], found["nodule", "specificity_at_point"]) == (
+        1.0,
+        1.0,
+    )
     assert summary.threshold == 0.4
 
 
@@ -146,7 +203,9 @@ def test_prediction_sets_by_hand():
     scores = [
         score.model_copy(update={"prediction_set": chosen})
         for score, chosen in zip(
-            scores_of(THREE, [(names[0], (0.5, 0.3, 0.2))] * 2 + [(names[2], (0.5, 0.3, 0.2))] * 2), sets, strict=True
+            scores_of(THREE, [(names[0], (0.5, 0.3, 0.2))] * 2 + [(names[2], (0.5, 0.3, 0.2))] * 2),
+            sets,
+            strict=True,
         )
     ]
     found = values(summarise_classes(scores, THREE, **FAST))
@@ -159,17 +218,29 @@ def test_prediction_sets_by_hand():
 def test_sets_of_findings_by_hand():
     """A present finding is held where it may be present, an absent one where its presence is not certain."""
     two = ClassTable(names=("mass", "nodule"), kind="multilabel")
-    rows = [("mass", ("mass",), ("mass",)), ("mass", ("nodule",), ()), ("", ("mass", "nodule"), ("nodule",)), ("", (), ())]
+    rows = [
+        ("mass", ("mass",), ("mass",)),
+        ("mass", ("nodule",), ()),
+        ("", ("mass", "nodule"), ("nodule",)),
+        ("", (), ()),
+    ]
     scores = [
         s.model_copy(update={"prediction_set": possible, "certain": certain})
-        for s, (_, possible, certain) in zip(scores_of(two, [(label, (0.5, 0.5)) for label, _, _ in rows]), rows, strict=True)
+        for s, (_, possible, certain) in zip(
+            scores_of(two, [(label, (0.5, 0.5)) for label, _, _ in rows]), rows, strict=True
+        )
     ]
     found = values(summarise_classes(scores, two, **FAST))
-    assert (found["mass", "coverage"], found["nodule", "coverage"], found["", "coverage"]) == (0.75, 0.75, 0.75)
+    assert (found["mass", "coverage"], found["nodule", "coverage"], found["", "coverage"]) == (
+        0.75,
+        0.75,
+        0.75,
+    )
     assert found["", "set_size"] == 1.0
 
 
-# --- against scikit-learn ----------------------------------------------------------------------------------------------------
+# --- against scikit-learn
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -203,7 +274,9 @@ def test_scikit_learn_agrees(kind):
         "ordinal": lambda: {
             ("II or more", "auroc"): oracle.roc_auc_score(index > 0, p[:, 1:].sum(axis=1)),
             ("IV or more", "auroc"): oracle.roc_auc_score(index > 2, p[:, 3]),
-            ("", "quadratic_kappa"): oracle.cohen_kappa_score(index, _median_grade(p), weights="quadratic"),
+            ("", "quadratic_kappa"): oracle.cohen_kappa_score(
+                index, _median_grade(p), weights="quadratic"
+            ),
             ("", "mean_absolute_error"): oracle.mean_absolute_error(index, _median_grade(p)),
         },
         "multilabel": lambda: {
@@ -211,7 +284,9 @@ def test_scikit_learn_agrees(kind):
             ("", "auprc"): oracle.average_precision_score(members, p),
             ("", "f1"): oracle.f1_score(members, p >= 0.5, average="macro"),
             ("mass", "brier"): oracle.brier_score_loss(members[:, 1], p[:, 1]),
-            ("", "log_loss"): np.mean([oracle.log_loss(m, q) for m, q in zip(members.T, p.T, strict=True)]),
+            ("", "log_loss"): np.mean(
+                [oracle.log_loss(m, q) for m, q in zip(members.T, p.T, strict=True)]
+            ),
         },
     }[kind]()
     for key, value in expected.items():
@@ -228,10 +303,18 @@ def test_intervals_are_those_of_the_metrics_room():
     p, truth = [s.probabilities[1] for s in scores], [s.reference == "malignant" for s in scores]
     whose = [s.patient for s in scores]
     area = metrics.delong_interval(p, truth, groups=whose)
-    assert (summary["auroc"].value, summary["auroc"].low, summary["auroc"].high) == (area.estimate, area.low, area.high)
+    assert (summary["auroc"].value, summary["auroc"].low, summary["auroc"].high) == (
+        area.estimate,
+        area.low,
+        area.high,
+    )
     assert (summary["auroc"].interval, summary["auroc"].patients) == ("delong", 40)
     brier = metrics.bootstrap_statistic(metrics.brier, (p, truth), whose, resamples=300, seed=3)
-    assert (summary["brier"].low, summary["brier"].high, summary["brier"].interval) == (brier.low, brier.high, "bca")
+    assert (summary["brier"].low, summary["brier"].high, summary["brier"].interval) == (
+        brier.low,
+        brier.high,
+        "bca",
+    )
     assert summary["sensitivity_at_specificity_90"].interval == "percentile"
     wider = summarise_classes(scores, TWO, resamples=300, seed=3, level=0.99)
     assert wider["brier"].low < summary["brier"].low < summary["brier"].high < wider["brier"].high
@@ -251,7 +334,13 @@ def test_patients_of_many_cases_make_intervals_wider():
 def copied(scores, times: int = 4, *, joined: bool):
     """Each case several times as a case of another patient, and what a leak audit says of that."""
     return [
-        s.model_copy(update={"case": f"{s.case}-{k}", "patient": f"{s.patient}-{k}", "unit": s.patient if joined else None})
+        s.model_copy(
+            update={
+                "case": f"{s.case}-{k}",
+                "patient": f"{s.patient}-{k}",
+                "unit": s.patient if joined else None,
+            }
+        )
         for s in scores
         for k in range(times)
     ]
@@ -259,7 +348,10 @@ def copied(scores, times: int = 4, *, joined: bool):
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_near_duplicates_make_no_interval_narrower(kind):
-    """Copies of every case, joined by their units, have the intervals of the cases; unknown copies seem to know more."""
+    """Copies of every case, joined by their units, have the intervals of the cases.
+
+    Unknown copies seem to know more.
+    """
     table = TABLES[kind]
     once = made_up(table, 60)
     single, blind, joined = (
@@ -271,17 +363,29 @@ def test_near_duplicates_make_no_interval_narrower(kind):
     assert (joined.patients, joined.joined) == (30, 90)
     for metric in ("auroc", "brier"):
         assert joined[metric].value == pytest.approx(single[metric].value)
-        assert (joined[metric].low, joined[metric].high) == pytest.approx((single[metric].low, single[metric].high), abs=0.01)
-        assert joined[metric].high - joined[metric].low > 1.5 * (blind[metric].high - blind[metric].low)
+        assert (joined[metric].low, joined[metric].high) == pytest.approx(
+            (single[metric].low, single[metric].high), abs=0.01
+        )
+        assert joined[metric].high - joined[metric].low > 1.5 * (
+            blind[metric].high - blind[metric].low
+        )
     assert "join 90 further patients" in " ".join(summary_page(joined, ()))
     assert "Near-duplicates" not in " ".join(summary_page(single, ()))
 
 
 def test_patients_and_units_join_each_other():
     """a and b share a patient, b and c a unit, d and e nothing but a name: a unit called as a patient is."""
-    whose = {"a": ("P", None), "b": ("P", "u"), "c": (None, "u"), "d": ("u", None), "e": (None, "P")}
+    whose = {
+        "a": ("P", None),
+        "b": ("P", "u"),
+        "c": (None, "u"),
+        "d": ("u", None),
+        "e": (None, "P"),
+    }
     scores = [
-        ClassScore(case=case, patient=patient, unit=unit, reference="benign", probabilities=(1.0, 0.0))
+        ClassScore(
+            case=case, patient=patient, unit=unit, reference="benign", probabilities=(1.0, 0.0)
+        )
         for case, (patient, unit) in whose.items()
     ]
     assert drawn_together(scores).tolist() == [0, 0, 0, 1, 2]
@@ -290,7 +394,8 @@ def test_patients_and_units_join_each_other():
     assert drawn_together(scores, other).tolist() == [0, 0, 0, 0, 1]
 
 
-# --- what must not matter ----------------------------------------------------------------------------------------------------
+# --- what must not matter
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -321,7 +426,11 @@ def test_the_order_and_names_of_classes_do_not_matter(order):
         expected = values(summarise_classes(scores, table, resamples=1))
         found = values(summarise_classes(turned, other, resamples=1))
         assert found == pytest.approx(
-            {(f"class {part}" if part else "", metric): v for (part, metric), v in expected.items()}, nan_ok=True
+            {
+                (f"class {part}" if part else "", metric): v
+                for (part, metric), v in expected.items()
+            },
+            nan_ok=True,
         )
 
 
@@ -331,26 +440,46 @@ def test_two_classes_turned_round():
     turned = ClassTable(names=TWO.names[::-1])
     expected = values(summarise_classes(scores, TWO, resamples=1))
     found = values(
-        summarise_classes([s.model_copy(update={"probabilities": s.probabilities[::-1]}) for s in scores], turned, resamples=1)
+        summarise_classes(
+            [s.model_copy(update={"probabilities": s.probabilities[::-1]}) for s in scores],
+            turned,
+            resamples=1,
+        )
     )
-    for metric in ("auroc", "accuracy", "balanced_accuracy", "mcc", "brier", "log_loss", "calibration_slope"):
+    for metric in (
+        "auroc",
+        "accuracy",
+        "balanced_accuracy",
+        "mcc",
+        "brier",
+        "log_loss",
+        "calibration_slope",
+    ):
         assert found["", metric] == pytest.approx(expected["", metric])
     assert found["", "sensitivity"] == expected["", "specificity"]
-    assert found["", "calibration_in_the_large"] == pytest.approx(-expected["", "calibration_in_the_large"])
+    assert found["", "calibration_in_the_large"] == pytest.approx(
+        -expected["", "calibration_in_the_large"]
+    )
 
 
 def test_two_grades_are_two_classes():
     scores = made_up(TWO, 60)
     graded = summarise_classes(scores, ClassTable(names=TWO.names, kind="ordinal"), **FAST)
-    assert graded.model_dump(exclude={"classes"}) == summarise_classes(scores, TWO, **FAST).model_dump(exclude={"classes"})
+    assert graded.model_dump(exclude={"classes"}) == summarise_classes(
+        scores, TWO, **FAST
+    ).model_dump(exclude={"classes"})
 
 
-# --- calibration, refusal, nothing to say ------------------------------------------------------------------------------------
+# --- calibration, refusal, nothing to say
+# ------------------------------------------------------------------------------------
 
 
 def test_calibrated_probabilities_are_those_that_count():
     scores = made_up(TWO, 100, noise=2.0)
-    timid = [s.model_copy(update={"calibrated": tuple(0.25 + p / 2 for p in s.probabilities)}) for s in scores]
+    timid = [
+        s.model_copy(update={"calibrated": tuple(0.25 + p / 2 for p in s.probabilities)})
+        for s in scores
+    ]
     summary = summarise_classes(timid, TWO, **FAST)
     plain = summarise_classes(scores, TWO, **FAST)
     assert summary.calibrated
@@ -364,13 +493,18 @@ def test_calibrated_probabilities_are_those_that_count():
 
 
 def test_what_calibration_left_as_it_was_is_not_called_calibrated():
-    scores = [s.model_copy(update={"calibrated": tuple(p + 1e-9 for p in s.probabilities)}) for s in made_up(TWO, 20)]
+    scores = [
+        s.model_copy(update={"calibrated": tuple(p + 1e-9 for p in s.probabilities)})
+        for s in made_up(TWO, 20)
+    ]
     summary = summarise_classes(scores, TWO, **FAST)
     assert (summary.calibrated, summary.uncalibrated) == (False, ())
 
 
 def test_refusals_are_counted():
-    scores = [s.model_copy(update={"refuse": number < 7}) for number, s in enumerate(made_up(TWO, 40))]
+    scores = [
+        s.model_copy(update={"refuse": number < 7}) for number, s in enumerate(made_up(TWO, 40))
+    ]
     assert summarise_classes(scores, TWO, **FAST).refused == 7
     assert summarise_classes(made_up(TWO, 40), TWO, **FAST).refused is None
 
@@ -382,7 +516,11 @@ def test_refusals_are_counted():
         (["malignant"] * 6, "auroc", "every case is malignant"),
         (["benign"] * 6, "sensitivity", "no case is malignant"),
         (["benign"] * 6, "mcc", "no case is malignant"),
-        (["benign"] * 3 + ["malignant"] * 3, "calibration_slope", "the probabilities separate the classes"),
+        (
+            ["benign"] * 3 + ["malignant"] * 3,
+            "calibration_slope",
+            "the probabilities separate the classes",
+        ),
     ],
 )
 def test_what_is_undefined_says_why(labels, metric, said):
@@ -406,7 +544,12 @@ def test_perfect_separation_is_no_certainty():
     scores = scores_of(TWO, [(TWO.names[k], (1 - k, k)) for k in (0, 1) * 10])
     summary = summarise_classes(scores, TWO, **FAST)
     area, accuracy = summary["auroc"], summary["accuracy"]
-    assert (area.value, area.interval, accuracy.value, accuracy.interval) == (1.0, "pairs", 1.0, "wilson")
+    assert (area.value, area.interval, accuracy.value, accuracy.interval) == (
+        1.0,
+        "pairs",
+        1.0,
+        "wilson",
+    )
     assert 0.5 < area.low < 1
     assert accuracy.low == pytest.approx(20 / (20 + 1.959964**2), rel=1e-6)
     assert summary["brier"].note == "no interval: the same in every draw of patients"
@@ -434,7 +577,10 @@ def test_what_cannot_be_summarised_is_refused():
 
 
 def test_questions_are_named():
-    asked = {kind: [q.name for q in questions(ClassRows.of(made_up(table, 10), table))] for kind, table in TABLES.items()}
+    asked = {
+        kind: [q.name for q in questions(ClassRows.of(made_up(table, 10), table))]
+        for kind, table in TABLES.items()
+    }
     assert asked == {
         "binary": ["malignant"],
         "exclusive": [*THREE.names],
@@ -443,12 +589,15 @@ def test_questions_are_named():
     }
 
 
-# --- subgroups ---------------------------------------------------------------------------------------------------------------
+# --- subgroups
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_subgroup_is_summarised_like_the_whole():
     scores = made_up(TWO, 120)
-    groups = {(g.column, g.value): g for g in subgroups_of(scores, TWO, ["sex", "age"], resamples=60)}
+    groups = {
+        (g.column, g.value): g for g in subgroups_of(scores, TWO, ["sex", "age"], resamples=60)
+    }
     assert {column for column, _ in groups} == {"sex", "age"}
     women = summarise_classes([s for s in scores if s.columns["sex"] == "F"], TWO, resamples=60)
     found = groups["sex", "F"]
@@ -477,21 +626,31 @@ def test_numbers_in_thirds_words_as_they_are():
     many = split([f"site {k}" for k in range(14) for _ in range(20 - k)])
     assert [name for name, _ in many] == [*sorted(f"site {k}" for k in range(12)), "other"]
     assert many[-1][1].sum() == 8 + 7
-    assert [name for name, _ in split(["1"] * 20 + [str(k) for k in range(2, 8)])] == ["up to 1", "above 1"]
+    assert [name for name, _ in split(["1"] * 20 + [str(k) for k in range(2, 8)])] == [
+        "up to 1",
+        "above 1",
+    ]
 
 
 def test_small_subgroups_are_marked():
     for table, old in ((TWO, 30), (THREE, 50)):
         scores = [
-            s.model_copy(update={"columns": {"scanner": "old" if n < old else "new"}}) for n, s in enumerate(made_up(table, 120))
+            s.model_copy(update={"columns": {"scanner": "old" if n < old else "new"}})
+            for n, s in enumerate(made_up(table, 120))
         ]
-        assert {g.value: g.small for g in subgroups_of(scores, table, ["scanner"], resamples=20)} == {"old": True, "new": False}
+        assert {
+            g.value: g.small for g in subgroups_of(scores, table, ["scanner"], resamples=20)
+        } == {"old": True, "new": False}
 
 
 def test_columns_that_describe_a_case_are_chosen():
     scores = made_up(TWO, 60)
-    named = [s.model_copy(update={"columns": {**s.columns, "label_name": s.reference}}) for s in scores]
+    named = [
+        s.model_copy(update={"columns": {**s.columns, "label_name": s.reference}}) for s in scores
+    ]
     assert {g.column for g in subgroups_of(named, TWO, resamples=20)} == {"sex", "age", "site"}
-    assert set(choose_columns([s.columns for s in named], [s.reference for s in named]).left_out) == {"label_name"}
+    assert set(
+        choose_columns([s.columns for s in named], [s.reference for s in named]).left_out
+    ) == {"label_name"}
     with pytest.raises(UsageError, match=r"no column 'view'.*\n.*age, sex, site"):
         subgroups_of(scores, TWO, ["view"])

@@ -38,7 +38,9 @@ def evaluation(values: dict[str, float], *, name: str = "model", tolerance_mm: f
 
 def dices(offset: float = 0.0, n: int = 20) -> dict[str, float]:
     random = np.random.default_rng(1)
-    return {f"c{i}": float(v) + offset * (1 + i / n) for i, v in enumerate(random.uniform(0.7, 0.9, n))}
+    return {
+        f"c{i}": float(v) + offset * (1 + i / n) for i, v in enumerate(random.uniform(0.7, 0.9, n))
+    }
 
 
 def test_the_better_of_two() -> None:
@@ -68,10 +70,16 @@ def test_undefined_values_are_counted() -> None:
     a, b = evaluation(dices(n=5)), evaluation(dices(n=5))
     holes = tuple(dataclasses.replace(s, hd95=math.nan) if s.case == "c0" else s for s in a.scores)
     comparison = compare(Evaluation(holes, a.record), b)
-    assert (comparison["liver", "hd95"].n, comparison["liver", "hd95"].only_a, comparison["liver", "hd95"].only_b) == (4, 0, 1)
+    assert (
+        comparison["liver", "hd95"].n,
+        comparison["liver", "hd95"].only_a,
+        comparison["liver", "hd95"].only_b,
+    ) == (4, 0, 1)
     assd = comparison["liver", "assd"]
     assert (assd.n, assd.better) == (0, "undecided")
-    assert [math.isnan(v) for v in (assd.mean_a, assd.difference, assd.p_value, assd.p_holm)] == [True] * 4
+    assert [math.isnan(v) for v in (assd.mean_a, assd.difference, assd.p_value, assd.p_holm)] == [
+        True
+    ] * 4
 
 
 def test_cases_of_one_side_are_left_out_and_named() -> None:
@@ -106,19 +114,26 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare(evaluation(dices()), evaluation(dices()))["spleen", "dice"]
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0, "< 0.001"), (1e-9, "< 0.001"), (0.001, "0.001"), (0.0421, "0.042")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "< 0.001"), (1e-9, "< 0.001"), (0.001, "0.001"), (0.0421, "0.042")]
+)
 def test_a_p_value_is_never_printed_as_nothing(value, text):
     assert p_value(value) == text
 
 
 def test_regions_are_matched_by_name_and_unnamed_ones_by_id() -> None:
     plain = repr(compare(evaluation(dices(0.03)), evaluation(dices())))
-    assert repr(compare(evaluation(dices(0.03)), evaluation(dices(), region="Liver", label=4))) == plain
+    assert (
+        repr(compare(evaluation(dices(0.03)), evaluation(dices(), region="Liver", label=4)))
+        == plain
+    )
     assert repr(compare(evaluation(dices(0.03)), evaluation(dices(), region="label 1"))) == plain
 
 
 def test_evaluations_of_other_regions_are_refused() -> None:
     with pytest.raises(LabelError, match="model has the labels 1 spleen; model has 1 liver"):
         compare(evaluation(dices()), evaluation(dices(), region="spleen"))
-    with pytest.raises(LabelError, match="score other regions; model: liver; model: label 1, label 2"):
+    with pytest.raises(
+        LabelError, match="score other regions; model: liver; model: label 1, label 2"
+    ):
         compare(evaluation(dices()), evaluation(dices(), region="label 1", more={2: "label 2"}))

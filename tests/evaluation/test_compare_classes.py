@@ -29,7 +29,9 @@ def worse(scores, table, amount: float = 0.6):
     """The same answers with something of another classifier's mixed in."""
     other = made_up(table, len(scores), seed=99)
     mixed = [
-        tuple(((1 - amount) * np.array(s.probabilities) + amount * np.array(o.probabilities)).tolist())
+        tuple(
+            ((1 - amount) * np.array(s.probabilities) + amount * np.array(o.probabilities)).tolist()
+        )
         for s, o in zip(scores, other, strict=True)
     ]
     return [s.model_copy(update={"probabilities": p}) for s, p in zip(scores, mixed, strict=True)]
@@ -42,7 +44,10 @@ def test_the_better_of_two(kind):
     bad = worse(good, table)
     comparison = compare_classes(good, bad, table, names=("new", "old"), **FAST)
     assert (comparison.cases, comparison.patients, comparison.left_out) == (200, 100, ())
-    assert (comparison["brier"].better, comparison["auroc"].better) == ("a", "a")  # less is better, more is better
+    assert (comparison["brier"].better, comparison["auroc"].better) == (
+        "a",
+        "a",
+    )  # less is better, more is better
     assert comparison["brier"].difference < 0 < comparison["auroc"].difference
     turned = compare_classes(bad, good, table, **FAST)
     for one, other in zip(comparison.differences, turned.differences, strict=True):
@@ -51,7 +56,9 @@ def test_the_better_of_two(kind):
     assert all(CLASS_METRICS[d.metric].higher_is_better is not None for d in comparison.differences)
     both = summarise_classes(good, table, **FAST), summarise_classes(bad, table, **FAST)
     for d in comparison.differences:
-        assert (d.a, d.b) == pytest.approx((both[0][d.part, d.metric].value, both[1][d.part, d.metric].value))
+        assert (d.a, d.b) == pytest.approx(
+            (both[0][d.part, d.metric].value, both[1][d.part, d.metric].value)
+        )
 
 
 def test_tests_are_those_of_the_metrics_room():
@@ -65,7 +72,9 @@ def test_tests_are_those_of_the_metrics_room():
     assert (found.difference, found.low, found.high, found.p_value, found.test) == (
         expected.difference, expected.low, expected.high, expected.p_value, "delong",
     )  # fmt: skip
-    change = metrics.bootstrap_difference(metrics.brier, (p, truth), (q, truth), whose, resamples=300, seed=5)
+    change = metrics.bootstrap_difference(
+        metrics.brier, (p, truth), (q, truth), whose, resamples=300, seed=5
+    )
     found = comparison["brier"]
     assert (found.low, found.high, found.test) == (change.low, change.high, "bootstrap")
     assert (found.p_value < 0.05) == (not found.low <= 0 <= found.high)
@@ -97,7 +106,10 @@ def test_the_same_is_not_better_than_itself(table):
 
 def test_calibration_alone_does_not_change_the_order():
     scores = made_up(TWO, 100, noise=2.0)
-    timid = [s.model_copy(update={"calibrated": tuple(0.25 + p / 2 for p in s.probabilities)}) for s in scores]
+    timid = [
+        s.model_copy(update={"calibrated": tuple(0.25 + p / 2 for p in s.probabilities)})
+        for s in scores
+    ]
     comparison = compare_classes(timid, scores, TWO, **FAST)
     assert (comparison["auroc"].p_value, comparison["auroc"].difference) == (1.0, 0.0)
     assert comparison["brier"].difference != 0
@@ -112,13 +124,22 @@ def test_cases_of_one_side_are_left_out_and_named():
 
 @pytest.mark.parametrize("known_to", ["both", "a", "b"])
 def test_copies_that_an_audit_found_make_nobody_better(known_to):
-    """Copies of every case change no test where either side knows of them; unknown ones make p smaller."""
+    """Copies of every case change no test where either side knows of them.
+
+    Unknown ones make p smaller.
+    """
     good = made_up(TWO, 40)
     bad = worse(good, TWO)
 
     def copies(scores, *, joined):
         return [
-            s.model_copy(update={"case": f"{s.case}-{k}", "patient": f"{s.patient}-{k}", "unit": s.patient if joined else None})
+            s.model_copy(
+                update={
+                    "case": f"{s.case}-{k}",
+                    "patient": f"{s.patient}-{k}",
+                    "unit": s.patient if joined else None,
+                }
+            )
             for s in scores
             for k in range(5)
         ]
@@ -140,22 +161,31 @@ def test_what_the_two_must_agree_on():
     scores = made_up(TWO, 30)
     with pytest.raises(DataError, match="no case in common"):
         compare_classes(scores[:10], scores[10:], TWO)
-    other = scores[0].model_copy(update={"reference": "malignant" if scores[0].reference == "benign" else "benign"})
+    other = scores[0].model_copy(
+        update={"reference": "malignant" if scores[0].reference == "benign" else "benign"}
+    )
     with pytest.raises(DataError, match=r"case c000 is '.*' in a and '.*' in b"):
         compare_classes(scores, [other, *scores[1:]], TWO)
     with pytest.raises(DataError, match="case c000 is of patient p000 in a and of p999 in b"):
-        compare_classes(scores, [scores[0].model_copy(update={"patient": "p999"}), *scores[1:]], TWO)
+        compare_classes(
+            scores, [scores[0].model_copy(update={"patient": "p999"}), *scores[1:]], TWO
+        )
     unknown = [s.model_copy(update={"patient": None}) for s in scores]
     assert compare_classes(unknown, scores, TWO, **FAST).patients == 15
     swapped = scores_of(FINDINGS, [("mass|nodule", (0.5, 0.5, 0.5)), ("", (0.1, 0.2, 0.3))])
-    other = [swapped[0].model_copy(update={"reference": "nodule|mass"}), swapped[1]]  # the same label
+    other = [
+        swapped[0].model_copy(update={"reference": "nodule|mass"}),
+        swapped[1],
+    ]  # the same label
     assert compare_classes(other, swapped, FINDINGS, **FAST).cases == 2
     with pytest.raises(KeyError, match="dice"):
         compare_classes(scores, scores, TWO, **FAST)["dice"]
 
 
 def as_evaluation(scores, table, name: str) -> ClassEvaluation:
-    record = ClassEvaluationRecord(hilum="0", predictions=name, reference="r", summary=summarise_classes(scores, table, **FAST))
+    record = ClassEvaluationRecord(
+        hilum="0", predictions=name, reference="r", summary=summarise_classes(scores, table, **FAST)
+    )
     return ClassEvaluation(tuple(scores), record)
 
 
@@ -168,11 +198,15 @@ def test_from_folders_to_files(tmp_path: Path):
     comparison.save(tmp_path / "out")
     text = (tmp_path / "out" / "comparison.json").read_text()
     assert (json.loads(text)["a"], json.loads(text)["b"]) == ("new", "old")
-    assert ClassComparison.model_validate_json(text).model_dump_json() == comparison.model_dump_json()
+    assert (
+        ClassComparison.model_validate_json(text).model_dump_json() == comparison.model_dump_json()
+    )
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert page == comparison.markdown()
     assert "| all | AUROC |" in page
-    with pytest.raises(LabelError, match="cyst, adenoma, carcinoma; the other evaluation has benign, malignant"):
+    with pytest.raises(
+        LabelError, match="cyst, adenoma, carcinoma; the other evaluation has benign, malignant"
+    ):
         compare(tmp_path / "a", as_evaluation(made_up(THREE, 20), THREE, "other"))
 
 
@@ -184,7 +218,11 @@ def _as_other(scores, table, names: dict[str, str], order: list[int]):
             update={
                 "reference": names[s.reference],
                 "probabilities": tuple(s.probabilities[place] for place in order),
-                "prediction_set": None if s.prediction_set is None else tuple(names[name] for name in s.prediction_set),
+                "prediction_set": (
+                    None
+                    if s.prediction_set is None
+                    else tuple(names[name] for name in s.prediction_set)
+                ),
             }
         )
         for s in scores
@@ -196,12 +234,16 @@ def test_classes_are_matched_by_name_in_any_order() -> None:
     bad = worse(good, THREE)
     plain = compare(as_evaluation(good, THREE, "a"), as_evaluation(bad, THREE, "b"), resamples=50)
     other, moved = _as_other(bad, THREE, {name: name.upper() for name in THREE.names}, [2, 0, 1])
-    matched = compare(as_evaluation(good, THREE, "a"), as_evaluation(moved, other, "b"), resamples=50)
+    matched = compare(
+        as_evaluation(good, THREE, "a"), as_evaluation(moved, other, "b"), resamples=50
+    )
     assert matched == plain
 
 
 def test_another_positive_class_is_refused() -> None:
     good = made_up(TWO, 40)
     other, moved = _as_other(good, TWO, {name: name for name in TWO.names}, [1, 0])
-    with pytest.raises(UsageError, match=r"benign, malignant \(exclusive\) and malignant, benign[\s\S]*--positive"):
+    with pytest.raises(
+        UsageError, match=r"benign, malignant \(exclusive\) and malignant, benign[\s\S]*--positive"
+    ):
         compare(as_evaluation(good, TWO, "a"), as_evaluation(moved, other, "b"))

@@ -36,21 +36,34 @@ from hilum.volume import Geometry, Volume
 def written(folder: Path, table=TWO, n: int = 24, **more):
     """Predictions without labels, as `hilum predict` knows none, and their data set."""
     scores = made_up(table, n, **more)
-    bare = [s.model_copy(update={"reference": None, "patient": None, "columns": {}}) for s in scores]
+    bare = [
+        s.model_copy(update={"reference": None, "patient": None, "columns": {}}) for s in scores
+    ]
     write_predictions(bare, table, folder)
-    cases = [Case(id=s.case, patient=s.patient, images={}, label=s.reference, columns=s.columns) for s in scores]
-    return scores, Dataset("made up", folder, "table", tuple(cases), ("CT",), None, classes=table, notes=("a note",))
+    cases = [
+        Case(id=s.case, patient=s.patient, images={}, label=s.reference, columns=s.columns)
+        for s in scores
+    ]
+    return scores, Dataset(
+        "made up", folder, "table", tuple(cases), ("CT",), None, classes=table, notes=("a note",)
+    )
 
 
 def test_a_data_set_as_reference(tmp_path):
     scores, dataset = written(tmp_path / "p")
     evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", threshold=0.4)
     assert evaluation.scores == tuple(scores)  # with label, patient and columns of the reference
-    assert (evaluation.summary.cases, evaluation.summary.patients, evaluation.summary.threshold) == (24, 12, 0.4)
+    assert (
+        evaluation.summary.cases,
+        evaluation.summary.patients,
+        evaluation.summary.threshold,
+    ) == (24, 12, 0.4)
     assert evaluation.record.notes == ("a note",)
     assert {g.column for g in evaluation.record.subgroups} == {"sex", "age", "site"}
     assert (
-        evaluate_classes(tmp_path / "p" / "predictions.csv", dataset, tmp_path / "again").summary["auroc"]
+        evaluate_classes(tmp_path / "p" / "predictions.csv", dataset, tmp_path / "again").summary[
+            "auroc"
+        ]
         == evaluation.summary["auroc"]
     )
 
@@ -60,9 +73,13 @@ def test_a_table_of_images_as_reference(tmp_path):
     scores, _ = written(tmp_path / "p")
     (tmp_path / "data" / "images").mkdir(parents=True)
     for s in scores:
-        Image.new("L", (4, 3), color=int(s.case[1:])).save(tmp_path / "data" / "images" / f"{s.case}.png")
+        Image.new("L", (4, 3), color=int(s.case[1:])).save(
+            tmp_path / "data" / "images" / f"{s.case}.png"
+        )
     lines = [f"{s.case},{s.patient},{s.case}.png,{s.reference},{s.columns['sex']}" for s in scores]
-    (tmp_path / "data" / "cases.csv").write_text("\n".join(["case,patient,image,label,sex", *lines]))
+    (tmp_path / "data" / "cases.csv").write_text(
+        "\n".join(["case,patient,image,label,sex", *lines])
+    )
     evaluation = evaluate_classes(tmp_path / "p", tmp_path / "data", tmp_path / "out")
     assert [s.model_copy(update={"columns": {}}) for s in scores] == [
         s.model_copy(update={"columns": {}}) for s in evaluation.scores
@@ -92,7 +109,9 @@ def test_what_is_written(tmp_path, table):
     assert "| sex | F" in text
     assert ("## Confusion" in text) == (table.kind != "multilabel")
     assert "- a note" in text
-    written_figure = json.loads((tmp_path / "out" / "summary.json").read_text())["summary"]["figures"][0]
+    written_figure = json.loads((tmp_path / "out" / "summary.json").read_text())["summary"][
+        "figures"
+    ][0]
     assert written_figure["value"] == evaluation.summary["auroc"].value
     assert str(evaluation.summary["auroc"]) in text
 
@@ -111,7 +130,9 @@ def test_pages_say_what_matters(tmp_path):
         for n, s in enumerate(scores)
     ]
     write_predictions(changed, TWO, tmp_path / "p")
-    text = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", threshold=0.25, subgroups=[]).markdown()
+    text = evaluate_classes(
+        tmp_path / "p", dataset, tmp_path / "out", threshold=0.25, subgroups=[]
+    ).markdown()
     assert "before calibration" in text
     assert "would refuse 1 of these cases" in text
     assert "operating point is 0.25: malignant is called" in text
@@ -131,7 +152,9 @@ def test_curves_are_written_in_numbers(tmp_path, table):
     text = (tmp_path / "out" / "curves.json").read_text()
     told = json.loads(text)
     assert (told["format"], told["version"], told["calibrated"]) == ("hilum-class-curves", 1, False)
-    assert [curve["of"] for curve in told["curves"]] == [q.name for q in questions(ClassRows.of(scores, table))]
+    assert [curve["of"] for curve in told["curves"]] == [
+        q.name for q in questions(ClassRows.of(scores, table))
+    ]
     question, curve = questions(ClassRows.of(scores, table))[0], told["curves"][0]
     p, truth = question.probability, question.positive
     assert (curve["cases"], curve["positive"]) == (800, int(truth.sum()))
@@ -139,18 +162,30 @@ def test_curves_are_written_in_numbers(tmp_path, table):
     assert {len(values) for values in roc.values()} == {len(roc["threshold"])}
     assert 200 < len(roc["threshold"]) <= 300  # of about 800
     assert roc["threshold"][0] is None
-    assert (roc["sensitivity"][0], roc["sensitivity"][-1], roc["false_positive_rate"][-1]) == (0.0, 1.0, 1.0)
+    assert (roc["sensitivity"][0], roc["sensitivity"][-1], roc["false_positive_rate"][-1]) == (
+        0.0,
+        1.0,
+        1.0,
+    )
     for at, alarms, found in [*zip(*roc.values(), strict=True)][1::40]:
-        assert (alarms, found) == pytest.approx(((p >= at)[~truth].mean(), (p >= at)[truth].mean()), abs=1e-5)
-    assert np.trapezoid(roc["sensitivity"], roc["false_positive_rate"]) == pytest.approx(metrics.auroc(p, truth), abs=0.002)
+        assert (alarms, found) == pytest.approx(
+            ((p >= at)[~truth].mean(), (p >= at)[truth].mean()), abs=1e-5
+        )
+    assert np.trapezoid(roc["sensitivity"], roc["false_positive_rate"]) == pytest.approx(
+        metrics.auroc(p, truth), abs=0.002
+    )
     assert 200 < len(precision["recall"]) <= 300
     for at, found, share in [*zip(*precision.values(), strict=True)][::40]:
-        assert (found, share) == pytest.approx(((p >= at)[truth].mean(), truth[p >= at].mean()), abs=1e-5)
+        assert (found, share) == pytest.approx(
+            ((p >= at)[truth].mean(), truth[p >= at].mean()), abs=1e-5
+        )
     assert curve["calibration"]["cases"] == [80] * 10
     assert np.mean(curve["calibration"]["observed"]) == pytest.approx(truth.mean(), abs=1e-5)
     benefit = metrics.net_benefit(p, truth, curve["decision"]["threshold"])
     assert curve["decision"]["model"] == pytest.approx(benefit.model.tolist(), rel=1e-5, abs=1e-5)
-    assert curve["decision"]["treat_all"] == pytest.approx(benefit.treat_all.tolist(), rel=1e-5, abs=1e-5)
+    assert curve["decision"]["treat_all"] == pytest.approx(
+        benefit.treat_all.tolist(), rel=1e-5, abs=1e-5
+    )
     assert set(curve["decision"]["treat_none"]) == {0.0}
     assert ClassCurves.model_validate_json(text).model_dump_json() + "\n" == text
 
@@ -168,13 +203,18 @@ def test_a_threshold_is_of_probabilities(tmp_path):
     _, dataset = written(tmp_path / "p", FINDINGS)
     asked = EvaluationOptions(threshold=0.3)
     evaluation = evaluate(tmp_path / "p", dataset, tmp_path / "out", asked)
-    assert evaluation.summary["mass", "sensitivity_at_point"].value >= evaluation.summary["mass", "sensitivity"].value
+    assert (
+        evaluation.summary["mass", "sensitivity_at_point"].value
+        >= evaluation.summary["mass", "sensitivity"].value
+    )
     assert "each finding is called from this probability on" in evaluation.markdown()
     for folder in ("maps", "truth"):
         (tmp_path / folder).mkdir()
         labels = Volume(np.ones((1, 2, 3, 4), dtype=np.uint8), Geometry.from_spacing((2, 3, 4)))
         write_labels(labels, tmp_path / folder / "a.nii.gz")
-    with pytest.raises(UsageError, match=r"a threshold of 0\.3 for label maps(.|\n)*leave --threshold out"):
+    with pytest.raises(
+        UsageError, match=r"a threshold of 0\.3 for label maps(.|\n)*leave --threshold out"
+    ):
         evaluate(tmp_path / "maps", tmp_path / "truth", tmp_path / "o", asked)
 
 
@@ -186,7 +226,10 @@ def test_missing_and_unexpected_predictions(tmp_path):
         evaluate_classes(tmp_path / "p", dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     evaluation = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", allow_missing=True)
-    assert (evaluation.record.missing, evaluation.record.unexpected) == (("c000", "c001"), ("extra",))
+    assert (evaluation.record.missing, evaluation.record.unexpected) == (
+        ("c000", "c001"),
+        ("extra",),
+    )
     assert "Without prediction and left out: c000, c001." in evaluation.markdown()
     assert "the reference does not have: extra." in evaluation.markdown()
     write_predictions([extra], TWO, tmp_path / "p")
@@ -204,11 +247,17 @@ def test_every_label_that_is_no_class_is_named(tmp_path):
 def test_a_plain_table_as_reference(tmp_path):
     scores, _ = written(tmp_path / "p")
     table = tmp_path / "labels.csv"
-    table.write_text("case,label,patient,site\n" + "".join(f"{s.case},{s.reference},{s.patient},A\n" for s in scores))
+    table.write_text(
+        "case,label,patient,site\n"
+        + "".join(f"{s.case},{s.reference},{s.patient},A\n" for s in scores)
+    )
     evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out", subgroups=["site"])
     assert evaluation.summary.patients == 12
     assert [g.value for g in evaluation.record.subgroups] == ["A"]
-    table.write_text("case,label\n" + "".join(f"{s.case},{s.reference if n else ''}\n" for n, s in enumerate(scores)))
+    table.write_text(
+        "case,label\n"
+        + "".join(f"{s.case},{s.reference if n else ''}\n" for n, s in enumerate(scores))
+    )
     evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out")
     assert evaluation.summary.cases == evaluation.summary.patients == 23
     assert evaluation.record.notes == (
@@ -227,7 +276,9 @@ def test_predictions_that_hold_their_labels(tmp_path):
         write_predictions(scores, table, tmp_path)
         evaluation = evaluate_classes(tmp_path, tmp_path, tmp_path / "out")
         assert evaluation.scores == tuple(scores)
-    write_predictions([s.model_copy(update={"reference": None}) for s in scores], FINDINGS, tmp_path)
+    write_predictions(
+        [s.model_copy(update={"reference": None}) for s in scores], FINDINGS, tmp_path
+    )
     with pytest.raises(UsageError, match=r"no row of .* has a label"):
         evaluate_classes(tmp_path, tmp_path / "predictions.csv", tmp_path / "out")
 
@@ -236,24 +287,36 @@ def test_units_are_kept_by_an_evaluation_against_themselves_or_the_labels(tmp_pa
     scores = [s.model_copy(update={"unit": f"u{n // 6}"}) for n, s in enumerate(made_up(TWO, 24))]
     write_predictions(scores, TWO, tmp_path / "p")
     labels = tmp_path / "labels.csv"
-    labels.write_text("case,label,patient\n" + "".join(f"{s.case},{s.reference},{s.patient}\n" for s in scores))
+    labels.write_text(
+        "case,label,patient\n" + "".join(f"{s.case},{s.reference},{s.patient}\n" for s in scores)
+    )
     for reference in (tmp_path / "p", labels):
         evaluation = evaluate_classes(tmp_path / "p", reference, tmp_path / "out")
         assert (evaluation.summary.patients, evaluation.summary.joined) == (4, 8)
         assert ClassEvaluation.load(tmp_path / "out").scores == evaluation.scores
     bare = [s.model_copy(update={"unit": None}) for s in scores]
     write_predictions(bare, TWO, tmp_path / "bare")  # held to answers that know of units
-    assert evaluate_classes(tmp_path / "bare", tmp_path / "p", tmp_path / "out").summary.patients == 4
+    assert (
+        evaluate_classes(tmp_path / "bare", tmp_path / "p", tmp_path / "out").summary.patients == 4
+    )
 
 
 def test_what_the_classes_are(tmp_path):
     """Said by the caller, by classes.json, by the data set, or by the columns alone, which a note then says."""
     scores, dataset = written(tmp_path / "p", THREE)
     graded = THREE.model_copy(update={"kind": "ordinal"})
-    assert evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", table=graded).classes == graded
-    assert evaluate_classes(tmp_path / "p", replace(dataset, classes=graded), tmp_path / "out").classes == THREE
+    assert (
+        evaluate_classes(tmp_path / "p", dataset, tmp_path / "out", table=graded).classes == graded
+    )
+    assert (
+        evaluate_classes(tmp_path / "p", replace(dataset, classes=graded), tmp_path / "out").classes
+        == THREE
+    )
     (tmp_path / "p" / "classes.json").unlink()
-    assert evaluate_classes(tmp_path / "p", replace(dataset, classes=graded), tmp_path / "out").classes == graded
+    assert (
+        evaluate_classes(tmp_path / "p", replace(dataset, classes=graded), tmp_path / "out").classes
+        == graded
+    )
     table = tmp_path / "labels.csv"
     table.write_text("case,label\n" + "".join(f"{s.case},{s.reference}\n" for s in scores))
     evaluation = evaluate_classes(tmp_path / "p", table, tmp_path / "out")
@@ -265,26 +328,37 @@ def test_what_the_classes_are(tmp_path):
 
 def test_references_without_classes_are_refused(tmp_path):
     _, dataset = written(tmp_path / "p")
-    with pytest.raises(UsageError, match=r"have no classes[\s\S]*name that column as the label: --label COLUMN"):
+    with pytest.raises(
+        UsageError, match=r"have no classes[\s\S]*name that column as the label: --label COLUMN"
+    ):
         evaluate_classes(tmp_path / "p", replace(dataset, cases=()), tmp_path / "out")
     with pytest.raises(UsageError, match="does not exist"):
         evaluate_classes(tmp_path / "p", tmp_path / "nowhere", tmp_path / "out")
 
 
-# --- families ----------------------------------------------------------------------------------------------------------------
+# --- families
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def label_maps(folder: Path) -> Path:
     for case in "abc":
         array = np.zeros((1, 3, 4, 5), dtype=np.uint8)
         array[0, 1, 1:3, 1:3] = 1
-        write_labels(Volume(array, Geometry.from_spacing((3, 4, 5), (2.0, 1.0, 1.0))), folder / f"{case}.nii.gz")
+        write_labels(
+            Volume(array, Geometry.from_spacing((3, 4, 5), (2.0, 1.0, 1.0))),
+            folder / f"{case}.nii.gz",
+        )
     return folder
 
 
 def test_what_a_folder_holds_says_how_it_is_evaluated(tmp_path):
     _, dataset = written(tmp_path / "classes")
-    of_classes = evaluate(tmp_path / "classes", dataset, tmp_path / "a", EvaluationOptions(threshold=0.4, subgroups=[]))
+    of_classes = evaluate(
+        tmp_path / "classes",
+        dataset,
+        tmp_path / "a",
+        EvaluationOptions(threshold=0.4, subgroups=[]),
+    )
     assert isinstance(of_classes, ClassEvaluation)
     assert (of_classes.summary.threshold, of_classes.record.subgroups) == (0.4, ())
     maps = label_maps(tmp_path / "maps")
@@ -303,7 +377,9 @@ def test_what_a_folder_holds_says_how_it_is_evaluated(tmp_path):
 
 def test_every_family_states_its_format():
     for format_, family in FAMILIES.items():
-        record = {Evaluation: "EvaluationRecord", ClassEvaluation: "ClassEvaluationRecord"}[family.evaluation]
+        record = {Evaluation: "EvaluationRecord", ClassEvaluation: "ClassEvaluationRecord"}[
+            family.evaluation
+        ]
         from hilum import evaluation as room
 
         assert getattr(room, record).model_fields["format"].default == format_
@@ -313,7 +389,9 @@ def test_what_no_family_knows_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is no folder"):
         evaluate(tmp_path / "nowhere", tmp_path, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"no predictions in .*\n.*p_<class>, or a folder of label maps"):
+    with pytest.raises(
+        UsageError, match=r"no predictions in .*\n.*p_<class>, or a folder of label maps"
+    ):
         evaluate(tmp_path / "empty", tmp_path, tmp_path / "out")
     with pytest.raises(UsageError, match=r"no cases\.csv in"):
         load_evaluation(tmp_path / "empty")
@@ -347,18 +425,27 @@ def test_classes_are_matched_by_name(tmp_path):
     _scores, dataset = written(tmp_path / "p")
     plain = evaluate_classes(tmp_path / "p", dataset, tmp_path / "out").scores
     shouted = tuple(replace(case, label=case.label.upper()) for case in dataset.cases)
-    loud = replace(dataset, cases=shouted, classes=TWO.model_copy(update={"names": ("MALIGNANT", "BENIGN")}))
+    loud = replace(
+        dataset, cases=shouted, classes=TWO.model_copy(update={"names": ("MALIGNANT", "BENIGN")})
+    )
     assert evaluate_classes(tmp_path / "p", loud, tmp_path / "out").scores == plain
     (tmp_path / "p" / "classes.json").unlink()
-    assert evaluate_classes(tmp_path / "p", loud, tmp_path / "out").classes.names == ("malignant", "benign")
+    assert evaluate_classes(tmp_path / "p", loud, tmp_path / "out").classes.names == (
+        "malignant",
+        "benign",
+    )
     other = replace(dataset, classes=TWO.model_copy(update={"names": ("benign", "cyst")}))
-    with pytest.raises(LabelError, match=r"p has the classes benign, cyst; .*p has benign, malignant"):
+    with pytest.raises(
+        LabelError, match=r"p has the classes benign, cyst; .*p has benign, malignant"
+    ):
         evaluate_classes(tmp_path / "p", other, tmp_path / "out")
 
 
 def test_the_positive_class_can_be_chosen(tmp_path):
     _, dataset = written(tmp_path / "p")
-    turned = evaluate(tmp_path / "p", dataset, tmp_path / "out", EvaluationOptions(positive="Benign"))
+    turned = evaluate(
+        tmp_path / "p", dataset, tmp_path / "out", EvaluationOptions(positive="Benign")
+    )
     assert turned.classes.names == ("malignant", "benign")
     with pytest.raises(UsageError, match="positive class 'cyst' of the classes benign, malignant"):
         evaluate(tmp_path / "p", dataset, tmp_path / "out", EvaluationOptions(positive="cyst"))
@@ -366,11 +453,19 @@ def test_the_positive_class_can_be_chosen(tmp_path):
 
 def test_words_in_other_letter_case_are_joined_and_said(tmp_path):
     scores, _ = written(tmp_path / "p")
-    given = [s.model_copy(update={"reference": (s.reference or "").upper(), "patient": s.patient}) for s in scores]
+    given = [
+        s.model_copy(update={"reference": (s.reference or "").upper(), "patient": s.patient})
+        for s in scores
+    ]
     write_predictions(given, TWO, tmp_path / "p")
-    rows = [f"{s.case},{s.reference if n else str(s.reference).upper()},{'mM'[n % 2]}\n" for n, s in enumerate(scores)]
+    rows = [
+        f"{s.case},{s.reference if n else str(s.reference).upper()},{'mM'[n % 2]}\n"
+        for n, s in enumerate(scores)
+    ]
     (tmp_path / "labels.csv").write_text("case,label,sex\n" + "".join(rows))
-    evaluation = evaluate_classes(tmp_path / "p", tmp_path / "labels.csv", tmp_path / "out", subgroups=["sex"])
+    evaluation = evaluate_classes(
+        tmp_path / "p", tmp_path / "labels.csv", tmp_path / "out", subgroups=["sex"]
+    )
     assert [g.cases for g in evaluation.record.subgroups] == [24]
     notes = " / ".join(evaluation.record.notes)
     assert "sex in several spellings: 'm' 12, 'M' 12 count as 'm'" in notes
@@ -379,18 +474,26 @@ def test_words_in_other_letter_case_are_joined_and_said(tmp_path):
 
 
 def test_a_constant_answer_and_unknown_labels_are_named_as_such(tmp_path):
-    (tmp_path / "p.csv").write_text("case,p_well,p_ill\n" + "".join(f"c{n},0.3,0.7\n" for n in range(9)))
+    (tmp_path / "p.csv").write_text(
+        "case,p_well,p_ill\n" + "".join(f"c{n},0.3,0.7\n" for n in range(9))
+    )
     labels = ["ill", "well", "NA"]
-    (tmp_path / "labels.csv").write_text("case,label\n" + "".join(f"c{n},{labels[n % 3]}\n" for n in range(9)))
+    (tmp_path / "labels.csv").write_text(
+        "case,label\n" + "".join(f"c{n},{labels[n % 3]}\n" for n in range(9))
+    )
     evaluation = evaluate_classes(tmp_path / "p.csv", tmp_path / "labels.csv", tmp_path / "out")
-    assert evaluation.summary["calibration_slope"].note == "the probability is the same in every case"
+    assert (
+        evaluation.summary["calibration_slope"].note == "the probability is the same in every case"
+    )
     assert evaluation.record.unexpected == ()
 
 
 def test_an_evaluation_that_is_an_input_is_not_written_over(tmp_path):
     """Its cases.csv is a table of predictions, of labels, and of patients."""
     table = tmp_path / "predictions.csv"
-    table.write_text("case,patient,label,p_benign,p_malignant\na,P0,benign,0.8,0.2\nb,P1,malignant,0.3,0.7\n")
+    table.write_text(
+        "case,patient,label,p_benign,p_malignant\na,P0,benign,0.8,0.2\nb,P1,malignant,0.3,0.7\n"
+    )
     few = tmp_path / "few.csv"
     few.write_text("case,label\na,benign\n")
     evaluate(table, table, tmp_path / "out")

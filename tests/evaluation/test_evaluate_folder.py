@@ -19,8 +19,12 @@ TABLE = LabelTable.from_names({1: "liver", 2: "tumour"})
 
 def oblique(shape: tuple[int, int, int] = (6, 11, 14)) -> Geometry:
     angle = np.deg2rad(20)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    return Geometry.from_spacing(shape, (3.0, 0.8, 1.25), origin=(-31.0, 12.5, 208.0), directions=turn @ np.eye(3)[:, ::-1])
+    turn = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    )
+    return Geometry.from_spacing(
+        shape, (3.0, 0.8, 1.25), origin=(-31.0, 12.5, 208.0), directions=turn @ np.eye(3)[:, ::-1]
+    )
 
 
 def labels(seed: int, geometry: Geometry | None = None) -> Volume:
@@ -44,8 +48,18 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 def as_dataset(references: Path) -> Dataset:
     patients = {"a": "p1", "b.1": "p1", "c": "p2"}
     files = {case: references / f"{case}.nii.gz" for case in patients}
-    cases = [Case(id=case, patient=patients[case], images={"CT": file}, annotation=file) for case, file in files.items()]
-    return Dataset(name="three", root=references, layout="table", cases=tuple(cases), channels=("CT",), labels=TABLE)
+    cases = [
+        Case(id=case, patient=patients[case], images={"CT": file}, annotation=file)
+        for case, file in files.items()
+    ]
+    return Dataset(
+        name="three",
+        root=references,
+        layout="table",
+        cases=tuple(cases),
+        channels=("CT",),
+        labels=TABLE,
+    )
 
 
 def test_pictures_of_one_size_are_one_grid(tmp_path: Path) -> None:
@@ -64,16 +78,30 @@ def test_pictures_of_one_size_are_one_grid(tmp_path: Path) -> None:
 def test_a_data_set_as_reference(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     seen: list[tuple[int, int, str]] = []
-    evaluation = evaluate_folder(predictions, as_dataset(references), out, tolerance_mm=1.5, progress=lambda *p: seen.append(p))
+    evaluation = evaluate_folder(
+        predictions,
+        as_dataset(references),
+        out,
+        tolerance_mm=1.5,
+        progress=lambda *p: seen.append(p),
+    )
     assert seen == [(1, 3, "a"), (2, 3, "b.1"), (3, 3, "c")]
     assert [(s.case, s.patient, s.region) for s in evaluation.scores[:4]] == [
         ("a", "p1", "liver"), ("a", "p1", "tumour"), ("b.1", "p1", "liver"), ("b.1", "p1", "tumour"),
     ]  # fmt: skip
     by_hand = score_labels(
-        labels(1).array[0], labels(0).array[0], spacing=oblique().spacing, table=TABLE, tolerance_mm=1.5, case="a", patient="p1"
+        labels(1).array[0],
+        labels(0).array[0],
+        spacing=oblique().spacing,
+        table=TABLE,
+        tolerance_mm=1.5,
+        case="a",
+        patient="p1",
     )
     for metric in METRICS:
-        assert getattr(evaluation.scores[0], metric) == pytest.approx(getattr(by_hand[0], metric), rel=1e-5, abs=1e-9)
+        assert getattr(evaluation.scores[0], metric) == pytest.approx(
+            getattr(by_hand[0], metric), rel=1e-5, abs=1e-9
+        )
     assert evaluation.summary["liver"].metrics["dice"].patients == 2
     assert evaluation.record.labels == TABLE
 
@@ -87,7 +115,9 @@ def test_an_annotation_whose_header_is_rounded_lies_on_its_images_grid(tmp_path:
     write_labels(labels(0, off), reference)
     write_labels(labels(0, grid), tmp_path / "predictions" / "a.nii.gz")
     one = Case(id="a", patient=None, images={"CT": image}, annotation=reference)
-    dataset = Dataset(name="one", root=tmp_path, layout="table", cases=(one,), channels=("CT",), labels=TABLE)
+    dataset = Dataset(
+        name="one", root=tmp_path, layout="table", cases=(one,), channels=("CT",), labels=TABLE
+    )
     evaluation = evaluate_folder(tmp_path / "predictions", dataset, tmp_path / "out")
     assert [score.dice for score in evaluation.scores] == [1.0, 1.0]
 
@@ -101,21 +131,30 @@ def test_what_is_written(folders: tuple[Path, Path, Path]) -> None:
     assert float(rows[0]["dice"]) == evaluation.scores[0].dice
     summary = json.loads((out / "summary.json").read_text())
     assert summary["tolerance_mm"] == 2.0
-    assert summary["summary"]["regions"][0]["metrics"]["dice"]["mean"] == evaluation.summary["liver"].metrics["dice"].mean
+    assert (
+        summary["summary"]["regions"][0]["metrics"]["dice"]["mean"]
+        == evaluation.summary["liver"].metrics["dice"].mean
+    )
     text = (out / "summary.md").read_text()
     assert "## liver" in text
     assert "3 cases of 2 patients" in text
     loaded = Evaluation.load(out)
     assert repr(loaded.scores) == repr(evaluation.scores)
     assert loaded.record.model_dump_json() == evaluation.record.model_dump_json()
-    assert sorted(path.name for path in out.glob("[!.]*")) == ["cases.csv", "summary.json", "summary.md"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
+        "cases.csv",
+        "summary.json",
+        "summary.md",
+    ]
 
 
 def test_a_plain_folder_says_what_it_assumed(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     evaluation = evaluate_folder(predictions, references, out)
     assert [label.name for label in evaluation.record.labels.foreground] == ["label 1", "label 2"]
-    assert any("labels as found in the references: [1, 2]" in note for note in evaluation.record.notes)
+    assert any(
+        "labels as found in the references: [1, 2]" in note for note in evaluation.record.notes
+    )
     assert any("each case counts as one patient" in note for note in evaluation.record.notes)
     assert "labels as found" in evaluation.markdown()
     (predictions / "labels.json").write_text(TABLE.model_dump_json())
@@ -133,7 +172,12 @@ def test_the_folder_of_a_data_set_takes_its_labels(folders: tuple[Path, Path, Pa
         (raw / "labelsTr" / path.name).write_bytes(path.read_bytes())
         (raw / "imagesTr" / f"{name}_0000.nii.gz").write_bytes(path.read_bytes())
     names = {"background": 0, "liver": 1, "tumour": 2}
-    description = {"channel_names": {"0": "CT"}, "labels": names, "numTraining": 3, "file_ending": ".nii.gz"}
+    description = {
+        "channel_names": {"0": "CT"},
+        "labels": names,
+        "numTraining": 3,
+        "file_ending": ".nii.gz",
+    }
     (raw / "dataset.json").write_text(json.dumps(description))
     plain = evaluate_folder(predictions, raw / "labelsTr", out)
     assert [label.name for label in plain.record.labels.foreground] == ["liver", "tumour"]
@@ -145,7 +189,9 @@ def test_the_folder_of_a_data_set_takes_its_labels(folders: tuple[Path, Path, Pa
 def test_formats_and_orientations_may_differ(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     before = evaluate_folder(predictions, references, out).scores
-    for number, (name, suffix, code) in enumerate((("a", ".nrrd", "LPI"), ("b.1", ".mha", "RSA"), ("c", ".nii", "IAL"))):
+    for number, (name, suffix, code) in enumerate(
+        (("a", ".nrrd", "LPI"), ("b.1", ".mha", "RSA"), ("c", ".nii", "IAL"))
+    ):
         (predictions / f"{name}.nii.gz").unlink()
         write_labels(reorient(labels(number + 1), code), predictions / f"{name}{suffix}")
     after = evaluate_folder(predictions, references, out).scores
@@ -180,12 +226,20 @@ def worse(folder: Path, change: Callable[[Volume], Volume]) -> None:
 
 def test_every_case_on_another_grid_is_named(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
-    worse(predictions, lambda v: Volume(v.array, v.geometry.shifted((0.0, 0.5, 0.0), v.geometry.shape)))
+    worse(
+        predictions,
+        lambda v: Volume(v.array, v.geometry.shifted((0.0, 0.5, 0.0), v.geometry.shape)),
+    )
     with pytest.raises(GeometryError, match=r"(?s)case a: .*another grid.*case b\.1: ") as caught:
         evaluate_folder(predictions, references, out)
     assert "case c" not in str(caught.value)
-    worse(predictions, lambda v: Volume(v.array[:, :-1], v.geometry.shifted((0.0, 0.0, 0.0), (5, 11, 14))))
-    with pytest.raises(GeometryError, match=r"shape \(5, 11, 14\) .* instead of shape \(6, 11, 14\)"):
+    worse(
+        predictions,
+        lambda v: Volume(v.array[:, :-1], v.geometry.shifted((0.0, 0.0, 0.0), (5, 11, 14))),
+    )
+    with pytest.raises(
+        GeometryError, match=r"shape \(5, 11, 14\) .* instead of shape \(6, 11, 14\)"
+    ):
         evaluate_folder(predictions, references, out)
     assert not out.exists()
 
@@ -193,7 +247,10 @@ def test_every_case_on_another_grid_is_named(folders: tuple[Path, Path, Path]) -
 def test_faults_of_several_kinds_are_all_named(folders: tuple[Path, Path, Path]) -> None:
     predictions, references, out = folders
     worse(predictions, lambda v: v.with_array(v.array * 5))
-    with pytest.raises(LabelError, match=r"(?s)case a: labels 5, 10 .*case b\.1: labels 5, 10 .*Needed: labels among"):
+    with pytest.raises(
+        LabelError,
+        match=r"(?s)case a: labels 5, 10 .*case b\.1: labels 5, 10 .*Needed: labels among",
+    ):
         evaluate_folder(predictions, references, out)
     (predictions / "c.nii.gz").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"(?s)case a: .*case b\.1: .*case c: ") as caught:
@@ -204,12 +261,16 @@ def test_faults_of_several_kinds_are_all_named(folders: tuple[Path, Path, Path])
 def test_more_faults_than_anyone_reads_are_counted(tmp_path: Path) -> None:
     for number in range(12):
         write_labels(labels(0), tmp_path / "r" / f"case{number:02}.nii.gz")
-        write_labels(labels(0).with_array(labels(0).array * 5), tmp_path / "p" / f"case{number:02}.nii.gz")
+        write_labels(
+            labels(0).with_array(labels(0).array * 5), tmp_path / "p" / f"case{number:02}.nii.gz"
+        )
     with pytest.raises(LabelError, match="and 2 more"):
         evaluate_folder(tmp_path / "p", tmp_path / "r", tmp_path / "out")
 
 
-def test_folders_that_cannot_be_evaluated_are_refused(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_folders_that_cannot_be_evaluated_are_refused(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     predictions, references, out = folders
     with pytest.raises(UsageError, match="is no folder"):
         evaluate_folder(tmp_path / "nowhere", references, out)
@@ -218,7 +279,9 @@ def test_folders_that_cannot_be_evaluated_are_refused(folders: tuple[Path, Path,
         evaluate_folder(tmp_path / "empty", references, out)
     with pytest.raises(UsageError, match="does not exist"):
         evaluate_folder(predictions, tmp_path / "nowhere", out)
-    unlabelled = Dataset(name="n", root=tmp_path, layout="table", cases=(), channels=("CT",), labels=None)
+    unlabelled = Dataset(
+        name="n", root=tmp_path, layout="table", cases=(), channels=("CT",), labels=None
+    )
     with pytest.raises(UsageError, match="has no label maps"):
         evaluate_folder(predictions, unlabelled, out)
     (predictions / "labels.json").write_text("{}")
@@ -226,7 +289,9 @@ def test_folders_that_cannot_be_evaluated_are_refused(folders: tuple[Path, Path,
         evaluate_folder(predictions, references, out)
     (predictions / "labels.json").unlink()
     write_labels(labels(0), predictions / "a.mha")
-    with pytest.raises(UsageError, match=r"a\.mha and a\.nii\.gz in .* are two label maps of case a\n"):
+    with pytest.raises(
+        UsageError, match=r"a\.mha and a\.nii\.gz in .* are two label maps of case a\n"
+    ):
         evaluate_folder(predictions, references, out)
     with OutputFolder(predictions, "predict") as written:
         written.record("a.mha")
@@ -274,33 +339,56 @@ def test_hippocampus_against_itself(real_data: Path, tmp_path: Path) -> None:
     assert len(evaluation.record.missing) == len(dataset.cases) - 4
 
 
-def test_predictions_are_matched_with_the_reference_by_name(folders: tuple[Path, Path, Path]) -> None:
+def test_predictions_are_matched_with_the_reference_by_name(
+    folders: tuple[Path, Path, Path],
+) -> None:
     predictions, references, out = folders
     plain = evaluate_folder(predictions, references, out, table=TABLE)
     (references / "labels.json").write_text('{"1": "liver", "2": "tumour"}')
     for file in predictions.glob("*.nii.gz"):
         ours = read_labels(file)
         write_labels(ours.with_array(np.choose(ours.array, [0, 4, 3]).astype(np.uint8)), file)
-    (predictions / "labels.json").write_text(LabelTable.from_names({4: "Liver", 3: "tumour"}).model_dump_json())
+    (predictions / "labels.json").write_text(
+        LabelTable.from_names({4: "Liver", 3: "tumour"}).model_dump_json()
+    )
     matched = evaluate_folder(predictions, references, out)
     assert [score.dice for score in matched.scores] == [score.dice for score in plain.scores]
     assert any("by name: 3 is read as 2, 4 is read as 1" in note for note in matched.record.notes)
     (predictions / "labels.json").unlink()  # as nnU-Net writes it beside its predictions
-    (predictions / "dataset.json").write_text('{"labels": {"background": 0, "liver": 4, "tumour": 3}}')
+    (predictions / "dataset.json").write_text(
+        '{"labels": {"background": 0, "liver": 4, "tumour": 3}}'
+    )
     assert evaluate_folder(predictions, references, out).scores == matched.scores
-    (predictions / "dataset.json").write_text('{"labels": {"background": 0, "liver": 4, "vessel": 3}}')
-    with pytest.raises(LabelError, match=r"dataset\.json has the labels 3 vessel, 4 liver; .*references has 1 liver, 2 tumour"):
+    (predictions / "dataset.json").write_text(
+        '{"labels": {"background": 0, "liver": 4, "vessel": 3}}'
+    )
+    with pytest.raises(
+        LabelError,
+        match=r"dataset\.json has the labels 3 vessel, 4 liver; .*references has 1 liver, 2 tumour",
+    ):
         evaluate_folder(predictions, references, out)
 
 
-def test_files_that_are_not_scored_are_said(folders: tuple[Path, Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_are_not_scored_are_said(
+    folders: tuple[Path, Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     predictions, references, out = folders
     (predictions / "c.nii.gz").rename(predictions / "d.nii.gz")
     evaluate_folder(predictions, references, out, table=TABLE, allow_missing=True)
-    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Files of")]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if record.getMessage().startswith("Files of")
+    ]
     assert said == [
-        f"Files of {predictions}: 2 taken. 1 left out: a label map of a case that is not on both sides: 1 (d.nii.gz)",
-        f"Files of {references}: 2 taken. 1 left out: a label map of a case that is not on both sides: 1 (c.nii.gz)",
+        (
+            f"Files of {predictions}: 2 taken. 1 left out: a label map of a case that is not on"
+            " both sides: 1 (d.nii.gz)"
+        ),
+        (
+            f"Files of {references}: 2 taken. 1 left out: a label map of a case that is not on both"
+            " sides: 1 (c.nii.gz)"
+        ),
     ]
 
 
@@ -309,7 +397,9 @@ def test_a_fault_says_whose_it_is(folders: tuple[Path, Path, Path], side: str) -
     predictions, references, out = folders
     half = Volume(labels(0).array * np.float32(0.7), oblique())
     write_volume(half, (predictions if side == "prediction" else references) / "c.nii.gz")
-    with pytest.raises(LabelError, match=f"case c: {side} .*c.nii.gz: .* no whole number") as caught:
+    with pytest.raises(
+        LabelError, match=f"case c: {side} .*c.nii.gz: .* no whole number"
+    ) as caught:
         evaluate_folder(predictions, references, out, table=TABLE)
     assert "hilum check" not in str(caught.value)
 
@@ -322,4 +412,9 @@ def test_one_patient_has_no_interval_and_that_is_written(folders: tuple[Path, Pa
     page = (out / "summary.md").read_text(encoding="utf-8")
     assert "no interval: one patient, or the same in every one" in page
     assert "nan" not in page
-    assert json.loads((out / "summary.json").read_text())["summary"]["regions"][0]["metrics"]["dice"]["low"] is None
+    assert (
+        json.loads((out / "summary.json").read_text())["summary"]["regions"][0]["metrics"]["dice"][
+            "low"
+        ]
+        is None
+    )

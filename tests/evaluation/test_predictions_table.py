@@ -19,7 +19,10 @@ TWO = ClassTable(names=("benign", "malignant"))
 
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
 awkward = st.one_of(
-    text, st.sampled_from(["|", "||", "\\|", "a|b", "a,b", 'say "x"', "line\nbreak", "\r", " ", "p_x", "column_", "é"])
+    text,
+    st.sampled_from(
+        ["|", "||", "\\|", "a|b", "a,b", 'say "x"', "line\nbreak", "\r", " ", "p_x", "column_", "é"]
+    ),
 )
 named = awkward.filter(bool)
 
@@ -28,10 +31,16 @@ named = awkward.filter(bool)
 def tables_of_scores(draw):
     names = tuple(draw(st.lists(named, min_size=2, max_size=4, unique=True)))
     # a label in another spelling of a class is read as that class
-    other = awkward.filter(lambda text: is_known(text) and spelled_label(text, ClassTable(names=names)) == text)
+    other = awkward.filter(
+        lambda text: is_known(text) and spelled_label(text, ClassTable(names=names)) == text
+    )
     share = st.floats(0, 1)
     further = draw(
-        st.lists(st.one_of(awkward, st.sampled_from(["case", "label", "set", "predicted", "p_benign"])), max_size=3, unique=True)
+        st.lists(
+            st.one_of(awkward, st.sampled_from(["case", "label", "set", "predicted", "p_benign"])),
+            max_size=3,
+            unique=True,
+        )
     )
     calibrated = draw(st.booleans())
     cases = draw(st.lists(named, min_size=1, max_size=4, unique=True))
@@ -42,8 +51,12 @@ def tables_of_scores(draw):
             unit=draw(st.none() | named),
             reference=draw(st.none() | st.just("") | st.sampled_from(names) | other),
             probabilities=tuple(draw(share) for _ in names),
-            calibrated=tuple(draw(share) for _ in names) if calibrated and draw(st.booleans()) else None,
-            prediction_set=draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
+            calibrated=(
+                tuple(draw(share) for _ in names) if calibrated and draw(st.booleans()) else None
+            ),
+            prediction_set=draw(
+                st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)
+            ),
             certain=draw(st.none() | st.lists(st.sampled_from(names), unique=True).map(tuple)),
             fold=draw(st.none() | st.integers(0, 9)),
             refuse=draw(st.none() | st.booleans()),
@@ -55,7 +68,9 @@ def tables_of_scores(draw):
     return names, scores
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(drawn=tables_of_scores())
 def test_nothing_is_lost(drawn, tmp_path):
     names, scores = drawn
@@ -70,9 +85,21 @@ def test_nothing_is_lost(drawn, tmp_path):
 def test_what_people_see(tmp_path):
     findings = ClassTable(names=("effusion", "mass, large"), kind="multilabel")
     scores = [
-        ClassScore(case="a", patient="p1", reference="", probabilities=(0.25, 0.5), prediction_set=(), fold=2, refuse=False),
         ClassScore(
-            case="b", probabilities=(1.0, 0.75), prediction_set=("effusion", "mass, large"), distance=1.5, columns={"age": "61"}
+            case="a",
+            patient="p1",
+            reference="",
+            probabilities=(0.25, 0.5),
+            prediction_set=(),
+            fold=2,
+            refuse=False,
+        ),
+        ClassScore(
+            case="b",
+            probabilities=(1.0, 0.75),
+            prediction_set=("effusion", "mass, large"),
+            distance=1.5,
+            columns={"age": "61"},
         ),
     ]
     write_predictions(scores, findings, tmp_path)
@@ -81,7 +108,19 @@ def test_what_people_see(tmp_path):
     assert list(first) == [
         "case", "patient", "label", "fold", "predicted", "p_effusion", "p_mass, large", "set", "refuse", "distance", "age",
     ]  # fmt: skip
-    assert list(first.values()) == ["a", "p1", "|", "2", "mass, large", "0.25", "0.5", "|", "no", "", ""]
+    assert list(first.values()) == [
+        "a",
+        "p1",
+        "|",
+        "2",
+        "mass, large",
+        "0.25",
+        "0.5",
+        "|",
+        "no",
+        "",
+        "",
+    ]
     assert list(second.values()) == [
         "b",
         "",
@@ -100,7 +139,9 @@ def test_what_people_see(tmp_path):
 
 def test_units_have_a_column_where_there_are_any(tmp_path):
     """A further column of that name, as of a ward, is not taken for it."""
-    score = ClassScore(case="a", patient="p1", probabilities=(0.25, 0.75), columns={"unit": "ward 3"})
+    score = ClassScore(
+        case="a", patient="p1", probabilities=(0.25, 0.75), columns={"unit": "ward 3"}
+    )
     write_predictions([score], TWO, tmp_path)
     assert "unit" not in (tmp_path / "predictions.csv").read_text().split("\n")[0].split(",")
     assert read_predictions(tmp_path) == (score,)
@@ -113,7 +154,9 @@ def test_units_have_a_column_where_there_are_any(tmp_path):
 def test_tables_of_other_programs(tmp_path):
     """Any order of columns, only what is needed; a spreadsheet's byte order mark."""
     file = tmp_path / "theirs.csv"
-    file.write_text("site,p_malignant,case,p_benign,label\nA,0.9,x,0.1,malignant\n", encoding="utf-8-sig")
+    file.write_text(
+        "site,p_malignant,case,p_benign,label\nA,0.9,x,0.1,malignant\n", encoding="utf-8-sig"
+    )
     (score,) = read_predictions(file, TWO)
     assert (score.case, score.reference, score.probabilities) == ("x", "malignant", (0.1, 0.9))
     assert score.columns == {"site": "A"}
@@ -136,7 +179,10 @@ def test_tables_of_other_programs(tmp_path):
         ("case,p_benign,p_malignant\na,0.5,half\n", "line 2: could not convert"),
         ("case,p_benign,p_malignant\na,0.5,1.5\n", r"line 2: case a: probabilities \[0.5, 1.5\]"),
         ("case,p_benign,p_malignant\na,0.5,nan\n", "numbers from 0 to 1"),
-        ("case,p_benign,p_malignant,calibrated_benign,calibrated_malignant\na,0.5,0.5,,0.5\n", "line 2: could not convert"),
+        (
+            "case,p_benign,p_malignant,calibrated_benign,calibrated_malignant\na,0.5,0.5,,0.5\n",
+            "line 2: could not convert",
+        ),
         ("case,p_benign,p_malignant,refuse\na,0.5,0.5,maybe\n", "refuse is 'maybe'"),
         ("case,p_benign,p_malignant\n,0.5,0.5\n", "line 2: .*at least 1 character"),
     ],
@@ -181,7 +227,11 @@ def score(case, *probabilities, label="benign", **more):
         ([score("a", 0.2, 0.3, 0.5)], DataError, "case a: 3 probabilities"),
         ([score("a", 0.5, 0.6)], DataError, r"case a: probabilities that sum to 1\.1"),
         ([score("a", 0.5, 0.5, label="cyst")], LabelError, "case a: class 'cyst'"),
-        ([score("a", 0.5, 0.5, calibrated=(0.5, 0.5)), score("b", 0.5, 0.5)], DataError, "no calibrated probabilities of b"),
+        (
+            [score("a", 0.5, 0.5, calibrated=(0.5, 0.5)), score("b", 0.5, 0.5)],
+            DataError,
+            "no calibrated probabilities of b",
+        ),
     ],
 )
 def test_rows_that_cannot_be_counted_are_refused(scores, kind, said):
@@ -198,9 +248,18 @@ def test_rows():
     ]
     rows = ClassRows.of(scores, TWO)
     assert rows.groups.tolist() == [0, 1, 2, 0]  # the case "p" of no patient is not of patient "p"
-    assert (rows.patients, rows.index.tolist(), rows.called.tolist()) == (3, [0, 1, 0, 0], [0, 1, 1, 1])
+    assert (rows.patients, rows.index.tolist(), rows.called.tolist()) == (
+        3,
+        [0, 1, 0, 0],
+        [0, 1, 1, 1],
+    )
     assert rows.probabilities[:, 1].tolist() == [0.4, 0.5, 0.7, 1.0]
-    assert ClassRows.of(scores, TWO, calibrated=False).probabilities[:, 1].tolist() == [0.8, 0.5, 0.9, 1.0]
+    assert ClassRows.of(scores, TWO, calibrated=False).probabilities[:, 1].tolist() == [
+        0.8,
+        0.5,
+        0.9,
+        1.0,
+    ]
     taken = rows.take(np.array([3, 3, 1]))
     assert (taken.patients, taken.index.tolist()) == (2, [0, 0, 1])
 
@@ -210,8 +269,16 @@ def test_what_is_called():
     names = ("a", "b", "c")
     assert decide(three, ClassTable(names=names)).argmax(axis=1).tolist() == [2, 1]
     grades = ClassTable(names=names, kind="ordinal")
-    assert decide(three, grades).argmax(axis=1).tolist() == [1, 1]  # reached with .6 and .45: the median grade is the middle one
+    assert decide(three, grades).argmax(axis=1).tolist() == [
+        1,
+        1,
+    ]  # reached with .6 and .45: the median grade is the middle one
     np.testing.assert_allclose(reached(three), [[0.6, 0.45], [0.8, 0.3]])
-    assert decide(three, ClassTable(names=names, kind="multilabel")).tolist() == [[False] * 3, [False, True, False]]
+    assert decide(three, ClassTable(names=names, kind="multilabel")).tolist() == [
+        [False] * 3,
+        [False, True, False],
+    ]
     assert decide(np.array([[0.5, 0.5]]), TWO).tolist() == [[False, True]]
-    assert decide(np.array([[0.5, 0.5]]), TWO.model_copy(update={"kind": "ordinal"})).tolist() == [[False, True]]
+    assert decide(np.array([[0.5, 0.5]]), TWO.model_copy(update={"kind": "ordinal"})).tolist() == [
+        [False, True]
+    ]

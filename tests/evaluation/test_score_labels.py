@@ -34,8 +34,13 @@ def case(shift: int = 0) -> np.ndarray:
 
 def test_rows_are_the_metrics_of_each_label() -> None:
     prediction, reference = case(2), case()
-    rows = score_labels(prediction, reference, spacing=SPACING, table=TABLE, tolerance_mm=3.0, case="a", patient="p")
-    assert [(row.region, row.case, row.patient) for row in rows] == [("liver", "a", "p"), ("tumour", "a", "p")]
+    rows = score_labels(
+        prediction, reference, spacing=SPACING, table=TABLE, tolerance_mm=3.0, case="a", patient="p"
+    )
+    assert [(row.region, row.case, row.patient) for row in rows] == [
+        ("liver", "a", "p"),
+        ("tumour", "a", "p"),
+    ]
     for row, label in zip(rows, (1, 2), strict=True):
         p, r = prediction == label, reference == label
         assert row.dice == pytest.approx(dice(p, r))
@@ -53,11 +58,22 @@ def test_the_worked_example() -> None:
     reference[1, 2, 2:4] = 1
     prediction = reference.copy()
     prediction[1, 2, 3] = 0
-    (row,) = score_labels(prediction, reference, spacing=(10.0, 10.0, 10.0), table=LabelTable.from_names({1: "cyst"}))
+    (row,) = score_labels(
+        prediction, reference, spacing=(10.0, 10.0, 10.0), table=LabelTable.from_names({1: "cyst"})
+    )
     assert (row.dice, row.iou) == pytest.approx((2 / 3, 1 / 2))
-    assert (row.volume_reference_ml, row.volume_prediction_ml, row.volume_error_ml) == pytest.approx((2, 1, -1))
+    assert (
+        row.volume_reference_ml,
+        row.volume_prediction_ml,
+        row.volume_error_ml,
+    ) == pytest.approx((2, 1, -1))
     assert row.volume_error_relative == -0.5
-    assert (row.lesions_reference, row.lesions_found, row.lesions_predicted, row.lesions_real) == (1, 1, 1, 1)
+    assert (row.lesions_reference, row.lesions_found, row.lesions_predicted, row.lesions_real) == (
+        1,
+        1,
+        1,
+        1,
+    )
 
 
 def test_regions_overlap_and_ids_may_have_gaps() -> None:
@@ -69,13 +85,32 @@ def test_regions_overlap_and_ids_may_have_gaps() -> None:
 
 def test_the_table_of_empty_cases() -> None:
     full, empty = case(), np.zeros_like(case())
-    undefined = {m for m in METRICS if math.isnan(getattr(score_labels(empty, empty, spacing=SPACING, table=TABLE)[0], m))}
+    undefined = {
+        m
+        for m in METRICS
+        if math.isnan(getattr(score_labels(empty, empty, spacing=SPACING, table=TABLE)[0], m))
+    }
     assert undefined == set(METRICS) - {"volume_error_ml"}
     missed = score_labels(empty, full, spacing=SPACING, table=TABLE)[1]
-    assert (missed.dice, missed.nsd, missed.lesion_recall, missed.lesion_f1, missed.volume_error_relative) == (0, 0, 0, 0, -1)
-    assert {m for m in METRICS if math.isnan(getattr(missed, m))} == {"hd95", "assd", "lesion_precision"}
+    assert (
+        missed.dice,
+        missed.nsd,
+        missed.lesion_recall,
+        missed.lesion_f1,
+        missed.volume_error_relative,
+    ) == (0, 0, 0, 0, -1)
+    assert {m for m in METRICS if math.isnan(getattr(missed, m))} == {
+        "hd95",
+        "assd",
+        "lesion_precision",
+    }
     invented = score_labels(full, empty, spacing=SPACING, table=TABLE)[1]
-    assert (invented.dice, invented.nsd, invented.lesion_precision, invented.lesion_f1) == (0, 0, 0, 0)
+    assert (invented.dice, invented.nsd, invented.lesion_precision, invented.lesion_f1) == (
+        0,
+        0,
+        0,
+        0,
+    )
     assert {m for m in METRICS if math.isnan(getattr(invented, m))} == {
         "hd95", "assd", "lesion_recall", "volume_error_relative",
     }  # fmt: skip
@@ -97,7 +132,13 @@ def test_a_picture_is_measured_in_its_plane() -> None:
     reference = np.zeros((1, 12, 15), dtype=np.uint8)
     reference[0, 3:8, 4:11] = 1
     table = LabelTable.from_names({1: "nucleus"})
-    (row,) = score_labels(np.roll(reference, 2, 2), reference, spacing=(500.0, 1.0, 0.5), table=table, tolerance_mm=1.0)
+    (row,) = score_labels(
+        np.roll(reference, 2, 2),
+        reference,
+        spacing=(500.0, 1.0, 0.5),
+        table=table,
+        tolerance_mm=1.0,
+    )
     assert row.nsd == 1
     assert row.hd95 == pytest.approx(1.0)
 
@@ -105,7 +146,12 @@ def test_a_picture_is_measured_in_its_plane() -> None:
 def test_a_slice_thick_structure_in_a_volume_is_measured_in_space() -> None:
     reference = np.zeros((4, 8, 9), dtype=np.uint8)
     reference[2, 2:5, 3:7] = 1
-    (row,) = score_labels(np.roll(reference, -1, 0), reference, spacing=SPACING, table=LabelTable.from_names({1: "disc"}))
+    (row,) = score_labels(
+        np.roll(reference, -1, 0),
+        reference,
+        spacing=SPACING,
+        table=LabelTable.from_names({1: "disc"}),
+    )
     assert row.hd95 == pytest.approx(4.0)
 
 
@@ -117,7 +163,10 @@ def test_a_slice_thick_structure_in_a_volume_is_measured_in_space() -> None:
     st.tuples(*[st.booleans()] * 3),
 )
 def test_the_frame_and_the_orientation_do_not_matter(
-    prediction: np.ndarray, reference: np.ndarray, before: tuple[int, int, int], mirrored: tuple[bool, bool, bool]
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    before: tuple[int, int, int],
+    mirrored: tuple[bool, bool, bool],
 ) -> None:
     flips = tuple(slice(None, None, -1) if m else slice(None) for m in mirrored)
     moved = [np.pad(labels, [(b, 2) for b in before])[flips] for labels in (prediction, reference)]
@@ -127,7 +176,9 @@ def test_the_frame_and_the_orientation_do_not_matter(
         for metric in METRICS:
             np.testing.assert_allclose(getattr(a, metric), getattr(b, metric), err_msg=metric)
         if (reference == (1 if a.region == "liver" else 2)).any():
-            assert a.volume_error_ml == pytest.approx(a.volume_prediction_ml - a.volume_reference_ml)
+            assert a.volume_error_ml == pytest.approx(
+                a.volume_prediction_ml - a.volume_reference_ml
+            )
 
 
 def test_a_large_case_takes_seconds() -> None:
@@ -135,8 +186,12 @@ def test_a_large_case_takes_seconds() -> None:
     balls = []
     for shift in (0, 2):
         labels = np.zeros((119, 512, 512), dtype=np.uint8)
-        labels[((z - 60) * 2.5) ** 2 + ((y - 200) * 0.8) ** 2 + ((x - 200 - shift) * 0.8) ** 2 < 1e4] = 1
-        labels[((z - 60) * 2.5) ** 2 + ((y - 170) * 0.8) ** 2 + ((x - 170 - shift) * 0.8) ** 2 < 400] = 2
+        labels[
+            ((z - 60) * 2.5) ** 2 + ((y - 200) * 0.8) ** 2 + ((x - 200 - shift) * 0.8) ** 2 < 1e4
+        ] = 1
+        labels[
+            ((z - 60) * 2.5) ** 2 + ((y - 170) * 0.8) ** 2 + ((x - 170 - shift) * 0.8) ** 2 < 400
+        ] = 2
         balls.append(labels)
     start = time.process_time()
     rows = score_labels(balls[1], balls[0], spacing=(2.5, 0.8, 0.8), table=TABLE)
@@ -147,7 +202,10 @@ def test_a_large_case_takes_seconds() -> None:
 def test_groups_are_patients_or_else_cases() -> None:
     row = score_labels(case(), case(), spacing=SPACING, table=TABLE, case="c1")[0]
     assert row.group == "case c1"
-    assert score_labels(case(), case(), spacing=SPACING, table=TABLE, case="c1", patient="c1")[0].group == "patient c1"
+    assert (
+        score_labels(case(), case(), spacing=SPACING, table=TABLE, case="c1", patient="c1")[0].group
+        == "patient c1"
+    )
 
 
 def test_every_summarised_metric_is_a_field_with_a_direction() -> None:
@@ -170,7 +228,12 @@ def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(LabelError, match="label 2 in the prediction"):
         score_labels(labels, labels, spacing=SPACING, table=REGIONS)
     with pytest.raises(LabelError, match="label 9 in the prediction"):
-        score_labels(np.where(labels == 2, 9, labels), np.where(labels == 2, 9, labels), spacing=SPACING, table=REGIONS)
+        score_labels(
+            np.where(labels == 2, 9, labels),
+            np.where(labels == 2, 9, labels),
+            spacing=SPACING,
+            table=REGIONS,
+        )
     with pytest.raises(UsageError, match="tolerance of -1 mm"):
         score_labels(labels, labels, spacing=SPACING, table=TABLE, tolerance_mm=-1)
     with pytest.raises(UsageError, match="three positive numbers"):

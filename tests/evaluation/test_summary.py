@@ -35,16 +35,25 @@ def test_figures_by_hand() -> None:
     assert anterior.mean == pytest.approx(np.mean(dices))
     assert anterior.median == pytest.approx(np.median(dices))
     assert anterior.std == pytest.approx(np.std(dices, ddof=1))
-    interval = bootstrap_interval(dices, [score.group for score in scores if score.region == "anterior"], resamples=400)
+    interval = bootstrap_interval(
+        dices, [score.group for score in scores if score.region == "anterior"], resamples=400
+    )
     assert (anterior.low, anterior.high, anterior.patients) == (interval.low, interval.high, 3)
     assert summary.mean("dice", region="anterior") == anterior.mean
-    assert summary.mean() == pytest.approx((anterior.mean + summary["posterior"].metrics["dice"].mean) / 2)
+    assert summary.mean() == pytest.approx(
+        (anterior.mean + summary["posterior"].metrics["dice"].mean) / 2
+    )
     assert set(summary.overall) == set(METRICS)
 
 
 def test_undefined_values_are_counted_not_hidden() -> None:
     posterior = summarise(rows(), resamples=50)["posterior"]
-    assert (posterior.cases, posterior.present, posterior.missed, posterior.invented) == (6, 5, 0, 0)
+    assert (posterior.cases, posterior.present, posterior.missed, posterior.invented) == (
+        6,
+        5,
+        0,
+        0,
+    )
     assert (posterior.metrics["dice"].n, posterior.metrics["dice"].undefined) == (5, 1)
     assert posterior.metrics["volume_error_ml"].undefined == 0
 
@@ -52,8 +61,17 @@ def test_undefined_values_are_counted_not_hidden() -> None:
 def test_missed_and_invented_regions_are_counted() -> None:
     full, empty = np.ones((2, 3, 4), dtype=np.uint8), np.zeros((2, 3, 4), dtype=np.uint8)
     table = LabelTable.from_names({1: "lesion"})
-    pairs = {"found": (full, full), "missed": (empty, full), "invented": (full, empty), "healthy": (empty, empty)}
-    scores = [s for name, (p, r) in pairs.items() for s in score_labels(p, r, spacing=(1, 1, 1), table=table, case=name)]
+    pairs = {
+        "found": (full, full),
+        "missed": (empty, full),
+        "invented": (full, empty),
+        "healthy": (empty, empty),
+    }
+    scores = [
+        s
+        for name, (p, r) in pairs.items()
+        for s in score_labels(p, r, spacing=(1, 1, 1), table=table, case=name)
+    ]
     lesion = summarise(scores, resamples=50)["lesion"]
     assert (lesion.cases, lesion.present, lesion.missed, lesion.invented) == (4, 2, 1, 1)
     assert lesion.metrics["dice"].mean == pytest.approx(1 / 3)
@@ -78,8 +96,12 @@ def test_json_writes_null_and_reads_it_back() -> None:
 
 def test_same_seed_same_figures() -> None:
     scores = rows(cases=24)
-    assert summarise(scores, seed=1).model_dump_json() == summarise(scores, seed=1).model_dump_json()
-    assert summarise(scores, seed=1).model_dump_json() != summarise(scores, seed=2).model_dump_json()
+    assert (
+        summarise(scores, seed=1).model_dump_json() == summarise(scores, seed=1).model_dump_json()
+    )
+    assert (
+        summarise(scores, seed=1).model_dump_json() != summarise(scores, seed=2).model_dump_json()
+    )
 
 
 def test_what_cannot_be_summarised_is_refused() -> None:

@@ -14,7 +14,11 @@ FINDINGS = ClassTable(names=("mass", "edema"), kind="multilabel")
 def theirs(folder, encoding="cp1252"):
     """Six predictions of a spreadsheet with decimal commas and an index."""
     rows = [f'{n};"c{n}" ;0,{2 + n};0,{8 - n};NA;?;nan' for n in range(6)]
-    text = "sep=;\r\n" + "\r\n".join(['; "Case";p_WELL;p_größer;patient;Age;Fold', *rows, ";;;;;;"]) + "\r\n"
+    text = (
+        "sep=;\r\n"
+        + "\r\n".join(['; "Case";p_WELL;p_größer;patient;Age;Fold', *rows, ";;;;;;"])
+        + "\r\n"
+    )
     folder.mkdir()
     (folder / "predictions.csv").write_bytes(text.encode(encoding))
     return folder
@@ -25,13 +29,19 @@ def test_predictions_of_a_spreadsheet(tmp_path, encoding):
     scores = read_predictions(theirs(tmp_path / "p", encoding), TWO)
     assert [score.case for score in scores] == [f"c{n}" for n in range(6)]
     assert scores[0].probabilities == (0.2, 0.8)
-    assert {(score.patient, score.fold, score.columns["Age"]) for score in scores} == {(None, None, "?")}
+    assert {(score.patient, score.fold, score.columns["Age"]) for score in scores} == {
+        (None, None, "?")
+    }
 
 
 def test_a_reference_with_words_and_spellings(tmp_path):
     rows = ["c0,größer,P", "c1,GRÖSSER,p", "c2,NA,n/a", "c3,Well,?", "c4,unknown,-", "c5, well ,Q"]
-    (tmp_path / "truth.csv").write_bytes("\n".join([" Case,LABEL,Patient", *rows]).encode("utf-16-le"))
-    evaluation = evaluate_classes(theirs(tmp_path / "p"), tmp_path / "truth.csv", tmp_path / "out", subgroups=[])
+    (tmp_path / "truth.csv").write_bytes(
+        "\n".join([" Case,LABEL,Patient", *rows]).encode("utf-16-le")
+    )
+    evaluation = evaluate_classes(
+        theirs(tmp_path / "p"), tmp_path / "truth.csv", tmp_path / "out", subgroups=[]
+    )
     assert {score.case: score.reference for score in evaluation.scores} == {
         "c0": "größer", "c1": "größer", "c3": "WELL", "c5": "WELL",
     }  # fmt: skip
@@ -46,14 +56,20 @@ def test_a_reference_with_words_and_spellings(tmp_path):
 
 
 def test_an_unknown_finding_is_no_absent_one(tmp_path):
-    (tmp_path / "predictions.csv").write_text("case,p_mass,p_edema\n" + "".join(f"c{n},0.2,0.{n}\n" for n in range(6)))
+    (tmp_path / "predictions.csv").write_text(
+        "case,p_mass,p_edema\n" + "".join(f"c{n},0.2,0.{n}\n" for n in range(6))
+    )
     rows = ["c0,Mass", "c1,No Finding", "c2,", "c3,edema|MASS", "c4,mass|NA", "c5,none"]
     (tmp_path / "truth.csv").write_text("\n".join(["case,label", *rows]))
-    evaluation = evaluate_classes(tmp_path, tmp_path / "truth.csv", tmp_path / "out", table=FINDINGS, subgroups=[])
+    evaluation = evaluate_classes(
+        tmp_path, tmp_path / "truth.csv", tmp_path / "out", table=FINDINGS, subgroups=[]
+    )
     assert {score.case: score.reference for score in evaluation.scores} == {
         "c0": "mass", "c1": "", "c3": "edema|mass", "c5": "",
     }  # fmt: skip
-    assert "label: 2 of 6 not known (blank, mass|NA), and left out: c2, c4" in evaluation.record.notes
+    assert (
+        "label: 2 of 6 not known (blank, mass|NA), and left out: c2, c4" in evaluation.record.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,11 @@ def test_a_file_of_excel_is_refused_with_the_cure(tmp_path):
     file = tmp_path / "cases.xlsx"
     file.write_bytes(b"PK\x03\x04")
     (tmp_path / "predictions.csv").write_text("case,p_a,p_b\nx,0.5,0.5\n")
-    for work in (lambda: open_dataset(file), lambda: evaluate_classes(tmp_path, file, tmp_path / "out")):
-        with pytest.raises(FormatError, match=r"is a spreadsheet[\s\S]*save the sheet as cases.csv"):
+    for work in (
+        lambda: open_dataset(file),
+        lambda: evaluate_classes(tmp_path, file, tmp_path / "out"),
+    ):
+        with pytest.raises(
+            FormatError, match=r"is a spreadsheet[\s\S]*save the sheet as cases.csv"
+        ):
             work()

@@ -20,7 +20,11 @@ def study(request):
 
 
 def volume_ml(study, name):
-    return float((study.labels.array == IDS[name]).sum()) * study.labels.geometry.voxel_volume_mm3 / 1000
+    return (
+        float((study.labels.array == IDS[name]).sum())
+        * study.labels.geometry.voxel_volume_mm3
+        / 1000
+    )
 
 
 def centre_mm(study, name):
@@ -70,7 +74,13 @@ def test_tissues_have_their_densities(study):
     tumour = study.image.array[study.labels.array == IDS["liver tumour"]]
     assert 0 < tumour.mean() < mean_hu(study, "liver") - 15
     image = study.image.array
-    for low, high in ((-1024, -900), (-900, -700), (-130, -80), (20, 90), (200, 700)):  # air, lung, fat, muscle, bone
+    for low, high in (
+        (-1024, -900),
+        (-900, -700),
+        (-130, -80),
+        (20, 90),
+        (200, 700),
+    ):  # air, lung, fat, muscle, bone
         assert ((image >= low) & (image < high)).mean() > 0.005
 
 
@@ -97,7 +107,9 @@ def test_same_seed_same_bytes():
 
 
 def test_a_healthy_liver_has_no_tumour():
-    assert not (make_abdomen_ct(1, shape=(16, 32, 40), tumours=0).labels.array == IDS["liver tumour"]).any()
+    assert not (
+        make_abdomen_ct(1, shape=(16, 32, 40), tumours=0).labels.array == IDS["liver tumour"]
+    ).any()
 
 
 def test_some_drawn_patients_are_healthy():
@@ -133,11 +145,15 @@ def test_too_small_a_shape_is_refused():
 
 
 def test_distances_of_solids():
-    points = np.array([[0.0, 0, 0], [10, 0, 0], [0, 20, 0], [0, 0, 35], [3, 4, 0]], dtype=np.float32).T
+    points = np.array(
+        [[0.0, 0, 0], [10, 0, 0], [0, 20, 0], [0, 0, 35], [3, 4, 0]], dtype=np.float32
+    ).T
     assert ellipsoid(points, (0, 0, 0), (10, 20, 30))[1:4] == pytest.approx([0, 0, 5], abs=0.2)
     turned = ellipsoid(points, (0, 0, 0), (20, 10, 30), axes=rotation(about_z=90))
     assert turned[1:3] == pytest.approx([0, 0], abs=1e-3)
-    assert capsule(points, (0, 0, 0), (10, 0, 0), 2.0) == pytest.approx([-2, -2, 18, 33, 2], abs=1e-4)
+    assert capsule(points, (0, 0, 0), (10, 0, 0), 2.0) == pytest.approx(
+        [-2, -2, 18, 33, 2], abs=1e-4
+    )
     assert cylinder(points, (0, 0), (5, 5)) == pytest.approx([-5, 5, 15, -5, 0], abs=1e-4)
     flat = np.zeros(3, dtype=np.float32)
     assert smooth_union(flat, flat + 50, 10) == pytest.approx([0, 0, 0])
@@ -147,7 +163,10 @@ def test_distances_of_solids():
 def test_windows_paint_into_the_canvas():
     rng = np.random.default_rng(0)
     geometry = Geometry.from_spacing(
-        (20, 30, 40), (3.0, 2.0, 1.5), origin=(-30, -30, -30), directions=rotation(about_x=10)[:, ::-1]
+        (20, 30, 40),
+        (3.0, 2.0, 1.5),
+        origin=(-30, -30, -30),
+        directions=rotation(about_x=10)[:, ::-1],
     )
     centre = tuple(float(v) for v in geometry.index_to_world((9, 14, 22)))
     whole, part = (Canvas.blank(geometry, warp=Warp.draw(rng, amplitude_mm=0.5)) for _ in range(2))

@@ -27,7 +27,12 @@ SMALL = (10, 16, 20)
 def abdomen(tmp_path_factory):
     seen = []
     folder = make_abdomen_dataset(
-        tmp_path_factory.mktemp("abdomen") / "set", cases=5, tests=1, seed=3, shape=SMALL, progress=lambda *a: seen.append(a[:2])
+        tmp_path_factory.mktemp("abdomen") / "set",
+        cases=5,
+        tests=1,
+        seed=3,
+        shape=SMALL,
+        progress=lambda *a: seen.append(a[:2]),
     )
     assert seen == [(n, 6) for n in range(1, 7)]
     return folder
@@ -42,7 +47,9 @@ def test_abdomen_folder_is_nnunet_raw(abdomen):
     facts = json.loads((abdomen / "dataset.json").read_text())
     assert facts["channel_names"] == {"0": "CT"}
     assert facts["labels"] == {label.name: label.id for label in ABDOMEN_LABELS.labels}
-    assert sorted(p.name for p in (abdomen / "imagesTr").iterdir()) == [f"abdomen_{n:03d}_0000.nii.gz" for n in range(5)]
+    assert sorted(p.name for p in (abdomen / "imagesTr").iterdir()) == [
+        f"abdomen_{n:03d}_0000.nii.gz" for n in range(5)
+    ]
     image = nibabel.load(abdomen / "imagesTr/abdomen_002_0000.nii.gz")
     labels = nibabel.load(abdomen / "labelsTr/abdomen_002.nii.gz")
     assert image.shape == labels.shape == SMALL[::-1]
@@ -55,8 +62,14 @@ def test_abdomen_folder_is_nnunet_raw(abdomen):
 def test_patients_have_one_or_two_studies(abdomen):
     patients = [row["patient"] for row in rows(abdomen / "patients.csv")]
     assert patients == ["P00000", "P00001", "P00001", "P00002", "P00003", "P10000"]
-    per_patient = {row["patient"]: (row["sex"], row["age"], row["site"]) for row in rows(abdomen / "patients.csv")}
-    assert all((row["sex"], row["age"], row["site"]) == per_patient[row["patient"]] for row in rows(abdomen / "patients.csv"))
+    per_patient = {
+        row["patient"]: (row["sex"], row["age"], row["site"])
+        for row in rows(abdomen / "patients.csv")
+    }
+    assert all(
+        (row["sex"], row["age"], row["site"]) == per_patient[row["patient"]]
+        for row in rows(abdomen / "patients.csv")
+    )
 
 
 def test_open_dataset_knows_cases_and_patients(abdomen):
@@ -66,19 +79,35 @@ def test_open_dataset_knows_cases_and_patients(abdomen):
     assert dataset.channels == ("CT",)
     assert dataset.labels is not None
     assert dataset.labels.ids == ABDOMEN_LABELS.ids
-    assert [case.patient for case in dataset.cases] == ["P00000", "P00001", "P00001", "P00002", "P00003"]
+    assert [case.patient for case in dataset.cases] == [
+        "P00000",
+        "P00001",
+        "P00001",
+        "P00002",
+        "P00003",
+    ]
     assert [case.id for case in dataset.unlabelled] == ["abdomen_test_000"]
 
 
 def test_chosen_structures_are_renumbered(tmp_path):
     from hilum.io import read_labels
 
-    folder = make_abdomen_dataset(tmp_path, cases=1, tests=0, shape=SMALL, structures=["spleen", "liver"])
+    folder = make_abdomen_dataset(
+        tmp_path, cases=1, tests=0, shape=SMALL, structures=["spleen", "liver"]
+    )
     full = make_abdomen_dataset(tmp_path / "full", cases=1, tests=0, shape=SMALL)
-    chosen, everything = (read_labels(f / "labelsTr/abdomen_000.nii.gz").array for f in (folder, full))
-    assert json.loads((folder / "dataset.json").read_text())["labels"] == {"background": 0, "spleen": 1, "liver": 2}
+    chosen, everything = (
+        read_labels(f / "labelsTr/abdomen_000.nii.gz").array for f in (folder, full)
+    )
+    assert json.loads((folder / "dataset.json").read_text())["labels"] == {
+        "background": 0,
+        "spleen": 1,
+        "liver": 2,
+    }
     assert np.array_equal(chosen == 1, everything == 3)
-    assert np.array_equal(chosen == 2, (everything == 1) | (everything == 2))  # tumours count as liver
+    assert np.array_equal(
+        chosen == 2, (everything == 1) | (everything == 2)
+    )  # tumours count as liver
 
 
 def test_bad_requests_are_refused(tmp_path):
@@ -97,7 +126,9 @@ def test_nodules_differ_by_kind():
         study = make_nodule_ct(seed, kind, shape=(16, 32, 32))
         return (study.labels.array.sum() * study.labels.geometry.voxel_volume_mm3) ** (1 / 3)
 
-    benign, malignant = ([diameter(kind, seed) for seed in range(12)] for kind in ("benign", "malignant"))
+    benign, malignant = (
+        [diameter(kind, seed) for seed in range(12)] for kind in ("benign", "malignant")
+    )
     assert min(benign) > 0
     assert np.mean(malignant) > 1.3 * np.mean(benign)
     assert max(benign) > min(malignant)  # size alone does not tell
@@ -107,7 +138,9 @@ def test_nodule_table(tmp_path):
     from hilum.dataset import open_dataset
 
     seen = []
-    folder = make_nodule_dataset(tmp_path / "nodules", cases=6, shape=(8, 16, 16), progress=lambda *a: seen.append(a[:2]))
+    folder = make_nodule_dataset(
+        tmp_path / "nodules", cases=6, shape=(8, 16, 16), progress=lambda *a: seen.append(a[:2])
+    )
     assert seen[-1] == (6, 6)
     table = rows(folder / "cases.csv")
     assert [row["label"] for row in table] == ["benign", "malignant"] * 3
@@ -137,14 +170,23 @@ def test_dicom_series_is_the_volume(tmp_path):
 def test_dicom_tags_and_uids(tmp_path):
     image = make_abdomen_ct(9, shape=SMALL).image
     first, again, other = (
-        [pydicom.dcmread(f) for f in write_dicom_series(image, tmp_path / name, tags=SeriesTags(uid_seed=seed))]
+        [
+            pydicom.dcmread(f)
+            for f in write_dicom_series(image, tmp_path / name, tags=SeriesTags(uid_seed=seed))
+        ]
         for name, seed in (("a", "s"), ("b", "s"), ("c", "t"))
     )
     assert len({d.SOPInstanceUID for d in first}) == SMALL[0]
-    assert len({(d.StudyInstanceUID, d.SeriesInstanceUID, d.FrameOfReferenceUID) for d in first}) == 1
+    assert (
+        len({(d.StudyInstanceUID, d.SeriesInstanceUID, d.FrameOfReferenceUID) for d in first}) == 1
+    )
     assert [d.SOPInstanceUID for d in first] == [d.SOPInstanceUID for d in again]
     assert first[0].SeriesInstanceUID != other[0].SeriesInstanceUID
-    assert (first[0].Modality, first[0].PatientID, first[0].RescaleIntercept) == ("CT", "SYN-0001", -1024)
+    assert (first[0].Modality, first[0].PatientID, first[0].RescaleIntercept) == (
+        "CT",
+        "SYN-0001",
+        -1024,
+    )
     grid = Geometry.from_spacing((2, 3, 4), frame_of_reference="1.2.3")
     kept = write_dicom_series(Volume(np.zeros((1, 2, 3, 4), np.int16), grid), tmp_path / "d")
     assert pydicom.dcmread(kept[0]).FrameOfReferenceUID == "1.2.3"

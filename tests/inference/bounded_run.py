@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-sys.modules["torch"] = None  # importing it raises: an exported model predicts where torch is not installed
+sys.modules["torch"] = (
+    None  # importing it raises: an exported model predicts where torch is not installed
+)
 
 import hilum  # noqa: E402
 import hilum.api  # noqa: E402, F401
@@ -23,7 +25,10 @@ from hilum.plan import load_plan  # noqa: E402
 
 
 class Free:
-    """Answers at once: the label is the intensity, in steps. Its logits are the caller's to keep, as those of any engine."""
+    """Answers at once: the label is the intensity, in steps.
+
+    Its logits are the caller's to keep, as those of any engine.
+    """
 
     name, precision, device, batch, because = "free", "float32", "nothing", 1, "it costs nothing"
 
@@ -58,7 +63,9 @@ def main(plan_path, source, out, memory, probabilities):
 
     threading.Thread(target=watch, daemon=True).start()
     begun = time.perf_counter()
-    report = predict_many(ready, [source], out, formats=("nifti",), probabilities=probabilities == "yes")
+    report = predict_many(
+        ready, [source], out, formats=("nifti",), probabilities=probabilities == "yes"
+    )
     going.clear()
     seconds = time.perf_counter() - begun
     cases = [case.model_dump() for case in report.cases]

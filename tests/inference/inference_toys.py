@@ -24,7 +24,10 @@ from hilum.volume import Geometry, LabelTable, Region, Volume
 BECAUSE = "the test says so"
 TABLE = LabelTable.from_names({2: "liver", 300: "tumour"})
 REGIONS = TABLE.model_copy(
-    update={"regions": (Region(name="all", labels=(2, 300)), Region(name="tumour", labels=(300,))), "decode_ids": (2, 300)}
+    update={
+        "regions": (Region(name="all", labels=(2, 300)), Region(name="tumour", labels=(300,))),
+        "decode_ids": (2, 300),
+    }
 )
 
 
@@ -78,11 +81,15 @@ def make_plan(**changes):
         "overlap": 0.5,
     } | changes
     decisions = {name: Decision(value=value, because=BECAUSE) for name, value in values.items()}
-    return SegmentationPlan(name="toy", hardware=Hardware(), channels=channels, labels=labels, **decisions)
+    return SegmentationPlan(
+        name="toy", hardware=Hardware(), channels=channels, labels=labels, **decisions
+    )
 
 
 def make_model(*, networks=None, **changes):
-    return TrainedModel(plan=make_plan(**changes), networks=networks or (OneHot(),), device=torch.device("cpu"))
+    return TrainedModel(
+        plan=make_plan(**changes), networks=networks or (OneHot(),), device=torch.device("cpu")
+    )
 
 
 def real_model(*, members=1, seed=0, **changes):
@@ -92,17 +99,25 @@ def real_model(*, members=1, seed=0, **changes):
     return TrainedModel(plan=plan, networks=networks, device=torch.device("cpu"))
 
 
-SIGNED_AXES = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
+SIGNED_AXES = [
+    (order, signs)
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
 
 
-def oblique_geometry(shape=(9, 13, 11), *, axes=SIGNED_AXES[0], spacing=(2.5, 0.7, 1.1), degrees=7.0):
+def oblique_geometry(
+    shape=(9, 13, 11), *, axes=SIGNED_AXES[0], spacing=(2.5, 0.7, 1.1), degrees=7.0
+):
     """Anisotropic, off origin, rotated about two axes, in any of 48 orientations."""
     order, signs = axes
     a, b = np.deg2rad(degrees), np.deg2rad(degrees / 2)
     turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     turn = turn @ np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
     directions = turn @ (np.eye(3)[:, list(order)] * np.array(signs))
-    return Geometry.from_spacing(shape, spacing, origin=(-12.5, 40.25, 101.0), directions=directions)
+    return Geometry.from_spacing(
+        shape, spacing, origin=(-12.5, 40.25, 101.0), directions=directions
+    )
 
 
 def index_volume(geometry=None, *, seed=0, classes=3):

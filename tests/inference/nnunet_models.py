@@ -1,8 +1,8 @@
 """Toy models of every kind that nnU-Net makes: their files, weights and images, from numbers alone.
 
-nnunet_oracle.py, run by a Python that has nnunetv2, lets nnU-Net predict with them; tests import them. numpy's RandomState, whose
-numbers are frozen, draws both the weights, each by nnU-Net's name of it, and the noise of the images. Nothing of hilum is
-imported.
+nnunet_oracle.py, run by a Python that has nnunetv2, lets nnU-Net predict with them; tests import
+them. numpy's RandomState, whose numbers are frozen, draws both the weights, each by nnU-Net's name
+of it, and the noise of the images. Nothing of hilum is imported.
 """
 
 import zlib
@@ -138,7 +138,10 @@ MODELS = {
 
 
 def weight(name, shape, *, fold):
-    """The weight that nnU-Net calls so: of He's scale, so that answers neither vanish nor explode; norms near 1, heads large."""
+    """The weight that nnU-Net calls so: of He's scale, so that answers neither vanish nor explode.
+
+    Norms near 1, heads large.
+    """
     drawn = np.random.RandomState(zlib.crc32(f"{fold} {name}".encode())).standard_normal(shape)
     if len(shape) == 1:
         return (0.1 * drawn + (name.endswith(".norm.weight"))).astype(np.float32)
@@ -191,7 +194,12 @@ def documents(name, model):
         "foreground_intensity_properties_per_channel": dict.fromkeys(model["channels"], PROPERTIES),
         **model["plans"],
     }
-    dataset = {"channel_names": model["channels"], "labels": model["labels"], "numTraining": 4, "file_ending": ".nii.gz"}
+    dataset = {
+        "channel_names": model["channels"],
+        "labels": model["labels"],
+        "numTraining": 4,
+        "file_ending": ".nii.gz",
+    }
     if "regions_class_order" in model:
         dataset["regions_class_order"] = model["regions_class_order"]
     return plans, dataset

@@ -1,10 +1,13 @@
-"""Makes nnU-Net v2 models with random weights and lets nnU-Net itself predict with them; run by a Python that has nnunetv2.
+"""Makes nnU-Net v2 models with random weights and lets nnU-Net itself predict with them.
+
+Run by a Python that has nnunetv2.
 
     PYTHON tests/inference/nnunet_oracle.py OUT [GOLDEN]
 
-Each model gets a folder OUT/<name>: model/ as nnU-Net writes it, images/, labels and probabilities as nnU-Net answers, and the
-preprocessed image. GOLDEN gets what test_nnunet_golden.py compares with: labels, and some of the numbers. nnU-Net adds patches up
-in float16, whose rounding alone changes logits by 1 part in 1000; here it is made to use float32, so that what differs is not
+Each model gets a folder OUT/<name>: model/ as nnU-Net writes it, images/, labels and probabilities
+as nnU-Net answers, and the preprocessed image. GOLDEN gets what test_nnunet_golden.py compares
+with: labels, and some of the numbers. nnU-Net adds patches up in float16, whose rounding alone
+changes logits by 1 part in 1000; here it is made to use float32, so that what differs is not
 rounding. Nothing of hilum is imported.
 """
 
@@ -73,7 +76,10 @@ def make(out, name, model, golden):
             labels.num_segmentation_heads,
             deep_supervision=True,
         )
-        drawn = {key: torch.from_numpy(weight(canonical(key), old.shape, fold=fold)) for key, old in network.state_dict().items()}
+        drawn = {
+            key: torch.from_numpy(weight(canonical(key), old.shape, fold=fold))
+            for key, old in network.state_dict().items()
+        }
         network.load_state_dict(drawn)
         (folder / f"fold_{fold}").mkdir()
         optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.9)
@@ -81,10 +87,19 @@ def make(out, name, model, golden):
             "network_weights": network.state_dict(),
             "optimizer_state": optimizer.state_dict(),
             "grad_scaler_state": None,
-            "logging": {"mean_fg_dice": [np.float64(0.5)], "train_losses": [np.float32(0.25)], "epochs": np.int64(1)},
+            "logging": {
+                "mean_fg_dice": [np.float64(0.5)],
+                "train_losses": [np.float32(0.25)],
+                "epochs": np.int64(1),
+            },
             "_best_ema": np.float64(0.5),
             "current_epoch": 3,
-            "init_args": {"plans": plans, "configuration": "used", "fold": fold, "device": torch.device("cpu")},
+            "init_args": {
+                "plans": plans,
+                "configuration": "used",
+                "fold": fold,
+                "device": torch.device("cpu"),
+            },
             "trainer_name": "nnUNetTrainer",
             "inference_allowed_mirroring_axes": model["mirror"],
         }
@@ -92,18 +107,29 @@ def make(out, name, model, golden):
     files = write_images(out / name / "images", model)
     image, properties = SimpleITKIO().read_images(files)
     preprocessor = described.preprocessor_class(verbose=False)
-    data, _, _ = preprocessor.run_case_npy(image, None, dict(properties), manager, described, dataset)
+    data, _, _ = preprocessor.run_case_npy(
+        image, None, dict(properties), manager, described, dataset
+    )
     np.save(out / name / "preprocessed.npy", data)
     kept = {"preprocessed": picked(data), "shape": np.array(data.shape)}
     for mirrored in (False, True):
         predictor = nnUNetPredictor(
-            use_mirroring=mirrored, device=torch.device("cpu"), allow_tqdm=False, perform_everything_on_device=False
+            use_mirroring=mirrored,
+            device=torch.device("cpu"),
+            allow_tqdm=False,
+            perform_everything_on_device=False,
         )
-        predictor.initialize_from_trained_model_folder(str(folder), model["folds"], "checkpoint_final.pth")
+        predictor.initialize_from_trained_model_folder(
+            str(folder), model["folds"], "checkpoint_final.pth"
+        )
         segmentation, probabilities = predictor.predict_single_npy_array(
             image, dict(properties), None, None, save_or_return_probabilities=True
         )
-        np.savez_compressed(out / name / f"answer_{int(mirrored)}.npz", labels=segmentation, probabilities=probabilities)
+        np.savez_compressed(
+            out / name / f"answer_{int(mirrored)}.npz",
+            labels=segmentation,
+            probabilities=probabilities,
+        )
         kept[f"labels_{int(mirrored)}"] = segmentation.astype(np.uint8)
         kept[f"probabilities_{int(mirrored)}"] = picked(probabilities)
     if golden is not None:

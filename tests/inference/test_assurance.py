@@ -22,11 +22,20 @@ PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
 
 def refusal(seed=0, intensities=True):
     rng = np.random.default_rng(seed)
-    more = {"train_intensities": rng.normal(size=(30, 11)), "held_out_intensities": rng.normal(size=(20, 11))}
-    return fit_refusal(rng.normal(size=(30, 6)), rng.normal(size=(20, 6)), share=0.05, **(more if intensities else {}))
+    more = {
+        "train_intensities": rng.normal(size=(30, 11)),
+        "held_out_intensities": rng.normal(size=(20, 11)),
+    }
+    return fit_refusal(
+        rng.normal(size=(30, 6)),
+        rng.normal(size=(20, 6)),
+        share=0.05,
+        **(more if intensities else {}),
+    )
 
 
-# --- calibration ------------------------------------------------------------------------------------------------------------
+# --- calibration
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -39,17 +48,25 @@ def test_probabilities_and_logits_are_one_thing(kind, data):
     np.testing.assert_allclose(Calibration().apply(probabilities, table), probabilities, atol=1e-9)
     hot = Calibration(temperature=3.0).apply(probabilities, table)
     if table.kind == "ordinal":
-        raw = np.minimum.accumulate(raw, axis=1)  # what a step says beyond the one before it, probabilities do not keep
-    np.testing.assert_allclose(hot, metrics.apply_temperature(raw / 3.0, kind=table.kind), atol=1e-7)
+        raw = np.minimum.accumulate(
+            raw, axis=1
+        )  # what a step says beyond the one before it, probabilities do not keep
+    np.testing.assert_allclose(
+        hot, metrics.apply_temperature(raw / 3.0, kind=table.kind), atol=1e-7
+    )
 
 
 def test_temperature_by_hand():
     """Odds of 1 to 9 become, at temperature 2, their roots: 1 to 3."""
     two = Calibration(temperature=2.0)
     np.testing.assert_allclose(two.apply(np.array([[0.1, 0.9]]), TWO), [[0.25, 0.75]])
-    np.testing.assert_allclose(two.apply(np.array([[0.9, 0.5, 0.1]]), FINDINGS), [[0.75, 0.5, 0.25]])
+    np.testing.assert_allclose(
+        two.apply(np.array([[0.9, 0.5, 0.1]]), FINDINGS), [[0.75, 0.5, 0.25]]
+    )
     # P(above I, II, III) = 0.9, 0.5, 0.1
-    np.testing.assert_allclose(two.apply(np.array([[0.1, 0.4, 0.4, 0.1]]), GRADES), [[0.25, 0.25, 0.25, 0.25]])
+    np.testing.assert_allclose(
+        two.apply(np.array([[0.1, 0.4, 0.4, 0.1]]), GRADES), [[0.25, 0.25, 0.25, 0.25]]
+    )
 
 
 def test_bias_by_hand():
@@ -75,22 +92,29 @@ def test_certain_answers_stay_finite(kind):
     np.testing.assert_allclose(Calibration().apply(sure, table), sure, atol=1e-9)
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"coverage": 1.0}, {"cases": -1}, {"cold": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.0}, {"coverage": 1.0}, {"cases": -1}, {"cold": 1}]
+)
 def test_a_calibration_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValidationError):
         Calibration(**wrong)
 
 
-# --- prediction sets --------------------------------------------------------------------------------------------------------
+# --- prediction sets
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_sets_by_hand():
     three = Calibration(thresholds=(0.3, 0.3, 0.3))
     rows = np.array([[0.1, 0.55, 0.35], [0.98, 0.01, 0.01], [0.29, 0.28, 0.43]])
     assert three.sets(rows, THREE) == (("adenoma", "carcinoma"), ("cyst",), ("carcinoma",))
-    assert Calibration(thresholds=(0.6, 0.6)).sets(np.array([[0.45, 0.55]]), TWO) == (("malignant",),)  # never empty
+    assert Calibration(thresholds=(0.6, 0.6)).sets(np.array([[0.45, 0.55]]), TWO) == (
+        ("malignant",),
+    )  # never empty
     grades = Calibration(thresholds=(0.3,) * 4)
-    assert grades.sets(np.array([[0.35, 0.1, 0.15, 0.4]]), GRADES) == (("I", "II", "III", "IV"),)  # without a gap
+    assert grades.sets(np.array([[0.35, 0.1, 0.15, 0.4]]), GRADES) == (
+        ("I", "II", "III", "IV"),
+    )  # without a gap
     assert Calibration(thresholds=(0.0, 0.0)).sets(np.array([[0.999, 0.001]]), TWO) == (TWO.names,)
     assert Calibration().sets(rows, THREE) == ((), (), ())
 
@@ -101,7 +125,9 @@ def test_findings_that_may_be_there_and_those_that_must():
     rows = np.array([[0.9, 0.5, 0.2], [0.1, 0.65, 0.61]])
     assert calibration.sets(rows, FINDINGS) == (("effusion", "mass"), ("mass", "nodule"))
     assert calibration.certain(rows, FINDINGS) == (("effusion",), ("mass", "nodule"))
-    own = Calibration(thresholds=(0.9, 0.1, 0.1, 0.9, 0.1, 0.9))  # absence of each, then presence of each
+    own = Calibration(
+        thresholds=(0.9, 0.1, 0.1, 0.9, 0.1, 0.9)
+    )  # absence of each, then presence of each
     # of the effusion neither is in, so absence is, the first of two; of the nodule absence
     assert own.sets(np.full((1, 3), 0.5), FINDINGS) == (("mass",),)
     assert own.certain(np.full((1, 3), 0.5), FINDINGS) == ((),)
@@ -110,10 +136,15 @@ def test_findings_that_may_be_there_and_those_that_must():
 
 
 @PROPERTY
-@given(arrays(np.float64, (5, 3), elements=st.floats(0, 1)), arrays(np.float64, 6, elements=st.floats(0, 1)))
+@given(
+    arrays(np.float64, (5, 3), elements=st.floats(0, 1)),
+    arrays(np.float64, 6, elements=st.floats(0, 1)),
+)
 def test_what_is_certain_is_possible(rows, least):
     calibration = Calibration(thresholds=tuple(least.tolist()))
-    for possible, certain in zip(calibration.sets(rows, FINDINGS), calibration.certain(rows, FINDINGS), strict=True):
+    for possible, certain in zip(
+        calibration.sets(rows, FINDINGS), calibration.certain(rows, FINDINGS), strict=True
+    ):
         assert set(certain) <= set(possible)
 
 
@@ -121,17 +152,23 @@ def test_what_is_promised_of_mirrored_copies_says_that_they_were_not_measured():
     plan = class_plan(augmentation=STILL.model_copy(update={"mirror_axes": (2,)}))
     model = class_model(plan, assurance=Assurance(Calibration(thresholds=(0.1, 0.1), cases=30)))
     image = Volume(np.zeros((1, 8, 10, 12), np.float32), Geometry.from_spacing((8, 10, 12)))
-    plain, mirrored = (ClassPredictor(model, tta=tta).predict(image, case="c").promise.measured_on for tta in (False, True))
+    plain, mirrored = (
+        ClassPredictor(model, tta=tta).predict(image, case="c").promise.measured_on
+        for tta in (False, True)
+    )
     assert plain == "the model's own held-out cases"
     assert mirrored.startswith(f"{plain}; those were given without --tta")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------
+# --- files
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("members", [0, 1, 3])
 def test_round_trip(members, tmp_path):
-    calibration = Calibration(temperature=1.0 / 3, because="it fits", thresholds=(0.1, 0.7), coverage=0.8, cases=31)
+    calibration = Calibration(
+        temperature=1.0 / 3, because="it fits", thresholds=(0.1, 0.7), coverage=0.8, cases=31
+    )
     refusals = tuple(refusal(n, intensities=n != 1) for n in range(members))
     assert Assurance(calibration, refusals).save(tmp_path) == (NUMBERS, ARRAYS)
     loaded = Assurance.load(tmp_path)
@@ -157,7 +194,9 @@ def test_round_trip(members, tmp_path):
         lambda folder: (folder / NUMBERS).write_text("{"),
         lambda folder: (folder / NUMBERS).write_text("[]"),
         lambda folder: (folder / NUMBERS).write_text('{"refusals": []}'),
-        lambda folder: (folder / NUMBERS).write_text('{"refusals": [], "calibration": {"temperature": -1}}'),
+        lambda folder: (folder / NUMBERS).write_text(
+            '{"refusals": [], "calibration": {"temperature": -1}}'
+        ),
         lambda folder: (folder / ARRAYS).write_bytes(b"not safetensors"),
     ],
 )

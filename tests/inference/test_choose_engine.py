@@ -22,7 +22,9 @@ def without(monkeypatch):
 
     def remove(*packages):
         found = choose.find_spec
-        monkeypatch.setattr(choose, "find_spec", lambda name: None if name in packages else found(name))
+        monkeypatch.setattr(
+            choose, "find_spec", lambda name: None if name in packages else found(name)
+        )
 
     return remove
 
@@ -35,10 +37,14 @@ class Sorting(nn.Module):
         self.scale = nn.Parameter(torch.ones(3))
 
     def forward(self, image):
-        return torch.linalg.svd(image.expand(-1, 3, -1, -1, -1))[0] * self.scale[:, None, None, None]
+        return (
+            torch.linalg.svd(image.expand(-1, 3, -1, -1, -1))[0] * self.scale[:, None, None, None]
+        )
 
 
-@pytest.mark.parametrize("model", [real_model(), replace(real_model(), id="saved")], ids=["in memory", "saved"])
+@pytest.mark.parametrize(
+    "model", [real_model(), replace(real_model(), id="saved")], ids=["in memory", "saved"]
+)
 def test_a_model_on_a_cpu_runs_in_openvino_and_says_why(model, caplog):
     caplog.set_level(logging.INFO, "hilum")
     engine = model.make_engine(precision="float32")
@@ -104,7 +110,9 @@ def test_a_network_that_openvino_cannot_take_runs_in_torch_which_is_said(caplog)
 def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
     without("openvino", "onnxruntime")
     source = EngineSource(make_plan(), openvino=(tmp_path / "a.xml",))
-    with pytest.raises(ResourceError, match=r"(?s)openvino is not installed.*pip install 'hilum\[openvino\]'"):
+    with pytest.raises(
+        ResourceError, match=r"(?s)openvino is not installed.*pip install 'hilum\[openvino\]'"
+    ):
         make_engine(source)
     with pytest.raises(ResourceError, match="openvino or onnx"):
         make_engine(replace(source, onnx=(tmp_path / "a.onnx",)))

@@ -20,7 +20,9 @@ from hilum.volume import Geometry, Volume
 
 
 def even(value, shape=(6, 9, 7)) -> Volume:
-    return Volume(np.full((1, *shape), value, dtype=np.float32), Geometry.from_spacing(shape, (2.0, 1.0, 1.5)))
+    return Volume(
+        np.full((1, *shape), value, dtype=np.float32), Geometry.from_spacing(shape, (2.0, 1.0, 1.5))
+    )
 
 
 VALUES = {"d": 0.3, "a": -1.2, "c": 2.0, "b": 0.0}
@@ -61,7 +63,15 @@ def test_one_table_of_all_and_a_file_each(folder, out):
     )
     assert report.status == "done"
     assert seen == [(name, n, 4) for n, name in enumerate("abcd", start=1)]
-    assert names(out) == ["a.json", "b.json", "c.json", "classes.json", "d.json", "predictions.csv", "run.json"]
+    assert names(out) == [
+        "a.json",
+        "b.json",
+        "c.json",
+        "classes.json",
+        "d.json",
+        "predictions.csv",
+        "run.json",
+    ]
     assert read_classes(out) == TWO
     rows = read_predictions(out)
     assert [row.case for row in rows] == ["a", "b", "c", "d"]
@@ -72,7 +82,12 @@ def test_one_table_of_all_and_a_file_each(folder, out):
         assert tuple(said["probabilities"].values()) == row.probabilities
         assert tuple(said["prediction_set"]) == row.prediction_set
     with (out / "predictions.csv").open() as stream:
-        assert [row["predicted"] for row in csv.DictReader(stream)] == ["benign", "malignant", "malignant", "malignant"]
+        assert [row["predicted"] for row in csv.DictReader(stream)] == [
+            "benign",
+            "malignant",
+            "malignant",
+            "malignant",
+        ]
     assert RunReport.load(out / "run.json") == report
     assert report.options["formats"] == ["csv", "json"]
     assert report.cases[0].files == ("a.json",)
@@ -81,7 +96,11 @@ def test_one_table_of_all_and_a_file_each(folder, out):
 
 @pytest.mark.parametrize(
     ("formats", "files"),
-    [(("csv",), ["classes.json", "predictions.csv"]), (("json",), ["a.json", "b.json", "c.json", "d.json"]), ((), [])],
+    [
+        (("csv",), ["classes.json", "predictions.csv"]),
+        (("json",), ["a.json", "b.json", "c.json", "d.json"]),
+        ((), []),
+    ],
 )
 def test_each_format_alone(folder, out, formats, files):
     predict_many(ClassPredictor(class_model()), [folder], out, formats=formats)
@@ -90,7 +109,10 @@ def test_each_format_alone(folder, out, formats, files):
 
 def test_failed_cases_are_reported_and_the_rest_go_on(folder, out, caplog):
     (folder / "b.nii.gz").write_bytes(b"not an image")
-    write_volume(Volume(np.zeros((2, 4, 4, 4), np.float32), Geometry.from_spacing((4, 4, 4))), folder / "c.nii.gz")
+    write_volume(
+        Volume(np.zeros((2, 4, 4, 4), np.float32), Geometry.from_spacing((4, 4, 4))),
+        folder / "c.nii.gz",
+    )
 
     class Fragile(Means):
         def encode(self, image):
@@ -113,7 +135,9 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, out, caplog):
 
 def test_all_failed_is_a_failed_run_without_a_table(tmp_path, out):
     (tmp_path / "x.nii.gz").write_bytes(b"")
-    assert predict_many(ClassPredictor(class_model()), [tmp_path / "x.nii.gz"], out).status == "failed"
+    assert (
+        predict_many(ClassPredictor(class_model()), [tmp_path / "x.nii.gz"], out).status == "failed"
+    )
     assert names(out) == ["run.json"]
 
 
@@ -148,12 +172,18 @@ def test_rows_of_other_cases_stay_in_the_table(folder, out, caplog):
     before = read_predictions(out)
     with caplog.at_level(logging.WARNING, "hilum"):
         predict_many(ClassPredictor(class_model()), [folder / "c.nii.gz"], out)
-    assert "the table keeps its rows of 2 other cases; all rows together are of the same model" in caplog.text
+    assert (
+        "the table keeps its rows of 2 other cases; all rows together are of the same model"
+        in caplog.text
+    )
     assert read_predictions(out)[:2] == before
     other = ClassPredictor(replace(class_model(), id="other"))
     with caplog.at_level(logging.WARNING, "hilum"):
         predict_many(other, [folder / "b.nii.gz"], out)
-    assert "its rows of 2 other cases; all rows together are of several models (unsaved, other)" in caplog.text
+    assert (
+        "its rows of 2 other cases; all rows together are of several models (unsaved, other)"
+        in caplog.text
+    )
     assert [row.case for row in read_predictions(out)] == ["a", "b", "c"]
 
 
@@ -161,7 +191,9 @@ def test_what_others_wrote_is_refused_before_the_work(folder, out):
     """dcm2niix writes CASE.json beside CASE.nii.gz."""
     (folder / "a.json").write_text('{"EchoTime": 0.03}')
     for formats in (("json",), ("csv", "json")):
-        with pytest.raises(UsageError, match=r"files are in the way in .*: a.json \(not written by hilum\)"):
+        with pytest.raises(
+            UsageError, match=r"files are in the way in .*: a.json \(not written by hilum\)"
+        ):
             predict_many(ClassPredictor(class_model()), [folder], folder, formats=formats)
     assert (folder / "a.json").read_text() == '{"EchoTime": 0.03}'
     assert names(folder) == ["a.json", "a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"]
@@ -171,7 +203,10 @@ def test_what_others_wrote_is_refused_before_the_work(folder, out):
 def test_a_table_that_cannot_be_gone_on_with_is_refused_before_the_work(folder, out):
     predict_many(ClassPredictor(class_model()), [folder], out)
     other = ClassPredictor(class_model(class_plan(THREE)))
-    with pytest.raises(UsageError, match=r"holds answers of a model with other labels or classes, see .*classes\.json"):
+    with pytest.raises(
+        UsageError,
+        match=r"holds answers of a model with other labels or classes, see .*classes\.json",
+    ):
         predict_many(other, [folder], out, skip_existing=True)
     (out / "predictions.csv").write_text("case,p_benign,p_malignant\na,0.5,many\n")
     with pytest.raises(UsageError, match=r"predictions.csv \(changed since hilum wrote it\)"):
@@ -201,13 +236,20 @@ def test_the_table_is_written_now_and_then(folder, out, monkeypatch):
     """A machine that loses power keeps the rows of some seconds ago."""
     monkeypatch.setattr(module, "_TABLE_SECONDS", 0.0)
     there = []
-    predict_many(ClassPredictor(class_model()), [folder], out, progress=lambda *_: there.append(len(read_predictions(out))))
+    predict_many(
+        ClassPredictor(class_model()),
+        [folder],
+        out,
+        progress=lambda *_: there.append(len(read_predictions(out))),
+    )
     assert there[-1] == 4
     assert there[0] >= 1
 
 
 def test_maps_lie_beside_the_answers_on_the_cases_own_grids(folder, out):
-    report = predict_many(ClassPredictor(class_model(), explain="grad_cam"), [folder / "c.nii.gz"], out)
+    report = predict_many(
+        ClassPredictor(class_model(), explain="grad_cam"), [folder / "c.nii.gz"], out
+    )
     assert report.cases[0].files == ("c.json", "c_malignant_map.nii.gz")
     found = read_volume(out / "c_malignant_map.nii.gz")
     assert found.geometry == read_volume(folder / "c.nii.gz").geometry
@@ -233,13 +275,16 @@ def test_unknown_formats_and_impossible_folders_are_refused_before_the_work(fold
         predict_many(predictor, [folder], out)
 
 
-# --- data sets as inputs ----------------------------------------------------------------------------------------------------
+# --- data sets as inputs
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_table_is_answered_whole_with_its_masks_points_and_columns(tmp_path, out):
     data = write_cubes(tmp_path / "data", cases=4)
     text = (data / "cases.csv").read_text()
-    atomic_write_text(data / "cases.csv", text.replace("masks/cube_02.nii.gz", ""))  # one without a mask
+    atomic_write_text(
+        data / "cases.csv", text.replace("masks/cube_02.nii.gz", "")
+    )  # one without a mask
     for kind in ("whole", "centre"):
         predictor = ClassPredictor(class_model(class_plan(region=RegionSpec(kind=kind))))
         report = predict_many(predictor, [data], out / kind)
@@ -247,20 +292,36 @@ def test_a_table_is_answered_whole_with_its_masks_points_and_columns(tmp_path, o
         rows = read_predictions(out / kind)
         assert [row.patient for row in rows] == ["P0", "P0", "P1", "P1"]
         assert rows[0].columns["site"] == "A"
-        assert rows[0].columns["label"] == "benign"  # the table's own word for it; the model was not told
+        assert (
+            rows[0].columns["label"] == "benign"
+        )  # the table's own word for it; the model was not told
         assert rows[0].reference is None
-    masked = ClassPredictor(class_model(class_plan(region=RegionSpec(kind="mask", mask_channel=True))))
+    masked = ClassPredictor(
+        class_model(class_plan(region=RegionSpec(kind="mask", mask_channel=True)))
+    )
     report = predict_many(masked, [data / "cases.csv"], out / "mask")
-    assert statuses(report) == {"cube_00": "done", "cube_01": "done", "cube_02": "failed", "cube_03": "done"}
+    assert statuses(report) == {
+        "cube_00": "done",
+        "cube_01": "done",
+        "cube_02": "failed",
+        "cube_03": "done",
+    }
     assert "cube_02 has no mask" in report.cases[2].error
     assert "Cure: give it one" in report.cases[2].error
-    assert [case.id for case in find_cases([data], ("CT",))] == ["cube_02"]  # what a segmentation is asked about
+    assert [case.id for case in find_cases([data], ("CT",))] == [
+        "cube_02"
+    ]  # what a segmentation is asked about
 
 
-@pytest.mark.parametrize(("kind", "what"), [("mask", "mask"), ("centre", "centre_x, centre_y, centre_z")])
+@pytest.mark.parametrize(
+    ("kind", "what"), [("mask", "mask"), ("centre", "centre_x, centre_y, centre_z")]
+)
 def test_what_no_case_has_is_one_error_for_the_whole_run(folder, out, caplog, kind, what):
     predictor = ClassPredictor(class_model(class_plan(region=RegionSpec(kind=kind))))
-    with pytest.raises(DataError, match=rf"none of the 4 cases has one[\s\S]*Cure: give a table .* with {what}.*--region"):
+    with pytest.raises(
+        DataError,
+        match=rf"none of the 4 cases has one[\s\S]*Cure: give a table .* with {what}.*--region",
+    ):
         predict_many(predictor, [folder], out)
     assert not out.exists()
     assert not caplog.records
@@ -268,7 +329,11 @@ def test_what_no_case_has_is_one_error_for_the_whole_run(folder, out, caplog, ki
 
 def test_findings_in_a_table(folder, out):
     calibration = Calibration(thresholds=(0.4,) * 6)
-    predict_many(ClassPredictor(class_model(class_plan(FINDINGS), assurance=Assurance(calibration))), [folder], out)
+    predict_many(
+        ClassPredictor(class_model(class_plan(FINDINGS), assurance=Assurance(calibration))),
+        [folder],
+        out,
+    )
     rows = {row.case: row for row in read_predictions(out)}
     assert rows["c"].prediction_set == ("effusion", "mass", "nodule")
     assert rows["c"].certain == ("mass", "nodule")  # 0.5, 0.88 and 0.98
@@ -282,11 +347,18 @@ def test_an_archive_and_folders_of_classes_are_answered_whole(tmp_path, out):
     labels = (np.arange(6) % 2)[:, None].astype(np.uint8)
     parts = {"train": slice(0, 4), "val": slice(4, 5), "test": slice(5, 6)}
     arrays = {f"{name}_images": pictures[part] for name, part in parts.items()}
-    np.savez(tmp_path / "set.npz", **arrays, **{f"{name}_labels": labels[part] for name, part in parts.items()})
+    np.savez(
+        tmp_path / "set.npz",
+        **arrays,
+        **{f"{name}_labels": labels[part] for name, part in parts.items()},
+    )
     for number, level in enumerate(levels):
         name = "malignant" if number % 2 else "benign"
         flat = np.full((1, 1, 28, 28), level, np.uint8)
-        write_volume(Volume(flat, Geometry.from_spacing((1, 28, 28))), tmp_path / "folders" / name / f"p{number}.png")
+        write_volume(
+            Volume(flat, Geometry.from_spacing((1, 28, 28))),
+            tmp_path / "folders" / name / f"p{number}.png",
+        )
     spec = class_plan().network.value.model_copy(update={"dimensions": 2})
     plan = class_plan(dimensions=2, patch=(1, 28, 28), orientation="source", network=spec)
     predictor = ClassPredictor(class_model(plan, Means([[0.0], [0.01]]).eval()))

@@ -22,7 +22,9 @@ MIDDLE = RegionSpec(kind="middle")
 def test_a_map_lies_on_the_cases_own_grid(axes):
     """A mean and a linear layer: what speaks for the positive class is the image itself, as far as it is positive."""
     geometry = oblique_geometry((5, 7, 6), axes=axes)
-    image = Volume(np.random.default_rng(1).normal(0.2, 1, (1, 5, 7, 6)).astype(np.float32), geometry)
+    image = Volume(
+        np.random.default_rng(1).normal(0.2, 1, (1, 5, 7, 6)).astype(np.float32), geometry
+    )
     plan = class_plan(region=MIDDLE)
     turned = ClassPredictor(class_model(plan)).prepare(image).restore.turned
     plan = class_plan(region=MIDDLE, patch=turned.shape, spacing=turned.spacing)
@@ -30,8 +32,12 @@ def test_a_map_lies_on_the_cases_own_grid(axes):
     assert set(said.maps) == {"malignant"}
     found = said.maps["malignant"]
     assert found.geometry == geometry
-    np.testing.assert_allclose(found.array, np.maximum(image.array, 0) / image.array.max(), atol=1e-5)
-    other = ClassPredictor(class_model(plan), explain="hires_cam").predict(image.with_array(-image.array))
+    np.testing.assert_allclose(
+        found.array, np.maximum(image.array, 0) / image.array.max(), atol=1e-5
+    )
+    other = ClassPredictor(class_model(plan), explain="hires_cam").predict(
+        image.with_array(-image.array)
+    )
     np.testing.assert_allclose(other.maps["benign"].array, found.array, atol=1e-5)
     assert said.seconds.restore > 0
 
@@ -57,7 +63,9 @@ def rows_of(volume):
     return sorted(set(np.argwhere(volume.array[0] > 0)[:, 1].tolist()))
 
 
-@pytest.mark.parametrize(("bias", "grade", "row"), [((9, 9, 9), "IV", 2), ((9, 9, -9), "III", 1), ((9, -9, -9), "II", 0)])
+@pytest.mark.parametrize(
+    ("bias", "grade", "row"), [((9, 9, 9), "IV", 2), ((9, 9, -9), "III", 1), ((9, -9, -9), "II", 0)]
+)
 def test_of_a_grade_the_step_that_reaches_it_is_explained(bias, grade, row):
     """Output n looks at channel n alone, and asks whether the grade is above n."""
     plan = class_plan(GRADES, channels=("a", "b", "c"), patch=(4, 6, 8))
@@ -69,11 +77,16 @@ def test_of_a_grade_the_step_that_reaches_it_is_explained(bias, grade, row):
 
 @pytest.mark.parametrize("explain", ["grad_cam", "hires_cam", "occlusion"])
 def test_of_the_lowest_grade_is_explained_what_speaks_for_it(explain):
-    """Its class is called because channel a is dark at row 3; what is bright at row 0 speaks against it."""
+    """Its class is called because channel a is dark at row 3.
+
+    What is bright at row 0 speaks against it.
+    """
     plan = class_plan(GRADES, channels=("a", "b", "c"), patch=(4, 6, 8))
     image = spots()
     image.array[0, 1, 3] = -4.0
-    said = ClassPredictor(class_model(plan, Means(np.eye(3).tolist(), (-9.0, -9.0, -9.0)).eval()), explain=explain).predict(image)
+    said = ClassPredictor(
+        class_model(plan, Means(np.eye(3).tolist(), (-9.0, -9.0, -9.0)).eval()), explain=explain
+    ).predict(image)
     assert said.label == "I"
     (found,) = [volume.array[0, 1] for volume in said.maps.values()]
     assert found.sum(axis=1).argmax() == 3
@@ -84,7 +97,10 @@ def test_every_finding_that_is_called_is_explained_and_the_likeliest_where_none_
     plan = class_plan(FINDINGS, channels=("a", "b", "c"), patch=(4, 6, 8))
     model = class_model(plan, Means(np.eye(3).tolist(), (9.0, -9.0, 9.0)).eval())
     said = ClassPredictor(model, explain="grad_cam").predict(spots())
-    assert {name: rows_of(volume) for name, volume in said.maps.items()} == {"effusion": [0], "nodule": [2]}
+    assert {name: rows_of(volume) for name, volume in said.maps.items()} == {
+        "effusion": [0],
+        "nodule": [2],
+    }
     model = class_model(plan, Means(np.eye(3).tolist(), (-9.0, -3.0, -9.0)).eval())
     said = ClassPredictor(model, explain="occlusion").predict(spots())
     assert said.label == ""
@@ -103,12 +119,15 @@ def test_five_members_are_explained_by_occlusion_as_one_is():
 
 
 def test_an_unknown_explanation_is_refused():
-    with pytest.raises(UsageError, match=r"explanation 'gradcam'[\s\S]*grad_cam, hires_cam, occlusion"):
+    with pytest.raises(
+        UsageError, match=r"explanation 'gradcam'[\s\S]*grad_cam, hires_cam, occlusion"
+    ):
         ClassPredictor(class_model(), explain="gradcam")
 
 
 @pytest.mark.parametrize(
-    ("explain", "beside"), [("grad_cam", "occlusion"), ("hires_cam", "occlusion"), ("occlusion", "grad_cam")]
+    ("explain", "beside"),
+    [("grad_cam", "occlusion"), ("hires_cam", "occlusion"), ("occlusion", "grad_cam")],
 )
 def test_a_map_is_checked_on_request(explain, beside):
     """Each grade's output looks at a channel of its own: occlusion finds the same row, and random weights other ones."""
@@ -123,7 +142,10 @@ def test_a_map_is_checked_on_request(explain, beside):
     assert check["passed"] == (check["random_weights"] < 0.5)
     assert f"as {beside} does with a correlation of {check['agreement']:.2f}" in check["because"]
     assert f"maps of random weights {check['random_weights']:.2f}" in check["because"]
-    assert said.map_checks == ClassPredictor(model, explain=explain, check_maps=True).predict(spots()).map_checks
+    assert (
+        said.map_checks
+        == ClassPredictor(model, explain=explain, check_maps=True).predict(spots()).map_checks
+    )
     assert ClassPredictor(model, explain=explain).predict(spots()).map_checks == {}
 
 
@@ -137,7 +159,9 @@ def test_a_map_without_contrast_explains_nothing_and_that_is_said():
 
 
 def test_a_check_of_no_map_is_refused():
-    with pytest.raises(UsageError, match=r"maps to check, but none to make[\s\S]*--explain grad_cam --check-maps"):
+    with pytest.raises(
+        UsageError, match=r"maps to check, but none to make[\s\S]*--explain grad_cam --check-maps"
+    ):
         ClassPredictor(class_model(), check_maps=True)
 
 
@@ -147,5 +171,9 @@ def test_maps_of_classes_that_differ_only_in_signs_are_two_files(tmp_path):
     model = class_model(plan, Means(np.eye(3).tolist(), (-9.0, 9.0, 9.0)).eval())
     said = ClassPredictor(model, explain="grad_cam").predict(spots())
     files = said.save(tmp_path)
-    assert [file.name for file in files] == ["case.json", "case_ER--1_map.nii.gz", "case_ER--2_map.nii.gz"]
+    assert [file.name for file in files] == [
+        "case.json",
+        "case_ER--1_map.nii.gz",
+        "case_ER--2_map.nii.gz",
+    ]
     assert [rows_of(read_volume(file)) for file in files[1:]] == [[1], [2]]

@@ -36,16 +36,24 @@ def sigmoid(x) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-# --- one answer -------------------------------------------------------------------------------------------------------------
+# --- one answer
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_probabilities_by_hand():
     """Logits (0, m) of an image of the value m."""
     said = ClassPredictor(class_model()).predict(even(1.5))
     assert said.score.probabilities == pytest.approx((1 - sigmoid(1.5), sigmoid(1.5)))
-    assert said.probabilities == pytest.approx({"benign": 1 - sigmoid(1.5), "malignant": sigmoid(1.5)})
+    assert said.probabilities == pytest.approx(
+        {"benign": 1 - sigmoid(1.5), "malignant": sigmoid(1.5)}
+    )
     assert said.label == "malignant"
-    assert (said.case, said.score.patient, said.score.reference, said.score.refuse) == ("case", None, None, None)
+    assert (said.case, said.score.patient, said.score.reference, said.score.refuse) == (
+        "case",
+        None,
+        None,
+        None,
+    )
     assert said.score.calibrated is said.score.prediction_set is said.verdict is None
     assert said.maps == {}
     assert said.seconds.network > 0
@@ -58,7 +66,13 @@ def test_every_kind_of_source_gives_the_same_answer(tmp_path):
     write_volume(image, tmp_path / "nodule_7.nii.gz")
     predictor = ClassPredictor(class_model())
     columns = {"site": "A", "age": "61"}
-    case = Case(id="n7", patient="P1", images={"CT": tmp_path / "nodule_7.nii.gz"}, label="benign", columns=columns)
+    case = Case(
+        id="n7",
+        patient="P1",
+        images={"CT": tmp_path / "nodule_7.nii.gz"},
+        label="benign",
+        columns=columns,
+    )
     path = tmp_path / "nodule_7.nii.gz"
     answers = [predictor.predict(source) for source in (image, path, str(path), {"CT": path}, case)]
     assert len({one.score.probabilities for one in answers}) == 1
@@ -86,7 +100,10 @@ class Corner(Means):
 
 
 def test_mirrored_copies_are_averaged_along_the_axes_that_the_plan_allows():
-    image = Volume(np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4) / 10, Geometry.from_spacing((2, 3, 4)))
+    image = Volume(
+        np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4) / 10,
+        Geometry.from_spacing((2, 3, 4)),
+    )
     spec = AugmentationSpec(spatial_probability=0.0, mirror_axes=(0, 2))
     plan = class_plan(patch=(2, 3, 4), augmentation=spec)
     network = Corner([[0.0], [1.0]]).eval()
@@ -117,7 +134,9 @@ def test_what_is_sure_is_said_in_calibrated_numbers():
     assert said.score.prediction_set == ("benign", "malignant")
     assert predictor.predict(even(2.0)).score.prediction_set == ("malignant",)
     assert said.score.certain is None
-    unsure = ClassPredictor(class_model(assurance=Assurance(Calibration(temperature=2.0)))).predict(even(1.0))
+    unsure = ClassPredictor(class_model(assurance=Assurance(Calibration(temperature=2.0)))).predict(
+        even(1.0)
+    )
     assert unsure.score.prediction_set is None
 
 
@@ -130,7 +149,9 @@ def test_sets_of_older_models_are_of_calibrated_probabilities_and_those_of_newer
 
 
 def test_sets_per_class_on_request():
-    calibration = Calibration(thresholds=(0.4, 0.4), class_thresholds=(0.4, 0.1), scale="network", coverage=0.8, cases=31)
+    calibration = Calibration(
+        thresholds=(0.4, 0.4), class_thresholds=(0.4, 0.1), scale="network", coverage=0.8, cases=31
+    )
     model = class_model(assurance=Assurance(calibration))
     assert ClassPredictor(model).predict(even(-1.0)).score.prediction_set == ("benign",)
     said = ClassPredictor(model, sets_per_class=True).predict(even(-1.0))
@@ -143,20 +164,33 @@ def test_sets_per_class_on_request():
     }
     older = class_model(assurance=Assurance(Calibration(thresholds=(0.4, 0.4))))
     for without in (older, class_model()):
-        with pytest.raises(UsageError, match=r"sets per class of a model that has not learnt them[\s\S]*--sets-per-class"):
+        with pytest.raises(
+            UsageError,
+            match=r"sets per class of a model that has not learnt them[\s\S]*--sets-per-class",
+        ):
             ClassPredictor(without, sets_per_class=True)
 
 
 def test_an_ensemble_says_that_its_sets_were_not_measured():
     assurance = Assurance(Calibration(thresholds=(0.4, 0.4)))
-    two = class_model(class_plan(), Means([[0.0], [1.0]]).eval(), Means([[0.0], [3.0]]).eval(), assurance=assurance)
+    two = class_model(
+        class_plan(),
+        Means([[0.0], [1.0]]).eval(),
+        Means([[0.0], [3.0]]).eval(),
+        assurance=assurance,
+    )
     said = ClassPredictor(two).predict(even(1.0))
-    assert "the ensemble itself was not measured" in json.loads(said.as_json())["promise"]["measured_on"]
+    assert (
+        "the ensemble itself was not measured"
+        in json.loads(said.as_json())["promise"]["measured_on"]
+    )
 
 
 def test_each_member_sees_an_image_once_for_answer_and_verdict():
     rng = np.random.default_rng(0)
-    refusals = tuple(fit_refusal(rng.normal(size=(20, 1)), rng.normal(size=(20, 1))) for _ in range(2))
+    refusals = tuple(
+        fit_refusal(rng.normal(size=(20, 1)), rng.normal(size=(20, 1))) for _ in range(2)
+    )
     networks = [Means([[0.0], [float(n)]]).eval() for n in (1, 3)]
     plan = class_plan(augmentation=AugmentationSpec(mirror_axes=(2,)))
     model = class_model(plan, *networks, assurance=Assurance(Calibration(), refusals))
@@ -177,7 +211,9 @@ def test_each_member_sees_an_image_once_for_answer_and_verdict():
 def test_findings_are_called_one_by_one_and_certain_ones_are_said():
     """Logits (0, m, 2m): probabilities 0.5, 0.88 and 0.98 of an image of 2."""
     thresholds = (0.4, 0.4, 0.1, 0.6, 0.6, 0.6)
-    model = class_model(class_plan(FINDINGS), assurance=Assurance(Calibration(thresholds=thresholds)))
+    model = class_model(
+        class_plan(FINDINGS), assurance=Assurance(Calibration(thresholds=thresholds))
+    )
     said = ClassPredictor(model).predict(even(2.0))
     assert said.label == "effusion|mass|nodule"
     assert said.score.prediction_set == ("mass", "nodule")
@@ -188,7 +224,8 @@ def test_findings_are_called_one_by_one_and_certain_ones_are_said():
     assert json.loads(none.as_json())["certain"] == []
 
 
-# --- refusal ----------------------------------------------------------------------------------------------------------------
+# --- refusal
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def noise(seed, level=0.0) -> Volume:
@@ -202,7 +239,10 @@ def wary():
     """A model of two members that has seen noise."""
     members = [Means([[0.0], [weight]]).eval() for weight in (1.0, 2.0)]
     predictor = ClassPredictor(class_model(class_plan(), *members))
-    train, held = ([predictor.prepare(noise(seed)).array for seed in seeds] for seeds in (range(60), range(60, 160)))
+    train, held = (
+        [predictor.prepare(noise(seed)).array for seed in seeds]
+        for seeds in (range(60), range(60, 160))
+    )
     refusal = fit_refusal(
         np.array([predictor.features(array)[0] for array in train]),
         np.array([predictor.features(array)[0] for array in held]),
@@ -210,7 +250,9 @@ def wary():
         train_intensities=np.array([intensity_features(array) for array in train]),
         held_out_intensities=np.array([intensity_features(array) for array in held]),
     )
-    return ClassPredictor(class_model(class_plan(), *members, assurance=Assurance(Calibration(), (refusal, refusal))))
+    return ClassPredictor(
+        class_model(class_plan(), *members, assurance=Assurance(Calibration(), (refusal, refusal)))
+    )
 
 
 def test_an_image_of_another_kind_is_marked(wary):
@@ -218,7 +260,12 @@ def test_an_image_of_another_kind_is_marked(wary):
     assert sum(one.score.refuse for one in like) <= 6
     assert all(one.score.distance == one.verdict.features_distance for one in like)
     smooth = np.indices((8, 10, 12)).sum(axis=0)[None] / 12 - 1
-    for other in (even(0.0), even(50.0), noise(0, level=9.0), noise(0).with_array(smooth.astype(np.float32))):
+    for other in (
+        even(0.0),
+        even(50.0),
+        noise(0, level=9.0),
+        noise(0).with_array(smooth.astype(np.float32)),
+    ):
         said = wary.predict(other)
         assert said.score.refuse
         assert "unlike the training cases" in said.verdict.because
@@ -232,7 +279,8 @@ def test_without_refusals_nothing_is_refused():
     assert json.loads(said.as_json())["refuse"] is None
 
 
-# --- what cannot be answered ------------------------------------------------------------------------------------------------
+# --- what cannot be answered
+# ------------------------------------------------------------------------------------------------
 
 
 def test_what_the_model_needs_and_has_not_got_is_named(tmp_path):
@@ -267,7 +315,8 @@ def test_the_mask_of_a_case_is_looked_at_whatever_the_data_set_calls_it(tmp_path
     assert math.log(answers[0] / (1 - answers[0])) == pytest.approx(240 / 1728, rel=0.05)
 
 
-# --- as files ---------------------------------------------------------------------------------------------------------------
+# --- as files
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_an_answer_is_saved_to_a_file_or_a_folder(tmp_path):
@@ -297,7 +346,9 @@ def test_an_answer_is_saved_to_a_file_or_a_folder(tmp_path):
     }
     np.testing.assert_allclose(read_volume(files[1]).array, said.maps["malignant"].array, atol=1e-6)
     assert read_volume(files[1]).geometry.is_close(even(1.0).geometry)
-    assert [file.name for file in said.save(tmp_path / "csv", formats=("csv",))] == ["n 1_malignant_map.nii.gz"]
+    assert [file.name for file in said.save(tmp_path / "csv", formats=("csv",))] == [
+        "n 1_malignant_map.nii.gz"
+    ]
     with pytest.raises(UsageError, match=r"format 'jsn'[\s\S]*csv, json[\s\S]*--format json"):
         said.save(tmp_path / "out", formats=("jsn",))
 
@@ -307,29 +358,55 @@ def test_class_names_that_are_no_file_names(tmp_path):
 
     table = ClassTable(names=("a", "grade 3/4 (late)"))
     said = ClassPredictor(class_model(class_plan(table)), explain="grad_cam").predict(even(1.0))
-    assert [file.name for file in said.save(tmp_path)] == ["case.json", "case_grade-3-4--late-_map.nii.gz"]
+    assert [file.name for file in said.save(tmp_path)] == [
+        "case.json",
+        "case_grade-3-4--late-_map.nii.gz",
+    ]
 
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_models_folder_is_complete_and_answers_the_same(kind, tmp_path):
     plan = class_plan(TABLES[kind])
-    networks = [build_network(plan.network.value, generator=torch.Generator().manual_seed(n)).eval() for n in range(2)]
+    networks = [
+        build_network(plan.network.value, generator=torch.Generator().manual_seed(n)).eval()
+        for n in range(2)
+    ]
     rng = np.random.default_rng(0)
-    refusals = tuple(fit_refusal(rng.normal(size=(20, 8)), rng.normal(size=(20, 8))) for _ in networks)
+    refusals = tuple(
+        fit_refusal(rng.normal(size=(20, 8)), rng.normal(size=(20, 8))) for _ in networks
+    )
     thresholds = (0.3,) * (len(plan.classes.names) * (1 + (kind == "multilabel")))
-    calibration = Calibration(temperature=1.7, thresholds=thresholds, cases=40, because="it was fitted")
-    saved = class_model(plan, *networks, assurance=Assurance(calibration, refusals)).save(tmp_path / "model")
+    calibration = Calibration(
+        temperature=1.7, thresholds=thresholds, cases=40, because="it was fitted"
+    )
+    saved = class_model(plan, *networks, assurance=Assurance(calibration, refusals)).save(
+        tmp_path / "model"
+    )
     files = {path.name for path in (tmp_path / "model").iterdir()} - {".hilum.json"}
     assert files == {
-        *("model.json", "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md", NUMBERS, ARRAYS),
+        *(
+            "model.json",
+            "plan.json",
+            "labels.json",
+            "metrics.json",
+            "MODEL_CARD.md",
+            NUMBERS,
+            ARRAYS,
+        ),
         *("weights_0.safetensors", "weights_1.safetensors"),
     }
-    assert set(json.loads((tmp_path / "model" / "model.json").read_text())["files"]) == files - {"model.json"}
+    assert set(json.loads((tmp_path / "model" / "model.json").read_text())["files"]) == files - {
+        "model.json"
+    }
     loaded = TrainedModel.load(tmp_path / "model", device="cpu")
     assert loaded.id == saved.id
     assert loaded.plan == plan
-    image = Volume(rng.normal(size=(1, 8, 10, 12)).astype(np.float32), Geometry.from_spacing((8, 10, 12)))
-    one, two = (ClassPredictor(model, explain="grad_cam").predict(image) for model in (saved, loaded))
+    image = Volume(
+        rng.normal(size=(1, 8, 10, 12)).astype(np.float32), Geometry.from_spacing((8, 10, 12))
+    )
+    one, two = (
+        ClassPredictor(model, explain="grad_cam").predict(image) for model in (saved, loaded)
+    )
     assert one.score == two.score
     assert one.as_json() == two.as_json()
     card = (tmp_path / "model" / "MODEL_CARD.md").read_text()

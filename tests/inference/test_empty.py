@@ -19,7 +19,10 @@ IDS = np.array(TABLE.ids)
 
 
 class Tissue(torch.nn.Module):
-    """Liver above 100 HU, tumour above 200 HU; counts its patches. `bias` is what it says to air for the liver."""
+    """Liver above 100 HU, tumour above 200 HU; counts its patches.
+
+    `bias` is what it says to air for the liver.
+    """
 
     def __init__(self, bias=0.0):
         super().__init__()
@@ -28,7 +31,9 @@ class Tissue(torch.nn.Module):
     def forward(self, x):
         self.patches += len(x)
         hu = x * CT.std + CT.mean
-        return torch.cat([torch.full_like(x, 1.0), 2.0 * (hu > 100) + self.bias, 4.0 * (hu > 200)], dim=1)
+        return torch.cat(
+            [torch.full_like(x, 1.0), 2.0 * (hu > 100) + self.bias, 4.0 * (hu > 200)], dim=1
+        )
 
 
 def study(shape=(12, 60, 60), *, spacing=(2.0, 2.0, 2.0)):
@@ -62,7 +67,9 @@ def test_air_around_the_body_is_not_run_and_the_answer_is_the_same():
     assert full.patches == {"run": everything.patches, "constant": 0, "outside": 0}
     assert sum(answer.patches.values()) == everything.patches
     sparing.predict(image)
-    assert network.patches == 2 * answer.patches["run"] + 1  # air is asked about once a model, not once a case
+    assert (
+        network.patches == 2 * answer.patches["run"] + 1
+    )  # air is asked about once a model, not once a case
 
 
 def test_a_model_that_sees_something_in_air_sees_every_patch():
@@ -75,7 +82,9 @@ def test_a_model_that_sees_something_in_air_sees_every_patch():
 
 def test_nothing_but_air_is_background_and_its_probabilities_say_so():
     shape = (12, 60, 60)
-    image = Volume(np.full((1, *shape), -1000, np.int16), Geometry.from_spacing(shape, (2.0, 2.0, 2.0)))
+    image = Volume(
+        np.full((1, *shape), -1000, np.int16), Geometry.from_spacing(shape, (2.0, 2.0, 2.0))
+    )
     network = Tissue()
     answer = predictor(network).predict(image, probabilities=True)
     assert not answer.labels.array.any()
@@ -86,7 +95,10 @@ def test_nothing_but_air_is_background_and_its_probabilities_say_so():
 
 def test_probabilities_beside_the_body_are_those_of_air():
     image = study()
-    sparing, full = (predictor(Tissue(), every_patch=every).predict(image, probabilities=True) for every in (False, True))
+    sparing, full = (
+        predictor(Tissue(), every_patch=every).predict(image, probabilities=True)
+        for every in (False, True)
+    )
     np.testing.assert_allclose(sparing.probabilities.array, full.probabilities.array, atol=1e-6)
 
 
@@ -115,26 +127,42 @@ def test_a_target_of_a_fifth_of_a_millilitre_alone_is_found():
 
 
 def test_air_between_body_and_table_is_not_run():
-    """A table and a speck in a corner make the box the whole; what is wholly air within it is still left out."""
+    """A table and a speck in a corner make the box the whole.
+
+    What is wholly air within it is still left out.
+    """
     rng = np.random.default_rng(0)
-    array = rng.integers(-100, -97, (12, 60, 60)).astype(np.int16)  # above the clip, within 1 % of the window
+    array = rng.integers(-100, -97, (12, 60, 60)).astype(
+        np.int16
+    )  # above the clip, within 1 % of the window
     array[2:10, 20:36, 24:40] = 250
     array[:, 58:, :] = 120
     array[0, 0, 0] = 40
-    image, network = Volume(array[None], Geometry.from_spacing(array.shape, (2.0, 2.0, 2.0))), Tissue()
+    image, network = (
+        Volume(array[None], Geometry.from_spacing(array.shape, (2.0, 2.0, 2.0))),
+        Tissue(),
+    )
     answer = predictor(network).predict(image)
     assert np.array_equal(answer.labels.array, labels_of(image))
     assert answer.patches["outside"] > answer.patches["run"]
     assert network.patches == answer.patches["run"] + 1
-    assert sum(answer.patches.values()) == predictor(Tissue(), every_patch=True).predict(image).patches["run"]
+    assert (
+        sum(answer.patches.values())
+        == predictor(Tissue(), every_patch=True).predict(image).patches["run"]
+    )
 
 
 def test_an_answer_does_not_depend_on_the_cases_before_it():
-    """Of the first image the box saves one patch, which is not worth asking the model about air; nor is it after another case."""
+    """Of the first image the box saves one patch, which is not worth asking the model about air.
+
+    Nor is it after another case.
+    """
 
     class Leaning(Tissue):
         def forward(self, x):
-            return super().forward(x) + torch.linspace(-0.4, 0.4, x.shape[-1])  # where a window lies matters
+            return super().forward(x) + torch.linspace(
+                -0.4, 0.4, x.shape[-1]
+            )  # where a window lies matters
 
     first = np.full((4, 8, 16), -98, np.int16)
     first[:, :, 5] = 60
@@ -165,7 +193,12 @@ def test_only_a_window_of_ct_tells_what_air_is():
     plan = make_model(normalisation=(CT,)).plan
     assert air_of(plan) == ((CT.lower - CT.mean) / CT.std,)
     assert air_of(make_model(normalisation=(Normalisation(kind="case"),)).plan) is None
-    assert air_of(make_model(channels=("CT", "PET"), normalisation=(CT, Normalisation(kind="case"))).plan) is None
+    assert (
+        air_of(
+            make_model(channels=("CT", "PET"), normalisation=(CT, Normalisation(kind="case"))).plan
+        )
+        is None
+    )
 
 
 def test_one_constant_a_channel():

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from hilum.errors import ResourceError, UsageError
-from hilum.inference import TorchEngine, computes_in_bfloat16, describe_device, resolve_device, resolve_precision
+from hilum.inference import (
+    TorchEngine,
+    computes_in_bfloat16,
+    describe_device,
+    resolve_device,
+    resolve_precision,
+)
 from hilum.inference.engines import torch_engine
 
 CPU = torch.device("cpu")
@@ -56,7 +62,9 @@ def test_bfloat16_needs_instructions_for_it(monkeypatch, caplog):
     assert resolve_precision("float32", CPU) == "float32"
 
 
-@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)]
+)
 def test_a_gpu_computes_in_bfloat16_by_its_capability(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert computes_in_bfloat16(torch.device("cuda:0")) is expected
@@ -67,7 +75,10 @@ def test_engine_computes_in_the_precision_it_is_given():
     convolution = torch.nn.Conv3d(1, 2, 3, padding=1)
     image = torch.randn(2, 1, 4, 5, 6)
     with torch.inference_mode():
-        exact, coarse = (TorchEngine([convolution], device=CPU, precision=p).forward(image) for p in ("float32", "bfloat16"))
+        exact, coarse = (
+            TorchEngine([convolution], device=CPU, precision=p).forward(image)
+            for p in ("float32", "bfloat16")
+        )
         assert torch.equal(exact, convolution(image))
     assert coarse.dtype == torch.float32
     assert not torch.equal(exact, coarse)
@@ -78,7 +89,10 @@ def test_equal_members_answer_as_one():
     convolution = torch.nn.Conv3d(1, 2, 3, padding=1)
     image = torch.randn(2, 1, 4, 5, 6)
     with torch.inference_mode():
-        one, three = (TorchEngine([convolution] * n, device=CPU, precision="float32").forward(image) for n in (1, 3))
+        one, three = (
+            TorchEngine([convolution] * n, device=CPU, precision="float32").forward(image)
+            for n in (1, 3)
+        )
     assert torch.equal(one, three)
 
 

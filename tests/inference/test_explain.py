@@ -31,11 +31,14 @@ from hilum.plan.plan import ClassifierSpec
 class BlobNetwork(ClassifierNetwork):
     """A classifier that a reader can follow: class 1 where something is brighter than 2, class 0 where something is darker.
 
-    Two stages of a real network's kind around it: convolution, batch normalisation, pooling, and dropout before the head.
+    Two stages of a real network's kind around it: convolution, batch normalisation, pooling, and
+    dropout before the head.
     """
 
     def __init__(self, outputs=2, stride=(2, 4, 4)):
-        super().__init__(ClassifierSpec(kind="resnet3d", dimensions=3, in_channels=1, out_channels=outputs))
+        super().__init__(
+            ClassifierSpec(kind="resnet3d", dimensions=3, in_channels=1, out_channels=outputs)
+        )
         self.stem = nn.Conv3d(1, 4, 1)
         self.norm = nn.BatchNorm3d(4)
         self.pool = nn.AvgPool3d(stride)
@@ -55,7 +58,11 @@ class BlobNetwork(ClassifierNetwork):
         return maps.mean(dim=(2, 3, 4))
 
     def groups(self):
-        return tuple(self.stem.parameters()), tuple(self.norm.parameters()), tuple(self.head.parameters())
+        return (
+            tuple(self.stem.parameters()),
+            tuple(self.norm.parameters()),
+            tuple(self.head.parameters()),
+        )
 
 
 class LookingNetwork(BlobNetwork):
@@ -67,7 +74,10 @@ class LookingNetwork(BlobNetwork):
 
 
 SIZES = {2: (1, 24, 36), 3: (8, 24, 36)}
-BRIGHT, DARK = (slice(4, 8), slice(4, 12), slice(20, 32)), (slice(0, 2), slice(16, 22), slice(2, 10))
+BRIGHT, DARK = (
+    (slice(4, 8), slice(4, 12), slice(20, 32)),
+    (slice(0, 2), slice(16, 22), slice(2, 10)),
+)
 
 
 def blob_image(dimensions=3, *, seed=0):
@@ -89,7 +99,8 @@ def inside(found, blob, dimensions):
     return found[z, *blob[1:]].sum() / found.sum()
 
 
-# --- every member of the family ----------------------------------------------------------------------------------------------
+# --- every member of the family
+# ----------------------------------------------------------------------------------------------
 
 everyone = pytest.mark.parametrize("name", EXPLAINERS)
 both = pytest.mark.parametrize("dimensions", [2, 3])
@@ -146,9 +157,15 @@ def test_frozen_networks_and_callers_that_run_inference(name):
     wanted = EXPLAINERS[name](network, image, 1)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    for context in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16)):
+    for context in (
+        torch.no_grad(),
+        torch.inference_mode(),
+        torch.autocast("cpu", dtype=torch.bfloat16),
+    ):
         with context:
-            found = EXPLAINERS[name](network, image * 1.0, 1)  # made there: under inference_mode an inference tensor
+            found = EXPLAINERS[name](
+                network, image * 1.0, 1
+            )  # made there: under inference_mode an inference tensor
             np.testing.assert_array_equal(found, wanted)
 
 
@@ -163,7 +180,9 @@ def test_an_ensemble_is_the_mean_of_its_members(name):
     np.testing.assert_allclose(EXPLAINERS[name]((network, blind), image, 1), alone, atol=1e-6)
     contrary = copy.deepcopy(network)
     with torch.no_grad():
-        contrary.last.weight.mul_(-0.5)  # its evidence is taken from the other's before negative values are cut off
+        contrary.last.weight.mul_(
+            -0.5
+        )  # its evidence is taken from the other's before negative values are cut off
     np.testing.assert_allclose(EXPLAINERS[name]((network, contrary), image, 1), alone, atol=1e-5)
 
 
@@ -186,9 +205,15 @@ def test_calls_that_are_wrong(name):
 
 
 def small_spec(kind, **changes):
-    layers = {"features": (4, 8), "blocks": (1, 1)} if kind == "resnet3d" else {"backbone": "test_resnet"}
+    layers = (
+        {"features": (4, 8), "blocks": (1, 1)}
+        if kind == "resnet3d"
+        else {"backbone": "test_resnet"}
+    )
     dimensions = 2 if kind == "backbone" else 3
-    return ClassifierSpec(kind=kind, dimensions=dimensions, in_channels=2, out_channels=3, **(layers | changes))
+    return ClassifierSpec(
+        kind=kind, dimensions=dimensions, in_channels=2, out_channels=3, **(layers | changes)
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +233,9 @@ def test_every_classifier_can_be_explained(spec):
         more = {"block": size} if name == "occlusion" else {"smooth": True}
         found = [explainer(network, image, index, **more) for index in range(3)]
         assert all(one.shape == size for one in found)
-        assert max(one.max() for one in found) == 1  # what speaks against one class speaks for another
+        assert (
+            max(one.max() for one in found) == 1
+        )  # what speaks against one class speaks for another
         assert network.training
 
 
@@ -222,14 +249,19 @@ def test_a_gpu_gives_the_same_map(name):
     np.testing.assert_allclose(EXPLAINERS[name](network.cuda(), image, 1), wanted, atol=1e-3)
 
 
-# --- the number that is explained ----------------------------------------------------------------------------------------------
+# --- the number that is explained
+# ----------------------------------------------------------------------------------------------
 
 
 def test_log_odds_are_those_of_the_probabilities():
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0]], dtype=torch.float64)
     p = logits.softmax(dim=1)[:, 2]
-    torch.testing.assert_close(log_odds(logits, 2, "exclusive").double(), torch.log(p / (1 - p)), rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(log_odds(logits[:, :2], 1, "exclusive"), (logits[:, 1] - logits[:, 0]).float())
+    torch.testing.assert_close(
+        log_odds(logits, 2, "exclusive").double(), torch.log(p / (1 - p)), rtol=1e-6, atol=1e-6
+    )
+    torch.testing.assert_close(
+        log_odds(logits[:, :2], 1, "exclusive"), (logits[:, 1] - logits[:, 0]).float()
+    )
     torch.testing.assert_close(log_odds(logits, 0, "multilabel"), logits[:, 0].float())
     torch.testing.assert_close(log_odds(logits[:, :1], 0, "exclusive"), logits[:, 0].float())
 
@@ -248,10 +280,14 @@ def test_what_moves_both_logits_alike_explains_nothing():
     with torch.no_grad():
         network.last.weight += torch.tensor([0.0, 3.0, 9.0, 9.0])  # to both classes
     np.testing.assert_allclose(grad_cam(network, image, 1), wanted, atol=1e-5)
-    assert inside(grad_cam(network, image, 1, kind="multilabel"), BRIGHT, 3) < inside(wanted, BRIGHT, 3) - 0.2
+    assert (
+        inside(grad_cam(network, image, 1, kind="multilabel"), BRIGHT, 3)
+        < inside(wanted, BRIGHT, 3) - 0.2
+    )
 
 
-# --- Grad-CAM ----------------------------------------------------------------------------------------------------------------
+# --- Grad-CAM
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @both
@@ -272,10 +308,16 @@ def test_grad_cam_is_that_of_monai(dimensions):
     network, image = network_for(dimensions), blob_image(dimensions)
     with torch.no_grad():
         network.last.weight.normal_(generator=torch.Generator().manual_seed(3))
-    cam = GradCAM(nn_module=Difference(network).eval(), target_layers="last_maps", postprocessing=lambda x: x)
+    cam = GradCAM(
+        nn_module=Difference(network).eval(), target_layers="last_maps", postprocessing=lambda x: x
+    )
     cut_off = [cam.compute_map(image[None], class_idx=index).detach() for index in (0, 1)]
-    coarse = cut_off[1] - cut_off[0]  # the signed map again, which is what is linear between its cells
-    signed = nn.functional.interpolate(coarse, size=image.shape[1:], mode="trilinear", align_corners=False)[0, 0]
+    coarse = (
+        cut_off[1] - cut_off[0]
+    )  # the signed map again, which is what is linear between its cells
+    signed = nn.functional.interpolate(
+        coarse, size=image.shape[1:], mode="trilinear", align_corners=False
+    )[0, 0]
     np.testing.assert_allclose(grad_cam(network, image, 1), unit_map(signed.numpy()), atol=1e-4)
 
 
@@ -306,7 +348,8 @@ def test_smoothing_asks_about_mirrored_copies():
     assert smooth[3, 10, 30] > 0.9
 
 
-# --- grids -------------------------------------------------------------------------------------------------------------------
+# --- grids
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -317,34 +360,53 @@ def test_smoothing_asks_about_mirrored_copies():
 @settings(max_examples=40, deadline=None)
 def test_upsampling_is_torchs_with_half_pixels(coarse, size, seed):
     values = np.random.default_rng(seed).normal(size=coarse)
-    centres = [(np.arange(cells) + 0.5) * voxels / cells - 0.5 for cells, voxels in zip(coarse, size, strict=True)]
-    wanted = nn.functional.interpolate(torch.from_numpy(values)[None, None], size=size, mode="trilinear", align_corners=False)
+    centres = [
+        (np.arange(cells) + 0.5) * voxels / cells - 0.5
+        for cells, voxels in zip(coarse, size, strict=True)
+    ]
+    wanted = nn.functional.interpolate(
+        torch.from_numpy(values)[None, None], size=size, mode="trilinear", align_corners=False
+    )
     np.testing.assert_allclose(upsample(values, size, centres), wanted[0, 0].numpy(), atol=1e-5)
 
 
 def test_upsampling_between_centres_of_ones_own():
-    ramp = upsample(np.array([[[0.0, 1.0, 3.0]]]), (1, 1, 6), [np.zeros(1), np.zeros(1), np.array([1.0, 2.0, 4.0])])
+    ramp = upsample(
+        np.array([[[0.0, 1.0, 3.0]]]),
+        (1, 1, 6),
+        [np.zeros(1), np.zeros(1), np.array([1.0, 2.0, 4.0])],
+    )
     np.testing.assert_allclose(ramp[0, 0], [0, 0, 1, 2, 3, 3])
 
 
 def test_unit_maps():
-    np.testing.assert_array_equal(unit_map(np.array([[[-3.0, 0.0, 1.0, 4.0]]])), [[[0, 0, 0.25, 1]]])
+    np.testing.assert_array_equal(
+        unit_map(np.array([[[-3.0, 0.0, 1.0, 4.0]]])), [[[0, 0, 0.25, 1]]]
+    )
     assert not unit_map(np.full((1, 2, 2), -1.0)).any()
 
 
 def test_coarsening_takes_means():
     fine = np.arange(1 * 4 * 10, dtype=np.float64).reshape(1, 4, 10)
-    np.testing.assert_allclose(coarsen(fine, 4)[0, 0], [0.5, 3.0, 5.5, 8.0])  # cells of 2, 3, 2 and 3 voxels
+    np.testing.assert_allclose(
+        coarsen(fine, 4)[0, 0], [0.5, 3.0, 5.5, 8.0]
+    )  # cells of 2, 3, 2 and 3 voxels
     np.testing.assert_array_equal(coarsen(fine, 10), fine)
 
 
-# --- occlusion ---------------------------------------------------------------------------------------------------------------
+# --- occlusion
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_occlusion_counts_its_passes():
     network, image, seen = network_for(3), blob_image(), []
     network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    for block, stride in ((None, None), ((4, 8, 8), None), ((3, 7, 11), (2, 5, 6)), ((99, 5, 5), (1, 9, 9))):
+    for block, stride in (
+        (None, None),
+        ((4, 8, 8), None),
+        ((3, 7, 11), (2, 5, 6)),
+        ((99, 5, 5), (1, 9, 9)),
+    ):
         seen.clear()
         occlusion(network, image, 1, block=block, stride=stride)
         assert sum(seen) == occlusion_passes(SIZES[3], block=block, stride=stride)
@@ -362,7 +424,9 @@ def test_occlusion_is_the_drop_of_the_log_odds():
     image[..., 4:8, 8:12] = 5.0  # relu(5 - 2) = 3 where it is, 0 elsewhere and in the mean
     image[..., 12:16, 0:4] = 3.0  # relu(3 - 2) = 1
     found = occlusion(network, image, 0, block=(1, 4, 4), fill="mean")
-    coarse = found[0, [1, 5, 9, 13]][:, [1, 5, 9, 13]]  # half a voxel off the blocks' centres, 1.5 and so on
+    coarse = found[0, [1, 5, 9, 13]][
+        :, [1, 5, 9, 13]
+    ]  # half a voxel off the blocks' centres, 1.5 and so on
     drops = np.zeros((4, 4))
     drops[1, 2], drops[3, 0] = 1.0, 1 / 3
     middle = np.array([1.5, 5.5, 9.5, 13.5])
@@ -374,7 +438,14 @@ def test_occlusion_is_the_drop_of_the_log_odds():
 def test_what_covers_a_block():
     network, image = network_for(2), blob_image(2)
     for fill in ("mean", "blur"):
-        assert inside(occlusion(network, image, 1, block=(1, 6, 6), stride=(1, 3, 3), fill=fill), BRIGHT, 2) > 0.4
+        assert (
+            inside(
+                occlusion(network, image, 1, block=(1, 6, 6), stride=(1, 3, 3), fill=fill),
+                BRIGHT,
+                2,
+            )
+            > 0.4
+        )
     with pytest.raises(UsageError, match=r"fill 'blurr'[\s\S]*fill='blur'"):
         occlusion(network, image, 1, fill="blurr")
     with pytest.raises(UsageError, match="at least one voxel"):
@@ -386,7 +457,9 @@ def test_occlusion_refuses_to_begin_what_takes_too_long():
     with pytest.raises(UsageError, match=r"occlusion in 865 passes[\s\S]*at most 500"):
         occlusion(network, image, 1, block=(2, 2, 2), stride=(2, 2, 2), most_passes=500)
     alone = occlusion(network, image, 1, most_passes=145)
-    np.testing.assert_allclose(occlusion([network] * 7, image, 1, most_passes=145), alone, atol=1e-6)
+    np.testing.assert_allclose(
+        occlusion([network] * 7, image, 1, most_passes=145), alone, atol=1e-6
+    )
 
 
 @given(size=st.tuples(*[st.integers(1, 400)] * 3))
@@ -395,12 +468,15 @@ def test_blocks_that_are_not_given_never_take_too_long(size):
     assert occlusion_passes(size) <= (65 if size[0] == 1 else 217)
 
 
-# --- do explanations explain? ------------------------------------------------------------------------------------------------
+# --- do explanations explain?
+# ------------------------------------------------------------------------------------------------
 
 
 def edges(network, image, index, *, kind="exclusive"):
     """An explainer that never asks the network: where the image changes."""
-    slope = np.abs(np.gradient(image[0].numpy(), axis=-1)) + np.abs(np.gradient(image[0].numpy(), axis=-2))
+    slope = np.abs(np.gradient(image[0].numpy(), axis=-1)) + np.abs(
+        np.gradient(image[0].numpy(), axis=-2)
+    )
     return unit_map(slope)
 
 
@@ -410,17 +486,27 @@ def test_maps_change_when_the_network_forgets(name, dimensions):
     network, image = network_for(dimensions), blob_image(dimensions)
     before = copy.deepcopy(network.state_dict())
     drawn = torch.get_rng_state()
-    found = sanity_check(network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name])
+    found = sanity_check(
+        network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name]
+    )
     assert found.passed, found
     assert len(found.correlations) == 20
-    assert found == sanity_check(network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name])
+    assert found == sanity_check(
+        network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name]
+    )
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
 @both
 def test_an_explainer_that_ignores_the_network_fails(dimensions):
-    found = sanity_check(network_for(dimensions), blob_image(dimensions), 1, torch.Generator().manual_seed(1), explainer=edges)
+    found = sanity_check(
+        network_for(dimensions),
+        blob_image(dimensions),
+        1,
+        torch.Generator().manual_seed(1),
+        explainer=edges,
+    )
     assert not found.passed
     assert found.mean == pytest.approx(1.0)
 
@@ -441,10 +527,14 @@ def test_a_check_is_agreement_and_sanity_in_words():
     assert check.agreement == pytest.approx(agreement(found, occlusion(network, image, 1)))
     sane = sanity_check(network, image, 1, torch.Generator().manual_seed(0))
     assert (check.random_weights, check.passed) == (sane.mean, True)
-    assert check.because.endswith(f"{sane.mean:.2f}, below 0.5: it shows what the network has learnt")
+    assert check.because.endswith(
+        f"{sane.mean:.2f}, below 0.5: it shows what the network has learnt"
+    )
     blind = check_map(network, image, 1, edges(network, image, 1), explainer=edges)
     assert not blind.passed
-    assert blind.because.endswith("1.00, not below 0.5: it shows the image rather than what the network has learnt")
+    assert blind.because.endswith(
+        "1.00, not below 0.5: it shows the image rather than what the network has learnt"
+    )
 
 
 def test_agreement_is_spearmans():
@@ -457,7 +547,9 @@ def test_agreement_is_spearmans():
     assert agreement(a, -a) == pytest.approx(-1.0)
     assert math.isnan(agreement(a, np.zeros_like(a)))
     smooth = np.kron(rng.random((1, 8, 8)), np.ones((1, 8, 8)))
-    assert agreement(smooth, smooth + rng.normal(0, 0.3, smooth.shape)) > 0.9  # noise within a cell is averaged away
+    assert (
+        agreement(smooth, smooth + rng.normal(0, 0.3, smooth.shape)) > 0.9
+    )  # noise within a cell is averaged away
     with pytest.raises(UsageError, match="maps of sizes"):
         agreement(a, a[:1])
 

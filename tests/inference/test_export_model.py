@@ -16,14 +16,28 @@ from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference import Facts, TrainedModel, load_runnable
 from hilum.inference.deploy import export as exporting
 from hilum.inference.deploy.convert import to_openvino
-from hilum.inference.deploy.exported import EXPORT, VECTORS, ExportedModel, ExportManifest, TestVectors
+from hilum.inference.deploy.exported import (
+    EXPORT,
+    VECTORS,
+    ExportedModel,
+    ExportManifest,
+    TestVectors,
+)
 from hilum.inference.engines.openvino_library import ov
 from hilum.inference.manifest import hash_files
 from hilum.io import OutputFolder, is_output, read_labels, write_volume
 from hilum.plan.plan import Normalisation
 
 FILES = {
-    *("export.json", "plan.json", "labels.json", "metrics.json", "MODEL_CARD.md", "README.md", "requirements.txt"),
+    *(
+        "export.json",
+        "plan.json",
+        "labels.json",
+        "metrics.json",
+        "MODEL_CARD.md",
+        "README.md",
+        "requirements.txt",
+    ),
     "test_vectors.npz",
 }
 
@@ -64,7 +78,8 @@ def test_the_vectors_are_torchs_answer(trained, both):
 
 
 @pytest.mark.parametrize(
-    ("engine", "precision"), [("openvino", "float32"), ("openvino", "auto"), ("onnx", "auto"), ("auto", None)]
+    ("engine", "precision"),
+    [("openvino", "float32"), ("openvino", "auto"), ("onnx", "auto"), ("auto", None)],
 )
 def test_every_engine_passes_the_check(both, engine, precision):
     assert both.check(both.make_engine(engine, precision)) < 0.1
@@ -77,9 +92,13 @@ def test_networks_that_answer_otherwise_do_not_pass(both, tmp_path):
     for path in both.folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     other = shaken(real_model(), seed=5)
-    ov.save_model(to_openvino(other.networks[0], other.plan), folder / "network_0.xml", compress_to_fp16=False)
+    ov.save_model(
+        to_openvino(other.networks[0], other.plan), folder / "network_0.xml", compress_to_fp16=False
+    )
     manifest = ExportManifest.load(folder)
-    manifest.with_files({**manifest.files, **hash_files(folder, ["network_0.xml", "network_0.bin"])}).save(folder)
+    manifest.with_files(
+        {**manifest.files, **hash_files(folder, ["network_0.xml", "network_0.bin"])}
+    ).save(folder)
     with pytest.raises(ModelError, match="off the test vectors"):
         ExportedModel.load(folder).check()
     write_volume(index_volume(), tmp_path / "one.nii.gz")
@@ -90,8 +109,14 @@ def test_networks_that_answer_otherwise_do_not_pass(both, tmp_path):
 def test_a_model_is_checked_once_on_a_machine_by_engine_and_precision(both, monkeypatch, tmp_path):
     checked = []
     honest = ExportedModel.check
-    monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: tmp_path / "engines.json")
-    monkeypatch.setattr(ExportedModel, "check", lambda self, engine=None: checked.append(engine.name) or honest(self, engine))
+    monkeypatch.setattr(
+        "hilum.inference.engines.remembered.cache_file", lambda: tmp_path / "engines.json"
+    )
+    monkeypatch.setattr(
+        ExportedModel,
+        "check",
+        lambda self, engine=None: checked.append(engine.name) or honest(self, engine),
+    )
     for name in ("openvino", "onnx"):
         first, again = both.make_engine(name, "float32"), both.make_engine(name, "float32")
         assert "off the test vectors, checked on this machine" in first.because
@@ -109,7 +134,12 @@ def test_an_export_remembers_nothing_of_a_folder_that_nobody_has(trained, monkey
 
 
 def test_requirements_keep_their_markers(monkeypatch):
-    lines = ["colorama>=0.4; sys_platform == 'win32'", "numpy>=1.26", "torch>=2.10", "ruff; extra == 'dev'"]
+    lines = [
+        "colorama>=0.4; sys_platform == 'win32'",
+        "numpy>=1.26",
+        "torch>=2.10",
+        "ruff; extra == 'dev'",
+    ]
     monkeypatch.setattr(exporting.metadata, "requires", lambda name: lines)
     found = exporting.requirements(("openvino",)).splitlines()
     assert found[1:3] == lines[:2]
@@ -146,7 +176,9 @@ def test_two_exports_into_one_folder(trained, tmp_path):
     (tmp_path / ".DS_Store").write_text("")  # is in no one's way
     with OutputFolder(tmp_path, "export"):
         other = f"from hilum import api\napi.export({str(trained[1])!r}, {str(tmp_path)!r})"
-        ended = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-c", other], capture_output=True, text=True, check=False
+        )
     assert "is in use by hilum export" in ended.stderr
     assert load_runnable(api.export(trained[1], tmp_path).folder).manifest.source == trained[0].id
 
@@ -167,7 +199,10 @@ def test_half_the_size_in_float16(trained, both, tmp_path):
     assert (small.folder / "network_0.bin").stat().st_size < 0.6 * full
     assert 0 < small.manifest.differences["openvino"] < 1e-2
     for name in ("MODEL_CARD.md", "metrics.json"):
-        assert "This folder holds it in float16: its logits differ by" in (small.folder / name).read_text()
+        assert (
+            "This folder holds it in float16: its logits differ by"
+            in (small.folder / name).read_text()
+        )
         assert "This folder holds" not in (both.folder / name).read_text()
     assert small.make_engine("openvino", "float32").precision == "float32"
 
@@ -228,7 +263,17 @@ sys.argv[0] = "hilum"
 from hilum.cli import main
 main()
 """
-AWAY = {"torch", "timm", "lightning_fabric", "safetensors", "tensorboard", "huggingface_hub", "onnx", "onnxscript", "nncf"}
+AWAY = {
+    "torch",
+    "timm",
+    "lightning_fabric",
+    "safetensors",
+    "tensorboard",
+    "huggingface_hub",
+    "onnx",
+    "onnxscript",
+    "nncf",
+}
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnx"])
@@ -251,9 +296,13 @@ def test_predict_from_file_to_file_without_torch(trained, both, tmp_path, engine
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    api.predict(trained[1], tmp_path / "in", tmp_path / "torch", engine="torch", precision="float32")
+    api.predict(
+        trained[1], tmp_path / "in", tmp_path / "torch", engine="torch", precision="float32"
+    )
     for name in names:
-        found, expected = (read_labels(tmp_path / folder / f"{name}.nii.gz") for folder in ("out", "torch"))
+        found, expected = (
+            read_labels(tmp_path / folder / f"{name}.nii.gz") for folder in ("out", "torch")
+        )
         assert len(np.unique(expected.array)) > 1
         np.testing.assert_array_equal(found.array, expected.array)
         assert (tmp_path / "out" / f"{name}_probabilities.nii.gz").is_file()
@@ -266,7 +315,16 @@ def test_predict_from_file_to_file_without_torch(trained, both, tmp_path, engine
 def test_without_torch_a_trained_folder_is_not_run(trained, tmp_path):
     write_volume(index_volume(), tmp_path / "one.nii.gz")
     code = WITHOUT_TORCH.format(away=AWAY)
-    command = [sys.executable, "-c", code, "predict", str(trained[1]), str(tmp_path / "one.nii.gz"), "-o", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "predict",
+        str(trained[1]),
+        str(tmp_path / "one.nii.gz"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert not (tmp_path / "out" / "one.nii.gz").exists()

@@ -25,7 +25,11 @@ def series(tmp_path_factory):
     for number in (1, 2):
         image = index_volume()
         tags = SeriesTags(series_number=number, uid_seed=f"seed {number}")
-        write_dicom_series(image.with_array(image.array.astype(np.int16) + number), folder / f"s{number}", tags=tags)
+        write_dicom_series(
+            image.with_array(image.array.astype(np.int16) + number),
+            folder / f"s{number}",
+            tags=tags,
+        )
     return folder
 
 
@@ -115,7 +119,9 @@ def test_a_damaged_slice_fails_its_case(series, tmp_path, content):
     max((tmp_path / "in/a").iterdir()).write_bytes(content)
     good, bad = sorted(find_cases([tmp_path / "in"], ["CT"]), key=lambda case: case.id == "a")
     read_volume(good.images["CT"])
-    with pytest.raises(FormatError, match=r"empty file|not readable as DICOM, in a folder of slices"):
+    with pytest.raises(
+        FormatError, match=r"empty file|not readable as DICOM, in a folder of slices"
+    ):
         read_volume(bad.images["CT"])
 
 
@@ -126,16 +132,23 @@ def test_nifti_beside_series_and_in_sub_folders(series, tmp_path):
 
 
 def test_annotations_are_no_cases(tmp_path):
-    touch(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "masks/b.nii.gz", "deep/labelsTr/a.nii.gz")
+    touch(
+        tmp_path, "a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "masks/b.nii.gz", "deep/labelsTr/a.nii.gz"
+    )
     found = find([tmp_path], ["CT"])
     assert [case.id for case in found.cases] == ["a", "b"]
     assert [one.reason for one in found.files.others] == ["an annotation"] * 3
 
 
-@pytest.mark.parametrize("names", [("a_mask.png", "b_mask.png"), ("a_seg.nrrd", "b_seg.nrrd"), ("a_seg.nii.gz",)])
+@pytest.mark.parametrize(
+    "names", [("a_mask.png", "b_mask.png"), ("a_seg.nrrd", "b_seg.nrrd"), ("a_seg.nii.gz",)]
+)
 def test_a_folder_of_masks_only_is_refused(tmp_path, names):
     touch(tmp_path, *names)
-    with pytest.raises(UsageError, match=r"no image in it; .*annotation[\s\S]*name the folder that holds the images"):
+    with pytest.raises(
+        UsageError,
+        match=r"no image in it; .*annotation[\s\S]*name the folder that holds the images",
+    ):
         ids(tmp_path)
     assert ids(tmp_path / names[0]) == [names[0].partition(".")[0]]  # the file itself was named
     touch(tmp_path / "images", "a.nii.gz")
@@ -143,12 +156,20 @@ def test_a_folder_of_masks_only_is_refused(tmp_path, names):
 
 
 def test_channels_by_the_words_of_a_folder(tmp_path):
-    touch(tmp_path, *(f"{p}/{p}_{word}.nii.gz" for p in ("P1", "P2") for word in ("FLAIR", "t1", "t2")))
+    touch(
+        tmp_path,
+        *(f"{p}/{p}_{word}.nii.gz" for p in ("P1", "P2") for word in ("FLAIR", "t1", "t2")),
+    )
     cases = find_cases([tmp_path], ["T1", "flair"])
     assert [case.id for case in cases] == ["P1", "P2"]
-    assert {name: path.name for name, path in cases[0].images.items()} == {"t1": "P1_t1.nii.gz", "FLAIR": "P1_FLAIR.nii.gz"}
+    assert {name: path.name for name, path in cases[0].images.items()} == {
+        "t1": "P1_t1.nii.gz",
+        "FLAIR": "P1_FLAIR.nii.gz",
+    }
     files = find([tmp_path], ["T1", "flair"]).files
-    assert reasons(files) == dict.fromkeys(("P1_t2.nii.gz", "P2_t2.nii.gz"), "an image of a channel that the model does not use")
+    assert reasons(files) == dict.fromkeys(
+        ("P1_t2.nii.gz", "P2_t2.nii.gz"), "an image of a channel that the model does not use"
+    )
 
 
 @pytest.mark.parametrize("name", ["{p}/CT.nii.gz", "{p}_CT.nii.gz", "{p}/{p}-ct.nii.gz"])
@@ -157,8 +178,12 @@ def test_images_of_other_modalities_are_no_cases(tmp_path, name):
     others = [one.replace("CT", "PET").replace("ct", "t1w") for one in names]
     touch(tmp_path, *names, *others)
     found = find([tmp_path], ["ct"])
-    assert {next(iter(case.images.values())) for case in found.cases} == {tmp_path / one for one in names}
-    assert set(reasons(found.files).values()) == {"an image of a channel that the model does not use"}
+    assert {next(iter(case.images.values())) for case in found.cases} == {
+        tmp_path / one for one in names
+    }
+    assert set(reasons(found.files).values()) == {
+        "an image of a channel that the model does not use"
+    }
     assert len(ids(tmp_path, channels=("image",))) == 4
 
 
@@ -190,7 +215,10 @@ def test_links_in_circles_end(tmp_path):
 
 def test_nothing_to_predict_says_what_is_there(tmp_path):
     touch(tmp_path, "a/readme.txt", "b.xyz")
-    with pytest.raises(UsageError, match=r"no image in it; Files of .*: 0 taken. 2 left out: text: 1 \(a/readme.txt\)"):
+    with pytest.raises(
+        UsageError,
+        match=r"no image in it; Files of .*: 0 taken. 2 left out: text: 1 \(a/readme.txt\)",
+    ):
         find_cases([tmp_path], ["CT"])
 
 
@@ -200,7 +228,9 @@ def test_training_images_that_are_not_predicted_are_named(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         labels = image.with_array((image.array > 9).astype(np.uint8))
         (write_labels if "labels" in name else write_volume)(labels, tmp_path / f"{name}.nii.gz")
-    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}})
+    )
     found = find([tmp_path], ["CT"])
     assert [case.id for case in found.cases] == ["t"]
     assert reasons(found.files) == {
@@ -213,31 +243,46 @@ def test_training_images_that_are_not_predicted_are_named(tmp_path):
 def test_a_data_set_beside_the_images_names_their_channels(tmp_path, place):
     images = tmp_path / "data/imagesTs"
     touch(images, "a_0000.nii.gz", "a_0001.nii.gz", "b.nii.gz")
-    (tmp_path / place / "dataset.json").write_text(json.dumps({"channel_names": {"0": "PET", "1": "CT"}}))
+    (tmp_path / place / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "PET", "1": "CT"}})
+    )
     for sources in ([images], sorted(images.glob("*.nii.gz"))):
         numbered, whole = find_cases(sources, ["CT", "PET"])
-        assert list(numbered.images.items()) == [("PET", images / "a_0000.nii.gz"), ("CT", images / "a_0001.nii.gz")]
+        assert list(numbered.images.items()) == [
+            ("PET", images / "a_0000.nii.gz"),
+            ("CT", images / "a_0001.nii.gz"),
+        ]
         assert list(whole.images) == ["PET", "CT"]
     assert list(find_cases([images], ["ct"])[0].images.values()) == [images / "a_0001.nii.gz"]
-    with pytest.raises(DataError, match=r"channels PET, CT, the model T1, T2 \(unknown: PET, CT; missing: T1, T2\)"):
+    with pytest.raises(
+        DataError, match=r"channels PET, CT, the model T1, T2 \(unknown: PET, CT; missing: T1, T2\)"
+    ):
         arrange_channels(find_cases([images], ["T1", "T2"])[0], ["T1", "T2"])
 
 
 def test_channels_of_one_file_keep_their_places(tmp_path):
     """A Decathlon data set whose files hold the model's channels in another order."""
     touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/a.nii.gz")
-    (tmp_path / "dataset.json").write_text(json.dumps({"modality": {"0": "PET", "1": "CT"}, "labels": {"1": "liver"}}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"modality": {"0": "PET", "1": "CT"}, "labels": {"1": "liver"}})
+    )
     (case,) = find_cases([tmp_path], ["CT", "PET"])
     assert arrange_channels(case, ["CT", "PET"]).positions == (1, 0)
 
 
 def test_files_that_describe_a_data_set_are_taken(tmp_path):
     nnunet, table, image = tmp_path / "nnunet", tmp_path / "table", index_volume()
-    facts = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
+    facts = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "organ": 1},
+        "file_ending": ".nii.gz",
+    }
     for folder in (nnunet / "imagesTr", nnunet / "labelsTr", table):
         folder.mkdir(parents=True)
     write_volume(image, nnunet / "imagesTr" / "a_0000.nii.gz")
-    write_labels(image.with_array((image.array > 1).astype(np.uint8)), nnunet / "labelsTr" / "a.nii.gz")
+    write_labels(
+        image.with_array((image.array > 1).astype(np.uint8)), nnunet / "labelsTr" / "a.nii.gz"
+    )
     (nnunet / "dataset.json").write_text(json.dumps(facts))
     write_volume(image, table / "a.nii.gz")
     (table / "cases.csv").write_text("case,image\na,a.nii.gz\n")
@@ -249,7 +294,9 @@ def test_a_list_of_dicom_files_is_no_case(series, tmp_path):
     """A DICOMDIR, whatever its name, in a folder and among named files."""
     folder = place(series / "s1", tmp_path / "cd")
     data = pydicom.dcmread(next(folder.glob("*.dcm")))
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = (
+        pydicom.uid.MediaStorageDirectoryStorage
+    )
     for tag in ("PixelData", "SeriesInstanceUID", "Rows", "Columns"):
         delattr(data, tag)
     data.save_as(folder / "DIRFILE")

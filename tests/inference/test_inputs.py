@@ -22,18 +22,35 @@ def touch(folder, *names):
 
 
 def shape(cases):
-    return {case.id: {channel: path.name for channel, path in case.images.items()} for case in cases}
+    return {
+        case.id: {channel: path.name for channel, path in case.images.items()} for case in cases
+    }
 
 
 def test_files_of_one_channel(tmp_path):
     touch(tmp_path, "b.nii.gz", "a.b_0000.nrrd", "c.PNG")
-    cases = find_cases([tmp_path / "b.nii.gz", str(tmp_path / "a.b_0000.nrrd"), tmp_path / "c.PNG"], ["CT"])
-    assert shape(cases) == {"a.b": {"CT": "a.b_0000.nrrd"}, "b": {"CT": "b.nii.gz"}, "c": {"CT": "c.PNG"}}
+    cases = find_cases(
+        [tmp_path / "b.nii.gz", str(tmp_path / "a.b_0000.nrrd"), tmp_path / "c.PNG"], ["CT"]
+    )
+    assert shape(cases) == {
+        "a.b": {"CT": "a.b_0000.nrrd"},
+        "b": {"CT": "b.nii.gz"},
+        "c": {"CT": "c.PNG"},
+    }
     assert [case.id for case in cases] == ["a.b", "b", "c"]
 
 
 def test_folder_with_one_file_a_channel(tmp_path):
-    touch(tmp_path, "x_0001.nii.gz", "x_0000.nii.gz", "y_0000.nii.gz", "z.nii", ".part-1.nii.gz", "notes.txt", "run.json")
+    touch(
+        tmp_path,
+        "x_0001.nii.gz",
+        "x_0000.nii.gz",
+        "y_0000.nii.gz",
+        "z.nii",
+        ".part-1.nii.gz",
+        "notes.txt",
+        "run.json",
+    )
     cases = find_cases([tmp_path], ["PET", "CT"])
     assert shape(cases) == {
         "x": {"PET": "x_0000.nii.gz", "CT": "x_0001.nii.gz"},
@@ -45,13 +62,18 @@ def test_folder_with_one_file_a_channel(tmp_path):
 
 def test_numbers_other_than_the_models_stand_for_no_names(tmp_path):
     touch(tmp_path, "x_0000.nii.gz", "x_0002.nii.gz")
-    assert shape(find_cases([tmp_path], ["CT"])) == {"x": {"channel 0": "x_0000.nii.gz", "channel 2": "x_0002.nii.gz"}}
+    assert shape(find_cases([tmp_path], ["CT"])) == {
+        "x": {"channel 0": "x_0000.nii.gz", "channel 2": "x_0002.nii.gz"}
+    }
 
 
 def test_numbers_without_a_first_channel_are_names(tmp_path):
     touch(tmp_path, "amos_0004.nii.gz", "amos_0019.nii.gz")
     cases = find_cases([tmp_path], ["CT"])
-    assert shape(cases) == {"amos_0004": {"CT": "amos_0004.nii.gz"}, "amos_0019": {"CT": "amos_0019.nii.gz"}}
+    assert shape(cases) == {
+        "amos_0004": {"CT": "amos_0004.nii.gz"},
+        "amos_0019": {"CT": "amos_0019.nii.gz"},
+    }
     assert case_id(tmp_path / "amos_0019.nii.gz") == "amos_0019"
 
 
@@ -93,7 +115,9 @@ def test_real_dicom_folder_is_one_case(real_data):
 def test_real_dataset_with_two_channels(real_data):
     cases = find_cases([real_data / "sarcoma_petct" / "imagesTr"], ["PET", "CT"])
     assert len(cases) == len(list((real_data / "sarcoma_petct" / "imagesTr").glob("*_0001.nii.gz")))
-    assert shape(cases[:1]) == {"STS_001": {"PET": "STS_001_0000.nii.gz", "CT": "STS_001_0001.nii.gz"}}
+    assert shape(cases[:1]) == {
+        "STS_001": {"PET": "STS_001_0000.nii.gz", "CT": "STS_001_0001.nii.gz"}
+    }
 
 
 def test_nothing_there_is_refused(tmp_path):
@@ -106,22 +130,48 @@ def test_nothing_there_is_refused(tmp_path):
 
 def test_images_of_one_name_are_told_apart(tmp_path, caplog):
     touch(tmp_path, "x.nii.gz", "x.nrrd", "y_0000.nrrd", "y_0000.mha", "z.png")
-    found = {case.id: case.images["CT"].name for case in find_cases([tmp_path, tmp_path / "z.png"], ["CT"])}
-    both = {"x_nii_gz": "x.nii.gz", "x_nrrd": "x.nrrd", "y_mha": "y_0000.mha", "y_nrrd": "y_0000.nrrd"}
+    found = {
+        case.id: case.images["CT"].name
+        for case in find_cases([tmp_path, tmp_path / "z.png"], ["CT"])
+    }
+    both = {
+        "x_nii_gz": "x.nii.gz",
+        "x_nrrd": "x.nrrd",
+        "y_mha": "y_0000.mha",
+        "y_nrrd": "y_0000.nrrd",
+    }
     assert found == {**both, "z": "z.png"}
-    assert f"{tmp_path / 'x.nrrd'} is named like another image: its output is named x_nrrd" in caplog.text
+    assert (
+        f"{tmp_path / 'x.nrrd'} is named like another image: its output is named x_nrrd"
+        in caplog.text
+    )
 
 
 def test_patients_folders_and_classes_name_cases_as_in_training(tmp_path):
-    touch(tmp_path, *(f"tot/s{n}/{name}.nii.gz" for n in (1, 2) for name in ("ct", "segmentations/liver")))
-    touch(tmp_path, *(f"new/s{n}/ct.nii.gz" for n in (1, 2)), *(f"B_1/B_1_{word}.nii.gz" for word in ("t1", "flair", "seg")))
-    touch(tmp_path, *(f"cls/{name}/{number}.png" for name in ("ill", "well") for number in range(5)), "cls/ill/x.png")
+    touch(
+        tmp_path,
+        *(f"tot/s{n}/{name}.nii.gz" for n in (1, 2) for name in ("ct", "segmentations/liver")),
+    )
+    touch(
+        tmp_path,
+        *(f"new/s{n}/ct.nii.gz" for n in (1, 2)),
+        *(f"B_1/B_1_{word}.nii.gz" for word in ("t1", "flair", "seg")),
+    )
+    touch(
+        tmp_path,
+        *(f"cls/{name}/{number}.png" for name in ("ill", "well") for number in range(5)),
+        "cls/ill/x.png",
+    )
     for place, channel, ids in (
         ("tot", "CT", ["s1", "s2"]),
         ("tot/s1", "image", ["s1"]),
         ("new", "CT", ["s1", "s2"]),
         ("B_1", "T1", ["B_1"]),
-        ("cls", "image", [*(f"{name}__{number}" for name in ("ill", "well") for number in range(5)), "x"]),
+        (
+            "cls",
+            "image",
+            [*(f"{name}__{number}" for name in ("ill", "well") for number in range(5)), "x"],
+        ),
     ):
         assert [case.id for case in find_cases([tmp_path / place], [channel])] == ids, place
 

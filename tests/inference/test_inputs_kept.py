@@ -27,24 +27,58 @@ GRID = Geometry.from_spacing((4, 8, 6), (2.0, 1.0, 1.5))
 SEGMENTATION, CLASSIFICATION = make_model(), class_model()
 VERBS = {
     "predict": lambda place, out: predict_many(Predictor(SEGMENTATION), [place / "data"], out),
-    "predict nrrd": lambda place, out: predict_many(Predictor(SEGMENTATION), [place / "data"], out, formats=("nrrd", "png")),
-    "classify": lambda place, out: predict_many(ClassPredictor(CLASSIFICATION), [place / "data"], out),
+    "predict nrrd": lambda place, out: predict_many(
+        Predictor(SEGMENTATION), [place / "data"], out, formats=("nrrd", "png")
+    ),
+    "classify": lambda place, out: predict_many(
+        ClassPredictor(CLASSIFICATION), [place / "data"], out
+    ),
     "evaluate": lambda place, out: evaluate(place / "references", place / "references", out),
-    "train": lambda place, out: run(place / "data", out, TrainOptions(steps=1, fold=9, device="cpu")),
+    "train": lambda place, out: run(
+        place / "data", out, TrainOptions(steps=1, fold=9, device="cpu")
+    ),
     "plan": lambda _, out: save_plan(class_plan(), out / "plan.json"),
     "save": lambda _, out: SEGMENTATION.save(out),
 }
 WRITTEN = (
-    *("a.nii.gz", "a.nrrd", "a.png", "a.json", "a_0000.nii.gz", "a_malignant_map.nii.gz", "A.NII.GZ", "pictures/a.png"),
-    *("labels.json", "run.json", "predictions.csv", "classes.json", "cases.csv", "summary.json", "summary.md"),
-    *("plan.json", "model.json", "weights.safetensors", "weights_3.safetensors", "MODEL_CARD.md", "training/plan.json", "notes"),
+    *(
+        "a.nii.gz",
+        "a.nrrd",
+        "a.png",
+        "a.json",
+        "a_0000.nii.gz",
+        "a_malignant_map.nii.gz",
+        "A.NII.GZ",
+        "pictures/a.png",
+    ),
+    *(
+        "labels.json",
+        "run.json",
+        "predictions.csv",
+        "classes.json",
+        "cases.csv",
+        "summary.json",
+        "summary.md",
+    ),
+    *(
+        "plan.json",
+        "model.json",
+        "weights.safetensors",
+        "weights_3.safetensors",
+        "MODEL_CARD.md",
+        "training/plan.json",
+        "notes",
+    ),
 )
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file's bytes, and where links lead, by path."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
-    return {str(path): str(path.readlink()).encode() if path.is_symlink() else path.read_bytes() for path in files}
+    return {
+        str(path): str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+        for path in files
+    }
 
 
 def put(folder: Path, name: str, kind: str, image: Path) -> None:
@@ -66,19 +100,28 @@ def put(folder: Path, name: str, kind: str, image: Path) -> None:
     verb=st.sampled_from(sorted(VERBS)),
     second=st.sampled_from(sorted(VERBS)),
     out=st.sampled_from(["data", "references", "data/sub", "new"]),
-    files=st.dictionaries(st.sampled_from(WRITTEN), st.sampled_from(["{}", "text", "link", "hard link"]), max_size=3),
+    files=st.dictionaries(
+        st.sampled_from(WRITTEN), st.sampled_from(["{}", "text", "link", "hard link"]), max_size=3
+    ),
     image=st.sampled_from(["a.nii.gz", "a.nrrd", "a_0000.nii.gz"]),
 )
 @example(verb="predict", second="predict", out="data", files={}, image="a.nii.gz")
 @example(verb="predict", second="predict nrrd", out="data", files={}, image="a_0000.nii.gz")
-@example(verb="predict", second="predict", out="references", files={"labels.json": "{}"}, image="a.nrrd")
+@example(
+    verb="predict", second="predict", out="references", files={"labels.json": "{}"}, image="a.nrrd"
+)
 @example(verb="classify", second="classify", out="data", files={"a.json": "{}"}, image="a.nii.gz")
 @example(verb="train", second="save", out="data", files={"labels.json": "{}"}, image="a.nii.gz")
-def test_no_verb_changes_a_file_that_is_not_its_own(verb: str, second: str, out: str, files: dict[str, str], image: str) -> None:
+def test_no_verb_changes_a_file_that_is_not_its_own(
+    verb: str, second: str, out: str, files: dict[str, str], image: str
+) -> None:
     with TemporaryDirectory() as name:
         place = Path(name)
         write_volume(Volume(np.ones((1, 4, 8, 6), np.float32), GRID), place / "data" / image)
-        write_labels(Volume(np.full((1, 4, 8, 6), TABLE.ids[1], np.uint16), GRID), place / "references" / "a.nii.gz")
+        write_labels(
+            Volume(np.full((1, 4, 8, 6), TABLE.ids[1], np.uint16), GRID),
+            place / "references" / "a.nii.gz",
+        )
         for file, kind in files.items():
             put(place / out, file, kind, place / "data" / image)
         before = snapshot(place)
@@ -95,8 +138,12 @@ def test_no_verb_changes_a_file_that_is_not_its_own(verb: str, second: str, out:
 @pytest.mark.parametrize("verb", ["check --fix", "tune", "export"])
 def test_a_folder_filled_by_a_run_that_just_ended_is_in_use(tmp_path, monkeypatch, verb):
     """Between the look into the folder and the lock another run may have written its own."""
-    write_volume(Volume(np.ones((1, 4, 8, 6), dtype=np.int16), GRID), tmp_path / "data/images/a.nii.gz")
-    write_labels(Volume(np.ones((1, 4, 8, 6), dtype=np.uint8), GRID), tmp_path / "data/labels/a.nii.gz")
+    write_volume(
+        Volume(np.ones((1, 4, 8, 6), dtype=np.int16), GRID), tmp_path / "data/images/a.nii.gz"
+    )
+    write_labels(
+        Volume(np.ones((1, 4, 8, 6), dtype=np.uint8), GRID), tmp_path / "data/labels/a.nii.gz"
+    )
     model, out = make_model().save(tmp_path / "model"), tmp_path / "out"
     verbs = {
         "check --fix": lambda: fix(open_dataset(tmp_path / "data"), (), out),

@@ -54,7 +54,11 @@ def test_every_case_is_predicted_and_reported(folder, tmp_path):
     assert RunReport.load(tmp_path / "out/run.json") == report
     assert report.verb == "predict"
     assert report.model == "unsaved"
-    assert (report.engine, report.precision, report.device) == ("openvino", predictor.engine.precision, predictor.engine.device)
+    assert (report.engine, report.precision, report.device) == (
+        "openvino",
+        predictor.engine.precision,
+        predictor.engine.device,
+    )
     assert report.options["formats"] == ["auto"]
     assert report.cases[0].files == ("case_0.nii.gz",)
     assert set(report.cases[0].seconds) == {"read", "preprocess", "network", "restore", "write"}
@@ -96,7 +100,9 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
             return super().forward(x)
 
     with caplog.at_level(logging.ERROR, "hilum"):
-        report = predict_many(Predictor(make_model(networks=(Fragile(),)), engine="torch"), [folder], tmp_path / "out")
+        report = predict_many(
+            Predictor(make_model(networks=(Fragile(),)), engine="torch"), [folder], tmp_path / "out"
+        )
     assert [(case.case, case.status) for case in report.cases] == [
         ("case_0", "failed"),
         ("case_1", "failed"),
@@ -106,9 +112,15 @@ def test_failed_cases_are_reported_and_the_rest_go_on(folder, tmp_path, caplog):
     assert report.status == "done"
     assert "ZeroDivisionError: a bug of ours" in report.cases[0].error
     assert "case_1_0000.nii.gz" in report.cases[1].error
-    assert "case case_2 has the channels channel 0, channel 1, the model CT" in report.cases[2].error
+    assert (
+        "case case_2 has the channels channel 0, channel 1, the model CT" in report.cases[2].error
+    )
     assert "an error that hilum did not expect" in caplog.text
-    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["case_3.nii.gz", "labels.json", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == [
+        "case_3.nii.gz",
+        "labels.json",
+        "run.json",
+    ]
 
 
 def test_case_that_cannot_be_written_is_reported(folder, tmp_path):
@@ -130,7 +142,9 @@ def test_a_run_failed_where_all_that_was_tried_failed(folder, tmp_path):
     predictor = Predictor(make_model())
     predict_many(predictor, [folder], tmp_path / "out")
     (tmp_path / "broken.nii.gz").write_bytes(b"")
-    report = predict_many(predictor, [folder, tmp_path / "broken.nii.gz"], tmp_path / "out", skip_existing=True)
+    report = predict_many(
+        predictor, [folder, tmp_path / "broken.nii.gz"], tmp_path / "out", skip_existing=True
+    )
     assert {case.status for case in report.cases} == {"skipped", "failed"}
     assert report.status == "failed"
 
@@ -148,7 +162,9 @@ def test_interruption_leaves_what_is_done_and_says_so(folder, tmp_path):
         predict_many(Predictor(model, engine="torch"), [folder], tmp_path / "out")
     report = RunReport.load(tmp_path / "out/run.json")
     assert report.status == "stopped"
-    assert [(case.case, case.status, case.files) for case in report.cases] == [("case_0", "done", ("case_0.nii.gz",))]
+    assert [(case.case, case.status, case.files) for case in report.cases] == [
+        ("case_0", "done", ("case_0.nii.gz",))
+    ]
     assert (tmp_path / "out/case_0.nii.gz").exists()
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".part")]
 
@@ -187,7 +203,9 @@ def test_next_case_is_read_while_this_one_runs(folder, tmp_path):
             assert second_is_read.wait(timeout=200)
             return super().forward(x)
 
-    report = predict_many(Eager(make_model(networks=(Waiting(),)), engine="torch"), [folder], tmp_path / "out")
+    report = predict_many(
+        Eager(make_model(networks=(Waiting(),)), engine="torch"), [folder], tmp_path / "out"
+    )
     assert {case.status for case in report.cases} == {"done"}
 
 
@@ -207,13 +225,21 @@ def test_a_case_is_reported_while_the_next_one_runs(folder, tmp_path):
             return super().forward(x)
 
     model = make_model(networks=(Waiting(),), batch=1, overlap=0.0)  # 12 patches a case
-    report = predict_many(Predictor(model, engine="torch"), [folder], tmp_path / "out", progress=lambda *_: reported.set())
+    report = predict_many(
+        Predictor(model, engine="torch"),
+        [folder],
+        tmp_path / "out",
+        progress=lambda *_: reported.set(),
+    )
     assert [case.status for case in report.cases] == ["done"] * 4
 
 
 @pytest.mark.parametrize("shortages", [1, 2])
 def test_a_passing_shortage_of_memory_costs_no_case(folder, tmp_path, caplog, shortages):
-    """Read beside another case it was short of memory; alone it is read again, and only fails where it is short again."""
+    """Read beside another case it was short of memory.
+
+    Alone it is read again, and only fails where it is short again.
+    """
     left = [shortages]
 
     class Short(Predictor):
@@ -226,7 +252,12 @@ def test_a_passing_shortage_of_memory_costs_no_case(folder, tmp_path, caplog, sh
     report = predict_many(Short(make_model()), [folder], tmp_path / "out")
     assert left == [0]
     assert [case.case for case in report.cases] == [f"case_{n}" for n in range(4)]
-    assert [case.status for case in report.cases] == ["done", "done" if shortages == 1 else "failed", "done", "done"]
+    assert [case.status for case in report.cases] == [
+        "done",
+        "done" if shortages == 1 else "failed",
+        "done",
+        "done",
+    ]
     assert ("not enough memory" in caplog.text) == (shortages == 2)
 
 
@@ -238,16 +269,28 @@ def test_a_run_leaves_the_predictor_as_it_was(folder, tmp_path):
 
 
 def test_probabilities_beside_the_labels(folder, tmp_path):
-    report = predict_many(Predictor(make_model()), [folder / "case_0_0000.nii.gz"], tmp_path / "out", probabilities=True)
+    report = predict_many(
+        Predictor(make_model()),
+        [folder / "case_0_0000.nii.gz"],
+        tmp_path / "out",
+        probabilities=True,
+    )
     assert report.cases[0].files == ("case_0.nii.gz", "case_0_probabilities.nii.gz")
     probabilities = read_volume(tmp_path / "out/case_0_probabilities.nii.gz")
     assert probabilities.channels == 3
 
 
 def test_two_formats_at_once(folder, tmp_path):
-    report = predict_many(Predictor(make_model()), [folder / "case_0_0000.nii.gz"], tmp_path / "out", formats=("nrrd", "mha"))
+    report = predict_many(
+        Predictor(make_model()),
+        [folder / "case_0_0000.nii.gz"],
+        tmp_path / "out",
+        formats=("nrrd", "mha"),
+    )
     assert report.cases[0].files == ("case_0.nrrd", "case_0.mha")
-    first, second = (read_labels(tmp_path / "out" / f"case_0.{suffix}") for suffix in ("nrrd", "mha"))
+    first, second = (
+        read_labels(tmp_path / "out" / f"case_0.{suffix}") for suffix in ("nrrd", "mha")
+    )
     assert np.array_equal(first.array, second.array)
 
 
@@ -335,7 +378,9 @@ def test_the_same_command_in_a_dicom_folder_twice(tmp_path, out):
         predict_many(Predictor(make_model()), [study], study / out, formats=formats)
         for formats in (("nifti",), ("nifti",), ("nrrd",))
     )
-    assert [case.case for report in (first, second, third) for case in report.cases] == [first.cases[0].case] * 3
+    assert [case.case for report in (first, second, third) for case in report.cases] == [
+        first.cases[0].case
+    ] * 3
     assert second.cases[0].replaced == third.cases[0].replaced == first.cases[0].files
     assert (study / out / third.cases[0].files[0]).is_file()
     assert not (study / out / first.cases[0].files[0]).exists()
@@ -376,7 +421,9 @@ def test_a_folder_that_another_run_writes_to_is_refused(folder, tmp_path):
         pool.submit(hold)
         held.wait()
         try:
-            with pytest.raises(ResourceError, match=r"out is in use by hilum predict on .*, process \d+, since 20"):
+            with pytest.raises(
+                ResourceError, match=r"out is in use by hilum predict on .*, process \d+, since 20"
+            ):
                 predict_many(Predictor(make_model()), [folder], tmp_path / "out")
         finally:
             free.set()
@@ -386,5 +433,7 @@ def test_a_folder_that_another_run_writes_to_is_refused(folder, tmp_path):
 def test_answers_of_models_with_other_labels_are_kept_apart(folder, tmp_path):
     predict_many(Predictor(make_model()), [folder], tmp_path / "out")
     table = LabelTable.from_names({2: "spleen", 300: "cyst"})
-    with pytest.raises(UsageError, match=r"answers of a model with other labels or classes, see .*labels\.json"):
+    with pytest.raises(
+        UsageError, match=r"answers of a model with other labels or classes, see .*labels\.json"
+    ):
         predict_many(Predictor(make_model(labels=table)), [folder], tmp_path / "out")

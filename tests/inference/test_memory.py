@@ -1,4 +1,7 @@
-"""Free memory is the container's where that is less than the machine's; both versions of control groups, mounted as they are."""
+"""Free memory is the container's where that is less than the machine's.
+
+Both versions of control groups, mounted as they are.
+"""
 
 import errno
 import os
@@ -52,9 +55,14 @@ def test_a_container_of_version_2(tmp_path):
     files = {
         "memory.max": 8 * GIB,
         "memory.current": 7 * GIB,
-        "memory.stat": f"anon {5 * GIB}\nfile {2 * GIB}\ninactive_file {GIB}\nactive_file {GIB // 2}\nshmem {GIB // 2}",
+        "memory.stat": (
+            f"anon {5 * GIB}\nfile {2 * GIB}\ninactive_file {GIB}\nactive_file {GIB // 2}\nshmem"
+            f" {GIB // 2}"
+        ),
     }
-    assert tree(tmp_path, "0::/\n", V2, files) == memory.HostMemory(2.5 * GIB, 8 * GIB)  # the cache of files can go
+    assert tree(tmp_path, "0::/\n", V2, files) == memory.HostMemory(
+        2.5 * GIB, 8 * GIB
+    )  # the cache of files can go
 
 
 def test_a_unit_within_a_limited_slice_of_version_2(tmp_path):
@@ -64,10 +72,15 @@ def test_a_unit_within_a_limited_slice_of_version_2(tmp_path):
         "user.slice/memory.max": 4 * GIB,
         "user.slice/memory.current": 3 * GIB,
     }
-    assert tree(tmp_path, "0::/user.slice/job.scope\n", V2, files) == memory.HostMemory(GIB, 4 * GIB)
+    assert tree(tmp_path, "0::/user.slice/job.scope\n", V2, files) == memory.HostMemory(
+        GIB, 4 * GIB
+    )
 
 
-@pytest.mark.parametrize(("mounted", "folder"), [("/", "memory/docker/abc"), ("/docker/abc", "memory"), ("/else", "memory")])
+@pytest.mark.parametrize(
+    ("mounted", "folder"),
+    [("/", "memory/docker/abc"), ("/docker/abc", "memory"), ("/else", "memory")],
+)
 def test_a_container_of_version_1(tmp_path, mounted, folder):
     files = {
         f"{folder}/memory.limit_in_bytes": 2 * GIB,
@@ -77,7 +90,10 @@ def test_a_container_of_version_1(tmp_path, mounted, folder):
         "cpu/memory.usage_in_bytes": 1,
     }
     if folder != "memory":
-        files |= {"memory/memory.limit_in_bytes": 2**63 - 4096, "memory/memory.usage_in_bytes": 50 * GIB}
+        files |= {
+            "memory/memory.limit_in_bytes": 2**63 - 4096,
+            "memory/memory.usage_in_bytes": 50 * GIB,
+        }
     group = "5:cpu:/docker/abc\n4:memory:/docker/abc\n0::/\n"
     assert tree(tmp_path, group, V1.format(root=mounted), files) == memory.HostMemory(GIB, 2 * GIB)
 
@@ -95,7 +111,9 @@ def test_this_machine_has_some():
     assert 0 < host_memory(Path("/")).free <= 48 * GIB
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only POSIX can say that a file gets its room")
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="only POSIX can say that a file gets its room"
+)
 def test_a_mapped_file_has_its_room_on_the_disk_or_is_refused(tmp_path, monkeypatch):
     """A sparse file on a disk that fills up would kill the process when it is written to."""
     array = memory.file_array((3, 64, 64), tmp_path)
@@ -135,7 +153,9 @@ class Reluctant:
 @pytest.mark.parametrize("most", [7, 0])
 def test_rows_are_written_whole_or_that_is_said(tmp_path, monkeypatch, most):
     made = memory.nameless_file
-    monkeypatch.setattr("hilum.inference.running_mean.nameless_file", lambda *a: Reluctant(made(*a), most))
+    monkeypatch.setattr(
+        "hilum.inference.running_mean.nameless_file", lambda *a: Reluctant(made(*a), most)
+    )
     shape, patch = (4, 8, 8), (4, 4, 4)
     windows = all_windows(shape, patch, 0)
     image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
@@ -162,7 +182,10 @@ def test_an_amount_without_a_unit_is_no_amount():
     assert memory.parse_memory(2_000_000) == 2_000_000  # of Python, in bytes as said
 
 
-@pytest.mark.parametrize(("typed", "gigabytes"), [("2", 2), ("2GB", 2), ("0.5", 0.5), ("500MB", 0.5), ("2GiB", 2.147483648)])
+@pytest.mark.parametrize(
+    ("typed", "gigabytes"),
+    [("2", 2), ("2GB", 2), ("0.5", 0.5), ("500MB", 0.5), ("2GiB", 2.147483648)],
+)
 def test_every_command_takes_memory_alike(typed, gigabytes):
     seen = {}
 
@@ -170,7 +193,11 @@ def test_every_command_takes_memory_alike(typed, gigabytes):
         seen.update(options)
         raise UsageError("seen")
 
-    for verb, words in {"train": ["DATA", "-o", "M"], "plan": ["DATA"], "predict": ["M", "I", "-o", "O"]}.items():
+    for verb, words in {
+        "train": ["DATA", "-o", "M"],
+        "plan": ["DATA"],
+        "predict": ["M", "I", "-o", "O"],
+    }.items():
         with mock.patch.object(api, verb, noted):
             CliRunner().invoke(cli.app, [verb, *words, "--memory", typed])
     assert seen["memory_gb"] == pytest.approx(gigabytes)

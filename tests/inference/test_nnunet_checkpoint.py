@@ -32,9 +32,16 @@ def honest():
             empty=torch.zeros(0, 3),
             parameter=torch.nn.Parameter(base + 1),
         ),
-        "optimizer_state": {"state": {0: {"momentum_buffer": base * 2}}, "param_groups": [{"lr": 0.01, "params": [0]}]},
+        "optimizer_state": {
+            "state": {0: {"momentum_buffer": base * 2}},
+            "param_groups": [{"lr": 0.01, "params": [0]}],
+        },
         "logging": {"dice": [[np.float64(0.25), np.float32(0.5)]], "epochs": [np.int64(3)]},
-        "init_args": {"plans": {"a": [1, None, "x"]}, "device": torch.device("cuda", 0), "shape": torch.Size([2, 3])},
+        "init_args": {
+            "plans": {"a": [1, None, "x"]},
+            "device": torch.device("cuda", 0),
+            "shape": torch.Size([2, 3]),
+        },
         "inference_allowed_mirroring_axes": (0, 1, 2),
         "dtype": torch.float32,
     }
@@ -50,7 +57,11 @@ def test_it_reads_what_torch_reads(tmp_path):
         assert torch.equal(weights[name], tensor.detach()), name
         assert weights[name].dtype == tensor.dtype
     assert notes["logging"] == {"dice": [[0.25, 0.5]], "epochs": [3]}
-    assert notes["init_args"] == {"plans": {"a": [1, None, "x"]}, "device": "cuda:0", "shape": (2, 3)}
+    assert notes["init_args"] == {
+        "plans": {"a": [1, None, "x"]},
+        "device": "cuda:0",
+        "shape": (2, 3),
+    }
     assert notes["inference_allowed_mirroring_axes"] == (0, 1, 2)
     stored = notes["optimizer_state"]["state"][0]["momentum_buffer"]
     assert isinstance(stored, StoredTensor)
@@ -74,7 +85,11 @@ def rewritten(path, replace=None, **entries):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, data in read:
             short = name.partition("/")[2]
-            made = replace(data) if replace and short == "data.pkl" else entries.get(short.replace("/", "_"), data)
+            made = (
+                replace(data)
+                if replace and short == "data.pkl"
+                else entries.get(short.replace("/", "_"), data)
+            )
             archive.writestr(name, made)
 
 
@@ -113,7 +128,9 @@ HOSTILE = {
     "a huge memo": b"\x80\x02}r\xff\xff\xff\xff.",
     "an extension": b"\x80\x02\x82\x01.",
     "a state for a function": b"\x80\x02c_codecs\nencode\n}X\x01\x00\x00\x00ax\x01\x00\x00\x00bsb.",
-    "bytes in another encoding": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
+    "bytes in another encoding": (
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R."
+    ),
     "an object dtype": b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R.",
     "a storage that is none": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00)))tR.",
     "a persistent id that is none": b"\x80\x02X\x01\x00\x00\x00aQ.",
@@ -141,7 +158,14 @@ def tensor_of(count, *, offset=0, shape=(2, 3), strides=(3, 1)):
 
     class Tensor:
         def __reduce__(self):
-            return torch._utils._rebuild_tensor_v2, (Storage, offset, shape, strides, False, OrderedDict())
+            return torch._utils._rebuild_tensor_v2, (
+                Storage,
+                offset,
+                shape,
+                strides,
+                False,
+                OrderedDict(),
+            )
 
     file = io.BytesIO()
     Pickler(file, 2).dump({"network_weights": {"a": Tensor()}})
@@ -164,7 +188,10 @@ def tensor_of(count, *, offset=0, shape=(2, 3), strides=(3, 1)):
 def test_hostile_sizes_are_refused(tmp_path, tensor):
     path = tmp_path / "checkpoint_final.pth"
     description(path, tensor_of(24))
-    assert read_checkpoint(path, "network_weights")[1]["a"].shape == (2, 3)  # the honest one is read
+    assert read_checkpoint(path, "network_weights")[1]["a"].shape == (
+        2,
+        3,
+    )  # the honest one is read
     description(path, tensor_of(**tensor))
     with pytest.raises(ModelError):
         read_checkpoint(path, "network_weights")
@@ -218,10 +245,16 @@ def text(word):
     return b"X" + len(word).to_bytes(4, "little") + word
 
 
-LAUGHS = b"".join(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
-LAUGHS = b"Nq\x00" + LAUGHS  # 60 tuples, each of two that are the one before: 2^60 parts if written out
+LAUGHS = b"".join(
+    b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60)
+)
+LAUGHS = (
+    b"Nq\x00" + LAUGHS
+)  # 60 tuples, each of two that are the one before: 2^60 parts if written out
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
-STORAGE = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + b"K\x18tQ"
+STORAGE = (
+    b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + b"K\x18tQ"
+)
 BOMBS = {
     "a byte array": b"\x96" + (40 * 2**30).to_bytes(8, "little"),
     "a deep tuple as a key": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
@@ -233,9 +266,23 @@ BOMBS = {
     "laughs for a numpy type": LAUGHS + b"\x85q\x7fcnumpy\ndtype\nh\x7fR.",
     "laughs for a size": LAUGHS + TENSOR + b"(" + STORAGE + b"K\x00" + b"h\x3c" * 2 + b"tR.",
     "laughs as a key": b"}" + LAUGHS + b"Ns.",
-    "a long text many times": b"](" + text(b"a" * 1_000_000) + b"q\x00" + b"h\x00" * 1_000_000 + b"e.",
-    "copies of a long text": b"c_codecs\nencode\nq\x01" + text(b"a" * 1_000_000) + b"\x85q\x00" + b"h\x01h\x00R" * 100_000 + b".",
-    "copies of a long list": b"ctorch\nSize\nq\x01]q\x02(" + b"N" * 1_000_000 + b"e\x85q\x00" + b"h\x01h\x00R" * 100_000 + b".",
+    "a long text many times": (
+        b"](" + text(b"a" * 1_000_000) + b"q\x00" + b"h\x00" * 1_000_000 + b"e."
+    ),
+    "copies of a long text": (
+        b"c_codecs\nencode\nq\x01"
+        + text(b"a" * 1_000_000)
+        + b"\x85q\x00"
+        + b"h\x01h\x00R" * 100_000
+        + b"."
+    ),
+    "copies of a long list": (
+        b"ctorch\nSize\nq\x01]q\x02("
+        + b"N" * 1_000_000
+        + b"e\x85q\x00"
+        + b"h\x01h\x00R" * 100_000
+        + b"."
+    ),
     "lists": b"]" * 60_000_000 + b".",
     "marks": b"(" * 60_000_000 + b".",
     "dictionaries in order": b"ccollections\nOrderedDict\nq\x00" + b"h\x00)R" * 15_000_000 + b".",
@@ -264,7 +311,11 @@ def test_a_few_bytes_cannot_fill_memory_or_end_the_process(tmp_path):
     base = torch.zeros(1_000_000)
     torch.save({"network_weights": {str(n): base[n:] for n in range(10_000)}}, paths[-1])
     ended = subprocess.run(
-        [sys.executable, "-c", READ, *map(str, paths)], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, "-c", READ, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     said = ended.stdout.splitlines()
     assert ended.returncode == 0, (ended.returncode, said, ended.stderr[-1000:])

@@ -1,7 +1,7 @@
 """What nnU-Net 2.8.1 answered with toy models of every kind, kept in golden/: imported, they answer the same.
 
-`PYTHON tests/inference/nnunet_oracle.py OUT tests/inference/golden`, with a Python that has nnunetv2, writes golden/ anew; models
-and images come from numbers, so only answers are kept.
+`PYTHON tests/inference/nnunet_oracle.py OUT tests/inference/golden`, with a Python that has
+nnunetv2, writes golden/ anew; models and images come from numbers, so only answers are kept.
 """
 
 from __future__ import annotations
@@ -28,16 +28,32 @@ def one(request, tmp_path_factory):
     plans, dataset = documents(name, model)
     folder = tmp_path_factory.mktemp(name) / "nnUNetTrainer__nnUNetPlans__used"
     outputs = len(model.get("regions_class_order", dataset["labels"]))
-    spec = network_spec(model["configuration"], inputs=len(model["channels"]), outputs=outputs, source=name)
+    spec = network_spec(
+        model["configuration"], inputs=len(model["channels"]), outputs=outputs, source=name
+    )
     for fold in model["folds"]:  # a state dict as nnU-Net saves it
         (folder / f"fold_{fold}").mkdir(parents=True)
         names = to_nnunet(build_network(spec).state_dict(), spec)
-        if not model["configuration"].get("architecture", {}).get("arch_kwargs", {}).get("conv_bias", True):
-            names = {key: old for key, old in names.items() if not key.endswith(("conv.bias", "all_modules.0.bias"))}
-            names = {key: old for key, old in names.items() if not ("transpconvs" in key and key.endswith("bias"))}
+        if (
+            not model["configuration"]
+            .get("architecture", {})
+            .get("arch_kwargs", {})
+            .get("conv_bias", True)
+        ):
+            names = {
+                key: old
+                for key, old in names.items()
+                if not key.endswith(("conv.bias", "all_modules.0.bias"))
+            }
+            names = {
+                key: old
+                for key, old in names.items()
+                if not ("transpconvs" in key and key.endswith("bias"))
+            }
         checkpoint = {
             "network_weights": {
-                key: torch.from_numpy(weight(canonical(key), old.shape, fold=fold)) for key, old in names.items()
+                key: torch.from_numpy(weight(canonical(key), old.shape, fold=fold))
+                for key, old in names.items()
             },
             "trainer_name": "nnUNetTrainer",
             "init_args": {"configuration": "used"},
@@ -48,7 +64,9 @@ def one(request, tmp_path_factory):
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
     image = Volume(image_of(model), Geometry.from_spacing(model["shape"], model["spacing"]))
-    with np.load(Path(__file__).parent / "golden" / f"nnunet_{name}.npz", allow_pickle=False) as kept:
+    with np.load(
+        Path(__file__).parent / "golden" / f"nnunet_{name}.npz", allow_pickle=False
+    ) as kept:
         return read_nnunet(folder), image, dict(kept)
 
 
@@ -62,9 +80,14 @@ def test_the_preprocessed_image_is_nnunets(one):
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_labels_and_probabilities_are_nnunets(one, mirrored):
     model, image, kept = one
-    predictor = Predictor(model, tta=mirrored, engine="torch", precision="float32", every_patch=True)
+    predictor = Predictor(
+        model, tta=mirrored, engine="torch", precision="float32", every_patch=True
+    )
     answer = predictor.predict(image, probabilities=True)
-    assert np.abs(picked(answer.probabilities.array) - kept[f"probabilities_{int(mirrored)}"]).max() < 1e-3
+    assert (
+        np.abs(picked(answer.probabilities.array) - kept[f"probabilities_{int(mirrored)}"]).max()
+        < 1e-3
+    )
     labels = kept[f"labels_{int(mirrored)}"]
     assert len(np.unique(labels)) > 1
     for label in np.unique(labels):

@@ -1,4 +1,7 @@
-"""Weights by their names both ways, plans of every spelling, and what is refused; nnU-Net is not needed."""
+"""Weights by their names both ways, plans of every spelling, and what is refused.
+
+NnU-Net is not needed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,11 @@ def spec_of(name, *, inputs=1, outputs=3):
         in_channels=inputs,
         out_channels=outputs,
         features=(4, 8, 12),
-        kernels=((1, 3, 3), ((z + 1) | 1, 3, 3) if z == 2 else (1, 3, 3), ((z + 1) | 1, 3, 3) if z == 2 else (1, 3, 3)),
+        kernels=(
+            (1, 3, 3),
+            ((z + 1) | 1, 3, 3) if z == 2 else (1, 3, 3),
+            ((z + 1) | 1, 3, 3) if z == 2 else (1, 3, 3),
+        ),
         strides=((1, 1, 1), (1, 2, 2), (z, 2, 2)),
         encoder_blocks=encoder,
         decoder_blocks=decoder,
@@ -78,14 +85,27 @@ def configuration_of(spec, **changes):
     }
 
 
-def write_model(folder, spec, *, folds=("0",), configuration=None, labels=None, trainer="nnUNetTrainer", weights=None, **plans):
+def write_model(
+    folder,
+    spec,
+    *,
+    folds=("0",),
+    configuration=None,
+    labels=None,
+    trainer="nnUNetTrainer",
+    weights=None,
+    **plans,
+):
     folder.mkdir(parents=True, exist_ok=True)
     whole = {
         "dataset_name": "Dataset001_Toy",
         "plans_name": "nnUNetPlans",
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],
-        "configurations": {"parent": configuration or configuration_of(spec), "used": {"inherits_from": "parent"}},
+        "configurations": {
+            "parent": configuration or configuration_of(spec),
+            "used": {"inherits_from": "parent"},
+        },
         "foreground_intensity_properties_per_channel": {},
         "original_median_spacing_after_transp": [3.0, 1.0, 1.0],
         **plans,
@@ -132,12 +152,15 @@ def test_an_imported_model_is_the_network_and_predicts(tmp_path, name):
     assert len(model.networks) == 2
     for seed, network in enumerate(model.networks):
         expected = drawn(spec, seed=seed).state_dict()
-        assert all(torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items())
+        assert all(
+            torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items()
+        )
     assert model.plan.augmentation.value.mirror_axes == ((1, 2) if spec.dimensions == 2 else (0, 1))
     assert model.plan.steps.value == 250_000
     assert all(decision.because for decision in model.plan.decisions.values())
     image = Volume(
-        np.random.default_rng(0).normal(size=(1, 9, 20, 21)).astype(np.float32), Geometry.from_spacing((9, 20, 21), (3.5, 1, 1))
+        np.random.default_rng(0).normal(size=(1, 9, 20, 21)).astype(np.float32),
+        Geometry.from_spacing((9, 20, 21), (3.5, 1, 1)),
     )
     answer = Predictor(model, engine="torch").predict(image, case="one")
     assert answer.labels.geometry == image.geometry
@@ -162,7 +185,9 @@ def test_regions_decode_as_nnunet_writes_them(tmp_path):
     assert [region.labels for region in table.regions] == [(1, 2, 3), (2, 3), (3,)]
     assert table.decode_ids == (1, 2, 3)
     assert table.ignore == 4
-    lists = {"labels": {"background": 0, "a": [1], "b": [2]}}  # lists of one id each are no regions for nnU-Net
+    lists = {
+        "labels": {"background": 0, "a": [1], "b": [2]}
+    }  # lists of one id each are no regions for nnU-Net
     assert read_nnunet(write_model(tmp_path, spec_of("plain"), labels=lists)).plan.labels.exclusive
 
 
@@ -203,20 +228,52 @@ def changed_architecture(**changes):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"configuration": configuration_of(spec_of("plain"), previous_stage="3d_lowres")}, "second stage of a cascade"),
+        (
+            {"configuration": configuration_of(spec_of("plain"), previous_stage="3d_lowres")},
+            "second stage of a cascade",
+        ),
         ({"trainer": "nnUNetTrainerUMamba"}, "nnUNetTrainerUMamba"),
         ({"trainer": "nnUNetTrainerBN"}, "nnUNetTrainerBN"),
-        ({"configuration": configuration_of(spec_of("plain"), preprocessor_name="Mine")}, "preprocessor Mine"),
+        (
+            {"configuration": configuration_of(spec_of("plain"), preprocessor_name="Mine")},
+            "preprocessor Mine",
+        ),
         ({"trainer": "nnUNetTrainerAdamMyOtherNetwork"}, "MyOtherNetwork"),
-        ({"trainer": "nnUNetTrainer" + "_1epoch" * 5000 + "!"}, "may build another network"),  # at once
+        (
+            {"trainer": "nnUNetTrainer" + "_1epoch" * 5000 + "!"},
+            "may build another network",
+        ),  # at once
         ({"image_reader_writer": "MyIO"}, "MyIO"),
         ({"image_reader_writer": "Tiff3DIO"}, "Tiff3DIO, which takes spacings from a .json"),
-        ({"configuration": configuration_of(spec_of("plain"), normalization_schemes=["Mine"])}, "normalisation Mine"),
-        ({"configuration": configuration_of(spec_of("plain"), resampling_fn_data="resample_torch")}, "resample_torch"),
-        ({"configuration": changed_architecture(norm_op="torch.nn.modules.batchnorm.BatchNorm3d")}, "BatchNorm3d"),
+        (
+            {"configuration": configuration_of(spec_of("plain"), normalization_schemes=["Mine"])},
+            "normalisation Mine",
+        ),
+        (
+            {
+                "configuration": configuration_of(
+                    spec_of("plain"), resampling_fn_data="resample_torch"
+                )
+            },
+            "resample_torch",
+        ),
+        (
+            {
+                "configuration": changed_architecture(
+                    norm_op="torch.nn.modules.batchnorm.BatchNorm3d"
+                )
+            },
+            "BatchNorm3d",
+        ),
         ({"configuration": changed_architecture(nonlin="torch.nn.ReLU")}, "nonlin='torch.nn.ReLU'"),
-        ({"configuration": changed_architecture(nonlin_kwargs={"negative_slope": 0.2})}, "negative_slope=0.2"),
-        ({"configuration": changed_architecture(norm_op_kwargs={"eps": 1e-3, "affine": True})}, "norm_op_kwargs"),
+        (
+            {"configuration": changed_architecture(nonlin_kwargs={"negative_slope": 0.2})},
+            "negative_slope=0.2",
+        ),
+        (
+            {"configuration": changed_architecture(norm_op_kwargs={"eps": 1e-3, "affine": True})},
+            "norm_op_kwargs",
+        ),
         ({"configuration": changed_architecture(squeeze_excitation=True)}, "squeeze_excitation"),
         ({"configuration": changed_architecture(features_per_stage=[4, 8, 16])}, "of shape"),
         ({"configurations": {"other": {}}}, "configuration 'used'"),
@@ -233,7 +290,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
     spec = spec_of("plain")
     weights = to_nnunet(drawn(spec).state_dict(), spec)
     with pytest.raises(ModelError, match="no place for"):
-        read_nnunet(write_model(tmp_path, spec, weights=weights | {"attention.weight": torch.zeros(2)}))
+        read_nnunet(
+            write_model(tmp_path, spec, weights=weights | {"attention.weight": torch.zeros(2)})
+        )
     weights.pop("decoder.transpconvs.0.weight")
     with pytest.raises(ModelError, match=r"decoder\.transpconvs\.0\.weight is missing"):
         read_nnunet(write_model(tmp_path, spec, weights=weights))
@@ -245,13 +304,27 @@ def test_a_folder_that_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "trainer", ["nnUNetTrainer_onlyMirror01", "nnUNetTrainer_4000epochs_NoMirroring", "nnUNetTrainerDA5", "nnUNetTrainer_1epoch"]
+    "trainer",
+    [
+        "nnUNetTrainer_onlyMirror01",
+        "nnUNetTrainer_4000epochs_NoMirroring",
+        "nnUNetTrainerDA5",
+        "nnUNetTrainer_1epoch",
+    ],
 )
 def test_nnunets_own_trainers_are_known(tmp_path, trainer):
-    assert read_nnunet(write_model(tmp_path, spec_of("plain"), trainer=trainer)).facts.details["trainer"] == trainer
+    assert (
+        read_nnunet(write_model(tmp_path, spec_of("plain"), trainer=trainer)).facts.details[
+            "trainer"
+        ]
+        == trainer
+    )
 
 
-@pytest.mark.parametrize("notes", [{"inference_allowed_mirroring_axes": [[0]]}, {"inference_allowed_mirroring_axes": [True]}])
+@pytest.mark.parametrize(
+    "notes",
+    [{"inference_allowed_mirroring_axes": [[0]]}, {"inference_allowed_mirroring_axes": [True]}],
+)
 def test_axes_that_are_none_are_refused(tmp_path, notes):
     folder = write_model(tmp_path, spec_of("plain"))
     path = folder / "fold_0" / "checkpoint_final.pth"
@@ -287,7 +360,11 @@ def test_damaged_plans_are_refused(tmp_path, configuration):
 def test_a_network_of_other_weights_takes_no_memory(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(torch.nn.Module, "to_empty", lambda self, **_: made.append(self))
-    assert read_nnunet(write_model(tmp_path / "own", spec_of("plain"), weights=to_nnunet(WEIGHTS, spec_of("plain"))))
+    assert read_nnunet(
+        write_model(
+            tmp_path / "own", spec_of("plain"), weights=to_nnunet(WEIGHTS, spec_of("plain"))
+        )
+    )
     huge = write_model(
         tmp_path / "huge",
         spec_of("plain"),
@@ -304,7 +381,23 @@ ANYTHING = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-3, 5),
-    st.sampled_from([10**12, 1e400, -1.5, "", "x", "3d", [], {}, [[0]], {"a": 1}, [1, 2], ["1"], [None, None, None]]),
+    st.sampled_from(
+        [
+            10**12,
+            1e400,
+            -1.5,
+            "",
+            "x",
+            "3d",
+            [],
+            {},
+            [[0]],
+            {"a": 1},
+            [1, 2],
+            ["1"],
+            [None, None, None],
+        ]
+    ),
 )
 
 
@@ -350,14 +443,19 @@ def told(folder, **held):
 def test_the_cases_of_each_fold_are_told_where_the_folder_tells_all(tmp_path):
     folder = write_model(tmp_path / "a", spec_of("plain"), folds=("0", "1"))
     told(folder, fold_0=["a", "b"], fold_1=["c", "d"])
-    assert "fold 0" not in read_nnunet(folder).facts.details  # the fifth case may have been in either
+    assert (
+        "fold 0" not in read_nnunet(folder).facts.details
+    )  # the fifth case may have been in either
     told(folder, fold_1=["c", "d", "e"])
     details = read_nnunet(folder).facts.details
     assert details["fold 0"] == {"train": ["c", "d", "e"], "validation": ["a", "b"]}
     assert details["fold 1"] == {"train": ["a", "b"], "validation": ["c", "d", "e"]}
     splits = [{"train": ["x"], "val": ["y"]}, {"train": ["y"], "val": ["x"]}]
     (folder / "splits_final.json").write_text(json.dumps(splits))
-    assert read_nnunet(folder, folds=("1",)).facts.details["fold 1"] == {"train": ["y"], "validation": ["x"]}
+    assert read_nnunet(folder, folds=("1",)).facts.details["fold 1"] == {
+        "train": ["y"],
+        "validation": ["x"],
+    }
     (folder / "splits_final.json").write_text(json.dumps(splits[:1]))
     assert "fold 0" not in read_nnunet(folder).facts.details  # never some of the networks
     (folder / "splits_final.json").write_text("[3]")

@@ -1,6 +1,9 @@
-"""nnU-Net, where it is installed, predicts with models of every kind it makes; imported, they answer the same.
+"""nnU-Net, where it is installed, predicts with models of every kind it makes.
 
-HILUM_NNUNET_PYTHON names a Python that has nnunetv2 (`pip install nnunetv2` in an environment of its own, for it pins much).
+Imported, they answer the same.
+
+HILUM_NNUNET_PYTHON names a Python that has nnunetv2 (`pip install nnunetv2` in an environment of
+its own, for it pins much).
 """
 
 from __future__ import annotations
@@ -52,7 +55,9 @@ def test_the_preprocessed_image_is_nnunets(one):
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_labels_and_probabilities_are_nnunets(one, mirrored):
     model, files, folder = one
-    predictor = Predictor(model, tta=mirrored, engine="torch", precision="float32", every_patch=True)
+    predictor = Predictor(
+        model, tta=mirrored, engine="torch", precision="float32", every_patch=True
+    )
     answer = predictor.predict(files, probabilities=True)
     with np.load(folder / f"answer_{int(mirrored)}.npz") as expected:
         labels, probabilities = expected["labels"], expected["probabilities"]

@@ -1,6 +1,7 @@
 """nnU-Net is the oracle of the whole road: its model, imported, gives its labels and probabilities.
 
-The model and what nnU-Net 2.8.1 predicts with it lie in ../shared/data/nnunet_hippocampus. nnU-Net adds patches up in float16.
+The model and what nnU-Net 2.8.1 predicts with it lie in ../shared/data/nnunet_hippocampus. nnU-Net
+adds patches up in float16.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from hilum.io import read_labels
 
 pytestmark = pytest.mark.real_data
 
-CASES = ["hippocampus_001", "hippocampus_003", "hippocampus_004", "hippocampus_006", "hippocampus_007", "hippocampus_008"]
+CASES = [
+    "hippocampus_001",
+    "hippocampus_003",
+    "hippocampus_004",
+    "hippocampus_006",
+    "hippocampus_007",
+    "hippocampus_008",
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +45,11 @@ def mirrored(model):
 
 
 def dice(a, b):
-    return {i: 2 * (a[b == i] == i).sum() / max(1, (a == i).sum() + (b == i).sum()) for i in np.unique(b) if i}
+    return {
+        i: 2 * (a[b == i] == i).sum() / max(1, (a == i).sum() + (b == i).sum())
+        for i in np.unique(b)
+        if i
+    }
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -55,11 +67,16 @@ def test_labels_and_probabilities_are_nnunets(predictor, real_data, case):
     assert np.abs(prediction.probabilities.array - probabilities).max() < 1e-3
 
 
-@pytest.mark.parametrize("case", [CASES[1], *(pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != CASES[1])])
+@pytest.mark.parametrize(
+    "case",
+    [CASES[1], *(pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != CASES[1])],
+)
 def test_mirrored_labels_are_nnunets(mirrored, real_data, case):
     source = next((real_data / "hippocampus" / "imagesTr").glob(f"{case}*"))
     prediction = mirrored.predict(source)
-    reference = read_labels(real_data / "nnunet_hippocampus" / "expected_mirrored" / f"{case}.nii.gz")
+    reference = read_labels(
+        real_data / "nnunet_hippocampus" / "expected_mirrored" / f"{case}.nii.gz"
+    )
     scores = dice(prediction.labels.array, reference.array)
     assert scores
     assert min(scores.values()) >= 0.9995
@@ -69,4 +86,8 @@ def test_the_card_says_where_it_came_from(model):
     assert model.facts.details["trainer"] == "nnUNetTrainer"
     assert model.facts.cases == 208
     assert model.plan.labels.ids == (0, 1, 2)
-    assert all("nnU-Net" in decision.because for name, decision in model.plan.decisions.items() if name in {"patch", "spacing"})
+    assert all(
+        "nnU-Net" in decision.because
+        for name, decision in model.plan.decisions.items()
+        if name in {"patch", "spacing"}
+    )

@@ -16,7 +16,10 @@ def test_logits_are_those_of_torch(kind, tmp_path):
     files = [tmp_path / f"{n}.onnx" for n in range(2)]
     for network, file in zip(model.networks, files, strict=True):
         write_onnx(network, model.plan, file)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.onnx", "1.onnx"]  # weights are inside
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "0.onnx",
+        "1.onnx",
+    ]  # weights are inside
     patches = patches_for(model, 3)
     expected = model.make_engine("torch", "float32")(patches)
     engine = OnnxEngine(files, threads=1)

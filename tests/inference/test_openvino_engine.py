@@ -1,4 +1,7 @@
-"""The OpenVINO engine: the same answers as torch, bit for bit the same at every call; what is remembered on a machine."""
+"""The OpenVINO engine: the same answers as torch, bit for bit the same at every call.
+
+What is remembered on a machine.
+"""
 
 import json
 import subprocess
@@ -23,7 +26,11 @@ KINDS = {
     "plain": {},
     "two channels": {"channels": ("PET", "CT")},
     "residual": {"network": spec().model_copy(update={"kind": "residual_unet"})},
-    "textbook, 2D": {"dimensions": 2, "patch": (1, 8, 8), "network": textbook_spec(1, 3, features=(4, 8))},
+    "textbook, 2D": {
+        "dimensions": 2,
+        "patch": (1, 8, 8),
+        "network": textbook_spec(1, 3, features=(4, 8)),
+    },
 }
 
 
@@ -42,7 +49,10 @@ def patches_for(model, count, seed=0):
 
 
 def engine_of(model, **options):
-    return OpenVINOEngine([to_openvino(one, model.plan) for one in model.networks], **{"precision": "float32"} | options)
+    return OpenVINOEngine(
+        [to_openvino(one, model.plan) for one in model.networks],
+        **{"precision": "float32"} | options,
+    )
 
 
 @pytest.fixture
@@ -105,7 +115,10 @@ def test_one_patch_runs_at_a_time_on_every_thread():
     engine = engine_of(real_model(), threads=2)
     compiled = engine._members[0].compiled
     assert engine.batch == 1
-    assert (compiled.get_property("NUM_STREAMS"), compiled.get_property("INFERENCE_NUM_THREADS")) == (1, 2)
+    assert (
+        compiled.get_property("NUM_STREAMS"),
+        compiled.get_property("INFERENCE_NUM_THREADS"),
+    ) == (1, 2)
     assert engine.device.endswith(", 2 threads")
 
 
@@ -113,8 +126,14 @@ def test_an_ensemble_beyond_the_memory_gives_back_whatever_the_process_grew_by(m
     """The allocator of this process holds enough for the network already, so it does not grow at all."""
     model = real_model(members=2)
     floor = openvino_engine._largest_step(engine_of(model)._members[0].compiled)
-    assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[1] * model.plan.patch.value[2] * (1 + 3)
-    monkeypatch.setattr(openvino_engine.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0)))
+    assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[
+        1
+    ] * model.plan.patch.value[2] * (1 + 3)
+    monkeypatch.setattr(
+        openvino_engine.psutil,
+        "Process",
+        lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0)),
+    )
     assert engine_of(model, memory=2 * floor - 1)._frugal
     assert not engine_of(model, memory=2 * floor)._frugal
 
@@ -153,7 +172,11 @@ def test_patches_of_another_shape_are_refused():
 def test_precisions(monkeypatch):
     monkeypatch.setattr(openvino_engine, "has_bfloat16", lambda: True)
     monkeypatch.setattr(openvino_engine, "_supports", lambda precision: precision == "bfloat16")
-    assert resolve_precision(None, stored="float32") == resolve_precision("auto", stored="float32") == "bfloat16"
+    assert (
+        resolve_precision(None, stored="float32")
+        == resolve_precision("auto", stored="float32")
+        == "bfloat16"
+    )
     assert resolve_precision("auto", stored="int8") == "int8"
     assert resolve_precision("float32", stored="float32") == "float32"
     with pytest.raises(ResourceError, match="no instructions"):
@@ -209,7 +232,10 @@ def test_no_request_runs_on_after_an_error():
     assert not running
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"patches": 3}', "\x00\xff", '{"a": {"bytes": "x", "seconds": {"1": "y"}}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"patches": 3}', "\x00\xff", '{"a": {"bytes": "x", "seconds": {"1": "y"}}}'],
+)
 def test_a_damaged_memory_is_none_and_is_written_anew(text, memory_of_its_own):
     memory_of_its_own.parent.mkdir()
     memory_of_its_own.write_bytes(text.encode("latin-1"))
@@ -228,10 +254,10 @@ def test_a_memory_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
 
 def test_openvino_reports_to_nobody():
     code = (
-        "import sys, hilum.inference.engines.openvino_library as library\n"
-        "assert not [name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module]\n"
-        "from openvino.tools.ovc import telemetry_utils\n"
-        "print(telemetry_utils.tm.__name__)"
+        "import sys, hilum.inference.engines.openvino_library as library\nassert not [name for"
+        " name, module in sys.modules.items() if name.startswith('openvino_telemetry') and"
+        " module]\nfrom openvino.tools.ovc import"
+        " telemetry_utils\nprint(telemetry_utils.tm.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"

@@ -22,7 +22,10 @@ def picture_model():
 
 
 def picture(seed, shape=(24, 20)):
-    return Volume(np.random.default_rng(seed).integers(0, 3, (1, 1, *shape)).astype(np.uint8), Geometry.from_spacing((1, *shape)))
+    return Volume(
+        np.random.default_rng(seed).integers(0, 3, (1, 1, *shape)).astype(np.uint8),
+        Geometry.from_spacing((1, *shape)),
+    )
 
 
 def test_labels_in_a_palette(tmp_path):
@@ -61,11 +64,15 @@ def test_the_usual_format_follows_each_image(tmp_path):
         (tmp_path / "in" / "x").unlink()
     PIL.Image.open(tmp_path / "in" / "a.png").save(tmp_path / "in" / "d.jpg")
     write_volume(picture(2), tmp_path / "in" / "e.nii.gz")
-    report = predict_many(Predictor(picture_model()), [tmp_path / "in"], tmp_path / "out", probabilities=True)
+    report = predict_many(
+        Predictor(picture_model()), [tmp_path / "in"], tmp_path / "out", probabilities=True
+    )
     files = {case.case: case.files[0] for case in report.cases}
     assert files == {"a": "a.png", "b": "b.png", "c": "c.png", "d": "d.png", "e": "e.nii.gz"}
     assert all(case.files[1] == f"{case.case}_probabilities.nii.gz" for case in report.cases)
-    again = predict_many(Predictor(picture_model()), [tmp_path / "in"], tmp_path / "out", skip_existing=True)
+    again = predict_many(
+        Predictor(picture_model()), [tmp_path / "in"], tmp_path / "out", skip_existing=True
+    )
     assert {case.status for case in again.cases} == {"skipped"}
 
 
@@ -74,7 +81,9 @@ def test_answers_in_pictures_are_evaluated(tmp_path):
     write_volume(image, tmp_path / "in" / "a.png")
     predict_many(Predictor(picture_model()), [tmp_path / "in"], tmp_path / "out")
     answer = read_labels(tmp_path / "out" / "a.png")
-    other = Volume(answer.array, Geometry.from_spacing(answer.geometry.shape, (1.0, 0.3, 0.3)))  # another resolution entry
+    other = Volume(
+        answer.array, Geometry.from_spacing(answer.geometry.shape, (1.0, 0.3, 0.3))
+    )  # another resolution entry
     write_labels(other, tmp_path / "reference" / "a.png")
     evaluation = evaluate_folder(tmp_path / "out", tmp_path / "reference", tmp_path / "evaluation")
     assert {score.dice for score in evaluation.scores} <= {1.0}
@@ -82,5 +91,9 @@ def test_answers_in_pictures_are_evaluated(tmp_path):
 
 def test_a_prediction_saves_itself_as_its_image(tmp_path):
     labels = Volume(LABELS, FLAT)
-    assert [file.name for file in Prediction("a", labels, TABLE, "m", picture=True).save(tmp_path)] == ["a.png"]
-    assert [file.name for file in Prediction("a", labels, TABLE, "m").save(tmp_path)] == ["a.nii.gz"]
+    assert [
+        file.name for file in Prediction("a", labels, TABLE, "m", picture=True).save(tmp_path)
+    ] == ["a.png"]
+    assert [file.name for file in Prediction("a", labels, TABLE, "m").save(tmp_path)] == [
+        "a.nii.gz"
+    ]

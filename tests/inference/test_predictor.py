@@ -11,7 +11,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference_toys import REGIONS, SIGNED_AXES, TABLE, OneHot, index_volume, make_model, oblique_geometry, real_model
+from inference_toys import (
+    REGIONS,
+    SIGNED_AXES,
+    TABLE,
+    OneHot,
+    index_volume,
+    make_model,
+    oblique_geometry,
+    real_model,
+)
 
 from hilum.dataset.case import Case
 from hilum.errors import DataError, ResourceError, UsageError
@@ -30,7 +39,11 @@ def as_ids(volume):
     return IDS[volume.array.astype(int)]
 
 
-multiples = st.tuples(st.integers(1, 6), st.integers(1, 5).map(lambda n: 2 * n), st.integers(1, 4).map(lambda n: 2 * n))
+multiples = st.tuples(
+    st.integers(1, 6),
+    st.integers(1, 5).map(lambda n: 2 * n),
+    st.integers(1, 4).map(lambda n: 2 * n),
+)
 grids = st.builds(
     oblique_geometry,
     st.tuples(st.integers(1, 9), st.integers(1, 13), st.integers(1, 11)),
@@ -52,7 +65,9 @@ plans = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_identity_network_gives_the_labels_back_exactly(geometry, plan, tta):
     image = index_volume(geometry)
-    prediction = Predictor(make_model(**plan), tta=tta, engine="torch").predict(image)  # no compiling in each example
+    prediction = Predictor(make_model(**plan), tta=tta, engine="torch").predict(
+        image
+    )  # no compiling in each example
     assert prediction.labels.geometry == image.geometry
     assert np.array_equal(prediction.labels.array, as_ids(image))
 
@@ -105,7 +120,9 @@ def test_regions_are_decoded_in_their_order():
         def forward(self, x):
             return torch.cat([(x >= 1).float() * 8 - 4, (x == 2).float() * 8 - 4], dim=1)
 
-    prediction = Predictor(make_model(networks=(Regions(),), labels=REGIONS)).predict(image, probabilities=True)
+    prediction = Predictor(make_model(networks=(Regions(),), labels=REGIONS)).predict(
+        image, probabilities=True
+    )
     assert np.array_equal(prediction.labels.array, as_ids(image))
     assert prediction.probabilities.channels == 2
     inside = image.array[0] == 2
@@ -114,12 +131,18 @@ def test_regions_are_decoded_in_their_order():
 
 def test_probabilities_lie_on_the_source_grid_and_add_up_to_one():
     image = index_volume()
-    image = image.with_array(np.pad(image.array, ((0, 0), (2, 0), (0, 3), (1, 0)))[:, :9, :13, :11].copy())
-    prediction = Predictor(real_model(crop="nonzero", spacing=(2.0, 1.0, 1.0))).predict(image, probabilities=True)
+    image = image.with_array(
+        np.pad(image.array, ((0, 0), (2, 0), (0, 3), (1, 0)))[:, :9, :13, :11].copy()
+    )
+    prediction = Predictor(real_model(crop="nonzero", spacing=(2.0, 1.0, 1.0))).predict(
+        image, probabilities=True
+    )
     assert prediction.probabilities.geometry == image.geometry
     assert prediction.probabilities.array.dtype == np.float32
     np.testing.assert_allclose(prediction.probabilities.array.sum(axis=0), 1, atol=1e-5)
-    assert np.array_equal(prediction.probabilities.array[0, 0], np.ones((13, 11)))  # cropped away: background for certain
+    assert np.array_equal(
+        prediction.probabilities.array[0, 0], np.ones((13, 11))
+    )  # cropped away: background for certain
     winner = IDS[prediction.probabilities.array.argmax(axis=0)]
     assert (winner == prediction.labels.array[0]).mean() > 0.999
     assert Predictor(real_model()).predict(image).probabilities is None
@@ -128,7 +151,10 @@ def test_probabilities_lie_on_the_source_grid_and_add_up_to_one():
 def test_ensemble_is_the_mean_of_its_members_logits():
     image = index_volume()
     model = real_model(members=3)
-    singles = [TrainedModel(plan=model.plan, networks=(one,), device=model.device) for one in model.networks]
+    singles = [
+        TrainedModel(plan=model.plan, networks=(one,), device=model.device)
+        for one in model.networks
+    ]
     array = Predictor(model).prepare(image).array
     mean = sum(Predictor(one).logits(array) for one in singles) / 3
     np.testing.assert_allclose(Predictor(model).logits(array), mean, atol=1e-5, rtol=1e-5)
@@ -142,7 +168,9 @@ def test_mirrors_only_on_request_and_only_where_the_plan_allows():
     array = plain.prepare(image).array
     assert not np.array_equal(plain.logits(array), mirrored.logits(array))
     flipped = mirrored.logits(np.ascontiguousarray(array[:, :, ::-1]))
-    np.testing.assert_allclose(np.flip(flipped, 2), mirrored.logits(array), atol=1e-5, rtol=1e-4)  # symmetric by construction
+    np.testing.assert_allclose(
+        np.flip(flipped, 2), mirrored.logits(array), atol=1e-5, rtol=1e-4
+    )  # symmetric by construction
 
 
 def test_networks_are_evaluated_and_given_back_as_they_were():
@@ -180,7 +208,9 @@ def test_two_channels_in_their_order():
 
     model = make_model(networks=(Second(),), channels=("PET", "CT"))
     assert np.array_equal(Predictor(model).predict(both).labels.array, as_ids(image))
-    with pytest.raises(DataError, match=r"case: an image with 1 channels for a model of 2") as caught:
+    with pytest.raises(
+        DataError, match=r"case: an image with 1 channels for a model of 2"
+    ) as caught:
         Predictor(model).predict(image)
     assert "PET, CT" in str(caught.value)
 
@@ -191,17 +221,24 @@ def test_images_that_alone_exceed_the_memory_are_refused_with_the_figures(tmp_pa
         predictor = Predictor(make_model(), memory="40GB")
         predictor.budget = Budget(resident() + 2**20, given=True)
         predictor._size = lambda *_, **__: Size(voxels=1, patches=1, bytes=2**30)
-        with pytest.raises(ResourceError, match=r"(?s)its images take 1\.00 GiB .* allowed by --memory.*crop the image"):
+        with pytest.raises(
+            ResourceError,
+            match=r"(?s)its images take 1\.00 GiB .* allowed by --memory.*crop the image",
+        ):
             predictor.predict(source)
 
 
 def test_a_process_that_is_itself_larger_than_the_memory_says_so():
     with pytest.raises(
-        ResourceError, match=r"hilum and the model alone hold \d\.\d\d GiB, which is more than the 0\.00"
+        ResourceError,
+        match=r"hilum and the model alone hold \d\.\d\d GiB, which is more than the 0\.00",
     ) as caught:
         Predictor(make_model(), memory=2_000_000).predict(index_volume())
     assert "crop the image" not in str(caught.value)
-    assert re.search(r"at least \d\.\d GiB, of which the images take 0\.00\n.*--memory \d\.\dGiB", str(caught.value))
+    assert re.search(
+        r"at least \d\.\d GiB, of which the images take 0\.00\n.*--memory \d\.\dGiB",
+        str(caught.value),
+    )
 
 
 @pytest.mark.parametrize("kind", ["unit", "range", "case", "case_nonzero", "case_filled"])
@@ -210,7 +247,9 @@ def test_preprocessing_takes_no_more_than_was_said(kind):
     array = np.random.default_rng(0).integers(1, 900, shape).astype(np.int16)
     array[:, :20] = 0
     image = Volume(array[None], Geometry.from_spacing(shape, (1.0, 1.0, 1.0)))
-    predictor = Predictor(make_model(normalisation=(Normalisation(kind=kind, upper=900.0),), spacing=(1.0, 1.1, 1.1)))
+    predictor = Predictor(
+        make_model(normalisation=(Normalisation(kind=kind, upper=900.0),), spacing=(1.0, 1.1, 1.1))
+    )
     said = predictor._size(image.geometry, stored=0, channels=1).bytes
     preprocess_case(image, predictor.model.plan)  # what is loaded once
     tracemalloc.start()
@@ -231,7 +270,9 @@ def test_device_out_of_memory_halves_the_batch_and_says_so(caplog):
 
     network = Greedy()
     with caplog.at_level(logging.WARNING, "hilum"):
-        prediction = Predictor(make_model(networks=(network,)), batch=4, engine="torch").predict(index_volume())
+        prediction = Predictor(make_model(networks=(network,)), batch=4, engine="torch").predict(
+            index_volume()
+        )
     assert np.array_equal(prediction.labels.array, as_ids(index_volume()))
     assert "ran out of memory with 4 patches" in caplog.text
     network.limit = 0
@@ -246,7 +287,10 @@ def test_model_without_a_network_is_refused():
 
 def test_prediction_is_repeatable_bit_for_bit():
     image = index_volume()
-    first, second = (Predictor(real_model(precision="bfloat16")).predict(image, probabilities=True) for _ in range(2))
+    first, second = (
+        Predictor(real_model(precision="bfloat16")).predict(image, probabilities=True)
+        for _ in range(2)
+    )
     assert np.array_equal(first.probabilities.array, second.probabilities.array)
 
 

@@ -33,7 +33,10 @@ LABELS = LabelTable.from_names({1: "large", 2: "small"})
 
 
 def write_data(folder, *, cases=12, each=2, annotated=None):
-    """Blocks of two brightnesses in noise; so many cases of each patient; the first ones annotated, or all."""
+    """Blocks of two brightnesses in noise; so many cases of each patient.
+
+    The first ones annotated, or all.
+    """
     rng = np.random.default_rng(0)
     geometry = Geometry.from_spacing(SHAPE, (2.0, 1.0, 1.5))
     for number in range(cases):
@@ -42,10 +45,17 @@ def write_data(folder, *, cases=12, each=2, annotated=None):
         labels[0, z : z + 4, y : y + 8, x : x + 4] = 1
         labels[0, z : z + 3, y : y + 8, x + 4 : x + 7] = 2
         image = rng.normal(0, 0.1, labels.shape) + labels
-        write_volume(Volume(image.astype(np.float32), geometry), folder / "imagesTr" / f"c{number}_0000.nii.gz")
+        write_volume(
+            Volume(image.astype(np.float32), geometry),
+            folder / "imagesTr" / f"c{number}_0000.nii.gz",
+        )
         if annotated is None or number < annotated:
             write_labels(Volume(labels, geometry), folder / "labelsTr" / f"c{number}.nii.gz")
-    names = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "large": 1, "small": 2}, "file_ending": ".nii.gz"}
+    names = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "large": 1, "small": 2},
+        "file_ending": ".nii.gz",
+    }
     atomic_write_text(folder / "dataset.json", json.dumps(names | {"numTraining": cases}))
     rows = "\n".join(f"c{n},P{n // each}" for n in range(cases))
     atomic_write_text(folder / "patients.csv", f"case,patient\n{rows}\n")
@@ -54,7 +64,12 @@ def write_data(folder, *, cases=12, each=2, annotated=None):
 
 def learnt(data, *, steps=80):
     """A tiny network, trained until it tells the blocks apart."""
-    model = real_model(labels=LABELS, patch=SHAPE, channels=("MR",), normalisation=(Normalisation(kind="unit", upper=1.0),))
+    model = real_model(
+        labels=LABELS,
+        patch=SHAPE,
+        channels=("MR",),
+        normalisation=(Normalisation(kind="unit", upper=1.0),),
+    )
     images, targets = [], []
     plan = model.plan
     from hilum.dataset import read_annotation, read_case
@@ -63,7 +78,9 @@ def learnt(data, *, steps=80):
     for case in open_dataset(data).cases:
         array, restore = preprocess_case(read_case(case), plan)
         images.append(torch.from_numpy(np.ascontiguousarray(array)))
-        targets.append(torch.from_numpy(preprocess_labels(read_annotation(case), restore).astype(np.int64)))
+        targets.append(
+            torch.from_numpy(preprocess_labels(read_annotation(case), restore).astype(np.int64))
+        )
     network = model.networks[0].train()
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-2)
     for _ in range(steps):
@@ -73,7 +90,9 @@ def learnt(data, *, steps=80):
         optimiser.step()
     network.eval()
     details = {"fold 0": {"train": list(TRAINED), "validation": sorted(HELD), "steps": steps}}
-    return replace(model, facts=Facts(dataset="blocks", cases=12, steps=steps, seconds=1.0, details=details))
+    return replace(
+        model, facts=Facts(dataset="blocks", cases=12, steps=steps, seconds=1.0, details=details)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +124,12 @@ def test_int8_that_keeps_the_dice_is_exported_with_its_figures(model, data, tmp_
     assert (engine.name, engine.precision) == ("openvino", "int8")
     assert 0 <= made.check(engine) < 0.1
     exactly = TestVectors.load(made.folder / "test_vectors.npz")
-    assert made.manifest.differences["openvino"] < 1e-4 < record.distance < 0.5  # the first is of int8 from itself
-    assert exactly.difference(model.make_engine("torch", "float32")) == pytest.approx(record.distance, rel=0.2)
+    assert (
+        made.manifest.differences["openvino"] < 1e-4 < record.distance < 0.5
+    )  # the first is of int8 from itself
+    assert exactly.difference(model.make_engine("torch", "float32")) == pytest.approx(
+        record.distance, rel=0.2
+    )
     for name in ("MODEL_CARD.md", "metrics.json"):
         text = (made.folder / name).read_text()
         assert f"the model in float32 (id {model.id})" in text
@@ -133,16 +156,23 @@ def test_int8_that_keeps_the_dice_is_exported_with_its_figures(model, data, tmp_
 
 
 @pytest.mark.slow
-def test_int8_that_loses_is_refused_with_the_figures_and_leaves_nothing(model, data, tmp_path, monkeypatch):
+def test_int8_that_loses_is_refused_with_the_figures_and_leaves_nothing(
+    model, data, tmp_path, monkeypatch
+):
     from hilum.inference.deploy import quantise
 
     honest = quantise._quantised
 
     def spoilt(network, patches):
-        return honest(network, [np.zeros_like(patch) for patch in patches])  # ranges of nothing: everything saturates
+        return honest(
+            network, [np.zeros_like(patch) for patch in patches]
+        )  # ranges of nothing: everything saturates
 
     monkeypatch.setattr(quantise, "_quantised", spoilt)
-    with pytest.raises(ModelError, match=r"(?s)int8 costs too much: .*large: Dice 0\.9\d+ in float32, 0\.\d+ in int8") as caught:
+    with pytest.raises(
+        ModelError,
+        match=r"(?s)int8 costs too much: .*large: Dice 0\.9\d+ in float32, 0\.\d+ in int8",
+    ) as caught:
         api.export(model, tmp_path / "out" / "int8", precision="int8", data=data)
     assert "at most 0.005" in str(caught.value)
     assert "6 validation cases of 3 patients" in str(caught.value)
@@ -164,7 +194,9 @@ def test_a_patient_is_never_on_both_sides(model, data):
     # c2 and c4 are patients of c3 and c5
     details = {"fold 0": {"train": ["c0", "c1", "c2", "c4"], "validation": ["c3", "c5", "c6"]}}
     split = split_cases(told(model, details), open_dataset(data))
-    assert {case.patient for case in split.calibration}.isdisjoint({case.patient for case in split.validation})
+    assert {case.patient for case in split.calibration}.isdisjoint(
+        {case.patient for case in split.validation}
+    )
     assert [case.id for case in split.calibration] == ["c0", "c1"]
 
 
@@ -185,7 +217,10 @@ def test_patients_are_those_that_training_was_told_of(model, tmp_path):
                 api.export(model, tmp_path / "out", precision="int8", data=data, patients=patients)
     alone, together = seen
     assert {case.patient for case in (*alone.calibration, *alone.validation)} == {None}
-    sides = [{case.id for case in side} & {"c1", "c10", "c11"} for side in (together.calibration, together.validation)]
+    sides = [
+        {case.id for case in side} & {"c1", "c10", "c11"}
+        for side in (together.calibration, together.validation)
+    ]
     assert sorted(map(len, sides)) == [0, 3]
 
 
@@ -202,15 +237,23 @@ def test_patients_are_those_that_training_was_told_of(model, tmp_path):
         ),
         ({"fold 0": {"train": ["other"], "validation": ["another"]}}, "names no cases among these"),
         ({"origin": "an import that names no cases"}, "names no cases among these"),
-        ({"fold 0": {"train": list(TRAINED), "validation": ["c6", "c7", "c8"]}}, "of 2 patients only, and 3 are needed"),
-        ({"fold 0": {"train": ["c6", "c8", "c10"], "validation": ["c7", "c9", "c11"]}}, "no case of other patients"),
+        (
+            {"fold 0": {"train": list(TRAINED), "validation": ["c6", "c7", "c8"]}},
+            "of 2 patients only, and 3 are needed",
+        ),
+        (
+            {"fold 0": {"train": ["c6", "c8", "c10"], "validation": ["c7", "c9", "c11"]}},
+            "no case of other patients",
+        ),
     ],
 )
 def test_where_too_little_was_held_out_a_fold_is_and_the_note_says_why(model, data, details, words):
     split = split_cases(told(model, details), open_dataset(data))
     assert split.calibration
     assert len({case.patient for case in split.validation}) >= FEWEST_PATIENTS
-    assert {case.patient for case in split.calibration}.isdisjoint({case.patient for case in split.validation})
+    assert {case.patient for case in split.calibration}.isdisjoint(
+        {case.patient for case in split.validation}
+    )
     assert words in split.notes[0]
     assert "may have learnt from" in split.notes[0]
 
@@ -224,17 +267,22 @@ def test_a_fold_is_of_annotated_cases_only(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"cases": 1}, {"cases": 8, "each": 8}, {"cases": 6}, {"cases": 8, "annotated": 3, "each": 1}]
+    "options",
+    [{"cases": 1}, {"cases": 8, "each": 8}, {"cases": 6}, {"cases": 8, "annotated": 3, "each": 1}],
 )
 def test_too_few_patients_are_refused(model, tmp_path, options):
     data = open_dataset(write_data(tmp_path, **options))
-    with pytest.raises(UsageError, match=r"(?s)annotated cases of [1-3] patients.*at least 4 patients"):
+    with pytest.raises(
+        UsageError, match=r"(?s)annotated cases of [1-3] patients.*at least 4 patients"
+    ):
         split_cases(model, data)
 
 
 def record_of(*references, gate=0.005):
     labels = tuple(
-        LabelQuality(region=f"r{n}", reference=one, int8=one, agreement=one, cases=0 if one is None else 3)
+        LabelQuality(
+            region=f"r{n}", reference=one, int8=one, agreement=one, cases=0 if one is None else 3
+        )
         for n, one in enumerate(references)
     )
     cases = ("c0", "c1", "c2")
@@ -253,7 +301,12 @@ def record_of(*references, gate=0.005):
 
 def test_labels_that_nothing_judges():
     _refuse_beyond(record_of(0.9, 0.9, 0.9, None))
-    with pytest.raises(ModelError, match=r"(?s)1 of 3 labels are in none of 3 validation cases of 3 patients: r1.*at least 75%"):
+    with pytest.raises(
+        ModelError,
+        match=(
+            r"(?s)1 of 3 labels are in none of 3 validation cases of 3 patients: r1.*at least 75%"
+        ),
+    ):
         _refuse_beyond(record_of(0.9, None, 0.9))
     with pytest.raises(ModelError, match="1 of 1 labels"):
         _refuse_beyond(record_of(None))

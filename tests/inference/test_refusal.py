@@ -11,16 +11,27 @@ from scipy import ndimage, stats
 
 from hilum.errors import DataError, ModelError, UsageError
 from hilum.inference import refusal as module
-from hilum.inference.refusal import INTENSITY_STATISTICS, Refusal, combine, fit_refusal, intensity_features
+from hilum.inference.refusal import (
+    INTENSITY_STATISTICS,
+    Refusal,
+    combine,
+    fit_refusal,
+    intensity_features,
+)
 
 
 def cloud(count, features=60, *, seed=0, kind=0):
-    """Features of one kind of image: few directions vary, as a network's do; another kind lies off them."""
+    """Features of one kind of image: few directions vary, as a network's do.
+
+    Another kind lies off them.
+    """
     shared = np.random.default_rng(99)
     mixing = shared.normal(size=(8, features))
     shift = shared.normal(size=(5, features))[kind] * (1.5 if kind else 0.0)
     rng = np.random.default_rng((seed, kind))
-    return rng.normal(size=(count, 8)) @ mixing + rng.normal(0, 0.2, (count, features)) + shift + 3.0
+    return (
+        rng.normal(size=(count, 8)) @ mixing + rng.normal(0, 0.2, (count, features)) + shift + 3.0
+    )
 
 
 def blobs(seed):
@@ -39,14 +50,16 @@ def refused(refusal, *arrays):
     return np.mean([verdict.refuse for verdict in refusal.judge(*arrays)])
 
 
-# --- how often --------------------------------------------------------------------------------------------------------------
+# --- how often
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("training", "features"), [(60, 400), (400, 60)])
 def test_images_of_another_kind_are_refused_and_like_ones_are_not(training, features):
     found = fit_refusal(cloud(training, features), cloud(200, features, seed=1), share=0.05)
     like = refused(found, cloud(1000, features, seed=2))
-    # given these held-out cases the share refused is beta(10, 191)-distributed, and of 1000 cases binomial around it
+    # given these held-out cases the share refused is beta(10, 191)-distributed, and of 1000 cases
+    # binomial around it
     assert stats.betabinom.cdf(like * 1000, 1000, 10, 191) < 0.999
     assert like > 0.005
     for kind in (1, 2, 3):
@@ -57,7 +70,10 @@ def test_the_share_holds_on_average_over_held_out_cases():
     """The correction for their number: 30 held-out cases and the plain quantile would refuse 6.5 % and not 5 %."""
     training = cloud(80, 20)
     shares = [
-        refused(fit_refusal(training, cloud(39, 20, seed=seed), share=0.1), cloud(200, 20, seed=1000 + seed))
+        refused(
+            fit_refusal(training, cloud(39, 20, seed=seed), share=0.1),
+            cloud(200, 20, seed=1000 + seed),
+        )
         for seed in range(60)
     ]
     error = np.std(shares) / math.sqrt(len(shares))
@@ -70,10 +86,17 @@ def test_p_values_are_those_of_ranks():
     held_out = found.features.held_out
     assert found.features.limit == held_out[94]  # rank ceil(100 x 0.95)
     assert found.guaranteed == pytest.approx(0.05)
-    assert found.features.p_value(np.array([0.0, held_out[49], held_out[98], np.inf])).tolist() == [1.0, 0.51, 0.02, 0.01]
+    assert found.features.p_value(np.array([0.0, held_out[49], held_out[98], np.inf])).tolist() == [
+        1.0,
+        0.51,
+        0.02,
+        0.01,
+    ]
     for verdict in found.judge(cloud(300, seed=2)):
         assert verdict.refuse == (verdict.p_value <= 0.05)
-        assert verdict.because.startswith("unlike the training cases: features" if verdict.refuse else "like the training")
+        assert verdict.because.startswith(
+            "unlike the training cases: features" if verdict.refuse else "like the training"
+        )
 
 
 def test_p_values_are_uniform_at_most():
@@ -99,7 +122,8 @@ def test_held_out_cases_in_one_place_still_give_a_limit():
     assert found.features.limit == pytest.approx(found.features.held_out[-1])
 
 
-# --- the distance ------------------------------------------------------------------------------------------------------------
+# --- the distance
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("training", "features"), [(40, 90), (300, 12), (150, 149)])
@@ -127,9 +151,16 @@ def test_few_directions_are_kept(monkeypatch):
 def test_turning_and_moving_all_features_changes_nothing(seed):
     rng = np.random.default_rng(seed)
     turn, _ = np.linalg.qr(rng.normal(size=(30, 30)))
-    turned = [case @ turn * 2.5 - 1.0 for case in (cloud(40, 30), cloud(20, 30, seed=1), cloud(9, 30, seed=2))]
+    turned = [
+        case @ turn * 2.5 - 1.0
+        for case in (cloud(40, 30), cloud(20, 30, seed=1), cloud(9, 30, seed=2))
+    ]
     found = fit_refusal(*turned[:2]).distance(turned[2])
-    np.testing.assert_allclose(found, fit_refusal(cloud(40, 30), cloud(20, 30, seed=1)).distance(cloud(9, 30, seed=2)), rtol=1e-3)
+    np.testing.assert_allclose(
+        found,
+        fit_refusal(cloud(40, 30), cloud(20, 30, seed=1)).distance(cloud(9, 30, seed=2)),
+        rtol=1e-3,
+    )
 
 
 def test_what_is_no_number_is_refused():
@@ -140,7 +171,8 @@ def test_what_is_no_number_is_refused():
     assert refused(found, broken) == 1.0
 
 
-# --- intensities -------------------------------------------------------------------------------------------------------------
+# --- intensities
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_statistics_of_a_picture_that_can_be_counted():
@@ -153,7 +185,10 @@ def test_statistics_of_a_picture_that_can_be_counted():
     assert found["percentile 50"].tolist() == [0.0, 7.0]
     assert found["percentile 99"].tolist() == [10.0, 7.0]
     assert found["flat"].tolist() == [0.75, 1.0]  # 12 of 16 neighbours along X
-    assert found["roughness"].tolist() == [pytest.approx(40 / 31 / 4), 0.0]  # 4 steps of 10 among 16 + 15
+    assert found["roughness"].tolist() == [
+        pytest.approx(40 / 31 / 4),
+        0.0,
+    ]  # 4 steps of 10 among 16 + 15
     with pytest.raises(UsageError, match=r"shape \(4, 5\)"):
         intensity_features(image[0, 0])
     assert intensity_features(np.ones((1, 1, 1, 1))).tolist()[-2:] == [1.0, 0.0]
@@ -162,10 +197,17 @@ def test_statistics_of_a_picture_that_can_be_counted():
 def test_intensities_catch_what_collapsed_features_let_pass():
     """Noise of the same mean and deviation, to a network whose features are the same for both."""
     train, held_out, new = (
-        [intensity_features(blobs((part, seed))) for seed in range(n)] for part, n in enumerate((80, 80, 200))
+        [intensity_features(blobs((part, seed))) for seed in range(n)]
+        for part, n in enumerate((80, 80, 200))
     )
     other = [intensity_features(noise(seed)) for seed in range(20)]
-    found = fit_refusal(cloud(80), cloud(80, seed=1), share=0.05, train_intensities=train, held_out_intensities=held_out)
+    found = fit_refusal(
+        cloud(80),
+        cloud(80, seed=1),
+        share=0.05,
+        train_intensities=train,
+        held_out_intensities=held_out,
+    )
     assert found.features.share == found.intensities.share == 0.025
     assert refused(found, cloud(20, seed=2), other) == 1.0
     assert refused(found, cloud(200, seed=3), new) < stats.binom.ppf(0.999, 200, 0.09) / 200
@@ -187,27 +229,38 @@ def test_intensities_catch_what_collapsed_features_let_pass():
 def test_what_is_always_the_same_is_not_judged_by_its_rounding():
     """After normalisation by the case every mean is zero but for rounding."""
     train = [intensity_features(blobs(seed)) for seed in range(60)]
-    found = fit_refusal(cloud(60), cloud(40, seed=1), train_intensities=train, held_out_intensities=train[:40])
+    found = fit_refusal(
+        cloud(60), cloud(40, seed=1), train_intensities=train, held_out_intensities=train[:40]
+    )
     moved = np.array(train[:5])
     moved[:, 0] += 1e-6
     np.testing.assert_allclose(
-        found.intensities.cloud.distance(moved), found.intensities.cloud.distance(np.array(train[:5])), atol=1e-2
+        found.intensities.cloud.distance(moved),
+        found.intensities.cloud.distance(np.array(train[:5])),
+        atol=1e-2,
     )
     assert refused(found, cloud(5, seed=2), np.array(train[:5]) + 0.7) == 1.0
 
 
-# --- files -------------------------------------------------------------------------------------------------------------------
+# --- files
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("with_intensities", [False, True])
 def test_a_way_through_files_changes_nothing(tmp_path, with_intensities):
     from safetensors.numpy import load_file, save_file
 
-    more = {"train_intensities": cloud(80, 11), "held_out_intensities": cloud(50, 11, seed=1)} if with_intensities else {}
+    more = (
+        {"train_intensities": cloud(80, 11), "held_out_intensities": cloud(50, 11, seed=1)}
+        if with_intensities
+        else {}
+    )
     found = fit_refusal(cloud(80), cloud(50, seed=1), share=0.05, **more)
     arrays, numbers = found.to_arrays()
     save_file(arrays, tmp_path / "refusal.safetensors")
-    again = Refusal.from_arrays(load_file(tmp_path / "refusal.safetensors"), json.loads(json.dumps(numbers)))
+    again = Refusal.from_arrays(
+        load_file(tmp_path / "refusal.safetensors"), json.loads(json.dumps(numbers))
+    )
     new = (cloud(30, seed=2), cloud(30, 11, seed=2)) if with_intensities else (cloud(30, seed=2),)
     assert again.judge(*new) == found.judge(*new)
     assert again.guaranteed == found.guaranteed
@@ -241,12 +294,17 @@ def test_altered_records_are_not_trusted(name, change):
 def test_records_with_parts_missing():
     arrays, numbers = fit_refusal(cloud(80), cloud(50, seed=1)).to_arrays()
     with pytest.raises(ModelError, match=r"a refusal without 'features\.unit'"):
-        Refusal.from_arrays({key: value for key, value in arrays.items() if key != "features.unit"}, numbers)
+        Refusal.from_arrays(
+            {key: value for key, value in arrays.items() if key != "features.unit"}, numbers
+        )
     with pytest.raises(ModelError, match="a refusal without 'share'"):
-        Refusal.from_arrays(arrays, {key: value for key, value in numbers.items() if key != "share"})
+        Refusal.from_arrays(
+            arrays, {key: value for key, value in numbers.items() if key != "share"}
+        )
 
 
-# --- ensembles ---------------------------------------------------------------------------------------------------------------
+# --- ensembles
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_half_of_the_members_decide():
@@ -267,7 +325,8 @@ def test_half_of_the_members_decide():
         combine([])
 
 
-# --- calls that are wrong ----------------------------------------------------------------------------------------------------
+# --- calls that are wrong
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_fitted():
@@ -291,13 +350,17 @@ def test_what_cannot_be_fitted():
         fit_refusal(*good).distance(good[0][0])
 
 
-# --- real images -------------------------------------------------------------------------------------------------------------
+# --- real images
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_another_modality_is_refused_and_radiographs_are_not(real_data):
-    """Pretrained EfficientNet-Lite0, chest radiographs of 180 patients; breast ultrasound and fundus photographs beside them."""
+    """Pretrained EfficientNet-Lite0, chest radiographs of 180 patients.
+
+    Breast ultrasound and fundus photographs beside them.
+    """
     import csv
 
     import torch
@@ -306,7 +369,13 @@ def test_another_modality_is_refused_and_radiographs_are_not(real_data):
     from hilum.networks import adopt, build_network, find_weights
     from hilum.plan.plan import ClassifierSpec
 
-    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=1, out_channels=2, backbone="tf_efficientnet_lite0")
+    spec = ClassifierSpec(
+        kind="backbone",
+        dimensions=2,
+        in_channels=1,
+        out_channels=2,
+        backbone="tf_efficientnet_lite0",
+    )
     network = build_network(spec).eval()
     adopt(network, find_weights(spec.backbone, hub=False))
 
@@ -314,7 +383,10 @@ def test_another_modality_is_refused_and_radiographs_are_not(real_data):
         """Features and intensities of pictures."""
         features, intensities = [], []
         for file in files:
-            pixels = np.asarray(Image.open(file).convert("L").resize((160, 160), Image.Resampling.BILINEAR), np.float32)
+            pixels = np.asarray(
+                Image.open(file).convert("L").resize((160, 160), Image.Resampling.BILINEAR),
+                np.float32,
+            )
             image = ((pixels / 255 - 0.45) / 0.225)[None, None]
             intensities.append(intensity_features(image))
             with torch.inference_mode():
@@ -322,11 +394,22 @@ def test_another_modality_is_refused_and_radiographs_are_not(real_data):
         return np.array(features), np.array(intensities)
 
     with (real_data / "chest_xray" / "cases.csv").open(encoding="utf-8") as table:
-        patients = {row["patient_id"]: real_data / "chest_xray" / "images" / row["file"] for row in csv.DictReader(table)}
+        patients = {
+            row["patient_id"]: real_data / "chest_xray" / "images" / row["file"]
+            for row in csv.DictReader(table)
+        }
     radiographs = [patients[patient] for patient in sorted(patients)]
     order = np.random.default_rng(0).permutation(len(radiographs))[:180]
-    train, held_out, new = (judged_by([radiographs[i] for i in part]) for part in np.split(order, [80, 140]))
-    found = fit_refusal(train[0], held_out[0], share=0.05, train_intensities=train[1], held_out_intensities=held_out[1])
+    train, held_out, new = (
+        judged_by([radiographs[i] for i in part]) for part in np.split(order, [80, 140])
+    )
+    found = fit_refusal(
+        train[0],
+        held_out[0],
+        share=0.05,
+        train_intensities=train[1],
+        held_out_intensities=held_out[1],
+    )
     assert refused(found, *new) <= stats.binom.ppf(0.999, 40, found.guaranteed) / 40
     ultrasound = sorted((real_data / "breast_ultrasound" / "images").rglob("*.jpg"))[:200:10]
     fundus = sorted((real_data / "retina_vessels" / "images").glob("*"))
@@ -335,4 +418,6 @@ def test_another_modality_is_refused_and_radiographs_are_not(real_data):
         assert len(files) == 20
         assert refused(found, *others) >= 0.95
         alone = found.features.cloud.distance(others[0]) > found.features.limit
-        assert alone.mean() >= 0.95  # features do it alone; intensities are for where these collapse
+        assert (
+            alone.mean() >= 0.95
+        )  # features do it alone; intensities are for where these collapse

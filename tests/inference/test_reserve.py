@@ -23,7 +23,9 @@ def test_post_processing_of_this_case_comes_before_reading_the_next(steps, monke
     image = index_volume()
     before = predictor.prepare(image)
     voxels = image.array[0].size
-    needed = (BYTES_A_VOXEL + predictor.predict(image).labels.array.itemsize) * voxels if steps else 0
+    needed = (
+        (BYTES_A_VOXEL + predictor.predict(image).labels.array.itemsize) * voxels if steps else 0
+    )
     predictor.budget = Budget(MOST, "all that is allowed")
     monkeypatch.setattr("hilum.inference.predictor.resident", lambda: HELD)
     room = (MOST - HELD - needed) // 3

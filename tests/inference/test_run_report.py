@@ -18,7 +18,12 @@ CPU = "cpu: 2 threads, AVX512"
 
 def test_report_is_written_and_read_back(tmp_path):
     clock = RunClock(
-        "train", device=CPU, options={"minutes": 20, "folds": [0, 1]}, seeds={"weights": 7}, model="abc", precision="bfloat16"
+        "train",
+        device=CPU,
+        options={"minutes": 20, "folds": [0, 1]},
+        seeds={"weights": 7},
+        model="abc",
+        precision="bfloat16",
     )
     outcome = CaseOutcome(case="liver_1", status="failed", error="no such file")
     report = clock.report(status="stopped", cases=(outcome,))

@@ -65,7 +65,10 @@ def assert_same_answers(model: Path, images: Path, out: Path) -> None:
 def images(tmp_path: Path) -> Path:
     for seed in range(2):
         array = np.random.default_rng(seed).normal(size=(1, 9, 24, 26)).astype(np.float32)
-        write_volume(Volume(array, Geometry.from_spacing((9, 24, 26), (3.5, 1, 1))), tmp_path / "in" / f"{seed}.nii.gz")
+        write_volume(
+            Volume(array, Geometry.from_spacing((9, 24, 26), (3.5, 1, 1))),
+            tmp_path / "in" / f"{seed}.nii.gz",
+        )
     return tmp_path / "in"
 
 
@@ -81,7 +84,10 @@ def test_exports_are_the_same_bytes_and_give_the_same_bytes(tmp_path: Path, imag
     with busy():
         two = api.export(tmp_path / "model", tmp_path / "two")
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
-    told = [json.loads((export.folder / "export.json").read_text(encoding="utf-8")) for export in (one, two)]
+    told = [
+        json.loads((export.folder / "export.json").read_text(encoding="utf-8"))
+        for export in (one, two)
+    ]
     for each in told:  # the hashes hold those of the card, where the time stands
         each["files"].pop("MODEL_CARD.md")
         each["created"] = each["id"] = ""
@@ -100,5 +106,7 @@ def test_a_classifier_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_device_in_words_names_the_threads_it_computes_in() -> None:
     model = shaken(real_model())
     for threads in (1, 2):
-        engine = OpenVINOEngine([to_openvino(model.networks[0], model.plan)], precision="float32", threads=threads)
+        engine = OpenVINOEngine(
+            [to_openvino(model.networks[0], model.plan)], precision="float32", threads=threads
+        )
         assert engine.device.endswith(f", {threads} threads")

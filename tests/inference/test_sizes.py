@@ -20,8 +20,14 @@ def test_images_that_would_need_more_than_there_is(tmp_path):
     data = bytearray(gzip.decompress((tmp_path / "in" / "a.nii.gz").read_bytes()))
     data[42:48] = np.array([30000] * 3, "<i2").tobytes()
     (tmp_path / "in" / "c.nii.gz").write_bytes(gzip.compress(bytes(data)))
-    report = predict_many(Predictor(make_model(spacing=(1.0, 1.0, 1.0))), [tmp_path / "in"], tmp_path / "out")
+    report = predict_many(
+        Predictor(make_model(spacing=(1.0, 1.0, 1.0))), [tmp_path / "in"], tmp_path / "out"
+    )
     found = {case.case: (case.status, case.error or "") for case in report.cases}
-    assert {case: status for case, (status, _) in found.items()} == {"a": "done", "b": "failed", "c": "failed"}
+    assert {case: status for case, (status, _) in found.items()} == {
+        "a": "done",
+        "b": "failed",
+        "c": "failed",
+    }
     assert "b: its images take" in found["b"][1]
     assert "c: its images take" in found["c"][1]

@@ -42,10 +42,15 @@ def test_only_what_changed_is_predicted_again(task, folder, tmp_path, caplog):
     out = tmp_path / "out"
     predict_many(predictor(), [folder], out)
     os.utime(folder / "case_1_0000.nii.gz", (1, 1))
-    assert again(predictor(), shutil.copytree(folder, tmp_path / "copy"), out, caplog) == (["skipped"] * 3, "")
+    assert again(predictor(), shutil.copytree(folder, tmp_path / "copy"), out, caplog) == (
+        ["skipped"] * 3,
+        "",
+    )
 
     image = read_volume(folder / "case_1_0000.nii.gz")
-    write_volume(image.with_array(np.ascontiguousarray(image.array[:, ::-1])), folder / "case_1_0000.nii.gz")
+    write_volume(
+        image.with_array(np.ascontiguousarray(image.array[:, ::-1])), folder / "case_1_0000.nii.gz"
+    )
     statuses, said = again(predictor(), folder, out, caplog)
     assert sorted(statuses) == ["done", "skipped", "skipped"]
     assert "1 case again: the image changed" in said
@@ -82,7 +87,9 @@ def test_other_weights_of_an_unsaved_model_are_another_model(folder, tmp_path, c
 def test_channels_that_exchanged_their_names_are_another_image(tmp_path, caplog):
     for number in range(2):
         write_volume(index_volume(seed=number), tmp_path / f"in/case_000{number}.nii.gz")
-    means = ClassPredictor(class_model(class_plan(channels=("CT", "PET")), Means([[0.0, 0.0], [1.0, 2.0]]).eval()))
+    means = ClassPredictor(
+        class_model(class_plan(channels=("CT", "PET")), Means([[0.0, 0.0], [1.0, 2.0]]).eval())
+    )
     names = tmp_path / "in/dataset.json"
     names.write_text('{"channel_names": {"0": "PET", "1": "CT"}}')
     assert again(means, names.parent, tmp_path / "out", caplog)[0] == ["done"]
@@ -97,7 +104,12 @@ def test_channels_that_exchanged_their_names_are_another_image(tmp_path, caplog)
 def test_no_label_map_is_left_without_its_labels(folder, tmp_path, caplog):
     out = tmp_path / "out"
     there = []
-    predict_many(Predictor(make_model()), [folder], out, progress=lambda *_: there.append((out / "labels.json").is_file()))
+    predict_many(
+        Predictor(make_model()),
+        [folder],
+        out,
+        progress=lambda *_: there.append((out / "labels.json").is_file()),
+    )
     assert all(there)
     (out / "labels.json").unlink()  # as after a run that was killed, before labels.json came first
     assert again(Predictor(make_model()), folder, out, caplog)[0] == ["skipped"] * 3
@@ -124,4 +136,7 @@ def test_answers_that_were_changed_are_left_out_and_named(folder, tmp_path, capl
     (tmp_path / "out/case_1.nii.gz").write_bytes(b"cut off")
     statuses, said = again(Predictor(make_model()), folder, tmp_path / "out", caplog)
     assert statuses == ["skipped"] * 3
-    assert "answers to 1 cases were changed since hilum wrote them, and stay as they are: case_1" in said
+    assert (
+        "answers to 1 cases were changed since hilum wrote them, and stay as they are: case_1"
+        in said
+    )

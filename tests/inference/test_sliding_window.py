@@ -33,7 +33,13 @@ def volume(shape, channels=2, seed=0):
     return np.random.default_rng(seed).normal(0, 300, (channels, *shape)).astype(np.float32)
 
 
-@given(shape=sizes, patch=patches, overlap=overlaps, batch=st.integers(1, 5), mirror=st.sets(st.integers(0, 2)))
+@given(
+    shape=sizes,
+    patch=patches,
+    overlap=overlaps,
+    batch=st.integers(1, 5),
+    mirror=st.sets(st.integers(0, 2)),
+)
 @settings(deadline=None, max_examples=80, derandomize=True)
 def test_identity_network_gives_the_volume_back_bit_for_bit(shape, patch, overlap, batch, mirror):
     image = volume(shape)
@@ -69,7 +75,9 @@ def test_windows_by_hand(size, patch, overlap, starts):
 
 
 def test_windows_are_counted_without_a_list_of_them():
-    assert count_windows((17, 8, 30), (4, 8, 6), 0.5) == len(window_starts(17, 4, 0.5)) * len(window_starts(30, 6, 0.5))
+    assert count_windows((17, 8, 30), (4, 8, 6), 0.5) == len(window_starts(17, 4, 0.5)) * len(
+        window_starts(30, 6, 0.5)
+    )
     assert count_windows((10**12, 8, 6), (4, 8, 6), 0.5) == 5 * 10**11 - 1
 
 
@@ -80,22 +88,39 @@ def test_weights_are_symmetric_and_highest_in_the_middle():
     assert weights[2, 3, 0] == weights.max()
     assert weights.min() >= 0.001
     # one sigma is an eighth of the patch: 2.5 voxels off the centre of 8 are exp(-0.5 * 2.5 ** 2)
-    assert weights[2, 6, 0].item() / weights[2, 3, 0].item() == pytest.approx(np.exp(-0.5 * (2.5**2 - 0.5**2)), rel=1e-5)
+    assert weights[2, 6, 0].item() / weights[2, 3, 0].item() == pytest.approx(
+        np.exp(-0.5 * (2.5**2 - 0.5**2)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("shape", "patch"),
-    [((12, 24, 9), (8, 12, 6)), ((5, 24, 9), (8, 12, 6)), ((1, 24, 30), (1, 16, 20)), ((8, 18, 6), (8, 12, 6))],
+    [
+        ((12, 24, 9), (8, 12, 6)),
+        ((5, 24, 9), (8, 12, 6)),
+        ((1, 24, 30), (1, 16, 20)),
+        ((8, 18, 6), (8, 12, 6)),
+    ],
 )
 def test_monai_is_the_oracle(shape, patch):
     from monai.inferers import sliding_window_inference
 
     torch.manual_seed(0)
-    network = torch.nn.Conv3d(2, 3, 3, padding=1)  # sees zeros beyond the patch, so the answer depends on where it lies
+    network = torch.nn.Conv3d(
+        2, 3, 3, padding=1
+    )  # sees zeros beyond the patch, so the answer depends on where it lies
     image = volume(shape) / 300
-    ours = torch.from_numpy(sliding_window(image, numpy_in_and_out(network), Sweep(patch, 0.5, 3, 2)))
+    ours = torch.from_numpy(
+        sliding_window(image, numpy_in_and_out(network), Sweep(patch, 0.5, 3, 2))
+    )
     theirs = sliding_window_inference(
-        torch.from_numpy(image)[None], patch, 2, network, overlap=0.5, mode="gaussian", sigma_scale=0.125
+        torch.from_numpy(image)[None],
+        patch,
+        2,
+        network,
+        overlap=0.5,
+        mode="gaussian",
+        sigma_scale=0.125,
     )
     torch.testing.assert_close(ours, theirs[0].detach(), atol=1e-5, rtol=1e-5)
 
@@ -112,7 +137,9 @@ def test_mirroring_averages_over_every_combination_of_axes(batch):
 
     out = sliding_window(image, network, Sweep((4, 5, 6), 0, 1, batch, (0, 2)))
     assert len(seen) == 4
-    np.testing.assert_allclose(out, image * 2.5, rtol=1e-6)  # the ramp and its mirror image average to its middle
+    np.testing.assert_allclose(
+        out, image * 2.5, rtol=1e-6
+    )  # the ramp and its mirror image average to its middle
 
 
 def test_result_does_not_depend_on_the_batch():
@@ -183,9 +210,13 @@ def largest_column(sweep, shape):
     return 4 * (sweep.outputs + 1) * sweep.patch[0] * sides[0] * sides[1]
 
 
-@given(shape=sizes, patch=patches, overlap=overlaps, share=st.floats(0.05, 1.2), ahead=st.booleans())
+@given(
+    shape=sizes, patch=patches, overlap=overlaps, share=st.floats(0.05, 1.2), ahead=st.booleans()
+)
 @settings(deadline=None, max_examples=40, derandomize=True)
-def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(shape, patch, overlap, share, ahead):
+def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(
+    shape, patch, overlap, share, ahead
+):
     image = volume(shape)
     weights = np.random.default_rng(2).normal(size=patch).astype(np.float32)
     sweep = Sweep(patch, overlap, 2)
@@ -197,7 +228,9 @@ def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(shape, pat
     allowed = int(share * buffer_bytes(2, sweep.padded(shape), patch))
     tally, out, next_row = Tally(), np.empty_like(expected), 0
     try:
-        for rows, logits in slabs(image, network, sweep, Watch(room=lambda _: (Room(allowed), ahead), tally=tally)):
+        for rows, logits in slabs(
+            image, network, sweep, Watch(room=lambda _: (Room(allowed), ahead), tally=tally)
+        ):
             assert rows.start == next_row
             next_row = rows.stop
             out[:, rows] = logits
@@ -233,7 +266,9 @@ def test_only_as_many_rows_as_a_patch_is_deep_exist(monkeypatch):
     """Of 40 rows 4 are kept, whatever the number of outputs."""
     made = []
     zeros = np.zeros
-    monkeypatch.setattr(np, "zeros", lambda shape, *a, **k: (made.append(shape), zeros(shape, *a, **k))[1])
+    monkeypatch.setattr(
+        np, "zeros", lambda shape, *a, **k: (made.append(shape), zeros(shape, *a, **k))[1]
+    )
     for _ in slabs(volume((40, 6, 6), channels=3), identity, Sweep((4, 4, 4), 0.5, 3)):
         pass
     assert max(int(np.prod(shape)) for shape in made) == (3 + 1) * 4 * 6 * 6
@@ -252,7 +287,14 @@ def test_temporary_file_has_no_name_and_goes(tmp_path):
 def test_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(ResourceError, match="for a temporary file"):
-        list(slabs(volume((12, 8, 8)), identity, Sweep((4, 4, 4), 0.5, 2), Watch(room=lambda _: (Room(2000, tmp_path), False))))
+        list(
+            slabs(
+                volume((12, 8, 8)),
+                identity,
+                Sweep((4, 4, 4), 0.5, 2),
+                Watch(room=lambda _: (Room(2000, tmp_path), False)),
+            )
+        )
 
 
 def test_errors_of_the_network_reach_the_caller():
@@ -279,7 +321,10 @@ def test_constant_patches_are_run_once():
         answers.append(np.concatenate([logits.copy() for _, logits in parts], axis=1))
         tallies.append(tally.counts)
     assert np.array_equal(*answers)
-    assert tallies == [{"run": 12, "constant": 0, "outside": 0}, {"run": 2, "constant": 10, "outside": 0}]
+    assert tallies == [
+        {"run": 12, "constant": 0, "outside": 0},
+        {"run": 2, "constant": 10, "outside": 0},
+    ]
     assert len(seen) == 14
 
 

@@ -19,7 +19,14 @@ from hilum.errors import ModelError
 from hilum.inference import Facts, Metric, ModelMetrics, Predictor, TrainedModel, seal_card
 from hilum.inference.manifest import Manifest, hash_files
 
-FILES = ["MODEL_CARD.md", "labels.json", "metrics.json", "model.json", "plan.json", "weights.safetensors"]
+FILES = [
+    "MODEL_CARD.md",
+    "labels.json",
+    "metrics.json",
+    "model.json",
+    "plan.json",
+    "weights.safetensors",
+]
 
 
 @pytest.fixture
@@ -44,7 +51,8 @@ def test_what_is_loaded_answers_as_what_was_saved(tmp_path):
         assert loaded.plan == model.plan
         assert loaded.id == saved.id
         first, second = (
-            Predictor(m, engine="torch", precision="float32").predict(image, probabilities=True) for m in (model, loaded)
+            Predictor(m, engine="torch", precision="float32").predict(image, probabilities=True)
+            for m in (model, loaded)
         )
         assert np.array_equal(first.probabilities.array, second.probabilities.array)
         assert second.model == saved.id
@@ -66,7 +74,10 @@ def test_a_smaller_ensemble_leaves_no_members_of_a_larger_one(tmp_path):
     (tmp_path / "log.csv").write_text("kept")
     real_model(members=3).save(tmp_path)
     real_model(members=2).save(tmp_path)
-    assert [p.name for p in sorted(tmp_path.glob("weights*"))] == ["weights_0.safetensors", "weights_1.safetensors"]
+    assert [p.name for p in sorted(tmp_path.glob("weights*"))] == [
+        "weights_0.safetensors",
+        "weights_1.safetensors",
+    ]
     assert len(TrainedModel.load(tmp_path, device="cpu").networks) == 2
     assert (tmp_path / "log.csv").read_text() == "kept"
 
@@ -74,7 +85,9 @@ def test_a_smaller_ensemble_leaves_no_members_of_a_larger_one(tmp_path):
 def test_same_model_has_the_same_weights_file(tmp_path):
     for name in "ab":
         real_model().save(tmp_path / name)
-    assert (tmp_path / "a/weights.safetensors").read_bytes() == (tmp_path / "b/weights.safetensors").read_bytes()
+    assert (tmp_path / "a/weights.safetensors").read_bytes() == (
+        tmp_path / "b/weights.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -105,12 +118,16 @@ def test_truncated_file_is_refused_by_name(saved, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_pointer_of_git_lfs_is_no_file_of_a_model(saved, name):
-    (saved[0] / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (saved[0] / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
     with pytest.raises(ModelError, match="git lfs pull"):
         TrainedModel.load(saved[0])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "null", '{"format_version": 1}', '{"format_version": "x"}', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "null", '{"format_version": 1}', '{"format_version": "x"}', "\udcff"]
+)
 def test_damaged_manifest_is_refused(saved, text):
     folder, _ = saved
     (folder / "model.json").write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -121,14 +138,20 @@ def test_damaged_manifest_is_refused(saved, text):
 def test_field_of_the_manifest_changed_is_refused(saved):
     folder, _ = saved
     text = (folder / "model.json").read_text()
-    (folder / "model.json").write_text(text.replace('"task": "segmentation"', '"task": "classification"'))
+    (folder / "model.json").write_text(
+        text.replace('"task": "segmentation"', '"task": "classification"')
+    )
     with pytest.raises(ModelError, match="altered since it was written"):
         TrainedModel.load(folder, device="cpu")
 
 
 def test_newer_format_is_refused_saying_which_hilum_wrote_it(saved):
     folder, _ = saved
-    fields = json.loads((folder / "model.json").read_text()) | {"format_version": 2, "hilum": "9.1.0", "something_new": True}
+    fields = json.loads((folder / "model.json").read_text()) | {
+        "format_version": 2,
+        "hilum": "9.1.0",
+        "something_new": True,
+    }
     (folder / "model.json").write_text(json.dumps(fields))
     with pytest.raises(ModelError, match=r"format version 2, written by hilum 9\.1\.0") as caught:
         TrainedModel.load(folder, device="cpu")
@@ -154,7 +177,9 @@ def test_file_outside_the_folder_is_refused(saved, tmp_path):
     folder, _ = saved
     (tmp_path / "other").write_text("secret")
     manifest = Manifest.load(folder)
-    manifest.with_files({**manifest.files, "../other": hash_files(tmp_path, ["other"])["other"]}).save(folder)
+    manifest.with_files(
+        {**manifest.files, "../other": hash_files(tmp_path, ["other"])["other"]}
+    ).save(folder)
     with pytest.raises(ModelError, match=r"names '\.\./other'"):
         TrainedModel.load(folder, device="cpu")
 
@@ -169,7 +194,9 @@ def test_manifest_without_a_hash_for_a_file_is_refused(saved):
 
 def test_plan_of_another_version_is_refused(saved):
     folder, _ = saved
-    (folder / "plan.json").write_text((folder / "plan.json").read_text().replace('"version": 1', '"version": 7'))
+    (folder / "plan.json").write_text(
+        (folder / "plan.json").read_text().replace('"version": 1', '"version": 7')
+    )
     reseal(folder)
     with pytest.raises(ModelError, match="Plan does not fit this version of hilum: version"):
         TrainedModel.load(folder, device="cpu")
@@ -194,7 +221,9 @@ def test_labels_that_are_not_the_plans_are_refused(saved):
 def test_weights_of_another_network_are_refused(saved, tmp_path):
     folder, _ = saved
     real_model(channels=("PET", "CT")).save(tmp_path / "other")
-    (folder / "weights.safetensors").write_bytes((tmp_path / "other/weights.safetensors").read_bytes())
+    (folder / "weights.safetensors").write_bytes(
+        (tmp_path / "other/weights.safetensors").read_bytes()
+    )
     reseal(folder)
     with pytest.raises(ModelError, match="weights of another network"):
         TrainedModel.load(folder, device="cpu")
@@ -231,7 +260,9 @@ def test_malicious_weights_are_refused_and_not_executed(saved, tmp_path, make, h
     (folder / "weights.safetensors").write_bytes(make(Bomb(struck)))
     if hashes == "right":
         reseal(folder)
-    with pytest.raises(ModelError, match="not a safetensors file" if hashes == "right" else "altered"):
+    with pytest.raises(
+        ModelError, match="not a safetensors file" if hashes == "right" else "altered"
+    ):
         TrainedModel.load(folder, device="cpu")
     assert not struck.exists()
 
@@ -279,15 +310,31 @@ def test_card_says_what_it_takes_gives_and_is_worth(tmp_path):
     metrics = ModelMetrics(
         measured_on="5-fold cross-validation over 51 cases",
         metrics=(
-            Metric(region="tumour", name="dice", mean=0.71234, median=0.75, lower=0.65, upper=0.77, cases=51),
+            Metric(
+                region="tumour",
+                name="dice",
+                mean=0.71234,
+                median=0.75,
+                lower=0.65,
+                upper=0.77,
+                cases=51,
+            ),
             Metric(region="tumour", name="hd95_mm", mean=None, cases=0),
         ),
         notes=("the ensemble itself was not measured",),
     )
     facts = Facts(
-        dataset="sarcoma | <script>", cases=51, patients=None, steps=1200, seconds=1200, device="cpu: 2 threads", seed=3
+        dataset="sarcoma | <script>",
+        cases=51,
+        patients=None,
+        steps=1200,
+        seconds=1200,
+        device="cpu: 2 threads",
+        seed=3,
     )
-    TrainedModel(plan=plan, networks=base.networks, device=base.device, metrics=metrics, facts=facts).save(tmp_path)
+    TrainedModel(
+        plan=plan, networks=base.networks, device=base.device, metrics=metrics, facts=facts
+    ).save(tmp_path)
     card = (tmp_path / "MODEL_CARD.md").read_text()
     for part in (
         "2 channels, in this order: PET, CT.",

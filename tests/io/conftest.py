@@ -17,7 +17,12 @@ def _say_everything_anew():
 @pytest.fixture
 def oblique() -> Geometry:
     """4 x 5 x 7 voxels of 2.5 x 0.7 x 0.9 mm, turned about all axes."""
-    return Geometry.from_spacing((4, 5, 7), (2.5, 0.7, 0.9), origin=(-31.25, 5.5, 100.75), directions=rotation(3)[:, [2, 1, 0]])
+    return Geometry.from_spacing(
+        (4, 5, 7),
+        (2.5, 0.7, 0.9),
+        origin=(-31.25, 5.5, 100.75),
+        directions=rotation(3)[:, [2, 1, 0]],
+    )
 
 
 @pytest.fixture

@@ -24,17 +24,27 @@ from hilum.errors import HilumError
 from hilum.io import files, inspect_file, read_labels, read_volume, write_volume
 from hilum.volume import Geometry, Volume
 
-MEMORY = 1 << 28  # bytes that this machine is said to have, and that reading a file of a few KB may take
-ADDRESSES = 5 << 30  # bytes of addresses: a field of 4 bytes may claim 4 GiB, which are asked for and never touched
+MEMORY = (
+    1 << 28
+)  # bytes that this machine is said to have, and that reading a file of a few KB may take
+ADDRESSES = (
+    5 << 30
+)  # bytes of addresses: a field of 4 bytes may claim 4 GiB, which are asked for and never touched
 SECONDS = 20
 SHAPE = (4, 5, 7)
 EDGES = (b"\0", b"\1", b"\x7f", b"\x80", b"\xff", b"-", b"9", b" ", b"\n")
-WORDS = tuple(n.to_bytes(4, order, signed=True) for n in (0, 1, -1, 1 << 16, 2**31 - 1, -(2**31)) for order in ("little", "big"))
+WORDS = tuple(
+    n.to_bytes(4, order, signed=True)
+    for n in (0, 1, -1, 1 << 16, 2**31 - 1, -(2**31))
+    for order in ("little", "big")
+)
 REALS = tuple(np.array(v, "<f4").tobytes() for v in (np.nan, np.inf, -1.0, 0.0, 1e30, 1e-30))
 
 
 def _volume(channels: int = 1) -> Volume:
-    geometry = Geometry.from_spacing(SHAPE, (2.5, 0.7, 0.9), origin=(-31.25, 5.5, 100.75), directions=rotation(3)[:, [2, 1, 0]])
+    geometry = Geometry.from_spacing(
+        SHAPE, (2.5, 0.7, 0.9), origin=(-31.25, 5.5, 100.75), directions=rotation(3)[:, [2, 1, 0]]
+    )
     return Volume(np.arange(140 * channels, dtype=np.int16).reshape(channels, *SHAPE) * 7, geometry)
 
 
@@ -55,7 +65,9 @@ def _scaled(path: Path) -> None:
 
 
 def _by_tifffile(path: Path, **options: object) -> None:
-    tifffile.imwrite(path, _volume().array[0].astype(np.uint16), photometric="minisblack", **options)
+    tifffile.imwrite(
+        path, _volume().array[0].astype(np.uint16), photometric="minisblack", **options
+    )
 
 
 def _by_pillow(path: Path, mode: str, **options: object) -> None:
@@ -70,14 +82,19 @@ def _deep_png(path: Path, bands: int) -> None:
 
 
 def _dicom(path: Path, syntax: str | None = None) -> None:
-    one = Volume(np.arange(1536, dtype=np.int16).reshape(1, 1, 32, 48), Geometry.from_spacing((1, 32, 48), (2.5, 0.7, 0.9)))
+    one = Volume(
+        np.arange(1536, dtype=np.int16).reshape(1, 1, 32, 48),
+        Geometry.from_spacing((1, 32, 48), (2.5, 0.7, 0.9)),
+    )
     (file,) = write_series(path.parent / "series", one, syntax=syntax)
     file.rename(path)
     path.with_name("series").rmdir()
 
 
 def _archive(path: Path) -> None:
-    np.savez_compressed(path, train_images=_volume().array[0].astype(np.uint8), train_labels=np.arange(4))
+    np.savez_compressed(
+        path, train_images=_volume().array[0].astype(np.uint8), train_labels=np.arange(4)
+    )
 
 
 FORMATS = {
@@ -101,8 +118,16 @@ FORMATS = {
     "mhd_zlib": ("a.mhd", lambda p: _by_itk(p, compressed=True)),
     "tiff": ("a.tif", lambda p: write_volume(_volume(), p)),
     "tiff_raw": ("a.tif", _by_tifffile),
-    "tiff_tiles": ("a.tif", lambda p: _by_tifffile(p, tile=(16, 16), predictor=2, compression="zlib")),
-    "tiff_ome": ("a.ome.tif", lambda p: _by_tifffile(p, metadata={"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.7})),
+    "tiff_tiles": (
+        "a.tif",
+        lambda p: _by_tifffile(p, tile=(16, 16), predictor=2, compression="zlib"),
+    ),
+    "tiff_ome": (
+        "a.ome.tif",
+        lambda p: _by_tifffile(
+            p, metadata={"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.7}
+        ),
+    ),
     "tiff_imagej": ("a.tif", lambda p: _by_tifffile(p, imagej=True)),
     "tiff_lzw": ("a.tif", lambda p: _by_pillow(p, "RGB", compression="tiff_lzw")),
     "tiff_jpeg": ("a.tif", lambda p: _by_pillow(p, "RGB", compression="jpeg")),
@@ -123,7 +148,10 @@ FORMATS = {
 
 
 def mutant_of(data: bytes, rng: np.random.Generator) -> bytes:
-    """Change one to three places of a file's bytes, more often near its beginning; a sixth of the files are cut or longer."""
+    """Change one to three places of a file's bytes, more often near its beginning.
+
+    A sixth of the files are cut or longer.
+    """
     changed = bytearray(data)
     kind = rng.integers(12)
     if kind == 0:
@@ -149,7 +177,9 @@ def mutant_of(data: bytes, rng: np.random.Generator) -> bytes:
             case 5:
                 changed[at:at] = changed[at : at + int(rng.integers(1, 9))]
             case _:
-                changed[at : at + 1] = bytes([changed[at] ^ (1 << int(rng.integers(8)))]) if at < len(changed) else b""
+                changed[at : at + 1] = (
+                    bytes([changed[at] ^ (1 << int(rng.integers(8)))]) if at < len(changed) else b""
+                )
     return bytes(changed)
 
 
@@ -158,19 +188,34 @@ def sound_files(folder: Path, name: str) -> dict[str, bytes]:
     folder.mkdir()
     path = folder / FORMATS[name][0]
     FORMATS[name][1](path)
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda file: file != path)}
+    return {
+        file.name: file.read_bytes()
+        for file in sorted(folder.iterdir(), key=lambda file: file != path)
+    }
 
 
 def write_mutant(folder: Path, sound: dict[str, bytes], seed: list[int]) -> tuple[Path, bool]:
-    """Write the files, one of them damaged; return what is to be read, and whether the damage is only a missing end."""
+    """Write the files, one of them damaged.
+
+    Return what is to be read, and whether the damage is only a missing end.
+    """
     rng = np.random.default_rng(seed)
     first, *others = sound
     target = rng.choice(others) if others and rng.random() < 0.2 else first
-    data, inner = sound[target], rng.random() < 0.7  # without the inner damage only checksums would ever be met
+    data, inner = (
+        sound[target],
+        rng.random() < 0.7,
+    )  # without the inner damage only checksums would ever be met
     unzipped = inner and data[:2] == b"\x1f\x8b"
     before = gzip.decompress(data) if unzipped else data
     after = mutant_of(before, rng)
-    stored = gzip.compress(after) if unzipped else _with_checksums(after) if inner and after[:4] == b"\x89PNG" else after
+    stored = (
+        gzip.compress(after)
+        if unzipped
+        else _with_checksums(after)
+        if inner and after[:4] == b"\x89PNG"
+        else after
+    )
     for name, content in {**sound, target: stored}.items():
         (folder / name).write_bytes(content)
     return to_read(folder, sound), before.startswith(after)
@@ -196,7 +241,9 @@ def _with_checksums(data: bytes) -> bytes:
 
 
 def fault_of(path: Path, complete: Volume | None = None) -> str:
-    """Read a file in every way; return what is wrong with that, "" where it is read or refused as it should be.
+    """Read a file in every way.
+
+    Return what is wrong with that, "" where it is read or refused as it should be.
 
     Where the file lacks its end, what is read must be the `complete` volume.
     """
@@ -216,9 +263,18 @@ def fault_of(path: Path, complete: Volume | None = None) -> str:
             return f"{read.__name__}: {type(error).__name__}: {error}"
         if facts is None and read is read_volume:  # labels need no palette
             return "read_volume: it is read, though inspect_file refuses it"
-        if facts is not None and (volume.array.shape[1:] != facts.geometry.shape or volume.geometry != facts.geometry):
-            return f"{read.__name__}: {volume.array.shape} on {volume.geometry}, the header says {facts.geometry}"
-        if read is read_volume and complete is not None and not np.array_equal(volume.array, complete.array):
+        if facts is not None and (
+            volume.array.shape[1:] != facts.geometry.shape or volume.geometry != facts.geometry
+        ):
+            return (
+                f"{read.__name__}: {volume.array.shape} on {volume.geometry}, the header says"
+                f" {facts.geometry}"
+            )
+        if (
+            read is read_volume
+            and complete is not None
+            and not np.array_equal(volume.array, complete.array)
+        ):
             return "read_volume: a file without its end is read as something else"
     return ""
 
@@ -226,7 +282,9 @@ def fault_of(path: Path, complete: Volume | None = None) -> str:
 def limit_memory(more: int) -> None:
     """Allow this process some bytes more than it has."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, resource.RLIM_INFINITY))
+    resource.setrlimit(
+        resource.RLIMIT_AS, (pages * resource.getpagesize() + more, resource.RLIM_INFINITY)
+    )
 
 
 def main(folder: Path, names: list[str], first: int, last: int) -> None:
@@ -252,4 +310,9 @@ def main(folder: Path, names: list[str], first: int, last: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2].split(",") if sys.argv[2] else list(FORMATS), int(sys.argv[3]), int(sys.argv[4]))
+    main(
+        Path(sys.argv[1]),
+        sys.argv[2].split(",") if sys.argv[2] else list(FORMATS),
+        int(sys.argv[3]),
+        int(sys.argv[4]),
+    )

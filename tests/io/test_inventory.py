@@ -32,7 +32,9 @@ _FOLDERS = st.lists(st.sampled_from(("x", "y", ".git", "P1", "a.b")), max_size=3
 
 
 @settings(max_examples=200, deadline=None)
-@given(files=st.sets(st.tuples(_FOLDERS.map(tuple), _NAMES), min_size=1, max_size=12), chosen=st.data())
+@given(
+    files=st.sets(st.tuples(_FOLDERS.map(tuple), _NAMES), min_size=1, max_size=12), chosen=st.data()
+)
 def test_counts_add_up_in_any_tree(tmp_path_factory, files, chosen):
     root = tmp_path_factory.mktemp("tree")
     paths = [root.joinpath(*folders, name) for folders, name in sorted(files)]
@@ -44,14 +46,25 @@ def test_counts_add_up_in_any_tree(tmp_path_factory, files, chosen):
     outermost = {folder for folder in hidden if not hidden & set(folder.parents)}
     taken = chosen.draw(st.lists(st.sampled_from(visible), unique=True)) if visible else []
     inventory = take_inventory([root], taken)
-    pairs = sum(path.name == "e.raw" and path not in taken and path.with_name("e.mhd") in taken for path in visible)
+    pairs = sum(
+        path.name == "e.raw" and path not in taken and path.with_name("e.mhd") in taken
+        for path in visible
+    )
     assert inventory.taken == len(taken) + pairs
     assert inventory.taken + len(inventory.others) == len(visible) + len(outermost)
     assert all(one.reason for one in inventory.others)
 
 
 def test_what_may_be_an_image_is_told_from_what_is_none(tmp_path):
-    names = {"a.nii.gz": True, "b.nii.bz2": True, "c.zip": True, "notes.docx": False, "README": False, "x.csv": False, "y": False}
+    names = {
+        "a.nii.gz": True,
+        "b.nii.bz2": True,
+        "c.zip": True,
+        "notes.docx": False,
+        "README": False,
+        "x.csv": False,
+        "y": False,
+    }
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "dicom").write_bytes(bytes(128) + b"DICM")
@@ -77,7 +90,10 @@ def test_empty_images_and_links_to_nothing_cannot_be_read(tmp_path):
 def test_inputs_inside_each_other_count_once(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.nii.gz").write_bytes(b"x")
-    inventory = take_inventory([tmp_path, tmp_path / "in", tmp_path / "in/a.nii.gz"], [tmp_path / "in" / ".." / "in/a.nii.gz"])
+    inventory = take_inventory(
+        [tmp_path, tmp_path / "in", tmp_path / "in/a.nii.gz"],
+        [tmp_path / "in" / ".." / "in/a.nii.gz"],
+    )
     assert (inventory.taken, inventory.others) == (1, ())
 
 

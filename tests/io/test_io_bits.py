@@ -34,9 +34,14 @@ def predicted(array: np.ndarray, predictor: int, order: str) -> bytes:
         big = np.ascontiguousarray(array.astype(array.dtype.newbyteorder(">")))
         rows, columns, samples = array.shape
         planes = (
-            big.view(np.uint8).reshape(rows, columns * samples, size).transpose(0, 2, 1).reshape(rows, size * columns, samples)
+            big.view(np.uint8)
+            .reshape(rows, columns * samples, size)
+            .transpose(0, 2, 1)
+            .reshape(rows, size * columns, samples)
         )
-        return np.diff(planes, axis=1, prepend=np.zeros_like(planes[:, :1])).astype(np.uint8).tobytes()
+        return (
+            np.diff(planes, axis=1, prepend=np.zeros_like(planes[:, :1])).astype(np.uint8).tobytes()
+        )
     if predictor == 2:
         unsigned = array.view(f"u{array.dtype.itemsize}")
         array = np.diff(unsigned, axis=1, prepend=np.zeros_like(unsigned[:, :1])).view(array.dtype)
@@ -49,8 +54,24 @@ def packed(array: np.ndarray, bits: int) -> bytes:
     return np.packbits(places.reshape(len(array), -1).astype(np.uint8), axis=1).tobytes()
 
 
-def write_tiff(path, array, *, compression=5, predictor=1, order="<", bits=0, rows=8, tile=0, planar=1, extra=(), **tags):
-    """A TIFF by the book, as no library here writes all of these. `array` is (rows, columns, samples)."""
+def write_tiff(
+    path,
+    array,
+    *,
+    compression=5,
+    predictor=1,
+    order="<",
+    bits=0,
+    rows=8,
+    tile=0,
+    planar=1,
+    extra=(),
+    **tags,
+):
+    """A TIFF by the book, as no library here writes all of these.
+
+    `array` is (rows, columns, samples).
+    """
     samples = array.shape[2]
     encode = COMPRESSIONS[compression]
     blocks = []
@@ -59,11 +80,20 @@ def write_tiff(path, array, *, compression=5, predictor=1, order="<", bits=0, ro
             down, across = -(-len(plane) // tile), -(-plane.shape[1] // tile)
             full = np.zeros((down * tile, across * tile, plane.shape[2]), plane.dtype)
             full[: len(plane), : plane.shape[1]] = plane
-            parts = [full[r * tile :][:tile, c * tile : (c + 1) * tile] for r in range(down) for c in range(across)]
+            parts = [
+                full[r * tile :][:tile, c * tile : (c + 1) * tile]
+                for r in range(down)
+                for c in range(across)
+            ]
         else:
             parts = [plane[n : n + rows] for n in range(0, len(plane), rows)]
         blocks += [
-            encode(packed(part, bits) if bits else predicted(np.ascontiguousarray(part), predictor, order)) for part in parts
+            encode(
+                packed(part, bits)
+                if bits
+                else predicted(np.ascontiguousarray(part), predictor, order)
+            )
+            for part in parts
         ]
     width = bits or array.dtype.itemsize * 8
     kind = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
@@ -75,9 +105,17 @@ def write_tiff(path, array, *, compression=5, predictor=1, order="<", bits=0, ro
         277: [samples],
         284: [planar],
     }
-    entries |= {262: [tags.get("photometric", 2 if samples >= 3 else 1)], 317: [predictor], 339: [kind] * samples}
+    entries |= {
+        262: [tags.get("photometric", 2 if samples >= 3 else 1)],
+        317: [predictor],
+        339: [kind] * samples,
+    }
     entries |= {338: list(extra)} if extra else {}
-    entries |= {322: [tile], 323: [tile], 324: blocks, 325: blocks} if tile else {273: blocks, 278: [rows], 279: blocks}
+    entries |= (
+        {322: [tile], 323: [tile], 324: blocks, 325: blocks}
+        if tile
+        else {273: blocks, 278: [rows], 279: blocks}
+    )
     head, at = 8 + 2 + 12 * len(entries) + 4, 0
     offsets = []
     for block in blocks:
@@ -85,10 +123,19 @@ def write_tiff(path, array, *, compression=5, predictor=1, order="<", bits=0, ro
         at += len(block)
     extra_bytes, directory = b"", b""
     for tag, values in sorted(entries.items()):
-        whole = values if values is not blocks else offsets if tag in {273, 324} else [len(block) for block in blocks]
+        whole = (
+            values
+            if values is not blocks
+            else offsets
+            if tag in {273, 324}
+            else [len(block) for block in blocks]
+        )
         data = struct.pack(f"{order}{len(whole)}L", *whole)
         if len(data) > 4:
-            data, extra_bytes = struct.pack(f"{order}L", head + at + len(extra_bytes)), extra_bytes + data
+            data, extra_bytes = (
+                struct.pack(f"{order}L", head + at + len(extra_bytes)),
+                extra_bytes + data,
+            )
         directory += struct.pack(f"{order}HHL", tag, 4, len(whole)) + data
     mark = b"II*\0" if order == "<" else b"MM\0*"
     start = struct.pack(f"{order}LH", 8, len(entries))
@@ -136,7 +183,11 @@ def test_every_type_by_lzw_gives_the_stored_numbers(tmp_path, dtype, samples, op
     assert found.array.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(found.array[:, 0], np.moveaxis(array, 2, 0))
     facts = inspect_file(path)
-    assert (facts.geometry, facts.channels, facts.dtype) == (found.geometry, samples, found.array.dtype)
+    assert (facts.geometry, facts.channels, facts.dtype) == (
+        found.geometry,
+        samples,
+        found.array.dtype,
+    )
 
 
 @pytest.mark.parametrize("compression", [1, 5, 8])
@@ -150,20 +201,33 @@ def test_odd_bits_are_unpacked(tmp_path, bits, compression):
 
 @pytest.mark.parametrize("bits", [1, 4, 8, 12])
 def test_white_as_zero_is_inverted_within_its_bits(tmp_path, bits):
-    array = RNG.integers(0, 1 << bits, (ROWS, COLUMNS, 1), np.uint16).astype(np.uint8 if bits <= 8 else np.uint16)
+    array = RNG.integers(0, 1 << bits, (ROWS, COLUMNS, 1), np.uint16).astype(
+        np.uint8 if bits <= 8 else np.uint16
+    )
     path = write_tiff(tmp_path / "a.tif", array, bits=bits % 8 and bits, photometric=0)
-    np.testing.assert_array_equal(read_volume(path).array[0, 0], (1 << bits) - 1 - array[..., 0].astype(int))
+    np.testing.assert_array_equal(
+        read_volume(path).array[0, 0], (1 << bits) - 1 - array[..., 0].astype(int)
+    )
 
 
 def test_what_pillow_would_cut_is_refused(tmp_path, monkeypatch):
     path = write_tiff(tmp_path / "a.tif", numbers("u2", 3))
-    monkeypatch.setattr("hilum.io.tiff.assembled", lambda *_: np.zeros((ROWS, COLUMNS, 3), np.uint8))
-    with pytest.raises(FormatError, match=r"decoding gives uint8 numbers .* the header says uint16"):
+    monkeypatch.setattr(
+        "hilum.io.tiff.assembled", lambda *_: np.zeros((ROWS, COLUMNS, 3), np.uint8)
+    )
+    with pytest.raises(
+        FormatError, match=r"decoding gives uint8 numbers .* the header says uint16"
+    ):
         read_volume(path)
 
 
 @pytest.mark.parametrize(
-    ("tag", "value", "says"), [(259, 34887, "compressed by LERC"), (259, 6, "compressed by OJPEG"), (266, 2, "reversed bits")]
+    ("tag", "value", "says"),
+    [
+        (259, 34887, "compressed by LERC"),
+        (259, 6, "compressed by OJPEG"),
+        (266, 2, "reversed bits"),
+    ],
 )
 def test_other_encodings_are_refused_by_name(tmp_path, tag, value, says):
     array = numbers("u2", 1)
@@ -189,10 +253,17 @@ def test_a_cut_strip_is_refused(tmp_path):
 @pytest.mark.parametrize(("photometric", "name"), [(5, "SEPARATED"), (8, "CIELAB"), (6, "YCBCR")])
 def test_other_colour_spaces_are_refused(tmp_path, photometric, name):
     with pytest.raises(FormatError, match=f"colour space {name}"):
-        read_volume(write_tiff(tmp_path / "a.tif", numbers("u1", 4 if photometric == 5 else 3), photometric=photometric))
+        read_volume(
+            write_tiff(
+                tmp_path / "a.tif",
+                numbers("u1", 4 if photometric == 5 else 3),
+                photometric=photometric,
+            )
+        )
 
 
-# --- channels that are no transparency ---------------------------------------------------------------------------------------
+# --- channels that are no transparency
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["ome.tif", "tif"])
@@ -208,8 +279,12 @@ def test_channels_of_ome_and_imagej_are_channels(tmp_path, ending, channels):
 
 def test_a_stack_of_channels_keeps_both(tmp_path):
     array = np.stack([numbers("u2", 2).transpose(2, 0, 1)] * 3)
-    tifffile.imwrite(tmp_path / "a.ome.tif", array, photometric="minisblack", metadata={"axes": "ZCYX"}, ome=True)
-    np.testing.assert_array_equal(read_volume(tmp_path / "a.ome.tif").array, array.transpose(1, 0, 2, 3))
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", array, photometric="minisblack", metadata={"axes": "ZCYX"}, ome=True
+    )
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "a.ome.tif").array, array.transpose(1, 0, 2, 3)
+    )
 
 
 @pytest.mark.parametrize("samples", [2, 4])
@@ -223,14 +298,17 @@ def test_only_what_is_marked_as_alpha_is_transparency(tmp_path, samples):
     assert read_volume(write_tiff(tmp_path / "c.tif", array, extra=(2,))).channels == samples - 1
 
 
-# --- grey and labels in pictures ---------------------------------------------------------------------------------------------
+# --- grey and labels in pictures
+# ---------------------------------------------------------------------------------------------
 
 
 def write_png(path, array, bits, colour_type=0, *chunks):
     """A PNG of 1, 2 or 4 bits a pixel; Pillow writes none of grey."""
 
     def chunk(name, data):
-        return struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
+        return (
+            struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
+        )
 
     body = b"".join(b"\0" + packed(row[None], bits) for row in array)
     header = struct.pack(">LLBBBBB", array.shape[1], len(array), bits, colour_type, 0, 0, 0)
@@ -290,7 +368,9 @@ def test_grey_pictures_fit_among_coloured_ones(tmp_path, first):
     kinds = ["grey", "colour"] if first == "grey" else ["colour", "grey"]
     for name, kind in zip("abc", [*kinds, "rgb-grey"], strict=True):
         picture = Image.fromarray(rgb if kind == "colour" else GREY)
-        (picture.convert("RGB") if kind == "rgb-grey" else picture).save(tmp_path / "images" / f"{name}.png")
+        (picture.convert("RGB") if kind == "rgb-grey" else picture).save(
+            tmp_path / "images" / f"{name}.png"
+        )
         Image.fromarray((GREY > 90).astype(np.uint8)).save(tmp_path / "masks" / f"{name}.png")
     dataset = open_dataset(tmp_path)
     assert dataset.channels == ("red", "green", "blue")

@@ -84,7 +84,10 @@ def test_every_data_file_of_a_header_is_read_and_checked(tmp_path, value):
 
 def test_a_header_with_its_own_voxels_is_hashed_alone(tmp_path):
     text = b"NRRD0004\ntype: short\n\ndata file: b.raw\n"  # behind the blank line are voxels
-    for name, header in (("a.nrrd", text), ("a.mha", b"NDims = 3\nElementDataFile = LOCAL\nElementDataFile = b.raw\n")):
+    for name, header in (
+        ("a.nrrd", text),
+        ("a.mha", b"NDims = 3\nElementDataFile = LOCAL\nElementDataFile = b.raw\n"),
+    ):
         (tmp_path / name).write_bytes(header)
         (tmp_path / "b.raw").write_bytes(b"1")
         assert files_of(tmp_path / name) == (tmp_path / name,)

@@ -25,7 +25,12 @@ def test_series_comes_back(tmp_path, volume):
     assert again.geometry.is_close(volume.geometry, tolerance_voxels=1e-6)
     assert again.geometry.frame_of_reference == "1.2.3"
     facts = inspect_file(tmp_path)
-    assert (facts.geometry, facts.channels, facts.dtype, facts.notes) == (again.geometry, 1, again.array.dtype, ())
+    assert (facts.geometry, facts.channels, facts.dtype, facts.notes) == (
+        again.geometry,
+        1,
+        again.array.dtype,
+        (),
+    )
     assert read_geometry(tmp_path) == again.geometry
 
 
@@ -36,7 +41,9 @@ def test_series_agrees_with_itk(tmp_path, volume):
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
     image = reader.Execute()
     for index in [(0, 0, 0), (6, 4, 3), (1, 3, 2)]:
-        z, y, x = np.rint(again.geometry.world_to_index(image.TransformIndexToPhysicalPoint(index))).astype(int)
+        z, y, x = np.rint(
+            again.geometry.world_to_index(image.TransformIndexToPhysicalPoint(index))
+        ).astype(int)
         assert again.array[0, z, y, x] == image[index]
 
 
@@ -62,7 +69,8 @@ def test_single_file_is_one_slice(tmp_path, volume):
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "dtype"), [(1, -1024, np.int16), (2, -1024, np.int16), (1, -40000, np.int32), (0.5, -1024, np.float32)]
+    ("slope", "intercept", "dtype"),
+    [(1, -1024, np.int16), (2, -1024, np.int16), (1, -40000, np.int32), (0.5, -1024, np.float32)],
 )
 def test_rescaling(tmp_path, volume, slope, intercept, dtype):
     shifted = volume.with_array((volume.array // 2 * 2).astype(np.int32) + (intercept + 1024))
@@ -75,7 +83,9 @@ def test_rescaling(tmp_path, volume, slope, intercept, dtype):
 def test_rescaling_differs_by_slice(tmp_path, volume):
     write_series(tmp_path, volume, RescaleSlope=lambda index: 1 + index, RescaleIntercept=0)
     stored = volume.array.astype(int) + 1024
-    np.testing.assert_array_equal(read_volume(tmp_path).array[0], stored[0] * np.arange(1, 5)[:, None, None])
+    np.testing.assert_array_equal(
+        read_volume(tmp_path).array[0], stored[0] * np.arange(1, 5)[:, None, None]
+    )
 
 
 def test_a_series_that_is_rescaled_in_part_is_refused(tmp_path, volume):
@@ -83,13 +93,19 @@ def test_a_series_that_is_rescaled_in_part_is_refused(tmp_path, volume):
         data = pydicom.dcmread(file)
         del data.RescaleIntercept, data.RescaleSlope
         data.save_as(file)
-    with pytest.raises(FormatError, match="2 of 4 slices without RescaleIntercept, the first IM001"):
+    with pytest.raises(
+        FormatError, match="2 of 4 slices without RescaleIntercept, the first IM001"
+    ):
         read_volume(tmp_path / "part")
-    for file in write_series(tmp_path / "same", volume, intercept=0, PixelRepresentation=1, BitsStored=16, HighBit=15)[1:3]:
+    for file in write_series(
+        tmp_path / "same", volume, intercept=0, PixelRepresentation=1, BitsStored=16, HighBit=15
+    )[1:3]:
         data = pydicom.dcmread(file)
         del data.RescaleIntercept
         data.save_as(file)
-    np.testing.assert_array_equal(read_volume(tmp_path / "same").array, volume.array)  # nothing is rescaled anywhere
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "same").array, volume.array
+    )  # nothing is rescaled anywhere
 
 
 def test_nothing_to_rescale_keeps_the_stored_dtype(tmp_path, volume):
@@ -97,15 +113,27 @@ def test_nothing_to_rescale_keeps_the_stored_dtype(tmp_path, volume):
     again = read_volume(tmp_path)
     assert again.array.dtype == np.uint16
     np.testing.assert_array_equal(again.array, volume.array + 1024)
-    write_series(tmp_path / "signed", volume, intercept=0, slope=1, PixelRepresentation=1, BitsStored=16, HighBit=15)
+    write_series(
+        tmp_path / "signed",
+        volume,
+        intercept=0,
+        slope=1,
+        PixelRepresentation=1,
+        BitsStored=16,
+        HighBit=15,
+    )
     again = read_volume(tmp_path / "signed")
     assert again.array.dtype == np.int16
     np.testing.assert_array_equal(again.array, volume.array)
 
 
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"])  # RLE, JPEG 2000 lossless
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"]
+)  # RLE, JPEG 2000 lossless
 def test_compressed(tmp_path, volume, syntax):
-    array = np.kron(volume.array, np.ones((1, 1, 16, 16), np.int16))  # JPEG 2000 takes no smaller picture
+    array = np.kron(
+        volume.array, np.ones((1, 1, 16, 16), np.int16)
+    )  # JPEG 2000 takes no smaller picture
     volume = Volume(array, Geometry(array.shape[1:], volume.geometry.affine))
     write_series(tmp_path, volume, syntax=syntax)
     np.testing.assert_array_equal(read_volume(tmp_path).array, volume.array)
@@ -113,9 +141,14 @@ def test_compressed(tmp_path, volume, syntax):
 
 @pytest.mark.parametrize("signed", [0, 1])
 def test_numbers_to_be_shown_inverted_are_read_as_stored(tmp_path, volume, signed):
-    write_series(tmp_path / "s", volume, PhotometricInterpretation="MONOCHROME1", PixelRepresentation=signed)
+    write_series(
+        tmp_path / "s", volume, PhotometricInterpretation="MONOCHROME1", PixelRepresentation=signed
+    )
     np.testing.assert_array_equal(read_volume(tmp_path / "s").array, volume.array)
-    assert any("low numbers are to be shown white (MONOCHROME1)" in note for note in inspect_file(tmp_path / "s").notes)
+    assert any(
+        "low numbers are to be shown white (MONOCHROME1)" in note
+        for note in inspect_file(tmp_path / "s").notes
+    )
 
 
 def test_export_folders_are_descended(tmp_path, volume):
@@ -140,7 +173,9 @@ def test_two_series_are_listed(tmp_path, volume):
     write_series(tmp_path / "a", volume, SeriesDescription="arterial")
     for file in write_series(tmp_path / "b", volume, SeriesDescription="venous"):
         shutil.copy(file, tmp_path / "a" / f"b{file.name}")
-    with pytest.raises(FormatError, match=r"(?s)2 series in one folder.*CT arterial: 4 files.*CT venous: 4 files"):
+    with pytest.raises(
+        FormatError, match=r"(?s)2 series in one folder.*CT arterial: 4 files.*CT venous: 4 files"
+    ):
         read_volume(tmp_path / "a")
     with pytest.raises(FormatError, match=r"2 folders of DICOM files \(a, b\)"):
         read_volume(tmp_path)
@@ -162,10 +197,21 @@ def test_folder_of_reports_only(tmp_path, volume):
 def test_missing_slices_are_counted(tmp_path, oblique):
     affine = oblique.affine.copy()
     tall = Volume(np.zeros((1, 9, 5, 7), np.int16), Geometry((9, 5, 7), affine))
-    at = {round(float(np.linalg.norm(tall.geometry.index_to_world((n, 0, 0)) - tall.geometry.origin)), 3): n for n in range(9)}
+    at = {
+        round(
+            float(np.linalg.norm(tall.geometry.index_to_world((n, 0, 0)) - tall.geometry.origin)), 3
+        ): n
+        for n in range(9)
+    }
     for file in write_series(tmp_path, tall):
         place = round(
-            float(np.linalg.norm(np.array(pydicom.dcmread(file).ImagePositionPatient, float) - tall.geometry.origin)), 3
+            float(
+                np.linalg.norm(
+                    np.array(pydicom.dcmread(file).ImagePositionPatient, float)
+                    - tall.geometry.origin
+                )
+            ),
+            3,
         )
         if at[place] in {3, 4, 7}:
             file.unlink()
@@ -182,28 +228,43 @@ def test_copies_are_refused(tmp_path, volume):
 
 def moved(volume, move):
     """The positions of a series, each moved by `move(index)` voxels in (z, y, x)."""
-    return lambda index: [f"{v:.10g}" for v in volume.geometry.index_to_world(np.array([index, 0.0, 0.0]) + move(index))]
+    return lambda index: [
+        f"{v:.10g}"
+        for v in volume.geometry.index_to_world(np.array([index, 0.0, 0.0]) + move(index))
+    ]
 
 
 def test_uneven_distances_are_refused_and_small_ones_said(tmp_path, volume):
-    write_series(tmp_path / "a", volume, ImagePositionPatient=moved(volume, lambda n: (0.3 * (n == 2), 0, 0)))
+    write_series(
+        tmp_path / "a", volume, ImagePositionPatient=moved(volume, lambda n: (0.3 * (n == 2), 0, 0))
+    )
     with pytest.raises(GeometryError, match=r"distances of 1\.75 to 3\.25 mm"):
         read_volume(tmp_path / "a")
-    write_series(tmp_path / "b", volume, ImagePositionPatient=moved(volume, lambda n: (0.05 * (n == 2), 0, 0)))
+    write_series(
+        tmp_path / "b",
+        volume,
+        ImagePositionPatient=moved(volume, lambda n: (0.05 * (n == 2), 0, 0)),
+    )
     assert "off even distances; 2.5 mm is taken" in inspect_file(tmp_path / "b").notes[0]
 
 
 def test_tilt_is_refused_and_rounding_said(tmp_path, volume):
-    write_series(tmp_path / "a", volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.5 * n, 0)))
+    write_series(
+        tmp_path / "a", volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.5 * n, 0))
+    )
     with pytest.raises(GeometryError, match=r"a tilted gantry \(8\.0 degrees\)"):
         read_volume(tmp_path / "a")
-    write_series(tmp_path / "b", volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.02 * n, 0)))
+    write_series(
+        tmp_path / "b", volume, ImagePositionPatient=moved(volume, lambda n: (0, 0.02 * n, 0))
+    )
     assert "off in their plane (rounding)" in inspect_file(tmp_path / "b").notes[0]
     assert read_geometry(tmp_path / "b").is_close(volume.geometry, tolerance_voxels=0.1)
 
 
 def test_slices_shifted_in_their_plane_are_refused(tmp_path, volume):
-    write_series(tmp_path, volume, ImagePositionPatient=moved(volume, lambda n: (0, 0, 2 * (n == 1))))
+    write_series(
+        tmp_path, volume, ImagePositionPatient=moved(volume, lambda n: (0, 0, 2 * (n == 1)))
+    )
     with pytest.raises(GeometryError, match=r"shifted in their plane by up to 1\.8 mm"):
         read_volume(tmp_path)
 
@@ -212,10 +273,17 @@ def test_slices_shifted_in_their_plane_are_refused(tmp_path, volume):
     ("tags", "text"),
     [
         (
-            {"ImageOrientationPatient": lambda n: [1, 0, 0, 0, 1, 0] if n == 2 else [0, 1, 0, 0, 0, -1]},
+            {
+                "ImageOrientationPatient": lambda n: (
+                    [1, 0, 0, 0, 1, 0] if n == 2 else [0, 1, 0, 0, 0, -1]
+                )
+            },
             "3 with orientation|1 with orientation",
         ),
-        ({"PixelSpacing": lambda n: [0.7, 0.9] if n else [0.8, 0.9]}, r"1 with 5 x 7 pixels of 0\.8 x 0\.9 mm"),
+        (
+            {"PixelSpacing": lambda n: [0.7, 0.9] if n else [0.8, 0.9]},
+            r"1 with 5 x 7 pixels of 0\.8 x 0\.9 mm",
+        ),
         ({"FrameOfReferenceUID": lambda n: f"1.2.{n % 2}"}, r"2 with frame of reference 1\.2\.0"),
     ],
 )
@@ -257,7 +325,14 @@ def test_broken_pixels_are_refused(tmp_path, volume):
     big = Volume(array, Geometry(array.shape[1:], volume.geometry.affine))
     jpeg_2000 = "1.2.840.10008.1.2.4.90"  # of other syntaxes pydicom cuts off what is beyond
     for name, intercept in (("rescaled", 32500), ("plain", 0)):
-        write_series(tmp_path / name, big, syntax=jpeg_2000, BitsStored=8, HighBit=7, RescaleIntercept=intercept)
+        write_series(
+            tmp_path / name,
+            big,
+            syntax=jpeg_2000,
+            BitsStored=8,
+            HighBit=7,
+            RescaleIntercept=intercept,
+        )
         with pytest.raises(FormatError, match="beyond the 8 bits"):
             read_volume(tmp_path / name)
     write_series(tmp_path / "shape", big, syntax=jpeg_2000, Rows=40)
@@ -293,7 +368,9 @@ def test_cut_header_is_refused(tmp_path, volume):
 def test_threads_read_the_same(tmp_path, volume):
     write_series(tmp_path, volume)
     expected, found = read_volume(tmp_path), []
-    threads = [threading.Thread(target=lambda: found.append(read_volume(tmp_path))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(read_volume(tmp_path))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -306,9 +383,12 @@ def odd_files():
     """The test files of pydicom itself, and those of the package pydicom-data where it is installed."""
     folders = [Path(pydicom.__file__).parent / "data" / "test_files"]
     found = importlib.util.find_spec("data_store")
-    folders += [Path(folder) for folder in (found.submodule_search_locations or ())] if found else []
+    folders += [Path(folder) for folder in found.submodule_search_locations or ()] if found else []
     return [
-        f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file() and (f.suffix == ".dcm" or is_dicom_file(f))
+        f
+        for folder in folders
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and (f.suffix == ".dcm" or is_dicom_file(f))
     ]
 
 

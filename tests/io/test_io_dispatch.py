@@ -78,7 +78,10 @@ def test_fractions_are_no_labels(tmp_path, oblique, bad):
     array = np.zeros((1, 4, 5, 7), np.float32)
     array[0, 1, 2, 3] = bad
     write_volume(Volume(array, oblique), tmp_path / "a.nii.gz")
-    with pytest.raises(LabelError, match=r"1 voxels hold no whole number, the first .* at \(z, y, x\) = \(1, 2, 3\)"):
+    with pytest.raises(
+        LabelError,
+        match=r"1 voxels hold no whole number, the first .* at \(z, y, x\) = \(1, 2, 3\)",
+    ):
         read_labels(tmp_path / "a.nii.gz")
 
 
@@ -116,9 +119,13 @@ class TestChannels:
     def test_all_in_one_file(self, tmp_path, volume):
         both = volume.with_array(np.concatenate([volume.array, volume.array + 1]))
         write_volume(both, tmp_path / "a.mha")
-        assert read_channels({"a": tmp_path / "a.mha", "b": tmp_path / "a.mha"}) == read_volume(tmp_path / "a.mha")
+        assert read_channels({"a": tmp_path / "a.mha", "b": tmp_path / "a.mha"}) == read_volume(
+            tmp_path / "a.mha"
+        )
         write_volume(volume.with_array(volume.array + 2), tmp_path / "c.mha")
-        case = read_channels({"a": tmp_path / "a.mha", "c": tmp_path / "c.mha", "b": tmp_path / "a.mha"})
+        case = read_channels(
+            {"a": tmp_path / "a.mha", "c": tmp_path / "c.mha", "b": tmp_path / "a.mha"}
+        )
         np.testing.assert_array_equal(case.array[:, 0, 0, 0] - volume.array[0, 0, 0, 0], [0, 2, 1])
 
     def test_another_number_of_channels(self, tmp_path, volume):
@@ -132,13 +139,19 @@ class TestChannels:
         write_volume(shifted, tmp_path / "b.nii.gz")
         with pytest.raises(GeometryError, match=r"b\.nii\.gz .*a\.nii\.gz .*0\.5 voxels apart"):
             read_channels({"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nii.gz"})
-        write_volume(Volume(volume.array[:, 1:], volume.geometry.shifted((1, 0, 0), (3, 5, 7))), tmp_path / "c.nii.gz")
+        write_volume(
+            Volume(volume.array[:, 1:], volume.geometry.shifted((1, 0, 0), (3, 5, 7))),
+            tmp_path / "c.nii.gz",
+        )
         with pytest.raises(GeometryError, match="of different shape"):
             read_channels({"a": tmp_path / "a.nii.gz", "c": tmp_path / "c.nii.gz"})
 
     def test_rounding_is_no_other_grid(self, tmp_path, volume):
         write_volume(volume, tmp_path / "a.nii.gz")
-        write_volume(Volume(volume.array, volume.geometry.shifted((0, 1e-4, 0), volume.geometry.shape)), tmp_path / "b.nrrd")
+        write_volume(
+            Volume(volume.array, volume.geometry.shifted((0, 1e-4, 0), volume.geometry.shape)),
+            tmp_path / "b.nrrd",
+        )
         assert read_channels({"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nrrd"}).channels == 2
 
     def test_none(self):
@@ -177,13 +190,19 @@ class TestItk:
             read_volume(tmp_path / "c.mha")
 
     def test_space_that_is_not_stated_is_said(self, tmp_path):
-        header = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nspacings: 0.5 0.7 2\nencoding: raw\nendian: little\n\n"
+        header = (
+            "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nspacings: 0.5 0.7 2\nencoding:"
+            " raw\nendian: little\n\n"
+        )
         (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(24))
         facts = inspect_file(tmp_path / "a.nrrd")
         assert facts.geometry.spacing == (2.0, 0.7, 0.5)
         assert "LPS is assumed" in facts.notes[0]
 
-    @pytest.mark.parametrize(("space", "said"), [("scanner-xyz", 1), ("3D-right-handed", 1), ("left-anterior-superior", 0)])
+    @pytest.mark.parametrize(
+        ("space", "said"),
+        [("scanner-xyz", 1), ("3D-right-handed", 1), ("left-anterior-superior", 0)],
+    )
     def test_a_space_without_left_and_right_is_said(self, tmp_path, volume, space, said):
         write_volume(volume, tmp_path / "a.nrrd")
         text = (tmp_path / "a.nrrd").read_bytes()
@@ -192,16 +211,28 @@ class TestItk:
         assert [f"names {space} for its axes" in note for note in notes] == [True] * said
 
     def test_ras_nrrd_is_turned(self, tmp_path):
-        head = "NRRD0004\ntype: uint8\ndimension: 3\nspace: right-anterior-superior\nsizes: 2 3 4\nspace origin: (1,2,3)\n"
-        head += "space directions: (0.5,0,0) (0,0.7,0) (0,0,2)\nkinds: domain domain domain\nencoding: raw\nendian: little\n\n"
+        head = (
+            "NRRD0004\ntype: uint8\ndimension: 3\nspace: right-anterior-superior\nsizes: 2 3"
+            " 4\nspace origin: (1,2,3)\n"
+        )
+        head += (
+            "space directions: (0.5,0,0) (0,0.7,0) (0,0,2)\nkinds: domain domain domain\nencoding:"
+            " raw\nendian: little\n\n"
+        )
         (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(24))
         geometry = read_geometry(tmp_path / "a.nrrd")
         assert geometry.orientation == "SAR"
         assert geometry.origin == (-1, -2, 3)
 
     def test_sheared_nrrd_is_refused(self, tmp_path):
-        head = "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 3 4\nspace origin: (1,2,3)\n"
-        head += "space directions: (0.5,0,0) (0.2,0.7,0) (0,0,2)\nkinds: domain domain domain\nencoding: raw\nendian: little\n\n"
+        head = (
+            "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 3"
+            " 4\nspace origin: (1,2,3)\n"
+        )
+        head += (
+            "space directions: (0.5,0,0) (0.2,0.7,0) (0,0,2)\nkinds: domain domain"
+            " domain\nencoding: raw\nendian: little\n\n"
+        )
         (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(24))
         with pytest.raises(GeometryError, match=r"a\.nrrd: axes that are not perpendicular"):
             read_volume(tmp_path / "a.nrrd")
@@ -229,7 +260,9 @@ class TestItk:
         with pytest.raises(ResourceError, match=r"a\.mha cannot be written"):
             write_volume(volume, tmp_path / "file" / "a.mha")
 
-        monkeypatch.setattr(sitk, "WriteImage", raising(RuntimeError("ITK says\nno space on device")))
+        monkeypatch.setattr(
+            sitk, "WriteImage", raising(RuntimeError("ITK says\nno space on device"))
+        )
         with pytest.raises(ResourceError, match=r"b\.mha cannot be written: no space on device"):
             write_volume(volume, tmp_path / "b.mha")
 
@@ -248,7 +281,8 @@ class TestArchive:
         return tmp_path / "set.npz"
 
     @pytest.mark.parametrize(
-        ("reference", "shape"), [("train/2", (1, 1, 6, 5)), ("val/1", (3, 1, 6, 5)), ("test/0", (1, 4, 6, 5))]
+        ("reference", "shape"),
+        [("train/2", (1, 1, 6, 5)), ("val/1", (3, 1, 6, 5)), ("test/0", (1, 4, 6, 5))],
     )
     def test_images(self, archive, reference, shape):
         path = Path(f"{archive}#{reference}")
@@ -256,7 +290,9 @@ class TestArchive:
         assert volume.array.shape == shape
         part, index = reference.split("/")
         stored = np.load(archive)[f"{part}_images"][int(index)]
-        np.testing.assert_array_equal(volume.array.squeeze(), np.moveaxis(stored, -1, 0) if part == "val" else stored)
+        np.testing.assert_array_equal(
+            volume.array.squeeze(), np.moveaxis(stored, -1, 0) if part == "val" else stored
+        )
         facts = inspect_file(path)
         assert (facts.geometry, facts.channels) == (volume.geometry, shape[0])
         volume.array[...] = 0  # the kept archive does not change
@@ -314,11 +350,17 @@ def test_each_remark_is_said_once(tmp_path, caplog):
     with caplog.at_level(logging.DEBUG, logger="hilum"):
         read_volume(tmp_path / "a.png")
         read_volume(tmp_path / "b.png")
-    assert [(r.levelname, r.name) for r in caplog.records if r.name == "hilum"] == [("WARNING", "hilum"), ("DEBUG", "hilum")]
+    assert [(r.levelname, r.name) for r in caplog.records if r.name == "hilum"] == [
+        ("WARNING", "hilum"),
+        ("DEBUG", "hilum"),
+    ]
     assert inspect_file(tmp_path / "b.png").notes  # the doctor hears it of every file
 
 
 def test_2d_volume_by_nifti(tmp_path):
-    volume = Volume(np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4), Geometry.from_spacing((1, 3, 4), (1, 0.5, 0.25)))
+    volume = Volume(
+        np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4),
+        Geometry.from_spacing((1, 3, 4), (1, 0.5, 0.25)),
+    )
     write_volume(volume, tmp_path / "a.nii.gz")
     assert read_volume(tmp_path / "a.nii.gz") == volume

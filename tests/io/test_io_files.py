@@ -43,7 +43,9 @@ def test_atomic_path_keeps_suffix_and_makes_the_folder(tmp_path):
     assert [p.name for p in target.parent.iterdir()] == ["case.nii.gz"]
 
 
-@pytest.mark.parametrize("failure", [ValueError("bug"), KeyboardInterrupt(), OSError(errno.EIO, "disk trouble")])
+@pytest.mark.parametrize(
+    "failure", [ValueError("bug"), KeyboardInterrupt(), OSError(errno.EIO, "disk trouble")]
+)
 def test_atomic_path_leaves_the_old_file_when_writing_fails(tmp_path, failure):
     target = tmp_path / "plan.json"
     target.write_text("old", encoding="utf-8")
@@ -65,7 +67,12 @@ def syncs(monkeypatch):
 
     def fsync(descriptor, real=os.fsync):
         name = Path(f"/proc/self/fd/{descriptor}").readlink()
-        seen.append((name.suffix or "folder", name.stat().st_size if name.is_file() else sorted(p.name for p in name.iterdir())))
+        seen.append(
+            (
+                name.suffix or "folder",
+                name.stat().st_size if name.is_file() else sorted(p.name for p in name.iterdir()),
+            )
+        )
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -92,7 +99,11 @@ def test_a_folder_is_on_the_disk_with_all_it_holds(tmp_path, syncs):
 
 def test_a_read_only_copy_can_be_synced(tmp_path, monkeypatch):
     modes = []
-    monkeypatch.setattr(Path, "open", lambda self, mode="r", *_, real=Path.open: modes.append(mode) or real(self, mode))
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, mode="r", *_, real=Path.open: modes.append(mode) or real(self, mode),
+    )
     with atomic_path(tmp_path / "a.nii") as temporary:
         temporary.touch(mode=0o400)
     assert modes == ["r+b" if os.name == "nt" else "rb"]
@@ -120,7 +131,12 @@ def test_atomic_path_removes_a_half_written_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "no space left"), (errno.EACCES, "cannot be written")]
+    ("number", "text"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EACCES, "cannot be written"),
+    ],
 )
 def test_disk_errors_become_resource_errors(tmp_path, number, text):
     with pytest.raises(ResourceError, match=text), atomic_path(tmp_path / "a.npy"):

@@ -16,7 +16,16 @@ from io_support import write_series
 from hilum.dataset import open_dataset
 from hilum.errors import FormatError, GeometryError
 from hilum.inference import case_id, find_cases
-from hilum.io import header_of, image_stem, image_suffix, inspect_file, read_labels, read_volume, supported, write_volume
+from hilum.io import (
+    header_of,
+    image_stem,
+    image_suffix,
+    inspect_file,
+    read_labels,
+    read_volume,
+    supported,
+    write_volume,
+)
 from hilum.io.content import content_hash, files_of
 from hilum.io.inventory import take_inventory
 
@@ -38,13 +47,20 @@ def same_as_nifti(path: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.array, expected.array)
     assert found.geometry.is_close(expected.geometry, tolerance_voxels=1e-5)
     facts = inspect_file(path)
-    assert (facts.geometry, facts.channels, facts.dtype) == (found.geometry, found.channels, found.array.dtype)
+    assert (facts.geometry, facts.channels, facts.dtype) == (
+        found.geometry,
+        found.channels,
+        found.array.dtype,
+    )
 
 
-# --- formats -----------------------------------------------------------------------------------------------------------------
+# --- formats
+# -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["t.mgz", "t.mgh", "pair.hdr", "pair.img", "pair.hdr.gz", "pair.img.gz", "T.MGZ"])
+@pytest.mark.parametrize(
+    "name", ["t.mgz", "t.mgh", "pair.hdr", "pair.img", "pair.hdr.gz", "pair.img.gz", "T.MGZ"]
+)
 def test_mgh_and_nifti_pairs_are_read(tmp_path, name):
     kind = nibabel.MGHImage if "mg" in name.lower() else nibabel.Nifti1Pair
     image = kind(DATA, AFFINE)
@@ -69,7 +85,10 @@ def test_detached_nrrd_is_read(tmp_path, volume):
     assert not supported(next(tmp_path.glob("a.raw*")))
 
 
-@pytest.mark.parametrize(("orient", "orientation"), [(0, "SAL"), (1, "ASL"), (2, "LSA"), (3, "SPL"), (4, "AIL"), (5, "LIA")])
+@pytest.mark.parametrize(
+    ("orient", "orientation"),
+    [(0, "SAL"), (1, "ASL"), (2, "LSA"), (3, "SPL"), (4, "AIL"), (5, "LIA")],
+)
 def test_analyze_follows_its_orientation_number(tmp_path, orient, orientation):
     nibabel.save(nibabel.AnalyzeImage(DATA, np.diag([0.8, 0.9, 2.5, 1])), tmp_path / "a.hdr")
     header = bytearray((tmp_path / "a.hdr").read_bytes())
@@ -128,12 +147,20 @@ def test_a_folder_of_such_files_becomes_one_case_a_file(tmp_path, volume, ending
             if ending in {".nhdr", ".seg.nrrd"}:
                 sitk.WriteImage(sitk.GetImageFromArray(array.T), str(target))
             else:
-                nibabel.save((nibabel.MGHImage if ending == ".mgz" else nibabel.Nifti1Pair)(array, AFFINE), target)
+                nibabel.save(
+                    (nibabel.MGHImage if ending == ".mgz" else nibabel.Nifti1Pair)(array, AFFINE),
+                    target,
+                )
     dataset = open_dataset(tmp_path)
     assert [case.id for case in dataset.cases] == ["1.2.3.111628", "a"]
     if ending != ".seg.nrrd":
-        assert [case.id for case in find_cases([tmp_path / "images"], ["CT"])] == ["1.2.3.111628", "a"]
-        assert [case.id for case in find_cases(sorted((tmp_path / "images").iterdir()), ["CT"])] == ["1.2.3.111628", "a"]
+        assert [case.id for case in find_cases([tmp_path / "images"], ["CT"])] == [
+            "1.2.3.111628",
+            "a",
+        ]
+        assert [
+            case.id for case in find_cases(sorted((tmp_path / "images").iterdir()), ["CT"])
+        ] == ["1.2.3.111628", "a"]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +181,8 @@ def test_only_known_suffixes_are_cut(name, stem):
     assert name.lower() == (stem + image_suffix(name)).lower()
 
 
-# --- DICOM without preamble or prefix ----------------------------------------------------------------------------------------
+# --- DICOM without preamble or prefix
+# ----------------------------------------------------------------------------------------
 
 
 def stripped(file: Path, kind: str) -> bytes:
@@ -172,7 +200,10 @@ def stripped(file: Path, kind: str) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["no prefix", "no preamble", "neither", "implicit data set alone", "explicit data set alone"])
+@pytest.mark.parametrize(
+    "kind",
+    ["no prefix", "no preamble", "neither", "implicit data set alone", "explicit data set alone"],
+)
 def test_dicom_without_preamble_or_prefix_is_read(tmp_path, volume, kind):
     for file in write_series(tmp_path, volume):
         file.write_bytes(stripped(file, kind))
@@ -183,14 +214,16 @@ def test_dicom_without_preamble_or_prefix_is_read(tmp_path, volume, kind):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x08\x00\x05\x00 no DICOM at all", b"\x02\x00" * 40, b"\x08\x00\x00\x00text", b"\x00" * 300]
+    "content",
+    [b"\x08\x00\x05\x00 no DICOM at all", b"\x02\x00" * 40, b"\x08\x00\x00\x00text", b"\x00" * 300],
 )
 def test_other_bytes_are_no_dicom(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     assert not supported(tmp_path / "a")
 
 
-# --- content that is not there -----------------------------------------------------------------------------------------------
+# --- content that is not there
+# -----------------------------------------------------------------------------------------------
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 
@@ -219,12 +252,16 @@ def test_a_file_without_its_content_says_so(tmp_path, name, make, text):
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize("make", [annex, lambda path: path.write_bytes(LFS), lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "make", [annex, lambda path: path.write_bytes(LFS), lambda path: path.write_bytes(b"")]
+)
 @pytest.mark.parametrize("name", ["IM009", "9.dcm", "1.2.3.9"])
 def test_a_slice_without_its_content_is_refused(tmp_path, volume, make, name):
     write_series(tmp_path, volume)
     make(tmp_path / name)
-    with pytest.raises(FormatError, match=rf"{name}: (a git-annex link|a pointer of git-lfs|an empty file)"):
+    with pytest.raises(
+        FormatError, match=rf"{name}: (a git-annex link|a pointer of git-lfs|an empty file)"
+    ):
         read_volume(tmp_path)
 
 
@@ -243,9 +280,18 @@ def test_unfetched_files_are_cases_that_the_doctor_names(tmp_path):
         (tmp_path / part).mkdir()
     for case in ("a", "b", "c"):
         nibabel.save(nifti(), tmp_path / "imagesTr" / f"{case}_0000.nii.gz")
-        nibabel.save(nibabel.Nifti1Image((DATA > 0).astype(np.uint8), AFFINE), tmp_path / "labelsTr" / f"{case}.nii.gz")
+        nibabel.save(
+            nibabel.Nifti1Image((DATA > 0).astype(np.uint8), AFFINE),
+            tmp_path / "labelsTr" / f"{case}.nii.gz",
+        )
     (tmp_path / "dataset.json").write_text(
-        json.dumps({"labels": {"background": 0, "x": 1}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}),
+        json.dumps(
+            {
+                "labels": {"background": 0, "x": 1},
+                "channel_names": {"0": "CT"},
+                "file_ending": ".nii.gz",
+            }
+        ),
         encoding="utf-8",
     )
     for part in ("imagesTr/b_0000.nii.gz", "labelsTr/c.nii.gz"):
@@ -258,7 +304,8 @@ def test_unfetched_files_are_cases_that_the_doctor_names(tmp_path):
     assert all("git-annex" in finding.found for finding in found)
 
 
-# --- gzip that the name does not say -----------------------------------------------------------------------------------------
+# --- gzip that the name does not say
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,7 +340,8 @@ def test_other_content_under_an_unzipped_name_is_refused(tmp_path):
         read_volume(tmp_path / "a.nii.gz")
 
 
-# --- headers that libraries mend ---------------------------------------------------------------------------------------------
+# --- headers that libraries mend
+# ---------------------------------------------------------------------------------------------
 
 
 def patched(path: Path, *fields: tuple[int, str, tuple[float, ...]]) -> Path:
@@ -312,20 +360,56 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("fields", "spacing", "text"),
     [
-        ([(PIXDIM + 12, "<f", (0,))], (2.5, 0.9, 0.8), r"pixdim\) of the header are 0.8 x 0.9 x 0; those of the sform"),
-        ([(PIXDIM + 12, "<f", (0,)), (SFORM_CODE, "<h", (0,))], (1, 0.9, 0.8), "1 mm is assumed for 0"),
-        ([(PIXDIM + 4, "<3f", (0, 0, 0)), (QFORM_CODE, "<2h", (0, 0))], (1, 1, 1), "1 mm is assumed for 0"),
-        ([(PIXDIM + 4, "<3f", (-0.8, 0.9, -2.5)), (QFORM_CODE, "<2h", (0, 0))], (2.5, 0.9, 0.8), "the sign is dropped"),
-        ([(PIXDIM + 4, "<f", (-0.8,)), (SFORM_CODE, "<h", (0,))], (2.5, 0.9, 0.8), "-0.8 x 0.9 x 2.5"),
-        ([(PIXDIM, "<f", (0,)), (SFORM_CODE, "<h", (0,))], (2.5, 0.9, 0.8), r"qfac \(pixdim\[0\]\) is 0; 1 is taken"),
+        (
+            [(PIXDIM + 12, "<f", (0,))],
+            (2.5, 0.9, 0.8),
+            r"pixdim\) of the header are 0.8 x 0.9 x 0; those of the sform",
+        ),
+        (
+            [(PIXDIM + 12, "<f", (0,)), (SFORM_CODE, "<h", (0,))],
+            (1, 0.9, 0.8),
+            "1 mm is assumed for 0",
+        ),
+        (
+            [(PIXDIM + 4, "<3f", (0, 0, 0)), (QFORM_CODE, "<2h", (0, 0))],
+            (1, 1, 1),
+            "1 mm is assumed for 0",
+        ),
+        (
+            [(PIXDIM + 4, "<3f", (-0.8, 0.9, -2.5)), (QFORM_CODE, "<2h", (0, 0))],
+            (2.5, 0.9, 0.8),
+            "the sign is dropped",
+        ),
+        (
+            [(PIXDIM + 4, "<f", (-0.8,)), (SFORM_CODE, "<h", (0,))],
+            (2.5, 0.9, 0.8),
+            "-0.8 x 0.9 x 2.5",
+        ),
+        (
+            [(PIXDIM, "<f", (0,)), (SFORM_CODE, "<h", (0,))],
+            (2.5, 0.9, 0.8),
+            r"qfac \(pixdim\[0\]\) is 0; 1 is taken",
+        ),
         ([(SROW, "<f", (NAN,))], (2.5, 0.9, 0.8), "the sform is no grid .*; the qform is used"),
         ([(SROW, "<12f", (0,) * 12)], (2.5, 0.9, 0.8), "the sform is no grid"),
-        ([(PIXDIM + 4, "<f", (NAN,))], (2.5, 0.9, 0.8), "nan x 0.9 x 2.5; those of the sform are used"),
+        (
+            [(PIXDIM + 4, "<f", (NAN,))],
+            (2.5, 0.9, 0.8),
+            "nan x 0.9 x 2.5; those of the sform are used",
+        ),
         ([(SLOPE, "<2f", (0, 5))], (2.5, 0.9, 0.8), "scl_slope is 0 and scl_inter 5"),
         ([(SLOPE, "<2f", (NAN, -1024))], (2.5, 0.9, 0.8), "scl_slope is nan and scl_inter -1024"),
         ([(SLOPE, "<2f", (float("inf"), 0))], (2.5, 0.9, 0.8), "scl_slope is inf"),
-        ([(SFORM_CODE, "<h", (77,))], (2.5, 0.9, 0.8), "sform_code is 77, which the NIfTI standard does not know"),
-        ([(BITPIX, "<h", (8,))], (2.5, 0.9, 0.8), "bitpix is 8, but the data type int16 has 16 bits"),
+        (
+            [(SFORM_CODE, "<h", (77,))],
+            (2.5, 0.9, 0.8),
+            "sform_code is 77, which the NIfTI standard does not know",
+        ),
+        (
+            [(BITPIX, "<h", (8,))],
+            (2.5, 0.9, 0.8),
+            "bitpix is 8, but the data type int16 has 16 bits",
+        ),
     ],
 )
 def test_what_nibabel_mends_silently_is_said(tmp_path, fields, spacing, text):
@@ -355,20 +439,56 @@ DIRECTIONS = "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
     ("name", "fields", "spacing", "text"),
     [
         ("a.mha", DIRECTIONS, (1, 1, 1), "no spacing is stored; 1 mm is assumed"),
-        ("a.mha", DIRECTIONS + "ElementSize = 0.5 0.5 2\n", (2, 0.5, 0.5), "the size of a voxel, 0.5 0.5 2, is taken"),
-        ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 -2\n", (2, 0.5, 0.5), "has a sign; the axis is turned round"),
-        ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 2\nOffset = nan 0 0\n", (2, 0.5, 0.5), "the origin is nan 0 0"),
-        ("a.mha", DIRECTIONS + "ElementSpacing = 0.5 0.5 2\n", (2, 0.5, 0.5), "no origin is stored; 0 is assumed"),
+        (
+            "a.mha",
+            DIRECTIONS + "ElementSize = 0.5 0.5 2\n",
+            (2, 0.5, 0.5),
+            "the size of a voxel, 0.5 0.5 2, is taken",
+        ),
+        (
+            "a.mha",
+            DIRECTIONS + "ElementSpacing = 0.5 0.5 -2\n",
+            (2, 0.5, 0.5),
+            "has a sign; the axis is turned round",
+        ),
+        (
+            "a.mha",
+            DIRECTIONS + "ElementSpacing = 0.5 0.5 2\nOffset = nan 0 0\n",
+            (2, 0.5, 0.5),
+            "the origin is nan 0 0",
+        ),
+        (
+            "a.mha",
+            DIRECTIONS + "ElementSpacing = 0.5 0.5 2\n",
+            (2, 0.5, 0.5),
+            "no origin is stored; 0 is assumed",
+        ),
         ("a.mha", "ElementSpacing = 0.5 0.5 2\n", (2, 0.5, 0.5), "no directions are stored"),
-        ("a.mha", "TransformMatrix = 2 0 0 0 2 0 0 0 2\n", (2, 2, 2), "directions have lengths of 2, 2, 2"),
+        (
+            "a.mha",
+            "TransformMatrix = 2 0 0 0 2 0 0 0 2\n",
+            (2, 2, 2),
+            "directions have lengths of 2, 2, 2",
+        ),
         ("a.nrrd", SPACE, (1, 1, 1), "no spacing is stored; 1 mm is assumed"),
         ("a.nrrd", "spacings: 0.5 0.5 nan\n", (1, 0.5, 0.5), "an axis without spacing"),
         ("a.nrrd", "spacings: 0.5 0.5 -2\n", (2, 0.5, 0.5), "has a sign"),
-        ("a.nrrd", SPACE + "space directions: (0.5,0,0) (0,0.5,0) none\n", (1, 0.5, 0.5), "an axis without spacing"),
-        ("a.nrrd", "space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,2)\n", (2, 1, 1), "no origin is stored; 0 is assumed"),
         (
             "a.nrrd",
-            SPACE + 'space units: "m" "m" "m"\nspace directions: (0.001,0,0) (0,0.001,0) (0,0,0.002)\n',
+            SPACE + "space directions: (0.5,0,0) (0,0.5,0) none\n",
+            (1, 0.5, 0.5),
+            "an axis without spacing",
+        ),
+        (
+            "a.nrrd",
+            "space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,2)\n",
+            (2, 1, 1),
+            "no origin is stored; 0 is assumed",
+        ),
+        (
+            "a.nrrd",
+            SPACE
+            + 'space units: "m" "m" "m"\nspace directions: (0.001,0,0) (0,0.001,0) (0,0,0.002)\n',
             (2, 1, 1),
             "stored in m; they were converted",
         ),
@@ -383,9 +503,14 @@ DIRECTIONS = "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"
 def test_what_itk_fills_in_silently_is_said(tmp_path, name, fields, spacing, text):
     start = "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 3 2\nendian: little\nencoding: raw\n"
     if name.endswith("mha"):
-        start = "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 4 3 2\nElementType = MET_SHORT\n"
+        start = (
+            "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 4 3 2\nElementType ="
+            " MET_SHORT\n"
+        )
     end = "ElementDataFile = LOCAL\n" if name.endswith("mha") else "\n"
-    (tmp_path / name).write_bytes((start + fields + end).encode() + np.arange(24, dtype="<i2").tobytes())
+    (tmp_path / name).write_bytes(
+        (start + fields + end).encode() + np.arange(24, dtype="<i2").tobytes()
+    )
     facts = inspect_file(tmp_path / name)
     np.testing.assert_allclose(facts.geometry.spacing, spacing)
     assert any(text in note for note in facts.notes), facts.notes
@@ -400,11 +525,15 @@ def test_what_hilum_writes_lacks_nothing(tmp_path, volume, name, channels):
 
 def test_the_orientation_beside_an_analyze_pair_is_a_part_of_it(tmp_path):
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
-    nibabel.save(nibabel.Spm99AnalyzeImage(np.zeros((4, 3, 2), np.int16), affine), tmp_path / "a.img")
+    nibabel.save(
+        nibabel.Spm99AnalyzeImage(np.zeros((4, 3, 2), np.int16), affine), tmp_path / "a.img"
+    )
     assert [file.name for file in files_of(tmp_path / "a.img")] == ["a.hdr", "a.img", "a.mat"]
     assert take_inventory([tmp_path], [tmp_path / "a.hdr"]).others == ()
     before = content_hash(tmp_path / "a.hdr")
     affine[0, 3] = 7.0
-    nibabel.save(nibabel.Spm99AnalyzeImage(np.zeros((4, 3, 2), np.int16), affine), tmp_path / "b.img")
+    nibabel.save(
+        nibabel.Spm99AnalyzeImage(np.zeros((4, 3, 2), np.int16), affine), tmp_path / "b.img"
+    )
     (tmp_path / "b.mat").replace(tmp_path / "a.mat")
     assert content_hash(tmp_path / "a.hdr") != before

@@ -24,8 +24,23 @@ STACK = np.arange(4 * 5 * 7, dtype=np.uint16).reshape(4, 5, 7)
 def faults(folder: Path, first: int, last: int) -> str:
     """Read the mutants of every format in a process of its own."""
     mutants = Path(__file__).with_name("io_mutants.py")
-    command = [sys.executable, "-X", "faulthandler", str(mutants), str(folder), "", str(first), str(last)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        str(mutants),
+        str(folder),
+        "",
+        str(first),
+        str(last),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     lines = done.stdout.splitlines()
     if done.returncode:
         return f"exit code {done.returncode} after {lines[-1:]}: {done.stderr[-3000:]}"
@@ -41,7 +56,9 @@ def test_3000_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
     assert faults(tmp_path, 1000, 1080) == ""
 
 
-def test_a_decoder_that_fails_oddly_gives_a_format_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_fails_oddly_gives_a_format_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.png"
     write_volume(Volume(np.ones((1, 1, 5, 7), np.uint8), Geometry.from_spacing((1, 5, 7))), path)
 
@@ -52,7 +69,9 @@ def test_a_decoder_that_fails_oddly_gives_a_format_error(tmp_path: Path, monkeyp
         monkeypatch.setattr(picture, "_frame", raising)
 
     fail(ZeroDivisionError("by zero"))
-    with pytest.raises(FormatError, match=r"a\.png: the file cannot be read as PNG .ZeroDivisionError: by zero"):
+    with pytest.raises(
+        FormatError, match=r"a\.png: the file cannot be read as PNG .ZeroDivisionError: by zero"
+    ):
         read_volume(path)
     with pytest.raises(FormatError, match="cannot be read as PNG"):
         inspect_file(path)
@@ -65,7 +84,9 @@ def test_a_decoder_that_fails_oddly_gives_a_format_error(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}])
-def test_a_tiff_without_its_last_page_is_refused(tmp_path: Path, options: dict[str, object]) -> None:
+def test_a_tiff_without_its_last_page_is_refused(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK, photometric="minisblack", compression="zlib", **options)
     assert np.array_equal(read_volume(path).array[0], STACK)
@@ -104,6 +125,8 @@ def test_a_tiff_whose_bits_lie_beyond_its_end_is_refused(tmp_path: Path) -> None
 
 def test_an_ome_tiff_with_half_a_pixel_size_has_no_spacing(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
-    tifffile.imwrite(path, STACK, photometric="minisblack", metadata={"axes": "ZYX", "PhysicalSizeX": 0.5})
+    tifffile.imwrite(
+        path, STACK, photometric="minisblack", metadata={"axes": "ZYX", "PhysicalSizeX": 0.5}
+    )
     assert read_geometry(path).spacing == (1.0, 1.0, 1.0)
     assert any("no spacing is stored" in note for note in inspect_file(path).notes)

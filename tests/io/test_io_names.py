@@ -15,7 +15,14 @@ from hilum.errors import DataError, readable
 from hilum.inference import find_cases
 from hilum.inference.engines import remembered
 from hilum.inference.run_report import CaseOutcome
-from hilum.io import atomic_path, atomic_write_text, image_stem, inspect_file, read_volume, write_volume
+from hilum.io import (
+    atomic_path,
+    atomic_write_text,
+    image_stem,
+    inspect_file,
+    read_volume,
+    write_volume,
+)
 from hilum.volume import Geometry, Volume
 
 CAFE = os.fsdecode(b"caf\xe9")
@@ -32,7 +39,9 @@ def test_bytes_that_are_no_utf_8_become_readable():
 @pytest.mark.parametrize("place", [f"{CAFE}/a", CAFE, f"{CAFE}/{CAFE}"])
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif"])
 def test_every_format_takes_any_name(tmp_path, place, ending):
-    volume = Volume(np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4), Geometry.from_spacing((1, 3, 4)))
+    volume = Volume(
+        np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4), Geometry.from_spacing((1, 3, 4))
+    )
     path = tmp_path / f"{place}{ending}"
     write_volume(volume, path)
     np.testing.assert_array_equal(read_volume(path).array, volume.array)
@@ -41,7 +50,10 @@ def test_every_format_takes_any_name(tmp_path, place, ending):
 
 @needs_bytes
 def test_a_detached_header_of_any_name_finds_its_data(tmp_path):
-    sitk.WriteImage(sitk.GetImageFromArray(np.arange(6, dtype=np.uint8).reshape(1, 2, 3)), str(tmp_path / "a.mhd"))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.arange(6, dtype=np.uint8).reshape(1, 2, 3)),
+        str(tmp_path / "a.mhd"),
+    )
     (tmp_path / "a.mhd").rename(tmp_path / f"{CAFE}.mhd")
     assert read_volume(tmp_path / f"{CAFE}.mhd").array.sum() == 15
 
@@ -51,7 +63,9 @@ def test_sixteen_bit_colours_of_any_name(tmp_path):
     array = np.arange(36, dtype=np.uint16).reshape(3, 4, 3) * 999
     sitk.WriteImage(sitk.GetImageFromArray(array, isVector=True), str(tmp_path / "a.png"))
     (tmp_path / "a.png").rename(tmp_path / f"{CAFE}.png")
-    np.testing.assert_array_equal(read_volume(tmp_path / f"{CAFE}.png").array[:, 0], np.moveaxis(array, -1, 0))
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / f"{CAFE}.png").array[:, 0], np.moveaxis(array, -1, 0)
+    )
 
 
 @needs_bytes
@@ -61,7 +75,9 @@ def test_case_ids_errors_and_records_can_be_written(tmp_path):
     assert case.id == "caf%E9"
     with pytest.raises(DataError, match=r"caf%E9\.nii\.gz") as caught:
         read_volume(tmp_path / f"{CAFE}.nii.gz")
-    outcome = CaseOutcome(case=case.id, status="failed", error=f"{CAFE}: {caught.value}", files=(f"{CAFE}.nii.gz",))
+    outcome = CaseOutcome(
+        case=case.id, status="failed", error=f"{CAFE}: {caught.value}", files=(f"{CAFE}.nii.gz",)
+    )
     assert CaseOutcome.model_validate_json(outcome.model_dump_json()) == outcome
     finding = Finding(case=case.id, kind="unreadable", severity="error", found=CAFE, cure=CAFE)
     assert "caf%E9" in finding.model_dump_json()
@@ -73,10 +89,23 @@ def test_case_ids_errors_and_records_can_be_written(tmp_path):
 def test_the_command_line_prints_any_name(tmp_path):
     for part in ("images", "masks"):
         (tmp_path / CAFE / part).mkdir(parents=True)
-        volume = Volume(np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4) // 6, Geometry.from_spacing((1, 3, 4)))
+        volume = Volume(
+            np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4) // 6, Geometry.from_spacing((1, 3, 4))
+        )
         write_volume(volume, tmp_path / CAFE / part / f"{CAFE}.png")
-    run = [sys.executable, "-c", "from hilum.cli import main; main()", "check", os.fsencode(tmp_path / CAFE)]
-    done = subprocess.run(run, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    run = [
+        sys.executable,
+        "-c",
+        "from hilum.cli import main; main()",
+        "check",
+        os.fsencode(tmp_path / CAFE),
+    ]
+    done = subprocess.run(
+        run,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
     assert b"Traceback" not in done.stderr
     assert b"errors, " in done.stdout
 

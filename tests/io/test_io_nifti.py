@@ -12,7 +12,9 @@ from hilum.errors import FormatError, GeometryError
 from hilum.io import inspect_file, read_geometry, read_labels, read_volume, write_volume
 from hilum.volume import Geometry, Volume
 
-AFFINE = np.array([[0, 0, -2.5, 10], [0.75, 0, 0, -20], [0, 1.25, 0, 30], [0, 0, 0, 1.0]])  # RAS, of (i, j, k)
+AFFINE = np.array(
+    [[0, 0, -2.5, 10], [0.75, 0, 0, -20], [0, 1.25, 0, 30], [0, 0, 0, 1.0]]
+)  # RAS, of (i, j, k)
 
 
 def save(path, data, affine=AFFINE, **header):
@@ -48,9 +50,15 @@ def test_world_is_lps_and_axes_are_reversed(tmp_path):
     assert volume.array[0, 4, 3, 2] == voxels()[2, 3, 4]
     i, j, k = 2, 3, 4
     right, anterior, superior, _ = AFFINE @ (i, j, k, 1)
-    np.testing.assert_allclose(volume.geometry.index_to_world((k, j, i)), (-right, -anterior, superior), atol=1e-9)
+    np.testing.assert_allclose(
+        volume.geometry.index_to_world((k, j, i)), (-right, -anterior, superior), atol=1e-9
+    )
     itk = sitk.ReadImage(str(path))
-    np.testing.assert_allclose(volume.geometry.index_to_world((k, j, i)), itk.TransformIndexToPhysicalPoint((i, j, k)), atol=1e-5)
+    np.testing.assert_allclose(
+        volume.geometry.index_to_world((k, j, i)),
+        itk.TransformIndexToPhysicalPoint((i, j, k)),
+        atol=1e-5,
+    )
 
 
 def test_spacing_is_the_decimal_that_was_meant(tmp_path):
@@ -58,7 +66,10 @@ def test_spacing_is_the_decimal_that_was_meant(tmp_path):
     assert read_geometry(path).spacing == (3.3, 0.7, 0.9)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64, ">i2", ">f4"])
+@pytest.mark.parametrize(
+    "dtype",
+    [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64, ">i2", ">f4"],
+)
 def test_stored_dtype_is_kept_in_native_order(tmp_path, dtype):
     image = nibabel.Nifti1Image(voxels(dtype), AFFINE, dtype=np.dtype(dtype))
     if np.dtype(dtype).byteorder == ">":
@@ -73,7 +84,14 @@ def test_stored_dtype_is_kept_in_native_order(tmp_path, dtype):
 
 @pytest.mark.parametrize(
     ("slope", "intercept", "expected"),
-    [(0.5, -3, "scaled"), (1, 0, "kept"), (0, 5, "kept"), (np.nan, np.nan, "kept"), (2, 0, "scaled"), (1, 10, "scaled")],
+    [
+        (0.5, -3, "scaled"),
+        (1, 0, "kept"),
+        (0, 5, "kept"),
+        (np.nan, np.nan, "kept"),
+        (2, 0, "scaled"),
+        (1, 10, "scaled"),
+    ],
 )
 def test_scaling(tmp_path, slope, intercept, expected):
     path = patch_header(save(tmp_path / "a.nii", voxels()), scl_slope=slope, scl_inter=intercept)
@@ -212,7 +230,9 @@ def test_two_dimensions_become_one_slice(tmp_path):
     assert volume.geometry.spacing == (1.0, 0.7, 0.5)
     flat = np.diag([0.5, 0.7, 0.0, 1])
     path = patch_header(
-        save(tmp_path / "b.nii", voxels(shape=(3, 4))), qform_code=0, **{f"srow_{a}": flat[n] for n, a in enumerate("xyz")}
+        save(tmp_path / "b.nii", voxels(shape=(3, 4))),
+        qform_code=0,
+        **{f"srow_{a}": flat[n] for n, a in enumerate("xyz")},
     )
     patch_header(path, pixdim=[1, 0.5, 0.7, 0, 0, 0, 0, 0])
     assert read_geometry(path).spacing == (1.0, 0.7, 0.5)
@@ -254,7 +274,10 @@ def test_complex_numbers_are_refused(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    good = save(tmp_path / "good.nii.gz", np.random.default_rng(0).integers(0, 999, (30, 40, 50)).astype(np.int16)).read_bytes()
+    good = save(
+        tmp_path / "good.nii.gz",
+        np.random.default_rng(0).integers(0, 999, (30, 40, 50)).astype(np.int16),
+    ).read_bytes()
     (tmp_path / "short.nii.gz").write_bytes(good[: len(good) // 2])
     (tmp_path / "cut.nii").write_bytes(gzip.decompress(good)[:5000])
     (tmp_path / "text.nii.gz").write_bytes(b"not found")
@@ -276,7 +299,9 @@ def test_another_format_under_the_name_is_refused(tmp_path):
         read_volume(tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float16, np.float32, np.float64, np.int64, np.uint64])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.uint8, np.int16, np.float16, np.float32, np.float64, np.int64, np.uint64]
+)
 def test_written_header_is_complete(tmp_path, oblique, dtype):
     array = (np.arange(140).reshape(1, 4, 5, 7) % (2 if dtype is bool else 128)).astype(dtype)
     write_volume(Volume(array, oblique), tmp_path / "a.nii.gz")
@@ -296,13 +321,20 @@ def test_numbers_beyond_32_bits_stay(tmp_path, oblique):
 
 
 def test_long_pictures_become_nifti_2(tmp_path):
-    volume = Volume(np.zeros((1, 1, 2, 40000), np.uint8), Geometry.from_spacing((1, 2, 40000), (1, 0.3, 0.1)))
+    volume = Volume(
+        np.zeros((1, 1, 2, 40000), np.uint8), Geometry.from_spacing((1, 2, 40000), (1, 0.3, 0.1))
+    )
     write_volume(volume, tmp_path / "a.nii")
     assert read_volume(tmp_path / "a.nii") == volume
 
 
 def test_flat_picture_without_directions_is_refused(tmp_path):
-    path = patch_header(save(tmp_path / "a.nii", voxels(shape=(3, 4))), srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4)
+    path = patch_header(
+        save(tmp_path / "a.nii", voxels(shape=(3, 4))),
+        srow_x=[0] * 4,
+        srow_y=[0] * 4,
+        srow_z=[0] * 4,
+    )
     patch_header(path, qform_code=0)
     with pytest.raises(GeometryError, match="spacing"):
         read_volume(path)

@@ -26,7 +26,11 @@ def store(path, pixels, mode=None, **options):
 def facts_agree(path):
     """What the header says is what is read."""
     facts, volume = inspect_file(path), read_volume(path)
-    assert (facts.geometry, facts.channels, facts.dtype) == (volume.geometry, volume.channels, volume.array.dtype)
+    assert (facts.geometry, facts.channels, facts.dtype) == (
+        volume.geometry,
+        volume.channels,
+        volume.array.dtype,
+    )
     return volume, facts.notes
 
 
@@ -46,7 +50,12 @@ def test_jpeg(tmp_path):
     assert volume.array.shape == (1, 1, 16, 24)
     assert abs(int(volume.array.mean()) - 90) <= 1
     assert NO_SPACING in notes[0]
-    assert facts_agree(store(tmp_path / "b.jpeg", np.dstack([smooth, smooth, smooth + 99])))[0].channels == 3
+    assert (
+        facts_agree(store(tmp_path / "b.jpeg", np.dstack([smooth, smooth, smooth + 99])))[
+            0
+        ].channels
+        == 3
+    )
 
 
 def test_sixteen_bits(tmp_path):
@@ -69,7 +78,9 @@ def test_sixteen_bits_a_colour_are_not_cut_to_eight(tmp_path):
 
 def test_one_bit_is_zero_and_one(tmp_path):
     for suffix in ("png", "tif"):
-        path = store(tmp_path / f"a.{suffix}", GREY > 100, compression="group4" if suffix == "tif" else None)
+        path = store(
+            tmp_path / f"a.{suffix}", GREY > 100, compression="group4" if suffix == "tif" else None
+        )
         np.testing.assert_array_equal(read_volume(path).array[0, 0], GREY > 100)
         assert read_volume(path).array.dtype == np.uint8
         np.testing.assert_array_equal(read_labels(path).array[0, 0], GREY > 100)
@@ -99,7 +110,9 @@ def test_palette_of_greys_is_grey(tmp_path):
 @pytest.mark.parametrize("bands", [2, 4])
 def test_opaque_alpha_is_dropped_and_real_alpha_refused(tmp_path, suffix, bands):
     base = GREY[..., None] if bands == 2 else RGB
-    path = store(tmp_path / f"a.{suffix}", np.concatenate([base, np.full((5, 7, 1), 255, np.uint8)], axis=-1))
+    path = store(
+        tmp_path / f"a.{suffix}", np.concatenate([base, np.full((5, 7, 1), 255, np.uint8)], axis=-1)
+    )
     np.testing.assert_array_equal(facts_agree(path)[0].array[:, 0], np.moveaxis(base, -1, 0))
     path = store(tmp_path / f"b.{suffix}", np.concatenate([base, GREY[..., None]], axis=-1))
     with pytest.raises(FormatError, match="transparency"):
@@ -153,7 +166,9 @@ def test_grey_stored_as_rgb_is_labels_but_colour_is_not(tmp_path):
 def test_refused_pictures(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "cut.png").write_bytes(
-        store(tmp_path / "b.png", np.random.default_rng(0).integers(0, 255, (90, 90)).astype("u1")).read_bytes()[:3000]
+        store(
+            tmp_path / "b.png", np.random.default_rng(0).integers(0, 255, (90, 90)).astype("u1")
+        ).read_bytes()[:3000]
     )
     with pytest.raises(FormatError, match=r"a\.png: the picture cannot be read"):
         read_volume(tmp_path / "a.png")
@@ -174,18 +189,32 @@ def test_pages_are_slices(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
     np.testing.assert_array_equal(facts_agree(tmp_path / "a.tif")[0].array, pages[None])
     tifffile.imwrite(tmp_path / "b.tif", np.stack([RGB, RGB[::-1]]), photometric="rgb")
-    np.testing.assert_array_equal(facts_agree(tmp_path / "b.tif")[0].array, np.moveaxis(np.stack([RGB, RGB[::-1]]), -1, 0))
+    np.testing.assert_array_equal(
+        facts_agree(tmp_path / "b.tif")[0].array, np.moveaxis(np.stack([RGB, RGB[::-1]]), -1, 0)
+    )
     frames = [Image.fromarray(page) for page in pages]
-    frames[0].save(tmp_path / "c.tif", save_all=True, append_images=frames[1:], compression="tiff_lzw")
+    frames[0].save(
+        tmp_path / "c.tif", save_all=True, append_images=frames[1:], compression="tiff_lzw"
+    )
     np.testing.assert_array_equal(facts_agree(tmp_path / "c.tif")[0].array, pages[None])
-    tifffile.imwrite(tmp_path / "d.tif", np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate")
-    np.testing.assert_array_equal(facts_agree(tmp_path / "d.tif")[0].array[:, 0], np.moveaxis(RGB, -1, 0))
+    tifffile.imwrite(
+        tmp_path / "d.tif", np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate"
+    )
+    np.testing.assert_array_equal(
+        facts_agree(tmp_path / "d.tif")[0].array[:, 0], np.moveaxis(RGB, -1, 0)
+    )
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
 def test_any_compression(tmp_path, compression):
     flat = np.full((16, 16), 120, np.uint8)
-    assert np.ptp(read_volume(store(tmp_path / "a.tif", flat, compression=compression)).array.astype(int) - 120) == 0
+    assert (
+        np.ptp(
+            read_volume(store(tmp_path / "a.tif", flat, compression=compression)).array.astype(int)
+            - 120
+        )
+        == 0
+    )
 
 
 def test_white_as_zero_is_inverted_for_images(tmp_path):
@@ -196,9 +225,13 @@ def test_white_as_zero_is_inverted_for_images(tmp_path):
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").array[0, 0], GREY)
 
 
-@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group3", "group4"])
+@pytest.mark.parametrize(
+    "compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group3", "group4"]
+)
 def test_white_as_zero_is_inverted_once_by_any_compression(tmp_path, compression):
-    grey = np.repeat(np.repeat(np.array([[0, 40, 255], [90, 200, 10]], np.uint8), 16, axis=0), 16, axis=1)
+    grey = np.repeat(
+        np.repeat(np.array([[0, 40, 255], [90, 200, 10]], np.uint8), 16, axis=0), 16, axis=1
+    )
     shown = grey > 100 if compression.startswith("group") else grey
     for zero_is_white in (False, True):
         options = {"compression": compression, "tiffinfo": {262: 0 if zero_is_white else 1}}
@@ -206,7 +239,9 @@ def test_white_as_zero_is_inverted_once_by_any_compression(tmp_path, compression
         with tifffile.TiffFile(tmp_path / "a.tif") as file:
             assert (int(file.pages[0].photometric) == 0) == zero_is_white
         volume, notes = facts_agree(tmp_path / "a.tif")
-        stored = (shown.max() - shown if shown.dtype != bool else ~shown) if zero_is_white else shown
+        stored = (
+            (shown.max() - shown if shown.dtype != bool else ~shown) if zero_is_white else shown
+        )
         gap = 0 if compression != "jpeg" else 4
         assert np.abs(volume.array[0, 0].astype(int) - shown).max() <= gap
         labels = read_labels(tmp_path / "a.tif")
@@ -223,7 +258,10 @@ def test_a_note_on_inverted_numbers_is_not_given_for_labels(tmp_path):
 def test_white_as_zero_without_a_largest_number_is_refused(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", (GREY // 2).astype(dtype), photometric="miniswhite")
     for read in (read_volume, inspect_file):
-        with pytest.raises(FormatError, match=rf"{dtype} numbers of which zero is white(?s:.*)set tag 262 of a copy to 1"):
+        with pytest.raises(
+            FormatError,
+            match=rf"{dtype} numbers of which zero is white(?s:.*)set tag 262 of a copy to 1",
+        ):
             read(tmp_path / "a.tif")
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").array[0, 0], GREY // 2)
 
@@ -231,13 +269,19 @@ def test_white_as_zero_without_a_largest_number_is_refused(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
 def test_white_as_zero_of_unsigned_numbers_is_inverted(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", GREY.astype(dtype), photometric="miniswhite")
-    np.testing.assert_array_equal(facts_agree(tmp_path / "a.tif")[0].array[0, 0], np.iinfo(dtype).max - GREY.astype(dtype))
+    np.testing.assert_array_equal(
+        facts_agree(tmp_path / "a.tif")[0].array[0, 0], np.iinfo(dtype).max - GREY.astype(dtype)
+    )
 
 
 def test_imagej_units_and_slice_distance(tmp_path):
     pages = np.stack([GREY] * 3)
     tifffile.imwrite(
-        tmp_path / "a.tif", pages, imagej=True, resolution=(2.0, 4.0), metadata={"spacing": 1500, "unit": "um", "axes": "ZYX"}
+        tmp_path / "a.tif",
+        pages,
+        imagej=True,
+        resolution=(2.0, 4.0),
+        metadata={"spacing": 1500, "unit": "um", "axes": "ZYX"},
     )
     spacing = read_volume(tmp_path / "a.tif").geometry.spacing
     assert spacing == pytest.approx((1.5, 0.00025, 0.0005))
@@ -249,10 +293,20 @@ def test_refused_tiffs(tmp_path):
         writer.write(GREY[:3])
     with pytest.raises(FormatError, match="2 images of different size"):
         read_volume(tmp_path / "two.tif")
-    tifffile.imwrite(tmp_path / "time.tif", np.zeros((2, 3, 5, 7), np.uint8), imagej=True, metadata={"axes": "TZYX"})
+    tifffile.imwrite(
+        tmp_path / "time.tif",
+        np.zeros((2, 3, 5, 7), np.uint8),
+        imagej=True,
+        metadata={"axes": "TZYX"},
+    )
     with pytest.raises(FormatError, match="one stack of pages"):
         read_volume(tmp_path / "time.tif")
-    tifffile.imwrite(tmp_path / "both.tif", np.zeros((2, 5, 7, 3), np.uint8), imagej=True, metadata={"axes": "CYXS"})
+    tifffile.imwrite(
+        tmp_path / "both.tif",
+        np.zeros((2, 5, 7, 3), np.uint8),
+        imagej=True,
+        metadata={"axes": "CYXS"},
+    )
     with pytest.raises(FormatError, match="a TIFF with axes CYXS"):
         read_volume(tmp_path / "both.tif")
     (tmp_path / "text.tif").write_bytes(b"no TIFF")
@@ -262,12 +316,16 @@ def test_refused_tiffs(tmp_path):
     (tmp_path / "cut.tif").write_bytes((tmp_path / "cut.tif").read_bytes()[:-20])
     with pytest.raises(FormatError, match=r"cut\.tif: the TIFF cannot be read"):
         read_volume(tmp_path / "cut.tif")
-    tifffile.imwrite(tmp_path / "many.tif", np.zeros((5, 5, 7), np.uint8), imagej=True, metadata={"axes": "CYX"})
+    tifffile.imwrite(
+        tmp_path / "many.tif", np.zeros((5, 5, 7), np.uint8), imagej=True, metadata={"axes": "CYX"}
+    )
     with pytest.raises(FormatError, match=r"5 channels|axes"):
         write_volume(read_volume(tmp_path / "many.tif"), tmp_path / "again.tif")
 
 
-@pytest.mark.parametrize(("suffix", "spacing"), [("png", (1.0, 0.25, 0.5)), ("tif", (1.0, 0.7, 0.3))])
+@pytest.mark.parametrize(
+    ("suffix", "spacing"), [("png", (1.0, 0.25, 0.5)), ("tif", (1.0, 0.7, 0.3))]
+)
 @pytest.mark.parametrize("bands", [1, 3])
 def test_written_pictures_come_back(tmp_path, suffix, spacing, bands, caplog):
     array = GREY[None, None] if bands == 1 else np.moveaxis(RGB, -1, 0)[:, None]
@@ -281,7 +339,8 @@ def test_written_pictures_come_back(tmp_path, suffix, spacing, bands, caplog):
 
 def test_written_stack_keeps_the_slice_distance(tmp_path):
     volume = Volume(
-        np.stack([GREY, GREY + 1])[None].astype(np.float32), Geometry.from_spacing((2, 5, 7), (4.5, 25.4 / 72, 25.4 / 72))
+        np.stack([GREY, GREY + 1])[None].astype(np.float32),
+        Geometry.from_spacing((2, 5, 7), (4.5, 25.4 / 72, 25.4 / 72)),
     )
     write_volume(volume, tmp_path / "a.tif")
     again = read_volume(tmp_path / "a.tif")

@@ -20,7 +20,11 @@ pytestmark = pytest.mark.real_data
             GeometryError,
             r"distances of 1\.081 to 6\.999 mm .*tilted gantry \(18\.5 degrees\)",
         ),
-        ("ct_irregular_increment_ge", GeometryError, "1 slices missing, first gap between IM-0001-0009"),
+        (
+            "ct_irregular_increment_ge",
+            GeometryError,
+            "1 slices missing, first gap between IM-0001-0009",
+        ),
         ("ct_not_a_volume", GeometryError, "3 slices at a place already taken"),
         ("ct_philips_localizer", FormatError, "a localizer"),
         ("mr_mixed_orientation", GeometryError, "2 with orientation .*2 with orientation"),
@@ -88,11 +92,15 @@ def test_files_without_suffix_and_their_label(real_data):
     assert labels.geometry.orientation != CANONICAL
     far = volume.geometry.index_to_world(volume.geometry.corner_indices())
     np.testing.assert_allclose(
-        np.sort(far, axis=0), np.sort(labels.geometry.index_to_world(labels.geometry.corner_indices()), axis=0), atol=0.01
+        np.sort(far, axis=0),
+        np.sort(labels.geometry.index_to_world(labels.geometry.corner_indices()), axis=0),
+        atol=0.01,
     )
     indices = np.argwhere(labels.array[0] == 5)
     assert len(indices) == 366_708
-    there = np.rint(volume.geometry.world_to_index(labels.geometry.index_to_world(indices[::50]))).astype(int)
+    there = np.rint(
+        volume.geometry.world_to_index(labels.geometry.index_to_world(indices[::50]))
+    ).astype(int)
     assert 80 < np.median(volume.array[0][tuple(there.T)]) < 160  # the liver, enhanced
 
 
@@ -116,7 +124,9 @@ def test_hippocampus_dicom_against_itk(real_data):
 
 def test_hippocampus_types(real_data):
     folder = real_data / "hippocampus"
-    assert read_volume(folder / "imagesTr" / "hippocampus_001.nii.gz").array.dtype == np.uint8  # scl_slope is NaN
+    assert (
+        read_volume(folder / "imagesTr" / "hippocampus_001.nii.gz").array.dtype == np.uint8
+    )  # scl_slope is NaN
     label = read_labels(folder / "labelsTr" / "hippocampus_003.nii.gz")  # stored as float32
     assert label.array.dtype == np.uint8
     assert set(np.unique(label.array)) == {0, 1, 2}
@@ -140,4 +150,6 @@ def test_archives(real_data):
     path = real_data / "breastmnist" / "breastmnist.npz"
     assert [part.count for part in archive_parts(path)] == [546, 78]
     assert read_volume(f"{path}#val/77").array.shape == (1, 1, 28, 28)
-    assert read_volume(f"{real_data / 'adrenalmnist3d' / 'adrenalmnist3d.npz'}#train/0").array.shape == (1, 28, 28, 28)
+    assert read_volume(
+        f"{real_data / 'adrenalmnist3d' / 'adrenalmnist3d.npz'}#train/0"
+    ).array.shape == (1, 28, 28, 28)

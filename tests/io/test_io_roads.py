@@ -25,12 +25,16 @@ def volumes(draw):
     directions = (
         rotation(seed)
         if draw(st.booleans())
-        else np.rint(rotation(seed) ** 3 * 0 + np.eye(3)[np.random.default_rng(seed).permutation(3)])
+        else np.rint(
+            rotation(seed) ** 3 * 0 + np.eye(3)[np.random.default_rng(seed).permutation(3)]
+        )
     )
     if np.linalg.det(directions) < 0:
         directions[:, 0] *= -1
     directions = directions[:, [2, 1, 0]]  # z = x cross y, in array order
-    geometry = Geometry.from_spacing(shape, draw(spacings), origin=draw(origins), directions=directions)
+    geometry = Geometry.from_spacing(
+        shape, draw(spacings), origin=draw(origins), directions=directions
+    )
     array = np.random.default_rng(seed).integers(-1000, 3000, (1, *shape)).astype(np.int16)
     return Volume(array, geometry)
 
@@ -61,12 +65,16 @@ def test_every_road_gives_the_same_volume(volume):
 def test_world_coordinates_are_those_of_itk(volume):
     with tempfile.TemporaryDirectory() as folder:
         paths = roads(Path(folder), volume)
-        del paths["dicom"]  # its slice order is GDCM's; test_io_dicom compares voxels by their place
+        del paths[
+            "dicom"
+        ]  # its slice order is GDCM's; test_io_dicom compares voxels by their place
         for name, path in paths.items():
             image, geometry = sitk.ReadImage(str(path)), read_geometry(path)
             for z, y, x in geometry.corner_indices().astype(int):
                 point = image.TransformIndexToPhysicalPoint((int(x), int(y), int(z)))
-                np.testing.assert_allclose(geometry.index_to_world((z, y, x)), point, atol=1e-3, err_msg=name)
+                np.testing.assert_allclose(
+                    geometry.index_to_world((z, y, x)), point, atol=1e-3, err_msg=name
+                )
 
 
 @settings(deadline=None, max_examples=15, derandomize=True)
@@ -84,7 +92,9 @@ def test_written_again_nothing_drifts(volume):
 @settings(deadline=None, max_examples=10, derandomize=True)
 @given(sizes, spacings, origins)
 def test_straight_grids_of_decimals_come_back_to_the_last_bit(shape, spacing, origin):
-    geometry = Geometry.from_spacing(shape, [round(v, 3) for v in spacing], origin=[round(v, 2) for v in origin])
+    geometry = Geometry.from_spacing(
+        shape, [round(v, 3) for v in spacing], origin=[round(v, 2) for v in origin]
+    )
     volume = Volume(np.zeros((2, *shape), np.uint8), geometry)
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("nii", "mha"):  # NRRD stores the product of direction and spacing

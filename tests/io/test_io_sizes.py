@@ -33,28 +33,40 @@ def claim(path, shape):
 def test_a_nifti_header_that_claims_too_much(tmp_path, name):
     claim(tmp_path / name, (30000, 30000, 30000))
     assert inspect_file(tmp_path / name).geometry.shape == (30000, 30000, 30000)
-    with pytest.raises(FormatError, match=r"the voxels cannot be read .its header claims 5\.03e\+04 GiB"):
+    with pytest.raises(
+        FormatError, match=r"the voxels cannot be read .its header claims 5\.03e\+04 GiB"
+    ):
         read_volume(tmp_path / name)
 
 
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_an_nrrd_header_that_claims_too_much(tmp_path, encoding):
-    head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: 30000 30000 30000\nencoding: {encoding}\nendian: little\n\n"
+    head = (
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 30000 30000 30000\nencoding:"
+        f" {encoding}\nendian: little\n\n"
+    )
     (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(65536))
     with pytest.raises(FormatError, match="its header claims"):
         read_volume(tmp_path / "a.nrrd")
 
 
 def test_more_voxels_than_memory(tmp_path, monkeypatch):
-    write_volume(Volume(np.zeros((1, 4, 50, 60), np.int16), Geometry.from_spacing((4, 50, 60))), tmp_path / "a.nii")
-    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 20_000}))
+    write_volume(
+        Volume(np.zeros((1, 4, 50, 60), np.int16), Geometry.from_spacing((4, 50, 60))),
+        tmp_path / "a.nii",
+    )
+    monkeypatch.setattr(
+        files.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 20_000})
+    )
     with pytest.raises(ResourceError, match=r"its header claims 2\.24e-05 GiB of voxels"):
         read_volume(tmp_path / "a.nii")
 
 
 def test_an_npz_header_that_claims_too_much(tmp_path):
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (2_000_000, 300, 300)})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "|u1", "fortran_order": False, "shape": (2_000_000, 300, 300)}
+    )
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("train_images.npy", head.getvalue() + bytes(1000))
     with pytest.raises(FormatError, match="its header claims 168 GiB"):
@@ -98,13 +110,17 @@ def test_a_slice_that_claims_too_much(tmp_path, syntax):
         read_volume(file)
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "twice.nii.gz", "a.mgz", "a.img.gz", "a.nrrd", "a.nhdr"])
+@pytest.mark.parametrize(
+    "name", ["a.nii.gz", "a.nii", "twice.nii.gz", "a.mgz", "a.img.gz", "a.nrrd", "a.nhdr"]
+)
 def test_a_stream_far_beyond_its_header_is_not_unpacked(tmp_path, name):
     array = np.arange(8 * 10 * 12, dtype=np.int16).reshape(8, 10, 12)
     path, zeros = tmp_path / name, bytes(1 << 24)
     if name.endswith(("rd", "hdr")):
         held = array.tobytes() + 64 * zeros
-        head = "NRRD0004\ntype: short\ndimension: 3\nsizes: 12 10 8\nencoding: gzip\nendian: little\n"
+        head = (
+            "NRRD0004\ntype: short\ndimension: 3\nsizes: 12 10 8\nencoding: gzip\nendian: little\n"
+        )
         detached = path.with_suffix(".raw.gz") if name == "a.nhdr" else None
         path.write_bytes((head + (f"data file: {detached.name}\n" if detached else "\n")).encode())
         with (detached or path).open("ab") as stream:
@@ -130,7 +146,9 @@ def test_bytes_behind_the_voxels_are_noted(tmp_path, name, volume):
     write_volume(volume, tmp_path / name)
     assert not dispatch._decode(tmp_path / name, labels=False).notes
     data = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(data + (gzip.compress(bytes(100)) if name.endswith("gz") else bytes(100)))
+    (tmp_path / name).write_bytes(
+        data + (gzip.compress(bytes(100)) if name.endswith("gz") else bytes(100))
+    )
     assert dispatch._decode(tmp_path / name, labels=False).notes == (
         "the file holds 100 bytes more than its header says; they were left aside",
     )

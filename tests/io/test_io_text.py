@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import DataError, FormatError
-from hilum.io.text import is_known, name_key, not_known, read_json, read_table, read_text, with_one_spelling
+from hilum.io.text import (
+    is_known,
+    name_key,
+    not_known,
+    read_json,
+    read_table,
+    read_text,
+    with_one_spelling,
+)
 
 UMLAUTS = "case;label\r\nMüller;größer\r\n"
 
@@ -23,8 +31,40 @@ def as_text(rows, *, delimiter=",", eol="\n", quoting=csv.QUOTE_MINIMAL):
 @pytest.mark.parametrize(
     "word",
     [
-        *("", "  ", "NA", "na", "N/A", "n/a", "n.a.", "<NA>", "#N/A", "nan", "NaN", "-nan", "NaT", "None", "null", "NULL", "?"),
-        *("??", "-", "--", "–", "—", ".", "unknown", "Unknown ", "(unknown)", "missing", "not known", "not available", "'--"),
+        *(
+            "",
+            "  ",
+            "NA",
+            "na",
+            "N/A",
+            "n/a",
+            "n.a.",
+            "<NA>",
+            "#N/A",
+            "nan",
+            "NaN",
+            "-nan",
+            "NaT",
+            "None",
+            "null",
+            "NULL",
+            "?",
+        ),
+        *(
+            "??",
+            "-",
+            "--",
+            "–",
+            "—",
+            ".",
+            "unknown",
+            "Unknown ",
+            "(unknown)",
+            "missing",
+            "not known",
+            "not available",
+            "'--",
+        ),
         *("[Not Available]", "not_reported", "-1.#IND", "#VALUE!", "#DIV/0!", "\N{NO-BREAK SPACE}"),
     ],
 )
@@ -32,7 +72,10 @@ def test_words_for_not_known(word):
     assert not is_known(word)
 
 
-@pytest.mark.parametrize("word", ["0", "-1", "999", "no", "normal", "No Finding", "+", "false", "x", "NaCl", "unk", "Nan Lee"])
+@pytest.mark.parametrize(
+    "word",
+    ["0", "-1", "999", "no", "normal", "No Finding", "+", "false", "x", "NaCl", "unk", "Nan Lee"],
+)
 def test_words_that_are_values(word):
     assert is_known(word)
 
@@ -48,7 +91,9 @@ def test_names_alike():
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"], ids=lambda name: name
+    "encoding",
+    ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"],
+    ids=lambda name: name,
 )
 def test_text_in_usual_encodings(tmp_path, encoding):
     file = tmp_path / "t.csv"
@@ -60,7 +105,13 @@ def test_text_in_usual_encodings(tmp_path, encoding):
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x81\x8d\x90", b"PK\x03\x04\0\0\0\x08", b"a,b\n\0\0\0\0,\xff", b"case,image\nc1,i1.png\n" * 3 + b"\0"]
+    "data",
+    [
+        b"\x81\x8d\x90",
+        b"PK\x03\x04\0\0\0\x08",
+        b"a,b\n\0\0\0\0,\xff",
+        b"case,image\nc1,i1.png\n" * 3 + b"\0",
+    ],
 )
 def test_other_bytes_are_refused(tmp_path, data):
     (tmp_path / "t.csv").write_bytes(data)
@@ -72,13 +123,19 @@ def test_other_bytes_are_refused(tmp_path, data):
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_json_in_usual_encodings(tmp_path, encoding):
-    (tmp_path / "labels.json").write_bytes(json.dumps({"1": "Gefäß"}, ensure_ascii=False).encode(encoding))
+    (tmp_path / "labels.json").write_bytes(
+        json.dumps({"1": "Gefäß"}, ensure_ascii=False).encode(encoding)
+    )
     assert read_json(tmp_path / "labels.json") == {"1": "Gefäß"}
 
 
 @pytest.mark.parametrize(
     ("text", "match"),
-    [("{", "is not JSON"), ("[" * 100_000, "is not JSON"), ('{"liver": 1, "liver": 2}', "'liver' stands there twice")],
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"liver": 1, "liver": 2}', "'liver' stands there twice"),
+    ],
 )
 def test_json_that_is_refused(tmp_path, text, match):
     (tmp_path / "labels.json").write_text(text, encoding="utf-8")
@@ -88,7 +145,11 @@ def test_json_that_is_refused(tmp_path, text, match):
 
 @pytest.mark.parametrize(
     ("data", "match"),
-    [(b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"), (b"", "an empty file"), (b"<html>", "a web page")],
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"", "an empty file"),
+        (b"<html>", "a web page"),
+    ],
 )
 def test_text_that_was_not_fetched(tmp_path, data, match):
     (tmp_path / "cases.csv").write_bytes(data)
@@ -98,11 +159,18 @@ def test_text_that_was_not_fetched(tmp_path, data, match):
 
 
 def test_words_of_a_column_in_one_spelling():
-    sexes, files = ("M", "m", "F", "M", "NA", "f"), ("a.png", "A.png", "b.png", "c.png", "d.png", "e.png")
-    rows, notes = with_one_spelling([{"sex": sex, "file": file} for sex, file in zip(sexes, files, strict=True)])
+    sexes, files = (
+        ("M", "m", "F", "M", "NA", "f"),
+        ("a.png", "A.png", "b.png", "c.png", "d.png", "e.png"),
+    )
+    rows, notes = with_one_spelling(
+        [{"sex": sex, "file": file} for sex, file in zip(sexes, files, strict=True)]
+    )
     assert [row["sex"] for row in rows] == ["M", "M", "F", "M", "NA", "F"]
     assert [row["file"] for row in rows] == [*files]
-    assert notes == ("sex in several spellings: 'M' 2, 'm' 1 count as 'M'; 'F' 1, 'f' 1 count as 'F'",)
+    assert notes == (
+        "sex in several spellings: 'M' 2, 'm' 1 count as 'M'; 'F' 1, 'f' 1 count as 'F'",
+    )
 
 
 def test_a_number_of_very_many_digits():
@@ -116,7 +184,9 @@ WRITINGS = st.fixed_dictionaries(
         "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
     }
 )
-CELLS = st.text("abäßÖ ,;\t'\"\n.", max_size=6).map(str.strip)  # none of these are UTF-8 in Windows-1252
+CELLS = st.text("abäßÖ ,;\t'\"\n.", max_size=6).map(
+    str.strip
+)  # none of these are UTF-8 in Windows-1252
 
 
 @settings(max_examples=200, deadline=None)
@@ -130,9 +200,16 @@ CELLS = st.text("abäßÖ ,;\t'\"\n.", max_size=6).map(str.strip)  # none of the
 def test_one_table_however_it_is_written(tmp_path_factory, encoding, writing, named, empty, body):
     header = ("case", "patient", "label", "note")
     eol = writing["eol"]
-    rows = [(f"c{number}", *(cell.replace("\n", eol) for cell in cells)) for number, cells in enumerate(body)]
+    rows = [
+        (f"c{number}", *(cell.replace("\n", eol) for cell in cells))
+        for number, cells in enumerate(body)
+    ]
     delimiter = writing["delimiter"]
-    text = (f"sep={delimiter}{eol}" if named else "") + as_text([header, *rows], **writing) + (delimiter * 3 + eol) * empty
+    text = (
+        (f"sep={delimiter}{eol}" if named else "")
+        + as_text([header, *rows], **writing)
+        + (delimiter * 3 + eol) * empty
+    )
     file = tmp_path_factory.mktemp("t") / "cases.csv"
     file.write_bytes(text.encode(encoding))
     table = read_table(file)
@@ -153,7 +230,9 @@ def test_line_of_excel_is_no_row(tmp_path):
 
 
 def test_a_header_with_blanks_in_quotation_marks(tmp_path):
-    assert written(tmp_path, '"case" , "label"\n"c 1" , "ill"\n').rows == ({"case": "c 1", "label": "ill"},)
+    assert written(tmp_path, '"case" , "label"\n"c 1" , "ill"\n').rows == (
+        {"case": "c 1", "label": "ill"},
+    )
 
 
 @pytest.mark.parametrize("text", [",case\n0,c1\n1,c2\n", "case\n1,c1\n2,c2\n"], ids=["pandas", "R"])
@@ -163,7 +242,11 @@ def test_an_index_without_a_name_is_left_out(tmp_path, text):
     assert "a column without a name (column 1) is left out" in table.notes[0]
 
 
-@pytest.mark.parametrize("text", ["a|b\n007|x\n", 'a,b\n="007",x\n', 'a,b\n"=""007""",x\n'], ids=["bars", "excel", "quoted"])
+@pytest.mark.parametrize(
+    "text",
+    ["a|b\n007|x\n", 'a,b\n="007",x\n', 'a,b\n"=""007""",x\n'],
+    ids=["bars", "excel", "quoted"],
+)
 def test_other_ways_to_write_a_cell(tmp_path, text):
     assert written(tmp_path, text).rows == ({"a": "007", "b": "x"},)
 
@@ -171,7 +254,9 @@ def test_other_ways_to_write_a_cell(tmp_path, text):
 def test_rows_that_end_early_or_hold_nothing(tmp_path):
     table = written(tmp_path, "\n\ncase,label,\nc1,ill,\nc2\n,,,,\n , \n")
     assert table.rows == ({"case": "c1", "label": "ill"}, {"case": "c2", "label": ""})
-    assert table.notes == ("t.csv: 1 rows end early (the first in line 5): the cells they lack are not known",)
+    assert table.notes == (
+        "t.csv: 1 rows end early (the first in line 5): the cells they lack are not known",
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,19 @@ def test_owned_files_are_replaced_and_others_refused(tmp_path: Path) -> None:
         assert out.owned("a.json")
         assert not out.owned("theirs.json")
         (tmp_path / "b.json").write_text("edited")
-        with pytest.raises(UsageError, match=r"theirs.json \(not written by hilum\); b.json \(changed since hilum wrote it\)"):
+        with pytest.raises(
+            UsageError,
+            match=r"theirs.json \(not written by hilum\); b.json \(changed since hilum wrote it\)",
+        ):
             out.write({"a.json": "3", "theirs.json": "", "b.json": ""})
     assert (tmp_path / "a.json").read_text() == "2"
     assert is_output(tmp_path / "a.json")
     assert is_output(tmp_path / "b.json")
     assert not is_output(tmp_path / "theirs.json")
-    with OutputFolder(tmp_path, "train") as out, pytest.raises(UsageError, match=r"a.json \(written by hilum evaluate\)"):
+    with (
+        OutputFolder(tmp_path, "train") as out,
+        pytest.raises(UsageError, match=r"a.json \(written by hilum evaluate\)"),
+    ):
         out.refuse_foreign(["a.json", "free.json"])
 
 
@@ -63,7 +69,10 @@ def test_inputs_are_refused_by_any_name(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"first.txt, linked.txt \(an input of this command\)"):
             out.refuse_foreign(["first.txt", "linked.txt"])
         assert not out.remove("first.txt")
-    with OutputFolder(tmp_path / "out", "predict") as out, pytest.raises(UsageError, match=r"linked.txt \(changed since"):
+    with (
+        OutputFolder(tmp_path / "out", "predict") as out,
+        pytest.raises(UsageError, match=r"linked.txt \(changed since"),
+    ):
         out.refuse_foreign(["first.txt", "linked.txt"])
 
 
@@ -72,7 +81,12 @@ def test_only_owned_files_are_removed(tmp_path: Path) -> None:
     with OutputFolder(tmp_path, "predict") as out:
         out.write({"a.txt": "1", "b.txt": "1"})
         (tmp_path / "b.txt").write_text("edited")
-        assert [out.remove(name) for name in ("a.txt", "b.txt", "theirs.txt", "none.txt")] == [True, False, False, False]
+        assert [out.remove(name) for name in ("a.txt", "b.txt", "theirs.txt", "none.txt")] == [
+            True,
+            False,
+            False,
+            False,
+        ]
     assert names(tmp_path) == {LEDGER, "b.txt", "theirs.txt"}
     assert not is_output(tmp_path / "a.txt")
 
@@ -93,9 +107,17 @@ def test_folders_are_recorded_by_name(tmp_path: Path) -> None:
 
 def test_a_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "out", "train") as out:
-        other = f"from hilum.io import OutputFolder\nwith OutputFolder({str(out.path)!r}, 'predict'): pass"
-        ended = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
-        assert f"out is in use by hilum train on {os.uname().nodename}, process {os.getpid()}, since 20" in ended.stderr
+        other = (
+            f"from hilum.io import OutputFolder\nwith OutputFolder({str(out.path)!r}, 'predict'):"
+            " pass"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", other], capture_output=True, text=True, check=False
+        )
+        assert (
+            f"out is in use by hilum train on {os.uname().nodename}, process {os.getpid()},"
+            " since 20" in ended.stderr
+        )
         caught: list[HilumError] = []
 
         def enter() -> None:
@@ -117,8 +139,8 @@ def test_a_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
 
 def test_a_lock_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
     held = (
-        f"import time\nfrom hilum.io import OutputFolder\n"
-        f"with OutputFolder({str(tmp_path)!r}, 'train'):\n    print('held', flush=True)\n    time.sleep(60)"
+        f"import time\nfrom hilum.io import OutputFolder\nwith OutputFolder({str(tmp_path)!r},"
+        " 'train'):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -132,7 +154,9 @@ def test_a_lock_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", ["before it takes its name", "after it"])
 @pytest.mark.parametrize("earlier", [True, False])
-def test_a_killed_process_leaves_no_file_of_the_users(tmp_path: Path, ends: str, *, earlier: bool) -> None:
+def test_a_killed_process_leaves_no_file_of_the_users(
+    tmp_path: Path, ends: str, *, earlier: bool
+) -> None:
     if earlier:
         with OutputFolder(tmp_path, "predict") as out:
             out.write({"a.txt": "1"})
@@ -157,7 +181,10 @@ with OutputFolder({str(tmp_path)!r}, "predict") as out:
         assert out.owned("a.txt") is (earlier or ends == "after it")
         out.write({"a.txt": "3"})
     (tmp_path / "a.txt").write_text("edited")
-    with OutputFolder(tmp_path, "predict") as out, pytest.raises(UsageError, match="changed since hilum wrote it"):
+    with (
+        OutputFolder(tmp_path, "predict") as out,
+        pytest.raises(UsageError, match="changed since hilum wrote it"),
+    ):
         out.refuse_foreign(["a.txt"])
 
 
@@ -170,19 +197,25 @@ def test_hidden_files_leave_a_folder_empty(tmp_path: Path) -> None:
     assert holds_files(tmp_path / "a.txt")
 
 
-def test_a_file_system_without_locks_has_the_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_has_the_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def acquire(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("filelock.FileLock.acquire", acquire)
     other = (
-        f"import time\nfrom filelock import SoftFileLock\n"
-        f"with SoftFileLock({str(tmp_path / LOCK)!r}):\n    print('held', flush=True)\n    time.sleep(60)"
+        "import time\nfrom filelock import SoftFileLock\nwith"
+        f" SoftFileLock({str(tmp_path / LOCK)!r}):\n    print('held', flush=True)\n   "
+        " time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", other], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(ResourceError, match=rf"another process[\s\S]*if that computer broke down, remove .*{LOCK}"):
+        with pytest.raises(
+            ResourceError,
+            match=rf"another process[\s\S]*if that computer broke down, remove .*{LOCK}",
+        ):
             OutputFolder(tmp_path, "predict").__enter__()
         process.kill()
     with OutputFolder(tmp_path, "train") as out, OutputFolder(tmp_path, "save") as inner:
@@ -192,7 +225,9 @@ def test_a_file_system_without_locks_has_the_lock_file(tmp_path: Path, monkeypat
     assert names(tmp_path) == {LEDGER, "a.json"}
 
 
-def test_a_folder_may_have_the_name_of_a_file_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_have_the_name_of_a_file_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with OutputFolder("training", "train") as out:
         out.refuse_foreign(["training"])
@@ -202,17 +237,24 @@ def test_a_folder_may_have_the_name_of_a_file_in_it(tmp_path: Path, monkeypatch:
 
 def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
     (tmp_path / LEDGER).write_text("{")
-    with pytest.raises(DataError, match="the record of what hilum wrote into this folder, is damaged"):
+    with pytest.raises(
+        DataError, match="the record of what hilum wrote into this folder, is damaged"
+    ):
         is_output(tmp_path / "a.txt")
 
 
 def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="file is a file"), OutputFolder(tmp_path / "file", "predict"):
+    with (
+        pytest.raises(UsageError, match="file is a file"),
+        OutputFolder(tmp_path / "file", "predict"),
+    ):
         pass
 
 
-def test_a_folder_that_another_command_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_command_removes_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     acquire, removed = OutputFolder._acquire, []
 
     def late(self: OutputFolder) -> None:

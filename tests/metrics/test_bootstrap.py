@@ -21,11 +21,18 @@ def own(n: int) -> list[int]:
     return list(range(n))
 
 
-@pytest.mark.parametrize(("statistic", "function", "method"), [("mean", np.mean, "bca"), ("median", np.median, "percentile")])
-def test_scipy_agrees_where_every_case_is_a_patient(statistic: str, function: object, method: str) -> None:
+@pytest.mark.parametrize(
+    ("statistic", "function", "method"),
+    [("mean", np.mean, "bca"), ("median", np.median, "percentile")],
+)
+def test_scipy_agrees_where_every_case_is_a_patient(
+    statistic: str, function: object, method: str
+) -> None:
     values = sample()
     ours = bootstrap_interval(values, own(40), statistic, resamples=9000)
-    truth = stats.bootstrap((values,), function, n_resamples=9000, method=method, rng=np.random.default_rng(5))
+    truth = stats.bootstrap(
+        (values,), function, n_resamples=9000, method=method, rng=np.random.default_rng(5)
+    )
     assert ours.method == method
     assert ours.estimate == pytest.approx(function(values))
     width = ours.high - ours.low
@@ -34,9 +41,14 @@ def test_scipy_agrees_where_every_case_is_a_patient(statistic: str, function: ob
 
 
 def test_a_function_is_the_same_as_its_name() -> None:
-    values, groups = sample(9), [0, 0, 1, 2, 2, 2, 3, 4, 5]  # below ten patients both are percentile intervals
+    values, groups = (
+        sample(9),
+        [0, 0, 1, 2, 2, 2, 3, 4, 5],
+    )  # below ten patients both are percentile intervals
     named = bootstrap_interval(values, groups, "mean", resamples=300)
-    given_function = bootstrap_interval(values, groups, lambda drawn: float(np.mean(drawn)), resamples=300)
+    given_function = bootstrap_interval(
+        values, groups, lambda drawn: float(np.mean(drawn)), resamples=300
+    )
     assert (given_function.low, given_function.high) == pytest.approx((named.low, named.high))
 
 
@@ -64,8 +76,12 @@ def test_columns_weigh_the_same_however_rare() -> None:
 
 def test_same_seed_same_interval() -> None:
     values = sample(15)
-    assert bootstrap_interval(values, own(15), seed=4) == bootstrap_interval(values, own(15), seed=4)
-    assert bootstrap_interval(values, own(15), seed=4) != bootstrap_interval(values, own(15), seed=5)
+    assert bootstrap_interval(values, own(15), seed=4) == bootstrap_interval(
+        values, own(15), seed=4
+    )
+    assert bootstrap_interval(values, own(15), seed=4) != bootstrap_interval(
+        values, own(15), seed=5
+    )
 
 
 def test_undefined_values_are_left_out() -> None:
@@ -78,17 +94,31 @@ def test_undefined_values_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("values", "groups", "estimate", "patients"),
-    [([], [], math.nan, 0), ([math.nan], ["a"], math.nan, 0), ([0.5], ["a"], 0.5, 1), ([0.4, 0.6], ["a", "a"], 0.5, 1)],
+    [
+        ([], [], math.nan, 0),
+        ([math.nan], ["a"], math.nan, 0),
+        ([0.5], ["a"], 0.5, 1),
+        ([0.4, 0.6], ["a", "a"], 0.5, 1),
+    ],
 )
-def test_no_interval_below_two_patients(values: list[float], groups: list[str], estimate: float, patients: int) -> None:
+def test_no_interval_below_two_patients(
+    values: list[float], groups: list[str], estimate: float, patients: int
+) -> None:
     interval = bootstrap_interval(values, groups)
-    np.testing.assert_equal([interval.estimate, interval.low, interval.high], [estimate, math.nan, math.nan])
+    np.testing.assert_equal(
+        [interval.estimate, interval.low, interval.high], [estimate, math.nan, math.nan]
+    )
     assert (interval.method, interval.patients) == ("none", patients)
 
 
 def test_equal_values_have_a_point_for_an_interval() -> None:
     interval = bootstrap_interval([0.25] * 12, own(12))
-    assert (interval.low, interval.estimate, interval.high, interval.method) == (0.25, 0.25, 0.25, "percentile")
+    assert (interval.low, interval.estimate, interval.high, interval.method) == (
+        0.25,
+        0.25,
+        0.25,
+        "percentile",
+    )
 
 
 def test_the_interval_covers_as_often_as_it_says() -> None:

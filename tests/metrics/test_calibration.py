@@ -30,14 +30,17 @@ from hilum.metrics import (
 HAND = np.array([0.1, 0.3, 0.3, 0.9]), np.array([False, True, False, True])
 
 
-def sample(n: int = 400, seed: int = 0, slope: float = 1.0, intercept: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def sample(
+    n: int = 400, seed: int = 0, slope: float = 1.0, intercept: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities, and cases whose log odds are `intercept + slope` times theirs."""
     random = np.random.default_rng(seed)
     logits = random.normal(-0.5, 1.5, n)
     return expit(logits), random.random(n) < expit(intercept + slope * logits)
 
 
-# --- Brier, log loss ---------------------------------------------------------------------------------------------------------
+# --- Brier, log loss
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_proper_scores_by_hand_and_by_sklearn() -> None:
@@ -45,7 +48,9 @@ def test_proper_scores_by_hand_and_by_sklearn() -> None:
     assert brier(probability, positive) == pytest.approx((0.01 + 0.49 + 0.09 + 0.01) / 4)
     assert log_loss(probability, positive) == pytest.approx(-np.log([0.9, 0.3, 0.7, 0.9]).mean())
     probability, positive = sample()
-    assert brier(probability, positive) == pytest.approx(oracle.brier_score_loss(positive, probability))
+    assert brier(probability, positive) == pytest.approx(
+        oracle.brier_score_loss(positive, probability)
+    )
     assert log_loss(probability, positive) == pytest.approx(oracle.log_loss(positive, probability))
 
 
@@ -53,12 +58,20 @@ def test_several_classes() -> None:
     random = np.random.default_rng(1)
     probabilities, index = random.dirichlet(np.ones(4), 70), random.integers(0, 4, 70)
     truth = np.eye(4)[index]
-    assert multiclass_brier(probabilities, index) == pytest.approx(((probabilities - truth) ** 2).sum(axis=1).mean())
-    assert multiclass_log_loss(probabilities, index) == pytest.approx(oracle.log_loss(index, probabilities))
+    assert multiclass_brier(probabilities, index) == pytest.approx(
+        ((probabilities - truth) ** 2).sum(axis=1).mean()
+    )
+    assert multiclass_log_loss(probabilities, index) == pytest.approx(
+        oracle.log_loss(index, probabilities)
+    )
     probability, positive = HAND
     two = np.stack([1 - probability, probability], axis=1)
-    assert multiclass_brier(two, positive.astype(int)) == pytest.approx(2 * brier(probability, positive))
-    assert multiclass_log_loss(two, positive.astype(int)) == pytest.approx(log_loss(probability, positive))
+    assert multiclass_brier(two, positive.astype(int)) == pytest.approx(
+        2 * brier(probability, positive)
+    )
+    assert multiclass_log_loss(two, positive.astype(int)) == pytest.approx(
+        log_loss(probability, positive)
+    )
 
 
 def test_the_impossible_that_happens_costs_a_finite_price() -> None:
@@ -77,16 +90,24 @@ def test_no_case_has_no_score() -> None:
         assert math.isnan(value)
 
 
-# --- bins --------------------------------------------------------------------------------------------------------------------
+# --- bins
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_bins_by_hand() -> None:
     probability, positive = HAND
-    # of equal mass: 0.1 | 0.3 0.3 0.9, as equal probabilities stay together and their middle is at half of the cases
-    assert expected_calibration_error(probability, positive, bins=2) == pytest.approx((0.1 + abs(1.5 - 2)) / 4)
+    # of equal mass: 0.1 | 0.3 0.3 0.9, as equal probabilities stay together and their middle is at
+    # half of the cases
+    assert expected_calibration_error(probability, positive, bins=2) == pytest.approx(
+        (0.1 + abs(1.5 - 2)) / 4
+    )
     # of equal width: 0.1 0.3 0.3 | 0.9
-    assert expected_calibration_error(probability, positive, bins=2, equal="width") == pytest.approx((abs(0.7 - 1) + 0.1) / 4)
-    assert expected_calibration_error(probability, positive, bins=1) == pytest.approx(abs(1.6 - 2) / 4)
+    assert expected_calibration_error(
+        probability, positive, bins=2, equal="width"
+    ) == pytest.approx((abs(0.7 - 1) + 0.1) / 4)
+    assert expected_calibration_error(probability, positive, bins=1) == pytest.approx(
+        abs(1.6 - 2) / 4
+    )
     curve = calibration_curve(probability, positive, bins=2)
     assert curve.predicted == pytest.approx([0.1, 0.5])
     assert curve.observed == pytest.approx([0, 2 / 3])
@@ -103,7 +124,9 @@ def test_equal_width_is_sklearns() -> None:
     np.testing.assert_allclose(curve.observed, observed)
     np.testing.assert_allclose(curve.predicted, predicted)
     error = (np.abs(observed - predicted) * curve.cases).sum() / 300
-    assert expected_calibration_error(probability, positive, bins=8, equal="width") == pytest.approx(error)
+    assert expected_calibration_error(
+        probability, positive, bins=8, equal="width"
+    ) == pytest.approx(error)
 
 
 def oracle_curve(positive: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +142,9 @@ def oracle_curve(positive: np.ndarray, probability: np.ndarray) -> tuple[np.ndar
     st.sampled_from(["mass", "width"]),
     st.randoms(use_true_random=False),
 )
-def test_bins_do_not_depend_on_the_order_of_cases(cases: list[tuple[int, bool]], bins: int, equal: str, shuffler: object) -> None:
+def test_bins_do_not_depend_on_the_order_of_cases(
+    cases: list[tuple[int, bool]], bins: int, equal: str, shuffler: object
+) -> None:
     def figures() -> list[float]:
         probability, positive = (np.array(column) for column in zip(*cases, strict=True))
         curve = calibration_curve(probability / 10, positive, bins=bins, equal=equal)
@@ -127,7 +152,9 @@ def test_bins_do_not_depend_on_the_order_of_cases(cases: list[tuple[int, bool]],
         assert (curve.low <= curve.observed + 1e-12).all()
         assert (curve.observed <= curve.high + 1e-12).all()
         error = expected_calibration_error(probability / 10, positive, bins=bins, equal=equal)
-        assert error == pytest.approx((np.abs(curve.observed - curve.predicted) * curve.cases).sum() / len(cases))
+        assert error == pytest.approx(
+            (np.abs(curve.observed - curve.predicted) * curve.cases).sum() / len(cases)
+        )
         assert error >= abs((probability / 10).mean() - positive.mean()) - 1e-12
         return [error, *curve.predicted, *curve.observed]
 
@@ -144,12 +171,20 @@ def test_bins_of_equal_mass_have_as_many_cases() -> None:
 def test_noise_is_what_a_calibrated_model_shows() -> None:
     random = np.random.default_rng(5)
     probability, _ = sample(200)
-    shown = [expected_calibration_error(probability, random.random(200) < probability) for _ in range(400)]
+    shown = [
+        expected_calibration_error(probability, random.random(200) < probability)
+        for _ in range(400)
+    ]
     assert calibration_noise(probability) == pytest.approx(np.mean(shown), rel=0.05)
-    shown = [expected_calibration_error(probability, random.random(200) < probability, equal="width") for _ in range(400)]
+    shown = [
+        expected_calibration_error(probability, random.random(200) < probability, equal="width")
+        for _ in range(400)
+    ]
     assert calibration_noise(probability, equal="width") == pytest.approx(np.mean(shown), rel=0.1)
     overconfident, positive = sample(200, slope=0.3)
-    assert expected_calibration_error(overconfident, positive) > 2 * calibration_noise(overconfident)
+    assert expected_calibration_error(overconfident, positive) > 2 * calibration_noise(
+        overconfident
+    )
 
 
 def test_top_class() -> None:
@@ -165,7 +200,8 @@ def test_wilson_is_scipys(hits: int, total: int) -> None:
     assert (float(low), float(high)) == pytest.approx((truth.low, truth.high))
 
 
-# --- slope and intercept -----------------------------------------------------------------------------------------------------
+# --- slope and intercept
+# -----------------------------------------------------------------------------------------------------
 
 
 def by_scipy(probability: np.ndarray, positive: np.ndarray) -> tuple[float, float, float]:
@@ -175,9 +211,14 @@ def by_scipy(probability: np.ndarray, positive: np.ndarray) -> tuple[float, floa
         return float((np.logaddexp(0, a + b * x) - positive * (a + b * x)).sum())
 
     line = optimize.minimize(
-        lambda ab: loss(*ab), [0, 1], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 9999}
+        lambda ab: loss(*ab),
+        [0, 1],
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 9999},
     )
-    large = optimize.minimize_scalar(lambda a: loss(a, 1), bounds=(-30, 30), method="bounded", options={"xatol": 1e-10})
+    large = optimize.minimize_scalar(
+        lambda a: loss(a, 1), bounds=(-30, 30), method="bounded", options={"xatol": 1e-10}
+    )
     return float(line.x[1]), float(line.x[0]), float(large.x)
 
 
@@ -186,7 +227,9 @@ def test_the_line_is_the_most_likely_one(n: int) -> None:
     probability, positive = sample(n, seed=3, slope=0.6, intercept=0.4)
     probability[:2], positive[:2] = (0.0, 1.0), (True, False)  # clipped, and wrong
     line = calibration_line(probability, positive)
-    assert (line.slope, line.intercept, line.in_the_large) == pytest.approx(by_scipy(probability, positive), abs=1e-5)
+    assert (line.slope, line.intercept, line.in_the_large) == pytest.approx(
+        by_scipy(probability, positive), abs=1e-5
+    )
     assert line.slope == calibration_slope(probability, positive)
     assert line.intercept == calibration_intercept(probability, positive)
     assert line.in_the_large == calibration_in_the_large(probability, positive)
@@ -202,7 +245,13 @@ def test_a_known_miscalibration_is_found() -> None:
 
 
 @settings(deadline=None, max_examples=80, derandomize=True)
-@given(st.lists(st.tuples(st.sampled_from([0.0, 1e-6, 0.2, 0.5, 0.8, 1.0]), st.booleans()), min_size=2, max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1e-6, 0.2, 0.5, 0.8, 1.0]), st.booleans()),
+        min_size=2,
+        max_size=12,
+    )
+)
 def test_recalibrated_probabilities_are_calibrated(cases: list[tuple[float, bool]]) -> None:
     """The likelihood equations: residuals sum to 0, and so do residuals times logits."""
     probability, positive = (np.array(column) for column in zip(*cases, strict=True))
@@ -224,7 +273,8 @@ def test_recalibrated_probabilities_are_calibrated(cases: list[tuple[float, bool
         assert (positive - expit(line.in_the_large + x)).sum() == pytest.approx(0, abs=1e-6)
 
 
-# --- what is undefined, what is refused --------------------------------------------------------------------------------------
+# --- what is undefined, what is refused
+# --------------------------------------------------------------------------------------
 
 
 def test_no_case() -> None:

@@ -59,32 +59,76 @@ def test_rows_are_the_reference() -> None:
 def test_sklearn_agrees(pairs: list[tuple[int, int]]) -> None:
     truth, given_class = (np.array(column) for column in zip(*pairs, strict=True))
     matrix = confusion(truth, given_class, 4)
-    np.testing.assert_array_equal(matrix, oracle.confusion_matrix(truth, given_class, labels=range(4)))
+    np.testing.assert_array_equal(
+        matrix, oracle.confusion_matrix(truth, given_class, labels=range(4))
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where we say NaN
         assert accuracy(matrix) == pytest.approx(oracle.accuracy_score(truth, given_class))
-        assert balanced_accuracy(matrix) == pytest.approx(oracle.balanced_accuracy_score(truth, given_class))
-        assert macro_f1(matrix) == pytest.approx(oracle.f1_score(truth, given_class, average="macro"))
+        assert balanced_accuracy(matrix) == pytest.approx(
+            oracle.balanced_accuracy_score(truth, given_class)
+        )
+        assert macro_f1(matrix) == pytest.approx(
+            oracle.f1_score(truth, given_class, average="macro")
+        )
         kappa = oracle.cohen_kappa_score(truth, given_class, weights="quadratic", labels=range(4))
         assert quadratic_kappa(matrix) == pytest.approx(kappa, nan_ok=True)
         correlation = oracle.matthews_corrcoef(truth, given_class)
-        assert mcc(matrix) == pytest.approx(correlation if len(set(truth)) > 1 else math.nan, nan_ok=True)
+        assert mcc(matrix) == pytest.approx(
+            correlation if len(set(truth)) > 1 else math.nan, nan_ok=True
+        )
         for k in range(4):
             options = {"labels": [k], "average": None, "zero_division": np.nan}
             assert sensitivity(matrix, positive=k) == pytest.approx(
                 oracle.recall_score(truth, given_class, **options)[0], nan_ok=True
             )
-            assert ppv(matrix, positive=k) == pytest.approx(oracle.precision_score(truth, given_class, **options)[0], nan_ok=True)
-            assert f1(matrix, positive=k) == pytest.approx(oracle.f1_score(truth, given_class, **options)[0], nan_ok=True)
+            assert ppv(matrix, positive=k) == pytest.approx(
+                oracle.precision_score(truth, given_class, **options)[0], nan_ok=True
+            )
+            assert f1(matrix, positive=k) == pytest.approx(
+                oracle.f1_score(truth, given_class, **options)[0], nan_ok=True
+            )
 
 
 @pytest.mark.parametrize(
     ("matrix", "expected"),
     [
-        ([[0, 0], [0, 0]], dict.fromkeys(["accuracy", "balanced_accuracy", "f1", "macro_f1", "mcc"], math.nan)),
-        ([[3, 2], [0, 0]], {"sensitivity": math.nan, "ppv": 0, "npv": 1, "f1": 0, "mcc": math.nan, "balanced_accuracy": 0.6}),
-        ([[5, 0], [0, 0]], {"f1": math.nan, "ppv": math.nan, "macro_f1": 1, "mcc": math.nan, "quadratic_kappa": math.nan}),
-        ([[5, 0], [3, 0]], {"ppv": math.nan, "f1": 0, "mcc": 0, "quadratic_kappa": 0, "sensitivity": 0, "specificity": 1}),
+        (
+            [[0, 0], [0, 0]],
+            dict.fromkeys(["accuracy", "balanced_accuracy", "f1", "macro_f1", "mcc"], math.nan),
+        ),
+        (
+            [[3, 2], [0, 0]],
+            {
+                "sensitivity": math.nan,
+                "ppv": 0,
+                "npv": 1,
+                "f1": 0,
+                "mcc": math.nan,
+                "balanced_accuracy": 0.6,
+            },
+        ),
+        (
+            [[5, 0], [0, 0]],
+            {
+                "f1": math.nan,
+                "ppv": math.nan,
+                "macro_f1": 1,
+                "mcc": math.nan,
+                "quadratic_kappa": math.nan,
+            },
+        ),
+        (
+            [[5, 0], [3, 0]],
+            {
+                "ppv": math.nan,
+                "f1": 0,
+                "mcc": 0,
+                "quadratic_kappa": 0,
+                "sensitivity": 0,
+                "specificity": 1,
+            },
+        ),
         ([[0, 0], [1, 2]], {"specificity": math.nan, "npv": 0, "ppv": 1}),
     ],
 )
@@ -97,7 +141,9 @@ def test_a_figure_straight_from_the_cases() -> None:
     truth, given_class = [0, 1, 2, 2, 1], [0, 2, 2, 2, 1]
     matrix = confusion(truth, given_class, 3)
     assert confusion_statistic(truth, given_class, figure=mcc, classes=3) == mcc(matrix)
-    assert confusion_statistic(truth, given_class, figure=partial(f1, positive=2), classes=3) == f1(matrix, positive=2)
+    assert confusion_statistic(truth, given_class, figure=partial(f1, positive=2), classes=3) == f1(
+        matrix, positive=2
+    )
 
 
 def test_impossible_questions_are_refused() -> None:

@@ -1,4 +1,7 @@
-"""Decision curves: the definition, threshold by threshold; treat-all and treat-none; what is undefined."""
+"""Decision curves: the definition, threshold by threshold; treat-all and treat-none.
+
+What is undefined.
+"""
 
 import math
 
@@ -21,16 +24,23 @@ def test_by_hand() -> None:
 
 
 @settings(deadline=None, max_examples=80, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=20), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=20),
+    st.integers(0, 9),
+)
 def test_the_definition(cases: list[tuple[int, bool]], tenth: int) -> None:
     probability, positive = (np.array(column) for column in zip(*cases, strict=True))
     probability, threshold = probability / 10, tenth / 10
     treated = probability >= threshold
-    expected = ((treated & positive).sum() - (treated & ~positive).sum() * threshold / (1 - threshold)) / len(cases)
+    expected = (
+        (treated & positive).sum() - (treated & ~positive).sum() * threshold / (1 - threshold)
+    ) / len(cases)
     assert net_benefit_at(probability, positive, threshold=threshold) == pytest.approx(expected)
     prevalence = positive.mean()
     curve = net_benefit(probability, positive, [threshold])
-    assert curve.treat_all[0] == pytest.approx(prevalence - (1 - prevalence) * threshold / (1 - threshold))
+    assert curve.treat_all[0] == pytest.approx(
+        prevalence - (1 - prevalence) * threshold / (1 - threshold)
+    )
     assert curve.model[0] <= prevalence + 1e-12  # nobody can do better than treat those who need it
     perfect = net_benefit(positive.astype(float), positive, [max(threshold, 0.05)])
     assert perfect.model[0] == pytest.approx(prevalence)
@@ -39,7 +49,9 @@ def test_the_definition(cases: list[tuple[int, bool]], tenth: int) -> None:
 def test_a_calibrated_model_never_harms() -> None:
     random = np.random.default_rng(0)
     probability = random.beta(1, 3, 20_000)
-    curve = net_benefit(probability, random.random(20_000) < probability, np.linspace(0.01, 0.6, 30))
+    curve = net_benefit(
+        probability, random.random(20_000) < probability, np.linspace(0.01, 0.6, 30)
+    )
     assert (curve.model >= np.maximum(curve.treat_all, 0) - 0.003).all()
     assert curve.model[10] > max(curve.treat_all[10], 0) + 0.02
 

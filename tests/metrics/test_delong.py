@@ -52,7 +52,11 @@ def sample(n: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
     random = np.random.default_rng(seed)
     positive = random.random(n) < 0.4
     shared = random.normal(size=n) + positive
-    return (shared + 0.5 * random.normal(size=n)).round(1), (shared + random.normal(size=n)).round(1), positive
+    return (
+        (shared + 0.5 * random.normal(size=n)).round(1),
+        (shared + random.normal(size=n)).round(1),
+        positive,
+    )
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -65,7 +69,11 @@ def test_midranks_give_what_all_pairs_give(seed: int, n: int) -> None:
     interval = delong_interval(a, positive)
     assert interval.estimate == pytest.approx(auroc(a, positive))
     assert interval.standard_error == pytest.approx(math.sqrt(covariance[0, 0]))
-    assert (interval.positives, interval.negatives, interval.patients) == (positive.sum(), (~positive).sum(), n)
+    assert (interval.positives, interval.negatives, interval.patients) == (
+        positive.sum(),
+        (~positive).sum(),
+        n,
+    )
     test = delong_test(a, b, positive)
     assert test.difference == pytest.approx(auroc(a, positive) - auroc(b, positive))
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
@@ -79,21 +87,33 @@ def test_midranks_give_what_all_pairs_give(seed: int, n: int) -> None:
 def test_patients_vary_as_the_paper_says(seed: int) -> None:
     a, _, positive = sample(30, seed)
     groups = np.random.default_rng(seed).integers(0, 12, 30)
-    if min(len(set(groups[positive])), len(set(groups[~positive]))) < 2 or auroc(a, positive) in (0, 1):
+    if min(len(set(groups[positive])), len(set(groups[~positive]))) < 2 or auroc(a, positive) in (
+        0,
+        1,
+    ):
         return
     interval = delong_interval(a, positive, groups=groups.tolist())
-    assert interval.standard_error == pytest.approx(math.sqrt(max(0, obuchowski(a, positive, groups))), abs=1e-9)
+    assert interval.standard_error == pytest.approx(
+        math.sqrt(max(0, obuchowski(a, positive, groups))), abs=1e-9
+    )
     assert interval.patients == len(set(groups))
 
 
 def test_the_worked_numbers() -> None:
-    # positives 3, 5; negatives 1, 4: pairs 1 0 / 1 1; V10 = 1/2, 1; V01 = 1, 1/2; both variances 1/8, over 2 each: 1/8
+    # positives 3, 5; negatives 1, 4: pairs 1 0 / 1 1; V10 = 1/2, 1; V01 = 1, 1/2; both variances
+    # 1/8, over 2 each: 1/8
     interval = delong_interval([3.0, 5.0, 1.0, 4.0], [1, 1, 0, 0])
     assert (interval.estimate, interval.standard_error) == pytest.approx((0.75, math.sqrt(1 / 8)))
     z = stats.norm.ppf(0.975) * math.sqrt(1 / 8) / (0.75 * 0.25)
-    assert (interval.low, interval.high) == pytest.approx((1 / (1 + math.exp(z) / 3), 1 / (1 + math.exp(-z) / 3)))
+    assert (interval.low, interval.high) == pytest.approx(
+        (1 / (1 + math.exp(z) / 3), 1 / (1 + math.exp(-z) / 3))
+    )
     plain = delong_interval([3.0, 5.0, 1.0, 4.0], [1, 1, 0, 0], transform="plain")
-    assert (plain.low, plain.high, plain.method) == (pytest.approx(0.75 - 1.959964 * math.sqrt(1 / 8)), 1.0, "plain")
+    assert (plain.low, plain.high, plain.method) == (
+        pytest.approx(0.75 - 1.959964 * math.sqrt(1 / 8)),
+        1.0,
+        "plain",
+    )
 
 
 def test_studies_counted_twice_are_no_more_evidence() -> None:
@@ -102,9 +122,9 @@ def test_studies_counted_twice_are_no_more_evidence() -> None:
     patients = list(range(60)) * 2
     twice = delong_interval(np.tile(a, 2), np.tile(positive, 2), groups=patients)
     assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
-    assert astuple(delong_test(np.tile(a, 2), np.tile(b, 2), np.tile(positive, 2), groups=patients)) == pytest.approx(
-        astuple(test)
-    )
+    assert astuple(
+        delong_test(np.tile(a, 2), np.tile(b, 2), np.tile(positive, 2), groups=patients)
+    ) == pytest.approx(astuple(test))
     naive = delong_interval(np.tile(a, 2), np.tile(positive, 2))
     assert naive.high - naive.low < 0.8 * (once.high - once.low)
 
@@ -123,7 +143,9 @@ def test_symmetries() -> None:
     stretched = delong_interval(np.exp(a), positive)
     assert (stretched.low, stretched.high) == pytest.approx((forward.low, forward.high))
     there, back = delong_test(a, b, positive), delong_test(b, a, positive)
-    assert (back.difference, back.z, back.p_value) == pytest.approx((-there.difference, -there.z, there.p_value))
+    assert (back.difference, back.z, back.p_value) == pytest.approx(
+        (-there.difference, -there.z, there.p_value)
+    )
     assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
     assert (there.a, there.b) == pytest.approx((auroc(a, positive), auroc(b, positive)))
     wide = delong_interval(a, positive, level=0.99)
@@ -136,9 +158,15 @@ def test_symmetries() -> None:
     st.sampled_from(["logit", "plain"]),
     st.booleans(),
 )
-def test_never_outside_and_never_without_its_estimate(cases: list[tuple[int, bool, int]], transform: str, grouped: bool) -> None:
-    scores, positive, patients = (list(column) for column in zip(*cases, strict=True)) if cases else ([], [], [])
-    interval = delong_interval(scores, positive, transform=transform, groups=patients if grouped else None)
+def test_never_outside_and_never_without_its_estimate(
+    cases: list[tuple[int, bool, int]], transform: str, grouped: bool
+) -> None:
+    scores, positive, patients = (
+        (list(column) for column in zip(*cases, strict=True)) if cases else ([], [], [])
+    )
+    interval = delong_interval(
+        scores, positive, transform=transform, groups=patients if grouped else None
+    )
     if interval.method == "none":
         assert math.isnan(interval.low)
         assert math.isnan(interval.high)
@@ -154,8 +182,11 @@ def test_perfect_separation_is_no_certainty() -> None:
         assert interval.low == pytest.approx(0.025 ** (1 / min(m, n)))
         turned = delong_interval(1 - positive.astype(float), positive)
         assert (turned.low, turned.high) == (0, pytest.approx(1 - interval.low))
-    # two patients with both classes make one pair that shares nobody; with one patient there is none
-    assert delong_interval([1, 1, 0, 0], [1, 1, 0, 0], groups=["a", "b", "a", "b"]).low == pytest.approx(0.025)
+    # two patients with both classes make one pair that shares nobody; with one patient there is
+    # none
+    assert delong_interval(
+        [1, 1, 0, 0], [1, 1, 0, 0], groups=["a", "b", "a", "b"]
+    ).low == pytest.approx(0.025)
     assert delong_interval([1, 1, 0, 0], [1, 1, 0, 0], groups=["a"] * 4).method == "none"
 
 
@@ -171,16 +202,28 @@ def test_the_bound_of_perfect_separation_holds() -> None:
 
 def test_a_constant_knows_nothing_for_certain() -> None:
     interval = delong_interval([0.3] * 6, [1, 1, 0, 0, 0, 0])
-    assert (interval.method, interval.low, interval.estimate, interval.high) == ("constant", 0.5, 0.5, 0.5)
+    assert (interval.method, interval.low, interval.estimate, interval.high) == (
+        "constant",
+        0.5,
+        0.5,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(
     ("scores", "positive", "estimate"),
-    [([], [], math.nan), ([1, 2], [1, 1], math.nan), ([1, 2], [0, 0], math.nan), ([1, 0, 2], [1, 0, 0], 0.5)],
+    [
+        ([], [], math.nan),
+        ([1, 2], [1, 1], math.nan),
+        ([1, 2], [0, 0], math.nan),
+        ([1, 0, 2], [1, 0, 0], 0.5),
+    ],
 )
 def test_no_interval(scores: list[float], positive: list[int], estimate: float) -> None:
     interval = delong_interval(scores, positive)
-    np.testing.assert_equal([interval.estimate, interval.low, interval.high], [estimate, math.nan, math.nan])
+    np.testing.assert_equal(
+        [interval.estimate, interval.low, interval.high], [estimate, math.nan, math.nan]
+    )
     assert interval.method == "none"
     assert math.isnan(delong_test(scores, scores[::-1], positive).p_value)
 
@@ -189,7 +232,9 @@ def test_two_scores_of_one_order_do_not_differ() -> None:
     a, _, positive = sample(20)
     same = delong_test(a, 2 * a + 1, positive)
     assert (same.difference, same.low, same.high, same.z, same.p_value) == (0, 0, 0, 0, 1)
-    perfect = delong_test([3, 4, 1, 2], [1, 1, 1, 1], [1, 1, 0, 0])  # variance 0, yet they differ: nothing is said
+    perfect = delong_test(
+        [3, 4, 1, 2], [1, 1, 1, 1], [1, 1, 0, 0]
+    )  # variance 0, yet they differ: nothing is said
     assert perfect.difference == 0.5
     assert math.isnan(perfect.p_value)
     assert math.isnan(perfect.low)
@@ -223,7 +268,11 @@ def test_intervals_of_patients_hold_the_truth_where_those_of_cases_do_not() -> N
     def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]]:
         patients = np.repeat(np.arange(60), 4)
         positive = patients % 2 == 0
-        return random.normal(size=60)[patients] + random.normal(size=240) + shift * positive, positive, patients.tolist()
+        return (
+            random.normal(size=60)[patients] + random.normal(size=240) + shift * positive,
+            positive,
+            patients.tolist(),
+        )
 
     assert covered(draw, 0.8, 400) >= 0.92
     assert covered(lambda random: (*draw(random)[:2], None), 0.8, 400) < 0.85

@@ -22,13 +22,23 @@ def row(text: str) -> np.ndarray:
     [
         ("..##..........", "..##......##..", (2, 1, 1, 1)),  # one of two found
         ("..##..##......", "..##..........", (1, 1, 2, 1)),  # one real, one invented
-        ("############..", ".#..#.....#...", (3, 3, 1, 1)),  # three lesions in one finding, a quarter of it real
+        (
+            "############..",
+            ".#..#.....#...",
+            (3, 3, 1, 1),
+        ),  # three lesions in one finding, a quarter of it real
         ("##############", ".#............", (1, 1, 1, 0)),  # floods: finds the lesion, is not real
-        ("..#...........", "..###########.", (1, 0, 1, 1)),  # a real finding, too little of the lesion
+        (
+            "..#...........",
+            "..###########.",
+            (1, 0, 1, 1),
+        ),  # a real finding, too little of the lesion
         (".#.#.#........", ".#####........", (1, 1, 3, 3)),  # one lesion found in pieces
     ],
 )
-def test_drawn_lesions(prediction: str, reference: str, expected: tuple[int, int, int, int]) -> None:
+def test_drawn_lesions(
+    prediction: str, reference: str, expected: tuple[int, int, int, int]
+) -> None:
     assert lesions(row(prediction), row(reference)) == Lesions(*expected)
 
 

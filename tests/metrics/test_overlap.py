@@ -26,7 +26,10 @@ def blobs(seed: int, shape: tuple[int, int, int] = (6, 11, 14)) -> np.ndarray:
 
 
 def test_two_boxes_by_hand() -> None:
-    prediction, reference = box((0, 2), (0, 3), (0, 4)), box((0, 2), (0, 3), (1, 7))  # 24 and 36 voxels, 18 in common
+    prediction, reference = (
+        box((0, 2), (0, 3), (0, 4)),
+        box((0, 2), (0, 3), (1, 7)),
+    )  # 24 and 36 voxels, 18 in common
     counts = overlap(prediction, reference)
     assert (counts.true_positive, counts.false_positive, counts.false_negative) == (18, 6, 18)
     assert dice(prediction, reference) == pytest.approx(2 * 18 / 60)
@@ -42,10 +45,24 @@ def test_the_table_of_empty_cases() -> None:
     some, none = box((1, 3), (2, 4), (3, 8)), np.zeros(SHAPE, dtype=bool)
     spacing = (10.0, 10.0, 1.0)  # 20 voxels are 2 ml
     both, missed, invented = overlap(none, none), overlap(none, some), overlap(some, none)
-    assert [math.isnan(v) for v in (both.dice, both.iou, both.sensitivity, both.precision)] == [True] * 4
-    assert (missed.dice, missed.iou, missed.sensitivity, math.isnan(missed.precision)) == (0, 0, 0, True)
-    assert (invented.dice, invented.iou, math.isnan(invented.sensitivity), invented.precision) == (0, 0, True, 0)
-    assert [volume_error_ml(p, r, spacing) for p, r in ((none, none), (none, some), (some, none))] == pytest.approx([0, -2, 2])
+    assert [math.isnan(v) for v in (both.dice, both.iou, both.sensitivity, both.precision)] == [
+        True
+    ] * 4
+    assert (missed.dice, missed.iou, missed.sensitivity, math.isnan(missed.precision)) == (
+        0,
+        0,
+        0,
+        True,
+    )
+    assert (invented.dice, invented.iou, math.isnan(invented.sensitivity), invented.precision) == (
+        0,
+        0,
+        True,
+        0,
+    )
+    assert [
+        volume_error_ml(p, r, spacing) for p, r in ((none, none), (none, some), (some, none))
+    ] == pytest.approx([0, -2, 2])
     assert math.isnan(relative_volume_error(none, none))
     assert math.isnan(relative_volume_error(some, none))
     assert relative_volume_error(none, some) == -1
@@ -55,7 +72,9 @@ def test_the_table_of_empty_cases() -> None:
 def test_simpleitk_agrees(seed: int) -> None:
     prediction, reference = blobs(seed), blobs(seed + 100)
     oracle = sitk.LabelOverlapMeasuresImageFilter()
-    oracle.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference)))
+    oracle.Execute(
+        *(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference))
+    )
     counts = overlap(prediction, reference)
     assert counts.dice == pytest.approx(oracle.GetDiceCoefficient())
     assert counts.iou == pytest.approx(oracle.GetJaccardCoefficient())
@@ -69,13 +88,19 @@ def test_monai_agrees() -> None:
     metrics = pytest.importorskip("monai.metrics")
     prediction, reference = blobs(1), blobs(2)
     tensors = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
-    assert dice(prediction, reference) == pytest.approx(float(metrics.compute_dice(*tensors)), abs=1e-6)
-    assert iou(prediction, reference) == pytest.approx(float(metrics.compute_iou(*tensors)), abs=1e-6)
+    assert dice(prediction, reference) == pytest.approx(
+        float(metrics.compute_dice(*tensors)), abs=1e-6
+    )
+    assert iou(prediction, reference) == pytest.approx(
+        float(metrics.compute_iou(*tensors)), abs=1e-6
+    )
 
 
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(arrays(bool, (3, 4, 5)), arrays(bool, (3, 4, 5)), st.permutations(range(3)))
-def test_overlap_is_symmetric_bounded_and_blind_to_orientation(a: np.ndarray, b: np.ndarray, axes: list[int]) -> None:
+def test_overlap_is_symmetric_bounded_and_blind_to_orientation(
+    a: np.ndarray, b: np.ndarray, axes: list[int]
+) -> None:
     value = dice(a, b)
     np.testing.assert_equal(dice(b, a), value)
     np.testing.assert_equal(dice(a.transpose(axes)[::-1], b.transpose(axes)[::-1]), value)

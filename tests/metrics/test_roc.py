@@ -58,7 +58,9 @@ def test_by_hand() -> None:
     steps = precision_recall_curve(scores, positive)
     assert steps.thresholds.tolist() == [4, 3, 2, 1]
     assert steps.precision == pytest.approx([1, 2 / 3, 1 / 2, 3 / 5])
-    assert (steps.prevalence, steps.average_precision) == pytest.approx((0.6, auprc(scores, positive)))
+    assert (steps.prevalence, steps.average_precision) == pytest.approx(
+        (0.6, auprc(scores, positive))
+    )
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
@@ -68,7 +70,9 @@ def test_all_pairs_and_sklearn_agree(cases: list[tuple[int, bool]]) -> None:
     pairs = np.sign(scores[positive][:, None] - scores[~positive])
     assert auroc(scores, positive) == pytest.approx(((pairs + 1) / 2).mean())
     assert auroc(scores, positive) == pytest.approx(oracle.roc_auc_score(positive, scores))
-    assert auprc(scores, positive) == pytest.approx(oracle.average_precision_score(positive, scores))
+    assert auprc(scores, positive) == pytest.approx(
+        oracle.average_precision_score(positive, scores)
+    )
     alarms, hits, thresholds = oracle.roc_curve(positive, scores, drop_intermediate=False)
     curve = roc_curve(scores, positive)
     np.testing.assert_allclose(curve.thresholds, thresholds)
@@ -83,7 +87,9 @@ def test_all_pairs_and_sklearn_agree(cases: list[tuple[int, bool]]) -> None:
 
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(CASES, st.randoms(use_true_random=False))
-def test_only_the_order_of_the_scores_counts(cases: list[tuple[int, bool]], shuffler: object) -> None:
+def test_only_the_order_of_the_scores_counts(
+    cases: list[tuple[int, bool]], shuffler: object
+) -> None:
     scores, positive = columns(cases)
     for monotone in (3 * scores - 7, np.exp(scores), scores**3):
         assert auroc(monotone, positive) == pytest.approx(auroc(scores, positive))
@@ -113,56 +119,79 @@ def test_macro_is_the_mean_of_one_against_the_rest() -> None:
     ours = macro_auroc(probabilities, indicator(index, 3))
     assert ours == pytest.approx(oracle.roc_auc_score(index, probabilities, multi_class="ovr"))
     findings = random.random((50, 3)) < 0.4
-    assert macro_auroc(probabilities, findings) == pytest.approx(oracle.roc_auc_score(findings, probabilities))
+    assert macro_auroc(probabilities, findings) == pytest.approx(
+        oracle.roc_auc_score(findings, probabilities)
+    )
     absent = np.concatenate([indicator(index, 3), np.zeros((50, 1), dtype=bool)], axis=1)
-    assert macro_auroc(np.concatenate([probabilities, np.zeros((50, 1))], axis=1), absent) == pytest.approx(ours)
+    assert macro_auroc(
+        np.concatenate([probabilities, np.zeros((50, 1))], axis=1), absent
+    ) == pytest.approx(ours)
     assert math.isnan(macro_auroc(probabilities[:1], indicator(index[:1], 3)))
 
 
 def test_operating_points_by_hand() -> None:
     scores, positive = HAND
-    assert point_at_specificity(scores, positive, specificity=1) == OperatingPoint(4, pytest.approx(1 / 3), 1)
-    assert point_at_specificity(scores, positive, specificity=0.4) == OperatingPoint(3, pytest.approx(2 / 3), 0.5)
+    assert point_at_specificity(scores, positive, specificity=1) == OperatingPoint(
+        4, pytest.approx(1 / 3), 1
+    )
+    assert point_at_specificity(scores, positive, specificity=0.4) == OperatingPoint(
+        3, pytest.approx(2 / 3), 0.5
+    )
     assert point_at_specificity(scores, positive, specificity=0) == OperatingPoint(1, 1, 0)
     assert point_at_sensitivity(scores, positive, sensitivity=0) == OperatingPoint(
         4, pytest.approx(1 / 3), 1
     )  # a free one is kept
-    assert point_at_sensitivity(scores, positive, sensitivity=0.5) == OperatingPoint(3, pytest.approx(2 / 3), 0.5)
+    assert point_at_sensitivity(scores, positive, sensitivity=0.5) == OperatingPoint(
+        3, pytest.approx(2 / 3), 0.5
+    )
     assert point_at_sensitivity(scores, positive, sensitivity=0.9) == OperatingPoint(1, 1, 0)
     assert youden_point(scores, positive) == OperatingPoint(4, pytest.approx(1 / 3), 1)
-    assert point_at_specificity([1.0, 2.0], [True, False], specificity=0.9) == OperatingPoint(math.inf, 0, 1)
+    assert point_at_specificity([1.0, 2.0], [True, False], specificity=0.9) == OperatingPoint(
+        math.inf, 0, 1
+    )
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(CASES, st.sampled_from([0.0, 0.1, 0.5, 0.7, 0.9, 1.0]))
-def test_operating_points_are_the_best_that_hold_what_is_asked(cases: list[tuple[int, bool]], asked: float) -> None:
+def test_operating_points_are_the_best_that_hold_what_is_asked(
+    cases: list[tuple[int, bool]], asked: float
+) -> None:
     scores, positive = columns(cases)
     tried = [
-        ((scores[positive] >= t).mean(), (scores[~positive] < t).mean()) for t in [*np.unique(scores), math.inf]
+        ((scores[positive] >= t).mean(), (scores[~positive] < t).mean())
+        for t in [*np.unique(scores), math.inf]
     ]  # (sensitivity, specificity)
     point = point_at_specificity(scores, positive, specificity=asked)
     assert point.specificity >= asked - 1e-9
-    assert point.sensitivity == pytest.approx(max(hits for hits, spared in tried if spared >= asked - 1e-9))
+    assert point.sensitivity == pytest.approx(
+        max(hits for hits, spared in tried if spared >= asked - 1e-9)
+    )
     assert sensitivity_at_specificity(scores, positive, specificity=asked) == point.sensitivity
     assert point.sensitivity == (scores[positive] >= point.threshold).mean()
     assert point.specificity == pytest.approx((scores[~positive] < point.threshold).mean())
     point = point_at_sensitivity(scores, positive, sensitivity=asked)
     assert point.sensitivity >= asked - 1e-9
-    assert point.specificity == pytest.approx(max(spared for hits, spared in tried if hits >= asked - 1e-9))
+    assert point.specificity == pytest.approx(
+        max(spared for hits, spared in tried if hits >= asked - 1e-9)
+    )
     assert specificity_at_sensitivity(scores, positive, sensitivity=asked) == point.specificity
     youden = youden_point(scores, positive)
     assert youden.sensitivity + youden.specificity == pytest.approx(max(map(sum, tried)))
 
 
 def test_a_share_is_counted_in_cases_not_in_binary_fractions() -> None:
-    scores = np.concatenate([np.arange(10.0), np.arange(10) - 0.5])  # a positive case below each of ten negative ones
+    scores = np.concatenate(
+        [np.arange(10.0), np.arange(10) - 0.5]
+    )  # a positive case below each of ten negative ones
     positive = np.arange(20) >= 10
     for k in range(11):
         assert point_at_specificity(scores, positive, specificity=k / 10).specificity == k / 10
         assert point_at_sensitivity(-scores, ~positive, sensitivity=k / 10).sensitivity == k / 10
 
 
-@pytest.mark.parametrize(("positive", "of_recall"), [([], math.nan), ([False] * 3, math.nan), ([True] * 3, 1.0)])
+@pytest.mark.parametrize(
+    ("positive", "of_recall"), [([], math.nan), ([False] * 3, math.nan), ([True] * 3, 1.0)]
+)
 def test_undefined(positive: list[bool], of_recall: float) -> None:
     scores = np.linspace(0, 1, len(positive))
     nothing = (math.nan,) * 3

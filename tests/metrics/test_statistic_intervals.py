@@ -40,7 +40,10 @@ def cases(n: int = N, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities with ties, and whether cases are positive."""
     random = np.random.default_rng(seed)
     positive = random.random(n) < 0.4
-    return np.clip((0.35 + 0.3 * positive + 0.2 * random.normal(size=n)).round(2), 0.01, 0.99), positive
+    return (
+        np.clip((0.35 + 0.3 * positive + 0.2 * random.normal(size=n)).round(2), 0.01, 0.99),
+        positive,
+    )
 
 
 def several(n: int = N, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +62,10 @@ def example(function: object) -> tuple[object, tuple[np.ndarray, ...]]:
         return function, (probabilities, metrics.indicator(index, 3))
     if function.__name__.startswith("multiclass"):
         return function, several()
-    options = {"sensitivity_at_specificity": {"specificity": 0.8}, "specificity_at_sensitivity": {"sensitivity": 0.8}}
+    options = {
+        "sensitivity_at_specificity": {"specificity": 0.8},
+        "specificity_at_sensitivity": {"sensitivity": 0.8},
+    }
     options["net_benefit_at"] = {"threshold": 0.3}
     return partial(function, **options.get(function.__name__, {})), cases()
 
@@ -84,7 +90,9 @@ def test_all_draws_at_once_are_what_one_call_a_draw_gives(function: object) -> N
 def test_every_figure_of_the_confusion_matrix(figure: object) -> None:
     probabilities, index = several()
     arrays = (index, probabilities.argmax(axis=1))
-    fast = bootstrap_statistic(partial(confusion_statistic, figure=figure, classes=3), arrays, None, resamples=100)
+    fast = bootstrap_statistic(
+        partial(confusion_statistic, figure=figure, classes=3), arrays, None, resamples=100
+    )
 
     def unknown(matrix: np.ndarray) -> float:
         return figure(matrix)
@@ -129,12 +137,17 @@ def test_scipy_agrees(method: str) -> None:
         rng=np.random.default_rng(1),
     ).confidence_interval
     assert ours.method == method
-    assert (ours.low, ours.high) == pytest.approx((truth.low, truth.high), abs=0.08 * (truth.high - truth.low))
+    assert (ours.low, ours.high) == pytest.approx(
+        (truth.low, truth.high), abs=0.08 * (truth.high - truth.low)
+    )
 
 
 def test_bootstrap_and_delong_say_the_same_of_many_cases() -> None:
     probability, positive = cases(600)
-    resampled, delong = bootstrap_statistic(auroc, (probability, positive), None), delong_interval(probability, positive)
+    resampled, delong = (
+        bootstrap_statistic(auroc, (probability, positive), None),
+        delong_interval(probability, positive),
+    )
     assert (resampled.low, resampled.high) == pytest.approx((delong.low, delong.high), abs=0.005)
     groups = [i // 3 for i in range(600)]
     resampled, delong = (
@@ -148,7 +161,9 @@ def test_studies_counted_twice_are_no_more_evidence() -> None:
     probability, positive = cases(60)
     twice = (np.tile(probability, 2), np.tile(positive, 2))
     once = bootstrap_statistic(auroc, (probability, positive), None)
-    assert bootstrap_statistic(auroc, twice, list(range(60)) * 2).low == pytest.approx(once.low, abs=1e-4)
+    assert bootstrap_statistic(auroc, twice, list(range(60)) * 2).low == pytest.approx(
+        once.low, abs=1e-4
+    )
     naive = bootstrap_statistic(auroc, twice, None)
     assert naive.high - naive.low < 0.8 * (once.high - once.low)
 
@@ -168,12 +183,18 @@ def test_differences_are_paired() -> None:
 
 def test_same_seed_same_interval() -> None:
     arrays = cases()
-    assert bootstrap_statistic(auroc, arrays, None, seed=3) == bootstrap_statistic(auroc, arrays, None, seed=3)
-    assert bootstrap_statistic(auroc, arrays, None, seed=3) != bootstrap_statistic(auroc, arrays, None, seed=4)
+    assert bootstrap_statistic(auroc, arrays, None, seed=3) == bootstrap_statistic(
+        auroc, arrays, None, seed=3
+    )
+    assert bootstrap_statistic(auroc, arrays, None, seed=3) != bootstrap_statistic(
+        auroc, arrays, None, seed=4
+    )
 
 
 def test_a_figure_that_never_moves_has_no_interval() -> None:
-    perfect = bootstrap_statistic(partial(confusion_statistic, figure=accuracy, classes=2), ([0, 1] * 6, [0, 1] * 6), None)
+    perfect = bootstrap_statistic(
+        partial(confusion_statistic, figure=accuracy, classes=2), ([0, 1] * 6, [0, 1] * 6), None
+    )
     assert (perfect.estimate, perfect.method) == (1, "none")
     assert math.isnan(perfect.low)
     assert bootstrap_statistic(auroc, cases(), ["one"] * N).method == "none"
@@ -195,7 +216,9 @@ def test_figures_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatc
     ]
     together = bootstrap_statistics(asked, groups, resamples=100)
     for one, interval in zip(asked, together, strict=True):
-        assert interval == bootstrap_statistic(one.function, one.arrays, groups, method=one.method, resamples=100)
+        assert interval == bootstrap_statistic(
+            one.function, one.arrays, groups, method=one.method, resamples=100
+        )
     assert bootstrap_statistics([], groups) == ()
     fitted, fit = [], DRAWS[calibration_slope].common
 
@@ -222,19 +245,26 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     truth, hits = stats.norm.cdf(1 / math.sqrt(2)), 0
     for _ in range(200):
         positive = np.arange(60) < 25
-        interval = bootstrap_statistic(auroc, (random.normal(size=60) + positive, positive), None, resamples=400)
+        interval = bootstrap_statistic(
+            auroc, (random.normal(size=60) + positive, positive), None, resamples=400
+        )
         hits += interval.low <= truth <= interval.high
     assert 0.89 <= hits / 200 <= 0.99
 
 
 def test_two_thousand_draws_of_a_thousand_cases_are_quick() -> None:
-    """About 0.6 s on one quiet core; seconds of this process, whatever else runs; a loop over draws in Python takes more."""
+    """About 0.6 s on one quiet core; seconds of this process, whatever else runs.
+
+    A loop over draws in Python takes more.
+    """
     probability, positive = cases(1000)
     figure = partial(confusion_statistic, figure=mcc, classes=2)
     start = time.process_time()
     for metric in (auroc, metrics.auprc, brier, expected_calibration_error, calibration_slope):
         bootstrap_statistic(metric, (probability, positive), None)
-    bootstrap_statistic(partial(sensitivity_at_specificity, specificity=0.9), (probability, positive), None)
+    bootstrap_statistic(
+        partial(sensitivity_at_specificity, specificity=0.9), (probability, positive), None
+    )
     bootstrap_statistic(figure, (positive.astype(int), (probability > 0.5).astype(int)), None)
     assert time.process_time() - start < 10
 

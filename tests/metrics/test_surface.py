@@ -24,7 +24,9 @@ def smooth(seed: int, shape: tuple[int, ...], share: float = 0.5) -> np.ndarray:
     return field > np.quantile(field, share)
 
 
-def of_oracle(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> dict[str, np.ndarray]:
+def of_oracle(
+    prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]
+) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it calls scipy by names of old
         return oracle.compute_surface_distances(reference, prediction, spacing)
@@ -37,7 +39,8 @@ def voxel(z: int, y: int, x: int, shape: tuple[int, int, int] = (5, 6, 9)) -> np
 
 
 def test_two_voxels_by_hand() -> None:
-    # each voxel has eight surfels, at its corners; half a voxel towards the other is 2 voxels (4 mm) away, the far half 3 (6 mm)
+    # each voxel has eight surfels, at its corners; half a voxel towards the other is 2 voxels (4
+    # mm) away, the far half 3 (6 mm)
     distances = surface_distances(voxel(2, 3, 2), voxel(2, 3, 5), (3.0, 0.5, 2.0))
     area = math.sqrt((0.5 * 2) ** 2 + (3 * 2) ** 2 + (3 * 0.5) ** 2)  # an octahedron
     assert distances.prediction_area.sum() == pytest.approx(area)
@@ -63,17 +66,26 @@ def test_a_shifted_box(axis: int, shift: int) -> None:
     prediction = np.roll(reference, shift, axis)
     assert hausdorff(prediction, reference, SPACING) == pytest.approx(shift * SPACING[axis])
     assert nsd(prediction, reference, SPACING, tolerance_mm=shift * SPACING[axis] + 1e-9) == 1
-    assert 0 < assd(prediction, reference, SPACING) < hd95(prediction, reference, SPACING) <= shift * SPACING[axis] + 1e-9
+    assert (
+        0
+        < assd(prediction, reference, SPACING)
+        < hd95(prediction, reference, SPACING)
+        <= shift * SPACING[axis] + 1e-9
+    )
 
 
 def test_balls_one_in_the_other() -> None:
     spacing, radius, gap = np.array([0.75, 0.5, 0.4]), 8.0, 3.0
     grid = np.stack(
-        np.meshgrid(*[(np.arange(n) - n // 2) * s for n, s in zip((27, 37, 45), spacing, strict=True)], indexing="ij")
+        np.meshgrid(
+            *[(np.arange(n) - n // 2) * s for n, s in zip((27, 37, 45), spacing, strict=True)],
+            indexing="ij",
+        )
     )
     outer, inner = ((grid**2).sum(axis=0) <= r**2 for r in (radius, radius - gap))
     measured = surface_distances(outer, inner, spacing)
-    # a surface of voxels has steps: its area is somewhat too large, and it lies anywhere within a voxel, so distances are a
+    # a surface of voxels has steps: its area is somewhat too large, and it lies anywhere within a
+    # voxel, so distances are a
     # little too short, as those of every method on the voxel lattice
     assert measured.prediction_area.sum() == pytest.approx(4 * math.pi * radius**2, rel=0.12)
     assert gap - spacing.max() / 2 < measured.assd() < gap
@@ -84,10 +96,12 @@ def test_balls_one_in_the_other() -> None:
 
 def test_every_neighbourhood_has_the_oracles_area() -> None:
     np.testing.assert_allclose(
-        surface._surfel_areas(np.array(SPACING)), lookup_tables.create_table_neighbour_code_to_surface_area(SPACING)
+        surface._surfel_areas(np.array(SPACING)),
+        lookup_tables.create_table_neighbour_code_to_surface_area(SPACING),
     )
     np.testing.assert_allclose(
-        surface._contour_lengths(np.array(SPACING)), lookup_tables.create_table_neighbour_code_to_contour_length(SPACING[1:])
+        surface._contour_lengths(np.array(SPACING)),
+        lookup_tables.create_table_neighbour_code_to_contour_length(SPACING[1:]),
     )
 
 
@@ -96,17 +110,25 @@ def test_every_neighbourhood_has_the_oracles_area() -> None:
 def test_the_oracle_agrees(seed: int, shape: tuple[int, int, int]) -> None:
     prediction, reference = smooth(seed, shape, 0.6), smooth(seed + 50, shape, 0.7)
     squeeze = (lambda a: a[0]) if shape[0] == 1 else (lambda a: a)
-    truth = of_oracle(squeeze(prediction), squeeze(reference), SPACING[1:] if shape[0] == 1 else SPACING)
+    truth = of_oracle(
+        squeeze(prediction), squeeze(reference), SPACING[1:] if shape[0] == 1 else SPACING
+    )
     ours = surface_distances(prediction, reference, SPACING)
     np.testing.assert_allclose(np.sort(ours.prediction_mm), np.sort(truth["distances_pred_to_gt"]))
     np.testing.assert_allclose(np.sort(ours.reference_area), np.sort(truth["surfel_areas_gt"]))
     for percentile in (50, 95, 100):
-        assert ours.hausdorff(percentile) == pytest.approx(oracle.compute_robust_hausdorff(truth, percentile))
+        assert ours.hausdorff(percentile) == pytest.approx(
+            oracle.compute_robust_hausdorff(truth, percentile)
+        )
     for tolerance in (0.0, 0.7, 2.0):
-        assert ours.nsd(tolerance) == pytest.approx(oracle.compute_surface_dice_at_tolerance(truth, tolerance))
+        assert ours.nsd(tolerance) == pytest.approx(
+            oracle.compute_surface_dice_at_tolerance(truth, tolerance)
+        )
     to_prediction, to_reference = oracle.compute_average_surface_distance(truth)
     areas = truth["surfel_areas_gt"].sum(), truth["surfel_areas_pred"].sum()
-    assert ours.assd() == pytest.approx((to_prediction * areas[0] + to_reference * areas[1]) / sum(areas))
+    assert ours.assd() == pytest.approx(
+        (to_prediction * areas[0] + to_reference * areas[1]) / sum(areas)
+    )
 
 
 def test_tree_and_distance_transform_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +144,11 @@ def test_tree_and_distance_transform_are_one(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("shape", [(5, 6, 9), (1, 6, 9)])
 def test_the_table_of_empty_cases(shape: tuple[int, int, int]) -> None:
     some, none = voxel(0, 3, 2, shape), np.zeros(shape, dtype=bool)
-    for prediction, reference, expected in ((none, none, math.nan), (none, some, 0.0), (some, none, 0.0)):
+    for prediction, reference, expected in (
+        (none, none, math.nan),
+        (none, some, 0.0),
+        (some, none, 0.0),
+    ):
         distances = surface_distances(prediction, reference, SPACING)
         np.testing.assert_equal(distances.nsd(1.0), expected)
         np.testing.assert_equal(nsd(prediction, reference, SPACING, tolerance_mm=1e9), expected)
@@ -146,7 +172,9 @@ def test_orientation_padding_scale_and_order_do_not_matter(
     swapped = surface_distances(b, a, SPACING)
     flips = tuple(slice(None, None, -1) if m else slice(None) for m in mirrored)
     turned = surface_distances(
-        *(np.pad(mask, margin).transpose(axes)[flips] for mask in (a, b)), [SPACING[i] * 2 for i in axes], picture=False
+        *(np.pad(mask, margin).transpose(axes)[flips] for mask in (a, b)),
+        [SPACING[i] * 2 for i in axes],
+        picture=False,
     )
     np.testing.assert_allclose(swapped.assd(), plain.assd())
     np.testing.assert_allclose(turned.hausdorff(), 2 * plain.hausdorff())
@@ -160,10 +188,17 @@ def test_orientation_padding_scale_and_order_do_not_matter(
 def test_one_slice_of_a_volume_is_no_picture() -> None:
     slab = np.zeros((1, 6, 9), dtype=bool)
     slab[0, 2:4, 3:7] = True
-    flat, solid = surface_distances(slab, slab, SPACING), surface_distances(slab, slab, SPACING, picture=False)
-    assert flat.prediction_area.sum() < solid.prediction_area.sum()  # a contour against a closed surface
+    flat, solid = (
+        surface_distances(slab, slab, SPACING),
+        surface_distances(slab, slab, SPACING, picture=False),
+    )
+    assert (
+        flat.prediction_area.sum() < solid.prediction_area.sum()
+    )  # a contour against a closed surface
     inside = np.pad(slab, ((2, 2), (0, 0), (0, 0)))
-    assert surface_distances(inside, inside, SPACING).prediction_area.sum() == pytest.approx(solid.prediction_area.sum())
+    assert surface_distances(inside, inside, SPACING).prediction_area.sum() == pytest.approx(
+        solid.prediction_area.sum()
+    )
 
 
 def test_the_edge_of_what_nobody_annotated_is_not_scored() -> None:
@@ -177,8 +212,14 @@ def test_the_edge_of_what_nobody_annotated_is_not_scored() -> None:
     assert measured.hausdorff() == 0
     closed = surface_distances(reference & ~ignore, reference & ~ignore, SPACING)
     cap = 5 * SPACING[0] * 7 * SPACING[1]  # the largest that the cut face, with its rim, can be
-    assert closed.prediction_area.sum() - cap <= measured.prediction_area.sum() < closed.prediction_area.sum()
-    everywhere = surface_distances(prediction, reference, SPACING, ignore=np.ones(shape, dtype=bool))
+    assert (
+        closed.prediction_area.sum() - cap
+        <= measured.prediction_area.sum()
+        < closed.prediction_area.sum()
+    )
+    everywhere = surface_distances(
+        prediction, reference, SPACING, ignore=np.ones(shape, dtype=bool)
+    )
     assert math.isnan(everywhere.nsd(1.0))
     nowhere = surface_distances(prediction, reference, SPACING, ignore=np.zeros(shape, dtype=bool))
     assert nowhere.assd() == surface_distances(prediction, reference, SPACING).assd()
@@ -187,7 +228,9 @@ def test_the_edge_of_what_nobody_annotated_is_not_scored() -> None:
 def test_an_ignored_neighbour_outside_the_box_counts() -> None:
     mask, ignore = voxel(2, 3, 4), voxel(2, 3, 5)
     measured = surface_distances(mask, mask, (1.0, 1.0, 1.0), ignore=ignore)
-    assert np.count_nonzero(measured.prediction_area) == 4  # of eight corners, those on the far side
+    assert (
+        np.count_nonzero(measured.prediction_area) == 4
+    )  # of eight corners, those on the far side
     assert measured.nsd(0.0) == 1
     surrounded = ndimage.binary_dilation(mask, np.ones((3, 3, 3))) & ~mask
     assert math.isnan(surface_distances(mask, mask, (1.0, 1.0, 1.0), ignore=surrounded).hausdorff())

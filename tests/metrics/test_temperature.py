@@ -39,16 +39,24 @@ def test_a_known_temperature_is_found_again(kind: str, true: float) -> None:
 def test_the_losses_are_log_losses_and_the_reason_says_them() -> None:
     logits, targets = honest("exclusive", 500)
     fitted = fit_temperature(3 * logits, targets)
-    before, after = (multiclass_log_loss(apply_temperature(3 * logits, t), targets) for t in (1, fitted.value))
+    before, after = (
+        multiclass_log_loss(apply_temperature(3 * logits, t), targets) for t in (1, fitted.value)
+    )
     assert (fitted.loss_before, fitted.loss_after) == pytest.approx((before, after), rel=1e-4)
     assert after < before
     assert (
         fitted.reason
-        == f"smallest log loss of 500 held-out cases, {fitted.loss_before:.4f} before and {fitted.loss_after:.4f} after"
+        == f"smallest log loss of 500 held-out cases, {fitted.loss_before:.4f} before and"
+        f" {fitted.loss_after:.4f} after"
     )
     logits, targets = honest("multilabel", 500)
     fitted = fit_temperature(3 * logits, targets, kind="multilabel")
-    each = [log_loss(apply_temperature(3 * logits, fitted.value, kind="multilabel")[:, k], targets[:, k]) for k in range(3)]
+    each = [
+        log_loss(
+            apply_temperature(3 * logits, fitted.value, kind="multilabel")[:, k], targets[:, k]
+        )
+        for k in range(3)
+    ]
     assert fitted.loss_after == pytest.approx(sum(each), rel=1e-4)
 
 
@@ -60,7 +68,9 @@ def test_no_temperature_is_better(seed: int, kind: str, scale: float) -> None:
     assert 0.05 <= fitted.value <= 20
     if "smallest" in fitted.reason:
         for factor in (0.8, 0.97, 1.03, 1.25):
-            elsewhere = fit_temperature(scale * logits / (fitted.value * factor), targets, kind=kind).loss_before
+            elsewhere = fit_temperature(
+                scale * logits / (fitted.value * factor), targets, kind=kind
+            ).loss_before
             assert fitted.loss_after <= elsewhere + 1e-6
 
 
@@ -81,7 +91,10 @@ def test_a_known_bias_is_found_again_with_the_temperature(kind: str) -> None:
 
 
 def test_a_bias_calls_nothing_impossible_and_stays_finite() -> None:
-    """Of three classes one has no held-out case: half a case of 101.5; two that are told apart keep temperature 1."""
+    """Of three classes one has no held-out case: half a case of 101.5.
+
+    Two that are told apart keep temperature 1.
+    """
     random = np.random.default_rng(0)
     logits, targets = random.normal(0, 1, (100, 3)), random.integers(0, 2, 100)
     fitted = fit_temperature(logits, targets, biased=True)
@@ -94,7 +107,9 @@ def test_a_bias_calls_nothing_impossible_and_stays_finite() -> None:
     assert fit_temperature(logits[:9], targets[:9], biased=True).bias == ()
 
 
-def told_apart(kind: str, margin: float, jitter: float, n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+def told_apart(
+    kind: str, margin: float, jitter: float, n: int = 60
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits (n, 3) that are right in every case, by half the margin or up to `jitter` times more, and the targets."""
     random, which = np.random.default_rng(1), np.arange(n) % 3
     flags = {
@@ -112,8 +127,13 @@ def told_apart(kind: str, margin: float, jitter: float, n: int = 60) -> tuple[np
 @pytest.mark.parametrize("margin", [0.2, 1, 3, 8, 40])
 @pytest.mark.parametrize("jitter", [0.0, 2.0])
 @pytest.mark.parametrize("shift", [0.0, 7.0])
-def test_cases_without_an_error_leave_it_at_one(kind: str, margin: float, jitter: float, shift: float) -> None:
-    """Wherever a search would stop on the floor of the loss. With biases it is so wherever the right ones leave no error."""
+def test_cases_without_an_error_leave_it_at_one(
+    kind: str, margin: float, jitter: float, shift: float
+) -> None:
+    """Wherever a search would stop on the floor of the loss.
+
+    With biases it is so wherever the right ones leave no error.
+    """
     logits, targets = told_apart(kind, margin, jitter)
     logits = logits + shift * np.array([1.0, 0.5, -1.0])
     biased = fit_temperature(logits, targets, kind=kind, biased=True)
@@ -135,12 +155,18 @@ def test_logits_of_any_network_that_makes_no_error_leave_it_at_one(biased: bool)
     random, targets = np.random.default_rng(0), np.arange(60) % 2
     for _ in range(20):
         margin = np.maximum(random.normal(3, 1.2, 60), 0.01) * (2 * targets - 1) / 2
-        assert fit_temperature(np.stack([-margin, margin], axis=1), targets, biased=biased).value == 1
+        assert (
+            fit_temperature(np.stack([-margin, margin], axis=1), targets, biased=biased).value == 1
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_that_are_the_same_for_all_tell_nothing_apart(kind: str) -> None:
-    targets = np.arange(60)[:, None] % [2, 3, 5] == 0 if kind == "multilabel" else np.arange(60) % 4 % (3 + (kind == "ordinal"))
+    targets = (
+        np.arange(60)[:, None] % [2, 3, 5] == 0
+        if kind == "multilabel"
+        else np.arange(60) % 4 % (3 + (kind == "ordinal"))
+    )
     for logits in ([0.0, 0.0, 0.0], [1.0, 0.0, -1.0]):
         for biased in (False, True):
             fitted = fit_temperature(np.tile(logits, (60, 1)), targets, kind=kind, biased=biased)
@@ -148,11 +174,21 @@ def test_logits_that_are_the_same_for_all_tell_nothing_apart(kind: str) -> None:
 
 
 def test_biases_that_each_pair_of_classes_allows_but_not_all_together() -> None:
-    """Any two of three classes could be told apart by a shift; round the three the shifts would sum to more than nothing."""
-    ahead = np.array([[0.0, 1.0, -2.0], [-2.0, 0.0, 1.0], [1.0, -2.0, 0.0]])  # of class j, how far each other is above it
+    """Any two of three classes could be told apart by a shift.
+
+    Round the three the shifts would sum to more than nothing.
+    """
+    ahead = np.array(
+        [[0.0, 1.0, -2.0], [-2.0, 0.0, 1.0], [1.0, -2.0, 0.0]]
+    )  # of class j, how far each other is above it
     which = np.arange(60) % 3
     assert "told apart" not in fit_temperature(ahead[which], which, biased=True).reason
-    assert "told apart" in fit_temperature(ahead[which] - np.array([0, 3, 3]) * (which == 0)[:, None], which, biased=True).reason
+    assert (
+        "told apart"
+        in fit_temperature(
+            ahead[which] - np.array([0, 3, 3]) * (which == 0)[:, None], which, biased=True
+        ).reason
+    )
 
 
 def test_a_bias_must_fit() -> None:
@@ -178,7 +214,9 @@ def test_a_temperature_changes_no_order() -> None:
         (np.zeros((30, 2)), [0, 1] * 15, "1 is the best temperature for 30"),
     ],
 )
-def test_where_nothing_can_be_fitted_it_is_one_and_says_why(logits: np.ndarray, targets: list[int], reason: str) -> None:
+def test_where_nothing_can_be_fitted_it_is_one_and_says_why(
+    logits: np.ndarray, targets: list[int], reason: str
+) -> None:
     fitted = fit_temperature(logits, targets)
     assert fitted.value == 1
     assert reason in fitted.reason
@@ -188,7 +226,10 @@ def test_where_nothing_can_be_fitted_it_is_one_and_says_why(logits: np.ndarray, 
 def test_one_class_of_grades_and_of_findings() -> None:
     logits = np.random.default_rng(0).normal(size=(30, 2))
     assert "one class" in fit_temperature(logits, [1] * 30, kind="ordinal").reason
-    assert "one class" in fit_temperature(logits, np.tile([True, False], (30, 1)), kind="multilabel").reason
+    assert (
+        "one class"
+        in fit_temperature(logits, np.tile([True, False], (30, 1)), kind="multilabel").reason
+    )
     findings = np.stack([np.arange(30) % 2 == 0, np.zeros(30, dtype=bool)], axis=1)
     assert "one class" not in fit_temperature(logits, findings, kind="multilabel").reason
 
@@ -201,11 +242,17 @@ def test_logits_that_say_the_opposite_are_made_to_say_nothing() -> None:
 
 
 def test_links_by_hand() -> None:
-    np.testing.assert_allclose(apply_temperature([[1.0, 2.0, 4.0]], 2), softmax([[0.5, 1, 2]], axis=1))
-    np.testing.assert_allclose(apply_temperature([[2.0, -4.0]], 2, kind="multilabel"), expit([[1, -2]]))
+    np.testing.assert_allclose(
+        apply_temperature([[1.0, 2.0, 4.0]], 2), softmax([[0.5, 1, 2]], axis=1)
+    )
+    np.testing.assert_allclose(
+        apply_temperature([[2.0, -4.0]], 2, kind="multilabel"), expit([[1, -2]])
+    )
     falling = apply_temperature([[2.0, -4.0]], 2, kind="ordinal")
     np.testing.assert_allclose(falling, [[1 - expit(1), expit(1) - expit(-2), expit(-2)]])
-    np.testing.assert_allclose(apply_temperature([[-1.0, 3.0]], kind="ordinal"), [[1 - expit(-1), 0, expit(-1)]])
+    np.testing.assert_allclose(
+        apply_temperature([[-1.0, 3.0]], kind="ordinal"), [[1 - expit(-1), 0, expit(-1)]]
+    )
 
 
 @pytest.mark.parametrize("kind", ["exclusive", "ordinal"])

@@ -7,10 +7,18 @@ import torch
 from hilum.plan.plan import ClassifierSpec
 
 
-def classifier_spec(kind: str = "backbone", backbone: str | None = None, **changes: Any) -> ClassifierSpec:
+def classifier_spec(
+    kind: str = "backbone", backbone: str | None = None, **changes: Any
+) -> ClassifierSpec:
     plain = kind == "resnet3d"
     backbone = ("" if plain else "resnet18") if backbone is None else backbone
-    fields: dict[str, Any] = {"kind": kind, "dimensions": 3, "in_channels": 2, "out_channels": 3, "backbone": backbone}
+    fields: dict[str, Any] = {
+        "kind": kind,
+        "dimensions": 3,
+        "in_channels": 2,
+        "out_channels": 3,
+        "backbone": backbone,
+    }
     if kind == "backbone":
         fields["dimensions"] = 2
     if plain:

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hilum.networks.blocks import AveragePool, ConvBlock, InstanceNorm, ResidualBlock, conv_stack, crop_like, layer
+from hilum.networks.blocks import (
+    AveragePool,
+    ConvBlock,
+    InstanceNorm,
+    ResidualBlock,
+    conv_stack,
+    crop_like,
+    layer,
+)
 from hilum.networks.unet import _twice
 
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -26,11 +34,16 @@ def test_instance_norm_has_the_maths_of_torch(size: tuple[int, ...], channels_la
     weight, bias = image(4, seed=1), image(4, seed=2)
     for norm in (ours, theirs):
         norm.load_state_dict({"weight": weight, "bias": bias})
-    a, b = (3 * image(3, 4, *size) + 5).requires_grad_(), (3 * image(3, 4, *size) + 5).requires_grad_()
+    a, b = (
+        (3 * image(3, 4, *size) + 5).requires_grad_(),
+        (3 * image(3, 4, *size) + 5).requires_grad_(),
+    )
     x = a.contiguous(memory_format=FORMATS[dimensions]) if channels_last else a
     y, z = ours(x), theirs(b)
     torch.testing.assert_close(y, z, atol=1e-5, rtol=1e-5)
-    assert y.is_contiguous(memory_format=FORMATS[dimensions] if channels_last else torch.contiguous_format)
+    assert y.is_contiguous(
+        memory_format=FORMATS[dimensions] if channels_last else torch.contiguous_format
+    )
     (y * image(*y.shape, seed=3)).sum().backward()
     (z * image(*z.shape, seed=3)).sum().backward()
     torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4)
@@ -40,7 +53,9 @@ def test_instance_norm_has_the_maths_of_torch(size: tuple[int, ...], channels_la
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_instance_norm_takes_its_statistics_in_float32(channels_last: bool) -> None:
-    x = (image(2, 16, 8, 9, 10) + 30).bfloat16()  # statistics in bfloat16 would be wrong in the first digit
+    x = (
+        image(2, 16, 8, 9, 10) + 30
+    ).bfloat16()  # statistics in bfloat16 would be wrong in the first digit
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last_3d)
     y = InstanceNorm(16)(x)
@@ -69,7 +84,9 @@ def test_average_pool_of_odd_sizes_averages_what_there_is() -> None:
     row = torch.tensor([1.0, 3.0, 5.0, 7.0, 20.0]).reshape(1, 1, 1, 5)
     assert AveragePool((1, 2))(row).flatten().tolist() == [2.0, 6.0, 20.0]
     assert AveragePool((2, 2))(torch.ones(1, 1, 1, 1)).tolist() == [[[[1.0]]]]
-    assert AveragePool((2, 1, 2))(torch.ones(1, 1, 1, 2, 3)).tolist() == [[[[[1.0, 1.0], [1.0, 1.0]]]]]
+    assert AveragePool((2, 1, 2))(torch.ones(1, 1, 1, 2, 3)).tolist() == [
+        [[[[1.0, 1.0], [1.0, 1.0]]]]
+    ]
 
 
 def test_average_pool_keeps_type_and_equals_torch() -> None:
@@ -80,12 +97,17 @@ def test_average_pool_keeps_type_and_equals_torch() -> None:
 
 
 def test_true_convolution_of_the_textbook() -> None:
-    """[[1..9]] convolved with the 2x2 identity, valid part; a widespread text prints [[1, 2], [4, 5]]."""
+    """[[1..9]] convolved with the 2x2 identity, valid part.
+
+    A widespread text prints [[1, 2], [4, 5]].
+    """
     picture = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
     convolution = layer("Conv", 2)(1, 1, 2, bias=False)
     kernel = torch.eye(2)
     with torch.no_grad():
-        convolution.weight.copy_(kernel.flip(0, 1)[None, None])  # torch correlates: the true convolution flips the kernel
+        convolution.weight.copy_(
+            kernel.flip(0, 1)[None, None]
+        )  # torch correlates: the true convolution flips the kernel
         assert convolution(picture)[0, 0].tolist() == [[6.0, 8.0], [12.0, 14.0]]
 
 
@@ -97,13 +119,17 @@ def test_conv_block_is_convolution_norm_leaky_relu(kernel: tuple[int, ...], stri
     x = image(2, 3, *(5, 7, 6)[:n])
     convolve = functional.conv3d if n == 3 else functional.conv2d
     y = convolve(x, block[0].weight, stride=stride, padding=tuple(k // 2 for k in kernel))
-    torch.testing.assert_close(block(x), functional.leaky_relu(functional.instance_norm(y), 0.01), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        block(x), functional.leaky_relu(functional.instance_norm(y), 0.01), atol=1e-5, rtol=1e-5
+    )
     assert block(x).shape[2:] == tuple(-(-s // stride) for s in x.shape[2:])
 
 
 def test_residual_block_adds_its_shortcut() -> None:
     block = ResidualBlock(4, 4, kernel=(3, 3, 3), stride=(1, 1, 1))
-    nn.init.zeros_(block.second[1].weight)  # the branch vanishes: what is left is the shortcut and the last activation
+    nn.init.zeros_(
+        block.second[1].weight
+    )  # the branch vanishes: what is left is the shortcut and the last activation
     x = image(2, 4, 3, 4, 5)
     torch.testing.assert_close(block(x), functional.leaky_relu(x, 0.01))
 
@@ -114,7 +140,9 @@ def test_residual_block_pools_and_projects_its_shortcut() -> None:
     x = image(2, 4, 3, 5, 6)
     pooled = functional.avg_pool3d(x, (1, 2, 2), (1, 2, 2), ceil_mode=True)
     projected = functional.instance_norm(functional.conv3d(pooled, block.shortcut[1][0].weight))
-    torch.testing.assert_close(block(x), functional.leaky_relu(projected, 0.01), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        block(x), functional.leaky_relu(projected, 0.01), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_conv_stack_strides_once() -> None:
@@ -130,4 +158,9 @@ def test_crop_like_keeps_the_first_voxels() -> None:
 
 
 def test_up_sampling_of_the_textbook_keeps_voxel_faces() -> None:
-    assert _twice(torch.tensor([0.0, 4.0]).reshape(1, 1, 1, 2))[0, 0, 0].tolist() == [0.0, 1.0, 3.0, 4.0]
+    assert _twice(torch.tensor([0.0, 4.0]).reshape(1, 1, 1, 2))[0, 0, 0].tolist() == [
+        0.0,
+        1.0,
+        3.0,
+        4.0,
+    ]

@@ -56,7 +56,9 @@ def test_samples_do_not_see_each_other(name: str) -> None:
 @every
 def test_same_seed_same_weights_and_no_global_random_numbers(name: str) -> None:
     before = torch.random.get_rng_state()
-    a, b, c = (build_network(SPECS[name], generator=seeded(seed)).state_dict() for seed in (5, 5, 6))
+    a, b, c = (
+        build_network(SPECS[name], generator=seeded(seed)).state_dict() for seed in (5, 5, 6)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert any(not torch.equal(a[key], c[key]) for key in a)
@@ -77,7 +79,9 @@ def test_groups_are_all_parameters_from_input_to_head(name: str) -> None:
     assert sorted(numbers) == sorted(id(parameter) for parameter in network.parameters())
     assert len(groups) >= 5
     assert all(groups)
-    assert {id(parameter) for parameter in network.head.parameters()} <= {id(parameter) for parameter in groups[-1]}
+    assert {id(parameter) for parameter in network.head.parameters()} <= {
+        id(parameter) for parameter in groups[-1]
+    }
     first = next(
         parameter for parameter in network.parameters() if parameter.ndim >= 4
     )  # the first convolution sees the channels
@@ -90,14 +94,20 @@ def test_groups_are_all_parameters_from_input_to_head(name: str) -> None:
 def test_gradients_reach_what_is_released_and_nothing_else(name: str, n: int | None) -> None:
     network = build_network(SPECS[name]).eval()
     with torch.no_grad():
-        for parameter in network.parameters():  # timm begins some with 0, behind which nothing would be heard
+        for (
+            parameter
+        ) in network.parameters():  # timm begins some with 0, behind which nothing would be heard
             parameter.add_(torch.randn(parameter.shape, generator=seeded(1)), alpha=0.02)
     network.release(n)
     network(image(2, 2, 2, 33, 40)).square().sum().backward()
     groups = network.groups()
     frozen = 0 if n is None else len(groups) - n
-    assert not [p.shape for group in groups[:frozen] for p in group if p.requires_grad or p.grad is not None]
-    silent = [p.shape for group in groups[frozen:] for p in group if p.grad is None or not p.grad.any()]
+    assert not [
+        p.shape for group in groups[:frozen] for p in group if p.requires_grad or p.grad is not None
+    ]
+    silent = [
+        p.shape for group in groups[frozen:] for p in group if p.grad is None or not p.grad.any()
+    ]
     assert silent == []
 
 
@@ -132,7 +142,9 @@ def test_what_is_released_renews_its_statistics(name: str) -> None:
     assert 0 < len(changed) < len(before) - 2
     released = {id(p) for group in network.groups()[-3:] for p in group}
     owners = {key.rpartition(".")[0] for key in changed}
-    assert {id(p) for owner in owners for p in network.get_submodule(owner).parameters()} <= released
+    assert {
+        id(p) for owner in owners for p in network.get_submodule(owner).parameters()
+    } <= released
 
 
 @every
@@ -175,13 +187,18 @@ def test_memory_order_of_input_and_weights_does_not_matter(name: str) -> None:
             for parameter in network.parameters():
                 if parameter.ndim == (4 if order is torch.channels_last else 5):
                     parameter.data = parameter.data.contiguous(memory_format=order)
-        for other in (x.contiguous(memory_format=torch.channels_last_3d), x.transpose(3, 4).contiguous().transpose(3, 4)):
+        for other in (
+            x.contiguous(memory_format=torch.channels_last_3d),
+            x.transpose(3, 4).contiguous().transpose(3, 4),
+        ):
             torch.testing.assert_close(network(other), expected, atol=1e-4, rtol=1e-4)
 
 
 @every
 def test_a_few_steps_tell_two_classes_apart(name: str) -> None:
-    network = build_network(SPECS[name].model_copy(update={"out_channels": 2, "dropout": 0.0})).train()
+    network = build_network(
+        SPECS[name].model_copy(update={"out_channels": 2, "dropout": 0.0})
+    ).train()
     x, target = 0.5 * image(4, 2, 2, 32, 32), torch.tensor([0, 1] * 2)
     x[target == 1, :, :, 8:20, 10:14] += 2
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2 if name == "resnet3d" else 1e-3)
@@ -196,10 +213,15 @@ def test_a_few_steps_tell_two_classes_apart(name: str) -> None:
 
 
 @every
-@pytest.mark.parametrize("shape", [(1, 2, 32, 32), (1, 3, 2, 32, 32), (1, 2, 0, 32, 32), (0, 2, 2, 32, 32)])
+@pytest.mark.parametrize(
+    "shape", [(1, 2, 32, 32), (1, 3, 2, 32, 32), (1, 2, 0, 32, 32), (0, 2, 2, 32, 32)]
+)
 def test_wrong_input_is_refused(name: str, shape: tuple[int, ...]) -> None:
     picture = r"\nCure: a 2D picture has Z = 1: image\[:, :, None\]$" if len(shape) == 4 else "$"
-    with pytest.raises(UsageError, match=r"classifier input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis" + picture):
+    with pytest.raises(
+        UsageError,
+        match=r"classifier input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis" + picture,
+    ):
         build_network(SPECS[name])(torch.zeros(shape))
 
 
@@ -241,7 +263,10 @@ def test_unknown_backbones_are_refused(backbone: str, message: str) -> None:
 
 
 def test_a_backbone_may_be_named_with_the_tag_of_its_weights():
-    a, b = (build_network(classifier_spec(backbone=name)).state_dict() for name in ("resnet18", "resnet18.a1_in1k"))
+    a, b = (
+        build_network(classifier_spec(backbone=name)).state_dict()
+        for name in ("resnet18", "resnet18.a1_in1k")
+    )
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -253,10 +278,20 @@ def test_the_contract_is_abstract():
 def test_the_3d_resnet_has_the_stages_of_its_spec():
     network = build_network(classifier_spec("resnet3d", features=(8, 12, 7), blocks=(2, 1, 3)))
     assert [len(stage) for stage in network.stages] == [2, 1, 3]
-    assert [m.out_channels for m in network.modules() if isinstance(m, nn.Conv3d) and m.kernel_size == (3, 3, 3)] == [
+    assert [
+        m.out_channels
+        for m in network.modules()
+        if isinstance(m, nn.Conv3d) and m.kernel_size == (3, 3, 3)
+    ] == [
         *([8] * 5),
         *([12] * 2),
         *([7] * 6),
     ]
     assert {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)} == {8, 4, 1}
-    assert network.maps(image(1, 2, 1, 2, 33)).shape == (1, 7, 1, 1, 5)  # strides 2, 1, 2, 2 round up
+    assert network.maps(image(1, 2, 1, 2, 33)).shape == (
+        1,
+        7,
+        1,
+        1,
+        5,
+    )  # strides 2, 1, 2, 2 round up

@@ -16,7 +16,10 @@ def same_weights(name: str, encoder: Encoder, **options: object) -> torch.nn.Mod
     return model
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "tf_efficientnet_lite0", "convnext_atto", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["resnet18", "tf_efficientnet_lite0", "convnext_atto", "swin_tiny_patch4_window7_224"],
+)
 def test_features_are_those_of_timm(backbone: str) -> None:
     encoder = build_network(classifier_spec(backbone=backbone)).eval().encoder
     size = 224 if "224" in backbone else 64
@@ -52,12 +55,15 @@ def test_input_is_rescaled_to_what_the_weights_expect():
     """A photograph normalised as ImageNet's reaches the backbone as the weights' own normalisation would have made it."""
     encoder = Encoder("resnet18", 3).eval()
     photograph = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     with torch.inference_mode():
         expected = encoder.maps((photograph - 0.5) / 0.25)
         encoder.expect((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         torch.testing.assert_close(
-            encoder.maps((photograph - mean) / std), encoder.model.forward_features((photograph - 0.5) / 0.25)
+            encoder.maps((photograph - mean) / std),
+            encoder.model.forward_features((photograph - 0.5) / 0.25),
         )
     assert not torch.allclose(expected, encoder.maps((photograph - mean) / std))
 
@@ -67,7 +73,9 @@ def test_other_numbers_of_channels_get_the_mean_rescaling(channels: int) -> None
     encoder = Encoder("resnet18", channels)
     encoder.expect((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert encoder.scale.tolist() == pytest.approx([2 * (0.229 + 0.224 + 0.225) / 3] * channels)
-    assert encoder.shift.tolist() == pytest.approx([2 * ((0.485 + 0.456 + 0.406) / 3 - 0.5)] * channels)
+    assert encoder.shift.tolist() == pytest.approx(
+        [2 * ((0.485 + 0.456 + 0.406) / 3 - 0.5)] * channels
+    )
 
 
 def test_imagenet_s_own_statistics_change_nothing():
@@ -84,7 +92,9 @@ def test_a_backbone_answers_a_volume_by_the_mean_of_its_slices_logits(name: str)
     with torch.inference_mode():
         slices = torch.stack([network(x[:, :, z : z + 1]) for z in range(3)]).mean(0)
         torch.testing.assert_close(network(x), slices, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(network.maps(x)[:, :, 1], network.maps(x[:, :, 1:2])[:, :, 0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            network.maps(x)[:, :, 1], network.maps(x[:, :, 1:2])[:, :, 0], atol=1e-4, rtol=1e-4
+        )
 
 
 def test_a_place_of_the_maps_lies_where_it_saw_the_image():
@@ -101,24 +111,38 @@ def test_a_place_of_the_maps_lies_where_it_saw_the_image():
 
 @pytest.mark.parametrize("backbone", ["test_vit", "swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("planes", ["one", "axial", "three"])
-def test_a_place_of_a_padded_picture_s_maps_lies_where_it_saw_the_image(backbone: str, planes: str) -> None:
+def test_a_place_of_a_padded_picture_s_maps_lies_where_it_saw_the_image(
+    backbone: str, planes: str
+) -> None:
     """38 by 50 pixels are padded to 48 by 64 by patches of 16, to 64 by 64 by windows whose cells are 32 in the end."""
     size, cell = (3, 38, 50), 16 if backbone == "test_vit" else 32
-    spec = classifier_spec(backbone=backbone) if planes == "one" else classifier_spec("slices", backbone, planes=planes)
+    spec = (
+        classifier_spec(backbone=backbone)
+        if planes == "one"
+        else classifier_spec("slices", backbone, planes=planes)
+    )
     network = build_network(spec).eval()
     with torch.inference_mode():
         shape = network.maps(image(1, 2, *size)).shape
     assert shape[2:] == (91 if planes == "three" else 3, -(-38 // cell), -(-50 // cell))
     rows, columns = (torch.arange(count).float() for count in shape[3:])
     weights = torch.zeros(1, *shape[2:])
-    weights[0, :3] = rows[:, None] + 10 * columns  # linear between the cells' middles, constant beyond the last
-    pixels = [((torch.arange(n) + 0.5) / cell - 0.5).clamp(0, len(c) - 1) for n, c in ((38, rows), (50, columns))]
+    weights[0, :3] = (
+        rows[:, None] + 10 * columns
+    )  # linear between the cells' middles, constant beyond the last
+    pixels = [
+        ((torch.arange(n) + 0.5) / cell - 0.5).clamp(0, len(c) - 1)
+        for n, c in ((38, rows), (50, columns))
+    ]
     expected = (pixels[0][:, None] + 10 * pixels[1]).expand(size)
     torch.testing.assert_close(network.on_image(weights, size)[0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_place_of_a_padded_plane_is_cut_off_before_it_is_turned() -> None:
-    """Coronal slices, 3 by 50, are seen at 38 by 50; what is said of their padding, rows from 38 on, lies nowhere."""
+    """Coronal slices, 3 by 50, are seen at 38 by 50.
+
+    What is said of their padding, rows from 38 on, lies nowhere.
+    """
     network = build_network(classifier_spec("slices", "test_vit", planes="three"))
     weights = torch.zeros(1, 3 + 38 + 50, 3, 4)
     weights[0, 3:41, :, 0] = torch.arange(3.0)
@@ -130,11 +154,17 @@ def test_a_place_of_a_padded_plane_is_cut_off_before_it_is_turned() -> None:
 @pytest.mark.parametrize(
     ("backbone", "size", "message"),
     [
-        ("densenet121", (1, 20, 20), "'densenet121' refuses images of .20, 20. pixels: .*too small"),
+        (
+            "densenet121",
+            (1, 20, 20),
+            "'densenet121' refuses images of .20, 20. pixels: .*too small",
+        ),
         ("mixer_s32_224", (1, 64, 64), "'mixer_s32_224' refuses images of .64, 64. pixels"),
     ],
 )
-def test_sizes_that_a_backbone_cannot_take_are_refused(backbone: str, size: tuple[int, ...], message: str) -> None:
+def test_sizes_that_a_backbone_cannot_take_are_refused(
+    backbone: str, size: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         build_network(classifier_spec(backbone=backbone)).eval()(torch.zeros(1, 2, *size))
 
@@ -147,7 +177,9 @@ def test_errors_that_are_not_about_size_are_told_as_they_are():
 
 def test_features_without_a_place_are_refused():
     with pytest.raises(UsageError, match="'mixer_s32_224', whose features have no place"):
-        build_network(classifier_spec(backbone="mixer_s32_224")).eval()(torch.zeros(1, 2, 1, 224, 224))
+        build_network(classifier_spec(backbone="mixer_s32_224")).eval()(
+            torch.zeros(1, 2, 1, 224, 224)
+        )
 
 
 def test_a_backbone_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

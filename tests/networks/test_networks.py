@@ -13,13 +13,24 @@ from torch import nn
 from torch.nn import functional
 
 from hilum.errors import UsageError
-from hilum.networks import NETWORKS, Network, PlainUNet, ResidualUNet, UNet, build_network, initialise, textbook_spec
+from hilum.networks import (
+    NETWORKS,
+    Network,
+    PlainUNet,
+    ResidualUNet,
+    UNet,
+    build_network,
+    initialise,
+    textbook_spec,
+)
 from hilum.plan.plan import NetworkSpec
 
 
 def spec(kind: str, dimensions: int = 3, **changes: Any) -> NetworkSpec:
     if kind == "unet":
-        return textbook_spec(2, 3, dimensions=dimensions, features=(4, 8, 12)).model_copy(update=changes)
+        return textbook_spec(2, 3, dimensions=dimensions, features=(4, 8, 12)).model_copy(
+            update=changes
+        )
     flat = dimensions == 2
     fields: dict[str, Any] = {
         "kind": kind,
@@ -28,7 +39,11 @@ def spec(kind: str, dimensions: int = 3, **changes: Any) -> NetworkSpec:
         "out_channels": 3,
         "features": (4, 8, 12, 16),
         "kernels": ((1, 3, 3),) * 4 if flat else ((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
-        "strides": ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 1)) if flat else ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 1, 2)),
+        "strides": (
+            ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 1))
+            if flat
+            else ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 1, 2))
+        ),
         "encoder_blocks": (1, 2, 1, 2),
         "decoder_blocks": (1, 1, 2),
     }
@@ -46,8 +61,13 @@ both = pytest.mark.parametrize("dimensions", [2, 3])
 @every
 @both
 @settings(deadline=None, max_examples=8, derandomize=True)
-@given(size=st.tuples(st.integers(1, 5), st.integers(1, 19), st.integers(1, 14)), batch=st.integers(1, 2))
-def test_any_size_comes_back_on_its_own_grid(kind: str, dimensions: int, size: tuple[int, int, int], batch: int) -> None:
+@given(
+    size=st.tuples(st.integers(1, 5), st.integers(1, 19), st.integers(1, 14)),
+    batch=st.integers(1, 2),
+)
+def test_any_size_comes_back_on_its_own_grid(
+    kind: str, dimensions: int, size: tuple[int, int, int], batch: int
+) -> None:
     network = build_network(spec(kind, dimensions)).eval()
     with torch.inference_mode():
         assert network(image(batch, 2, *size)).shape == (batch, 3, *size)
@@ -88,7 +108,10 @@ def test_two_stages_supervise_the_full_resolution_only(kind: str) -> None:
 def test_same_seed_same_weights_and_no_global_random_numbers(kind: str, dimensions: int) -> None:
     before = torch.random.get_rng_state()
     a, b, c = (
-        build_network(spec(kind, dimensions), generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (5, 5, 6)
+        build_network(
+            spec(kind, dimensions), generator=torch.Generator().manual_seed(seed)
+        ).state_dict()
+        for seed in (5, 5, 6)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -99,21 +122,37 @@ def test_same_seed_same_weights_and_no_global_random_numbers(kind: str, dimensio
 @every
 @both
 def test_weights_draw_he_normal(kind: str, dimensions: int) -> None:
-    network = build_network(spec(kind, dimensions, **({} if kind == "unet" else {"features": (32, 64, 64, 64)})))
-    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and m.weight.numel() > 5000]
+    network = build_network(
+        spec(kind, dimensions, **({} if kind == "unet" else {"features": (32, 64, 64, 64)}))
+    )
+    convolutions = [
+        m
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d | nn.Conv3d) and m.weight.numel() > 5000
+    ]
     for module in convolutions:
         std = math.sqrt(2 / (1 + 0.01**2) / module.weight[0].numel())
         assert module.weight.std().item() == pytest.approx(std, rel=0.06)
-    assert all(not m.bias.any() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and m.bias is not None)
+    assert all(
+        not m.bias.any()
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d | nn.Conv3d) and m.bias is not None
+    )
 
 
 @every
 @both
 def test_every_parameter_learns(kind: str, dimensions: int) -> None:
     network = build_network(spec(kind, dimensions)).train()
-    x, target = image(2, 2, 2, 16, 16), torch.randint(0, 3, (2, 2, 16, 16), generator=torch.Generator().manual_seed(1))
+    x, target = (
+        image(2, 2, 2, 16, 16),
+        torch.randint(0, 3, (2, 2, 16, 16), generator=torch.Generator().manual_seed(1)),
+    )
     loss = torch.stack(
-        [functional.cross_entropy(y, target[:, : y.shape[2], : y.shape[3], : y.shape[4]]) for y in network.forward_deep(x)]
+        [
+            functional.cross_entropy(y, target[:, : y.shape[2], : y.shape[3], : y.shape[4]])
+            for y in network.forward_deep(x)
+        ]
     ).sum()
     loss.backward()
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
@@ -126,7 +165,9 @@ def test_a_few_steps_fit_an_asymmetric_shape(kind: str, dimensions: int) -> None
     network = build_network(spec(kind, dimensions, in_channels=2)).train()
     target = torch.zeros(1, 2, 16, 16, dtype=torch.long)
     target[:, :, 2:9, 3:6], target[:, :, 10:14, 5:15] = 1, 2
-    x = torch.cat((target[:, None] * 0.5, image(1, 1, 2, 16, 16)), dim=1) + 0.3 * image(1, 2, 2, 16, 16, seed=3)
+    x = torch.cat((target[:, None] * 0.5, image(1, 1, 2, 16, 16)), dim=1) + 0.3 * image(
+        1, 2, 2, 16, 16, seed=3
+    )
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-2)
     losses = []
     for _ in range(25):
@@ -163,8 +204,13 @@ def test_memory_order_of_input_and_weights_does_not_matter(kind: str, dimensions
     x = image(2, 2, 4, 12, 8)
     with torch.inference_mode():
         expected = network(x)
-        network = network.to(memory_format=torch.channels_last_3d if dimensions == 3 else torch.channels_last)
-        for other in (x.contiguous(memory_format=torch.channels_last_3d), x.transpose(3, 4).contiguous().transpose(3, 4)):
+        network = network.to(
+            memory_format=torch.channels_last_3d if dimensions == 3 else torch.channels_last
+        )
+        for other in (
+            x.contiguous(memory_format=torch.channels_last_3d),
+            x.transpose(3, 4).contiguous().transpose(3, 4),
+        ):
             torch.testing.assert_close(network(other), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -194,7 +240,9 @@ def test_weights_make_the_network(kind: str, dimensions: int) -> None:
 @every
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 3, 4, 8, 8), (1, 2, 0, 8, 8), (0, 2, 4, 8, 8)])
 def test_wrong_input_is_refused(kind: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"network input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis"):
+    with pytest.raises(
+        UsageError, match=r"network input of shape .*\n.*\(B, 2, Z, Y, X\) with no empty axis"
+    ):
         build_network(spec(kind))(torch.zeros(shape))
 
 
@@ -209,7 +257,10 @@ def test_the_dictionary_is_the_family() -> None:
     ("changes", "message"),
     [
         ({"kernels": ((3, 3, 3), (2, 3, 3), (3, 3, 3), (3, 3, 3))}, "odd sizes"),
-        ({"strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))}, r"the first stage's \(1, 1, 1\)"),
+        (
+            {"strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))},
+            r"the first stage's \(1, 1, 1\)",
+        ),
         ({"strides": ((1, 1, 1), (0, 2, 2), (2, 2, 2), (2, 2, 2))}, "strides of at least 1"),
         ({"features": (4, 0, 8, 8)}, "at least 1 of each"),
         ({"encoder_blocks": (1, 1, 0, 1)}, "at least 1 of each"),
@@ -236,7 +287,9 @@ def test_the_textbook_takes_no_other_spec() -> None:
         ((1, 2), {"features": (8, 0)}, "each at least 1"),
     ],
 )
-def test_impossible_textbook_networks_are_refused(arguments: Any, options: Any, message: str) -> None:
+def test_impossible_textbook_networks_are_refused(
+    arguments: Any, options: Any, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         UNet(*arguments, **options)
 
@@ -252,11 +305,23 @@ def test_the_textbook_unet_is_the_textbook_s(dimensions: int) -> None:
     with torch.device("meta"):
         network = UNet(1, 2, dimensions=dimensions)
     taps = 3**dimensions
-    widths = [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1536, 512), (768, 256), (384, 128), (192, 64)]
+    widths = [
+        (1, 64),
+        (64, 128),
+        (128, 256),
+        (256, 512),
+        (512, 1024),
+        (1536, 512),
+        (768, 256),
+        (384, 128),
+        (192, 64),
+    ]
     convolutions = sum(taps * (a * b + b * b) for a, b in widths)
     norms = sum(2 * 2 * b for _, b in widths)
     assert sum(p.numel() for p in network.parameters()) == convolutions + norms + 64 * 2 + 2
-    pools = [name for name, m in network.named_modules() if isinstance(m, nn.MaxPool2d | nn.MaxPool3d)]
+    pools = [
+        name for name, m in network.named_modules() if isinstance(m, nn.MaxPool2d | nn.MaxPool3d)
+    ]
     assert pools == ["pool"]
     assert not any(name.startswith("up") and "pool" in name for name, _ in network.named_modules())
 
@@ -275,23 +340,36 @@ def test_the_textbook_unet_pools_four_times_and_only_on_the_way_down() -> None:
 def test_initialise_resets_batch_norm_statistics() -> None:
     network = build_network(spec("unet", 2)).train()
     network(image(2, 2, 1, 16, 16))
-    assert any(value.any() for name, value in network.named_buffers() if name.endswith("running_mean"))
+    assert any(
+        value.any() for name, value in network.named_buffers() if name.endswith("running_mean")
+    )
     initialise(network, torch.Generator().manual_seed(0))
-    assert not any(value.any() for name, value in network.named_buffers() if name.endswith("running_mean"))
+    assert not any(
+        value.any() for name, value in network.named_buffers() if name.endswith("running_mean")
+    )
 
 
 @both
 @pytest.mark.parametrize("kind", ["plain_unet", "residual_unet"])
-def test_every_stage_has_the_kernels_strides_widths_and_blocks_of_the_spec(kind: str, dimensions: int) -> None:
+def test_every_stage_has_the_kernels_strides_widths_and_blocks_of_the_spec(
+    kind: str, dimensions: int
+) -> None:
     the_spec = spec(kind, dimensions)
     network = build_network(the_spec)
     own = slice(3 - dimensions, 3)
     for n, stage in enumerate(network.encoder):
-        spatial = [m for m in stage.modules() if isinstance(m, nn.Conv2d | nn.Conv3d) and m.kernel_size != (1,) * dimensions]
+        spatial = [
+            m
+            for m in stage.modules()
+            if isinstance(m, nn.Conv2d | nn.Conv3d) and m.kernel_size != (1,) * dimensions
+        ]
         assert len(spatial) == the_spec.encoder_blocks[n] * (2 if kind == "residual_unet" else 1)
         assert {m.kernel_size for m in spatial} == {the_spec.kernels[n][own]}
         assert {m.out_channels for m in spatial} == {the_spec.features[n]}
-        assert [m.stride for m in spatial] == [the_spec.strides[n][own], *[(1,) * dimensions] * (len(spatial) - 1)]
+        assert [m.stride for m in spatial] == [
+            the_spec.strides[n][own],
+            *[(1,) * dimensions] * (len(spatial) - 1),
+        ]
     for n, up, stage in zip((2, 1, 0), network.decoder.up, network.decoder.stages, strict=True):
         assert up.stride == up.kernel_size == the_spec.strides[n + 1][own]
         convolutions = [m for m in stage.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
@@ -305,8 +383,16 @@ def test_the_plain_unet_is_monai_s_dynunet(dimensions: int) -> None:
     """The same weights in MONAI's nnU-Net network give the same logits."""
     from monai.networks.nets import DynUNet
 
-    the_spec = spec("plain_unet", dimensions, encoder_blocks=(2, 2, 2, 2), decoder_blocks=(2, 2, 2), deep_supervision=False)
-    kernels = [(3,) * dimensions] * 4  # MONAI and nnU-Net differ in which kernels the decoder takes: one for all
+    the_spec = spec(
+        "plain_unet",
+        dimensions,
+        encoder_blocks=(2, 2, 2, 2),
+        decoder_blocks=(2, 2, 2),
+        deep_supervision=False,
+    )
+    kernels = [
+        (3,) * dimensions
+    ] * 4  # MONAI and nnU-Net differ in which kernels the decoder takes: one for all
     strides = [stride[3 - dimensions :] for stride in the_spec.strides]
     the_spec = the_spec.model_copy(update={"kernels": ((3 if dimensions == 3 else 1, 3, 3),) * 4})
     ours = build_network(the_spec).eval()
@@ -333,10 +419,15 @@ def _pour(ours: nn.Module, theirs: nn.Module) -> None:
     blocks = [theirs.input_block, *theirs.downsamples, theirs.bottleneck]
     pairs = list(zip(ours.encoder, blocks, strict=True))
     pairs += list(zip(ours.decoder.stages, [up.conv_block for up in theirs.upsamples], strict=True))
-    parts = [(up, monai.transp_conv.conv) for up, monai in zip(ours.decoder.up, theirs.upsamples, strict=True)]
+    parts = [
+        (up, monai.transp_conv.conv)
+        for up, monai in zip(ours.decoder.up, theirs.upsamples, strict=True)
+    ]
     parts.append((ours.decoder.heads[0], theirs.output_block.conv.conv))
     for stage, block in pairs:
-        for mine, convolution, norm in zip(stage, (block.conv1, block.conv2), (block.norm1, block.norm2), strict=True):
+        for mine, convolution, norm in zip(
+            stage, (block.conv1, block.conv2), (block.norm1, block.norm2), strict=True
+        ):
             parts += [(mine[0], convolution.conv), (mine[1], norm)]
     for source, target in parts:
         target.load_state_dict(source.state_dict())

@@ -29,8 +29,13 @@ def test_pictures_and_images_are_taken(model: Classifier) -> None:
 
 def test_frozen_only_the_head_learns_and_statistics_stay(model: Classifier) -> None:
     model.train()
-    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["head.1.weight", "head.1.bias"]
-    assert not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == [
+        "head.1.weight",
+        "head.1.bias",
+    ]
+    assert not any(
+        module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d)
+    )
     before = {name: value.clone() for name, value in model.named_buffers()}
     model(image(2, 3, 64, 48)).sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
@@ -41,7 +46,9 @@ def test_it_starts_from_pretrained_weights_and_says_so(model: Classifier) -> Non
     assert model.adoption.sentence.startswith("tf_efficientnet_lite0 starts from ")
     other = Classifier(4, "tf_efficientnet_lite0", pretrained=False)
     assert other.adoption is None
-    assert not torch.equal(other.encoder.model.conv_stem.weight, model.encoder.model.conv_stem.weight)
+    assert not torch.equal(
+        other.encoder.model.conv_stem.weight, model.encoder.model.conv_stem.weight
+    )
     assert torch.equal(other.head[1].weight, model.head[1].weight)  # of the same seed
 
 
@@ -54,7 +61,9 @@ def test_not_frozen_everything_learns():
 
 def test_a_seed_makes_the_network_and_no_global_random_number_is_drawn():
     before = torch.random.get_rng_state()
-    a, b, c = (Classifier(2, "resnet18", pretrained=False, seed=seed).state_dict() for seed in (1, 1, 2))
+    a, b, c = (
+        Classifier(2, "resnet18", pretrained=False, seed=seed).state_dict() for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["head.1.weight"], c["head.1.weight"])
@@ -98,4 +107,6 @@ def test_impossible_numbers_are_refused(arguments: dict, message: str) -> None:
 def test_none_is_no_file_but_no_weights_as_on_the_command_line() -> None:
     drawn = Classifier(2, "resnet18", weights="none")
     assert drawn.adoption is None
-    assert torch.equal(drawn(image(1, 3, 32, 32)), Classifier(2, "resnet18", pretrained=False)(image(1, 3, 32, 32)))
+    assert torch.equal(
+        drawn(image(1, 3, 32, 32)), Classifier(2, "resnet18", pretrained=False)(image(1, 3, 32, 32))
+    )

@@ -28,7 +28,14 @@ TURNED = [
 some = settings(deadline=None, max_examples=40, derandomize=True)
 convolutions = st.builds(
     lambda kernel, stride, dilation, groups, same, bias: (Conv2dSame if same else nn.Conv2d)(
-        4, 8, kernel, stride, padding=0 if same else dilation * (kernel // 2), dilation=dilation, groups=groups, bias=bias
+        4,
+        8,
+        kernel,
+        stride,
+        padding=0 if same else dilation * (kernel // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
     ),
     kernel=st.sampled_from([1, 3, 5]),
     stride=st.sampled_from([1, 2, 3]),
@@ -46,19 +53,27 @@ def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for name, value in module.state_dict().items():
             if value.is_floating_point():
-                noise = torch.randn(value.shape, generator=generator) / max(1, value[0].numel() if value.ndim > 1 else 4) ** 0.5
-                positive = name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight"))
+                noise = (
+                    torch.randn(value.shape, generator=generator)
+                    / max(1, value[0].numel() if value.ndim > 1 else 4) ** 0.5
+                )
+                positive = name.endswith("running_var") or (
+                    value.ndim == 1 and name.endswith("weight")
+                )
                 value.copy_(noise.abs() + 0.5 if positive else noise)
     return module.eval()
 
 
-# --- inflated ----------------------------------------------------------------------------------------------------------------
+# --- inflated
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @some
 @given(flat=convolutions, size=sizes)
 @torch.no_grad()
-def test_an_inflated_convolution_sees_a_repeated_slice_as_one(flat: nn.Conv2d, size: tuple[int, int, int]) -> None:
+def test_an_inflated_convolution_sees_a_repeated_slice_as_one(
+    flat: nn.Conv2d, size: tuple[int, int, int]
+) -> None:
     drawn(flat)
     depth, *plane = size
     picture = image(2, 4, *plane)
@@ -76,7 +91,9 @@ def test_an_inflated_convolution_reaches_as_deep_as_high():
     found = InflatedConv(flat)(volume) - flat.bias
     once = (flat(volume[:, :, 6]) - flat.bias) / 5
     for z in range(13):
-        torch.testing.assert_close(found[:, :, z], once if 4 <= z <= 8 else torch.zeros_like(once), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            found[:, :, z], once if 4 <= z <= 8 else torch.zeros_like(once), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_inflated_kernels_sum_to_the_flat_ones():
@@ -93,7 +110,9 @@ def test_an_inflated_network_sees_a_repeated_slice_as_one(backbone: str) -> None
     flat = drawn(timm.create_model(backbone, num_classes=0, in_chans=2))
     state = {
         name: inflate(v, k.shape[2]) if k.ndim == 5 else v
-        for (name, v), k in zip(flat.state_dict().items(), deep.encoder.model.state_dict().values(), strict=True)
+        for (name, v), k in zip(
+            flat.state_dict().items(), deep.encoder.model.state_dict().values(), strict=True
+        )
     }
     deep.encoder.model.load_state_dict(state)
     picture = image(2, 2, 70, 64)
@@ -103,11 +122,16 @@ def test_an_inflated_network_sees_a_repeated_slice_as_one(backbone: str) -> None
     assert found.shape == (*expected.shape[:2], 2, *expected.shape[2:])  # 40, 20, 10, 5, 3, 2
     assert expected.std() > 1e-3
     for z in range(found.shape[2]):
-        torch.testing.assert_close(found[:, :, z], expected, atol=1e-3 * expected.abs().max().item(), rtol=1e-3)
-    torch.testing.assert_close(deep.features(volume), flat(picture), atol=1e-3 * expected.abs().max().item(), rtol=1e-3)
+        torch.testing.assert_close(
+            found[:, :, z], expected, atol=1e-3 * expected.abs().max().item(), rtol=1e-3
+        )
+    torch.testing.assert_close(
+        deep.features(volume), flat(picture), atol=1e-3 * expected.abs().max().item(), rtol=1e-3
+    )
 
 
-# --- axial, coronal, sagittal -------------------------------------------------------------------------------------------------
+# --- axial, coronal, sagittal
+# -------------------------------------------------------------------------------------------------
 
 
 def in_three_planes(flat: nn.Conv2d) -> torch.Tensor:
@@ -137,9 +161,13 @@ def test_an_acs_convolution_is_one_with_kernels_that_are_flat_in_three_planes(
     margins = []
     for n in reversed(size):
         both = max(0, (-(-n // stride) - 1) * stride + dilation * (kernel - 1) + 1 - n)
-        margins += [both // 2, both - both // 2] if isinstance(flat, Conv2dSame) else [flat.padding[0]] * 2
+        margins += (
+            [both // 2, both - both // 2] if isinstance(flat, Conv2dSame) else [flat.padding[0]] * 2
+        )
     dense = flat.weight[:, :, None] if kernel == 1 else in_three_planes(flat)
-    expected = functional.conv3d(functional.pad(volume, margins), dense, flat.bias, stride, 0, dilation, flat.groups)
+    expected = functional.conv3d(
+        functional.pad(volume, margins), dense, flat.bias, stride, 0, dilation, flat.groups
+    )
     torch.testing.assert_close(AcsConv(flat)(volume), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -183,11 +211,18 @@ def test_an_acs_network_sees_depth():
     assert not torch.allclose(network.features(volume), network.features(shuffled), rtol=1e-2)
 
 
-# --- what both are made of ----------------------------------------------------------------------------------------------------
+# --- what both are made of
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "flat", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)]
+    "flat",
+    [
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(2),
+        nn.AvgPool2d(2),
+        nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False),
+    ],
 )
 @pytest.mark.parametrize("depth", [1, 2, 3, 6])
 def test_pooling_takes_any_depth(flat: nn.Module, depth: int) -> None:
@@ -197,7 +232,9 @@ def test_pooling_takes_any_depth(flat: nn.Module, depth: int) -> None:
     whole = nn.MaxPool3d if isinstance(flat, nn.MaxPool2d) else nn.AvgPool3d
     assert found.shape == (2, 3, -(-depth // 2), 3, 4)
     if depth % 2 == 0:
-        torch.testing.assert_close(found, whole(cube.kernel_size, cube.stride, cube.padding)(volume))
+        torch.testing.assert_close(
+            found, whole(cube.kernel_size, cube.stride, cube.padding)(volume)
+        )
     last = torch.full((1, 1, depth, 6, 8), -1.0)
     last[:, :, -1] = 1  # the last slice is never left out
     assert (Pool(flat)(last)[:, :, -1] > -1).all()
@@ -212,8 +249,12 @@ def test_pooling_takes_any_depth(flat: nn.Module, depth: int) -> None:
         ("resnetv2_50x1_bit", "StdConv2d"),
     ],
 )
-def test_networks_that_are_not_known_in_3d_are_refused_by_their_modules(kind: str, backbone: str, modules: str) -> None:
-    with pytest.raises(UsageError, match=rf"'{backbone}', which has .*{modules}.*\n.*ResNet.*\nCure: kind='slices'"):
+def test_networks_that_are_not_known_in_3d_are_refused_by_their_modules(
+    kind: str, backbone: str, modules: str
+) -> None:
+    with pytest.raises(
+        UsageError, match=rf"'{backbone}', which has .*{modules}.*\n.*ResNet.*\nCure: kind='slices'"
+    ):
         build_network(classifier_spec(kind, backbone))
 
 
@@ -250,7 +291,8 @@ def test_turning_keeps_state_and_order():
     assert model.bn1.running_mean.tolist() == [3.0] * 64
 
 
-# --- slices -------------------------------------------------------------------------------------------------------------------
+# --- slices
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -263,7 +305,9 @@ def test_slices_are_weighed_and_their_order_does_not_matter():
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     assert (weights.max(1).values - weights.min(1).values > 0.01).all()
     order = torch.tensor([3, 0, 4, 1, 2])
-    torch.testing.assert_close(network.slice_weights(x[:, :, order]), weights[:, order], atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        network.slice_weights(x[:, :, order]), weights[:, order], atol=1e-5, rtol=1e-3
+    )
     torch.testing.assert_close(network(x[:, :, order]), network(x), atol=1e-4, rtol=1e-4)
 
 
@@ -279,7 +323,9 @@ def test_features_are_the_slices_features_by_their_weights():
         / (1 + torch.exp(-(h @ attention.gate.weight.T + attention.gate.bias)))
     ) @ attention.score.weight[0]
     expected = ((raw.exp() / raw.exp().sum())[:, None] * h).sum(0)
-    torch.testing.assert_close(network.float().features(x)[0].double(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        network.float().features(x)[0].double(), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -290,7 +336,9 @@ def test_three_planes_are_axial_coronal_and_sagittal_slices():
     assert maps.shape == (1, 512, 120, 2, 2)
     assert network.slice_weights(x).shape == (1, 120)
     for start, slices in ((0, x[:, :, 7]), (40, x[:, :, :, 7]), (80, x[..., 7])):
-        torch.testing.assert_close(maps[:, :, start + 7], network.encoder.maps(slices), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            maps[:, :, start + 7], network.encoder.maps(slices), atol=1e-4, rtol=1e-4
+        )
 
 
 @torch.no_grad()
@@ -300,8 +348,12 @@ def test_slices_of_other_planes_are_resized_to_the_axial_ones():
     maps = network.maps(x)
     assert maps.shape[2:] == (12 + 36 + 48, 2, 2)
     for start, slices in ((12, x[:, :, :, 7]), (48, x[..., 7])):
-        resized = functional.interpolate(slices, size=(36, 48), mode="bilinear", align_corners=False)
-        torch.testing.assert_close(maps[:, :, start + 7], network.encoder.maps(resized), atol=1e-4, rtol=1e-4)
+        resized = functional.interpolate(
+            slices, size=(36, 48), mode="bilinear", align_corners=False
+        )
+        torch.testing.assert_close(
+            maps[:, :, start + 7], network.encoder.maps(resized), atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize(("start", "axis"), [(0, 0), (12, 1), (48, 2)])

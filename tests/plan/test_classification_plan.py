@@ -7,11 +7,30 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from classification_toys import FINDINGS, GRADES, TABLES, THREE, TWO, changed, class_plan, write_cubes
+from classification_toys import (
+    FINDINGS,
+    GRADES,
+    TABLES,
+    THREE,
+    TWO,
+    changed,
+    class_plan,
+    write_cubes,
+)
 from hilum.api import Network
 from hilum.dataset import ClassTable, open_dataset
 from hilum.errors import UsageError
-from hilum.plan import STAGES, Fingerprint, Hardware, Overrides, load_plan, make_fingerprint, make_plan, parse_plan, save_plan
+from hilum.plan import (
+    STAGES,
+    Fingerprint,
+    Hardware,
+    Overrides,
+    load_plan,
+    make_fingerprint,
+    make_plan,
+    parse_plan,
+    save_plan,
+)
 from hilum.plan.case_facts import CaseFacts, ChannelFacts, Intensities
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage, WeightsSpec
 from hilum.plan.fingerprint import ChannelSummary
@@ -20,7 +39,9 @@ from hilum.plan.planner.overrides import OF_ONE_TASK
 from hilum.plan.planner.sizing import USABLE
 from hilum.volume import LabelTable
 
-VALUES = Intensities(count=9, mean=99.0, std=35.0, minimum=-50.0, p00_5=-18.0, p50=100.0, p99_5=203.0, maximum=400.0)
+VALUES = Intensities(
+    count=9, mean=99.0, std=35.0, minimum=-50.0, p00_5=-18.0, p50=100.0, p99_5=203.0, maximum=400.0
+)
 GPU = Hardware(device="cuda", memory_gb=24)
 
 
@@ -42,9 +63,18 @@ def case(n, shape, spacing=(1.0, 1.0, 1.0), *, label="benign", mask=None, centre
 
 
 def fingerprint(cases, classes=TWO, *, kind="ct", foreground=VALUES):
-    summary = ChannelSummary(name="CT", kind=kind, kind_because="its name says so", foreground=foreground, whole=VALUES)
+    summary = ChannelSummary(
+        name="CT", kind=kind, kind_because="its name says so", foreground=foreground, whole=VALUES
+    )
     labels = LabelTable.from_names({1: "region"})
-    return Fingerprint(name="toy", channels=(summary,), task="classification", labels=labels, classes=classes, cases=tuple(cases))
+    return Fingerprint(
+        name="toy",
+        channels=(summary,),
+        task="classification",
+        labels=labels,
+        classes=classes,
+        cases=tuple(cases),
+    )
 
 
 def labels_in_turn(n, classes=TWO):
@@ -53,15 +83,20 @@ def labels_in_turn(n, classes=TWO):
 
 def pictures(shape=(1, 700, 1000), n=40, *, labels=None, classes=TWO, kind="rgb"):
     return fingerprint(
-        [case(i, shape, label=one) for i, one in enumerate(labels or labels_in_turn(n, classes))], classes, kind=kind
+        [case(i, shape, label=one) for i, one in enumerate(labels or labels_in_turn(n, classes))],
+        classes,
+        kind=kind,
     )
 
 
 def volumes(n=40, shape=(60, 100, 100), spacing=(1.25, 0.7, 0.7), **more):
-    return fingerprint([case(i, shape, spacing, label=one, **more) for i, one in enumerate(labels_in_turn(n))])
+    return fingerprint(
+        [case(i, shape, spacing, label=one, **more) for i, one in enumerate(labels_in_turn(n))]
+    )
 
 
-# --- what is seen -----------------------------------------------------------------------------------------------------------
+# --- what is seen
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_pictures():
@@ -70,7 +105,11 @@ def test_pictures():
     assert plan.orientation.value == "source"
     assert plan.region.value == RegionSpec(kind="whole")
     assert plan.spacing.value is None
-    assert plan.patch.value == (1, 160, 224)  # 224 across, 700 / 1000 of it is 157, up to a multiple of 32
+    assert plan.patch.value == (
+        1,
+        160,
+        224,
+    )  # 224 across, 700 / 1000 of it is 157, up to a multiple of 32
     assert plan.network.value.kind == "backbone"
     assert plan.network.value.backbone == "tf_efficientnet_lite0"
     assert plan.network.value.out_channels == 2
@@ -105,15 +144,25 @@ def test_whole_volumes():
     assert "nothing says where to look" in plan.region.because
     assert plan.augmentation.value.mirror_axes == (2,)
     small = make_plan(volumes(shape=(16, 28, 20), spacing=(1.0, 1.0, 1.0)))
-    assert small.patch.value == (24, 32, 24)  # 28 voxels, up to 32; 16 and 20 of 28 in proportion, up to eights
+    assert small.patch.value == (
+        24,
+        32,
+        24,
+    )  # 28 voxels, up to 32; 16 and 20 of 28 in proportion, up to eights
 
 
 def test_windows_of_pictures_without_a_scale_are_in_pixels():
-    plan = make_plan(fingerprint([case(i, (1, 400, 500), mask=(1.0, 60.0, 50.0)) for i in range(40)]))
+    plan = make_plan(
+        fingerprint([case(i, (1, 400, 500), mask=(1.0, 60.0, 50.0)) for i in range(40)])
+    )
     assert "at most 60 pixels wide" in plan.patch.because
     assert "no scale is known" in plan.spacing.because
     assert " mm" not in plan.patch.because + plan.spacing.because + plan.augmentation.because
-    scanned = make_plan(fingerprint([case(i, (1, 400, 500), (1.0, 0.1, 0.1), mask=(1.0, 6.0, 5.0)) for i in range(40)]))
+    scanned = make_plan(
+        fingerprint(
+            [case(i, (1, 400, 500), (1.0, 0.1, 0.1), mask=(1.0, 6.0, 5.0)) for i in range(40)]
+        )
+    )
     assert "at most 6 mm wide" in scanned.patch.because
 
 
@@ -121,7 +170,11 @@ def test_the_whole_image_is_seen_for_the_true_reason():
     wide = make_plan(volumes(mask=(60.0, 60.0, 50.0))).region  # of 75 x 70 x 70 mm
     assert wide.value.kind == "whole"
     assert "every case has a mask, but the masks usually span more than 50%" in wide.because
-    few = make_plan(fingerprint([case(i, (60, 99, 99), mask=(9.0, 9.0, 9.0) if i < 3 else None) for i in range(20)])).region
+    few = make_plan(
+        fingerprint(
+            [case(i, (60, 99, 99), mask=(9.0, 9.0, 9.0) if i < 3 else None) for i in range(20)]
+        )
+    ).region
     assert few.value.kind == "whole"
     assert "a mask for only 3 of 20 cases, and a window needs the same of every case" in few.because
     assert "nothing says where to look" not in wide.because + few.because
@@ -142,9 +195,18 @@ def test_small_masks_make_a_window_around_them():
     assert "28 mm" in plan.patch.because
     wide = make_plan(volumes(mask=(40.0, 60.0, 50.0), shape=(200, 400, 400)), GPU)
     assert wide.patch.value == (64, 96, 96)
-    assert wide.spacing.value == pytest.approx((1.25, 78 / 96, 78 / 96))  # 60 mm: 1.3 times that is 78
-    outlier = [case(i, (60, 100, 100), (1.0, 1.0, 1.0), mask=(9.0, 10.0 if i else 90.0, 9.0)) for i in range(100)]
-    assert make_plan(fingerprint(outlier)).patch.value == (24, 24, 24)  # 95 % are 10 mm: 18 mm, up to 24
+    assert wide.spacing.value == pytest.approx(
+        (1.25, 78 / 96, 78 / 96)
+    )  # 60 mm: 1.3 times that is 78
+    outlier = [
+        case(i, (60, 100, 100), (1.0, 1.0, 1.0), mask=(9.0, 10.0 if i else 90.0, 9.0))
+        for i in range(100)
+    ]
+    assert make_plan(fingerprint(outlier)).patch.value == (
+        24,
+        24,
+        24,
+    )  # 95 % are 10 mm: 18 mm, up to 24
 
 
 def paced(seconds_a_voxel):
@@ -160,10 +222,19 @@ def paced(seconds_a_voxel):
 
 @pytest.mark.parametrize(
     ("seconds", "side"),
-    [(0.05 / 224**2, 192), (0.075 / 224**2, 160), (0.2 / 224**2, 96), (9 / 224**2, 96), (0.01 / 224**2, 224)],
+    [
+        (0.05 / 224**2, 192),
+        (0.075 / 224**2, 160),
+        (0.2 / 224**2, 96),
+        (9 / 224**2, 96),
+        (0.01 / 224**2, 224),
+    ],
 )
 def test_minutes_make_the_input_as_large_as_enough_inputs_can_be_seen(seconds, side):
-    """40 cases: 6,000 inputs are wanted; 5 minutes of which USABLE are steps allow 6,000 of 0.0425 s at USABLE .85."""
+    """40 cases: 6,000 inputs are wanted.
+
+    5 minutes of which USABLE are steps allow 6,000 of 0.0425 s at USABLE .85.
+    """
     measure, asked = paced(seconds)
     plan = make_plan(pictures((1, 900, 900)), Hardware(minutes=5.0), measure=measure)
     budget = 5 * 60 * USABLE / 6000
@@ -177,9 +248,16 @@ def test_minutes_make_the_input_as_large_as_enough_inputs_can_be_seen(seconds, s
 def test_a_fixed_input_and_a_probe_are_not_made_smaller():
     measure, _ = paced(1.0)
     slow = Hardware(minutes=1.0)
-    fixed = make_plan(pictures((1, 900, 900)), slow, measure=measure, overrides=Overrides(patch=(1, 224, 224)))
+    fixed = make_plan(
+        pictures((1, 900, 900)), slow, measure=measure, overrides=Overrides(patch=(1, 224, 224))
+    )
     assert fixed.patch.value == (1, 224, 224)
-    probe = make_plan(pictures((1, 900, 900)), slow, measure=measure, overrides=Overrides(stages=STAGES["probe"]()))
+    probe = make_plan(
+        pictures((1, 900, 900)),
+        slow,
+        measure=measure,
+        overrides=Overrides(stages=STAGES["probe"]()),
+    )
     assert probe.patch.value == (1, 224, 224)
 
 
@@ -193,11 +271,19 @@ def test_points_make_a_window_around_them():
     plan = make_plan(volumes(centred=True))
     assert plan.region.value == RegionSpec(kind="centre")
     assert plan.patch.value == (56, 64, 64)
-    assert plan.spacing.value == pytest.approx((1.25, 70 / 64, 70 / 64))  # 70 mm, the shortest side, in 64 voxels
+    assert plan.spacing.value == pytest.approx(
+        (1.25, 70 / 64, 70 / 64)
+    )  # 70 mm, the shortest side, in 64 voxels
     both = make_plan(volumes(centred=True, mask=(9.0, 9.0, 9.0)))
     assert both.region.value.kind == "mask"
-    asked = make_plan(volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(region=RegionSpec(kind="middle")))
-    assert asked.patch.value == (24, 40, 40)  # as wide as the masks ask for, though they are not seen
+    asked = make_plan(
+        volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(region=RegionSpec(kind="middle"))
+    )
+    assert asked.patch.value == (
+        24,
+        40,
+        40,
+    )  # as wide as the masks ask for, though they are not seen
     assert asked.inputs == 1
 
 
@@ -212,10 +298,15 @@ def test_what_is_measured_of_a_data_set(tmp_path):
     assert class_counts(found, TWO) == (3, 3)
     plan = make_plan(found)
     assert plan.region.value.kind == "mask"
-    assert plan.patch.value == (8, 16, 16)  # 8 mm and 4 on either side, in voxels of 2, 1 and 1.5 mm, up to eights
+    assert plan.patch.value == (
+        8,
+        16,
+        16,
+    )  # 8 mm and 4 on either side, in voxels of 2, 1 and 1.5 mm, up to eights
 
 
-# --- how it learns ----------------------------------------------------------------------------------------------------------
+# --- how it learns
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -223,7 +314,11 @@ def test_what_is_measured_of_a_data_set(tmp_path):
     [
         (["benign"] * 40 + ["malignant"] * 4, TWO, "sampling"),
         (["benign"] * 36 + ["malignant"] * 4, TWO, "none"),
-        (["cyst"] * 20 + ["adenoma"] * 20, THREE, "none"),  # a class without a case is not rare, it is missing
+        (
+            ["cyst"] * 20 + ["adenoma"] * 20,
+            THREE,
+            "none",
+        ),  # a class without a case is not rare, it is missing
         (["mass"] * 30 + ["effusion"] + ["nodule"] * 2, FINDINGS, "none"),
         (["I"] * 30 + ["II"] * 9 + ["III"] * 9 + ["IV"] * 3, GRADES, "sampling"),
     ],
@@ -253,7 +348,9 @@ def test_steps_follow_the_time_or_the_cases():
     timed = make_plan(pictures(), Hardware(minutes=5), measure=measure)
     assert timed.steps.value == pytest.approx(5 * 60 * USABLE / (1e-7 * 160 * 224 * 10), abs=1)
     assert "measured" in timed.steps.because
-    assert make_plan(pictures(n=40)).steps.value == 300  # 40 passes over 40 cases in tens would be 160
+    assert (
+        make_plan(pictures(n=40)).steps.value == 300
+    )  # 40 passes over 40 cases in tens would be 160
     assert make_plan(pictures(n=2000)).steps.value == 40 * 2000 // 32
 
 
@@ -267,7 +364,9 @@ def test_what_is_named_after_a_side_is_not_mirrored_into_the_other():
         plan = make_plan(pictures(classes=ClassTable(names=names)))
         assert plan.augmentation.value.mirror_axes == axes, names
     sided = ClassTable(names=("upper lobe", "lower lobe"))
-    cases = [case(i, (60, 100, 100), label=sided.names[i % 2], mask=(9.0, 9.0, 9.0)) for i in range(20)]
+    cases = [
+        case(i, (60, 100, 100), label=sided.names[i % 2], mask=(9.0, 9.0, 9.0)) for i in range(20)
+    ]
     plan = make_plan(fingerprint(cases, sided))
     assert plan.augmentation.value.mirror_axes == (1, 2)
     assert "named after sides" in plan.augmentation.because
@@ -275,7 +374,8 @@ def test_what_is_named_after_a_side_is_not_mirrored_into_the_other():
     assert whole.augmentation.value.mirror_axes == (2,)  # up and down of a whole body are not alike
 
 
-# --- what users fix ---------------------------------------------------------------------------------------------------------
+# --- what users fix
+# ---------------------------------------------------------------------------------------------------------
 
 
 def planned(data, **asked):
@@ -296,7 +396,9 @@ def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
     assert file.weights.value == WeightsSpec(origin="pretrained", file="/data/best.pth")
     assert planned(volumes(), kind="slices").network.value.planes == "three"
     assert "asked for by the user" in planned(volumes(), kind="slices").network.because
-    assert planned(pictures(), stages="probe").stages.value == (Stage(share=1.0, released=1, probe=True),)
+    assert planned(pictures(), stages="probe").stages.value == (
+        Stage(share=1.0, released=1, probe=True),
+    )
     masked = planned(volumes(), region="mask")
     assert masked.region.value.mask_channel
     assert masked.network.value.in_channels == 2
@@ -324,20 +426,33 @@ def test_balance_by_weights_puts_weights_into_the_loss():
     # steps: 9 of 20 are above I, 5 above II, 1 above III, so 1/9, 1/5, 1 over their mean
     grades = ["I"] * 11 + ["II"] * 4 + ["III"] * 4 + ["IV"]
     inverse = np.array([1 / 9, 1 / 5, 1])
-    np.testing.assert_allclose(class_weights(pictures(labels=grades, classes=GRADES), GRADES), inverse / inverse.mean())
+    np.testing.assert_allclose(
+        class_weights(pictures(labels=grades, classes=GRADES), GRADES), inverse / inverse.mean()
+    )
     # 12 of 20 have an effusion, so 8 are the rarer answer; 2 have a mass, and none a nodule
     found = ["effusion"] * 10 + ["effusion|mass"] * 2 + [""] * 8
     inverse = np.array([1 / 8, 1 / 2, 1])
-    np.testing.assert_allclose(class_weights(pictures(labels=found, classes=FINDINGS), FINDINGS), inverse / inverse.mean())
+    np.testing.assert_allclose(
+        class_weights(pictures(labels=found, classes=FINDINGS), FINDINGS), inverse / inverse.mean()
+    )
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"stages": "tow"}, r"stages 'tow'[\s\S]*probe, head, two, top, all[\s\S]*did you mean 'two'\?"),
+        (
+            {"stages": "tow"},
+            r"stages 'tow'[\s\S]*probe, head, two, top, all[\s\S]*did you mean 'two'\?",
+        ),
         ({"region": "moon"}, r"region 'moon'[\s\S]*whole, middle, centre, mask"),
-        ({"kind": "residual_unet"}, r"network 'residual_unet' for a classification[\s\S]*--network acs"),
-        ({"kind": "resnet3d", "weights": "pretrained"}, "pretrained weights for a resnet3d, which has no backbone"),
+        (
+            {"kind": "residual_unet"},
+            r"network 'residual_unet' for a classification[\s\S]*--network acs",
+        ),
+        (
+            {"kind": "resnet3d", "weights": "pretrained"},
+            "pretrained weights for a resnet3d, which has no backbone",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(asked, message):
@@ -346,7 +461,9 @@ def test_what_cannot_be_asked_for_is_refused(asked, message):
 
 
 def test_what_does_not_go_together_is_refused_and_a_fault_of_ours_is_not_blamed_on_the_user():
-    with pytest.raises(UsageError, match=r"does not go together: a mask channel with region 'whole'"):
+    with pytest.raises(
+        UsageError, match=r"does not go together: a mask channel with region 'whole'"
+    ):
         make_plan(volumes(), overrides=Overrides(region=RegionSpec(mask_channel=True)))
     with pytest.raises(UsageError, match="a 2D plan with a 2D network and patch"):
         make_plan(pictures(), overrides=Overrides(patch=(4, 64, 64)))
@@ -357,20 +474,35 @@ def test_what_does_not_go_together_is_refused_and_a_fault_of_ours_is_not_blamed_
 
 
 def test_what_a_task_does_not_have_is_refused():
-    values = {"width": 8, "loss": 1, "overlap": 0.5, "backbone": "resnet18", "weights": 1, "region": 1, "stages": 1}
+    values = {
+        "width": 8,
+        "loss": 1,
+        "overlap": 0.5,
+        "backbone": "resnet18",
+        "weights": 1,
+        "region": 1,
+        "stages": 1,
+    }
     values |= {"class_loss": 1, "balance": "none"}
     assert {name for names in OF_ONE_TASK.values() for name in names} == set(values)
     assert set(values) < {one.name for one in fields(Overrides)}
-    segmentation = fingerprint([case(0, (9, 9, 9))], None).model_copy(update={"task": "segmentation"})
+    segmentation = fingerprint([case(0, (9, 9, 9))], None).model_copy(
+        update={"task": "segmentation"}
+    )
     for name in OF_ONE_TASK["classification"]:
-        with pytest.raises(UsageError, match=rf"{name} for a segmentation[\s\S]*--task classification"):
+        with pytest.raises(
+            UsageError, match=rf"{name} for a segmentation[\s\S]*--task classification"
+        ):
             make_plan(segmentation, overrides=Overrides(**{name: values[name]}))
     for name in OF_ONE_TASK["segmentation"]:
-        with pytest.raises(UsageError, match=rf"{name} for a classification[\s\S]*--task segmentation"):
+        with pytest.raises(
+            UsageError, match=rf"{name} for a classification[\s\S]*--task segmentation"
+        ):
             make_plan(volumes(), overrides=Overrides(**{name: values[name]}))
 
 
-# --- as a file --------------------------------------------------------------------------------------------------------------
+# --- as a file
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -396,12 +528,19 @@ def edited(plan, **changes):
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs", stages=STAGES["two"]()))
+    return make_plan(
+        volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs", stages=STAGES["two"]())
+    )
 
 
 def test_a_bare_value_is_a_decision_edited_by_hand(plan):
     stages = [{"share": 0.5, "released": 1}, {"share": 0.5}]
-    bare = {"batch": 7, "stages": stages, "region": {"kind": "mask", "mask_channel": True}, "weights": {"origin": "pretrained"}}
+    bare = {
+        "batch": 7,
+        "stages": stages,
+        "region": {"kind": "mask", "mask_channel": True},
+        "weights": {"origin": "pretrained"},
+    }
     made = parse_plan(edited(plan, **bare))
     assert made.batch.value == 7
     assert made.stages.value == (Stage(share=0.5, released=1), Stage(share=0.5))
@@ -414,18 +553,36 @@ def test_a_bare_value_is_a_decision_edited_by_hand(plan):
     [
         ({"stagse": 4}, r"unknown field 'stagse', did you mean 'stages'\?"),
         ({"overlap": 0.5}, "unknown field 'overlap'"),
-        ({"stages__value__0__relased": 1}, r"unknown field 'stages.value.0.relased', did you mean 'released'\?"),
+        (
+            {"stages__value__0__relased": 1},
+            r"unknown field 'stages.value.0.relased', did you mean 'released'\?",
+        ),
         ({"loss__value__mixpu": 0.1}, r"unknown field 'loss.value.mixpu', did you mean 'mixup'\?"),
-        ({"network__value__backbon": "x"}, r"unknown field 'network.value.backbon', did you mean 'backbone'\?"),
-        ({"region__value__kind": "moon"}, r'region.value.kind is "moon": input should be \'whole\', \'mask\''),
-        ({"task__value": "clasification"}, r"task 'clasification'[\s\S]*did you mean 'classification'\?"),
+        (
+            {"network__value__backbon": "x"},
+            r"unknown field 'network.value.backbon', did you mean 'backbone'\?",
+        ),
+        (
+            {"region__value__kind": "moon"},
+            r'region.value.kind is "moon": input should be \'whole\', \'mask\'',
+        ),
+        (
+            {"task__value": "clasification"},
+            r"task 'clasification'[\s\S]*did you mean 'classification'\?",
+        ),
         ({"task__value": "segmentation"}, "unknown field 'classes'"),
-        ({"region__value__kind": "middle"}, "a mask channel with region 'middle': it needs region 'mask'"),
+        (
+            {"region__value__kind": "middle"},
+            "a mask channel with region 'middle': it needs region 'mask'",
+        ),
         ({"spacing__value": None}, "region 'mask' without a spacing: a window has a size in mm"),
         ({"stages__value": []}, "0 stages whose shares sum to 0, not to 1"),
         ({"stages__value__1__share": 0.5}, "2 stages whose shares sum to 0.65, not to 1"),
         ({"stages__value__0__probe": True}, "a probe beside other stages"),
-        ({"stages__value__0__released": 0}, "stages.value.0.released is 0: input should be greater than or equal to 1"),
+        (
+            {"stages__value__0__released": 0},
+            "stages.value.0.released is 0: input should be greater than or equal to 1",
+        ),
         ({"loss__value__class_weights": [1.0, 2.0, 3.0]}, "3 class weights for 2 outputs"),
         ({"balance__value": "weights"}, "balance by weights without class_weights in the loss"),
         ({"loss__value__label_smoothing": 1.0}, "loss.value.label_smoothing is 1.0"),
@@ -448,7 +605,9 @@ def test_all_problems_are_named_at_once(plan):
 
 
 def test_what_a_plan_says_of_itself():
-    plan = class_plan(GRADES, channels=("T1", "T2"), region=RegionSpec(kind="mask", mask_channel=True))
+    plan = class_plan(
+        GRADES, channels=("T1", "T2"), region=RegionSpec(kind="mask", mask_channel=True)
+    )
     assert plan.answers is plan.classes
     assert plan.inputs == 3
     assert plan.network.value.title == "resnet3d, width 4"

@@ -49,11 +49,15 @@ def test_facts_of_a_known_case():
     assert facts.channels[0].foreground.p99_5 == pytest.approx(np.percentile(under, 99.5), rel=1e-6)
 
 
-@pytest.mark.parametrize("code", ["".join(p) for p in itertools.product("SI", "PA", "LR")] + ["LPS", "RAI", "PSL", "ARS"])
+@pytest.mark.parametrize(
+    "code", ["".join(p) for p in itertools.product("SI", "PA", "LR")] + ["LPS", "RAI", "PSL", "ARS"]
+)
 def test_every_orientation_has_the_same_facts(code):
     image, annotation = make_case()
     one = measure_case("a", image, annotation, table=TABLE, channels=("T1", "T2")).facts
-    turned = measure_case("a", reorient(image, code), reorient(annotation, code), table=TABLE, channels=("T1", "T2")).facts
+    turned = measure_case(
+        "a", reorient(image, code), reorient(annotation, code), table=TABLE, channels=("T1", "T2")
+    ).facts
     assert turned.orientation == code
     assert turned.model_dump(exclude={"orientation", "labels", "spacing"}) == one.model_dump(
         exclude={"orientation", "labels", "spacing"}
@@ -69,25 +73,35 @@ def test_nonzero_box_and_share():
     image, _ = make_case()
     array = np.zeros_like(image.array)
     array[0, 3:5, 4:10, 7:8] = 5
-    facts = measure_case("a", image.with_array(array), None, table=TABLE, channels=("T1", "T2")).facts
+    facts = measure_case(
+        "a", image.with_array(array), None, table=TABLE, channels=("T1", "T2")
+    ).facts
     assert facts.nonzero_shape == (2, 6, 1)
     assert facts.channels[0].nonzero == pytest.approx(12 / np.prod(SHAPE))
     assert facts.channels[1].foreground is None
     assert not facts.annotated
-    empty = measure_case("a", image.with_array(array * 0), None, table=TABLE, channels=("T1", "T2")).facts
+    empty = measure_case(
+        "a", image.with_array(array * 0), None, table=TABLE, channels=("T1", "T2")
+    ).facts
     assert empty.nonzero_shape == (1, 1, 1)
 
 
 def test_large_cases_are_sampled_the_same_way_every_time():
     geometry = Geometry.from_spacing((40, 41, 42), (1.0, 1.0, 1.0))
-    image = Volume(np.random.default_rng(1).normal(50, 10, (1, *geometry.shape)).astype(np.float32), geometry)
+    image = Volume(
+        np.random.default_rng(1).normal(50, 10, (1, *geometry.shape)).astype(np.float32), geometry
+    )
     labels = Volume((image.array > 45).astype(np.uint16), geometry)
     one, two = (measure_case("a", image, labels, table=TABLE, channels=("T1",)) for _ in range(2))
     assert one.facts == two.facts
     assert one.foreground[0].size == one.whole[0].size == 10_000
     assert (one.foreground[0] > 45).all()
-    assert one.facts.channels[0].foreground.mean == pytest.approx(image.array[image.array > 45].mean(), abs=0.5)
-    nothing = measure_case("a", image, labels.with_array(labels.array * 0), table=TABLE, channels=("T1",))
+    assert one.facts.channels[0].foreground.mean == pytest.approx(
+        image.array[image.array > 45].mean(), abs=0.5
+    )
+    nothing = measure_case(
+        "a", image, labels.with_array(labels.array * 0), table=TABLE, channels=("T1",)
+    )
     assert nothing.facts.labels == ()
     assert nothing.facts.annotated
 
@@ -109,9 +123,21 @@ def test_errors_name_the_case():
     with pytest.raises(DataError, match="case a: 2 channels"):
         measure_case("a", image, annotation, table=TABLE, channels=("T1",))
     with pytest.raises(LabelError, match=r"case a: labels \[7\]"):
-        measure_case("a", image, annotation.with_array(annotation.array * 0 + 7), table=TABLE, channels=("T1", "T2"))
+        measure_case(
+            "a",
+            image,
+            annotation.with_array(annotation.array * 0 + 7),
+            table=TABLE,
+            channels=("T1", "T2"),
+        )
     with pytest.raises(LabelError, match=r"case a: labels \[-3\]"):
-        measure_case("a", image, annotation.with_array(annotation.array.astype(int) * 0 - 3), table=TABLE, channels=("T1", "T2"))
+        measure_case(
+            "a",
+            image,
+            annotation.with_array(annotation.array.astype(int) * 0 - 3),
+            table=TABLE,
+            channels=("T1", "T2"),
+        )
     shifted = Volume(annotation.array, Geometry.from_spacing(SHAPE, (3.0, 0.8, 0.7)))
     with pytest.raises(GeometryError, match="case a: the annotation"):
         measure_case("a", image, shifted, table=TABLE, channels=("T1", "T2"))
@@ -140,7 +166,12 @@ def channel(low, high, *, integral=True):
         ("X-ray", channel(0, 255), 2, "xray"),
         ("green", channel(0, 255), 2, "rgb"),
         ("image", channel(0, 255), 2, "picture"),
-        ("contact", channel(0, 4000), 3, "unknown"),  # a name is matched by whole words: no "ct" in "contact"
+        (
+            "contact",
+            channel(0, 4000),
+            3,
+            "unknown",
+        ),  # a name is matched by whole words: no "ct" in "contact"
     ],
 )
 def test_kind_of_a_channel(name, facts, dimensions, kind):
@@ -156,9 +187,21 @@ def write_dataset(folder, cases=5):
         write_volume(Volume(image.array[:1], image.geometry), folder / f"c{n}.nii.gz")
         write_labels(annotation, folder / f"c{n}_labels.nii.gz")
         written.append(
-            Case(id=f"c{n}", patient=None, images={"T1": folder / f"c{n}.nii.gz"}, annotation=folder / f"c{n}_labels.nii.gz")
+            Case(
+                id=f"c{n}",
+                patient=None,
+                images={"T1": folder / f"c{n}.nii.gz"},
+                annotation=folder / f"c{n}_labels.nii.gz",
+            )
         )
-    return Dataset(name="known", root=folder, layout="table", cases=tuple(written), channels=("T1",), labels=TABLE)
+    return Dataset(
+        name="known",
+        root=folder,
+        layout="table",
+        cases=tuple(written),
+        channels=("T1",),
+        labels=TABLE,
+    )
 
 
 def test_threads_do_not_change_the_fingerprint(tmp_path):
@@ -178,6 +221,8 @@ def test_what_cannot_be_fingerprinted(tmp_path):
         make_fingerprint(dataset, cases=["c7"])
     with pytest.raises(UsageError, match="no annotated case"):
         make_fingerprint(dataset, cases=[])
-    unlabelled = Dataset(name="x", root=tmp_path, layout="table", cases=dataset.cases, channels=("T1",), labels=None)
+    unlabelled = Dataset(
+        name="x", root=tmp_path, layout="table", cases=dataset.cases, channels=("T1",), labels=None
+    )
     with pytest.raises(LabelError, match="neither a label table nor classes"):
         make_fingerprint(unlabelled)

@@ -22,7 +22,11 @@ def plan():
     geometry = Geometry.from_spacing((20, 30, 25), (2.0, 1.0, 1.0))
     image = Volume(np.random.default_rng(0).normal(size=(1, 20, 30, 25)).astype("f4"), geometry)
     labels = Volume((image.array > 1.5).astype("u1"), geometry)
-    return make_plan(summarise("toy", ("T1",), table, [measure_case("a", image, labels, table=table, channels=("T1",))]))
+    return make_plan(
+        summarise(
+            "toy", ("T1",), table, [measure_case("a", image, labels, table=table, channels=("T1",))]
+        )
+    )
 
 
 def edited(plan, **changes):
@@ -57,9 +61,15 @@ def test_a_bare_value_is_a_decision_edited_by_hand(plan):
     ("changes", "message"),
     [
         ({"bacth": 4}, r"unknown field 'bacth', did you mean 'batch'\?"),
-        ({"network__value__feature": [16]}, r"unknown field 'network.value.feature', did you mean 'features'\?"),
+        (
+            {"network__value__feature": [16]},
+            r"unknown field 'network.value.feature', did you mean 'features'\?",
+        ),
         ({"augmentation__value__rotation": 3}, r"did you mean 'rotation_degrees'\?"),
-        ({"hardware__qqq": 3}, "unknown field 'hardware.qqq', known are device, memory_gb, minutes"),
+        (
+            {"hardware__qqq": 3},
+            "unknown field 'hardware.qqq', known are device, memory_gb, minutes",
+        ),
         ({"batch__value": "many"}, 'batch.value is "many": input should be a valid integer'),
         ({"overlap__because": ""}, "overlap.because"),
         ({"crop__value": "all"}, "crop.value is \"all\": input should be 'none' or 'nonzero'"),
@@ -94,7 +104,11 @@ def test_missing_fields_files_and_json(plan, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252"])
 def test_plans_that_an_editor_saved_anew(plan, tmp_path, encoding):
-    text = json.dumps({**json.loads(plan.model_dump_json()), "batch": 4}).replace('"steps"', ' "steps"').replace("\n", "\r\n")
+    text = (
+        json.dumps({**json.loads(plan.model_dump_json()), "batch": 4})
+        .replace('"steps"', ' "steps"')
+        .replace("\n", "\r\n")
+    )
     (tmp_path / "plan.json").write_bytes(text.encode(encoding))
     assert load_plan(tmp_path / "plan.json") == parse_plan(text)
 
@@ -109,6 +123,9 @@ def test_all_problems_are_named_at_once(plan):
 def test_shipped_schema_is_current():
     shipped = Path(hilum.plan.__file__).with_name("plan.schema.json")
     command = (
-        'python -c "import json, hilum.plan as p; print(json.dumps(p.plan_schema(), indent=2))" > src/hilum/plan/plan.schema.json'
+        'python -c "import json, hilum.plan as p; print(json.dumps(p.plan_schema(), indent=2))" >'
+        " src/hilum/plan/plan.schema.json"
     )
-    assert json.loads(shipped.read_text()) == plan_schema(), f"the plan's fields changed; write the schema anew: {command}"
+    assert json.loads(shipped.read_text()) == plan_schema(), (
+        f"the plan's fields changed; write the schema anew: {command}"
+    )

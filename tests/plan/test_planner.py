@@ -15,12 +15,21 @@ from hilum.plan.planner.grid import Grid, fit_patch
 from hilum.plan.segmentation import LossSpec
 from hilum.volume import LabelTable
 
-VALUES = Intensities(count=9, mean=99.0, std=35.0, minimum=-50.0, p00_5=-18.0, p50=100.0, p99_5=203.0, maximum=400.0)
+VALUES = Intensities(
+    count=9, mean=99.0, std=35.0, minimum=-50.0, p00_5=-18.0, p50=100.0, p99_5=203.0, maximum=400.0
+)
 CENTRE = (0.5, 0.5, 0.5)
 
 
 def label(number, voxels=4000, ml=4.0, centroid=CENTRE, components=1):
-    return LabelFacts(id=number, voxels=voxels, volume_ml=ml, components=components, piece_ml=ml / components, centroid=centroid)
+    return LabelFacts(
+        id=number,
+        voxels=voxels,
+        volume_ml=ml,
+        components=components,
+        piece_ml=ml / components,
+        centroid=centroid,
+    )
 
 
 def case(n, shape, spacing, labels=(), *, nonzero=None, orientation="SPL"):
@@ -38,7 +47,9 @@ def case(n, shape, spacing, labels=(), *, nonzero=None, orientation="SPL"):
 
 
 def fingerprint(cases, *, kind="mr", name="T1", names=None, foreground=VALUES):
-    summary = ChannelSummary(name=name, kind=kind, kind_because="its name says so", foreground=foreground, whole=VALUES)
+    summary = ChannelSummary(
+        name=name, kind=kind, kind_because="its name says so", foreground=foreground, whole=VALUES
+    )
     table = LabelTable.from_names(names or {1: "organ"})
     return Fingerprint(name="toy", channels=(summary,), labels=table, cases=tuple(cases))
 
@@ -47,18 +58,30 @@ def hippocampus(**kwargs):
     shapes = [(34, 48, 33), (36, 50, 35), (36, 50, 35), (38, 53, 37)]
     names = {1: "Anterior", 2: "Posterior"}
     return fingerprint(
-        [case(n, s, (1.0, 1.0, 1.0), [label(1), label(2)]) for n, s in enumerate(shapes)] * 50, names=names, **kwargs
+        [case(n, s, (1.0, 1.0, 1.0), [label(1), label(2)]) for n, s in enumerate(shapes)] * 50,
+        names=names,
+        **kwargs,
     )
 
 
 def liver(cases=20):
-    labels = [label(1, 1_900_000, 1600.0, (0.5, 0.4, 0.25)), label(2, 60_000, 50.0, (0.5, 0.4, 0.25), components=2)]
-    each = [case(n, (120 + n, 512, 512), (1.6 + 0.05 * n, 0.74, 0.74), labels) for n in range(cases)]
+    labels = [
+        label(1, 1_900_000, 1600.0, (0.5, 0.4, 0.25)),
+        label(2, 60_000, 50.0, (0.5, 0.4, 0.25), components=2),
+    ]
+    each = [
+        case(n, (120 + n, 512, 512), (1.6 + 0.05 * n, 0.74, 0.74), labels) for n in range(cases)
+    ]
     return fingerprint(each, kind="ct", name="CT", names={1: "liver", 2: "tumour"})
 
 
 def pictures(kind="rgb", shape=(1, 960, 999), spacing=(1.0, 1.0, 1.0), labels=None, names=None):
-    return fingerprint([case(n, shape, spacing, labels or [label(1)]) for n in range(6)], kind=kind, name=kind, names=names)
+    return fingerprint(
+        [case(n, shape, spacing, labels or [label(1)]) for n in range(6)],
+        kind=kind,
+        name=kind,
+        names=names,
+    )
 
 
 def test_hippocampus():
@@ -70,7 +93,9 @@ def test_hippocampus():
     assert plan.network.value.kind == "residual_unet"
     assert all(features % 16 == 0 for features in plan.network.value.features)
     assert [one.kind for one in plan.normalisation.value] == ["case"]
-    assert plan.augmentation.value.mirror_axes == (2,)  # Anterior and Posterior forbid Y; Z has an up and a down
+    assert plan.augmentation.value.mirror_axes == (
+        2,
+    )  # Anterior and Posterior forbid Y; Z has an up and a down
     assert not plan.loss.value.batch_dice
     assert all(decision.because.strip() for decision in plan.decisions.values())
     assert len(plan.decisions) == 21
@@ -84,7 +109,9 @@ def test_ct_uses_hounsfield_statistics():
     assert plan.loss.value.batch_dice
     assert plan.augmentation.value.mirror_axes == ()  # the liver lies on one side
     assert "lies on one side" in plan.augmentation.because
-    nothing = fingerprint([case(0, (40, 40, 40), (1.0,) * 3)], kind="ct", name="CT", foreground=None)
+    nothing = fingerprint(
+        [case(0, (40, 40, 40), (1.0,) * 3)], kind="ct", name="CT", foreground=None
+    )
     assert "nothing is annotated" in make_plan(nothing).normalisation.because
 
 
@@ -95,10 +122,15 @@ def test_a_time_limit_on_cpu_coarsens_large_cases_but_keeps_objects():
     assert "so coarser" in limited.spacing.because
     assert free.spacing.value[1:] == (0.74, 0.74)
     tiny = fingerprint(
-        [case(n, (120, 512, 512), (1.6, 0.74, 0.74), [label(1, 400, 0.05)]) for n in range(9)], kind="ct", name="CT"
+        [case(n, (120, 512, 512), (1.6, 0.74, 0.74), [label(1, 400, 0.05)]) for n in range(9)],
+        kind="ct",
+        name="CT",
     )
     diameter = (6 * 50 / np.pi) ** (1 / 3)
-    assert max(1e-9, make_plan(tiny, Hardware(minutes=20)).spacing.value[1]) <= max(0.74, diameter / 6) + 0.01
+    assert (
+        max(1e-9, make_plan(tiny, Hardware(minutes=20)).spacing.value[1])
+        <= max(0.74, diameter / 6) + 0.01
+    )
 
 
 def test_pictures_are_2d_and_keep_their_pixels():
@@ -112,7 +144,9 @@ def test_pictures_are_2d_and_keep_their_pixels():
     xray = make_plan(pictures(kind="xray", names={1: "left lung"}))
     assert xray.augmentation.value.mirror_axes == ()
     assert xray.augmentation.value.rotation_degrees[0] == 15.0
-    sided = make_plan(pictures(names={1: "left lung", 2: "right lung"}, labels=[label(1), label(2)]))
+    sided = make_plan(
+        pictures(names={1: "left lung", 2: "right lung"}, labels=[label(1), label(2)])
+    )
     assert sided.augmentation.value.rotation_degrees[0] == 15.0  # half a turn would exchange them
     scaled = make_plan(pictures(spacing=(1.0, 0.2, 0.2)))
     assert scaled.spacing.value == (1.0, 0.2, 0.2)
@@ -130,12 +164,17 @@ def test_pictures_of_mixed_resolution_keep_their_pixels(kind, dots):
 
 
 def test_single_slices_of_a_scanner_are_resampled():
-    each = [case(n, (1, 256, 256), (1.0, side, side), [label(1)]) for n, side in enumerate((0.8, 0.9, 1.1))]
+    each = [
+        case(n, (1, 256, 256), (1.0, side, side), [label(1)])
+        for n, side in enumerate((0.8, 0.9, 1.1))
+    ]
     assert make_plan(fingerprint(each, kind="mr")).spacing.value == (1.0, 0.9, 0.9)
 
 
 def test_few_slices_are_2d_with_the_slices_first():
-    each = [case(n, (200, 220, 5), (0.5, 0.5, 6.0), [label(1)], orientation="LSP") for n in range(4)]
+    each = [
+        case(n, (200, 220, 5), (0.5, 0.5, 6.0), [label(1)], orientation="LSP") for n in range(4)
+    ]
     plan = make_plan(fingerprint(each))
     assert plan.dimensions.value == 2
     assert plan.orientation.value == "LSP"
@@ -164,9 +203,16 @@ def test_slices_of_a_2d_plan_count_as_data():
 
 
 def test_coarse_axis_takes_the_tenth_percentile():
-    each = [case(n, (30, 300, 300), (z, 0.6, 0.6), [label(1)]) for n, z in enumerate([3.0, 3.6, 3.6, 3.6, 4.0, 4.0, 5.0])]
+    each = [
+        case(n, (30, 300, 300), (z, 0.6, 0.6), [label(1)])
+        for n, z in enumerate([3.0, 3.6, 3.6, 3.6, 4.0, 4.0, 5.0])
+    ]
     plan = make_plan(fingerprint(each), Hardware(device="cuda", memory_gb=24))
-    assert plan.spacing.value == (pytest.approx(np.percentile([3.0, 3.6, 3.6, 3.6, 4.0, 4.0, 5.0], 10)), 0.6, 0.6)
+    assert plan.spacing.value == (
+        pytest.approx(np.percentile([3.0, 3.6, 3.6, 3.6, 4.0, 4.0, 5.0], 10)),
+        0.6,
+        0.6,
+    )
     assert "10th percentile" in plan.spacing.because
     assert plan.network.value.kernels[0] == (1, 3, 3)
     assert plan.augmentation.value.rotation_degrees == (15.0, 0.0, 0.0)
@@ -180,11 +226,15 @@ def test_mixed_spacing_takes_the_median():
 
 
 def test_empty_border_is_cropped_and_left_out_of_statistics():
-    each = [case(n, (100, 100, 100), (1.0,) * 3, [label(1)], nonzero=(80, 70, 60)) for n in range(3)]
+    each = [
+        case(n, (100, 100, 100), (1.0,) * 3, [label(1)], nonzero=(80, 70, 60)) for n in range(3)
+    ]
     plan = make_plan(fingerprint(each))
     assert plan.crop.value == "nonzero"
     assert plan.normalisation.value[0].kind == "case_nonzero"
-    assert make_plan(fingerprint(each, kind="pet", name="PET")).normalisation.value[0].kind == "case"
+    assert (
+        make_plan(fingerprint(each, kind="pet", name="PET")).normalisation.value[0].kind == "case"
+    )
 
 
 def test_rare_foreground_is_seen_more_often():
@@ -210,9 +260,13 @@ def test_more_time_or_a_faster_device_never_gives_less():
         measure, calls = speed(rate)
         plan = make_plan(hippocampus(), Hardware(minutes=20), measure=measure)
         assert len(calls) <= 8
-        seconds = sizing.flops_per_step(plan.network.value, plan.patch.value, plan.batch.value) / rate
+        seconds = (
+            sizing.flops_per_step(plan.network.value, plan.patch.value, plan.batch.value) / rate
+        )
         assert plan.steps.value == pytest.approx(20 * 60 * sizing.USABLE / seconds, abs=1)
-        sizes.append((int(np.prod(plan.patch.value)), plan.network.value.features[0], plan.batch.value))
+        sizes.append(
+            (int(np.prod(plan.patch.value)), plan.network.value.features[0], plan.batch.value)
+        )
         if sizes[-1] != min(sizes):
             assert plan.steps.value >= sizing.min_steps(plan.hardware.minutes)
     assert sizes == sorted(sizes)
@@ -254,7 +308,10 @@ def test_what_does_not_fit_the_device_is_not_chosen(minutes, voxels):
 @pytest.mark.parametrize("minutes", [20, None])
 def test_a_device_without_memory_for_anything_is_refused(minutes):
     measure, calls = memory_for(100)
-    with pytest.raises(ResourceError, match=r"(?s)not enough memory for one training step.*does not fit.*--device cpu"):
+    with pytest.raises(
+        ResourceError,
+        match=r"(?s)not enough memory for one training step.*does not fit.*--device cpu",
+    ):
         make_plan(hippocampus(), Hardware(minutes=minutes), measure=measure)
     assert len(calls) > 1
 
@@ -269,7 +326,10 @@ def test_too_little_of_everything_still_gives_a_plan():
 
 def test_labels_on_either_end_forbid_the_mirror():
     for centre in (0.2, 0.8):
-        each = [case(n, (40, 40, 40), (1.0,) * 3, [label(1, centroid=(0.5, 0.5, centre))]) for n in range(4)]
+        each = [
+            case(n, (40, 40, 40), (1.0,) * 3, [label(1, centroid=(0.5, 0.5, centre))])
+            for n in range(4)
+        ]
         assert make_plan(fingerprint(each)).augmentation.value.mirror_axes == ()
 
 
@@ -279,7 +339,10 @@ def test_memory_bounds_the_patch():
     assert np.prod(small.patch.value) < np.prod(large.patch.value)
     for plan, memory in ((small, 4), (large, 40)):
         width = plan.network.value.features[0]
-        assert np.prod(plan.patch.value) * plan.batch.value * width * sizing.BYTES_PER_FEATURE <= memory * 1e9
+        assert (
+            np.prod(plan.patch.value) * plan.batch.value * width * sizing.BYTES_PER_FEATURE
+            <= memory * 1e9
+        )
 
 
 def test_overrides_are_taken_and_what_depends_on_them_follows():
@@ -304,13 +367,25 @@ def test_overrides_are_taken_and_what_depends_on_them_follows():
     assert plan.loss.value.kind == "tversky"
     assert plan.augmentation.value.mirror_axes == ()
     assert plan.precision == bf16
-    for name in ("spacing", "patch", "batch", "network", "loss", "augmentation", "steps", "overlap"):
+    for name in (
+        "spacing",
+        "patch",
+        "batch",
+        "network",
+        "loss",
+        "augmentation",
+        "steps",
+        "overlap",
+    ):
         assert "asked for by the user" in plan.decisions[name].because
     assert make_plan(hippocampus(), overrides=Overrides(dimensions=2)).patch.value[0] == 1
 
 
 def test_same_fingerprint_same_plan():
-    assert make_plan(liver(), Hardware(minutes=9)).model_dump_json() == make_plan(liver(), Hardware(minutes=9)).model_dump_json()
+    assert (
+        make_plan(liver(), Hardware(minutes=9)).model_dump_json()
+        == make_plan(liver(), Hardware(minutes=9)).model_dump_json()
+    )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -340,7 +415,14 @@ def test_any_data_set_gets_a_consistent_plan(shape, spacing, minutes):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"patch": (0, 8, 8)}, {"batch": -1}, {"spacing": (1.0, 0.0, 1.0)}, {"overlap": 1.0}, {"steps": 0}]
+    "wrong",
+    [
+        {"patch": (0, 8, 8)},
+        {"batch": -1},
+        {"spacing": (1.0, 0.0, 1.0)},
+        {"overlap": 1.0},
+        {"steps": 0},
+    ],
 )
 def test_sizes_of_nothing_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):

@@ -68,7 +68,11 @@ def test_images_are_resampled_as_scipy_does(size, shape, apart):
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(shape=st.tuples(*[st.integers(1, 7)] * 3), seed=st.integers(0, 99), share=st.sampled_from([0.0, 0.4, 0.7, 0.9, 1.0]))
+@given(
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    seed=st.integers(0, 99),
+    share=st.sampled_from([0.0, 0.4, 0.7, 0.9, 1.0]),
+)
 def test_filled_is_what_scipy_fills(shape, seed, share):
     mask = np.random.default_rng(seed).random(shape) < share
     assert np.array_equal(filled(mask), ndimage.binary_fill_holes(mask))

@@ -26,7 +26,13 @@ from hilum.volume import Geometry, LabelTable, Volume, reorient
 TABLE = LabelTable.from_names({1: "organ", 2: "tumour"})
 SHAPE = (11, 17, 23)
 SPACING = (2.5, 0.9, 0.7)
-CODES = sorted({"".join(p) for axes in itertools.permutations(("SI", "PA", "LR")) for p in itertools.product(*axes)})
+CODES = sorted(
+    {
+        "".join(p)
+        for axes in itertools.permutations(("SI", "PA", "LR"))
+        for p in itertools.product(*axes)
+    }
+)
 
 
 def oblique(degrees=12.0):
@@ -37,7 +43,9 @@ def oblique(degrees=12.0):
 
 
 def make_case(*, empty_border=True):
-    geometry = Geometry.from_spacing(SHAPE, SPACING, origin=(-31.0, 55.5, 1200.25), directions=oblique())
+    geometry = Geometry.from_spacing(
+        SHAPE, SPACING, origin=(-31.0, 55.5, 1200.25), directions=oblique()
+    )
     array = np.random.default_rng(4).uniform(1, 900, (1, *SHAPE)).astype(np.float32)
     if empty_border:
         array[:, :3] = 0
@@ -52,12 +60,18 @@ def make_case(*, empty_border=True):
 @pytest.fixture(scope="module")
 def plan():
     image, labels = make_case()
-    fingerprint = summarise("toy", ("T1",), TABLE, [measure_case("a", image, labels, table=TABLE, channels=("T1",))])
+    fingerprint = summarise(
+        "toy", ("T1",), TABLE, [measure_case("a", image, labels, table=TABLE, channels=("T1",))]
+    )
     return make_plan(fingerprint, overrides=Overrides(dimensions=3))
 
 
 def changed(plan, **values):
-    return plan.model_copy(update={name: Decision(value=value, because="for the test") for name, value in values.items()})
+    return plan.model_copy(
+        update={
+            name: Decision(value=value, because="for the test") for name, value in values.items()
+        }
+    )
 
 
 def one_hot(labels):
@@ -83,7 +97,9 @@ def test_identity_is_exact_in_every_orientation(plan, code):
     assert back == Volume(np.ascontiguousarray(labels.array), labels.geometry)
     assert restore_logits_to_labels(one_hot(target), decode, restore) == back
     same = reorient(image, "SPL").array[(slice(None), *restore.box.slices)]
-    assert restore.array(np.ascontiguousarray(same)) == Volume(np.ascontiguousarray(image.array), image.geometry)
+    assert restore.array(np.ascontiguousarray(same)) == Volume(
+        np.ascontiguousarray(image.array), image.geometry
+    )
     assert Restore.from_json(restore.to_json()) == restore
 
 
@@ -116,7 +132,9 @@ def test_network_grid_lies_where_the_image_lies(plan):
     geometry = restore.geometry
     assert geometry.spacing == pytest.approx((1.25, 13 * 0.9 / 6, 0.7), rel=1e-3)
     corner = np.array(restore.box.start) - 0.5
-    assert geometry.index_to_world((-0.5, -0.5, -0.5)) == pytest.approx(image.geometry.index_to_world(corner))
+    assert geometry.index_to_world((-0.5, -0.5, -0.5)) == pytest.approx(
+        image.geometry.index_to_world(corner)
+    )
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -127,7 +145,9 @@ def test_the_way_back_is_scipys(plan, spacing):
     logits = np.random.default_rng(0).normal(size=(3, *restore.shape)).astype(np.float32)
     inside = reorient(restore.array(logits), "SPL").array[(slice(None), *restore.box.slices)]
     zoom = [n / m for n, m in zip(restore.box.shape, restore.shape, strict=True)]
-    oracle = np.stack([ndimage.zoom(one, zoom, order=1, mode="nearest", grid_mode=True) for one in logits])
+    oracle = np.stack(
+        [ndimage.zoom(one, zoom, order=1, mode="nearest", grid_mode=True) for one in logits]
+    )
     np.testing.assert_allclose(inside, oracle, atol=2e-5)
 
 
@@ -160,16 +180,24 @@ def test_resampled_labels_come_back_nearly(plan):
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        (Normalisation(kind="ct", lower=-100, upper=300, mean=50, std=25), lambda a: (np.clip(a, -100, 300) - 50) / 25),
+        (
+            Normalisation(kind="ct", lower=-100, upper=300, mean=50, std=25),
+            lambda a: (np.clip(a, -100, 300) - 50) / 25,
+        ),
         (Normalisation(kind="unit", upper=255), lambda a: a / 255),
         (Normalisation(kind="case"), lambda a: (a - a.mean()) / a.std()),
-        (Normalisation(kind="case_nonzero"), lambda a: np.where(a == 0, 0, (a - a[a != 0].mean()) / a[a != 0].std())),
+        (
+            Normalisation(kind="case_nonzero"),
+            lambda a: np.where(a == 0, 0, (a - a[a != 0].mean()) / a[a != 0].std()),
+        ),
     ],
 )
 def test_normalisation_against_its_definition(plan, how, expected):
     image, _ = make_case()
     array, _ = preprocess_case(image, changed(plan, normalisation=(how,), crop="none"))
-    np.testing.assert_allclose(array, expected(image.array.astype(np.float64)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        array, expected(image.array.astype(np.float64)), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_an_image_without_contrast_becomes_zeros(plan):
@@ -177,7 +205,9 @@ def test_an_image_without_contrast_becomes_zeros(plan):
     for kind in ("case", "case_nonzero"):
         for value in (0.0, 7.0):
             flat = image.with_array(np.full_like(image.array, value))
-            array, restore = preprocess_case(flat, changed(plan, normalisation=(Normalisation(kind=kind),)))
+            array, restore = preprocess_case(
+                flat, changed(plan, normalisation=(Normalisation(kind=kind),))
+            )
             assert not array.any()
             assert restore.shape == SHAPE
             assert preprocess_labels(labels, restore).shape == SHAPE
@@ -194,7 +224,9 @@ def test_integers_and_2d(plan):
 def test_pictures_stay_as_they_are_stored(plan):
     flat = changed(plan, dimensions=2, orientation="source", spacing=None, crop="none")
     geometry = Geometry.from_spacing((1, 30, 20), (1.0, 0.5, 0.4), directions=np.eye(3))
-    image = Volume(np.random.default_rng(0).normal(size=(1, 1, 30, 20)).astype(np.float32), geometry)
+    image = Volume(
+        np.random.default_rng(0).normal(size=(1, 1, 30, 20)).astype(np.float32), geometry
+    )
     labels = Volume((image.array > 0).astype(np.uint8), geometry)
     array, restore = preprocess_case(image, flat)
     assert array.shape == (1, 1, 30, 20)
@@ -209,7 +241,9 @@ def test_spacings_within_a_percent_are_not_resampled(plan):
     array, restore = preprocess_case(image, changed(plan, spacing=near, crop="none"))
     assert not restore.resampled
     assert array.shape[1:] == SHAPE
-    assert preprocess_case(image, changed(plan, spacing=(2.5, 0.9, 0.7 * 1.06), crop="none"))[1].shape == (11, 17, 22)
+    assert preprocess_case(image, changed(plan, spacing=(2.5, 0.9, 0.7 * 1.06), crop="none"))[
+        1
+    ].shape == (11, 17, 22)
 
 
 def test_errors(plan):
@@ -232,8 +266,13 @@ def test_errors(plan):
 @pytest.mark.parametrize("spacing", [1e9, 1e4])
 def test_a_grid_beyond_the_memory_is_refused(plan, spacing):
     fine = plan.model_copy(update={"spacing": Decision(value=(1e-2, 1e-2, 1e-2), because="fine")})
-    image = Volume(np.zeros((1, 4, 5, 6), np.int16), Geometry.from_spacing((4, 5, 6), (spacing,) * 3))
-    with pytest.raises(ResourceError, match=r"4 x 5 x 6 voxels of .* mm has .* voxels at the plan's spacing, .* GiB"):
+    image = Volume(
+        np.zeros((1, 4, 5, 6), np.int16), Geometry.from_spacing((4, 5, 6), (spacing,) * 3)
+    )
+    with pytest.raises(
+        ResourceError,
+        match=r"4 x 5 x 6 voxels of .* mm has .* voxels at the plan's spacing, .* GiB",
+    ):
         preprocess_case(image, fine)
 
 

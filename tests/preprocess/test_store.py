@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.dataset import Case, Dataset
-from hilum.errors import DataError, FormatError, GeometryError, HilumError, ResourceError, UsageError
+from hilum.errors import (
+    DataError,
+    FormatError,
+    GeometryError,
+    HilumError,
+    ResourceError,
+    UsageError,
+)
 from hilum.io import read_volume, write_labels, write_volume
 from hilum.plan import Hardware, Overrides, make_fingerprint, make_plan
 from hilum.plan.plan import Decision
@@ -82,7 +89,9 @@ def test_a_patch_is_the_slice_padded(stored, start, shape):
     store, image, target = stored
     got_image, got_target = store.open("a").patch(start, shape)
     assert np.array_equal(got_image, expected_patch(image, start, shape, 0.0))
-    assert np.array_equal(got_target, expected_patch(target.astype(np.int16), start, shape, OUTSIDE))
+    assert np.array_equal(
+        got_target, expected_patch(target.astype(np.int16), start, shape, OUTSIDE)
+    )
 
 
 def test_threads_may_share_a_case(stored):
@@ -93,7 +102,10 @@ def test_threads_may_share_a_case(stored):
         generator = np.random.default_rng(seed)
         starts = [generator.integers(0, 30, 3) for _ in range(20)]
         return all(
-            np.array_equal(case.patch((z, 0, x), (40, 33, 40))[0], image[:, z : z + 40, :, x : x + 40]) for z, _, x in starts
+            np.array_equal(
+                case.patch((z, 0, x), (40, 33, 40))[0], image[:, z : z + 40, :, x : x + 40]
+            )
+            for z, _, x in starts
         )
 
     with ThreadPoolExecutor(4) as pool:
@@ -103,7 +115,12 @@ def test_threads_may_share_a_case(stored):
 def test_shapes_must_agree_and_cases_must_exist(tmp_path):
     store = CaseStore(tmp_path)
     with pytest.raises(DataError, match="case b: image"):
-        store.write("b", np.zeros((1, 2, 3, 4), np.float32), np.zeros((2, 3, 5), np.uint8), restore_of((2, 3, 4)))
+        store.write(
+            "b",
+            np.zeros((1, 2, 3, 4), np.float32),
+            np.zeros((2, 3, 5), np.uint8),
+            restore_of((2, 3, 4)),
+        )
     with pytest.raises(UsageError, match="case 'b' is not in"):
         store.open("b")
     assert store.ids() == ()
@@ -112,14 +129,18 @@ def test_shapes_must_agree_and_cases_must_exist(tmp_path):
 def test_an_interrupted_write_leaves_no_case(tmp_path, monkeypatch):
     store = CaseStore(tmp_path)
     shape = (3, 4, 5)
-    store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
+    store.write(
+        "a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape)
+    )
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store_module.np, "save", full, raising=True)
     with pytest.raises(ResourceError, match="no space left"):
-        store.write("a", np.ones((1, *shape), np.float32), np.ones(shape, np.uint8), restore_of(shape))
+        store.write(
+            "a", np.ones((1, *shape), np.float32), np.ones(shape, np.uint8), restore_of(shape)
+        )
     assert not store.has("a")
     assert not list(tmp_path.glob(".part*"))
 
@@ -133,10 +154,14 @@ def test_a_full_disk_under_blosc2(tmp_path, monkeypatch):
     store, shape = CaseStore(tmp_path), (3, 4, 5)
     monkeypatch.setattr(blosc2, "asarray", full)
     with pytest.raises(RuntimeError, match="Could not build"):
-        store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
+        store.write(
+            "a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape)
+        )
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3}))
     with pytest.raises(ResourceError, match="no space left while writing"):
-        store.write("a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape))
+        store.write(
+            "a", np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8), restore_of(shape)
+        )
 
 
 @pytest.mark.parametrize("label", [32767, 40000, 200_000_000])
@@ -156,16 +181,30 @@ def write_dataset(folder, cases=4):
     written = []
     for n in range(cases):
         generator = np.random.default_rng(n)
-        geometry = Geometry.from_spacing((9 + n, 14, 12), (2.0, 1.0, 1.0 + 0.1 * n), origin=(n, -3.0, 8.0))
+        geometry = Geometry.from_spacing(
+            (9 + n, 14, 12), (2.0, 1.0, 1.0 + 0.1 * n), origin=(n, -3.0, 8.0)
+        )
         array = generator.normal(100, 20, (1, *geometry.shape)).astype(np.float32)
         labels = np.zeros(array.shape, dtype=np.uint8)
         labels[:, 2:6, 3:9, 4:9] = 1
         write_volume(Volume(array, geometry), folder / f"c{n}.nii.gz")
         write_labels(Volume(labels, geometry), folder / f"c{n}_labels.nii.gz")
         written.append(
-            Case(id=f"c{n}", patient=None, images={"T1": folder / f"c{n}.nii.gz"}, annotation=folder / f"c{n}_labels.nii.gz")
+            Case(
+                id=f"c{n}",
+                patient=None,
+                images={"T1": folder / f"c{n}.nii.gz"},
+                annotation=folder / f"c{n}_labels.nii.gz",
+            )
         )
-    return Dataset(name="toy", root=folder, layout="table", cases=tuple(written), channels=("T1",), labels=TABLE)
+    return Dataset(
+        name="toy",
+        root=folder,
+        layout="table",
+        cases=tuple(written),
+        channels=("T1",),
+        labels=TABLE,
+    )
 
 
 @pytest.fixture
@@ -173,7 +212,11 @@ def data(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     dataset = write_dataset(folder)
-    plan = make_plan(make_fingerprint(dataset), Hardware(), overrides=Overrides(dimensions=3, spacing=(1.6, 1.1, 1.1)))
+    plan = make_plan(
+        make_fingerprint(dataset),
+        Hardware(),
+        overrides=Overrides(dimensions=3, spacing=(1.6, 1.1, 1.1)),
+    )
     return dataset, plan
 
 
@@ -185,7 +228,13 @@ def test_same_plan_and_data_give_the_same_bytes(data, tmp_path):
     dataset, plan = data
     ids = [case.id for case in dataset.cases]
     one = build_store(dataset, plan, tmp_path / "one", ids, threads=1)
-    build_store(dataset, type(plan).model_validate_json(plan.model_dump_json()), tmp_path / "two", ids[::-1], threads=3)
+    build_store(
+        dataset,
+        type(plan).model_validate_json(plan.model_dump_json()),
+        tmp_path / "two",
+        ids[::-1],
+        threads=3,
+    )
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert one.ids() == tuple(ids)
 
@@ -194,10 +243,17 @@ def test_building_resumes(data, tmp_path):
     dataset, plan = data
     ids = [case.id for case in dataset.cases]
     seen = []
-    store = build_store(dataset, plan, tmp_path / "s", ids, progress=lambda *step: seen.append(step))
+    store = build_store(
+        dataset, plan, tmp_path / "s", ids, progress=lambda *step: seen.append(step)
+    )
     assert seen == [(n + 1, 4, case) for n, case in enumerate(ids)]
     times = {path.name: path.stat().st_mtime_ns for path in store.folder.iterdir()}
-    build_store(dataset, plan.model_copy(update={"batch": Decision(value=5, because="x")}), tmp_path / "s", ids)
+    build_store(
+        dataset,
+        plan.model_copy(update={"batch": Decision(value=5, because="x")}),
+        tmp_path / "s",
+        ids,
+    )
     assert times == {path.name: path.stat().st_mtime_ns for path in store.folder.iterdir()}
     changed = dataset["c1"].images["T1"]
     changed.touch()
@@ -207,10 +263,17 @@ def test_building_resumes(data, tmp_path):
     write_volume(image.with_array(image.array + 1), changed)
     os.utime(changed, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     build_store(dataset, plan, tmp_path / "s", ids)
-    newer = {name for name, time in times.items() if (store.folder / name).stat().st_mtime_ns != time}
+    newer = {
+        name for name, time in times.items() if (store.folder / name).stat().st_mtime_ns != time
+    }
     assert newer == {"c1.json", "c1.image.b2nd", "c1.target.b2nd", "c1.foreground.npy"}
     before = store.open("c0").shape
-    build_store(dataset, plan.model_copy(update={"spacing": Decision(value=(3.0, 3.0, 3.0), because="x")}), tmp_path / "s", ids)
+    build_store(
+        dataset,
+        plan.model_copy(update={"spacing": Decision(value=(3.0, 3.0, 3.0), because="x")}),
+        tmp_path / "s",
+        ids,
+    )
     assert store.open("c0").shape != before
 
 
@@ -223,13 +286,17 @@ def test_a_label_lost_on_the_networks_grid_is_said(data, tmp_path, caplog):
     write_volume(Volume(array.astype(np.float32), fine), tmp_path / "fine.nii.gz")
     write_labels(Volume(array, fine), tmp_path / "fine_labels.nii.gz")
     case = Case("fine", None, {"T1": tmp_path / "fine.nii.gz"}, tmp_path / "fine_labels.nii.gz")
-    larger = Dataset("d", tmp_path, "table", (*dataset.cases, case), dataset.channels, dataset.labels)
+    larger = Dataset(
+        "d", tmp_path, "table", (*dataset.cases, case), dataset.channels, dataset.labels
+    )
     coarse = plan.model_copy(update={"spacing": Decision(value=(3.0, 2.0, 2.0), because="coarse")})
     for _ in range(2):  # built, then found there
         caplog.clear()
         store = build_store(larger, coarse, tmp_path / "store", ["fine"])
         assert store.lost("fine") == (3,)
-        assert "is lost in 1 of 1 cases (fine): no voxel is left at the plan's spacing" in caplog.text
+        assert (
+            "is lost in 1 of 1 cases (fine): no voxel is left at the plan's spacing" in caplog.text
+        )
 
 
 def test_a_bad_case_is_named_and_the_others_stay(data, tmp_path):
@@ -280,7 +347,11 @@ def test_a_changed_file_changes_the_stamp_whatever_its_name(tmp_path):
     """A "#" is a place in an archive only where no file has that name; folders may have one too."""
     folder = tmp_path / "site #1"
     folder.mkdir()
-    for name, reference in (("a#2.nii.gz", "a#2.nii.gz"), ("set.npz", "set.npz#train/7"), ("set#3.npz", "set#3.npz#val/0")):
+    for name, reference in (
+        ("a#2.nii.gz", "a#2.nii.gz"),
+        ("set.npz", "set.npz#train/7"),
+        ("set#3.npz", "set#3.npz#val/0"),
+    ):
         file = folder / name
         file.write_bytes(b"1")
         case = Case("a", None, {"CT": folder / reference})

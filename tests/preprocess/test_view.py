@@ -1,4 +1,7 @@
-"""What a classifier sees: where each of its voxels lies in the case, and the way back; and its store."""
+"""What a classifier sees: where each of its voxels lies in the case, and the way back.
+
+And its store.
+"""
 
 import sys
 from dataclasses import replace
@@ -25,8 +28,14 @@ from hilum.preprocess import build_views, preprocess_view, view_store
 from hilum.preprocess.view import View, view_hash
 from hilum.volume import Geometry, Volume, reorient
 
-MIDDLE, MASK, CENTRE = RegionSpec(kind="middle"), RegionSpec(kind="mask", mask_channel=True), RegionSpec(kind="centre")
-SLOPE = np.array([0.7, -0.4, 1.1])  # of a value that is linear in the world: any misplaced voxel has another one
+MIDDLE, MASK, CENTRE = (
+    RegionSpec(kind="middle"),
+    RegionSpec(kind="mask", mask_channel=True),
+    RegionSpec(kind="centre"),
+)
+SLOPE = np.array(
+    [0.7, -0.4, 1.1]
+)  # of a value that is linear in the world: any misplaced voxel has another one
 
 
 def world_values(geometry: Geometry, index: np.ndarray | None = None) -> np.ndarray:
@@ -40,7 +49,10 @@ def in_world(geometry: Geometry) -> Volume:
 
 def points(view: View) -> np.ndarray:
     """Index on the turned grid of every voxel of the input, (Z, Y, X, 3)."""
-    axes = [start + np.arange(n) * step for start, n, step in zip(view.start, view.shape, view.step, strict=True)]
+    axes = [
+        start + np.arange(n) * step
+        for start, n, step in zip(view.start, view.shape, view.step, strict=True)
+    ]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
@@ -54,11 +66,16 @@ def picture(array) -> Volume:
 
 
 def flat_plan(patch, region=RegionSpec(), **more):  # noqa: B008  (frozen)
-    spec = class_plan().network.value.model_copy(update={"dimensions": 2, "in_channels": 1 + region.mask_channel})
-    return class_plan(region=region, patch=patch, dimensions=2, orientation="source", network=spec, **more)
+    spec = class_plan().network.value.model_copy(
+        update={"dimensions": 2, "in_channels": 1 + region.mask_channel}
+    )
+    return class_plan(
+        region=region, patch=patch, dimensions=2, orientation="source", network=spec, **more
+    )
 
 
-# --- where it lies ----------------------------------------------------------------------------------------------------------
+# --- where it lies
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["source", *CODES])
@@ -87,7 +104,10 @@ def test_an_identity_view_gives_the_picture_back():
     patch=st.tuples(*[st.integers(3, 6)] * 3),
 )
 def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, factor, patch):
-    """Of a value linear in the world, at finer steps than the image's, whatever its axes; beyond the image the border's."""
+    """Of a value linear in the world, at finer steps than the image's, whatever its axes.
+
+    Beyond the image the border's.
+    """
     image = in_world(geometry)
     turned = (image if code == "source" else reorient(image, code)).geometry
     spacing = tuple(float(mm * f) for mm, f in zip(turned.spacing, factor, strict=True))
@@ -95,7 +115,9 @@ def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, 
     at = points(view)
     centre = turned.index_to_world((np.array(turned.shape) - 1) / 2)
     np.testing.assert_allclose(turned.index_to_world(at.mean(axis=(0, 1, 2))), centre, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(np.diff(turned.index_to_world(at), axis=1), axis=-1), spacing[1], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.linalg.norm(np.diff(turned.index_to_world(at), axis=1), axis=-1), spacing[1], rtol=1e-6
+    )
     expected = world_values(turned, np.clip(at, 0, np.array(turned.shape) - 1))
     np.testing.assert_allclose(array[0], expected, rtol=1e-4, atol=1e-3)
 
@@ -107,7 +129,9 @@ def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, 
     last = np.array(patch) - 1
     seen = ((place >= 0) & (place <= last)).all(axis=-1)
     clear = ((place < -0.501) | (place > last + 0.501)).any(axis=-1)
-    np.testing.assert_allclose(back.array[0][seen], world_values(turned)[seen], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        back.array[0][seen], world_values(turned)[seen], rtol=1e-4, atol=1e-3
+    )
     assert not back.array[0][clear].any()
 
 
@@ -131,7 +155,8 @@ def test_a_map_of_another_shape_is_refused():
         view.lay(np.zeros((4, 4, 5), dtype=np.float32))
 
 
-# --- the whole image --------------------------------------------------------------------------------------------------------
+# --- the whole image
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_whole_picture_of_other_proportions_is_fitted_with_its_border_repeated():
@@ -141,7 +166,9 @@ def test_a_whole_picture_of_other_proportions_is_fitted_with_its_border_repeated
     tall, view = preprocess_view(picture(rows), plan)
     assert view.step == (1.0, 1.25, 1.25)
     assert view.start == (0.0, 9.5 - 15.5 * 1.25, 19.5 - 15.5 * 1.25)
-    np.testing.assert_allclose(tall[0, 0, :, 5], np.clip(-9.875 + 1.25 * np.arange(32), 0, 19), atol=1e-5)
+    np.testing.assert_allclose(
+        tall[0, 0, :, 5], np.clip(-9.875 + 1.25 * np.arange(32), 0, 19), atol=1e-5
+    )
     assert abs(tall[0, 0, :8]).max() < 1e-12
     assert tall[0, 0, -8:].min() == 19
     wide, _ = preprocess_view(picture(columns), plan)
@@ -153,7 +180,10 @@ def test_a_whole_volume_fits_with_its_proportions_in_millimetres():
     geometry = oblique_geometry((10, 24, 16), spacing=(2.0, 1.0, 1.25))
     _, view = preprocess_view(in_world(geometry), class_plan(patch=(8, 8, 10)))
     np.testing.assert_allclose(np.array(view.step) * view.turned.spacing, 3.0)
-    edges = np.array(view.start) - np.array(view.step) / 2, np.array(view.start) + (np.array(view.shape) - 0.5) * view.step
+    edges = (
+        np.array(view.start) - np.array(view.step) / 2,
+        np.array(view.start) + (np.array(view.shape) - 0.5) * view.step,
+    )
     assert (edges[0] <= -0.5 + 1e-9).all()
     assert (edges[1] >= np.array(view.turned.shape) - 0.5 - 1e-9).all()
 
@@ -177,11 +207,16 @@ def test_a_larger_size_shows_more_around_the_same_middle():
     np.testing.assert_allclose(large[:, 1:7, 2:8], small, atol=1e-5)
 
 
-# --- smoothing --------------------------------------------------------------------------------------------------------------
+# --- smoothing
+# --------------------------------------------------------------------------------------------------------------
 
 
 @FAST
-@given(steps=st.tuples(*[st.floats(0.5, 4.0)] * 3), shift=st.tuples(*[st.floats(-6, 6)] * 3), seed=st.integers(0, 9))
+@given(
+    steps=st.tuples(*[st.floats(0.5, 4.0)] * 3),
+    shift=st.tuples(*[st.floats(-6, 6)] * 3),
+    seed=st.integers(0, 9),
+)
 def test_it_is_scipys_gaussian_and_linear_interpolation(steps, shift, seed):
     """A window anywhere, read from the part of the image that it needs, is the same as read from the whole one."""
     shape = (18, 22, 16)
@@ -191,7 +226,9 @@ def test_it_is_scipys_gaussian_and_linear_interpolation(steps, shift, seed):
     array, view = preprocess_view(image, window((5, 4, 6), steps, CENTRE), centre_mm=tuple(point))
     sigma = [(step - 1) / 2 if step > 1 else 0.0 for step in view.step]
     smooth = ndimage.gaussian_filter(image.array[0].astype(np.float64), sigma, mode="nearest")
-    expected = ndimage.map_coordinates(smooth, np.moveaxis(points(view), -1, 0), order=1, mode="nearest")
+    expected = ndimage.map_coordinates(
+        smooth, np.moveaxis(points(view), -1, 0), order=1, mode="nearest"
+    )
     np.testing.assert_allclose(array[0], expected, atol=2e-5)
 
 
@@ -203,11 +240,16 @@ def test_shrinking_keeps_the_mean_and_takes_away_what_is_too_fine():
     assert small.mean() == pytest.approx(noise.mean(), abs=0.02)
     assert small.std() < 0.35  # every fourth pixel alone would keep a deviation of 1
     even, _ = preprocess_view(picture(stripes), flat_plan((1, 32, 32)))
-    np.testing.assert_allclose(even[0, 0, 4:-4, 4:-4], 1.0, atol=0.02)  # and these stripes would be all dark or all bright
-    np.testing.assert_allclose(preprocess_view(picture(np.full((50, 70), 7.0)), flat_plan((1, 32, 32)))[0], 7.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        even[0, 0, 4:-4, 4:-4], 1.0, atol=0.02
+    )  # and these stripes would be all dark or all bright
+    np.testing.assert_allclose(
+        preprocess_view(picture(np.full((50, 70), 7.0)), flat_plan((1, 32, 32)))[0], 7.0, rtol=1e-6
+    )
 
 
-# --- windows ----------------------------------------------------------------------------------------------------------------
+# --- windows
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_window_around_a_mask_at_the_border_of_a_picture():
@@ -230,7 +272,9 @@ def test_the_middle_of_a_mask_is_that_of_the_box_around_it():
     mask = np.zeros((1, 1, 9, 11), np.uint8)
     mask[0, 0, [2, 2, 2, 6], [1, 8, 9, 9]] = 1
     image = picture(np.zeros((9, 11)))
-    _, view = preprocess_view(image, flat_plan((1, 3, 3), MASK), region=Volume(mask, image.geometry))
+    _, view = preprocess_view(
+        image, flat_plan((1, 3, 3), MASK), region=Volume(mask, image.geometry)
+    )
     assert view.start == (0.0, 3.0, 4.0)
 
 
@@ -239,16 +283,22 @@ def test_a_window_around_a_mask_in_a_volume_however_it_is_stored(code):
     geometry = oblique_geometry((8, 14, 12), spacing=(2.0, 1.0, 1.5))
     mask = np.zeros((1, 8, 14, 12), np.uint8)
     mask[0, 5:8, 2:4, 8:11] = 1
-    image, region = (reorient(Volume(array, geometry), code) for array in (world_values(geometry)[None], mask))
+    image, region = (
+        reorient(Volume(array, geometry), code) for array in (world_values(geometry)[None], mask)
+    )
     array, view = preprocess_view(image, window((10, 6, 6), (1.0, 1.0, 1.0), MASK), region=region)
     middle = geometry.index_to_world((6.0, 2.5, 9.0))
-    np.testing.assert_allclose(view.turned.index_to_world(points(view).mean(axis=(0, 1, 2))), middle, atol=1e-6)
+    np.testing.assert_allclose(
+        view.turned.index_to_world(points(view).mean(axis=(0, 1, 2))), middle, atol=1e-6
+    )
     at = points(view)
     inside = ((at >= -0.5) & (at <= np.array(view.turned.shape) - 0.5)).all(axis=-1)
     assert 0 < inside.sum() < inside.size
     assert not array[1][~inside].any()
     assert array[1].max() == 1
-    assert array[1].sum() == pytest.approx(mask.sum() * 3.0, rel=0.15)  # voxels of 3 mm3 each, read at 1 mm3
+    assert array[1].sum() == pytest.approx(
+        mask.sum() * 3.0, rel=0.15
+    )  # voxels of 3 mm3 each, read at 1 mm3
 
 
 def test_a_mask_may_say_where_to_look_without_being_seen():
@@ -257,7 +307,9 @@ def test_a_mask_may_say_where_to_look_without_being_seen():
     mask = Volume((rng.random((1, 1, 10, 10)) > 0.9).astype(np.uint8), image.geometry)
     array, _ = preprocess_view(image, flat_plan((1, 4, 4), RegionSpec(kind="mask")), region=mask)
     assert array.shape == (1, 1, 4, 4)
-    whole, _ = preprocess_view(image, flat_plan((1, 10, 10)), region=mask)  # a plan that looks at all of it
+    whole, _ = preprocess_view(
+        image, flat_plan((1, 10, 10)), region=mask
+    )  # a plan that looks at all of it
     assert np.array_equal(whole, image.array)
 
 
@@ -266,20 +318,29 @@ def test_a_window_around_a_point():
     image = in_world(geometry)
     for index in ((4.0, 6.0, 5.0), (0.0, 13.0, 11.4), (-0.4, -0.4, -0.4)):
         point = geometry.index_to_world(index)
-        _, view = preprocess_view(image, window((3, 5, 4), (1.0, 1.0, 1.0), CENTRE), centre_mm=tuple(point))
-        np.testing.assert_allclose(view.turned.index_to_world(points(view).mean(axis=(0, 1, 2))), point, atol=1e-6)
+        _, view = preprocess_view(
+            image, window((3, 5, 4), (1.0, 1.0, 1.0), CENTRE), centre_mm=tuple(point)
+        )
+        np.testing.assert_allclose(
+            view.turned.index_to_world(points(view).mean(axis=(0, 1, 2))), point, atol=1e-6
+        )
 
 
 def test_intensities_are_normalised_over_the_whole_image_before_the_window_is_cut():
     image = random_volume(Geometry.from_spacing((9, 9, 9)), channels=2)
-    how = (Normalisation(kind="case"), Normalisation(kind="ct", lower=-1, upper=1, mean=0.5, std=2.0))
+    how = (
+        Normalisation(kind="case"),
+        Normalisation(kind="ct", lower=-1, upper=1, mean=0.5, std=2.0),
+    )
     plan = window((3, 3, 3), channels=("T1", "CT"), normalisation=how)
     before = image.array.copy()
     array, _ = preprocess_view(image, plan)
     cut = (slice(None), *[slice(3, 6)] * 3)
     first = (image.array[0] - image.array[0].mean()) / image.array[0].std()
     np.testing.assert_allclose(array[0], first[None][cut][0], atol=1e-5)
-    np.testing.assert_allclose(array[1], (np.clip(image.array[1], -1, 1)[None][cut][0] - 0.5) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        array[1], (np.clip(image.array[1], -1, 1)[None][cut][0] - 0.5) / 2, atol=1e-6
+    )
     assert np.array_equal(image.array, before)
 
 
@@ -290,12 +351,30 @@ EMPTY = Volume(np.zeros((1, 6, 7, 8), np.uint8), IMAGE.geometry)
 @pytest.mark.parametrize(
     ("image", "region", "given", "kind", "message"),
     [
-        (random_volume(IMAGE.geometry, channels=2), MIDDLE, {}, DataError, r"2 channels[\s\S]*in this order: CT"),
+        (
+            random_volume(IMAGE.geometry, channels=2),
+            MIDDLE,
+            {},
+            DataError,
+            r"2 channels[\s\S]*in this order: CT",
+        ),
         (IMAGE, MASK, {}, DataError, "no mask that says where to look"),
         (IMAGE, MASK, {"region": EMPTY}, DataError, "no mask that says where to look"),
         (IMAGE, CENTRE, {}, DataError, r"no point to look at[\s\S]*centre_x"),
-        (IMAGE, CENTRE, {"centre_mm": (3.0, 3.0, 5.6)}, GeometryError, r"the point \(3.0, 3.0, 5.6\) mm lies outside"),
-        (IMAGE.with_array(np.where(IMAGE.array > 2, np.nan, IMAGE.array)), MIDDLE, {}, DataError, "NaN or infinite"),
+        (
+            IMAGE,
+            CENTRE,
+            {"centre_mm": (3.0, 3.0, 5.6)},
+            GeometryError,
+            r"the point \(3.0, 3.0, 5.6\) mm lies outside",
+        ),
+        (
+            IMAGE.with_array(np.where(IMAGE.array > 2, np.nan, IMAGE.array)),
+            MIDDLE,
+            {},
+            DataError,
+            "NaN or infinite",
+        ),
     ],
 )
 def test_what_cannot_be_seen_is_refused(image, region, given, kind, message):
@@ -303,7 +382,8 @@ def test_what_cannot_be_seen_is_refused(image, region, given, kind, message):
         preprocess_view(image, window((3, 3, 3), region=region), **given)
 
 
-# --- the store --------------------------------------------------------------------------------------------------------------
+# --- the store
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -316,7 +396,11 @@ def worked(monkeypatch):
     """Ids of the cases that were really preprocessed."""
     done = []
     work = view_store.preprocess_view
-    monkeypatch.setattr(view_store, "preprocess_view", lambda *args, **more: (done.append(1), work(*args, **more))[1])
+    monkeypatch.setattr(
+        view_store,
+        "preprocess_view",
+        lambda *args, **more: (done.append(1), work(*args, **more))[1],
+    )
     return done
 
 
@@ -349,7 +433,9 @@ def test_the_store_keeps_what_is_there_and_renews_what_changed(cubes, tmp_path, 
     assert build(plan=changed(plan, batch=2, steps=7)) == 0  # what an input does not depend on
     assert build(size=(6, 6, 6)) == 4
     assert build() == 4
-    moved = tuple(replace(case, centre_mm=tuple(x + 1 for x in case.centre_mm)) for case in cubes.cases[:1])
+    moved = tuple(
+        replace(case, centre_mm=tuple(x + 1 for x in case.centre_mm)) for case in cubes.cases[:1]
+    )
     assert build(replace(cubes, cases=(*moved, *cubes.cases[1:]))) == 1
     assert build() == 1
     file = cubes.cases[2].images[cubes.channels[0]]
@@ -371,8 +457,15 @@ def test_what_an_input_depends_on_is_in_its_key():
         "region": RegionSpec(kind="mask"),
     }
     keys = {view_hash(plan, (4, 4, 4)), view_hash(plan, (6, 6, 6))}
-    keys |= {view_hash(changed(plan, **{name: value}), (4, 4, 4)) for name, value in changes.items()}
-    keys.add(view_hash(plan.model_copy(update={"dimensions": Decision(value=2, because="the test says so")}), (4, 4, 4)))
+    keys |= {
+        view_hash(changed(plan, **{name: value}), (4, 4, 4)) for name, value in changes.items()
+    }
+    keys.add(
+        view_hash(
+            plan.model_copy(update={"dimensions": Decision(value=2, because="the test says so")}),
+            (4, 4, 4),
+        )
+    )
     assert len(keys) == 8
     assert view_hash(changed(plan, batch=9, coverage=0.8), (4, 4, 4)) in keys
 
@@ -387,8 +480,16 @@ def test_values_too_large_for_half_precision_are_clipped(tmp_path):
 
 
 def test_the_case_that_cannot_be_used_is_named(cubes, tmp_path):
-    bare = replace(cubes, cases=(*cubes.cases[:2], replace(cubes.cases[2], region=None), cubes.cases[3]))
+    bare = replace(
+        cubes, cases=(*cubes.cases[:2], replace(cubes.cases[2], region=None), cubes.cases[3])
+    )
     with pytest.raises(DataError, match="cube_02"):
-        build_views(bare, window((4, 4, 4), region=MASK), tmp_path, [case.id for case in cubes.cases], size=(4, 4, 4))
+        build_views(
+            bare,
+            window((4, 4, 4), region=MASK),
+            tmp_path,
+            [case.id for case in cubes.cases],
+            size=(4, 4, 4),
+        )
     with pytest.raises(UsageError, match="unknown case 'cube_9'"):
         build_views(cubes, window((4, 4, 4)), tmp_path, ["cube_9"], size=(4, 4, 4))

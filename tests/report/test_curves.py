@@ -26,7 +26,11 @@ def drawn(monkeypatch):
 
     kept = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **more: (kept.append(figure), save(figure, *args, **more))[1])
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, *args, **more: (kept.append(figure), save(figure, *args, **more))[1],
+    )
     return kept
 
 
@@ -54,24 +58,41 @@ def test_curves_are_pictures(kind, tmp_path, drawn):
 
 def test_what_is_drawn_is_what_is_counted(tmp_path, drawn):
     scores = made_up(TWO, 80)
-    p, truth = np.array([s.probabilities[1] for s in scores]), np.array([s.reference == "malignant" for s in scores])
+    p, truth = (
+        np.array([s.probabilities[1] for s in scores]),
+        np.array([s.reference == "malignant" for s in scores]),
+    )
     draw_curves(scores, TWO, tmp_path / "curves.png")
     (figure,) = drawn
     roc = panel(figure, "ROC")
     x, y = next(line for line in roc.lines if line.get_linestyle() == "-").get_data()
     assert np.trapezoid(y, x) == pytest.approx(metrics.auroc(p, truth))
     area = metrics.delong_interval(p, truth, groups=[s.patient for s in scores])
-    assert texts_of(roc.get_legend())[0] == f"AUROC {area.estimate:.3f} ({area.low:.3f} to {area.high:.3f})"
+    assert (
+        texts_of(roc.get_legend())[0]
+        == f"AUROC {area.estimate:.3f} ({area.low:.3f} to {area.high:.3f})"
+    )
     (point,) = [line for line in roc.lines if line.get_marker() == "o"]
-    assert point.get_data() == (pytest.approx((p >= 0.5)[~truth].mean()), pytest.approx((p >= 0.5)[truth].mean()))
+    assert point.get_data() == (
+        pytest.approx((p >= 0.5)[~truth].mean()),
+        pytest.approx((p >= 0.5)[truth].mean()),
+    )
     precision = panel(figure, "Precision and recall")
-    assert texts_of(precision.get_legend()) == [f"AUPRC {metrics.auprc(p, truth):.3f}", "prevalence"]
+    assert texts_of(precision.get_legend()) == [
+        f"AUPRC {metrics.auprc(p, truth):.3f}",
+        "prevalence",
+    ]
     bins = next(line for line in panel(figure, "Calibration").lines if line.get_marker() == "o")
     curve = metrics.calibration_curve(p, truth)
     np.testing.assert_allclose(bins.get_data(), (curve.predicted, curve.observed))
     model = next(line for line in panel(figure, "Decision").lines if len(line.get_xdata()) == 99)
-    np.testing.assert_allclose(model.get_ydata(), metrics.net_benefit(p, truth, np.linspace(0.01, 0.99, 99)).model)
-    assert figure.get_suptitle() == "malignant: 80 cases of 40 patients, probabilities as the model gives them"
+    np.testing.assert_allclose(
+        model.get_ydata(), metrics.net_benefit(p, truth, np.linspace(0.01, 0.99, 99)).model
+    )
+    assert (
+        figure.get_suptitle()
+        == "malignant: 80 cases of 40 patients, probabilities as the model gives them"
+    )
 
 
 def test_a_legend_has_the_colours_of_what_it_explains(tmp_path, drawn):
@@ -84,11 +105,21 @@ def test_a_legend_has_the_colours_of_what_it_explains(tmp_path, drawn):
             ("Decision", "act on all", "None"),
         ):
             axes = panel(figure, title)
-            (entry,) = [handle for handle in axes.get_legend().legend_handles if handle.get_label() == name]
-            shown = {line.get_color() for line in axes.lines if line.get_marker() == marker and line.get_linestyle() != "-"}
+            (entry,) = [
+                handle for handle in axes.get_legend().legend_handles if handle.get_label() == name
+            ]
+            shown = {
+                line.get_color()
+                for line in axes.lines
+                if line.get_marker() == marker and line.get_linestyle() != "-"
+            }
             shown -= {"#8C8C8C"}  # the diagonal
             assert (shown == {entry.get_color()}) == own
-        (entry,) = [one for one in panel(figure, "Calibration").get_legend().legend_handles if one.get_label() == "calibrated"]
+        (entry,) = [
+            one
+            for one in panel(figure, "Calibration").get_legend().legend_handles
+            if one.get_label() == "calibrated"
+        ]
         assert entry.get_color() == "#8C8C8C"
 
 
@@ -100,7 +131,11 @@ def test_calibrated_probabilities_are_drawn(tmp_path, drawn):
 
 
 def test_what_calibration_left_as_it_was_is_not_called_calibrated(tmp_path, drawn):
-    draw_curves([s.model_copy(update={"calibrated": s.probabilities}) for s in made_up(TWO, 20)], TWO, tmp_path / "curves.png")
+    draw_curves(
+        [s.model_copy(update={"calibrated": s.probabilities}) for s in made_up(TWO, 20)],
+        TWO,
+        tmp_path / "curves.png",
+    )
     assert drawn[0].get_suptitle().endswith("probabilities as the model gives them")
 
 
@@ -110,12 +145,17 @@ def test_many_questions_share_a_legend(tmp_path, drawn):
     (legend,) = figure.legends
     assert [text.split(",")[0] for text in texts_of(legend)] == [*MANY.names]
     assert texts_of(panel(figure, "ROC").get_legend()) == ["as called"]
-    styles = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in panel(figure, "Calibration").lines}
+    styles = {
+        (line.get_color(), str(line._unscaled_dash_pattern))
+        for line in panel(figure, "Calibration").lines
+    }
     assert len(styles) == 14 + 1  # no two alike
 
 
 def test_a_class_that_nobody_has(tmp_path, drawn):
-    scores = scores_of(THREE, [("cyst", (0.6, 0.3, 0.1)), ("adenoma", (0.3, 0.5, 0.2)), ("cyst", (0.2, 0.7, 0.1))])
+    scores = scores_of(
+        THREE, [("cyst", (0.6, 0.3, 0.1)), ("adenoma", (0.3, 0.5, 0.2)), ("cyst", (0.2, 0.7, 0.1))]
+    )
     draw_curves(scores, THREE, tmp_path / "curves.png")
     assert texts_of(panel(drawn[0], "ROC").get_legend())[2] == "carcinoma, AUROC not defined"
 
@@ -138,7 +178,12 @@ def _grades(scores):
 
 def test_a_row_without_cases(tmp_path, drawn):
     draw_confusion(scores_of(THREE, [("cyst", (0.6, 0.3, 0.1))]), THREE, tmp_path / "confusion.png")
-    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["1\n100%", "0\n0%", "0\n0%", *["0"] * 6]
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == [
+        "1\n100%",
+        "0\n0%",
+        "0\n0%",
+        *["0"] * 6,
+    ]
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
@@ -155,12 +200,16 @@ def test_pyplot_is_left_alone(tmp_path):
     import subprocess
 
     code = (
-        "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; from class_samples import TWO, made_up\n"
-        "from hilum.report import draw_curves; draw_curves(made_up(TWO, 20), TWO, Path(sys.argv[2]))\n"
-        "print('matplotlib.pyplot' in sys.modules, 'torch' in sys.modules)"
+        "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; from class_samples"
+        " import TWO, made_up\nfrom hilum.report import draw_curves; draw_curves(made_up(TWO, 20),"
+        " TWO, Path(sys.argv[2]))\nprint('matplotlib.pyplot' in sys.modules, 'torch' in"
+        " sys.modules)"
     )
     samples = Path(__file__).parent.parent / "evaluation"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(samples), str(tmp_path / "c.png")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(samples), str(tmp_path / "c.png")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "False False"

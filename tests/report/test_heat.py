@@ -23,14 +23,20 @@ def drawn(monkeypatch):
 
     kept = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **more: (kept.append(figure), save(figure, *args, **more))[1])
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, *args, **more: (kept.append(figure), save(figure, *args, **more))[1],
+    )
     return kept
 
 
 def case(tmp_path, *, shape=SHAPE, slices=None, code="SPL", channels=1):
     """An image, and one map a class that is strongest in one slice."""
     grid = Geometry.from_spacing(shape, (3.0, 1.0, 2.0))
-    image = Volume(np.random.default_rng(0).normal(size=(channels, *shape)).astype(np.float32), grid)
+    image = Volume(
+        np.random.default_rng(0).normal(size=(channels, *shape)).astype(np.float32), grid
+    )
     files = [tmp_path / "case.json"]
     for name, z in (slices or {"malignant": 4}).items():
         heat = np.zeros((1, *shape), np.float32)
@@ -55,13 +61,17 @@ def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code,
     own = reorient(image, "SPL").array[0, 4]
     low, high = np.percentile(own, (1, 99))
     for axes in (plain, coloured):
-        np.testing.assert_allclose(axes.images[0].get_array(), np.clip((own - low) / (high - low), 0, 1), atol=1e-6)
+        np.testing.assert_allclose(
+            axes.images[0].get_array(), np.clip((own - low) / (high - low), 0, 1), atol=1e-6
+        )
     assert len(plain.images) == 1
     heat = coloured.images[1]
     assert heat.get_array().shape == SHAPE[1:]
     strong = np.zeros(SHAPE[1:], bool)
     strong[2:5, 3:6] = True
-    assert ((np.asarray(heat.get_alpha()) > 0) == strong).all()  # a tenth of the strongest is not coloured
+    assert (
+        (np.asarray(heat.get_alpha()) > 0) == strong
+    ).all()  # a tenth of the strongest is not coloured
     assert heat.norm.vmin == 0
     assert heat.norm.vmax == 1
     with Image.open(tmp_path / "pictures" / "case.png") as picture:
@@ -83,7 +93,9 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
     for calibrated in (said["calibrated"], None):
         files[0].write_text(json.dumps({**said, "calibrated": calibrated}))
         draw_heat(image, files, TWO, tmp_path / "study.7.png")
-    files[0].write_text(json.dumps({**said, "predicted": "", "prediction_set": None, "refuse": None}))
+    files[0].write_text(
+        json.dumps({**said, "predicted": "", "prediction_set": None, "refuse": None})
+    )
     draw_heat(image, files, TWO, tmp_path / "study.7.png")
     bare, calibrated, plain, none = [figure.get_suptitle() for figure in drawn]
     assert bare == "study.7"
@@ -98,14 +110,22 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
 
 def test_a_map_that_was_checked_says_how_far_it_can_be_believed(tmp_path, drawn):
     image, files = case(tmp_path)
-    answer = {"predicted": "malignant", "probabilities": {"malignant": 0.9}, "calibrated": None, "prediction_set": None}
+    answer = {
+        "predicted": "malignant",
+        "probabilities": {"malignant": 0.9},
+        "calibrated": None,
+        "prediction_set": None,
+    }
     check = {"beside": "occlusion", "agreement": 0.625, "random_weights": -0.111}
     for agreed in (0.625, None):
         checks = {"malignant": {**check, "agreement": agreed}}
         files[0].write_text(json.dumps({**answer, "refuse": None, "map_checks": checks}))
         draw_heat(image, files, TWO, tmp_path / "case.png")
     known, unknown = [figure.axes[1].get_title().splitlines() for figure in drawn]
-    assert known == ["what speaks for malignant", "agrees 0.62 with occlusion, -0.11 with random weights"]
+    assert known == [
+        "what speaks for malignant",
+        "agrees 0.62 with occlusion, -0.11 with random weights",
+    ]
     assert unknown[1] == "cannot be compared with occlusion, -0.11 with random weights"
 
 
@@ -113,7 +133,12 @@ def test_a_row_a_class(tmp_path, drawn):
     image, files = case(tmp_path, slices={"effusion": 1, "nodule": 6})
     draw_heat(image, files, FINDINGS, tmp_path / "case.png")
     titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
-    assert titles == ["slice 2 of 7", "what speaks for effusion", "slice 7 of 7", "what speaks for nodule"]
+    assert titles == [
+        "slice 2 of 7",
+        "what speaks for effusion",
+        "slice 7 of 7",
+        "what speaks for nodule",
+    ]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -150,7 +175,9 @@ def test_the_slice_is_the_one_of_the_mask_which_is_outlined(code, tmp_path, draw
     mask = np.zeros((1, *SHAPE), np.uint8)
     mask[0, 2, 2:6, 4:8], mask[0, 3, 3, 5] = 1, 1
     write_volume(image, tmp_path / "image.nii.gz")
-    write_labels(reorient(Volume(mask, reorient(image, "SPL").geometry), code), tmp_path / "mask.nii.gz")
+    write_labels(
+        reorient(Volume(mask, reorient(image, "SPL").geometry), code), tmp_path / "mask.nii.gz"
+    )
     seen = Case("case", None, {"CT": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz")
     draw_heat(image, files, TWO, tmp_path / "case.png", case=seen)
     plain, coloured, _ = drawn[0].axes
@@ -159,12 +186,16 @@ def test_the_slice_is_the_one_of_the_mask_which_is_outlined(code, tmp_path, draw
     for axes in (plain, coloured):
         (outline,) = axes.collections
         corners = outline.get_paths()[0].get_extents()
-        np.testing.assert_allclose((corners.x0, corners.x1, corners.y0, corners.y1), (3.5, 7.5, 1.5, 5.5))
+        np.testing.assert_allclose(
+            (corners.x0, corners.x1, corners.y0, corners.y1), (3.5, 7.5, 1.5, 5.5)
+        )
 
 
 def test_the_slice_is_the_one_of_the_point_which_is_crossed(tmp_path, drawn):
     image, files = case(tmp_path)
-    seen = Case("case", None, {}, centre_mm=tuple(image.geometry.index_to_world((1, 6, 4)).tolist()))
+    seen = Case(
+        "case", None, {}, centre_mm=tuple(image.geometry.index_to_world((1, 6, 4)).tolist())
+    )
     draw_heat(image, files, TWO, tmp_path / "case.png", case=seen)
     plain = drawn[0].axes[0]
     assert plain.get_title().startswith("slice 2 of 7\n")
@@ -197,7 +228,9 @@ def test_maps_of_sagittal_series_lie_on_sagittal_slices(tmp_path, drawn):
     write_volume(Volume(heat, grid), tmp_path / "case_malignant_map.nii.gz")
     write_labels(Volume(mask, grid), tmp_path / "mask.nii.gz")
     write_volume(image, tmp_path / "image.nii.gz")
-    known = Case("case", None, {"image": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz")
+    known = Case(
+        "case", None, {"image": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz"
+    )
     files = [tmp_path / "case_malignant_map.nii.gz"]
     draw_heat(image, files, TWO, tmp_path / "alone.png")
     draw_heat(image, files, TWO, tmp_path / "marked.png", case=known)

@@ -38,7 +38,10 @@ def test_slices_lie_across_the_thickest_axis(spacing, shape, code, stored, tmp_p
 def test_a_long_narrow_picture_is_drawn_at_a_bounded_size(tmp_path):
     grid = Geometry.from_spacing((1, 4000, 20))
     draw_overlay(
-        Volume(np.zeros((1, 1, 4000, 20)), grid), Volume(np.zeros((1, 1, 4000, 20), np.uint8), grid), TABLE, tmp_path / "c.png"
+        Volume(np.zeros((1, 1, 4000, 20)), grid),
+        Volume(np.zeros((1, 1, 4000, 20), np.uint8), grid),
+        TABLE,
+        tmp_path / "c.png",
     )
     with Image.open(tmp_path / "c.png") as picture:
         assert max(picture.size) <= 2000

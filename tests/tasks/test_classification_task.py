@@ -27,10 +27,13 @@ def logits_of(rows: int, outputs: int, seed: int = 0) -> torch.Tensor:
 
 
 def finite(outputs: int):
-    return arrays(np.float64, st.tuples(st.integers(1, 5), st.just(outputs)), elements=st.floats(-30, 30))
+    return arrays(
+        np.float64, st.tuples(st.integers(1, 5), st.just(outputs)), elements=st.floats(-30, 30)
+    )
 
 
-# --- targets ----------------------------------------------------------------------------------------------------------------
+# --- targets
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,8 @@ def test_a_label_that_is_none_is_refused():
         ClassificationTask(GRADES).encode("V")
 
 
-# --- losses -----------------------------------------------------------------------------------------------------------------
+# --- losses
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
@@ -68,13 +72,17 @@ def test_exclusive_classes_have_torchs_cross_entropy(smoothing, weights):
     logits, classes = logits_of(9, 3), torch.arange(9) % 3
     soft = F.one_hot(classes, 3).float()
     mixed = 0.7 * soft + 0.3 * soft.roll(1, 0)
-    loss = ClassificationTask(THREE).loss(ClassLossSpec(class_weights=weights, label_smoothing=smoothing))
+    loss = ClassificationTask(THREE).loss(
+        ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
+    )
     own = None if weights is None else torch.tensor(weights)
     for targets in (soft, mixed):
         expected = F.cross_entropy(logits, targets, weight=own, label_smoothing=smoothing)
         torch.testing.assert_close(loss(logits, targets), expected)
     if weights is None:
-        torch.testing.assert_close(loss(logits, soft), F.cross_entropy(logits, classes, label_smoothing=smoothing))
+        torch.testing.assert_close(
+            loss(logits, soft), F.cross_entropy(logits, classes, label_smoothing=smoothing)
+        )
 
 
 @pytest.mark.parametrize("table", [FINDINGS, GRADES])
@@ -82,26 +90,41 @@ def test_exclusive_classes_have_torchs_cross_entropy(smoothing, weights):
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0)])
 def test_findings_and_grades_have_torchs_binary_cross_entropy(table, smoothing, weights):
     logits = logits_of(6, 3)
-    targets = torch.from_numpy(np.stack([ClassificationTask(table).encode(label) for label in _labels(table)]))
-    loss = ClassificationTask(table).loss(ClassLossSpec(class_weights=weights, label_smoothing=smoothing))
+    targets = torch.from_numpy(
+        np.stack([ClassificationTask(table).encode(label) for label in _labels(table)])
+    )
+    loss = ClassificationTask(table).loss(
+        ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
+    )
     own = None if weights is None else torch.tensor(weights)
     softened = targets * (1 - smoothing) + smoothing / 2
-    torch.testing.assert_close(loss(logits, targets), F.binary_cross_entropy_with_logits(logits, softened, weight=own))
+    torch.testing.assert_close(
+        loss(logits, targets), F.binary_cross_entropy_with_logits(logits, softened, weight=own)
+    )
 
 
 def _labels(table):
-    return ["", "mass", "effusion|mass", "nodule", "effusion", ""] if table is FINDINGS else ["I", "II", "III", "IV", "II", "I"]
+    return (
+        ["", "mass", "effusion|mass", "nodule", "effusion", ""]
+        if table is FINDINGS
+        else ["I", "II", "III", "IV", "II", "I"]
+    )
 
 
 def test_losses_by_hand():
-    """Logits of 0 say one half, or one in K: log 2 and log K, whatever the target; ln(1 + e) - 1 where 1 speaks for the truth."""
+    """Logits of 0 say one half, or one in K: log 2 and log K, whatever the target.
+
+    Ln(1 + e) - 1 where 1 speaks for the truth.
+    """
     for table in TABLES.values():
         task = ClassificationTask(table)
         expected = math.log(len(table.names)) if table.kind == "exclusive" else math.log(2)
         targets = torch.from_numpy(task.encode(table.names[-1]))[None]
         value = task.loss(ClassLossSpec())(torch.zeros(1, task.outputs), targets)
         assert float(value) == pytest.approx(expected)
-    value = ClassificationTask(TWO).loss(ClassLossSpec())(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]))
+    value = ClassificationTask(TWO).loss(ClassLossSpec())(
+        torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]])
+    )
     assert float(value) == pytest.approx(math.log(1 + math.e) - 1)
 
 
@@ -114,7 +137,8 @@ def test_the_loss_is_of_single_precision_and_its_weights_move_with_it():
     assert not loss.state_dict()  # what the plan holds need not be in a checkpoint too
 
 
-# --- probabilities ----------------------------------------------------------------------------------------------------------
+# --- probabilities
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -124,7 +148,9 @@ def test_probabilities_are_those_of_the_metrics_at_temperature_one(kind):
     found = ClassificationTask(table).probabilities(logits)
     assert found.dtype == torch.float64
     assert found.shape == (50, len(table.names))
-    np.testing.assert_allclose(found, metrics.apply_temperature(logits.numpy(), kind=table.kind), atol=1e-9)
+    np.testing.assert_allclose(
+        found, metrics.apply_temperature(logits.numpy(), kind=table.kind), atol=1e-9
+    )
 
 
 def test_probabilities_of_grades_by_hand():
@@ -149,7 +175,10 @@ def test_probabilities_are_probabilities(logits):
 def classes_of(logits, table):
     """The classes that are called from logits, joined as a label."""
     rows = ClassificationTask(table).probabilities(logits).numpy()
-    return tuple("|".join(name for name, yes in zip(table.names, row, strict=True) if yes) for row in decide(rows, table))
+    return tuple(
+        "|".join(name for name, yes in zip(table.names, row, strict=True) if yes)
+        for row in decide(rows, table)
+    )
 
 
 @SLOW
@@ -167,10 +196,14 @@ def test_called_classes_by_hand():
         *("malignant", "benign", "malignant"),  # the positive one from one half on
     )
     assert classes_of(torch.tensor([[0.0, 2.0, 1.0]]), THREE) == ("adenoma",)
-    # the median grade: 0.45 I, 0.15 II, 0.4 III; the most probable one would err by two grades in 40 %
+    # the median grade: 0.45 I, 0.15 II, 0.4 III; the most probable one would err by two grades in
+    # 40 %
     above = torch.logit(torch.tensor([[0.55, 0.4, 0.0001]]))
     assert classes_of(above, GRADES) == ("II",)
-    assert classes_of(torch.tensor([[1.0, -1.0, 0.5], [-1.0, -1.0, -1.0]]), FINDINGS) == ("effusion|nodule", "")
+    assert classes_of(torch.tensor([[1.0, -1.0, 0.5], [-1.0, -1.0, -1.0]]), FINDINGS) == (
+        "effusion|nodule",
+        "",
+    )
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2), (1, 4), (1, 3, 1)])

@@ -16,7 +16,10 @@ from hilum.tasks import IGNORE, decode_logits, decode_regions, encode_target
 from hilum.volume import Label, LabelTable, Region
 
 TUMOUR = LabelTable(
-    labels=tuple(Label(id=i, name=n) for i, n in ((0, "background"), (1, "oedema"), (2, "core"), (4, "enhancing"))),
+    labels=tuple(
+        Label(id=i, name=n)
+        for i, n in ((0, "background"), (1, "oedema"), (2, "core"), (4, "enhancing"))
+    ),
     regions=(
         Region(name="whole", labels=(1, 2, 4)),
         Region(name="tumour core", labels=(2, 4)),
@@ -54,7 +57,9 @@ def test_regions_are_decoded_in_order_and_later_ones_win() -> None:
 @st.composite
 def tables(draw: st.DrawFn) -> LabelTable:
     ids = draw(st.lists(st.integers(1, 100_000), min_size=0, max_size=6, unique=True))
-    return LabelTable.from_names({i: f"label {i}" for i in ids}, ignore=draw(st.sampled_from([None, 100_001])))
+    return LabelTable.from_names(
+        {i: f"label {i}" for i in ids}, ignore=draw(st.sampled_from([None, 100_001]))
+    )
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -90,14 +95,20 @@ def test_as_many_labels_as_fit() -> None:
 
 def test_unknown_labels_are_named() -> None:
     table = LabelTable.from_names({1: "organ"}, ignore=5)
-    with pytest.raises(LabelError, match=r"labels \[3, 7\] in the annotation\nNeeded: labels of the table: \[0, 1\], ignored: 5"):
+    with pytest.raises(
+        LabelError,
+        match=(
+            r"labels \[3, 7\] in the annotation\nNeeded: labels of the table: \[0, 1\], ignored: 5"
+        ),
+    ):
         encode_target(np.array([[[0, 1, 3, 7, 5]]]), table)
     with pytest.raises(LabelError, match=r"labels \[-2\]"):
         encode_target(np.array([[[-2, 1]]]), table)
 
 
 @pytest.mark.parametrize(
-    "labels", [np.zeros((1, 2, 3)), np.zeros((2, 3), dtype=np.int16), np.zeros((1, 1, 2, 3), dtype=np.int16)]
+    "labels",
+    [np.zeros((1, 2, 3)), np.zeros((2, 3), dtype=np.int16), np.zeros((1, 1, 2, 3), dtype=np.int16)],
 )
 def test_an_annotation_is_an_integer_array_of_three_axes(labels: np.ndarray) -> None:
     with pytest.raises(LabelError, match="annotation of shape"):
@@ -110,5 +121,8 @@ def test_channels_that_are_not_the_regions_are_refused() -> None:
 
 
 def test_encoding_needs_no_torch() -> None:
-    code = "import sys; from hilum.tasks import encode_target; import hilum.tasks.encoding; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from hilum.tasks import encode_target; import hilum.tasks.encoding;"
+        " sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,7 +18,9 @@ from hilum.volume import Geometry, LabelTable, Volume
 TABLE = LabelTable.from_names({1: "liver", 2: "tumour", 5: "spleen"})
 SPACING = (2.5, 0.7, 1.1)
 QUICK = settings(deadline=None, max_examples=60)  # no test fails because the machine is busy
-STRUCTURES = {n: ndimage.generate_binary_structure(3, rank) for n, rank in ((6, 1), (18, 2), (26, 3))}
+STRUCTURES = {
+    n: ndimage.generate_binary_structure(3, rank) for n, rank in ((6, 1), (18, 2), (26, 3))
+}
 
 
 def step(kind="largest_component", labels=(1,), **more):
@@ -99,7 +101,9 @@ def test_the_largest_component_is_that_of_scipy(array, connectivity, labels):
 @QUICK
 @given(LABELS, st.integers(1, 12))
 def test_the_minimum_is_that_of_simpleitk(array, smallest):
-    components = sitk.ConnectedComponent(sitk.GetImageFromArray((array == 1).astype(np.uint8)), True)
+    components = sitk.ConnectedComponent(
+        sitk.GetImageFromArray((array == 1).astype(np.uint8)), True
+    )
     kept = sitk.GetArrayFromImage(sitk.RelabelComponent(components, minimumObjectSize=smallest)) > 0
     found = applied(array, step("minimum_volume", minimum=float(smallest), unit="voxels"))
     np.testing.assert_array_equal(found == 1, kept)
@@ -108,13 +112,17 @@ def test_the_minimum_is_that_of_simpleitk(array, smallest):
 @QUICK
 @given(arrays(np.uint8, (5, 8, 7), elements=st.sampled_from([0, 1, 1, 1])))
 def test_holes_are_those_of_scipy(array):
-    np.testing.assert_array_equal(applied(array, step("fill_holes")) == 1, ndimage.binary_fill_holes(array == 1))
+    np.testing.assert_array_equal(
+        applied(array, step("fill_holes")) == 1, ndimage.binary_fill_holes(array == 1)
+    )
 
 
 @QUICK
 @given(arrays(np.uint8, (1, 9, 7), elements=st.sampled_from([0, 1, 1])))
 def test_holes_of_a_picture_are_those_in_its_plane(array):
-    np.testing.assert_array_equal(applied(array, step("fill_holes"))[0] == 1, ndimage.binary_fill_holes(array[0] == 1))
+    np.testing.assert_array_equal(
+        applied(array, step("fill_holes"))[0] == 1, ndimage.binary_fill_holes(array[0] == 1)
+    )
 
 
 def test_a_ring_in_one_slice_of_a_volume_has_no_hole():
@@ -166,7 +174,9 @@ def test_holes_that_another_label_shares_stay_open():
     array[2, 4, 4] = 0
     array[2, 4, 5] = 2
     np.testing.assert_array_equal(applied(array, step("fill_holes")), array)
-    assert applied(array, step("fill_holes", (1, 2)))[2, 4, 4] == 1  # of the region of both it is a hole, mostly of liver
+    assert (
+        applied(array, step("fill_holes", (1, 2)))[2, 4, 4] == 1
+    )  # of the region of both it is a hole, mostly of liver
 
 
 def test_the_steps_come_one_after_the_other():
@@ -175,7 +185,10 @@ def test_the_steps_come_one_after_the_other():
     array[1, 3:6, 3:6] = 2
     array[1, 4, 15] = 5
     array[1, 4, 14] = array[1, 4, 16] = array[1, 3, 15] = array[1, 5, 15] = 1
-    steps = (step("largest_component", (1,)), step("minimum_volume", (5,), minimum=2, unit="voxels"))
+    steps = (
+        step("largest_component", (1,)),
+        step("minimum_volume", (5,), minimum=2, unit="voxels"),
+    )
     found = applied(array, *steps)
     assert set(np.unique(found[:, :, 12:])) == {0}
     np.testing.assert_array_equal(found, applied(applied(array, steps[0]), steps[1]))
@@ -213,9 +226,14 @@ def test_a_region_that_needs_more_memory_than_there_is_room_for_is_refused_with_
     needed = array.nbytes + BYTES_A_VOXEL * 8 * 6 * 7  # of its box, one voxel wider on every side
     found = apply_postprocessing(volume(array), (step(),), TABLE, room=needed)
     assert found.array.sum() == 120
-    with pytest.raises(ResourceError, match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*--memory"):
+    with pytest.raises(
+        ResourceError, match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*--memory"
+    ):
         apply_postprocessing(volume(array), (step(),), TABLE, room=needed - 1)
-    assert apply_postprocessing(volume(0 * array), (step(),), TABLE, room=array.nbytes).array.sum() == 0
+    assert (
+        apply_postprocessing(volume(0 * array), (step(),), TABLE, room=array.nbytes).array.sum()
+        == 0
+    )
 
 
 def test_a_step_that_means_nothing_is_refused():

@@ -12,12 +12,21 @@ from hypothesis.extra import numpy as hnp
 import hilum.tasks
 from hilum.errors import LabelError
 from hilum.plan.segmentation import LossSpec
-from hilum.tasks import SegmentationTask, activate_logits, decode_logits, decode_regions, encode_target
+from hilum.tasks import (
+    SegmentationTask,
+    activate_logits,
+    decode_logits,
+    decode_regions,
+    encode_target,
+)
 from hilum.volume import LabelTable, Region
 
 EXCLUSIVE = LabelTable.from_names({2: "liver", 7: "tumour"}, ignore=9)
 REGIONS = EXCLUSIVE.model_copy(
-    update={"regions": (Region(name="organ", labels=(2, 7)), Region(name="lesion", labels=(7,))), "decode_ids": (2, 7)}
+    update={
+        "regions": (Region(name="organ", labels=(2, 7)), Region(name="lesion", labels=(7,))),
+        "decode_ids": (2, 7),
+    }
 )
 LABELS = np.array([[[0, 2, 7], [7, 7, 0]], [[2, 2, 0], [0, 7, 2]]], dtype=np.int16)
 tables = pytest.mark.parametrize("table", [EXCLUSIVE, REGIONS], ids=["exclusive", "regions"])
@@ -42,19 +51,25 @@ def test_perfect_logits_decode_to_the_annotation(table: LabelTable) -> None:
 @tables
 @given(
     logits=hnp.arrays(
-        np.float32, (3, 2, 3, 4), elements=st.floats(-50, 50, width=32) | st.sampled_from([np.float32(0), np.float32(1)])
+        np.float32,
+        (3, 2, 3, 4),
+        elements=st.floats(-50, 50, width=32) | st.sampled_from([np.float32(0), np.float32(1)]),
     )
 )
 @settings(deadline=None, max_examples=30, derandomize=True)
 def test_decoding_agrees_with_torch(table: LabelTable, logits: np.ndarray) -> None:
     scores = logits[: table.outputs]
     if table.exclusive:
-        expected = np.take(table.ids, torch.from_numpy(scores).argmax(dim=0).numpy())  # the first of equal ones
+        expected = np.take(
+            table.ids, torch.from_numpy(scores).argmax(dim=0).numpy()
+        )  # the first of equal ones
         likely = torch.from_numpy(scores).softmax(dim=0).numpy()
     else:
         expected = decode_regions(torch.from_numpy(scores).sigmoid().numpy() > 0.5, table)
         likely = torch.from_numpy(scores).sigmoid().numpy()
-    if table.exclusive or not ((scores > 0) & (likely == 0.5)).any():  # a logit of 1e-9 is one half after rounding
+    if (
+        table.exclusive or not ((scores > 0) & (likely == 0.5)).any()
+    ):  # a logit of 1e-9 is one half after rounding
         assert np.array_equal(decode_logits(scores, table), expected)
     np.testing.assert_allclose(activate_logits(scores, table), likely, rtol=1e-5, atol=1e-7)
 
@@ -99,6 +114,8 @@ def test_logits_of_another_table_are_refused(table: LabelTable, function) -> Non
 
 def test_the_front_door_is_complete() -> None:
     assert all(hasattr(hilum.tasks, name) for name in hilum.tasks.__all__)
-    assert hilum.tasks.__all__ == sorted(hilum.tasks.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
+    assert hilum.tasks.__all__ == sorted(
+        hilum.tasks.__all__, key=lambda name: (not name.isupper(), name.islower(), name)
+    )
     with pytest.raises(AttributeError, match="no attribute 'anything'"):
         _ = hilum.tasks.anything

@@ -14,12 +14,21 @@ CPU = torch.device("cpu")
 def flat_plan(classes=TWO, *, dropout=0.0, **changes):
     """Pictures and a small backbone with batch norms."""
     spec = ClassifierSpec(
-        kind="backbone", dimensions=2, in_channels=1, out_channels=classes.outputs, backbone="test_efficientnet", dropout=dropout
+        kind="backbone",
+        dimensions=2,
+        in_channels=1,
+        out_channels=classes.outputs,
+        backbone="test_efficientnet",
+        dropout=dropout,
     )
-    return class_plan(classes, dimensions=2, patch=(1, 32, 32), orientation="source", network=spec, **changes)
+    return class_plan(
+        classes, dimensions=2, patch=(1, 32, 32), orientation="source", network=spec, **changes
+    )
 
 
-def a_job(plan, folder, *, cases=12, signal=1.0, labels=None, seed=5, size=None, **more) -> Assignment:
+def a_job(
+    plan, folder, *, cases=12, signal=1.0, labels=None, seed=5, size=None, **more
+) -> Assignment:
     """Noise whose mean tells the class, two cases a patient."""
     rng = np.random.default_rng(1)
     store = ViewStore(folder / "store")

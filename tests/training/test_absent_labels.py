@@ -21,7 +21,9 @@ class Heard(Listener):
 
 
 def data(tmp_path, labels):
-    cases = tuple(Case(id=name, patient=None, images={}, label=label) for name, label in labels.items())
+    cases = tuple(
+        Case(id=name, patient=None, images={}, label=label) for name, label in labels.items()
+    )
     return Dataset("x", tmp_path, "table", cases, ("CT",), None)
 
 
@@ -41,8 +43,12 @@ def segmentation(held):
 def test_labels_that_no_training_case_holds(tmp_path, held, named):
     plan, store = segmentation(held)
     heard = Heard()
-    found = absent_from_training(data(tmp_path, {}), plan, store, [(3, Fold(("a", "b"), ("c",)))], heard)
-    wanted = f"Attention: no training case of fold 3 holds {named}: what is not there cannot be learnt."
+    found = absent_from_training(
+        data(tmp_path, {}), plan, store, [(3, Fold(("a", "b"), ("c",)))], heard
+    )
+    wanted = (
+        f"Attention: no training case of fold 3 holds {named}: what is not there cannot be learnt."
+    )
     assert found == tuple(heard.said) == ((wanted,) if named else ())
 
 
@@ -52,4 +58,9 @@ def test_classes_that_no_training_case_has(tmp_path):
     dataset = data(tmp_path, {"a": "benign", "b": "benign", "c": "malignant"})
     folds = [(0, Fold(("a", "b"), ("c",))), (1, Fold(("a", "c"), ("b",)))]
     found = absent_from_training(dataset, plan, SimpleNamespace(), folds, Heard())
-    assert found == ("Attention: no training case of fold 0 holds malignant: what is not there cannot be learnt.",)
+    assert found == (
+        (
+            "Attention: no training case of fold 0 holds malignant: what is not there cannot be"
+            " learnt."
+        ),
+    )

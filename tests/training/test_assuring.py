@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from classification_toys import FINDINGS, GRADES, STILL, TABLES, THREE, TWO, Means, changed, class_model, class_plan, write_cubes
+from classification_toys import (
+    FINDINGS,
+    GRADES,
+    STILL,
+    TABLES,
+    THREE,
+    TWO,
+    Means,
+    changed,
+    class_model,
+    class_plan,
+    write_cubes,
+)
 from hilum import metrics
 from hilum.dataset import open_dataset
 from hilum.inference import ClassPredictor
@@ -28,14 +40,19 @@ CPU = torch.device("cpu")
 
 
 def answers(table=TWO, n=120, *, folds=3, seed=0, sharpness=2.0) -> list[ClassScore]:
-    """Two cases a patient; probabilities that are `sharpness` times too sure of themselves, as logits go."""
+    """Two cases a patient.
+
+    Probabilities that are `sharpness` times too sure of themselves, as logits go.
+    """
     rng = np.random.default_rng(seed)
     scores = []
     for number in range(n):
         logits = rng.normal(0, 1.5, table.outputs)
         true = apply_temperature(logits[None], kind=table.kind)[0]
         if table.kind == "multilabel":
-            label = "|".join(name for name, p in zip(table.names, true, strict=True) if rng.random() < p)
+            label = "|".join(
+                name for name, p in zip(table.names, true, strict=True) if rng.random() < p
+            )
         else:
             label = table.names[int(rng.choice(len(true), p=true / true.sum()))]
         said = apply_temperature(logits[None] * sharpness, kind=table.kind)[0]
@@ -57,7 +74,8 @@ def other_label(table, label) -> str:
     return table.names[(table.names.index(label) + 1) % len(table.names)]
 
 
-# --- what all answers say ---------------------------------------------------------------------------------------------------
+# --- what all answers say
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -81,7 +99,9 @@ def test_the_model_keeps_the_temperature_and_thresholds_of_all_answers(kind):
                 own = conformal_threshold(two, members[:, n].astype(int), **asked)
                 assert (least[n], least[3 + n]) == pytest.approx(tuple(own))
         else:
-            assert least == pytest.approx(tuple(conformal_threshold(probabilities, targets, **asked)))
+            assert least == pytest.approx(
+                tuple(conformal_threshold(probabilities, targets, **asked))
+            )
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -93,8 +113,12 @@ def test_the_temperature_has_no_part_in_the_sets(kind):
     rows = np.array([score.probabilities for score in answers(table, 40, seed=9)])
     assert not np.allclose(learnt.apply(rows, table), other.apply(rows, table), atol=1e-3)
     for per_class in (False, True):
-        assert learnt.sets(rows, table, per_class=per_class) == other.sets(rows, table, per_class=per_class)
-        assert learnt.certain(rows, table, per_class=per_class) == other.certain(rows, table, per_class=per_class)
+        assert learnt.sets(rows, table, per_class=per_class) == other.sets(
+            rows, table, per_class=per_class
+        )
+        assert learnt.certain(rows, table, per_class=per_class) == other.certain(
+            rows, table, per_class=per_class
+        )
 
 
 def test_sets_per_class_hold_the_rare_class_as_often_as_the_frequent_one():
@@ -105,12 +129,18 @@ def test_sets_per_class_hold_the_rare_class_as_often_as_the_frequent_one():
         rare = number % 8 == 0
         p = 1 / (1 + np.exp(-(rng.normal(1.0, 1.0) if rare else rng.normal(-1.0, 1.0)) + 1.5))
         label = "malignant" if rare else "benign"
-        scores.append(ClassScore(case=f"c{number}", reference=label, probabilities=(1 - p, p), fold=number // 8 % 4))
+        scores.append(
+            ClassScore(
+                case=f"c{number}", reference=label, probabilities=(1 - p, p), fold=number // 8 % 4
+            )
+        )
     average = class_coverage(cross_calibrated(scores, TWO, 0.8), TWO)
     each = class_coverage(cross_calibrated(scores, TWO, 0.8, per_class=True), TWO)
     assert average[1] < 0.5
     assert each[1] == pytest.approx(0.8, abs=0.06)
-    assert each[0] > 0.76  # more than promised: where neither is likely enough the likeliest, benign, is put in
+    assert (
+        each[0] > 0.76
+    )  # more than promised: where neither is likely enough the likeliest, benign, is put in
     only = [score for score in scores if score.reference == "benign"]
     assert class_coverage(cross_calibrated(only, TWO, 0.8), TWO)[1] is None
 
@@ -122,18 +152,25 @@ def test_too_few_answers_change_nothing_and_rule_nothing_out():
     assert "6 held-out cases" in learnt.because
 
 
-# --- balanced plans ---------------------------------------------------------------------------------------------------------
+# --- balanced plans
+# ---------------------------------------------------------------------------------------------------------
 
 
 def balanced_answers(n=4000, *, prevalence=0.08, seed=2):
-    """Exact where both classes are as frequent, as training on evenly drawn classes leaves them; one in twelve is malignant."""
+    """Exact where both classes are as frequent, as training on evenly drawn classes leaves them.
+
+    One in twelve is malignant.
+    """
     rng = np.random.default_rng(seed)
     malignant = rng.random(n) < prevalence
     logit = 2.0 * rng.normal(np.where(malignant, 1.0, -1.0), 1.0)  # log of N(x; 1, 1) / N(x; -1, 1)
     p = 1 / (1 + np.exp(-logit))
     labels = np.where(malignant, "malignant", "benign")
     return [
-        ClassScore(case=f"c{i}", reference=str(labels[i]), probabilities=(1 - p[i], p[i]), fold=i % 4) for i in range(n)
+        ClassScore(
+            case=f"c{i}", reference=str(labels[i]), probabilities=(1 - p[i], p[i]), fold=i % 4
+        )
+        for i in range(n)
     ], malignant
 
 
@@ -142,7 +179,9 @@ def test_what_balanced_training_says_is_calibrated_to_the_frequencies_that_there
     scores, malignant = balanced_answers()
     raw = np.array([score.probabilities[1] for score in scores])
     plain = np.array([one.calibrated[1] for one in cross_calibrated(scores, TWO, 0.9)])
-    said = np.array([one.calibrated[1] for one in cross_calibrated(scores, TWO, 0.9, balanced=True)])
+    said = np.array(
+        [one.calibrated[1] for one in cross_calibrated(scores, TWO, 0.9, balanced=True)]
+    )
     assert raw.mean() > 0.15
     assert plain.mean() > 0.15  # no temperature mends it
     assert said.mean() == pytest.approx(malignant.mean(), abs=0.003)
@@ -152,7 +191,9 @@ def test_what_balanced_training_says_is_calibrated_to_the_frequencies_that_there
     learnt = fit_calibration(scores, TWO, 0.9, balanced=True)
     assert learnt.bias[1] - learnt.bias[0] == pytest.approx(np.log(0.08 / 0.92), abs=0.25)
     assert learnt.temperature == pytest.approx(1.0, abs=0.15)
-    assert learnt.thresholds == fit_calibration(scores, TWO, 0.9).thresholds  # of the network's own probabilities
+    assert (
+        learnt.thresholds == fit_calibration(scores, TWO, 0.9).thresholds
+    )  # of the network's own probabilities
     assert fit_calibration(scores, TWO, 0.9).bias == ()
 
 
@@ -170,7 +211,8 @@ def test_biases_are_learnt_where_the_plan_evens_out_frequencies(values, other):
     assert saw_other_frequencies(class_plan(**values)) is other
 
 
-# --- what the answers get ---------------------------------------------------------------------------------------------------
+# --- what the answers get
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -180,7 +222,11 @@ def test_no_answer_is_calibrated_by_answers_of_its_own_fold(kind):
     scores = answers(table)
     plain = cross_calibrated(scores, table, 0.9)
     lied = [
-        score.model_copy(update={"reference": other_label(table, score.reference)}) if score.fold == 0 else score
+        (
+            score.model_copy(update={"reference": other_label(table, score.reference)})
+            if score.fold == 0
+            else score
+        )
         for score in scores
     ]
     changed = cross_calibrated(lied, table, 0.9)
@@ -189,7 +235,9 @@ def test_no_answer_is_calibrated_by_answers_of_its_own_fold(kind):
         if one.fold == 0:
             assert (one.prediction_set, one.certain) == (two.prediction_set, two.certain)
     assert [one.case for one in plain] == [one.case for one in scores]
-    assert all(one.probabilities == two.probabilities for one, two in zip(plain, scores, strict=True))
+    assert all(
+        one.probabilities == two.probabilities for one, two in zip(plain, scores, strict=True)
+    )
 
 
 def test_each_fold_is_calibrated_by_exactly_the_others():
@@ -208,11 +256,19 @@ def test_of_a_single_fold_fifths_of_its_patients_calibrate_each_other():
     touched = {}
     for patient in ("p003", "p017", "p040"):
         lied = [
-            score.model_copy(update={"reference": other_label(TWO, score.reference)}) if score.patient == patient else score
+            (
+                score.model_copy(update={"reference": other_label(TWO, score.reference)})
+                if score.patient == patient
+                else score
+            )
             for score in scores
         ]
         changed = cross_calibrated(lied, TWO, 0.9)
-        touched[patient] = {one.patient for one, two in zip(plain, changed, strict=True) if one.calibrated != two.calibrated}
+        touched[patient] = {
+            one.patient
+            for one, two in zip(plain, changed, strict=True)
+            if one.calibrated != two.calibrated
+        }
         assert patient not in touched[patient]
         assert len(touched[patient]) == 48  # the other four fifths of 60 patients
     assert cross_calibrated(scores, TWO, 0.9) == plain
@@ -223,12 +279,20 @@ def test_near_duplicates_calibrate_each_other_no_more_than_cases_of_one_patient(
     twins = {"p003", "p017", "p040"}
     units = {score.case: "twins" if score.patient in twins else score.patient for score in scores}
     lied = [
-        score.model_copy(update={"reference": other_label(TWO, score.reference)}) if score.patient == "p003" else score
+        (
+            score.model_copy(update={"reference": other_label(TWO, score.reference)})
+            if score.patient == "p003"
+            else score
+        )
         for score in scores
     ]
     touched = []
     for known in (None, units):
-        pairs = zip(cross_calibrated(scores, TWO, 0.9, units=known), cross_calibrated(lied, TWO, 0.9, units=known), strict=True)
+        pairs = zip(
+            cross_calibrated(scores, TWO, 0.9, units=known),
+            cross_calibrated(lied, TWO, 0.9, units=known),
+            strict=True,
+        )
         touched.append({one.patient for one, two in pairs if one.calibrated != two.calibrated})
     assert touched[0] & twins
     assert touched[1]
@@ -249,9 +313,13 @@ def test_sets_hold_the_class_as_often_as_they_say_and_calibration_helps():
     for table in (TWO, THREE, GRADES):
         scores = cross_calibrated(answers(table, 1200, seed=3), table, 0.8)
         index = np.array([table.index(score.reference) for score in scores])
-        sets = np.array([[name in score.prediction_set for name in table.names] for score in scores])
+        sets = np.array(
+            [[name in score.prediction_set for name in table.names] for score in scores]
+        )
         quality = set_quality(sets, index)
-        assert 0.77 < quality.coverage < (0.84 if table is not GRADES else 1.0)  # grades between are put in
+        assert (
+            0.77 < quality.coverage < (0.84 if table is not GRADES else 1.0)
+        )  # grades between are put in
         assert 1.0 <= quality.size < len(table.names)
         losses = [
             metrics.multiclass_log_loss(np.array([getattr(score, kind) for score in scores]), index)
@@ -280,7 +348,8 @@ def test_one_fold_of_one_patient_leaves_the_answers_as_they_are():
         assert one.prediction_set is None
 
 
-# --- the whole of it --------------------------------------------------------------------------------------------------------
+# --- the whole of it
+# --------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -296,9 +365,18 @@ def material(tmp_path_factory):
     """Two folds of 24 cubes, each with a `Means` that answers for the cases it has not seen."""
     folder = tmp_path_factory.mktemp("cubes")
     dataset = open_dataset(write_cubes(folder / "data", cases=24), task="classification")
-    moved = STILL.model_copy(update={"spatial_probability": 1.0, "rotation_degrees": (17.0, 0.0, 0.0)})
-    plan = class_plan(region=RegionSpec(kind="mask"), patch=(6, 7, 8), channels=dataset.channels, augmentation=moved)
-    store = STORES["classification"](dataset, plan, folder / "store", [case.id for case in dataset.cases], progress=None)
+    moved = STILL.model_copy(
+        update={"spatial_probability": 1.0, "rotation_degrees": (17.0, 0.0, 0.0)}
+    )
+    plan = class_plan(
+        region=RegionSpec(kind="mask"),
+        patch=(6, 7, 8),
+        channels=dataset.channels,
+        augmentation=moved,
+    )
+    store = STORES["classification"](
+        dataset, plan, folder / "store", [case.id for case in dataset.cases], progress=None
+    )
     members = []
     for number in (0, 1):
         network = Means([[0.0], [3.0 + number]]).eval()
@@ -317,9 +395,17 @@ def test_answers_calibration_and_refusals_of_all_members(material):
     assert sorted(score.case for score in scores) == [case.id for case in dataset.cases]
     assert {score.fold for score in scores} == {0, 1}
     assert all(score.calibrated is not None for score in scores)
-    own = [score.model_copy(update={"fold": member.number}) for member in members for score in member.result.scores]
-    per_class = class_coverage(cross_calibrated(own, plan.classes, 0.9, per_class=True), plan.classes)
-    assert assurance.calibration == fit_calibration(own, plan.classes, 0.9).model_copy(update={"class_coverage": per_class})
+    own = [
+        score.model_copy(update={"fold": member.number})
+        for member in members
+        for score in member.result.scores
+    ]
+    per_class = class_coverage(
+        cross_calibrated(own, plan.classes, 0.9, per_class=True), plan.classes
+    )
+    assert assurance.calibration == fit_calibration(own, plan.classes, 0.9).model_copy(
+        update={"class_coverage": per_class}
+    )
     assert len(per_class) == 2
     assert scores == cross_calibrated(own, plan.classes, 0.9)
     assert len(assurance.refusals) == 2
@@ -332,7 +418,8 @@ def test_what_a_member_refuses_is_learnt_from_its_training_and_its_validation_ca
     for member, refusal in zip(members, assurance.refusals, strict=True):
         predictor = ClassPredictor(class_model(plan, member.result.network))
         held = sorted(
-            float(refusal.distance(np.array(predictor.features(predictor.prepare(case).array)))[0]) for case in member.validated
+            float(refusal.distance(np.array(predictor.features(predictor.prepare(case).array)))[0])
+            for case in member.validated
         )
         assert refusal.features.held_out == pytest.approx(held)
         trained = [store.read(case).astype(float) for case in member.trained]
@@ -352,8 +439,13 @@ def test_the_middle_of_a_stored_input_is_what_a_prediction_sees(material):
     predictor = ClassPredictor(class_model(plan, members[0].result.network))
     for case in dataset.cases[:3]:
         stored = store.read(case.id)
-        assert all(n > p and (n - p) % 2 == 0 for n, p in zip(stored.shape[1:], plan.patch.value, strict=True))
-        np.testing.assert_allclose(_centre(stored, plan.patch.value), predictor.prepare(case).array, atol=2e-3)
+        assert all(
+            n > p and (n - p) % 2 == 0
+            for n, p in zip(stored.shape[1:], plan.patch.value, strict=True)
+        )
+        np.testing.assert_allclose(
+            _centre(stored, plan.patch.value), predictor.prepare(case).array, atol=2e-3
+        )
 
 
 def test_a_case_that_two_folds_validate_counts_once_as_the_first_said(material):
@@ -366,7 +458,12 @@ def test_a_case_that_two_folds_validate_counts_once_as_the_first_said(material):
 
 def test_too_few_cases_to_refuse_anything_are_said(material):
     _, plan, store, members = material
-    few = Member(0, Result(members[0].result.network, members[0].result.scores[:2]), members[0].trained, members[0].validated[:2])
+    few = Member(
+        0,
+        Result(members[0].result.network, members[0].result.scores[:2]),
+        members[0].trained,
+        members[0].validated[:2],
+    )
     said = []
     scores, assurance = assure(plan, [few], store, CPU, said.append)
     assert len(scores) == 2

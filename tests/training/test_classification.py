@@ -23,7 +23,9 @@ from hilum.training.loop import CHECKPOINT, load_progress
 from hilum.training.new_network import new_network
 from hilum.training.sampling import ViewSampler
 
-STRONG = STILL.model_copy(update={"spatial_probability": 1.0, "intensity_probability": 0.5, "mirror_axes": (2,)})
+STRONG = STILL.model_copy(
+    update={"spatial_probability": 1.0, "intensity_probability": 0.5, "mirror_axes": (2,)}
+)
 HEAD, ALL = Stage(share=0.5, released=1, warmup=0.0), Stage(share=0.5, decay=0.8)
 
 
@@ -36,7 +38,11 @@ def no_pictures(monkeypatch):
 def checkpointed(job) -> dict[str, torch.Tensor]:
     """The network itself, not its average, at the last checkpoint."""
     tensors = load_file(job.folder / CHECKPOINT)
-    return {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    return {
+        name.removeprefix("network."): value
+        for name, value in tensors.items()
+        if name.startswith("network.")
+    }
 
 
 def kill_before(step: int, monkeypatch):
@@ -51,20 +57,33 @@ def kill_before(step: int, monkeypatch):
     return lambda: monkeypatch.setattr(ViewSampler, "batch", read)
 
 
-# --- what learns, and how fast ----------------------------------------------------------------------------------------------
+# --- what learns, and how fast
+# ----------------------------------------------------------------------------------------------
 
 
 def test_the_stage_at_a_progress():
     stages = (Stage(share=0.2, released=1), Stage(share=0.3, released=2), Stage(share=0.5))
-    for progress, stage, done in ((0.0, 0, 0.0), (0.1, 0, 0.5), (0.2, 1, 0.0), (0.35, 1, 0.5), (0.5, 2, 0.0), (0.75, 2, 0.5)):
+    for progress, stage, done in (
+        (0.0, 0, 0.0),
+        (0.1, 0, 0.5),
+        (0.2, 1, 0.0),
+        (0.35, 1, 0.5),
+        (0.5, 2, 0.0),
+        (0.75, 2, 0.5),
+    ):
         assert stage_at(stages, progress) == (stages[stage], pytest.approx(done, abs=1e-9))
-    assert stage_at(stages, 1.0) == stage_at(stages, 1.3) == (stages[2], 1.0)  # where time is up a step later
+    assert (
+        stage_at(stages, 1.0) == stage_at(stages, 1.3) == (stages[2], 1.0)
+    )  # where time is up a step later
     tenth = tuple(Stage(share=0.1) for _ in range(10))  # whose sums are not exactly tenths
     assert [stage_at(tenth, n / 10)[1] for n in range(10)] == pytest.approx([0.0] * 10, abs=1e-6)
 
 
 def test_rates_by_hand():
-    """A height of 0.1 x 2; half way up at a tenth, at its height at a fifth, half way down in the middle of the rest."""
+    """A height of 0.1 x 2.
+
+    Half way up at a tenth, at its height at a fifth, half way down in the middle of the rest.
+    """
     stage = Stage(share=1.0, rate=2.0, decay=0.5, warmup=0.2)
     assert stage_rates(stage, 0.1, groups=3, base=0.1) == pytest.approx((0.025, 0.05, 0.1))
     assert stage_rates(stage, 0.2, groups=3, base=0.1) == pytest.approx((0.05, 0.1, 0.2))
@@ -72,7 +91,9 @@ def test_rates_by_hand():
     assert stage_rates(stage, 1.0, groups=3, base=0.1) == pytest.approx((0.0, 0.0, 0.0))
     frozen = stage.model_copy(update={"released": 2})
     assert stage_rates(frozen, 0.2, groups=3, base=0.1) == pytest.approx((0.0, 0.1, 0.2))
-    assert stage_rates(stage.model_copy(update={"released": 9}), 0.2, groups=2, base=0.1) == pytest.approx((0.1, 0.2))
+    assert stage_rates(
+        stage.model_copy(update={"released": 9}), 0.2, groups=2, base=0.1
+    ) == pytest.approx((0.1, 0.2))
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -84,7 +105,9 @@ def test_rates_by_hand():
     groups=st.integers(1, 8),
     released=st.none() | st.integers(1, 8),
 )
-def test_rates_stay_below_their_height_and_fall_towards_the_input(done, warmup, decay, rate, groups, released):
+def test_rates_stay_below_their_height_and_fall_towards_the_input(
+    done, warmup, decay, rate, groups, released
+):
     stage = Stage(share=1.0, rate=rate, decay=decay, warmup=warmup, released=released)
     rates = stage_rates(stage, done, groups=groups, base=0.01)
     assert len(rates) == groups
@@ -96,8 +119,12 @@ def test_rates_stay_below_their_height_and_fall_towards_the_input(done, warmup, 
 
 def test_every_group_moves_at_its_own_rate(tmp_path):
     """AdamW's first step changes each weight by the rate of its group, whatever the gradient's size."""
-    optimiser = class_plan().optimiser.value.model_copy(update={"weight_decay": 0.0, "learning_rate": 1e-3})
-    plan = flat_plan(optimiser=optimiser, stages=(Stage(share=1.0, rate=2.0, decay=0.5, warmup=0.0, released=3),))
+    optimiser = class_plan().optimiser.value.model_copy(
+        update={"weight_decay": 0.0, "learning_rate": 1e-3}
+    )
+    plan = flat_plan(
+        optimiser=optimiser, stages=(Stage(share=1.0, rate=2.0, decay=0.5, warmup=0.0, released=3),)
+    )
     job = a_job(plan, tmp_path, steps=1)
     before = new_network(plan, job.seed)
     names = {id(parameter): name for name, parameter in before.named_parameters()}
@@ -105,16 +132,21 @@ def test_every_group_moves_at_its_own_rate(tmp_path):
     start = {name: value.clone() for name, value in before.state_dict().items()}
     fit(job)
     after = checkpointed(job)
-    moved = [max(float((after[name] - start[name]).abs().max()) for name in group) for group in groups]
+    moved = [
+        max(float((after[name] - start[name]).abs().max()) for name in group) for group in groups
+    ]
     assert moved == pytest.approx([0, 0, 0, 0, 5e-4, 1e-3, 2e-3], rel=2e-3)
 
 
-# --- what is frozen ---------------------------------------------------------------------------------------------------------
+# --- what is frozen
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_frozen_weights_and_their_statistics_stay_bit_for_bit(tmp_path):
     job = a_job(flat_plan(stages=(Stage(share=1.0, released=1),), dropout=0.3), tmp_path, steps=6)
-    before = {name: value.clone() for name, value in new_network(job.plan, job.seed).state_dict().items()}
+    before = {
+        name: value.clone() for name, value in new_network(job.plan, job.seed).state_dict().items()
+    }
     after = state(fit(job))
     for name, value in after.items():
         assert torch.equal(value, before[name]) == (not name.startswith("head.")), name
@@ -147,19 +179,25 @@ def checkpointed_after(work, job):
 
 def test_the_features_are_frozen_until_the_second_stage_begins(tmp_path, monkeypatch):
     job = a_job(flat_plan(stages=(HEAD, ALL)), tmp_path, steps=10)
-    before = {name: value.clone() for name, value in new_network(job.plan, job.seed).state_dict().items()}
+    before = {
+        name: value.clone() for name, value in new_network(job.plan, job.seed).state_dict().items()
+    }
     restore = kill_before(5, monkeypatch)
     with pytest.raises(Killed):
         fit(job)
     half = checkpointed(job)
-    assert {name for name in half if not torch.equal(half[name], before[name])} == {"head.1.weight", "head.1.bias"}
+    assert {name for name in half if not torch.equal(half[name], before[name])} == {
+        "head.1.weight",
+        "head.1.bias",
+    }
     restore()
     end = checkpointed_after(fit, replace(job, resume=True))
     still = {name for name in end if torch.equal(end[name], before[name])}
     assert not [name for name in still if name.endswith((".weight", "running_mean"))]
 
 
-# --- pairs of cases ---------------------------------------------------------------------------------------------------------
+# --- pairs of cases
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.4, 2.0])
@@ -177,7 +215,10 @@ def test_pairs_are_mixed_alike_in_image_and_target_and_stay_mostly_themselves(st
 
 
 def test_a_weak_mixing_mixes_little_and_each_step_another():
-    draws = [mix(torch.zeros(200, 1, 1, 1, 1), torch.eye(200), s, torch.Generator().manual_seed(n))[1] for s, n in _DRAWS]
+    draws = [
+        mix(torch.zeros(200, 1, 1, 1, 1), torch.eye(200), s, torch.Generator().manual_seed(n))[1]
+        for s, n in _DRAWS
+    ]
     assert float((draws[0].diagonal() > 0.99).float().mean()) > 0.85
     assert float((draws[1].diagonal() > 0.99).float().mean()) < 0.1
     assert not torch.equal(draws[1], draws[2])
@@ -196,23 +237,35 @@ def test_a_plan_that_mixes_mixes_and_one_that_does_not_does_not(tmp_path):
         assert torch.equal(changed, images) == torch.equal(mixed, targets) == (strength == 0)
 
 
-# --- rare classes -----------------------------------------------------------------------------------------------------------
+# --- rare classes
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_chances_by_hand():
-    """Of 4 cases with class a and 1 with b each class has half the chance; of findings the rarest of a case counts."""
+    """Of 4 cases with class a and 1 with b each class has half the chance.
+
+    Of findings the rarest of a case counts.
+    """
     members = np.array([[1, 0]] * 4 + [[0, 1]], dtype=bool)
     np.testing.assert_allclose(case_chances(members), [1 / 8] * 4 + [1 / 2])
-    found = np.array([[1, 0], [1, 0], [1, 1], [0, 0], [0, 0]], dtype=bool)  # one in three, alone, one in two without any
+    found = np.array(
+        [[1, 0], [1, 0], [1, 1], [0, 0], [0, 0]], dtype=bool
+    )  # one in three, alone, one in two without any
     weights = np.array([1 / 3, 1 / 3, 1, 1 / 2, 1 / 2])
     np.testing.assert_allclose(case_chances(found), weights / weights.sum())
 
 
 def drawn(job, chances, epochs):
-    targets = {case: ClassificationTask(job.plan.classes).encode(label) for case, label in job.labels.items()}
+    targets = {
+        case: ClassificationTask(job.plan.classes).encode(label)
+        for case, label in job.labels.items()
+    }
     sampler = ViewSampler(job.store, job.cases, targets, batch=4, seed=2, chances=chances)
     with sampler:
-        return [[sampler.sample(number)[1].argmax() for number in _epoch(job, epoch)] for epoch in range(epochs)]
+        return [
+            [sampler.sample(number)[1].argmax() for number in _epoch(job, epoch)]
+            for epoch in range(epochs)
+        ]
 
 
 def _epoch(job, epoch):
@@ -238,7 +291,8 @@ def test_balance_is_the_plans(tmp_path):
         assert positive == pytest.approx(share, abs=0.1 if balance == "sampling" else 1e-6)
 
 
-# --- stopping and going on --------------------------------------------------------------------------------------------------
+# --- stopping and going on
+# --------------------------------------------------------------------------------------------------
 
 
 def restless(**changes):
@@ -291,8 +345,12 @@ def test_a_case_that_cannot_be_read_is_named_and_training_goes_on_from_there(tmp
     job = a_job(class_plan(batch=2, steps=8), tmp_path)
     straight = fit(replace(job, folder=tmp_path / "straight"))
     read = ViewStore.read
-    monkeypatch.setattr(ViewStore, "read", lambda self, case: _damaged() if case == "c03" else read(self, case))
-    with pytest.raises(DataError, match=r"case c03: its preprocessed copy in .* cannot be read \(damaged\)"):
+    monkeypatch.setattr(
+        ViewStore, "read", lambda self, case: _damaged() if case == "c03" else read(self, case)
+    )
+    with pytest.raises(
+        DataError, match=r"case c03: its preprocessed copy in .* cannot be read \(damaged\)"
+    ):
         fit(job)
     monkeypatch.setattr(ViewStore, "read", read)
     assert same(state(straight), state(fit(replace(job, resume=True))))
@@ -309,17 +367,26 @@ def test_another_training_is_not_gone_on_with(tmp_path):
         fit(replace(job, resume=True, plan=class_plan(steps=4, balance="sampling")))
 
 
-@pytest.mark.parametrize(("kind", "wrong"), [("binary", 0.0), ("exclusive", 0.1), ("ordinal", 0.6), ("multilabel", 0.1)])
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [("binary", 0.0), ("exclusive", 0.1), ("ordinal", 0.6), ("multilabel", 0.1)]
+)
 def test_it_learns_every_kind_of_classes(kind, wrong, tmp_path):
     """Errors a case, of grades by how many; chance is 0.5, 0.67, 1.25 and 0.5."""
     table = TABLES[kind]
     labels = ["", "nodule"] * 12 if kind == "multilabel" else None
     job = a_job(class_plan(table, steps=60), tmp_path, cases=24, labels=labels)
     fitted = fit(job)
-    images = torch.from_numpy(np.stack([job.store.read(case) for case in job.cases]).astype(np.float32))
+    images = torch.from_numpy(
+        np.stack([job.store.read(case) for case in job.cases]).astype(np.float32)
+    )
     with torch.inference_mode():
         task = ClassificationTask(table)
         called = decide(task.probabilities(fitted.network(images)).numpy(), table)  # (N, K)
-    labels = ("|".join(name for name, yes in zip(table.names, row, strict=True) if yes) for row in called)
-    errors = [np.abs(task.encode(one) - task.encode(job.labels[case])).sum() for one, case in zip(labels, job.cases, strict=True)]
+    labels = (
+        "|".join(name for name, yes in zip(table.names, row, strict=True) if yes) for row in called
+    )
+    errors = [
+        np.abs(task.encode(one) - task.encode(job.labels[case])).sum()
+        for one, case in zip(labels, job.cases, strict=True)
+    ]
     assert np.mean(errors) / (2 if table.kind == "exclusive" else 1) <= wrong

@@ -67,7 +67,9 @@ def cube_plan(dataset, **changes):
 
 
 def options(dataset, **more) -> TrainOptions:
-    return TrainOptions(**{"plan": cube_plan(dataset), "device": "cpu", "task": "classification", **more})
+    return TrainOptions(
+        **{"plan": cube_plan(dataset), "device": "cpu", "task": "classification", **more}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +80,18 @@ def trained(data, dataset, tmp_path_factory):
     return model, out, said
 
 
-# --- learning ---------------------------------------------------------------------------------------------------------------
+# --- learning
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_synthetic_nodules_are_told_apart(tmp_path):
     """A tiny network in a few seconds, on patients that it has not seen: the whole interval lies above chance."""
     data = make_nodule_dataset(tmp_path / "data", cases=48)
     dataset = open_dataset(data, task="classification")
-    plan = make_plan(make_fingerprint(dataset), overrides=Overrides(network="resnet3d", patch=(16, 16, 16), batch=8, steps=80))
+    plan = make_plan(
+        make_fingerprint(dataset),
+        overrides=Overrides(network="resnet3d", patch=(16, 16, 16), batch=8, steps=80),
+    )
     small = plan.network.value.model_copy(update={"features": (8, 16), "blocks": (1, 1)})
     model = run(data, tmp_path / "m", options(dataset, plan=changed(plan, network=small), folds=2))
     found = {metric.name: metric for metric in model.metrics.metrics if metric.region == "all"}
@@ -109,7 +115,9 @@ def test_folds_make_an_ensemble_whose_answers_cover_every_case_once(trained, dat
         assert row.columns["site"] in {"A", "B"}
     for number, fold in enumerate(make_folds(dataset, 2)):
         assert set(model.facts.details[f"fold {number}"]["validation"]) == set(fold.validation)
-        assert not {dataset[case].patient for case in fold.train} & {dataset[case].patient for case in fold.validation}
+        assert not {dataset[case].patient for case in fold.train} & {
+            dataset[case].patient for case in fold.validation
+        }
         kept = read_predictions(out / "training" / f"fold_{number}" / "validation")
         mine = {row.case: row.probabilities for row in rows if row.fold == number}
         assert {row.case: row.probabilities for row in kept} == mine
@@ -118,8 +126,12 @@ def test_folds_make_an_ensemble_whose_answers_cover_every_case_once(trained, dat
 def test_each_answer_is_of_the_member_that_had_not_seen_the_case(trained, dataset):
     model, out, _ = trained
     for row in read_predictions(out / "training" / "out_of_fold")[:6]:
-        member = ClassPredictor(replace(model, networks=(model.networks[row.fold],), assurance=None))
-        assert member.predict(dataset[row.case]).score.probabilities == pytest.approx(row.probabilities, abs=1e-6)
+        member = ClassPredictor(
+            replace(model, networks=(model.networks[row.fold],), assurance=None)
+        )
+        assert member.predict(dataset[row.case]).score.probabilities == pytest.approx(
+            row.probabilities, abs=1e-6
+        )
 
 
 def test_the_figures_are_those_of_the_answers(trained):
@@ -129,7 +141,11 @@ def test_the_figures_are_those_of_the_answers(trained):
     assert shown["all", "auroc"].mean > 0.9
     for figure in summarise_classes(rows, TWO).figures:
         metric = shown[figure.part or "all", figure.metric]
-        for one, two in ((metric.mean, figure.value), (metric.lower, figure.low), (metric.upper, figure.high)):
+        for one, two in (
+            (metric.mean, figure.value),
+            (metric.lower, figure.low),
+            (metric.upper, figure.high),
+        ):
             assert (one is None and np.isnan(two)) or one == pytest.approx(two)
     summary = json.loads((out / "training" / "out_of_fold" / "summary.json").read_text())
     assert json.dumps(shown["all", "auroc"].mean) in json.dumps(summary)
@@ -172,7 +188,9 @@ def test_what_was_done_is_said_and_written_down(trained):
 
 def probe_plan(dataset, **changes):
     """A linear probe on a 2D backbone, for colour pictures."""
-    spec = ClassifierSpec(kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet")
+    spec = ClassifierSpec(
+        kind="backbone", dimensions=2, in_channels=3, out_channels=2, backbone="test_efficientnet"
+    )
     return class_plan(
         dataset.classes,
         channels=dataset.channels,
@@ -201,7 +219,12 @@ def test_pictures_in_folders_of_classes(tmp_path):
         picture = tinted(rng, tint)
         write_volume(picture, tmp_path / "data" / name / f"p{number:02d}.png")
     dataset = open_dataset(tmp_path / "data")
-    plan = probe_plan(dataset, augmentation=class_plan().augmentation.value.model_copy(update={"spatial_probability": 1.0}))
+    plan = probe_plan(
+        dataset,
+        augmentation=class_plan().augmentation.value.model_copy(
+            update={"spatial_probability": 1.0}
+        ),
+    )
     model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, folds=2, device="cpu"))
     found = {metric.name: metric for metric in model.metrics.metrics if metric.region == "all"}
     assert found["auroc"].cases == 20
@@ -216,7 +239,10 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
     for number in range(16):
         name, tint = (("benign", 0), ("malignant", 1))[number % 2]
         picture = tinted(rng, tint)
-        write_volume(picture, tmp_path / "data" / ("val" if number >= 12 else "train") / name / f"p{number:02d}.png")
+        write_volume(
+            picture,
+            tmp_path / "data" / ("val" if number >= 12 else "train") / name / f"p{number:02d}.png",
+        )
         if number == 12:
             write_volume(picture, tmp_path / "data" / "train" / name / "copy.png")
     dataset = open_dataset(tmp_path / "data")
@@ -237,7 +263,9 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
     assert "on both sides of the split" in (tmp_path / "m" / "MODEL_CARD.md").read_text()
 
 
-def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(dataset, tmp_path, monkeypatch):
+def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(
+    dataset, tmp_path, monkeypatch
+):
     seen = []
 
     def look(cases, *more, **named):
@@ -247,7 +275,12 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(dataset, 
     monkeypatch.setattr("hilum.training.evidence.baseline_scores", look)
     fold = make_folds(dataset, 2)[0]
     scores = [
-        ClassScore(case=case, patient=dataset[case].patient, reference=dataset[case].label, probabilities=(0.5, 0.5))
+        ClassScore(
+            case=case,
+            patient=dataset[case].patient,
+            reference=dataset[case].label,
+            probabilities=(0.5, 0.5),
+        )
         for case in fold.validation
     ]
     units = units_of(dataset, [("cube_00", "cube_02")])
@@ -256,10 +289,15 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(dataset, 
     assert units["cube_00"] == units["cube_03"] != units["cube_04"]
 
 
-def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(dataset, tmp_path, monkeypatch):
+def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(
+    dataset, tmp_path, monkeypatch
+):
     validated = tuple(dataset.cases[:12])
     scores = tuple(
-        ClassScore(case=case.id, patient=case.patient, reference=case.label, probabilities=(0.4, 0.6)) for case in validated
+        ClassScore(
+            case=case.id, patient=case.patient, reference=case.label, probabilities=(0.4, 0.6)
+        )
+        for case in validated
     )
     units = units_of(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
     member = Member(0, SimpleNamespace(scores=scores, network=None), (), validated)
@@ -268,7 +306,10 @@ def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(dataset, 
     assert [answer.unit for answer in answers] == [units[case.id] for case in validated]
     fold = Fold(tuple(case.id for case in dataset.cases[12:]), tuple(case.id for case in validated))
     notes = keep_answers(dataset, class_plan(), [fold], answers, tmp_path, units)
-    assert notes[0] == "Near-duplicates join 2 further patients to these: they count, and are drawn, as one."
+    assert (
+        notes[0]
+        == "Near-duplicates join 2 further patients to these: they count, and are drawn, as one."
+    )
     assert read_predictions(tmp_path) == answers
     summary = json.loads((tmp_path / "summary.json").read_text())["summary"]
     assert (summary["patients"], summary["joined"]) == (4, 2)
@@ -279,14 +320,17 @@ def _refused():
     raise DataError("none of this here")
 
 
-# --- going on ---------------------------------------------------------------------------------------------------------------
+# --- going on
+# ---------------------------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
     """Stands for whatever ends a process without asking."""
 
 
-def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, data, dataset, tmp_path, monkeypatch):
+def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(
+    trained, data, dataset, tmp_path, monkeypatch
+):
     straight, _, _ = trained
     read, calls = ViewSampler.batch, []
 
@@ -303,7 +347,10 @@ def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, 
     monkeypatch.setattr(ViewSampler, "batch", read)
     resumed = run(data, tmp_path / "m", options(dataset, folds=2, resume=True, plan=None))
     for one, two in zip(straight.networks, resumed.networks, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+        )
     assert resumed.assurance.calibration == straight.assurance.calibration
     assert resumed.metrics.metrics == straight.metrics.metrics
 
@@ -311,26 +358,43 @@ def test_a_run_killed_in_its_second_fold_goes_on_as_if_it_had_not_been(trained, 
 def test_a_resumed_run_looks_for_leaks_only_in_other_tables(data, dataset, tmp_path, monkeypatch):
     mine, looked = tmp_path / "data", []
     shutil.copytree(data, mine)
-    monkeypatch.setattr(leaks, "audit", lambda *given, **more: looked.append(1) or audit(*given, **more))
+    monkeypatch.setattr(
+        leaks, "audit", lambda *given, **more: looked.append(1) or audit(*given, **more)
+    )
     short = {"plan": changed(cube_plan(dataset), steps=20)}
     first: list[str] = []
     run(mine, tmp_path / "m", options(dataset, **short), listener=Listener(say=first.append))
     assert len(looked) == 1
     again: list[str] = []
-    run(mine, tmp_path / "m", options(dataset, resume=True, plan=None), listener=Listener(say=again.append))
+    run(
+        mine,
+        tmp_path / "m",
+        options(dataset, resume=True, plan=None),
+        listener=Listener(say=again.append),
+    )
     assert len(looked) == 1
     found = json.loads((tmp_path / "m" / "training" / "audit.json").read_text())["found"]
     assert found["compared"] == 24
-    assert all((sentence in again) == (sentence in first) for sentence in Audit.model_validate(found).sentences)
+    assert all(
+        (sentence in again) == (sentence in first)
+        for sentence in Audit.model_validate(found).sentences
+    )
     image = mine / "images" / "cube_03.nii.gz"
     os.utime(image, ns=(0, image.stat().st_mtime_ns + 10**9))
     run(mine, tmp_path / "m", options(dataset, resume=True, plan=None))
     assert len(looked) == 1
     table = (mine / "cases.csv").read_text()
     (mine / "cases.csv").write_text(table.replace("site", "hospital"))
-    run(mine, tmp_path / "m", options(dataset, resume=True, plan=None), listener=Listener(say=again.append))
+    run(
+        mine,
+        tmp_path / "m",
+        options(dataset, resume=True, plan=None),
+        listener=Listener(say=again.append),
+    )
     assert len(looked) == 2
-    assert any("something else of cube_00, cube_01, cube_02 and 21 more" in sentence for sentence in again)
+    assert any(
+        "something else of cube_00, cube_01, cube_02 and 21 more" in sentence for sentence in again
+    )
 
 
 def test_nothing_is_overwritten_and_another_wish_is_refused(trained, data, dataset):
@@ -345,7 +409,9 @@ def test_nothing_is_overwritten_and_another_wish_is_refused(trained, data, datas
 def test_the_time_ends_it(data, dataset, tmp_path, monkeypatch):
     said: list[str] = []
     looks = count()
-    monkeypatch.setattr("time.perf_counter", lambda: 0.01 * next(looks))  # the time passes by looking at the clock
+    monkeypatch.setattr(
+        "time.perf_counter", lambda: 0.01 * next(looks)
+    )  # the time passes by looking at the clock
     timed = options(dataset, minutes=0.03, plan=cube_plan(dataset, steps=10**6))
     model = run(data, tmp_path / "m", timed, listener=Listener(say=said.append))
     assert 0 < model.facts.steps < 10**5
@@ -359,11 +425,21 @@ def test_the_time_ends_it(data, dataset, tmp_path, monkeypatch):
         (99, 12, 4, "falling", "99 steps (33 epochs of 12 cases) and its loss was still falling"),
         (99, 12, 4, "flat", ""),
         (100, 400, 4, "falling", ""),
-        (100, 401, 4, "flat", "100 steps (1 epochs of 401 cases) and not every training case was used"),
+        (
+            100,
+            401,
+            4,
+            "flat",
+            "100 steps (1 epochs of 401 cases) and not every training case was used",
+        ),
     ],
 )
 def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss, warning):
-    values = [1 - 0.02 * n for n in range(40)] if loss == "falling" else [0.3 + 0.01 * (n % 3) for n in range(40)]
+    values = (
+        [1 - 0.02 * n for n in range(40)]
+        if loss == "falling"
+        else [0.3 + 0.01 * (n % 3) for n in range(40)]
+    )
     progress = Progress(step=steps, rows=tuple(log_row(n, value) for n, value in enumerate(values)))
     result = SimpleNamespace(progress=progress)
     member = SimpleNamespace(number=0, result=result, trained=("c",) * cases)
@@ -373,7 +449,9 @@ def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss,
 
 
 def log_row(step, loss):
-    return Row(step=step, seconds=1.0, progress=0.5, learning_rate=0.1, loss=loss, gradient_norm=1.0)
+    return Row(
+        step=step, seconds=1.0, progress=0.5, learning_rate=0.1, loss=loss, gradient_norm=1.0
+    )
 
 
 def test_few_log_rows_count_as_a_falling_loss():
@@ -381,7 +459,9 @@ def test_few_log_rows_count_as_a_falling_loss():
     assert not loss_still_falls([log_row(n, 0.5) for n in range(8)])
 
 
-def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data, dataset, tmp_path, monkeypatch):
+def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(
+    data, dataset, tmp_path, monkeypatch
+):
     """Those cases become its out-of-fold answers: an AUROC that does not rise on them ends nothing."""
     monkeypatch.setattr(ClassificationValidator, "check", lambda *_: 0.5)
     monkeypatch.setattr("hilum.training.fold._CHECKS_SHARE", 1e9)  # whatever it costs
@@ -395,52 +475,81 @@ def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(data
 
 
 def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
-    model = run(data, tmp_path / "m", options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]())))
+    model = run(
+        data,
+        tmp_path / "m",
+        options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]())),
+    )
     assert model.facts.steps == 0
     assert TrainedModel.load(tmp_path / "m", device="cpu").id == model.id
-    assert len(read_predictions(tmp_path / "m" / "training" / "out_of_fold")) == len(model.facts.details["fold 0"]["validation"])
+    assert len(read_predictions(tmp_path / "m" / "training" / "out_of_fold")) == len(
+        model.facts.details["fold 0"]["validation"]
+    )
 
 
-def test_what_the_time_left_out_of_a_probe_is_said_on_the_card_and_kept(data, dataset, tmp_path, monkeypatch):
+def test_what_the_time_left_out_of_a_probe_is_said_on_the_card_and_kept(
+    data, dataset, tmp_path, monkeypatch
+):
     """A clock that moves by ten seconds with each case whose features are computed, and by nothing else."""
     now, middle, said = [0.0], probe.centre_of, []
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    monkeypatch.setattr(probe, "centre_of", lambda *args: (now.__setitem__(0, now[0] + 10.0), middle(*args))[1])
+    monkeypatch.setattr(
+        probe, "centre_of", lambda *args: (now.__setitem__(0, now[0] + 10.0), middle(*args))[1]
+    )
     monkeypatch.setattr(probe, "FEWEST", 2)
-    asked = options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]()), minutes=2.0)
+    asked = options(
+        dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]()), minutes=2.0
+    )
     model = run(data, tmp_path / "m", asked, listener=Listener(say=said.append))
     fold = model.facts.details["fold 0"]
     used = len(fold["train"]) - len(fold["left_out"])
-    assert 4 < used == 11 == model.facts.cases  # of 120 s what validation, its figures and the regression need is kept
+    assert (
+        4 < used == 11 == model.facts.cases
+    )  # of 120 s what validation, its figures and the regression need is kept
     assert set(fold["left_out"]) < set(fold["train"])
     note = f"fitted on {used} of {len(fold['train'])} training cases"
     assert sum(note in sentence for sentence in said) == 1
     assert note in (tmp_path / "m" / "MODEL_CARD.md").read_text()
 
 
-# --- first weights ----------------------------------------------------------------------------------------------------------
+# --- first weights
+# ----------------------------------------------------------------------------------------------------------
 
 
 def tiny(**changes):
     spec = ClassifierSpec(
-        kind="acs", dimensions=3, in_channels=1, out_channels=2, backbone="test_efficientnet", dropout=0.0, **changes
+        kind="acs",
+        dimensions=3,
+        in_channels=1,
+        out_channels=2,
+        backbone="test_efficientnet",
+        dropout=0.0,
+        **changes,
     )
     return class_plan(patch=(16, 16, 16), network=spec, steps=2, stages=STAGES["head"]())
 
 
 def test_given_weights_are_where_training_begins_and_that_is_said(data, dataset, tmp_path):
-    theirs = build_network(tiny().network.value, generator=torch.Generator().manual_seed(77)).encoder.model.state_dict()
-    save_file({name: value.contiguous() for name, value in theirs.items()}, tmp_path / "best.safetensors")
+    theirs = build_network(
+        tiny().network.value, generator=torch.Generator().manual_seed(77)
+    ).encoder.model.state_dict()
+    save_file(
+        {name: value.contiguous() for name, value in theirs.items()}, tmp_path / "best.safetensors"
+    )
     weights = WeightsSpec(origin="pretrained", file=str(tmp_path / "best.safetensors"))
     plan = changed(tiny(), weights=weights)
     plan = plan.model_copy(update={"channels": dataset.channels})
     said: list[str] = []
-    model = run(data, tmp_path / "m", options(dataset, plan=plan), listener=Listener(say=said.append))
+    model = run(
+        data, tmp_path / "m", options(dataset, plan=plan), listener=Listener(say=said.append)
+    )
     assert any(sentence.startswith("First weights: the file best.safetensors") for sentence in said)
     own = model.networks[0].encoder.model.state_dict()
     frozen = {name for name in theirs if not name.endswith("num_batches_tracked")}
     assert all(torch.equal(own[name], theirs[name]) for name in frozen)  # only the head has learnt
-    assert not torch.equal(own["conv_stem.weight"], new_network(plan, 0).encoder.model.state_dict()["conv_stem.weight"])
+    assert not torch.equal(
+        own["conv_stem.weight"], new_network(plan, 0).encoder.model.state_dict()["conv_stem.weight"]
+    )
     assert any("best.safetensors" in note and "SHA-256" in note for note in model.facts.notes)
 
 
@@ -464,7 +573,11 @@ def test_first_weights_are_looked_for_once_a_file(tmp_path, monkeypatch):
 def test_weights_that_are_not_there_are_refused_and_leave_nothing_behind(data, dataset, tmp_path):
     assert pretrained(class_plan()) is None
     assert pretrained(object()) is None
-    missing = Overrides(network="acs", backbone="test_efficientnet", weights=WeightsSpec(origin="pretrained", file="/none.pth"))
+    missing = Overrides(
+        network="acs",
+        backbone="test_efficientnet",
+        weights=WeightsSpec(origin="pretrained", file="/none.pth"),
+    )
     with pytest.raises(UsageError, match=r"weights /none.pth[\s\S]*a file that exists"):
         run(data, tmp_path / "m", options(dataset, plan=None, overrides=missing))
     assert not (tmp_path / "m").exists()
@@ -478,5 +591,7 @@ def test_what_the_data_cannot_give_is_said_with_its_case(tmp_path):
     with pytest.raises(DataError, match="cube_05 has no mask"):
         run(data, tmp_path / "m", options(dataset))
     plan = class_plan(THREE, channels=dataset.channels)
-    with pytest.raises(DataError, match="the classes benign, malignant; the plan has cyst, adenoma, carcinoma"):
+    with pytest.raises(
+        DataError, match="the classes benign, malignant; the plan has cyst, adenoma, carcinoma"
+    ):
         run(data, tmp_path / "n", options(dataset, plan=plan))

@@ -25,7 +25,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    return open_dataset(write_cubes(tmp_path_factory.mktemp("cubes") / "data", cases=24), task="classification")
+    return open_dataset(
+        write_cubes(tmp_path_factory.mktemp("cubes") / "data", cases=24), task="classification"
+    )
 
 
 def means(dataset, weight=3.0):
@@ -37,7 +39,9 @@ def test_validation_is_the_predictor_that_users_run(dataset, tmp_path):
     plan, network = means(dataset)
     validator = ClassificationValidator(plan, CPU, dataset.cases[:10])
     seen = []
-    scores = validator.score(network, save_to=tmp_path / "v", progress=lambda *row: seen.append(row))
+    scores = validator.score(
+        network, save_to=tmp_path / "v", progress=lambda *row: seen.append(row)
+    )
     predictor = ClassPredictor(class_model(plan, network))
     assert list(scores) == [predictor.predict(case).score for case in dataset.cases[:10]]
     assert read_predictions(tmp_path / "v") == scores
@@ -50,7 +54,9 @@ def test_validation_is_the_predictor_that_users_run(dataset, tmp_path):
     assert validator.check(Means([[0.0], [-3.0]]).eval()) == pytest.approx(1 - expected)
 
 
-def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(dataset, tmp_path, monkeypatch):
+def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(
+    dataset, tmp_path, monkeypatch
+):
     plan, network = means(dataset)
     validator = ClassificationValidator(plan, CPU, dataset.cases[:6])
     mark = ClassScore(case="cube_02", reference="benign", probabilities=(0.25, 0.75))
@@ -60,18 +66,24 @@ def test_answers_that_are_there_are_taken_and_none_is_begun_too_late(dataset, tm
     assert [score.case for score in kept] == [case.id for case in dataset.cases[:6]]
     assert validator.score(network, save_to=tmp_path)[2] != mark
     now = [0.0]
-    monkeypatch.setattr("hilum.training.validators.classification.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(
+        "hilum.training.validators.classification.time.perf_counter", lambda: now[0]
+    )
     slow = Means([[0.0], [3.0]]).eval()
     slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
     assert len(validator.score(slow, deadline=25.0)) == 3  # a fourth would begin at 30
     assert len(validator.score(slow, deadline=0.0)) == 1
 
 
-def test_what_the_clock_leaves_of_a_data_set_that_is_sorted_by_class_is_a_fair_sample(dataset, monkeypatch):
+def test_what_the_clock_leaves_of_a_data_set_that_is_sorted_by_class_is_a_fair_sample(
+    dataset, monkeypatch
+):
     plan, _ = means(dataset)
     by_class = tuple(sorted(dataset.cases, key=lambda case: case.label))
     now = [0.0]
-    monkeypatch.setattr("hilum.training.validators.classification.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(
+        "hilum.training.validators.classification.time.perf_counter", lambda: now[0]
+    )
     slow = Means([[0.0], [3.0]]).eval()
     slow.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 10.0))
     scores = ClassificationValidator(plan, CPU, by_class).score(slow, deadline=75.0)
@@ -89,13 +101,17 @@ def test_every_beginning_of_the_fair_order_has_of_each_class_its_share():
         assert abs(sum(place >= 180 for place in order[:end]) - end / 10) <= 1
     turned = fair_order(ids[::-1], labels[::-1], TWO)
     assert [ids[::-1][place] for place in turned] == [ids[place] for place in order]
-    found = fair_order(ids, ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100, FINDINGS)[:100]
+    found = fair_order(ids, ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100, FINDINGS)[
+        :100
+    ]
     assert sum(90 <= place < 100 for place in found) == pytest.approx(5, abs=1)
     assert sum(place >= 100 for place in found) == pytest.approx(50, abs=1)
     assert fair_order((), (), TWO) == []
 
 
-def test_what_comes_after_training_has_its_share_of_the_minutes_however_many_cases_there_are(dataset):
+def test_what_comes_after_training_has_its_share_of_the_minutes_however_many_cases_there_are(
+    dataset,
+):
     plan, _ = means(dataset)
     few = ClassificationValidator(plan, CPU, dataset.cases)
     assert few.seconds_after(0.01, 100, 600.0) == pytest.approx(0.01 * 124 + 3.0 + 0.005 * 24 * 2)
@@ -112,11 +128,15 @@ def test_ten_minutes_on_a_large_data_set_are_mostly_training(dataset, tmp_path, 
     asked = TrainOptions(minutes=10)
     for spent, least in ((30.0, 400.0), (400.0, 1.0)):
         begun = time.perf_counter() - spent
-        divided, _, after = _divide_time(0, job, validator, asked, Listener(say=said.append), started=begun)
+        divided, _, after = _divide_time(
+            0, job, validator, asked, Listener(say=said.append), started=begun
+        )
         assert divided.budget.seconds >= least
         assert after == pytest.approx(90)
     assert len([sentence for sentence in said if "Attention" in sentence]) == 1
-    assert "reading and preprocessing took 6.7, validation and its figures are to take 2.5" in said[1]
+    assert (
+        "reading and preprocessing took 6.7, validation and its figures are to take 2.5" in said[1]
+    )
 
 
 def test_a_few_cases_are_spread_over_all(dataset):
@@ -134,7 +154,9 @@ def test_only_as_many_inputs_stay_in_memory_as_are_allowed(dataset, monkeypatch)
     plan, network = means(dataset)
     read = []
     prepare = ClassPredictor.prepare
-    monkeypatch.setattr(ClassPredictor, "prepare", lambda self, case: read.append(case.id) or prepare(self, case))
+    monkeypatch.setattr(
+        ClassPredictor, "prepare", lambda self, case: read.append(case.id) or prepare(self, case)
+    )
     one = 4 * 5 * 6 * 4  # bytes of an input
     monkeypatch.setattr("hilum.training.validators.classification.KEPT_BYTES", 3 * one)
     validator = ClassificationValidator(plan, CPU, dataset.cases[:6])

@@ -30,7 +30,16 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def job(material, tmp_path) -> Assignment:
     _, plan, fold, store = material
-    return Assignment(plan, store, fold.train, tmp_path / "fold_0", Budget(steps=25), CPU, seed=5, checkpoint_seconds=0.0)
+    return Assignment(
+        plan,
+        store,
+        fold.train,
+        tmp_path / "fold_0",
+        Budget(steps=25),
+        CPU,
+        seed=5,
+        checkpoint_seconds=0.0,
+    )
 
 
 def test_slow_steps_are_saved_by_the_clock_not_by_the_row(material, job, tmp_path, monkeypatch):
@@ -52,7 +61,9 @@ def test_slow_steps_are_saved_by_the_clock_not_by_the_row(material, job, tmp_pat
         fit(job)
     network = new_network(material[1], 0)
     optimiser = build_optimiser([list(network.parameters())], material[1].optimiser.value)
-    saved = load_checkpoint(job.folder / CHECKPOINT, network, WeightAverage(network, 0.9).network, optimiser)
+    saved = load_checkpoint(
+        job.folder / CHECKPOINT, network, WeightAverage(network, 0.9).network, optimiser
+    )
     assert saved.step == 13 < ROW_EVERY
     monkeypatch.setattr(PatchSampler, "batch", read)
     resumed = fit(replace(job, resume=True))
@@ -67,7 +78,9 @@ def test_a_device_without_enough_memory_is_a_matter_of_resources(job, monkeypatc
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(segmentation, "deep_supervision_loss", full)
-    with pytest.raises(ResourceError, match=r"not enough memory for a batch of 2 patches[\s\S]*--memory"):
+    with pytest.raises(
+        ResourceError, match=r"not enough memory for a batch of 2 patches[\s\S]*--memory"
+    ):
         fit(job)
 
 
@@ -78,9 +91,18 @@ def test_a_damaged_store_is_named_before_the_first_step(material, monkeypatch):
         raise RuntimeError("damaged chunk")
 
     monkeypatch.setattr(StoredCase, "held", broken)
-    with pytest.raises(DataError, match=r"case box_\d\d: its preprocessed copy .* \(damaged chunk\)"):
+    with pytest.raises(
+        DataError, match=r"case box_\d\d: its preprocessed copy .* \(damaged chunk\)"
+    ):
         PatchSampler(
-            store, fold.train, SegmentationTask(plan.labels), size=SHAPE, patch=SHAPE, batch=1, foreground_fraction=0.3, seed=0
+            store,
+            fold.train,
+            SegmentationTask(plan.labels),
+            size=SHAPE,
+            patch=SHAPE,
+            batch=1,
+            foreground_fraction=0.3,
+            seed=0,
         )
 
 
@@ -89,7 +111,9 @@ def test_a_full_disk_under_tensorboard_is_a_matter_of_resources(job, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
-    with pytest.raises(ResourceError, match=r"tensorboard cannot be written: No space left[\s\S]*--resume"):
+    with pytest.raises(
+        ResourceError, match=r"tensorboard cannot be written: No space left[\s\S]*--resume"
+    ):
         fit(job)
 
 
@@ -102,12 +126,19 @@ def test_no_case_is_begun_that_would_end_after_the_deadline(material, monkeypatc
     def later(*_: object) -> None:
         now[0] += 10.0
 
-    monkeypatch.setattr("hilum.training.validators.segmentation.score_labels", lambda *_, case, **__: later() or (case,))
-    assert len(validator.score(new_network(plan, 0), deadline=35.0)) == 3  # a fourth would end at 40
+    monkeypatch.setattr(
+        "hilum.training.validators.segmentation.score_labels",
+        lambda *_, case, **__: later() or (case,),
+    )
+    assert (
+        len(validator.score(new_network(plan, 0), deadline=35.0)) == 3
+    )  # a fourth would end at 40
     assert len(validator.score(new_network(plan, 0), deadline=0.0)) == 1
 
 
-def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(material, monkeypatch):
+def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(
+    material, monkeypatch
+):
     dataset, plan, _, _ = material
     now = [0.0]
     monkeypatch.setattr("hilum.training.validators.segmentation.time.perf_counter", lambda: now[0])
@@ -115,7 +146,10 @@ def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(
     def later(*_: object) -> None:
         now[0] += 10.0
 
-    monkeypatch.setattr("hilum.training.validators.segmentation.score_labels", lambda *_, case, **__: later() or (case,))
+    monkeypatch.setattr(
+        "hilum.training.validators.segmentation.score_labels",
+        lambda *_, case, **__: later() or (case,),
+    )
     network, every = new_network(plan, 0), [case.id for case in dataset.cases]
     left = Validator(plan, CPU, dataset.cases).score(network, deadline=45.0)
     assert len(left) == 4
@@ -135,12 +169,15 @@ def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkey
     expected = mean_dice(validator.score(network))
     scored: list[np.ndarray] = []
     monkeypatch.setattr(
-        "hilum.training.validators.segmentation.score_labels", lambda prediction, *_, **__: scored.append(prediction) or ()
+        "hilum.training.validators.segmentation.score_labels",
+        lambda prediction, *_, **__: scored.append(prediction) or (),
     )
     assert validator.check(network) == pytest.approx(expected)
     assert scored == []
     assert validator.seconds_per_case(network) > 0
-    assert [set(np.unique(labels)) for labels in scored] == [{0, 1, 2}]  # the annotation, not the untrained answer
+    assert [set(np.unique(labels)) for labels in scored] == [
+        {0, 1, 2}
+    ]  # the annotation, not the untrained answer
 
 
 def test_three_patients_and_no_time_train_all_the_same_and_say_so(tmp_path):
@@ -151,17 +188,27 @@ def test_three_patients_and_no_time_train_all_the_same_and_say_so(tmp_path):
     model = run(data, tmp_path / "m", options, listener=Listener(say=said.append))
     assert model.facts.steps > 0
     assert any("3 folds of 2 validation cases" in sentence for sentence in said)
-    assert any("Attention: of 0.0001 minutes" in sentence and "--resume --minutes 0.0004" in sentence for sentence in said)
+    assert any(
+        "Attention: of 0.0001 minutes" in sentence and "--resume --minutes 0.0004" in sentence
+        for sentence in said
+    )
 
 
 def test_given_folds_that_validate_a_case_twice_end_in_a_model(tmp_path):
-    """Repeated hold-out as somebody's splits_final.json has it; it was refused after the last fold, with nothing written."""
+    """Repeated hold-out as somebody's splits_final.json has it.
+
+    It was refused after the last fold, with nothing written.
+    """
     data = write_boxes(tmp_path / "data", cases=6)
     names = [f"box_{number:02d}" for number in range(6)]
     splits = [{"train": names[4:], "val": names[:2]}, {"train": names[4:], "val": names[1:3]}]
     (data / "splits_final.json").write_text(json.dumps(splits))
     save_plan(small_plan(open_dataset(data)), tmp_path / "plan.json")
-    model = run(data, tmp_path / "m", TrainOptions(steps=2, folds=2, device="cpu", plan=tmp_path / "plan.json"))
+    model = run(
+        data,
+        tmp_path / "m",
+        TrainOptions(steps=2, folds=2, device="cpu", plan=tmp_path / "plan.json"),
+    )
     assert len(model.networks) == 2
     assert model.metrics.measured_on.startswith("3 validation cases")
     assert any("counts once" in note for note in model.metrics.notes)

@@ -22,7 +22,9 @@ CPU = torch.device("cpu")
 def job(material, tmp_path) -> Assignment:
     _, plan, fold, store = material
     budget = Budget(steps=plan.steps.value)
-    return Assignment(plan, store, fold.train, tmp_path / "fold_0", budget, CPU, seed=5, checkpoint_seconds=0.0)
+    return Assignment(
+        plan, store, fold.train, tmp_path / "fold_0", budget, CPU, seed=5, checkpoint_seconds=0.0
+    )
 
 
 def weights(fitted) -> dict[str, torch.Tensor]:
@@ -131,7 +133,11 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_checkpoint(job, monkeypat
     with pytest.raises(Killed):
         fit(replace(job, checkpoint_seconds=0.0), report=kill_at(20))
     before = (job.folder / CHECKPOINT).read_bytes()
-    monkeypatch.setattr(segmentation, "deep_supervision_loss", lambda *_: torch.tensor(math.nan, requires_grad=True) * 1.0)
+    monkeypatch.setattr(
+        segmentation,
+        "deep_supervision_loss",
+        lambda *_: torch.tensor(math.nan, requires_grad=True) * 1.0,
+    )
     with pytest.raises(TrainingError, match=r"not a number at step \d+[\s\S]*hilum check"):
         fit(replace(job, resume=True))
     assert (job.folder / CHECKPOINT).read_bytes() == before
@@ -152,7 +158,9 @@ def test_a_full_disk_stops_and_leaves_the_checkpoint(job, monkeypatch):
     assert not list(job.folder.glob(".part-*"))
 
 
-def test_a_case_that_cannot_be_read_stops_with_a_checkpoint_of_that_moment(job, tmp_path, monkeypatch):
+def test_a_case_that_cannot_be_read_stops_with_a_checkpoint_of_that_moment(
+    job, tmp_path, monkeypatch
+):
     straight = fit(replace(job, folder=tmp_path / "straight"))
     read = PatchSampler._read
 
@@ -169,7 +177,9 @@ def test_a_case_that_cannot_be_read_stops_with_a_checkpoint_of_that_moment(job, 
     assert same(weights(straight), weights(resumed))
 
 
-@pytest.mark.parametrize(("change", "word"), [({"seed": 9}, "seed"), ({"cases": ("box_00",)}, "cases")])
+@pytest.mark.parametrize(
+    ("change", "word"), [({"seed": 9}, "seed"), ({"cases": ("box_00",)}, "cases")]
+)
 def test_a_checkpoint_of_another_training_is_refused(job, change, word):
     fit(replace(job, budget=Budget(steps=20)))
     with pytest.raises(ModelError, match=f"made with another {word}"):
@@ -193,13 +203,21 @@ def test_a_damaged_checkpoint_is_refused(job):
 
 
 def test_every_step_has_its_own_randomness():
-    draws = {float(torch.rand(1, generator=step_generator(seed, step))) for seed in range(4) for step in range(50)}
+    draws = {
+        float(torch.rand(1, generator=step_generator(seed, step)))
+        for seed in range(4)
+        for step in range(50)
+    }
     assert len(draws) == 200
-    assert torch.equal(torch.rand(3, generator=step_generator(1, 2)), torch.rand(3, generator=step_generator(1, 2)))
+    assert torch.equal(
+        torch.rand(3, generator=step_generator(1, 2)), torch.rand(3, generator=step_generator(1, 2))
+    )
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device; the tests above are its CPU twins")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device; the tests above are its CPU twins"
+)
 def test_a_gpu_learns_what_the_cpu_learns(material, job, tmp_path):
     dataset, plan, fold, _ = material
     device = torch.device("cuda", 0)
@@ -208,4 +226,7 @@ def test_a_gpu_learns_what_the_cpu_learns(material, job, tmp_path):
     assert mean_dice(validator.score(on_gpu.network)) > 0.7
     with pytest.raises(Killed):
         fit(replace(job, folder=tmp_path / "stopped", device=device), report=kill_at(40))
-    assert fit(replace(job, folder=tmp_path / "stopped", device=device, resume=True)).progress.step == 40
+    assert (
+        fit(replace(job, folder=tmp_path / "stopped", device=device, resume=True)).progress.step
+        == 40
+    )

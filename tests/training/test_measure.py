@@ -24,13 +24,16 @@ def test_a_step_takes_time():
 
 def test_a_step_without_memory_on_the_cpu_is_refused():
     with pytest.raises(
-        ResourceError, match="cpu has not enough memory for a training step with 2 patches of 16384 x 16384"
+        ResourceError,
+        match="cpu has not enough memory for a training step with 2 patches of 16384 x 16384",
     ) as caught:
         timer()(SPEC, (2**14,) * 3, 2)
     assert caught.value.__context__ is None  # its traceback would hold the tensors
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("MPS backend out of memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("MPS backend out of memory")]
+)
 def test_a_step_without_memory_on_a_gpu_is_refused(monkeypatch, error):
     def build(_):
         raise error

@@ -81,18 +81,30 @@ def _split(data):
         (_split, r"the split that the data set brings"),
         (lambda data: edited(data / "dataset.json", '"MR"', '"CT"'), r"the channels, MR to CT"),
         (
-            lambda data: edited(data / "dataset.json", '"large": 1, "small": 2', '"small": 1, "large": 2'),
+            lambda data: edited(
+                data / "dataset.json", '"large": 1, "small": 2', '"small": 1, "large": 2'
+            ),
             r"1 large, 2 small to 1 small",
         ),
-        (lambda data: edited(data / "dataset.json", '"small": 2', '"small": 2, "other": 3'), r"to 1 large, 2 small, 3 other"),
-        (lambda data: edited(data / "patients.csv", "box_00,P0", "box_00,P2"), r"patients of box_00"),
+        (
+            lambda data: edited(data / "dataset.json", '"small": 2', '"small": 2, "other": 3'),
+            r"to 1 large, 2 small, 3 other",
+        ),
+        (
+            lambda data: edited(data / "patients.csv", "box_00,P0", "box_00,P2"),
+            r"patients of box_00",
+        ),
     ],
 )
 def test_changed_data_are_named(data, change, said):
     before = premises(data)
     change(data)
     with pytest.raises(
-        DataError, match=rf"m cannot be resumed, as there have changed since it began: .*{said}[\s\S]*another folder"
+        DataError,
+        match=(
+            rf"m cannot be resumed, as there have changed since it began: .*{said}[\s\S]*another"
+            r" folder"
+        ),
     ):
         premises(data).refuse_changes(before, holder="m")
 
@@ -101,7 +113,11 @@ def test_changed_data_are_named(data, change, said):
 def test_other_options_are_named(data, change):
     before = premises(data)
     with pytest.raises(
-        UsageError, match=f"have changed since it began: .*{next(iter(change))}, .* to {next(iter(change.values()))}"
+        UsageError,
+        match=(
+            f"have changed since it began: .*{next(iter(change))}, .* to"
+            f" {next(iter(change.values()))}"
+        ),
     ):
         premises(data, replace(OPTIONS, **change)).refuse_changes(before, holder="m")
 
@@ -153,7 +169,10 @@ def test_a_run_without_premises_goes_on_and_says_so(data, tmp_path):
 
 
 def test_a_given_plan_is_followed_by_name(data, tmp_path):
-    """Labels under other ids are read as the plan's; other names are refused before anything is written."""
+    """Labels under other ids are read as the plan's.
+
+    Other names are refused before anything is written.
+    """
     save_plan(small_plan(open_dataset(data)), tmp_path / "plan.json")
     options, said = replace(OPTIONS, plan=tmp_path / "plan.json"), []
     edited(data / "dataset.json", '"large": 1, "small": 2', '"small": 1, "Large": 2')
@@ -189,4 +208,7 @@ def test_a_given_plan_refuses_other_classes(tmp_path, asked, said):
     plan = class_plan(classes=ClassTable(names=("well", "ill")))
     with pytest.raises(UsageError, match=said):
         given_plan(tmp_path, replace(OPTIONS, plan=plan, **asked))
-    assert given_plan(tmp_path, replace(OPTIONS, plan=plan, positive="ill", classes="exclusive")) is plan
+    assert (
+        given_plan(tmp_path, replace(OPTIONS, plan=plan, positive="ill", classes="exclusive"))
+        is plan
+    )

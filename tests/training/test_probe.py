@@ -24,7 +24,9 @@ PROBE = (Stage(share=1.0, released=1, probe=True),)
 def seen_features(job):
     """Features of every case by the network as it begins, and its labels."""
     network = new_network(job.plan, job.seed).eval()
-    images = torch.from_numpy(np.stack([job.store.read(case) for case in job.cases]).astype(np.float32))
+    images = torch.from_numpy(
+        np.stack([job.store.read(case) for case in job.cases]).astype(np.float32)
+    )
     with torch.inference_mode():
         return images, network.features(images).numpy().astype(np.float64)
 
@@ -40,7 +42,12 @@ def regression(x, y, groups):
         log_loss(
             y,
             cross_val_predict(
-                LogisticRegression(C=strength, max_iter=500), x, y, groups=groups, cv=folds, method="predict_proba"
+                LogisticRegression(C=strength, max_iter=500),
+                x,
+                y,
+                groups=groups,
+                cv=folds,
+                method="predict_proba",
             ),
         )
         for strength in STRENGTHS
@@ -55,20 +62,35 @@ def test_a_linear_probe_is_scikit_learns_logistic_regression_on_the_frozen_featu
     table = TABLES[kind]
     labels = None
     if kind == "multilabel":
-        labels = ["effusion", "mass", "", "effusion|mass", "mass", "", "effusion", "effusion|mass", "", "mass|effusion"] * 3
-    job = a_job(flat_plan(table, stages=PROBE, dropout=0.4), tmp_path, cases=32, signal=0.5, labels=labels)
+        labels = [
+            "effusion",
+            "mass",
+            "",
+            "effusion|mass",
+            "mass",
+            "",
+            "effusion",
+            "effusion|mass",
+            "",
+            "mass|effusion",
+        ] * 3
+    job = a_job(
+        flat_plan(table, stages=PROBE, dropout=0.4), tmp_path, cases=32, signal=0.5, labels=labels
+    )
     images, features = seen_features(job)
     fitted = fit(job)
     assert fitted.progress.step == 0
     before = new_network(job.plan, job.seed).state_dict()
-    assert {name for name, value in state(fitted).items() if not torch.equal(value, before[name])} == {
-        *("head.1.weight", "head.1.bias")
-    }
+    assert {
+        name for name, value in state(fitted).items() if not torch.equal(value, before[name])
+    } == {*("head.1.weight", "head.1.bias")}
     with torch.inference_mode():
         logits = fitted.network(images)
     x = StandardScaler().fit_transform(features)
     groups = [job.units[case] for case in job.cases]
-    targets = np.array([ClassificationTask(table).encode(job.labels[case]) for case in job.cases]).astype(int)
+    targets = np.array(
+        [ClassificationTask(table).encode(job.labels[case]) for case in job.cases]
+    ).astype(int)
     if table.kind == "exclusive":
         expected = regression(x, targets.argmax(axis=1), groups).predict_proba(x)
         np.testing.assert_allclose(logits.softmax(dim=1), expected, atol=2e-4)
@@ -76,7 +98,9 @@ def test_a_linear_probe_is_scikit_learns_logistic_regression_on_the_frozen_featu
     for output in range(table.outputs):
         y, given_ = targets[:, output], logits[:, output].sigmoid().numpy()
         if y.any():
-            np.testing.assert_allclose(given_, regression(x, y, groups).predict_proba(x)[:, 1], atol=2e-4)
+            np.testing.assert_allclose(
+                given_, regression(x, y, groups).predict_proba(x)[:, 1], atol=2e-4
+            )
         else:  # no nodule among 30 cases: 1 of 32
             np.testing.assert_allclose(given_, 1 / 32, atol=1e-6)
 
@@ -90,7 +114,9 @@ def test_a_probe_of_one_class_says_how_frequent_it_is(tmp_path):
 
 
 def test_a_probe_of_two_of_three_classes_rules_out_the_third(tmp_path):
-    job = a_job(flat_plan(THREE, stages=PROBE), tmp_path, labels=["adenoma", "carcinoma"] * 8, signal=1.0)
+    job = a_job(
+        flat_plan(THREE, stages=PROBE), tmp_path, labels=["adenoma", "carcinoma"] * 8, signal=1.0
+    )
     images, _ = seen_features(job)
     with torch.inference_mode():
         found = fit(job).network(images).softmax(dim=1)
@@ -107,7 +133,13 @@ def test_a_finished_probe_is_not_fitted_again(tmp_path, monkeypatch):
 
 def test_features_are_computed_once_for_all_folds_and_sessions(tmp_path, monkeypatch):
     job = a_job(flat_plan(stages=PROBE), tmp_path)
-    straight = state(fit(replace(job, store=a_job(job.plan, tmp_path / "other").store, folder=tmp_path / "straight")))
+    straight = state(
+        fit(
+            replace(
+                job, store=a_job(job.plan, tmp_path / "other").store, folder=tmp_path / "straight"
+            )
+        )
+    )
     looked, middle = [], probe.centre_of
 
     def until(image, patch):
@@ -137,7 +169,8 @@ def test_features_are_computed_once_for_all_folds_and_sessions(tmp_path, monkeyp
     assert len(looked) == 38
 
 
-# --- the minutes ------------------------------------------------------------------------------------------------------------
+# --- the minutes
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -176,7 +209,9 @@ def test_a_probe_keeps_its_seconds_and_is_fitted_on_a_fair_sample(tmp_path, cloc
     assert "fitted on 60 of 120 training cases, a fair sample of the classes" in note
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[-1] == (1.0, 0)
-    alone = replace(job, cases=tuple(used), folder=tmp_path / "alone")  # what is left out has no part in it
+    alone = replace(
+        job, cases=tuple(used), folder=tmp_path / "alone"
+    )  # what is left out has no part in it
     assert same(state(fitted), state(fit(alone)))
     assert load_progress(job.folder).left_out == left_out
 
@@ -184,7 +219,9 @@ def test_a_probe_keeps_its_seconds_and_is_fitted_on_a_fair_sample(tmp_path, cloc
 def test_the_same_cases_are_left_out_again(tmp_path, clock):
     job = a_job(flat_plan(stages=PROBE), tmp_path, labels=MOSTLY)
     other = replace(a_job(job.plan, tmp_path / "again", labels=MOSTLY), seed=job.seed)
-    assert fit(limited(job, 605.5)).progress.left_out == fit(limited(other, 605.5)).progress.left_out
+    assert (
+        fit(limited(job, 605.5)).progress.left_out == fit(limited(other, 605.5)).progress.left_out
+    )
     assert clock[0] == 1000 + 2 * 600
 
 
@@ -198,7 +235,9 @@ def test_with_time_enough_or_none_to_keep_nothing_is_left_out(tmp_path, clock):
     assert clock[0] == 1000 + 2 * 120
 
 
-def test_the_least_that_a_fit_needs_is_looked_at_however_long_that_takes_which_is_said(tmp_path, clock):
+def test_the_least_that_a_fit_needs_is_looked_at_however_long_that_takes_which_is_said(
+    tmp_path, clock
+):
     job = a_job(flat_plan(stages=PROBE), tmp_path, labels=["benign"] * 90 + ["malignant"] * 4)
     fitted = fit(limited(job, 1.0))
     used = set(job.cases) - set(fitted.progress.left_out)
@@ -212,7 +251,9 @@ def test_a_probe_is_fitted_where_the_time_is_up_before_it_begins(tmp_path, clock
     job = a_job(flat_plan(stages=PROBE), tmp_path, labels=MOSTLY)
     enter = module.ClassificationCourse.__enter__
     monkeypatch.setattr(
-        module.ClassificationCourse, "__enter__", lambda self: (clock.__setitem__(0, clock[0] + 99), enter(self))[1]
+        module.ClassificationCourse,
+        "__enter__",
+        lambda self: (clock.__setitem__(0, clock[0] + 99), enter(self))[1],
     )
     before = new_network(job.plan, job.seed).state_dict()["head.1.weight"]
     fitted = fit(limited(job, 50.0))
@@ -246,7 +287,9 @@ def test_a_probe_that_was_killed_goes_on_with_what_it_kept(tmp_path, clock, monk
     resumed = fit(limited(job, 305.5, resume=True))
     assert clock[0] == 1000 + 250 + 300
     assert len(resumed.progress.left_out) == 120 - 25 - 30
-    assert fit(limited(job, 1e4, resume=True)).progress.left_out == resumed.progress.left_out  # it has come to its end
+    assert (
+        fit(limited(job, 1e4, resume=True)).progress.left_out == resumed.progress.left_out
+    )  # it has come to its end
 
 
 def test_ctrl_c_between_two_cases_keeps_their_features_and_says_how_many(tmp_path, monkeypatch):

@@ -38,7 +38,10 @@ def trained(data, options, tmp_path_factory):
     out = tmp_path_factory.mktemp("model") / "m"
     said: list[str] = []
     stages: dict[str, float] = {}
-    listener = Listener(say=said.append, advance=lambda stage, done, total, _: stages.__setitem__(stage, done / total))
+    listener = Listener(
+        say=said.append,
+        advance=lambda stage, done, total, _: stages.__setitem__(stage, done / total),
+    )
     return run(data, out, options, listener=listener), out, said, stages
 
 
@@ -55,14 +58,22 @@ def test_the_folder_is_complete_and_predicts_without_the_data(trained, data):
 
 
 def test_labels_do_not_depend_on_a_clock(trained, data, monkeypatch):
-    """Every timing says something else at every look; at commit 928d41a precision and patches at a time followed it."""
+    """Every timing says something else at every look.
+
+    At commit 928d41a precision and patches at a time followed it.
+    """
     cases, found = open_dataset(data).cases, []
     for lie in (1.0, -1.0):
         ticks = itertools.accumulate(1 + lie * (-1) ** n * 0.9 for n in itertools.count())
         with monkeypatch.context() as clock:
             clock.setattr("time.perf_counter", lambda ticks=ticks: next(ticks))
             predictor = Predictor(TrainedModel.load(trained[1], device="cpu"))
-            found.append((predictor.engine.precision, *(predictor.predict(case).labels.array for case in cases)))
+            found.append(
+                (
+                    predictor.engine.precision,
+                    *(predictor.predict(case).labels.array for case in cases),
+                )
+            )
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -71,7 +82,10 @@ def test_two_busy_processes_choose_and_answer_alike(trained, data, tmp_path):
     code = "import sys; from hilum import api; api.predict(*sys.argv[1:])"
     images = data / "imagesTr"
     runs = [
-        subprocess.Popen([sys.executable, "-c", code, str(trained[1]), str(images), str(tmp_path / name)]) for name in ("a", "b")
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(trained[1]), str(images), str(tmp_path / name)]
+        )
+        for name in ("a", "b")
     ]
     assert [run.wait() for run in runs] == [0, 0]
     one, two = (RunReport.load(tmp_path / name / "run.json") for name in ("a", "b"))
@@ -106,7 +120,9 @@ def test_validation_cases_are_another_patients(trained, data):
     model, out, _, _ = trained
     facts = model.facts.details["fold 0"]
     patients = {case.id: case.patient for case in open_dataset(data).cases}
-    train, validation = ({patients[case] for case in facts[part]} for part in ("train", "validation"))
+    train, validation = (
+        {patients[case] for case in facts[part]} for part in ("train", "validation")
+    )
     assert not train & validation
     assert validation
     written = {path.name for path in (out / "training" / "fold_0" / "validation").glob("*.nii.gz")}
@@ -133,7 +149,9 @@ def test_it_says_what_it_does_and_ends_what_it_begins(trained):
     assert not (out / "training" / "store").exists()
 
 
-def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(data, options, tmp_path):
+def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(
+    data, options, tmp_path
+):
     model = run(data, tmp_path / "m", replace(options, folds=3, steps=20))
     assert len(model.networks) == 3
     loaded = TrainedModel.load(tmp_path / "m", device="cpu")
@@ -149,7 +167,10 @@ def test_folds_make_an_ensemble_and_each_case_is_scored_by_who_has_not_seen_it(d
 @pytest.mark.parametrize("place", [".", "imagesTr"])
 def test_a_model_is_not_written_among_the_data(data, options, place):
     before = sorted(data.rglob("*"))
-    with pytest.raises(UsageError, match=r"inputs of hilum train lie in[\s\S]*choose another output folder, such as"):
+    with pytest.raises(
+        UsageError,
+        match=r"inputs of hilum train lie in[\s\S]*choose another output folder, such as",
+    ):
         run(data, data / place, options)
     assert sorted(data.rglob("*")) == before
 
@@ -163,18 +184,28 @@ def test_nothing_is_overwritten(trained, data, options):
 def test_resuming_a_finished_run_gives_the_same_model(data, options, tmp_path):
     first = run(data, tmp_path / "m", replace(options, steps=20))
     again = run(data, tmp_path / "m", replace(options, steps=20, resume=True))
-    assert all(torch.equal(a, b) for a, b in zip(first.networks[0].parameters(), again.networks[0].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.networks[0].parameters(), again.networks[0].parameters(), strict=True)
+    )
 
 
 def test_the_time_is_divided_and_said_before(data, tmp_path):
     said: list[str] = []
-    model = run(data, tmp_path / "m", TrainOptions(minutes=0.15, device="cpu"), listener=Listener(say=said.append))
+    model = run(
+        data,
+        tmp_path / "m",
+        TrainOptions(minutes=0.15, device="cpu"),
+        listener=Listener(say=said.append),
+    )
     assert model.plan.hardware.minutes == 0.15
     assert any("minutes of training, then" in sentence for sentence in said)
 
 
 def test_minutes_size_the_network_by_measuring(data):
-    plan = make_plan_for(open_dataset(data), TrainOptions(minutes=5.0, device="cpu"), listener=Listener())
+    plan = make_plan_for(
+        open_dataset(data), TrainOptions(minutes=5.0, device="cpu"), listener=Listener()
+    )
     assert "s a step (measured)" in plan.network.because
 
 
@@ -203,9 +234,9 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(data, tmp_path):
     """The command line, killed without warning in the middle of training, then resumed."""
     plan = data.parent / "plan.json"
     code = (
-        "from hilum.training import run, TrainOptions; import sys; from pathlib import Path;"
-        "run(sys.argv[1], sys.argv[2], TrainOptions(steps=400, device='cpu', plan=Path(sys.argv[3]),"
-        "resume='resume' in sys.argv, checkpoint_seconds=0.2))"
+        "from hilum.training import run, TrainOptions; import sys; from pathlib import"
+        " Path;run(sys.argv[1], sys.argv[2], TrainOptions(steps=400, device='cpu',"
+        " plan=Path(sys.argv[3]),resume='resume' in sys.argv, checkpoint_seconds=0.2))"
     )
 
     def command(out: str, *more: str) -> list[str]:
@@ -233,7 +264,10 @@ def test_time_that_was_not_kept_is_said_with_what_took_it():
     ends = [("training", 100.0), ("nothing", 101.0), ("learning how sure it is", 400.0)]
     assert overrun(0.0, ends, None) == overrun(0.0, ends, 7.0) == ()
     (said,) = overrun(0.0, ends, 2.0)
-    assert said.startswith("The time was overrun: 6.7 minutes instead of 2 (training 1.7, learning how sure it is 5.0).")
+    assert said.startswith(
+        "The time was overrun: 6.7 minutes instead of 2 (training 1.7, learning how sure it is"
+        " 5.0)."
+    )
 
 
 def test_what_is_learnt_from_answers_watches_the_clock_on_a_busy_machine(monkeypatch):
@@ -246,8 +280,12 @@ def test_what_is_learnt_from_answers_watches_the_clock_on_a_busy_machine(monkeyp
             return np.zeros((1, 2))
 
     ticks = iter(range(10_000))
-    monkeypatch.setattr(assuring.time, "perf_counter", lambda: float(next(ticks)))  # a second a case
+    monkeypatch.setattr(
+        assuring.time, "perf_counter", lambda: float(next(ticks))
+    )  # a second a case
     arrays = [np.zeros((1, 2, 2, 2), np.float32)] * 300
-    assert len(assuring._seen(Predictor(), arrays, 10.0)[0]) == 41  # far fewer than 200, once four times the time is over
+    assert (
+        len(assuring._seen(Predictor(), arrays, 10.0)[0]) == 41
+    )  # far fewer than 200, once four times the time is over
     assert len(assuring._seen(Predictor(), arrays, 3.0)[0]) == 20
     assert len(assuring._seen(Predictor(), arrays, 1000.0)[0]) == 300

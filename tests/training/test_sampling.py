@@ -20,7 +20,13 @@ def material(tmp_path_factory):
 
 def sampler(material, **options) -> PatchSampler:
     store, cases, task = material
-    defaults = {"size": (8, 10, 8), "patch": (8, 10, 8), "batch": 2, "foreground_fraction": 0.5, "seed": 3}
+    defaults = {
+        "size": (8, 10, 8),
+        "patch": (8, 10, 8),
+        "batch": 2,
+        "foreground_fraction": 0.5,
+        "seed": 3,
+    }
     return PatchSampler(store, cases, task, **(defaults | options))
 
 
@@ -62,7 +68,12 @@ def test_every_case_once_before_any_again(material):
             seen = []
             for step in range(3 * epoch, 3 * epoch + 3):
                 images = batches.batch(step)[0].numpy()
-                seen += [case for image in images for case, whole in wholes.items() if np.array_equal(image, whole)]
+                seen += [
+                    case
+                    for image in images
+                    for case, whole in wholes.items()
+                    if np.array_equal(image, whole)
+                ]
             assert sorted(seen) == sorted(cases)
 
 
@@ -89,5 +100,7 @@ def test_a_case_that_cannot_be_read_is_named(material, monkeypatch):
 
     with sampler(material) as batches:
         monkeypatch.setattr(sampling._Opened, "patch", broken)
-        with pytest.raises(DataError, match=r"case box_\d\d: its preprocessed copy .* \(damaged chunk\)"):
+        with pytest.raises(
+            DataError, match=r"case box_\d\d: its preprocessed copy .* \(damaged chunk\)"
+        ):
             batches.batch(7)

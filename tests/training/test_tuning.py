@@ -25,16 +25,29 @@ from hilum.training.tuning.tune import learning_notes
 from hilum.training.tuning.unseen import Unseen, unseen_cases
 from hilum.volume import LabelTable
 
-# --- which cases -------------------------------------------------------------------------------------------------------------
+# --- which cases
+# -------------------------------------------------------------------------------------------------------------
 
 
 def dataset(cases=8, *, name="boxes", patients=True):
-    made = tuple(Case(id=f"c{n}", patient=f"P{n // 2}" if patients else None, images={}) for n in range(cases))
-    return Dataset(name=name, root=None, layout="table", cases=made, channels=("CT",), labels=LabelTable.from_names({1: "a"}))
+    made = tuple(
+        Case(id=f"c{n}", patient=f"P{n // 2}" if patients else None, images={})
+        for n in range(cases)
+    )
+    return Dataset(
+        name=name,
+        root=None,
+        layout="table",
+        cases=made,
+        channels=("CT",),
+        labels=LabelTable.from_names({1: "a"}),
+    )
 
 
 def facts(*trained, name="boxes"):
-    details = {f"fold {n}": {"train": list(cases), "validation": []} for n, cases in enumerate(trained)}
+    details = {
+        f"fold {n}": {"train": list(cases), "validation": []} for n, cases in enumerate(trained)
+    }
     return Facts(dataset=name, cases=1, steps=1, seconds=1.0, details=details)
 
 
@@ -51,7 +64,11 @@ def test_a_case_of_a_patient_that_was_trained_on_is_seen_too():
 
 
 def test_of_an_ensemble_those_answer_that_have_not_seen_the_case():
-    found = unseen_cases(dataset(6), facts(["c0", "c1", "c2", "c3"], ["c2", "c3", "c4", "c5"], ["c4", "c5", "c0", "c1"]), 3)
+    found = unseen_cases(
+        dataset(6),
+        facts(["c0", "c1", "c2", "c3"], ["c2", "c3", "c4", "c5"], ["c4", "c5", "c0", "c1"]),
+        3,
+    )
     assert len(found.cases) == 6
     assert found.members["c0"] == (1,)
     assert found.members["c2"] == (2,)
@@ -67,13 +84,17 @@ def test_another_name_of_the_data_set_does_not_hide_its_cases():
 def test_cases_that_were_all_trained_on_are_refused():
     with pytest.raises(UsageError, match=r"trained on all 8 cases[\s\S]*other cases"):
         unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 1)
-    with pytest.raises(UsageError, match="trained on all 8 cases"):  # more networks than lists: any of them may have seen any
+    with pytest.raises(
+        UsageError, match="trained on all 8 cases"
+    ):  # more networks than lists: any of them may have seen any
         unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 2)
 
 
 def test_cases_kept_for_testing_are_not_learnt_from():
     kept = replace(dataset(), tests=frozenset({"c6"}))
-    assert [case.id for case in unseen_cases(kept, facts([f"c{n}" for n in range(4)]), 1).cases] == ["c4", "c5", "c7"]
+    assert [
+        case.id for case in unseen_cases(kept, facts([f"c{n}" for n in range(4)]), 1).cases
+    ] == ["c4", "c5", "c7"]
     assert len(unseen_cases(kept, None, 1).cases) == 7
     with pytest.raises(UsageError, match="are test cases"):
         unseen_cases(replace(kept, tests=frozenset(case.id for case in kept.cases)), None, 1)
@@ -99,7 +120,8 @@ def test_some_cases_are_spread_evenly():
     assert found.some(20) is found
 
 
-# --- which overlap -----------------------------------------------------------------------------------------------------------
+# --- which overlap
+# -----------------------------------------------------------------------------------------------------------
 
 GROUPS = [f"patient {n}" for n in range(12)]
 
@@ -132,9 +154,13 @@ def test_the_smallest_overlap_that_costs_nothing_is_chosen_with_its_figures():
     found, tried = choose(falls)
     assert found.overlap == 0.25
     assert tried == [0.375, 0.25, 0.125]
-    assert "8 patches and 1 s a case instead of 18 and 3 s at 0.5" in found.because  # half of the windows were run
+    assert (
+        "8 patches and 1 s a case instead of 18 and 3 s at 0.5" in found.because
+    )  # half of the windows were run
     assert "at worst tumour -0.0010" in found.because
-    assert "0.125 may cost too much, and smaller ones were not tried: tumour -0.0040" in found.because
+    assert (
+        "0.125 may cost too much, and smaller ones were not tried: tumour -0.0040" in found.because
+    )
     assert [trial.within for trial in found.trials] == [True, True, True, False]
 
 
@@ -197,10 +223,13 @@ def test_an_overlap_that_fails_keeps_what_was_found_before():
     )
     found, _ = choose({}, kept=0.25)
     assert (found.overlap, found.failed) == (0.25, "0.375 could not be tried: KeyError: 0.375")
-    assert learning_notes(PostprocessingTuning(because="", cases=1, patients=1), found)[0].endswith("KeyError: 0.375")
+    assert learning_notes(PostprocessingTuning(because="", cases=1, patients=1), found)[0].endswith(
+        "KeyError: 0.375"
+    )
 
 
-# --- which cases where the time ends it --------------------------------------------------------------------------------------
+# --- which cases where the time ends it
+# --------------------------------------------------------------------------------------
 
 
 def predicted_until(monkeypatch, seconds, cases, networks, *, first=1.0, last=1.0):
@@ -226,10 +255,14 @@ def predicted_until(monkeypatch, seconds, cases, networks, *, first=1.0, last=1.
     who = tuple(Case(f"c{n:02d}", f"p{n}", {}) for n in range(cases))
     unseen = Unseen(who, {case.id: (n % networks,) for n, case in enumerate(who)}, ())
     said: list[str] = []
-    found = rounds.Rounds(SimpleNamespace(plan=None), unseen, say=said.append)._predict(0.5, seconds)
+    found = rounds.Rounds(SimpleNamespace(plan=None), unseen, say=said.append)._predict(
+        0.5, seconds
+    )
     ids = [one.case.id for one in found]
     assert ids == sorted(ids)
-    assert any(f"{cases - len(ids)} of {cases} cases are left out" in sentence for sentence in said) == (len(ids) < cases)
+    assert any(
+        f"{cases - len(ids)} of {cases} cases are left out" in sentence for sentence in said
+    ) == (len(ids) < cases)
     return ids, len(made)
 
 
@@ -240,7 +273,9 @@ def test_of_the_cases_of_every_network_the_clock_leaves_a_share(monkeypatch):
     ids, made = predicted_until(monkeypatch, 49.5, 100, 5)
     assert made <= 10
     assert len(ids) == 50
-    assert [sum(int(case[1:]) % 5 == n for case in ids) for n in range(5)] == pytest.approx([10] * 5, abs=1)
+    assert [sum(int(case[1:]) % 5 == n for case in ids) for n in range(5)] == pytest.approx(
+        [10] * 5, abs=1
+    )
     assert 10 < sum(int(case[1:]) < 50 for case in ids) < 40  # not the beginning of the list either
 
 
@@ -277,7 +312,8 @@ def test_notes_say_how_the_figures_were_kept_apart():
     assert learning_notes(learnt.model_copy(update={"steps": ()}), choose({0.375: (1, 1)})[0]) == ()
 
 
-# --- the whole verb ----------------------------------------------------------------------------------------------------------
+# --- the whole verb
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +322,10 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuning")
     data = write_boxes(folder / "data", cases=24)
     asked = Overrides(patch=(12, 12, 8), batch=2, width=8, steps=60)
-    save_plan(make_plan(make_fingerprint(open_dataset(data)), Hardware(memory_gb=2), overrides=asked), folder / "plan.json")
+    save_plan(
+        make_plan(make_fingerprint(open_dataset(data)), Hardware(memory_gb=2), overrides=asked),
+        folder / "plan.json",
+    )
     options = TrainOptions(steps=60, folds=2, device="cpu", plan=folder / "plan.json")
     run(data, folder / "model", options)
     return data, folder / "model"
@@ -308,7 +347,9 @@ def test_the_new_model_has_what_was_learnt_in_its_plan(tuned, made):
     loaded = TrainedModel.load(out, device="cpu")
     tuning = Tuning.load(out)
     assert tuning == result.tuning
-    assert tuning.model == TrainedModel.load(made[1], device="cpu").id != loaded.id == result.model.id
+    assert (
+        tuning.model == TrainedModel.load(made[1], device="cpu").id != loaded.id == result.model.id
+    )
     assert loaded.plan.overlap.value == tuning.overlap.overlap
     assert loaded.plan.overlap.because == tuning.overlap.because
     assert loaded.plan.postprocessing.value == tuning.postprocessing.steps
@@ -337,21 +378,34 @@ def test_the_metrics_are_made_with_nothing_that_was_learnt_from_the_case(tuned, 
                 }
             )
             part = replace(result.model, networks=(network,), plan=plan)
-            predict_many(make_predictor(part), [opened[case].images["MR"]], tmp_path / "predictions")
+            predict_many(
+                make_predictor(part), [opened[case].images["MR"]], tmp_path / "predictions"
+            )
     scored = evaluate_folder(tmp_path / "predictions", opened, tmp_path / "evaluation")
     for metric in result.model.metrics.metrics:
         if metric.name in {"dice", "hd95", "nsd"}:
             (region,) = [one for one in scored.summary.regions if one.region == metric.region]
-            assert metric.mean == pytest.approx(region.metrics[metric.name].mean, nan_ok=True), metric
+            assert metric.mean == pytest.approx(region.metrics[metric.name].mean, nan_ok=True), (
+                metric
+            )
 
 
 def test_fewer_cases_and_little_time(made, tmp_path):
     data, model = made
     said: list[str] = []
-    result = api.tune(model, data, tmp_path / "m", cases=4, minutes=1e-6, device="cpu", listener=Listener(say=said.append))
+    result = api.tune(
+        model,
+        data,
+        tmp_path / "m",
+        cases=4,
+        minutes=1e-6,
+        device="cpu",
+        listener=Listener(say=said.append),
+    )
     assert 1 <= len(result.tuning.cases) <= 2  # at least one from each network's cases
     assert (
-        "patient to learn from" in result.tuning.postprocessing.because or "patients to" in result.tuning.postprocessing.because
+        "patient to learn from" in result.tuning.postprocessing.because
+        or "patients to" in result.tuning.postprocessing.because
     )
     assert result.model.plan.postprocessing.value == ()
     assert "to try others on" in result.tuning.overlap.because
@@ -369,7 +423,9 @@ def test_what_cannot_be_tuned_is_refused(made, tuned, tmp_path):
     other = write_boxes(tmp_path / "other", cases=2)
     text = (other / "dataset.json").read_text()
     (other / "dataset.json").write_text(text.replace("large", "liver"))
-    with pytest.raises(LabelError, match="other has the labels 1 liver, 2 small; the model has 1 large, 2 small"):
+    with pytest.raises(
+        LabelError, match="other has the labels 1 liver, 2 small; the model has 1 large, 2 small"
+    ):
         api.tune(model, other, tmp_path / "m", device="cpu")
     (other / "dataset.json").write_text(text.replace('"MR"', '"PET"'))
     with pytest.raises(DataError, match="other has the channels PET, the model MR"):

@@ -63,19 +63,31 @@ def trained(dataset, work, *, parts=2, specks=True):
 def ending(work, *, said=None, began=None, **options):
     listener = Listener() if said is None else Listener(say=said.append)
     asked = TrainOptions(device="cpu", **({"steps": 7} | options))
-    return Ending(work, torch.device("cpu"), asked, listener, time.perf_counter() if began is None else began)
+    return Ending(
+        work, torch.device("cpu"), asked, listener, time.perf_counter() if began is None else began
+    )
 
 
-def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_answered_now(boxes, tmp_path):
+def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_answered_now(
+    boxes, tmp_path
+):
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
     said: list[str] = []
     learnt = learn_afterwards(plan, members, ending(tmp_path, said=said))
     assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
     assert "24 cases of 12 patients" in learnt.plan.postprocessing.because
-    assert said[-1].startswith("Post-processing: largest component of the whole foreground, because on 24 cases")
-    assert any("post-processed by what was learnt from other patients" in note for note in learnt.notes)
-    scored = {(score.case, score.region): score for member in learnt.members for score in member.result.scores}
+    assert said[-1].startswith(
+        "Post-processing: largest component of the whole foreground, because on 24 cases"
+    )
+    assert any(
+        "post-processed by what was learnt from other patients" in note for note in learnt.notes
+    )
+    scored = {
+        (score.case, score.region): score
+        for member in learnt.members
+        for score in member.result.scores
+    }
     evaluation = evaluate_folder(tmp_path / "postprocessed", dataset, tmp_path / "evaluation")
     assert len(scored) == len(evaluation.scores) == 48
     for score in evaluation.scores:
@@ -83,24 +95,36 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
     held = PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text())
     assert held.steps == learnt.plan.postprocessing.value
     raw = read_labels(tmp_path / "fold_0" / "validation" / f"{dataset.cases[0].id}.nii.gz").array
-    assert (raw[0, 0] == 1).any()  # what the network said stays, so that a training that is resumed learns the same again
+    assert (
+        raw[0, 0] == 1
+    ).any()  # what the network said stays, so that a training that is resumed learns the same again
 
 
 def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, monkeypatch):
     """Where one part of the patients is taught something else, it shows in their scores and in no one else's."""
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
-    raw = {(score.case, score.region): score.dice for member in members for score in member.result.scores}
+    raw = {
+        (score.case, score.region): score.dice
+        for member in members
+        for score in member.result.scores
+    }
 
     def one_part_is_taught_nothing(*asked, **more):
         found = learn_postprocessing(*asked, **more)
-        return found.model_copy(update={"parts": (found.parts[0].model_copy(update={"steps": ()}), *found.parts[1:])})
+        return found.model_copy(
+            update={"parts": (found.parts[0].model_copy(update={"steps": ()}), *found.parts[1:])}
+        )
 
-    monkeypatch.setattr("hilum.training.tuning.afterwards.learn_postprocessing", one_part_is_taught_nothing)
+    monkeypatch.setattr(
+        "hilum.training.tuning.afterwards.learn_postprocessing", one_part_is_taught_nothing
+    )
     learnt = learn_afterwards(plan, members, ending(tmp_path))
     held = PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text())
     assert 0 < len(held.parts[0].cases) < 24
-    assert sorted(case for part in held.parts for case in part.cases) == sorted(case.id for case in dataset.cases)
+    assert sorted(case for part in held.parts for case in part.cases) == sorted(
+        case.id for case in dataset.cases
+    )
     for member in learnt.members:
         for score in member.result.scores:
             expected = raw[score.case, score.region] if score.case in held.parts[0].cases else 1.0
@@ -141,7 +165,12 @@ def test_an_end_that_was_interrupted_leaves_nothing_that_the_metrics_are_not_of(
     assert learn_afterwards(plan, members, ending(tmp_path)).plan.postprocessing.value == ()
     assert not (tmp_path / "postprocessed").exists()
     assert not (tmp_path / "overlap.json").exists()
-    assert PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text()).steps == ()
+    assert (
+        PostprocessingTuning.model_validate_json(
+            (tmp_path / "postprocessing.json").read_text()
+        ).steps
+        == ()
+    )
 
 
 def full(*_, **__):
@@ -149,15 +178,21 @@ def full(*_, **__):
 
 
 @pytest.mark.parametrize("what", ["an answer", "a full disk", "a bug"])
-def test_what_fails_costs_what_it_was_to_learn_and_not_the_model(boxes, tmp_path, monkeypatch, what):
+def test_what_fails_costs_what_it_was_to_learn_and_not_the_model(
+    boxes, tmp_path, monkeypatch, what
+):
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
     if what == "an answer":
-        (tmp_path / "fold_1" / "validation" / f"{dataset.cases[3].id}.nii.gz").write_bytes(b"rubbish")
+        (tmp_path / "fold_1" / "validation" / f"{dataset.cases[3].id}.nii.gz").write_bytes(
+            b"rubbish"
+        )
     elif what == "a full disk":
         monkeypatch.setattr("hilum.training.tuning.afterwards.write_labels", full)
     else:
-        monkeypatch.setattr("hilum.training.tuning.afterwards.learn_postprocessing", lambda *_, **__: {}["nothing"])
+        monkeypatch.setattr(
+            "hilum.training.tuning.afterwards.learn_postprocessing", lambda *_, **__: {}["nothing"]
+        )
     learnt = learn_afterwards(plan, members, ending(tmp_path))
     assert learnt.plan.postprocessing.value == ()
     reason = {"an answer": "box_03", "a full disk": "No space left", "a bug": "KeyError"}[what]
@@ -210,11 +245,22 @@ class Thresholds(nn.Module):
 
 def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(boxes, tmp_path):
     dataset, plan = boxes
-    smaller = plan.model_copy(update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")})
+    smaller = plan.model_copy(
+        update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")}
+    )
     members = trained(dataset, tmp_path, parts=1)
-    members = [Member(0, FoldResult(Thresholds(), Progress(step=7, seconds=1e5), members[0].result.scores, 0), (), dataset.cases)]
+    members = [
+        Member(
+            0,
+            FoldResult(Thresholds(), Progress(step=7, seconds=1e5), members[0].result.scores, 0),
+            (),
+            dataset.cases,
+        )
+    ]
     learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
-    assert learnt.plan.overlap.value < 0.5  # a network without neighbourhood answers the same at any overlap
+    assert (
+        learnt.plan.overlap.value < 0.5
+    )  # a network without neighbourhood answers the same at any overlap
     assert "instead of" in learnt.plan.overlap.because
     assert (tmp_path / "overlap.json").is_file()
     assert any("at an overlap of 0.5; the model's is" in note for note in learnt.notes)
@@ -223,18 +269,33 @@ def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(
     assert scored == {(s.case, s.region): s.dice for s in evaluation.scores}
 
 
-@pytest.mark.parametrize(("fails_at", "kept"), [(0.5, 0.5), (0.25, 0.5), (0.0, 0.25)])  # 0.375 is 0.5 and 0.125 is 0.25 here
-def test_an_overlap_that_fails_leaves_what_was_found_before(boxes, tmp_path, monkeypatch, fails_at, kept):
+@pytest.mark.parametrize(
+    ("fails_at", "kept"), [(0.5, 0.5), (0.25, 0.5), (0.0, 0.25)]
+)  # 0.375 is 0.5 and 0.125 is 0.25 here
+def test_an_overlap_that_fails_leaves_what_was_found_before(
+    boxes, tmp_path, monkeypatch, fails_at, kept
+):
     dataset, plan = boxes
-    smaller = plan.model_copy(update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")})
+    smaller = plan.model_copy(
+        update={"patch": Decision(value=(12, 12, 8), because="smaller than a case")}
+    )
     (member,) = trained(dataset, tmp_path, parts=1)
-    members = [Member(0, FoldResult(Thresholds(), Progress(step=7, seconds=1e5), member.result.scores, 0), (), dataset.cases)]
+    members = [
+        Member(
+            0,
+            FoldResult(Thresholds(), Progress(step=7, seconds=1e5), member.result.scores, 0),
+            (),
+            dataset.cases,
+        )
+    ]
     monkeypatch.setattr("hilum.training.tuning.rounds._predicted", failing_at(fails_at))
     learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
     assert learnt.plan.overlap.value == kept
     assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
     assert any("be tried: RuntimeError: out of memory" in note for note in learnt.notes)
-    assert any("post-processed by what was learnt from other patients" in note for note in learnt.notes)
+    assert any(
+        "post-processed by what was learnt from other patients" in note for note in learnt.notes
+    )
 
 
 def failing_at(overlap):
@@ -252,10 +313,18 @@ def failing_at(overlap):
 def test_a_training_ends_with_it(boxes, tmp_path):
     dataset, _ = boxes
     said: list[str] = []
-    model = run(dataset.root, tmp_path / "m", TrainOptions(steps=30, folds=2, device="cpu"), listener=Listener(say=said.append))
+    model = run(
+        dataset.root,
+        tmp_path / "m",
+        TrainOptions(steps=30, folds=2, device="cpu"),
+        listener=Listener(say=said.append),
+    )
     assert "24 cases of 12 patients" in model.plan.postprocessing.because
     assert any(sentence.startswith("Post-processing: ") for sentence in said)
-    assert TrainedModel.load(tmp_path / "m", device="cpu").plan.postprocessing == model.plan.postprocessing
+    assert (
+        TrainedModel.load(tmp_path / "m", device="cpu").plan.postprocessing
+        == model.plan.postprocessing
+    )
     folder = tmp_path / "m" / "training"
     answers = tmp_path / "answers"
     answers.mkdir()

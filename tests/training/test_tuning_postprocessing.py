@@ -88,10 +88,20 @@ def test_a_true_second_piece_is_not_removed():
         reference = anatomy(rng)
         reference[0:4, 19:23, 0:6] = 3
         who = Case(id=f"c{n}", patient=None, images={})
-        held.append(hold(who, volume(two(with_specks(reference, rng, 1, 3), rng, n)), volume(reference), TABLE))
+        held.append(
+            hold(
+                who,
+                volume(two(with_specks(reference, rng, 1, 3), rng, n)),
+                volume(reference),
+                TABLE,
+            )
+        )
     found = learn(held)
     assert "largest_component" not in {step.kind for step in found.steps}
-    assert any(trial.step.kind == "largest_component" and not trial.kept and trial.own.difference < 0 for trial in found.trials)
+    assert any(
+        trial.step.kind == "largest_component" and not trial.kept and trial.own.difference < 0
+        for trial in found.trials
+    )
     assert "tried, did not help" in found.because
 
 
@@ -128,7 +138,13 @@ def test_holes_are_filled_where_that_helps():
 
 def test_what_changed_in_few_patients_may_be_chance():
     """Large rises, but in four cases: Wilcoxon cannot be below 0.05 with fewer than six."""
-    found = learn(cases(lambda reference, rng, n: with_specks(reference, rng, 4, 1, size=2) if n < 4 else reference))
+    found = learn(
+        cases(
+            lambda reference, rng, n: (
+                with_specks(reference, rng, 4, 1, size=2) if n < 4 else reference
+            )
+        )
+    )
     assert found.steps == ()
     assert any(trial.own.difference > MARGIN for trial in found.trials)
     assert "4 cases changed: that may be chance" in found.because
@@ -153,9 +169,15 @@ def test_many_candidates_need_more_proof():
     assert found.steps == ()
     chance = [trial for trial in found.trials if "that may be chance" in trial.because]
     assert any(
-        trial.own.p_value < P_VALUE <= trial.p_holm and trial.own.low > 0 and trial.own.difference > MARGIN for trial in chance
+        trial.own.p_value < P_VALUE <= trial.p_holm
+        and trial.own.low > 0
+        and trial.own.difference > MARGIN
+        for trial in chance
     )
-    assert f"7 cases changed: that may be chance (p {chance[0].p_holm:.2g} among all that was tried)" in found.because
+    assert (
+        f"7 cases changed: that may be chance (p {chance[0].p_holm:.2g} among all that was tried)"
+        in found.because
+    )
 
 
 def test_what_other_patients_confirm_too_little_is_not_kept(monkeypatch):
@@ -165,7 +187,10 @@ def test_what_other_patients_confirm_too_little_is_not_kept(monkeypatch):
 
     def one_case_alone_gains(search):
         ids = [answer.case for answer in search.answers.held]
-        return (Part(cases=tuple(ids[:1]), steps=search.steps), Part(cases=tuple(ids[1:]), steps=()))
+        return (
+            Part(cases=tuple(ids[:1]), steps=search.steps),
+            Part(cases=tuple(ids[1:]), steps=()),
+        )
 
     monkeypatch.setattr("hilum.training.tuning.postprocessing._parts", one_case_alone_gains)
     found = learn(held)
@@ -194,11 +219,27 @@ def test_a_step_that_loses_a_structure_altogether_is_not_kept():
         if n == 0:
             made = np.where(reference == 3, 0, reference)
             made[4, 5, 18] = 3
-        held.append(hold(Case(id=f"c{n:02d}", patient=None, images={}), volume(made), volume(reference), TABLE))
+        held.append(
+            hold(
+                Case(id=f"c{n:02d}", patient=None, images={}),
+                volume(made),
+                volume(reference),
+                TABLE,
+            )
+        )
     found = learn(held)
-    lost = [trial for trial in found.trials if "in 1 case a region that was found would be lost altogether" in trial.because]
+    lost = [
+        trial
+        for trial in found.trials
+        if "in 1 case a region that was found would be lost altogether" in trial.because
+    ]
     assert {(trial.step.kind, trial.step.minimum) for trial in lost} >= {("minimum_volume", 0.03)}
-    assert all(trial.own.difference > MARGIN and trial.p_holm < P_VALUE and trial.missed[1] > trial.missed[0] for trial in lost)
+    assert all(
+        trial.own.difference > MARGIN
+        and trial.p_holm < P_VALUE
+        and trial.missed[1] > trial.missed[0]
+        for trial in lost
+    )
     assert not any(trial.kept for trial in found.trials)
     assert learn(held[1:]).steps  # without that case
 
@@ -238,7 +279,9 @@ def test_figures_are_those_of_the_evaluation():
     for chosen in ((), steps):
         made = postprocess(predicted, chosen, TABLE, 3.0)
         scores = score_labels(made, reference, spacing=(2.0, 1.0, 1.5), table=TABLE)
-        np.testing.assert_allclose(answers.dice(chosen)[0], [score.dice for score in scores], rtol=1e-12)
+        np.testing.assert_allclose(
+            answers.dice(chosen)[0], [score.dice for score in scores], rtol=1e-12
+        )
     assert steps
     answers.forget(steps)
     np.testing.assert_array_equal(answers.dice(steps), Answers([held], TABLE).dice(steps))
@@ -286,6 +329,8 @@ def test_what_is_remembered_of_pieces_is_what_applying_each_step_gives():
             new = postprocess(made, steps, TABLE, held[n].voxel_mm3)
             expected = [overlap(new == label, right == label) for label in (1, 3)]
             found = answers.counts(steps)[n]
-            np.testing.assert_array_equal(found, [(o.true_positive, o.predicted, o.referenced) for o in expected])
+            np.testing.assert_array_equal(
+                found, [(o.true_positive, o.predicted, o.referenced) for o in expected]
+            )
     assert answers.changes_nothing((singles[0],))  # such noise is one piece
     assert not answers.changes_nothing((singles[6],))

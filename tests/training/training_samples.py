@@ -21,12 +21,15 @@ def write_boxes(folder: Path, *, cases: int = 10, seed: int = 0) -> Path:
         labels[0, z : z + 6, y : y + 8, x : x + 5] = 1
         labels[0, z : z + 3, y : y + 8, x + 5 : x + 8] = 2
         image = rng.normal(0, 12, labels.shape) + 100.0 * labels
-        write_volume(Volume(image.astype(np.float32), geometry), folder / "imagesTr" / f"box_{number:02d}_0000.nii.gz")
+        write_volume(
+            Volume(image.astype(np.float32), geometry),
+            folder / "imagesTr" / f"box_{number:02d}_0000.nii.gz",
+        )
         write_labels(Volume(labels, geometry), folder / "labelsTr" / f"box_{number:02d}.nii.gz")
     atomic_write_text(
         folder / "dataset.json",
-        '{"channel_names": {"0": "MR"}, "labels": {"background": 0, "large": 1, "small": 2}, "file_ending": ".nii.gz",'
-        f' "numTraining": {cases}}}',
+        '{"channel_names": {"0": "MR"}, "labels": {"background": 0, "large": 1, "small": 2},'
+        f' "file_ending": ".nii.gz", "numTraining": {cases}}}',
     )
     rows = "\n".join(f"box_{n:02d},P{n // 2}" for n in range(cases))
     atomic_write_text(folder / "patients.csv", f"case,patient\n{rows}\n")
@@ -36,7 +39,11 @@ def write_boxes(folder: Path, *, cases: int = 10, seed: int = 0) -> Path:
 def small_plan(dataset: Dataset) -> Plan:
     """A plan with the smallest network, in float32, so that it is quick and the same everywhere."""
     fingerprint = make_fingerprint(dataset)
-    return make_plan(fingerprint, Hardware(memory_gb=2), overrides=Overrides(patch=SHAPE, batch=2, width=8, steps=40))
+    return make_plan(
+        fingerprint,
+        Hardware(memory_gb=2),
+        overrides=Overrides(patch=SHAPE, batch=2, width=8, steps=40),
+    )
 
 
 def opened(folder: Path) -> tuple[Dataset, Plan]:

@@ -13,7 +13,10 @@ from hilum.volume import Box, crop, pad, uncrop
 @st.composite
 def boxes_in(draw, shape):
     starts = [draw(st.integers(0, n - 1)) for n in shape]
-    return Box(tuple(starts), tuple(draw(st.integers(a + 1, n)) for a, n in zip(starts, shape, strict=True)))
+    return Box(
+        tuple(starts),
+        tuple(draw(st.integers(a + 1, n)) for a, n in zip(starts, shape, strict=True)),
+    )
 
 
 def test_box_around_by_hand():
@@ -43,7 +46,9 @@ def test_cropped_voxels_stay_and_padding_brings_them_back(geometry, data):
     box = data.draw(boxes_in(geometry.shape))
     part = crop(volume, box)
     assert np.shares_memory(part.array, volume.array)
-    assert np.allclose(part.geometry.index_to_world((0, 0, 0)), geometry.index_to_world(box.start), atol=1e-8)
+    assert np.allclose(
+        part.geometry.index_to_world((0, 0, 0)), geometry.index_to_world(box.start), atol=1e-8
+    )
     assert Box.around(uncrop(np.ones(box.shape, dtype=bool), box, geometry.shape)) == box
     whole = pad(part, box.start, np.subtract(geometry.shape, box.stop), value=-5.0)
     assert whole.geometry.is_close(geometry, tolerance_voxels=1e-9)
@@ -72,7 +77,8 @@ def test_box_sizes_are_plain_integers_whatever_they_came_from():
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [((0, 0, 0), (1, 0, 1)), ((-1, 0, 0), (1, 1, 1)), ((2, 0, 0), (1, 1, 1)), ((0, 0), (1, 1))]
+    ("start", "stop"),
+    [((0, 0, 0), (1, 0, 1)), ((-1, 0, 0), (1, 1, 1)), ((2, 0, 0), (1, 1, 1)), ((0, 0), (1, 1))],
 )
 def test_empty_boxes_are_refused(start, stop):
     with pytest.raises(GeometryError, match="three starts of at least 0"):

@@ -16,7 +16,11 @@ def test_positions_by_hand():
     assert geometry.orientation == "SPL"
     assert geometry.spacing == (5.0, 2.0, 1.0)
     assert geometry.origin == (10.0, 20.0, 30.0)
-    assert geometry.index_to_world((1, 2, 1)).tolist() == [11.0, 24.0, 35.0]  # x by axis 2, y by axis 1, z by axis 0
+    assert geometry.index_to_world((1, 2, 1)).tolist() == [
+        11.0,
+        24.0,
+        35.0,
+    ]  # x by axis 2, y by axis 1, z by axis 0
     assert geometry.world_to_index((11.0, 24.0, 35.0)).tolist() == [1.0, 2.0, 1.0]
     assert geometry.voxel_volume_mm3 == pytest.approx(10.0)
     assert not geometry.is_2d
@@ -49,7 +53,10 @@ def test_resizing_keeps_the_outer_faces(geometry, shape):
         before = geometry.index_to_world(np.asarray(corner) * geometry.shape - 0.5)
         after = resized.index_to_world(np.asarray(corner) * shape - 0.5)
         assert np.allclose(before, after, atol=1e-8)
-    assert np.allclose(resized.voxel_volume_mm3 * np.prod(shape), geometry.voxel_volume_mm3 * np.prod(geometry.shape))
+    assert np.allclose(
+        resized.voxel_volume_mm3 * np.prod(shape),
+        geometry.voxel_volume_mm3 * np.prod(geometry.shape),
+    )
 
 
 def test_a_shifted_grid_shares_its_voxels():
@@ -84,7 +91,9 @@ def test_minus_zero_is_zero_also_for_the_hash():
 
 def test_closeness_is_in_voxels():
     geometry = Geometry.from_spacing((4, 3, 2), (5.0, 2.0, 1.0))
-    near = Geometry.from_spacing((4, 3, 2), (5.0, 2.0, 1.0), origin=(0.005, 0, 0), frame_of_reference="1.2")
+    near = Geometry.from_spacing(
+        (4, 3, 2), (5.0, 2.0, 1.0), origin=(0.005, 0, 0), frame_of_reference="1.2"
+    )
     far = Geometry.from_spacing((4, 3, 2), (5.0, 2.0, 1.0), origin=(0.02, 0, 0))
     assert geometry.is_close(near)
     assert not geometry.is_close(far)
@@ -110,7 +119,11 @@ def test_the_affine_is_a_frozen_copy():
         ((2, 3, 4), np.eye(3), "finite 4 x 4"),
         ((2, 3, 4), np.diag([1, np.nan, 1, 1]), "finite 4 x 4"),
         ((2, 3, 4), np.diag([1.0, 0, 1, 1]), "positive spacing"),
-        ((2, 3, 4), np.array([[1, 0.02, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "not perpendicular"),
+        (
+            (2, 3, 4),
+            np.array([[1, 0.02, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
+            "not perpendicular",
+        ),
     ],
 )
 def test_what_no_grid_can_be_is_refused(shape, affine, match):

@@ -5,7 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 from hypothesis import given
-from volume_strategies import CODES, FAST, codes, geometries, numbered, oblique_directions, oblique_geometry
+from volume_strategies import (
+    CODES,
+    FAST,
+    codes,
+    geometries,
+    numbered,
+    oblique_directions,
+    oblique_geometry,
+)
 
 from hilum.errors import UsageError
 from hilum.volume import Geometry, Volume, reorient, reorient_geometry, snap
@@ -29,15 +37,20 @@ def test_every_voxel_stays_where_it_is(code):
     assert turned.geometry.orientation == code
     assert turned.geometry.frame_of_reference == volume.geometry.frame_of_reference
     assert positions(turned) == positions(volume)
-    assert np.array_equal(turned.array[1] - turned.array[0], np.full(turned.geometry.shape, 5 * 7 * 9))
+    assert np.array_equal(
+        turned.array[1] - turned.array[0], np.full(turned.geometry.shape, 5 * 7 * 9)
+    )
     assert reorient_geometry(volume.geometry, code) == turned.geometry
 
 
 def test_by_hand():
     volume = Volume(
-        np.array([[[[1, 2, 3]], [[4, 5, 6]]]]), Geometry.from_spacing((2, 1, 3), (5.0, 2.0, 1.0), origin=(10, 20, 30))
+        np.array([[[[1, 2, 3]], [[4, 5, 6]]]]),
+        Geometry.from_spacing((2, 1, 3), (5.0, 2.0, 1.0), origin=(10, 20, 30)),
     )
-    turned = reorient(volume, "RSA")  # axis 0 to the right (x backwards), axis 1 up (z), axis 2 to anterior (y backwards)
+    turned = reorient(
+        volume, "RSA"
+    )  # axis 0 to the right (x backwards), axis 1 up (z), axis 2 to anterior (y backwards)
     assert turned.array.tolist() == [[[[3], [6]], [[2], [5]], [[1], [4]]]]
     assert turned.geometry.origin == (12.0, 20.0, 30.0)
     assert turned.geometry.spacing == (1.0, 5.0, 2.0)
@@ -74,10 +87,14 @@ def test_other_codes_are_refused(code):
 
 def rounded(geometry: Geometry, decimals: int) -> Geometry:
     directions = np.round(geometry.directions, decimals)
-    return Geometry.from_spacing(geometry.shape, geometry.spacing, origin=geometry.origin, directions=directions)
+    return Geometry.from_spacing(
+        geometry.shape, geometry.spacing, origin=geometry.origin, directions=directions
+    )
 
 
-@pytest.mark.parametrize(("decimals", "angles"), list(product((4, 5), ((7.0, -11.0, 4.0), (30.0, 12.0, -40.0)))))
+@pytest.mark.parametrize(
+    ("decimals", "angles"), list(product((4, 5), ((7.0, -11.0, 4.0), (30.0, 12.0, -40.0))))
+)
 def test_rounded_directions_become_orthonormal(decimals, angles):
     exact = oblique_geometry(shape=(60, 70, 90), angles=angles)
     header = rounded(exact, decimals)
@@ -101,7 +118,9 @@ def test_exact_and_float32_directions_are_not_told():
 @pytest.mark.parametrize("signs", list(product((-1.0, 1.0), repeat=3)))
 def test_nearly_aligned_directions_become_exactly_aligned_of_either_hand(signs):
     tilted = oblique_directions((2e-4, -1e-4, 3e-4)) * signs  # degrees: 5e-6 radians
-    geometry = Geometry.from_spacing((5, 7, 9), (2.0, 1.0, 3.0), origin=(1, 2, 3), directions=tilted)
+    geometry = Geometry.from_spacing(
+        (5, 7, 9), (2.0, 1.0, 3.0), origin=(1, 2, 3), directions=tilted
+    )
     clean, _ = snap(geometry)
     assert np.array_equal(clean.directions, np.eye(3)[:, ::-1] * signs)
     assert clean.spacing == pytest.approx((2.0, 1.0, 3.0))

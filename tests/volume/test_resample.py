@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
-from volume_strategies import FAST, blobs, codes, geometries, numbered, oblique_geometry, random_volume, shapes
+from volume_strategies import (
+    FAST,
+    blobs,
+    codes,
+    geometries,
+    numbered,
+    oblique_geometry,
+    random_volume,
+    shapes,
+)
 
 from hilum.errors import GeometryError, UsageError
 from hilum.volume import (
@@ -34,9 +43,14 @@ SIZES = [
 
 def oracle(channel: np.ndarray, shape, order: int) -> np.ndarray:
     """scipy's interpolation in float64 at block-aligned coordinates, mode "nearest"."""
-    axes = [((2 * np.arange(m) + 1) * n - m) / (2 * m) for n, m in zip(channel.shape, shape, strict=True)]
+    axes = [
+        ((2 * np.arange(m) + 1) * n - m) / (2 * m)
+        for n, m in zip(channel.shape, shape, strict=True)
+    ]
     coordinates = np.meshgrid(*axes, indexing="ij")
-    return ndimage.map_coordinates(channel.astype(np.float64), coordinates, order=order, mode="nearest")
+    return ndimage.map_coordinates(
+        channel.astype(np.float64), coordinates, order=order, mode="nearest"
+    )
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
@@ -56,7 +70,11 @@ def test_equal_to_scipy_zoom_in_hounsfield_units(order):
     hounsfield = (random_volume(oblique_geometry((12, 30, 25))).array * 800).astype(np.int16)
     made = resample_array(hounsfield, (25, 20, 31), order=order)
     zoomed = ndimage.zoom(
-        hounsfield[0].astype(np.float64), (25 / 12, 20 / 30, 31 / 25), order=order, mode="nearest", grid_mode=True
+        hounsfield[0].astype(np.float64),
+        (25 / 12, 20 / 30, 31 / 25),
+        order=order,
+        mode="nearest",
+        grid_mode=True,
     )
     assert np.abs(made[0] - zoomed).max() < 1e-4 * np.ptp(hounsfield)
 
@@ -65,22 +83,46 @@ def test_equal_to_scipy_zoom_in_hounsfield_units(order):
 @given(shapes, shapes, st.sampled_from([0, 1, 3]))
 def test_equal_to_scipy_for_any_shape(source, target, order):
     array = random_volume(oblique_geometry(source)).array
-    assert np.abs(resample_array(array, target, order=order)[0] - oracle(array[0], target, order)).max() < 1e-5
+    assert (
+        np.abs(
+            resample_array(array, target, order=order)[0] - oracle(array[0], target, order)
+        ).max()
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
-@pytest.mark.parametrize("target", [(40, 60, 70), (50, 45, 70), (50, 60, 40), (40, 45, 70), (40, 60, 40), (30, 60, 70)])
+@pytest.mark.parametrize(
+    "target", [(40, 60, 70), (50, 45, 70), (50, 60, 40), (40, 45, 70), (40, 60, 40), (30, 60, 70)]
+)
 def test_axes_that_stay_are_left_alone_in_every_block(monkeypatch, target, order):
     monkeypatch.setattr(separable, "WORKING_BYTES", 2**17)
     array = random_volume(oblique_geometry((40, 60, 70))).array
-    assert np.abs(resample_array(array, target, order=order)[0] - oracle(array[0], target, order)).max() < 1e-5
+    assert (
+        np.abs(
+            resample_array(array, target, order=order)[0] - oracle(array[0], target, order)
+        ).max()
+        < 1e-5
+    )
 
 
 def test_by_hand():
     line = np.array([0.0, 4.0, 8.0, 0.0], dtype=np.float32).reshape(1, 1, 1, 4)
     assert resample_array(line, (1, 1, 2), order=1).ravel().tolist() == [2.0, 4.0]
-    assert resample_array(line, (1, 1, 8), order=1).ravel().tolist() == [0.0, 1.0, 3.0, 5.0, 7.0, 6.0, 2.0, 0.0]
-    assert resample_array(line, (1, 1, 2), order=0).ravel().tolist() == [4.0, 0.0]  # the tie goes up, as in scipy
+    assert resample_array(line, (1, 1, 8), order=1).ravel().tolist() == [
+        0.0,
+        1.0,
+        3.0,
+        5.0,
+        7.0,
+        6.0,
+        2.0,
+        0.0,
+    ]
+    assert resample_array(line, (1, 1, 2), order=0).ravel().tolist() == [
+        4.0,
+        0.0,
+    ]  # the tie goes up, as in scipy
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])
@@ -140,7 +182,11 @@ def peak_bytes(function) -> int:
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [((60, 128, 128), (90, 160, 150)), ((200, 60, 64), (30, 64, 60)), ((1, 2000, 1500), (1, 1500, 1900))],
+    [
+        ((60, 128, 128), (90, 160, 150)),
+        ((200, 60, 64), (30, 64, 60)),
+        ((1, 2000, 1500), (1, 1500, 1900)),
+    ],
 )
 @pytest.mark.parametrize("order", [0, 1, 3])
 def test_memory_stays_bounded(monkeypatch, source, target, order):
@@ -162,7 +208,11 @@ def test_memory_of_labels_stays_bounded():
     labels = blobs((40, 64, 64), labels=tuple(range(12)), dtype=np.uint8)
     result = 80 * 128 * 128
     one_hot = 12 * 4 * result
-    assert peak_bytes(lambda: resample_labels_array(labels, (80, 128, 128))) < result + 8 * 2**20 < one_hot / 5
+    assert (
+        peak_bytes(lambda: resample_labels_array(labels, (80, 128, 128)))
+        < result + 8 * 2**20
+        < one_hot / 5
+    )
 
 
 def heaviest_by_one_hot(labels: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +248,11 @@ def test_labels_are_never_invented_whatever_their_numbers(source, target, seed):
 
 def test_ties_between_labels_go_to_the_nearest_voxel():
     line = np.array([0, 1, 1, 0, 2, 0], dtype=np.int16).reshape(1, 1, 6)
-    assert resample_labels_array(line, (1, 1, 3)).ravel().tolist() == [1, 0, 0]  # as order 0 takes them
+    assert resample_labels_array(line, (1, 1, 3)).ravel().tolist() == [
+        1,
+        0,
+        0,
+    ]  # as order 0 takes them
 
 
 def test_labels_of_the_same_shape_are_the_same():
@@ -220,12 +274,16 @@ def test_volume_to_a_spacing():
 def test_a_linear_field_of_millimetres_keeps_its_values_at_their_places():
     geometry = oblique_geometry((12, 14, 16))
     index = np.moveaxis(np.indices(geometry.shape), 0, -1)
-    volume = Volume(np.moveaxis(geometry.index_to_world(index), -1, 0), geometry)  # channels: world x, y, z
+    volume = Volume(
+        np.moveaxis(geometry.index_to_world(index), -1, 0), geometry
+    )  # channels: world x, y, z
     made = resample(volume, (1.7, 1.0, 0.9), order=3)
     index = np.moveaxis(np.indices(made.geometry.shape), 0, -1)
     world = np.moveaxis(made.geometry.index_to_world(index), -1, 0)
     inner = (slice(None), slice(6, -6), slice(4, -4), slice(6, -6))
-    assert np.abs(made.array - world)[inner].max() < 0.05  # the ends, where the field stops rising, are felt a little
+    assert (
+        np.abs(made.array - world)[inner].max() < 0.05
+    )  # the ends, where the field stops rising, are felt a little
 
 
 @pytest.mark.parametrize("order", [2, -1, 4])
@@ -240,14 +298,23 @@ def test_slabs_have_no_order_0():
 
 
 @pytest.mark.parametrize(
-    ("array", "shape"), [((2, 3, 4), (2, 3, 5)), ((1, 2, 3, 4), (2, 3)), ((1, 2, 3, 4), (2, 0, 5)), ((0, 2, 3, 4), (2, 3, 5))]
+    ("array", "shape"),
+    [
+        ((2, 3, 4), (2, 3, 5)),
+        ((1, 2, 3, 4), (2, 3)),
+        ((1, 2, 3, 4), (2, 0, 5)),
+        ((0, 2, 3, 4), (2, 3, 5)),
+    ],
 )
 def test_shapes_that_mean_nothing_are_refused(array, shape):
     with pytest.raises(GeometryError, match="three positive sizes"):
         resample_array(np.zeros(array), shape, order=1)
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, -1.0, 1.0), (1.0, np.nan, 1.0), (np.inf, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "spacing",
+    [(1.0, 1.0), (1.0, 0.0, 1.0), (1.0, -1.0, 1.0), (1.0, np.nan, 1.0), (np.inf, 1.0, 1.0)],
+)
 def test_spacings_that_mean_nothing_are_refused(spacing):
     with pytest.raises(GeometryError, match="three positive numbers, in mm"):
         resample(Volume(np.zeros((1, 2, 3, 4)), Geometry.from_spacing((2, 3, 4))), spacing)

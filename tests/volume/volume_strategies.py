@@ -9,7 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from hilum.volume import Geometry, Volume
 
-CODES = ["".join(letters) for axes in permutations(("LR", "PA", "SI")) for letters in product(*axes)]
+CODES = [
+    "".join(letters) for axes in permutations(("LR", "PA", "SI")) for letters in product(*axes)
+]
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 
 
@@ -18,9 +20,15 @@ def oblique_directions(angles=(7.0, -11.0, 4.0)) -> np.ndarray:
     return Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.eye(3)[:, ::-1]
 
 
-def oblique_geometry(shape=(5, 7, 9), angles=(7.0, -11.0, 4.0), spacing=(2.5, 0.7, 1.1)) -> Geometry:
+def oblique_geometry(
+    shape=(5, 7, 9), angles=(7.0, -11.0, 4.0), spacing=(2.5, 0.7, 1.1)
+) -> Geometry:
     return Geometry.from_spacing(
-        shape, spacing, origin=(-31.5, 112.25, 40.0), directions=oblique_directions(angles), frame_of_reference="1.2.826.0.1"
+        shape,
+        spacing,
+        origin=(-31.5, 112.25, 40.0),
+        directions=oblique_directions(angles),
+        frame_of_reference="1.2.826.0.1",
     )
 
 
@@ -31,7 +39,10 @@ def numbered(geometry: Geometry, channels: int = 2, dtype=np.float32) -> Volume:
 
 
 def random_volume(geometry: Geometry, channels: int = 1, seed: int = 0) -> Volume:
-    return Volume(np.random.default_rng(seed).normal(size=(channels, *geometry.shape)).astype(np.float32), geometry)
+    return Volume(
+        np.random.default_rng(seed).normal(size=(channels, *geometry.shape)).astype(np.float32),
+        geometry,
+    )
 
 
 def blobs(shape, labels=(0, 3, 7), seed: int = 0, dtype=np.int16) -> np.ndarray:

@@ -43,7 +43,12 @@ class Labelling:
             HilumError: see `hilum.open_dataset`.
         """
         return datasets.open_dataset(
-            data, patients=patients, task=self.task, label=self.label, classes=self.classes, positive=self.positive
+            data,
+            patients=patients,
+            task=self.task,
+            label=self.label,
+            classes=self.classes,
+            positive=self.positive,
         )
 
 
@@ -78,7 +83,8 @@ def check(
     Args:
         data: what `hilum.open_dataset` opens.
         fix: folder for the corrected copy and its log; the source is never changed.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
+        patients: a regular expression for the patient in a case's id, where no table names
+            patients.
         labelling: what is learnt from the data set, where that is not clear.
         progress: called as progress(done, total, case id).
 
@@ -113,7 +119,8 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
 
     Args:
         data: what `hilum.open_dataset` opens.
-        minutes: wall-clock time of one fold; a few training steps are then measured to size the network.
+        minutes: wall-clock time of one fold; a few training steps are then measured to size the
+            network.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what the machine has.
         labelling: what is learnt from the data set, where that is not clear.
@@ -132,8 +139,14 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
         with OutputFolder(Path(out).parent, "plan") as folder:
             folder.refuse_foreign([Path(out)])
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
-    fixed = {} if overrides is None else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
-    asked = (network or Network()).overrides(**{name: value for name, value in fixed.items() if value is not None})
+    fixed = (
+        {}
+        if overrides is None
+        else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
+    )
+    asked = (network or Network()).overrides(
+        **{name: value for name, value in fixed.items() if value is not None}
+    )
     dataset = (labelling or Labelling()).open(data)
     made = make_plan_for(dataset, options, listener=listener or Listener(), overrides=asked)
     if out is not None:

@@ -48,7 +48,11 @@ class DemoResult:
 
 
 def demo(
-    out: Path | str = "out/demo", *, minutes: float = 3.0, class_minutes: float = 1.0, listener: Listener | None = None
+    out: Path | str = "out/demo",
+    *,
+    minutes: float = 3.0,
+    class_minutes: float = 1.0,
+    listener: Listener | None = None,
 ) -> DemoResult:
     """Run the main jobs on synthetic CT: segment liver and tumours in DICOM studies, tell malignant lung nodules from benign.
 
@@ -66,7 +70,9 @@ def demo(
     listener = listener or Listener()
     out = Path(out)
     if (out / "model").exists():
-        raise UsageError(f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2")
+        raise UsageError(
+            f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2"
+        )
     for asked in (minutes, class_minutes):
         TrainOptions(minutes=asked)  # refuses what is no time
     with OutputFolder(out, "demo") as folder:
@@ -74,15 +80,23 @@ def demo(
         folder.record(*_MADE)
         model, evaluation = _demo_segmentation(out, minutes, listener)
         classifier, class_evaluation = _demo_classification(out, class_minutes, listener)
-    pictures = [*(out / "predictions" / "pictures").glob("*.png"), *(out / "nodule_predictions" / "pictures").glob("*.png")]
+    pictures = [
+        *(out / "predictions" / "pictures").glob("*.png"),
+        *(out / "nodule_predictions" / "pictures").glob("*.png"),
+    ]
     pictures.append(out / "nodule_evaluation" / "curves.png")
     return DemoResult(out, model, evaluation, classifier, class_evaluation, tuple(sorted(pictures)))
 
 
-def _demo_segmentation(out: Path, minutes: float, listener: Listener) -> tuple[TrainedModel, Evaluation]:
+def _demo_segmentation(
+    out: Path, minutes: float, listener: Listener
+) -> tuple[TrainedModel, Evaluation]:
     from hilum.examples import make_abdomen_dataset
 
-    listener.say("Making a synthetic abdominal CT data set: 16 studies to train on, 4 test studies as DICOM series.")
+    listener.say(
+        "Making a synthetic abdominal CT data set: 16 studies to train on, 4 test studies as DICOM"
+        " series."
+    )
     data = make_abdomen_dataset(
         out / "data",
         cases=16,
@@ -98,29 +112,44 @@ def _demo_segmentation(out: Path, minutes: float, listener: Listener) -> tuple[T
         studies,
         out / "predictions",
         pictures=True,
-        progress=lambda outcome, done, total: listener.advance("predicting", done, total, outcome.case),
+        progress=lambda outcome, done, total: listener.advance(
+            "predicting", done, total, outcome.case
+        ),
     )
     _refuse_failures(report)
-    return model, evaluations.evaluate_folder(out / "predictions", data / "labelsTs", out / "evaluation")
+    return model, evaluations.evaluate_folder(
+        out / "predictions", data / "labelsTs", out / "evaluation"
+    )
 
 
-def _demo_classification(out: Path, minutes: float, listener: Listener) -> tuple[TrainedModel, ClassEvaluation]:
+def _demo_classification(
+    out: Path, minutes: float, listener: Listener
+) -> tuple[TrainedModel, ClassEvaluation]:
     from hilum.examples import make_nodule_dataset
 
-    listener.say("Making synthetic lung nodules, benign and malignant: 60 to train on, 30 of other patients to test with.")
+    listener.say(
+        "Making synthetic lung nodules, benign and malignant: 60 to train on, 30 of other patients"
+        " to test with."
+    )
     data = make_nodule_dataset(out / "nodules", cases=60)
     tests = make_nodule_dataset(out / "nodules_test", cases=30, seed=1, prefix="test_nodule")
     labelling = Labelling(task="classification", positive="malignant")
-    model = train(data, out / "nodule_model", labelling=labelling, minutes=minutes, listener=listener)
+    model = train(
+        data, out / "nodule_model", labelling=labelling, minutes=minutes, listener=listener
+    )
     report = predict(
         model,
         tests,
         out / "nodule_predictions",
         pictures=True,
-        progress=lambda outcome, done, total: listener.advance("predicting nodules", done, total, outcome.case),
+        progress=lambda outcome, done, total: listener.advance(
+            "predicting nodules", done, total, outcome.case
+        ),
     )
     _refuse_failures(report)
-    made = evaluate(out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling)
+    made = evaluate(
+        out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling
+    )
     if not isinstance(made, evaluations.ClassEvaluation):
         raise ModelError(f"{out / 'nodule_predictions'} holds no classes")
     return model, made

@@ -46,15 +46,18 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         out: the model folder; `training/` in it holds the plan, checkpoints, logs and validation.
         labelling: what is learnt, where that is not clear from the data.
         network: what is asked of a classifier's network.
-        minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the length to the plan's steps.
-        steps: optimiser steps instead of minutes; the run is then a function of plan, data and seed alone.
+        minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the
+            length to the plan's steps.
+        steps: optimiser steps instead of minutes; the run is then a function of plan, data and seed
+            alone.
         fold: which split is trained (0 ...).
         folds: cross-validation over so many folds; the model is the ensemble of all.
         seed: of folds, initial weights, sampling and augmentation.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what the machine has.
         plan: a plan, or the file of one, instead of making one.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
+        patients: a regular expression for the patient in a case's id, where no table names
+            patients.
         resume: go on where `out` stopped.
         listener: is told what happens.
 
@@ -82,7 +85,9 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         resume=resume,
     )
     model = run(data, out, options, listener=listener)
-    draw_evaluated(Path(out) / "training" / "out_of_fold")  # here, as training and report do not know each other
+    draw_evaluated(
+        Path(out) / "training" / "out_of_fold"
+    )  # here, as training and report do not know each other
     return model
 
 
@@ -105,16 +110,21 @@ def tune(
     device: str = "auto",
     listener: Listener | None = None,
 ) -> TuneResult:
-    """Learn post-processing and the overlap of patches on cases that the model was not trained on; write the model anew.
+    """Learn post-processing and the overlap of patches on cases that the model was not trained on.
+
+    Write the model anew.
 
     Args:
         model: a trained segmentation model, or its folder, which stays as it is.
-        data: annotated cases; of the data set that it was trained on those of its validation folds are used.
+        data: annotated cases; of the data set that it was trained on those of its validation folds
+            are used.
         out: a new folder for the tuned model and tuning.json.
         cases: how many to use at most, spread evenly; None: all that may be used.
         minutes: wall-clock time that may be taken; None: as long as it takes.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
+        patients: a regular expression for the patient in a case's id, where no table names
+            patients.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where
+            it is.
         listener: is told what happens.
 
     Raises:
@@ -124,11 +134,17 @@ def tune(
     from hilum.training.tuning import tune as run_tuning
 
     loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
-    return TuneResult(*run_tuning(loaded, data, out, TuneOptions(cases, minutes, patients), listener=listener))
+    return TuneResult(
+        *run_tuning(loaded, data, out, TuneOptions(cases, minutes, patients), listener=listener)
+    )
 
 
-def import_nnunet(folder: Path | str, out: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final") -> TrainedModel:
-    """Turn an nnU-Net v2 model folder into a trained model that predicts what nnU-Net predicts; none of its code is run.
+def import_nnunet(
+    folder: Path | str, out: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final"
+) -> TrainedModel:
+    """Turn an nnU-Net v2 model folder into a trained model that predicts what nnU-Net predicts.
+
+    None of its code is run.
 
     Args:
         folder: with plans.json, dataset.json and fold_*/checkpoint_final.pth.

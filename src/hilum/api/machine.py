@@ -16,7 +16,11 @@ def environment() -> dict[str, str]:
     memory = host_memory()
     facts = {
         "device": describe_device(device),
-        "bfloat16": "has instructions for it" if computes_in_bfloat16(device) else "no instructions for it, so float32 is used",
+        "bfloat16": (
+            "has instructions for it"
+            if computes_in_bfloat16(device)
+            else "no instructions for it, so float32 is used"
+        ),
         "memory": f"{memory.free / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
         "disk": f"{psutil.disk_usage('.').free / 2**30:.1f} GiB free here",
         "cores": str(psutil.cpu_count(logical=True)),

@@ -52,28 +52,39 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     Args:
         model: a trained model or an exported one, or its folder.
         inputs: files, folders of files, DICOM folders, data sets.
-        out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for predictions.csv and `<case>.json`.
-        formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and NIfTI of
-            all else, of a classification both.
-        engine: what runs the network: "torch", "openvino", "onnx", or "auto", the fastest that is there.
-        precision: "float32", "bfloat16", "float16", "int8", or "auto", the engine's choice: of an int8 model int8,
-            else bfloat16 where the device has instructions for it, whatever training used.
-        memory: what this process may hold, as "4GB" or a number of bytes; None: three quarters of what is free.
-        overlap: of a segmentation: fraction shared by neighbouring patches, 0 <= overlap < 1; the plan's if None.
-        every_patch: of a segmentation: also run patches that show nothing but air or one constant; see `hilum.inference.empty`.
+        out: folder for `<case>.nii.gz`, labels.json and run.json; of a classification for
+            predictions.csv and `<case>.json`.
+        formats: among `hilum.inference.FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of
+            a picture and NIfTI of all else, of a classification both.
+        engine: what runs the network: "torch", "openvino", "onnx", or "auto", the fastest that is
+            there.
+        precision: "float32", "bfloat16", "float16", "int8", or "auto", the engine's choice: of an
+            int8 model int8, else bfloat16 where the device has instructions for it, whatever
+            training used.
+        memory: what this process may hold, as "4GB" or a number of bytes; None: three quarters of
+            what is free.
+        overlap: of a segmentation: fraction shared by neighbouring patches, 0 <= overlap < 1; the
+            plan's if None.
+        every_patch: of a segmentation: also run patches that show nothing but air or one constant;
+            see `hilum.inference.empty`.
         tta: average over the mirrored images that the plan allows.
         probabilities: also write the probabilities.
-        pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's answer comes from.
+        pictures: also draw `pictures/<case>.png`: the outlines on three slices, or where a class's
+            answer comes from.
         most_pictures: of so many cases at most, as they are slow to draw.
-        explain: of a classifier, where in the image its answer comes from: grad_cam, hires_cam or occlusion, as
-            `<case>_<class>_map.nii.gz`; with `pictures` grad_cam if None.
-        check_maps: of a classifier: also write into `<case>.json` how far each map agrees with one made in another way, and
-            with those of random weights, see `hilum.inference.explain.check_map`; slow.
-        sets_per_class: of a classifier: prediction sets that keep their promise among the cases of each class.
+        explain: of a classifier, where in the image its answer comes from: grad_cam, hires_cam or
+            occlusion, as `<case>_<class>_map.nii.gz`; with `pictures` grad_cam if None.
+        check_maps: of a classifier: also write into `<case>.json` how far each map agrees with one
+            made in another way, and with those of random weights, see
+            `hilum.inference.explain.check_map`; slow.
+        sets_per_class: of a classifier: prediction sets that keep their promise among the cases of
+            each class.
         skip_existing: leave out cases that are already there.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where it is.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; a model that is loaded already stays where
+            it is.
         progress: called with each outcome, how many are done, and how many there are.
-        advance: called whenever patches are done, with how far the run is and how long the rest is expected to take.
+        advance: called whenever patches are done, with how far the run is and how long the rest is
+            expected to take.
 
     Raises:
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
@@ -88,17 +99,36 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     predictor = make_predictor(
         loaded,
         tta=tta,
-        **RUNNING[task](engine=engine, precision=precision, memory=memory, overlap=overlap, every_patch=every_patch),
+        **RUNNING[task](
+            engine=engine,
+            precision=precision,
+            memory=memory,
+            overlap=overlap,
+            every_patch=every_patch,
+        ),
         **EXPLANATIONS[task](
-            explain, pictures=most_pictures if pictures else 0, check_maps=check_maps, sets_per_class=sets_per_class
+            explain,
+            pictures=most_pictures if pictures else 0,
+            check_maps=check_maps,
+            sets_per_class=sets_per_class,
         ),
     )
     if check_maps and formats is not None and "json" not in formats:
-        raise UsageError("a check of maps that is written nowhere", needed="the format json", cure="--format json")
-    found = find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated) if pictures else ()
+        raise UsageError(
+            "a check of maps that is written nowhere",
+            needed="the format json",
+            cure="--format json",
+        )
+    found = (
+        find_cases(sources, loaded.plan.channels, annotated=predictor.asks_annotated)
+        if pictures
+        else ()
+    )
     cases = {case.id: case for case in found}
     pictured = {case: out / PICTURES / f"{case}.png" for case in cases} if pictures else {}
-    with OutputFolder(out, "predict", inputs=[file for case in found for file in case.files]) as folder:
+    with OutputFolder(
+        out, "predict", inputs=[file for case in found for file in case.files]
+    ) as folder:
         folder.refuse_foreign(pictured.values())
         drawn: list[str] = []
 
@@ -144,7 +174,8 @@ def export(
         precision: in which the weights are stored: "auto" and "float32", "float16", or "int8".
         data: of int8: annotated cases, from which it takes its ranges and on which it is judged.
         gate: of int8: mean Dice that a label may lose; 0.005 if None.
-        patients: of int8: a regular expression for the patient in a case's id, where no table names patients.
+        patients: of int8: a regular expression for the patient in a case's id, where no table names
+            patients.
         progress: of int8: called as progress(done, total, case id).
 
     Raises:
@@ -154,7 +185,14 @@ def export(
 
     loaded = model if isinstance(model, TrainedModel) else TrainedModel.load(model, device="cpu")
     return export_model(
-        loaded, out, formats=formats, precision=precision, data=data, gate=gate, patients=patients, progress=progress
+        loaded,
+        out,
+        formats=formats,
+        precision=precision,
+        data=data,
+        gate=gate,
+        patients=patients,
+        progress=progress,
     )
 
 
@@ -172,13 +210,21 @@ def _no_explanation(
     }
     for what, (option, given) in asked.items():
         if given:
-            raise UsageError(f"{what} of a segmentation", needed="a classifier", cure=f"leave out {option}")
+            raise UsageError(
+                f"{what} of a segmentation", needed="a classifier", cure=f"leave out {option}"
+            )
     return {}
 
 
-def _explanation(explain: str | None, *, pictures: int, check_maps: bool, sets_per_class: bool) -> dict[str, Any]:
+def _explanation(
+    explain: str | None, *, pictures: int, check_maps: bool, sets_per_class: bool
+) -> dict[str, Any]:
     drawn_only = {"explain": "grad_cam" if pictures else None, "most_explained": pictures}
-    return {"check_maps": check_maps, "sets_per_class": sets_per_class, **({"explain": explain} if explain else drawn_only)}
+    return {
+        "check_maps": check_maps,
+        "sets_per_class": sets_per_class,
+        **({"explain": explain} if explain else drawn_only),
+    }
 
 
 EXPLANATIONS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -193,15 +239,30 @@ def _patches(*, precision: str, **options: Any) -> dict[str, Any]:
 
 
 def _whole_images(
-    *, engine: str, precision: str, memory: str | int | None, overlap: float | None, every_patch: bool
+    *,
+    engine: str,
+    precision: str,
+    memory: str | int | None,
+    overlap: float | None,
+    every_patch: bool,
 ) -> dict[str, Any]:
-    asked = {"--memory": memory is not None, "--overlap": overlap is not None, "--every-patch": every_patch}
+    asked = {
+        "--memory": memory is not None,
+        "--overlap": overlap is not None,
+        "--every-patch": every_patch,
+    }
     asked["--engine"] = engine not in {"auto", "torch"}
     wrong = [option for option, given in asked.items() if given]
     if wrong:
-        raise UsageError(f"{wrong[0]} of a classifier", needed="a segmentation", cure=f"leave out {wrong[0]}")
+        raise UsageError(
+            f"{wrong[0]} of a classifier", needed="a segmentation", cure=f"leave out {wrong[0]}"
+        )
     return {"precision": None if precision == "auto" else precision}
 
 
-RUNNING: dict[str, Callable[..., dict[str, Any]]] = {"segmentation": _patches, "classification": _whole_images}
-"""How a predictor is asked to run its network, by task: a classifier sees one small input, which torch runs."""
+RUNNING: dict[str, Callable[..., dict[str, Any]]] = {
+    "segmentation": _patches,
+    "classification": _whole_images,
+}
+"""How a predictor is asked to run its network, by task: a classifier sees one small input, which
+torch runs."""

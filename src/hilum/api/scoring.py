@@ -33,19 +33,26 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     pictures: bool = True,
     progress: CaseProgress | None = None,
 ) -> AnyEvaluation:
-    """Score predictions against reference annotations; what the folder holds says whether they are label maps or classes.
+    """Score predictions against reference annotations.
+
+    What the folder holds says whether they are label maps or classes.
 
     Args:
-        predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...), or of predictions.csv.
+        predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...), or of
+            predictions.csv.
         reference: a data set, a folder of label maps, or a table of case and label.
-        out: folder for cases.csv, summary.json and summary.md, of classes also curves.json, curves.png and confusion.png.
+        out: folder for cases.csv, summary.json and summary.md, of classes also curves.json,
+            curves.png and confusion.png.
         tolerance_mm: of the normalised surface distance.
         allow_missing: score what is there instead of refusing when predictions are missing.
-        data: of label maps: a data set, or a table of case and patient, that says whose the cases of a plain folder are.
+        data: of label maps: a data set, or a table of case and patient, that says whose the cases
+            of a plain folder are.
         labelling: where the reference's classes are, where that is not clear.
-        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
-        threshold: of two classes, or of findings: the probability, chosen on other cases, from which one is called; sensitivity
-            and specificity at it stand beside those of the usual decision.
+        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe
+            a case.
+        threshold: of two classes, or of findings: the probability, chosen on other cases, from
+            which one is called; sensitivity and specificity at it stand beside those of the usual
+            decision.
         pictures: draw the curves of classes.
         progress: called as progress(done, total, case id).
 
@@ -62,7 +69,11 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         progress=progress,
         inputs=[Path(one) for one in (reference, data) if isinstance(one, str | Path)],
     )
-    held = labelling.open(reference) if labelling is not None and not isinstance(reference, datasets.Dataset) else reference
+    held = (
+        labelling.open(reference)
+        if labelling is not None and not isinstance(reference, datasets.Dataset)
+        else reference
+    )
     with OutputFolder(out, "evaluate") as folder:
         made = evaluations.evaluate(predictions, held, out, asked)
         if pictures and isinstance(made, evaluations.ClassEvaluation):
@@ -71,7 +82,10 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
 
 
 def draw_evaluated(folder: Path) -> None:
-    """Draw curves.png and confusion.png into a folder that holds an evaluation of classes; no other is touched."""
+    """Draw curves.png and confusion.png into a folder that holds an evaluation of classes.
+
+    No other is touched.
+    """
     if (folder / "summary.json").is_file():
         made = evaluations.load_evaluation(folder)
         if isinstance(made, evaluations.ClassEvaluation):

@@ -1,4 +1,7 @@
-"""The command line: each sub-command parses, calls one verb of `hilum.api`, and prints. It decides nothing."""
+"""The command line: each sub-command parses, calls one verb of `hilum.api`, and prints.
+
+It decides nothing.
+"""
 
 from hilum.cli.commands import app, main
 from hilum.cli.export import export

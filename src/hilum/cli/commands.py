@@ -1,4 +1,7 @@
-"""The command line: each sub-command parses, calls one verb of `hilum.api`, and prints. It decides nothing."""
+"""The command line: each sub-command parses, calls one verb of `hilum.api`, and prints.
+
+It decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,18 @@ from hilum.cli.options import (
     WeightsOption,
     labelling_of,
 )
-from hilum.cli.shown import fail, figure, files_at_the_end, places, print_json, short, shown_progress, some, span, told
+from hilum.cli.shown import (
+    fail,
+    figure,
+    files_at_the_end,
+    places,
+    print_json,
+    short,
+    shown_progress,
+    some,
+    span,
+    told,
+)
 from hilum.errors import HilumError, missing_package
 
 app = typer.Typer(
@@ -39,12 +53,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Deep learning on medical images: train, evaluate and run segmentation and classification. Not a medical device.",
+    help=(
+        "Deep learning on medical images: train, evaluate and run segmentation and classification."
+        " Not a medical device."
+    ),
     epilog="Exit codes: 0 done, 1 a bug of hilum, 2 usage, 3 the data, 4 the model, 5 resources.",
 )
 
 
-_TOLD = {"dice": "Dice", "auroc": "AUROC", "accuracy": "accuracy", "quadratic_kappa": "quadratic kappa"}
+_TOLD = {
+    "dice": "Dice",
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "quadratic_kappa": "quadratic kappa",
+}
 """Of all figures those that are said at the end of a training."""
 
 
@@ -59,9 +81,17 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     *,
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")] = False,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Say the version and stop."
+        ),
+    ] = False,
 ) -> None:
-    """Deep learning on medical images: train, evaluate and run segmentation and classification. Not a medical device."""
+    """Deep learning on medical images: train, evaluate and run segmentation and classification.
+
+    Not a medical device.
+    """
 
 
 @app.command()
@@ -69,7 +99,10 @@ def check(
     data: Data,
     *,
     fix: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a corrected copy and its log here.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write a corrected copy and its log here.", show_default=False
+        ),
     ] = None,
     patients: Patients = None,
     task: TaskOption = None,
@@ -83,15 +116,22 @@ def check(
 
     with shown_progress() as shown:
         labelling = labelling_of(task, label, classes, positive)
-        result = api.check(data, fix=fix, patients=patients, labelling=labelling, progress=shown.cases)
+        result = api.check(
+            data, fix=fix, patients=patients, labelling=labelling, progress=shown.cases
+        )
     if as_json:
         print_json(api.to_json(result))
     else:
         for line in told(result.findings):
             typer.echo(line)
-        typer.echo(f"{result.errors} errors, {len(result.findings) - result.errors} warnings and notes.")
+        typer.echo(
+            f"{result.errors} errors, {len(result.findings) - result.errors} warnings and notes."
+        )
         if result.fixes is not None:
-            typer.echo(f"Corrected copy: {result.fixes.folder} ({len(result.fixes.fixed)} changes, see fixes.json)")
+            typer.echo(
+                f"Corrected copy: {result.fixes.folder} ({len(result.fixes.fixed)} changes, see"
+                " fixes.json)"
+            )
             if left := sum(finding.severity == "error" for finding in result.fixes.left):
                 typer.echo(f"{left} errors above are in it too: they cannot be mended safely.")
     if result.errors and fix is None:
@@ -144,7 +184,9 @@ def plan(
         print_json(made.model_dump_json(indent=2))
         return
     for name, decision in made.decisions.items():
-        typer.echo(f"{name.replace('_', ' ')}: {short(decision.value)}\n    because {decision.because}")
+        typer.echo(
+            f"{name.replace('_', ' ')}: {short(decision.value)}\n    because {decision.because}"
+        )
     if out is not None:
         typer.echo(f"Written to {out}")
 
@@ -153,7 +195,12 @@ def plan(
 def train(
     data: Data,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Model folder to write.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="MODEL", help="Model folder to write.", show_default=False
+        ),
+    ],
     task: TaskOption = None,
     label: LabelOption = None,
     classes: ClassesOption = None,
@@ -165,18 +212,27 @@ def train(
     region: RegionOption = None,
     minutes: Minutes = None,
     steps: Annotated[
-        int | None, typer.Option(help="Optimiser steps instead of minutes: reproducible.", show_default=False)
+        int | None,
+        typer.Option(help="Optimiser steps instead of minutes: reproducible.", show_default=False),
     ] = None,
     fold: Annotated[int, typer.Option(help="Which of five patient folds to validate on.")] = 0,
     folds: Annotated[
-        int | None, typer.Option(help="Train all of so many folds and join them into one model.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Train all of so many folds and join them into one model.", show_default=False
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's checkpoints are.")] = False,
-    seed: Annotated[int, typer.Option(help="Of folds, initial weights, sampling and augmentation.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the folder's checkpoints are.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(help="Of folds, initial weights, sampling and augmentation.")
+    ] = 0,
     device: Device = "auto",
     memory: Memory = None,
     plan: Annotated[
-        Path | None, typer.Option("--plan", metavar="FILE", help="Follow this plan.json.", show_default=False)
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Follow this plan.json.", show_default=False),
     ] = None,
     patients: Patients = None,
     as_json: Json = False,
@@ -211,53 +267,107 @@ def train(
         for metric in metrics.metrics:
             if metric.name in _TOLD:
                 between = span(metric.lower, metric.upper)
-                typer.echo(f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {between}")
-    drawn = "".join(f"; learning curves: {path}" for path in sorted((out / "training").glob("fold_*/curves.png")))
+                typer.echo(
+                    f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {between}"
+                )
+    drawn = "".join(
+        f"; learning curves: {path}"
+        for path in sorted((out / "training").glob("fold_*/curves.png"))
+    )
     typer.echo(f"Model: {out}   (its card: {out / 'MODEL_CARD.md'}{drawn})")
     typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model: trained or exported.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Folder of a model: trained or exported.", show_default=False
+        ),
+    ],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Images, folders of images, DICOM folders.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...", help="Images, folders of images, DICOM folders.", show_default=False
+        ),
     ],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the answers.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="Folder for the answers.", show_default=False
+        ),
+    ],
     formats: Annotated[
         list[str] | None,
         typer.Option(
             "--format",
-            help="nifti, nrrd, mha, png, tiff; of a classification csv, json; may be given several times. [default: png for "
-            "pictures, nifti for all else; csv and json]",
+            help=(
+                "nifti, nrrd, mha, png, tiff; of a classification csv, json; may be given several"
+                " times. [default: png for "
+                "pictures, nifti for all else; csv and json]"
+            ),
             show_default=False,
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(metavar="NAME", help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What runs the network: auto, torch, openvino, onnx."),
+    ] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16, int8 (of a model exported so).")
+        str,
+        typer.Option(
+            metavar="NAME", help="auto, float32, bfloat16, float16, int8 (of a model exported so)."
+        ),
     ] = "auto",
     memory: HeldMemory = None,
     overlap: Annotated[
-        float | None, typer.Option(help="Share of a patch that its neighbour sees too. [default: the plan's]", show_default=False)
+        float | None,
+        typer.Option(
+            help="Share of a patch that its neighbour sees too. [default: the plan's]",
+            show_default=False,
+        ),
     ] = None,
-    every_patch: Annotated[bool, typer.Option("--every-patch", help="Also run patches that show nothing but air.")] = False,
-    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored images where the plan allows it.")] = False,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probabilities.")] = False,
-    pictures: Annotated[bool, typer.Option("--pictures", help="Also draw PNGs: outlines, or where a class is seen.")] = False,
-    most_pictures: Annotated[int, typer.Option(metavar="N", help="Of --pictures: of so many cases.")] = 50,
+    every_patch: Annotated[
+        bool, typer.Option("--every-patch", help="Also run patches that show nothing but air.")
+    ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored images where the plan allows it.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write the probabilities.")
+    ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also draw PNGs: outlines, or where a class is seen.")
+    ] = False,
+    most_pictures: Annotated[
+        int, typer.Option(metavar="N", help="Of --pictures: of so many cases.")
+    ] = 50,
     explain: Annotated[
         str | None,
-        typer.Option(help="Of a classifier: where its answer comes from, by grad_cam, hires_cam, occlusion.", show_default=False),
+        typer.Option(
+            help="Of a classifier: where its answer comes from, by grad_cam, hires_cam, occlusion.",
+            show_default=False,
+        ),
     ] = None,
     check_maps: Annotated[
-        bool, typer.Option("--check-maps", help="Of --explain: compare maps with occlusion and with random weights (slow).")
+        bool,
+        typer.Option(
+            "--check-maps",
+            help="Of --explain: compare maps with occlusion and with random weights (slow).",
+        ),
     ] = False,
     sets_per_class: Annotated[
-        bool, typer.Option("--sets-per-class", help="Of a classifier: prediction sets that keep their promise for each class.")
+        bool,
+        typer.Option(
+            "--sets-per-class",
+            help="Of a classifier: prediction sets that keep their promise for each class.",
+        ),
     ] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out cases that are already there.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out cases that are already there.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -294,12 +404,20 @@ def predict(
         done = sum(outcome.status == "done" for outcome in report.cases)
         there = sum(outcome.status == "skipped" for outcome in report.cases)
         skipped = f" ({there} more were there already)" if there else ""
-        typer.echo(f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s{skipped}: {out}")
+        typer.echo(
+            f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s{skipped}:"
+            f" {out}"
+        )
         if pictures and done > most_pictures:
-            typer.echo(f"Pictures: of the first {most_pictures} cases; --most-pictures {done} draws all.")
+            typer.echo(
+                f"Pictures: of the first {most_pictures} cases; --most-pictures {done} draws all."
+            )
         strange = [outcome.case for outcome in report.cases if outcome.unlike]
         if strange:
-            typer.echo(f"Unlike the training data: {some(strange)}; why: above, and in {out / 'run.json'}", err=True)
+            typer.echo(
+                f"Unlike the training data: {some(strange)}; why: above, and in {out / 'run.json'}",
+                err=True,
+            )
         for alike in report.failures:  # what is needed, and the cure, was said when it happened
             names = some([outcome.case for outcome in alike])
             typer.echo(f"failed: {names}: {alike[0].error.partition(chr(10))[0]}", err=True)
@@ -317,13 +435,26 @@ app.add_typer(imports, name="import")
 def import_nnunet(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="TRAINER__PLANS__CONFIGURATION, with plans.json and fold_*.", show_default=False),
+        typer.Argument(
+            metavar="FOLDER",
+            help="TRAINER__PLANS__CONFIGURATION, with plans.json and fold_*.",
+            show_default=False,
+        ),
     ],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder for the model.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="MODEL", help="Folder for the model.", show_default=False
+        ),
+    ],
     folds: Annotated[
         list[str] | None,
-        typer.Option("--folds", help="0, 1, ... or all; several are an ensemble. Default: every one.", show_default=False),
+        typer.Option(
+            "--folds",
+            help="0, 1, ... or all; several are an ensemble. Default: every one.",
+            show_default=False,
+        ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="final or best.")] = "final",
     as_json: Json = False,
@@ -335,7 +466,10 @@ def import_nnunet(
     if as_json:
         print_json(api.to_json({"model": str(out), "id": model.id, "facts": model.facts}))
         return
-    typer.echo(f"Imported {model.plan.name}: {model.plan.network.value.title}, {len(model.networks)} fold(s): {out}")
+    typer.echo(
+        f"Imported {model.plan.name}: {model.plan.network.value.title}, {len(model.networks)}"
+        f" fold(s): {out}"
+    )
     typer.echo(f"Next: hilum predict {out} INPUT -o OUT")
 
 
@@ -343,26 +477,45 @@ def import_nnunet(
 def evaluate(
     predictions: Annotated[
         Path,
-        typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label maps, or of predictions.csv.", show_default=False),
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Folder of predicted label maps, or of predictions.csv.",
+            show_default=False,
+        ),
     ],
     reference: Annotated[
         Path,
         typer.Argument(
-            metavar="REFERENCE", help="Data set, folder of reference label maps, or table of case and label.", show_default=False
+            metavar="REFERENCE",
+            help="Data set, folder of reference label maps, or table of case and label.",
+            show_default=False,
         ),
     ],
     *,
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", metavar="DIR", help="Folder for cases.csv, summary.json and summary.md.", show_default=False),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Folder for cases.csv, summary.json and summary.md.",
+            show_default=False,
+        ),
     ],
-    tolerance: Annotated[float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")] = 2.0,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Score what is there.")] = False,
+    tolerance: Annotated[
+        float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")
+    ] = 2.0,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score what is there.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="DATA",
-            help="Of label maps: the data set, or a table of case and patient, that says whose the cases of a plain folder are.",
+            help=(
+                "Of label maps: the data set, or a table of case and patient, that says whose the"
+                " cases of a plain folder are."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -370,7 +523,10 @@ def evaluate(
     classes: ClassesOption = None,
     positive: PositiveOption = None,
     subgroups: Annotated[
-        list[str] | None, typer.Option("--subgroup", help="Of classes: a column to look at by value.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--subgroup", help="Of classes: a column to look at by value.", show_default=False
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -382,7 +538,10 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score predictions with confidence intervals: overlap, surface, volume and lesions; or ROC, calibration and subgroups."""
+    """Score predictions with confidence intervals: overlap, surface, volume and lesions.
+
+    Or ROC, calibration and subgroups.
+    """
     from hilum import api
 
     with shown_progress() as shown:
@@ -393,7 +552,11 @@ def evaluate(
             tolerance_mm=tolerance,
             allow_missing=allow_missing,
             data=data,
-            labelling=labelling_of(None, label, classes, positive) if label or classes or positive else None,
+            labelling=(
+                labelling_of(None, label, classes, positive)
+                if label or classes or positive
+                else None
+            ),
             subgroups=subgroups,
             threshold=threshold,
             progress=shown.cases,
@@ -407,11 +570,28 @@ def evaluate(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="EVALUATION_A", help="Folder that `hilum evaluate` wrote.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="EVALUATION_B", help="Another one of the same cases.", show_default=False)],
+    a: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EVALUATION_A", help="Folder that `hilum evaluate` wrote.", show_default=False
+        ),
+    ],
+    b: Annotated[
+        Path,
+        typer.Argument(
+            metavar="EVALUATION_B", help="Another one of the same cases.", show_default=False
+        ),
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for comparison.json and .md.", show_default=False)
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="DIR",
+            help="Folder for comparison.json and .md.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -428,7 +608,9 @@ def compare(
 @app.command()
 def demo(
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A new folder.")] = Path("out/demo"),
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A new folder.")] = Path(
+        "out/demo"
+    ),
     minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 3.0,
     as_json: Json = False,
 ) -> None:
@@ -447,8 +629,13 @@ def demo(
     typer.echo(f"malignant nodules: AUROC {figure(auroc.value)} {span(auroc.low, auroc.high)}")
     typer.echo(f"Look at: {places(result.pictures)}")
     typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
-    typer.echo(f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card: {out / 'model' / 'MODEL_CARD.md'}")
-    typer.echo("Next, on your own data: hilum check DATA, then hilum train DATA -o MODEL --minutes 20")
+    typer.echo(
+        f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card:"
+        f" {out / 'model' / 'MODEL_CARD.md'}"
+    )
+    typer.echo(
+        "Next, on your own data: hilum check DATA, then hilum train DATA -o MODEL --minutes 20"
+    )
 
 
 @app.command()
@@ -478,7 +665,10 @@ def main() -> None:
     except HilumError as error:
         fail(str(error), error.exit_code)
     except MemoryError:
-        cure = "close other programs, crop the images to the part that matters, or use a machine with more memory"
+        cure = (
+            "close other programs, crop the images to the part that matters, or use a machine with"
+            " more memory"
+        )
         fail(f"memory is not enough\nCure: {cure}", 5)
     except OSError as error:
         cure = "check that the file or folder is there and may be used, or choose another one"
@@ -488,5 +678,7 @@ def main() -> None:
         missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
         if missing is not None:
             fail(str(missing), missing.exit_code)
-        logging.getLogger("hilum").exception("This is a bug of hilum: please report it with what follows and `hilum doctor`.")
+        logging.getLogger("hilum").exception(
+            "This is a bug of hilum: please report it with what follows and `hilum doctor`."
+        )
         raise SystemExit(1) from None

@@ -18,44 +18,78 @@ class Task(StrEnum):
 Data = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.", show_default=False
+        metavar="DATA",
+        help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.",
+        show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output; messages go to standard error.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the result as JSON on standard output; messages go to standard error."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-TaskOption = Annotated[Task | None, typer.Option(help="What to learn. Default: found out from the data.", show_default=False)]
+TaskOption = Annotated[
+    Task | None,
+    typer.Option(help="What to learn. Default: found out from the data.", show_default=False),
+]
 LabelOption = Annotated[
     list[str] | None,
-    typer.Option("--label", help="Column of classes; several times: columns of 0 and 1, a finding each.", show_default=False),
+    typer.Option(
+        "--label",
+        help="Column of classes; several times: columns of 0 and 1, a finding each.",
+        show_default=False,
+    ),
 ]
 ClassesOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KIND|A,B",
-        help="exclusive, ordinal or multilabel: whether a case has one class, a grade or several; or the classes to learn, "
-        "benign,malignant: cases of others are left out.",
+        help=(
+            "exclusive, ordinal or multilabel: whether a case has one class, a grade or several; or"
+            " the classes to learn, benign,malignant: cases of others are left out."
+        ),
         show_default=False,
     ),
 ]
-PositiveOption = Annotated[str | None, typer.Option(help="Which of two classes is the positive one.", show_default=False)]
-NetworkOption = Annotated[
-    str | None, typer.Option(help="Of a classifier: backbone, inflated, acs, slices, resnet3d.", show_default=False)
+PositiveOption = Annotated[
+    str | None, typer.Option(help="Which of two classes is the positive one.", show_default=False)
 ]
-BackboneOption = Annotated[str | None, typer.Option(help="Of a classifier: any backbone of timm, by name.", show_default=False)]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a classifier: backbone, inflated, acs, slices, resnet3d.", show_default=False
+    ),
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(help="Of a classifier: any backbone of timm, by name.", show_default=False),
+]
 WeightsOption = Annotated[
-    str | None, typer.Option(help="First weights of a classifier: pretrained, none, or a file.", show_default=False)
+    str | None,
+    typer.Option(
+        help="First weights of a classifier: pretrained, none, or a file.", show_default=False
+    ),
 ]
 StagesOption = Annotated[
     str | None,
-    typer.Option(help="Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all.", show_default=False),
+    typer.Option(
+        help="Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all.",
+        show_default=False,
+    ),
 ]
 RegionOption = Annotated[
-    str | None, typer.Option(help="What a classifier sees: whole, middle, centre, mask.", show_default=False)
+    str | None,
+    typer.Option(help="What a classifier sees: whole, middle, centre, mask.", show_default=False),
 ]
 Minutes = Annotated[
     float | None,
     typer.Option(
-        help="Wall-clock minutes of one fold, everything but the look for leaks included. Left out, the plan decides.",
+        help=(
+            "Wall-clock minutes of one fold, everything but the look for leaks included. Left out,"
+            " the plan decides."
+        ),
         show_default=False,
     ),
 ]
@@ -104,7 +138,9 @@ HeldMemory = Annotated[
 ]
 
 
-def labelling_of(task: Task | None, label: list[str] | None, classes: list[str] | None, positive: str | None) -> Any:
+def labelling_of(
+    task: Task | None, label: list[str] | None, classes: list[str] | None, positive: str | None
+) -> Any:
     """The options about labels as `hilum.api.Labelling`."""
     from hilum import api
 

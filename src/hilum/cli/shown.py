@@ -30,7 +30,8 @@ _BAR = (8, 28)
 _BESIDE_BAR = 72
 """Characters for what stands beside it: stage, share, both times, some of what is being done."""
 _LINE_EVERY_SECONDS = 30.0
-"""Where there is no terminal, and bars are written at the end only, a line says this often how far the work is."""
+"""Where there is no terminal, and bars are written at the end only, a line says this often how far
+the work is."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -97,7 +98,10 @@ class Shown:
         self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def advance(self, stage: str, done: float, total: float, text: str) -> None:
-        """Move the bar of a stage; one that has ended and comes again, as for another data set, begins anew."""
+        """Move the bar of a stage.
+
+        One that has ended and comes again, as for another data set, begins anew.
+        """
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, text="")
         elif done < total and self._of(stage).finished:
@@ -124,18 +128,27 @@ class Shown:
 
     def predicted(self, advance: Advance) -> None:
         """One bar over the work of all cases that are predicted, with the time that the rest is expected to take."""
-        self.advance("predict", advance.fraction, 1.0, self._counted(advance.done, advance.total, advance.case))
+        self.advance(
+            "predict",
+            advance.fraction,
+            1.0,
+            self._counted(advance.done, advance.total, advance.case),
+        )
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
     def outcome(self, outcome: CaseOutcome, done: int, total: int) -> None:
         """Show the outcome of a case that was to be predicted."""
         self._failed += outcome.status == "failed"
         if "predict" in self._tasks:
-            self._progress.update(self._tasks["predict"], text=self._counted(done, total, outcome.case))
+            self._progress.update(
+                self._tasks["predict"], text=self._counted(done, total, outcome.case)
+            )
 
     def _counted(self, done: int, total: int, case: str) -> str:
         """Counts first: a narrow terminal cuts the end."""
-        return f"{done} of {total} cases{f', {self._failed} failed' if self._failed else ''}   {case}"
+        return (
+            f"{done} of {total} cases{f', {self._failed} failed' if self._failed else ''}   {case}"
+        )
 
 
 @contextmanager
@@ -158,9 +171,18 @@ def _lines(shown: Shown) -> Iterator[None]:
 
 @contextmanager
 def shown_progress() -> Iterator[Shown]:
-    """Show progress while something long runs, in lines where there is no terminal; Ctrl-C says how to go on."""
+    """Show progress while something long runs, in lines where there is no terminal.
+
+    Ctrl-C says how to go on.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.table import Column
     from rich.text import Text
 
@@ -169,7 +191,11 @@ def shown_progress() -> Iterator[Shown]:
 
         def render(self, task: Task) -> Text:
             seconds = task.fields.get("remaining")
-            return super().render(task) if seconds is None else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
+            return (
+                super().render(task)
+                if seconds is None
+                else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
+            )
 
     class What(TextColumn):
         """Column that names the current work; the one that is cut where the terminal is narrow."""
@@ -194,7 +220,9 @@ def shown_progress() -> Iterator[Shown]:
                 yield shown
     except KeyboardInterrupt as stopped:  # typer would end without a word
         kept = f": {stopped}" if stopped.args else ""
-        fail(f"Stopped{kept}. Training goes on with --resume, prediction with --skip-existing.", 130)
+        fail(
+            f"Stopped{kept}. Training goes on with --resume, prediction with --skip-existing.", 130
+        )
 
 
 def print_json(text: str) -> None:
@@ -225,11 +253,16 @@ def places(files: Sequence[Path]) -> str:
     folders: dict[Path, list[Path]] = {}
     for file in files:
         folders.setdefault(file.parent, []).append(file)
-    return ", ".join(f"{where} ({len(held)} files)" if len(held) > 1 else str(held[0]) for where, held in folders.items())
+    return ", ".join(
+        f"{where} ({len(held)} files)" if len(held) > 1 else str(held[0])
+        for where, held in folders.items()
+    )
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
-    """Findings of the doctor as lines; of cases with one kind and one cure the first and how many more they are.
+    """Findings of the doctor as lines.
+
+    Of cases with one kind and one cure the first and how many more they are.
 
     What is found of the data set as a whole is another thing every time, and named every time.
     """
@@ -240,7 +273,10 @@ def told(findings: Sequence[Finding]) -> list[str]:
     for (severity, kind, cure), held in groups.items():
         whole, cases = [one for one in held if not one.case], [one for one in held if one.case]
         shown = cases if len(cases) <= _SHOWN_FINDINGS else cases[:1]
-        lines += [f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{one.found}" for one in (*whole, *shown)]
+        lines += [
+            f"{severity:7} {kind}: {f'{one.case}: ' if one.case else ''}{one.found}"
+            for one in (*whole, *shown)
+        ]
         more = [one.case for one in cases[len(shown) :]]
         if more:
             names = ", ".join(more[:_SHOWN_CASES]) + (", ..." if len(more) > _SHOWN_CASES else "")
@@ -252,7 +288,10 @@ def told(findings: Sequence[Finding]) -> list[str]:
 def short(value: Any) -> str:
     """A decision's value on one line."""
     if hasattr(value, "model_dump"):
-        return ", ".join(f"{name} {short(part)}" for name, part in value.model_dump(exclude_defaults=False).items())
+        return ", ".join(
+            f"{name} {short(part)}"
+            for name, part in value.model_dump(exclude_defaults=False).items()
+        )
     if isinstance(value, tuple) and value and hasattr(value[0], "model_dump"):
         return "; ".join(short(part) for part in value)
     return str(value)

@@ -12,14 +12,36 @@ from hilum.cli.shown import figure, print_json, shown_progress, span
 
 @app.command()
 def tune(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder of a segmentation; it stays.", show_default=False)],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Annotated cases that it was not trained on.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Model folder of a segmentation; it stays.", show_default=False
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Annotated cases that it was not trained on.", show_default=False
+        ),
+    ],
     *,
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="MODEL2", help="New folder for the tuned model.", show_default=False)
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="MODEL2",
+            help="New folder for the tuned model.",
+            show_default=False,
+        ),
     ],
-    cases: Annotated[int | None, typer.Option(help="Use at most so many cases, spread evenly.", show_default=False)] = None,
-    minutes: Annotated[float | None, typer.Option(help="Wall-clock minutes that may be taken.", show_default=False)] = None,
+    cases: Annotated[
+        int | None,
+        typer.Option(help="Use at most so many cases, spread evenly.", show_default=False),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Wall-clock minutes that may be taken.", show_default=False)
+    ] = None,
     patients: Patients = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -29,7 +51,14 @@ def tune(
 
     with shown_progress() as shown:
         result = api.tune(
-            model, data, out, cases=cases, minutes=minutes, patients=patients, device=device, listener=shown.listener
+            model,
+            data,
+            out,
+            cases=cases,
+            minutes=minutes,
+            patients=patients,
+            device=device,
+            listener=shown.listener,
         )
     if as_json:
         print_json(result.tuning.model_dump_json(indent=2))
@@ -39,7 +68,10 @@ def tune(
         typer.echo(f"Measured on {metrics.measured_on}:")
         for metric in metrics.metrics:
             if metric.name == "dice":
-                typer.echo(f"  {metric.region}: Dice {figure(metric.mean)} {span(metric.lower, metric.upper)}")
+                typer.echo(
+                    f"  {metric.region}: Dice {figure(metric.mean)}"
+                    f" {span(metric.lower, metric.upper)}"
+                )
         for note in metrics.notes:
             typer.echo(f"  note: {note}")
     typer.echo(f"Model: {out}   (every figure: {out / 'tuning.json'})")

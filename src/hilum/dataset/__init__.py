@@ -8,7 +8,14 @@ from hilum.dataset.folds import describe_folds, make_folds
 from hilum.dataset.labels import arranged, match_classes, match_labels, relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.leaks import Audit, Pair, Predictor, audit
-from hilum.dataset.open import describing_files, known_patients, open_cases, open_dataset, read_annotation, read_case
+from hilum.dataset.open import (
+    describing_files,
+    known_patients,
+    open_cases,
+    open_dataset,
+    read_annotation,
+    read_case,
+)
 
 __all__ = [
     "LAYOUTS",

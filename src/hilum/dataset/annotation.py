@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such voxels"
+OVERLAPS = (
+    "where masks overlap, a voxel belongs to the smaller one of them; `hilum check` counts such"
+    " voxels"
+)
 """What is said of annotations of one mask a label."""
 
 
@@ -24,7 +27,8 @@ OVERLAPS = "where masks overlap, a voxel belongs to the smaller one of them; `hi
 class MaskFiles:
     """An annotation of one mask a label. A label without a file is not in the case.
 
-    Where masks overlap, the voxel belongs to the one of fewer voxels: a tumour inside a liver stays a tumour.
+    Where masks overlap, the voxel belongs to the one of fewer voxels: a tumour inside a liver stays
+    a tumour.
 
     Args:
         masks: label id to mask file.

@@ -25,16 +25,21 @@ class Case:
     Args:
         id: unique in its data set, and a legal file name.
         patient: whose study it is; None where the data set does not say.
-        images: channel name to image reference, in the data set's channel order. Every channel may name the same file, which
-            then holds all channels (4D NIfTI, RGB picture). A reference into an archive is written "set.npz#train/12".
+        images: channel name to image reference, in the data set's channel order. Every channel may
+            name the same file, which then holds all channels (4D NIfTI, RGB picture). A reference
+            into an archive is written "set.npz#train/12".
         annotation: label map, or one mask a label, or None (no annotation, or classification).
         label: for classification the class's name, of several "A|B", of none ""; None where it is not known, or for segmentation.
         columns: further columns of the table it came from (site, age, ...), for subgroups.
         region: for classification, a mask that says where to look; None where there is none.
-        centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world of :class:`Geometry`.
-        positions: which channel of its file each channel is, by `images`; () where those of one file stand in its own order.
-        label_ids: what the ids in the annotation's file are read as, where a model names the same labels by other ids.
-        fault: why the case cannot be used, where the data set's layout knows; `images` are then those that are there.
+        centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world
+            of :class:`Geometry`.
+        positions: which channel of its file each channel is, by `images`; () where those of one
+            file stand in its own order.
+        label_ids: what the ids in the annotation's file are read as, where a model names the same
+            labels by other ids.
+        fault: why the case cannot be used, where the data set's layout knows; `images` are then
+            those that are there.
     """
 
     id: str
@@ -77,17 +82,20 @@ class Dataset:
     Args:
         name: for people.
         root: the folder or file it was opened from.
-        layout: which layout it has ("nnunet", "decathlon", "table", "class-folders", "paired-folders", "medmnist",
-            "patient-folders", "patient-masks", "bids").
+        layout: which layout it has ("nnunet", "decathlon", "table", "class-folders",
+            "paired-folders", "medmnist", "patient-folders", "patient-masks", "bids").
         cases: annotated cases, by id; for classification those whose label is known.
         unlabelled: the others (imagesTs, rows with an empty label), by id.
         channels: channel names in order, e.g. ("PET", "CT").
         labels: what the integers mean; None for classification.
         classes: what a case's label may be; None for segmentation.
-        splits: the split that the data set itself brings (splits_final.json, a fold column), else ().
-        tests: ids of annotated cases that the data set keeps for testing: `make_folds` puts them into no fold.
+        splits: the split that the data set itself brings (splits_final.json, a fold column), else
+            ().
+        tests: ids of annotated cases that the data set keeps for testing: `make_folds` puts them
+            into no fold.
         files: the account of every file of the data set; None before it is opened wholly.
-        notes: what the reader had to assume, for the user to see ("no patient column: each case counts as one patient").
+        notes: what the reader had to assume, for the user to see ("no patient column: each case
+            counts as one patient").
     """
 
     name: str
@@ -113,16 +121,25 @@ class Dataset:
         return tuple(case for case in self.cases if case.id not in self.tests)
 
     def refuse_faults(self) -> None:
-        """Refuse to work on cases that cannot be used; all of them are named, and nothing is read for it.
+        """Refuse to work on cases that cannot be used.
+
+        All of them are named, and nothing is read for it.
 
         Raises:
             DataError: a case has a fault, or its annotation is not there.
         """
         faults = {case.id: case.fault for case in self.cases if case.fault is not None}
         for case in self.cases:
-            gone = [file for one in (case.annotation, case.region) for file in annotation_files(one) if not file.exists()]
+            gone = [
+                file
+                for one in (case.annotation, case.region)
+                for file in annotation_files(one)
+                if not file.exists()
+            ]
             if gone and case.id not in faults:
-                faults[case.id] = DataError(f"{gone[0]} does not exist", needed="the annotation of the case")
+                faults[case.id] = DataError(
+                    f"{gone[0]} does not exist", needed="the annotation of the case"
+                )
         refuse(faults, len(self.cases), str(self.root))
 
     def __getitem__(self, case_id: str) -> Case:
@@ -155,5 +172,8 @@ def refuse(faults: Mapping[str, DataError], cases: int, where: str) -> None:
         raise DataError(
             f"{len(faults)} of {cases} cases of {where} cannot be used:{listed}",
             needed="cases whose files are all there and can be read",
-            cure="hilum check DATA says what each needs; hilum check DATA --fix FOLDER writes a copy without them",
+            cure=(
+                "hilum check DATA says what each needs; hilum check DATA --fix FOLDER writes a copy"
+                " without them"
+            ),
         )

@@ -1,7 +1,8 @@
 """Channels are matched by name: those of a case or data set with those of a plan or model.
 
-Case, blanks, underscores and hyphens of names do not count, nor does their order. "image", "channel 1", a bare number and
-nnU-Net's "rgb_to_0_1" name nothing: where one side has only such names, channels go by their numbers, or else by their order.
+Case, blanks, underscores and hyphens of names do not count, nor does their order. "image", "channel
+1", a bare number and nnU-Net's "rgb_to_0_1" name nothing: where one side has only such names,
+channels go by their numbers, or else by their order.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _NO_NAME = re.compile(r"(?:image|channel|modality|rgbto01)?(\d*)")
 _COLOURS = {"r": "red", "g": "green", "b": "blue"}
 
 
-def match_channels(wanted: Sequence[str], found: Sequence[str], *, where: str, holder: str = "the model") -> tuple[int, ...]:
+def match_channels(
+    wanted: Sequence[str], found: Sequence[str], *, where: str, holder: str = "the model"
+) -> tuple[int, ...]:
     """Find the position in `found` of each channel of `wanted`.
 
     Args:
@@ -33,7 +36,8 @@ def match_channels(wanted: Sequence[str], found: Sequence[str], *, where: str, h
         holder: whose channels `wanted` are, for the error.
 
     Raises:
-        DataError: a name is missing, unknown or ambiguous, or the numbers of channels differ; both sides are listed.
+        DataError: a name is missing, unknown or ambiguous, or the numbers of channels differ; both
+            sides are listed.
     """
     ours, theirs = [plain_name(name) for name in wanted], [plain_name(name) for name in found]
     if list(wanted) == list(found):
@@ -42,22 +46,31 @@ def match_channels(wanted: Sequence[str], found: Sequence[str], *, where: str, h
         return tuple(theirs.index(name) for name in ours)
     if not _unnamed(ours) and not _unnamed(theirs):
         raise DataError(
-            f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}{_difference(wanted, found)}",
+            f"{where} has the channels {', '.join(found)}, {holder}"
+            f" {', '.join(wanted)}{_difference(wanted, found)}",
             needed="the same channels on both sides, each under its own name, in any order",
-            cure='where they are the same images, give them the same names ("channel_names" in dataset.json, columns image_NAME '
-            "of a table); files that are given without a data set (CASE_0000.nii.gz, CASE_0001.nii.gz) go by number",
+            cure=(
+                'where they are the same images, give them the same names ("channel_names" in'
+                " dataset.json, columns image_NAME of a table); files that are given without a data"
+                " set (CASE_0000.nii.gz, CASE_0001.nii.gz) go by number"
+            ),
         )
     if len(ours) != len(theirs) or _gap(theirs):
         raise DataError(
             f"{where} has the channels {', '.join(found)}, {holder} {', '.join(wanted)}",
             needed=f"one image for each of {', '.join(wanted)}",
-            cure="give one file a channel, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... in this order",
+            cure=(
+                "give one file a channel, named CASE_0000.nii.gz, CASE_0001.nii.gz, ... in this"
+                " order"
+            ),
         )
     by_number = dict(zip(_by_number(ours), _by_number(theirs), strict=True))
     return tuple(by_number[position] for position in range(len(ours)))
 
 
-def arrange_channels(case: Case, wanted: Sequence[str], *, where: str = "", holder: str = "the model") -> Case:
+def arrange_channels(
+    case: Case, wanted: Sequence[str], *, where: str = "", holder: str = "the model"
+) -> Case:
     """The case with the channels of a plan or model, under its names and in its order.
 
     Raises:
@@ -74,7 +87,9 @@ def arrange_channels(case: Case, wanted: Sequence[str], *, where: str = "", hold
     return replace(case, images=images, positions=tuple(positions[position] for position in order))
 
 
-def arrange_dataset(dataset: Dataset, wanted: Sequence[str], *, holder: str = "the model") -> Dataset:
+def arrange_dataset(
+    dataset: Dataset, wanted: Sequence[str], *, holder: str = "the model"
+) -> Dataset:
     """The data set with the channels of a plan or model, under its names and in its order.
 
     Raises:
@@ -82,7 +97,8 @@ def arrange_dataset(dataset: Dataset, wanted: Sequence[str], *, holder: str = "t
     """
     match_channels(wanted, dataset.channels, where=str(dataset.root), holder=holder)
     cases, unlabelled = (
-        tuple(arrange_channels(case, wanted, holder=holder) for case in group) for group in (dataset.cases, dataset.unlabelled)
+        tuple(arrange_channels(case, wanted, holder=holder) for case in group)
+        for group in (dataset.cases, dataset.unlabelled)
     )
     return replace(dataset, cases=cases, unlabelled=unlabelled, channels=tuple(wanted))
 

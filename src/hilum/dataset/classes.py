@@ -17,8 +17,9 @@ ClassKind = Literal["exclusive", "ordinal", "multilabel"]
 class ClassTable(BaseModel):
     """Every class of a data set, in the order of the outputs.
 
-    Of two exclusive classes the second is the positive one: sensitivity, ROC and decision curves are about it. Ordinal classes
-    are grades, lowest first. Multi-label classes are findings, of which a case has any number.
+    Of two exclusive classes the second is the positive one: sensitivity, ROC and decision curves
+    are about it. Ordinal classes are grades, lowest first. Multi-label classes are findings, of
+    which a case has any number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,16 +30,24 @@ class ClassTable(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.names)) < len(self.names) or not all(self.names):
-            raise LabelError(f"classes {list(self.names)}", needed="distinct names that are not empty")
+            raise LabelError(
+                f"classes {list(self.names)}", needed="distinct names that are not empty"
+            )
         if self.kind != "multilabel" and len(self.names) < 2:
             raise LabelError(f"one class, {self.names[0]!r}", needed="at least two classes")
         if self.kind == "multilabel" and any(SEPARATOR in name for name in self.names):
-            raise LabelError(f"classes {list(self.names)}", needed=f"names without {SEPARATOR!r}, which separates them")
+            raise LabelError(
+                f"classes {list(self.names)}",
+                needed=f"names without {SEPARATOR!r}, which separates them",
+            )
         return self
 
     @property
     def outputs(self) -> int:
-        """Number of network outputs: one a class; of ordinal classes one a step from a grade to the next."""
+        """Number of network outputs: one a class.
+
+        Of ordinal classes one a step from a grade to the next.
+        """
         return len(self.names) - 1 if self.kind == "ordinal" else len(self.names)
 
     @property
@@ -50,9 +59,14 @@ class ClassTable(BaseModel):
         """Return for each class whether a label names it.
 
         Raises:
-            LabelError: it names another class, or not exactly one where the classes exclude each other.
+            LabelError: it names another class, or not exactly one where the classes exclude each
+                other.
         """
-        named = [part for part in label.split(SEPARATOR) if part] if self.kind == "multilabel" else [label]
+        named = (
+            [part for part in label.split(SEPARATOR) if part]
+            if self.kind == "multilabel"
+            else [label]
+        )
         unknown = [name for name in named if name not in self.names]
         if unknown:
             raise LabelError(f"class {unknown[0]!r}", needed=f"one of {', '.join(self.names)}")
@@ -65,5 +79,7 @@ class ClassTable(BaseModel):
             LabelError: it names another class, or there may be several.
         """
         if self.kind == "multilabel":
-            raise LabelError("multi-label classes", needed="exclusive or ordinal classes", cure="members(label)")
+            raise LabelError(
+                "multi-label classes", needed="exclusive or ordinal classes", cure="members(label)"
+            )
         return self.members(label).index(True)

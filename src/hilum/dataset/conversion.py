@@ -68,7 +68,9 @@ class Contents:
 
 
 def contents_of(path: Path) -> Contents:
-    """Say which labels an annotation holds where no label table names them; nothing where its numbers cannot become labels.
+    """Say which labels an annotation holds where no label table names them.
+
+    Nothing where its numbers cannot become labels.
 
     Raises:
         DataError: the file cannot be read.
@@ -90,12 +92,16 @@ def _contents_of_others(array: NDArray[Any]) -> Contents:
         return Contents(colours=colours if len(colours) <= _MOST_COLOURS else {})
     if array.shape[0] > 1:
         numbers = _layer_numbers(array)
-        return Contents() if numbers is None else Contents(frozenset(range(1, int(numbers.max()) + 1)))
+        return (
+            Contents() if numbers is None else Contents(frozenset(range(1, int(numbers.max()) + 1)))
+        )
     if not np.isfinite(array).all():
         return Contents()
     rounded = np.rint(array)
     if float(np.abs(array - rounded).max()) <= NEARLY_WHOLE:
-        return Contents(frozenset(int(value) for value in np.unique(rounded) if 0 < value <= LARGEST_ID))
+        return Contents(
+            frozenset(int(value) for value in np.unique(rounded) if 0 < value <= LARGEST_ID)
+        )
     if array.min() >= -NEARLY_WHOLE and array.max() <= 1 + NEARLY_WHOLE:
         return Contents(frozenset({1}))
     return Contents(frozenset({_WHITE})) if _is_blurred_mask(array) else Contents()
@@ -117,7 +123,9 @@ def kind_of(array: NDArray[Any]) -> str:
         return "coloured-labels"
     if array.shape[0] > 1:
         return "layered-labels"
-    is_whole = array.dtype.kind != "f" or bool((np.isfinite(array) & (array == np.rint(array))).all())
+    is_whole = array.dtype.kind != "f" or bool(
+        (np.isfinite(array) & (array == np.rint(array))).all()
+    )
     return "unknown-label" if is_whole else "fractional-labels"
 
 
@@ -126,7 +134,10 @@ def describe(array: NDArray[Any]) -> str:
     if is_colour(array):
         colours = [_unpacked(int(value)) for value in np.unique(_packed(array))]
         return f"{len(colours)} colours ({some(map(str, colours))})"
-    return f"{array.shape[0]} layers that differ, of values from {array.min():.4g} to {array.max():.4g}"
+    return (
+        f"{array.shape[0]} layers that differ, of values from {array.min():.4g} to"
+        f" {array.max():.4g}"
+    )
 
 
 def is_colour(array: NDArray[Any]) -> bool:
@@ -153,13 +164,20 @@ def _from_colours(array: NDArray[Any], table: LabelTable) -> Conversion | None:
         return None
     ids = np.array([known[colour] for colour in colours], dtype=np.int32)
     told = ", ".join(f"{colour} becomes {known[colour]}" for colour in colours)
-    return Conversion("coloured-labels", f"gives each colour its label: {told}", ids[places].reshape(1, *packed.shape))
+    return Conversion(
+        "coloured-labels",
+        f"gives each colour its label: {told}",
+        ids[places].reshape(1, *packed.shape),
+    )
 
 
 def _layer_numbers(array: NDArray[Any]) -> NDArray[np.int32] | None:
-    """The number of the layer (from 1; 0 for none) that holds each voxel, (1, Z, Y, X); None where layers overlap or hold more.
+    """The number of the layer (from 1; 0 for none) that holds each voxel, (1, Z, Y, X).
 
-    Layers that add up to one everywhere are those of a softmax: the first is the background, and has number 0.
+    None where layers overlap or hold more.
+
+    Layers that add up to one everywhere are those of a softmax: the first is the background, and
+    has number 0.
     """
     if not np.isfinite(array).all() or array.min() < -NEARLY_WHOLE:
         return None
@@ -185,36 +203,60 @@ def foreground_of(array: NDArray[Any]) -> NDArray[np.uint8]:
 def _from_layers(array: NDArray[Any], table: LabelTable) -> Conversion | None:
     numbers = _layer_numbers(array)
     layers = array.shape[0]
-    if numbers is None or len(table.foreground) not in {layers, layers - 1} or int(numbers.max()) > len(table.foreground):
+    if (
+        numbers is None
+        or len(table.foreground) not in {layers, layers - 1}
+        or int(numbers.max()) > len(table.foreground)
+    ):
         return None
     ids = np.array(table.ids, dtype=np.int32)
-    told = ", ".join(f"layer {number} becomes {label.id} ({label.name})" for number, label in _layers_of(layers, table))
+    told = ", ".join(
+        f"layer {number} becomes {label.id} ({label.name})"
+        for number, label in _layers_of(layers, table)
+    )
     return Conversion("layered-labels", f"gives each layer its label: {told}", ids[numbers])
 
 
 def _layers_of(layers: int, table: LabelTable) -> list[tuple[int, Any]]:
-    """Layers, from 1, with their labels; one more layer than labels means that the first is the background."""
+    """Layers, from 1, with their labels.
+
+    One more layer than labels means that the first is the background.
+    """
     first = 1 if len(table.foreground) == layers else 2
     return list(enumerate(table.foreground, start=first))
 
 
 def rounding_rule(array: NDArray[Any], table: LabelTable) -> str | None:
-    """Describe the rule that makes labels of fractional numbers without inventing any; None where none is safe.
+    """Describe the rule that makes labels of fractional numbers without inventing any.
 
-    Numbers within `NEARLY_WHOLE` of a whole one are rounded. A single label, interpolated between the background's 0 and its own
-    id, is cut at half its id. Between several labels, interpolation goes through ids of other labels, and nothing can be told.
+    None where none is safe.
+
+    Numbers within `NEARLY_WHOLE` of a whole one are rounded. A single label, interpolated between
+    the background's 0 and its own id, is cut at half its id. Between several labels, interpolation
+    goes through ids of other labels, and nothing can be told.
     """
     if array.shape[0] != 1 or array.dtype.kind != "f" or not np.isfinite(array).all():
         return None
-    if float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE and float(np.abs(array).max()) <= LARGEST_ID:
+    if (
+        float(np.abs(array - np.rint(array)).max()) <= NEARLY_WHOLE
+        and float(np.abs(array).max()) <= LARGEST_ID
+    ):
         return "rounds the nearly whole numbers"
     return cutting_rule(array, table)
 
 
 def cutting_rule(array: NDArray[Any], table: LabelTable) -> str | None:
-    """Cut numbers between 0 and the id of the only label at half of it; None where there are several labels or other numbers."""
+    """Cut numbers between 0 and the id of the only label at half of it.
+
+    None where there are several labels or other numbers.
+    """
     only = table.foreground[0].id if len(table.foreground) == 1 else None
-    if only is not None and table.ignore is None and array.min() >= -NEARLY_WHOLE and array.max() <= only + NEARLY_WHOLE:
+    if (
+        only is not None
+        and table.ignore is None
+        and array.min() >= -NEARLY_WHOLE
+        and array.max() <= only + NEARLY_WHOLE
+    ):
         return f"gives label {only} to values of at least {only / 2:g}"
     return None
 

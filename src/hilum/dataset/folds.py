@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 CHEAP_BYTES = 64 * 2**20
-"""Annotations of up to this size in all are read for stratification; larger data sets are grouped by patient only."""
+"""Annotations of up to this size in all are read for stratification; larger data sets are grouped
+by patient only."""
 
 
 def make_folds(
@@ -31,20 +32,23 @@ def make_folds(
 ) -> tuple[Fold, ...]:
     """Split a data set: the split it brings where it has one, else folds grouped by patient and stratified.
 
-    Classification is stratified by class, or grade; where a case has any number of findings, by the one among them that is rarest
-    in the data set, so that each rare finding is spread. Segmentation is stratified by which labels are present and by the third
-    that the case's annotated volume falls into, where the annotations are small enough to be read quickly (`CHEAP_BYTES`). The
-    order of the cases does not matter; the same cases and seed give the same folds.
+    Classification is stratified by class, or grade; where a case has any number of findings, by the
+    one among them that is rarest in the data set, so that each rare finding is spread. Segmentation
+    is stratified by which labels are present and by the third that the case's annotated volume
+    falls into, where the annotations are small enough to be read quickly (`CHEAP_BYTES`). The order
+    of the cases does not matter; the same cases and seed give the same folds.
 
     Args:
         dataset: annotated cases; a case without a known patient is a patient of its own.
         folds: how many, at least 2; ignored where the data set brings a split.
         seed: of the shuffling.
         strata: case id to stratum, instead of the ones above.
-        together: groups of case ids that stay in one fold, with all cases of their patients: near-duplicates (`Audit.groups`).
+        together: groups of case ids that stay in one fold, with all cases of their patients:
+            near-duplicates (`Audit.groups`).
 
     Returns:
-        One `Fold` each; every case but `Dataset.tests` validates exactly once (unless the split is given).
+        One `Fold` each; every case but `Dataset.tests` validates exactly once (unless the split is
+        given).
 
     Raises:
         UsageError: fewer than two folds, or fewer patients than folds.
@@ -75,10 +79,16 @@ def make_folds(
     )
 
 
-def _split(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _split(
+    labels: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups))
+    return list(
+        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
+            np.zeros(len(labels)), labels, groups
+        )
+    )
 
 
 def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
@@ -89,13 +99,23 @@ def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
         return labels
     common = [name for name in counts if name not in rare]
     total = sum(counts[name] for name in rare)
-    target = "rare" if total >= folds or not common else max(sorted(common), key=lambda name: counts[name])
+    target = (
+        "rare"
+        if total >= folds or not common
+        else max(sorted(common), key=lambda name: counts[name])
+    )
     return np.array([target if name in rare else name for name in labels.tolist()])
 
 
 def patient_of(dataset: Dataset) -> dict[str, str]:
-    """The patient of every annotated case; a case without one is a patient of its own, named so that it meets no other."""
-    return {case.id: f"patient:{case.patient}" if case.patient is not None else f"case:{case.id}" for case in dataset.cases}
+    """The patient of every annotated case.
+
+    A case without one is a patient of its own, named so that it meets no other.
+    """
+    return {
+        case.id: f"patient:{case.patient}" if case.patient is not None else f"case:{case.id}"
+        for case in dataset.cases
+    }
 
 
 def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:
@@ -106,13 +126,16 @@ def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict
         together: groups of case ids; ids that the data set has not are passed over.
 
     Returns:
-        Case id to the name of its unit: the first, in alphabetical order, of the patients in it (see `patient_of`).
+        Case id to the name of its unit: the first, in alphabetical order, of the patients in it
+            (see `patient_of`).
     """
     patients = patient_of(dataset)
     cases: dict[str, list[str]] = {}
     for case, patient in patients.items():
         cases.setdefault(patient, []).append(case)
-    units = joined([*cases.values(), *([case for case in group if case in patients] for group in together)])
+    units = joined(
+        [*cases.values(), *([case for case in group if case in patients] for group in together)]
+    )
     return {case: min(patients[member] for member in unit) for unit in units for case in unit}
 
 
@@ -136,9 +159,15 @@ def case_strata(dataset: Dataset) -> dict[str, str]:
         values = np.unique(annotation.array)
         foreground = [int(value) for value in values if value not in (0, dataset.labels.ignore)]
         present[case.id] = "+".join(map(str, foreground)) or "empty"
-        volumes[case.id] = float(np.isin(annotation.array, foreground).sum()) * annotation.geometry.voxel_volume_mm3
+        volumes[case.id] = (
+            float(np.isin(annotation.array, foreground).sum())
+            * annotation.geometry.voxel_volume_mm3
+        )
     thirds = np.quantile([*volumes.values()], [1 / 3, 2 / 3])
-    return {case: f"{labels}/{int(np.searchsorted(thirds, volumes[case]))}" for case, labels in present.items()}
+    return {
+        case: f"{labels}/{int(np.searchsorted(thirds, volumes[case]))}"
+        for case, labels in present.items()
+    }
 
 
 def _class_strata(dataset: Dataset) -> dict[str, str]:
@@ -146,9 +175,14 @@ def _class_strata(dataset: Dataset) -> dict[str, str]:
     labels = {case.id: case.label or "" for case in dataset.cases}
     if dataset.classes is None or dataset.classes.kind != "multilabel":
         return labels
-    found = {case: [name for name in label.split(SEPARATOR) if name] for case, label in labels.items()}
+    found = {
+        case: [name for name in label.split(SEPARATOR) if name] for case, label in labels.items()
+    }
     counts = Counter(name for names in found.values() for name in names)
-    return {case: min(names, key=lambda name: (counts[name], name), default="") for case, names in found.items()}
+    return {
+        case: min(names, key=lambda name: (counts[name], name), default="")
+        for case, names in found.items()
+    }
 
 
 def _is_cheap(dataset: Dataset) -> bool:
@@ -156,7 +190,9 @@ def _is_cheap(dataset: Dataset) -> bool:
     return sum(file.stat().st_size for file in files if file.is_file()) <= CHEAP_BYTES
 
 
-def describe_folds(dataset: Dataset, folds: tuple[Fold, ...], *, together: Sequence[Collection[str]] = ()) -> str:
+def describe_folds(
+    dataset: Dataset, folds: tuple[Fold, ...], *, together: Sequence[Collection[str]] = ()
+) -> str:
     """One or two sentences for people: where the folds come from, their sizes, what they are grouped and stratified by.
 
     Args:
@@ -172,18 +208,29 @@ def describe_folds(dataset: Dataset, folds: tuple[Fold, ...], *, together: Seque
     if dataset.splits:
         text = f"{count} as given by the data set, {cases} validation cases each."
     else:
-        text = f"{count} of {cases} validation cases each, {_grouping(len(known), unknown)}, {_stratification(dataset)}."
+        text = (
+            f"{count} of {cases} validation cases each, {_grouping(len(known), unknown)},"
+            f" {_stratification(dataset)}."
+        )
         if together:
-            text += f" {_groups(len(together))} of near-duplicates stay{'s' if len(together) == 1 else ''} in one fold."
+            text += (
+                f" {_groups(len(together))} of near-duplicates"
+                f" stay{'s' if len(together) == 1 else ''} in one fold."
+            )
     if unknown:
-        which = "No patient is known" if not known else f"The patients of {unknown} cases are not known"
+        which = (
+            "No patient is known" if not known else f"The patients of {unknown} cases are not known"
+        )
         text += f" {which}: each such case counts as one patient."
     shared = leaking_patients(dataset, folds)
     if shared:
         text += f" Attention: {len(shared)} patients are on both sides of the given split."
     split = groups_on_both_sides(folds, together)
     if split:
-        text += f" Attention: {_groups(len(split))} of near-duplicates {'is' if len(split) == 1 else 'are'} on both sides of it."
+        text += (
+            f" Attention: {_groups(len(split))} of near-duplicates"
+            f" {'is' if len(split) == 1 else 'are'} on both sides of it."
+        )
     return text
 
 
@@ -191,26 +238,35 @@ def _groups(count: int) -> str:
     return "1 group" if count == 1 else f"{count} groups"
 
 
-def groups_on_both_sides(folds: Sequence[Fold], together: Sequence[Collection[str]]) -> tuple[tuple[str, ...], ...]:
+def groups_on_both_sides(
+    folds: Sequence[Fold], together: Sequence[Collection[str]]
+) -> tuple[tuple[str, ...], ...]:
     """The groups that have cases in training and in validation of one fold."""
     sides = [(set(fold.train), set(fold.validation)) for fold in folds]
     return tuple(
-        tuple(sorted(group)) for group in together if any(set(group) & train and set(group) & held for train, held in sides)
+        tuple(sorted(group))
+        for group in together
+        if any(set(group) & train and set(group) & held for train, held in sides)
     )
 
 
 def _grouping(known: int, unknown: int) -> str:
     if not known:
         return f"{unknown} cases in all"
-    return f"grouped by {known} patients" if not unknown else f"grouped by {known} patients and {unknown} cases without one"
+    return (
+        f"grouped by {known} patients"
+        if not unknown
+        else f"grouped by {known} patients and {unknown} cases without one"
+    )
 
 
 def _stratification(dataset: Dataset) -> str:
     if dataset.labels is None:
         kind = dataset.classes.kind if dataset.classes is not None else "exclusive"
-        return {"ordinal": "stratified by grade", "multilabel": "stratified by the rarest finding of each case"}.get(
-            kind, "stratified by class"
-        )
+        return {
+            "ordinal": "stratified by grade",
+            "multilabel": "stratified by the rarest finding of each case",
+        }.get(kind, "stratified by class")
     if _is_cheap(dataset):
         return "stratified by the labels present and the annotated volume"
     return "not stratified (the annotations are too large to be read first)"

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 SAME_VOXELS = 0.001
 """Up to this distance, in voxels, two grids are the same and nothing is said."""
 ROUNDING_VOXELS = 0.1
-"""Up to this distance, in voxels, two grids of the same shape differ by the rounding of a header, and are snapped."""
+"""Up to this distance, in voxels, two grids of the same shape differ by the rounding of a header,
+and are snapped."""
 
 
 class Grids(Enum):
@@ -23,11 +24,14 @@ class Grids(Enum):
     ROUNDING = "rounding"
     """Same shape, and no voxel is further off than `ROUNDING_VOXELS`: the image's grid is taken."""
     PICTURES = "pictures"
-    """A slice, and an annotation of its size that has no place, as pictures have none: pixels belong together."""
+    """A slice, and an annotation of its size that has no place, as pictures have none: pixels
+    belong together."""
     HEADER_LOST = "header lost"
-    """Same shape, and the annotation's header is an empty one (1 mm, origin 0): some tool wrote it without the image's grid."""
+    """Same shape, and the annotation's header is an empty one (1 mm, origin 0): some tool wrote it
+    without the image's grid."""
     UNPLACED = "unplaced"
-    """Different shapes, and the annotation does not say where it lies: a picture, or an empty header."""
+    """Different shapes, and the annotation does not say where it lies: a picture, or an empty
+    header."""
     DIFFERENT = "different"
 
 
@@ -46,14 +50,24 @@ def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
         return Grids.ROUNDING
     if image.is_2d and _is_at_origin(annotation):
         return Grids.PICTURES
-    return Grids.HEADER_LOST if _is_empty_header(annotation) and not _is_empty_header(image) else Grids.DIFFERENT
+    return (
+        Grids.HEADER_LOST
+        if _is_empty_header(annotation) and not _is_empty_header(image)
+        else Grids.DIFFERENT
+    )
 
 
 def cure_of_unplaced(image: Geometry, annotation: Geometry) -> str:
     """Say what to do where two grids of different shapes are `Grids.UNPLACED`: resampling by millimetres would displace it."""
     if annotation.shape == (image.shape[0], image.shape[2], image.shape[1]):
-        return "turn it by 90 degrees as the image is (a photograph is turned upright as its EXIF orientation says)"
-    return "scale, pad or turn it as the image was, or draw it on this image: the files do not say where its pixels lie"
+        return (
+            "turn it by 90 degrees as the image is (a photograph is turned upright as its EXIF"
+            " orientation says)"
+        )
+    return (
+        "scale, pad or turn it as the image was, or draw it on this image: the files do not say"
+        " where its pixels lie"
+    )
 
 
 def _is_empty_header(geometry: Geometry) -> bool:
@@ -73,4 +87,7 @@ def grid_words(geometry: Geometry) -> str:
     """A grid in words: shape (Z, Y, X), spacing, origin and orientation."""
     spacing = " x ".join(f"{value:.4g}" for value in geometry.spacing)
     origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
-    return f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin}), {geometry.orientation}"
+    return (
+        f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin}),"
+        f" {geometry.orientation}"
+    )

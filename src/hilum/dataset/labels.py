@@ -1,7 +1,8 @@
 """Labels and classes are matched by name: those of a data set or of predictions with those of a model, plan or reference.
 
-Case, blanks, underscores and hyphens of names do not count, nor do the ids. "foreground", "label 1" or a bare number name
-nothing: such labels go by their ids, unless both sides have the very same names.
+Case, blanks, underscores and hyphens of names do not count, nor do the ids. "foreground", "label 1"
+or a bare number name nothing: such labels go by their ids, unless both sides have the very same
+names.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 _NO_NAME = re.compile(r"(?:label|class|region|segment|foreground|mask|roi)?\d*")
 
 
-def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: str) -> dict[int, int]:
+def match_labels(
+    wanted: LabelTable, found: LabelTable, *, where: str, holder: str
+) -> dict[int, int]:
     """Find the id in `wanted` of each label of `found`, the background and the ignore label included.
 
     Args:
@@ -48,13 +51,20 @@ def match_labels(wanted: LabelTable, found: LabelTable, *, where: str, holder: s
         ids |= {theirs[name]: ours[name] for name in theirs if agreed}
     else:  # what has no name goes by its id
         shared = set(ours) & set(theirs)
-        others = {ours[name] for name in ours if name not in shared} & {theirs[name] for name in theirs if name not in shared}
+        others = {ours[name] for name in ours if name not in shared} & {
+            theirs[name] for name in theirs if name not in shared
+        }
         agreed = not others and all(ours[name] == theirs[name] for name in shared)
-    if not agreed or (wanted.regions and found.regions and _regions(wanted, {}) != _regions(found, ids)):
+    if not agreed or (
+        wanted.regions and found.regions and _regions(wanted, {}) != _regions(found, ids)
+    ):
         raise LabelError(
             f"{where} has the labels {listed(found)}; {holder} has {listed(wanted)}",
             needed="the same labels on both sides, each under its own name; their ids may differ",
-            cure='where they mean the same, give them the same names ("labels" in dataset.json, labels.json beside label maps)',
+            cure=(
+                'where they mean the same, give them the same names ("labels" in dataset.json,'
+                " labels.json beside label maps)"
+            ),
         )
     if found.ignore is not None:
         ids[found.ignore] = found.ignore if wanted.ignore is None else wanted.ignore
@@ -72,13 +82,21 @@ def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
     values, places = np.unique(labels.array, return_inverse=True)
     strange = [int(value) for value in values if int(value) not in ids]
     if strange:
-        raise LabelError(f"labels {strange} that have no name", needed=f"labels among {sorted(ids)}")
+        raise LabelError(
+            f"labels {strange} that have no name", needed=f"labels among {sorted(ids)}"
+        )
     new = np.array([ids[int(value)] for value in values])
-    return labels.with_array(new.astype(np.min_scalar_type(new.max()))[places].reshape(labels.array.shape))
+    return labels.with_array(
+        new.astype(np.min_scalar_type(new.max()))[places].reshape(labels.array.shape)
+    )
 
 
-def arranged(dataset: Dataset, channels: Sequence[str], answers: LabelTable | ClassTable, *, holder: str) -> Dataset:
-    """The data set with the channels, label ids or classes of a plan or model; its last notes say what was matched by name.
+def arranged(
+    dataset: Dataset, channels: Sequence[str], answers: LabelTable | ClassTable, *, holder: str
+) -> Dataset:
+    """The data set with the channels, label ids or classes of a plan or model.
+
+    Its last notes say what was matched by name.
 
     Raises:
         DataError: the channels, labels or classes differ.
@@ -86,17 +104,32 @@ def arranged(dataset: Dataset, channels: Sequence[str], answers: LabelTable | Cl
     """
     own = dataset.labels if isinstance(answers, LabelTable) else dataset.classes
     if own is None:
-        kinds = ("a classification", "a segmentation")[:: 1 if isinstance(answers, LabelTable) else -1]
-        raise UsageError(f"{dataset.root} is opened as {kinds[0]}; {holder} is of {kinds[1]}", needed="one task on both sides")
+        kinds = ("a classification", "a segmentation")[
+            :: 1 if isinstance(answers, LabelTable) else -1
+        ]
+        raise UsageError(
+            f"{dataset.root} is opened as {kinds[0]}; {holder} is of {kinds[1]}",
+            needed="one task on both sides",
+        )
     notes = []
     if [plain_name(name) for name in channels] != [plain_name(name) for name in dataset.channels]:
-        notes.append(f"channels {', '.join(dataset.channels)} are read as {', '.join(channels)}, those of {holder}")
+        notes.append(
+            f"channels {', '.join(dataset.channels)} are read as {', '.join(channels)}, those of"
+            f" {holder}"
+        )
     dataset = arrange_dataset(dataset, channels, holder=holder)
     if isinstance(answers, LabelTable):
         arrange = _with_labels(dataset, answers, holder)
-        changed = {old: new for old, new in (arrange.cases[0].label_ids if arrange.cases else {}).items() if old != new}
+        changed = {
+            old: new
+            for old, new in (arrange.cases[0].label_ids if arrange.cases else {}).items()
+            if old != new
+        }
         if changed:
-            notes.append(f"labels are matched by name: {', '.join(f'{old} is read as {new}' for old, new in changed.items())}")
+            notes.append(
+                "labels are matched by name:"
+                f" {', '.join(f'{old} is read as {new}' for old, new in changed.items())}"
+            )
     else:
         arrange = _with_classes(dataset, answers, holder)
     return replace(arrange, notes=(*arrange.notes, *notes))
@@ -114,13 +147,23 @@ def _with_labels(dataset: Dataset, wanted: LabelTable, holder: str) -> Dataset:
             cure="give the labels the ids of the other side, or names",
         )
     if any(old != new for old, new in ids.items()):
-        own = {case.id: case.label_ids or dict.fromkeys(ids) for case in dataset.cases}  # by names of the file's segments
-        by_case = {case: {old: ids[old if new is None else new] for old, new in read.items()} for case, read in own.items()}
-        dataset = replace(dataset, cases=tuple(replace(case, label_ids=by_case[case.id]) for case in dataset.cases))
+        own = {
+            case.id: case.label_ids or dict.fromkeys(ids) for case in dataset.cases
+        }  # by names of the file's segments
+        by_case = {
+            case: {old: ids[old if new is None else new] for old, new in read.items()}
+            for case, read in own.items()
+        }
+        dataset = replace(
+            dataset,
+            cases=tuple(replace(case, label_ids=by_case[case.id]) for case in dataset.cases),
+        )
     return replace(dataset, labels=wanted)
 
 
-def match_classes(wanted: ClassTable, found: ClassTable, *, where: str, holder: str) -> dict[str, str]:
+def match_classes(
+    wanted: ClassTable, found: ClassTable, *, where: str, holder: str
+) -> dict[str, str]:
     """Find the name in `wanted` of each class of `found`.
 
     Raises:
@@ -129,10 +172,14 @@ def match_classes(wanted: ClassTable, found: ClassTable, *, where: str, holder: 
     known = {plain_name(name): name for name in wanted.names}
     if len(known) < len(wanted.names):
         known = {name: name for name in wanted.names}
-    names = {name: name if name in wanted.names else known.get(plain_name(name), "") for name in found.names}
+    names = {
+        name: name if name in wanted.names else known.get(plain_name(name), "")
+        for name in found.names
+    }
     if "" in names.values() or len(set(names.values())) < len(names):
         raise LabelError(
-            f"{where} has the classes {', '.join(found.names)}; {holder} has {', '.join(wanted.names)}",
+            f"{where} has the classes {', '.join(found.names)}; {holder} has"
+            f" {', '.join(wanted.names)}",
             needed="the same classes on both sides; their order may differ",
             cure="where they mean the same, give them the same names in the column of labels",
         )
@@ -144,12 +191,17 @@ def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
     if found is None:
         return dataset
     names = match_classes(wanted, found, where=str(dataset.root), holder=holder)
-    if len(names) < len(wanted.names) or (wanted.kind == "multilabel") != (found.kind == "multilabel"):
+    if len(names) < len(wanted.names) or (wanted.kind == "multilabel") != (
+        found.kind == "multilabel"
+    ):
         raise LabelError(
             f"{dataset.root} has the classes {', '.join(found.names)} ({found.kind}); {holder} has "
             f"{', '.join(wanted.names)} ({wanted.kind})",
             needed="the same classes on both sides; their order may differ",
-            cure="open the data set as the other side was, with --label, --classes or --task, or train without its plan",
+            cure=(
+                "open the data set as the other side was, with --label, --classes or --task, or"
+                " train without its plan"
+            ),
         )
     cases = tuple(replace(case, label=renamed(case.label, names)) for case in dataset.cases)
     return replace(dataset, cases=cases, classes=wanted)
@@ -163,7 +215,10 @@ def renamed(label: str | None, names: Mapping[str, str]) -> str | None:
 
 
 def ids_by_name(table: LabelTable) -> dict[str, int]:
-    """The id of each plain name of a label; not of those that name nothing, or that two labels share."""
+    """The id of each plain name of a label.
+
+    Not of those that name nothing, or that two labels share.
+    """
     return {name: i for name, i in _ids_by_plain_name(table).items() if names_something(name)}
 
 
@@ -173,12 +228,17 @@ def _ids_by_plain_name(table: LabelTable) -> dict[str, int]:
 
 
 def names_something(plain: str) -> bool:
-    """Return True if a plain label name has a meaning; "foreground", "label 1" and numbers have none."""
+    """Return True if a plain label name has a meaning.
+
+    "foreground", "label 1" and numbers have none.
+    """
     return not _NO_NAME.fullmatch(plain)
 
 
 def _regions(table: LabelTable, ids: Mapping[int, int]) -> dict[str, set[int]]:
-    return {plain_name(region.name): {ids.get(i, i) for i in region.labels} for region in table.regions}
+    return {
+        plain_name(region.name): {ids.get(i, i) for i in region.labels} for region in table.regions
+    }
 
 
 def listed(table: LabelTable) -> str:

@@ -18,7 +18,12 @@ from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, 
 from hilum.dataset.layouts.labelling import Asked, with_classes
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.layouts.patient_masks import META_FILE
-from hilum.dataset.layouts.patients import PATIENTS_FILE, read_patients, with_patients, with_plain_columns
+from hilum.dataset.layouts.patients import (
+    PATIENTS_FILE,
+    read_patients,
+    with_patients,
+    with_plain_columns,
+)
 from hilum.dataset.layouts.splits import splits_file, with_given_splits, with_split_column
 from hilum.dataset.layouts.table import table_file
 from hilum.dataset.segments import with_segment_names
@@ -35,7 +40,14 @@ if TYPE_CHECKING:
     from hilum.dataset.layouts import Layout
     from hilum.io.inventory import Inventory
 
-DESCRIPTIONS = ("dataset.json", "labels.json", PATIENTS_FILE, META_FILE, "participants.tsv", "dataset_description.json")
+DESCRIPTIONS = (
+    "dataset.json",
+    "labels.json",
+    PATIENTS_FILE,
+    META_FILE,
+    "participants.tsv",
+    "dataset_description.json",
+)
 """Files in a data set's folder that say something about it."""
 
 
@@ -79,7 +91,11 @@ def open_dataset(
     """
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
-    dataset = _distinct(_layout_of(root, layout, classes=asked.classification).read(root, values=not asked.classification))
+    dataset = _distinct(
+        _layout_of(root, layout, classes=asked.classification).read(
+            root, values=not asked.classification
+        )
+    )
     classified = with_classes(with_split_column(with_patients(dataset, patients)), asked)
     opened = with_segment_names(with_plain_columns(with_given_splits(classified)))
     files = _account(opened, root)
@@ -87,18 +103,26 @@ def open_dataset(
     return replace(opened, files=files)
 
 
-def open_cases(path: str | Path, *, layout: str | None = None, patients: str | None = None) -> tuple[Case, ...]:
+def open_cases(
+    path: str | Path, *, layout: str | None = None, patients: str | None = None
+) -> tuple[Case, ...]:
     """Every case of a data set, by id, with or without an annotation or a label: what a model can be asked about.
 
-    Where a table has the point to look at, the cases have it too; an annotation stands as the region to look at as well.
+    Where a table has the point to look at, the cases have it too; an annotation stands as the
+    region to look at as well.
 
     Raises:
         UsageError: the path does not exist, or the layout is unknown.
         DataError: no layout fits, or there is no case.
     """
     root = Path(path)
-    dataset = with_centres(with_patients(_distinct(_layout_of(root, layout).read(root, values=False)), patients))
-    cases = (replace(case, region=case.region or case.annotation) for case in (*dataset.cases, *dataset.unlabelled))
+    dataset = with_centres(
+        with_patients(_distinct(_layout_of(root, layout).read(root, values=False)), patients)
+    )
+    cases = (
+        replace(case, region=case.region or case.annotation)
+        for case in (*dataset.cases, *dataset.unlabelled)
+    )
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
@@ -110,7 +134,10 @@ def _distinct(dataset: Dataset) -> Dataset:
     if repeated:
         raise DataError(
             f"{dataset.root} has several cases of one name: {some(repeated)}",
-            needed="one row or file a case, and ids that differ in more than letter case, for files are named after them",
+            needed=(
+                "one row or file a case, and ids that differ in more than letter case, for files"
+                " are named after them"
+            ),
             cure="rename the files; of a table, give each row an id of its own in a column case",
         )
     return dataset
@@ -120,13 +147,23 @@ def _account(dataset: Dataset, root: Path) -> Inventory:
     """Account for every file of a data set: those that its cases name and those that describe it are taken."""
     cases = (*dataset.cases, *dataset.unlabelled)
     images = [file for case in cases for file in case.images.values()]
-    masks = [file for case in cases for one in (case.annotation, case.region) for file in annotation_files(one)]
+    masks = [
+        file
+        for case in cases
+        for one in (case.annotation, case.region)
+        for file in annotation_files(one)
+    ]
     taken = [*images, *masks, *describing_files(root, dataset.layout)]
-    return take_inventory([root], taken, reasons={dataset.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")})
+    return take_inventory(
+        [root], taken, reasons={dataset.root / name: TEST_STUDY for name in ("dicomTs", "labelsTs")}
+    )
 
 
 def describing_files(path: Path, layout: str | None = None) -> tuple[Path, ...]:
-    """List the files that describe a data set: its table, labels, patients and splits; `layout` is found out if None."""
+    """List the files that describe a data set: its table, labels, patients and splits.
+
+    `layout` is found out if None.
+    """
     home = path if path.is_dir() else path.parent
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(path)), None)
     described = [home / one for one in DESCRIPTIONS if not is_output(home / one)]
@@ -143,14 +180,22 @@ def known_patients(path: str | Path) -> dict[str, str]:
     """
     place = Path(path)
     if place.suffix.lower() in {".csv", ".tsv"} and place.is_file():
-        with suppress(DataError):  # of other columns: a table of a data set, which says what is missing
-            return {case: row["patient"] for case, row in read_patients(place)[0].items() if row["patient"]}
+        with suppress(
+            DataError
+        ):  # of other columns: a table of a data set, which says what is missing
+            return {
+                case: row["patient"]
+                for case, row in read_patients(place)[0].items()
+                if row["patient"]
+            }
     return {case.id: case.patient for case in open_cases(place) if case.patient is not None}
 
 
 def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layout:
     if not root.exists():
-        raise UsageError(f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root))
+        raise UsageError(
+            f"{root} does not exist", needed="the folder or file of a data set", cure=nearest(root)
+        )
     refuse_spreadsheet(root)
     name = layout or next((key for key, known in LAYOUTS.items() if known.recognises(root)), None)
     if name is None and (holds_one_class(root) or (classes and holds_folders(root))):
@@ -162,8 +207,12 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
     if name is None:
         raise DataError(
             f"{root} has no layout that hilum knows",
-            needed="one of:\n" + "\n".join(f"  {key}: {known.looks_like}" for key, known in LAYOUTS.items()),
-            cure="write a cases.csv with the columns case, patient, image, mask (or label), one row a case",
+            needed="one of:\n"
+            + "\n".join(f"  {key}: {known.looks_like}" for key, known in LAYOUTS.items()),
+            cure=(
+                "write a cases.csv with the columns case, patient, image, mask (or label), one row"
+                " a case"
+            ),
         )
     if name not in LAYOUTS:
         near = difflib.get_close_matches(name, LAYOUTS, n=1)
@@ -191,7 +240,8 @@ def read_case(case: Case) -> Volume:
 def read_annotation(case: Case) -> Volume:
     """Read the label map of a case, on its image's own grid: integers, (1, Z, Y, X).
 
-    Where the headers differ by rounding, or two pictures of the same size state different resolutions, the image's grid is taken.
+    Where the headers differ by rounding, or two pictures of the same size state different
+    resolutions, the image's grid is taken.
 
     Raises:
         DataError: the case has none.
@@ -207,16 +257,24 @@ def read_annotation(case: Case) -> Volume:
         labels = relabel(read_label_map(case.annotation), case.label_ids)
     except LabelError as error:
         raise LabelError(
-            error.found, needed=error.needed, cure="hilum check DATA --fix FOLDER writes a copy with labels where that is safe"
+            error.found,
+            needed=error.needed,
+            cure="hilum check DATA --fix FOLDER writes a copy with labels where that is safe",
         ) from error
     grid = read_geometry(next(iter(case.images.values())))
     relation = compare_grids(grid, labels.geometry)
     if relation in UNLIKE:
         raise GeometryError(
-            f"case {case.id}: the annotation lies on {grid_words(labels.geometry)}, the image on {grid_words(grid)}",
+            f"case {case.id}: the annotation lies on {grid_words(labels.geometry)}, the image on"
+            f" {grid_words(grid)}",
             needed="one grid for both",
-            cure=cure_of_unplaced(grid, labels.geometry)
-            if relation is Grids.UNPLACED
-            else "hilum check DATA --fix FOLDER writes a copy with the annotation on the image's grid",
+            cure=(
+                cure_of_unplaced(grid, labels.geometry)
+                if relation is Grids.UNPLACED
+                else (
+                    "hilum check DATA --fix FOLDER writes a copy with the annotation on the image's"
+                    " grid"
+                )
+            ),
         )
     return Volume(labels.array, grid)

@@ -36,11 +36,15 @@ def read_region(case: Case) -> Volume:
     grid = read_geometry(next(iter(case.images.values())))
     if compare_grids(grid, labels.geometry) in UNLIKE:
         raise GeometryError(
-            f"case {case.id}: the mask lies on {grid_words(labels.geometry)}, the image on {grid_words(grid)}",
+            f"case {case.id}: the mask lies on {grid_words(labels.geometry)}, the image on"
+            f" {grid_words(grid)}",
             needed="one grid for both",
             cure="resample the mask onto the image",
         )
     mask = (labels.array != 0).astype(np.uint8)
     if not mask.any():
-        raise DataError(f"case {case.id}: the mask {case.region} is empty", needed="a mask that says where to look")
+        raise DataError(
+            f"case {case.id}: the mask {case.region} is empty",
+            needed="a mask that says where to look",
+        )
     return Volume(mask, grid)

@@ -22,7 +22,10 @@ _NAMED_FORMATS = {".nrrd", ".seg.nrrd", ".nhdr", ".seg.nhdr"}
 
 
 def segments_in(annotation: object) -> tuple[Segment, ...]:
-    """Read the named segments of an annotation; () for other formats, and where the file cannot be read: the doctor says why."""
+    """Read the named segments of an annotation.
+
+    () for other formats, and where the file cannot be read: the doctor says why.
+    """
     if not isinstance(annotation, Path) or image_suffix(annotation) not in _NAMED_FORMATS:
         return ()
     try:
@@ -56,7 +59,10 @@ def with_segment_names(dataset: Dataset) -> Dataset:
         cases.append(replace(case, label_ids=ids) if case.id in changed[-1:] else case)
     if not changed:
         return dataset
-    note = f"{len(changed)} annotations number the names of their segments otherwise, e.g. {changed[0]}; labels are read by name"
+    note = (
+        f"{len(changed)} annotations number the names of their segments otherwise, e.g."
+        f" {changed[0]}; labels are read by name"
+    )
     return replace(dataset, cases=tuple(cases), notes=(*dataset.notes, note))
 
 
@@ -73,12 +79,20 @@ def ids_of_segments(annotation: object, table: LabelTable, *, holder: str) -> di
     """
     segments, known = segments_in(annotation), ids_by_name(table)
     names = {segment.value: plain_name(segment.name) for segment in segments}
-    strange = [one.name for one in segments if names[one.value] not in known and names_something(names[one.value])]
+    strange = [
+        one.name
+        for one in segments
+        if names[one.value] not in known and names_something(names[one.value])
+    ]
     if known and strange:
         raise LabelError(
-            f"{annotation} has the segments {', '.join(segment.name for segment in segments)}; {holder} has the labels "
-            f"{', '.join(label.name for label in table.foreground)}",
+            f"{annotation} has the segments {', '.join(segment.name for segment in segments)};"
+            f" {holder} has the labels {', '.join(label.name for label in table.foreground)}",
             needed="the same names on both sides",
             cure=f"name {strange[0]} among these labels, or rename the segment",
         )
-    return {0: 0} | {value: known.get(name, value) for value, name in names.items()} if known.keys() & names.values() else {}
+    return (
+        {0: 0} | {value: known.get(name, value) for value, name in names.items()}
+        if known.keys() & names.values()
+        else {}
+    )

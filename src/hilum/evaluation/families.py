@@ -1,7 +1,7 @@
 """The kinds of predictions that can be evaluated: what a folder holds says which one it is.
 
-Each kind has its own scores, summary and comparison; a family says how to recognise its predictions and how to go on. Nobody asks
-what task it is.
+Each kind has its own scores, summary and comparison; a family says how to recognise its predictions
+and how to go on. Nobody asks what task it is.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ class EvaluationOptions:
     """Options of an evaluation; each task takes those that concern it.
 
     Args:
-        allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
+        allow_missing: leave reference cases without a prediction out, and name them, instead of
+            refusing.
         patients: of label maps: whose each case is, of cases of which the reference does not know.
         tolerance_mm: of label maps: tolerance of the normalised surface distance.
         threads: of label maps: cases scored at once.
         progress: of label maps: called with (cases done, cases in all, case id).
-        threshold: of two classes, or of findings: an operating point, the probability from which one is called.
+        threshold: of two classes, or of findings: an operating point, the probability from which
+            one is called.
         positive: of two classes: which is the positive one; None: as the predictions have it.
-        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe a case.
+        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe
+            a case.
         inputs: further files that were read for it, and so are not written over.
     """
 
@@ -78,7 +81,9 @@ class Family:
     compare: Callable[..., AnyComparison]
 
 
-def _evaluate_classes(predictions: Path, reference: Path | Dataset, out: Path, asked: EvaluationOptions) -> ClassEvaluation:
+def _evaluate_classes(
+    predictions: Path, reference: Path | Dataset, out: Path, asked: EvaluationOptions
+) -> ClassEvaluation:
     return evaluate_classes(
         predictions,
         reference,
@@ -90,7 +95,9 @@ def _evaluate_classes(predictions: Path, reference: Path | Dataset, out: Path, a
     )
 
 
-def _evaluate_label_maps(predictions: Path, reference: Path | Dataset, out: Path, asked: EvaluationOptions) -> Evaluation:
+def _evaluate_label_maps(
+    predictions: Path, reference: Path | Dataset, out: Path, asked: EvaluationOptions
+) -> Evaluation:
     if asked.threshold is not None:
         raise UsageError(
             f"a threshold of {asked.threshold:g} for label maps",
@@ -113,25 +120,38 @@ FAMILIES: dict[str, Family] = {
     "hilum-class-evaluation": Family(
         needs="a predictions.csv with the columns case and p_<class>",
         recognises=lambda place: predictions_file(place).is_file(),
-        outputs=("cases.csv", "curves.json", "summary.md", "summary.json", "curves.png", "confusion.png"),
+        outputs=(
+            "cases.csv",
+            "curves.json",
+            "summary.md",
+            "summary.json",
+            "curves.png",
+            "confusion.png",
+        ),
         evaluate=_evaluate_classes,
         evaluation=ClassEvaluation,
         compare=compare_class_evaluations,
     ),
     "hilum-evaluation": Family(
         needs="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)",
-        recognises=lambda place: place.is_dir() and any(entry.is_file() for entry in place.glob("[!.]*")),
+        recognises=lambda place: (
+            place.is_dir() and any(entry.is_file() for entry in place.glob("[!.]*"))
+        ),
         outputs=("cases.csv", "summary.md", "summary.json"),
         evaluate=_evaluate_label_maps,
         evaluation=Evaluation,
         compare=compare_labels,
     ),
 }
-"""Every kind, by the `format` that its summary.json states; the first that recognises a folder takes it."""
+"""Every kind, by the `format` that its summary.json states; the first that recognises a folder
+takes it."""
 
 
 def evaluate(
-    predictions: Path | str, reference: Path | str | Dataset, out: Path | str, options: EvaluationOptions | None = None
+    predictions: Path | str,
+    reference: Path | str | Dataset,
+    out: Path | str,
+    options: EvaluationOptions | None = None,
 ) -> AnyEvaluation:
     """Score predictions of any kind against a reference and write cases.csv, summary.json and summary.md.
 
@@ -142,7 +162,8 @@ def evaluate(
         options: what is asked beyond that.
 
     Raises:
-        UsageError: the place holds no predictions, or files in `out` that no evaluation wrote are in the way.
+        UsageError: the place holds no predictions, or files in `out` that no evaluation wrote are
+            in the way.
         ResourceError: another process writes to `out`.
         HilumError: see `evaluate_folder` and `evaluate_classes`.
     """
@@ -202,11 +223,16 @@ def compare(
         seed: same seed, same intervals.
 
     Raises:
-        UsageError: a folder holds no evaluation, or the two are of different kinds, tolerances or classes.
+        UsageError: a folder holds no evaluation, or the two are of different kinds, tolerances or
+            classes.
         DataError: they share no case, or do not agree on what it is.
     """
     first, second = (e if isinstance(e, AnyEvaluation) else load_evaluation(e) for e in (a, b))
     if type(first) is not type(second):
         kinds = ", or ".join(family.needs for family in FAMILIES.values())
-        raise UsageError("evaluations of two kinds of predictions", needed=f"two of one kind: {kinds}")
-    return FAMILIES[first.record.format].compare(first, second, level=level, resamples=resamples, seed=seed)
+        raise UsageError(
+            "evaluations of two kinds of predictions", needed=f"two of one kind: {kinds}"
+        )
+    return FAMILIES[first.record.format].compare(
+        first, second, level=level, resamples=resamples, seed=seed
+    )

@@ -41,12 +41,19 @@ def p_value(value: float) -> str:
 
 def some(names: Sequence[str]) -> str:
     """The first of many names, and how many more there are."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction for many tests; undefined p-values (NaN) are no tests and stay undefined."""
-    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    """Holm's correction for many tests.
+
+    Undefined p-values (NaN) are no tests and stay undefined.
+    """
+    order = sorted(
+        (i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i]
+    )
     corrected = [math.nan] * len(p_values)
     largest = 0.0
     for rank, i in enumerate(order):

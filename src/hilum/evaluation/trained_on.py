@@ -26,9 +26,10 @@ def warn_of_trained_cases(folder: Path, cases: Sequence[str]) -> tuple[str, ...]
     if not seen:
         return ()
     said = (
-        f"{len(seen)} of {len(cases)} cases are named like cases that the model was trained on ({some(seen)}): if they are the "
-        "same, these figures say nothing about new patients; evaluate predictions of cases that were not in the training, or "
-        "see the held-out figures on the model's card"
+        f"{len(seen)} of {len(cases)} cases are named like cases that the model was trained on"
+        f" ({some(seen)}): if they are the same, these figures say nothing about new patients;"
+        " evaluate predictions of cases that were not in the training, or see the held-out figures"
+        " on the model's card"
     )
     _log.warning("%s", said)
     return (ATTENTION + said,)

@@ -1,8 +1,9 @@
 """Abdominal CT in Hounsfield units, drawn from a seed: body wall, ribs, spine, vessels, bowel, liver, tumours, spleen, kidneys.
 
-Nothing here is measured from a patient. Sizes, positions and HU are those of portal-venous CT in adult anatomy textbooks, varied
-by patient; coordinates are LPS mm around a point in front of the first lumbar vertebra (x to Left, y to Posterior, z up).
-First the patient is drawn (:func:`draw_patient`: every random number), then painted on a grid (:func:`paint_patient`).
+Nothing here is measured from a patient. Sizes, positions and HU are those of portal-venous CT in
+adult anatomy textbooks, varied by patient; coordinates are LPS mm around a point in front of the
+first lumbar vertebra (x to Left, y to Posterior, z up). First the patient is drawn
+(:func:`draw_patient`: every random number), then painted on a grid (:func:`paint_patient`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,22 @@ ABDOMEN_LABELS = LabelTable(
     labels=(
         Label(id=0, name="background"),
         Label(id=1, name="liver", code=("10200004", "SCT", "Liver"), colour=(221, 130, 101)),
-        Label(id=2, name="liver tumour", code=("126851005", "SCT", "Neoplasm of liver"), colour=(144, 238, 144)),
+        Label(
+            id=2,
+            name="liver tumour",
+            code=("126851005", "SCT", "Neoplasm of liver"),
+            colour=(144, 238, 144),
+        ),
         Label(id=3, name="spleen", code=("78961009", "SCT", "Spleen"), colour=(157, 108, 162)),
-        Label(id=4, name="right kidney", code=("9846003", "SCT", "Right kidney"), colour=(185, 102, 83)),
-        Label(id=5, name="left kidney", code=("18639004", "SCT", "Left kidney"), colour=(219, 173, 61)),
+        Label(
+            id=4,
+            name="right kidney",
+            code=("9846003", "SCT", "Right kidney"),
+            colour=(185, 102, 83),
+        ),
+        Label(
+            id=5, name="left kidney", code=("18639004", "SCT", "Left kidney"), colour=(219, 173, 61)
+        ),
     )
 )
 """What the integers of :func:`make_abdomen_ct` mean; right and left are the patient's."""
@@ -81,7 +94,8 @@ class SyntheticCase:
 
     Args:
         image: (1, Z, Y, X) int16 HU.
-        labels: (1, Z, Y, X) uint8, the integers of :data:`ABDOMEN_LABELS` (or of the maker that gave it).
+        labels: (1, Z, Y, X) uint8, the integers of :data:`ABDOMEN_LABELS` (or of the maker that
+            gave it).
     """
 
     image: Volume
@@ -100,10 +114,11 @@ def make_abdomen_ct(
 
     Args:
         seed: same seed and options, same bytes.
-        shape: voxels (Z, Y, X); the field of view is always the whole upper abdomen, so this sets the spacing and the cost
-            (about 0.3 s for the default of 380 000 voxels on one core, and proportional to it).
-        tilt_degrees: the grid is rotated by up to this angle about each axis, as no patient lies quite straight; 0 for a grid
-            parallel to the table.
+        shape: voxels (Z, Y, X); the field of view is always the whole upper abdomen, so this sets
+            the spacing and the cost (about 0.3 s for the default of 380 000 voxels on one core, and
+            proportional to it).
+        tilt_degrees: the grid is rotated by up to this angle about each axis, as no patient lies
+            quite straight; 0 for a grid parallel to the table.
         noise_hu: standard deviation of the noise.
         tumours: how many liver tumours; drawn (0 to 5, a healthy liver in one of eight) if None.
 
@@ -111,7 +126,11 @@ def make_abdomen_ct(
         UsageError: a shape too small to show an abdomen.
     """
     if min(shape) < 8:
-        raise UsageError(f"shape {shape}", needed="at least 8 voxels along each axis", cure="e.g. shape=(42, 84, 108)")
+        raise UsageError(
+            f"shape {shape}",
+            needed="at least 8 voxels along each axis",
+            cure="e.g. shape=(42, 84, 108)",
+        )
     rng = np.random.default_rng([seed, 1])
     patient = draw_patient(rng, tumours=tumours)
     return make_study(patient, rng, shape=shape, tilt_degrees=tilt_degrees, noise_hu=noise_hu)
@@ -119,7 +138,11 @@ def make_abdomen_ct(
 
 def draw_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Patient:
     """Draw an adult, with a healthy liver in one of eight (or exactly `tumours` tumours)."""
-    count = tumours if tumours is not None else int(rng.choice([0, 1, 2, 3, 4, 5], p=[0.125, 0.25, 0.25, 0.175, 0.125, 0.075]))
+    count = (
+        tumours
+        if tumours is not None
+        else int(rng.choice([0, 1, 2, 3, 4, 5], p=[0.125, 0.25, 0.25, 0.175, 0.125, 0.075]))
+    )
     patient = Patient(
         size=float(rng.uniform(0.9, 1.08)),
         fat_mm=float(rng.uniform(10, 28)),
@@ -137,13 +160,20 @@ def draw_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Pat
 def follow_up(patient: Patient, rng: np.random.Generator) -> Patient:
     """The same patient some months later: tumours have grown or shrunk, the contrast medium came a little earlier or later."""
     factor = float(rng.uniform(0.75, 1.35))
-    grown = tuple(replace(t, radius_mm=float(np.clip(t.radius_mm * factor, 3.5, 26))) for t in patient.tumours)
+    grown = tuple(
+        replace(t, radius_mm=float(np.clip(t.radius_mm * factor, 3.5, 26))) for t in patient.tumours
+    )
     enhancement = float(np.clip(patient.enhancement + rng.uniform(-0.1, 0.1), 0.7, 1.0))
     return replace(patient, tumours=grown, enhancement=enhancement)
 
 
 def make_study(
-    patient: Patient, rng: np.random.Generator, *, shape: tuple[int, int, int], tilt_degrees: float = 4.0, noise_hu: float = 12.0
+    patient: Patient,
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, int, int],
+    tilt_degrees: float = 4.0,
+    noise_hu: float = 12.0,
 ) -> SyntheticCase:
     """One CT of a patient: the position on the table, the field of view and the noise are the study's own."""
     geometry = _study_grid(rng, shape, tilt_degrees)
@@ -161,13 +191,25 @@ def paint_patient(
     return canvas.finish(rng, noise_hu=noise_hu)
 
 
-def _study_grid(rng: np.random.Generator, shape: tuple[int, int, int], tilt_degrees: float) -> Geometry:
+def _study_grid(
+    rng: np.random.Generator, shape: tuple[int, int, int], tilt_degrees: float
+) -> Geometry:
     spacing = np.asarray(FIELD_MM) / np.asarray(shape) * rng.uniform(0.97, 1.03, 3)
-    tilt = rotation(**dict(zip(("about_x", "about_y", "about_z"), rng.uniform(-tilt_degrees, tilt_degrees, 3), strict=True)))
+    tilt = rotation(
+        **dict(
+            zip(
+                ("about_x", "about_y", "about_z"),
+                rng.uniform(-tilt_degrees, tilt_degrees, 3),
+                strict=True,
+            )
+        )
+    )
     directions = tilt @ np.eye(3)[:, ::-1]
     centre = np.array([0.0, 6.0, 0.0]) + rng.uniform(-4, 4, 3)
     half = (np.asarray(shape) - 1) / 2 * spacing
-    return Geometry.from_spacing(shape, spacing, origin=centre - directions @ half, directions=directions)
+    return Geometry.from_spacing(
+        shape, spacing, origin=centre - directions @ half, directions=directions
+    )
 
 
 def _draw_tumours(rng: np.random.Generator, patient: Patient, count: int) -> tuple[Tumour, ...]:
@@ -182,6 +224,8 @@ def _draw_tumours(rng: np.random.Generator, patient: Patient, count: int) -> tup
             if all(np.linalg.norm(centre - t.centre) > radius + t.radius_mm + 4 for t in placed):
                 x, y, z = (float(v) for v in centre)
                 hu = float(rng.uniform(35, 68))
-                placed.append(Tumour((x, y, z), float(radius), hu, bool(radius > 12 and rng.random() < 0.6)))
+                placed.append(
+                    Tumour((x, y, z), float(radius), hu, bool(radius > 12 and rng.random() < 0.6))
+                )
                 break
     return tuple(placed)

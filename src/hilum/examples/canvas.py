@@ -38,19 +38,30 @@ class Warp:
     phases: NDArray[np.float32]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, waves: int = 3, amplitude_mm: float = 2.6, length_mm: float = 120.0) -> Self:
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        *,
+        waves: int = 3,
+        amplitude_mm: float = 2.6,
+        length_mm: float = 120.0,
+    ) -> Self:
         """Draw a warp whose waves are about `length_mm` long."""
         amplitudes = rng.normal(0, amplitude_mm / np.sqrt(waves), (waves, 3)).astype(np.float32)
         directions = rng.normal(size=(waves, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         lengths = length_mm * rng.uniform(0.7, 1.6, (waves, 1))
         frequencies = (2 * np.pi * directions / lengths).astype(np.float32)
-        return cls(amplitudes, frequencies, rng.uniform(0, 2 * np.pi, (waves, 3)).astype(np.float32))
+        return cls(
+            amplitudes, frequencies, rng.uniform(0, 2 * np.pi, (waves, 3)).astype(np.float32)
+        )
 
     def __call__(self, points: Field) -> Field:
         """Displaced points, (3, ...) to (3, ...)."""
         moved = points.copy()
-        for amplitude, frequency, phase in zip(self.amplitudes, self.frequencies, self.phases, strict=True):
+        for amplitude, frequency, phase in zip(
+            self.amplitudes, self.frequencies, self.phases, strict=True
+        ):
             wave = np.einsum("i,i...->...", frequency, points)
             for axis in range(3):
                 moved[axis] += amplitude[axis] * np.sin(wave + phase[axis])
@@ -78,12 +89,17 @@ class Canvas:
     blur_mm: float
 
     @classmethod
-    def blank(cls, geometry: Geometry, *, warp: Warp | None = None, fill_hu: float = AIR_HU) -> Self:
+    def blank(
+        cls, geometry: Geometry, *, warp: Warp | None = None, fill_hu: float = AIR_HU
+    ) -> Self:
         """A canvas of air (or of `fill_hu`) on a grid."""
         steps, start = geometry.affine[:3, :3], geometry.origin
         z, y, x = (np.arange(n, dtype=np.float64) for n in geometry.shape)
         planes = [
-            (steps[i, 0] * z)[:, None, None] + (steps[i, 1] * y)[None, :, None] + (steps[i, 2] * x)[None, None, :] + start[i]
+            (steps[i, 0] * z)[:, None, None]
+            + (steps[i, 1] * y)[None, :, None]
+            + (steps[i, 2] * x)[None, None, :]
+            + start[i]
             for i in range(3)
         ]
         points = np.stack(planes).astype(np.float32)  # (3, Z, Y, X)
@@ -97,10 +113,15 @@ class Canvas:
         )
 
     def near(self, centre: Sequence[float], reach_mm: float) -> Canvas:
-        """The window of voxels that a ball around `centre` (x, y, z) may touch; one voxel, untouched, where it touches none."""
+        """The window of voxels that a ball around `centre` (x, y, z) may touch.
+
+        One voxel, untouched, where it touches none.
+        """
         index = self.geometry.world_to_index(centre)
         starts, stops = [], []
-        for middle, spacing, size in zip(index, self.geometry.spacing, self.geometry.shape, strict=True):
+        for middle, spacing, size in zip(
+            index, self.geometry.spacing, self.geometry.shape, strict=True
+        ):
             half = (reach_mm + self.warp_mm) / spacing + 2
             start = int(np.clip(middle - half, 0, size - 1))
             starts.append(start)
@@ -121,7 +142,8 @@ class Canvas:
         Args:
             distance: mm, negative inside.
             hu: one value or (Z, Y, X).
-            label: written where at least half of the voxel is inside; None leaves the labels as they are.
+            label: written where at least half of the voxel is inside; None leaves the labels as
+                they are.
         """
         share = occupancy(distance, self.blur_mm)
         np.add(self.hu, share * (np.asarray(hu, dtype=np.float32) - self.hu), out=self.hu)
@@ -131,7 +153,8 @@ class Canvas:
     def finish(self, rng: np.random.Generator, *, noise_hu: float) -> tuple[Volume, Volume]:
         """Add the scanner's noise and give image (int16 HU, at least -1024) and labels (uint8) back.
 
-        The noise is correlated over neighbouring voxels of a slice, as filtered back-projection leaves it.
+        The noise is correlated over neighbouring voxels of a slice, as filtered back-projection
+        leaves it.
         """
         white = rng.standard_normal(self.hu.shape, dtype=np.float32)
         noise = ndimage.gaussian_filter(white, (0.0, 0.6, 0.6))

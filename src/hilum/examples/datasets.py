@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.examples.abdomen import ABDOMEN_LABELS, SyntheticCase, draw_patient, follow_up, make_study
+from hilum.examples.abdomen import (
+    ABDOMEN_LABELS,
+    SyntheticCase,
+    draw_patient,
+    follow_up,
+    make_study,
+)
 from hilum.examples.chest import NODULE_LABELS, Kind, make_nodule_ct
 from hilum.examples.dicom import SeriesTags, write_dicom_series
 from hilum.io import write_labels, write_volume
@@ -38,17 +44,20 @@ def make_abdomen_dataset(
 ) -> Path:
     """Write a synthetic abdominal CT data set in nnU-Net's raw layout, with a patient table.
 
-    imagesTr/abdomen_000_0000.nii.gz, labelsTr/abdomen_000.nii.gz, dataset.json and patients.csv (case, patient, sex, age, site);
-    test cases of other patients lie in imagesTs, with their annotation in labelsTs, and once more as one DICOM series a folder in
-    dicomTs/CASE. Every third patient has two studies, so that only folds by patient are honest.
+    imagesTr/abdomen_000_0000.nii.gz, labelsTr/abdomen_000.nii.gz, dataset.json and patients.csv
+    (case, patient, sex, age, site); test cases of other patients lie in imagesTs, with their
+    annotation in labelsTs, and once more as one DICOM series a folder in dicomTs/CASE. Every third
+    patient has two studies, so that only folds by patient are honest.
 
     Args:
         folder: where to; made where it does not exist.
         cases: annotated training cases.
         tests: test cases.
         seed: same seed and options, same voxels.
-        shape: voxels (Z, Y, X) of each case, which sets the spacing (see :func:`make_abdomen_ct`) and the cost.
-        structures: names of :data:`ABDOMEN_LABELS` to annotate, numbered from 1 in this order; all if None.
+        shape: voxels (Z, Y, X) of each case, which sets the spacing (see :func:`make_abdomen_ct`)
+            and the cost.
+        structures: names of :data:`ABDOMEN_LABELS` to annotate, numbered from 1 in this order; all
+            if None.
         progress: called with (done, all, case) after each case.
 
     Returns:
@@ -73,7 +82,11 @@ def make_abdomen_dataset(
         name = f"abdomen_test_{number:03d}"
         _write_case(folder, "Ts", name, study, lookup)
         person, *others = _patient_row(seed, patient + 10_000)
-        write_dicom_series(study.image, folder / "dicomTs" / name, tags=SeriesTags(patient_id=person, uid_seed=f"{seed} {name}"))
+        write_dicom_series(
+            study.image,
+            folder / "dicomTs" / name,
+            tags=SeriesTags(patient_id=person, uid_seed=f"{seed} {name}"),
+        )
         rows.append((name, person, *others))
         if progress is not None:
             progress(cases + number + 1, cases + tests, name)
@@ -138,18 +151,24 @@ def make_nodule_dataset(
     return folder
 
 
-def _choose(structures: Sequence[str] | None) -> tuple[LabelTable, np.ndarray[Any, np.dtype[np.uint8]]]:
+def _choose(
+    structures: Sequence[str] | None,
+) -> tuple[LabelTable, np.ndarray[Any, np.dtype[np.uint8]]]:
     """The label table of the chosen structures, and the new id of each old id (0 for those left out)."""
     known = {label.name: label for label in ABDOMEN_LABELS.foreground}
     names = list(known) if structures is None else list(structures)
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
         raise UsageError(f"structures {names}", needed=f"different names out of {', '.join(known)}")
-    chosen = [known[name].model_copy(update={"id": number}) for number, name in enumerate(names, start=1)]
+    chosen = [
+        known[name].model_copy(update={"id": number}) for number, name in enumerate(names, start=1)
+    ]
     lookup = np.zeros(256, dtype=np.uint8)
     for label in chosen:
         lookup[known[label.name].id] = label.id
-    if "liver tumour" not in names and "liver" in names:  # a tumour is liver where it is not told apart
+    if (
+        "liver tumour" not in names and "liver" in names
+    ):  # a tumour is liver where it is not told apart
         lookup[known["liver tumour"].id] = lookup[known["liver"].id]
     return LabelTable(labels=(ABDOMEN_LABELS.labels[0], *chosen)), lookup
 
@@ -166,23 +185,41 @@ def _patients(cases: int) -> Iterator[int]:
         yield patient
 
 
-def _studies(seed: int, cases: int, shape: tuple[int, int, int]) -> Iterator[tuple[int, SyntheticCase]]:
-    """Patient number and study of each case; a second study of a patient is a follow-up of the first."""
+def _studies(
+    seed: int, cases: int, shape: tuple[int, int, int]
+) -> Iterator[tuple[int, SyntheticCase]]:
+    """Patient number and study of each case.
+
+    A second study of a patient is a follow-up of the first.
+    """
     last = -1
     patient = None
     for number, owner in enumerate(_patients(cases)):
         rng = np.random.default_rng([seed, 3, number])
-        patient = follow_up(patient, rng) if owner == last and patient is not None else draw_patient(rng)
+        patient = (
+            follow_up(patient, rng) if owner == last and patient is not None else draw_patient(rng)
+        )
         last = owner
         yield owner, make_study(patient, rng, shape=shape)
 
 
 def _patient_row(seed: int, patient: int) -> tuple[str, str, int, str]:
     rng = np.random.default_rng([seed, 4, patient])
-    return f"P{patient:05d}", "FM"[int(rng.integers(2))], int(rng.integers(35, 88)), "ABC"[int(rng.integers(3))]
+    return (
+        f"P{patient:05d}",
+        "FM"[int(rng.integers(2))],
+        int(rng.integers(35, 88)),
+        "ABC"[int(rng.integers(3))],
+    )
 
 
-def _write_case(folder: Path, part: str, name: str, study: SyntheticCase, lookup: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+def _write_case(
+    folder: Path,
+    part: str,
+    name: str,
+    study: SyntheticCase,
+    lookup: np.ndarray[Any, np.dtype[np.uint8]],
+) -> None:
     for kind in ("images", "labels"):
         (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
     write_volume(study.image, folder / f"images{part}" / f"{name}_0000.nii.gz")

@@ -41,12 +41,15 @@ class SeriesTags:
     uid_seed: str = "hilum"
 
 
-def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None) -> tuple[Path, ...]:
+def write_dicom_series(
+    volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None
+) -> tuple[Path, ...]:
     """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z, into a new or existing folder.
 
-    Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024, slope 1, Explicit VR Little Endian. The
-    grid is written as it is, oblique or not; a reader sorts slices along the normal of row and column direction, so a grid
-    whose Z axis runs against that normal comes back with Z reversed. File names and instance numbers rise along Z.
+    Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024, slope 1,
+    Explicit VR Little Endian. The grid is written as it is, oblique or not; a reader sorts slices
+    along the normal of row and column direction, so a grid whose Z axis runs against that normal
+    comes back with Z reversed. File names and instance numbers rise along Z.
 
     Args:
         volume: (1, Z, Y, X), HU from -1024 to 64511; fractions are rounded.
@@ -61,7 +64,9 @@ def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags |
     """
     if volume.channels != 1:
         raise UsageError(
-            f"a volume of {volume.channels} channels", needed="one channel", cure="write one series for each channel"
+            f"a volume of {volume.channels} channels",
+            needed="one channel",
+            cure="write one series for each channel",
         )
     stored = np.rint(volume.array[0].astype(np.float64)) - _RESCALE_INTERCEPT
     if not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > 65535:
@@ -76,7 +81,12 @@ def write_dicom_series(volume: Volume, folder: Path | str, *, tags: SeriesTags |
         path = folder / f"{index + 1:04d}.dcm"
         data = _slice(volume, tags, index)
         data.Rows, data.Columns = pixels.shape
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, bits, bits - 1, 0
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = (
+            16,
+            bits,
+            bits - 1,
+            0,
+        )
         data.PixelData = pixels.tobytes()
         data.save_as(path, enforce_file_format=True)
         files.append(path)
@@ -96,8 +106,11 @@ def _slice(volume: Volume, tags: SeriesTags, index: int) -> Any:
     _describe(data, tags, index)
     data.FrameOfReferenceUID = geometry.frame_of_reference or _uid(tags, "frame of reference")
     data.ImagePositionPatient = [_decimal(v) for v in geometry.index_to_world((index, 0, 0))]
-    # DICOM PS3.3 C.7.6.2.1.1: first the direction in which columns rise (our X), then that in which rows rise (our Y)
-    data.ImageOrientationPatient = [_decimal(v) for v in (*geometry.directions[:, 2], *geometry.directions[:, 1])]
+    # DICOM PS3.3 C.7.6.2.1.1: first the direction in which columns rise (our X), then that in which
+    # rows rise (our Y)
+    data.ImageOrientationPatient = [
+        _decimal(v) for v in (*geometry.directions[:, 2], *geometry.directions[:, 1])
+    ]
     data.PixelSpacing = [_decimal(geometry.spacing[1]), _decimal(geometry.spacing[2])]
     data.SliceThickness = _decimal(geometry.spacing[0])
     data.RescaleIntercept, data.RescaleSlope, data.RescaleType = _RESCALE_INTERCEPT, 1, "HU"
@@ -116,9 +129,17 @@ def _describe(data: Any, tags: SeriesTags, index: int) -> None:
     data.StudyTime = data.SeriesTime = data.ContentTime = "080000"
     data.StudyID, data.AccessionNumber, data.ReferringPhysicianName = "1", "", ""
     data.StudyDescription, data.SeriesDescription = tags.study_description, tags.series_description
-    data.Modality, data.Manufacturer, data.ManufacturerModelName = "CT", "hilum", "synthetic abdomen"
+    data.Modality, data.Manufacturer, data.ManufacturerModelName = (
+        "CT",
+        "hilum",
+        "synthetic abdomen",
+    )
     data.BodyPartExamined, data.PatientPosition = "ABDOMEN", "HFS"
-    data.SeriesNumber, data.AcquisitionNumber, data.InstanceNumber = tags.series_number, 1, index + 1
+    data.SeriesNumber, data.AcquisitionNumber, data.InstanceNumber = (
+        tags.series_number,
+        1,
+        index + 1,
+    )
     data.KVP, data.PositionReferenceIndicator = 120, ""
 
 
@@ -126,7 +147,9 @@ def _uid(tags: SeriesTags, what: str) -> UID:
     from pydicom.uid import generate_uid
 
     series = f"{tags.series_number}" if what.startswith(("series", "slice")) else ""
-    return generate_uid(entropy_srcs=[tags.uid_seed, tags.patient_id, tags.study_date, series, what])
+    return generate_uid(
+        entropy_srcs=[tags.uid_seed, tags.patient_id, tags.study_date, series, what]
+    )
 
 
 def _decimal(value: float) -> Any:

@@ -1,8 +1,9 @@
 """Signed distances of simple solids, in millimetres: negative inside, zero on the surface, positive outside.
 
-Points are (3, ...) arrays (x, y, z) of LPS millimetres; every function returns an array of the trailing shape. Distances are
-exact for capsules and close to the surface for ellipsoids, which is where they decide anything.
-Source of the formulas: Quilez, "Distance functions", first-order ellipsoid bound and polynomial smooth minimum.
+Points are (3, ...) arrays (x, y, z) of LPS millimetres; every function returns an array of the
+trailing shape. Distances are exact for capsules and close to the surface for ellipsoids, which is
+where they decide anything. Source of the formulas: Quilez, "Distance functions", first-order
+ellipsoid bound and polynomial smooth minimum.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     Field = NDArray[np.float32]
 
 
-def rotation(*, about_x: float = 0.0, about_y: float = 0.0, about_z: float = 0.0) -> NDArray[np.float64]:
+def rotation(
+    *, about_x: float = 0.0, about_y: float = 0.0, about_z: float = 0.0
+) -> NDArray[np.float64]:
     """Rotation matrix (3, 3) from angles in degrees, about x first, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = (f(np.deg2rad([about_x, about_y, about_z])) for f in (np.cos, np.sin))
+    (cx, cy, cz), (sx, sy, sz) = (
+        f(np.deg2rad([about_x, about_y, about_z])) for f in (np.cos, np.sin)
+    )
     x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -30,7 +35,11 @@ def rotation(*, about_x: float = 0.0, about_y: float = 0.0, about_z: float = 0.0
 
 
 def ellipsoid(
-    points: Field, centre: Sequence[float], radii: Sequence[float], *, axes: NDArray[np.float64] | None = None
+    points: Field,
+    centre: Sequence[float],
+    radii: Sequence[float],
+    *,
+    axes: NDArray[np.float64] | None = None,
 ) -> Field:
     """Distance to an ellipsoid with semi-axes `radii` along the columns of `axes` (the world axes if None)."""
     local = _minus(points, centre)
@@ -70,7 +79,9 @@ def cylinder(points: Field, centre_xy: Sequence[float], radii_xy: Sequence[float
 def smooth_union(first: Field, second: Field, blend_mm: float) -> Field:
     """Union of two solids whose seam is rounded over `blend_mm`."""
     mix = np.clip(0.5 + 0.5 * (second - first) / blend_mm, 0, 1)
-    return np.asarray(second + (first - second) * mix - blend_mm * mix * (1 - mix), dtype=np.float32)
+    return np.asarray(
+        second + (first - second) * mix - blend_mm * mix * (1 - mix), dtype=np.float32
+    )
 
 
 def occupancy(distance: Field, blur_mm: float) -> Field:

@@ -42,7 +42,10 @@ def wall_thickness(points: Field, patient: Patient) -> Field:
     """Thickness in mm of skin and fat: thickest at the flanks and the belly, thin over the spine."""
     x, y, _ = points
     angle = np.arctan2(y, x)
-    return np.asarray(3 + patient.fat_mm * (0.85 - 0.25 * np.sin(angle) + 0.12 * np.cos(2 * angle)), dtype=np.float32)
+    return np.asarray(
+        3 + patient.fat_mm * (0.85 - 0.25 * np.sin(angle) + 0.12 * np.cos(2 * angle)),
+        dtype=np.float32,
+    )
 
 
 def cavity_distance(points: Field, patient: Patient) -> Field:
@@ -54,8 +57,16 @@ def diaphragm_distance(points: Field, patient: Patient) -> Field:
     """Height above the diaphragm: two domes, the right one higher, that fall off to the flanks and far down behind."""
     x, y, z = points
     s = np.float32(patient.size)
-    right = 84 - ((x + 70 * s) / (72 * s)) ** 2 * 38 - ((y + 18) / (80 * s)) ** 2 * np.where(y > -18, 62, 30)
-    left = 74 - ((x - 72 * s) / (70 * s)) ** 2 * 38 - ((y + 18) / (80 * s)) ** 2 * np.where(y > -18, 56, 30)
+    right = (
+        84
+        - ((x + 70 * s) / (72 * s)) ** 2 * 38
+        - ((y + 18) / (80 * s)) ** 2 * np.where(y > -18, 62, 30)
+    )
+    left = (
+        74
+        - ((x - 72 * s) / (70 * s)) ** 2 * 38
+        - ((y + 18) / (80 * s)) ** 2 * np.where(y > -18, 56, 30)
+    )
     height = -smooth_union(-right.astype(np.float32), -left.astype(np.float32), 14)
     return np.asarray(z - height, dtype=np.float32)
 
@@ -91,7 +102,10 @@ def _paint_table(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_ribs(canvas: Canvas, wall: Field) -> None:
-    """Ribs run in the muscle layer, falling to the front; cartilage takes over there, and none are left low down in front."""
+    """Ribs run in the muscle layer, falling to the front.
+
+    Cartilage takes over there, and none are left low down in front.
+    """
     _, y, z = canvas.points
     level = z - RIB_SLOPE * y  # ribs are level sets of this
     across = (level + RIB_STEP_MM / 2) % RIB_STEP_MM - RIB_STEP_MM / 2
@@ -111,7 +125,10 @@ def _paint_chest(canvas: Canvas, cavity: Field, diaphragm: Field) -> None:
     lung = np.maximum(np.maximum(cavity + 1.5, -diaphragm), midline)
     texture = 45 * np.sin(points[0] / 4.1) * np.sin(points[1] / 4.7) * np.sin(points[2] / 5.3)
     canvas.paint(np.maximum(cavity + 1.0, -diaphragm), 40.0)
-    canvas.paint(lung, np.asarray(LUNG_HU + texture - y * 0.5, dtype=np.float32) + np.where(texture > 24, 260, 0))
+    canvas.paint(
+        lung,
+        np.asarray(LUNG_HU + texture - y * 0.5, dtype=np.float32) + np.where(texture > 24, 260, 0),
+    )
     heart = ellipsoid(points, (22, -38, 108), (58, 46, 42))
     canvas.paint(np.maximum(heart, np.float32(6) - diaphragm), 125.0)
 
@@ -125,8 +142,12 @@ def _paint_back(canvas: Canvas, wall: Field) -> None:
         back = cylinder(points, (side * 36, SPINE_Y + 38), (33, 19))
         canvas.paint(np.maximum(back, wall + 1), muscle, label=0)
         low = np.clip((points[2] - 25) / 6, 0, 10)  # the psoas begins at the first lumbar vertebra
-        canvas.paint(cylinder(points, (side * 37, SPINE_Y + 4), (14, 18)) + low * 3, MUSCLE_HU + 4, label=0)
-        canvas.paint(cylinder(points, (side * 68, SPINE_Y + 22), (20, 9)) + low * 2, MUSCLE_HU, label=0)
+        canvas.paint(
+            cylinder(points, (side * 37, SPINE_Y + 4), (14, 18)) + low * 3, MUSCLE_HU + 4, label=0
+        )
+        canvas.paint(
+            cylinder(points, (side * 68, SPINE_Y + 22), (20, 9)) + low * 2, MUSCLE_HU, label=0
+        )
 
 
 def _paint_spine(canvas: Canvas) -> None:
@@ -143,7 +164,9 @@ def _paint_spine(canvas: Canvas) -> None:
     ring = cylinder(canvas.points, (0, SPINE_Y + 25), (16.5, 15))
     canvas.paint(np.maximum(ring, np.abs(phase - 2) - 13), BONE_HU * 0.8, label=0)
     canvas.paint(cylinder(canvas.points, (0, SPINE_Y + 24.5), (11, 9.5)), CANAL_HU)
-    spinous = np.maximum(np.maximum(np.abs(x) - 3.2, np.abs(y - SPINE_Y - 47) - 13), np.abs(phase + 4) - 9)
+    spinous = np.maximum(
+        np.maximum(np.abs(x) - 3.2, np.abs(y - SPINE_Y - 47) - 13), np.abs(phase + 4) - 9
+    )
     canvas.paint(spinous, BONE_HU * 0.75)
     transverse = np.maximum(np.hypot(y - SPINE_Y - 26, phase) - 4.2, np.abs(np.abs(x) - 26) - 12)
     canvas.paint(transverse, BONE_HU * 0.7)

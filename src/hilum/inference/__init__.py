@@ -1,4 +1,7 @@
-"""From a trained model and an image to an answer on the image's own grid. This front door loads what is asked for, torch late."""
+"""From a trained model and an image to an answer on the image's own grid.
+
+This front door loads what is asked for, torch late.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Uncertainty of a classifier: calibration, prediction sets, and out-of-distribution limits; a part of the model folder.
+"""Uncertainty of a classifier: calibration, prediction sets, and out-of-distribution limits.
+
+A part of the model folder.
 
 ::
 
@@ -40,16 +42,19 @@ class Calibration(Record):
 
     Args:
         temperature: the logits are divided by it (Guo et al. 2017); 1 changes nothing.
-        bias: added to the logits after that, one an output; () adds nothing. Learnt where the plan evens out how frequent the
-            classes are, so that the network's own probabilities are about other frequencies than there are.
+        bias: added to the logits after that, one an output; () adds nothing. Learnt where the plan
+            evens out how frequent the classes are, so that the network's own probabilities are
+            about other frequencies than there are.
         because: why they have these values.
-        thresholds: the least probability with which a class is in the prediction set; of findings first those of their absence,
-            then those of their presence.
+        thresholds: the least probability with which a class is in the prediction set; of findings
+            first those of their absence, then those of their presence.
         class_thresholds: the same for sets that keep the promise among the cases of each class.
-        scale: whose probabilities the thresholds are of. The network's: a threshold on calibrated ones would hang on a
-            temperature that was fitted to the very same answers. "calibrated" is how older models keep them.
+        scale: whose probabilities the thresholds are of. The network's: a threshold on calibrated
+            ones would hang on a temperature that was fitted to the very same answers. "calibrated"
+            is how older models keep them.
         coverage: how often the sets hold the truth.
-        class_coverage: how often, out of fold, the sets per class held each class; None where that is not known.
+        class_coverage: how often, out of fold, the sets per class held each class; None where that
+            is not known.
         cases: held-out cases that both were learnt from.
     """
 
@@ -65,12 +70,18 @@ class Calibration(Record):
 
     def apply(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
         """Calibrated probabilities (N, K) of the network's (N, K)."""
-        return np.asarray(apply_temperature(logits_of(probabilities, table), self.temperature, kind=table.kind, bias=self.bias))
+        return np.asarray(
+            apply_temperature(
+                logits_of(probabilities, table), self.temperature, kind=table.kind, bias=self.bias
+            )
+        )
 
     def sets(
         self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
     ) -> tuple[tuple[str, ...], ...]:
-        """The classes that each case may have; of findings those that may be present. () of every case where none were learnt.
+        """The classes that each case may have.
+
+        Of findings those that may be present. () of every case where none were learnt.
 
         Args:
             probabilities: (N, K), the network's own.
@@ -88,7 +99,9 @@ class Calibration(Record):
     def certain(
         self, probabilities: NDArray[np.float64], table: ClassTable, *, per_class: bool = False
     ) -> tuple[tuple[str, ...], ...] | None:
-        """The findings of each case whose absence is ruled out; None of other classes, and where no thresholds were learnt.
+        """The findings of each case whose absence is ruled out.
+
+        None of other classes, and where no thresholds were learnt.
 
         See `sets` for the arguments.
         """
@@ -102,7 +115,11 @@ class Calibration(Record):
 
     def _scaled(self, probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
         """The probabilities that the thresholds are of."""
-        return np.asarray(probabilities) if self.scale == "network" else self.apply(probabilities, table)
+        return (
+            np.asarray(probabilities)
+            if self.scale == "network"
+            else self.apply(probabilities, table)
+        )
 
 
 def _findings(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -111,7 +128,9 @@ def _findings(values: NDArray[np.float64], least: NDArray[np.float64]) -> NDArra
 
 
 def _named(chosen: NDArray[np.bool_], table: ClassTable) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(name for name, yes in zip(table.names, row, strict=True) if yes) for row in chosen)
+    return tuple(
+        tuple(name for name, yes in zip(table.names, row, strict=True) if yes) for row in chosen
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +151,9 @@ class Assurance:
         numbers: list[Mapping[str, float]] = []
         for member, refusal in enumerate(self.refusals):
             own, figures = refusal.to_arrays()
-            arrays |= {f"{member}.{name}": np.ascontiguousarray(array) for name, array in own.items()}
+            arrays |= {
+                f"{member}.{name}": np.ascontiguousarray(array) for name, array in own.items()
+            }
             numbers.append(figures)
         with atomic_path(folder / ARRAYS) as temporary:
             save_file(arrays, temporary)
@@ -152,17 +173,34 @@ class Assurance:
             arrays = load_file(folder / ARRAYS)
             refusals = [
                 Refusal.from_arrays(
-                    {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{member}.")}, numbers
+                    {
+                        name.partition(".")[2]: array
+                        for name, array in arrays.items()
+                        if name.startswith(f"{member}.")
+                    },
+                    numbers,
                 )
                 for member, numbers in enumerate(content["refusals"])
             ]
             return cls(Calibration.model_validate(content["calibration"]), tuple(refusals))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError, ValidationError) as error:
-            raise ModelError(f"{folder / NUMBERS}: {error}", cure="copy the model folder again") from error
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            SafetensorError,
+            ValidationError,
+        ) as error:
+            raise ModelError(
+                f"{folder / NUMBERS}: {error}", cure="copy the model folder again"
+            ) from error
 
 
 def logits_of(probabilities: NDArray[np.float64], table: ClassTable) -> NDArray[np.float64]:
-    """Logits (N, K') that give these probabilities (N, K); of exclusive classes up to a constant."""
+    """Logits (N, K') that give these probabilities (N, K).
+
+    Of exclusive classes up to a constant.
+    """
     p = np.clip(np.asarray(probabilities, dtype=np.float64), _LEAST, 1.0)
     if table.kind == "exclusive":
         return np.log(p)

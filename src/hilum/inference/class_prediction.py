@@ -13,7 +13,14 @@ import numpy as np
 from hilum.inference.prediction import Seconds, find_format, refuse_other_table
 from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
-from hilum.tasks.predictions import CLASSES, PREDICTIONS, called, in_file_names, predictions_text, read_predictions
+from hilum.tasks.predictions import (
+    CLASSES,
+    PREDICTIONS,
+    called,
+    in_file_names,
+    predictions_text,
+    read_predictions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,8 +57,10 @@ class ClassPrediction:
         score: probabilities, calibrated ones, the prediction set.
         table: what the classes are.
         model: id of the trained model.
-        verdict: whether the image is unlike those that the model learnt from; None where the model does not know.
-        maps: where in the image each class's answer comes from, by class, on the case's own grid, where that was asked for.
+        verdict: whether the image is unlike those that the model learnt from; None where the model
+            does not know.
+        maps: where in the image each class's answer comes from, by class, on the case's own grid,
+            where that was asked for.
         seconds: how long each part took.
         promise: what the prediction set promises; None where there is none.
         map_checks: how far each map can be believed, by class, where that was asked for.
@@ -99,7 +108,10 @@ class ClassPrediction:
             "promise": None if self.promise is None else self.promise.model_dump(mode="json"),
             "refuse": self.score.refuse,
             "refusal": None if self.verdict is None else self.verdict.model_dump(mode="json"),
-            "map_checks": {name: check.model_dump(mode="json") for name, check in self.map_checks.items()} or None,
+            "map_checks": (
+                {name: check.model_dump(mode="json") for name, check in self.map_checks.items()}
+                or None
+            ),
         }
         return json.dumps(said, indent=2) + "\n"
 
@@ -109,7 +121,8 @@ class ClassPrediction:
         The table of all cases, predictions.csv, is written by `predict_many`.
 
         Args:
-            path: a .json file, or a folder, made where it is missing, for `<case>.json` and `<case>_<class>_map.nii.gz`.
+            path: a .json file, or a folder, made where it is missing, for `<case>.json` and
+                `<case>_<class>_map.nii.gz`.
             formats: among "json" and "csv".
 
         Raises:
@@ -131,18 +144,27 @@ class ClassPrediction:
 
     def write(self, folder: Path, formats: Sequence[str]) -> tuple[Path, ...]:
         """Write the files into a folder that is held already."""
-        files = [folder / name for name in class_files(self.case, self.table, formats, maps=self.maps)]
+        files = [
+            folder / name for name in class_files(self.case, self.table, formats, maps=self.maps)
+        ]
         if "json" in formats:
             atomic_write_text(files[0], self.as_json())
-        for file, volume in zip(files[-len(self.maps) :], self.maps.values(), strict=True) if self.maps else ():
+        for file, volume in (
+            zip(files[-len(self.maps) :], self.maps.values(), strict=True) if self.maps else ()
+        ):
             write_volume(volume, file)
         return tuple(files)
 
 
-def class_files(case: str, table: ClassTable, formats: Sequence[str], *, maps: Iterable[str]) -> tuple[str, ...]:
+def class_files(
+    case: str, table: ClassTable, formats: Sequence[str], *, maps: Iterable[str]
+) -> tuple[str, ...]:
     """The names of a case's own files: its answer, then the maps of these classes."""
     parts = in_file_names(table)
-    return (*([f"{case}.json"] if "json" in formats else []), *(f"{case}_{parts[name]}_map.nii.gz" for name in maps))
+    return (
+        *([f"{case}.json"] if "json" in formats else []),
+        *(f"{case}_{parts[name]}_map.nii.gz" for name in maps),
+    )
 
 
 def top_classes(prediction: ClassPrediction) -> tuple[int, ...]:
@@ -163,7 +185,8 @@ _TABLE_SECONDS = 5.0
 class ClassWriter:
     """Writes the answers of a classification to a folder: one table of all cases, and files of each.
 
-    Rows of other cases in the table that is there stay; the record of the table names the models of all its rows.
+    Rows of other cases in the table that is there stay; the record of the table names the models of
+    all its rows.
 
     Args:
         out: the folder, held.
@@ -178,32 +201,51 @@ class ClassWriter:
 
     table_file = CLASSES
 
-    def __init__(self, out: OutputFolder, formats: Sequence[str], table: ClassTable, *, model: str, maps: bool) -> None:
+    def __init__(
+        self,
+        out: OutputFolder,
+        formats: Sequence[str],
+        table: ClassTable,
+        *,
+        model: str,
+        maps: bool,
+    ) -> None:
         for name in formats:
             find_format(name, CLASS_FORMATS)
         self._out, self._formats, self._table = out, tuple(formats), table
         self._maps = table.names if maps else ()
         refuse_other_table(out, CLASSES, _as_text(table))
         there = out.owned(PREDICTIONS)
-        self._rows = {score.case: score for score in (read_predictions(out.path, table) if there else ())}
+        self._rows = {
+            score.case: score for score in (read_predictions(out.path, table) if there else ())
+        }
         entry = out.entry(PREDICTIONS) if there else None
         held = entry.made_from if entry is not None else {}
-        self._models = {**{name: kind for name, kind in held.items() if kind == "model"}, model: "model"}
+        self._models = {
+            **{name: kind for name, kind in held.items() if kind == "model"},
+            model: "model",
+        }
         self._made: dict[str, dict[str, str]] = {
-            name.removeprefix(_CASE): json.loads(text) for name, text in held.items() if name.startswith(_CASE)
+            name.removeprefix(_CASE): json.loads(text)
+            for name, text in held.items()
+            if name.startswith(_CASE)
         }
         self._written, self._changed = perf_counter(), False
 
     def there(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's answer in every format."""
         name = f"{case.id}.json"
-        json_there = "json" not in self._formats or (name in self._out.files and (self._out.path / name).is_file())
+        json_there = "json" not in self._formats or (
+            name in self._out.files and (self._out.path / name).is_file()
+        )
         return json_there and ("csv" not in self._formats or case.id in self._rows)
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
         """Return the hashes of the inputs of each existing file of a case."""
         rows = [self._made.get(case.id, {})] if "csv" in self._formats else []
-        return rows + ([self._out.files[f"{case.id}.json"].made_from] if "json" in self._formats else [])
+        return rows + (
+            [self._out.files[f"{case.id}.json"].made_from] if "json" in self._formats else []
+        )
 
     def names(self, case: Case) -> tuple[str, ...]:
         """Names of the files that will be written for a case, the tables of all cases included."""
@@ -212,7 +254,10 @@ class ClassWriter:
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answer, the table of all cases apart."""
-        return tuple(self._out.path / name for name in class_files(case, self._table, ("json",), maps=self._table.names))
+        return tuple(
+            self._out.path / name
+            for name in class_files(case, self._table, ("json",), maps=self._table.names)
+        )
 
     def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:
         """Count the rows of other cases that the table keeps, and list the models of all its rows."""
@@ -225,7 +270,9 @@ class ClassWriter:
             self._made[prediction.case] = made_from
             self._rows[prediction.case] = prediction.score
             self._changed = True
-        elif self._rows.pop(prediction.case, None) is not None:  # it would contradict the new answer
+        elif (
+            self._rows.pop(prediction.case, None) is not None
+        ):  # it would contradict the new answer
             self._made.pop(prediction.case, None)
             self._changed = True
         if perf_counter() - self._written > _TABLE_SECONDS:
@@ -243,9 +290,14 @@ class ClassWriter:
             self._out.remove(PREDICTIONS)
         elif self._changed:
             rows = [self._rows[case] for case in sorted(self._rows)]
-            texts = {CLASSES: _as_text(self._table), PREDICTIONS: predictions_text(rows, self._table)}
+            texts = {
+                CLASSES: _as_text(self._table),
+                PREDICTIONS: predictions_text(rows, self._table),
+            }
             self._out.write(
-                texts, made_from=self._models | {f"{_CASE}{case}": json.dumps(made) for case, made in self._made.items()}
+                texts,
+                made_from=self._models
+                | {f"{_CASE}{case}": json.dumps(made) for case, made in self._made.items()},
             )
         self._written = perf_counter()
 

@@ -17,7 +17,14 @@ from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS, check_map
-from hilum.inference.inputs import Source, case_id, channel_files, in_order, read_source, wrong_channels
+from hilum.inference.inputs import (
+    Source,
+    case_id,
+    channel_files,
+    in_order,
+    read_source,
+    wrong_channels,
+)
 from hilum.inference.prediction import Seconds
 from hilum.inference.predictor import Prepared
 from hilum.inference.refusal import combine, intensity_features
@@ -47,16 +54,19 @@ class ClassPredictor:
     Args:
         model: networks and plan, loaded from a folder or just trained.
         tta: also see each input mirrored along the plan's mirror axes; the mean of the logits.
-        precision: "float32" or "bfloat16"; if None the plan's, where the device has instructions for it.
-        explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the answer comes from.
+        precision: "float32" or "bfloat16"; if None the plan's, where the device has instructions
+            for it.
+        explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the
+            answer comes from.
         most_explained: the maps of so many cases are made; None: of all.
-        check_maps: also say how far each map agrees with one made in another way, and with those of random weights, see
-            `hilum.inference.explain.check_map`; slow.
-        sets_per_class: prediction sets that hold the class as often as they promise among the cases of each class, not only on
-            average over all; they are larger where a class is rare.
+        check_maps: also say how far each map agrees with one made in another way, and with those of
+            random weights, see `hilum.inference.explain.check_map`; slow.
+        sets_per_class: prediction sets that hold the class as often as they promise among the cases
+            of each class, not only on average over all; they are larger where a class is rare.
 
     Raises:
-        UsageError: no such explanation, none to check, or sets per class of a model that has not learnt them.
+        UsageError: no such explanation, none to check, or sets per class of a model that has not
+            learnt them.
     """
 
     usual_formats = ("csv", "json")
@@ -78,17 +88,28 @@ class ClassPredictor:
         sets_per_class: bool = False,
     ) -> None:
         if explain is not None and explain not in EXPLAINERS:
-            raise UsageError(f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam")
+            raise UsageError(
+                f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam"
+            )
         if check_maps and explain is None:
-            raise UsageError("maps to check, but none to make", needed="an explanation", cure="--explain grad_cam --check-maps")
+            raise UsageError(
+                "maps to check, but none to make",
+                needed="an explanation",
+                cure="--explain grad_cam --check-maps",
+            )
         plan: Any = model.plan
-        if sets_per_class and (model.assurance is None or not model.assurance.calibration.class_thresholds):
+        if sets_per_class and (
+            model.assurance is None or not model.assurance.calibration.class_thresholds
+        ):
             raise UsageError(
                 "sets per class of a model that has not learnt them",
                 needed="a classifier with validation cases, trained by this version of hilum",
                 cure="train it again, or leave out --sets-per-class",
             )
-        self._per_class, self._left_to_explain = sets_per_class, math.inf if most_explained is None else most_explained
+        self._per_class, self._left_to_explain = (
+            sets_per_class,
+            math.inf if most_explained is None else most_explained,
+        )
         precision = precision or resolve_precision(plan.precision.value, model.device)
         self.model, self.explain, self.check_maps, self.batch = model, explain, check_maps, 1
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
@@ -108,21 +129,32 @@ class ClassPredictor:
             "sets per class": str(self._per_class),
         }
 
-    def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> ClassWriter:  # noqa: ARG002  (always written)
+    def writer(
+        self,
+        out: OutputFolder,
+        formats: Sequence[str],
+        *,
+        probabilities: bool,  # noqa: ARG002  (always written)
+    ) -> ClassWriter:
         """Make the writer of predictions to a folder."""
-        return ClassWriter(out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None)
+        return ClassWriter(
+            out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None
+        )
 
-    def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> ClassPrediction:
+    def predict(
+        self, source: Source, *, case: str | None = None, probabilities: bool = False
+    ) -> ClassPrediction:
         """Predict one case.
 
         Args:
-            source: a volume, a case, a file, a DICOM folder, or one file a channel; a `Case` where the model looks at a mask or a
-                point.
+            source: a volume, a case, a file, a DICOM folder, or one file a channel; a `Case` where
+                the model looks at a mask or a point.
             case: its id; by default the case's, or the file's name.
             probabilities: always given; here for the sake of one call for all tasks.
 
         Raises:
-            DataError: it cannot be read, has other channels than the model, or no mask or point though the model needs one.
+            DataError: it cannot be read, has other channels than the model, or no mask or point
+                though the model needs one.
         """
         return self.answer(self.prepare(source, case=case), probabilities=probabilities)
 
@@ -143,7 +175,9 @@ class ClassPredictor:
         array, view = preprocess_view(image, self._plan, region=region, centre_mm=centre)
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
         known = source if isinstance(source, Case) else None
-        return Prepared(name, array, view, seconds, known, unlike(image, self._plan, channel_files(source)))
+        return Prepared(
+            name, array, view, seconds, known, unlike(image, self._plan, channel_files(source))
+        )
 
     def refuse_all(self, cases: Sequence[Case]) -> None:
         """Refuse cases before anything is read where none has what says where to look.
@@ -158,13 +192,20 @@ class ClassPredictor:
         }.get(kind)
         if having is None or not cases or any(having(case) for case in cases):
             return
-        what, columns = ("mask", "mask") if kind == "mask" else ("point", "centre_x, centre_y, centre_z (LPS mm)")
+        what, columns = (
+            ("mask", "mask")
+            if kind == "mask"
+            else ("point", "centre_x, centre_y, centre_z (LPS mm)")
+        )
         folders = ", or a folder with masks/ beside images/" if kind == "mask" else ""
         raise DataError(
-            f"a {what} says where to look in an image for this model, and none of the {len(cases)} cases has one",
+            f"a {what} says where to look in an image for this model, and none of the {len(cases)}"
+            " cases has one",
             needed=f"a {what} for every case, as the model was trained with",
-            cure=f"give a table of the images with {columns}{folders}; or train a model that asks for none: "
-            "hilum train DATA -o MODEL --region middle",
+            cure=(
+                f"give a table of the images with {columns}{folders}; or train a model that asks"
+                " for none: hilum train DATA -o MODEL --region middle"
+            ),
         )
 
     def size(self, source: Source) -> None:
@@ -195,7 +236,9 @@ class ClassPredictor:
         verdict = self._judged(prepared.array, features)
         score = self._score(prepared, rows, verdict)
         seconds = replace(prepared.seconds, network=time.perf_counter() - start)
-        said = ClassPrediction(score, self._plan.classes, self.model.id, verdict, {}, seconds, self._promise())
+        said = ClassPrediction(
+            score, self._plan.classes, self.model.id, verdict, {}, seconds, self._promise()
+        )
         if self.explain is None or self._left_to_explain <= 0:
             return said
         self._left_to_explain -= 1
@@ -215,19 +258,35 @@ class ClassPredictor:
         return self._pass(images)[0]
 
     def _pass(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """See `logits`; and what the head of each member saw of the images as they are, (B, F') float32, from the same pass."""
+        """See `logits`.
+
+        And what the head of each member saw of the images as they are, (B, F') float32, from the
+        same pass.
+        """
         axes = self.mirror_axes
-        copies = [[axis + 2 for n, axis in enumerate(axes) if choice >> n & 1] for choice in range(2 ** len(axes))]
+        copies = [
+            [axis + 2 for n, axis in enumerate(axes) if choice >> n & 1]
+            for choice in range(2 ** len(axes))
+        ]
         images = images.to(self.engine.torch_device)
         try:
             with ExitStack() as heads:
-                seen = [heads.enter_context(_head_input(network)) for network in self.engine.networks]
-                logits = [self.engine.forward(images.flip(mirror) if mirror else images) for mirror in copies]
+                seen = [
+                    heads.enter_context(_head_input(network)) for network in self.engine.networks
+                ]
+                logits = [
+                    self.engine.forward(images.flip(mirror) if mirror else images)
+                    for mirror in copies
+                ]
         except torch.OutOfMemoryError as error:
             raise ResourceError(
-                f"{self.engine.torch_device} has not enough memory for an input of {tuple(images.shape)}", cure="--device cpu"
+                f"{self.engine.torch_device} has not enough memory for an input of"
+                f" {tuple(images.shape)}",
+                cure="--device cpu",
             ) from error
-        return torch.stack(logits).mean(dim=0), [inputs[0].float() for inputs in seen]  # the first copy is not mirrored
+        return torch.stack(logits).mean(dim=0), [
+            inputs[0].float() for inputs in seen
+        ]  # the first copy is not mirrored
 
     def features(self, array: NDArray[np.float32]) -> list[NDArray[np.float64]]:
         """Compute the head's input of each network for an input (C, Z, Y, X): (F,)."""
@@ -236,7 +295,10 @@ class ClassPredictor:
         return [one.cpu().numpy()[0].astype(np.float64) for one in found]
 
     def verdict(self, array: NDArray[np.float32]) -> Verdict | None:
-        """Judge if an input (C, Z, Y, X) is unlike the training data; None where the model has no limits."""
+        """Judge if an input (C, Z, Y, X) is unlike the training data.
+
+        None where the model has no limits.
+        """
         with self.engine.evaluating(), torch.inference_mode():
             return self._judged(array, self._pass(torch.from_numpy(array)[None])[1])
 
@@ -247,7 +309,12 @@ class ClassPredictor:
             return None
         intensities = intensity_features(array)[None]
         rows = [one.cpu().numpy().astype(np.float64) for one in features]
-        return combine([refusal.judge(row, intensities)[0] for refusal, row in zip(assurance.refusals, rows, strict=True)])
+        return combine(
+            [
+                refusal.judge(row, intensities)[0]
+                for refusal, row in zip(assurance.refusals, rows, strict=True)
+            ]
+        )
 
     def _promise(self) -> Promise | None:
         """Return the coverage that the sets guarantee."""
@@ -255,7 +322,11 @@ class ClassPredictor:
         if calibration is None or not calibration.thresholds:
             return None
         members = len(self.model.networks)
-        mirrored = "; those were given without --tta: mirrored copies were not measured" if self.mirror_axes else ""
+        mirrored = (
+            "; those were given without --tta: mirrored copies were not measured"
+            if self.mirror_axes
+            else ""
+        )
         return Promise(
             coverage=calibration.coverage,
             among="the cases of each class" if self._per_class else "all cases",
@@ -263,7 +334,10 @@ class ClassPredictor:
             measured_on=(
                 "the model's own held-out cases"
                 if members == 1
-                else f"the held-out answers of its {members} members one by one; the ensemble itself was not measured"
+                else (
+                    f"the held-out answers of its {members} members one by one; the ensemble itself"
+                    " was not measured"
+                )
             )
             + mirrored,
         )
@@ -273,10 +347,14 @@ class ClassPredictor:
         kind = self._plan.region.value.kind
         if not isinstance(source, Case) or kind not in {"mask", "centre"}:
             return None, None
-        known = replace(source, region=source.region or source.annotation)  # a data set with masks may have been opened as one
+        known = replace(
+            source, region=source.region or source.annotation
+        )  # a data set with masks may have been opened as one
         return (read_region(known) if kind == "mask" else None), source.centre_mm
 
-    def _score(self, prepared: Prepared, rows: NDArray[np.float64], verdict: Verdict | None) -> ClassScore:
+    def _score(
+        self, prepared: Prepared, rows: NDArray[np.float64], verdict: Verdict | None
+    ) -> ClassScore:
         """Return the prediction of the case as a row of the table."""
         table, assurance, known = self._plan.classes, self.model.assurance, prepared.source
         score = ClassScore(
@@ -292,9 +370,17 @@ class ClassPredictor:
             return score
         calibration = assurance.calibration
         calibrated = calibration.apply(rows, table)
-        sets = calibration.sets(rows, table, per_class=self._per_class)[0] if calibration.thresholds else None
+        sets = (
+            calibration.sets(rows, table, per_class=self._per_class)[0]
+            if calibration.thresholds
+            else None
+        )
         certain = calibration.certain(rows, table, per_class=self._per_class)
-        update = {"calibrated": tuple(calibrated[0].tolist()), "prediction_set": sets, "certain": certain and certain[0]}
+        update = {
+            "calibrated": tuple(calibrated[0].tolist()),
+            "prediction_set": sets,
+            "certain": certain and certain[0],
+        }
         return score.model_copy(update=update)
 
     def _explained(self, prepared: Prepared, index: int) -> tuple[Volume, MapCheck | None]:
@@ -304,7 +390,11 @@ class ClassPredictor:
         kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)
         networks: Any = self.engine.networks  # classifiers all
         found = explain(networks, image, index, kind=kind)
-        check = check_map(networks, image, index, found, explainer=explain, kind=kind) if self.check_maps else None
+        check = (
+            check_map(networks, image, index, found, explainer=explain, kind=kind)
+            if self.check_maps
+            else None
+        )
         return view.lay(found), check
 
 

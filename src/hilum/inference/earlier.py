@@ -25,8 +25,8 @@ _log = logging.getLogger("hilum")
 class Earlier:
     """The files of earlier answers to the cases of this run, replaced case by case.
 
-    What this run does not write again goes: an answer in another format or a picture would else contradict the new one. Only
-    what hilum wrote, and nobody changed since, is touched.
+    What this run does not write again goes: an answer in another format or a picture would else
+    contradict the new one. Only what hilum wrote, and nobody changed since, is touched.
 
     Args:
         out: the folder, held.
@@ -40,21 +40,41 @@ class Earlier:
     """
 
     def __init__(
-        self, out: OutputFolder, writer: LabelWriter | ClassWriter, cases: Sequence[Case], skipped: Sequence[Case], *, model: str
+        self,
+        out: OutputFolder,
+        writer: LabelWriter | ClassWriter,
+        cases: Sequence[Case],
+        skipped: Sequence[Case],
+        *,
+        model: str,
     ) -> None:
         self._out = out
         tables = (REPORT, writer.table_file) if cases else (REPORT,)
         out.refuse_foreign((*tables, *(name for case in cases for name in writer.names(case))))
         if skipped:
             writer.write_table()
-        own = {case.id: {*writer.earlier(case.id), out.path / PICTURES / f"{case.id}.png"} for case in cases}
-        self._files = {case: {file for file in files if out.owned(file)} for case, files in own.items()}
-        known = {REPORT, writer.table_file, *(file.name for files in own.values() for file in files)}
+        own = {
+            case.id: {*writer.earlier(case.id), out.path / PICTURES / f"{case.id}.png"}
+            for case in cases
+        }
+        self._files = {
+            case: {file for file in files if out.owned(file)} for case, files in own.items()
+        }
+        known = {
+            REPORT,
+            writer.table_file,
+            *(file.name for files in own.values() for file in files),
+        }
         known |= {file.name for case in skipped for file in writer.earlier(case.id)}
         known |= {name for case in (*cases, *skipped) for name in writer.names(case)}
         self.trained_on = trained_cases(out.path) - {case.id for case in (*cases, *skipped)}
-        """Other cases with answers in the folder that are named like training cases of their model."""
-        others = [name for name, entry in out.files.items() if entry.verb == out.verb and name not in known]
+        """Other cases with answers in the folder that are named like training cases of their model.
+        """
+        others = [
+            name
+            for name, entry in out.files.items()
+            if entry.verb == out.verb and name not in known
+        ]
         replaced = sum(bool(files) for files in self._files.values())
         if replaced:
             _log.warning(
@@ -73,13 +93,25 @@ class Earlier:
         if isinstance(writer, ClassWriter):
             kept, models = writer.kept_rows([case.id for case in (*cases, *skipped)])
             if kept:
-                of = f"of several models ({', '.join(models)})" if len(models) > 1 else "of the same model"
+                of = (
+                    f"of several models ({', '.join(models)})"
+                    if len(models) > 1
+                    else "of the same model"
+                )
                 _log.warning(
-                    "%s: the table keeps its rows of %d other cases; all rows together are %s", readable(out.path), kept, of
+                    "%s: the table keeps its rows of %d other cases; all rows together are %s",
+                    readable(out.path),
+                    kept,
+                    of,
                 )
 
     def replace(self, case: str, written: Iterable[Path]) -> tuple[str, ...]:
-        """Remove what is left of a case's earlier answer; gives the names of all its files, those written over included."""
+        """Remove what is left of a case's earlier answer.
+
+        Gives the names of all its files, those written over included.
+        """
         files, new = self._files.get(case, set()), set(written)
         gone = {file for file in files - new if self._out.remove(file)}
-        return tuple(sorted(file.relative_to(self._out.path).as_posix() for file in gone | (files & new)))
+        return tuple(
+            sorted(file.relative_to(self._out.path).as_posix() for file in gone | (files & new))
+        )

@@ -1,21 +1,25 @@
 """Patches that need not be run, and why that is safe.
 
-**One constant.** A patch whose content is one value a channel, exactly, gets the answer that the network gave to the first such
-patch. This is exact for any model: the network would see the very same numbers.
+**One constant.** A patch whose content is one value a channel, exactly, gets the answer that the
+network gave to the first such patch. This is exact for any model: the network would see the very
+same numbers.
 
-**Air.** Where every channel is normalised as CT, intensities are clipped from below, and what lies around the body is one known
-value. The rule, the same for every case, whatever the voxel size and whatever was predicted before:
+**Air.** Where every channel is normalised as CT, intensities are clipped from below, and what lies
+around the body is one known value. The rule, the same for every case, whatever the voxel size and
+whatever was predicted before:
 
-1. A voxel is air where each channel is within 1 % of its window (from the lower to the upper clip) above the lower clip, or below
-   it, as splines swing beside edges. One voxel above that, however alone, is not air, and is seen.
-2. The model is asked once about a patch of nothing but air. Only where it answers background all over, air has that answer.
-3. Windows are placed over the box of all that is not air, 4 voxels wider on each side and at least a patch wide, with the plan's
-   overlap, where that saves at least two of them; else over the whole.
-4. A window that is wholly air is not run. All others are.
+1. A voxel is air where each channel is within 1 % of its window (from the lower to the upper clip)
+   above the lower clip, or below it, as splines swing beside edges. One voxel above that, however
+   alone, is not air, and is seen. 2. The model is asked once about a patch of nothing but air. Only
+   where it answers background all over, air has that answer. 3. Windows are placed over the box of
+   all that is not air, 4 voxels wider on each side and at least a patch wide, with the plan's
+   overlap, where that saves at least two of them; else over the whole. 4. A window that is wholly
+   air is not run. All others are.
 
-So no voxel that is not air has an answer that the network did not give from a whole patch around it. Windows over the box lie
-elsewhere than windows over the whole, so that the answer inside differs as it does between two overlaps. Images normalised by
-their own statistics have no known air: of them only constant patches are not run. `--every-patch` runs all.
+So no voxel that is not air has an answer that the network did not give from a whole patch around
+it. Windows over the box lie elsewhere than windows over the whole, so that the answer inside
+differs as it does between two overlaps. Images normalised by their own statistics have no known
+air: of them only constant patches are not run. `--every-patch` runs all.
 """
 
 from __future__ import annotations
@@ -38,7 +42,9 @@ if TYPE_CHECKING:
 
 _NEAR_AIR = 0.01  # of the window
 _MARGIN = 4  # voxels
-_WORTHWHILE = 2  # patches, one of which asking the model about air costs; whether it was asked before must not matter
+# patches, one of which asking the model about air costs; whether it was asked before must not
+# matter
+_WORTHWHILE = 2
 
 
 def constant_of(patch: NDArray[np.float32]) -> tuple[float, ...] | None:
@@ -46,14 +52,21 @@ def constant_of(patch: NDArray[np.float32]) -> tuple[float, ...] | None:
     values = []
     for channel in patch:
         value = channel[0, 0, 0]
-        if channel[-1, -1, -1] != value or (channel[::4, ::4, ::4] != value).any() or (channel != value).any():
+        if (
+            channel[-1, -1, -1] != value
+            or (channel[::4, ::4, ::4] != value).any()
+            or (channel != value).any()
+        ):
             return None
         values.append(float(value))
     return tuple(values)
 
 
 def air_of(plan: SegmentationPlan) -> tuple[float, ...] | None:
-    """Return the value of air in each channel after normalisation; None where a channel has no such value."""
+    """Return the value of air in each channel after normalisation.
+
+    None where a channel has no such value.
+    """
     if any(how.kind != "ct" for how in plan.normalisation.value):
         return None
     values = []
@@ -89,18 +102,29 @@ class Air:
         run: maps one patch (1, C, *patch) to logits (1, K, *patch), as it will be done for all.
     """
 
-    def __init__(self, plan: SegmentationPlan, patch: Three, overlap: float, run: Callable[..., NDArray[np.float32]]) -> None:
+    def __init__(
+        self,
+        plan: SegmentationPlan,
+        patch: Three,
+        overlap: float,
+        run: Callable[..., NDArray[np.float32]],
+    ) -> None:
         self._plan, self._patch, self._overlap, self._run = plan, patch, overlap, run
         self._values = air_of(plan)
         self._limits = [
             value + _NEAR_AIR * (how.upper - how.lower) / (how.std if how.std > 1e-8 else 1.0)
-            for value, how in zip(self._values or (), plan.normalisation.value, strict=self._values is not None)
+            for value, how in zip(
+                self._values or (), plan.normalisation.value, strict=self._values is not None
+            )
         ]
         self._asked = False
         self._fill: NDArray[np.float32] | None = None
 
     def body(self, array: NDArray[np.float32]) -> Body | None:
-        """The box of a preprocessed case (C, Z, Y, X) that windows are placed over; None: all of it."""
+        """The box of a preprocessed case (C, Z, Y, X) that windows are placed over.
+
+        None: all of it.
+        """
         if self._values is None:
             return None
         shape = array.shape[1:]
@@ -111,17 +135,28 @@ class Air:
         return None if fill is None else Body(box, fill, saved)
 
     def answer(self, patch: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The logits (K, Z, Y, X) of a patch (C, Z, Y, X) that is wholly air, read-only; None where it has to be run."""
+        """The logits (K, Z, Y, X) of a patch (C, Z, Y, X) that is wholly air, read-only.
+
+        None where it has to be run.
+        """
         if self._values is None:
             return None
         for part in (patch[:, ::4, ::4, ::4], patch):  # most are not air at first sight
-            if any((channel > limit).any() for channel, limit in zip(part, self._limits, strict=True)):
+            if any(
+                (channel > limit).any() for channel, limit in zip(part, self._limits, strict=True)
+            ):
                 return None
         fill = self._answer()
-        return None if fill is None else np.broadcast_to(fill[:, None, None, None], (len(fill), *self._patch))
+        return (
+            None
+            if fill is None
+            else np.broadcast_to(fill[:, None, None, None], (len(fill), *self._patch))
+        )
 
     def _count(self, shape: Sequence[int]) -> int:
-        return count_windows([max(n, p) for n, p in zip(shape, self._patch, strict=True)], self._patch, self._overlap)
+        return count_windows(
+            [max(n, p) for n, p in zip(shape, self._patch, strict=True)], self._patch, self._overlap
+        )
 
     def _box(self, array: NDArray[np.float32]) -> Slices | None:
         found = body_box(array, self._limits)
@@ -135,18 +170,27 @@ class Air:
         if not self._asked:
             self._asked = True
             values = np.array(self._values, dtype=np.float32)
-            patch = np.broadcast_to(values[None, :, None, None, None], (1, len(values), *self._patch))
+            patch = np.broadcast_to(
+                values[None, :, None, None, None], (1, len(values), *self._patch)
+            )
             logits = self._run(np.ascontiguousarray(patch))[0]  # (K, *patch)
             if self._plan.labels.exclusive:
                 background = all(bool((logits[0] > other).all()) for other in logits[1:])
             else:
                 background = bool((logits <= 0).all())
-            self._fill = logits.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32) if background else None
+            self._fill = (
+                logits.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
+                if background
+                else None
+            )
         return self._fill
 
 
 def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | None:
-    """The box around every voxel of (C, Z, Y, X) that is above the limit of its channel; None where none is."""
+    """The box around every voxel of (C, Z, Y, X) that is above the limit of its channel.
+
+    None where none is.
+    """
     lines = [np.zeros(size, dtype=np.bool_) for size in array.shape[1:]]
     for z in range(array.shape[1]):
         seen = array[0, z] > limits[0]
@@ -159,7 +203,11 @@ def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | No
     if not lines[0].any():
         return None
     a, b, c = (np.flatnonzero(line) for line in lines)
-    return slice(int(a[0]), int(a[-1]) + 1), slice(int(b[0]), int(b[-1]) + 1), slice(int(c[0]), int(c[-1]) + 1)
+    return (
+        slice(int(a[0]), int(a[-1]) + 1),
+        slice(int(b[0]), int(b[-1]) + 1),
+        slice(int(c[0]), int(c[-1]) + 1),
+    )
 
 
 def _widened(side: slice, size: int, patch: int) -> slice:

@@ -74,29 +74,36 @@ class _Place:
         return (*self.source.absolute().parts, *self.parts)
 
 
-def find_cases(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> tuple[Case, ...]:
+def find_cases(
+    sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False
+) -> tuple[Case, ...]:
     """The cases of :func:`find`."""
     return find(sources, channels, annotated=annotated).cases
 
 
-def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False) -> Found:
+def find(
+    sources: Sequence[Path | str], channels: Sequence[str], *, annotated: bool = False
+) -> Found:
     """Find every case in what the user named, and account for every file there.
 
-    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one case, named by a dataset.json
-    beside them; where there is no 0000, as in `amos_0019.nii.gz`, the number is a part of the case's name); a table (.csv) or
-    archive (.npz); or a folder, which is looked through to any depth: each DICOM series is a case, each image file, and each data
-    set as for training (its cases without annotation where it has any, else all). Annotations, pictures beside a DICOM series and
-    what hilum wrote are no cases.
+    A source is an image file (`<case>_0000.nii.gz`, `<case>_0001.nii.gz` are the channels of one
+    case, named by a dataset.json beside them; where there is no 0000, as in `amos_0019.nii.gz`, the
+    number is a part of the case's name); a table (.csv) or archive (.npz); or a folder, which is
+    looked through to any depth: each DICOM series is a case, each image file, and each data set as
+    for training (its cases without annotation where it has any, else all). Annotations, pictures
+    beside a DICOM series and what hilum wrote are no cases.
 
-    A case is named after its file; a DICOM series after the folders that tell it from the others (patient, study, series). Where
-    names repeat, the folders that differ come before them: `site1__scan`, `site2__scan`; or stand for them, where the file
-    is named after the model's channel (`s0001/ct.nii.gz`). Class folders and a patient's folder give the ids of a training.
+    A case is named after its file; a DICOM series after the folders that tell it from the others
+    (patient, study, series). Where names repeat, the folders that differ come before them:
+    `site1__scan`, `site2__scan`; or stand for them, where the file is named after the model's
+    channel (`s0001/ct.nii.gz`). Class folders and a patient's folder give the ids of a training.
 
     Args:
         sources: files and folders.
-        channels: the model's channel names, in order. A case with too few or too many images is found all the same: reading
-            it says what is wrong, and the others go on.
-        annotated: take all cases of a data set, also where some have no annotation: a mask is no answer to a classifier.
+        channels: the model's channel names, in order. A case with too few or too many images is
+            found all the same: reading it says what is wrong, and the others go on.
+        annotated: take all cases of a data set, also where some have no annotation: a mask is no
+            answer to a classifier.
 
     Raises:
         UsageError: a source does not exist or holds no image.
@@ -105,12 +112,20 @@ def find(sources: Sequence[Path | str], channels: Sequence[str], *, annotated: b
     finder = _Finder(channels, annotated=annotated)
     for source in map(Path, sources):
         if not source.exists() and not source.is_symlink():
-            raise UsageError(f"{source}: no such file or folder", cure=nearest(source) or "check the path")
+            raise UsageError(
+                f"{source}: no such file or folder", cure=nearest(source) or "check the path"
+            )
         if source.is_dir():
             finder.folder(source)
         elif source.suffix.lower() in _TABLES:
             finder.data_set(source, source.parent)
-    finder.files([Path(source) for source in sources if not Path(source).is_dir() and Path(source).suffix.lower() not in _TABLES])
+    finder.files(
+        [
+            Path(source)
+            for source in sources
+            if not Path(source).is_dir() and Path(source).suffix.lower() not in _TABLES
+        ]
+    )
     return Found(finder.named(), finder.account(map(Path, sources)))
 
 
@@ -131,52 +146,75 @@ class _Finder:
         """Look through a folder that the user named."""
         before = len(self._places)
         if class_folders.recognises(source):
-            self._ids |= {file: case.id for case in class_folders.read(source).cases for file in case.images.values()}
+            self._ids |= {
+                file: case.id
+                for case in class_folders.read(source).cases
+                for file in case.images.values()
+            }
         self._below(source, source)
         if len(self._places) == before:
             raise UsageError(
                 f"{source}: no image in it; {self.account([source])}",
                 needed="images, DICOM series, or data sets, at any depth",
-                cure="name the folder that holds the images themselves, or the files, which are then taken whatever their name",
+                cure=(
+                    "name the folder that holds the images themselves, or the files, which are then"
+                    " taken whatever their name"
+                ),
             )
 
     def data_set(self, root: Path, source: Path) -> None:
         """Take the cases of a data set, and know what else it holds."""
         every = open_cases(root)
         self._described += describing_files(root)
-        wanted = tuple(case for case in every if self._annotated or case.annotation is None) or every
+        wanted = (
+            tuple(case for case in every if self._annotated or case.annotation is None) or every
+        )
         for case in every:
             self._reasons |= dict.fromkeys(case.images.values(), ANNOTATED)
             self._reasons |= dict.fromkeys(annotation_files(case.region), ANNOTATION)
         folders = root.relative_to(source).parts if root.is_dir() else ()
         for case in wanted:
             kept = self._kept(case.images)
-            if root == source and case.fault is None:  # of a data set that the user named, one error says it of all cases
+            if (
+                root == source and case.fault is None
+            ):  # of a data set that the user named, one error says it of all cases
                 arrange_channels(replace(case, images=kept), self._channels, where=str(root))
             self._regions += annotation_files(case.region) if self._annotated else ()
             self._places.append(_Place(replace(case, images=kept), (*folders, case.id), source))
 
     def _kept(self, images: Mapping[str, Path]) -> Mapping[str, Path]:
-        """The images of the model's channels where all of these are among them, else all; in the order of the case."""
+        """The images of the model's channels where all of these are among them, else all.
+
+        In the order of the case.
+        """
         wanted = _of_model(images, self._channels) or images
         kept = {name: file for name, file in images.items() if name in wanted}
         self._reasons |= dict.fromkeys(set(images.values()) - set(kept.values()), OTHER_CHANNEL)
         return kept
 
     def files(self, files: Iterable[Path]) -> None:
-        """Take image files that the user named; those that are a whole DICOM series are one case."""
+        """Take image files that the user named.
+
+        Those that are a whole DICOM series are one case.
+        """
         images: dict[Path, list[Path]] = {}
         for file in dict.fromkeys(map(header_of, files)):  # both files of a pair are one image
             images.setdefault(file.parent, []).append(file)
         for folder, named in images.items():
             slices = [file for file in named if _may_be_dicom(file)]
-            everything = [file for file in sorted(folder.iterdir()) if _may_be_dicom(file)] if len(slices) > 1 else []
+            everything = (
+                [file for file in sorted(folder.iterdir()) if _may_be_dicom(file)]
+                if len(slices) > 1
+                else []
+            )
             found, reasons = series_in(folder, everything)
             self._reasons |= {file: reason for file, reason in reasons.items() if file in named}
             series = [one for one in found if set(one.files) <= set(slices)]
             whole = {file for one in series for file in one.files if len(one.files) > 1}
             self._series(folder, [one for one in series if len(one.files) > 1], folder)
-            self._group([file for file in named if file not in whole and file not in reasons], folder)
+            self._group(
+                [file for file in named if file not in whole and file not in reasons], folder
+            )
 
     def _below(self, folder: Path, source: Path) -> None:
         """Look through a folder at any depth."""
@@ -184,7 +222,9 @@ class _Finder:
         if (state.st_dev, state.st_ino) in self._entered:  # by a link
             return
         self._entered.add((state.st_dev, state.st_ino))
-        if any(known.recognises(folder) for name, known in LAYOUTS.items() if name != "class-folders"):
+        if any(
+            known.recognises(folder) for name, known in LAYOUTS.items() if name != "class-folders"
+        ):
             self.data_set(folder, source)
             return
         entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
@@ -197,7 +237,9 @@ class _Finder:
         self._series(folder, series, source)
         images = [file for file in image_files(folder) if file not in self._reasons]
         if series:
-            self._reasons |= {file: PREVIEW for file in images if image_suffix(file) in PICTURE_SUFFIXES}
+            self._reasons |= {
+                file: PREVIEW for file in images if image_suffix(file) in PICTURE_SUFFIXES
+            }
             images = [file for file in images if file not in self._reasons]
         self._images(images, source)
         for below in (entry for entry in entries if entry.is_dir()):
@@ -214,7 +256,9 @@ class _Finder:
             parts = (*folder.relative_to(source).parts, *([one.name] if one.name else []))
             known = self._ids.get(one.source)
             case = Case(known or name, None, dict.fromkeys(self._channels, one.source))
-            self._places.append(_Place(case, (*parts[:-1], known) if known else parts, source, series=known is None))
+            self._places.append(
+                _Place(case, (*parts[:-1], known) if known else parts, source, series=known is None)
+            )
 
     def _images(self, images: Sequence[Path], source: Path) -> None:
         """Take the image files of a folder: annotations are none, and files that differ by a channel's name are one case."""
@@ -226,20 +270,32 @@ class _Finder:
         if len(masks) == len(images):
             return
         folder = images[0].parent
-        others = [file for file in images if file not in masks and file not in self._of_others(images)]
-        kept = _of_model(words.files, self._channels) if len(self._channels) > 1 or words.shared == folder.absolute().name else {}
+        others = [
+            file for file in images if file not in masks and file not in self._of_others(images)
+        ]
+        kept = (
+            _of_model(words.files, self._channels)
+            if len(self._channels) > 1 or words.shared == folder.absolute().name
+            else {}
+        )
         if kept:
             self._kept({word: file for word, file in words.files.items() if file not in masks})
             self._take(words.shared or folder.absolute().name, kept, folder, source)
         elif len(others) == 1 and _has_masks_of_labels(folder, image_stem(others[0])):
-            self._take(folder.absolute().name, dict.fromkeys(self._channels, others[0]), folder, source)
+            self._take(
+                folder.absolute().name, dict.fromkeys(self._channels, others[0]), folder, source
+            )
         else:
             self._group(others, source)
 
     def _of_others(self, images: Sequence[Path]) -> set[Path]:
         """Images of other modalities than the model's only channel, where their last words say so: P1_PET beside P1_CT."""
         words = {file: re.split(r"[\s_.-]+", image_stem(file))[-1] for file in images}
-        ours = {file for file, word in words.items() if plain_name(word) in map(plain_name, self._channels)}
+        ours = {
+            file
+            for file, word in words.items()
+            if plain_name(word) in map(plain_name, self._channels)
+        }
         others = {file for file, word in words.items() if named_kind(word) is not None} - ours
         if len(self._channels) > 1 or not ours:
             return set()
@@ -257,11 +313,18 @@ class _Finder:
             else:
                 images = numbered.setdefault((file.parent, stem[: number.start()], ""), {})
                 if int(number[1]) in images:  # of another format
-                    images = numbered.setdefault((file.parent, stem[: number.start()], image_suffix(file)), {})
+                    images = numbered.setdefault(
+                        (file.parent, stem[: number.start()], image_suffix(file)), {}
+                    )
                 images[int(number[1])] = file
         for (folder, stem, _), images in numbered.items():
             if 0 in images:
-                self._take(stem, self._kept(_numbered(images, _names_beside(folder) or self._channels)), folder, source)
+                self._take(
+                    stem,
+                    self._kept(_numbered(images, _names_beside(folder) or self._channels)),
+                    folder,
+                    source,
+                )
             else:  # numbered cases, no channels
                 for image in images.values():
                     self._take(image_stem(image), self._whole(image), folder, source)
@@ -272,14 +335,20 @@ class _Finder:
 
     def _take(self, name: str, images: Mapping[str, Path], folder: Path, source: Path) -> None:
         name = self._ids.get(next(iter(images.values())), name)
-        self._places.append(_Place(Case(name, None, images), (*folder.relative_to(source).parts, name), source))
+        self._places.append(
+            _Place(Case(name, None, images), (*folder.relative_to(source).parts, name), source)
+        )
 
     def named(self) -> tuple[Case, ...]:
-        """Every case with its id, by id; where two have the same, the suffix of their files, or else a number, is added."""
+        """Every case with its id, by id.
+
+        Where two have the same, the suffix of their files, or else a number, is added.
+        """
         for folders in self._folders_of.values():
             if len(folders) > 1:
                 _log.warning(
-                    "one DICOM series lies in %d folders (%s): each is a case; if these are parts of it, put them together",
+                    "one DICOM series lies in %d folders (%s): each is a case; if these are parts"
+                    " of it, put them together",
                     len(folders),
                     some(readable(folder) for folder in folders),
                 )
@@ -287,21 +356,31 @@ class _Finder:
         for place, name in zip(self._places, _names(self._places, self._channels), strict=True):
             held = alike.setdefault(replace(place.case, id=name).id, [])
             held += [place.case] if all(place.case.images != one.images for one in held) else []
-        known = {name: replace(cases[0], id=name) for name, cases in alike.items() if len(cases) == 1}
+        known = {
+            name: replace(cases[0], id=name) for name, cases in alike.items() if len(cases) == 1
+        }
         for name, cases in alike.items():
             for case in cases if len(cases) > 1 else ():
                 file = next(iter(case.images.values()))
                 own = "_".join((name, *image_suffix(file).split(".")[1:]))
-                number = next(count for count in itertools.count(1) if (own if count == 1 else f"{own}_{count}") not in known)
+                number = next(
+                    count
+                    for count in itertools.count(1)
+                    if (own if count == 1 else f"{own}_{count}") not in known
+                )
                 own = own if number == 1 else f"{own}_{number}"
                 known[own] = replace(case, id=own)
-                _log.warning("%s is named like another image: its output is named %s", readable(file), own)
+                _log.warning(
+                    "%s is named like another image: its output is named %s", readable(file), own
+                )
         return tuple(known[name] for name in sorted(known))
 
     def account(self, sources: Iterable[Path]) -> Inventory:
         """Account for every file below the sources."""
         images = [file for place in self._places for file in place.case.images.values()]
-        return take_inventory(sources, [*images, *self._regions, *self._described], reasons=self._reasons)
+        return take_inventory(
+            sources, [*images, *self._regions, *self._described], reasons=self._reasons
+        )
 
 
 def _has_masks_of_labels(folder: Path, stem: str) -> bool:
@@ -341,15 +420,23 @@ def _names(places: Sequence[_Place], channels: Sequence[str]) -> list[str]:
     for source in sources:
         here = [index for index, place in enumerate(places) if place.source == source]
         series = [index for index in here if places[index].series]
-        for index, levels in zip(series, _differing([places[index].parts for index in series]), strict=True):
+        for index, levels in zip(
+            series, _differing([places[index].parts for index in series]), strict=True
+        ):
             only = len(here) == 1 or not places[index].parts
             folders = levels or ((source.absolute().name,) if only else places[index].parts[:1])
-            names[index] = _JOINT.join((source.absolute().name, *folders) if len(sources) > 1 and levels else folders)
+            names[index] = _JOINT.join(
+                (source.absolute().name, *folders) if len(sources) > 1 and levels else folders
+            )
     repeated = {name for name, count in Counter(names).items() if count > 1}
     alike = [index for index, name in enumerate(names) if name in repeated]
-    for index, levels in zip(alike, _differing([places[index].path for index in alike]), strict=True):
+    for index, levels in zip(
+        alike, _differing([places[index].path for index in alike]), strict=True
+    ):
         own = names[index] if _JOINT in names[index] else places[index].path[-1]
-        named = levels and own != levels[-1] and plain_name(own) in map(plain_name, channels)  # s0000/ct, s0001/ct
+        named = (
+            levels and own != levels[-1] and plain_name(own) in map(plain_name, channels)
+        )  # s0000/ct, s0001/ct
         names[index] = _JOINT.join(levels if named else dict.fromkeys((*levels, own)))
     return [_UNSAFE.sub("_", name) for name in names]
 
@@ -359,6 +446,12 @@ def _differing(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     inside: dict[int, dict[tuple[str, ...], set[str]]] = {}
     for path in paths:
         for depth in range(len(path) + 1):
-            inside.setdefault(depth, {}).setdefault(path[:depth], set()).add(path[depth] if depth < len(path) else "")
-    kept = {depth for depth, folders in inside.items() if any(len(names) > 1 for names in folders.values())}
+            inside.setdefault(depth, {}).setdefault(path[:depth], set()).add(
+                path[depth] if depth < len(path) else ""
+            )
+    kept = {
+        depth
+        for depth, folders in inside.items()
+        if any(len(names) > 1 for names in folders.values())
+    }
     return [tuple(part for depth, part in enumerate(path) if depth in kept) for path in paths]

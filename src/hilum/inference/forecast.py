@@ -32,15 +32,18 @@ class Advance:
 class Forecast:
     """Finished and expected work of a run, from which the end is estimated.
 
-    A case's cost is the number of its patches, known from its header before it is read; where it is not, the mean of the others.
-    The seconds of a patch are those of the cases so far, reading and writing that could not be hidden included.
+    A case's cost is the number of its patches, known from its header before it is read; where it is
+    not, the mean of the others. The seconds of a patch are those of the cases so far, reading and
+    writing that could not be hidden included.
 
     Args:
         costs: by case; None where not known.
         clock: seconds.
     """
 
-    def __init__(self, costs: Mapping[str, float | None], *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, costs: Mapping[str, float | None], *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         known = [cost for cost in costs.values() if cost]
         usual = sum(known) / len(known) if known else 1.0
         self._costs = {case: cost or usual for case, cost in costs.items()}
@@ -60,4 +63,10 @@ class Forecast:
         cost = self._finished_cost + share * self._costs.get(case, 0.0)
         seconds = self._clock() - self._begun
         remaining = seconds / cost * (self._all - cost) if cost > 0 else None
-        return Advance(case, self._finished, len(self._costs), cost / self._all if self._all else 1.0, remaining)
+        return Advance(
+            case,
+            self._finished,
+            len(self._costs),
+            cost / self._all if self._all else 1.0,
+            remaining,
+        )

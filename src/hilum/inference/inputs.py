@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Source = Volume | Case | Path | str | Mapping[str, Path]
-"""What one prediction starts from: a volume, a case, a file or DICOM folder, or one file a channel."""
+"""What one prediction starts from: a volume, a case, a file or DICOM folder, or one file a channel.
+"""
 
 
 def in_order(source: Source, channels: Sequence[str]) -> Source:
@@ -31,7 +32,9 @@ def in_order(source: Source, channels: Sequence[str]) -> Source:
 
 
 def read_source(source: Source, channels: Sequence[str] = ()) -> Volume:
-    """Read the image (C, Z, Y, X) of one case; a grey picture three times where `channels` are red, green and blue.
+    """Read the image (C, Z, Y, X) of one case.
+
+    A grey picture three times where `channels` are red, green and blue.
 
     Raises:
         DataError: it cannot be read.
@@ -57,30 +60,44 @@ def image_files(source: Source) -> tuple[Path, ...]:
 
 
 def channel_files(source: Source) -> tuple[Path, ...]:
-    """The file or DICOM folder of each channel, in their order; a file that holds several once, or as often as it is named."""
+    """The file or DICOM folder of each channel, in their order.
+
+    A file that holds several once, or as often as it is named.
+    """
     if isinstance(source, Case):
         return tuple(source.images.values())
     return tuple(source.values()) if isinstance(source, Mapping) else image_files(source)
 
 
 def wrong_channels(case: str, image: Volume, channels: Sequence[str]) -> DataError:
-    """The error for an image of another number of channels than a model has; its cure is about what the image probably is."""
+    """The error for an image of another number of channels than a model has.
+
+    Its cure is about what the image probably is.
+    """
     colour = image.geometry.is_2d and image.channels in {3, 4} and len(channels) == 1
-    many = f"give one file a channel, named {case}_0000.nii.gz, {case}_0001.nii.gz, ... in this order"
+    many = (
+        f"give one file a channel, named {case}_0000.nii.gz, {case}_0001.nii.gz, ... in this order"
+    )
     single = "give the image of this channel alone: a file or series that holds nothing else"
     return DataError(
-        f"{case}: {'a colour picture' if colour else 'an image'} with {image.channels} channels for a model of {len(channels)}",
+        f"{case}: {'a colour picture' if colour else 'an image'} with {image.channels} channels for"
+        f" a model of {len(channels)}",
         needed=", ".join(channels),
-        cure=f"this is not what the model learnt from; give it images of {channels[0]}"
-        if colour
-        else many
-        if len(channels) > 1
-        else single,
+        cure=(
+            f"this is not what the model learnt from; give it images of {channels[0]}"
+            if colour
+            else many
+            if len(channels) > 1
+            else single
+        ),
     )
 
 
 def case_id(source: Source) -> str:
-    """The id of a case: its own, or its file's name without suffix and first channel's number; "case" for a volume."""
+    """The id of a case: its own, or its file's name without suffix and first channel's number.
+
+    "case" for a volume.
+    """
     if isinstance(source, Volume):
         return "case"
     if isinstance(source, Case):

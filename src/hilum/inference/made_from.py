@@ -28,7 +28,10 @@ def made_from(predictor: AnyPredictor, case: Case) -> dict[str, str]:
         DataError: the case has other channels than the model.
     """
     model = predictor.model.id
-    found = {"model": _of_weights(predictor) if model == UNSAVED else model, **predictor.answer_options}
+    found = {
+        "model": _of_weights(predictor) if model == UNSAVED else model,
+        **predictor.answer_options,
+    }
     case = arrange_channels(case, predictor.model.plan.channels)
     found["image"] = digest(([content_hash(file) for file in case.images.values()], case.positions))
     if predictor.asks_annotated:
@@ -50,14 +53,21 @@ def changes(now: Mapping[str, str], before: Iterable[Mapping[str, str]]) -> str:
             return "what they were made from is not recorded"
         names = [name for name in {**now, **one} if now.get(name) != one.get(name)]
         differ += [f"the {name} changed" for name in names if name in _INPUTS]
-        options = [f"{name} {one.get(name, 'none')} to {now.get(name, 'none')}" for name in names if name not in _INPUTS]
+        options = [
+            f"{name} {one.get(name, 'none')} to {now.get(name, 'none')}"
+            for name in names
+            if name not in _INPUTS
+        ]
         differ += [f"options changed ({', '.join(options)})"] if options else []
     return " and ".join(dict.fromkeys(differ))
 
 
 def say_again(reasons: Sequence[str]) -> tuple[str, ...]:
     """A sentence a reason on how many cases are predicted again though their answers are there."""
-    return tuple(f"{count} {'case' if count == 1 else 'cases'} again: {reason}" for reason, count in Counter(reasons).items())
+    return tuple(
+        f"{count} {'case' if count == 1 else 'cases'} again: {reason}"
+        for reason, count in Counter(reasons).items()
+    )
 
 
 def _of_weights(predictor: AnyPredictor) -> str:

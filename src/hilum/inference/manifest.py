@@ -54,7 +54,8 @@ class ModelMetrics(Record):
         measured_on: in words: "5-fold cross-validation over 208 cases of 208 patients".
         metrics: the numbers.
         level: of the intervals.
-        notes: what a reader must know ("the ensemble itself was not measured; each case was predicted by one member").
+        notes: what a reader must know ("the ensemble itself was not measured; each case was
+            predicted by one member").
     """
 
     measured_on: str
@@ -79,7 +80,9 @@ class Facts(Record):
     def cases_for(self, part: Literal["train", "validation"]) -> frozenset[str]:
         """The ids of the cases that any of the networks was trained or validated on, as far as the details say."""
         lists = [fold.get(part) for fold in self.details.values() if isinstance(fold, dict)]
-        return frozenset(name for ids in lists if isinstance(ids, list) for name in ids if isinstance(name, str))
+        return frozenset(
+            name for ids in lists if isinstance(ids, list) for name in ids if isinstance(name, str)
+        )
 
 
 class FileHash(Record):
@@ -135,7 +138,11 @@ class Manifest(Record):
             ModelError: there is none, it is damaged or altered, or of a newer format.
         """
         if not folder.is_dir():
-            raise ModelError(f"{folder}: no such folder", needed=f"a folder as `{cls.made_by}` makes it", cure=nearest(folder))
+            raise ModelError(
+                f"{folder}: no such folder",
+                needed=f"a folder as `{cls.made_by}` makes it",
+                cure=nearest(folder),
+            )
         path = folder / cls.file_name
         if not path.is_file() and (folder / "plans.json").is_file() and any(folder.glob("fold_*")):
             raise ModelError(
@@ -151,7 +158,11 @@ class Manifest(Record):
             )
         manifest = cls._parse(path)
         if manifest.id != manifest.computed_id():
-            raise ModelError(f"{path}: altered since it was written", needed="the file as it was saved", cure=_CURE)
+            raise ModelError(
+                f"{path}: altered since it was written",
+                needed="the file as it was saved",
+                cure=_CURE,
+            )
         return manifest
 
     @classmethod
@@ -162,14 +173,23 @@ class Manifest(Record):
             version = fields["format_version"]
             if version > FORMAT_VERSION:
                 raise ModelError(
-                    f"{path}: format version {version}, written by hilum {fields.get('hilum', 'of a later version')}",
-                    needed=f"format version {FORMAT_VERSION} or older for this hilum {hilum_version()}",
+                    f"{path}: format version {version}, written by hilum"
+                    f" {fields.get('hilum', 'of a later version')}",
+                    needed=(
+                        f"format version {FORMAT_VERSION} or older for this hilum {hilum_version()}"
+                    ),
                     cure="pip install --upgrade hilum",
                 )
             return cls.model_validate(fields)
-        except (ValueError, KeyError, TypeError) as error:  # not JSON, not text, not an object, not these fields
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # not JSON, not text, not an object, not these fields
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise ModelError(f"{path}: damaged ({reason})", needed="the file as it was saved", cure=_CURE) from error
+            raise ModelError(
+                f"{path}: damaged ({reason})", needed="the file as it was saved", cure=_CURE
+            ) from error
 
     def check_files(self, folder: Path, *, besides: Iterable[str] = ()) -> None:
         """Compare every file with its hash, except those `besides`.
@@ -179,20 +199,30 @@ class Manifest(Record):
         """
         unnamed = [name for name in (*self.always, *self.members) if name not in self.files]
         if unnamed:
-            raise ModelError(f"{folder / self.file_name}: no hash for {', '.join(unnamed)}", cure=_CURE)
+            raise ModelError(
+                f"{folder / self.file_name}: no hash for {', '.join(unnamed)}", cure=_CURE
+            )
         for name, expected in self.files.items():
             if PurePath(name).name != name or "\\" in name:
                 raise ModelError(
-                    f"{folder / self.file_name}: names {name!r}", needed="files in the model folder itself", cure=_CURE
+                    f"{folder / self.file_name}: names {name!r}",
+                    needed="files in the model folder itself",
+                    cure=_CURE,
                 )
             path = folder / name
             if path.is_file():
                 same = path.stat().st_size == expected.bytes and sha256(path) == expected.sha256
                 if same or name in besides:
                     continue
-            refuse_placeholder(path, ModelError)  # only now: the network of an export is XML, as some pages are
+            refuse_placeholder(
+                path, ModelError
+            )  # only now: the network of an export is XML, as some pages are
             if not path.is_file():
-                raise ModelError(f"{path}: missing", needed=f"every file of the model: {', '.join(self.files)}", cure=_CURE)
+                raise ModelError(
+                    f"{path}: missing",
+                    needed=f"every file of the model: {', '.join(self.files)}",
+                    cure=_CURE,
+                )
             raise ModelError(
                 f"{path}: altered since it was saved (another SHA-256)",
                 needed="the file as it was saved",
@@ -202,7 +232,10 @@ class Manifest(Record):
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileHash]:
     """Hash and size of files in a folder."""
-    return {name: FileHash(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size) for name in names}
+    return {
+        name: FileHash(sha256=sha256(folder / name), bytes=(folder / name).stat().st_size)
+        for name in names
+    }
 
 
 def hilum_version() -> str:
@@ -221,7 +254,8 @@ def read_record(kind: type[R], path: Path) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(
-            f"{path}: {error.title} does not fit this version of hilum: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            f"{path}: {error.title} does not fit this version of hilum:"
+            f" {'.'.join(map(str, first['loc']))}: {first['msg']}",
             cure="use the version of hilum named in model.json",
         ) from error
 

@@ -1,4 +1,7 @@
-"""Many cases: the next one is read and the last one written while this one runs; what fails is reported and the rest go on."""
+"""Many cases: the next one is read and the last one written while this one runs.
+
+What fails is reported and the rest go on.
+"""
 
 from __future__ import annotations
 
@@ -54,28 +57,32 @@ def predict_many(
 ) -> RunReport:
     """Predict every case in `sources` and write the answers, and run.json, to a folder.
 
-    A case that fails, whatever the reason, is logged and reported, and the rest go on. An interruption leaves run.json with
-    what was done, and no half-written or temporary file. Where the folder holds answers to these cases already, that is logged,
-    they are replaced, and what is left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them all. Only
-    files that an earlier run recorded as its own, and nobody changed since, are replaced or removed.
+    A case that fails, whatever the reason, is logged and reported, and the rest go on. An
+    interruption leaves run.json with what was done, and no half-written or temporary file. Where
+    the folder holds answers to these cases already, that is logged, they are replaced, and what is
+    left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them all. Only
+    files that an earlier run recorded as its own, and nobody changed since, are replaced or
+    removed.
 
     Args:
         predictor: the model, ready.
         sources: see `hilum.inference.find_cases`.
         out: folder for `<case>.nii.gz`, predictions.csv and so on, made where it is missing.
-        formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and NIfTI of
-            all else, of a classification both.
+        formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and
+            NIfTI of all else, of a classification both.
         probabilities: also write `<case>_probabilities.nii.gz`.
-        skip_existing: leave out the cases whose answers are already there in every format, made from the same model, options and
-            files.
+        skip_existing: leave out the cases whose answers are already there in every format, made
+            from the same model, options and files.
         progress: called with each outcome, how many are done, and how many there are.
-        advance: called whenever patches are done, with how far the run is and how long the rest is expected to take.
+        advance: called whenever patches are done, with how far the run is and how long the rest is
+            expected to take.
 
     Returns:
         The report; `status` is "failed" where no case was predicted though some were tried.
 
     Raises:
-        UsageError: a source, a format or `out` cannot be, or files of others are in the way; nothing was predicted.
+        UsageError: a source, a format or `out` cannot be, or files of others are in the way;
+            nothing was predicted.
         ResourceError: another process writes to `out`.
         DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
@@ -83,12 +90,22 @@ def predict_many(
     found = _found(predictor, sources)
     cases = found.cases
     learnt = _warn_of_learnt_cases(predictor, cases)
-    with OutputFolder(out, "predict", inputs=[file for case in cases for file in case.files]) as folder:
+    with OutputFolder(
+        out, "predict", inputs=[file for case in cases for file in case.files]
+    ) as folder:
         writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
         there = _still_answered(predictor, cases, writer, folder) if skip_existing else []
         skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-        spelled = {case.id.casefold(): case.id for case in reversed(cases)} if folder.ignores_letter_case else {}
-        refused = [outcome for case in cases if case not in there and (outcome := _unnamable(case, writer, folder.path, spelled))]
+        spelled = (
+            {case.id.casefold(): case.id for case in reversed(cases)}
+            if folder.ignores_letter_case
+            else {}
+        )
+        refused = [
+            outcome
+            for case in cases
+            if case not in there and (outcome := _unnamable(case, writer, folder.path, spelled))
+        ]
         unwritable = {outcome.case for outcome in refused}
         wanted = [case for case in cases if case not in there and case.id not in unwritable]
         earlier = Earlier(folder, writer, wanted, there, model=predictor.model.id)
@@ -135,7 +152,15 @@ def predict_many(
             if progress is not None:
                 progress(outcome, len(outcomes), len(cases))
 
-        line = _Line(predictor, wanted, write, done, scratch=folder.path, probabilities=probabilities, advance=advance)
+        line = _Line(
+            predictor,
+            wanted,
+            write,
+            done,
+            scratch=folder.path,
+            probabilities=probabilities,
+            advance=advance,
+        )
         finished = False
         try:
             for outcome in (*skipped, *refused):
@@ -149,7 +174,10 @@ def predict_many(
                 "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
             )
             report = clock.report(
-                status=status, cases=tuple(outcomes), files=found.files, trained_on=earlier.trained_on.union(learnt)
+                status=status,
+                cases=tuple(outcomes),
+                files=found.files,
+                trained_on=earlier.trained_on.union(learnt),
             )
             folder.write({REPORT: report.as_json()})
         return report
@@ -164,10 +192,13 @@ def _found(predictor: AnyPredictor, sources: Sequence[Path | str]) -> Found:
     return found
 
 
-def _unnamable(case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]) -> CaseOutcome | None:
+def _unnamable(
+    case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]
+) -> CaseOutcome | None:
     """Refuse a case before any work where the file system has no place for the names of its outputs; None where it has.
 
-    `spelled` names the case that has a name already, by its id in small letters, where the file system knows no others.
+    `spelled` names the case that has a name already, by its id in small letters, where the file
+    system knows no others.
     """
     most = longest_name(folder)
     first = spelled.get(case.id.casefold(), case.id)
@@ -176,13 +207,15 @@ def _unnamable(case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]
         return None
     error = (
         DataError(
-            f"the output of this case would replace that of {first}: to the file system of {folder} their names are the same",
+            f"the output of this case would replace that of {first}: to the file system of {folder}"
+            " their names are the same",
             needed="ids of cases that differ in more than small and capital letters",
             cure="predict this one into another folder, or rename the image",
         )
         if first != case.id
         else DataError(
-            f"the output of this case would be named {name}, which is {len(os.fsencode(name))} bytes long",
+            f"the output of this case would be named {name}, which is {len(os.fsencode(name))}"
+            " bytes long",
             needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
             cure="give the image a shorter name",
         )
@@ -191,7 +224,9 @@ def _unnamable(case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]
     return CaseOutcome(case=case.id, status="failed", error=str(error))
 
 
-def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any, out: OutputFolder) -> list[Case]:
+def _still_answered(
+    predictor: AnyPredictor, cases: Sequence[Case], writer: Any, out: OutputFolder
+) -> list[Case]:
     """The cases whose answers are there and were made from the same model, options and files.
 
     Logs why others are made again, and which answers are no longer as they were written.
@@ -210,7 +245,8 @@ def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any,
     edited = [case.id for case in kept if not all(map(out.owned, writer.names(case)))]
     if edited:
         _log.warning(
-            "answers to %d cases were changed since hilum wrote them, and stay as they are: %s; to have them anew, remove them",
+            "answers to %d cases were changed since hilum wrote them, and stay as they are: %s; to"
+            " have them anew, remove them",
             len(edited),
             some(edited),
         )
@@ -220,11 +256,14 @@ def _still_answered(predictor: AnyPredictor, cases: Sequence[Case], writer: Any,
 def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> list[str]:
     """Log and return which cases are named like cases of the training: scores of their predictions would be far too good."""
     facts = predictor.model.facts
-    learnt = sorted(facts.cases_for("train") & {case.id for case in cases}) if facts is not None else []
+    learnt = (
+        sorted(facts.cases_for("train") & {case.id for case in cases}) if facts is not None else []
+    )
     if learnt:
         _log.warning(
-            "%d of %d cases are named like cases that this model learnt from (%s): if they are the same, scores of these "
-            "predictions tell nothing of new patients; what held-out cases gave is in the model's card",
+            "%d of %d cases are named like cases that this model learnt from (%s): if they are the"
+            " same, scores of these predictions tell nothing of new patients; what held-out cases"
+            " gave is in the model's card",
             len(learnt),
             len(cases),
             some(learnt),
@@ -235,11 +274,16 @@ def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> lis
 def _say_order(cases: Sequence[Case], channels: Sequence[str]) -> None:
     """Log which channels were matched by name, where the cases have them in another order than the model."""
     wanted = [plain_name(name) for name in channels]
-    orders = Counter(tuple(case.images) for case in cases if [plain_name(name) for name in case.images] != wanted)
+    orders = Counter(
+        tuple(case.images) for case in cases if [plain_name(name) for name in case.images] != wanted
+    )
     for names, count in orders.items():
         if sorted(map(plain_name, names)) == sorted(wanted):
             _log.warning(
-                "channels %s of %d cases are read by name as the model's %s", ", ".join(names), count, ", ".join(channels)
+                "channels %s of %d cases are read by name as the model's %s",
+                ", ".join(names),
+                count,
+                ", ".join(channels),
             )
 
 
@@ -260,26 +304,41 @@ class _Line:
         self._predictor, self._cases, self._write, self._done = predictor, cases, write, done
         self._scratch, self._probabilities, self._advance = scratch, probabilities, advance
         self._sizes = {case.id: predictor.size(case) for case in cases}
-        self._forecast = Forecast({case: size.patches if size else None for case, size in self._sizes.items()})
+        self._forecast = Forecast(
+            {case: size.patches if size else None for case, size in self._sizes.items()}
+        )
         self._leaving: Future[CaseOutcome] | None = None  # what is being written
         self.made: dict[str, dict[str, str]] = {}
-        """By case the hashes of what its answer is made from, taken before it is read: files may change later."""
+        """By case the hashes of what its answer is made from, taken before it is read: files may
+        change later."""
         self._said = _Said()
         self._unlike: dict[str, tuple[str, ...]] = {}
 
     def run(self) -> None:
-        """Predict and write every case; `done` hears of each in their order, also of what was being written when it broke off."""
+        """Predict and write every case.
+
+        `done` hears of each in their order, also of what was being written when it broke off.
+        """
         cases = self._cases
-        with ThreadPoolExecutor(1, "hilum-read") as reader, ThreadPoolExecutor(1, "hilum-write") as writer:
+        with (
+            ThreadPoolExecutor(1, "hilum-read") as reader,
+            ThreadPoolExecutor(1, "hilum-write") as writer,
+        ):
             coming: Future[Prepared | CaseOutcome | ResourceError] | None = None
             try:
                 for number, case in enumerate(cases, start=1):
                     prepared = self._prepared(case, reader, coming)
-                    reserve = self._reserve(cases[number], prepared) if number < len(cases) else None
-                    coming = reader.submit(self._read, cases[number]) if reserve is not None else None
+                    reserve = (
+                        self._reserve(cases[number], prepared) if number < len(cases) else None
+                    )
+                    coming = (
+                        reader.submit(self._read, cases[number]) if reserve is not None else None
+                    )
                     if not isinstance(prepared, CaseOutcome) and prepared.unlike:
                         self._unlike[case.id] = prepared.unlike
-                        self._said.warn(case.id, "unlike the training data: " + "; ".join(prepared.unlike))
+                        self._said.warn(
+                            case.id, "unlike the training data: " + "; ".join(prepared.unlike)
+                        )
                     prediction = self._answer(case, prepared, reserve or 0)
                     del prepared  # the next one may be as large
                     self._forecast.finish(case.id)
@@ -298,9 +357,15 @@ class _Line:
             self._done(leaving.result())
 
     def _prepared(
-        self, case: Case, reader: ThreadPoolExecutor, coming: Future[Prepared | CaseOutcome | ResourceError] | None
+        self,
+        case: Case,
+        reader: ThreadPoolExecutor,
+        coming: Future[Prepared | CaseOutcome | ResourceError] | None,
     ) -> Prepared | CaseOutcome:
-        """The case, read. What was short of memory beside other cases is read again when there are none."""
+        """The case, read.
+
+        What was short of memory beside other cases is read again when there are none.
+        """
         beside = coming is not None or self._leaving is not None
         coming = coming or reader.submit(self._read, case)
         if self._leaving is not None:
@@ -312,11 +377,20 @@ class _Line:
         if isinstance(prepared, ResourceError) and beside:
             self._deliver()
             prepared = reader.submit(self._read, case).result()
-        return _failed(case.id, prepared, self._said) if isinstance(prepared, ResourceError) else prepared
+        return (
+            _failed(case.id, prepared, self._said)
+            if isinstance(prepared, ResourceError)
+            else prepared
+        )
 
     def _reserve(self, case: Case, before: Prepared | CaseOutcome) -> int | None:
-        """Bytes of memory for reading a case beside the one before it; None where that has to wait."""
-        return self._predictor.reserve(self._sizes[case.id], None if isinstance(before, CaseOutcome) else before)
+        """Bytes of memory for reading a case beside the one before it.
+
+        None where that has to wait.
+        """
+        return self._predictor.reserve(
+            self._sizes[case.id], None if isinstance(before, CaseOutcome) else before
+        )
 
     def _read(self, case: Case) -> Prepared | CaseOutcome | ResourceError:
         def read() -> Prepared | ResourceError:
@@ -335,7 +409,9 @@ class _Line:
             raise
         return self._predictor.prepare(case)
 
-    def _answer(self, case: Case, prepared: Prepared | CaseOutcome, reserve: int) -> AnyPrediction | CaseOutcome:
+    def _answer(
+        self, case: Case, prepared: Prepared | CaseOutcome, reserve: int
+    ) -> AnyPrediction | CaseOutcome:
         if isinstance(prepared, CaseOutcome):
             return prepared
 
@@ -347,7 +423,11 @@ class _Line:
         return _guarded(
             case.id,
             lambda: self._predictor.answer(
-                prepared, probabilities=self._probabilities, reserve=reserve, progress=tell, scratch=self._scratch
+                prepared,
+                probabilities=self._probabilities,
+                reserve=reserve,
+                progress=tell,
+                scratch=self._scratch,
             ),
             self._said,
         )

@@ -46,11 +46,21 @@ def parse_memory(amount: str | int) -> int:
         UsageError: it is no amount of memory, none at all, or a text without a unit.
     """
     if isinstance(amount, str) and amount.strip().isdecimal():
-        raise UsageError(f"memory {amount!r}", needed="an amount with its unit", cure=f"--memory {amount.strip()}GB")
+        raise UsageError(
+            f"memory {amount!r}",
+            needed="an amount with its unit",
+            cure=f"--memory {amount.strip()}GB",
+        )
     found = _AMOUNT.fullmatch(str(amount))
-    number = float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()] if found else 0
+    number = (
+        float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()] if found else 0
+    )
     if number < 1:
-        raise UsageError(f"memory {amount!r}", needed="an amount such as 4GB, 512MB or 1.5GiB", cure="--memory 4GB")
+        raise UsageError(
+            f"memory {amount!r}",
+            needed="an amount such as 4GB, 512MB or 1.5GiB",
+            cure="--memory 4GB",
+        )
     return int(number)
 
 
@@ -62,9 +72,10 @@ def resident() -> int:
 def return_what_is_freed(most: int) -> None:
     """From now on blocks of a small part of `most` bytes go back to the system when the program frees them.
 
-    glibc raises that size by itself to up to 32 MiB and keeps what is smaller, a heap for each thread, so that a second case
-    would hold what the first had freed. Blocks that go back cost time when they are asked for again, so the part is no smaller
-    than it must be. Other C libraries have no such call and need none.
+    glibc raises that size by itself to up to 32 MiB and keeps what is smaller, a heap for each
+    thread, so that a second case would hold what the first had freed. Blocks that go back cost time
+    when they are asked for again, so the part is no smaller than it must be. Other C libraries have
+    no such call and need none.
     """
     mallopt = getattr(_C_LIBRARY, "mallopt", None)
     if mallopt is not None:
@@ -73,14 +84,19 @@ def return_what_is_freed(most: int) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory limit of this process in bytes of resident memory; `given` by the user, or a share of what was free."""
+    """Memory limit of this process in bytes of resident memory.
+
+    `given` by the user, or a share of what was free.
+    """
 
     most: int
     given: bool
 
     @classmethod
     def of(cls, amount: str | int | None) -> Budget:
-        """Return the user's limit; None: the resident memory of the process, and three quarters of what is free.
+        """Return the user's limit.
+
+        None: the resident memory of the process, and three quarters of what is free.
 
         Raises:
             UsageError: see `parse_memory`.
@@ -91,14 +107,17 @@ class Budget:
 
     def __str__(self) -> str:
         """In words, for messages."""
-        return f"{self.most / 2**30:.2f} GiB " + ("allowed by --memory" if self.given else f"({SHARE:.0%} of what is free)")
+        return f"{self.most / 2**30:.2f} GiB " + (
+            "allowed by --memory" if self.given else f"({SHARE:.0%} of what is free)"
+        )
 
 
 def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
     """An array of float32 in a file without a name, mapped into memory: gone when the array is, however the process ends.
 
-    Mapped pages that were read or written count as held by the process. A thread gives them back to the system some thirty times
-    a second (what was written stays in the file), so that they never add up, whoever uses the array.
+    Mapped pages that were read or written count as held by the process. A thread gives them back to
+    the system some thirty times a second (what was written stays in the file), so that they never
+    add up, whoever uses the array.
 
     Raises:
         ResourceError: the disk has not enough room.
@@ -110,7 +129,9 @@ def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]
     array: NDArray[np.float32] = np.frombuffer(pages, dtype=np.float32).reshape(shape)
     file.close()  # the mapping holds it
     if hasattr(pages, "madvise"):  # Windows takes mapped pages back by itself
-        threading.Thread(target=_give_back, args=(weakref.ref(pages),), name="hilum-pages", daemon=True).start()
+        threading.Thread(
+            target=_give_back, args=(weakref.ref(pages),), name="hilum-pages", daemon=True
+        ).start()
     return array
 
 
@@ -125,7 +146,10 @@ def _allocate(file: IO[bytes], size: int) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot say; what is free was looked at
+        if error.errno in (
+            errno.EINVAL,
+            errno.EOPNOTSUPP,
+        ):  # a file system that cannot say; what is free was looked at
             return
         file.close()
         raise disk_full(size, error) from error
@@ -159,8 +183,13 @@ def nameless_file(folder: Path | None, size: int) -> IO[bytes]:
     if size > free:
         raise ResourceError(
             f"{where}: {free / 2**30:.1f} GiB free",
-            needed=f"{size / 2**30:.1f} GiB for a temporary file, for what does not fit into the memory that is allowed",
-            cure="free some space, choose another folder with -o, or allow more memory with --memory",
+            needed=(
+                f"{size / 2**30:.1f} GiB for a temporary file, for what does not fit into the"
+                " memory that is allowed"
+            ),
+            cure=(
+                "free some space, choose another folder with -o, or allow more memory with --memory"
+            ),
         )
     return tempfile.TemporaryFile(dir=where, buffering=0)
 
@@ -176,8 +205,9 @@ class HostMemory:
 def host_memory(root: Path = Path("/")) -> HostMemory:
     """Memory outside the accelerators, of the machine or of the control group that this process is in, whichever is less.
 
-    A container, a batch job or a systemd unit is killed at its group's limit, however much the machine has free. What the group's
-    files take in the page cache counts as free, as it does for the machine.
+    A container, a batch job or a systemd unit is killed at its group's limit, however much the
+    machine has free. What the group's files take in the page cache counts as free, as it does for
+    the machine.
 
     Args:
         root: where /proc and /sys lie; only Linux has groups, elsewhere the machine alone counts.
@@ -201,7 +231,11 @@ class _Files:
 
 _VERSIONS = {
     "cgroup2": _Files("memory.max", "memory.current", ("inactive_file", "active_file")),
-    "cgroup": _Files("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+    "cgroup": _Files(
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
 }
 
 
@@ -235,7 +269,10 @@ def _paths_of_groups(root: Path) -> dict[str, str]:
 
 
 def _upwards(top: Path, path: str, *, mounted: str) -> list[Path]:
-    """The group's folder and those above it; in a container the mount begins at the container's own group."""
+    """The group's folder and those above it.
+
+    In a container the mount begins at the container's own group.
+    """
     inside = Path(path).relative_to(mounted) if Path(path).is_relative_to(mounted) else Path()
     return [top / inside, *(top / parent for parent in inside.parents)]
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def model_card(
-    plan: Plan, metrics: ModelMetrics, facts: Facts | None, *, members: int, created: str, assurance: Assurance | None = None
+    plan: Plan,
+    metrics: ModelMetrics,
+    facts: Facts | None,
+    *,
+    members: int,
+    created: str,
+    assurance: Assurance | None = None,
 ) -> str:
     """The card as Markdown, from the template of the plan's task."""
     environment = Environment(
@@ -25,7 +31,11 @@ def model_card(
         autoescape=False,  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
         keep_trailing_newline=True,
         finalize=_clean,
-        loader=FunctionLoader(lambda name: resources.files("hilum.inference.cards").joinpath(name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(
+            lambda name: (
+                resources.files("hilum.inference.cards").joinpath(name).read_text(encoding="utf-8")
+            )
+        ),
     )
     text = environment.get_template(f"{plan.task.value}.md.j2").render(
         plan=plan,
@@ -51,7 +61,9 @@ def _clean(value: object) -> object:
 
 def _spacing(spacing: tuple[float, float, float] | None, dimensions: int) -> str:
     if spacing is None:
-        own = "pixels, as the training pictures have no sure scale," if dimensions == 2 else "spacing"
+        own = (
+            "pixels, as the training pictures have no sure scale," if dimensions == 2 else "spacing"
+        )
         return f"it keeps its own {own} inside"
     return f"it is resampled to {' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X) inside"
 

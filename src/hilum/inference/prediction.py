@@ -49,11 +49,13 @@ class Prediction:
     Args:
         case: the case's id, and the stem of its files.
         labels: (1, Z, Y, X) integers, ids of `table`.
-        probabilities: (K, Z, Y, X) float32, one an output of the network, where they were asked for; else None.
+        probabilities: (K, Z, Y, X) float32, one an output of the network, where they were asked
+            for; else None.
         table: what the integers mean.
         model: id of the trained model.
         seconds: how long each part took.
-        patches: how many the network saw, and how many it need not see, by name; see `hilum.inference.empty`.
+        patches: how many the network saw, and how many it need not see, by name; see
+            `hilum.inference.empty`.
         unlike: what in the image is unlike the training data, see `hilum.inference.unlike`.
         picture: whether "auto" writes the labels as a picture, see `written_as_picture`.
     """
@@ -72,8 +74,8 @@ class Prediction:
         """Write the labels, and the probabilities where there are any.
 
         Args:
-            path: a file with an image suffix (then the suffix is the format), or a folder, made where it is missing, for
-                `<case>.nii.gz` and so on.
+            path: a file with an image suffix (then the suffix is the format), or a folder, made
+                where it is missing, for `<case>.nii.gz` and so on.
             formats: among `FORMATS`, for a folder; "auto" is PNG for a picture, NIfTI for all else.
 
         Returns:
@@ -92,7 +94,9 @@ class Prediction:
                 write_labels(self.labels, path, table=self.table)
                 files: tuple[Path, ...] = (path,)
             else:
-                out.refuse_foreign(label_files(self.case, chosen, probabilities=self.probabilities is not None))
+                out.refuse_foreign(
+                    label_files(self.case, chosen, probabilities=self.probabilities is not None)
+                )
                 files = tuple(file for one in chosen for file in one.write(self, path))
             out.record(*files)
         return files
@@ -104,7 +108,8 @@ class PredictionFormat:
 
     Args:
         suffix: the labels are in `<case><suffix>`.
-        probabilities: they are in `<case>_probabilities<suffix>` of this suffix, as pictures hold no fractions.
+        probabilities: they are in `<case>_probabilities<suffix>` of this suffix, as pictures hold
+            no fractions.
         write: writes into a folder and returns its files.
     """
 
@@ -138,15 +143,23 @@ FORMATS: dict[str, PredictionFormat] = {
 """How a prediction is written, by the name users give."""
 
 
-def label_files(case: str, formats: Collection[PredictionFormat], *, probabilities: bool) -> tuple[str, ...]:
+def label_files(
+    case: str, formats: Collection[PredictionFormat], *, probabilities: bool
+) -> tuple[str, ...]:
     """The names of a segmentation's files."""
-    beside = [f"{case}_probabilities{one.probabilities}" for one in formats] if probabilities else []
+    beside = (
+        [f"{case}_probabilities{one.probabilities}" for one in formats] if probabilities else []
+    )
     return tuple(dict.fromkeys([*(f"{case}{one.suffix}" for one in formats), *beside]))
 
 
 def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
     """Say whether "auto" writes a picture: the image is one, of a single page, and the pixels of one hold the ids."""
-    if not files or max(table.ids) > MOST_IN_PICTURES or any(image_suffix(file) not in PICTURE_SUFFIXES for file in files):
+    if (
+        not files
+        or max(table.ids) > MOST_IN_PICTURES
+        or any(image_suffix(file) not in PICTURE_SUFFIXES for file in files)
+    ):
         return False
     try:
         return all(inspect_file(file).geometry.is_2d for file in files)
@@ -167,7 +180,11 @@ def find_format(name: str, known: Mapping[str, F]) -> F:
     """
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        raise UsageError(f"format {name!r}", needed=", ".join(known), cure=f"--format {near[0] if near else next(iter(known))}")
+        raise UsageError(
+            f"format {name!r}",
+            needed=", ".join(known),
+            cure=f"--format {near[0] if near else next(iter(known))}",
+        )
     return known[name]
 
 
@@ -183,18 +200,27 @@ class LabelWriter:
 
     table_file = "labels.json"
 
-    def __init__(self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool) -> None:
+    def __init__(
+        self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool
+    ) -> None:
         self._out, self._probabilities = out, probabilities
         self._formats, self._labels = tuple(formats), table
         _chosen(formats, picture=False)
         if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
-            raise UsageError(f"label {max(table.ids)} in a picture", needed=f"ids to {MOST_IN_PICTURES}", cure="--format nifti")
+            raise UsageError(
+                f"label {max(table.ids)} in a picture",
+                needed=f"ids to {MOST_IN_PICTURES}",
+                cure="--format nifti",
+            )
         self._table = table.model_dump_json(indent=2) + "\n"
         refuse_other_table(out, self.table_file, self._table)
 
     def there(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's labels in every format."""
-        return all(name in self._out.files and (self._out.path / name).is_file() for name in self.names(case))
+        return all(
+            name in self._out.files and (self._out.path / name).is_file()
+            for name in self.names(case)
+        )
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
         """Return the hashes of the inputs of each existing file of a case."""
@@ -205,17 +231,24 @@ class LabelWriter:
         return label_files(case.id, self._formats_of(case), probabilities=self._probabilities)
 
     def _formats_of(self, case: Case) -> list[PredictionFormat]:
-        return _chosen(self._formats, picture=written_as_picture(tuple(case.images.values()), self._labels))
+        return _chosen(
+            self._formats, picture=written_as_picture(tuple(case.images.values()), self._labels)
+        )
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answers, in any format."""
-        return tuple(self._out.path / name for name in label_files(case, FORMATS.values(), probabilities=True))
+        return tuple(
+            self._out.path / name
+            for name in label_files(case, FORMATS.values(), probabilities=True)
+        )
 
     def write(self, prediction: Prediction, made_from: dict[str, str]) -> tuple[Path, ...]:  # noqa: ARG002  (recorded with the files)
         """Write one answer, and before the first one what the integers mean."""
         self.write_table()
         formats = _chosen(self._formats, picture=prediction.picture)
-        return tuple(dict.fromkeys(file for one in formats for file in one.write(prediction, self._out.path)))
+        return tuple(
+            dict.fromkeys(file for one in formats for file in one.write(prediction, self._out.path))
+        )
 
     def write_table(self) -> None:
         """Write what the integers mean, where no file says it yet: a run that was killed leaves no label map without it."""

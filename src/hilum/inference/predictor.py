@@ -1,4 +1,7 @@
-"""One case from its files to its answer: read, preprocess, sliding window, restore. With any engine; without torch."""
+"""One case from its files to its answer: read, preprocess, sliding window, restore.
+
+With any engine; without torch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,15 @@ import numpy as np
 from hilum.errors import HilumError, ResourceError
 from hilum.inference.empty import Air
 from hilum.inference.engines.host import usable_cpus
-from hilum.inference.inputs import Source, case_id, channel_files, image_files, in_order, read_source, wrong_channels
+from hilum.inference.inputs import (
+    Source,
+    case_id,
+    channel_files,
+    image_files,
+    in_order,
+    read_source,
+    wrong_channels,
+)
 from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds, written_as_picture
 from hilum.inference.running_mean import Room, buffer_bytes
@@ -45,9 +56,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("hilum")
 _ROWS = 6  # of K planes that exist beside the mean while rows are brought home
-_PREPROCESSING = 8  # bytes a voxel and channel, of the source's grid and of the network's, while a case is preprocessed
+# bytes a voxel and channel, of the source's grid and of the network's, while a case is preprocessed
+_PREPROCESSING = 8
 _NORMALISING = {"case": 9, "case_nonzero": 15, "case_filled": 19}
-"""Bytes a voxel of one channel that statistics of a case take beside the channels themselves: float64, masks, numbered pieces."""
+"""Bytes a voxel of one channel that statistics of a case take beside the channels themselves:
+float64, masks, numbered pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +100,15 @@ class Predictor:
 
     Args:
         model: networks and plan: trained, loaded from a folder, or exported.
-        tta: also see each patch mirrored along the plan's mirror axes (2, 4 or 8 times the time; no change where the plan
-            mirrors nothing, because left and right differ).
+        tta: also see each patch mirrored along the plan's mirror axes (2, 4 or 8 times the time; no
+            change where the plan mirrors nothing, because left and right differ).
         batch: patches at a time; what the engine likes best if None.
-        precision: "float32", "bfloat16", "float16", "int8"; if None the engine's choice: of an
-            int8 model int8, else bfloat16 where the device has instructions for it, whatever training used.
+        precision: "float32", "bfloat16", "float16", "int8"; if None the engine's choice: of an int8
+            model int8, else bfloat16 where the device has instructions for it, whatever training
+            used.
         engine: "torch", "openvino", "onnx", or "auto".
-        memory: what this process may hold, as "4GB" or a number of bytes; if None three quarters of what is free.
+        memory: what this process may hold, as "4GB" or a number of bytes; if None three quarters of
+            what is free.
         overlap: fraction 0 <= overlap < 1 shared by neighbouring patches; the plan's if None.
         every_patch: also run the patches that `hilum.inference.empty` would leave out.
         scratch: folder for temporary files where memory is not enough; the system's own if None.
@@ -128,11 +143,15 @@ class Predictor:
             return_what_is_freed(self.budget.most)
         self.scratch = scratch
         self.every_patch = every_patch
-        self.mirror_axes: tuple[int, ...] = tuple(plan.augmentation.value.mirror_axes) if tta else ()
+        self.mirror_axes: tuple[int, ...] = (
+            tuple(plan.augmentation.value.mirror_axes) if tta else ()
+        )
         self.engine: Engine = model.make_engine(engine, precision, memory=self.budget.most // 2)
         outputs = plan.network.value.out_channels
         answer_bytes = 4 * outputs * math.prod(plan.patch.value)
-        room = self.budget.most // 8 // answer_bytes  # patches whose answers an eighth of the memory holds
+        room = (
+            self.budget.most // 8 // answer_bytes
+        )  # patches whose answers an eighth of the memory holds
         self._sweep = Sweep(
             patch=tuple(plan.patch.value),
             overlap=plan.overlap.value if overlap is None else overlap,
@@ -142,7 +161,12 @@ class Predictor:
             reuse=not every_patch and room >= 2,
             weighting=plan.weighting.value,
         )
-        self._air = Air(plan, self._sweep.patch, self._sweep.overlap, lambda patch: mirrored(self.engine, patch, self._sweep))
+        self._air = Air(
+            plan,
+            self._sweep.patch,
+            self._sweep.overlap,
+            lambda patch: mirrored(self.engine, patch, self._sweep),
+        )
         self._working = min(WORKING_BYTES, self.budget.most // 32)
         self._dtype = np.min_scalar_type(max(plan.labels.ids))
 
@@ -172,17 +196,25 @@ class Predictor:
             "every patch": str(self.every_patch),
         }
 
-    def writer(self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool) -> LabelWriter:
+    def writer(
+        self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool
+    ) -> LabelWriter:
         """Make the writer of predictions to a folder."""
         return LabelWriter(out, formats, self._plan.labels, probabilities=probabilities)
 
     def refuse_all(self, cases: Sequence[Case]) -> None:
-        """Nothing that all cases lack is needed beside their images; see `ClassPredictor.refuse_all`."""
+        """Nothing that all cases lack is needed beside their images.
+
+        See `ClassPredictor.refuse_all`.
+        """
 
     def size(self, source: Source) -> Size | None:
-        """Return the size of a case from its files' headers; None where these cannot be read quickly (DICOM) or at all.
+        """Return the size of a case from its files' headers.
 
-        What nothing but reading would tell, cropping and air, is not known yet: it makes the case smaller.
+        None where these cannot be read quickly (DICOM) or at all.
+
+        What nothing but reading would tell, cropping and air, is not known yet: it makes the case
+        smaller.
         """
         files = image_files(source)
         if not files or any(file.is_dir() for file in files):
@@ -196,26 +228,32 @@ class Predictor:
         return self._size(geometry, stored=stored, channels=channels)
 
     def reserve(self, expected: Size | None, before: Prepared | None) -> int | None:
-        """Bytes of memory to set aside for reading a case while another is answered; None where it has to wait.
+        """Bytes of memory to set aside for reading a case while another is answered.
+
+        None where it has to wait.
 
         Args:
             expected: size of the case to be read; None: as the one before it.
             before: the case that is answered meanwhile; None where there is nothing to answer.
         """
         if expected is None and before is not None:
-            expected = self._size(before.restore.source, stored=4 * len(before.array), channels=len(before.array))
+            expected = self._size(
+                before.restore.source, stored=4 * len(before.array), channels=len(before.array)
+            )
         needed = 0 if expected is None else expected.bytes
         afterwards = 0 if before is None else self._afterwards(before.restore.source)
         return needed if needed <= (self.budget.most - resident() - afterwards) // 3 else None
 
-    def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> Prediction:
+    def predict(
+        self, source: Source, *, case: str | None = None, probabilities: bool = False
+    ) -> Prediction:
         """Predict one case.
 
         Args:
             source: a volume, a case, a file, a DICOM folder, or one file a channel.
             case: its id; by default the case's, or the file's name.
-            probabilities: also give the probabilities on the case's grid (4 K bytes a voxel more, in a temporary file where they
-                do not fit into the memory).
+            probabilities: also give the probabilities on the case's grid (4 K bytes a voxel more,
+                in a temporary file where they do not fit into the memory).
 
         Returns:
             Labels on the source's own grid.
@@ -226,11 +264,15 @@ class Predictor:
         """
         prepared = self.prepare(source, case=case)
         if prepared.unlike:
-            _log.warning("%s: unlike the training data: %s", prepared.case, "; ".join(prepared.unlike))
+            _log.warning(
+                "%s: unlike the training data: %s", prepared.case, "; ".join(prepared.unlike)
+            )
         return self.answer(prepared, probabilities=probabilities)
 
     def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
-        """Read and preprocess; the part of a prediction that needs no network, so that it may run beside another case.
+        """Read and preprocess.
+
+        The part of a prediction that needs no network, so that it may run beside another case.
 
         Raises:
             DataError: it cannot be read, or has other channels than the model.
@@ -246,7 +288,9 @@ class Predictor:
         middle = time.perf_counter()
         if image.channels != len(channels):
             raise wrong_channels(case, image, channels)
-        self._refuse_too_large(case, self._size(image.geometry, stored=0, channels=image.channels).bytes)
+        self._refuse_too_large(
+            case, self._size(image.geometry, stored=0, channels=image.channels).bytes
+        )
         found = unlike(image, self._plan, channel_files(source))
         array, restore = preprocess_case(image, self._plan)
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
@@ -267,26 +311,41 @@ class Predictor:
         Args:
             prepared: what `prepare` gave.
             probabilities: as for `predict`.
-            reserve: bytes of memory that something else, such as reading the next case, will take meanwhile.
+            reserve: bytes of memory that something else, such as reading the next case, will take
+                meanwhile.
             progress: called with the patches that are done, and all.
             scratch: folder for temporary files where the predictor was given none.
 
         Raises:
-            ResourceError: memory is not enough, for the patches or for post-processing, or a file is needed in its place and the
-                disk is full.
+            ResourceError: memory is not enough, for the patches or for post-processing, or a file
+                is needed in its place and the disk is full.
         """
         start = time.perf_counter()
         restore: Restore = prepared.restore
         table, outputs = self._plan.labels, self._sweep.outputs
         labels_bytes = math.prod(restore.source.shape) * self._dtype.itemsize
-        working, scratch, threads = self._working, self.scratch or scratch, usable_cpus()  # the network waits meanwhile
+        working, scratch, threads = (
+            self._working,
+            self.scratch or scratch,
+            usable_cpus(),
+        )  # the network waits meanwhile
         streams: list[LabelStream | ProbabilityStream] = [
             LabelStream(
-                restore, outputs, lambda logits: decode_logits(logits, table), self._dtype, working_bytes=working, threads=threads
+                restore,
+                outputs,
+                lambda logits: decode_logits(logits, table),
+                self._dtype,
+                working_bytes=working,
+                threads=threads,
             )
         ]
         if probabilities:
-            out = self._array(outputs, restore.source, reserve + labels_bytes + self._afterwards(restore.source), scratch)
+            out = self._array(
+                outputs,
+                restore.source,
+                reserve + labels_bytes + self._afterwards(restore.source),
+                scratch,
+            )
             outside = [float(table.exclusive and n == 0) for n in range(outputs)]
             streams.append(
                 ProbabilityStream(
@@ -300,7 +359,9 @@ class Predictor:
                 )
             )
         row = 4 * outputs * math.prod(restore.shape[1:])
-        extra = reserve + labels_bytes + len(streams) * (2 * working + _ROWS * row) + max(working, row)
+        extra = (
+            reserve + labels_bytes + len(streams) * (2 * working + _ROWS * row) + max(working, row)
+        )
         tally = Tally()
         watch = Watch(
             room=lambda held: self._room(restore.shape, held + extra, scratch),
@@ -316,10 +377,20 @@ class Predictor:
         room = self.budget.most - resident() - reserve
         labels = apply_postprocessing(labels, self._plan.postprocessing.value, table, room=room)
         end = time.perf_counter()
-        seconds = replace(prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle)
+        seconds = replace(
+            prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle
+        )
         probable = more[0] if more else None
         return Prediction(
-            prepared.case, labels, table, self.model.id, probable, seconds, tally.counts, prepared.unlike, prepared.picture
+            prepared.case,
+            labels,
+            table,
+            self.model.id,
+            probable,
+            seconds,
+            tally.counts,
+            prepared.unlike,
+            prepared.picture,
         )
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -333,8 +404,13 @@ class Predictor:
         """Give back what the engine holds."""
         self.engine.close()
 
-    def _feed(self, prepared: Prepared, watch: Watch, streams: Sequence[LabelStream | ProbabilityStream]) -> float:
-        """Run the network and bring its answers home; the seconds that the latter took. Nothing of the logits is left."""
+    def _feed(
+        self, prepared: Prepared, watch: Watch, streams: Sequence[LabelStream | ProbabilityStream]
+    ) -> float:
+        """Run the network and bring its answers home; the seconds that the latter took.
+
+        Nothing of the logits is left.
+        """
         seconds = 0.0
         with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
             for _, logits in parts:
@@ -354,20 +430,26 @@ class Predictor:
             return
         watch.tally.outside = body.saved
         depth = array.shape[1]
-        nothing = np.broadcast_to(body.fill[:, None, None, None], (len(body.fill), *array.shape[1:]))
+        nothing = np.broadcast_to(
+            body.fill[:, None, None, None], (len(body.fill), *array.shape[1:])
+        )
         if body.box is None:
             yield slice(0, depth), nothing
             return
         z = body.box[0]
         if z.start:
             yield slice(0, z.start), nothing[:, : z.start]
-        with closing(slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
+        with closing(
+            slabs(array[(slice(None), *body.box)], self.engine, self._sweep, watch)
+        ) as parts:  # type: ignore[type-var]  # a generator can be closed
             for rows, logits in parts:
                 yield from self._framed(rows, logits, body, array.shape[1:])
         if z.stop < depth:
             yield slice(z.stop, depth), nothing[:, z.stop :]
 
-    def _framed(self, rows: slice, logits: NDArray[np.float32], body: Body, shape: Sequence[int]) -> Rows:
+    def _framed(
+        self, rows: slice, logits: NDArray[np.float32], body: Body, shape: Sequence[int]
+    ) -> Rows:
         """Rows of the box within rows of the whole, some at a time."""
         if body.box is None:
             return
@@ -376,7 +458,9 @@ class Predictor:
             yield slice(z.start + rows.start, z.start + rows.stop), logits
             return
         step = max(1, self._working // (4 * len(logits) * shape[1] * shape[2]))
-        frame = np.empty((min(step, logits.shape[1]), len(logits), *shape[1:]), dtype=np.float32).swapaxes(0, 1)
+        frame = np.empty(
+            (min(step, logits.shape[1]), len(logits), *shape[1:]), dtype=np.float32
+        ).swapaxes(0, 1)
         frame[...] = body.fill[:, None, None, None]
         for start in range(0, logits.shape[1], step):
             part = logits[:, start : start + step]
@@ -392,13 +476,17 @@ class Predictor:
         another = 4 * sweep.outputs * math.prod(sweep.patch) * max(1, sweep.batch // sweep.copies)
         return Room(memory=left, folder=scratch), buffer + another <= left
 
-    def _array(self, outputs: int, geometry: Geometry, reserve: int, scratch: Path | None) -> NDArray[np.float32]:
+    def _array(
+        self, outputs: int, geometry: Geometry, reserve: int, scratch: Path | None
+    ) -> NDArray[np.float32]:
         """For probabilities (K, Z, Y, X): in memory where they take at most half of what is left, else in a file."""
         shape = (outputs, *geometry.shape)
         if 4 * math.prod(shape) > (self.budget.most - resident() - reserve) // 2:
             return file_array(shape, scratch)
         array = np.empty(shape, dtype=np.float32)
-        array.fill(0)  # from now on it counts as held, before what else there is room for is decided
+        array.fill(
+            0
+        )  # from now on it counts as held, before what else there is room for is decided
         return array
 
     def _afterwards(self, geometry: Geometry) -> int:
@@ -433,13 +521,21 @@ class Predictor:
         enough = f"{least:.1f} GiB, of which the images take {needed / 2**30:.2f}"
         if held >= most:
             raise ResourceError(
-                f"{case}: hilum and the model alone hold {held / 2**30:.2f} GiB, which is more than the {self.budget}",
+                f"{case}: hilum and the model alone hold {held / 2**30:.2f} GiB, which is more than"
+                f" the {self.budget}",
                 needed=f"at least {enough}",
-                cure=f"allow more memory (--memory {least:.1f}GiB), or close other programs; smaller images do not help",
+                cure=(
+                    f"allow more memory (--memory {least:.1f}GiB), or close other programs; smaller"
+                    " images do not help"
+                ),
             )
         raise ResourceError(
-            f"{case}: its images take {needed / 2**30:.2f} GiB while they are brought to the model's spacing, beside the "
-            f"{held / 2**30:.2f} GiB that hilum and the model hold, of {self.budget}",
+            f"{case}: its images take {needed / 2**30:.2f} GiB while they are brought to the"
+            f" model's spacing, beside the {held / 2**30:.2f} GiB that hilum and the model hold, of"
+            f" {self.budget}",
             needed=f"about {enough}",
-            cure=f"allow more (--memory {least:.1f}GiB), crop the image to the part that matters, or use another machine",
+            cure=(
+                f"allow more (--memory {least:.1f}GiB), crop the image to the part that matters, or"
+                " use another machine"
+            ),
         )

@@ -27,8 +27,12 @@ def _classification(model: Any, **options: Any) -> AnyPredictor:
     return ClassPredictor(model, **options)
 
 
-PREDICTORS: dict[str, Callable[..., AnyPredictor]] = {"segmentation": _segmentation, "classification": _classification}
-"""By the name of the task; a segmentation needs no torch, so that each is loaded when it is asked for."""
+PREDICTORS: dict[str, Callable[..., AnyPredictor]] = {
+    "segmentation": _segmentation,
+    "classification": _classification,
+}
+"""By the name of the task; a segmentation needs no torch, so that each is loaded when it is asked
+for."""
 
 
 def make_predictor(model: TrainedModel | RunnableModel, **options: Any) -> AnyPredictor:

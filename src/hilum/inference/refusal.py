@@ -1,18 +1,22 @@
 """Out-of-distribution check of a classifier, by the image's features and its intensities.
 
-The distance is Mahalanobis's from all training cases at once, with Ledoit and Wolf's shrinkage. Directions in which training
-cases do not differ weigh most, and there an image of another kind stands out, even in features that were trained to tell classes
-apart and collapsed onto them. A trial chose it: chest radiographs, then breast ultrasound, as training cases (50 and 160), with
-features of EfficientNet-Lite0 as ImageNet left them, and of two more layers trained on these cases; 5 % of like images to be
-refused. Of images of other kinds (ultrasound or radiographs, retina, microscopy, MR, CT) it refused 97 to 100 %. The distance to
-the k nearest neighbours of normalised features (Sun et al. 2022) refused all by the first features, but 1 to 48 % by the trained
-ones; Mahalanobis's in the leading principal components only refused 10 to 100 % by either.
+The distance is Mahalanobis's from all training cases at once, with Ledoit and Wolf's shrinkage.
+Directions in which training cases do not differ weigh most, and there an image of another kind
+stands out, even in features that were trained to tell classes apart and collapsed onto them. A
+trial chose it: chest radiographs, then breast ultrasound, as training cases (50 and 160), with
+features of EfficientNet-Lite0 as ImageNet left them, and of two more layers trained on these cases;
+5 % of like images to be refused. Of images of other kinds (ultrasound or radiographs, retina,
+microscopy, MR, CT) it refused 97 to 100 %. The distance to the k nearest neighbours of normalised
+features (Sun et al. 2022) refused all by the first features, but 1 to 48 % by the trained ones;
+Mahalanobis's in the leading principal components only refused 10 to 100 % by either.
 
-Features alone let blank images pass (8 to 80 % refused). So eleven statistics of the intensities are held against the training
-cases' in the same way: with them all blank images were refused, and 95 to 100 % of the other kinds where 1 % was to be. Either
-distance has a limit of its own, from held-out cases, for half of the share that may be refused.
+Features alone let blank images pass (8 to 80 % refused). So eleven statistics of the intensities
+are held against the training cases' in the same way: with them all blank images were refused, and
+95 to 100 % of the other kinds where 1 % was to be. Either distance has a limit of its own, from
+held-out cases, for half of the share that may be refused.
 
-What it is not: a judge of quality within a kind. Of radiographs upside down 9 to 59 % were refused, of inverted ones 40 to 84 %.
+What it is not: a judge of quality within a kind. Of radiographs upside down 9 to 59 % were refused,
+of inverted ones 40 to 84 %.
 """
 
 from __future__ import annotations
@@ -36,11 +40,17 @@ _FEWEST_HELD_OUT = 5
 _DIRECTIONS = 256
 """Most principal directions that are kept; 2048 features are 2 MB then."""
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-INTENSITY_STATISTICS = ("mean", "std", *(f"percentile {p}" for p in _PERCENTILES), "flat", "roughness")
-"""What `intensity_features` says of each channel."""
-_SMALLEST_SPREAD = (
-    0.01  # of a statistic: network space has a unit scale, and what always is the same must not be judged by rounding
+INTENSITY_STATISTICS = (
+    "mean",
+    "std",
+    *(f"percentile {p}" for p in _PERCENTILES),
+    "flat",
+    "roughness",
 )
+"""What `intensity_features` says of each channel."""
+# of a statistic: network space has a unit scale, and what always is the same must not be judged by
+# rounding
+_SMALLEST_SPREAD = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +73,9 @@ class Cloud:
 
     @classmethod
     def fit(cls, cases: NDArray[np.float64], *, own_units: bool) -> Self:
-        """From (N, F): covariance by Ledoit and Wolf (2004). `own_units` divides each feature by its own standard deviation.
+        """From (N, F): covariance by Ledoit and Wolf (2004).
+
+        `own_units` divides each feature by its own standard deviation.
 
         Raises:
             DataError: all cases are the same.
@@ -76,7 +88,10 @@ class Cloud:
         count, features = centred.shape
         total = float((centred**2).sum()) / count
         if total <= 1e-12 * max(1.0, float((mean**2).sum())):
-            raise DataError(f"{count} training cases with the same features", needed="features that differ from case to case")
+            raise DataError(
+                f"{count} training cases with the same features",
+                needed="features that differ from case to case",
+            )
         shrinkage = max(float(ledoit_wolf_shrinkage(centred, assume_centered=True)), 1e-6)
         # the same singular values and directions as of the cases, without their number
         matrix = np.linalg.qr(centred, mode="r") if count > features else centred
@@ -85,7 +100,9 @@ class Cloud:
         kept = min(_DIRECTIONS, len(own))
         level = total / features
         left = features - kept
-        rest = shrinkage * level + ((1 - shrinkage) * float(own[kept:].sum()) / left if left else 0.0)
+        rest = shrinkage * level + (
+            (1 - shrinkage) * float(own[kept:].sum()) / left if left else 0.0
+        )
         return cls(
             mean=mean.astype(np.float32),
             unit=unit.astype(np.float32),
@@ -120,9 +137,12 @@ class Gate:
 
     @property
     def limit(self) -> float:
-        """The held-out distance of rank ceil((M + 1)(1 - share)); with fewer than 1/share - 1 of them there is none so rare.
+        """The held-out distance of rank ceil((M + 1)(1 - share)).
 
-        Then it is the upper prediction limit of a log-normal distribution through them, and never below the largest.
+        With fewer than 1/share - 1 of them there is none so rare.
+
+        Then it is the upper prediction limit of a log-normal distribution through them, and never
+        below the largest.
         """
         count = len(self.held_out)
         rank = math.ceil((count + 1) * (1 - self.share) - 1e-9)
@@ -142,7 +162,10 @@ class Gate:
         return (int(beyond) + 1) / (len(self.held_out) + 1)
 
     def p_value(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Compute the conformal p-value of a distance among training-like images, (B,); never below 1 / (M + 1)."""
+        """Compute the conformal p-value of a distance among training-like images, (B,).
+
+        Never below 1 / (M + 1).
+        """
         count = len(self.held_out)
         as_far = count - np.searchsorted(self.held_out, distances, side="left")
         return (as_far + 1) / (count + 1)
@@ -156,7 +179,8 @@ class Verdict(Record):
         p_value: how rare that is among images like the training ones; small is unlike.
         features_distance: from the training cases in the network's features.
         features_limit: beyond it is refused.
-        intensity_distance: from them in the statistics of the intensities; None where those were not fitted.
+        intensity_distance: from them in the statistics of the intensities; None where those were
+            not fitted.
         intensity_limit: beyond it is refused.
         because: in words.
     """
@@ -186,7 +210,10 @@ class Refusal:
 
     @property
     def guaranteed(self) -> float:
-        """The share refused at most that the number of held-out cases proves; larger than `share` where they are few."""
+        """The share refused at most that the number of held-out cases proves.
+
+        Larger than `share` where they are few.
+        """
         return self.features.guaranteed + (self.intensities.guaranteed if self.intensities else 0.0)
 
     def distance(self, features: ArrayLike) -> NDArray[np.float64]:
@@ -197,7 +224,9 @@ class Refusal:
         """
         return self.features.cloud.distance(_rows(features, self.features.cloud, "features"))
 
-    def judge(self, features: ArrayLike, intensities: ArrayLike | None = None) -> tuple[Verdict, ...]:
+    def judge(
+        self, features: ArrayLike, intensities: ArrayLike | None = None
+    ) -> tuple[Verdict, ...]:
         """A verdict on each of (B, F) features and, where they were fitted, (B, S) `intensity_features`.
 
         Raises:
@@ -206,20 +235,30 @@ class Refusal:
         gates = [("features", self.features, features)]
         if self.intensities is not None:
             if intensities is None:
-                raise UsageError("no intensities", needed="intensity_features(image), as this refusal was fitted with them")
+                raise UsageError(
+                    "no intensities",
+                    needed="intensity_features(image), as this refusal was fitted with them",
+                )
             gates.append(("intensities", self.intensities, intensities))
-        distances = [gate.cloud.distance(_rows(given, gate.cloud, name)) for name, gate, given in gates]
+        distances = [
+            gate.cloud.distance(_rows(given, gate.cloud, name)) for name, gate, given in gates
+        ]
         rare = [gate.p_value(far) for (_, gate, _), far in zip(gates, distances, strict=True)]
-        p_values = np.minimum(1.0, len(gates) * np.min(rare, axis=0))  # Bonferroni: the smallest of two is small twice as often
+        p_values = np.minimum(
+            1.0, len(gates) * np.min(rare, axis=0)
+        )  # Bonferroni: the smallest of two is small twice as often
         return tuple(
-            self._verdict([float(far[case]) for far in distances], float(p_values[case])) for case in range(len(p_values))
+            self._verdict([float(far[case]) for far in distances], float(p_values[case]))
+            for case in range(len(p_values))
         )
 
     def _verdict(self, distances: Sequence[float], p_value: float) -> Verdict:
         """One case's, from its distance at each gate."""
         limits = [gate.limit for gate in (self.features, self.intensities) if gate is not None]
         pairs = list(zip(("features", "intensities"), distances, limits, strict=False))
-        beyond = [f"{name} {far:.3g} away, limit {limit:.3g}" for name, far, limit in pairs if far > limit]
+        beyond = [
+            f"{name} {far:.3g} away, limit {limit:.3g}" for name, far, limit in pairs if far > limit
+        ]
         return Verdict(
             refuse=bool(beyond),
             p_value=p_value,
@@ -227,7 +266,11 @@ class Refusal:
             features_limit=limits[0],
             intensity_distance=distances[1] if len(pairs) > 1 else None,
             intensity_limit=limits[1] if len(pairs) > 1 else None,
-            because=f"unlike the training cases: {'; '.join(beyond)}" if beyond else "like the training cases",
+            because=(
+                f"unlike the training cases: {'; '.join(beyond)}"
+                if beyond
+                else "like the training cases"
+            ),
         )
 
     def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
@@ -237,7 +280,11 @@ class Refusal:
         for name, gate in (("features", self.features), ("intensities", self.intensities)):
             if gate is not None:
                 cloud = gate.cloud
-                arrays |= {f"{name}.mean": cloud.mean, f"{name}.unit": cloud.unit, f"{name}.basis": cloud.basis}
+                arrays |= {
+                    f"{name}.mean": cloud.mean,
+                    f"{name}.unit": cloud.unit,
+                    f"{name}.basis": cloud.basis,
+                }
                 arrays |= {f"{name}.variances": cloud.variances, f"{name}.held_out": gate.held_out}
                 numbers |= {f"{name}.rest": cloud.rest, f"{name}.share": gate.share}
         return arrays, numbers
@@ -252,11 +299,15 @@ class Refusal:
         try:
             return cls(
                 features=_gate(arrays, numbers, "features"),
-                intensities=_gate(arrays, numbers, "intensities") if "intensities.rest" in numbers else None,
+                intensities=(
+                    _gate(arrays, numbers, "intensities") if "intensities.rest" in numbers else None
+                ),
                 share=float(numbers["share"]),
             )
         except KeyError as error:
-            raise ModelError(f"a refusal without {error}", needed="all that to_arrays gave") from error
+            raise ModelError(
+                f"a refusal without {error}", needed="all that to_arrays gave"
+            ) from error
 
 
 def fit_refusal(
@@ -271,15 +322,19 @@ def fit_refusal(
 
     Args:
         train_features: (N, F), `features` of one network, of the cases it was trained on.
-        held_out_features: (M, F), of the same network, of cases of other patients: a network's own training cases lie closer.
-        share: of images like the held-out ones that may be refused: a quantile of theirs with the correction for their number
-            (Vovk et al. 2005), whatever the distribution. From fewer than 1/share - 1 of them (2/share - 1 with intensities)
-            it is estimated, see `Gate.limit`, and `Refusal.guaranteed` says what is proven.
-        train_intensities: (N, S), `intensity_features` of the same cases, where they shall be judged as well.
+        held_out_features: (M, F), of the same network, of cases of other patients: a network's own
+            training cases lie closer.
+        share: of images like the held-out ones that may be refused: a quantile of theirs with the
+            correction for their number (Vovk et al. 2005), whatever the distribution. From fewer
+            than 1/share - 1 of them (2/share - 1 with intensities) it is estimated, see
+            `Gate.limit`, and `Refusal.guaranteed` says what is proven.
+        train_intensities: (N, S), `intensity_features` of the same cases, where they shall be
+            judged as well.
         held_out_intensities: (M, S).
 
     Raises:
-        DataError: fewer than 10 training or 5 held-out cases, features that are no numbers, or that never differ.
+        DataError: fewer than 10 training or 5 held-out cases, features that are no numbers, or that
+            never differ.
         UsageError: arrays that do not fit each other, or a share outside 0 to 0.5.
     """
     if not 0 < share < 0.5:
@@ -287,7 +342,9 @@ def fit_refusal(
     if (train_intensities is None) != (held_out_intensities is None):
         raise UsageError("intensities of training or of held-out cases only", needed="both or none")
     if train_intensities is None or held_out_intensities is None:
-        return Refusal(_fit_gate(train_features, held_out_features, share, own_units=False), None, share)
+        return Refusal(
+            _fit_gate(train_features, held_out_features, share, own_units=False), None, share
+        )
     return Refusal(
         features=_fit_gate(train_features, held_out_features, share / 2, own_units=False),
         intensities=_fit_gate(train_intensities, held_out_intensities, share / 2, own_units=True),
@@ -298,15 +355,18 @@ def fit_refusal(
 def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
     """Describe a preprocessed image (C, Z, Y, X) without a network: `INTENSITY_STATISTICS` of each channel, (C x 11,).
 
-    "flat" is the share of voxels that are as their neighbour along X (air, padding, a blank image), "roughness" the mean
-    difference of neighbours along Y and X in standard deviations (noise has much, blur little).
+    "flat" is the share of voxels that are as their neighbour along X (air, padding, a blank image),
+    "roughness" the mean difference of neighbours along Y and X in standard deviations (noise has
+    much, blur little).
 
     Raises:
         UsageError: the image is not (C, Z, Y, X).
     """
     array = np.asarray(image, np.float64)
     if array.ndim != 4 or not array.size:
-        raise UsageError(f"an image of shape {array.shape}", needed="one preprocessed image (C, Z, Y, X)")
+        raise UsageError(
+            f"an image of shape {array.shape}", needed="one preprocessed image (C, Z, Y, X)"
+        )
     with np.errstate(invalid="ignore"):
         return np.concatenate([_statistics(channel) for channel in array])
 
@@ -314,8 +374,9 @@ def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
     """One verdict of the members of an ensemble, each of which has features and a refusal of its own: that of half of them.
 
-    At most twice the members' share is refused, however they depend on each other (Markov's inequality), and so is the p-value
-    twice their mean (Vovk and Wang 2020). Distances and limits are those of the member whose verdict is in the middle.
+    At most twice the members' share is refused, however they depend on each other (Markov's
+    inequality), and so is the p-value twice their mean (Vovk and Wang 2020). Distances and limits
+    are those of the member whose verdict is in the middle.
 
     Raises:
         UsageError: no verdict.
@@ -346,7 +407,9 @@ def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, own_units:
     """The cloud of training cases, and the distances of held-out ones from it."""
     cases, others = np.asarray(train, np.float64), np.asarray(held_out, np.float64)
     if cases.ndim != 2 or others.ndim != 2 or cases.shape[1] != others.shape[1]:
-        raise UsageError(f"arrays of shapes {cases.shape} and {others.shape}", needed="(N, F) and (M, F)")
+        raise UsageError(
+            f"arrays of shapes {cases.shape} and {others.shape}", needed="(N, F) and (M, F)"
+        )
     if len(cases) < _FEWEST_TRAINING or len(others) < _FEWEST_HELD_OUT:
         raise DataError(
             f"{len(cases)} training and {len(others)} held-out cases",
@@ -362,7 +425,9 @@ def _rows(given: ArrayLike, cloud: Cloud, name: str) -> NDArray[np.float64]:
     """As (B, F) of the number that the cloud has."""
     rows = np.asarray(given, np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(cloud.mean):
-        raise UsageError(f"{name} of shape {rows.shape}", needed=f"(B, {len(cloud.mean)}), as fitted")
+        raise UsageError(
+            f"{name} of shape {rows.shape}", needed=f"(B, {len(cloud.mean)}), as fitted"
+        )
     return rows
 
 
@@ -373,13 +438,34 @@ def _gate(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float], name
         ModelError: they do not fit together.
     """
     mean, unit, basis, variances, held_out = (
-        np.asarray(arrays[f"{name}.{part}"]) for part in ("mean", "unit", "basis", "variances", "held_out")
+        np.asarray(arrays[f"{name}.{part}"])
+        for part in ("mean", "unit", "basis", "variances", "held_out")
     )
     rest, share = float(numbers[f"{name}.rest"]), float(numbers[f"{name}.share"])
-    fits = mean.ndim == 1 and unit.shape == mean.shape and basis.shape == (len(variances), len(mean)) and held_out.ndim == 1
+    fits = (
+        mean.ndim == 1
+        and unit.shape == mean.shape
+        and basis.shape == (len(variances), len(mean))
+        and held_out.ndim == 1
+    )
     sound = all(np.isfinite(array).all() for array in (mean, unit, basis, variances, held_out))
-    positive = rest > 0 and 0 < share < 1 and len(held_out) >= 2 and (variances > 0).all() and (unit > 0).all()
+    positive = (
+        rest > 0
+        and 0 < share < 1
+        and len(held_out) >= 2
+        and (variances > 0).all()
+        and (unit > 0).all()
+    )
     if not (fits and sound and positive and (np.diff(held_out) >= 0).all()):
-        raise ModelError(f"a refusal whose {name} do not fit together", cure="copy the model folder again from where it was made")
-    cloud = Cloud(mean.astype(np.float32), unit.astype(np.float32), basis.astype(np.float32), variances.astype(np.float64), rest)
+        raise ModelError(
+            f"a refusal whose {name} do not fit together",
+            cure="copy the model folder again from where it was made",
+        )
+    cloud = Cloud(
+        mean.astype(np.float32),
+        unit.astype(np.float32),
+        basis.astype(np.float32),
+        variances.astype(np.float64),
+        rest,
+    )
     return Gate(cloud=cloud, held_out=held_out.astype(np.float64), share=share)

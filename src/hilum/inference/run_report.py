@@ -15,7 +15,9 @@ import psutil
 from pydantic import Field, JsonValue
 
 from hilum.io import Readable, atomic_write_text
-from hilum.io.inventory import InventoryRecord  # noqa: TC001  (pydantic reads the annotation when the class is made)
+from hilum.io.inventory import (
+    InventoryRecord,  # noqa: TC001  (pydantic reads the annotation when the class is made)
+)
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
@@ -50,18 +52,24 @@ class CaseOutcome(Record):
     """Files of an earlier answer to this case that were there: written over, or removed."""
     seconds: dict[str, float] = Field(default_factory=dict)
     patches: dict[str, int] = Field(default_factory=dict)
-    """Of a segmentation: how many the network ran, and how many it need not see (`hilum.inference.empty`)."""
+    """Of a segmentation: how many the network ran, and how many it need not see
+    (`hilum.inference.empty`)."""
     unlike: tuple[str, ...] = ()
     """What in the image is unlike the training data (`hilum.inference.unlike`)."""
 
 
 def kind_of_saying(case: str, said: str) -> str:
     """Strip a message of the case's name, paths and numbers, so that like messages are equal."""
-    return re.sub(r"\S*/\S*|-?\d[\d.,e+]*", "#", re.sub(rf"(?<!\w){re.escape(case)}(?!\w)", "#", said))
+    return re.sub(
+        r"\S*/\S*|-?\d[\d.,e+]*", "#", re.sub(rf"(?<!\w){re.escape(case)}(?!\w)", "#", said)
+    )
 
 
 class RunReport(Record):
-    """One run of one verb. Names no user and no computer, so that it may be published with its results."""
+    """One run of one verb.
+
+    Names no user and no computer, so that it may be published with its results.
+    """
 
     verb: str
     model: str = ""
@@ -88,7 +96,8 @@ class RunReport(Record):
     """The account of every file below the inputs."""
     cases: tuple[CaseOutcome, ...] = ()
     trained_on: tuple[Readable, ...] = ()
-    """Of a prediction: cases with answers in the folder that are named like training cases of the model; also of earlier runs."""
+    """Of a prediction: cases with answers in the folder that are named like training cases of the
+    model; also of earlier runs."""
 
     @property
     def failures(self) -> tuple[tuple[CaseOutcome, ...], ...]:
@@ -118,7 +127,8 @@ class RunClock:
 
     Args:
         verb: "train", "predict", ...
-        device: where it computes, in words; those of a GPU of CUDA begin with its name, as "cuda:0: ...".
+        device: where it computes, in words; those of a GPU of CUDA begin with its name, as "cuda:0:
+            ...".
         options: what the user chose.
         seeds: by name.
         model: id of the trained model, where there is one.
@@ -140,7 +150,12 @@ class RunClock:
         memory_gb: float | None = None,
     ) -> None:
         self._device = device
-        self._facts: dict[str, Any] = {"verb": verb, "model": model, "precision": precision, "engine": engine}
+        self._facts: dict[str, Any] = {
+            "verb": verb,
+            "model": model,
+            "precision": precision,
+            "engine": engine,
+        }
         self._facts["memory_gb"] = None if memory_gb is None else round(memory_gb, 3)
         self._options, self._seeds = dict(options or {}), dict(seeds or {})
         self._started = datetime.now(UTC)
@@ -192,8 +207,14 @@ def peak_memory_bytes() -> int:
     """Largest resident memory of this process since it began."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    if sys.platform == "linux":  # getrusage also counts what the process that started this one held when it did
-        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    if (
+        sys.platform == "linux"
+    ):  # getrusage also counts what the process that started this one held when it did
+        found = re.search(
+            r"^VmHWM:\s*(\d+) kB",
+            Path("/proc/self/status").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
         if found:
             return 1024 * int(found[1])
     import resource
@@ -203,11 +224,21 @@ def peak_memory_bytes() -> int:
 
 
 def peak_device_memory_gb(device: str) -> float | None:
-    """Largest memory that torch allocated on a CUDA device (in words) since the run began, in GiB; None elsewhere."""
+    """Largest memory that torch allocated on a CUDA device (in words) since the run began, in GiB.
+
+    None elsewhere.
+    """
     cuda = _cuda(device)
-    return None if cuda is None else round(cuda.max_memory_allocated(device.split(": ", maxsplit=1)[0]) / 2**30, 3)
+    return (
+        None
+        if cuda is None
+        else round(cuda.max_memory_allocated(device.split(": ", maxsplit=1)[0]) / 2**30, 3)
+    )
 
 
 def _cuda(device: str) -> Any:
-    """torch.cuda, where the device is one of its; torch is there then, and is not loaded for anything else."""
+    """torch.cuda, where the device is one of its.
+
+    Torch is there then, and is not loaded for anything else.
+    """
     return sys.modules["torch"].cuda if device.startswith("cuda") else None

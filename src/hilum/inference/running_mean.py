@@ -1,11 +1,13 @@
 """The weighted mean of overlapping patches, of which only the rows that patches may still touch exist.
 
-Patches come with rising Z. Rows below the first row of the next patch are final: they are taken out, and their place is used
-again, so that K x (depth of a patch) x Y x X values exist and never K x Z x Y x X. The rows lie in memory, or, where they do not
-fit there, in a file without a name, of which some columns are held in memory at a time.
+Patches come with rising Z. Rows below the first row of the next patch are final: they are taken
+out, and their place is used again, so that K x (depth of a patch) x Y x X values exist and never K
+x Z x Y x X. The rows lie in memory, or, where they do not fit there, in a file without a name, of
+which some columns are held in memory at a time.
 
-The mean is a running one (West, CACM 1979): equal values give that very value, bit for bit, and no second pass divides by the
-weights. Each voxel sees the same operations in the same order wherever its row lies, so that both give the same bits.
+The mean is a running one (West, CACM 1979): equal values give that very value, bit for bit, and no
+second pass divides by the weights. Each voxel sees the same operations in the same order wherever
+its row lies, so that both give the same bits.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class RunningMean:
         weighting: of the voxels of a patch.
 
     Raises:
-        ResourceError: the rows have to be kept in a file, for which there is not enough room either.
+        ResourceError: the rows have to be kept in a file, for which there is not enough room
+            either.
     """
 
     def __init__(
@@ -87,7 +90,9 @@ class RunningMean:
         self.on_disk = room.memory is not None and total > room.memory
         self._columns: tuple[Column, ...] = ((slice(0, shape[1]), slice(0, shape[2])),)
         self._valid = [0]  # a column: rows up to here hold something
-        self._held: OrderedDict[int, NDArray[np.float32]] = OrderedDict()  # (depth, K + 1, y, x), least recently used first
+        self._held: OrderedDict[int, NDArray[np.float32]] = (
+            OrderedDict()
+        )  # (depth, K + 1, y, x), least recently used first
         self._most = total
         self._file: IO[bytes] | None = None
         if not self.on_disk:
@@ -96,14 +101,20 @@ class RunningMean:
         self._columns = tuple(product(_cells(w[1] for w in windows), _cells(w[2] for w in windows)))
         self._valid = [0] * len(self._columns)
         self._most = room.memory or 0
-        largest = max(4 * self._depth * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start) for y, x in self._columns)
+        largest = max(
+            4 * self._depth * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start)
+            for y, x in self._columns
+        )
         if largest > self._most:
             raise ResourceError(
-                f"{max(0, self._most) / 2**20:.0f} MiB of memory left for the logits of {outputs} outputs",
+                f"{max(0, self._most) / 2**20:.0f} MiB of memory left for the logits of {outputs}"
+                " outputs",
                 needed=f"{largest / 2**20:.0f} MiB, even with the rest in a file",
                 cure="allow more memory with --memory",
             )
-        sizes = [4 * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start) for y, x in self._columns]
+        sizes = [
+            4 * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start) for y, x in self._columns
+        ]
         self._row_bytes = sum(sizes)
         self._offsets = [sum(sizes[:n]) for n in range(len(sizes))]
         self._file = nameless_file(room.folder, self._depth * self._row_bytes)
@@ -127,7 +138,9 @@ class RunningMean:
                 there = rows[(row % self._depth, slice(None), *inside)]
                 _average(there, answer[(slice(None), n, *part)], self._weights[(n, *part)])
 
-    def finished(self, stop: int, *, most: int = 2**26) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def finished(
+        self, stop: int, *, most: int = 2**26
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Take out the rows below `stop`, which every patch that touches them has been added to.
 
         Args:
@@ -137,10 +150,16 @@ class RunningMean:
         Yields:
             The rows, and their logits (K, z, Y, X): a view that holds until the next is asked for.
         """
-        step = self._depth if not self.on_disk else max(1, most // (4 * self._outputs * self._plane[0] * self._plane[1]))
+        step = (
+            self._depth
+            if not self.on_disk
+            else max(1, most // (4 * self._outputs * self._plane[0] * self._plane[1]))
+        )
         while self.first < stop:
             start = self.first
-            end = min(stop, start + step, start - start % self._depth + self._depth)  # up to where the places begin again
+            end = min(
+                stop, start + step, start - start % self._depth + self._depth
+            )  # up to where the places begin again
             yield slice(start, end), self._together(start, end)
             self.first = end
 
@@ -157,10 +176,14 @@ class RunningMean:
         logits = np.empty((end - start, self._outputs, *self._plane), dtype=np.float32)
         for column, sides in enumerate(self._columns):
             if column in self._held:
-                logits[(slice(None), slice(None), *sides)] = self._held[column][place, : self._outputs]
+                logits[(slice(None), slice(None), *sides)] = self._held[column][
+                    place, : self._outputs
+                ]
             else:
                 for row in range(start, end):
-                    logits[(row - start, slice(None), *sides)] = self._read(column, row)[: self._outputs]
+                    logits[(row - start, slice(None), *sides)] = self._read(column, row)[
+                        : self._outputs
+                    ]
         return logits.swapaxes(0, 1)
 
     def _open(self, column: int) -> NDArray[np.float32]:
@@ -168,7 +191,11 @@ class RunningMean:
         if column in self._held:
             self._held.move_to_end(column)
             return self._held[column]
-        shape = (self._depth, self._outputs + 1, *(side.stop - side.start for side in self._columns[column]))
+        shape = (
+            self._depth,
+            self._outputs + 1,
+            *(side.stop - side.start for side in self._columns[column]),
+        )
         needed = 4 * int(np.prod(shape))
         while self._held and sum(rows.nbytes for rows in self._held.values()) + needed > self._most:
             self._put_away(*self._held.popitem(last=False))
@@ -191,10 +218,15 @@ class RunningMean:
             raise disk_full(self._depth * self._row_bytes, error) from error
 
     def _read(self, column: int, row: int) -> NDArray[np.float32]:
-        values = np.empty((self._outputs + 1, *(side.stop - side.start for side in self._columns[column])), dtype=np.float32)
+        values = np.empty(
+            (self._outputs + 1, *(side.stop - side.start for side in self._columns[column])),
+            dtype=np.float32,
+        )
         got = self._seek(column, row).readinto(values.data.cast("B"))  # type: ignore[attr-defined]  # a raw file has it
         if got != values.nbytes:
-            raise ResourceError(f"a temporary file gave {got} of {values.nbytes} bytes", cure="check the disk")
+            raise ResourceError(
+                f"a temporary file gave {got} of {values.nbytes} bytes", cure="check the disk"
+            )
         return values
 
     def _seek(self, column: int, row: int) -> IO[bytes]:
@@ -204,7 +236,9 @@ class RunningMean:
         return self._file
 
 
-def _average(mean: NDArray[np.float32], answer: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
+def _average(
+    mean: NDArray[np.float32], answer: NDArray[np.float32], weights: NDArray[np.float32]
+) -> None:
     """Draw a row's means (K + 1, y, x), whose last are the weights so far, to the answer (K, y, x) with new weights (y, x)."""
     total = mean[-1]
     total += weights

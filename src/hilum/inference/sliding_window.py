@@ -1,8 +1,9 @@
 """A network that sees patches, run over a volume of any size: finished slabs of logits come out while it runs.
 
-Overlapping outputs are averaged with Gaussian weights, so that a voxel counts most where it lies in the middle of a patch
-(Isensee et al., nnU-Net, Nature Methods 2021). The network runs in a thread of its own, while the caller's averages what has been
-answered and brings finished slabs home: numpy and the engines let go of the interpreter's lock meanwhile.
+Overlapping outputs are averaged with Gaussian weights, so that a voxel counts most where it lies in
+the middle of a patch (Isensee et al., nnU-Net, Nature Methods 2021). The network runs in a thread
+of its own, while the caller's averages what has been answered and brings finished slabs home: numpy
+and the engines let go of the interpreter's lock meanwhile.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ class Sweep:
         overlap: fraction 0 <= overlap < 1 shared by neighbouring patches.
         outputs: K.
         batch: patches a call.
-        mirror_axes: among 0 (Z), 1 (Y) and 2 (X): each patch is also seen mirrored along every combination of them.
-        reuse: give a patch that is one constant a channel the answer that its like got, instead of running it.
+        mirror_axes: among 0 (Z), 1 (Y) and 2 (X): each patch is also seen mirrored along every
+            combination of them.
+        reuse: give a patch that is one constant a channel the answer that its like got, instead of
+            running it.
         weighting: how much the voxels of a patch count; see `gaussian_weights`.
     """
 
@@ -84,11 +87,22 @@ class Sweep:
         if len(self.patch) != 3 or min(self.patch) < 1:
             raise UsageError(f"patch {tuple(self.patch)}", needed="three positive sizes (Z, Y, X)")
         if not 0 <= self.overlap < 1:
-            raise UsageError(f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="--overlap 0.5")
+            raise UsageError(
+                f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="--overlap 0.5"
+            )
         if self.outputs < 1 or self.batch < 1:
-            raise UsageError(f"outputs {self.outputs}, batch {self.batch}", needed="at least 1 of each")
-        if len(set(self.mirror_axes)) != len(self.mirror_axes) or not set(self.mirror_axes) <= {0, 1, 2}:
-            raise UsageError(f"mirror_axes {self.mirror_axes}", needed="distinct axes among 0 (Z), 1 (Y) and 2 (X)")
+            raise UsageError(
+                f"outputs {self.outputs}, batch {self.batch}", needed="at least 1 of each"
+            )
+        if len(set(self.mirror_axes)) != len(self.mirror_axes) or not set(self.mirror_axes) <= {
+            0,
+            1,
+            2,
+        }:
+            raise UsageError(
+                f"mirror_axes {self.mirror_axes}",
+                needed="distinct axes among 0 (Z), 1 (Y) and 2 (X)",
+            )
 
     @property
     def copies(self) -> int:
@@ -106,12 +120,13 @@ class Watch:
     """Callbacks beside a sliding window.
 
     Args:
-        room: called once the first patches have been run, with the bytes of memory that the process held at most meanwhile:
-            where the rows are kept, and whether the network may be ahead of the averaging (which costs a second answer).
+        room: called once the first patches have been run, with the bytes of memory that the process
+            held at most meanwhile: where the rows are kept, and whether the network may be ahead of
+            the averaging (which costs a second answer).
         resident: the bytes of memory that the process holds; None: not asked.
         progress: called with the patches that are done, and all.
-        air: the answer (K, *patch) to a patch (C, *patch) that need not be run; None where it has to be. Called by the
-            network's thread.
+        air: the answer (K, *patch) to a patch (C, *patch) that need not be run; None where it has
+            to be. Called by the network's thread.
         tally: counts.
     """
 
@@ -137,7 +152,8 @@ def slabs(
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Run a network over a volume, patch by patch, and give the rows that are finished.
 
-    A volume smaller than the patch is padded with zeros on both sides (what training pads with), and the output cropped.
+    A volume smaller than the patch is padded with zeros on both sides (what training pads with),
+    and the output cropped.
 
     Args:
         image: (C, Z, Y, X), floating.
@@ -146,7 +162,8 @@ def slabs(
         watch: what goes on beside it.
 
     Yields:
-        Rows along Z, rising and without gaps, and their logits (K, z, Y, X), float32: a view that holds until the next is asked
+        Rows along Z, rising and without gaps, and their logits (K, z, Y, X), float32: a view that
+        holds until the next is asked
         for. Close the generator (`contextlib.closing`) where it is not run to its end.
 
     Raises:
@@ -159,19 +176,30 @@ def slabs(
     shape, padded = image.shape[1:], sweep.padded(image.shape[1:])
     before = [(p - n) // 2 for n, p in zip(shape, padded, strict=True)]
     windows = all_windows(padded, sweep.patch, sweep.overlap)
-    inside = (slice(None), slice(None), *(slice(b, b + n) for b, n in zip(before[1:], shape[1:], strict=True)))
+    inside = (
+        slice(None),
+        slice(None),
+        *(slice(b, b + n) for b, n in zip(before[1:], shape[1:], strict=True)),
+    )
 
     def cropped(stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         for rows, logits in mean.finished(stop):
             start, end = max(rows.start, before[0]), min(rows.stop, before[0] + shape[0])
             if start < end:
-                yield slice(start - before[0], end - before[0]), logits[:, start - rows.start : end - rows.start][inside]
+                yield (
+                    slice(start - before[0], end - before[0]),
+                    logits[:, start - rows.start : end - rows.start][inside],
+                )
 
     with closing(_Network(image, engine, sweep, windows, before, watch)) as network:
         room, ahead = watch.room(network.first())
         if ahead:
             network.go_ahead()
-        with closing(RunningMean(sweep.outputs, padded, sweep.patch, windows, room, weighting=sweep.weighting)) as mean:
+        with closing(
+            RunningMean(
+                sweep.outputs, padded, sweep.patch, windows, room, weighting=sweep.weighting
+            )
+        ) as mean:
             watch.tally.on_disk |= mean.on_disk
             for window, answer in network.answers():
                 yield from cropped(window[0].start)
@@ -182,8 +210,13 @@ def slabs(
             yield from cropped(padded[0])
 
 
-def sliding_window(image: NDArray[np.floating[Any]], engine: Run, sweep: Sweep) -> NDArray[np.float32]:
-    """All slabs together: logits (K, Z, Y, X), float32. Needs 4 K bytes a voxel; see `slabs`, which does not."""
+def sliding_window(
+    image: NDArray[np.floating[Any]], engine: Run, sweep: Sweep
+) -> NDArray[np.float32]:
+    """All slabs together: logits (K, Z, Y, X), float32.
+
+    Needs 4 K bytes a voxel; see `slabs`, which does not.
+    """
     logits = np.empty((sweep.outputs, *image.shape[1:]), dtype=np.float32)
     with closing(slabs(image, engine, sweep)) as parts:  # type: ignore[type-var]  # a generator can be closed
         for rows, part in parts:
@@ -209,22 +242,33 @@ class _Network:
     ) -> None:
         self._image, self._engine, self._sweep, self._windows = image, engine, sweep, windows
         self._before, self._watch = before, watch
-        self._known = np.empty((0, 0, 0, 0), dtype=np.float32)  # the answer to the constant patch that was run last
-        self._queue: Queue[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = Queue()
+        self._known = np.empty(
+            (0, 0, 0, 0), dtype=np.float32
+        )  # the answer to the constant patch that was run last
+        self._queue: Queue[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = (
+            Queue()
+        )
         self._slots = threading.Semaphore(1)  # groups of answers that may exist
         self._stop = False
-        self._ready: deque[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = deque()
+        self._ready: deque[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = (
+            deque()
+        )
         self._thread = threading.Thread(target=self._work, name="hilum-network", daemon=True)
         self._thread.start()
 
     def first(self) -> int:
-        """Wait for the first answers; the bytes of memory that the process held at most meanwhile (0 where nobody watches)."""
+        """Wait for the first answers.
+
+        The bytes of memory that the process held at most meanwhile (0 where nobody watches).
+        """
         most, resident = 0, self._watch.resident
         while not self._ready:
             if resident is not None:
                 most = max(most, resident())
             try:
-                self._ready.append(self._queue.get(timeout=_WATCH_SECONDS if resident is not None else None))
+                self._ready.append(
+                    self._queue.get(timeout=_WATCH_SECONDS if resident is not None else None)
+                )
             except Empty:
                 continue
         return max(most, resident()) if resident is not None else most
@@ -270,7 +314,9 @@ class _Network:
         size = max(1, self._sweep.batch // self._sweep.copies)
         waiting: list[_Waiting] = []
         patches = 0
-        last: tuple[float, ...] | None = None  # the constant that was run last, or will be with this group
+        last: tuple[float, ...] | None = (
+            None  # the constant that was run last, or will be with this group
+        )
         for window in self._windows:
             patch = self._patch(window)
             constant = constant_of(patch) if self._sweep.reuse else None
@@ -294,7 +340,9 @@ class _Network:
         if self._stop:
             raise _Stopped
         patches = [one.patch for one in waiting if one.patch is not None]
-        answers: Iterator[NDArray[np.float32]] = iter(mirrored(self._engine, np.stack(patches), self._sweep) if patches else ())
+        answers: Iterator[NDArray[np.float32]] = iter(
+            mirrored(self._engine, np.stack(patches), self._sweep) if patches else ()
+        )
         group = []
         for one in waiting:
             if one.answer is not None:
@@ -315,13 +363,18 @@ class _Network:
     def _patch(self, window: Slices) -> NDArray[np.float32]:
         """The window's content (C, *patch), zeros where it is beyond the image."""
         sizes = self._image.shape[1:]
-        inner = [(s.start - b, s.stop - b, n) for s, b, n in zip(window, self._before, sizes, strict=True)]
+        inner = [
+            (s.start - b, s.stop - b, n)
+            for s, b, n in zip(window, self._before, sizes, strict=True)
+        ]
         source = tuple(slice(max(0, a), min(n, z)) for a, z, n in inner)
         part = self._image[(slice(None), *source)]
         if part.shape[1:] == self._sweep.patch:
             return np.ascontiguousarray(part, dtype=np.float32)
         patch = np.zeros((len(self._image), *self._sweep.patch), dtype=np.float32)
-        place = tuple(slice(s.start - a, s.stop - a) for (a, _, _), s in zip(inner, source, strict=True))
+        place = tuple(
+            slice(s.start - a, s.stop - a) for (a, _, _), s in zip(inner, source, strict=True)
+        )
         patch[(slice(None), *place)] = part
         return patch
 
@@ -342,13 +395,19 @@ def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray
     count = 0
     for start in range(0, len(flips), together):
         chosen = flips[start : start + together]
-        seen = np.concatenate([np.flip(patches, axes) for axes in chosen]) if chosen != [()] else patches
+        seen = (
+            np.concatenate([np.flip(patches, axes) for axes in chosen])
+            if chosen != [()]
+            else patches
+        )
         answers = _checked(engine(seen), seen, sweep)
         for copy, axes in enumerate(chosen):
             answer = np.flip(answers[copy * len(patches) : (copy + 1) * len(patches)], axes)
             count += 1
             if mean is None:
-                mean = answer if len(flips) == 1 else answer.copy()  # the answers of other copies are not kept with it
+                mean = (
+                    answer if len(flips) == 1 else answer.copy()
+                )  # the answers of other copies are not kept with it
                 continue
             for patch, new in enumerate(answer):  # one patch at a time: no temporary of them all
                 mean[patch] += (new - mean[patch]) / np.float32(count)
@@ -357,7 +416,9 @@ def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray
     return mean
 
 
-def _checked(answers: NDArray[np.float32], patches: NDArray[np.float32], sweep: Sweep) -> NDArray[np.float32]:
+def _checked(
+    answers: NDArray[np.float32], patches: NDArray[np.float32], sweep: Sweep
+) -> NDArray[np.float32]:
     expected = (len(patches), sweep.outputs, *sweep.patch)
     if answers.shape != expected:
         raise ModelError(

@@ -3,12 +3,11 @@
 ::
 
     model.json            format version, id, members, SHA-256 of every other file (manifest.py)
-    plan.json             every decision
-    labels.json           what the answers mean: labels or classes
-    weights.safetensors   of one network; of an ensemble weights_0.safetensors, weights_1.safetensors, ...
-    metrics.json          how good it is, and on what that was measured
-    assurance.*           of a classifier: calibration, prediction sets, when to refuse (assurance.py)
-    MODEL_CARD.md         the same for people
+    plan.json             every decision labels.json           what the answers mean: labels or
+    classes weights.safetensors   of one network; of an ensemble weights_0.safetensors,
+    weights_1.safetensors, ... metrics.json          how good it is, and on what that was measured
+    assurance.*           of a classifier: calibration, prediction sets, when to refuse
+    (assurance.py) MODEL_CARD.md         the same for people
 """
 
 from __future__ import annotations
@@ -71,7 +70,8 @@ class TrainedModel:
         metrics: how good it is; None where that was not measured.
         facts: what it was trained on and how.
         assurance: what lets a classifier say how sure it is; None where that was not learnt.
-        id: of the folder it came from or was saved to: the first 16 digits of a SHA-256 over all its files.
+        id: of the folder it came from or was saved to: the first 16 digits of a SHA-256 over all
+            its files.
     """
 
     plan: Plan
@@ -88,7 +88,12 @@ class TrainedModel:
             raise UsageError("a model without a network", needed="at least one")
 
     def predict(
-        self, source: Source, *, case: str | None = None, tta: bool = False, probabilities: bool = False
+        self,
+        source: Source,
+        *,
+        case: str | None = None,
+        tta: bool = False,
+        probabilities: bool = False,
     ) -> Prediction | ClassPrediction:
         """Predict one case; for many of them make one predictor (`make_predictor`) and keep it.
 
@@ -109,20 +114,30 @@ class TrainedModel:
         return make_predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
 
     def make_engine(
-        self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
+        self,
+        name: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+        memory: int | None = None,
     ) -> Engine:
-        """Make the engine of its networks; see `RunnableModel.make_engine`. Engines other than torch's run on the CPU."""
+        """Make the engine of its networks; see `RunnableModel.make_engine`.
+
+        Engines other than torch's run on the CPU.
+        """
         source = EngineSource(self.plan, networks=self.networks, device=self.device)  # type: ignore[arg-type]  # a segmentation's
         return make_engine(source, name, Asked(precision, threads, memory))
 
     def save(self, folder: Path | str) -> TrainedModel:
-        """Write the folder; other files in it stay. model.json is written last: until then the folder is refused.
+        """Write the folder.
+
+        Other files in it stay. model.json is written last: until then the folder is refused.
 
         Returns:
             The same model with the folder's id.
 
         Raises:
-            UsageError: files of these names are in the way that `save` did not write, or that were changed since.
+            UsageError: files of these names are in the way that `save` did not write, or that were
+                changed since.
             ResourceError: the folder cannot be written, or another process writes to it.
         """
         with OutputFolder(folder, "save") as out:
@@ -141,7 +156,14 @@ class TrainedModel:
             PLAN: self.plan.model_dump_json(indent=2),
             LABELS: self.plan.answers.model_dump_json(indent=2),
             METRICS: metrics.model_dump_json(indent=2),
-            CARD: model_card(self.plan, metrics, self.facts, members=len(members), created=created, assurance=self.assurance),
+            CARD: model_card(
+                self.plan,
+                metrics,
+                self.facts,
+                members=len(members),
+                created=created,
+                assurance=self.assurance,
+            ),
         }
         out.write({name: text.rstrip("\n") + "\n" for name, text in texts.items()})
         more = self.assurance.save(folder) if self.assurance is not None else ()
@@ -157,17 +179,22 @@ class TrainedModel:
         )
         manifest.save(folder)
         out.record(MANIFEST)
-        for leftover in folder.glob("weights*.safetensors"):  # members of a larger ensemble that was here before
+        for leftover in folder.glob(
+            "weights*.safetensors"
+        ):  # members of a larger ensemble that was here before
             if leftover.name not in members:
                 out.remove(leftover)
         return replace(self, id=manifest.id)
 
     @classmethod
     def load(cls, folder: Path | str, *, device: str | torch.device = "auto") -> Self:
-        """Read a folder that `save` wrote. No file is unpickled, no code in it is run, and nothing is fetched.
+        """Read a folder that `save` wrote.
+
+        No file is unpickled, no code in it is run, and nothing is fetched.
 
         Raises:
-            ModelError: a file is missing, altered, or of a newer version; the networks do not fit the plan.
+            ModelError: a file is missing, altered, or of a newer version; the networks do not fit
+                the plan.
             UsageError: no such device is known.
             ResourceError: this machine has no such device.
         """
@@ -177,7 +204,10 @@ class TrainedModel:
         manifest.check_files(folder)
         plan = read_plan(folder / PLAN)
         if read_record(type(plan.answers), folder / LABELS) != plan.answers:
-            raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
+            raise ModelError(
+                f"{folder}: {LABELS} and {PLAN} name different labels",
+                needed="the same label table in both",
+            )
         networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
         metrics = read_record(ModelMetrics, folder / METRICS)
         assurance = Assurance.load(folder) if NUMBERS in manifest.files else None
@@ -193,7 +223,9 @@ class TrainedModel:
 
 
 def seal_card(folder: Path | str) -> str:
-    """Accept a MODEL_CARD.md that people have completed: model.json takes its new hash. Every other file must be unaltered.
+    """Accept a MODEL_CARD.md that people have completed: model.json takes its new hash.
+
+    Every other file must be unaltered.
 
     Returns:
         The model's new id.
@@ -213,11 +245,18 @@ def seal_card(folder: Path | str) -> str:
 
 
 def _member_names(count: int) -> tuple[str, ...]:
-    return ("weights.safetensors",) if count == 1 else tuple(f"weights_{n}.safetensors" for n in range(count))
+    return (
+        ("weights.safetensors",)
+        if count == 1
+        else tuple(f"weights_{n}.safetensors" for n in range(count))
+    )
 
 
 def _save_weights(network: nn.Module, path: Path) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in network.state_dict().items()
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)
 
@@ -227,11 +266,14 @@ def _load_network(plan: Plan, path: Path, device: torch.device) -> nn.Module:
     try:
         weights: dict[str, Tensor] = load_file(path, device="cpu")
     except SafetensorError as error:
-        raise ModelError(f"{path}: not a safetensors file ({error})", cure="copy the model folder again") from error
+        raise ModelError(
+            f"{path}: not a safetensors file ({error})", cure="copy the model folder again"
+        ) from error
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ModelError(
-            f"{path}: weights of another network than the plan's: {error}", cure="copy the model folder again"
+            f"{path}: weights of another network than the plan's: {error}",
+            cure="copy the model folder again",
         ) from error
     return network.to(device).eval()

@@ -19,7 +19,9 @@ Slices = tuple[slice, slice, slice]
 Weighting = Literal["gaussian", "nnunet"]
 
 _SIGMA = 1 / 8  # of the patch size, as in nnU-Net
-_SMALLEST_WEIGHT = 1e-3  # of the weight at the centre; keeps corners seen by one patch only well conditioned
+_SMALLEST_WEIGHT = (
+    1e-3  # of the weight at the centre; keeps corners seen by one patch only well conditioned
+)
 
 
 def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
@@ -28,7 +30,8 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     Args:
         size: voxels along the axis.
         patch: voxels of a patch.
-        overlap: least fraction 0 <= overlap < 1 that neighbours share; the even spread may make it more.
+        overlap: least fraction 0 <= overlap < 1 that neighbours share; the even spread may make it
+            more.
 
     Returns:
         Rising starts; (0,) where the axis is no longer than the patch.
@@ -36,7 +39,9 @@ def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     span, gaps = size - patch, _gaps(size, patch, overlap)
     if not gaps:
         return (0,)
-    return tuple(round(span / gaps * i) for i in range(gaps + 1))  # halves to the even number: nnU-Net's patches
+    return tuple(
+        round(span / gaps * i) for i in range(gaps + 1)
+    )  # halves to the even number: nnU-Net's patches
 
 
 def _gaps(size: int, patch: int, overlap: float) -> int:
@@ -47,7 +52,10 @@ def _gaps(size: int, patch: int, overlap: float) -> int:
 def all_windows(shape: Sequence[int], patch: Three, overlap: float) -> tuple[Slices, ...]:
     """The windows over a volume (Z, Y, X), those with the same Z together and Z rising."""
     starts = [window_starts(n, p, overlap) for n, p in zip(shape, patch, strict=True)]
-    return tuple((slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])) for z, y, x in product(*starts))
+    return tuple(
+        (slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2]))
+        for z, y, x in product(*starts)
+    )
 
 
 def count_windows(shape: Sequence[int], patch: Three, overlap: float) -> int:
@@ -61,9 +69,10 @@ def gaussian_weights(patch: Three, weighting: Weighting = "gaussian") -> NDArray
 
     Args:
         patch: (Z, Y, X).
-        weighting: "gaussian" is symmetrical and never below 0.001. "nnunet" is the map that nnU-Net's models are run with: its
-            centre is voxel n // 2, it is cut off at four standard deviations and kept in float16, and what has become 0 takes the
-            least weight that is not (nnU-Net 2.8, compute_gaussian).
+        weighting: "gaussian" is symmetrical and never below 0.001. "nnunet" is the map that
+            nnU-Net's models are run with: its centre is voxel n // 2, it is cut off at four
+            standard deviations and kept in float16, and what has become 0 takes the least weight
+            that is not (nnU-Net 2.8, compute_gaussian).
     """
     weights = np.ones((), dtype=np.float64)
     for size in patch:

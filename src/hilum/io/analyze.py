@@ -14,7 +14,14 @@ from hilum.io.record import shortest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_ORIENT = ("LAS", "LSA", "ASL", "LPS", "LIA", "AIL")  # the field hist.orient: transverse, coronal, sagittal; then flipped
+_ORIENT = (
+    "LAS",
+    "LSA",
+    "ASL",
+    "LPS",
+    "LIA",
+    "AIL",
+)  # the field hist.orient: transverse, coronal, sagittal; then flipped
 _RAS = {"L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 _NAMES = {"L": "Left", "A": "Anterior", "P": "Posterior", "S": "Superior", "I": "Inferior"}
 
@@ -40,13 +47,20 @@ def affine(path: Path, image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]
     letters = _ORIENT[number]
     stored = shortest(header["pixdim"][1:4])
     matrix = np.eye(4)
-    matrix[:3, :3] = np.array([_RAS[letter] for letter in letters]).T * np.where(stored == 0, 1.0, np.abs(stored))
+    matrix[:3, :3] = np.array([_RAS[letter] for letter in letters]).T * np.where(
+        stored == 0, 1.0, np.abs(stored)
+    )
     axes = ", ".join(_NAMES[letter] for letter in letters)
-    notes = [f"an Analyze file has no origin and no certain left; axes are taken to run to {axes} (hist.orient {number})"]
+    notes = [
+        (
+            f"an Analyze file has no origin and no certain left; axes are taken to run to {axes}"
+            f" (hist.orient {number})"
+        )
+    ]
     if (stored <= 0).any():
         notes.append(
-            f"voxel sizes of the header are {' x '.join(f'{size:g}' for size in stored)}; 1 mm is assumed for 0, "
-            "and the sign is dropped"
+            f"voxel sizes of the header are {' x '.join(f'{size:g}' for size in stored)}; 1 mm is"
+            " assumed for 0, and the sign is dropped"
         )
     return matrix, tuple(notes)
 

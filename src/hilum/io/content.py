@@ -17,21 +17,28 @@ _HEADERS = (".mhd", ".mha", ".nhdr", ".nrrd", ".seg.nhdr", ".seg.nrrd")
 def files_of(reference: Path | str) -> tuple[Path, ...]:
     """List the files that hold an image: a file, a header and its data, those of a DICOM folder, the archive of a place in it.
 
-    Hidden files of a folder, and what hilum wrote there, are left out. A file that is not there is listed all the same.
+    Hidden files of a folder, and what hilum wrote there, are left out. A file that is not there is
+    listed all the same.
     """
     path = header_of(file_of(Path(reference)))
     if path.is_dir():
-        inner = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        inner = (
+            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
+        )
         return tuple(sorted(file for file in inner if not is_output(file)))
     if image_suffix(path) in _HEADERS and path.is_file():
         return (path, *(file for file in data_files(path) if file.is_file()))
     data = data_of(path)
-    beside = [] if data is None else [data, data.with_name(f"{image_stem(data)}.mat")]  # SPM's orientation
+    beside = (
+        [] if data is None else [data, data.with_name(f"{image_stem(data)}.mat")]
+    )  # SPM's orientation
     return (path, *(file for file in beside if file.is_file()))
 
 
 def content_hash(reference: Path | str) -> str:
-    """The SHA-256 of an image's bytes; names of files do not count, the place in an archive and a series' UID do.
+    """The SHA-256 of an image's bytes.
+
+    Names of files do not count, the place in an archive and a series' UID do.
 
     Raises:
         FormatError: a file is not there, or cannot be read.
@@ -40,7 +47,9 @@ def content_hash(reference: Path | str) -> str:
     try:
         parts = [file_hash(file) for file in files]
     except OSError as error:
-        raise FormatError(f"{error.filename} cannot be read: {error.strerror}", needed="a file that can be read") from error
+        raise FormatError(
+            f"{error.filename} cannot be read: {error.strerror}", needed="a file that can be read"
+        ) from error
     if file_of(Path(reference)).is_dir():
         parts.sort()
     if file_of(Path(reference)) != Path(reference):
@@ -56,7 +65,9 @@ def digest(value: object) -> str:
 def file_hash(path: Path) -> str:
     """The SHA-256 of a file's bytes, which are read once as long as its size, times and inode stay."""
     facts = path.stat()
-    return _hashed(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)  # programs may set the first time
+    return _hashed(
+        path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+    )  # programs may set the first time
 
 
 @lru_cache(maxsize=100_000)

@@ -18,14 +18,19 @@ _MOST = 100_000  # files of a series
 
 
 def data_files(header: Path) -> tuple[Path, ...]:
-    """List the files that a header names for its voxels, there or not; () where they follow in the file itself."""
+    """List the files that a header names for its voxels, there or not.
+
+    () where they follow in the file itself.
+    """
     with header.open("rb") as stream:
         lines = stream.read(_LONGEST).splitlines()
     for number, line in enumerate(lines):
         if not line.strip() and lines[0].startswith(b"NRRD"):
             break  # voxels follow
         if field := _FIELD.fullmatch(line):
-            return tuple(header.parent / os.fsdecode(name) for name in _names(field[1], lines[number + 1 :]))
+            return tuple(
+                header.parent / os.fsdecode(name) for name in _names(field[1], lines[number + 1 :])
+            )
     return ()
 
 

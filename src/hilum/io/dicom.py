@@ -31,7 +31,21 @@ _USUAL_START = _MAGIC_AT + len(_MAGIC)
 _UNUSUAL_STARTS = (0, len(_MAGIC), _MAGIC_AT)  # neither preamble nor prefix; no preamble; no prefix
 _LOOK = 4096  # bytes in which the first data elements lie
 _FIRST_GROUPS = {0x0002, 0x0008}
-_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_LONG_VRS = {
+    b"OB",
+    b"OD",
+    b"OF",
+    b"OL",
+    b"OV",
+    b"OW",
+    b"SQ",
+    b"SV",
+    b"UC",
+    b"UN",
+    b"UR",
+    b"UT",
+    b"UV",
+}
 _MODALITIES = ("CT", "MR")
 _COMPANIONS = {
     "SEG",
@@ -47,14 +61,46 @@ _COMPANIONS = {
     "PLAN",
 }  # about images, no images
 _TAGS = [
-    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType", "NumberOfFrames", "SamplesPerPixel"),
-    *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
-    *("FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored", "PixelRepresentation"),
+    *(
+        "SOPClassUID",
+        "Modality",
+        "SeriesInstanceUID",
+        "SeriesDescription",
+        "ImageType",
+        "NumberOfFrames",
+        "SamplesPerPixel",
+    ),
+    *(
+        "Rows",
+        "Columns",
+        "PixelSpacing",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "SliceThickness",
+    ),
+    *(
+        "FrameOfReferenceUID",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "ModalityLUTSequence",
+        "BitsStored",
+        "PixelRepresentation",
+    ),
     *("HighBit", "PhotometricInterpretation"),
 ]
 _SERIES_TAGS = ["Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
 _LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
-_BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, NotImplementedError)
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    NotImplementedError,
+)
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
 
 
@@ -78,7 +124,10 @@ class SeriesHeader:
 
 
 def series_header(path: Path) -> SeriesHeader | None:
-    """Read what a file says of its series; None where it is no readable DICOM file, or lists others (DICOMDIR)."""
+    """Read what a file says of its series.
+
+    None where it is no readable DICOM file, or lists others (DICOMDIR).
+    """
     from pydicom.filereader import read_partial
     from pydicom.uid import MediaStorageDirectoryStorage
 
@@ -89,11 +138,19 @@ def series_header(path: Path) -> SeriesHeader | None:
         with _kept_quiet():
             if start == _USUAL_START:
                 with path.open("rb") as stream:
-                    data: Any = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
+                    data: Any = read_partial(
+                        stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG
+                    )
             else:
                 data = _read(path, tags=_SERIES_TAGS)
-        uid, number, words = (str(data.get(tag) or "") for tag in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription"))
-        if getattr(data, "file_meta", {}).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        uid, number, words = (
+            str(data.get(tag) or "")
+            for tag in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
+        )
+        if (
+            getattr(data, "file_meta", {}).get("MediaStorageSOPClassUID")
+            == MediaStorageDirectoryStorage
+        ):
             return SeriesHeader(uid, number, words, "a list of files, as DICOMDIR", image=False)
         modality = str(data.get("Modality", ""))
         return SeriesHeader(uid, number, words, modality, modality not in _COMPANIONS)
@@ -126,12 +183,18 @@ def _begins_data_set(head: bytes) -> bool:
     while at + 12 <= len(head) and found < 3:
         group, element, length = struct.unpack_from("<HHL", head, at)
         tag = group << 16 | element
-        if tag <= last or (not found and group not in _FIRST_GROUPS) or not (element == 0 or dictionary_has_tag(tag)):
+        if (
+            tag <= last
+            or (not found and group not in _FIRST_GROUPS)
+            or not (element == 0 or dictionary_has_tag(tag))
+        ):
             return False
         size = 8
         if head[at + 4 : at + 6].isalpha() and head[at + 4 : at + 6].isupper():  # explicit
             long = head[at + 4 : at + 6] in _LONG_VRS
-            size, length = (12, struct.unpack_from("<L", head, at + 8)[0]) if long else (8, length >> 16)
+            size, length = (
+                (12, struct.unpack_from("<L", head, at + 8)[0]) if long else (8, length >> 16)
+            )
         at, last, found = at + size + length, tag, found + 1
     return found >= 2
 
@@ -145,18 +208,26 @@ def _read(path: Path, *, tags: list[str] | None = None) -> Any:
     import pydicom
 
     start = _start(path)
-    source = io.BytesIO(bytes(_MAGIC_AT) + _MAGIC + path.read_bytes()[start:]) if start in _UNUSUAL_STARTS else path
+    source = (
+        io.BytesIO(bytes(_MAGIC_AT) + _MAGIC + path.read_bytes()[start:])
+        if start in _UNUSUAL_STARTS
+        else path
+    )
     data = pydicom.dcmread(source, stop_before_pixels=tags is not None, specific_tags=tags)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
-        data.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+        data.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+        )
     return data
 
 
 def _is_named_like_an_image(path: Path) -> bool:
     """Tell whether a name is one that a slice may have: .dcm, or a name with a number and without another suffix."""
     suffix = path.suffix.lower()
-    return suffix in {".dcm", ".ima"} or ((not suffix or suffix[1:].isdigit()) and any(c.isdigit() for c in path.name))
+    return suffix in {".dcm", ".ima"} or (
+        (not suffix or suffix[1:].isdigit()) and any(c.isdigit() for c in path.name)
+    )
 
 
 def series_folder(folder: Path) -> Path | None:
@@ -176,11 +247,18 @@ def _counts(path: Path) -> bool:
     """Tell whether a file makes its folder one of DICOM: by content, or by name where the content is not there."""
     if path.name == "DICOMDIR" or path.is_dir():
         return False
-    return image_suffix(path) == ".dcm" or is_dicom_file(path) or (is_unfetched(path) and _is_named_like_an_image(path))
+    return (
+        image_suffix(path) == ".dcm"
+        or is_dicom_file(path)
+        or (is_unfetched(path) and _is_named_like_an_image(path))
+    )
 
 
 def modality(path: Path) -> str:
-    """Return the modality ("CT", "MR") of the first header that states one; "" where none does. Raises nothing."""
+    """Return the modality ("CT", "MR") of the first header that states one; "" where none does.
+
+    Raises nothing.
+    """
     import pydicom
 
     with _kept_quiet():
@@ -197,11 +275,12 @@ def modality(path: Path) -> str:
 def read(path: Path) -> Decoded:
     """Read a folder that holds one series, or a single file as one slice.
 
-    Numbers are multiplied by RescaleSlope and shifted by RescaleIntercept, slice by slice (CT: Hounsfield units); they stay
-    integers where both are whole in every slice, else become float32.
+    Numbers are multiplied by RescaleSlope and shifted by RescaleIntercept, slice by slice (CT:
+    Hounsfield units); they stay integers where both are whole in every slice, else become float32.
 
     Raises:
-        FormatError: no DICOM image, several series, multi-frame, localizer, another modality, or undecodable pixels.
+        FormatError: no DICOM image, several series, multi-frame, localizer, another modality, or
+            undecodable pixels.
         GeometryError: the slices form no even, perpendicular grid.
     """
     built, notes = _build(path)
@@ -230,14 +309,22 @@ def _build(path: Path) -> tuple[Stack, tuple[str, ...]]:
         _refuse_partial_rescaling(images, path)
         slices = [_slice(image) for image in images]
         if any(image.header.get("PhotometricInterpretation") == "MONOCHROME1" for image in images):
-            notes += ("low numbers are to be shown white (MONOCHROME1), which concerns display only; they are read as stored",)
+            notes += (
+                (
+                    "low numbers are to be shown white (MONOCHROME1), which concerns display only;"
+                    " they are read as stored"
+                ),
+            )
     built = stack(slices, path)
     return built, notes + built.notes
 
 
 @contextmanager
 def _kept_quiet() -> Iterator[None]:
-    """Hide pydicom's remarks on values that break the standard's letter; what matters is checked here."""
+    """Hide pydicom's remarks on values that break the standard's letter.
+
+    What matters is checked here.
+    """
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -261,7 +348,9 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             continue
         except _BROKEN as error:
             raise FormatError(
-                f"{file}: not readable as DICOM ({error})", needed="a complete file", cure="export it again"
+                f"{file}: not readable as DICOM ({error})",
+                needed="a complete file",
+                cure="export it again",
             ) from error
         is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
         if uid and str(header.get("SeriesInstanceUID", "")) != uid:
@@ -270,7 +359,9 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             images.append(_Found(file, header))
             bare += start != _USUAL_START
         elif _is_cut(header):
-            raise FormatError(f"{file}: an image without size", needed="a complete file", cure="export it again")
+            raise FormatError(
+                f"{file}: an image without size", needed="a complete file", cure="export it again"
+            )
         else:
             aside += 1
     if not images:
@@ -281,7 +372,10 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
         )
     notes = [f"{aside} files that are no DICOM images were left aside"] if aside else []
     if bare:
-        notes.append(f"{bare} files without DICOM's preamble or prefix were recognised by their first data elements")
+        notes.append(
+            f"{bare} files without DICOM's preamble or prefix were recognised by their first data"
+            " elements"
+        )
     return images, tuple(notes)
 
 
@@ -302,14 +396,23 @@ def _files_of(path: Path) -> tuple[list[Path], str]:
     if not place.is_dir():
         return [place], uid
     folder = series_folder(place) or place
-    return sorted(entry for entry in folder.iterdir() if not entry.is_dir() and not entry.name.startswith(".")), uid
+    return (
+        sorted(
+            entry
+            for entry in folder.iterdir()
+            if not entry.is_dir() and not entry.name.startswith(".")
+        ),
+        uid,
+    )
 
 
 def _is_cut(header: Any) -> bool:
     """Return True if a file begins as an image and ends before its size is stated."""
     from pydicom.uid import UID
 
-    kind = UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")))
+    kind = UID(
+        str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", ""))
+    )
     return "Rows" not in header and "Image Storage" in kind.name
 
 
@@ -335,7 +438,8 @@ def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
     silent = [image for image in images if image.header.get("RescaleIntercept") in {None, ""}]
     if silent and (set(slopes), set(intercepts)) != ({1.0}, {0.0}) and len(silent) < len(images):
         raise FormatError(
-            f"{path}: {len(silent)} of {len(images)} slices without RescaleIntercept, the first {silent[0].path.name}",
+            f"{path}: {len(silent)} of {len(images)} slices without RescaleIntercept, the first"
+            f" {silent[0].path.name}",
             needed="RescaleSlope and RescaleIntercept in every slice, or in none",
             cure="export the series again from the source",
         )
@@ -345,7 +449,9 @@ def _described(members: Sequence[_Found]) -> str:
     """One series for people."""
     first = members[0]
     words = str(first.header.get("SeriesDescription", "")) or "without description"
-    return f"{first.header.get('Modality', '?')} {words}: {len(members)} files, e.g. {first.path.name}"
+    return (
+        f"{first.header.get('Modality', '?')} {words}: {len(members)} files, e.g. {first.path.name}"
+    )
 
 
 def _slice(image: _Found) -> Slice:
@@ -370,7 +476,8 @@ def _slice(image: _Found) -> Slice:
         )
     except _BROKEN as error:
         raise FormatError(
-            f"{path}: a header without valid position, orientation, spacing or pixel format ({error})",
+            f"{path}: a header without valid position, orientation, spacing or pixel format"
+            f" ({error})",
             needed="what DICOM asks of every CT and MR image",
             cure="export the series again from the source",
         ) from error
@@ -386,12 +493,20 @@ def _refuse_unplain(header: Any, path: Path) -> None:
     modality, bits = str(header.get("Modality", "")), int(header.BitsStored)
     high = int(header.get("HighBit", bits - 1))
     reasons = {
-        f"{header.get('NumberOfFrames')} frames in one file (multi-frame)": int(header.get("NumberOfFrames") or 1) > 1,
+        f"{header.get('NumberOfFrames')} frames in one file (multi-frame)": (
+            int(header.get("NumberOfFrames") or 1) > 1
+        ),
         f"modality {modality or 'not stated'}": modality not in _MODALITIES,
-        "a localizer (scout), which is no slice of the volume": "LOCALIZER" in [str(v) for v in header.get("ImageType") or ()],
+        "a localizer (scout), which is no slice of the volume": (
+            "LOCALIZER" in [str(v) for v in header.get("ImageType") or ()]
+        ),
         "a colour image": int(header.get("SamplesPerPixel") or 1) != 1,
-        "numbers that are mapped by a table (Modality LUT)": bool(header.get("ModalityLUTSequence")),
-        "a rescale slope of 0, which makes all pixels alike": _number(header.get("RescaleSlope"), 1.0) == 0,
+        "numbers that are mapped by a table (Modality LUT)": bool(
+            header.get("ModalityLUTSequence")
+        ),
+        "a rescale slope of 0, which makes all pixels alike": (
+            _number(header.get("RescaleSlope"), 1.0) == 0
+        ),
         "colours by a palette": str(header.get("PhotometricInterpretation", "")) == "PALETTE COLOR",
         f"pixels of {bits} bits up to bit {high}, not {bits - 1}": high != bits - 1,
     }
@@ -413,7 +528,11 @@ def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
     if not all(s.slope.is_integer() and s.intercept.is_integer() for s in slices):
         return np.dtype(np.float32)
     ends = [s.slope * end + s.intercept for s in slices for end in (low, high)]
-    fitting = [dtype for dtype in (np.int16, np.int32) if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max]
+    fitting = [
+        dtype
+        for dtype in (np.int16, np.int32)
+        if np.iinfo(dtype).min <= min(ends) and max(ends) <= np.iinfo(dtype).max
+    ]
     return np.dtype(fitting[0] if fitting else np.float32)
 
 
@@ -426,7 +545,10 @@ def _fill(target: NDArray[Any], one: Slice) -> None:
         with _kept_quiet():
             data = _read(one.path)
             encoding = data.file_meta.TransferSyntaxUID
-            syntax, free = encoding.name, encoding.is_encapsulated and encoding not in RLETransferSyntaxes  # JPEG knows no bound
+            syntax, free = (
+                encoding.name,
+                encoding.is_encapsulated and encoding not in RLETransferSyntaxes,
+            )  # JPEG knows no bound
             refuse_size(one.path, 2 * target.size, stored=None if free else one.path)
             pixels = np.asarray(data.pixel_array)
     except _BROKEN as error:
@@ -436,9 +558,18 @@ def _fill(target: NDArray[Any], one: Slice) -> None:
             cure="export the series uncompressed, or run `gdcmconv --raw` on it",
         ) from error
     if pixels.shape != target.shape:
-        raise FormatError(f"{one.path}: pixels of shape {pixels.shape}", needed=f"{target.shape}, as the header says")
-    exact = pixels if one.slope == 1 and one.intercept == 0 else pixels.astype(np.float64) * one.slope + one.intercept
-    if target.dtype.kind in "iu" and (exact.min() < np.iinfo(target.dtype).min or exact.max() > np.iinfo(target.dtype).max):
+        raise FormatError(
+            f"{one.path}: pixels of shape {pixels.shape}",
+            needed=f"{target.shape}, as the header says",
+        )
+    exact = (
+        pixels
+        if one.slope == 1 and one.intercept == 0
+        else pixels.astype(np.float64) * one.slope + one.intercept
+    )
+    if target.dtype.kind in "iu" and (
+        exact.min() < np.iinfo(target.dtype).min or exact.max() > np.iinfo(target.dtype).max
+    ):
         raise FormatError(
             f"{one.path}: pixels beyond the {one.bits} bits that the header states",
             needed="a true BitsStored",

@@ -1,8 +1,8 @@
 """From the slices of a DICOM series to one grid, or a clear refusal.
 
-A grid exists when all slices share orientation, size and frame of reference and lie evenly along the normal of their plane
-(DICOM PS3.3 C.7.6.2.1.1). What readers do otherwise (averaging uneven distances, dropping copies, ignoring a tilt) moves anatomy
-by centimetres without a word.
+A grid exists when all slices share orientation, size and frame of reference and lie evenly along
+the normal of their plane (DICOM PS3.3 C.7.6.2.1.1). What readers do otherwise (averaging uneven
+distances, dropping copies, ignoring a tilt) moves anatomy by centimetres without a word.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Slice:
         path: its file.
         shape: (rows, columns).
         position: LPS mm of the centre of the first pixel.
-        orientation: (2, 3) cosines of the direction in which columns rise, then of that in which rows rise.
+        orientation: (2, 3) cosines of the direction in which columns rise, then of that in which
+            rows rise.
         pixel_spacing: mm between (rows, columns).
         thickness: mm, None where the file does not say.
         frame_of_reference: UID or None.
@@ -92,7 +93,9 @@ def stack(slices: Sequence[Slice], source: Path) -> Stack:
     ordered = sorted(slices, key=lambda s: float(s.position @ normal))
     if len(ordered) == 1:
         thickness = ordered[0].thickness
-        notes: tuple[str, ...] = () if thickness else ("a single slice without thickness; 1 mm is assumed",)
+        notes: tuple[str, ...] = (
+            () if thickness else ("a single slice without thickness; 1 mm is assumed",)
+        )
         return _assemble(ordered, thickness or 1.0, notes, source)
     positions = np.array([s.position for s in ordered])  # (N, 3)
     depths = positions @ normal
@@ -101,10 +104,13 @@ def stack(slices: Sequence[Slice], source: Path) -> Stack:
     tilt, tilt_notes = _tilt(ordered, positions, normal)
     if faults or tilt:
         raise GeometryError(
-            f"{source}: {len(ordered)} slices that form no even grid: {'; '.join([*faults, *tilt])}",
+            f"{source}: {len(ordered)} slices that form no even grid:"
+            f" {'; '.join([*faults, *tilt])}",
             needed="slices at even distances along the normal of their plane, each once",
-            cure="export the complete series again; of several time points or echoes keep one in a folder; "
-            "resample a tilted or uneven series first (e.g. dcm2niix)",
+            cure=(
+                "export the complete series again; of several time points or echoes keep one in a"
+                " folder; resample a tilted or uneven series first (e.g. dcm2niix)"
+            ),
         )
     spacing = float(depths[-1] - depths[0]) / (len(ordered) - 1)
     return _assemble(ordered, spacing, (*_uneven_note(depths, spacing), *tilt_notes), source)
@@ -116,11 +122,17 @@ def _refuse_mixture(slices: Sequence[Slice], source: Path) -> None:
     kinds: Counter[str] = Counter()
     for one in slices:
         turned = np.abs(one.orientation - first.orientation).max() > _SAME_DIRECTION
-        cosines = np.round(one.orientation, 3).ravel().tolist() if turned else np.round(first.orientation, 3).ravel().tolist()
+        cosines = (
+            np.round(one.orientation, 3).ravel().tolist()
+            if turned
+            else np.round(first.orientation, 3).ravel().tolist()
+        )
         kinds[f"orientation {cosines}"] += 1
     if len(kinds) == 1:
         kinds = Counter(
-            f"{s.shape[0]} x {s.shape[1]} pixels of {s.pixel_spacing[0]:g} x {s.pixel_spacing[1]:g} mm" for s in slices
+            f"{s.shape[0]} x {s.shape[1]} pixels of {s.pixel_spacing[0]:g} x"
+            f" {s.pixel_spacing[1]:g} mm"
+            for s in slices
         )
     if len(kinds) == 1:
         kinds = Counter(f"frame of reference {s.frame_of_reference}" for s in slices)
@@ -140,7 +152,12 @@ def _copies(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
     if not len(same):
         return []
     at = int(same[0])
-    return [f"{len(same)} slices at a place already taken, first {ordered[at].path.name} and {ordered[at + 1].path.name}"]
+    return [
+        (
+            f"{len(same)} slices at a place already taken, first {ordered[at].path.name} and"
+            f" {ordered[at + 1].path.name}"
+        )
+    ]
 
 
 def _gaps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
@@ -156,7 +173,12 @@ def _gaps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
     if np.abs(multiples - np.rint(multiples)).max() <= _UNEVEN:
         at = int(np.argmax(steps))
         missing = int((np.rint(multiples) - 1).sum())
-        return [f"{missing} slices missing, first gap between {ordered[at].path.name} and {ordered[at + 1].path.name}"]
+        return [
+            (
+                f"{missing} slices missing, first gap between {ordered[at].path.name} and"
+                f" {ordered[at + 1].path.name}"
+            )
+        ]
     return [f"distances of {apart.min():.4g} to {apart.max():.4g} mm between slices"]
 
 
@@ -170,13 +192,22 @@ def _tilt(
     depth = float(np.linalg.norm(moved[-1]))
     drift = float(np.linalg.norm(in_plane[-1]))
     if depth > 0 and drift / depth > _SHEAR and drift > _SHIFTED * pixel:
-        return (f"a tilted gantry ({np.degrees(np.arcsin(min(1.0, drift / depth))):.1f} degrees)",), ()
-    along = (moved @ normal) / float(moved[-1] @ normal) if moved[-1] @ normal else np.zeros(len(moved))
+        return (
+            f"a tilted gantry ({np.degrees(np.arcsin(min(1.0, drift / depth))):.1f} degrees)",
+        ), ()
+    along = (
+        (moved @ normal) / float(moved[-1] @ normal) if moved[-1] @ normal else np.zeros(len(moved))
+    )
     jitter = float(np.linalg.norm(in_plane - np.outer(along, in_plane[-1]), axis=1).max())
     if jitter > _SHIFTED * pixel:
         return (f"slices shifted in their plane by up to {jitter:.3g} mm",), ()
     if max(jitter, drift) > _SAY * pixel:
-        return (), (f"slices lie up to {max(jitter, drift):.2g} mm off in their plane (rounding); the normal is followed",)
+        return (), (
+            (
+                f"slices lie up to {max(jitter, drift):.2g} mm off in their plane (rounding); the"
+                " normal is followed"
+            ),
+        )
     return (), ()
 
 
@@ -188,14 +219,20 @@ def _uneven_note(depths: NDArray[np.float64], spacing: float) -> tuple[str, ...]
     return (f"slices lie up to {off:.2g} mm off even distances; {spacing:.6g} mm is taken",)
 
 
-def _assemble(ordered: Sequence[Slice], spacing: float, notes: tuple[str, ...], source: Path) -> Stack:
+def _assemble(
+    ordered: Sequence[Slice], spacing: float, notes: tuple[str, ...], source: Path
+) -> Stack:
     """The stack of slices that were found fit."""
     first = ordered[0]
     columns, rows = first.orientation / np.linalg.norm(first.orientation, axis=1, keepdims=True)
     affine = np.eye(4)
-    affine[:3, 0] = first.normal * round(spacing, 9)  # nanometres are the rounding of decimal strings
+    affine[:3, 0] = first.normal * round(
+        spacing, 9
+    )  # nanometres are the rounding of decimal strings
     affine[:3, 1] = rows * first.pixel_spacing[0]
     affine[:3, 2] = columns * first.pixel_spacing[1]
     affine[:3, 3] = first.position
-    geometry, snapped = make_geometry(source, (len(ordered), *first.shape), affine, frame_of_reference=first.frame_of_reference)
+    geometry, snapped = make_geometry(
+        source, (len(ordered), *first.shape), affine, frame_of_reference=first.frame_of_reference
+    )
     return Stack(tuple(ordered), geometry, notes + snapped)

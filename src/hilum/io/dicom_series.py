@@ -1,4 +1,7 @@
-"""The DICOM series of a folder, by the SeriesInstanceUID in each file's header; no pixels are read."""
+"""The DICOM series of a folder, by the SeriesInstanceUID in each file's header.
+
+No pixels are read.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class Series:
     """The images of one series in one folder.
 
     Args:
-        source: what `read_volume` reads: the folder, or "folder#series/UID" where it holds several series.
+        source: what `read_volume` reads: the folder, or "folder#series/UID" where it holds several
+            series.
         name: number and description, safe in a file name; "" where it is the folder's only series.
         files: its images.
         uid: SeriesInstanceUID; "" where it cannot be read.
@@ -39,10 +43,12 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
 
     Args:
         folder: where they lie.
-        files: of it, those that may be DICOM; one that is not is passed over: reading the series says what is wrong with it.
+        files: of it, those that may be DICOM; one that is not is passed over: reading the series
+            says what is wrong with it.
 
     Returns:
-        The series in the order of their files' names, and the reason for each DICOM file that is no image.
+        The series in the order of their files' names, and the reason for each DICOM file that is no
+        image.
     """
     found: dict[str, list[Path]] = defaultdict(list)
     first: dict[str, SeriesHeader] = {}
@@ -54,24 +60,33 @@ def series_in(folder: Path, files: Sequence[Path]) -> tuple[tuple[Series, ...], 
             first.setdefault(header.uid, header)
         elif header is not None:
             reasons[file] = f"a DICOM object that is no image ({header.modality})"
-    if not found and (named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]):
+    if not found and (
+        named := [file for file in files if image_suffix(file) == ".dcm" and file not in reasons]
+    ):
         return (Series(folder, "", tuple(named)),), reasons  # reading it says what is wrong
     if len(found) == 1:
         uid, held = next(iter(found.items()))
         return (Series(folder, "", tuple(held), uid),), reasons
     names = [_name(header) for header in first.values()]
-    return tuple(
-        Series(
-            Path(f"{folder}{SERIES_MARK}{uid}"),
-            name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}",
-            tuple(found[uid]),
-            uid,
-        )
-        for name, uid in zip(names, found, strict=True)
-    ), reasons
+    return (
+        tuple(
+            Series(
+                Path(f"{folder}{SERIES_MARK}{uid}"),
+                name if names.count(name) == 1 else f"{name}_{uid.rpartition('.')[2]}",
+                tuple(found[uid]),
+                uid,
+            )
+            for name, uid in zip(names, found, strict=True)
+        ),
+        reasons,
+    )
 
 
 def _name(header: SeriesHeader) -> str:
     """The name of a series among others of its folder."""
-    words = [header.number, header.description] if header.number or header.description else [header.modality or "series"]
+    words = (
+        [header.number, header.description]
+        if header.number or header.description
+        else [header.modality or "series"]
+    )
     return _UNSAFE.sub("_", "_".join(filter(None, words))).strip("_.")

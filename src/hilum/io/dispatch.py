@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from hilum.errors import FormatError, GeometryError, HilumError, LabelError, ResourceError, UsageError, readable
+from hilum.errors import (
+    FormatError,
+    GeometryError,
+    HilumError,
+    LabelError,
+    ResourceError,
+    UsageError,
+    readable,
+)
 from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
@@ -48,8 +56,8 @@ def read_volume(path: Path | str) -> Volume:
     """Read an image as it is stored: dtype kept, unless the file scales its numbers (then float32).
 
     Args:
-        path: NIfTI, Analyze, MGH, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or folder of one series; or
-            "set.npz#train/12".
+        path: NIfTI, Analyze, MGH, NRRD, MetaImage, PNG, JPEG, BMP or TIFF file; a DICOM file or
+            folder of one series; or "set.npz#train/12".
 
     Returns:
         Array (C, Z, Y, X) and its geometry; a picture has Z = 1, a colour picture three channels.
@@ -65,7 +73,8 @@ def read_volume(path: Path | str) -> Volume:
 def read_labels(path: Path | str) -> Volume:
     """Read a label map: one channel, in the smallest of uint8, int16 and int32 that holds its labels.
 
-    Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a palette gives the indices.
+    Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a
+    palette gives the indices.
 
     Raises:
         LabelError: the numbers are no labels.
@@ -82,7 +91,10 @@ def read_geometry(path: Path | str) -> Geometry:
 
 
 def inspect_file(path: Path | str) -> FileFacts:
-    """Read what a file says of itself: grid, channels, dtype and what has to be assumed or mended. Nothing is logged."""
+    """Read what a file says of itself: grid, channels, dtype and what has to be assumed or mended.
+
+    Nothing is logged.
+    """
     source = Path(path)
     form = _format_of(source)
     refuse_placeholder(source)
@@ -91,7 +103,10 @@ def inspect_file(path: Path | str) -> FileFacts:
 
 
 def read_modality(path: Path | str) -> str:
-    """Read the modality that DICOM states ("CT", "MR"); "" for other formats and where none is stated."""
+    """Read the modality that DICOM states ("CT", "MR").
+
+    "" for other formats and where none is stated.
+    """
     source = Path(path)
     return dicom.modality(source) if _format_of(source) is dicom.FORMAT else ""
 
@@ -107,7 +122,9 @@ def write_volume(volume: Volume, path: Path | str) -> None:
     writer = _FORMATS[image_suffix(target)].write if image_suffix(target) in _FORMATS else None
     if writer is None:
         raise UsageError(
-            f"{target.name}: no format that is written", needed=f"one of {_WRITABLE}", cure="give the file one of these suffixes"
+            f"{target.name}: no format that is written",
+            needed=f"one of {_WRITABLE}",
+            cure="give the file one of these suffixes",
         )
     writer(volume, target)
 
@@ -126,7 +143,9 @@ def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None =
         FormatError: the format cannot hold these labels.
     """
     if volume.channels != 1:
-        raise LabelError(f"{path}: labels in {volume.channels} channels", needed="labels in one channel")
+        raise LabelError(
+            f"{path}: labels in {volume.channels} channels", needed="labels in one channel"
+        )
     labels = as_labels(volume, str(path))
     if table is not None and image_suffix(path) == ".png":
         picture.write_palette_png(labels, Path(path), table.colours)
@@ -138,11 +157,13 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
     """Read the channels of a case into one volume, in the mapping's order.
 
     Args:
-        images: channel name to file. Channels that name the same file are that file's channels, in their order.
+        images: channel name to file. Channels that name the same file are that file's channels, in
+            their order.
         positions: which channel of its file each channel is, where that is not so.
 
     Returns:
-        Array (C, Z, Y, X) in the smallest dtype that holds every channel exactly (numpy's promotion), on the first file's grid.
+        Array (C, Z, Y, X) in the smallest dtype that holds every channel exactly (numpy's
+        promotion), on the first file's grid.
 
     Raises:
         UsageError: no channel is given.
@@ -165,18 +186,25 @@ def read_channels(images: Mapping[str, Path], positions: Sequence[int] = ()) -> 
     dtype = np.result_type(*(volume.array.dtype for volume in volumes.values()))
     array = np.empty((len(images), *first.geometry.shape), dtype=dtype)
     for path, channels in users.items():
-        array[channels] = volumes[path].array[[positions[n] for n in channels] if positions else slice(None)]
+        array[channels] = volumes[path].array[
+            [positions[n] for n in channels] if positions else slice(None)
+        ]
     return first.with_array(array)
 
 
 def in_colours(volume: Volume, names: Sequence[str]) -> Volume:
-    """Repeat the one channel of a grey picture where red, green and blue are wanted; return any other volume as it is."""
+    """Repeat the one channel of a grey picture where red, green and blue are wanted.
+
+    Return any other volume as it is.
+    """
     if volume.channels == 1 and tuple(name.lower() for name in names) in _COLOURS:
         return volume.with_array(np.repeat(volume.array, 3, axis=0))
     return volume
 
 
-def _refuse_misfit(path: Path, volume: Volume, first_path: Path, first: Volume, wanted: int, names: list[str]) -> None:
+def _refuse_misfit(
+    path: Path, volume: Volume, first_path: Path, first: Volume, wanted: int, names: list[str]
+) -> None:
     """Raise where a file cannot be stacked with the first one."""
     if volume.channels != wanted:
         raise FormatError(
@@ -186,9 +214,14 @@ def _refuse_misfit(path: Path, volume: Volume, first_path: Path, first: Volume, 
         )
     if not volume.geometry.is_close(first.geometry):
         same_shape = volume.geometry.shape == first.geometry.shape
-        gap = f"{first.geometry.distance_voxels(volume.geometry):.3g} voxels apart" if same_shape else "of different shape"
+        gap = (
+            f"{first.geometry.distance_voxels(volume.geometry):.3g} voxels apart"
+            if same_shape
+            else "of different shape"
+        )
         raise GeometryError(
-            f"{path} ({_grid(volume.geometry)}) and {first_path} ({_grid(first.geometry)}) lie on different grids, {gap}",
+            f"{path} ({_grid(volume.geometry)}) and {first_path} ({_grid(first.geometry)}) lie on"
+            f" different grids, {gap}",
             needed="all channels of a case on one grid",
             cure="resample them onto one grid; of a data set `hilum check DATA --fix DIR` does it",
         )
@@ -202,9 +235,9 @@ def _grid(geometry: Geometry) -> str:
 def supported(path: Path | str) -> bool:
     """Tell whether :func:`read_volume` tries to read this: a file of a known kind, or a folder that holds a DICOM series.
 
-    A folder counts when DICOM files lie in it, or below it where each level has a single subfolder. A link whose content was not
-    fetched counts by its name. The data file of a pair (.img beside its .hdr) is no image of its own. Whether the content is
-    sound is not looked at.
+    A folder counts when DICOM files lie in it, or below it where each level has a single subfolder.
+    A link whose content was not fetched counts by its name. The data file of a pair (.img beside
+    its .hdr) is no image of its own. Whether the content is sound is not looked at.
     """
     path = Path(path)
     if header_of(path) != path:
@@ -232,20 +265,31 @@ def _format_of(path: Path) -> Format:
     if suffix in _FORMATS:
         return _FORMATS[suffix]
     if suffix == ".npz":
-        raise FormatError(f"{path}: an archive of many images", needed="one of them", cure='write e.g. "set.npz#train/12"')
+        raise FormatError(
+            f"{path}: an archive of many images",
+            needed="one of them",
+            cure='write e.g. "set.npz#train/12"',
+        )
     if dicom.is_dicom_file(path):
         return dicom.FORMAT
     raise FormatError(
-        f"{path}: not an image that is read", needed=f"one of {', '.join(_FORMATS)}, or DICOM", cure="convert it to .nii.gz"
+        f"{path}: not an image that is read",
+        needed=f"one of {', '.join(_FORMATS)}, or DICOM",
+        cure="convert it to .nii.gz",
     )
 
 
 def _refuse_folder(path: Path) -> NoReturn:
     """Raise at a folder that is no DICOM series, naming those below it."""
-    below = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and dicom.series_folder(entry) is not None)
+    below = sorted(
+        entry.name
+        for entry in path.iterdir()
+        if entry.is_dir() and dicom.series_folder(entry) is not None
+    )
     listed = ", ".join(below[:8]) + (", ..." if len(below) > 8 else "")
     raise FormatError(
-        f"{path}: {f'a folder of {len(below)} folders of DICOM files ({listed})' if below else 'a folder without DICOM files'}",
+        f"{path}:"
+        f" {f'a folder of {len(below)} folders of DICOM files ({listed})' if below else 'a folder without DICOM files'}",
         needed="a folder of one DICOM series, or an image file",
         cure=f"name one of them, e.g. {path / below[0]}" if below else "check the path",
     )
@@ -256,7 +300,9 @@ def _decode(path: Path, *, labels: bool) -> Decoded:
     form = _format_of(path)
     refuse_placeholder(path)
     with _damage_refused(path, form):
-        return form.read_indices(path) if labels and form.read_indices is not None else form.read(path)
+        return (
+            form.read_indices(path) if labels and form.read_indices is not None else form.read(path)
+        )
 
 
 @contextmanager
@@ -293,6 +339,8 @@ def _said(path: Path, decoded: Decoded) -> Volume:
         else:
             _SAID.add(note)
             _LOGGER.warning(
-                "%s: %s (not said again of further files; of a data set `hilum check` lists all)", readable(path), note
+                "%s: %s (not said again of further files; of a data set `hilum check` lists all)",
+                readable(path),
+                note,
             )
     return decoded.volume

@@ -27,7 +27,8 @@ SUFFIXES = (
     *(".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd"),
     *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npz", ".dcm"),
 )
-"""Suffixes of files that hold images; DICOM files often have none. The first that fits a name counts."""
+"""Suffixes of files that hold images; DICOM files often have none. The first that fits a name
+counts."""
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Suffixes of files that any program for pictures opens."""
@@ -37,14 +38,23 @@ SERIES_MARK = "#series/"
 """Between a folder that holds several DICOM series and the UID of one of them."""
 
 before_naming: dict[Path, Callable[[Path, Path], None]] = {}
-"""By file to be written: what is called with it and with its bytes, which have a temporary name, before they take its name."""
+"""By file to be written: what is called with it and with its bytes, which have a temporary name,
+before they take its name."""
 
 Readable = Annotated[str, BeforeValidator(readable)]
 """A field that may hold a file's name or a path: JSON has no place for bytes that are no UTF-8."""
 
 _DETACHED = (".mhd", ".nhdr", ".seg.nhdr")
 
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
+_UNWRITABLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+}
 _HEADER_OF_DATA = {
     ".img": (".hdr",),
     ".img.gz": (".hdr.gz",),
@@ -59,7 +69,8 @@ def image_suffix(path: Path | str) -> str:
     """The suffix that says what kind of image a file holds, in lower case: ".nii.gz" for "a.b.NII.GZ".
 
     Returns:
-        One of :data:`SUFFIXES`, or "" for any other name. A reference into an archive ("set.npz#train/12") gives ".npz".
+        One of :data:`SUFFIXES`, or "" for any other name. A reference into an archive
+            ("set.npz#train/12") gives ".npz".
     """
     text = str(path).lower()
     if ARCHIVE_MARK in text:
@@ -76,9 +87,12 @@ def file_of(reference: Path) -> Path:
 
 
 def image_stem(path: Path | str) -> str:
-    """The name of an image without its suffix; a folder's name, and one without a known suffix (a UID), is kept whole.
+    """The name of an image without its suffix.
 
-    Bytes that are no UTF-8 become "%E9" and so on: the stem is a case's id, which stands in JSON, tables and names of outputs.
+    A folder's name, and one without a known suffix (a UID), is kept whole.
+
+    Bytes that are no UTF-8 become "%E9" and so on: the stem is a case's id, which stands in JSON,
+    tables and names of outputs.
     """
     path = Path(path)
     stem = path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path))]
@@ -100,7 +114,9 @@ def plain_path(path: Path) -> Iterator[Path]:
             folder.symlink_to(path.parent.absolute(), target_is_directory=True)
             yield folder / path.name
             return
-        for entry in path.parent.iterdir() if image_suffix(path) in _DETACHED else ():  # a header names its data beside it
+        for entry in (
+            path.parent.iterdir() if image_suffix(path) in _DETACHED else ()
+        ):  # a header names its data beside it
             (Path(temporary) / entry.name).symlink_to(entry.absolute())
         plain = Path(temporary) / readable(path.name)
         plain.symlink_to(path.absolute())
@@ -108,18 +124,28 @@ def plain_path(path: Path) -> Iterator[Path]:
 
 
 def header_of(path: Path | str) -> Path:
-    """Return the header beside the data file of a pair ("a.hdr" for "a.img", "a.nhdr" for "a.raw"); any other path unchanged."""
+    """Return the header beside the data file of a pair ("a.hdr" for "a.img", "a.nhdr" for "a.raw").
+
+    Any other path unchanged.
+    """
     path = Path(path)
     for ending, headers in _HEADER_OF_DATA.items():
         if path.name.lower().endswith(ending):
             stem = path.name[: -len(ending)]
-            names = (stem + (header.upper() if path.name.isupper() else header) for header in headers)
-            return next((path.with_name(name) for name in names if path.with_name(name).is_file()), path)
+            names = (
+                stem + (header.upper() if path.name.isupper() else header) for header in headers
+            )
+            return next(
+                (path.with_name(name) for name in names if path.with_name(name).is_file()), path
+            )
     return path
 
 
 def data_of(header: Path) -> Path | None:
-    """Return the data file of a pair's header (a.img of a.hdr), there or not; None for any other file."""
+    """Return the data file of a pair's header (a.img of a.hdr), there or not.
+
+    None for any other file.
+    """
     other = {".hdr": ".img", ".hdr.gz": ".img.gz"}.get(image_suffix(header))
     if other is None:
         return None
@@ -129,7 +155,10 @@ def data_of(header: Path) -> Path | None:
 
 
 def longest_name(folder: Path) -> int:
-    """Return how many bytes a file's name in a folder may have; 255 where the system does not say."""
+    """Return how many bytes a file's name in a folder may have.
+
+    255 where the system does not say.
+    """
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError):
@@ -140,10 +169,11 @@ def longest_name(folder: Path) -> int:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Write a file completely or not at all.
 
-    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the block ends, it takes the
-    place of `path` in one step, with the mode that umask asks for; when it raises, the file is removed and what was at `path`
-    stays as it was. Before it takes its place the file is on the disk itself, so that a power cut leaves no empty one (0.2 to
-    10 ms a file, as measured on SSDs).
+    Yields a hidden name of the same suffix in the same folder (made where it is missing). When the
+    block ends, it takes the place of `path` in one step, with the mode that umask asks for; when it
+    raises, the file is removed and what was at `path` stays as it was. Before it takes its place
+    the file is on the disk itself, so that a power cut leaves no empty one (0.2 to 10 ms a file, as
+    measured on SSDs).
 
     Raises:
         ResourceError: the disk is full, or the folder cannot be written.
@@ -178,10 +208,14 @@ def disk_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceError(
-                f"no space left while writing {target}", cure="free some space, or choose another folder with -o"
+                f"no space left while writing {target}",
+                cure="free some space, or choose another folder with -o",
             ) from error
         if error.errno in _UNWRITABLE:
-            raise ResourceError(f"{target} cannot be written: {error.strerror}", cure="choose another folder with -o") from error
+            raise ResourceError(
+                f"{target} cannot be written: {error.strerror}",
+                cure="choose another folder with -o",
+            ) from error
         raise
 
 
@@ -200,14 +234,21 @@ def _give_usual_mode(path: Path) -> None:
 
 def _to_disk(path: Path) -> None:
     """Wait until a file's bytes, or those of a folder's files, are on the disk and not only in the system's cache."""
-    mode = "r+b" if os.name == "nt" else "rb"  # a copy of a read-only file is one too; Windows flushes only what may be written
-    for file in [path] if not path.is_dir() else [inner for inner in path.rglob("*") if inner.is_file()]:
+    mode = (
+        "r+b" if os.name == "nt" else "rb"
+    )  # a copy of a read-only file is one too; Windows flushes only what may be written
+    for file in (
+        [path] if not path.is_dir() else [inner for inner in path.rglob("*") if inner.is_file()]
+    ):
         with file.open(mode) as stream:
             os.fsync(stream.fileno())
 
 
 def _names_to_disk(folder: Path) -> None:
-    """The same for a folder's list of names, where the system lets folders be opened; Windows and some networks do not."""
+    """The same for a folder's list of names, where the system lets folders be opened.
+
+    Windows and some networks do not.
+    """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -217,7 +258,10 @@ def _names_to_disk(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a half-written file or folder, if there is one; what it fails at must not hide why the writing failed."""
+    """Remove a half-written file or folder, if there is one.
+
+    What it fails at must not hide why the writing failed.
+    """
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -226,7 +270,10 @@ def _remove(path: Path) -> None:
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text completely or not at all; line ends are written as they are given. Names are made `readable`."""
+    """Write UTF-8 text completely or not at all; line ends are written as they are given.
+
+    Names are made `readable`.
+    """
     atomic_write_bytes(path, readable(text).encode("utf-8"))
 
 

@@ -31,13 +31,83 @@ _NAMED = 3
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 _TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".ods")
 _TEXTS = (
-    *(".txt", ".md", ".rst", ".json", ".pdf", ".html", ".htm", ".xml", ".log", ".yml", ".yaml", ".toml", ".ini", ".inf", ".cfg"),
-    *(".doc", ".docx", ".py", ".sh", ".m", ".r", ".ipynb", ".bib", ".css", ".js", ".sha256", ".md5", ".gin"),
+    *(
+        ".txt",
+        ".md",
+        ".rst",
+        ".json",
+        ".pdf",
+        ".html",
+        ".htm",
+        ".xml",
+        ".log",
+        ".yml",
+        ".yaml",
+        ".toml",
+        ".ini",
+        ".inf",
+        ".cfg",
+    ),
+    *(
+        ".doc",
+        ".docx",
+        ".py",
+        ".sh",
+        ".m",
+        ".r",
+        ".ipynb",
+        ".bib",
+        ".css",
+        ".js",
+        ".sha256",
+        ".md5",
+        ".gin",
+    ),
 )
-_TEXT_NAMES = {"readme", "license", "licence", "changes", "changelog", "notice", "version", "authors", "checksums"}
+_TEXT_NAMES = {
+    "readme",
+    "license",
+    "licence",
+    "changes",
+    "changelog",
+    "notice",
+    "version",
+    "authors",
+    "checksums",
+}
 _UNREAD_IMAGES = (
-    *(".nii.bz2", ".nii.xz", ".nii.zip", ".mnc", ".mnc2", ".par", ".rec", ".gipl", ".gipl.gz", ".vtk", ".vti", ".mgh.gz", ".ima"),
-    *(".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz", ".h5", ".hdf5", ".mat", ".npy", ".svs", ".ndpi", ".czi", ".lsm"),
+    *(
+        ".nii.bz2",
+        ".nii.xz",
+        ".nii.zip",
+        ".mnc",
+        ".mnc2",
+        ".par",
+        ".rec",
+        ".gipl",
+        ".gipl.gz",
+        ".vtk",
+        ".vti",
+        ".mgh.gz",
+        ".ima",
+    ),
+    *(
+        ".zip",
+        ".tar",
+        ".tar.gz",
+        ".tgz",
+        ".7z",
+        ".rar",
+        ".gz",
+        ".h5",
+        ".hdf5",
+        ".mat",
+        ".npy",
+        ".svs",
+        ".ndpi",
+        ".czi",
+        ".lsm",
+    ),
     *(".webp", ".gif", ".heic", ".jp2", ".j2k", ".tga", ".raw", ".zraw", ".img"),
 )
 
@@ -67,7 +137,8 @@ class NotTaken:
     """A file that is not taken.
 
     Args:
-        path: the file; a folder that is hidden or written by hilum is not entered, and stands for its files.
+        path: the file; a folder that is hidden or written by hilum is not entered, and stands for
+            its files.
         reason: why, as a noun: "hidden", "text".
         image: whether it is an image, or may be one.
         readable: whether it is left out, and not just impossible to read.
@@ -115,7 +186,12 @@ class Inventory:
 
     def log(self) -> None:
         """Log the sentence: a warning where an image is lost, or may be."""
-        _log.log(logging.WARNING if self.loses_images else logging.INFO, "%s", self, extra={"inventory": self})
+        _log.log(
+            logging.WARNING if self.loses_images else logging.INFO,
+            "%s",
+            self,
+            extra={"inventory": self},
+        )
 
     def record(self) -> InventoryRecord:
         """The inventory for run.json."""
@@ -127,12 +203,18 @@ class Inventory:
         for one in files:
             groups[one.reason].append(self.name(one.path))
         return tuple(
-            FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED])) for reason, names in groups.items()
+            FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED]))
+            for reason, names in groups.items()
         )
 
     def name(self, path: Path) -> str:
-        """A file's path below its input; characters that are no UTF-8 are written as their numbers."""
-        root = next((root for root in self.roots if path.is_relative_to(root) and path != root), path.parent)
+        """A file's path below its input.
+
+        Characters that are no UTF-8 are written as their numbers.
+        """
+        root = next(
+            (root for root in self.roots if path.is_relative_to(root) and path != root), path.parent
+        )
         name = str(path.relative_to(root.parent if len(self.roots) > 1 else root))
         return name.encode("utf-8", "backslashreplace").decode()
 
@@ -148,17 +230,22 @@ class Inventory:
         return f"Files of {place}: {'. '.join(parts)}"
 
 
-def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Mapping[Path, str] | None = None) -> Inventory:
-    """Account for every file below the inputs. Names and, where they do not say enough, the first bytes decide; no voxel is read.
+def take_inventory(
+    roots: Iterable[Path], taken: Iterable[Path], *, reasons: Mapping[Path, str] | None = None
+) -> Inventory:
+    """Account for every file below the inputs.
+
+    Names and, where they do not say enough, the first bytes decide; no voxel is read.
 
     Args:
         roots: what the user named: files and folders.
-        taken: files that are read; a folder stands for the DICOM files in it, "set.npz#train/12" for the archive,
-            "folder#series/UID" for the folder.
+        taken: files that are read; a folder stands for the DICOM files in it, "set.npz#train/12"
+            for the archive, "folder#series/UID" for the folder.
         reasons: why a file, or all below a folder, is left out, where the caller knows.
 
     Returns:
-        Each file once, also where the roots overlap; taken files elsewhere (those that a table names) count too. A folder that is
+        Each file once, also where the roots overlap; taken files elsewhere (those that a table
+        names) count too. A folder that is
         hidden or written by hilum is one entry.
     """
     places = [_plain(root) for root in roots]
@@ -168,7 +255,9 @@ def take_inventory(roots: Iterable[Path], taken: Iterable[Path], *, reasons: Map
     others = [one for path in met if (one := _not_taken(path, used, known)) is not None]
     elsewhere = sum(path not in met and Path(path).is_file() for path in used)
     counted = len(met) - len(others) + elsewhere
-    return Inventory(tuple(map(Path, places)), counted, tuple(sorted(others, key=lambda one: one.path)))
+    return Inventory(
+        tuple(map(Path, places)), counted, tuple(sorted(others, key=lambda one: one.path))
+    )
 
 
 def _plain(path: Path | str) -> str:
@@ -177,7 +266,10 @@ def _plain(path: Path | str) -> str:
 
 
 def _files_below(root: str) -> Iterator[str]:
-    """Every file below a folder, links followed, but no record of hilum's; a folder hidden, hilum's or closed itself."""
+    """Every file below a folder, links followed, but no record of hilum's.
+
+    A folder hidden, hilum's or closed itself.
+    """
     if not Path(root).is_dir():
         yield root
         return
@@ -217,7 +309,9 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
     if is_unfetched(path):
         return NotTaken(path, UNFETCHED, image=True, readable=False)
     if reason is not None:
-        return NotTaken(path, reason, image=bool(image_suffix(path)) and reason not in {ANNOTATION, TEST_STUDY})
+        return NotTaken(
+            path, reason, image=bool(image_suffix(path)) and reason not in {ANNOTATION, TEST_STUDY}
+        )
     if path.is_dir():
         return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
     return _by_kind(path)
@@ -227,7 +321,9 @@ def _known_reason(text: str, known: Mapping[str, str]) -> str | None:
     """The reason that the caller gave for a file, or for a folder that it lies in."""
     if not known:
         return None
-    return next((known[place] for place in (text, *map(str, Path(text).parents)) if place in known), None)
+    return next(
+        (known[place] for place in (text, *map(str, Path(text).parents)) if place in known), None
+    )
 
 
 def is_text(path: Path) -> bool:

@@ -43,14 +43,25 @@ _DTYPES = {  # SimpleITK's words for its pixel types
 }
 
 
-_COMPRESSED = re.compile(rb"^(?:CompressedData *= *True|encoding: *(?:gz|gzip))\s*$", re.MULTILINE | re.IGNORECASE)
-_NRRD_ENDS, _META_ENDS = re.compile(rb"\r?\n\r?\n"), re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE)
+_COMPRESSED = re.compile(
+    rb"^(?:CompressedData *= *True|encoding: *(?:gz|gzip))\s*$", re.MULTILINE | re.IGNORECASE
+)
+_NRRD_ENDS, _META_ENDS = (
+    re.compile(rb"\r?\n\r?\n"),
+    re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE),
+)
 _BLOCK = 1 << 20  # bytes read at a time; no header is longer
-_ANATOMICAL = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")  # the spaces that ITK turns
+_ANATOMICAL = (
+    "left-posterior-superior",
+    "right-anterior-superior",
+    "left-anterior-superior",
+)  # the spaces that ITK turns
 
 
 def read(path: Path) -> Decoded:
-    """Read an NRRD or MetaImage file; components of a voxel, or a fourth dimension, are the channels.
+    """Read an NRRD or MetaImage file.
+
+    Components of a voxel, or a fourth dimension, are the channels.
 
     Raises:
         FormatError: damaged, complex, or with both components and a fourth dimension.
@@ -71,7 +82,9 @@ def read(path: Path) -> Decoded:
     z, y, x = facts.geometry.shape
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
-    return Decoded(Volume(plain_array(path, array.reshape(facts.channels, z, y, x)), facts.geometry), notes)
+    return Decoded(
+        Volume(plain_array(path, array.reshape(facts.channels, z, y, x)), facts.geometry), notes
+    )
 
 
 def read_indices(path: Path) -> Decoded:
@@ -115,11 +128,28 @@ def inspect(path: Path) -> FileFacts:
     geometry, notes = make_geometry(path, (z, y, x), affine)
     notes = missing + notes
     if image_suffix(path).endswith((".nrrd", ".nhdr")):
-        space = reader.GetMetaData("NRRD_space") if "NRRD_space" in reader.GetMetaDataKeys() else "no space"
+        space = (
+            reader.GetMetaData("NRRD_space")
+            if "NRRD_space" in reader.GetMetaDataKeys()
+            else "no space"
+        )
         if not space.startswith(_ANATOMICAL):
-            notes += (f"the file names {space} for its axes, which does not say where left is; LPS is assumed",)
-    segments = segments_of({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.startswith("Segment")})
-    return FileFacts(geometry, max(components, extra), _dtype(path, reader), notes, segments=segments)
+            notes += (
+                (
+                    f"the file names {space} for its axes, which does not say where left is; LPS is"
+                    " assumed"
+                ),
+            )
+    segments = segments_of(
+        {
+            key: reader.GetMetaData(key)
+            for key in reader.GetMetaDataKeys()
+            if key.startswith("Segment")
+        }
+    )
+    return FileFacts(
+        geometry, max(components, extra), _dtype(path, reader), notes, segments=segments
+    )
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -128,7 +158,9 @@ def write(volume: Volume, path: Path) -> None:
 
     array = plain_array(path, volume.array)
     several = volume.channels > 1
-    data = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if several else array[0]  # (Z, Y, X, C) or (Z, Y, X)
+    data = (
+        np.ascontiguousarray(np.moveaxis(array, 0, -1)) if several else array[0]
+    )  # (Z, Y, X, C) or (Z, Y, X)
     image = itk.GetImageFromArray(data, isVector=several)
     geometry: Geometry = volume.geometry
     image.SetSpacing(geometry.spacing[::-1])
@@ -151,10 +183,15 @@ META_HEADER = Format(name="MetaImage header", read=read, inspect=inspect)
 
 
 def _affine(reader: Any, dimensions: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The (4, 4) from (z, y, x) to LPS of an opened header; a 2D image gets a third axis of 1 mm."""
+    """The (4, 4) from (z, y, x) to LPS of an opened header.
+
+    A 2D image gets a third axis of 1 mm.
+    """
     steps, origin = np.eye(3), np.zeros(3)
     used = min(dimensions, 3)
-    matrix = np.asarray(reader.GetDirection()).reshape(dimensions, dimensions) * np.asarray(reader.GetSpacing())
+    matrix = np.asarray(reader.GetDirection()).reshape(dimensions, dimensions) * np.asarray(
+        reader.GetSpacing()
+    )
     steps[:used, :used] = matrix[:used, :used]
     origin[:used] = reader.GetOrigin()[:used]
     affine = np.eye(4)
@@ -171,7 +208,9 @@ def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
     name = _DTYPES.get(words)
     if name is None:
         raise FormatError(
-            f"{path}: voxels of type {words}", needed="integers or real numbers", cure="store the magnitude as float32"
+            f"{path}: voxels of type {words}",
+            needed="integers or real numbers",
+            cure="store the magnitude as float32",
         )
     return np.dtype(name)
 
@@ -180,7 +219,8 @@ def _refuse_damaged(path: Path, size: int) -> int:
     """Refuse compressed voxels whose stream is damaged: ITK gives what it could decompress, and zeros or noise for the rest.
 
     Returns:
-        Bytes that the stream holds beyond `size`, which the header claims; it is not unpacked further than `MOST_SURPLUS`.
+        Bytes that the stream holds beyond `size`, which the header claims; it is not unpacked
+        further than `MOST_SURPLUS`.
 
     Raises:
         FormatError: the stream breaks off, cannot be decompressed, or its checksum is another.
@@ -205,7 +245,9 @@ def _refuse_damaged(path: Path, size: int) -> int:
 
 
 def _unpacked(stream: BinaryIO, most: int) -> int:
-    """Count the bytes that a compressed stream unpacks to; it is left where they are more than `most`.
+    """Count the bytes that a compressed stream unpacks to.
+
+    It is left where they are more than `most`.
 
     Raises:
         zlib.error: the stream breaks off, cannot be decompressed, or its checksum is another.
@@ -225,7 +267,9 @@ def _unpacked(stream: BinaryIO, most: int) -> int:
 def _unreadable(path: Path, error: RuntimeError | zlib.error) -> FormatError:
     """The error for a file that ITK refuses."""
     return FormatError(
-        f"{path}: the file cannot be read ({_last_line(error)})", needed="a complete file", cure="copy or download it again"
+        f"{path}: the file cannot be read ({_last_line(error)})",
+        needed="a complete file",
+        cure="copy or download it again",
     )
 
 

@@ -14,8 +14,26 @@ _LONGEST = 1 << 16  # bytes of a header that are looked at
 _END = re.compile(r"\r?\n\r?\n|ElementDataFile", re.IGNORECASE)
 _FIELD = re.compile(r"^([A-Za-z ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*$", re.MULTILINE)
 _VECTOR = re.compile(r"none|\([^)]*\)")
-_NUMBER_OF_NO_PLACE = {"none", "list", "vector", "point", "normal", "scalar", "stub", "complex", "time"}  # kinds of NRRD's axes
-_MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+_NUMBER_OF_NO_PLACE = {
+    "none",
+    "list",
+    "vector",
+    "point",
+    "normal",
+    "scalar",
+    "stub",
+    "complex",
+    "time",
+}  # kinds of NRRD's axes
+_MM_PER_UNIT = {
+    "m": 1000.0,
+    "cm": 10.0,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "micron": 1e-3,
+    "microns": 1e-3,
+    "nm": 1e-6,
+}
 _NO_SPACING = "no spacing is stored; 1 mm is assumed"
 _NO_ORIGIN = "no origin is stored; 0 is assumed"
 
@@ -24,12 +42,15 @@ def grid_notes(path: Path) -> tuple[float, tuple[str, ...]]:
     """Find what ITK fills in.
 
     Returns:
-        Millimetres of the unit in which lengths are stored, and one note for each thing that is missing or mended.
+        Millimetres of the unit in which lengths are stored, and one note for each thing that is
+        missing or mended.
     """
     with path.open("rb") as stream:
         text = stream.read(_LONGEST).decode("latin-1")
     end = _END.search(text)
-    fields = {name.lower(): value for name, value in _FIELD.findall(text[: end.start()] if end else text)}
+    fields = {
+        name.lower(): value for name, value in _FIELD.findall(text[: end.start()] if end else text)
+    }
     return _nrrd(fields) if text.startswith("NRRD") else (1.0, tuple(_meta(fields)))
 
 
@@ -48,7 +69,9 @@ def _meta(fields: dict[str, str]) -> list[str]:
     spacing = _numbers(fields.get("elementspacing", ""))
     if not spacing:
         size = fields.get("elementsize")
-        notes.append(f"no spacing is stored; the size of a voxel, {size}, is taken" if size else _NO_SPACING)
+        notes.append(
+            f"no spacing is stored; the size of a voxel, {size}, is taken" if size else _NO_SPACING
+        )
     if any(value < 0 for value in spacing):
         notes.append(f"the spacing {fields['elementspacing']} has a sign; the axis is turned round")
     origin = next((fields[name] for name in ("offset", "position", "origin") if name in fields), "")
@@ -56,14 +79,26 @@ def _meta(fields: dict[str, str]) -> list[str]:
         notes.append(_NO_ORIGIN)
     elif not np.isfinite(_numbers(origin)).all():
         notes.append(f"the origin is {origin}; ITK takes 0 for what is no number")
-    matrix = _numbers(next((fields[name] for name in ("transformmatrix", "rotation", "orientation") if name in fields), ""))
+    matrix = _numbers(
+        next(
+            (
+                fields[name]
+                for name in ("transformmatrix", "rotation", "orientation")
+                if name in fields
+            ),
+            "",
+        )
+    )
     side = round(len(matrix) ** 0.5)
     if not matrix:
         notes.append("no directions are stored; axes to Left, Posterior and Superior are assumed")
     elif side * side == len(matrix):
         lengths = np.linalg.norm(np.reshape(matrix, (side, side)), axis=1)
         if (np.abs(lengths - 1) > 1e-3).any():
-            notes.append(f"the directions have lengths of {', '.join(f'{v:.4g}' for v in lengths)}; they multiply the spacing")
+            notes.append(
+                f"the directions have lengths of {', '.join(f'{v:.4g}' for v in lengths)}; they"
+                " multiply the spacing"
+            )
     return notes
 
 
@@ -72,7 +107,11 @@ def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
     kinds = fields.get("kinds", "").lower().split()
     vectors = _VECTOR.findall(fields.get("space directions", ""))
     spacings = [f"{value:g}" for value in _numbers(fields.get("spacings", ""))]
-    spatial = [n for n, kind in enumerate(kinds) if kind.strip("?") not in _NUMBER_OF_NO_PLACE and "-" not in kind]
+    spatial = [
+        n
+        for n, kind in enumerate(kinds)
+        if kind.strip("?") not in _NUMBER_OF_NO_PLACE and "-" not in kind
+    ]
     steps = [step for n, step in enumerate(vectors or spacings) if not kinds or n in spatial]
     if not kinds and len(steps) > 3:  # a first axis without direction holds the channels
         steps = steps[1:] if steps[0] in {"none", "nan"} else steps[:3]
@@ -87,6 +126,10 @@ def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
     unit = next(iter(re.findall(r'"([^"]*)"', fields.get("space units", ""))), "mm")
     factor = _MM_PER_UNIT.get(unit, 1.0)
     if unit not in {"mm", ""}:
-        mending = "they were converted to millimetres" if unit in _MM_PER_UNIT else "millimetres are assumed"
+        mending = (
+            "they were converted to millimetres"
+            if unit in _MM_PER_UNIT
+            else "millimetres are assumed"
+        )
         notes.append(f"lengths are stored in {unit}; {mending}")
     return factor, tuple(notes)

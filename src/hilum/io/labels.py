@@ -35,14 +35,19 @@ def as_labels(volume: Volume, source: str) -> Volume:
             raise LabelError(
                 f"{source}: {volume.channels} channels that differ",
                 needed="labels in one channel",
-                cure="store one integer for each voxel (for coloured masks: replace each colour by its label)",
+                cure=(
+                    "store one integer for each voxel (for coloured masks: replace each colour by"
+                    " its label)"
+                ),
             )
         array = array[:1]
     return volume.with_array(minimal_integers(array, source))
 
 
 def minimal_integers(array: NDArray[Any], source: str) -> NDArray[Any]:
-    """The array in the smallest of uint8, int16 and int32 that holds all its values; not copied where it already has that dtype.
+    """The array in the smallest of uint8, int16 and int32 that holds all its values.
+
+    Not copied where it already has that dtype.
 
     Raises:
         LabelError: fractional numbers, NaN, or numbers beyond 32 bits.
@@ -59,7 +64,9 @@ def minimal_integers(array: NDArray[Any], source: str) -> NDArray[Any]:
         if limits.min <= low and high <= limits.max:
             return array.astype(dtype, copy=False)
     raise LabelError(
-        f"{source}: labels from {low} to {high}", needed="labels of at most 32 bits", cure="number the labels anew, from 0"
+        f"{source}: labels from {low} to {high}",
+        needed="labels of at most 32 bits",
+        cure="number the labels anew, from 0",
     )
 
 
@@ -71,9 +78,15 @@ def _refuse_fractions(array: NDArray[Any], source: str) -> None:
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise LabelError(
-            f"{source}: {int(wrong.sum())} voxels hold no whole number, the first {array[index]:.6g} at (z, y, x) = {index[-3:]}",
+            f"{source}: {int(wrong.sum())} voxels hold no whole number, the first"
+            f" {array[index]:.6g} at (z, y, x) = {index[-3:]}",
             needed="an integer label in every voxel",
-            cure='write 0 for NaN (or the number of "ignore" in dataset.json, where nobody looked)'
-            if np.isnan(array[index])
-            else "threshold probabilities, resample labels by nearest neighbour, round numbers that are nearly whole",
+            cure=(
+                'write 0 for NaN (or the number of "ignore" in dataset.json, where nobody looked)'
+                if np.isnan(array[index])
+                else (
+                    "threshold probabilities, resample labels by nearest neighbour, round numbers"
+                    " that are nearly whole"
+                )
+            ),
         )

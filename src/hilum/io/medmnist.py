@@ -1,7 +1,8 @@
 """Images inside a MedMNIST archive: "set.npz#train/12" is image 12 of the array `train_images`.
 
-The archives hold, for each of train, val and test, `<part>_images` (N, Y, X), (N, Y, X, 3) or (N, Z, Y, X), and `<part>_labels`
-(https://medmnist.com). They know no spacing: 1 mm is assumed. An archive is decompressed once and kept while it is in use.
+The archives hold, for each of train, val and test, `<part>_images` (N, Y, X), (N, Y, X, 3) or (N,
+Z, Y, X), and `<part>_labels` (https://medmnist.com). They know no spacing: 1 mm is assumed. An
+archive is decompressed once and kept while it is in use.
 """
 
 from __future__ import annotations
@@ -76,14 +77,18 @@ def read(reference: Path) -> Decoded:
     archive, part, index = _split(reference)
     images = _member(archive, part + _IMAGES)
     if index >= len(images):
-        raise FormatError(f"{reference}: image {index}", needed=f"an index of 0 to {len(images) - 1}")
+        raise FormatError(
+            f"{reference}: image {index}", needed=f"an index of 0 to {len(images) - 1}"
+        )
     image = plain_array(reference, np.asarray(images[index]))
     colour = image.ndim >= 3 and image.shape[-1] == 3
     array = np.moveaxis(image, -1, 0) if colour else image[np.newaxis]  # (C, [Z,] Y, X)
     if array.ndim == 3:
         array = array[:, np.newaxis]
     if array.ndim != 4:
-        raise FormatError(f"{reference}: an image of shape {image.shape}", needed="(Y, X), (Y, X, 3) or (Z, Y, X)")
+        raise FormatError(
+            f"{reference}: an image of shape {image.shape}", needed="(Y, X), (Y, X, 3) or (Z, Y, X)"
+        )
     array = np.array(array, order="C")  # a copy, so that nobody writes into the kept archive
     return Decoded(Volume(array, Geometry.from_spacing(array.shape[1:])), _NOTES)
 
@@ -103,7 +108,11 @@ def _split(reference: Path) -> tuple[Path, str, int]:
     place = text.lower().find(ARCHIVE_MARK)
     part, _, index = text[place + len(ARCHIVE_MARK) :].replace("\\", "/").partition("/")
     if place < 0 or not part or not index.isdecimal():
-        raise FormatError(f"{reference}: names no image", needed="an image of the archive", cure='write e.g. "set.npz#train/12"')
+        raise FormatError(
+            f"{reference}: names no image",
+            needed="an image of the archive",
+            cure='write e.g. "set.npz#train/12"',
+        )
     return Path(text[: place + len(ARCHIVE_MARK) - 1]), part, int(index)
 
 
@@ -111,7 +120,9 @@ def _members(archive: Path) -> tuple[str, ...]:
     """Names of the arrays in an archive."""
     try:
         with zipfile.ZipFile(archive) as file:
-            return tuple(name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy"))
+            return tuple(
+                name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")
+            )
     except (OSError, zipfile.BadZipFile) as error:
         raise _unreadable(archive, error) from error
 
@@ -121,7 +132,11 @@ def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         with zipfile.ZipFile(archive) as file, file.open(f"{name}.npy") as stream:
             version = np.lib.format.read_magic(stream)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, _, dtype = header(stream)
             return tuple(shape), dtype
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -133,7 +148,9 @@ def _member(archive: Path, name: str) -> NDArray[Any]:
     members = _members(archive)
     if name not in members:
         raise FormatError(
-            f"{archive}: no array {name}", needed=f"one of {', '.join(members)}", cure="check the part's name after #"
+            f"{archive}: no array {name}",
+            needed=f"one of {', '.join(members)}",
+            cure="check the part's name after #",
         )
     with _LOCK:
         return _kept(archive, name, archive.stat().st_mtime_ns)
@@ -154,5 +171,7 @@ def _kept(archive: Path, name: str, _changed: int) -> NDArray[Any]:
 def _unreadable(archive: Path, error: Exception) -> FormatError:
     """The error for an archive that cannot be read."""
     return FormatError(
-        f"{archive}: the archive cannot be read ({error})", needed="a complete .npz", cure="copy or download it again"
+        f"{archive}: the archive cannot be read ({error})",
+        needed="a complete .npz",
+        cure="copy or download it again",
     )

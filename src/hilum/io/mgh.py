@@ -11,7 +11,8 @@ from hilum.io.record import shortest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FLAG_AT = 28  # bytes: version, four sizes, type and degrees of freedom, of 4 bytes each, come before goodRASFlag
+# bytes: version, four sizes, type and degrees of freedom, of 4 bytes each, come before goodRASFlag
+_FLAG_AT = 28
 
 
 def affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
@@ -26,5 +27,8 @@ def affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         says = int.from_bytes(stream.read(2), "big")
     if says:
         return matrix, ()
-    note = "no spacing and orientation in the header (goodRASFlag 0); 1 mm and axes to Left, Inferior and Anterior are assumed"
+    note = (
+        "no spacing and orientation in the header (goodRASFlag 0); 1 mm and axes to Left, Inferior"
+        " and Anterior are assumed"
+    )
     return matrix, (note,)

@@ -1,8 +1,11 @@
-"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz, .hdr with .img); the voxels of Analyze pairs and of MGH too, whose grids have own files.
+"""NIfTI-1 and NIfTI-2 (.nii, .nii.gz, .hdr with .img).
 
-The world of NIfTI is RAS; ours is LPS. Of its two transforms the sform is used where its code is above 0, else the qform, else
-the voxel sizes alone (methods 3, 2 and 1 of the standard, https://nifti.nimh.nih.gov/nifti-1). A header keeps 32-bit numbers: 0.9
-is stored as 0.89999998; the shortest decimal that gives the stored number is taken, so that a grid that was written comes back.
+The voxels of Analyze pairs and of MGH too, whose grids have own files.
+
+The world of NIfTI is RAS; ours is LPS. Of its two transforms the sform is used where its code is
+above 0, else the qform, else the voxel sizes alone (methods 3, 2 and 1 of the standard,
+https://nifti.nimh.nih.gov/nifti-1). A header keeps 32-bit numbers: 0.9 is stored as 0.89999998; the
+shortest decimal that gives the stored number is taken, so that a grid that was written comes back.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ _BLOCK = 1 << 16  # bytes read at a time
 
 @dataclass(frozen=True)
 class _Header:
-    """A NIfTI header in our terms. `layout` is (C, Z, Y, X); `source_shape` the shape on disk, X first."""
+    """A NIfTI header in our terms.
+
+    `layout` is (C, Z, Y, X); `source_shape` the shape on disk, X first.
+    """
 
     geometry: Geometry
     layout: tuple[int, int, int, int]
@@ -51,7 +57,9 @@ class _Header:
 
 
 def read(path: Path) -> Decoded:
-    """Read a NIfTI file; a fourth (or, as ITK writes it, fifth) dimension is the channels, RGB24 gives three.
+    """Read a NIfTI file.
+
+    A fourth (or, as ITK writes it, fifth) dimension is the channels, RGB24 gives three.
 
     Raises:
         FormatError: not a NIfTI file, truncated, or of a type that is no image.
@@ -68,16 +76,23 @@ def read(path: Path) -> Decoded:
         raw, surplus = _voxels(image)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise FormatError(
-            f"{path}: the voxels cannot be read ({error})", needed="a complete NIfTI file", cure="copy or download it again"
+            f"{path}: the voxels cannot be read ({error})",
+            needed="a complete NIfTI file",
+            cure="copy or download it again",
         ) from error
     array, notes = _channels_first(path, raw, header.layout)
-    told = isinstance(image, nibabel.MGHImage) and surplus <= MOST_SURPLUS  # FreeSurfer's tags lie behind the voxels
+    told = (
+        isinstance(image, nibabel.MGHImage) and surplus <= MOST_SURPLUS
+    )  # FreeSurfer's tags lie behind the voxels
     notes += () if told else surplus_note(surplus)
     return Decoded(Volume(plain_array(path, array), header.geometry), opened + header.notes + notes)
 
 
 def inspect(path: Path) -> FileFacts:
-    """Read the header only. Whether an alpha channel is opaque is not known from it: RGBA counts as three channels."""
+    """Read the header only.
+
+    Whether an alpha channel is opaque is not known from it: RGBA counts as three channels.
+    """
     image, opened = open_image(path)
     header = _parse(path, image)
     dtype = image.header.get_data_dtype()
@@ -86,11 +101,16 @@ def inspect(path: Path) -> FileFacts:
         return FileFacts(header.geometry, 3, np.dtype(np.uint8), notes)
     if _is_scaled(image):
         dtype = np.dtype(np.float32)
-    return FileFacts(header.geometry, header.layout[0], plain_array(path, np.empty(0, dtype)).dtype, notes)
+    return FileFacts(
+        header.geometry, header.layout[0], plain_array(path, np.empty(0, dtype)).dtype, notes
+    )
 
 
 def write(volume: Volume, path: Path) -> None:
-    """Write NIfTI-1 (NIfTI-2 beyond 32767 voxels) with sform and qform (code 1); channels become the fourth dimension."""
+    """Write NIfTI-1 (NIfTI-2 beyond 32767 voxels) with sform and qform (code 1).
+
+    Channels become the fourth dimension.
+    """
     import nibabel
 
     array = plain_array(path, volume.array)
@@ -98,7 +118,9 @@ def write(volume: Volume, path: Path) -> None:
         narrow = np.min_scalar_type(array.max(initial=0)), np.min_scalar_type(array.min(initial=0))
         fits = np.can_cast(np.result_type(*narrow), np.int32)
         array = array.astype(np.int32) if fits else array
-    data = array[0].T if volume.channels == 1 else array.transpose(3, 2, 1, 0)  # (X, Y, Z) or (X, Y, Z, C)
+    data = (
+        array[0].T if volume.channels == 1 else array.transpose(3, 2, 1, 0)
+    )  # (X, Y, Z) or (X, Y, Z, C)
     affine = _RAS_TO_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]]
     create: Any = nibabel.Nifti1Image if max(data.shape) < 32768 else nibabel.Nifti2Image
     image = create(data, None, dtype=array.dtype)
@@ -115,24 +137,36 @@ MGH = Format(name="MGH", read=read, inspect=inspect)
 
 
 def _is_scaled(image: Any) -> bool:
-    """Return True if stored numbers must be scaled or shifted; a slope of 0 or NaN means no scaling (NIfTI-1)."""
+    """Return True if stored numbers must be scaled or shifted.
+
+    A slope of 0 or NaN means no scaling (NIfTI-1).
+    """
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     return not (slope == 1 and intercept == 0)
 
 
 def _voxels(image: Any) -> tuple[NDArray[Any], int]:
-    """Read stored numbers, or float32 where the header scales them, in on-disk shape; count the bytes behind them.
+    """Read stored numbers, or float32 where the header scales them, in on-disk shape.
 
-    A compressed file is read to its end, where its checksum stands: nibabel stops at the last voxel and never compares it.
-    One that has far more bytes than its header says is not: a few of its MB may unpack to many GB.
+    Count the bytes behind them.
+
+    A compressed file is read to its end, where its checksum stands: nibabel stops at the last voxel
+    and never compares it. One that has far more bytes than its header says is not: a few of its MB
+    may unpack to many GB.
     """
     from nibabel.arrayproxy import ArrayProxy
 
     make: Any = ArrayProxy  # nibabel's annotations are partial
     place = image.dataobj
     with image.file_map["image"].get_prepare_fileobj("rb") as stream:
-        stored = make(stream, (place.shape, place.dtype, place.offset, place.slope, place.inter), mmap=False)
-        raw = np.asarray(stored, dtype=np.float32) if _is_scaled(image) else np.asanyarray(stored.get_unscaled())
+        stored = make(
+            stream, (place.shape, place.dtype, place.offset, place.slope, place.inter), mmap=False
+        )
+        raw = (
+            np.asarray(stored, dtype=np.float32)
+            if _is_scaled(image)
+            else np.asanyarray(stored.get_unscaled())
+        )
         surplus = 0
         while surplus <= MOST_SURPLUS and (block := stream.read(_BLOCK)):
             surplus += len(block)
@@ -143,7 +177,10 @@ def _parse(path: Path, image: Any) -> _Header:
     """Work out shape, channels and grid."""
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 2 or min(shape) < 1:
-        raise FormatError(f"{path}: an array of shape {shape}", needed="two, three or four dimensions, none of size 0")
+        raise FormatError(
+            f"{path}: an array of shape {shape}",
+            needed="two, three or four dimensions, none of size 0",
+        )
     x, y, z, *rest = (*shape, 1) if len(shape) == 2 else shape
     channels = [n for n in rest if n > 1]
     if len(channels) > 1:
@@ -158,7 +195,9 @@ def _parse(path: Path, image: Any) -> _Header:
     return _Header(geometry, (channels[0] if channels else 1, z, y, x), notes + snapped)
 
 
-def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _affine(
+    path: Path, image: Any, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Compute the (4, 4) that maps (i, j, k) to RAS millimetres, and what there is to say of it."""
     import nibabel
 
@@ -169,7 +208,9 @@ def _affine(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.
     return _nifti_affine(path, raw_header(image), image.header, shape)
 
 
-def _nifti_affine(path: Path, header: Any, mended: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _nifti_affine(
+    path: Path, header: Any, mended: Any, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Compute the affine from a header as it is stored, and note what differs in the header that nibabel mended."""
     stored = shortest(header["pixdim"][1:4])
     is_flat = len(shape) == 2 or shape[2] == 1
@@ -178,35 +219,52 @@ def _nifti_affine(path: Path, header: Any, mended: Any, shape: tuple[int, ...]) 
     notes = [*_scaling_notes(header), *_field_notes(header, mended)]
     sform = _sform(header, sizes[2] if is_flat else None) if sform_code > 0 else None
     if sform is not None and qform_code > 0 and not _is_grid(sform):
-        notes.append("the sform is no grid (a number that is not finite, or an axis of length 0); the qform is used")
+        notes.append(
+            "the sform is no grid (a number that is not finite, or an axis of length 0); the qform"
+            " is used"
+        )
         sform = None
     odd = _odd_sizes(stored[:2] if is_flat else stored)
     if odd:
-        mending = "1 mm is assumed for 0, and the sign is dropped" if sform is None else "those of the sform are used"
+        mending = (
+            "1 mm is assumed for 0, and the sign is dropped"
+            if sform is None
+            else "those of the sform are used"
+        )
         notes.append(f"voxel sizes (pixdim) of the header are {odd}; {mending}")
     if sform is not None:
         affine = sform
-        notes += _disagreement(path, affine, header, sizes, shape) if qform_code > 0 and not odd else []
+        notes += (
+            _disagreement(path, affine, header, sizes, shape) if qform_code > 0 and not odd else []
+        )
     elif qform_code > 0:
         affine = _qform(path, header, sizes)
         notes += _qfac_notes(header)
     else:
         affine = np.diag([*sizes, 1.0])
         notes.append(
-            "the header says nothing of orientation (sform and qform code 0): axes are taken to run to Right, Anterior and "
-            "Superior (method 1 of the NIfTI standard); left and right are not certain"
+            "the header says nothing of orientation (sform and qform code 0): axes are taken to run"
+            " to Right, Anterior and Superior (method 1 of the NIfTI standard); left and right are"
+            " not certain"
         )
     unit = int(header["xyzt_units"]) & 7
     if unit in _MM_PER_UNIT:
         affine[:3] *= _MM_PER_UNIT[unit]
-        notes.append(f"lengths are stored in {'metres' if unit == 1 else 'micrometres'} and were converted to millimetres")
+        notes.append(
+            f"lengths are stored in {'metres' if unit == 1 else 'micrometres'} and were converted"
+            " to millimetres"
+        )
     return affine, tuple(notes)
 
 
 def _qfac_notes(header: Any) -> list[str]:
     """Note a sign of the third axis that is none."""
     qfac = float(header["pixdim"][0])
-    return [] if abs(qfac) == 1 else [f"qfac (pixdim[0]) is {qfac:g}; {-1 if qfac < 0 else 1} is taken"]
+    return (
+        []
+        if abs(qfac) == 1
+        else [f"qfac (pixdim[0]) is {qfac:g}; {-1 if qfac < 0 else 1} is taken"]
+    )
 
 
 def _odd_sizes(stored: NDArray[np.float64]) -> str:
@@ -230,8 +288,8 @@ def _field_notes(header: Any, mended: Any) -> list[str]:
     ]
     if header["bitpix"] != mended["bitpix"]:
         notes.append(
-            f"bitpix is {int(header['bitpix'])}, but the data type {mended.get_data_dtype()} has {int(mended['bitpix'])} bits; "
-            "the data type is taken"
+            f"bitpix is {int(header['bitpix'])}, but the data type {mended.get_data_dtype()} has"
+            f" {int(mended['bitpix'])} bits; the data type is taken"
         )
     return notes
 
@@ -239,14 +297,25 @@ def _field_notes(header: Any, mended: Any) -> list[str]:
 def _scaling_notes(header: Any) -> list[str]:
     """Note a slope that is none, unless the header is of the usual kind for numbers without scaling (0 or nan, both)."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if np.isinf(slope) or ((slope == 0 or np.isnan(slope)) and intercept != 0 and not np.isnan(intercept)):
+    if np.isinf(slope) or (
+        (slope == 0 or np.isnan(slope)) and intercept != 0 and not np.isnan(intercept)
+    ):
         shown = f"scl_slope is {slope:g} and scl_inter {intercept:g}"
-        return [f"{shown}, which means no scaling (NIfTI standard): the stored numbers are taken, nothing is added"]
+        return [
+            (
+                f"{shown}, which means no scaling (NIfTI standard): the stored numbers are taken,"
+                " nothing is added"
+            )
+        ]
     return []
 
 
 def _sform(header: Any, thickness: float | None) -> NDArray[np.float64]:
-    """The sform; where a single slice of that thickness has no third axis, one perpendicular to the others is put in."""
+    """The sform.
+
+    Where a single slice of that thickness has no third axis, one perpendicular to the others is put
+    in.
+    """
     affine = np.eye(4)
     for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
         affine[row] = shortest(header[name])
@@ -284,7 +353,11 @@ def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _disagreement(
-    path: Path, sform: NDArray[np.float64], header: Any, sizes: NDArray[np.float64], shape: tuple[int, ...]
+    path: Path,
+    sform: NDArray[np.float64],
+    header: Any,
+    sizes: NDArray[np.float64],
+    shape: tuple[int, ...],
 ) -> list[str]:
     """One note where sform and qform put a corner of the image at different places."""
     try:
@@ -292,25 +365,41 @@ def _disagreement(
     except FormatError:
         return ["the qform is not valid; the sform is used"]
     x, y, z = (*shape, 1)[:3]
-    corners = np.array(np.meshgrid((0, x - 1), (0, y - 1), (0, z - 1), [1], indexing="ij")).reshape(4, 8)
+    corners = np.array(np.meshgrid((0, x - 1), (0, y - 1), (0, z - 1), [1], indexing="ij")).reshape(
+        4, 8
+    )
     gap = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
     if gap <= _DISAGREE_VOXELS * np.linalg.norm(sform[:3, :3], axis=0).min():
         return []
-    return [f"sform and qform disagree by up to {gap:.3g} mm; the sform is used, as the NIfTI standard prefers it (method 3)"]
+    return [
+        (
+            f"sform and qform disagree by up to {gap:.3g} mm; the sform is used, as the NIfTI standard"
+            " prefers it (method 3)"
+        )
+    ]
 
 
-def _channels_first(path: Path, raw: NDArray[Any], layout: tuple[int, int, int, int]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _channels_first(
+    path: Path, raw: NDArray[Any], layout: tuple[int, int, int, int]
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Bring the stored (X, Y, Z, ...) to (C, Z, Y, X); colours become channels."""
     channels, z, y, x = layout
     if not raw.dtype.names:
         return raw.reshape(x, y, z, channels, order="F").transpose(3, 2, 1, 0), ()
     if channels > 1:
-        raise FormatError(f"{path}: {channels} colour images in one file", needed="one colour image, or grey channels")
-    planes = np.stack([raw[name].reshape(x, y, z, order="F").T for name in raw.dtype.names])  # (3 or 4, Z, Y, X)
+        raise FormatError(
+            f"{path}: {channels} colour images in one file",
+            needed="one colour image, or grey channels",
+        )
+    planes = np.stack(
+        [raw[name].reshape(x, y, z, order="F").T for name in raw.dtype.names]
+    )  # (3 or 4, Z, Y, X)
     if len(planes) == 3:
         return planes, ()
     if (planes[3] == planes[3].flat[0]).all():
         return planes[:3], ("a uniform alpha channel was dropped",)
     raise FormatError(
-        f"{path}: a colour image with transparency", needed="opaque colours", cure="flatten the image, then save it as RGB"
+        f"{path}: a colour image with transparency",
+        needed="opaque colours",
+        cure="flatten the image, then save it as RGB",
     )

@@ -1,4 +1,7 @@
-"""Opening NIfTI, Analyze and MGH files by nibabel; whether a file is gzipped is read from its bytes, not from its name."""
+"""Opening NIfTI, Analyze and MGH files by nibabel.
+
+Whether a file is gzipped is read from its bytes, not from its name.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,32 @@ def open_image(path: Path) -> tuple[Any, tuple[str, ...]]:
         The image, and a note where the compression is another than the name says.
 
     Raises:
-        FormatError: the file, or the other file of its pair, is missing, damaged, or of no kind that nibabel reads.
+        FormatError: the file, or the other file of its pair, is missing, damaged, or of no kind
+            that nibabel reads.
     """
     import nibabel
 
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what nibabel repairs is said by notes here
+    logging.getLogger("nibabel.global").setLevel(
+        logging.CRITICAL
+    )  # what nibabel repairs is said by notes here
     try:
         files = _files(path)
         kinds = {name: _compression(file) for name, file in files.items()}
-        wrong = {n: layers for n, layers in kinds.items() if layers != int(files[n].name.lower().endswith(_GZIPPED_NAMES))}
-        if not wrong and not image_suffix(path).startswith(".mg"):  # nibabel leaves files of MGH open
+        wrong = {
+            n: layers
+            for n, layers in kinds.items()
+            if layers != int(files[n].name.lower().endswith(_GZIPPED_NAMES))
+        }
+        if not wrong and not image_suffix(path).startswith(
+            ".mg"
+        ):  # nibabel leaves files of MGH open
             image = nibabel.load(files.get("header", path), mmap=False)
-            if not isinstance(image, nibabel.Nifti1Pair | nibabel.AnalyzeImage):  # all kinds of NIfTI derive from the former
-                raise FormatError(f"{path}: a file of type {type(image).__name__}", needed="NIfTI or Analyze")
+            if not isinstance(
+                image, nibabel.Nifti1Pair | nibabel.AnalyzeImage
+            ):  # all kinds of NIfTI derive from the former
+                raise FormatError(
+                    f"{path}: a file of type {type(image).__name__}", needed="NIfTI or Analyze"
+                )
             return image, ()
         streams = {name: _unzipping(file, kinds[name]) for name, file in files.items()}
         image = _from_streams(streams, mgh=image_suffix(path).startswith(".mg"))
@@ -92,7 +108,10 @@ def _compression(path: Path) -> int:
 
 
 def _unzipping(path: Path, layers: int) -> io.BufferedIOBase:
-    """Open a file's bytes in memory; those of a gzipped one are unpacked as far as they are read."""
+    """Open a file's bytes in memory.
+
+    Those of a gzipped one are unpacked as far as they are read.
+    """
     stream: io.BufferedIOBase = io.BytesIO(path.read_bytes())
     for _ in range(layers):
         stream = gzip.GzipFile(fileobj=stream, mode="rb")

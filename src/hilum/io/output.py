@@ -2,8 +2,9 @@
 
 ::
 
-    .hilum.json   what hilum wrote into this folder: name -> SHA-256, verb, what it was made from; who writes now
-    .hilum.lock   held while a command writes; the system frees it when the process ends, so one that is left is no lock
+    .hilum.json   what hilum wrote into this folder: name -> SHA-256, verb, what it was made from;
+    who writes now .hilum.lock   held while a command writes; the system frees it when the process
+    ends, so one that is left is no lock
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ class Written(BaseModel):
     Args:
         sha256: of the file's bytes; "" for a folder.
         verb: the command that wrote it.
-        made_from: hashes of what it was made from, by name (the model, its options, each input file).
-        replaces: SHA-256 of hilum's file that is there until this one takes its name: a process may end just before.
+        made_from: hashes of what it was made from, by name (the model, its options, each input
+            file).
+        replaces: SHA-256 of hilum's file that is there until this one takes its name: a process may
+            end just before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,10 +83,13 @@ class _Ledger(BaseModel):
 
 
 class OutputFolder:
-    """A folder that a command writes to; entering it takes its lock and makes it where it is missing.
+    """A folder that a command writes to.
 
-    A folder into which nothing was written is left as it was found. A command may enter a folder again that it holds already,
-    in the same thread; the files are then recorded as those of the outer command.
+    Entering it takes its lock and makes it where it is missing.
+
+    A folder into which nothing was written is left as it was found. A command may enter a folder
+    again that it holds already, in the same thread; the files are then recorded as those of the
+    outer command.
 
     Args:
         path: the folder.
@@ -99,7 +105,10 @@ class OutputFolder:
         self.path, self.verb = Path(path), verb
         self._inputs = {identity for one in inputs for identity in _identities(Path(one))}
         self._lock: BaseFileLock = FileLock(
-            self.path.resolve() / LOCK, timeout=_WAIT_SECONDS, is_singleton=True, fallback_to_soft=False
+            self.path.resolve() / LOCK,
+            timeout=_WAIT_SECONDS,
+            is_singleton=True,
+            fallback_to_soft=False,
         )
         self._made: list[Path] = []
         self._awaited: set[Path] = set()
@@ -107,7 +116,9 @@ class OutputFolder:
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file", needed="a folder to write to", cure="name another output")
+            raise UsageError(
+                f"{self.path} is a file", needed="a folder to write to", cure="name another output"
+            )
         with disk_errors(self.path):
             self._made = [one for one in (self.path, *self.path.parents) if not one.exists()]
             try:
@@ -118,7 +129,12 @@ class OutputFolder:
                 raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._leave()
 
     @property
@@ -132,7 +148,10 @@ class OutputFolder:
         return (self.path / LOCK.upper()).exists()
 
     def entry(self, path: Path | str) -> Written | None:
-        """Return the record of a file, by its path or its name in the folder; None where there is none."""
+        """Return the record of a file, by its path or its name in the folder.
+
+        None where there is none.
+        """
         return _read(self._at(path).parent).files.get(self._at(path).name)
 
     def owned(self, path: Path | str) -> bool:
@@ -140,13 +159,17 @@ class OutputFolder:
         place, entry = self._at(path), self.entry(path)
         if entry is None or place.is_symlink():
             return False
-        return place.is_dir() if not entry.sha256 else place.is_file() and sha256(place) in {entry.sha256, entry.replaces}
+        return (
+            place.is_dir()
+            if not entry.sha256
+            else place.is_file() and sha256(place) in {entry.sha256, entry.replaces}
+        )
 
     def refuse_foreign(self, names: Iterable[Path | str]) -> None:
         """Refuse to go on where something is in the way that this command did not write, or that it reads.
 
-        From now on each of these files is recorded before it takes its name, so that a process that is killed leaves none of
-        its own that is taken for the user's.
+        From now on each of these files is recorded before it takes its name, so that a process that
+        is killed leaves none of its own that is taken for the user's.
 
         Args:
             names: what will be written, as paths or as names in the folder.
@@ -163,7 +186,10 @@ class OutputFolder:
             raise UsageError(
                 f"files are in the way in {self.path}: "
                 + "; ".join(f"{_some(held)} ({reason})" for reason, held in reasons.items()),
-                needed=f"an output folder without them: only what hilum {self.verb} wrote, unchanged since, is replaced",
+                needed=(
+                    f"an output folder without them: only what hilum {self.verb} wrote, unchanged"
+                    " since, is replaced"
+                ),
                 cure="choose another output folder, or move these files",
             )
         self._awaited |= {place.absolute() for place in places}
@@ -179,11 +205,16 @@ class OutputFolder:
             UsageError: this is such a folder.
         """
         here = self.path.resolve()
-        if here in {folder.resolve() for folder in {one if one.is_dir() else one.parent for one in inputs}}:
+        if here in {
+            folder.resolve() for folder in {one if one.is_dir() else one.parent for one in inputs}
+        }:
             raise UsageError(
                 f"the output folder {self.path} is the one that inputs of hilum {self.verb} lie in",
                 needed="a folder of its own, so that outputs and inputs are not mixed",
-                cure=f"choose another output folder, such as {here.with_name(f'{here.name}_{self.verb}')}",
+                cure=(
+                    "choose another output folder, such as"
+                    f" {here.with_name(f'{here.name}_{self.verb}')}"
+                ),
             )
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
@@ -202,7 +233,9 @@ class OutputFolder:
         for folder, entries in places.items():
             _update(folder, entries)
 
-    def write(self, texts: Mapping[str, str], *, made_from: Mapping[str, str] | None = None) -> None:
+    def write(
+        self, texts: Mapping[str, str], *, made_from: Mapping[str, str] | None = None
+    ) -> None:
         """Write texts by name, and record them.
 
         Raises:
@@ -235,7 +268,10 @@ class OutputFolder:
         earlier = self.entry(place)
         replaces = earlier.sha256 if earlier is not None and self.owned(place) else ""
         if bytes_.is_file():
-            _update(place.parent, {place.name: Written(sha256=sha256(bytes_), verb=self.verb, replaces=replaces)})
+            _update(
+                place.parent,
+                {place.name: Written(sha256=sha256(bytes_), verb=self.verb, replaces=replaces)},
+            )
 
     def _hindrance(self, place: Path) -> str:
         """Why a file that is there may not be replaced; "" where it may."""
@@ -255,24 +291,33 @@ class OutputFolder:
             with suppress(FileNotFoundError):
                 return self._acquire()
         raise ResourceError(
-            f"{self.path} is removed while it is made", cure="end what removes it, or choose another output folder"
+            f"{self.path} is removed while it is made",
+            cure="end what removes it, or choose another output folder",
         )
 
     def _acquire(self) -> None:
-        """Take the lock; where the file system has none, the lock file's being there is the lock."""
+        """Take the lock.
+
+        Where the file system has none, the lock file's being there is the lock.
+        """
         try:
             try:
                 self._lock.acquire()
             except OSError as error:
                 if error.errno not in _WITHOUT_LOCKS:
                     raise
-                self._lock = SoftFileLock(self.path.resolve() / LOCK, timeout=_WAIT_SECONDS, is_singleton=True)
+                self._lock = SoftFileLock(
+                    self.path.resolve() / LOCK, timeout=_WAIT_SECONDS, is_singleton=True
+                )
                 self._lock.acquire()
         except Timeout:
             holder = _read(self.path).held_by
             by = "another process"
             if holder is not None:
-                by = f"hilum {holder.verb} on {holder.host}, process {holder.pid}, since {holder.since}"
+                by = (
+                    f"hilum {holder.verb} on {holder.host}, process {holder.pid}, since"
+                    f" {holder.since}"
+                )
             left = isinstance(self._lock, SoftFileLock)
             raise ResourceError(
                 f"{self.path} is in use by {by}",
@@ -312,19 +357,25 @@ class OutputFolder:
 
 def holds_files(folder: Path) -> bool:
     """Say that a folder, or a file in its place, holds anything that is not hidden."""
-    return folder.is_file() or (folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()))
+    return folder.is_file() or (
+        folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
+    )
 
 
 def is_output(path: Path | str) -> bool:
     """Say that a file or folder is recorded, by its name, as written by hilum: such ones are never taken for inputs.
 
-    Only the record of the folder that it lies in counts: a link elsewhere, or a copy, is a file of the user.
+    Only the record of the folder that it lies in counts: a link elsewhere, or a copy, is a file of
+    the user.
     """
     return Path(path).name in _read(Path(path).parent).files
 
 
 def _read(folder: Path) -> _Ledger:
-    """The ledger of a folder; an empty one where there is none. It is parsed once as long as its time, size and inode stay."""
+    """The ledger of a folder; an empty one where there is none.
+
+    It is parsed once as long as its time, size and inode stay.
+    """
     file = folder / LEDGER
     try:
         state = _state(file)
@@ -352,7 +403,9 @@ def _update(folder: Path, entries: Mapping[str, Written | None]) -> None:
     """Enter files into a folder's ledger; None drops what is recorded of a file."""
     with _updating:
         ledger = _read(folder)
-        files = {name: entry for name, entry in {**ledger.files, **entries}.items() if entry is not None}
+        files = {
+            name: entry for name, entry in {**ledger.files, **entries}.items() if entry is not None
+        }
         _save(folder, ledger.model_copy(update={"files": files}))
 
 
@@ -366,8 +419,15 @@ def _save(folder: Path, ledger: _Ledger) -> None:
 
 
 def _identities(path: Path) -> set[tuple[int, int]]:
-    """Return the system's identity of a file, whatever its names; of a folder those of its files that hilum did not write."""
-    files = [file for file in path.iterdir() if file.is_file() and not is_output(file)] if path.is_dir() else [path]
+    """Return the system's identity of a file, whatever its names.
+
+    Of a folder those of its files that hilum did not write.
+    """
+    files = (
+        [file for file in path.iterdir() if file.is_file() and not is_output(file)]
+        if path.is_dir()
+        else [path]
+    )
     found = set()
     for file in files:
         with suppress(OSError):

@@ -1,8 +1,8 @@
 """Pictures: PNG, JPEG and BMP.
 
-A picture is a volume with Z = 1 on the canonical axes, as nothing is known of the patient. Its spacing comes from the file's
-resolution where one is stored; 72 and 96 dots per inch are what programs write that know none, and do not count. The slice is 1
-mm thick.
+A picture is a volume with Z = 1 on the canonical axes, as nothing is known of the patient. Its
+spacing comes from the file's resolution where one is stored; 72 and 96 dots per inch are what
+programs write that know none, and do not count. The slice is 1 mm thick.
 """
 
 from __future__ import annotations
@@ -38,8 +38,21 @@ _LOGGER = logging.getLogger("hilum")
 _GREY_DTYPES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
 _GREY = "red, green and blue are equal in the picture; it is read as one grey channel"
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
-_BACKWARDS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}  # then in (Y, X)
-_COLOUR_TYPE, _GREY_AND_ALPHA, _RGBA = 25, 4, 6  # of a PNG: its place in the file, and two of its values
+_BACKWARDS = {
+    1: (1, 1),
+    2: (1, -1),
+    3: (-1, -1),
+    4: (-1, 1),
+    5: (1, 1),
+    6: (1, -1),
+    7: (-1, -1),
+    8: (-1, 1),
+}  # then in (Y, X)
+_COLOUR_TYPE, _GREY_AND_ALPHA, _RGBA = (
+    25,
+    4,
+    6,
+)  # of a PNG: its place in the file, and two of its values
 _LIMIT = threading.Lock()  # Pillow's limit belongs to the process, not to the thread
 
 
@@ -53,7 +66,9 @@ class _Frame:
 
 
 def read(path: Path) -> Decoded:
-    """Read a picture; colours become three channels, a palette's too; colours that are all grey become one channel.
+    """Read a picture; colours become three channels, a palette's too.
+
+    Colours that are all grey become one channel.
 
     Raises:
         FormatError: damaged, CMYK, animated, or with real transparency.
@@ -82,19 +97,30 @@ def palette_of(path: Path) -> tuple[tuple[int, int, int], ...]:
 
 
 def inspect(path: Path) -> FileFacts:
-    """Read the header of a picture; one with colours, a palette or transparency is decoded, as it may be grey."""
+    """Read the header of a picture.
+
+    One with colours, a palette or transparency is decoded, as it may be grey.
+    """
     with _open(path) as image:
-        dtype = None if "transparency" in image.info or _is_deep_colour(path, image) else _GREY_DTYPES.get(image.mode)
+        dtype = (
+            None
+            if "transparency" in image.info or _is_deep_colour(path, image)
+            else _GREY_DTYPES.get(image.mode)
+        )
         frame = _frame(path, image)
     if dtype is None:
         decoded = read(path)
         volume = decoded.volume
-        return FileFacts(volume.geometry, volume.channels, volume.array.dtype, decoded.notes, frame.turned)
+        return FileFacts(
+            volume.geometry, volume.channels, volume.array.dtype, decoded.notes, frame.turned
+        )
     return FileFacts(frame.geometry, 1, np.dtype(dtype), frame.notes, frame.turned)
 
 
 def write_png(volume: Volume, path: Path) -> None:
-    """Write a PNG: one slice; grey of 8 or 16 bits, or RGB of 8 bits. Spacing is kept to 1 / 1000 of a pixel for each metre.
+    """Write a PNG: one slice; grey of 8 or 16 bits, or RGB of 8 bits.
+
+    Spacing is kept to 1 / 1000 of a pixel for each metre.
 
     What a PNG cannot hold of the geometry (origin, directions) is logged.
 
@@ -104,7 +130,9 @@ def write_png(volume: Volume, path: Path) -> None:
     _save_png(volume, picture_array(volume, path), path)
 
 
-def _save_png(volume: Volume, pixels: NDArray[Any], path: Path, palette: NDArray[np.uint8] | None = None) -> None:
+def _save_png(
+    volume: Volume, pixels: NDArray[Any], path: Path, palette: NDArray[np.uint8] | None = None
+) -> None:
     import PIL.Image
 
     _, row_mm, column_mm = volume.geometry.spacing
@@ -117,8 +145,12 @@ def _save_png(volume: Volume, pixels: NDArray[Any], path: Path, palette: NDArray
     warn_of_loss(volume.geometry, kept, path)
 
 
-def write_palette_png(volume: Volume, path: Path, colours: Mapping[int, tuple[int, int, int]]) -> None:
-    """Write labels as a PNG with a palette: viewers show colours, `read_labels` reads the ids. Ids above 255 are written as grey.
+def write_palette_png(
+    volume: Volume, path: Path, colours: Mapping[int, tuple[int, int, int]]
+) -> None:
+    """Write labels as a PNG with a palette: viewers show colours, `read_labels` reads the ids.
+
+    Ids above 255 are written as grey.
 
     Args:
         volume: labels (1, 1, Y, X).
@@ -134,7 +166,9 @@ def write_palette_png(volume: Volume, path: Path, colours: Mapping[int, tuple[in
     palette = np.zeros((256, 3), dtype=np.uint8)
     for label, colour in colours.items():
         palette[label] = colour
-    _save_png(volume, picture_array(volume.with_array(volume.array.astype(np.uint8)), path), path, palette)
+    _save_png(
+        volume, picture_array(volume.with_array(volume.array.astype(np.uint8)), path), path, palette
+    )
 
 
 PNG = Format(name="PNG", read=read, inspect=inspect, write=write_png, read_indices=read_indices)
@@ -155,13 +189,20 @@ def picture_array(volume: Volume, path: Path) -> NDArray[Any]:
             needed="one slice, grey or RGB, for a picture",
             cure="write .nii.gz, which holds every volume",
         )
-    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 65535 or (volume.channels == 3 and array.max() > 255):
+    if (
+        array.dtype.kind not in "iu"
+        or array.min() < 0
+        or array.max() > 65535
+        or (volume.channels == 3 and array.max() > 255)
+    ):
         raise FormatError(
             f"{path}: {array.dtype} numbers from {array.min()} to {array.max()}",
             needed="whole numbers of 0 to 65535 (grey) or 0 to 255 (RGB) for a picture",
             cure="write .nii.gz, which holds every volume",
         )
-    narrow = array.astype(np.uint8 if array.max() <= 255 and array.dtype.itemsize == 1 else np.uint16)
+    narrow = array.astype(
+        np.uint8 if array.max() <= 255 and array.dtype.itemsize == 1 else np.uint16
+    )
     if volume.channels == 3:
         return np.ascontiguousarray(np.moveaxis(narrow[:, 0].astype(np.uint8), 0, -1))  # (Y, X, 3)
     return np.ascontiguousarray(narrow[0, 0])
@@ -171,8 +212,8 @@ def warn_of_loss(wanted: Geometry, kept: Geometry, path: Path) -> None:
     """Log where the grid that a picture can hold is not the one that was to be written."""
     if not wanted.is_close(kept):
         _LOGGER.warning(
-            "%s: a picture holds no origin and directions, and its spacing is rounded; it will be read back with spacing %s mm "
-            "at the world's origin. Write .nii.gz to keep the place.",
+            "%s: a picture holds no origin and directions, and its spacing is rounded; it will be"
+            " read back with spacing %s mm at the world's origin. Write .nii.gz to keep the place.",
             readable(path),
             tuple(round(v, 6) for v in kept.spacing),
         )
@@ -193,7 +234,9 @@ def spacing_of_resolution(
     if dots is None or not np.isfinite(dots).all() or min(dots) <= 0:
         return (1.0, 1.0, 1.0), (NO_SPACING,)
     if not trusted and dots[0] == dots[1] and round(dots[0], 1) in SCREEN_DPI:
-        return (1.0, 1.0, 1.0), (f"{NO_SPACING} ({dots[0]:.0f} dots per inch is a program's default)",)
+        return (1.0, 1.0, 1.0), (
+            f"{NO_SPACING} ({dots[0]:.0f} dots per inch is a program's default)",
+        )
     return (1.0, MM_PER_INCH / dots[0], MM_PER_INCH / dots[1]), ()
 
 
@@ -224,7 +267,9 @@ def _open(path: Path) -> Image:
 def _unreadable(path: Path, error: Exception) -> FormatError:
     """The error for a picture that cannot be decoded."""
     return FormatError(
-        f"{path}: the picture cannot be read ({error})", needed="a complete picture", cure="copy or download it again"
+        f"{path}: the picture cannot be read ({error})",
+        needed="a complete picture",
+        cure="copy or download it again",
     )
 
 
@@ -236,12 +281,20 @@ def _frame(path: Path, image: Image) -> _Frame:
         ResourceError: more pixels than this machine's memory can hold.
     """
     bands = len(image.getbands()) * (2 if image.mode.startswith("I;16") else 1)
-    refuse_size(path, image.width * image.height * bands, stored=path if image.format == "PNG" else None)
+    refuse_size(
+        path, image.width * image.height * bands, stored=path if image.format == "PNG" else None
+    )
     if getattr(image, "n_frames", 1) > 1:
-        raise FormatError(f"{path}: an animated picture", needed="a single picture", cure="save its frames as a multi-page TIFF")
+        raise FormatError(
+            f"{path}: an animated picture",
+            needed="a single picture",
+            cure="save its frames as a multi-page TIFF",
+        )
     resolution = image.info.get("dpi")
     dots = (float(resolution[1]), float(resolution[0])) if resolution else None
-    if dots is not None and image.format == "PNG":  # stored as whole pixels a metre: undo the rounding of the conversion
+    if (
+        dots is not None and image.format == "PNG"
+    ):  # stored as whole pixels a metre: undo the rounding of the conversion
         metre = [round(value * 1000 / MM_PER_INCH) for value in dots]
         dots = (metre[0] * MM_PER_INCH / 1000, metre[1] * MM_PER_INCH / 1000)
     spacing, notes = spacing_of_resolution(dots)
@@ -250,12 +303,21 @@ def _frame(path: Path, image: Image) -> _Frame:
     if turn in _TURNED:
         rows, columns = columns, rows
         spacing = (spacing[0], spacing[2], spacing[1])
-    return _Frame(Geometry.from_spacing((1, rows, columns), spacing), notes + upright_note(turn, "EXIF"), turn)
+    return _Frame(
+        Geometry.from_spacing((1, rows, columns), spacing), notes + upright_note(turn, "EXIF"), turn
+    )
 
 
 def upright_note(turn: int, kind: str) -> tuple[str, ...]:
-    """Say by which orientation of EXIF or TIFF a picture was turned; nothing where it stood upright."""
-    return () if turn == 1 else (f"the picture was turned upright as its {kind} orientation ({turn}) says",)
+    """Say by which orientation of EXIF or TIFF a picture was turned.
+
+    Nothing where it stood upright.
+    """
+    return (
+        ()
+        if turn == 1
+        else (f"the picture was turned upright as its {kind} orientation ({turn}) says",)
+    )
 
 
 def turned_upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
@@ -286,7 +348,10 @@ def _upright(path: Path, image: Image) -> NDArray[Any]:
 
 
 def _depth(path: Path, image: Image) -> tuple[int, int]:
-    """Return the bits of a sample and the colour type that a PNG states; (8, -1) of other pictures."""
+    """Return the bits of a sample and the colour type that a PNG states.
+
+    (8, -1) of other pictures.
+    """
     if image.format != "PNG":
         return 8, -1
     with path.open("rb") as stream:
@@ -301,7 +366,10 @@ def _is_deep_colour(path: Path, image: Image) -> bool:
 
 
 def _stored(path: Path, image: Image) -> NDArray[Any]:
-    """Return a grey picture's or a palette's numbers as stored; Pillow spreads grey of 2 and 4 bits over 0 to 255."""
+    """Return a grey picture's or a palette's numbers as stored.
+
+    Pillow spreads grey of 2 and 4 bits over 0 to 255.
+    """
     bits, colour_type = _depth(path, image)
     array = plain_array(path, _upright(path, image))
     return array // (255 // ((1 << bits) - 1)) if colour_type == 0 and bits in {2, 4} else array
@@ -310,7 +378,9 @@ def _stored(path: Path, image: Image) -> NDArray[Any]:
 def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Return the picture as (C, 1, Y, X), C of 1 or 3; opaque alpha is dropped."""
     if image.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:
-        raise FormatError(f"{path}: a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB")
+        raise FormatError(
+            f"{path}: a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB"
+        )
     if _is_deep_colour(path, image):
         pixels = _deep_colours(path)
         alpha = pixels.shape[-1] in {2, 4}
@@ -349,12 +419,19 @@ def _deep_colours(path: Path) -> NDArray[Any]:
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     if pixels.dtype != np.uint16:
-        raise FormatError(f"{path}: {pixels.dtype} numbers of a picture of 16 bits", needed="uint16", cure="write it as TIFF")
+        raise FormatError(
+            f"{path}: {pixels.dtype} numbers of a picture of 16 bits",
+            needed="uint16",
+            cure="write it as TIFF",
+        )
     return pixels
 
 
 def as_grey(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Reduce three colours (3, Z, Y, X) that are equal to one channel, with a note; anything else is returned as it is."""
+    """Reduce three colours (3, Z, Y, X) that are equal to one channel, with a note.
+
+    Anything else is returned as it is.
+    """
     if len(array) == 3 and (array == array[:1]).all():
         return np.ascontiguousarray(array[:1]), (_GREY,)
     return array, ()
@@ -373,7 +450,9 @@ def colours_first(path: Path, pixels: NDArray[Any], *, alpha: bool) -> NDArray[A
     """
     if pixels.ndim == 2:
         return pixels[np.newaxis, np.newaxis]
-    bands = np.moveaxis(pixels if pixels.ndim == 4 else pixels[np.newaxis], -1, 0)  # (bands, Z, Y, X)
+    bands = np.moveaxis(
+        pixels if pixels.ndim == 4 else pixels[np.newaxis], -1, 0
+    )  # (bands, Z, Y, X)
     if not alpha:
         return np.ascontiguousarray(bands)
     opaque = np.iinfo(bands.dtype).max if bands.dtype.kind in "iu" else 1.0
@@ -384,5 +463,7 @@ def colours_first(path: Path, pixels: NDArray[Any], *, alpha: bool) -> NDArray[A
 def _refuse_transparent(path: Path, found: bool | np.bool_) -> None:
     if found:
         raise FormatError(
-            f"{path}: a picture with transparency", needed="an opaque picture", cure="flatten it, then save it as grey or RGB"
+            f"{path}: a picture with transparency",
+            needed="an opaque picture",
+            cure="flatten it, then save it as grey or RGB",
         )

@@ -30,20 +30,27 @@ def refuse_placeholder(path: Path, kind: type[HilumError] = FormatError) -> None
         kind: of error.
 
     Raises:
-        HilumError: the file is a link to nothing (git-annex or other), a pointer of git-annex or git-lfs, empty, or a web page.
+        HilumError: the file is a link to nothing (git-annex or other), a pointer of git-annex or
+            git-lfs, empty, or a web page.
     """
     if is_unfetched(path):
         target = path.readlink()
         if _ANNEX in target.as_posix():
             raise _annex(path, kind)
-        raise kind(f"{path}: a link to {target}, which does not exist", needed="the file itself", cure="mend the link")
+        raise kind(
+            f"{path}: a link to {target}, which does not exist",
+            needed="the file itself",
+            cure="mend the link",
+        )
     if not path.is_file():
         return
     with path.open("rb") as stream:
         head = stream.read(_LOOK)
     if not head:
         raise kind(
-            f"{path}: an empty file (0 bytes)", needed="the file's content", cure="copy it again: an interrupted copy leaves this"
+            f"{path}: an empty file (0 bytes)",
+            needed="the file's content",
+            cure="copy it again: an interrupted copy leaves this",
         )
     if head.startswith(_LFS):
         raise kind(
@@ -55,7 +62,8 @@ def refuse_placeholder(path: Path, kind: type[HilumError] = FormatError) -> None
         raise _annex(path, kind)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGE):
         raise kind(
-            f"{path}: a web page, not the file itself: a server answered with a page to log in, or of an error",
+            f"{path}: a web page, not the file itself: a server answered with a page to log in, or"
+            " of an error",
             needed="the file itself",
             cure="download it again, logged in where the server asks for it",
         )

@@ -52,7 +52,8 @@ class FileFacts:
         channels: number of channels C.
         dtype: dtype that `read_volume` gives.
         notes: what had to be assumed or mended, one sentence each.
-        turned: the EXIF orientation by which a picture was turned upright, 2..8; 1 for any other file.
+        turned: the EXIF orientation by which a picture was turned upright, 2..8; 1 for any other
+            file.
         segments: named segments, of an NRRD file of 3D Slicer.
     """
 
@@ -84,12 +85,19 @@ class Format:
 
 
 def make_geometry(
-    path: Path, shape: tuple[int, ...], affine: NDArray[Any], *, frame_of_reference: str | None = None
+    path: Path,
+    shape: tuple[int, ...],
+    affine: NDArray[Any],
+    *,
+    frame_of_reference: str | None = None,
 ) -> tuple[Geometry, tuple[str, ...]]:
-    """Build the geometry of a file; axes that are off perpendicular by rounding are made perpendicular.
+    """Build the geometry of a file.
+
+    Axes that are off perpendicular by rounding are made perpendicular.
 
     Returns:
-        The geometry, and a note where the axes were further off than the rounding of 32-bit numbers.
+        The geometry, and a note where the axes were further off than the rounding of 32-bit
+        numbers.
 
     Raises:
         GeometryError: the grid cannot be one, naming the file.
@@ -98,12 +106,19 @@ def make_geometry(
     try:
         geometry = Geometry((z, y, x), np.asarray(affine, dtype=np.float64), frame_of_reference)
     except GeometryError as error:
-        raise GeometryError(f"{path}: {error.found}", needed=error.needed, cure=error.cure) from error
+        raise GeometryError(
+            f"{path}: {error.found}", needed=error.needed, cure=error.cure
+        ) from error
     clean, _ = snap(geometry)
     moved = geometry.distance_voxels(clean)
     if moved <= _SNAP_FROM:
         return geometry, ()
-    notes = (f"directions that are rounded in the file were made perpendicular, which moves a corner by {moved:.2g} voxels",)
+    notes = (
+        (
+            "directions that are rounded in the file were made perpendicular, which moves a corner"
+            f" by {moved:.2g} voxels"
+        ),
+    )
     return clean, notes if moved > _SAY_FROM else ()
 
 
@@ -122,7 +137,8 @@ def refuse_size(path: Path, size: int, *, stored: Path | None) -> None:
     claimed = f"its header claims {size / 2**30:.3g} GiB of voxels"
     if stored is not None and size > _MOST_INFLATED * stored.stat().st_size:
         raise FormatError(
-            f"{path}: the voxels cannot be read ({claimed}, and the file has {stored.stat().st_size} bytes)",
+            f"{path}: the voxels cannot be read ({claimed}, and the file has"
+            f" {stored.stat().st_size} bytes)",
             needed="a complete file",
             cure="copy or download it again",
         )
@@ -135,11 +151,20 @@ def refuse_size(path: Path, size: int, *, stored: Path | None) -> None:
 
 
 def surplus_note(surplus: int) -> tuple[str, ...]:
-    """Note bytes that a file holds behind its voxels; of those after `MOST_SURPLUS` nothing is read."""
+    """Note bytes that a file holds behind its voxels.
+
+    Of those after `MOST_SURPLUS` nothing is read.
+    """
     if surplus > MOST_SURPLUS:
         much = f"more than {MOST_SURPLUS >> 20} MiB beyond what its header says"
-        return (f"the file holds {much}; they were not read, nor the checksum behind them compared",)
-    return (f"the file holds {surplus} bytes more than its header says; they were left aside",) if surplus else ()
+        return (
+            f"the file holds {much}; they were not read, nor the checksum behind them compared",
+        )
+    return (
+        (f"the file holds {surplus} bytes more than its header says; they were left aside",)
+        if surplus
+        else ()
+    )
 
 
 def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:
@@ -157,13 +182,20 @@ def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(np.float32 if size < 4 else np.float64)
     if kind not in "iuf":
         raise FormatError(
-            f"{path}: voxels of type {array.dtype}", needed="integers or real numbers", cure="store the magnitude as float32"
+            f"{path}: voxels of type {array.dtype}",
+            needed="integers or real numbers",
+            cure="store the magnitude as float32",
         )
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def shortest(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the shortest decimals that round to the stored 32-bit numbers; 64-bit numbers (NIfTI-2) as they are."""
+    """Return the shortest decimals that round to the stored 32-bit numbers.
+
+    64-bit numbers (NIfTI-2) as they are.
+    """
     if values.dtype.itemsize > 4:
         return values.astype(np.float64)
-    return np.array([float(str(v)) for v in values.astype(np.float32).ravel()]).reshape(values.shape)
+    return np.array([float(str(v)) for v in values.astype(np.float32).ravel()]).reshape(
+        values.shape
+    )

@@ -1,6 +1,7 @@
 """The named segments of 3D Slicer in NRRD files (.seg.nrrd), and label maps of their layers.
 
-A voxel of a segmentation with overlapping segments has several layers, and each layer its own numbers.
+A voxel of a segmentation with overlapping segments has several layers, and each layer its own
+numbers.
 """
 
 from __future__ import annotations
@@ -36,22 +37,30 @@ def segments_of(fields: Mapping[str, str]) -> tuple[Segment, ...]:
     known = [
         (readable(one["Name"]), int(one["LabelValue"]), int(one.get("Layer", "0")))
         for _, one in sorted(found.items())
-        if one.get("Name") and one.get("LabelValue", "").isdecimal() and one.get("Layer", "0").isdecimal()
+        if one.get("Name")
+        and one.get("LabelValue", "").isdecimal()
+        and one.get("Layer", "0").isdecimal()
     ]
     twice = max(Counter(value for _, value, _ in known).values(), default=0) > 1
     return tuple(
-        Segment(name, number if twice else value, value, layer) for number, (name, value, layer) in enumerate(known, start=1)
+        Segment(name, number if twice else value, value, layer)
+        for number, (name, value, layer) in enumerate(known, start=1)
     )
 
 
-def merged(array: NDArray[Any], segments: tuple[Segment, ...], source: str) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Make one label map (1, Z, Y, X) of layers (L, Z, Y, X); the later of overlapping segments counts, as in Slicer.
+def merged(
+    array: NDArray[Any], segments: tuple[Segment, ...], source: str
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Make one label map (1, Z, Y, X) of layers (L, Z, Y, X).
+
+    The later of overlapping segments counts, as in Slicer.
 
     Returns:
         The label map, and a note for each pair of segments that overlap.
 
     Raises:
-        LabelError: a layer that a segment names is not there, or holds numbers that no segment names.
+        LabelError: a layer that a segment names is not there, or holds numbers that no segment
+            names.
     """
     labels = np.zeros((1, *array.shape[1:]), dtype=np.int32)
     named = np.zeros(array.shape, dtype=bool)
@@ -59,15 +68,22 @@ def merged(array: NDArray[Any], segments: tuple[Segment, ...], source: str) -> t
     for place, segment in enumerate(segments):
         if segment.layer >= len(array):
             raise LabelError(
-                f"{source}: segment {segment.name} lies in layer {segment.layer}, the file has {len(array)}",
+                f"{source}: segment {segment.name} lies in layer {segment.layer}, the file has"
+                f" {len(array)}",
                 needed="a layer for each segment",
                 cure="save the segmentation again",
             )
         inside = array[segment.layer] == segment.stored
         named[segment.layer] |= inside
         for other in segments[:place]:
-            if other.layer != segment.layer and ((array[other.layer] == other.stored) & inside).any():
-                notes[f"segments {other.name} and {segment.name} overlap; {segment.name}, the later one, counts there"] = None
+            if (
+                other.layer != segment.layer
+                and ((array[other.layer] == other.stored) & inside).any()
+            ):
+                notes[
+                    f"segments {other.name} and {segment.name} overlap; {segment.name}, the later"
+                    " one, counts there"
+                ] = None
         labels[0][inside] = segment.value
     if ((array != 0) & ~named).any():
         raise LabelError(

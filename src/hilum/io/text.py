@@ -1,6 +1,7 @@
 """Text that users and other programs wrote: tables and JSON in any usual encoding, and the words for "not known".
 
-What hilum itself wrote and reads back (run.json, a manifest) is UTF-8; everything else is read here.
+What hilum itself wrote and reads back (run.json, a manifest) is UTF-8; everything else is read
+here.
 """
 
 from __future__ import annotations
@@ -26,17 +27,50 @@ if TYPE_CHECKING:
 
 _NOT_KNOWN = frozenset(
     {
-        *("", "na", "nan", "none", "null", "nil", "nat", "unknown", "missing", "notknown"),  # people, R, Python, JSON, SQL
-        *("notavailable", "notapplicable", "notreported", "notspecified"),  # registries: TCGA's [Not Available]
-        *("notrecorded", "notassessed", "notstated", "notdetermined", "notdone", "nodata", "undefined"),  # forms, JavaScript
+        *(
+            "",
+            "na",
+            "nan",
+            "none",
+            "null",
+            "nil",
+            "nat",
+            "unknown",
+            "missing",
+            "notknown",
+        ),  # people, R, Python, JSON, SQL
+        *(
+            "notavailable",
+            "notapplicable",
+            "notreported",
+            "notspecified",
+        ),  # registries: TCGA's [Not Available]
+        *(
+            "notrecorded",
+            "notassessed",
+            "notstated",
+            "notdetermined",
+            "notdone",
+            "nodata",
+            "undefined",
+        ),  # forms, JavaScript
         "\\n",  # \N of SQL
-        *("1ind", "1qnan", "value!", "ref!", "div0!", "num!", "null!"),  # C's 1.#IND, Excel's #VALUE!
+        *(
+            "1ind",
+            "1qnan",
+            "value!",
+            "ref!",
+            "div0!",
+            "num!",
+            "null!",
+        ),  # C's 1.#IND, Excel's #VALUE!
     }
 )
 _MARKS = re.compile(r"[\s<>()\[\]{}#/._?'\-–—−…]")
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _BLANKS = f"{whitespace}\u00a0\u2007\u202f{_INVISIBLE}"
-"""What is cut from the ends of cells: blanks, and characters without a width that web pages and spreadsheets leave."""
+"""What is cut from the ends of cells: blanks, and characters without a width that web pages and
+spreadsheets leave."""
 _JOINT = re.compile(r"(?<=\w)(?:[\s_]+|-)(?=\w)")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is its beginning
@@ -51,32 +85,41 @@ _WHOLE = re.compile(r"[+-]?\d{1,999}(\.0*)?")  # int() refuses more than 4300 di
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 _NUL_SHARE = 10
 _END = "\0"
-"""A last line that no text has; where it is not read back as a row, a quotation mark was never closed."""
+"""A last line that no text has; where it is not read back as a row, a quotation mark was never
+closed."""
 
 
 def is_known(text: str) -> bool:
     """Return True if a cell holds a value: it is not blank, and no usual word for "not known".
 
-    Letter case, blanks and the signs < > ( ) [ ] { } # / . _ ? ' - do not count: NA, N/A, n.a., <NA>, #N/A, nan, NaT, None, null,
-    -, --, ?, ., unknown, missing, not known, not available, not applicable, not reported, and the errors of Excel's formulas
-    (the full list is `_NOT_KNOWN`).
+    Letter case, blanks and the signs < > ( ) [ ] { } # / . _ ? ' - do not count: NA, N/A, n.a.,
+    <NA>, #N/A, nan, NaT, None, null, -, --, ?, ., unknown, missing, not known, not available, not
+    applicable, not reported, and the errors of Excel's formulas (the full list is `_NOT_KNOWN`).
     Numbers that stand for "not known" in some studies (-1, 9, 999) are numbers.
     """
     return _MARKS.sub("", text.casefold()) not in _NOT_KNOWN
 
 
 def not_known(cells: Iterable[str]) -> str:
-    """Count the cells without a value, by word: "20 of 60 not known ('NA' 12, blank 8)"; "" where all have one."""
+    """Count the cells without a value, by word: "20 of 60 not known ('NA' 12, blank 8)".
+
+    "" where all have one.
+    """
     texts = [cell.strip() for cell in cells]
     words = Counter(text for text in texts if not is_known(text))
     if not words:
         return ""
-    shown = ", ".join(f"{repr(word) if word else 'blank'} {count}" for word, count in words.most_common())
+    shown = ", ".join(
+        f"{repr(word) if word else 'blank'} {count}" for word, count in words.most_common()
+    )
     return f"{words.total()} of {len(texts)} not known ({shown})"
 
 
 def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> tuple[str, ...]:
-    """One sentence on the columns in which a word stands for "not known"; () where there is none. Blank cells need no mention."""
+    """One sentence on the columns in which a word stands for "not known"; () where there is none.
+
+    Blank cells need no mention.
+    """
     said = []
     for column in columns:
         cells = [row.get(column, "") for row in rows]
@@ -88,23 +131,32 @@ def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> 
 def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
     """Choose one spelling for each name, and make a sentence on names that had several ("" without any).
 
-    The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where `name_key` is the same, blanks,
-    underscores and hyphens within it being alike: non-ill, non_ill, Non ill.
+    The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where
+    `name_key` is the same, blanks, underscores and hyphens within it being alike: non-ill, non_ill,
+    Non ill.
     """
     spellings: dict[str, Counter[str]] = {}
     for name, count in Counter(names).items():
         spellings.setdefault(_JOINT.sub(" ", name_key(name)), Counter())[name] = count
     chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
-    chosen = {key: name.partition(".")[0] if _WHOLE.fullmatch(name) else name for key, name in chosen.items()}
+    chosen = {
+        key: name.partition(".")[0] if _WHOLE.fullmatch(name) else name
+        for key, name in chosen.items()
+    }
     several = [
-        f"{', '.join(f'{name!r} {count}' for name, count in found.most_common())} count as {chosen[key]!r}"
+        f"{', '.join(f'{name!r} {count}' for name, count in found.most_common())} count as"
+        f" {chosen[key]!r}"
         for key, found in spellings.items()
         if len(found) > 1
     ]
-    return {name: chosen[key] for key, found in spellings.items() for name in found}, "; ".join(several)
+    return {name: chosen[key] for key, found in spellings.items() for name in found}, "; ".join(
+        several
+    )
 
 
-def with_one_spelling(rows: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+def with_one_spelling(
+    rows: Sequence[Mapping[str, str]],
+) -> tuple[list[dict[str, str]], tuple[str, ...]]:
     """The rows with each word of a column in one spelling, and a sentence on each column in which it had several.
 
     Columns in which most values differ hold names, such as those of files, and stay as they are.
@@ -117,18 +169,25 @@ def with_one_spelling(rows: Sequence[Mapping[str, str]]) -> tuple[list[dict[str,
         if several and 2 * len(set(spelled.values())) <= len(words):
             chosen[column] = spelled
             notes.append(f"{column} in several spellings: {several}")
-    return [{name: chosen.get(name, {}).get(text, text) for name, text in row.items()} for row in rows], tuple(notes)
+    return [
+        {name: chosen.get(name, {}).get(text, text) for name, text in row.items()} for row in rows
+    ], tuple(notes)
 
 
 def name_key(text: str) -> str:
-    """Return the key that spellings of one name share: no letter case, blanks or coding of accents; 1.0 and 01 are 1."""
+    """Return the key that spellings of one name share: no letter case, blanks or coding of accents.
+
+    1.0 and 01 are 1.
+    """
     if _WHOLE.fullmatch(text.strip()):
         return str(int(text.partition(".")[0]))
     return " ".join(unicodedata.normalize("NFC", text).strip(_BLANKS).casefold().split())
 
 
 def read_text(path: Path | str) -> str:
-    """Decode a text file: by its byte order mark, else UTF-8, UTF-16, or Windows-1252. Line ends stay as they are.
+    """Decode a text file: by its byte order mark, else UTF-8, UTF-16, or Windows-1252.
+
+    Line ends stay as they are.
 
     Raises:
         FormatError: it cannot be read, or is no text.
@@ -146,7 +205,9 @@ def read_json(path: Path | str) -> object:
         return json.loads(read_text(path), object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
         raise FormatError(
-            f"{path} is not JSON: {error}", needed="a JSON document", cure=f"python -m json.tool '{path}' shows the place"
+            f"{path} is not JSON: {error}",
+            needed="a JSON document",
+            cure=f"python -m json.tool '{path}' shows the place",
         ) from error
 
 
@@ -155,7 +216,8 @@ class Table:
     """A table with one header.
 
     Args:
-        header: the columns' names, without blanks around them; no two are the same but for letter case and blanks.
+        header: the columns' names, without blanks around them; no two are the same but for letter
+            case and blanks.
         rows: each row's text by column, without blanks around it; "" where a row ends early.
         lines: the line of the file in which each row ends.
         notes: what was assumed or left out.
@@ -167,7 +229,10 @@ class Table:
     notes: tuple[str, ...]
 
     def column(self, *names: str) -> str:
-        """The first of these columns that the table has, whatever its letter case; "" where it has none."""
+        """The first of these columns that the table has, whatever its letter case.
+
+        "" where it has none.
+        """
         known = {name_key(name): name for name in self.header}
         return next((known[name] for name in names if name in known), "")
 
@@ -185,7 +250,10 @@ def refuse_spreadsheet(path: Path | str) -> None:
         raise FormatError(
             f"{path} is a spreadsheet, which hilum does not read",
             needed="a table as text: CSV or TSV",
-            cure=f"save the sheet as {Path(path).with_suffix('.csv').name} (in Excel: Save As, CSV UTF-8) and give that",
+            cure=(
+                f"save the sheet as {Path(path).with_suffix('.csv').name} (in Excel: Save As, CSV"
+                " UTF-8) and give that"
+            ),
         )
 
 
@@ -194,7 +262,11 @@ def rows_of_one_name(table: Table, column: str) -> str:
     lines: dict[str, list[int]] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
         lines.setdefault(row[column], []).append(line)
-    twice = [f"{name} (lines {', '.join(map(str, held[:5]))})" for name, held in lines.items() if len(held) > 1]
+    twice = [
+        f"{name} (lines {', '.join(map(str, held[:5]))})"
+        for name, held in lines.items()
+        if len(held) > 1
+    ]
     return ", ".join(twice[:3]) + (f" and {len(twice) - 3} more" if len(twice) > 3 else "")
 
 
@@ -212,13 +284,15 @@ def read_header(path: Path | str) -> tuple[str, ...]:
 def read_table(path: Path | str) -> Table:
     """Read a table as spreadsheets, pandas, R and people write it.
 
-    Cells are parted by commas, semicolons, tabs or bars, whichever the header has most of, or as Excel's first line `sep=;` says.
-    Rows without any text are left out, and so are columns without a name, such as the index of pandas and R. Where commas do not
-    part the cells, a column of numbers with decimal commas is written with points. Excel's ="007" is the text 007.
+    Cells are parted by commas, semicolons, tabs or bars, whichever the header has most of, or as
+    Excel's first line `sep=;` says. Rows without any text are left out, and so are columns without
+    a name, such as the index of pandas and R. Where commas do not part the cells, a column of
+    numbers with decimal commas is written with points. Excel's ="007" is the text 007.
 
     Raises:
         FormatError: the file cannot be read, or is no text.
-        DataError: it is empty, two columns have one name, a row is longer than the header, or a quotation mark is not closed.
+        DataError: it is empty, two columns have one name, a row is longer than the header, or a
+            quotation mark is not closed.
     """
     file = Path(path)
     text, notes = _decoded(file)
@@ -226,7 +300,9 @@ def read_table(path: Path | str) -> Table:
     try:
         rows = _rows(f"{text}\n{_END}", delimiter)
     except csv.Error as error:
-        raise DataError(f"{file} cannot be read as a table: {error}", needed="a CSV file") from error
+        raise DataError(
+            f"{file} cannot be read as a table: {error}", needed="a CSV file"
+        ) from error
     if rows.pop()[1] != [_END]:
         raise DataError(
             f"{file} has a quotation mark that is opened and never closed",
@@ -234,9 +310,14 @@ def read_table(path: Path | str) -> Table:
             cure='remove it, or write "" for one that belongs to the text',
         )
     if not rows:
-        raise DataError(f"{file} is empty", needed="a line with the columns' names, and one row a case")
+        raise DataError(
+            f"{file} is empty", needed="a line with the columns' names, and one row a case"
+        )
     (_, header), *body = rows
-    if all(len(cells) == len(header) + 1 and cells[0] == str(row) for row, (_, cells) in enumerate(body, start=1)):
+    if all(
+        len(cells) == len(header) + 1 and cells[0] == str(row)
+        for row, (_, cells) in enumerate(body, start=1)
+    ):
         header = ["", *header]  # R's write.table gives the column of row numbers no name
     lines = tuple(line + first for line, _ in body)
     _refuse_faults(file, header, dict(zip(lines, (cells for _, cells in body), strict=True)))
@@ -244,7 +325,8 @@ def read_table(path: Path | str) -> Table:
     short = [line for line, (_, cells) in zip(lines, body, strict=True) if len(cells) < len(header)]
     if short:
         notes.append(
-            f"{file.name}: {len(short)} rows end early (the first in line {short[0]}): the cells they lack are not known"
+            f"{file.name}: {len(short)} rows end early (the first in line {short[0]}): the cells"
+            " they lack are not known"
         )
     columns: dict[str, Sequence[str]] = {}
     for number, name in enumerate(header):
@@ -255,7 +337,9 @@ def read_table(path: Path | str) -> Table:
                 notes.append(f"{file.name}: the commas in the numbers of {name} are decimal commas")
         elif any(cells):
             notes.append(f"{file.name}: a column without a name (column {number + 1}) is left out")
-    records = tuple({name: cells[row] for name, cells in columns.items()} for row in range(len(full)))
+    records = tuple(
+        {name: cells[row] for name, cells in columns.items()} for row in range(len(full))
+    )
     return Table(tuple(columns), records, lines, tuple(notes))
 
 
@@ -267,12 +351,16 @@ def _decoded(file: Path) -> tuple[str, list[str]]:
         encoding = _encoding(data)
         text = data.decode(encoding)
     except OSError as error:
-        raise FormatError(f"{file} cannot be read: {error.strerror}", needed="a file that can be read") from error
+        raise FormatError(
+            f"{file} cannot be read: {error.strerror}", needed="a file that can be read"
+        ) from error
     except UnicodeDecodeError as error:
         raise _no_text(file) from error
     if "\0" in text:
         raise _no_text(file)
-    assumed = [f"{file.name} is not UTF-8: it is read as Windows-1252"] if encoding == "cp1252" else []
+    assumed = (
+        [f"{file.name} is not UTF-8: it is read as Windows-1252"] if encoding == "cp1252" else []
+    )
     return text.lstrip("\ufeff"), assumed
 
 
@@ -280,7 +368,9 @@ def _encoding(data: bytes) -> str:
     marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
     if marked is not None:
         return marked
-    if data.count(0) > len(data) / _NUL_SHARE:  # the high bytes of UTF-16's digits, commas and line ends
+    if (
+        data.count(0) > len(data) / _NUL_SHARE
+    ):  # the high bytes of UTF-16's digits, commas and line ends
         return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
     try:
         data.decode("utf-8")
@@ -298,10 +388,15 @@ def _no_text(file: Path) -> FormatError:
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object; Python's own reader would keep the last of two values of one name without a word."""
+    """A JSON object.
+
+    Python's own reader would keep the last of two values of one name without a word.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
         raise ValueError(f"{twice!r} stands there twice in one object")
     return found
 
@@ -317,7 +412,10 @@ def _parted(file: Path, text: str) -> tuple[str, str, int]:
 def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:
     """The rows that hold any text, each with the line it ends in."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    stripped = ((reader.line_num, [_FORMULA_TEXT.sub(r"\1", cell.strip(_BLANKS)) for cell in row]) for row in reader)
+    stripped = (
+        (reader.line_num, [_FORMULA_TEXT.sub(r"\1", cell.strip(_BLANKS)) for cell in row])
+        for row in reader
+    )
     return list(islice(((line, cells) for line, cells in stripped if any(cells)), most))
 
 
@@ -347,15 +445,21 @@ def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]
     if long:
         line, cells = next(iter(long.items()))
         raise DataError(
-            f"{file}, line {line}: {len(cells)} cells below {len(header)} columns ({len(long)} rows are too long)",
+            f"{file}, line {line}: {len(cells)} cells below {len(header)} columns ({len(long)} rows"
+            " are too long)",
             needed="a row of at most as many cells as the header",
-            cure="put a text that holds the delimiter into quotation marks; the first line must be the columns' names",
+            cure=(
+                "put a text that holds the delimiter into quotation marks; the first line must be"
+                " the columns' names"
+            ),
         )
 
 
 def _points(cells: list[str]) -> list[str]:
     """A column's numbers with decimal points, where it holds numbers with decimal commas only."""
     values = [cell for cell in cells if is_known(cell)]
-    if not any("," in cell for cell in values) or not all(_DECIMAL.fullmatch(cell) for cell in values):
+    if not any("," in cell for cell in values) or not all(
+        _DECIMAL.fullmatch(cell) for cell in values
+    ):
         return cells
     return [cell.replace(",", ".") for cell in cells]

@@ -1,7 +1,7 @@
 """The directories of a TIFF's pages, checked for completeness.
 
-tifffile leaves out a page or a tag that lies beyond the end of a file and goes on without it: a stack loses slices, and numbers
-of 8 bits are taken for bits.
+tifffile leaves out a page or a tag that lies beyond the end of a file and goes on without it: a
+stack loses slices, and numbers of 8 bits are taken for bits.
 """
 
 from __future__ import annotations
@@ -9,10 +9,40 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TYPE_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _DESCRIPTION = 270  # which some programs write empty
 _NEEDED = {
-    *(256, 257, 258, 259, 262, 266, 277, 284, 317, 320, 338, 339),  # size, bits, compression, colours, samples, predictor
+    *(
+        256,
+        257,
+        258,
+        259,
+        262,
+        266,
+        277,
+        284,
+        317,
+        320,
+        338,
+        339,
+    ),  # size, bits, compression, colours, samples, predictor
     *(273, 278, 279, 322, 323, 324, 325),  # strips and tiles
     *(_DESCRIPTION, 274, 282, 283, 296),  # description, orientation, resolution
 }
@@ -22,7 +52,8 @@ def refuse_incomplete(file: Any) -> None:
     """Raise where the pages of an opened file, or the tags that say what their pixels are, are not all in the file.
 
     Raises:
-        ValueError: a directory or a tag lies beyond the end of the file, has an unknown type, or the list of pages is a circle.
+        ValueError: a directory or a tag lies beyond the end of the file, has an unknown type, or
+            the list of pages is a circle.
     """
     stream, form = file.filehandle, file.tiff
     stream.seek(form.offsetsize if form.offsetsize == 8 else 4)

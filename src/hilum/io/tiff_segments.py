@@ -1,6 +1,7 @@
 """TIFF whose strips or tiles are put together here: LZW, zstd, numbers of odd bits, and the predictor for real numbers.
 
-tifffile decodes these only with a further package, and Pillow cuts 16 bits a colour to 8 and takes unsigned numbers for signed.
+tifffile decodes these only with a further package, and Pillow cuts 16 bits a colour to 8 and takes
+unsigned numbers for signed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def assembled(file: Any, pages: list[Any]) -> NDArray[Any]:
     """Decode pages of an opened file.
 
     Returns:
-        (pages, rows, columns, samples), or (pages, samples, rows, columns) where the planes are stored one after the other.
+        (pages, rows, columns, samples), or (pages, samples, rows, columns) where the planes are
+        stored one after the other.
 
     Raises:
         KeyError: a compression that is not decoded here.
@@ -43,13 +45,23 @@ def _page(file: Any, page: Any) -> NDArray[Any]:
     planes = page.samplesperpixel if page.planarconfig == _SEPARATE else 1
     samples = page.samplesperpixel // planes
     down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
-    whole = np.zeros((planes, down * height, across * width, samples), dtype=page.dtype.newbyteorder("="))
-    for number, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+    whole = np.zeros(
+        (planes, down * height, across * width, samples), dtype=page.dtype.newbyteorder("=")
+    )
+    for number, (offset, count) in enumerate(
+        zip(page.dataoffsets, page.databytecounts, strict=True)
+    ):
         plane, (row, column) = number // (down * across), divmod(number % (down * across), across)
         rows = height if page.is_tiled else min(height, page.imagelength - row * height)
         file.filehandle.seek(offset)
-        data = _decompressed(file.filehandle.read(count), page.compression, -(-width * samples * page.bitspersample // 8) * rows)
-        whole[plane, row * height :, column * width :][:rows, :width] = _numbers(data, page, (rows, width, samples))
+        data = _decompressed(
+            file.filehandle.read(count),
+            page.compression,
+            -(-width * samples * page.bitspersample // 8) * rows,
+        )
+        whole[plane, row * height :, column * width :][:rows, :width] = _numbers(
+            data, page, (rows, width, samples)
+        )
     cut = whole[:, : page.imagelength, : page.imagewidth]
     return cut[..., 0] if planes > 1 else cut[0]
 
@@ -71,8 +83,20 @@ def _by_pillow(data: bytes, compression: int, size: int) -> bytes:
     """Undo LZW or zstd by Pillow, which decodes bytes without fault: as a grey picture of 8 bits and one row, of one strip."""
     import PIL.Image
 
-    tags = {256: size, 257: 1, 258: 8, 259: compression, 262: 1, 273: 0, 277: 1, 278: 1, 279: len(data)}
-    tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the strip begins: behind the header and this directory
+    tags = {
+        256: size,
+        257: 1,
+        258: 8,
+        259: compression,
+        262: 1,
+        273: 0,
+        277: 1,
+        278: 1,
+        279: len(data),
+    }
+    tags[273] = (
+        8 + 2 + 12 * len(tags) + 4
+    )  # where the strip begins: behind the header and this directory
     entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
     file = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4) + data
     with no_pixel_limit(), PIL.Image.open(io.BytesIO(file)) as image:
@@ -85,8 +109,12 @@ def _numbers(data: bytes, page: Any, shape: tuple[int, int, int]) -> NDArray[Any
     if page.bitspersample not in _WHOLE_BYTES:
         if page.predictor == _HORIZONTAL:
             raise ValueError(f"a predictor with {page.bitspersample} bits a sample is not decoded")
-        bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1)  # each row begins at a whole byte
-        bits = bits[:, : columns * samples * page.bitspersample].reshape(rows, columns, samples, page.bitspersample)
+        bits = np.unpackbits(
+            np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1
+        )  # each row begins at a whole byte
+        bits = bits[:, : columns * samples * page.bitspersample].reshape(
+            rows, columns, samples, page.bitspersample
+        )
         return bits @ (1 << np.arange(page.bitspersample, dtype=np.int64)[::-1])
     if (
         page.predictor == _FLOATING_POINT

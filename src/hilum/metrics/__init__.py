@@ -1,8 +1,9 @@
 """Metrics of predictions: arrays in, numbers out.
 
-Of segmentation: overlap, surface distance and lesion-wise metrics of two boolean masks (Z, Y, X). Of classification: how well
-scores tell classes apart, what decisions are worth, whether probabilities mean what they say, sets that hold the class as often
-as they say. Intervals resample patients. An undefined value is NaN; a table at the head of each module, and
+Of segmentation: overlap, surface distance and lesion-wise metrics of two boolean masks (Z, Y, X).
+Of classification: how well scores tell classes apart, what decisions are worth, whether
+probabilities mean what they say, sets that hold the class as often as they say. Intervals resample
+patients. An undefined value is NaN; a table at the head of each module, and
 docs/explanation/metrics.md, say when a value is undefined.
 """
 
@@ -46,9 +47,22 @@ from hilum.metrics.confusion import (
 from hilum.metrics.decision import DecisionCurve, net_benefit, net_benefit_at
 from hilum.metrics.delong import AurocInterval, AurocTest, delong_interval, delong_test
 from hilum.metrics.lesion import Lesions, lesions
-from hilum.metrics.overlap import Overlap, dice, iou, overlap, relative_volume_error, volume_error_ml, volume_ml
+from hilum.metrics.overlap import (
+    Overlap,
+    dice,
+    iou,
+    overlap,
+    relative_volume_error,
+    volume_error_ml,
+    volume_ml,
+)
 from hilum.metrics.proper import brier, log_loss, multiclass_brier, multiclass_log_loss
-from hilum.metrics.resample import Asked, bootstrap_difference, bootstrap_statistic, bootstrap_statistics
+from hilum.metrics.resample import (
+    Asked,
+    bootstrap_difference,
+    bootstrap_statistic,
+    bootstrap_statistics,
+)
 from hilum.metrics.roc import (
     OperatingPoint,
     PrecisionRecall,

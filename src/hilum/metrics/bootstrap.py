@@ -1,9 +1,11 @@
 """Bootstrap intervals and paired tests that resample patients, not cases.
 
-Two studies of one patient are not two independent observations: an interval that resamples cases is too narrow. Patients are
-drawn with replacement, each with all of its cases (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their
-Application", 1997, section 3.8). Undefined values (NaN) are left out. Means get BCa intervals (Efron, JASA 82, 1987, jackknife
-over patients) from ten patients on, everything else percentile intervals. With fewer than two patients no interval is defined.
+Two studies of one patient are not two independent observations: an interval that resamples cases is
+too narrow. Patients are drawn with replacement, each with all of its cases (cluster bootstrap;
+Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). Undefined values
+(NaN) are left out. Means get BCa intervals (Efron, JASA 82, 1987, jackknife over patients) from ten
+patients on, everything else percentile intervals. With fewer than two patients no interval is
+defined.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Interval:
         low: lower end; NaN where no interval is defined.
         high: upper end.
         level: coverage aimed at, e.g. 0.95.
-        method: "bca", "percentile", or "none" where no interval is defined (fewer than two patients with a defined value).
+        method: "bca", "percentile", or "none" where no interval is defined (fewer than two patients
+            with a defined value).
         n: defined values.
         patients: patients (groups) that have a defined value.
     """
@@ -65,8 +68,8 @@ class PairedTest:
 
     Args:
         difference: mean of a minus b with its interval, patients resampled.
-        p_value: Wilcoxon signed-rank test over the patients' mean differences, two-sided; 1 where no patient differs, NaN where
-            there is no pair at all.
+        p_value: Wilcoxon signed-rank test over the patients' mean differences, two-sided; 1 where
+            no patient differs, NaN where there is no pair at all.
     """
 
     difference: Interval
@@ -87,11 +90,14 @@ class _Clusters:
         rows = rows[:, None] if rows.ndim == 1 else rows
         if rows.ndim != 2 or len(rows) != len(groups):
             raise UsageError(
-                f"values of shape {np.shape(values)} for {len(groups)} groups", needed="one row of values and one group a case"
+                f"values of shape {np.shape(values)} for {len(groups)} groups",
+                needed="one row of values and one group a case",
             )
         defined = np.asarray(~np.isnan(rows).all(axis=1))
         numbers: dict[Hashable, int] = {}
-        patient = [numbers.setdefault(g, len(numbers)) for g, d in zip(groups, defined, strict=True) if d]
+        patient = [
+            numbers.setdefault(g, len(numbers)) for g, d in zip(groups, defined, strict=True) if d
+        ]
         return cls(rows[defined], np.asarray(patient, dtype=np.int64), len(numbers))
 
 
@@ -107,10 +113,12 @@ def bootstrap_interval(
     """Interval of a statistic, patients resampled with replacement.
 
     Args:
-        values: (N,) one value a case, or (N, R) one a case and region; NaN is undefined and left out.
+        values: (N,) one value a case, or (N, R) one a case and region; NaN is undefined and left
+            out.
         groups: (N,) whose case it is.
-        statistic: "mean" or "median": of each column, then the mean of the columns, so that a rare region weighs as much as a
-            common one. Or a function of the drawn values ((n,) for one column, (n, R) for several).
+        statistic: "mean" or "median": of each column, then the mean of the columns, so that a rare
+            region weighs as much as a common one. Or a function of the drawn values ((n,) for one
+            column, (n, R) for several).
         resamples: number of draws.
         level: coverage aimed at, between 0 and 1.
         seed: same seed, same interval.
@@ -119,7 +127,10 @@ def bootstrap_interval(
         UsageError: lengths that differ, or a level or number of draws out of range.
     """
     if not 0 < level < 1 or resamples < 1:
-        raise UsageError(f"level {level}, {resamples} resamples", needed="a level between 0 and 1 and at least one resample")
+        raise UsageError(
+            f"level {level}, {resamples} resamples",
+            needed="a level between 0 and 1 and at least one resample",
+        )
     clusters = _Clusters.of(values, groups)
     n, patients = len(clusters.values), clusters.count
     if not n:
@@ -131,7 +142,9 @@ def bootstrap_interval(
     left_out = None
     if statistic == "mean" and patients >= BCA_PATIENTS:
         left_out = _evaluate(
-            clusters, statistic, np.ones((patients, patients), dtype=np.int64) - np.eye(patients, dtype=np.int64)
+            clusters,
+            statistic,
+            np.ones((patients, patients), dtype=np.int64) - np.eye(patients, dtype=np.int64),
         )
     low, high, method = interval_ends(draws, left_out, estimate=estimate, level=level)
     return Interval(estimate, low, high, level, method, n, patients)
@@ -146,7 +159,9 @@ def paired_test(
     level: float = 0.95,
     seed: int = 0,
 ) -> PairedTest:
-    """Compare two methods on the same cases; a case where either value is undefined (NaN) is left out.
+    """Compare two methods on the same cases.
+
+    A case where either value is undefined (NaN) is left out.
 
     Args:
         a: (N,) values of the one method.
@@ -161,12 +176,19 @@ def paired_test(
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:
-        raise UsageError(f"values of shapes {first.shape} and {second.shape}", needed="one value a case from each method")
+        raise UsageError(
+            f"values of shapes {first.shape} and {second.shape}",
+            needed="one value a case from each method",
+        )
     differences = first - second
-    interval = bootstrap_interval(differences, groups, "mean", resamples=resamples, level=level, seed=seed)
+    interval = bootstrap_interval(
+        differences, groups, "mean", resamples=resamples, level=level, seed=seed
+    )
     clusters = _Clusters.of(differences, groups)
     sums = np.bincount(clusters.patient, weights=clusters.values[:, 0], minlength=clusters.count)
-    return PairedTest(interval, _wilcoxon(sums / np.bincount(clusters.patient, minlength=clusters.count)))
+    return PairedTest(
+        interval, _wilcoxon(sums / np.bincount(clusters.patient, minlength=clusters.count))
+    )
 
 
 def interval_ends(
@@ -200,12 +222,18 @@ def _wilcoxon(differences: Numbers) -> float:
     return float(stats.wilcoxon(changed).pvalue)
 
 
-def _draw(clusters: _Clusters, statistic: Statistic, resamples: int, random: np.random.Generator) -> Numbers:
+def _draw(
+    clusters: _Clusters, statistic: Statistic, resamples: int, random: np.random.Generator
+) -> Numbers:
     """(resamples,) the statistic of each draw."""
     even = np.full(clusters.count, 1.0 / clusters.count)
     step = max(1, _CHUNK // max(len(clusters.values), clusters.count))
     parts = [
-        _evaluate(clusters, statistic, random.multinomial(clusters.count, even, size=min(step, resamples - start)))
+        _evaluate(
+            clusters,
+            statistic,
+            random.multinomial(clusters.count, even, size=min(step, resamples - start)),
+        )
         for start in range(0, resamples, step)
     ]
     return np.concatenate(parts)
@@ -215,7 +243,9 @@ def _evaluate(clusters: _Clusters, statistic: Statistic, times: NDArray[np.int64
     """(B,) the statistic when each patient is taken `times` (B, G) times."""
     if callable(statistic):
         return np.array([float(statistic(drawn)) for drawn in _rows(clusters, times)])
-    columns = [_column(clusters, column, statistic, times) for column in range(clusters.values.shape[1])]
+    columns = [
+        _column(clusters, column, statistic, times) for column in range(clusters.values.shape[1])
+    ]
     return mean_of_defined(np.stack(columns, axis=1))
 
 
@@ -239,21 +269,31 @@ def _column(clusters: _Clusters, column: int, statistic: str, times: NDArray[np.
 
 
 def _medians(values: Numbers, weights: NDArray[np.int64]) -> Numbers:
-    """(B,) median of the values (N,), each taken `weights` (B, N) times; NaN where none is taken."""
+    """(B,) median of the values (N,), each taken `weights` (B, N) times.
+
+    NaN where none is taken.
+    """
     if not values.size:
         return np.full(len(weights), np.nan)
     order = np.argsort(values)
     cumulative = np.cumsum(weights[:, order], axis=1)
     total = cumulative[:, -1:]
-    lower = (cumulative < (total + 1) // 2).sum(axis=1)  # the value at rank (total + 1) // 2, counted from 1
+    lower = (cumulative < (total + 1) // 2).sum(
+        axis=1
+    )  # the value at rank (total + 1) // 2, counted from 1
     upper = (cumulative < total // 2 + 1).sum(axis=1)
     ranked = np.append(values[order], np.nan)
     middle = (ranked[lower] + ranked[upper]) / 2
     return np.where(total[:, 0] > 0, middle, np.nan)
 
 
-def _bca_tails(draws: Numbers, estimate: float, left_out: Numbers, tails: Numbers) -> Numbers | None:
-    """The quantiles that correct bias and skew; None where the draws are too alike for the correction to be defined."""
+def _bca_tails(
+    draws: Numbers, estimate: float, left_out: Numbers, tails: Numbers
+) -> Numbers | None:
+    """The quantiles that correct bias and skew.
+
+    None where the draws are too alike for the correction to be defined.
+    """
     from scipy.special import ndtr, ndtri
 
     below = float((np.mean(draws < estimate) + np.mean(draws <= estimate)) / 2)

@@ -1,18 +1,19 @@
 """Calibration of probabilities: expected calibration error, calibration curve, slope and intercept.
 
-All are about two classes: the probability that a case is positive. Of several classes ask about one at a time, or about the
-largest probability and whether its class was right (`top_class`). Empty-case rules (docs/explanation/metrics.md); undefined is
-NaN:
+All are about two classes: the probability that a case is positive. Of several classes ask about one
+at a time, or about the largest probability and whether its class was right (`top_class`).
+Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
-============================  =========  =====================  ==============================================================
-figure                        no case    one class only         else undefined
-============================  =========  =====================  ==============================================================
-expected calibration error    undefined  as defined             never
-calibration noise             undefined  as defined             never
-calibration curve             no bin     as defined             a bin without a case is left out
-slope, intercept              undefined  undefined              where the classes do not overlap (the slope grows without end)
-calibration in the large      undefined  undefined              never
-============================  =========  =====================  ==============================================================
+============================  =========  =====================
+============================================================== figure                        no case
+one class only         else undefined ============================  =========  =====================
+============================================================== expected calibration error
+undefined  as defined             never calibration noise             undefined  as defined
+never calibration curve             no bin     as defined             a bin without a case is left
+out slope, intercept              undefined  undefined              where the classes do not overlap
+(the slope grows without end) calibration in the large      undefined  undefined              never
+============================  =========  =====================
+==============================================================
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import OfDraws, check_level, check_probabilities, check_probability, divide, once
+from hilum.metrics.cases import (
+    OfDraws,
+    check_level,
+    check_probabilities,
+    check_probability,
+    divide,
+    once,
+)
 from hilum.metrics.proper import CLIP
 
 if TYPE_CHECKING:
@@ -66,9 +74,11 @@ class CalibrationLine:
     """logit(observed) = intercept + slope * logit(probability), fitted by maximum likelihood.
 
     Args:
-        slope: 1 is right; below 1 the probabilities are too extreme (overfitted), above 1 too timid.
+        slope: 1 is right; below 1 the probabilities are too extreme (overfitted), above 1 too
+            timid.
         intercept: 0 is right, read together with the slope.
-        in_the_large: the intercept where the slope is held at 1: above 0 the probabilities are too low on the whole.
+        in_the_large: the intercept where the slope is held at 1: above 0 the probabilities are too
+            low on the whole.
     """
 
     slope: float
@@ -76,18 +86,21 @@ class CalibrationLine:
     in_the_large: float
 
 
-def expected_calibration_error(probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass") -> float:
+def expected_calibration_error(
+    probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass"
+) -> float:
     """Mean over the cases of how far, in their bin, the mean probability is from the share that is positive.
 
-    It is above 0 even for a calibrated model, the more so the fewer cases a bin has: `calibration_noise` says by how much.
-    Compare it only between the same bins and like numbers of cases.
+    It is above 0 even for a calibrated model, the more so the fewer cases a bin has:
+    `calibration_noise` says by how much. Compare it only between the same bins and like numbers of
+    cases.
 
     Args:
         probability: (N,) that the case is positive.
         positive: (N,) whether it is.
         bins: number of bins.
-        equal: "mass": bins of as many cases each, equal probabilities together (steadier; Nixon 2019); "width": bins of equal
-            width.
+        equal: "mass": bins of as many cases each, equal probabilities together (steadier; Nixon
+            2019); "width": bins of equal width.
 
     Raises:
         UsageError: shapes that differ, no probabilities, no bins.
@@ -96,19 +109,24 @@ def expected_calibration_error(probability: ArrayLike, positive: ArrayLike, *, b
     """
     values, truth = check_probability(probability, positive)
     _check_bins(bins, equal)
-    return float(_expected_calibration_error(values, truth, once(values), bins=bins, equal=equal)[0])
+    return float(
+        _expected_calibration_error(values, truth, once(values), bins=bins, equal=equal)[0]
+    )
 
 
 def calibration_noise(probability: ArrayLike, *, bins: int = 10, equal: Bins = "mass") -> float:
     """The expected calibration error that these probabilities (N,) would show on average if they were exactly right.
 
-    In each bin the difference is then nearly normal with variance sum p (1 - p) / n^2, and its mean size sqrt(2 / pi) of that
-    deviation. An error that is not clearly above this noise is no evidence of bad calibration.
+    In each bin the difference is then nearly normal with variance sum p (1 - p) / n^2, and its mean
+    size sqrt(2 / pi) of that deviation. An error that is not clearly above this noise is no
+    evidence of bad calibration.
 
     Raises:
         UsageError: no probabilities, no bins.
     """
-    values, _ = check_probability(probability, np.zeros(len(np.atleast_1d(np.asarray(probability))), dtype=np.bool_))
+    values, _ = check_probability(
+        probability, np.zeros(len(np.atleast_1d(np.asarray(probability))), dtype=np.bool_)
+    )
     _check_bins(bins, equal)
     if not len(values):
         return math.nan
@@ -118,7 +136,12 @@ def calibration_noise(probability: ArrayLike, *, bins: int = 10, equal: Bins = "
 
 
 def calibration_curve(
-    probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass", level: float = 0.95
+    probability: ArrayLike,
+    positive: ArrayLike,
+    *,
+    bins: int = 10,
+    equal: Bins = "mass",
+    level: float = 0.95,
 ) -> CalibrationCurve:
     """Mean probability against the share of positive cases, bin by bin, with Wilson intervals.
 
@@ -137,13 +160,19 @@ def calibration_curve(
     binned = _Binned.of(values, once(values), bins, equal)
     cases = binned.total(np.ones(len(values)))[0]
     filled = cases > 0
-    cases, hits, sums = cases[filled], binned.total(truth.astype(np.float64))[0, filled], binned.total(values)[0, filled]
+    cases, hits, sums = (
+        cases[filled],
+        binned.total(truth.astype(np.float64))[0, filled],
+        binned.total(values)[0, filled],
+    )
     low, high = wilson_interval(hits, cases, level=level)
     return CalibrationCurve(divide(sums, cases), divide(hits, cases), low, high, cases, level)
 
 
 def calibration_line(probability: ArrayLike, positive: ArrayLike) -> CalibrationLine:
-    """Slope and intercept of the logistic recalibration, and the calibration in the large. Probabilities are clipped at 1e-7.
+    """Slope and intercept of the logistic recalibration, and the calibration in the large.
+
+    Probabilities are clipped at 1e-7.
 
     Args:
         probability: (N,) that the case is positive.
@@ -204,10 +233,13 @@ def top_class(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Flag
     return values[np.arange(len(values)), best], np.asarray(best == numbers)
 
 
-def wilson_interval(hits: ArrayLike, total: ArrayLike, *, level: float = 0.95) -> tuple[Numbers, Numbers]:
+def wilson_interval(
+    hits: ArrayLike, total: ArrayLike, *, level: float = 0.95
+) -> tuple[Numbers, Numbers]:
     """Lower and upper ends of the interval of shares, hits of total; NaN where the total is 0.
 
-    It is never outside 0..1 and has a width where all or none are hits. Observations are taken as independent.
+    It is never outside 0..1 and has a width where all or none are hits. Observations are taken as
+    independent.
 
     Raises:
         UsageError: a level out of range.
@@ -272,7 +304,10 @@ def _middles(weights: Numbers, first: Integers) -> Numbers:
 
 def _check_bins(bins: int, equal: Bins) -> None:
     if bins < 1 or equal not in ("mass", "width"):
-        raise UsageError(f"{bins} bins, equal {equal!r}", needed='at least one bin, equal in "mass" or in "width"')
+        raise UsageError(
+            f"{bins} bins, equal {equal!r}",
+            needed='at least one bin, equal in "mass" or in "width"',
+        )
 
 
 def _expected_calibration_error(
@@ -304,7 +339,9 @@ def _recalibrate(probability: Numbers, positive: Flags, weights: Numbers) -> Num
     spread = float(logits.std()) or 1.0
     scaled = (logits - logits.mean()) / spread
     design = np.stack([np.ones_like(scaled), scaled], axis=1)
-    fitted = _maximise(design, np.zeros_like(scaled), truth, weights, _overlap(logits, positive, weights))
+    fitted = _maximise(
+        design, np.zeros_like(scaled), truth, weights, _overlap(logits, positive, weights)
+    )
     slope = fitted[:, 1] / spread
     return np.stack([fitted[:, 0] - slope * logits.mean(), slope], axis=1)
 
@@ -330,12 +367,16 @@ def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
     return np.asarray((least_positive < most_negative) & (least_negative < most_positive))
 
 
-def _maximise(design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers, solvable: Flags) -> Numbers:
-    """(B, D) coefficients of the most likely logistic regression of each draw; NaN where it is not solvable.
+def _maximise(
+    design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers, solvable: Flags
+) -> Numbers:
+    """(B, D) coefficients of the most likely logistic regression of each draw.
 
-    Newton's steps are shortened to log(1 + r) / r where r is the largest change of a case's logit: the likelihood then never
-    falls, from wherever it starts (Sun and Tran-Dinh, Math Program 178, 2019). Draws start from the answer of all of them
-    together.
+    NaN where it is not solvable.
+
+    Newton's steps are shortened to log(1 + r) / r where r is the largest change of a case's logit:
+    the likelihood then never falls, from wherever it starts (Sun and Tran-Dinh, Math Program 178,
+    2019). Draws start from the answer of all of them together.
     """
     from scipy.special import expit
 
@@ -345,13 +386,17 @@ def _maximise(design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers
         return answer
     answer[left] = 0.0
     if left.size > 1:
-        answer[left] = _maximise(design, offset, truth, weights[left].sum(axis=0, keepdims=True), np.array([True]))
+        answer[left] = _maximise(
+            design, offset, truth, weights[left].sum(axis=0, keepdims=True), np.array([True])
+        )
     squares = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
     for _ in range(_STEPS):
         drawn = weights[left]
         fitted = expit(answer[left] @ design.T + offset)
         slope = (drawn * (truth - fitted)) @ design
-        curvature = ((drawn * fitted * (1 - fitted)) @ squares).reshape(len(left), *2 * design.shape[1:])
+        curvature = ((drawn * fitted * (1 - fitted)) @ squares).reshape(
+            len(left), *2 * design.shape[1:]
+        )
         step = np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
         reach = np.maximum(np.abs(step @ design.T).max(axis=1), 1e-300)
         answer[left] += step * (np.log1p(reach) / reach)[:, None]

@@ -1,7 +1,8 @@
 """Argument checks shared by the classification metrics, and their sums over many bootstrap resamples at once.
 
-Metrics of classification take one row a case. Inside, each is written once, for draws: `weights` (B, N) says how often each of B
-draws has taken each case, and the answer is (B,) numbers. The metric of the cases as they are is the one draw of all ones.
+Metrics of classification take one row a case. Inside, each is written once, for draws: `weights`
+(B, N) says how often each of B draws has taken each case, and the answer is (B,) numbers. The
+metric of the cases as they are is the one draw of all ones.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class OfDraws:
     Args:
         check: the metric's arguments as it wants them, or an error.
         figures: (B,) figures from these, the weights (B, N), and the metric's options.
-        common: what several metrics are made of, from arguments and weights: it is then made once for all of them, and figures
-            are made of it and the options. None: a metric that shares nothing.
+        common: what several metrics are made of, from arguments and weights: it is then made once
+            for all of them, and figures are made of it and the options. None: a metric that shares
+            nothing.
     """
 
     check: Callable[..., tuple[Any, ...]]
@@ -64,7 +66,10 @@ def flags(positive: ArrayLike, shape: tuple[int, ...], name: str = "positive") -
     """
     given = np.asarray(positive)
     if given.shape != shape or (given.dtype != np.bool_ and not np.isin(given, (0, 1)).all()):
-        raise UsageError(f"{name} of shape {given.shape}, dtype {given.dtype}", needed=f"true or false (1 or 0), shape {shape}")
+        raise UsageError(
+            f"{name} of shape {given.shape}, dtype {given.dtype}",
+            needed=f"true or false (1 or 0), shape {shape}",
+        )
     return given.astype(np.bool_)
 
 
@@ -76,7 +81,10 @@ def check_scores(scores: ArrayLike, positive: ArrayLike) -> tuple[Numbers, Flags
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or np.isnan(values).any():
-        raise UsageError(f"scores of shape {values.shape}, {int(np.isnan(values).sum())} of them NaN", needed="one number a case")
+        raise UsageError(
+            f"scores of shape {values.shape}, {int(np.isnan(values).sum())} of them NaN",
+            needed="one number a case",
+        )
     return values, flags(positive, values.shape)
 
 
@@ -94,11 +102,15 @@ def check_probabilities(probabilities: ArrayLike, index: ArrayLike) -> tuple[Num
     """Probabilities (N, K) of classes that exclude each other, and the number (N,) of each case's class.
 
     Raises:
-        UsageError: other shapes, NaN, values outside 0..1, rows that do not sum to 1, a class that there is not.
+        UsageError: other shapes, NaN, values outside 0..1, rows that do not sum to 1, a class that
+            there is not.
     """
     values = check_table(probabilities)
     if len(values) and np.abs(values.sum(axis=1) - 1).max() > 1e-3:
-        raise UsageError("probabilities whose rows do not sum to 1", needed="classes that exclude each other (N, K)")
+        raise UsageError(
+            "probabilities whose rows do not sum to 1",
+            needed="classes that exclude each other (N, K)",
+        )
     return values, check_index(index, len(values), values.shape[1])
 
 
@@ -110,7 +122,10 @@ def check_table(probabilities: ArrayLike) -> Numbers:
     """
     values = np.asarray(probabilities, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
-        raise UsageError(f"probabilities of shape {values.shape}", needed="a row a case and a column a class (N, K)")
+        raise UsageError(
+            f"probabilities of shape {values.shape}",
+            needed="a row a case and a column a class (N, K)",
+        )
     return _in_unit(values)
 
 
@@ -123,9 +138,14 @@ def check_index(index: ArrayLike, cases: int, classes: int | None) -> Integers:
     given = np.asarray(index)
     given = given.astype(np.int64) if given.size == 0 else given
     if given.shape != (cases,) or not np.issubdtype(given.dtype, np.integer):
-        raise UsageError(f"classes of shape {given.shape}, dtype {given.dtype}", needed=f"one whole number a case ({cases})")
+        raise UsageError(
+            f"classes of shape {given.shape}, dtype {given.dtype}",
+            needed=f"one whole number a case ({cases})",
+        )
     if cases and (given.min() < 0 or (classes is not None and given.max() >= classes)):
-        raise UsageError(f"classes {given.min()} to {given.max()}", needed=f"numbers from 0, below {classes}")
+        raise UsageError(
+            f"classes {given.min()} to {given.max()}", needed=f"numbers from 0, below {classes}"
+        )
     return given.astype(np.int64)
 
 
@@ -150,7 +170,9 @@ def indicator(index: ArrayLike, classes: int) -> Flags:
 
 
 def patients_of(groups: Sequence[Hashable] | None, cases: int) -> tuple[Integers, int]:
-    """The number (N,) of the patient that each case belongs to, and how many patients there are; None: each case is its own.
+    """The number (N,) of the patient that each case belongs to, and how many patients there are.
+
+    None: each case is its own.
 
     Raises:
         UsageError: not one group a case.
@@ -160,10 +182,18 @@ def patients_of(groups: Sequence[Hashable] | None, cases: int) -> tuple[Integers
     if len(groups) != cases:
         raise UsageError(f"{len(groups)} groups for {cases} cases", needed="one group a case")
     numbers: dict[Hashable, int] = {}
-    return np.asarray([numbers.setdefault(g, len(numbers)) for g in groups], dtype=np.int64), len(numbers)
+    return np.asarray([numbers.setdefault(g, len(numbers)) for g in groups], dtype=np.int64), len(
+        numbers
+    )
 
 
 def _in_unit(values: Numbers) -> Numbers:
-    if values.size and not (np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and not np.isnan(values).any()):
-        raise UsageError("probabilities that are NaN or outside 0..1", needed="probabilities", cure="logits: apply_temperature")
+    if values.size and not (
+        np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and not np.isnan(values).any()
+    ):
+        raise UsageError(
+            "probabilities that are NaN or outside 0..1",
+            needed="probabilities",
+            cure="logits: apply_temperature",
+        )
     return values

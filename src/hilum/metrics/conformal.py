@@ -1,17 +1,21 @@
 """Prediction sets that hold the true class as often as they say, whatever the model: split conformal prediction.
 
-A class is in the set when its probability is at least a threshold, which held-out cases set: of n cases the ceil((n + 1)
-coverage)-th largest probability of the own class (LAC: the smallest sets on average). For a new case like the held-out ones the
-set then holds the class with probability `coverage` or more. The promise is about cases on average ("marginal"); per class
-(Mondrian) it holds for the cases of each class, at the price of larger sets. Where there are too few cases for the promise, the
-threshold is 0, which takes every class in: that is the infinite threshold of the literature, where scores are 1 - probability.
-Thresholds are only valid for cases that had no part in training or in fitting a temperature.
+A class is in the set when its probability is at least a threshold, which held-out cases set: of n
+cases the ceil((n + 1) coverage)-th largest probability of the own class (LAC: the smallest sets on
+average). For a new case like the held-out ones the set then holds the class with probability
+`coverage` or more. The promise is about cases on average ("marginal"); per class (Mondrian) it
+holds for the cases of each class, at the price of larger sets. Where there are too few cases for
+the promise, the threshold is 0, which takes every class in: that is the infinite threshold of the
+literature, where scores are 1 - probability. Thresholds are only valid for cases that had no part
+in training or in fitting a temperature.
 
-A set is never empty: where no class reaches its threshold the most probable one is put in (the first of several), which can only
-raise the coverage. That an image is unlike all others is not for the set to say.
+A set is never empty: where no class reaches its threshold the most probable one is put in (the
+first of several), which can only raise the coverage. That an image is unlike all others is not for
+the set to say.
 
-Sources: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; Sadinle, Lei and Wasserman, J Am Stat Assoc
-114 (2019), LAC; Lee, Barber and Willett, arXiv:2306.06342 (2023), patients with several cases.
+Sources: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; Sadinle, Lei
+and Wasserman, J Am Stat Assoc 114 (2019), LAC; Lee, Barber and Willett, arXiv:2306.06342 (2023),
+patients with several cases.
 """
 
 from __future__ import annotations
@@ -69,11 +73,12 @@ def conformal_threshold(
         index: (N,) number of each case's class.
         coverage: how often a set shall hold the class, between 0 and 1.
         per_class: the promise for the cases of each class, from the held-out cases of that class.
-        groups: (N,) whose case it is: the promise is then for a case of a new patient, and each patient weighs the same; None:
-            each case is a patient.
+        groups: (N,) whose case it is: the promise is then for a case of a new patient, and each
+            patient weighs the same; None: each case is a patient.
 
     Returns:
-        (K,) the probability from which a class is in the set; 0 (every class is) where there are too few cases:
+        (K,) the probability from which a class is in the set; 0 (every class is) where there are
+        too few cases:
         fewer than coverage / (1 - coverage) patients.
 
     Raises:
@@ -86,10 +91,17 @@ def conformal_threshold(
     own = values[np.arange(len(values)), numbers]
     if not per_class:
         return np.full(values.shape[1], _threshold(own, patient, coverage))
-    return np.array([_threshold(own[numbers == k], patient[numbers == k], coverage) for k in range(values.shape[1])])
+    return np.array(
+        [
+            _threshold(own[numbers == k], patient[numbers == k], coverage)
+            for k in range(values.shape[1])
+        ]
+    )
 
 
-def prediction_set(probabilities: ArrayLike, thresholds: ArrayLike, *, contiguous: bool = False) -> Flags:
+def prediction_set(
+    probabilities: ArrayLike, thresholds: ArrayLike, *, contiguous: bool = False
+) -> Flags:
     """(N, K) which classes may be the case's.
 
     Args:
@@ -106,7 +118,10 @@ def prediction_set(probabilities: ArrayLike, thresholds: ArrayLike, *, contiguou
     empty = ~sets.any(axis=1)
     sets[empty, values[empty].argmax(axis=1)] = True
     if contiguous:
-        sets = np.logical_or.accumulate(sets, axis=1) & np.logical_or.accumulate(sets[:, ::-1], axis=1)[:, ::-1]
+        sets = (
+            np.logical_or.accumulate(sets, axis=1)
+            & np.logical_or.accumulate(sets[:, ::-1], axis=1)[:, ::-1]
+        )
     return np.asarray(sets)
 
 
@@ -120,8 +135,9 @@ def multilabel_conformal_threshold(
 ) -> Numbers:
     """Thresholds for `multilabel_prediction_set`: `conformal_threshold` of each finding, whose classes are absent and present.
 
-    The promise is for one finding at a time, not for all findings of a case together. Per class, a finding that is present is in
-    the set with probability `coverage` or more, and so is the absence of one that is absent.
+    The promise is for one finding at a time, not for all findings of a case together. Per class, a
+    finding that is present is in the set with probability `coverage` or more, and so is the absence
+    of one that is absent.
 
     Args:
         probabilities: (N, K) of each finding.
@@ -140,7 +156,13 @@ def multilabel_conformal_threshold(
     truth = flags(members, values.shape, "members").astype(np.int64)
     return np.stack(
         [
-            conformal_threshold(_two(values[:, k]), truth[:, k], coverage=coverage, per_class=per_class, groups=groups)
+            conformal_threshold(
+                _two(values[:, k]),
+                truth[:, k],
+                coverage=coverage,
+                per_class=per_class,
+                groups=groups,
+            )
             for k in range(values.shape[1])
         ]
     )
@@ -158,7 +180,9 @@ def multilabel_prediction_set(probabilities: ArrayLike, thresholds: ArrayLike) -
     """
     values = check_table(probabilities)
     least = _check_thresholds(thresholds, (values.shape[1], 2))
-    return np.stack([prediction_set(_two(values[:, k]), least[k]) for k in range(values.shape[1])], axis=1)
+    return np.stack(
+        [prediction_set(_two(values[:, k]), least[k]) for k in range(values.shape[1])], axis=1
+    )
 
 
 def set_quality(sets: ArrayLike, index: ArrayLike) -> SetQuality:
@@ -169,7 +193,10 @@ def set_quality(sets: ArrayLike, index: ArrayLike) -> SetQuality:
     """
     held = np.asarray(sets)
     if held.ndim != 2 or not held.shape[1]:
-        raise UsageError(f"sets of shape {held.shape}", needed="true or false, a row a case and a column a class (N, K)")
+        raise UsageError(
+            f"sets of shape {held.shape}",
+            needed="true or false, a row a case and a column a class (N, K)",
+        )
     held = flags(held, held.shape, "sets")
     numbers = check_index(index, len(held), held.shape[1])
     hit = held[np.arange(len(held)), numbers]
@@ -207,7 +234,9 @@ def _check_coverage(coverage: float) -> None:
 def _check_thresholds(thresholds: ArrayLike, shape: tuple[int, ...]) -> Numbers:
     values = np.asarray(thresholds, dtype=np.float64)
     if values.shape != shape or not (values <= 1).all():
-        raise UsageError(f"thresholds of shape {values.shape}", needed=f"probabilities, shape {shape}")
+        raise UsageError(
+            f"thresholds of shape {values.shape}", needed=f"probabilities, shape {shape}"
+        )
     return values
 
 

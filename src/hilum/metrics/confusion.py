@@ -1,22 +1,21 @@
 """The confusion matrix, and the metrics that are computed from it.
 
-Rows are the reference's classes, columns the predicted ones. `positive` names the class that a figure is about, all others
-together being negative; of two classes it is the second. Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
+Rows are the reference's classes, columns the predicted ones. `positive` names the class that a
+figure is about, all others together being negative; of two classes it is the second. Empty-case
+rules (docs/explanation/metrics.md); undefined is NaN:
 
-=================  =======  =========================================================================================
-figure             no case  where else it has no value
-=================  =======  =========================================================================================
-accuracy           NaN
-balanced accuracy  NaN      a class that the reference does not have is left out
-sensitivity        NaN      no positive case
-specificity        NaN      no negative case
-PPV                NaN      nothing is called positive
-NPV                NaN      nothing is called negative
-F1                 NaN      nothing is positive, in reference and prediction alike; 0 where it is so in one of them
-macro F1           NaN      a class that neither has is left out
-MCC                NaN      the reference has one class only; 0 where only the prediction has (a constant knows nothing)
-quadratic kappa    NaN      reference and prediction have one and the same class only
-=================  =======  =========================================================================================
+=================  =======
+========================================================================================= figure
+no case  where else it has no value =================  =======
+========================================================================================= accuracy
+NaN balanced accuracy  NaN      a class that the reference does not have is left out sensitivity
+NaN      no positive case specificity        NaN      no negative case PPV                NaN
+nothing is called positive NPV                NaN      nothing is called negative F1
+NaN      nothing is positive, in reference and prediction alike; 0 where it is so in one of them
+macro F1           NaN      a class that neither has is left out MCC                NaN      the
+reference has one class only; 0 where only the prediction has (a constant knows nothing) quadratic
+kappa    NaN      reference and prediction have one and the same class only =================
+=======  =========================================================================================
 """
 
 from __future__ import annotations
@@ -51,16 +50,21 @@ def confusion(reference: ArrayLike, predicted: ArrayLike, classes: int) -> Integ
         UsageError: lengths that differ, a class that there is not.
     """
     truth, given = _check_numbers(reference, predicted, classes)
-    return np.bincount(truth * classes + given, minlength=classes * classes).reshape(classes, classes)
+    return np.bincount(truth * classes + given, minlength=classes * classes).reshape(
+        classes, classes
+    )
 
 
-def confusion_statistic(reference: ArrayLike, predicted: ArrayLike, *, figure: Callable[..., float], classes: int) -> float:
+def confusion_statistic(
+    reference: ArrayLike, predicted: ArrayLike, *, figure: Callable[..., float], classes: int
+) -> float:
     """A figure of the confusion matrix straight from the cases, as `bootstrap_statistic` needs it.
 
     Args:
         reference: (N,) number of each case's class.
         predicted: (N,) number of the class it was given.
-        figure: what is made of the matrix, e.g. `mcc`, or `functools.partial(sensitivity, positive=2)`.
+        figure: what is made of the matrix, e.g. `mcc`, or `functools.partial(sensitivity,
+            positive=2)`.
         classes: K.
 
     Raises:
@@ -70,7 +74,9 @@ def confusion_statistic(reference: ArrayLike, predicted: ArrayLike, *, figure: C
 
 
 def accuracy(matrix: ArrayLike) -> float:
-    """Share of the cases (K, K) that were given their own class; says little where one class is common.
+    """Share of the cases (K, K) that were given their own class.
+
+    Says little where one class is common.
 
     Raises:
         UsageError: not a square matrix of counts.
@@ -106,7 +112,9 @@ def specificity(matrix: ArrayLike, *, positive: int = 1) -> float:
 
 
 def ppv(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Positive predictive value (precision): share of those called positive (K, K) that are; it moves with the prevalence.
+    """Positive predictive value (precision): share of those called positive (K, K) that are.
+
+    It moves with the prevalence.
 
     Raises:
         UsageError: not a square matrix of counts, a class that there is not.
@@ -115,7 +123,9 @@ def ppv(matrix: ArrayLike, *, positive: int = 1) -> float:
 
 
 def npv(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Negative predictive value: share of those called negative (K, K) that are; it moves with the prevalence.
+    """Negative predictive value: share of those called negative (K, K) that are.
+
+    It moves with the prevalence.
 
     Raises:
         UsageError: not a square matrix of counts, a class that there is not.
@@ -163,7 +173,9 @@ def quadratic_kappa(matrix: ArrayLike) -> float:
     return float(_quadratic_kappa(_one(matrix))[0])
 
 
-def _check_numbers(reference: ArrayLike, predicted: ArrayLike, classes: int | None = None) -> tuple[Integers, Integers]:
+def _check_numbers(
+    reference: ArrayLike, predicted: ArrayLike, classes: int | None = None
+) -> tuple[Integers, Integers]:
     """Both as numbers (N,) of classes; None: however many classes there are."""
     truth = check_index(reference, len(np.atleast_1d(np.asarray(reference))), classes)
     return truth, check_index(predicted, len(truth), classes)
@@ -172,15 +184,25 @@ def _check_numbers(reference: ArrayLike, predicted: ArrayLike, classes: int | No
 def _one(matrix: ArrayLike) -> Numbers:
     """(1, K, K) of counts (K, K)."""
     counts = np.asarray(matrix, dtype=np.float64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size or not (counts >= 0).all():
-        raise UsageError(f"a matrix of shape {counts.shape}", needed="counts (K, K), rows the reference: confusion(...)")
+    if (
+        counts.ndim != 2
+        or counts.shape[0] != counts.shape[1]
+        or not counts.size
+        or not (counts >= 0).all()
+    ):
+        raise UsageError(
+            f"a matrix of shape {counts.shape}",
+            needed="counts (K, K), rows the reference: confusion(...)",
+        )
     return counts[None]
 
 
 def _cells(counts: Numbers, positive: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """(B,) true positives, false positives, false negatives, true negatives."""
     if not 0 <= positive < counts.shape[-1]:
-        raise UsageError(f"positive class {positive}", needed=f"a number from 0 to {counts.shape[-1] - 1}")
+        raise UsageError(
+            f"positive class {positive}", needed=f"a number from 0 to {counts.shape[-1] - 1}"
+        )
     hits = counts[:, positive, positive]
     called, members = counts[:, :, positive].sum(axis=1), counts[:, positive].sum(axis=1)
     return hits, called - hits, members - hits, counts.sum(axis=(1, 2)) - called - members + hits
@@ -220,7 +242,9 @@ def _f1(counts: Numbers, *, positive: int = 1) -> Numbers:
 
 
 def _macro_f1(counts: Numbers) -> Numbers:
-    return mean_of_defined(np.stack([_f1(counts, positive=k) for k in range(counts.shape[-1])], axis=1))
+    return mean_of_defined(
+        np.stack([_f1(counts, positive=k) for k in range(counts.shape[-1])], axis=1)
+    )
 
 
 def _mcc(counts: Numbers) -> Numbers:
@@ -255,7 +279,12 @@ _FIGURES: dict[Callable[..., Any], Callable[..., Numbers]] = {
 
 
 def _confusion_statistic(
-    reference: Integers, predicted: Integers, weights: Numbers, *, figure: Callable[..., float], classes: int
+    reference: Integers,
+    predicted: Integers,
+    weights: Numbers,
+    *,
+    figure: Callable[..., float],
+    classes: int,
 ) -> Numbers:
     cells = (reference * classes + predicted)[:, None] == np.arange(classes * classes)
     counts = (weights @ cells.astype(np.float64)).reshape(len(weights), classes, classes)
@@ -265,5 +294,7 @@ def _confusion_statistic(
     return _FIGURES[inner](counts, *getattr(figure, "args", ()), **getattr(figure, "keywords", {}))
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {confusion_statistic: OfDraws(_check_numbers, _confusion_statistic)}
+DRAWS: dict[Callable[..., Any], OfDraws] = {
+    confusion_statistic: OfDraws(_check_numbers, _confusion_statistic)
+}
 """The same for many draws at once, which bootstrap_statistic asks for."""

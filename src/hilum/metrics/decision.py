@@ -1,7 +1,8 @@
 """Decision curves: the net benefit of a model against treating all and treating none.
 
-At a threshold t the harm of one needless treatment is taken as t / (1 - t) of the good of one needed: a patient who would be
-treated at a risk of 10 % accepts nine needless treatments for one needed. Net benefit is NaN where there is no case.
+At a threshold t the harm of one needless treatment is taken as t / (1 - t) of the good of one
+needed: a patient who would be treated at a risk of 10 % accepts nine needless treatments for one
+needed. Net benefit is NaN where there is no case.
 
 Source: Vickers and Elkin, Med Decis Making 26 (2006).
 """
@@ -41,7 +42,9 @@ class DecisionCurve:
     treat_none: Numbers = field(repr=False)
 
 
-def net_benefit(probability: ArrayLike, positive: ArrayLike, thresholds: ArrayLike) -> DecisionCurve:
+def net_benefit(
+    probability: ArrayLike, positive: ArrayLike, thresholds: ArrayLike
+) -> DecisionCurve:
     """The decision curve: share of true positives minus t / (1 - t) times the share of false positives.
 
     It is only meaningful for calibrated probabilities.
@@ -81,7 +84,9 @@ def _benefit(found: Any, alarms: Any, cases: Any, risks: Any) -> Numbers:
     return divide(found - alarms * risks / (1 - risks), cases)
 
 
-def _net_benefit_at(probability: Numbers, positive: Flags, weights: Numbers, *, threshold: float) -> Numbers:
+def _net_benefit_at(
+    probability: Numbers, positive: Flags, weights: Numbers, *, threshold: float
+) -> Numbers:
     (risk,) = _check_risks([threshold])
     treated = weights * (probability >= risk)
     found = treated @ positive.astype(np.float64)
@@ -91,9 +96,13 @@ def _net_benefit_at(probability: Numbers, positive: Flags, weights: Numbers, *, 
 def _check_risks(thresholds: ArrayLike) -> Numbers:
     risks = np.asarray(thresholds, dtype=np.float64)
     if risks.ndim != 1 or not ((risks >= 0) & (risks < 1)).all():
-        raise UsageError(f"thresholds {risks.tolist()}", needed="risks (T,), at least 0 and below 1")
+        raise UsageError(
+            f"thresholds {risks.tolist()}", needed="risks (T,), at least 0 and below 1"
+        )
     return risks
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {net_benefit_at: OfDraws(check_probability, _net_benefit_at)}
+DRAWS: dict[Callable[..., Any], OfDraws] = {
+    net_benefit_at: OfDraws(check_probability, _net_benefit_at)
+}
 """The same for many draws at once, which bootstrap_statistic asks for."""

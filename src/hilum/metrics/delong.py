@@ -1,22 +1,24 @@
 """DeLong's variance of an AUROC and of the difference of two, for single cases and for patients.
 
-The AUROC is a mean over pairs of a positive and a negative case. Its variance follows from what each case contributes to it (the
-structural components), which midranks give in O(n log n) instead of O(n^2). Where a patient has several cases, their
-contributions are summed first, and patients vary instead of cases: without that an interval is too narrow.
+The AUROC is a mean over pairs of a positive and a negative case. Its variance follows from what
+each case contributes to it (the structural components), which midranks give in O(n log n) instead
+of O(n^2). Where a patient has several cases, their contributions are summed first, and patients
+vary instead of cases: without that an interval is too narrow.
 
-Sources: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); Sun and Xu, IEEE Signal Process Lett 21 (2014), the midranks;
-Obuchowski, Biometrics 53 (1997), patients with several cases.
+Sources: DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); Sun and Xu, IEEE Signal Process
+Lett 21 (2014), the midranks; Obuchowski, Biometrics 53 (1997), patients with several cases.
 
 Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
-===========================  ==============  =======================================================================
-cases                        AUROC           interval
-===========================  ==============  =======================================================================
-a class has none             undefined       undefined ("none")
-perfect separation, 1 or 0   1 or 0          exact bound of independent pairs ("pairs"): DeLong's variance is 0 there
-all scores equal             0.5             0.5 to 0.5 ("constant"): such a score knows nothing, in any sample
-a class in one patient only  as it is        undefined ("none")
-===========================  ==============  =======================================================================
+===========================  ==============
+======================================================================= cases
+AUROC           interval ===========================  ==============
+======================================================================= a class has none
+undefined       undefined ("none") perfect separation, 1 or 0   1 or 0          exact bound of
+independent pairs ("pairs"): DeLong's variance is 0 there all scores equal             0.5
+0.5 to 0.5 ("constant"): such a score knows nothing, in any sample a class in one patient only  as
+it is        undefined ("none") ===========================  ==============
+=======================================================================
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class AurocInterval:
         high: upper end, at most 1.
         level: coverage aimed at, e.g. 0.95.
         standard_error: DeLong's; NaN where it is undefined.
-        method: "logit" or "plain" (DeLong), "pairs" (perfect separation), "constant" (all scores equal), "none" (no interval).
+        method: "logit" or "plain" (DeLong), "pairs" (perfect separation), "constant" (all scores
+            equal), "none" (no interval).
         positives: positive cases.
         negatives: negative cases.
         patients: patients; cases where no groups were given.
@@ -73,7 +76,8 @@ class AurocTest:
 
     Args:
         difference: AUROC of a minus AUROC of b; NaN where a class has no case.
-        low: lower end of its interval; NaN where the variance is undefined, or 0 although the scores differ.
+        low: lower end of its interval; NaN where the variance is undefined, or 0 although the
+            scores differ.
         high: upper end.
         level: coverage aimed at.
         z: difference in standard errors.
@@ -102,13 +106,15 @@ def delong_interval(
 ) -> AurocInterval:
     """AUROC with DeLong's interval.
 
-    The interval is made on the logit of the AUROC by default: it stays inside 0..1, is as skewed as areas near 1 are, and covers
-    more truly in small samples (Pepe, "The Statistical Evaluation of Medical Tests", 2003, section 5.2). "plain" is estimate +- z
-    standard errors, cut at 0 and 1, for comparison with what others print.
+    The interval is made on the logit of the AUROC by default: it stays inside 0..1, is as skewed as
+    areas near 1 are, and covers more truly in small samples (Pepe, "The Statistical Evaluation of
+    Medical Tests", 2003, section 5.2). "plain" is estimate +- z standard errors, cut at 0 and 1,
+    for comparison with what others print.
 
-    Perfect separation has variance 0, which is no certainty. Among k pairs of patients that share nobody, all are in order with
-    probability AUROC^k, so that with confidence `level` the area is at least ((1 - level) / 2)^(1/k): a Clopper-Pearson bound,
-    exact and conservative. k is the most pairs there are, the size of the smaller class where each patient has one case.
+    Perfect separation has variance 0, which is no certainty. Among k pairs of patients that share
+    nobody, all are in order with probability AUROC^k, so that with confidence `level` the area is
+    at least ((1 - level) / 2)^(1/k): a Clopper-Pearson bound, exact and conservative. k is the most
+    pairs there are, the size of the smaller class where each patient has one case.
 
     Args:
         scores: (N,) higher is more positive.
@@ -139,7 +145,9 @@ def delong_interval(
     else:
         method, (low, high) = transform, _ends(estimate, error * _quantile(level), transform)
     positives = int(truth.sum())
-    return AurocInterval(estimate, low, high, level, error, method, positives, len(truth) - positives, patients)
+    return AurocInterval(
+        estimate, low, high, level, error, method, positives, len(truth) - positives, patients
+    )
 
 
 def delong_test(
@@ -150,10 +158,13 @@ def delong_test(
     level: float = 0.95,
     groups: Sequence[Hashable] | None = None,
 ) -> AurocTest:
-    """Compare the AUROC of two scores of the same cases; the covariance of the two makes the test paired.
+    """Compare the AUROC of two scores of the same cases.
 
-    The test is approximate and meant for scores that were fixed before the cases were seen: of two nested models fitted to these
-    very cases it says too little (Demler, Stat Med 31, 2012). Scores of cross-validation are neither wholly.
+    The covariance of the two makes the test paired.
+
+    The test is approximate and meant for scores that were fixed before the cases were seen: of two
+    nested models fitted to these very cases it says too little (Demler, Stat Med 31, 2012). Scores
+    of cross-validation are neither wholly.
 
     Args:
         scores_a: (N,) of the one method.
@@ -185,8 +196,13 @@ def delong_test(
     return AurocTest(difference, low, high, level, z, p_value, float(areas[0]), float(areas[1]))
 
 
-def _areas(scores: Numbers, positive: Flags, patient: Integers, patients: int) -> tuple[Numbers, Numbers]:
-    """(S,) the AUROC of each row of scores (S, N), and their covariance (S, S); NaN where undefined."""
+def _areas(
+    scores: Numbers, positive: Flags, patient: Integers, patients: int
+) -> tuple[Numbers, Numbers]:
+    """(S,) the AUROC of each row of scores (S, N), and their covariance (S, S).
+
+    NaN where undefined.
+    """
     count = len(scores)
     m, n = int(positive.sum()), int((~positive).sum())
     if not m or not n:
@@ -198,12 +214,17 @@ def _areas(scores: Numbers, positive: Flags, patient: Integers, patients: int) -
         owner = patient[members]
         sums = np.stack([np.bincount(owner, weights=row, minlength=patients) for row in components])
         cases = np.bincount(owner, minlength=patients)
-        deviations.append(sums - cases * areas[:, None])  # (S, G), 0 where a patient has no such case
+        deviations.append(
+            sums - cases * areas[:, None]
+        )  # (S, G), 0 where a patient has no such case
         carriers.append(int(np.count_nonzero(cases)))
     if min(carriers) < 2:
         return areas, np.full((count, count), np.nan)
     up, down = deviations[0] / m, deviations[1] / n
-    within = carriers[0] / (carriers[0] - 1) * up @ up.T + carriers[1] / (carriers[1] - 1) * down @ down.T
+    within = (
+        carriers[0] / (carriers[0] - 1) * up @ up.T
+        + carriers[1] / (carriers[1] - 1) * down @ down.T
+    )
     across = patients / (patients - 1) * up @ down.T  # patients with cases of both classes
     covariance = within + across + across.T
     np.fill_diagonal(covariance, np.maximum(np.diagonal(covariance), 0.0))
@@ -221,7 +242,9 @@ def _components(scores: Numbers, positive: Flags) -> tuple[Numbers, Numbers]:
     return above, below
 
 
-def _ends(estimate: float, half: float, transform: Literal["logit", "plain"]) -> tuple[float, float]:
+def _ends(
+    estimate: float, half: float, transform: Literal["logit", "plain"]
+) -> tuple[float, float]:
     from scipy.special import expit, logit
 
     if transform == "plain":

@@ -1,8 +1,9 @@
 """Lesion by lesion: how many were found, how many of the findings are real.
 
-A lesion is a 26-connected component. It is found when at least `min_overlap` of its voxels are predicted; a predicted component
-is real when at least `min_overlap` of its voxels lie in the reference. Both are shares of the component's own size, so one
-finding may cover several lesions, but one that floods the organ finds all of them at the price of its own precision.
+A lesion is a 26-connected component. It is found when at least `min_overlap` of its voxels are
+predicted; a predicted component is real when at least `min_overlap` of its voxels lie in the
+reference. Both are shares of the component's own size, so one finding may cover several lesions,
+but one that floods the organ finds all of them at the price of its own precision.
 
 Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
@@ -60,7 +61,10 @@ class Lesions:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of recall and precision; NaN where neither side has a lesion, 0 where one side has none."""
+        """Harmonic mean of recall and precision.
+
+        NaN where neither side has a lesion, 0 where one side has none.
+        """
         if not self.reference and not self.predicted:
             return math.nan
         if not self.found or not self.real:
@@ -94,12 +98,14 @@ def lesions(prediction: Mask, reference: Mask, *, min_overlap: float = 0.1) -> L
 def _covered(components: Mask, cover: Mask, share: float) -> tuple[int, int]:
     """Count the components, and those of which at least this share is covered.
 
-    A margin of one voxel is added, as cc3d 4.1 reserves one label too few for scattered voxels on grids of odd size ("maximum
-    length exception").
+    A margin of one voxel is added, as cc3d 4.1 reserves one label too few for scattered voxels on
+    grids of odd size ("maximum length exception").
     """
     import cc3d
 
-    numbered, count = cc3d.connected_components(np.pad(components, 1), connectivity=26, return_N=True)
+    numbered, count = cc3d.connected_components(
+        np.pad(components, 1), connectivity=26, return_N=True
+    )
     numbered = numbered[1:-1, 1:-1, 1:-1]
     sizes = np.bincount(numbered[components], minlength=count + 1)[1:]
     hits = np.bincount(numbered[components & cover], minlength=count + 1)[1:]

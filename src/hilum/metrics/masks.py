@@ -30,10 +30,13 @@ def check_masks(prediction: NDArray[Any], reference: NDArray[Any]) -> None:
                 cure="compare first: `labels == 2`, `probability > 0.5`",
             )
         if mask.ndim != 3:
-            raise UsageError(f"a {name} of shape {mask.shape}", needed="a mask (Z, Y, X); a 2D picture has Z = 1")
+            raise UsageError(
+                f"a {name} of shape {mask.shape}", needed="a mask (Z, Y, X); a 2D picture has Z = 1"
+            )
     if prediction.shape != reference.shape:
         raise UsageError(
-            f"a prediction of shape {prediction.shape} and a reference of shape {reference.shape}", needed="two masks on one grid"
+            f"a prediction of shape {prediction.shape} and a reference of shape {reference.shape}",
+            needed="two masks on one grid",
         )
 
 
@@ -45,12 +48,17 @@ def check_spacing(spacing: Sequence[float]) -> NDArray[np.float64]:
     """
     millimetres = np.asarray(spacing, dtype=np.float64)
     if millimetres.shape != (3,) or not np.isfinite(millimetres).all() or millimetres.min() <= 0:
-        raise UsageError(f"spacing {tuple(spacing)}", needed="three positive numbers: mm along (Z, Y, X)")
+        raise UsageError(
+            f"spacing {tuple(spacing)}", needed="three positive numbers: mm along (Z, Y, X)"
+        )
     return millimetres
 
 
 def bounding_box(*masks: Mask) -> tuple[slice, slice, slice] | None:
-    """The smallest box around every set voxel of masks (Z, Y, X) of one shape; None where all are empty."""
+    """The smallest box around every set voxel of masks (Z, Y, X) of one shape.
+
+    None where all are empty.
+    """
     spans: list[slice] = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)

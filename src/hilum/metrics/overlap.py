@@ -91,11 +91,15 @@ def overlap(prediction: Mask, reference: Mask) -> Overlap:
     """
     check_masks(prediction, reference)
     both = int(np.count_nonzero(prediction & reference))
-    return Overlap(both, int(np.count_nonzero(prediction)) - both, int(np.count_nonzero(reference)) - both)
+    return Overlap(
+        both, int(np.count_nonzero(prediction)) - both, int(np.count_nonzero(reference)) - both
+    )
 
 
 def dice(prediction: Mask, reference: Mask) -> float:
-    """Dice similarity coefficient of two masks (Z, Y, X), 0..1; NaN where both are empty, 0 where one is.
+    """Dice similarity coefficient of two masks (Z, Y, X), 0..1.
+
+    NaN where both are empty, 0 where one is.
 
     Source: Dice, Ecology 26 (1945).
     """
@@ -103,7 +107,10 @@ def dice(prediction: Mask, reference: Mask) -> float:
 
 
 def iou(prediction: Mask, reference: Mask) -> float:
-    """Intersection over union (Jaccard) of two masks (Z, Y, X), 0..1; NaN where both are empty, 0 where one is."""
+    """Intersection over union (Jaccard) of two masks (Z, Y, X), 0..1.
+
+    NaN where both are empty, 0 where one is.
+    """
     return overlap(prediction, reference).iou
 
 
@@ -119,6 +126,9 @@ def volume_error_ml(prediction: Mask, reference: Mask, spacing: Sequence[float])
 
 
 def relative_volume_error(prediction: Mask, reference: Mask) -> float:
-    """Signed volume error as a fraction of the reference's volume (0.1: 10 % too large); NaN where the reference is empty."""
+    """Signed volume error as a fraction of the reference's volume (0.1: 10 % too large).
+
+    NaN where the reference is empty.
+    """
     counts = overlap(prediction, reference)
     return ratio(counts.predicted - counts.referenced, counts.referenced)

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from hilum.metrics.cases import Flags, Integers, Numbers
 
 CLIP = 1e-7
-"""Probabilities are taken as at least this and at most 1 minus this where their logarithm is needed: float32 resolves no more,
-and one case that was called impossible costs 16.1 nats, not infinity."""
+"""Probabilities are taken as at least this and at most 1 minus this where their logarithm is
+needed: float32 resolves no more, and one case that was called impossible costs 16.1 nats, not
+infinity."""
 
 
 def brier(probability: ArrayLike, positive: ArrayLike) -> float:
-    """Mean squared distance of the probability (N,) from what is the case (N,), 0..1; 0.25 is what a constant 0.5 has.
+    """Mean squared distance of the probability (N,) from what is the case (N,), 0..1.
+
+    0.25 is what a constant 0.5 has.
 
     Raises:
         UsageError: shapes that differ, no probabilities.
@@ -48,7 +51,9 @@ def multiclass_brier(probabilities: ArrayLike, index: ArrayLike) -> float:
 
 
 def log_loss(probability: ArrayLike, positive: ArrayLike) -> float:
-    """Mean negative natural logarithm of the probability given to what is the case (N,), in nats; clipped at 1e-7.
+    """Mean negative natural logarithm of the probability given to what is the case (N,), in nats.
+
+    Clipped at 1e-7.
 
     Raises:
         UsageError: shapes that differ, no probabilities.

@@ -1,12 +1,14 @@
 """Intervals of any figure of classification: patients are drawn with replacement, and the figure is computed of each draw.
 
-A draw is how often it has each case. The metrics of this room compute all draws at once from these counts (their dictionaries
-`DRAWS`), which takes about a tenth of a second for two thousand draws of a thousand cases; any other function is called once a
-draw. A draw in which a figure is undefined (no positive case, say) is left out.
+A draw is how often it has each case. The metrics of this room compute all draws at once from these
+counts (their dictionaries `DRAWS`), which takes about a tenth of a second for two thousand draws of
+a thousand cases; any other function is called once a draw. A draw in which a figure is undefined
+(no positive case, say) is left out.
 
-No interval is defined, and the method is "none", where there are fewer than two patients, where the figure is undefined, and
-where it is the same in every draw: a sensitivity of 8 in 8 cases would get 1 to 1, which is no statement about the ninth. Ask
-`wilson_interval` there, or `delong_interval` of an AUROC.
+No interval is defined, and the method is "none", where there are fewer than two patients, where the
+figure is undefined, and where it is the same in every draw: a sensitivity of 8 in 8 cases would get
+1 to 1, which is no statement about the ninth. Ask `wilson_interval` there, or `delong_interval` of
+an AUROC.
 """
 
 from __future__ import annotations
@@ -39,7 +41,13 @@ if TYPE_CHECKING:
     Evaluate = Callable[[Numbers, Made], Numbers]
     """(B,) figures of draws (B, N)."""
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {**OF_SCORES, **OF_CONFUSION, **OF_PROBABILITIES, **OF_CALIBRATION, **OF_DECISIONS}
+DRAWS: dict[Callable[..., Any], OfDraws] = {
+    **OF_SCORES,
+    **OF_CONFUSION,
+    **OF_PROBABILITIES,
+    **OF_CALIBRATION,
+    **OF_DECISIONS,
+}
 """The metrics that compute all draws at once."""
 
 _CHUNK = 2**18  # numbers in one block of draws: 2 MB, which a processor's cache holds
@@ -64,8 +72,9 @@ def bootstrap_statistics(
 ) -> tuple[Interval, ...]:
     """Intervals of several figures of the same cases: each is what `bootstrap_statistic` gives, in less time.
 
-    The draws are made once. So is what figures of the very same arrays (the same objects) have in common: the order of the scores
-    for all that is read off a ROC curve, the fitted line for slope and intercept.
+    The draws are made once. So is what figures of the very same arrays (the same objects) have in
+    common: the order of the scores for all that is read off a ROC curve, the fitted line for slope
+    and intercept.
 
     Args:
         asked: the figures.
@@ -83,7 +92,8 @@ def bootstrap_statistics(
     _, patient, patients = checked[0]
     if len({len(whose) for _, whose, _ in checked}) > 1:
         raise UsageError(
-            f"figures of {', '.join(str(len(whose)) for _, whose, _ in checked)} cases", needed="the same cases in each"
+            f"figures of {', '.join(str(len(whose)) for _, whose, _ in checked)} cases",
+            needed="the same cases in each",
         )
     figures = [
         _figure(one.function, tables, bca=one.method == "bca" and patients >= BCA_PATIENTS)
@@ -104,12 +114,14 @@ def bootstrap_statistic(
 ) -> Interval:
     """Interval of a figure of the cases, patients resampled with replacement.
 
-    BCa corrects bias and skew from ten patients on (below, and where it is undefined, the interval is a percentile one). Figures
-    that jump, such as the sensitivity at a fixed specificity, are better asked with method "percentile". The ECE of a draw is
-    larger than that of the cases, as a draw repeats cases: BCa, and read it beside `calibration_noise`.
+    BCa corrects bias and skew from ten patients on (below, and where it is undefined, the interval
+    is a percentile one). Figures that jump, such as the sensitivity at a fixed specificity, are
+    better asked with method "percentile". The ECE of a draw is larger than that of the cases, as a
+    draw repeats cases: BCa, and read it beside `calibration_noise`.
 
     Args:
-        function: takes the arrays, gives one number, NaN where undefined; options by `functools.partial(f1, positive=2)`.
+        function: takes the arrays, gives one number, NaN where undefined; options by
+            `functools.partial(f1, positive=2)`.
         arrays: each with one row a case, (N, ...).
         groups: (N,) whose case it is; None: each case is a patient.
         method: how the ends are made.
@@ -120,7 +132,9 @@ def bootstrap_statistic(
     Raises:
         UsageError: lengths that differ, a level, method or number of draws out of range.
     """
-    (interval,) = bootstrap_statistics([Asked(function, arrays, method)], groups, resamples=resamples, level=level, seed=seed)
+    (interval,) = bootstrap_statistics(
+        [Asked(function, arrays, method)], groups, resamples=resamples, level=level, seed=seed
+    )
     return interval
 
 
@@ -152,8 +166,15 @@ def bootstrap_difference(
     """
     tables, patient, patients = _check([*arrays_a, *arrays_b], groups, method, resamples, level)
     bca = method == "bca" and patients >= BCA_PATIENTS
-    a, b = (_figure(function, part, bca=bca) for part in (tables[: len(arrays_a)], tables[len(arrays_a) :]))
-    change = _Figure(a.estimate - b.estimate, lambda weights, made: a.evaluate(weights, made) - b.evaluate(weights, made), bca)
+    a, b = (
+        _figure(function, part, bca=bca)
+        for part in (tables[: len(arrays_a)], tables[len(arrays_a) :])
+    )
+    change = _Figure(
+        a.estimate - b.estimate,
+        lambda weights, made: a.evaluate(weights, made) - b.evaluate(weights, made),
+        bca,
+    )
     (interval,) = _Resampling(patient, patients, resamples, level, seed).intervals([change])
     return interval
 
@@ -180,19 +201,34 @@ class _Resampling:
     def intervals(self, figures: Sequence[_Figure]) -> tuple[Interval, ...]:
         """The interval of each figure, all of the same draws."""
         n, step = len(self.patient), max(1, _CHUNK // max(1, len(self.patient)))
-        found = [Interval(one.estimate, math.nan, math.nan, self.level, "none", n, self.patients) for one in figures]
-        asked = [place for place, one in enumerate(figures) if self.patients > 1 and not math.isnan(one.estimate)]
+        found = [
+            Interval(one.estimate, math.nan, math.nan, self.level, "none", n, self.patients)
+            for one in figures
+        ]
+        asked = [
+            place
+            for place, one in enumerate(figures)
+            if self.patients > 1 and not math.isnan(one.estimate)
+        ]
         blocks = _drawn(self.patients, self.resamples, step, np.random.default_rng(self.seed))
         draws = self._of_blocks({place: figures[place] for place in asked}, blocks)
-        varied = {p: figures[p] for p, drawn in draws.items() if drawn.size and np.ptp(drawn) > _ALIKE * abs(figures[p].estimate)}
+        varied = {
+            p: figures[p]
+            for p, drawn in draws.items()
+            if drawn.size and np.ptp(drawn) > _ALIKE * abs(figures[p].estimate)
+        }
         corrected = {place: one for place, one in varied.items() if one.bca}
         left_out = self._of_blocks(corrected, _without_each(self.patients, step))
         for place, one in varied.items():
-            low, high, method = interval_ends(draws[place], left_out.get(place), estimate=one.estimate, level=self.level)
+            low, high, method = interval_ends(
+                draws[place], left_out.get(place), estimate=one.estimate, level=self.level
+            )
             found[place] = Interval(one.estimate, low, high, self.level, method, n, self.patients)
         return tuple(found)
 
-    def _of_blocks(self, figures: Mapping[int, _Figure], blocks: Iterator[Integers]) -> dict[int, Numbers]:
+    def _of_blocks(
+        self, figures: Mapping[int, _Figure], blocks: Iterator[Integers]
+    ) -> dict[int, Numbers]:
         """The figures, by place, of those draws (B, G) in which each is defined."""
         if not figures:
             return {}
@@ -207,11 +243,18 @@ class _Resampling:
         return {place: drawn[np.isfinite(drawn)] for place, drawn in together.items()}
 
 
-def _drawn(patients: int, resamples: int, step: int, random: np.random.Generator) -> Iterator[Integers]:
-    """Blocks (B, G): how often each draw has each patient; picks, counted, are ten times as fast as a multinomial."""
+def _drawn(
+    patients: int, resamples: int, step: int, random: np.random.Generator
+) -> Iterator[Integers]:
+    """Blocks (B, G): how often each draw has each patient.
+
+    Picks, counted, are ten times as fast as a multinomial.
+    """
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        picks = random.integers(patients, size=(rows, patients)) + np.arange(rows)[:, None] * patients
+        picks = (
+            random.integers(patients, size=(rows, patients)) + np.arange(rows)[:, None] * patients
+        )
         yield np.bincount(picks.ravel(), minlength=rows * patients).reshape(rows, patients)
 
 
@@ -222,20 +265,35 @@ def _without_each(patients: int, step: int) -> Iterator[Integers]:
         yield (out[:, None] != np.arange(patients)).astype(np.int64)
 
 
-def _figure(function: Callable[..., float], tables: Sequence[NDArray[Any]], *, bca: bool) -> _Figure:
+def _figure(
+    function: Callable[..., float], tables: Sequence[NDArray[Any]], *, bca: bool
+) -> _Figure:
     """The figure of the cases, and what computes it of draws: all at once where the metric can, else one call a draw."""
-    inner, options = (function.func, function.keywords) if isinstance(function, partial) and not function.args else (function, {})
+    inner, options = (
+        (function.func, function.keywords)
+        if isinstance(function, partial) and not function.args
+        else (function, {})
+    )
     estimate = float(function(*tables)) if len(tables[0]) else math.nan
     of_draws = DRAWS.get(inner)
     if of_draws is None:
-        return _Figure(estimate, lambda weights, _: np.array([float(function(*_rows(tables, one))) for one in weights]), bca)
+        return _Figure(
+            estimate,
+            lambda weights, _: np.array([float(function(*_rows(tables, one))) for one in weights]),
+            bca,
+        )
     checked = of_draws.check(*tables)
     common = of_draws.common
     if common is None:
-        return _Figure(estimate, lambda weights, _: of_draws.figures(*checked, weights, **options), bca)
+        return _Figure(
+            estimate, lambda weights, _: of_draws.figures(*checked, weights, **options), bca
+        )
 
     def evaluate(weights: Numbers, made: Made) -> Numbers:
-        held = (common, *(id(table) for table in tables))  # `tables` lives as long as this function: no id is given twice
+        held = (
+            common,
+            *(id(table) for table in tables),
+        )  # `tables` lives as long as this function: no id is given twice
         if held not in made:
             made[held] = common(*checked, weights)
         return of_draws.figures(made[held], **options)
@@ -249,14 +307,23 @@ def _rows(tables: Sequence[NDArray[Any]], count: Numbers) -> list[NDArray[Any]]:
 
 
 def _check(
-    arrays: Sequence[ArrayLike], groups: Sequence[Hashable] | None, method: str, resamples: int, level: float
+    arrays: Sequence[ArrayLike],
+    groups: Sequence[Hashable] | None,
+    method: str,
+    resamples: int,
+    level: float,
 ) -> tuple[list[NDArray[Any]], Integers, int]:
     check_level(level)
     if method not in ("bca", "percentile") or resamples < 1:
-        raise UsageError(f"method {method!r}, {resamples} resamples", needed='"bca" or "percentile", and at least one resample')
+        raise UsageError(
+            f"method {method!r}, {resamples} resamples",
+            needed='"bca" or "percentile", and at least one resample',
+        )
     tables = [np.asarray(array) for array in arrays]
     lengths = {len(table) for table in tables if table.ndim}
     if len(lengths) != 1 or not all(table.ndim for table in tables):
-        raise UsageError(f"arrays of shapes {[table.shape for table in tables]}", needed="one row a case in each")
+        raise UsageError(
+            f"arrays of shapes {[table.shape for table in tables]}", needed="one row a case in each"
+        )
     patient, patients = patients_of(groups, lengths.pop())
     return tables, patient, patients

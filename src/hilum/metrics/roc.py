@@ -1,7 +1,7 @@
 """ROC and precision-recall curves, the areas under them, and operating points.
 
-A case is called positive when its score is at least the threshold. Empty-case rules (docs/explanation/metrics.md); undefined is
-NaN:
+A case is called positive when its score is at least the threshold. Empty-case rules
+(docs/explanation/metrics.md); undefined is NaN:
 
 ==========================  ==========  ============  ============  ==================
 metric                      no case     no positive   no negative   all scores equal
@@ -56,12 +56,16 @@ class Roc:
         """Area under the curve (trapezoids), which is the AUROC; NaN where a class has no case."""
         if len(self.thresholds) < 2:
             return math.nan
-        return float(np.sum(-np.diff(self.specificity) * (self.sensitivity[1:] + self.sensitivity[:-1]) / 2))
+        return float(
+            np.sum(-np.diff(self.specificity) * (self.sensitivity[1:] + self.sensitivity[:-1]) / 2)
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
-    """A precision-recall curve: one point a distinct score, the highest first; none is invented at recall 0.
+    """A precision-recall curve: one point a distinct score, the highest first.
+
+    None is invented at recall 0.
 
     Args:
         thresholds: (T,) falling.
@@ -77,8 +81,15 @@ class PrecisionRecall:
 
     @property
     def average_precision(self) -> float:
-        """Precision averaged over the steps of recall, which is the AUPRC; NaN where there is no positive case."""
-        return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision)) if self.recall.size else math.nan
+        """Precision averaged over the steps of recall, which is the AUPRC.
+
+        NaN where there is no positive case.
+        """
+        return (
+            float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
+            if self.recall.size
+            else math.nan
+        )
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,8 @@ def auprc(scores: ArrayLike, positive: ArrayLike) -> float:
     Raises:
         UsageError: shapes that differ, NaN among the scores.
 
-    Source: Davis and Goadrich, ICML 2006; the numbers are those of sklearn's average_precision_score.
+    Source: Davis and Goadrich, ICML 2006; the numbers are those of sklearn's
+    average_precision_score.
     """
     values, truth = check_scores(scores, positive)
     return float(_auprc(_Ranked.of(values, truth, once(values)))[0])
@@ -161,7 +173,9 @@ def roc_curve(scores: ArrayLike, positive: ArrayLike) -> Roc:
     """
     values, truth = check_scores(scores, positive)
     ranked = _Ranked.of(values, truth, once(values))
-    found, alarms = (np.append(0.0, np.cumsum(count[0])) for count in (ranked.positives, ranked.negatives))
+    found, alarms = (
+        np.append(0.0, np.cumsum(count[0])) for count in (ranked.positives, ranked.negatives)
+    )
     return Roc(
         thresholds=np.append(np.inf, ranked.scores),
         sensitivity=divide(found, found[-1]),
@@ -177,7 +191,10 @@ def precision_recall_curve(scores: ArrayLike, positive: ArrayLike) -> PrecisionR
     """
     values, truth = check_scores(scores, positive)
     ranked = _Ranked.of(values, truth, once(values))
-    found, called = np.cumsum(ranked.positives[0]), np.cumsum((ranked.positives + ranked.negatives)[0])
+    found, called = (
+        np.cumsum(ranked.positives[0]),
+        np.cumsum((ranked.positives + ranked.negatives)[0]),
+    )
     return PrecisionRecall(
         thresholds=ranked.scores,
         recall=divide(found, np.asarray(float(truth.sum()))),
@@ -186,11 +203,14 @@ def precision_recall_curve(scores: ArrayLike, positive: ArrayLike) -> PrecisionR
     )
 
 
-def point_at_specificity(scores: ArrayLike, positive: ArrayLike, *, specificity: float) -> OperatingPoint:
+def point_at_specificity(
+    scores: ArrayLike, positive: ArrayLike, *, specificity: float
+) -> OperatingPoint:
     """The most sensitive threshold whose specificity is at least what is asked (never interpolated between two thresholds).
 
-    Thresholds are the scores that occur, and inf, whose specificity is 1: there always is one. All three are NaN where a class
-    has no case. The figures are those of the cases given: a threshold chosen here is to be tested elsewhere.
+    Thresholds are the scores that occur, and inf, whose specificity is 1: there always is one. All
+    three are NaN where a class has no case. The figures are those of the cases given: a threshold
+    chosen here is to be tested elsewhere.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores, a specificity outside 0..1.
@@ -203,7 +223,9 @@ def point_at_specificity(scores: ArrayLike, positive: ArrayLike, *, specificity:
     return _point(curve, best)
 
 
-def point_at_sensitivity(scores: ArrayLike, positive: ArrayLike, *, sensitivity: float) -> OperatingPoint:
+def point_at_sensitivity(
+    scores: ArrayLike, positive: ArrayLike, *, sensitivity: float
+) -> OperatingPoint:
     """The most specific threshold whose sensitivity is at least what is asked: `point_at_specificity` the other way round.
 
     Raises:
@@ -218,7 +240,9 @@ def point_at_sensitivity(scores: ArrayLike, positive: ArrayLike, *, sensitivity:
 
 
 def youden_point(scores: ArrayLike, positive: ArrayLike) -> OperatingPoint:
-    """The threshold with the largest sensitivity + specificity; of several the highest. NaN where a class has no case.
+    """The threshold with the largest sensitivity + specificity; of several the highest.
+
+    NaN where a class has no case.
 
     The sum is optimistic on the cases that chose the threshold.
 
@@ -231,7 +255,9 @@ def youden_point(scores: ArrayLike, positive: ArrayLike) -> OperatingPoint:
     return _point(curve, curve.sensitivity + curve.specificity)
 
 
-def sensitivity_at_specificity(scores: ArrayLike, positive: ArrayLike, *, specificity: float) -> float:
+def sensitivity_at_specificity(
+    scores: ArrayLike, positive: ArrayLike, *, specificity: float
+) -> float:
     """The sensitivity of `point_at_specificity`; NaN where a class has no case.
 
     Raises:
@@ -240,7 +266,9 @@ def sensitivity_at_specificity(scores: ArrayLike, positive: ArrayLike, *, specif
     return point_at_specificity(scores, positive, specificity=specificity).sensitivity
 
 
-def specificity_at_sensitivity(scores: ArrayLike, positive: ArrayLike, *, sensitivity: float) -> float:
+def specificity_at_sensitivity(
+    scores: ArrayLike, positive: ArrayLike, *, sensitivity: float
+) -> float:
     """The specificity of `point_at_sensitivity`; NaN where a class has no case.
 
     Raises:
@@ -266,7 +294,9 @@ class _Ranked:
         positives = taken * positive[order]
         negatives = taken - positives
         if len(first) < len(falling):  # ties share a column
-            positives, negatives = (np.add.reduceat(counts, first, axis=1) for counts in (positives, negatives))
+            positives, negatives = (
+                np.add.reduceat(counts, first, axis=1) for counts in (positives, negatives)
+            )
         return cls(positives, negatives, falling[first])
 
 
@@ -278,13 +308,20 @@ def _auroc(ranked: _Ranked) -> Numbers:
 
 
 def _macro_auroc(scores: Numbers, members: Flags, weights: Numbers) -> Numbers:
-    columns = [_auroc(_Ranked.of(scores[:, k], members[:, k], weights)) for k in range(scores.shape[1])]
+    columns = [
+        _auroc(_Ranked.of(scores[:, k], members[:, k], weights)) for k in range(scores.shape[1])
+    ]
     return mean_of_defined(np.stack(columns, axis=1))
 
 
 def _auprc(ranked: _Ranked) -> Numbers:
-    found, called = np.cumsum(ranked.positives, axis=1), np.cumsum(ranked.positives + ranked.negatives, axis=1)
-    precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)  # where none is called, none is found
+    found, called = (
+        np.cumsum(ranked.positives, axis=1),
+        np.cumsum(ranked.positives + ranked.negatives, axis=1),
+    )
+    precision = np.divide(
+        found, called, out=np.zeros_like(found), where=called > 0
+    )  # where none is called, none is found
     return divide(np.einsum("bt,bt->b", ranked.positives, precision), ranked.positives.sum(axis=1))
 
 
@@ -301,26 +338,38 @@ def _share_at(hits: Numbers, alarms: Numbers, asked: float) -> Numbers:
     """(B,) the largest share of the hits (B, T) at a threshold that spares at least this share of the alarms (B, T)."""
     total = alarms.sum(axis=1)
     spared = total[:, None] - np.cumsum(alarms, axis=1)
-    thresholds = (spared >= asked * total[:, None] - _ROUNDING).sum(axis=1)  # those that will do come first
+    thresholds = (spared >= asked * total[:, None] - _ROUNDING).sum(
+        axis=1
+    )  # those that will do come first
     found = np.pad(np.cumsum(hits, axis=1), ((0, 0), (1, 0)))
     share = divide(found[np.arange(len(found)), thresholds], hits.sum(axis=1))
     return np.where(total > 0, share, np.nan)
 
 
 def _point(curve: Roc, merit: Numbers) -> OperatingPoint:
-    """The point of the largest merit (T,); of equal ones the one that gives up nothing: the last that loses no specificity."""
+    """The point of the largest merit (T,).
+
+    Of equal ones the one that gives up nothing: the last that loses no specificity.
+    """
     if np.isnan(curve.sensitivity).any() or np.isnan(curve.specificity).any():
         return OperatingPoint(math.nan, math.nan, math.nan)
     best = np.flatnonzero(merit >= merit.max() - 1e-12)
     first = best[0]
     same = best[curve.specificity[best] == curve.specificity[first]]
-    return OperatingPoint(float(curve.thresholds[same[-1]]), float(curve.sensitivity[same[-1]]), float(curve.specificity[first]))
+    return OperatingPoint(
+        float(curve.thresholds[same[-1]]),
+        float(curve.sensitivity[same[-1]]),
+        float(curve.specificity[first]),
+    )
 
 
 def _check_columns(scores: ArrayLike, members: ArrayLike) -> tuple[Numbers, Flags]:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or np.isnan(values).any():
-        raise UsageError(f"scores of shape {values.shape}", needed="a row a case and a column a class (N, K), none of them NaN")
+        raise UsageError(
+            f"scores of shape {values.shape}",
+            needed="a row a case and a column a class (N, K), none of them NaN",
+        )
     return values, flags(members, values.shape, "members")
 
 

@@ -1,10 +1,11 @@
 """Distances between two surfaces in millimetres, each surface element weighted by its area.
 
-The surface runs between voxels: a marching-cubes surface element (surfel) lies in the middle of each 2 x 2 x 2 neighbourhood that
-is neither all inside nor all outside, and has the area that the spacing gives it. A picture (Z = 1) has a contour with lengths
-instead. What lies outside the image counts as background, so a structure cut by the image's edge has a surface there. Definitions
-and numbers are those of DeepMind's surface-distance package (Nikolov et al., JMIR 23, 2021, doi:10.2196/26151), which the tests
-hold them to.
+The surface runs between voxels: a marching-cubes surface element (surfel) lies in the middle of
+each 2 x 2 x 2 neighbourhood that is neither all inside nor all outside, and has the area that the
+spacing gives it. A picture (Z = 1) has a contour with lengths instead. What lies outside the image
+counts as background, so a structure cut by the image's edge has a surface there. Definitions and
+numbers are those of DeepMind's surface-distance package (Nikolov et al., JMIR 23, 2021,
+doi:10.2196/26151), which the tests hold them to.
 
 Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
@@ -15,7 +16,8 @@ NSD                 undefined   0
 HD, HD95, ASSD      undefined   undefined
 ==================  ==========  =========
 
-A missed structure has no distance; NSD, Dice and the counts of missed and invented regions carry the penalty.
+A missed structure has no distance; NSD, Dice and the counts of missed and invented regions carry
+the penalty.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 _VOXELS_A_QUERY = 32
-"""Below this many voxels of the box for each surface element, a distance transform is cheaper than a nearest-neighbour tree."""
+"""Below this many voxels of the box for each surface element, a distance transform is cheaper than
+a nearest-neighbour tree."""
 
 _BASE_SURFELS: dict[int, tuple[tuple[int, int, int], ...]] = {
     0b00000001: ((1, 1, 1),),
@@ -59,10 +62,12 @@ _BASE_SURFELS: dict[int, tuple[tuple[int, int, int], ...]] = {
     0b00111100: ((8, 8, 0),),
     0b01101001: ((4, 4, 4),),
 }
-"""Absolute normals, in eighths, of the surface in each base case of marching cubes; their length is the area at spacing 1.
+"""Absolute normals, in eighths, of the surface in each base case of marching cubes; their length is
+the area at spacing 1.
 
-Every other neighbourhood is one of these rotated, mirrored or inverted. The bits run from corner (0, 0, 0), worth 128, to corner
-(1, 1, 1), worth 1, x fastest. Derived from surface-distance's lookup table (Copyright 2018 Google Inc., Apache-2.0).
+Every other neighbourhood is one of these rotated, mirrored or inverted. The bits run from corner
+(0, 0, 0), worth 128, to corner (1, 1, 1), worth 1, x fastest. Derived from surface-distance's
+lookup table (Copyright 2018 Google Inc., Apache-2.0).
 """
 
 
@@ -71,7 +76,8 @@ class SurfaceDistances:
     """The distance of each surface element to the other surface, and its area.
 
     Args:
-        prediction_mm: (P,) distance of each element of the prediction's surface to the reference's; inf where that is empty.
+        prediction_mm: (P,) distance of each element of the prediction's surface to the reference's;
+            inf where that is empty.
         prediction_area: (P,) mm2 of each element (mm of contour in a 2D picture).
         reference_mm: (R,) the same from the reference's surface to the prediction's.
         reference_area: (R,)
@@ -95,13 +101,17 @@ class SurfaceDistances:
             UsageError: the tolerance is negative or not a number.
         """
         if not tolerance_mm >= 0:
-            raise UsageError(f"a tolerance of {tolerance_mm} mm", needed="a tolerance of 0 mm or more")
+            raise UsageError(
+                f"a tolerance of {tolerance_mm} mm", needed="a tolerance of 0 mm or more"
+            )
         near = self.prediction_area[self.prediction_mm <= tolerance_mm].sum()
         near += self.reference_area[self.reference_mm <= tolerance_mm].sum()
         return ratio(float(near), float(self.prediction_area.sum() + self.reference_area.sum()))
 
     def hausdorff(self, percentile: float = 100.0) -> float:
-        """The larger of both directions' percentile of distance, by area, in mm; NaN where a surface is empty.
+        """The larger of both directions' percentile of distance, by area, in mm.
+
+        NaN where a surface is empty.
 
         Raises:
             UsageError: the percentile is not in 0..100.
@@ -116,10 +126,15 @@ class SurfaceDistances:
         )
 
     def assd(self) -> float:
-        """Average symmetric surface distance in mm: the mean over both surfaces, by area; NaN where a surface is empty."""
+        """Average symmetric surface distance in mm: the mean over both surfaces, by area.
+
+        NaN where a surface is empty.
+        """
         if not self._comparable:
             return math.nan
-        total = (self.prediction_mm * self.prediction_area).sum() + (self.reference_mm * self.reference_area).sum()
+        total = (self.prediction_mm * self.prediction_area).sum() + (
+            self.reference_mm * self.reference_area
+        ).sum()
         return float(total / (self.prediction_area.sum() + self.reference_area.sum()))
 
 
@@ -139,9 +154,11 @@ def surface_distances(
         prediction: mask (Z, Y, X).
         reference: mask (Z, Y, X).
         spacing: mm along (Z, Y, X).
-        ignore: mask (Z, Y, X) of voxels that nobody annotated. Both masks are cleared there, and surface elements that touch
-            such a voxel, where the cut makes an edge that nobody drew, count with area 0.
-        picture: measure contours in the plane (True) or surfaces in space (False); None: contours where Z = 1.
+        ignore: mask (Z, Y, X) of voxels that nobody annotated. Both masks are cleared there, and
+            surface elements that touch such a voxel, where the cut makes an edge that nobody drew,
+            count with area 0.
+        picture: measure contours in the plane (True) or surfaces in space (False); None: contours
+            where Z = 1.
 
     Raises:
         UsageError: the masks, the spacing or the choice of `picture` do not fit each other.
@@ -150,7 +167,10 @@ def surface_distances(
     millimetres = check_spacing(spacing)
     flat = prediction.shape[0] == 1 if picture is None else picture
     if flat and prediction.shape[0] != 1:
-        raise UsageError(f"picture=True for masks of shape {prediction.shape}", needed="masks of one plane (Z = 1)")
+        raise UsageError(
+            f"picture=True for masks of shape {prediction.shape}",
+            needed="masks of one plane (Z = 1)",
+        )
     if ignore is not None:
         check_masks(ignore, reference)
         prediction, reference = prediction & ~ignore, reference & ~ignore
@@ -170,13 +190,21 @@ def surface_distances(
     )
 
 
-def nsd(prediction: Mask, reference: Mask, spacing: Sequence[float], *, tolerance_mm: float) -> float:
-    """Normalised surface distance (surface Dice) of masks (Z, Y, X), 0..1; NaN where both are empty, 0 where one is."""
+def nsd(
+    prediction: Mask, reference: Mask, spacing: Sequence[float], *, tolerance_mm: float
+) -> float:
+    """Normalised surface distance (surface Dice) of masks (Z, Y, X), 0..1.
+
+    NaN where both are empty, 0 where one is.
+    """
     return surface_distances(prediction, reference, spacing).nsd(tolerance_mm)
 
 
 def hd95(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
-    """95th percentile of the Hausdorff distance of masks (Z, Y, X), in mm; NaN where one is empty."""
+    """95th percentile of the Hausdorff distance of masks (Z, Y, X), in mm.
+
+    NaN where one is empty.
+    """
     return surface_distances(prediction, reference, spacing).hausdorff(95.0)
 
 
@@ -199,7 +227,10 @@ class _Surface:
     shape: tuple[int, ...]
 
     def distances_to(self, other: _Surface, spacing: Numbers) -> Numbers:
-        """(N,) mm from each element to the nearest of the other surface; inf where that has none. Both ways are exact."""
+        """(N,) mm from each element to the nearest of the other surface; inf where that has none.
+
+        Both ways are exact.
+        """
         from scipy import ndimage, spatial
 
         if not len(other.indices):
@@ -207,13 +238,20 @@ class _Surface:
         if math.prod(self.shape) < _VOXELS_A_QUERY * len(self.indices):
             elsewhere = np.ones(self.shape, dtype=bool)
             elsewhere[tuple(other.indices.T)] = False
-            return np.asarray(ndimage.distance_transform_edt(elsewhere, sampling=spacing)[tuple(self.indices.T)])
+            return np.asarray(
+                ndimage.distance_transform_edt(elsewhere, sampling=spacing)[tuple(self.indices.T)]
+            )
         tree = spatial.cKDTree(other.indices * spacing, balanced_tree=False, compact_nodes=False)
         return np.asarray(tree.query(self.indices * spacing)[0], dtype=np.float64)
 
 
-def _surface(codes: NDArray[np.uint8], areas: Numbers, left_out: NDArray[np.uint8] | None) -> _Surface:
-    """The elements of the surface whose neighbourhood codes are given; `areas` holds the area of each code."""
+def _surface(
+    codes: NDArray[np.uint8], areas: Numbers, left_out: NDArray[np.uint8] | None
+) -> _Surface:
+    """The elements of the surface whose neighbourhood codes are given.
+
+    `areas` holds the area of each code.
+    """
     full = np.uint8(areas.size - 1)
     indices = np.argwhere((codes != 0) & (codes != full))
     at = tuple(indices.T)
@@ -223,13 +261,20 @@ def _surface(codes: NDArray[np.uint8], areas: Numbers, left_out: NDArray[np.uint
     return _Surface(indices, sizes, codes.shape)
 
 
-def _neighbourhoods(mask: Mask, box: tuple[slice, slice, slice], *, flat: bool) -> NDArray[np.uint8]:
+def _neighbourhoods(
+    mask: Mask, box: tuple[slice, slice, slice], *, flat: bool
+) -> NDArray[np.uint8]:
     """Code of each neighbourhood that touches the box: 2 x 2 x 2 (Z + 1, Y + 1, X + 1), in a picture 2 x 2 (1, Y + 1, X + 1)."""
     edges = (0 if flat else 1, 1, 1)
     outer = [slice(max(s.start - e, 0), s.stop + e) for s, e in zip(box, edges, strict=True)]
     inner = mask[tuple(outer)]
-    before = [o.start - s.start + e for o, s, e in zip(outer, box, edges, strict=True)]  # 1 where the image ends at the box
-    around = [(b, s.stop - s.start + 2 * e - n - b) for b, s, e, n in zip(before, box, edges, inner.shape, strict=True)]
+    before = [
+        o.start - s.start + e for o, s, e in zip(outer, box, edges, strict=True)
+    ]  # 1 where the image ends at the box
+    around = [
+        (b, s.stop - s.start + 2 * e - n - b)
+        for b, s, e, n in zip(before, box, edges, inner.shape, strict=True)
+    ]
     padded = np.pad(inner, around).view(np.uint8)
     codes = (padded[:, :, :-1] << np.uint8(1)) | padded[:, :, 1:]
     codes = (codes[:, :-1] << np.uint8(2)) | codes[:, 1:]

@@ -1,18 +1,21 @@
 """Temperature scaling: one number that makes a classifier's probabilities honest without changing their order.
 
-Logits are divided by the temperature before they become probabilities: above 1 softens them, below 1 sharpens them. It is fitted
-on held-out cases by the smallest log loss, which is convex in 1 / T.
+Logits are divided by the temperature before they become probabilities: above 1 softens them, below
+1 sharpens them. It is fitted on held-out cases by the smallest log loss, which is convex in 1 / T.
 
-A classifier that saw classes in other frequencies than there are (drawn evenly, or weighed) is wrong by more: its logits
-are off by the logarithm of those odds, which no temperature mends. A bias for each output, fitted together with the temperature,
-does; the loss is convex in 1 / T and the biases. How often each answer is right is then taken with half a case added to either
-side (Jeffreys), so that what no held-out case has is not called impossible.
+A classifier that saw classes in other frequencies than there are (drawn evenly, or weighed) is
+wrong by more: its logits are off by the logarithm of those odds, which no temperature mends. A bias
+for each output, fitted together with the temperature, does; the loss is convex in 1 / T and the
+biases. How often each answer is right is then taken with half a case added to either side
+(Jeffreys), so that what no held-out case has is not called impossible.
 
-Where some 1 / T (and biases) call every held-out case right, the loss falls without end as it grows, and where a search stops on
-that flat floor says nothing. So this is asked of the logits themselves, before anything is searched.
+Where some 1 / T (and biases) call every held-out case right, the loss falls without end as it
+grows, and where a search stops on that flat floor says nothing. So this is asked of the logits
+themselves, before anything is searched.
 
-Sources: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (the bias: "vector scaling" with one temperature);
-Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Comput 14 (2002).
+Sources: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (the bias: "vector
+scaling" with one temperature); Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a
+Classifier to New a Priori Probabilities", Neural Comput 14 (2002).
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
     from hilum.metrics.cases import Numbers
 
 Link = Literal["exclusive", "ordinal", "multilabel"]
-"""What the logits (N, K') are: one a class (softmax); one a step to the next grade, K' = K - 1 (cumulative); one a finding."""
+"""What the logits (N, K') are: one a class (softmax); one a step to the next grade, K' = K - 1
+(cumulative); one a finding."""
 
 COLDEST, HOTTEST = 0.05, 20.0
 _COLDER = "no temperature is cold enough: left at 1"
@@ -52,7 +56,8 @@ class Temperature:
         cases: held-out cases that it was fitted on.
         loss_before: mean log loss of a case at temperature 1, nats; NaN where there is no case.
         loss_after: the same at this temperature.
-        bias: (K',) added to the logits after they were divided; () where none was asked for, or none could be fitted.
+        bias: (K',) added to the logits after they were divided; () where none was asked for, or
+            none could be fitted.
     """
 
     value: float
@@ -64,21 +69,31 @@ class Temperature:
 
 
 def fit_temperature(
-    logits: ArrayLike, targets: ArrayLike, *, kind: Link = "exclusive", fewest: int = FEWEST, biased: bool = False
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    kind: Link = "exclusive",
+    fewest: int = FEWEST,
+    biased: bool = False,
 ) -> Temperature:
-    """Fit one temperature to the logits of held-out cases. It never refuses: where nothing can be fitted it is 1 and says why.
+    """Fit one temperature to the logits of held-out cases.
 
-    That is so with fewer than `fewest` cases, where all cases are of one class, and where the classes are told apart without
-    one error (with the best biases, where these are fitted), so that the loss falls without end towards temperature 0: that
-    would call certain what merely went well so far. Biases are then fitted alone. Temperatures are searched between 0.05 and
-    20; at 20 the logits say next to nothing about the class.
+    It never refuses: where nothing can be fitted it is 1 and says why.
+
+    That is so with fewer than `fewest` cases, where all cases are of one class, and where the
+    classes are told apart without one error (with the best biases, where these are fitted), so that
+    the loss falls without end towards temperature 0: that would call certain what merely went well
+    so far. Biases are then fitted alone. Temperatures are searched between 0.05 and 20; at 20 the
+    logits say next to nothing about the class.
 
     Args:
         logits: (N, K') of held-out cases.
-        targets: (N,) number of each case's class or grade; (N, K') which findings it has where the kind is "multilabel".
+        targets: (N,) number of each case's class or grade; (N, K') which findings it has where the
+            kind is "multilabel".
         kind: what the logits are.
         fewest: cases below which nothing is fitted.
-        biased: fit a bias for each output too: where training saw the classes in other frequencies than there are.
+        biased: fit a bias for each output too: where training saw the classes in other frequencies
+            than there are.
 
     Raises:
         UsageError: an unknown kind, shapes that do not fit, logits that are not finite.
@@ -89,61 +104,98 @@ def fit_temperature(
     before = loss(values, signs) if n else math.nan
     varied = signs.min(axis=0) < signs.max(axis=0) if n else np.zeros(1, dtype=np.bool_)
     if n < fewest:
-        return Temperature(1.0, f"{n} held-out cases, {fewest} are needed: left at 1", n, before, before)
+        return Temperature(
+            1.0, f"{n} held-out cases, {fewest} are needed: left at 1", n, before, before
+        )
     if not varied.any():
         return Temperature(1.0, "all held-out cases are of one class: left at 1", n, before, before)
     apart = _told_apart(values, signs, kind, biased=biased)
     if biased:
         return _with_bias(values, signs, kind, before, apart=apart)
-    value, after = (COLDEST, before) if apart else _search(lambda temperature: loss(values / temperature, signs))
+    value, after = (
+        (COLDEST, before)
+        if apart
+        else _search(lambda temperature: loss(values / temperature, signs))
+    )
     if value <= COLDEST * 1.01:
         return Temperature(1.0, _APART if apart else _COLDER, n, before, before)
     if not after < before:
-        return Temperature(1.0, f"1 is the best temperature for {n} held-out cases", n, before, before)
-    at_end = f"; at the end of the range, {HOTTEST:g}: the logits say little" if value >= HOTTEST * 0.99 else ""
-    reason = f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after{at_end}"
+        return Temperature(
+            1.0, f"1 is the best temperature for {n} held-out cases", n, before, before
+        )
+    at_end = (
+        f"; at the end of the range, {HOTTEST:g}: the logits say little"
+        if value >= HOTTEST * 0.99
+        else ""
+    )
+    reason = (
+        f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f}"
+        f" after{at_end}"
+    )
     return Temperature(value, reason, n, before, after)
 
 
-def apply_temperature(logits: ArrayLike, temperature: float = 1.0, *, kind: Link = "exclusive", bias: ArrayLike = ()) -> Numbers:
+def apply_temperature(
+    logits: ArrayLike, temperature: float = 1.0, *, kind: Link = "exclusive", bias: ArrayLike = ()
+) -> Numbers:
     """Probabilities (N, K) from logits (N, K') at a temperature, with a bias (K',) added to what was divided; () adds none.
 
-    "exclusive": softmax. "multilabel": a sigmoid each. "ordinal": the sigmoid of logit k is the probability of a grade above k;
-    where these do not fall they are made to (running minimum), and the differences are the probabilities of the K = K' + 1
-    grades.
+    "exclusive": softmax. "multilabel": a sigmoid each. "ordinal": the sigmoid of logit k is the
+    probability of a grade above k; where these do not fall they are made to (running minimum), and
+    the differences are the probabilities of the K = K' + 1 grades.
 
     Raises:
-        UsageError: an unknown kind, not a table of finite logits, a temperature that is not above 0, a bias of another length.
+        UsageError: an unknown kind, not a table of finite logits, a temperature that is not above
+            0, a bias of another length.
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise UsageError(f"temperature {temperature}", needed="a number above 0")
     values, added = _table(logits), np.asarray(bias, dtype=np.float64)
     if added.shape not in {(0,), values.shape[1:]} or not np.isfinite(added).all():
-        raise UsageError(f"a bias of shape {added.shape}", needed=f"{values.shape[1]} finite numbers, one an output, or none")
+        raise UsageError(
+            f"a bias of shape {added.shape}",
+            needed=f"{values.shape[1]} finite numbers, one an output, or none",
+        )
     return _PROBABILITIES[_known(kind)](values / temperature + (added if added.size else 0.0))
 
 
 def _told_apart(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
     """Return True if the logits (with some biases, where these are fitted) classify every case correctly, ties aside."""
     if kind != "exclusive":
-        asked = truth.min(axis=0) < truth.max(axis=0) if biased else np.ones(values.shape[1], dtype=np.bool_)
+        asked = (
+            truth.min(axis=0) < truth.max(axis=0)
+            if biased
+            else np.ones(values.shape[1], dtype=np.bool_)
+        )
         logits, right = values[:, asked], truth[:, asked] > 0
-        lowest, highest = np.where(right, logits, np.inf).min(axis=0), np.where(right, -np.inf, logits).max(axis=0)
+        lowest, highest = (
+            np.where(right, logits, np.inf).min(axis=0),
+            np.where(right, -np.inf, logits).max(axis=0),
+        )
         if biased:
             return bool((lowest >= highest).all() and np.ptp(logits, axis=0).any())
         return bool((lowest >= 0).all() and (highest <= 0).all() and logits.any())
     if not biased:
-        return bool(((values * truth).sum(axis=1) >= values.max(axis=1)).all() and np.ptp(values, axis=1).any())
+        return bool(
+            ((values * truth).sum(axis=1) >= values.max(axis=1)).all()
+            and np.ptp(values, axis=1).any()
+        )
     seen = truth.any(axis=0)
     logits, which = values[:, seen], truth[:, seen].argmax(axis=1)
-    margins = logits - logits[np.arange(len(logits)), which][:, None]  # (N, K) by how much each class is above the right one
-    # Biases that call all cases of j right are above those of k by ahead[j, k] at least; together they can be if on no way
+    margins = (
+        logits - logits[np.arange(len(logits)), which][:, None]
+    )  # (N, K) by how much each class is above the right one
+    # Biases that call all cases of j right are above those of k by ahead[j, k] at least; together
+    # they can be if on no way
     # from a class round to itself this sums to more than 0.
     ahead = np.stack([margins[which == own].max(axis=0) for own in range(logits.shape[1])])
     for between in range(len(ahead)):
         ahead = np.maximum(ahead, ahead[:, [between]] + ahead[[between]])
     nothing = 1e-12 * np.abs(values).max()
-    return bool((ahead.diagonal() <= nothing).all() and np.ptp(logits - logits[:, :1], axis=0).max() > nothing)
+    return bool(
+        (ahead.diagonal() <= nothing).all()
+        and np.ptp(logits - logits[:, :1], axis=0).max() > nothing
+    )
 
 
 def _search(loss: Callable[[float], float]) -> tuple[float, float]:
@@ -151,27 +203,51 @@ def _search(loss: Callable[[float], float]) -> tuple[float, float]:
     from scipy import optimize
 
     found = optimize.minimize_scalar(
-        lambda log: loss(math.exp(log)), bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
+        lambda log: loss(math.exp(log)),
+        bounds=(math.log(COLDEST), math.log(HOTTEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
     )
     return math.exp(float(found.x)), float(found.fun)
 
 
-def _with_bias(values: Numbers, truth: Numbers, kind: Link, before: float, *, apart: bool) -> Temperature:
-    """Temperature and biases of the smallest loss; biases alone where no temperature is cold enough."""
-    n, said = len(values), "with a bias for each output, as training saw the classes in other frequencies than there are"
-    sharpness, bias = _search_biased(values, truth, kind, (1.0, 1.0) if apart else (1 / HOTTEST, 1 / COLDEST))
+def _with_bias(
+    values: Numbers, truth: Numbers, kind: Link, before: float, *, apart: bool
+) -> Temperature:
+    """Temperature and biases of the smallest loss.
+
+    Biases alone where no temperature is cold enough.
+    """
+    n, said = (
+        len(values),
+        (
+            "with a bias for each output, as training saw the classes in other frequencies than"
+            " there are"
+        ),
+    )
+    sharpness, bias = _search_biased(
+        values, truth, kind, (1.0, 1.0) if apart else (1 / HOTTEST, 1 / COLDEST)
+    )
     if apart:
         said += f"; {_APART}"
     elif sharpness >= 0.99 / COLDEST:
         sharpness, bias = _search_biased(values, truth, kind, (1.0, 1.0))
         said += f"; {_COLDER}"
     after = _LOSSES[kind](values * sharpness + bias, truth)
-    reason = f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after, {said}"
+    reason = (
+        f"smallest log loss of {n} held-out cases, {before:.4f} before and {after:.4f} after,"
+        f" {said}"
+    )
     return Temperature(1 / sharpness, reason, n, before, after, tuple(bias.tolist()))
 
 
-def _search_biased(values: Numbers, truth: Numbers, kind: Link, sharpness: tuple[float, float]) -> tuple[float, Numbers]:
-    """1 / T between the two numbers and biases (K',) of the smallest loss; the biases of exclusive classes sum to 0."""
+def _search_biased(
+    values: Numbers, truth: Numbers, kind: Link, sharpness: tuple[float, float]
+) -> tuple[float, Numbers]:
+    """1 / T between the two numbers and biases (K',) of the smallest loss.
+
+    The biases of exclusive classes sum to 0.
+    """
     from scipy import optimize
 
     exclusive = kind == "exclusive"
@@ -183,12 +259,19 @@ def _search_biased(values: Numbers, truth: Numbers, kind: Link, sharpness: tuple
         logits = values * place[0] + place[1:]
         said = _softmax(logits) if exclusive else _sigmoid(logits)
         value = _LOSSES[kind](logits, 0 * truth) - place[0] * right - float(place[1:] @ frequency)
-        return value, np.concatenate([[(said * values).sum() / n - right], said.mean(axis=0) - frequency])
+        return value, np.concatenate(
+            [[(said * values).sum() / n - right], said.mean(axis=0) - frequency]
+        )
 
     start = np.concatenate([[1.0], np.zeros(outputs)])
     bounds = [sharpness, *[(None, None)] * outputs]
     found = optimize.minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8}
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8},
     )
     bias = np.asarray(found.x[1:])
     return float(found.x[0]), bias - bias.mean() if exclusive else bias
@@ -201,8 +284,12 @@ def _prepare(logits: ArrayLike, targets: ArrayLike, kind: Link) -> tuple[Numbers
     if _known(kind) == "multilabel":
         return values, flags(targets, values.shape, "targets").astype(np.float64)
     if kind == "ordinal":
-        return values, (check_index(targets, len(values), len(columns) + 1)[:, None] > columns).astype(np.float64)
-    return values, (check_index(targets, len(values), len(columns))[:, None] == columns).astype(np.float64)
+        return values, (
+            check_index(targets, len(values), len(columns) + 1)[:, None] > columns
+        ).astype(np.float64)
+    return values, (check_index(targets, len(values), len(columns))[:, None] == columns).astype(
+        np.float64
+    )
 
 
 def _known(kind: Link) -> Link:
@@ -214,7 +301,9 @@ def _known(kind: Link) -> Link:
 def _table(logits: ArrayLike) -> Numbers:
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or not np.isfinite(values).all():
-        raise UsageError(f"logits of shape {values.shape}", needed="finite numbers, a row a case (N, K')")
+        raise UsageError(
+            f"logits of shape {values.shape}", needed="finite numbers, a row a case (N, K')"
+        )
     return values
 
 
@@ -252,4 +341,8 @@ _LOSSES: dict[str, Callable[[Numbers, Numbers], float]] = {
     "ordinal": _sigmoid_loss,
     "multilabel": _sigmoid_loss,
 }
-_PROBABILITIES: dict[str, Callable[[Numbers], Numbers]] = {"exclusive": _softmax, "ordinal": _grades, "multilabel": _sigmoid}
+_PROBABILITIES: dict[str, Callable[[Numbers], Numbers]] = {
+    "exclusive": _softmax,
+    "ordinal": _grades,
+    "multilabel": _sigmoid,
+}

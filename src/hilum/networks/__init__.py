@@ -1,6 +1,13 @@
 """U-Nets and classifiers, and how they are built: images (B, C, Z, Y, X) in, logits (B, K, Z, Y, X) or (B, K') out."""
 
-from hilum.networks.build import CLASSIFIERS, NETWORKS, blank_network, build_network, initialise, textbook_spec
+from hilum.networks.build import (
+    CLASSIFIERS,
+    NETWORKS,
+    blank_network,
+    build_network,
+    initialise,
+    textbook_spec,
+)
 from hilum.networks.classifier import ClassifierNetwork
 from hilum.networks.encoder import Encoder
 from hilum.networks.network import Network

@@ -1,6 +1,7 @@
 """The parts that the U-Nets are made of, alike in two and three dimensions.
 
-Kernels and strides are given in array order with one entry an axis of the network: (y, x) or (z, y, x).
+Kernels and strides are given in array order with one entry an axis of the network: (y, x) or (z, y,
+x).
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ def layer(family: str, dimensions: int) -> type[nn.Module]:
 class InstanceNorm(nn.Module):
     """Instance normalisation with learnt scale and shift, the maths of `torch.nn.InstanceNorm*d(affine=True)`.
 
-    Each channel of each sample is brought to mean 0 and variance 1 (biased, plus 1e-5), then scaled and shifted. The
-    parameters stay in float32 whatever the input's type; statistics are taken in float32. A channel of a single voxel has
-    no variance: it becomes the shift (torch's module refuses it). On the CPU, tensors in channels-last order are normalised
-    sample by sample with the batch-norm kernel, which reads them in place; torch's instance norm would copy them twice.
+    Each channel of each sample is brought to mean 0 and variance 1 (biased, plus 1e-5), then scaled
+    and shifted. The parameters stay in float32 whatever the input's type; statistics are taken in
+    float32. A channel of a single voxel has no variance: it becomes the shift (torch's module
+    refuses it). On the CPU, tensors in channels-last order are normalised sample by sample with the
+    batch-norm kernel, which reads them in place; torch's instance norm would copy them twice.
     """
 
     def __init__(self, channels: int) -> None:
@@ -43,8 +45,13 @@ class InstanceNorm(nn.Module):
         """Normalise (B, C, ...); type, shape and memory order are kept."""
         if x.device.type != "cpu" or x.is_contiguous() or _exporting():
             # of an exported network it is one operation, which every runtime has
-            return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, EPSILON, True)
-        samples = [torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False) for s in torch.split(x, 1)]
+            return torch.instance_norm(
+                x, self.weight, self.bias, None, None, True, 0.0, EPSILON, True
+            )
+        samples = [
+            torch.batch_norm(s, self.weight, self.bias, None, None, True, 0.0, EPSILON, False)
+            for s in torch.split(x, 1)
+        ]
         return torch.cat(samples)
 
 
@@ -55,27 +62,46 @@ def _exporting() -> bool:
 
 
 class AveragePool(nn.Module):
-    """Mean over blocks of the size of the stride; the last block of an axis may be smaller, so n becomes ceil(n / stride)."""
+    """Mean over blocks of the size of the stride.
+
+    The last block of an axis may be smaller, so n becomes ceil(n / stride).
+    """
 
     def __init__(self, stride: Sequence[int]) -> None:
         super().__init__()
         self.stride = tuple(stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool (B, C, ...); the type is kept, the mean is taken in float32 (autocast would leave it there)."""
+        """Pool (B, C, ...).
+
+        The type is kept, the mean is taken in float32 (autocast would leave it there).
+        """
         pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
-        kernel = tuple(min(s, n) for s, n in zip(self.stride, x.shape[2:], strict=True))  # torch refuses a larger one
+        kernel = tuple(
+            min(s, n) for s, n in zip(self.stride, x.shape[2:], strict=True)
+        )  # torch refuses a larger one
         return pool(x.float(), kernel, self.stride, ceil_mode=True).to(x.dtype)
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, instance norm, leaky ReLU (the last left out where `activate` is false); n voxels become ceil(n / stride)."""
+    """Convolution, instance norm, leaky ReLU (the last left out where `activate` is false).
+
+    N voxels become ceil(n / stride).
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int], activate: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        activate: bool = True,
     ) -> None:
         padding = tuple(k // 2 for k in kernel)
-        convolution = layer("Conv", len(kernel))(in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
+        convolution = layer("Conv", len(kernel))(
+            in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False
+        )
         parts = [convolution, InstanceNorm(out_channels)]
         super().__init__(*parts, *([nn.LeakyReLU(SLOPE, inplace=True)] if activate else []))
 
@@ -83,14 +109,20 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut, ResNet-D: the shortcut is average-pooled, then projected where the channels change."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]
+    ) -> None:
         super().__init__()
         ones = (1,) * len(kernel)
         self.first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride)
-        self.second = ConvBlock(out_channels, out_channels, kernel=kernel, stride=ones, activate=False)
+        self.second = ConvBlock(
+            out_channels, out_channels, kernel=kernel, stride=ones, activate=False
+        )
         shortcut: list[nn.Module] = [AveragePool(stride)] if tuple(stride) != ones else []
         if in_channels != out_channels:
-            shortcut.append(ConvBlock(in_channels, out_channels, kernel=ones, stride=ones, activate=False))
+            shortcut.append(
+                ConvBlock(in_channels, out_channels, kernel=ones, stride=ones, activate=False)
+            )
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,16 +142,30 @@ class DoubleConv(nn.Sequential):
 
 
 def conv_stack(
-    in_channels: int, out_channels: int, *, blocks: int, kernel: Sequence[int], stride: Sequence[int] | None = None
+    in_channels: int,
+    out_channels: int,
+    *,
+    blocks: int,
+    kernel: Sequence[int],
+    stride: Sequence[int] | None = None,
 ) -> nn.Sequential:
     """So many `ConvBlock`s, the first with the stride."""
     ones = (1,) * len(kernel)
     first = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride or ones)
-    return nn.Sequential(first, *(ConvBlock(out_channels, out_channels, kernel=kernel, stride=ones) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        first,
+        *(
+            ConvBlock(out_channels, out_channels, kernel=kernel, stride=ones)
+            for _ in range(blocks - 1)
+        ),
+    )
 
 
 def crop_like(x: Tensor, like: Tensor) -> Tensor:
-    """The first voxels of `x` along each axis, as many as `like` has; `x` is at least as large (up-sampled from a ceiling)."""
+    """The first voxels of `x` along each axis, as many as `like` has.
+
+    `x` is at least as large (up-sampled from a ceiling).
+    """
     for axis, size in enumerate(like.shape[2:], start=2):
         if x.shape[axis] != size:
             x = x.narrow(axis, 0, size)

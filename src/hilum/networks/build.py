@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def textbook_spec(
-    in_channels: int, out_channels: int, *, dimensions: int = 2, features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    in_channels: int,
+    out_channels: int,
+    *,
+    dimensions: int = 2,
+    features: tuple[int, ...] = (64, 128, 256, 512, 1024),
 ) -> NetworkSpec:
     """The spec that the textbook's U-Net has: every kernel 3, every stride 2, two convolutions a stage, one output."""
     stages, flat = len(features), dimensions == 2
@@ -46,15 +50,23 @@ def textbook_spec(
 
 
 def _unet(spec: NetworkSpec) -> Network:
-    wanted = textbook_spec(spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features)
+    wanted = textbook_spec(
+        spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features
+    )
     if spec != wanted:
-        fields = [name for name in NetworkSpec.model_fields if getattr(spec, name) != getattr(wanted, name)]
+        fields = [
+            name
+            for name in NetworkSpec.model_fields
+            if getattr(spec, name) != getattr(wanted, name)
+        ]
         raise UsageError(
             f"a spec of kind 'unet' whose {', '.join(fields)} are not the textbook's",
             needed=", ".join(f"{name}={getattr(wanted, name)}" for name in fields),
             cure="hilum.networks.textbook_spec(...), or kind 'plain_unet'",
         )
-    return UNet(spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features)
+    return UNet(
+        spec.in_channels, spec.out_channels, dimensions=spec.dimensions, features=spec.features
+    )
 
 
 NETWORKS: dict[str, Callable[[NetworkSpec], Network]] = {
@@ -78,14 +90,18 @@ def build_network(spec: NetworkSpec, *, generator: torch.Generator | None = None
 
 
 @overload
-def build_network(spec: ClassifierSpec, *, generator: torch.Generator | None = None) -> ClassifierNetwork: ...
+def build_network(
+    spec: ClassifierSpec, *, generator: torch.Generator | None = None
+) -> ClassifierNetwork: ...
 
 
-def build_network(spec: NetworkSpec | ClassifierSpec, *, generator: torch.Generator | None = None) -> Network | ClassifierNetwork:
+def build_network(
+    spec: NetworkSpec | ClassifierSpec, *, generator: torch.Generator | None = None
+) -> Network | ClassifierNetwork:
     """The network of a spec; nothing is fetched, and no global random number is drawn.
 
-    A U-Net's weights are drawn by `initialise`, a classifier's as its backbone's authors draw them. Pretrained weights are put in
-    afterwards, by `hilum.networks.weights.adopt`.
+    A U-Net's weights are drawn by `initialise`, a classifier's as its backbone's authors draw them.
+    Pretrained weights are put in afterwards, by `hilum.networks.weights.adopt`.
 
     Args:
         spec: what to build.
@@ -95,7 +111,9 @@ def build_network(spec: NetworkSpec | ClassifierSpec, *, generator: torch.Genera
         UsageError: when the spec does not fit its kind.
     """
     if isinstance(spec, ClassifierSpec):
-        return _build_classifier(spec, generator if generator is not None else torch.Generator().manual_seed(0))
+        return _build_classifier(
+            spec, generator if generator is not None else torch.Generator().manual_seed(0)
+        )
     network = blank_network(spec).to_empty(device="cpu")
     initialise(network, generator if generator is not None else torch.Generator().manual_seed(0))
     return network
@@ -115,8 +133,8 @@ def blank_network(spec: NetworkSpec) -> Network:
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Draw all weights anew: the same generator state gives the same weights.
 
-    Convolutions: He's normal distribution for the leaky ReLU (fan in), bias 0. Norms: scale 1, shift 0 and running
-    statistics at their start.
+    Convolutions: He's normal distribution for the leaky ReLU (fan in), bias 0. Norms: scale 1,
+    shift 0 and running statistics at their start.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
@@ -138,7 +156,11 @@ def _build_classifier(spec: ClassifierSpec, generator: torch.Generator) -> Class
             cure="kind='backbone' for pictures",
         )
     if bool(spec.backbone) == (spec.kind == "resnet3d"):
-        needed = "no backbone; its layers are `features` and `blocks`" if spec.backbone else "the name of a timm backbone"
+        needed = (
+            "no backbone; its layers are `features` and `blocks`"
+            if spec.backbone
+            else "the name of a timm backbone"
+        )
         raise UsageError(f"a {spec.kind} classifier with backbone {spec.backbone!r}", needed=needed)
     with drawing_from(generator):
         return CLASSIFIERS[spec.kind](spec)
@@ -146,15 +168,23 @@ def _build_classifier(spec: ClassifierSpec, generator: torch.Generator) -> Class
 
 def _check(spec: NetworkSpec) -> None:
     if any(size % 2 == 0 for kernel in spec.kernels for size in kernel):
-        raise UsageError(f"kernels {spec.kernels}", needed="odd sizes, so that an output voxel lies on an input voxel")
+        raise UsageError(
+            f"kernels {spec.kernels}",
+            needed="odd sizes, so that an output voxel lies on an input voxel",
+        )
     if spec.strides[0] != (1, 1, 1) or min(min(stride) for stride in spec.strides) < 1:
-        raise UsageError(f"strides {spec.strides}", needed="strides of at least 1, the first stage's (1, 1, 1)")
+        raise UsageError(
+            f"strides {spec.strides}", needed="strides of at least 1, the first stage's (1, 1, 1)"
+        )
     if min(*spec.features, *spec.encoder_blocks, *spec.decoder_blocks) < 1:
         raise UsageError(
-            f"features {spec.features}, encoder_blocks {spec.encoder_blocks}, decoder_blocks {spec.decoder_blocks}",
+            f"features {spec.features}, encoder_blocks {spec.encoder_blocks}, decoder_blocks"
+            f" {spec.decoder_blocks}",
             needed="at least 1 of each in every stage",
         )
     if spec.dimensions == 2 and any(size[0] != 1 for size in (*spec.kernels, *spec.strides)):
         raise UsageError(
-            f"a 2D network with kernels {spec.kernels} and strides {spec.strides}", needed="Z entries of 1", cure="dimensions=3"
+            f"a 2D network with kernels {spec.kernels} and strides {spec.strides}",
+            needed="Z entries of 1",
+            cure="dimensions=3",
         )

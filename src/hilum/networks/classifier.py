@@ -19,9 +19,10 @@ Groups = tuple[tuple[nn.Parameter, ...], ...]
 class ClassifierNetwork(nn.Module, ABC):
     """A network from images (B, C, Z, Y, X) to logits (B, K').
 
-    The way is image -> `maps` (B, F, z, y, x) -> `pooled` (B, F') -> `head` (B, K'); `forward` is exactly that, so that an
-    explanation of the maps explains the answer. Images come as the plan normalises them, with mean 0 and standard deviation 1;
-    what pretrained weights expect instead is seen to inside (see `Encoder`). A member sets `head` in its constructor.
+    The way is image -> `maps` (B, F, z, y, x) -> `pooled` (B, F') -> `head` (B, K'); `forward` is
+    exactly that, so that an explanation of the maps explains the answer. Images come as the plan
+    normalises them, with mean 0 and standard deviation 1; what pretrained weights expect instead is
+    seen to inside (see `Encoder`). A member sets `head` in its constructor.
 
     Args:
         spec: channels in, outputs and dimensions.
@@ -31,7 +32,11 @@ class ClassifierNetwork(nn.Module, ABC):
 
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__()
-        self.in_channels, self.out_channels, self.dimensions = spec.in_channels, spec.out_channels, spec.dimensions
+        self.in_channels, self.out_channels, self.dimensions = (
+            spec.in_channels,
+            spec.out_channels,
+            spec.dimensions,
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, K') of an image (B, C, Z, Y, X).
@@ -42,11 +47,13 @@ class ClassifierNetwork(nn.Module, ABC):
         return self.classify(self.maps(image))
 
     def maps(self, image: Tensor) -> Tensor:
-        """The last feature map (B, F, z, y, x) of an image (B, C, Z, Y, X); gradients flow through it.
+        """The last feature map (B, F, z, y, x) of an image (B, C, Z, Y, X).
+
+        Gradients flow through it.
 
         Raises:
-            UsageError: the image has not five axes, an empty axis or another number of channels, or a size that the backbone
-                refuses.
+            UsageError: the image has not five axes, an empty axis or another number of channels, or
+                a size that the backbone refuses.
         """
         if image.ndim != 5 or image.shape[1] != self.in_channels or 0 in image.shape:
             raise UsageError(
@@ -84,15 +91,18 @@ class ClassifierNetwork(nn.Module, ABC):
     def release(self, n: int | None) -> None:
         """Let the last `n` groups learn and freeze the rest; None lets all learn, 0 none.
 
-        What is frozen has `requires_grad` False and stays in evaluation mode through every later `train()`: its batch norms
-        keep their statistics, its dropout does nothing.
+        What is frozen has `requires_grad` False and stays in evaluation mode through every later
+        `train()`: its batch norms keep their statistics, its dropout does nothing.
 
         Raises:
             UsageError: there are not so many groups.
         """
         groups = self.groups()
         if n is not None and not 0 <= n <= len(groups):
-            raise UsageError(f"{n} groups to release", needed=f"0 to {len(groups)}, or None for all of this network")
+            raise UsageError(
+                f"{n} groups to release",
+                needed=f"0 to {len(groups)}, or None for all of this network",
+            )
         frozen = 0 if n is None else len(groups) - n
         for number, group in enumerate(groups):
             for parameter in group:
@@ -100,7 +110,10 @@ class ClassifierNetwork(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but frozen parts stay in evaluation mode; the network's own `training` says what was asked."""
+        """As `nn.Module.train`, but frozen parts stay in evaluation mode.
+
+        The network's own `training` says what was asked.
+        """
         super().train(mode)
         if mode:
             for part in self.children():
@@ -120,7 +133,9 @@ def _calm(module: nn.Module) -> None:
 
 def spread(weights: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Numbers (B, z, y, x), one a cell, on a grid (B, Z, Y, X) that the cells fill evenly, trilinearly."""
-    return functional.interpolate(weights[:, None].float(), size=size, mode="trilinear", align_corners=False)[:, 0]
+    return functional.interpolate(
+        weights[:, None].float(), size=size, mode="trilinear", align_corners=False
+    )[:, 0]
 
 
 def linear_head(features: int, spec: ClassifierSpec) -> nn.Sequential:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Within, torch's global generator of the CPU is this one; afterwards it is as before and this one has moved on."""
+    """Within, torch's global generator of the CPU is this one.
+
+    Afterwards it is as before and this one has moved on.
+    """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.set_rng_state(generator.get_state())
         yield
@@ -22,7 +25,10 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within, what draws from torch's global generators (dropout) is a function of the seed; afterwards they are as before."""
+    """Within, what draws from torch's global generators (dropout) is a function of the seed.
+
+    Afterwards they are as before.
+    """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())

@@ -21,7 +21,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""How families of timm are told to take pictures of any size: ViTs, windowed transformers, and those that always do."""
+"""How families of timm are told to take pictures of any size: ViTs, windowed transformers, and
+those that always do."""
 
 _TOO_SMALL = re.compile("Output size is too small|greater than actual input size")
 
@@ -31,13 +32,16 @@ class Encoder(nn.Module):
 
     `to_3d` turns the convolutions in `model` to 3D; then all of this has a Z too.
 
-    The input has mean 0 and standard deviation 1. Weights that were trained on photographs in other units, ``(photo - mean) /
-    std``, get what a photograph of ImageNet would have become: ``x * scale + shift`` with ``scale = imagenet_std / std`` and
-    ``shift = (imagenet_mean - mean) / std``. That is x itself for nearly all weights, whose mean and std are ImageNet's; it is
-    about 0.45 x for those with 0.5 and 0.5. With another number of channels than three, each gets the mean over red, green, blue.
+    The input has mean 0 and standard deviation 1. Weights that were trained on photographs in other
+    units, ``(photo - mean) / std``, get what a photograph of ImageNet would have become: ``x *
+    scale + shift`` with ``scale = imagenet_std / std`` and ``shift = (imagenet_mean - mean) /
+    std``. That is x itself for nearly all weights, whose mean and std are ImageNet's; it is about
+    0.45 x for those with 0.5 and 0.5. With another number of channels than three, each gets the
+    mean over red, green, blue.
 
-    A transformer's map is its patch tokens; their mean is the feature, and class and register tokens are left out, because what
-    the answer comes from must have a place in the picture. Pictures are padded with 0, their mean, to whole patches.
+    A transformer's map is its patch tokens; their mean is the feature, and class and register
+    tokens are left out, because what the answer comes from must have a place in the picture.
+    Pictures are padded with 0, their mean, to whole patches.
 
     Args:
         name: timm's, with or without the tag of its weights ("resnet50", "resnet50.a1_in1k").
@@ -83,7 +87,8 @@ class Encoder(nn.Module):
             if isinstance(error, RuntimeError) and not _TOO_SMALL.search(str(error)):
                 raise
             raise UsageError(
-                f"backbone {self.name!r} refuses images of {tuple(picture.shape[2:])} pixels: {error}",
+                f"backbone {self.name!r} refuses images of {tuple(picture.shape[2:])} pixels:"
+                f" {error}",
                 needed="a size that it was made for",
                 cure="another size, or a backbone that takes any (resnet50, tf_efficientnet_lite0)",
             ) from error
@@ -97,8 +102,8 @@ class Encoder(nn.Module):
     def covered(self, size: tuple[int, int], cells: tuple[int, int]) -> tuple[int, int]:
         """Count the pixels (from the first on) that maps of so many cells (y, x) cover, for pictures of a size (Y, X).
 
-        More than the picture has where a transformer pads it below and right: to whole patches, and where it merges patches to
-        whole merged ones.
+        More than the picture has where a transformer pads it below and right: to whole patches, and
+        where it merges patches to whole merged ones.
         """
         patch = _patch(self.model)
         if patch is None:
@@ -114,7 +119,9 @@ class Encoder(nn.Module):
         if self._has_tokens:
             features: Tensor = getattr(self.model, "fc_norm", nn.Identity())(maps.mean((2, 3)))
         else:
-            features = self.model.forward_head(maps.permute(0, 2, 3, 1) if self._channels_are_last else maps, pre_logits=True)
+            features = self.model.forward_head(
+                maps.permute(0, 2, 3, 1) if self._channels_are_last else maps, pre_logits=True
+            )
         return features
 
     def groups(self) -> Groups:
@@ -147,12 +154,22 @@ def check_backbone(name: str) -> None:
         near = get_close_matches(plain, timm.list_models(), n=3, cutoff=0.5)
         raise UsageError(
             f"backbone {name!r}",
-            needed="the name of a network in timm, for instance resnet50, tf_efficientnet_lite0 or vit_small_patch16_224",
-            cure=f"did you mean {' or '.join(near)}?" if near else "python -c 'import timm; print(timm.list_models())'",
+            needed=(
+                "the name of a network in timm, for instance resnet50, tf_efficientnet_lite0 or"
+                " vit_small_patch16_224"
+            ),
+            cure=(
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else "python -c 'import timm; print(timm.list_models())'"
+            ),
         )
     tags = timm.list_pretrained(f"{plain}.*")
     if "." in name and name not in tags:
-        raise UsageError(f"backbone {name!r}", needed=f"one of {', '.join(tags)}" if tags else f"{plain!r}, which has no tags")
+        raise UsageError(
+            f"backbone {name!r}",
+            needed=f"one of {', '.join(tags)}" if tags else f"{plain!r}, which has no tags",
+        )
 
 
 def _create(name: str, in_channels: int) -> Any:
@@ -162,7 +179,9 @@ def _create(name: str, in_channels: int) -> Any:
     check_backbone(name)
     for options in _ANY_SIZE:
         try:
-            model: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels, **options)
+            model: Any = timm.create_model(
+                name, pretrained=False, num_classes=0, in_chans=in_channels, **options
+            )
         except TypeError:  # this family has no such option
             if not options:
                 raise
@@ -175,7 +194,9 @@ def _create(name: str, in_channels: int) -> Any:
 
 def _without_map(name: str) -> UsageError:
     return UsageError(
-        f"backbone {name!r}, whose features have no place in the picture", needed="one with a feature map", cure="resnet50"
+        f"backbone {name!r}, whose features have no place in the picture",
+        needed="one with a feature map",
+        cure="resnet50",
     )
 
 

@@ -1,4 +1,7 @@
-"""Convolutions of 2D networks made 3D: inflated, and axial-coronal-sagittal. Both begin from a `nn.Conv2d` of timm's."""
+"""Convolutions of 2D networks made 3D: inflated, and axial-coronal-sagittal.
+
+Both begin from a `nn.Conv2d` of timm's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from hilum.errors import UsageError
 
 
 class Reach(NamedTuple):
-    """Kernel size, stride and padding of a convolution along one axis; `padding` None pads as TensorFlow's "same" does."""
+    """Kernel size, stride and padding of a convolution along one axis.
+
+    `padding` None pads as TensorFlow's "same" does.
+    """
 
     kernel: int
     stride: int
@@ -24,7 +30,9 @@ class Reach(NamedTuple):
         """Voxels to add before and after an axis of so many."""
         if self.padding is not None:
             return self.padding, self.padding
-        extent = (ceil(size / self.stride) - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+        extent = (
+            (ceil(size / self.stride) - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+        )
         both = max(0, extent - size)
         return both // 2, both - both // 2
 
@@ -38,8 +46,8 @@ class Reach(NamedTuple):
 def inflate(weight: Tensor, depth: int) -> Tensor:
     """Kernels (O, I, y, x) repeated over the depth and divided by it: (O, I, depth, y, x).
 
-    A volume that repeats one slice then gives what the slice gives. Source: Carreira and Zisserman, "Quo vadis, action
-    recognition?", CVPR 2017.
+    A volume that repeats one slice then gives what the slice gives. Source: Carreira and Zisserman,
+    "Quo vadis, action recognition?", CVPR 2017.
     """
     return (weight / depth)[:, :, None].repeat(1, 1, depth, 1, 1)
 
@@ -47,14 +55,17 @@ def inflate(weight: Tensor, depth: int) -> Tensor:
 class InflatedConv(nn.Module):
     """`inflate`d kernels, as deep as they are high.
 
-    In the plane padding is the 2D convolution's; along the depth the first and last slice are repeated instead, so that thin
-    volumes are not darkened from both sides. The stride holds along the depth too: n slices become ceil(n / stride), never none.
+    In the plane padding is the 2D convolution's; along the depth the first and last slice are
+    repeated instead, so that thin volumes are not darkened from both sides. The stride holds along
+    the depth too: n slices become ceil(n / stride), never none.
     """
 
     def __init__(self, flat: nn.Conv2d) -> None:
         super().__init__()
         self.y, self.x = reaches(flat)
-        self.z = self.y._replace(padding=None if self.y.padding is None else self.y.dilation * (self.y.kernel // 2))
+        self.z = self.y._replace(
+            padding=None if self.y.padding is None else self.y.dilation * (self.y.kernel // 2)
+        )
         self.conv_groups = flat.groups
         self.weight = nn.Parameter(inflate(flat.weight.detach(), self.z.kernel))
         self.bias = None if flat.bias is None else nn.Parameter(flat.bias.detach().clone())
@@ -63,7 +74,10 @@ class InflatedConv(nn.Module):
         """(B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
         before, after = self.z.margins(x.shape[2])
         if before or after:
-            edges = x[:, :, :1].expand(-1, -1, before, -1, -1), x[:, :, -1:].expand(-1, -1, after, -1, -1)
+            edges = (
+                x[:, :, :1].expand(-1, -1, before, -1, -1),
+                x[:, :, -1:].expand(-1, -1, after, -1, -1),
+            )
             x = torch.cat((edges[0], x, edges[1]), dim=2)
         axes = (self.z._replace(padding=0), self.y, self.x)
         return _convolve(x, self.weight, self.bias, axes, self.conv_groups)
@@ -72,9 +86,10 @@ class InflatedConv(nn.Module):
 class AcsConv(nn.Module):
     """The 2D kernels as they are: a third of the outputs sees axial slices, a third coronal and a third sagittal ones.
 
-    Of a grouped convolution a third of the groups each. 1x1 kernels see voxels, which have no plane. Parameters are those of
-    the 2D convolution, shapes included. Strides hold along all axes, and all three lay their middle on the same voxels; n voxels
-    become what they become in 2D. Source: Yang et al., "Reinventing 2D convolutions for 3D images", IEEE JBHI 2021.
+    Of a grouped convolution a third of the groups each. 1x1 kernels see voxels, which have no
+    plane. Parameters are those of the 2D convolution, shapes included. Strides hold along all axes,
+    and all three lay their middle on the same voxels; n voxels become what they become in 2D.
+    Source: Yang et al., "Reinventing 2D convolutions for 3D images", IEEE JBHI 2021.
     """
 
     def __init__(self, flat: nn.Conv2d) -> None:
@@ -87,7 +102,13 @@ class AcsConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, Z, Y, X) to (B, C_out, z, y, x)."""
         if self.rows.kernel == self.columns.kernel == 1:
-            return _convolve(x, self.weight[:, :, None], self.bias, (self.rows, self.rows, self.columns), self.conv_groups)
+            return _convolve(
+                x,
+                self.weight[:, :, None],
+                self.bias,
+                (self.rows, self.rows, self.columns),
+                self.conv_groups,
+            )
         units = self.conv_groups if self.conv_groups > 1 else len(self.weight)
         outs, ins = len(self.weight) // units, self.weight.shape[1]
         parts, start = [], 0
@@ -96,18 +117,26 @@ class AcsConv(nn.Module):
                 own = slice(start * outs, (start + share) * outs)
                 seen = x if self.conv_groups == 1 else x[:, start * ins : (start + share) * ins]
                 bias = None if self.bias is None else self.bias[own]
-                parts.append(self._plane(seen, self.weight[own].unsqueeze(2 + thin), bias, thin, share))
+                parts.append(
+                    self._plane(seen, self.weight[own].unsqueeze(2 + thin), bias, thin, share)
+                )
                 start += share
         return torch.cat(parts, dim=1)
 
-    def _plane(self, x: Tensor, weight: Tensor, bias: Tensor | None, thin: int, share: int) -> Tensor:
+    def _plane(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, thin: int, share: int
+    ) -> Tensor:
         """One third: kernels (o, i, *3) with a 1 along the axis `thin`, which is only stepped along."""
-        across = self.columns if thin == 2 else self.rows  # what it is for the kernels of the others along this axis
+        across = (
+            self.columns if thin == 2 else self.rows
+        )  # what it is for the kernels of the others along this axis
         first, count = across.centres(x.shape[2 + thin])
         x = x.narrow(2 + thin, first, (count - 1) * across.stride + 1)
         axes = [self.rows, self.columns]
         axes.insert(thin, Reach(1, across.stride, 1, 0))
-        return _convolve(x, weight, bias, (axes[0], axes[1], axes[2]), 1 if self.conv_groups == 1 else share)
+        return _convolve(
+            x, weight, bias, (axes[0], axes[1], axes[2]), 1 if self.conv_groups == 1 else share
+        )
 
 
 def thirds(units: int) -> tuple[int, int, int]:
@@ -124,14 +153,23 @@ def reaches(flat: nn.Conv2d) -> tuple[Reach, Reach]:
     square = len({*flat.kernel_size}) == len({*flat.stride}) == 1 and flat.kernel_size[0] % 2
     if not square or isinstance(flat.padding, str) or flat.padding_mode != "zeros":
         raise UsageError(
-            f"the convolution {flat}", needed="square kernels of odd size, padded with zeros", cure="kind='slices', or resnet18"
+            f"the convolution {flat}",
+            needed="square kernels of odd size, padded with zeros",
+            cure="kind='slices', or resnet18",
         )
-    padding: tuple[int | None, ...] = (None, None) if type(flat).__name__ == "Conv2dSame" else flat.padding
-    rows, columns = (Reach(k, s, d, p) for k, s, d, p in zip(flat.kernel_size, flat.stride, flat.dilation, padding, strict=True))
+    padding: tuple[int | None, ...] = (
+        (None, None) if type(flat).__name__ == "Conv2dSame" else flat.padding
+    )
+    rows, columns = (
+        Reach(k, s, d, p)
+        for k, s, d, p in zip(flat.kernel_size, flat.stride, flat.dilation, padding, strict=True)
+    )
     return rows, columns
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, axes: tuple[Reach, Reach, Reach], groups: int) -> Tensor:
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, axes: tuple[Reach, Reach, Reach], groups: int
+) -> Tensor:
     """A 3D convolution, zeros around."""
     margins = [axis.margins(size) for axis, size in zip(axes, x.shape[2:], strict=True)]
     padding = [before for before, _ in margins]

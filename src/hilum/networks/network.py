@@ -13,9 +13,10 @@ from hilum.errors import UsageError
 class Network(nn.Module, ABC):
     """A network from images (B, C, Z, Y, X) to logits (B, K, Z, Y, X), in two or three dimensions.
 
-    A 2D network drops Z inside only: the slices of a volume become samples of the batch and come back as slices, so a 2D
-    network on a volume with Z > 1 answers slice by slice. Any size of input is taken; sizes that are multiples of the
-    product of the strides are the ones at which no voxel is padded inside.
+    A 2D network drops Z inside only: the slices of a volume become samples of the batch and come
+    back as slices, so a 2D network on a volume with Z > 1 answers slice by slice. Any size of input
+    is taken; sizes that are multiples of the product of the strides are the ones at which no voxel
+    is padded inside.
 
     Args:
         in_channels: C.
@@ -26,21 +27,31 @@ class Network(nn.Module, ABC):
     def __init__(self, in_channels: int, out_channels: int, *, dimensions: int) -> None:
         super().__init__()
         if dimensions not in (2, 3):
-            raise UsageError(f"a network of {dimensions} dimensions", needed="dimensions 2 or 3", cure="dimensions=3")
+            raise UsageError(
+                f"a network of {dimensions} dimensions",
+                needed="dimensions 2 or 3",
+                cure="dimensions=3",
+            )
         if in_channels < 1 or out_channels < 1:
-            raise UsageError(f"a network with {in_channels} channels in and {out_channels} out", needed="at least 1 of each")
+            raise UsageError(
+                f"a network with {in_channels} channels in and {out_channels} out",
+                needed="at least 1 of each",
+            )
         self.in_channels, self.out_channels, self.dimensions = in_channels, out_channels, dimensions
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, K, Z, Y, X) of an image (B, C, Z, Y, X), on the image's own grid.
 
         Raises:
-            UsageError: when the image has not five axes, an empty axis, or another number of channels.
+            UsageError: when the image has not five axes, an empty axis, or another number of
+                channels.
         """
         return self._run(image, deep=False)[0]
 
     def forward_deep(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Logits at every supervised resolution, the full one first; one entry where there is no deep supervision.
+        """Logits at every supervised resolution, the full one first.
+
+        One entry where there is no deep supervision.
 
         Entry *n* is (B, K, z, y, x) with z = ceil(Z / product of the first *n* strides), and so on.
 
@@ -51,7 +62,10 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
-        """Logits of an image that has only the network's own axes, (N, C, Y, X) in 2D; one entry unless `deep`."""
+        """Logits of an image that has only the network's own axes, (N, C, Y, X) in 2D.
+
+        One entry unless `deep`.
+        """
 
     def _run(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:
         if image.ndim != 5 or image.shape[1] != self.in_channels or 0 in image.shape:
@@ -65,4 +79,6 @@ class Network(nn.Module, ABC):
         batch, _, slices = image.shape[:3]
         flat = image.transpose(1, 2).flatten(0, 1)  # (B*Z, C, Y, X)
         outputs = self.levels(flat.contiguous(memory_format=torch.channels_last), deep=deep)
-        return tuple(out.reshape(batch, slices, *out.shape[1:]).transpose(1, 2) for out in outputs)  # (B, K, Z, y, x)
+        return tuple(
+            out.reshape(batch, slices, *out.shape[1:]).transpose(1, 2) for out in outputs
+        )  # (B, K, Z, y, x)

@@ -22,23 +22,40 @@ def own_axes(spec: NetworkSpec, sizes: Sequence[tuple[int, int, int]]) -> list[t
 
 
 class Decoder(nn.Module):
-    """Transposed convolution, concatenation with the skip, convolutions; a head at each supervised resolution.
+    """Transposed convolution, concatenation with the skip, convolutions.
 
-    The up-sampled map is cropped to the skip, so that any input size works. With deep supervision every resolution has a
-    head but the two lowest (nnU-Net has one for the second lowest too, and gives it the weight 0).
+    A head at each supervised resolution.
+
+    The up-sampled map is cropped to the skip, so that any input size works. With deep supervision
+    every resolution has a head but the two lowest (nnU-Net has one for the second lowest too, and
+    gives it the weight 0).
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        kernels, strides, features = own_axes(spec, spec.kernels), own_axes(spec, spec.strides), spec.features
-        up, convolve, head = (layer("ConvTranspose", spec.dimensions), conv_stack, layer("Conv", spec.dimensions))
+        kernels, strides, features = (
+            own_axes(spec, spec.kernels),
+            own_axes(spec, spec.strides),
+            spec.features,
+        )
+        up, convolve, head = (
+            layer("ConvTranspose", spec.dimensions),
+            conv_stack,
+            layer("Conv", spec.dimensions),
+        )
         self.up = nn.ModuleList()
         self.stages = nn.ModuleList()
         for n in reversed(range(len(features) - 1)):  # lowest resolution first, as they run
             self.up.append(up(features[n + 1], features[n], strides[n + 1], strides[n + 1]))
-            self.stages.append(convolve(2 * features[n], features[n], blocks=spec.decoder_blocks[n], kernel=kernels[n]))
+            self.stages.append(
+                convolve(
+                    2 * features[n], features[n], blocks=spec.decoder_blocks[n], kernel=kernels[n]
+                )
+            )
         supervised = max(1, len(features) - 2) if spec.deep_supervision else 1
-        self.heads = nn.ModuleList(head(features[n], spec.out_channels, 1) for n in range(supervised))  # full resolution first
+        self.heads = nn.ModuleList(
+            head(features[n], spec.out_channels, 1) for n in range(supervised)
+        )  # full resolution first
 
     def forward(self, skips: Sequence[Tensor], *, deep: bool) -> tuple[Tensor, ...]:
         """Logits from the encoder's maps (highest resolution first); full resolution first."""
@@ -55,8 +72,8 @@ class Decoder(nn.Module):
 class PlainUNet(Network):
     """U-Net of stacked convolutions with instance norm, strided convolutions down and transposed ones up.
 
-    nnU-Net's plain network (Isensee et al., Nature Methods 18, 2021): kernels and strides of each stage come from the spec
-    and may be anisotropic.
+    nnU-Net's plain network (Isensee et al., Nature Methods 18, 2021): kernels and strides of each
+    stage come from the spec and may be anisotropic.
 
     Args:
         spec: widths, kernels, strides and numbers of convolutions of each stage.
@@ -69,7 +86,13 @@ class PlainUNet(Network):
         channels = spec.in_channels
         for n, features in enumerate(spec.features):
             self.encoder.append(
-                conv_stack(channels, features, blocks=spec.encoder_blocks[n], kernel=kernels[n], stride=strides[n])
+                conv_stack(
+                    channels,
+                    features,
+                    blocks=spec.encoder_blocks[n],
+                    kernel=kernels[n],
+                    stride=strides[n],
+                )
             )
             channels = features
         self.decoder = Decoder(spec)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class ResidualUNet(Network):
     """U-Net whose encoder stages are residual blocks; stem and decoder are those of the plain one.
 
-    nnU-Net's ResEnc (Isensee et al., "nnU-Net Revisited", MICCAI 2024): a convolution as stem, then `encoder_blocks[n]`
-    residual blocks in stage *n*, the first with the stride.
+    nnU-Net's ResEnc (Isensee et al., "nnU-Net Revisited", MICCAI 2024): a convolution as stem, then
+    `encoder_blocks[n]` residual blocks in stage *n*, the first with the stride.
 
     Args:
         spec: widths, kernels, strides and numbers of blocks of each stage.
@@ -34,7 +34,10 @@ class ResidualUNet(Network):
         for n, features in enumerate(spec.features):
             steps = [strides[n]] + [ones] * (spec.encoder_blocks[n] - 1)
             widths = [channels] + [features] * (spec.encoder_blocks[n] - 1)
-            blocks = [ResidualBlock(w, features, kernel=kernels[n], stride=s) for w, s in zip(widths, steps, strict=True)]
+            blocks = [
+                ResidualBlock(w, features, kernel=kernels[n], stride=s)
+                for w, s in zip(widths, steps, strict=True)
+            ]
             self.encoder.append(nn.Sequential(*blocks))
             channels = features
         self.decoder = Decoder(spec)

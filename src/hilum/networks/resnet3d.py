@@ -23,9 +23,10 @@ GROUPS = 8
 class ResNet3d(ClassifierNetwork):
     """A 3x3x3 stem with stride 2, then stages of `blocks[n]` basic blocks with `features[n]` channels.
 
-    Each stage after the first begins with stride 2. He et al. 2016 with the shortcut of ResNet-D (average pooling, then a
-    projection). Norms are batch norms, or group norms of up to 8 groups (Wu and He 2018) for batches too small for statistics; an
-    instance norm would take away each channel's mean, which is what the pooling at the end is to see. No axis is ever emptied: n
+    Each stage after the first begins with stride 2. He et al. 2016 with the shortcut of ResNet-D
+    (average pooling, then a projection). Norms are batch norms, or group norms of up to 8 groups
+    (Wu and He 2018) for batches too small for statistics; an instance norm would take away each
+    channel's mean, which is what the pooling at the end is to see. No axis is ever emptied: n
     becomes ceil(n / stride).
 
     Args:
@@ -53,7 +54,10 @@ class ResNet3d(ClassifierNetwork):
         for number, (before, after) in enumerate(pairwise((features[0], *features))):
             first = BasicBlock(spec, before, after, stride=2 if number else 1)
             self.stages.append(
-                nn.Sequential(first, *(BasicBlock(spec, after, after, stride=1) for _ in range(blocks[number] - 1)))
+                nn.Sequential(
+                    first,
+                    *(BasicBlock(spec, after, after, stride=1) for _ in range(blocks[number] - 1)),
+                )
             )
         self.head = linear_head(features[-1], spec)
         for module in self.modules():
@@ -79,7 +83,9 @@ class ResNet3d(ClassifierNetwork):
 class BasicBlock(nn.Module):
     """Two 3x3x3 convolutions beside a shortcut."""
 
-    def __init__(self, spec: ClassifierSpec, in_channels: int, out_channels: int, *, stride: int) -> None:
+    def __init__(
+        self, spec: ClassifierSpec, in_channels: int, out_channels: int, *, stride: int
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
@@ -90,7 +96,10 @@ class BasicBlock(nn.Module):
         )
         shortcut: list[nn.Module] = [AveragePool((stride,) * 3)] if stride > 1 else []
         if in_channels != out_channels:
-            shortcut += [nn.Conv3d(in_channels, out_channels, 1, bias=False), _norm(spec, out_channels)]
+            shortcut += [
+                nn.Conv3d(in_channels, out_channels, 1, bias=False),
+                _norm(spec, out_channels),
+            ]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,4 +108,8 @@ class BasicBlock(nn.Module):
 
 
 def _norm(spec: ClassifierSpec, channels: int) -> nn.Module:
-    return nn.BatchNorm3d(channels) if spec.norm == "batch" else nn.GroupNorm(gcd(GROUPS, channels), channels)
+    return (
+        nn.BatchNorm3d(channels)
+        if spec.norm == "batch"
+        else nn.GroupNorm(gcd(GROUPS, channels), channels)
+    )

@@ -21,7 +21,8 @@ HIDDEN = 128
 class GatedAttention(nn.Module):
     """Attention weights of slices: softmax over s of ``w . (tanh(V h_s) * sigmoid(U h_s))``.
 
-    Source: Ilse, Tomczak and Welling, "Attention-based deep multiple instance learning", ICML 2018, with their 128 hidden units.
+    Source: Ilse, Tomczak and Welling, "Attention-based deep multiple instance learning", ICML 2018,
+    with their 128 hidden units.
     """
 
     def __init__(self, features: int) -> None:
@@ -39,9 +40,10 @@ class GatedAttention(nn.Module):
 class SliceClassifier(ClassifierNetwork):
     """Every slice through one 2D backbone, the slices' features averaged by learnt attention.
 
-    With planes "axial" the maps (B, F, Z, y, x) lie on the image. With "three" the coronal (z by x) and sagittal (z by y) slices
-    go the same way, first resized to Y by X pixels, the size of an axial slice; all slices share one attention. The maps are then
-    (B, F, Z + Y + X, y, x), axial, coronal and sagittal ones in this order, and only `on_image` knows how they lie.
+    With planes "axial" the maps (B, F, Z, y, x) lie on the image. With "three" the coronal (z by x)
+    and sagittal (z by y) slices go the same way, first resized to Y by X pixels, the size of an
+    axial slice; all slices share one attention. The maps are then (B, F, Z + Y + X, y, x), axial,
+    coronal and sagittal ones in this order, and only `on_image` knows how they lie.
 
     Args:
         spec: of kind "slices".
@@ -60,7 +62,9 @@ class SliceClassifier(ClassifierNetwork):
     def encode(self, image: Tensor) -> Tensor:
         """See `ClassifierNetwork.maps`, and the class for three planes."""
         if self.planes == "three":
-            image = torch.cat([image, *(_resized(plane, image) for plane in _other_planes(image))], dim=2)
+            image = torch.cat(
+                [image, *(_resized(plane, image) for plane in _other_planes(image))], dim=2
+            )
         return encode_slices(self.encoder, image)
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -78,17 +82,27 @@ class SliceClassifier(ClassifierNetwork):
         return weights
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """As `ClassifierNetwork.on_image`; the numbers of three planes are added where they meet."""
+        """As `ClassifierNetwork.on_image`.
+
+        The numbers of three planes are added where they meet.
+        """
         if self.planes == "axial":
             return spread_slices(self.encoder, weights, size)
-        # each slice as the encoder saw it, at the size of an axial one: there it may have been padded
-        seen = [spread_slices(self.encoder, one, (one.shape[1], *size[1:])) for one in torch.split(weights, list(size), dim=1)]
+        # each slice as the encoder saw it, at the size of an axial one: there it may have been
+        # padded
+        seen = [
+            spread_slices(self.encoder, one, (one.shape[1], *size[1:]))
+            for one in torch.split(weights, list(size), dim=1)
+        ]
         axial, coronal, sagittal = seen  # (B, Z, Y, X), (B, Y, z, x), (B, X, z, y)
         turned = axial, coronal.transpose(1, 2), sagittal.permute(0, 2, 3, 1)
         return torch.stack([spread(plane, size) for plane in turned]).sum(0)
 
     def groups(self) -> Groups:
-        """The backbone's; last the attention with the head, since neither comes from pretrained weights."""
+        """The backbone's.
+
+        Last the attention with the head, since neither comes from pretrained weights.
+        """
         return (*self.encoder.groups(), (*self.attention.parameters(), *self.head.parameters()))
 
 
@@ -102,4 +116,6 @@ def _resized(plane: Tensor, like: Tensor) -> Tensor:
     if plane.shape[3:] == like.shape[3:]:
         return plane
     size = (plane.shape[2], *like.shape[3:])  # along S nothing moves
-    return functional.interpolate(plane.float(), size=size, mode="trilinear", align_corners=False).to(plane.dtype)
+    return functional.interpolate(
+        plane.float(), size=size, mode="trilinear", align_corners=False
+    ).to(plane.dtype)

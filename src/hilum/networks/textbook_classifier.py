@@ -27,17 +27,19 @@ class Classifier(TimmClassifier):
         logits = model(pictures)  # (B, 3, Y, X), normalised as ImageNet's are, to (B, 2)
         model.release(None)  # the second stage: everything learns
 
-    Besides images (B, C, Z, Y, X), as all of hilum's networks, it takes pictures (B, C, Y, X). Frozen means that only the head
-    learns and that batch norms keep their statistics in `train()`. Where the weights came from is `adoption`.
+    Besides images (B, C, Z, Y, X), as all of hilum's networks, it takes pictures (B, C, Y, X).
+    Frozen means that only the head learns and that batch norms keep their statistics in `train()`.
+    Where the weights came from is `adoption`.
 
     Args:
         num_classes: number of logits.
-        backbone: timm's name; tf_efficientnet_lite0 needs no network, its weights are installed with hilum.
+        backbone: timm's name; tf_efficientnet_lite0 needs no network, its weights are installed
+            with hilum.
         freeze: whether only the head learns.
         in_channels: C; the first convolution is adapted, see `hilum.networks.weights.adopt`.
         pretrained: False begins with weights drawn anew.
-        weights: a file to take them from; "none" is `pretrained=False`, as on the command line; otherwise local cache, hub,
-            embedded, see `find_weights`.
+        weights: a file to take them from; "none" is `pretrained=False`, as on the command line;
+            otherwise local cache, hub, embedded, see `find_weights`.
         hub: whether the hub may be asked.
         dropout: before the last layer.
         seed: of the head, and of the backbone where that is not pretrained.
@@ -62,11 +64,17 @@ class Classifier(TimmClassifier):
     ) -> None:
         if num_classes < 1 or in_channels < 1 or not 0 <= dropout < 1:
             raise UsageError(
-                f"a classifier with {num_classes} classes, {in_channels} channels and dropout {dropout}",
+                f"a classifier with {num_classes} classes, {in_channels} channels and dropout"
+                f" {dropout}",
                 needed="at least 1 class and 1 channel, dropout from 0 to below 1",
             )
         spec = ClassifierSpec(
-            kind="backbone", dimensions=2, in_channels=in_channels, out_channels=num_classes, backbone=backbone, dropout=dropout
+            kind="backbone",
+            dimensions=2,
+            in_channels=in_channels,
+            out_channels=num_classes,
+            backbone=backbone,
+            dropout=dropout,
         )
         with drawing_from(torch.Generator().manual_seed(seed)):
             super().__init__(spec)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class TimmClassifier(ClassifierNetwork):
-    """Any timm backbone by name. Slices of a volume are pictures of the batch; their logits are averaged.
+    """Any timm backbone by name.
+
+    Slices of a volume are pictures of the batch; their logits are averaged.
 
     The average is taken of the features, which is the same because the head is linear.
 

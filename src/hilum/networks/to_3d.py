@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 _AS_THEY_ARE = frozenset(
     (
-        *("Sequential", "ModuleList", "ModuleDict", "Identity", "Dropout", "DropPath", "Flatten", "Linear"),
+        *(
+            "Sequential",
+            "ModuleList",
+            "ModuleDict",
+            "Identity",
+            "Dropout",
+            "DropPath",
+            "Flatten",
+            "Linear",
+        ),
         *(
             "ReLU",
             "ReLU6",
@@ -30,10 +39,19 @@ _AS_THEY_ARE = frozenset(
             "HardSigmoid",
         ),
         *("ResNet", "BasicBlock", "Bottleneck"),
-        *("EfficientNet", "ConvBnAct", "DepthwiseSeparableConv", "InvertedResidual", "EdgeResidual"),
+        *(
+            "EfficientNet",
+            "ConvBnAct",
+            "DepthwiseSeparableConv",
+            "InvertedResidual",
+            "EdgeResidual",
+        ),
         *("DenseNet", "DenseBlock", "DenseLayer", "DenseTransition"),
         *("RegNet", "RegStage", "ConvNormAct", "ClassifierHead"),
-        *("SelectAdaptivePool2d", "AdaptiveAvgPool2d"),  # at the end of the network only; `Encoder.pool` does it in 3D
+        *(
+            "SelectAdaptivePool2d",
+            "AdaptiveAvgPool2d",
+        ),  # at the end of the network only; `Encoder.pool` does it in 3D
     )
 )
 """Modules whose own code works in three dimensions, or is not run."""
@@ -53,7 +71,10 @@ class BatchNormAct(nn.BatchNorm3d):
 
 
 class SqueezeExcite(nn.Sequential):
-    """Channels weighted by what their means over the whole volume say; the children are those of the 2D module."""
+    """Channels weighted by what their means over the whole volume say.
+
+    The children are those of the 2D module.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X), its channels rescaled."""
@@ -64,13 +85,18 @@ class SqueezeExcite(nn.Sequential):
 
 
 class Pool(nn.Module):
-    """A 2D pooling in the plane, then the same along the depth; there the last block may be smaller, n is ceil(n / stride)."""
+    """A 2D pooling in the plane, then the same along the depth.
+
+    There the last block may be smaller, n is ceil(n / stride).
+    """
 
     def __init__(self, flat: nn.MaxPool2d | nn.AvgPool2d) -> None:
         super().__init__()
         self.flat = flat
         sizes = flat.kernel_size, flat.stride, flat.padding
-        self.kernel, self.stride, self.padding = (size if isinstance(size, int) else size[0] for size in sizes)
+        self.kernel, self.stride, self.padding = (
+            size if isinstance(size, int) else size[0] for size in sizes
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X) to (B, C, z, y, x)."""
@@ -82,7 +108,9 @@ class Pool(nn.Module):
         ceil_mode = not self.padding
         if isinstance(self.flat, nn.MaxPool2d):
             return functional.max_pool3d(plane, kernel, stride, padding, ceil_mode=ceil_mode)
-        return functional.avg_pool3d(plane, kernel, stride, padding, ceil_mode=ceil_mode, count_include_pad=False)
+        return functional.avg_pool3d(
+            plane, kernel, stride, padding, ceil_mode=ceil_mode, count_include_pad=False
+        )
 
 
 def _batch_norm(flat: nn.Module) -> nn.Module:
@@ -90,7 +118,9 @@ def _batch_norm(flat: nn.Module) -> nn.Module:
     given: Any = flat
     plain = type(flat).__name__ == "BatchNorm2d"
     deep = (
-        nn.BatchNorm3d(given.num_features, given.eps, given.momentum, given.weight is not None) if plain else BatchNormAct(given)
+        nn.BatchNorm3d(given.num_features, given.eps, given.momentum, given.weight is not None)
+        if plain
+        else BatchNormAct(given)
     )
     deep.load_state_dict(flat.state_dict())
     return deep
@@ -103,12 +133,14 @@ def _squeeze_excite(flat: nn.Module) -> nn.Module:
 def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, name: str) -> None:
     """Turn a 2D network to 3D where it is; each convolution becomes what `convolution` makes of it.
 
-    ResNets, RegNets, EfficientNets, MobileNets V2 and DenseNets can be turned. Batch norms, squeeze-and-excitation and pooling
-    become those over volumes. Pooling and strided convolutions go along the depth with the stride of the plane, n slices
-    becoming ceil(n / stride): volumes of any depth are taken.
+    ResNets, RegNets, EfficientNets, MobileNets V2 and DenseNets can be turned. Batch norms,
+    squeeze-and-excitation and pooling become those over volumes. Pooling and strided convolutions
+    go along the depth with the stride of the plane, n slices becoming ceil(n / stride): volumes of
+    any depth are taken.
 
     Raises:
-        UsageError: the network has modules of which it is not known how they would be in 3D; they are named.
+        UsageError: the network has modules of which it is not known how they would be in 3D; they
+            are named.
     """
     replace: dict[str, Callable[[Any], nn.Module]] = {
         "Conv2d": convolution,
@@ -125,8 +157,14 @@ def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, na
     if unknown:
         raise UsageError(
             f"backbone {name!r}, which has {', '.join(unknown)}",
-            needed="for 3D a ResNet, RegNet, EfficientNet, MobileNetV2 or DenseNet of plain convolutions",
-            cure="kind='slices', which takes any backbone slice by slice, or a backbone such as resnet18, tf_efficientnet_lite0",
+            needed=(
+                "for 3D a ResNet, RegNet, EfficientNet, MobileNetV2 or DenseNet of plain"
+                " convolutions"
+            ),
+            cure=(
+                "kind='slices', which takes any backbone slice by slice, or a backbone such as"
+                " resnet18, tf_efficientnet_lite0"
+            ),
         )
     _replace_children(model, replace)
 

@@ -22,9 +22,10 @@ FEATURES = (64, 128, 256, 512, 1024)
 class UNet(Network):
     """Ronneberger's U-Net as it is taught: double 3x3 convolution with batch norm and ReLU, max-pool, up-sampling, skips.
 
-    Down: `DoubleConv`, 2x2 max-pool. Up: bilinear (3D: trilinear) up-sampling by 2, concatenation with the skip of the same
-    resolution, `DoubleConv`; the decoder never pools. At the end a 1x1 convolution to the K logits. Odd sizes: pooling
-    rounds up, and the up-sampled map is cropped to its skip, so that voxels stay aligned and any input size works.
+    Down: `DoubleConv`, 2x2 max-pool. Up: bilinear (3D: trilinear) up-sampling by 2, concatenation
+    with the skip of the same resolution, `DoubleConv`; the decoder never pools. At the end a 1x1
+    convolution to the K logits. Odd sizes: pooling rounds up, and the up-sampled map is cropped to
+    its skip, so that voxels stay aligned and any input size works.
 
     Args:
         in_channels: C.
@@ -36,18 +37,34 @@ class UNet(Network):
         UsageError: when there are fewer than two widths or one below 1.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, dimensions: int = 2, features: Sequence[int] = FEATURES) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        dimensions: int = 2,
+        features: Sequence[int] = FEATURES,
+    ) -> None:
         super().__init__(in_channels, out_channels, dimensions=dimensions)
         if len(features) < 2 or min(features) < 1:
-            raise UsageError(f"U-Net features {tuple(features)}", needed="two or more widths, each at least 1")
-        self.down = nn.ModuleList(DoubleConv(a, b, dimensions=dimensions) for a, b in pairwise((in_channels, *features)))
+            raise UsageError(
+                f"U-Net features {tuple(features)}", needed="two or more widths, each at least 1"
+            )
+        self.down = nn.ModuleList(
+            DoubleConv(a, b, dimensions=dimensions) for a, b in pairwise((in_channels, *features))
+        )
         self.pool = layer("MaxPool", dimensions)(2, ceil_mode=True)
         rising = tuple(reversed(features))
-        self.up = nn.ModuleList(DoubleConv(a + b, b, dimensions=dimensions) for a, b in pairwise(rising))
+        self.up = nn.ModuleList(
+            DoubleConv(a + b, b, dimensions=dimensions) for a, b in pairwise(rising)
+        )
         self.head = layer("Conv", dimensions)(features[0], out_channels, 1)
 
     def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:  # noqa: ARG002  (the textbook supervises one resolution)
-        """See `Network.levels`; the textbook knows no deep supervision, there is always one entry."""
+        """See `Network.levels`.
+
+        The textbook knows no deep supervision, there is always one entry.
+        """
         skips = []
         for n, stage in enumerate(self.down):
             image = stage(self.pool(image) if n else image)
@@ -60,4 +77,6 @@ class UNet(Network):
 
 def _twice(x: Tensor) -> Tensor:
     """Bilinear or trilinear up-sampling by 2 along each axis, voxel faces fixed."""
-    return functional.interpolate(x, scale_factor=2, mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False)
+    return functional.interpolate(
+        x, scale_factor=2, mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False
+    )

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from hilum.plan.plan import ClassifierSpec
 
-CONVOLUTIONS: dict[str, Callable[[nn.Conv2d], nn.Module]] = {"inflated": InflatedConv, "acs": AcsConv}
+CONVOLUTIONS: dict[str, Callable[[nn.Conv2d], nn.Module]] = {
+    "inflated": InflatedConv,
+    "acs": AcsConv,
+}
 
 
 class VolumeClassifier(ClassifierNetwork):

@@ -61,8 +61,9 @@ class Intensities(Record):
 class ChannelFacts(Record):
     """One channel of one case.
 
-    `nonzero` is the share of voxels that are not 0, `integral` whether every sampled voxel is a whole number, `foreground` the
-    intensities under the annotation (None where nothing is annotated).
+    `nonzero` is the share of voxels that are not 0, `integral` whether every sampled voxel is a
+    whole number, `foreground` the intensities under the annotation (None where nothing is
+    annotated).
     """
 
     minimum: float
@@ -75,8 +76,9 @@ class ChannelFacts(Record):
 class LabelFacts(Record):
     """One label in one case.
 
-    `components` counts 26-connected pieces; `piece_ml` is the volume of the typical one: half of the label's voxels lie in pieces
-    that are not larger (specks hardly count); `centroid` is the centre of mass as a fraction 0..1 of the image along (Z, Y, X).
+    `components` counts 26-connected pieces; `piece_ml` is the volume of the typical one: half of
+    the label's voxels lie in pieces that are not larger (specks hardly count); `centroid` is the
+    centre of mass as a fraction 0..1 of the image along (Z, Y, X).
     """
 
     id: int
@@ -88,10 +90,13 @@ class LabelFacts(Record):
 
 
 class CaseFacts(Record):
-    """One case in the orientation SPL (single pictures: as stored), array order (Z, Y, X); `orientation` is how it is stored.
+    """One case in the orientation SPL (single pictures: as stored), array order (Z, Y, X).
 
-    `nonzero_shape` is the shape of the box around all voxels that are not 0 in some channel (1, 1, 1 for an all-zero image).
-    `labels` lists the labels that occur, by id, without background and ignore.
+    `orientation` is how it is stored.
+
+    `nonzero_shape` is the shape of the box around all voxels that are not 0 in some channel (1, 1,
+    1 for an all-zero image). `labels` lists the labels that occur, by id, without background and
+    ignore.
     """
 
     id: str
@@ -105,7 +110,8 @@ class CaseFacts(Record):
     label: str | None = None
     """The class, where cases are classified."""
     region_mm: tuple[float, float, float] | None = None
-    """Extent along (Z, Y, X) of the mask that says where to look, where cases are classified and have one."""
+    """Extent along (Z, Y, X) of the mask that says where to look, where cases are classified and
+    have one."""
     centred: bool = False
     """Whether the data set gives the point to look at."""
 
@@ -120,7 +126,12 @@ class CaseSamples:
 
 
 def measure_case(
-    case_id: str, image: Volume, annotation: Volume | None, *, table: LabelTable, channels: Sequence[str]
+    case_id: str,
+    image: Volume,
+    annotation: Volume | None,
+    *,
+    table: LabelTable,
+    channels: Sequence[str],
 ) -> CaseSamples:
     """Measure one case.
 
@@ -137,7 +148,10 @@ def measure_case(
         LabelError: it holds labels that the table does not know.
     """
     if image.channels != len(channels):
-        raise DataError(f"case {case_id}: {image.channels} channels", needed=f"{len(channels)} channels ({', '.join(channels)})")
+        raise DataError(
+            f"case {case_id}: {image.channels} channels",
+            needed=f"{len(channels)} channels ({', '.join(channels)})",
+        )
     code = "source" if image.geometry.is_2d else "SPL"
     turned = reorient(image, code)
     array = turned.array
@@ -151,7 +165,9 @@ def measure_case(
     whole_samples = tuple(_take(array[c], whole) for c in range(array.shape[0]))
     if not all(np.isfinite(one).all() for one in array):
         raise DataError(
-            f"case {case_id}: voxels that are NaN or infinite", needed="finite intensities", cure="hilum check DATA --fix DIR"
+            f"case {case_id}: voxels that are NaN or infinite",
+            needed="finite intensities",
+            cure="hilum check DATA --fix DIR",
         )
     spacing = turned.geometry.spacing
     facts = CaseFacts(
@@ -160,8 +176,15 @@ def measure_case(
         spacing=spacing,
         orientation=image.geometry.orientation,
         nonzero_shape=(1, 1, 1) if box is None else box.shape,
-        channels=tuple(_channel_facts(array[c], foreground_samples[c], whole_samples[c]) for c in range(array.shape[0])),
-        labels=() if labels is None else _label_facts(labels, known, counts, turned.geometry.voxel_volume_mm3),
+        channels=tuple(
+            _channel_facts(array[c], foreground_samples[c], whole_samples[c])
+            for c in range(array.shape[0])
+        ),
+        labels=(
+            ()
+            if labels is None
+            else _label_facts(labels, known, counts, turned.geometry.voxel_volume_mm3)
+        ),
         annotated=annotation is not None,
     )
     return CaseSamples(facts, foreground_samples, whole_samples)
@@ -170,12 +193,14 @@ def measure_case(
 def _annotation_on_grid(case_id: str, image: Volume, annotation: Volume, code: str) -> NDArray[Any]:
     if not image.geometry.is_close(annotation.geometry, tolerance_voxels=0.05):
         raise GeometryError(
-            f"case {case_id}: the annotation (shape {annotation.geometry.shape}) does not lie on the image's grid "
-            f"(shape {image.geometry.shape})",
+            f"case {case_id}: the annotation (shape {annotation.geometry.shape}) does not lie on"
+            f" the image's grid (shape {image.geometry.shape})",
             needed="one grid for image and annotation",
             cure="hilum check DATA --fix DIR",
         )
-    labels: NDArray[Any] = reorient(Volume(annotation.array, image.geometry), code).array[0]  # (Z, Y, X)
+    labels: NDArray[Any] = reorient(Volume(annotation.array, image.geometry), code).array[
+        0
+    ]  # (Z, Y, X)
     return labels
 
 
@@ -183,7 +208,11 @@ def _label_counts(case_id: str, labels: NDArray[Any] | None, table: LabelTable) 
     """Voxels of every value that occurs."""
     if labels is None:
         return {}
-    values, counts = np.unique(labels, return_counts=True) if labels.min() < 0 or labels.max() > 65535 else _small_counts(labels)
+    values, counts = (
+        np.unique(labels, return_counts=True)
+        if labels.min() < 0 or labels.max() > 65535
+        else _small_counts(labels)
+    )
     known = {*table.ids, *(() if table.ignore is None else (table.ignore,))}
     unknown = sorted({int(v) for v in values} - known)
     if unknown:
@@ -202,7 +231,10 @@ def _small_counts(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _draw(
-    labels: NDArray[Any] | None, known: Sequence[int], shape: tuple[int, ...], generator: np.random.Generator
+    labels: NDArray[Any] | None,
+    known: Sequence[int],
+    shape: tuple[int, ...],
+    generator: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Flat indices of sampled voxels: under the annotation (with replacement above SAMPLES), and of the whole image."""
     size = int(np.prod(shape))
@@ -219,7 +251,9 @@ def _take(channel: NDArray[Any], flat: NDArray[np.int64]) -> NDArray[np.float32]
     return channel[np.unravel_index(flat, channel.shape)].astype(np.float32)
 
 
-def _channel_facts(channel: NDArray[Any], foreground: NDArray[np.float32], whole: NDArray[np.float32]) -> ChannelFacts:
+def _channel_facts(
+    channel: NDArray[Any], foreground: NDArray[np.float32], whole: NDArray[np.float32]
+) -> ChannelFacts:
     return ChannelFacts(
         minimum=float(channel.min()),
         maximum=float(channel.max()),
@@ -235,7 +269,9 @@ def _typical(sizes: NDArray[np.int64]) -> float:
     return float(rising[np.searchsorted(np.cumsum(rising), rising.sum() / 2)])
 
 
-def _label_facts(labels: NDArray[Any], known: Sequence[int], counts: dict[int, int], voxel_mm3: float) -> tuple[LabelFacts, ...]:
+def _label_facts(
+    labels: NDArray[Any], known: Sequence[int], counts: dict[int, int], voxel_mm3: float
+) -> tuple[LabelFacts, ...]:
     import cc3d
     from scipy import ndimage
 
@@ -254,7 +290,10 @@ def _label_facts(labels: NDArray[Any], known: Sequence[int], counts: dict[int, i
     for number, (i, extent) in enumerate(zip(ids, extents, strict=True), start=1):
         offset = [at.start + start for at, start in zip(extent, box.start, strict=True)]
         indices = np.nonzero(small[extent] == number)
-        centre = [(float(np.mean(at)) + o + 0.5) / n for at, o, n in zip(indices, offset, labels.shape, strict=True)]
+        centre = [
+            (float(np.mean(at)) + o + 0.5) / n
+            for at, o, n in zip(indices, offset, labels.shape, strict=True)
+        ]
         facts.append(
             LabelFacts(
                 id=i,

@@ -6,15 +6,18 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.dataset.classes import (
+    ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
+)
 from hilum.plan.plan import ClassifierSpec, Decision, Plan, Record
 
 
 class RegionSpec(Record):
     """The part of a case that the network receives.
 
-    `whole`: everything, scaled to the patch with its proportions kept, centred. `mask`: a window of the patch's size around the
-    middle of the case's mask. `centre`: around the point that the data set gives. `middle`: around the middle of the image.
+    `whole`: everything, scaled to the patch with its proportions kept, centred. `mask`: a window of
+    the patch's size around the middle of the case's mask. `centre`: around the point that the data
+    set gives. `middle`: around the middle of the image.
     """
 
     kind: Literal["whole", "mask", "centre", "middle"] = "whole"
@@ -25,7 +28,8 @@ class RegionSpec(Record):
 class WeightsSpec(Record):
     """The source of the network's first weights: random, or learnt on photographs.
 
-    Pretrained ones are those of `file`, else of the local cache, the hub, or embedded; training says which it took.
+    Pretrained ones are those of `file`, else of the local cache, the hub, or embedded; training
+    says which it took.
     """
 
     origin: Literal["random", "pretrained"] = "random"
@@ -37,11 +41,13 @@ class Stage(Record):
 
     Args:
         share: of the training's length; those of all stages sum to 1.
-        released: how many groups of weights learn, counted from the head (1: the head alone); None: all of them.
+        released: how many groups of weights learn, counted from the head (1: the head alone); None:
+            all of them.
         rate: learning rate of the head at its height, as a factor of the optimiser's.
         decay: factor of the rate from one group to the one before it (Howard and Ruder 2018).
         warmup: share of the stage in which the rate rises.
-        probe: the head is fitted by logistic regression on features that are computed once, instead of by steps; the only stage.
+        probe: the head is fitted by logistic regression on features that are computed once, instead
+            of by steps; the only stage.
     """
 
     share: float = Field(gt=0, le=1)
@@ -58,7 +64,8 @@ class ClassLossSpec(Record):
     class_weights: tuple[float, ...] | None = None
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     mixup: float = Field(default=0.0, ge=0)
-    """Parameter of the beta distribution from which pairs of cases are mixed (Zhang et al. 2018); 0 mixes none."""
+    """Parameter of the beta distribution from which pairs of cases are mixed (Zhang et al. 2018); 0
+    mixes none."""
 
 
 class ClassificationPlan(Plan):
@@ -72,7 +79,8 @@ class ClassificationPlan(Plan):
     stages: Decision[tuple[Stage, ...]]
     loss: Decision[ClassLossSpec]
     balance: Decision[Literal["none", "weights", "sampling"]]
-    """How rare classes get their share: not at all, by weights of the loss, or by drawing their cases more often."""
+    """How rare classes get their share: not at all, by weights of the loss, or by drawing their
+    cases more often."""
     coverage: Decision[float]
     """Share of cases whose class the prediction sets shall hold."""
 
@@ -88,20 +96,32 @@ class ClassificationPlan(Plan):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        region, stages, weights = self.region.value, self.stages.value, self.loss.value.class_weights
+        region, stages, weights = (
+            self.region.value,
+            self.stages.value,
+            self.loss.value.class_weights,
+        )
         self._check_network(in_channels=self.inputs)
         if region.mask_channel and region.kind != "mask":
             raise ValueError(f"a mask channel with region {region.kind!r}: it needs region 'mask'")
         if region.kind != "whole" and self.spacing.value is None:
             raise ValueError(f"region {region.kind!r} without a spacing: a window has a size in mm")
         if not stages or abs(sum(stage.share for stage in stages) - 1) > 1e-6:
-            raise ValueError(f"{len(stages)} stages whose shares sum to {sum(stage.share for stage in stages):g}, not to 1")
+            raise ValueError(
+                f"{len(stages)} stages whose shares sum to"
+                f" {sum(stage.share for stage in stages):g}, not to 1"
+            )
         if len(stages) > 1 and any(stage.probe for stage in stages):
-            raise ValueError("a probe beside other stages: it is fitted at once, and leaves nothing for steps")
+            raise ValueError(
+                "a probe beside other stages: it is fitted at once, and leaves nothing for steps"
+            )
         if weights is not None and len(weights) != self.classes.outputs:
             raise ValueError(f"{len(weights)} class weights for {self.classes.outputs} outputs")
         if weights is None and self.balance.value == "weights":
             raise ValueError("balance by weights without class_weights in the loss")
         if self.weights.value.origin == "pretrained" and not self.network.value.backbone:
-            raise ValueError(f"pretrained weights for a {self.network.value.kind}, which has no backbone to take them")
+            raise ValueError(
+                f"pretrained weights for a {self.network.value.kind}, which has no backbone to take"
+                " them"
+            )
         return self

@@ -28,7 +28,9 @@ PLANS: dict[str, type[SegmentationPlan | ClassificationPlan]] = {
 
 
 def save_plan(plan: Plan, path: Path | str) -> None:
-    """Write a plan as indented JSON, completely or not at all; the same plan always gives the same bytes.
+    """Write a plan as indented JSON, completely or not at all.
+
+    The same plan always gives the same bytes.
 
     Raises:
         UsageError: a file that no plan was written to, or that was edited since, is in the way.
@@ -44,8 +46,9 @@ def load_plan(path: Path | str) -> Plan:
     A decision may be shortened to its value (`"batch": 4`): its reason is then that it was edited.
 
     Raises:
-        UsageError: the file is missing, is no JSON or no plan, is of a newer version, or a field is unknown, missing or of the
-            wrong type; every such field is named, with the name that was probably meant.
+        UsageError: the file is missing, is no JSON or no plan, is of a newer version, or a field is
+            unknown, missing or of the wrong type; every such field is named, with the name that was
+            probably meant.
     """
     try:
         text = read_text(path)
@@ -64,16 +67,19 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(
-            f"{source} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}", needed="a plan as JSON"
+            f"{source} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}",
+            needed="a plan as JSON",
         ) from error
     version = fields.get("version") if isinstance(fields, dict) else None
     if version != PLAN_VERSION:
         raise UsageError(
             f"{source}: version {version!r}",
             needed=f"a plan of version {PLAN_VERSION}",
-            cure="a newer plan needs a newer hilum: pip install --upgrade hilum"
-            if isinstance(version, int)
-            else "hilum plan DATA",
+            cure=(
+                "a newer plan needs a newer hilum: pip install --upgrade hilum"
+                if isinstance(version, int)
+                else "hilum plan DATA"
+            ),
         )
     kind = _kind(fields, source)
     try:
@@ -86,14 +92,24 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
             cure="hilum plan DATA writes one to begin with",
         ) from error
     except HilumError as error:  # the label table's own checks
-        raise UsageError(f"{source}: labels: {error.found}", needed=error.needed, cure=error.cure) from error
+        raise UsageError(
+            f"{source}: labels: {error.found}", needed=error.needed, cure=error.cure
+        ) from error
 
 
 def plan_schema() -> dict[str, Any]:
-    """The JSON schema of a plan of any task, for editors and other programs; shipped as `plan.schema.json` beside this file."""
+    """The JSON schema of a plan of any task, for editors and other programs.
+
+    Shipped as `plan.schema.json` beside this file.
+    """
     _, schema = models_json_schema([(kind, "validation") for kind in PLANS.values()])
     plans = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in PLANS.values()]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Plan", "oneOf": plans, **schema}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Plan",
+        "oneOf": plans,
+        **schema,
+    }
 
 
 def _kind(fields: Mapping[str, Any], source: str) -> type[Plan]:
@@ -107,7 +123,9 @@ def _kind(fields: Mapping[str, Any], source: str) -> type[Plan]:
     if not isinstance(task, str) or task not in PLANS:
         near = difflib.get_close_matches(str(task), PLANS, n=1)
         raise UsageError(
-            f"{source}: task {task!r}", needed=f"one of {', '.join(PLANS)}", cure=f"did you mean {near[0]!r}?" if near else ""
+            f"{source}: task {task!r}",
+            needed=f"one of {', '.join(PLANS)}",
+            cure=f"did you mean {near[0]!r}?" if near else "",
         )
     return PLANS[task]
 
@@ -136,7 +154,10 @@ def _explain(problem: Any, kind: type[Plan]) -> str:
         return f"field {shown!r} is missing"
     if problem["type"] == "value_error":
         return f"{shown}: {problem['msg'].removeprefix('Value error, ')}"
-    return f"{shown} is {json.dumps(problem['input'])[:60]}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return (
+        f"{shown} is {json.dumps(problem['input'])[:60]}:"
+        f" {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    )
 
 
 def _fields_at(where: Sequence[int | str], kind: type[Plan]) -> list[str]:
@@ -152,4 +173,6 @@ def _record_in(annotation: Any) -> type[BaseModel] | None:
     """The first record within an annotation such as `tuple[Normalisation, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _record_in(part)) is not None), None)
+    return next(
+        (found for part in get_args(annotation) if (found := _record_in(part)) is not None), None
+    )

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum.dataset.case import refuse
-from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.dataset.classes import (
+    ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
+)
 from hilum.errors import DataError, LabelError, UsageError
-from hilum.plan.case_facts import CaseFacts, CaseSamples, ChannelFacts, Intensities, LabelFacts, measure_case
+from hilum.plan.case_facts import (
+    CaseFacts,
+    CaseSamples,
+    ChannelFacts,
+    Intensities,
+    LabelFacts,
+    measure_case,
+)
 from hilum.plan.plan import Record
 from hilum.volume import Box, LabelTable, reorient
 
@@ -71,7 +80,10 @@ _NAMED_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
 
 
 class ChannelSummary(Record):
-    """One channel over all cases. `foreground` is None where no case has an annotated foreground voxel."""
+    """One channel over all cases.
+
+    `foreground` is None where no case has an annotated foreground voxel.
+    """
 
     name: str
     kind: Kind
@@ -81,9 +93,12 @@ class ChannelSummary(Record):
 
 
 class Fingerprint(Record):
-    """The facts of a data set. Shapes and spacings are in array order (Z, Y, X) of the orientation SPL.
+    """The facts of a data set.
 
-    A fingerprint depends on the data alone: the same cases give the same bytes whatever the number of threads.
+    Shapes and spacings are in array order (Z, Y, X) of the orientation SPL.
+
+    A fingerprint depends on the data alone: the same cases give the same bytes whatever the number
+    of threads.
     """
 
     version: Literal[1] = 1
@@ -91,7 +106,8 @@ class Fingerprint(Record):
     channels: tuple[ChannelSummary, ...]
     task: str = "segmentation"
     labels: LabelTable
-    """What the annotation's integers mean; of a classification its masks', which say where to look."""
+    """What the annotation's integers mean; of a classification its masks', which say where to look.
+    """
     classes: ClassTable | None = None
     cases: tuple[CaseFacts, ...]
 
@@ -105,18 +121,20 @@ def make_fingerprint(
 ) -> Fingerprint:
     """Read every case once and measure what planning needs.
 
-    Large volumes are sampled: at most 10,000 voxels under the annotation and 10,000 of the whole image a case and channel,
-    drawn by a generator that is seeded with the case's id.
+    Large volumes are sampled: at most 10,000 voxels under the annotation and 10,000 of the whole
+    image a case and channel, drawn by a generator that is seeded with the case's id.
 
     Args:
         dataset: what `hilum.dataset.open_dataset` gave.
-        cases: ids to look at; all annotated cases if None. For cross-validation pass the training cases.
+        cases: ids to look at; all annotated cases if None. For cross-validation pass the training
+            cases.
         progress: called as progress(done, total, case id).
         threads: cases that are read at a time; memory grows with it.
 
     Raises:
         UsageError: no case is left, or an id is unknown.
-        LabelError: the data set has neither labels nor classes, or an annotation holds a label that the table does not know.
+        LabelError: the data set has neither labels nor classes, or an annotation holds a label that
+            the table does not know.
         GeometryError: an annotation does not lie on its image's grid.
     """
     reader = _reader(dataset)
@@ -137,23 +155,37 @@ def make_fingerprint(
     return made.model_copy(update={"task": reader.task, "classes": dataset.classes or None})
 
 
-def summarise(name: str, channels: Sequence[str], labels: LabelTable, measured: Sequence[CaseSamples]) -> Fingerprint:
-    """Pool the cases' facts and samples; the order of the cases is kept and does not change the pooled numbers' meaning."""
+def summarise(
+    name: str, channels: Sequence[str], labels: LabelTable, measured: Sequence[CaseSamples]
+) -> Fingerprint:
+    """Pool the cases' facts and samples.
+
+    The order of the cases is kept and does not change the pooled numbers' meaning.
+    """
     facts = tuple(one.facts for one in measured)
     summaries = []
     for index, channel in enumerate(channels):
         foreground = np.concatenate([one.foreground[index] for one in measured])
         whole = Intensities.of(np.concatenate([one.whole[index] for one in measured]))
-        kind, because = guess_kind(channel, [case.channels[index] for case in facts], dimensions=2 if _pictures(facts) else 3)
+        kind, because = guess_kind(
+            channel,
+            [case.channels[index] for case in facts],
+            dimensions=2 if _pictures(facts) else 3,
+        )
         pooled = Intensities.of(foreground) if foreground.size else None
-        summaries.append(ChannelSummary(name=channel, kind=kind, kind_because=because, foreground=pooled, whole=whole))
+        summaries.append(
+            ChannelSummary(
+                name=channel, kind=kind, kind_because=because, foreground=pooled, whole=whole
+            )
+        )
     return Fingerprint(name=name, channels=tuple(summaries), labels=labels, cases=facts)
 
 
 def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) -> tuple[Kind, str]:
     """Guess what kind of image a channel holds, from its name and, where that says nothing, from its values.
 
-    A channel named CT whose values cannot be Hounsfield units (8-bit pictures, values already normalised) is not taken for one.
+    A channel named CT whose values cannot be Hounsfield units (8-bit pictures, values already
+    normalised) is not taken for one.
 
     Returns:
         the kind and one sentence of reason.
@@ -164,7 +196,10 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
     hounsfield = high - low > 300 and (low <= -100 or high > 600)
     named = named_kind(channel)
     if named == "ct" and not hounsfield:
-        return "unknown", f"channel {channel!r} is named CT, but its {values}, which cannot be Hounsfield units"
+        return (
+            "unknown",
+            f"channel {channel!r} is named CT, but its {values}, which cannot be Hounsfield units",
+        )
     if named is not None:
         return named, f"its name is {channel!r} and its {values}"
     integral = all(case.integral for case in cases)
@@ -192,10 +227,16 @@ def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
         known = {case.id: case for case in dataset.cases}
         unknown = [case for case in cases if case not in known]
         if unknown:
-            raise UsageError(f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases")
+            raise UsageError(
+                f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases"
+            )
         chosen = [known[case] for case in cases]
     if not chosen:
-        raise UsageError(f"{dataset.name} has no annotated case", needed="at least one", cure=f"look at {dataset.root}")
+        raise UsageError(
+            f"{dataset.name} has no annotated case",
+            needed="at least one",
+            cure=f"look at {dataset.root}",
+        )
     return chosen
 
 
@@ -244,7 +285,9 @@ def _measure_labelled(case: Case, *, table: LabelTable, channels: Sequence[str])
     image = read_case(case)
     region = None if case.region is None else read_region(case)
     measured = measure_case(case.id, image, region, table=table, channels=channels)
-    extent = None if region is None else _extent_mm(region, "source" if image.geometry.is_2d else "SPL")
+    extent = (
+        None if region is None else _extent_mm(region, "source" if image.geometry.is_2d else "SPL")
+    )
     known = {"label": case.label, "region_mm": extent, "centred": case.centre_mm is not None}
     return replace(measured, facts=measured.facts.model_copy(update=known))
 

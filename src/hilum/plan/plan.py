@@ -7,7 +7,9 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.dataset.classes import (
+    ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
+)
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 T_co = TypeVar("T_co", covariant=True)
@@ -17,10 +19,13 @@ Range = tuple[float, float]
 
 
 SAME_SPACING = 0.01
-"""Spacings that differ by less than this fraction are one spacing, written with other roundings: nothing is resampled."""
+"""Spacings that differ by less than this fraction are one spacing, written with other roundings:
+nothing is resampled."""
 
 
-def resampled_size(size: float, own_mm: float, target_mm: float, *, same: float = SAME_SPACING) -> int:
+def resampled_size(
+    size: float, own_mm: float, target_mm: float, *, same: float = SAME_SPACING
+) -> int:
     """Voxels along an axis of `size` voxels of `own_mm` once it is resampled to `target_mm`, at least one.
 
     `same` is the fraction by which two spacings may differ and still be one.
@@ -46,14 +51,13 @@ class Decision(Record, Generic[T_co]):
 class Normalisation(Record):
     """The mapping from the intensities of one channel to network input.
 
-    `ct`: clip to [lower, upper], subtract mean, divide by std, all from the data set's annotated voxels (HU is absolute).
-    `case`: subtract the case's own mean, divide by its own standard deviation (MR, PET, ultrasound: no absolute scale).
-    `case_nonzero`: the same from the non-zero voxels only, zero stays zero (skull-stripped MR).
-    `case_filled`: the same from what is not zero in any channel, its holes filled; outside of it everything stays as it is
-    (nnU-Net's z-score within its mask).
-    `unit`: divide by the fixed `upper` (8-bit pictures: 255).
-    `range`: the case's own least value becomes 0, its largest 1.
-    `none`: intensities stay as they are.
+    `ct`: clip to [lower, upper], subtract mean, divide by std, all from the data set's annotated
+    voxels (HU is absolute). `case`: subtract the case's own mean, divide by its own standard
+    deviation (MR, PET, ultrasound: no absolute scale). `case_nonzero`: the same from the non-zero
+    voxels only, zero stays zero (skull-stripped MR). `case_filled`: the same from what is not zero
+    in any channel, its holes filled; outside of it everything stays as it is (nnU-Net's z-score
+    within its mask). `unit`: divide by the fixed `upper` (8-bit pictures: 255). `range`: the case's
+    own least value becomes 0, its largest 1. `none`: intensities stay as they are.
     """
 
     kind: Literal["ct", "case", "case_nonzero", "case_filled", "unit", "range", "none"]
@@ -83,17 +87,23 @@ class NetworkSpec(Record):
     @model_validator(mode="after")
     def _one_entry_a_stage(self) -> Self:
         n = len(self.features)
-        if not (len(self.kernels) == len(self.strides) == len(self.encoder_blocks) == n and len(self.decoder_blocks) == n - 1):
+        if not (
+            len(self.kernels) == len(self.strides) == len(self.encoder_blocks) == n
+            and len(self.decoder_blocks) == n - 1
+        ):
             raise ValueError(
-                f"{n} stages of features need {n} kernels, strides and encoder_blocks and {n - 1} decoder_blocks; found "
-                f"{len(self.kernels)}, {len(self.strides)}, {len(self.encoder_blocks)} and {len(self.decoder_blocks)}"
+                f"{n} stages of features need {n} kernels, strides and encoder_blocks and {n - 1}"
+                f" decoder_blocks; found {len(self.kernels)}, {len(self.strides)},"
+                f" {len(self.encoder_blocks)} and {len(self.decoder_blocks)}"
             )
         return self
 
     @property
     def title(self) -> str:
         """The network in a few words."""
-        return f"{self.kind.replace('_', ' ')}, width {self.features[0]}, {len(self.features)} stages"
+        return (
+            f"{self.kind.replace('_', ' ')}, width {self.features[0]}, {len(self.features)} stages"
+        )
 
     @property
     def divisor(self) -> Three:
@@ -107,9 +117,10 @@ class NetworkSpec(Record):
 class ClassifierSpec(Record):
     """Parameters of `hilum.networks.build_network` for a classifier.
 
-    `backbone`: a timm backbone on pictures, or slice by slice (the mean of the slices' logits). `inflated` and `acs`: the same
-    backbone with its kernels turned to 3D (Carreira and Zisserman 2017; Yang et al. 2021). `slices`: a slice encoder with
-    attention pooling over slices and planes (Ilse et al. 2018). `resnet3d`: a plain 3D residual network of `features`, `blocks`.
+    `backbone`: a timm backbone on pictures, or slice by slice (the mean of the slices' logits).
+    `inflated` and `acs`: the same backbone with its kernels turned to 3D (Carreira and Zisserman
+    2017; Yang et al. 2021). `slices`: a slice encoder with attention pooling over slices and planes
+    (Ilse et al. 2018). `resnet3d`: a plain 3D residual network of `features`, `blocks`.
     """
 
     kind: Literal["backbone", "inflated", "acs", "slices", "resnet3d"]
@@ -123,13 +134,18 @@ class ClassifierSpec(Record):
     features: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
     norm: Literal["group", "batch"] = "group"
-    """Of `resnet3d`: group norms ask nothing of a batch; batch norms learn more from batches of eight or more."""
+    """Of `resnet3d`: group norms ask nothing of a batch; batch norms learn more from batches of
+    eight or more."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
     @property
     def title(self) -> str:
         """The network in a few words."""
-        return f"{self.kind} of {self.backbone}" if self.backbone else f"{self.kind}, width {self.features[0]}"
+        return (
+            f"{self.kind} of {self.backbone}"
+            if self.backbone
+            else f"{self.kind}, width {self.features[0]}"
+        )
 
 
 class AugmentationSpec(Record):
@@ -138,7 +154,8 @@ class AugmentationSpec(Record):
     rotation_degrees: tuple[float, float, float] = (15.0, 15.0, 15.0)
     scale: tuple[float, float] = (0.8, 1.25)
     shift: float = 0.0
-    """Furthest move along each axis, as a fraction of the patch; with rotation and scale one resampling."""
+    """Furthest move along each axis, as a fraction of the patch; with rotation and scale one
+    resampling."""
     elastic_mm: float = 0.0
     spatial_probability: float = 0.3
     mirror_axes: tuple[int, ...] = ()
@@ -181,7 +198,10 @@ class SeenChannel(Record):
 
 
 class Seen(Record):
-    """The training images in a few numbers; ranges run over all of them, axes are (Z, Y, X) in `orientation`."""
+    """The training images in a few numbers.
+
+    Ranges run over all of them, axes are (Z, Y, X) in `orientation`.
+    """
 
     channels: tuple[SeenChannel, ...]
     cases: int = Field(default=0, ge=0)
@@ -195,10 +215,12 @@ class Seen(Record):
 
 
 class Plan(Record):
-    """Every decision of a model, whatever it learns. Complete: the same plan, data and seed give the same preprocessed bytes.
+    """Every decision of a model, whatever it learns.
 
-    Sizes and spacings are in array order (Z, Y, X) after `orientation`. What belongs to one task alone is in the plan of that
-    task: `SegmentationPlan`, `ClassificationPlan`.
+    Complete: the same plan, data and seed give the same preprocessed bytes.
+
+    Sizes and spacings are in array order (Z, Y, X) after `orientation`. What belongs to one task
+    alone is in the plan of that task: `SegmentationPlan`, `ClassificationPlan`.
     """
 
     version: Literal[1] = PLAN_VERSION
@@ -220,7 +242,8 @@ class Plan(Record):
     steps: Decision[int]
     precision: Decision[Literal["float32", "bfloat16"]]
     seen: Seen | None = None
-    """What the training images looked like, to notice an image unlike them (`hilum.inference.unlike`); changes no answer."""
+    """What the training images looked like, to notice an image unlike them
+    (`hilum.inference.unlike`); changes no answer."""
 
     @property
     def decisions(self) -> dict[str, Decision[Any]]:
@@ -240,12 +263,22 @@ class Plan(Record):
             ValueError: it has other inputs, outputs or dimensions than the plan.
         """
         network = self.network.value
-        if network.in_channels != in_channels or len(self.normalisation.value) != len(self.channels):
+        if network.in_channels != in_channels or len(self.normalisation.value) != len(
+            self.channels
+        ):
             raise ValueError(
-                f"{in_channels} channels, but the network takes {network.in_channels} and there are "
-                f"{len(self.normalisation.value)} normalisations"
+                f"{in_channels} channels, but the network takes {network.in_channels} and there are"
+                f" {len(self.normalisation.value)} normalisations"
             )
         if network.out_channels != self.answers.outputs:
-            raise ValueError(f"the label table has {self.answers.outputs} outputs, the network {network.out_channels}")
-        if network.dimensions != self.dimensions.value or (network.dimensions == 2 and self.patch.value[0] != 1):
-            raise ValueError(f"a {self.dimensions.value}D plan with a {network.dimensions}D network and patch {self.patch.value}")
+            raise ValueError(
+                f"the label table has {self.answers.outputs} outputs, the network"
+                f" {network.out_channels}"
+            )
+        if network.dimensions != self.dimensions.value or (
+            network.dimensions == 2 and self.patch.value[0] != 1
+        ):
+            raise ValueError(
+                f"a {self.dimensions.value}D plan with a {network.dimensions}D network and patch"
+                f" {self.patch.value}"
+            )

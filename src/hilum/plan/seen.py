@@ -13,15 +13,24 @@ if TYPE_CHECKING:
 
 
 def look_back(fingerprint: Fingerprint, *, scaled: bool) -> Seen:
-    """Return the ranges of the fingerprint's images; without spacings where they have no physical scale."""
+    """Return the ranges of the fingerprint's images.
+
+    Without spacings where they have no physical scale.
+    """
     cases = fingerprint.cases
     pictures = all(min(case.shape) == 1 for case in cases)
     channels = tuple(
-        SeenChannel(name=one.name, kind=one.kind, minimum=_range([case.channels[n].minimum for case in cases]))
+        SeenChannel(
+            name=one.name,
+            kind=one.kind,
+            minimum=_range([case.channels[n].minimum for case in cases]),
+        )
         for n, one in enumerate(fingerprint.channels)
     )
     spacing = [_range([case.spacing[axis] for case in cases]) for axis in range(3)]
-    extent = [_range([case.shape[axis] * case.spacing[axis] for case in cases]) for axis in range(3)]
+    extent = [
+        _range([case.shape[axis] * case.spacing[axis] for case in cases]) for axis in range(3)
+    ]
     return Seen(
         channels=channels,
         cases=len(cases),

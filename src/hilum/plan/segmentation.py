@@ -24,8 +24,8 @@ class LossSpec(Record):
 class PostprocessingStep(Record):
     """One change of a finished label map, on the case's own grid; see `hilum.tasks.postprocess`.
 
-    `largest_component`: only the largest piece of the region stays. `minimum_volume`: pieces smaller than `minimum` go.
-    `fill_holes`: background that the region encloses becomes part of it.
+    `largest_component`: only the largest piece of the region stays. `minimum_volume`: pieces
+    smaller than `minimum` go. `fill_holes`: background that the region encloses becomes part of it.
     """
 
     kind: Literal["largest_component", "minimum_volume", "fill_holes"]
@@ -34,7 +34,8 @@ class PostprocessingStep(Record):
     labels: tuple[int, ...] = Field(min_length=1)
     """Its label ids, taken as one mask."""
     connectivity: Literal[6, 18, 26] = 26
-    """Voxels that share a face, an edge or a corner are one piece (in a picture 6 is 4, the others are 8)."""
+    """Voxels that share a face, an edge or a corner are one piece (in a picture 6 is 4, the others
+    are 8)."""
     minimum: float = Field(default=0.0, ge=0)
     """The smallest piece that stays."""
     unit: Literal["ml", "voxels"] = "ml"
@@ -55,7 +56,9 @@ class PostprocessingStep(Record):
         if 0 in self.labels:
             raise ValueError(f"post-processing of {self.region!r} names the background (label 0)")
         if (self.kind == "minimum_volume") != (self.minimum > 0):
-            raise ValueError(f"{self.kind} of {self.region!r} with a minimum of {self.minimum:g} {self.unit}")
+            raise ValueError(
+                f"{self.kind} of {self.region!r} with a minimum of {self.minimum:g} {self.unit}"
+            )
         return self
 
 
@@ -63,18 +66,20 @@ class ResamplingSpec(Record):
     """Resampling of images to the plan's spacing and of logits back, beside the interpolation order within (Y, X)."""
 
     same: float = Field(default=SAME_SPACING, ge=0)
-    """Spacings that differ by less than this fraction are one: nothing is resampled along that axis."""
+    """Spacings that differ by less than this fraction are one: nothing is resampled along that
+    axis."""
     separate: Literal["never", "anisotropic", "always"] = "never"
-    """When the axis of the largest spacing is resampled by an order of its own, after the slices across it. "anisotropic": where
-    the largest spacing, of the case or of the plan, is more than `anisotropy` times the smallest (nnU-Net's rule)."""
+    """When the axis of the largest spacing is resampled by an order of its own, after the slices
+    across it. "anisotropic": where the largest spacing, of the case or of the plan, is more than
+    `anisotropy` times the smallest (nnU-Net's rule)."""
     anisotropy: float = Field(default=3.0, ge=1)
     separate_order: Literal[0, 1, 3] = 0
     """Of an image along an axis that is resampled separately."""
     logits_order: Literal[0, 1] = 1
     separate_logits_order: Literal[0, 1] = 0
     clip: bool = False
-    """Whether splines may not go beyond the range of what they interpolate: a channel, or a slice of it where an axis is
-    resampled separately (scikit-image's `resize`)."""
+    """Whether splines may not go beyond the range of what they interpolate: a channel, or a slice
+    of it where an axis is resampled separately (scikit-image's `resize`)."""
 
 
 class SegmentationPlan(Plan):
@@ -89,21 +94,27 @@ class SegmentationPlan(Plan):
     """Share of a batch's patches that are centred on an annotated foreground voxel."""
     overlap: Decision[float]
     """Fraction 0..1 shared by neighbouring patches at inference."""
-    postprocessing: Decision[tuple[PostprocessingStep, ...]] = Decision[tuple[PostprocessingStep, ...]](
-        value=(), because="not learnt: `hilum tune` learns it on cases that the model was not trained on"
+    postprocessing: Decision[tuple[PostprocessingStep, ...]] = Decision[
+        tuple[PostprocessingStep, ...]
+    ](
+        value=(),
+        because="not learnt: `hilum tune` learns it on cases that the model was not trained on",
     )
     """What is done to the labels of an answer, one after the other."""
-    axes: Decision[Three] = Decision[Three](value=(0, 1, 2), because="the axes stay in the order of `orientation`")
-    """The axes of the reoriented image that become (Z, Y, X) of the network's grid, nnU-Net's transpose_forward. All sizes and
-    spacings of the plan are in the order after it."""
+    axes: Decision[Three] = Decision[Three](
+        value=(0, 1, 2), because="the axes stay in the order of `orientation`"
+    )
+    """The axes of the reoriented image that become (Z, Y, X) of the network's grid, nnU-Net's
+    transpose_forward. All sizes and spacings of the plan are in the order after it."""
     resampling: Decision[ResamplingSpec] = Decision[ResamplingSpec](
-        value=ResamplingSpec(), because="images by one order along all axes, logits linearly on the way back"
+        value=ResamplingSpec(),
+        because="images by one order along all axes, logits linearly on the way back",
     )
     weighting: Decision[Literal["gaussian", "nnunet"]] = Decision[Literal["gaussian", "nnunet"]](
         value="gaussian", because="a voxel counts most where it lies in the middle of a patch"
     )
-    """How much the voxels of a patch count where patches overlap; "nnunet" is nnU-Net's map, whose centre is half a voxel off in
-    patches of even size and whose least weight is far smaller."""
+    """How much the voxels of a patch count where patches overlap; "nnunet" is nnU-Net's map, whose
+    centre is half a voxel off in patches of even size and whose least weight is far smaller."""
 
     @property
     def answers(self) -> LabelTable:
@@ -116,10 +127,18 @@ class SegmentationPlan(Plan):
         if sorted(self.axes.value) != [0, 1, 2]:
             raise ValueError(f"axes {self.axes.value}, which are not 0, 1 and 2 in some order")
         patch = self.patch.value
-        wrong = [f"{p} is not a multiple of {d}" for p, d in zip(patch, self.network.value.divisor, strict=True) if p % d]
+        wrong = [
+            f"{p} is not a multiple of {d}"
+            for p, d in zip(patch, self.network.value.divisor, strict=True)
+            if p % d
+        ]
         if wrong:
             raise ValueError(f"patch {patch}: " + "; ".join(wrong))
-        unknown = {label for step in self.postprocessing.value for label in step.labels} - set(self.labels.ids)
+        unknown = {label for step in self.postprocessing.value for label in step.labels} - set(
+            self.labels.ids
+        )
         if unknown:
-            raise ValueError(f"post-processing of labels {sorted(unknown)}, which the label table does not know")
+            raise ValueError(
+                f"post-processing of labels {sorted(unknown)}, which the label table does not know"
+            )
         return self

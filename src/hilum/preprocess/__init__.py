@@ -3,7 +3,12 @@
 from hilum.preprocess.restore import Restore
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
 from hilum.preprocess.store import OUTSIDE, CaseStore, StoredCase, build_store, cut_block
-from hilum.preprocess.stream import LabelStream, ProbabilityStream, restore_logits_to_labels, restore_probabilities
+from hilum.preprocess.stream import (
+    LabelStream,
+    ProbabilityStream,
+    restore_logits_to_labels,
+    restore_probabilities,
+)
 from hilum.preprocess.view import View, preprocess_view
 from hilum.preprocess.view_store import ViewStore, build_views
 

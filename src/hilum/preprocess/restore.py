@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hilum.errors import GeometryError
-from hilum.volume import Box, Geometry, Volume, reorient, reorient_geometry, resample_array, resample_labels_array
+from hilum.volume import (
+    Box,
+    Geometry,
+    Volume,
+    reorient,
+    reorient_geometry,
+    resample_array,
+    resample_labels_array,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +34,8 @@ class Restore:
         orientation: the code it was reoriented to, or "source".
         box: what was kept of the reoriented grid.
         shape: (Z, Y, X) on the network's grid, after resampling.
-        orders: of the interpolation back, along each axis of the network's grid: 1 linear, 0 nearest.
+        orders: of the interpolation back, along each axis of the network's grid: 1 linear, 0
+            nearest.
     """
 
     source: Geometry
@@ -49,12 +58,17 @@ class Restore:
     @property
     def reoriented(self) -> Geometry:
         """The source's grid in the network's orientation, before cropping."""
-        return self.source if self.orientation == "source" else reorient_geometry(self.source, self.orientation)
+        return (
+            self.source
+            if self.orientation == "source"
+            else reorient_geometry(self.source, self.orientation)
+        )
 
     def labels(self, array: NDArray[Any]) -> Volume:
         """Bring labels (Z, Y, X) from the network's grid to the source's: a Volume of C = 1, background (0) outside the box.
 
-        Exact where nothing was resampled; else each voxel takes the label with the largest linear weight.
+        Exact where nothing was resampled; else each voxel takes the label with the largest linear
+        weight.
 
         Raises:
             GeometryError: the array has not this restore's shape.
@@ -63,22 +77,35 @@ class Restore:
         inside = resample_labels_array(array, self.box.shape) if self.resampled else array
         return self._to_source(inside[np.newaxis], fill=np.zeros(1, dtype=array.dtype))
 
-    def array(self, array: NDArray[np.float32], *, order: int | None = None, fill: Sequence[float] | float = 0.0) -> Volume:
+    def array(
+        self,
+        array: NDArray[np.float32],
+        *,
+        order: int | None = None,
+        fill: Sequence[float] | float = 0.0,
+    ) -> Volume:
         """Bring (C, Z, Y, X) numbers to the source's grid, `fill` (one value, or one a channel) outside the box.
 
-        Exact where nothing was resampled; else interpolated with `order`, by default this restore's own. The whole result is held
-        at once; for many channels see `hilum.preprocess.stream`.
+        Exact where nothing was resampled; else interpolated with `order`, by default this restore's
+        own. The whole result is held at once; for many channels see `hilum.preprocess.stream`.
 
         Raises:
             GeometryError: the array has not this restore's shape.
         """
         self.check(array.shape[1:])
-        inside = resample_array(array, self.box.shape, order=self.orders if order is None else order) if self.resampled else array
+        inside = (
+            resample_array(array, self.box.shape, order=self.orders if order is None else order)
+            if self.resampled
+            else array
+        )
         outside = np.broadcast_to(np.asarray(fill, dtype=array.dtype), (array.shape[0],))
         return self._to_source(inside, fill=outside)
 
     def to_json(self) -> str:
-        """One line of JSON; `from_json` gives an equal record back (floats are written so that they read back exactly)."""
+        """One line of JSON.
+
+        `from_json` gives an equal record back (floats are written so that they read back exactly).
+        """
         return json.dumps(
             {
                 "source": {
@@ -99,7 +126,9 @@ class Restore:
         fields = json.loads(text)
         source = fields["source"]
         return cls(
-            source=Geometry(tuple(source["shape"]), np.array(source["affine"]), source["frame_of_reference"]),
+            source=Geometry(
+                tuple(source["shape"]), np.array(source["affine"]), source["frame_of_reference"]
+            ),
             orientation=fields["orientation"],
             box=Box(tuple(fields["box"]["start"]), tuple(fields["box"]["stop"])),
             shape=tuple(fields["shape"]),
@@ -114,7 +143,8 @@ class Restore:
         """
         if tuple(shape) != self.shape:
             raise GeometryError(
-                f"an array of shape {tuple(shape)} to restore", needed=f"the shape that preprocessing gave, {self.shape}"
+                f"an array of shape {tuple(shape)} to restore",
+                needed=f"the shape that preprocessing gave, {self.shape}",
             )
 
     def _canvas(self, fill: NDArray[Any]) -> NDArray[Any]:
@@ -131,4 +161,6 @@ class Restore:
         if self.orientation == "source":
             return Volume(array, self.source)
         turned = reorient(Volume(array, self.reoriented), self.source.orientation)
-        return Volume(np.ascontiguousarray(turned.array), self.source)  # the very affine of the source, not a product of flips
+        return Volume(
+            np.ascontiguousarray(turned.array), self.source
+        )  # the very affine of the source, not a product of flips

@@ -32,7 +32,8 @@ _PREPROCESSING_VERSION = 1  # raised whenever the same plan would give other byt
 def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.float32], Restore]:
     """Bring a case to the network's grid and intensities.
 
-    The order is nnU-Net's: reorient, crop, normalise, resample; statistics of a case are taken before resampling.
+    The order is nnU-Net's: reorient, crop, normalise, resample; statistics of a case are taken
+    before resampling.
 
     Args:
         image: (C, Z, Y, X) with the plan's channels in the plan's order, any numeric dtype.
@@ -46,7 +47,8 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     """
     if image.channels != len(plan.channels):
         raise DataError(
-            f"{image.channels} channels", needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}"
+            f"{image.channels} channels",
+            needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
         )
     code = network_orientation(image.geometry, plan)
     turned = _turned(image, code)
@@ -56,7 +58,10 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
         raise DataError(
             "voxels that are NaN or infinite",
             needed="finite intensities",
-            cure="give them a finite value, such as that of air; of a data set `hilum check DATA --fix DIR` does it",
+            cure=(
+                "give them a finite value, such as that of air; of a data set `hilum check DATA"
+                " --fix DIR` does it"
+            ),
         )
     if np.may_share_memory(array, image.array):
         array = array.copy()
@@ -67,7 +72,9 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
     _refuse_size(4 * image.channels * math.prod(shape), image.geometry, shape)
     restore = Restore(image.geometry, code, box, shape, logits_orders(how, target, own))
     if restore.resampled:
-        array = resample_image(array, shape, how, plan.image_order.value, separate=separate_axis(how, own, target))
+        array = resample_image(
+            array, shape, how, plan.image_order.value, separate=separate_axis(how, own, target)
+        )
     return array, restore
 
 
@@ -79,14 +86,16 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
         restore: what `preprocess_case` gave for the image.
 
     Returns:
-        (Z, Y, X) in the dtype of `labels`; where resampled, each voxel takes the label with the largest linear weight.
+        (Z, Y, X) in the dtype of `labels`; where resampled, each voxel takes the label with the
+        largest linear weight.
 
     Raises:
         GeometryError: the annotation lies on another grid.
     """
     if labels.channels != 1 or not restore.source.is_close(labels.geometry, tolerance_voxels=0.05):
         raise GeometryError(
-            f"an annotation of shape {labels.array.shape} that does not lie on its image's grid {restore.source.shape}",
+            f"an annotation of shape {labels.array.shape} that does not lie on its image's grid"
+            f" {restore.source.shape}",
             needed="one grid for image and annotation",
             cure="hilum check DATA --fix DIR",
         )
@@ -98,7 +107,8 @@ def preprocess_labels(labels: Volume, restore: Restore) -> NDArray[Any]:
 def network_shape(geometry: Geometry, box: Box, plan: SegmentationPlan) -> tuple[int, int, int]:
     """The shape (Z, Y, X) that a box of a reoriented grid gets on the network's grid.
 
-    A 2D plan keeps every slice: Z is never resampled. Spacings that differ by less than the plan says (1 %) count as the plan's.
+    A 2D plan keeps every slice: Z is never resampled. Spacings that differ by less than the plan
+    says (1 %) count as the plan's.
     """
     if plan.spacing.value is None:
         return box.shape
@@ -117,7 +127,10 @@ def target_spacing(geometry: Geometry, plan: SegmentationPlan) -> tuple[float, f
 
 
 def network_orientation(geometry: Geometry, plan: SegmentationPlan) -> str:
-    """The orientation that a case is brought to: the plan's, its axes in the plan's order; "source" where nothing moves."""
+    """The orientation that a case is brought to: the plan's, its axes in the plan's order.
+
+    "source" where nothing moves.
+    """
     code = plan.orientation.value
     if plan.axes.value == (0, 1, 2):
         return code
@@ -127,7 +140,9 @@ def network_orientation(geometry: Geometry, plan: SegmentationPlan) -> str:
 
 def normalise_case(array: NDArray[np.float32], how: Sequence[Normalisation]) -> None:
     """Normalise all channels of an image (C, Z, Y, X) in place."""
-    inside = filled((array != 0).any(axis=0)) if any(one.kind == "case_filled" for one in how) else None
+    inside = (
+        filled((array != 0).any(axis=0)) if any(one.kind == "case_filled" for one in how) else None
+    )
     for channel, one in zip(array, how, strict=True):
         if one.kind != "case_filled" or inside is None:
             normalise(channel, one)
@@ -150,7 +165,9 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
-    """Normalise one channel (Z, Y, X) in place; `case_filled`, which looks at all channels, is for `normalise_case`.
+    """Normalise one channel (Z, Y, X) in place.
+
+    `case_filled`, which looks at all channels, is for `normalise_case`.
 
     A channel without contrast (standard deviation 0, or no voxel that is not 0) becomes all zeros.
     """
@@ -185,7 +202,10 @@ def preprocessing_hash(plan: SegmentationPlan) -> str:
         "image_order": plan.image_order.value,
         "normalisation": [one.model_dump(mode="json") for one in plan.normalisation.value],
     }
-    for name in ("axes", "resampling"):  # added where they say something, so that stores made before they were known stay good
+    for name in (
+        "axes",
+        "resampling",
+    ):  # added where they say something, so that stores made before they were known stay good
         default = type(plan).model_fields[name].default
         if getattr(plan, name).value != default.value:
             parts[name] = getattr(plan, name).model_dump(mode="json")["value"]
@@ -197,8 +217,8 @@ def _refuse_size(size: int, source: Geometry, shape: tuple[int, int, int]) -> No
     if size > total_memory():
         spacing = " x ".join(f"{value:.3g}" for value in source.spacing)
         raise ResourceError(
-            f"an image of {' x '.join(map(str, source.shape))} voxels of {spacing} mm has {' x '.join(map(str, shape))} voxels "
-            f"at the plan's spacing, {size / 2**30:.3g} GiB",
+            f"an image of {' x '.join(map(str, source.shape))} voxels of {spacing} mm has"
+            f" {' x '.join(map(str, shape))} voxels at the plan's spacing, {size / 2**30:.3g} GiB",
             needed=f"no more than the {total_memory() / 2**30:.3g} GiB of this machine",
             cure="correct the spacing in its header, or crop it",
         )
@@ -218,7 +238,9 @@ def _box(array: NDArray[Any], crop: str) -> Box:
 
 
 def _standardise(values: NDArray[np.float32]) -> None:
-    _shift_and_scale(values, float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
+    _shift_and_scale(
+        values, float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    )
 
 
 def _shift_and_scale(values: NDArray[np.float32], mean: float, std: float) -> None:

@@ -48,7 +48,8 @@ class StoredCase:
         path: the store's folder.
         restore: the way back to the case's own grid.
         channels: number of channels C.
-        foreground: for each label that occurs (no background, no ignore) up to 10,000 of its voxels, (N, 3) int32 (z, y, x).
+        foreground: for each label that occurs (no background, no ignore) up to 10,000 of its
+            voxels, (N, 3) int32 (z, y, x).
     """
 
     id: str
@@ -80,7 +81,9 @@ class StoredCase:
         """All label ids, (Z, Y, X) int16, or int32 where they are large."""
         return np.asarray(self._target[:])
 
-    def patch(self, start: Sequence[int], shape: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
+    def patch(
+        self, start: Sequence[int], shape: Sequence[int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
         """Read a block; only its chunks are read from disk.
 
         Args:
@@ -127,7 +130,8 @@ def cut_block(
 class CaseStore:
     """A folder of preprocessed cases: `<id>.image.b2nd`, `<id>.target.b2nd`, `<id>.foreground.npy` and `<id>.json`.
 
-    The record `<id>.json` is written last: a case without one is not in the store, whatever was interrupted.
+    The record `<id>.json` is written last: a case without one is not in the store, whatever was
+    interrupted.
     """
 
     folder: Path
@@ -160,15 +164,26 @@ class CaseStore:
         """
         if image.shape[1:] != target.shape or target.shape != restore.shape:
             raise DataError(
-                f"case {case_id}: image {image.shape}, target {target.shape}, restore {restore.shape}", needed="one shape"
+                f"case {case_id}: image {image.shape}, target {target.shape}, restore"
+                f" {restore.shape}",
+                needed="one shape",
             )
         _record(self.folder, case_id).unlink(missing_ok=True)
         narrow = np.int16 if target.max(initial=0) <= np.iinfo(np.int16).max else np.int32
-        _write_array(_file(self.folder, case_id, "image"), np.ascontiguousarray(image, dtype=np.float32))
-        _write_array(_file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=narrow))
+        _write_array(
+            _file(self.folder, case_id, "image"), np.ascontiguousarray(image, dtype=np.float32)
+        )
+        _write_array(
+            _file(self.folder, case_id, "target"), np.ascontiguousarray(target, dtype=narrow)
+        )
         with atomic_path(_foreground_file(self.folder, case_id)) as temporary:
             np.save(temporary, _foreground(case_id, target, ignore), allow_pickle=False)
-        record = {"key": key, "channels": int(image.shape[0]), "restore": json.loads(restore.to_json()), "lost": list(lost)}
+        record = {
+            "key": key,
+            "channels": int(image.shape[0]),
+            "restore": json.loads(restore.to_json()),
+            "lost": list(lost),
+        }
         atomic_write_text(_record(self.folder, case_id), json.dumps(record, indent=1))
 
     def has(self, case_id: str, *, key: str | None = None) -> bool:
@@ -180,7 +195,9 @@ class CaseStore:
 
     def lost(self, case_id: str) -> tuple[int, ...]:
         """The labels of a stored case's annotation that have no voxel on the network's grid."""
-        return tuple(json.loads(_record(self.folder, case_id).read_text(encoding="utf-8")).get("lost", ()))
+        return tuple(
+            json.loads(_record(self.folder, case_id).read_text(encoding="utf-8")).get("lost", ())
+        )
 
     def ids(self) -> tuple[str, ...]:
         """The stored cases' ids, sorted."""
@@ -196,10 +213,14 @@ class CaseStore:
         record = _record(self.folder, case_id)
         if not record.is_file():
             raise UsageError(
-                f"case {case_id!r} is not in {self.folder}", needed="a stored case", cure="build the store again; it resumes"
+                f"case {case_id!r} is not in {self.folder}",
+                needed="a stored case",
+                cure="build the store again; it resumes",
             )
         fields = json.loads(record.read_text(encoding="utf-8"))
-        rows = np.load(_foreground_file(self.folder, case_id), allow_pickle=False)  # (N, 4): label, z, y, x
+        rows = np.load(
+            _foreground_file(self.folder, case_id), allow_pickle=False
+        )  # (N, 4): label, z, y, x
         return StoredCase(
             id=case_id,
             path=self.folder,
@@ -218,7 +239,9 @@ def build_store(
     threads: int = 2,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> CaseStore:
-    """Preprocess cases into a store; those that are stored already under the same plan and from the same files are kept.
+    """Preprocess cases into a store.
+
+    Those that are stored already under the same plan and from the same files are kept.
 
     Args:
         dataset: where the cases are.
@@ -234,7 +257,13 @@ def build_store(
         ResourceError: disk or memory are not enough.
     """
     store = CaseStore(Path(folder))
-    store_all(dataset, cases, partial(_store_case, plan=plan, store=store), threads=threads, progress=progress)
+    store_all(
+        dataset,
+        cases,
+        partial(_store_case, plan=plan, store=store),
+        threads=threads,
+        progress=progress,
+    )
     _warn_of_lost_labels(store, cases, plan)
     return store
 
@@ -250,7 +279,8 @@ def _warn_of_lost_labels(store: CaseStore, cases: Sequence[str], plan: Segmentat
     names = {label.id: label.name for label in plan.labels.labels}
     for label, those in sorted(where.items()):
         _log.warning(
-            "Label %s (%s) is lost in %d of %d cases (%s): no voxel is left at the plan's spacing; a smaller one keeps it",
+            "Label %s (%s) is lost in %d of %d cases (%s): no voxel is left at the plan's spacing;"
+            " a smaller one keeps it",
             label,
             names.get(label, "not named"),
             len(those),
@@ -271,7 +301,9 @@ def store_all(
     known = {case.id: case for case in dataset.cases}
     unknown = [case for case in cases if case not in known]
     if unknown:
-        raise UsageError(f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases")
+        raise UsageError(
+            f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases"
+        )
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         futures = [pool.submit(work, known[case]) for case in cases]
         try:
@@ -294,8 +326,12 @@ def _store_case(case: Case, *, plan: SegmentationPlan, store: CaseStore) -> None
         annotation = read_annotation(case)
         image, restore = preprocess_case(read_case(case), plan)
         target = preprocess_labels(annotation, restore)
-        lost = set(label_boxes(annotation.array[0])) - set(label_boxes(target)) - {plan.labels.ignore}
-        store.write(case.id, image, target, restore, ignore=plan.labels.ignore, key=key, lost=sorted(lost))
+        lost = (
+            set(label_boxes(annotation.array[0])) - set(label_boxes(target)) - {plan.labels.ignore}
+        )
+        store.write(
+            case.id, image, target, restore, ignore=plan.labels.ignore, key=key, lost=sorted(lost)
+        )
 
 
 @contextmanager
@@ -306,10 +342,14 @@ def named_case(case_id: str) -> Iterator[None]:
     except HilumError as error:
         if case_id in error.found:
             raise
-        raise type(error)(f"case {case_id}: {error.found}", needed=error.needed, cure=error.cure) from error
+        raise type(error)(
+            f"case {case_id}: {error.found}", needed=error.needed, cure=error.cure
+        ) from error
     except MemoryError as error:
         raise ResourceError(
-            f"case {case_id}: not enough memory to preprocess it", needed="more memory", cure="use fewer threads"
+            f"case {case_id}: not enough memory to preprocess it",
+            needed="more memory",
+            cure="use fewer threads",
         ) from error
 
 
@@ -320,7 +360,10 @@ def content_stamp(case: Case, *others: Path) -> str:
 
 
 def _foreground(case_id: str, target: NDArray[Any], ignore: int | None) -> NDArray[np.int32]:
-    """(N, 4) rows (label, z, y, x), by label, up to FOREGROUND_SAMPLES each; drawn by a generator seeded with the case's id."""
+    """(N, 4) rows (label, z, y, x), by label, up to FOREGROUND_SAMPLES each.
+
+    Drawn by a generator seeded with the case's id.
+    """
     generator = np.random.default_rng(zlib.crc32(case_id.encode()))
     rows = [np.empty((0, 4), dtype=np.int32)]
     flat = np.flatnonzero(target)
@@ -368,7 +411,8 @@ def _write_array(path: Path, array: NDArray[Any]) -> None:
             if shutil.disk_usage(path.parent).free > array.nbytes:
                 raise
             raise ResourceError(
-                f"no space left while writing {path}", cure="free some space, or choose another folder"
+                f"no space left while writing {path}",
+                cure="free some space, or choose another folder",
             ) from error
 
 

@@ -1,8 +1,9 @@
 """The way back without ever holding it whole: slabs of logits go in, answers on the source's own grid come out.
 
-Each output row along Z is interpolated from the two rows of logits beside it; nothing else of the logits is kept. Where K planes
-of a row are more than the working memory (118 labels at 512 x 512 are 118 MiB), a row is made in bands. Each thread has bands of
-its own, so the threads share the working memory.
+Each output row along Z is interpolated from the two rows of logits beside it; nothing else of the
+logits is kept. Where K planes of a row are more than the working memory (118 labels at 512 x 512
+are 118 MiB), a row is made in bands. Each thread has bands of its own, so the threads share the
+working memory.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from hilum.preprocess.restore import Restore
 
 WORKING_BYTES = 64 * 2**20
-"""What a stream may hold beside the answer's array and the row of logits that the next slab still needs."""
+"""What a stream may hold beside the answer's array and the row of logits that the next slab still
+needs."""
 
-_BUFFERS = 6  # arrays of the size of a band of K planes that exist at a time: two rows, their steps, the mean, the decoding's
+# arrays of the size of a band of K planes that exist at a time: two rows, their steps, the mean,
+# the decoding's
+_BUFFERS = 6
 
 
 class _Rows:
@@ -42,10 +46,14 @@ class _Rows:
 
     def __init__(self, restore: Restore, outputs: int, working_bytes: int, threads: int) -> None:
         if outputs < 1 or working_bytes < 1 or threads < 1:
-            raise UsageError(f"{outputs} outputs in {working_bytes} bytes by {threads} threads", needed="at least 1 of each")
+            raise UsageError(
+                f"{outputs} outputs in {working_bytes} bytes by {threads} threads",
+                needed="at least 1 of each",
+            )
         if not set(restore.orders) <= {0, 1}:
             raise UsageError(
-                f"logits to be restored with orders {restore.orders}", needed="0 (nearest) or 1 (linear) along each axis"
+                f"logits to be restored with orders {restore.orders}",
+                needed="0 (nearest) or 1 (linear) along each axis",
             )
         self._restore = restore
         self._shape = (outputs, *restore.shape[1:])
@@ -54,7 +62,9 @@ class _Rows:
         self._low, self._high = z.positions[:, 0], z.positions[:, -1]
         self._share = z.weights[:, -1].astype(np.float32)  # of the higher row
         wide = max(restore.shape[2], restore.box.shape[2])
-        together = max(1, working_bytes // (_BUFFERS * 4 * outputs * wide))  # rows that are in the making
+        together = max(
+            1, working_bytes // (_BUFFERS * 4 * outputs * wide)
+        )  # rows that are in the making
         self._threads = min(threads, together)
         rows = together // self._threads
         self._planes = Planes(
@@ -64,21 +74,34 @@ class _Rows:
             rows=rows,
             shared_by=self._threads,
         )
-        self._kept = np.empty((outputs, 0, *restore.shape[1:]), dtype=np.float32)  # fed, and still needed
+        self._kept = np.empty(
+            (outputs, 0, *restore.shape[1:]), dtype=np.float32
+        )  # fed, and still needed
         self._first = 0  # the row of the network's grid that comes first in `_kept`
         self._done = 0  # rows of the box that are finished
 
-    def feed(self, logits: NDArray[np.float32], take: Callable[[int, slice, NDArray[np.float32]], None]) -> None:
+    def feed(
+        self, logits: NDArray[np.float32], take: Callable[[int, slice, NDArray[np.float32]], None]
+    ) -> None:
         """The next rows (K, z, Y, X) of the network's grid.
 
-        Each finished band goes to `take` once, from one of the threads: row of the box, its Y rows, logits (K, y, X').
+        Each finished band goes to `take` once, from one of the threads: row of the box, its Y rows,
+        logits (K, y, X').
         """
         fed = self._first + self._kept.shape[1]
-        if logits.ndim != 4 or (logits.shape[0], *logits.shape[2:]) != self._shape or fed + logits.shape[1] > len(self):
+        if (
+            logits.ndim != 4
+            or (logits.shape[0], *logits.shape[2:]) != self._shape
+            or fed + logits.shape[1] > len(self)
+        ):
             outputs, height, width = self._shape
             raise GeometryError(
-                f"a slab of logits of shape {logits.shape} to restore, after {fed} rows of {len(self)}",
-                needed=f"({outputs}, z, {height}, {width}) and {len(self)} rows in all, as preprocessing gave",
+                f"a slab of logits of shape {logits.shape} to restore, after {fed} rows of"
+                f" {len(self)}",
+                needed=(
+                    f"({outputs}, z, {height}, {width}) and {len(self)} rows in all, as"
+                    " preprocessing gave"
+                ),
             )
         seen = fed + logits.shape[1]
         ready = range(self._done, int(np.searchsorted(self._high, seen)))
@@ -87,7 +110,11 @@ class _Rows:
             return self._kept[:, n - self._first] if n < fed else logits[:, n - fed]
 
         def make(number: int) -> None:
-            rows, low, high = self._planes.bands[number], _Cached(self._planes, number, row), _Cached(self._planes, number, row)
+            rows, low, high = (
+                self._planes.bands[number],
+                _Cached(self._planes, number, row),
+                _Cached(self._planes, number, row),
+            )
             for n in ready:
                 a, b, share = int(self._low[n]), int(self._high[n]), self._share[n]
                 if high.row == a:
@@ -123,13 +150,17 @@ class _Rows:
         """
         fed = self._first + self._kept.shape[1]
         if fed != len(self):
-            raise GeometryError(f"{fed} rows of logits to restore", needed=f"{len(self)}, as preprocessing gave")
+            raise GeometryError(
+                f"{fed} rows of logits to restore", needed=f"{len(self)}, as preprocessing gave"
+            )
 
 
 class _Cached:
     """One band of one row of the network's grid, resampled once however many rows of the box it goes into."""
 
-    def __init__(self, planes: Planes, number: int, rows: Callable[[int], NDArray[np.float32]]) -> None:
+    def __init__(
+        self, planes: Planes, number: int, rows: Callable[[int], NDArray[np.float32]]
+    ) -> None:
         self._planes, self._number, self._rows = planes, number, rows
         self.row = -1
         self._band = np.empty((0, 0, 0), dtype=np.float32)
@@ -143,18 +174,21 @@ class _Cached:
 class LabelStream:
     """Labels on the source's grid from slabs of logits, as `restore_logits_to_labels` gives them for all logits at once.
 
-    Beside the array of labels it holds at most `working_bytes` and the rows of logits that the next slab still needs.
+    Beside the array of labels it holds at most `working_bytes` and the rows of logits that the next
+    slab still needs.
 
     Args:
         restore: the case's way back.
         outputs: K.
-        decode: maps logits (K, z, Y, X), contiguous, to label ids (z, Y, X); called in several threads.
+        decode: maps logits (K, z, Y, X), contiguous, to label ids (z, Y, X); called in several
+            threads.
         dtype: of the labels.
         working_bytes: memory for rows in the making.
         threads: that make rows; their number changes logits by rounding only.
 
     Raises:
-        UsageError: no outputs, memory or threads; logits that would have to be restored with splines.
+        UsageError: no outputs, memory or threads; logits that would have to be restored with
+            splines.
     """
 
     def __init__(
@@ -173,7 +207,9 @@ class LabelStream:
         self._inside = _box_of(self._labels, restore)[0]  # (Z, Y, X) of the box, a view
 
     def feed(self, logits: NDArray[np.float32]) -> None:
-        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0. They are not kept.
+        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0.
+
+        They are not kept.
 
         Raises:
             GeometryError: they are of another shape, or more rows than preprocessing gave.
@@ -199,15 +235,19 @@ class ProbabilityStream:
     Args:
         restore: the case's way back.
         outputs: K.
-        activate: maps logits (K, z, Y, X), contiguous, to probabilities of the same shape; called in several threads.
-        out: (K, Z, Y, X) float32 of the source's shape, in memory or mapped from a file; filled completely.
-        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for regions.
+        activate: maps logits (K, z, Y, X), contiguous, to probabilities of the same shape; called
+            in several threads.
+        out: (K, Z, Y, X) float32 of the source's shape, in memory or mapped from a file; filled
+            completely.
+        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for
+            regions.
         working_bytes: memory for rows in the making.
         threads: that make rows; their number changes logits by rounding only.
 
     Raises:
         GeometryError: `out` has not the source's shape, or `outside` has not K entries.
-        UsageError: no outputs, memory or threads; logits that would have to be restored with splines.
+        UsageError: no outputs, memory or threads; logits that would have to be restored with
+            splines.
     """
 
     def __init__(
@@ -223,9 +263,14 @@ class ProbabilityStream:
     ) -> None:
         self._rows = _Rows(restore, outputs, working_bytes, threads)
         if out.shape != (outputs, *restore.source.shape):
-            raise GeometryError(f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}")
+            raise GeometryError(
+                f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}"
+            )
         if len(outside) != outputs:
-            raise GeometryError(f"{len(outside)} probabilities outside the box", needed=f"one for each of {outputs} outputs")
+            raise GeometryError(
+                f"{len(outside)} probabilities outside the box",
+                needed=f"one for each of {outputs} outputs",
+            )
         self._restore, self._activate, self._out = restore, activate, out
         if restore.box.shape != restore.reoriented.shape:
             for one, value in zip(out, outside, strict=True):
@@ -233,7 +278,9 @@ class ProbabilityStream:
         self._inside = _box_of(out, restore)  # (K, Z, Y, X) of the box, a view
 
     def feed(self, logits: NDArray[np.float32]) -> None:
-        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0. They are not kept.
+        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0.
+
+        They are not kept.
 
         Raises:
             GeometryError: they are of another shape, or more rows than preprocessing gave.
@@ -241,7 +288,9 @@ class ProbabilityStream:
         self._rows.feed(logits, self._take)
 
     def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
-        self._inside[:, row, rows] = self._activate(np.ascontiguousarray(values[:, np.newaxis]))[:, 0]
+        self._inside[:, row, rows] = self._activate(np.ascontiguousarray(values[:, np.newaxis]))[
+            :, 0
+        ]
 
     def finish(self) -> Volume:
         """The given array, full, on the source's grid.
@@ -262,7 +311,8 @@ def restore_logits_to_labels(
 
     Args:
         logits: (K, Z, Y, X) on the network's grid.
-        decode: maps logits (K, z, Y, X) of some rows to label ids (z, Y, X), always of one integer dtype.
+        decode: maps logits (K, z, Y, X) of some rows to label ids (z, Y, X), always of one integer
+            dtype.
         restore: the case's way back.
 
     Returns:
@@ -272,7 +322,9 @@ def restore_logits_to_labels(
         GeometryError: the logits have not the shape that preprocessing gave.
     """
     restore.check(logits.shape[1:])
-    stream = LabelStream(restore, logits.shape[0], decode, decode(np.ascontiguousarray(logits[:, :1, :1, :1])).dtype)
+    stream = LabelStream(
+        restore, logits.shape[0], decode, decode(np.ascontiguousarray(logits[:, :1, :1, :1])).dtype
+    )
     stream.feed(logits)
     return stream.finish()
 
@@ -290,10 +342,12 @@ def restore_probabilities(
         logits: (K, Z, Y, X) on the network's grid.
         activate: maps logits (K, z, Y, X) to probabilities of the same shape.
         restore: the case's way back.
-        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for regions.
+        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for
+            regions.
 
     Raises:
-        GeometryError: the logits have not the shape that preprocessing gave, or `outside` has not K entries.
+        GeometryError: the logits have not the shape that preprocessing gave, or `outside` has not K
+            entries.
     """
     restore.check(logits.shape[1:])
     out = np.empty((logits.shape[0], *restore.source.shape), dtype=np.float32)

@@ -47,7 +47,11 @@ class View:
     @property
     def turned(self) -> Geometry:
         """The source's grid in the input's orientation."""
-        return self.source if self.orientation == "source" else reorient_geometry(self.source, self.orientation)
+        return (
+            self.source
+            if self.orientation == "source"
+            else reorient_geometry(self.source, self.orientation)
+        )
 
     def lay(self, array: NDArray[np.float32]) -> Volume:
         """Lay a map (Z, Y, X) of the input's size over the image: (1, Z, Y, X) on the source's grid, 0 where nothing was seen.
@@ -56,10 +60,14 @@ class View:
             GeometryError: the map has not the input's shape.
         """
         if array.shape != self.shape:
-            raise GeometryError(f"a map of shape {array.shape}", needed=f"the input's shape, {self.shape}")
+            raise GeometryError(
+                f"a map of shape {array.shape}", needed=f"the input's shape, {self.shape}"
+            )
         turned = self.turned
         out = np.asarray(array, dtype=np.float32)
-        for axis, (n, start, step) in enumerate(zip(turned.shape, self.start, self.step, strict=True)):
+        for axis, (n, start, step) in enumerate(
+            zip(turned.shape, self.start, self.step, strict=True)
+        ):
             at = np.asarray((np.arange(n) - start) / step, dtype=np.float64)
             inside = (at >= -0.5) & (at <= self.shape[axis] - 0.5)
             out = _read_along(out, at, axis)
@@ -67,7 +75,9 @@ class View:
         volume = Volume(np.ascontiguousarray(out[np.newaxis], dtype=np.float32), turned)
         if self.orientation == "source":
             return volume
-        return Volume(np.ascontiguousarray(reorient(volume, self.source.orientation).array), self.source)
+        return Volume(
+            np.ascontiguousarray(reorient(volume, self.source.orientation).array), self.source
+        )
 
 
 def preprocess_view(
@@ -80,8 +90,8 @@ def preprocess_view(
 ) -> tuple[NDArray[np.float32], View]:
     """Bring a case to the input of a classifier: reorient, normalise the whole image, then read the view.
 
-    Linear, smoothed first along axes that shrink (a Gaussian of (step - 1) / 2 voxels, as scikit-image does). Beyond the image
-    its border is repeated; the mask is 0 there.
+    Linear, smoothed first along axes that shrink (a Gaussian of (step - 1) / 2 voxels, as
+    scikit-image does). Beyond the image its border is repeated; the mask is 0 there.
 
     Args:
         image: (C, Z, Y, X) with the plan's channels in the plan's order.
@@ -94,13 +104,14 @@ def preprocess_view(
         a contiguous float32 array (C, or C + 1 with the mask, *size), and where it lies.
 
     Raises:
-        DataError: another number of channels than the plan's, voxels that are NaN or infinite, no mask or point though the plan
-            needs one.
+        DataError: another number of channels than the plan's, voxels that are NaN or infinite, no
+            mask or point though the plan needs one.
         GeometryError: the point lies outside the image.
     """
     if image.channels != len(plan.channels):
         raise DataError(
-            f"{image.channels} channels", needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}"
+            f"{image.channels} channels",
+            needed=f"{len(plan.channels)} channels, in this order: {', '.join(plan.channels)}",
         )
     if plan.dimensions.value == 2 and not image.geometry.is_2d:
         raise DataError(
@@ -113,12 +124,17 @@ def preprocess_view(
     mask = None
     if region is not None and plan.region.value.kind == "mask":
         mask = (region if code == "source" else reorient(region, code)).array[0] != 0
-    view = _find_view(turned.geometry, image.geometry, plan, mask, centre_mm, size or plan.patch.value)
+    view = _find_view(
+        turned.geometry, image.geometry, plan, mask, centre_mm, size or plan.patch.value
+    )
     if not all(np.isfinite(channel).all() for channel in turned.array):
         raise DataError(
             "voxels that are NaN or infinite",
             needed="finite intensities",
-            cure="give them a finite value, such as that of air; of a data set `hilum check DATA --fix DIR` does it",
+            cure=(
+                "give them a finite value, such as that of air; of a data set `hilum check DATA"
+                " --fix DIR` does it"
+            ),
         )
     channels = []
     for raw, how in zip(turned.array, plan.normalisation.value, strict=True):
@@ -159,7 +175,9 @@ def _find_view(
     target = np.array(plan.spacing.value or own)
     if region.kind == "whole":
         axes = slice(3 - plan.dimensions.value, 3)
-        scale = float((shape * own / np.array(plan.patch.value))[axes].max())  # mm an input voxel, so that all of it fits
+        scale = float(
+            (shape * own / np.array(plan.patch.value))[axes].max()
+        )  # mm an input voxel, so that all of it fits
         target = np.full(3, scale)
     if plan.dimensions.value == 2:
         target[0] = own[0]  # a picture is one slice thick, whatever its scale
@@ -169,26 +187,41 @@ def _find_view(
     return View(source, plan.orientation.value, _three(start), _three(step), size)
 
 
-def _middle(turned: Geometry, _mask: NDArray[np.bool_] | None, _point: Sequence[float] | None) -> NDArray[np.float64]:
+def _middle(
+    turned: Geometry, _mask: NDArray[np.bool_] | None, _point: Sequence[float] | None
+) -> NDArray[np.float64]:
     return (np.array(turned.shape) - 1) / 2
 
 
-def _middle_of_mask(_turned: Geometry, mask: NDArray[np.bool_] | None, _point: Sequence[float] | None) -> NDArray[np.float64]:
+def _middle_of_mask(
+    _turned: Geometry, mask: NDArray[np.bool_] | None, _point: Sequence[float] | None
+) -> NDArray[np.float64]:
     if mask is None or not mask.any():
         raise DataError(
             "no mask that says where to look",
             needed="a mask for every case, as the model was trained with",
-            cure="give the data set's table, with a column mask, or a folder with masks/ beside images/",
+            cure=(
+                "give the data set's table, with a column mask, or a folder with masks/ beside"
+                " images/"
+            ),
         )
-    spans = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    spans = [
+        np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        for axis in range(3)
+    ]
     return np.array([(span[0] + span[-1]) / 2 for span in spans])
 
 
-def _given_point(turned: Geometry, _mask: NDArray[np.bool_] | None, point: Sequence[float] | None) -> NDArray[np.float64]:
+def _given_point(
+    turned: Geometry, _mask: NDArray[np.bool_] | None, point: Sequence[float] | None
+) -> NDArray[np.float64]:
     if point is None:
         raise DataError(
             "no point to look at",
-            needed="centre_x, centre_y and centre_z (LPS mm) for every case, as the model was trained with",
+            needed=(
+                "centre_x, centre_y and centre_z (LPS mm) for every case, as the model was trained"
+                " with"
+            ),
             cure="give the data set's table, with these columns",
         )
     index = turned.world_to_index(np.asarray(point, dtype=np.float64))
@@ -200,7 +233,9 @@ def _given_point(turned: Geometry, _mask: NDArray[np.bool_] | None, point: Seque
     return np.asarray(index)
 
 
-_CENTRES: dict[str, Callable[[Geometry, NDArray[np.bool_] | None, Sequence[float] | None], NDArray[np.float64]]] = {
+_CENTRES: dict[
+    str, Callable[[Geometry, NDArray[np.bool_] | None, Sequence[float] | None], NDArray[np.float64]]
+] = {
     "whole": _middle,
     "middle": _middle,
     "mask": _middle_of_mask,
@@ -218,18 +253,24 @@ def _read(channel: NDArray[np.float32], view: View) -> NDArray[np.float32]:
         high = int(np.clip(np.ceil(at[-1] + margin) + 1, low + 1, block.shape[axis]))
         block = block[(slice(None),) * axis + (slice(low, high),)]
         if view.step[axis] > 1 and block.shape[axis] > 1:
-            block = ndimage.gaussian_filter1d(block, (view.step[axis] - 1) / 2, axis=axis, mode="nearest")
+            block = ndimage.gaussian_filter1d(
+                block, (view.step[axis] - 1) / 2, axis=axis, mode="nearest"
+            )
         block = _read_along(block, np.asarray(at - low, dtype=np.float64), axis)
     return block
 
 
-def _read_along(array: NDArray[np.float32], at: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+def _read_along(
+    array: NDArray[np.float32], at: NDArray[np.float64], axis: int
+) -> NDArray[np.float32]:
     """Linear interpolation at fractional indices along one axis; the border is repeated."""
     last = array.shape[axis] - 1
     clipped = np.clip(at, 0, last)
     low = np.floor(clipped).astype(np.intp)
     high = np.minimum(low + 1, last)
-    weight = (clipped - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
+    weight = (
+        (clipped - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
+    )
     lower = np.take(array, low, axis=axis)
     return np.asarray(lower + weight * (np.take(array, high, axis=axis) - lower), dtype=np.float32)
 

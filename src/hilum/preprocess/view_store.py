@@ -70,7 +70,9 @@ def build_views(
     threads: int = 2,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> ViewStore:
-    """Bring cases to inputs of a size (Z, Y, X); those that are stored already under the same plan and files are kept.
+    """Bring cases to inputs of a size (Z, Y, X).
+
+    Those that are stored already under the same plan and files are kept.
 
     Raises:
         UsageError: an id is unknown.
@@ -96,5 +98,7 @@ def _store_view(case: Case, *, plan: ClassificationPlan, store: ViewStore, size:
         return
     with named_case(case.id):
         region = read_region(case) if looks else None
-        array, _ = preprocess_view(read_case(case), plan, region=region, centre_mm=case.centre_mm, size=size)
+        array, _ = preprocess_view(
+            read_case(case), plan, region=region, centre_mm=case.centre_mm, size=size
+        )
         store.write(case.id, array, key=key)

@@ -40,7 +40,10 @@ def draw_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
     from matplotlib.figure import Figure
 
     if table.kind == "multilabel":
-        raise UsageError("findings, of which a case may have several", needed="classes that exclude each other, or grades")
+        raise UsageError(
+            "findings, of which a case may have several",
+            needed="classes that exclude each other, or grades",
+        )
     rows = ClassRows.of(scores, table)
     classes = len(table.names)
     counts = confusion(rows.index, rows.called, classes)
@@ -59,10 +62,19 @@ def draw_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
             colour = "white" if shares[line, column] > _DARK else "#262626"
             place.text(column, line, text, ha="center", va="center", color=colour, fontsize=size)
     flat = sum(map(len, table.names)) <= _LETTERS
-    place.set_xticks(range(classes), table.names, rotation=0 if flat else 40, ha="center" if flat else "right")
-    place.set_yticks(range(classes), [f"{name}\n{count}" for name, count in zip(table.names, totals[:, 0], strict=True)])
+    place.set_xticks(
+        range(classes), table.names, rotation=0 if flat else 40, ha="center" if flat else "right"
+    )
+    place.set_yticks(
+        range(classes),
+        [f"{name}\n{count}" for name, count in zip(table.names, totals[:, 0], strict=True)],
+    )
     place.set(xlabel="what they are called", ylabel="what they are")
-    place.set_title(f"{len(scores)} cases, {np.trace(counts) / len(scores):.1%} called right", loc="left", fontsize=11)
+    place.set_title(
+        f"{len(scores)} cases, {np.trace(counts) / len(scores):.1%} called right",
+        loc="left",
+        fontsize=11,
+    )
     place.tick_params(length=0)
     for edge in np.arange(classes - 1) + 0.5:
         place.axhline(edge, color="white", linewidth=2)

@@ -1,7 +1,8 @@
 """The curves of a classification: ROC, precision-recall, calibration, decision.
 
-Drawn with matplotlib's objects, without pyplot, so that nothing global changes and threads may draw at once. Colours are those of
-Okabe and Ito, which people who do not see all colours can tell apart; beyond eight questions lines are dashed.
+Drawn with matplotlib's objects, without pyplot, so that nothing global changes and threads may draw
+at once. Colours are those of Okabe and Ito, which people who do not see all colours can tell apart;
+beyond eight questions lines are dashed.
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ _FEW = 3  # questions up to which intervals of bins are drawn and each panel has
 def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
     """Draw four panels, one line a yes-no question.
 
-    A question is the second of two classes, each class against the rest, each step between grades, or each finding. ROC with the
-    AUROC and its DeLong interval over patients; precision-recall with the AUPRC; observed share against predicted probability in
-    ten bins of as many cases, with Wilson intervals, and the spread of the probabilities below; net benefit against treating all
-    and treating none. Calibrated probabilities are drawn where every case has them. A question that all cases answer alike has no
-    ROC, and the legend says so. Of more than three questions there is one legend for all panels, and no intervals of bins.
+    A question is the second of two classes, each class against the rest, each step between grades,
+    or each finding. ROC with the AUROC and its DeLong interval over patients; precision-recall with
+    the AUPRC; observed share against predicted probability in ten bins of as many cases, with
+    Wilson intervals, and the spread of the probabilities below; net benefit against treating all
+    and treating none. Calibrated probabilities are drawn where every case has them. A question that
+    all cases answer alike has no ROC, and the legend says so. Of more than three questions there is
+    one legend for all panels, and no intervals of bins.
 
     Args:
         scores: one a case, each with its reference.
@@ -67,8 +70,15 @@ def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
 
     rows = ClassRows.of(scores, table)
     asked = questions(rows)
-    drawn = [_Line.of(question, number, rows, many=len(asked) > _FEW) for number, question in enumerate(asked)]
-    figure = Figure(figsize=(11.0, 10.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12), facecolor="white")
+    drawn = [
+        _Line.of(question, number, rows, many=len(asked) > _FEW)
+        for number, question in enumerate(asked)
+    ]
+    figure = Figure(
+        figsize=(11.0, 10.4),
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
+        facecolor="white",
+    )
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2)
     lower = grid[1, 0].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
@@ -77,12 +87,23 @@ def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
     _draw_precision(figure.add_subplot(grid[0, 1]), drawn)
     _draw_calibration(curve, figure.add_subplot(lower[1], sharex=curve), drawn)
     _draw_decision(figure.add_subplot(grid[1, 1]), drawn)
-    kind = "calibrated probabilities" if calibration_changed(scores) else "probabilities as the model gives them"
+    kind = (
+        "calibrated probabilities"
+        if calibration_changed(scores)
+        else "probabilities as the model gives them"
+    )
     about = f"{asked[0].name}: " if len(asked) == 1 else ""
-    figure.suptitle(f"{about}{len(scores)} cases of {rows.patients} patients, {kind}", fontsize=12, color=_TEXT)
+    figure.suptitle(
+        f"{about}{len(scores)} cases of {rows.patients} patients, {kind}", fontsize=12, color=_TEXT
+    )
     if len(drawn) > _FEW:
-        handles = [line.handle(f"{line.question.name}, {line.area}, {line.precision}, {line.error}") for line in drawn]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        handles = [
+            line.handle(f"{line.question.name}, {line.area}, {line.precision}, {line.error}")
+            for line in drawn
+        ]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9
+        )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -147,15 +168,33 @@ def _panel(place: Axes, title: str, x: str, y: str) -> None:
         spine.set_color(_GUIDE)
 
 
-def _legend(place: Axes, drawn: Sequence[_Line], said: Sequence[str], where: _Corner, *guides: dict[str, Any]) -> None:
+def _legend(
+    place: Axes,
+    drawn: Sequence[_Line],
+    said: Sequence[str],
+    where: _Corner,
+    *guides: dict[str, Any],
+) -> None:
     """Draw a panel's legend: each class, where they are few, and the panel's other marks."""
     from matplotlib.lines import Line2D
 
-    texts = said if len(drawn) == 1 else [f"{line.question.name}, {text}" for line, text in zip(drawn, said, strict=True)]
-    handles = [line.handle(text) for line, text in zip(drawn, texts, strict=True)] if len(drawn) <= _FEW else []
-    own = drawn[0].colour if len(drawn) == 1 else _GUIDE  # what is drawn in the colour of each line is grey where there are many
+    texts = (
+        said
+        if len(drawn) == 1
+        else [f"{line.question.name}, {text}" for line, text in zip(drawn, said, strict=True)]
+    )
+    handles = (
+        [line.handle(text) for line, text in zip(drawn, texts, strict=True)]
+        if len(drawn) <= _FEW
+        else []
+    )
+    own = (
+        drawn[0].colour if len(drawn) == 1 else _GUIDE
+    )  # what is drawn in the colour of each line is grey where there are many
     handles += [Line2D([], [], **{"linewidth": 1.2, "color": own, **guide}) for guide in guides]
-    place.legend(handles=handles, loc=where, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none").set_zorder(5)
+    place.legend(
+        handles=handles, loc=where, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none"
+    ).set_zorder(5)
 
 
 def _draw_roc(place: Axes, drawn: Sequence[_Line]) -> None:
@@ -168,7 +207,16 @@ def _draw_roc(place: Axes, drawn: Sequence[_Line]) -> None:
             place.plot(1 - curve.specificity, curve.sensitivity, **line.style)
             called = question.called
             alarms, found = called[~question.positive].mean(), called[question.positive].mean()
-            place.plot(alarms, found, "o", color=line.colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=4)
+            place.plot(
+                alarms,
+                found,
+                "o",
+                color=line.colour,
+                markersize=7,
+                markeredgecolor="white",
+                clip_on=False,
+                zorder=4,
+            )
     place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     as_called = {"label": "as called", "marker": "o", "linestyle": "none", "markersize": 7}
     _legend(place, drawn, [line.area for line in drawn], "lower right", as_called)
@@ -179,11 +227,20 @@ def _draw_precision(place: Axes, drawn: Sequence[_Line]) -> None:
     for line in drawn:
         if line.defined:
             curve = precision_recall_curve(line.question.probability, line.question.positive)
-            recall, precision = np.append(0.0, curve.recall), np.append(curve.precision[0], curve.precision)
+            recall, precision = (
+                np.append(0.0, curve.recall),
+                np.append(curve.precision[0], curve.precision),
+            )
             place.step(recall, precision, where="pre", **line.style)
             place.axhline(curve.prevalence, color=line.colour, linestyle=":", linewidth=1.2)
     place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _legend(place, drawn, [line.precision for line in drawn], "lower left", {"label": "prevalence", "linestyle": ":"})
+    _legend(
+        place,
+        drawn,
+        [line.precision for line in drawn],
+        "lower left",
+        {"label": "prevalence", "linestyle": ":"},
+    )
 
 
 def _draw_calibration(place: Axes, spread: Axes, drawn: Sequence[_Line]) -> None:
@@ -193,18 +250,42 @@ def _draw_calibration(place: Axes, spread: Axes, drawn: Sequence[_Line]) -> None
     for line in drawn:
         question = line.question
         curve = calibration_curve(question.probability, question.positive)
-        place.plot(curve.predicted, curve.observed, marker="o", markersize=4.5, markeredgecolor="white", **line.style)
+        place.plot(
+            curve.predicted,
+            curve.observed,
+            marker="o",
+            markersize=4.5,
+            markeredgecolor="white",
+            **line.style,
+        )
         if len(drawn) <= _FEW:
             reach = np.stack([curve.observed - curve.low, curve.high - curve.observed])
-            place.errorbar(curve.predicted, curve.observed, np.maximum(reach, 0), fmt="none", ecolor=line.colour, elinewidth=1.2)
+            place.errorbar(
+                curve.predicted,
+                curve.observed,
+                np.maximum(reach, 0),
+                fmt="none",
+                ecolor=line.colour,
+                elinewidth=1.2,
+            )
         counts, _ = np.histogram(question.probability, edges)
         spread.stairs(
-            counts, edges, color=line.colour, linestyle=line.style["linestyle"], linewidth=1.4, fill=len(drawn) == 1, alpha=0.8
+            counts,
+            edges,
+            color=line.colour,
+            linestyle=line.style["linestyle"],
+            linewidth=1.4,
+            fill=len(drawn) == 1,
+            alpha=0.8,
         )
     place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     place.tick_params(labelbottom=False)
     _legend(
-        place, drawn, [line.error for line in drawn], "upper left", {"label": "calibrated", "linestyle": ":", "color": _GUIDE}
+        place,
+        drawn,
+        [line.error for line in drawn],
+        "upper left",
+        {"label": "calibrated", "linestyle": ":", "color": _GUIDE},
     )
     _panel(spread, "", "predicted probability", "cases")
 
@@ -216,8 +297,13 @@ def _draw_decision(place: Axes, drawn: Sequence[_Line]) -> None:
     for line in drawn:
         curve = net_benefit(line.question.probability, line.question.positive, RISKS)
         place.plot(curve.thresholds, curve.model, **line.style)
-        place.plot(curve.thresholds, curve.treat_all, color=line.colour, linestyle=":", linewidth=1.2)
+        place.plot(
+            curve.thresholds, curve.treat_all, color=line.colour, linestyle=":", linewidth=1.2
+        )
         highest = max(highest, float(line.question.positive.mean()))
-    place.set(xlim=(-0.01, 1.01), ylim=(-0.12 * max(highest, 0.1), (1.12 + 0.05 * min(len(drawn), _FEW)) * max(highest, 0.1)))
+    place.set(
+        xlim=(-0.01, 1.01),
+        ylim=(-0.12 * max(highest, 0.1), (1.12 + 0.05 * min(len(drawn), _FEW)) * max(highest, 0.1)),
+    )
     guides = {"label": "act on all", "linestyle": ":"}, {"label": "act on none", "color": _TEXT}
     _legend(place, drawn, ["the model" for _ in drawn], "upper right", *guides)

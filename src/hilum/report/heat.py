@@ -35,16 +35,21 @@ _MARK = "#00e5ff"
 _LEGEND = "colours: how much a place speaks for the class"
 
 
-def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Path, *, case: Case | None = None) -> None:
-    """Draw the maps of a case, a row a class: one slice with and without the map; and what was answered.
+def draw_heat(
+    image: Volume, files: Sequence[Path], table: ClassTable, path: Path, *, case: Case | None = None
+) -> None:
+    """Draw the maps of a case, a row a class: one slice with and without the map.
 
-    The slice is the one where the case's mask is largest, or its point lies, which are marked; without them the one where the map
-    is strongest. Where these differ, it is said where the map is strongest.
+    And what was answered.
+
+    The slice is the one where the case's mask is largest, or its point lies, which are marked;
+    without them the one where the map is strongest. Where these differ, it is said where the map is
+    strongest.
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
-        files: what was written for the case; those named `..._<class>_map.nii.gz` are drawn. Where the answer is among them as
-            JSON its class, probability and set are said too.
+        files: what was written for the case; those named `..._<class>_map.nii.gz` are drawn. Where
+            the answer is among them as JSON its class, probability and set are said too.
         table: names of the classes.
         path: of the PNG; not written where there is no map.
         case: what may hold a mask or a point; a mask that cannot be laid on the image is not drawn.
@@ -57,7 +62,9 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
         return
     code = drawn_code(image.geometry)
     shown = reorient(image, code)
-    figure = Figure(figsize=(8.6, (4.0 * height_of(shown) + 0.4) * len(maps) + 1.0), layout="constrained")
+    figure = Figure(
+        figsize=(8.6, (4.0 * height_of(shown) + 0.4) * len(maps) + 1.0), layout="constrained"
+    )
     FigureCanvasAgg(figure)
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
@@ -68,14 +75,29 @@ def draw_heat(image: Volume, files: Sequence[Path], table: ClassTable, path: Pat
         z = marked.slice_of(strongest, len(heat))
         strength = np.where(heat[z] > _FAINTEST * max(float(heat.max()), 1e-6), _STRENGTH, 0.0)
         for place in (plain, coloured):
-            place.imshow(grey_or_colour(shown.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
+            place.imshow(
+                grey_or_colour(shown.array[:, z]),
+                cmap="gray",
+                aspect=y / x,
+                interpolation="nearest",
+            )
             place.set_axis_off()
-        colours = coloured.imshow(heat[z], cmap="inferno", vmin=0, vmax=1, alpha=strength, aspect=y / x, interpolation="bilinear")
+        colours = coloured.imshow(
+            heat[z],
+            cmap="inferno",
+            vmin=0,
+            vmax=1,
+            alpha=strength,
+            aspect=y / x,
+            interpolation="bilinear",
+        )
         for place in (plain, coloured):
             marked.draw(place, z)
         bar = figure.colorbar(colours, ax=coloured, shrink=0.7, ticks=[0, 1])
         bar.ax.set_yticklabels(["nothing", "most"])
-        name = next((one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz")), "")
+        name = next(
+            (one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz")), ""
+        )
         coloured.set_title(_title(name, said))
         plain.set_title(_which_slice(z, strongest, slice_title(code, z, len(heat))), fontsize=10)
     figure.suptitle(_answer(path.stem, said, table), fontsize=11)
@@ -103,9 +125,15 @@ class _Marked:
             return cls()
         mask = None
         if case.region is not None:
-            with suppress(HilumError):  # the model need not have looked at it; what it cannot do without it has refused
+            with suppress(
+                HilumError
+            ):  # the model need not have looked at it; what it cannot do without it has refused
                 region = reorient(read_region(case), code)
-                mask = region.array[0] != 0 if region.array.shape[1:] == shown.array.shape[1:] and region.array.any() else None
+                mask = (
+                    region.array[0] != 0
+                    if region.array.shape[1:] == shown.array.shape[1:] and region.array.any()
+                    else None
+                )
         point = None
         if mask is None and case.centre_mm is not None:
             point = tuple(shown.geometry.world_to_index(case.centre_mm).tolist())
@@ -114,7 +142,13 @@ class _Marked:
     @property
     def legend(self) -> str:
         """Legend texts of the marks."""
-        return "; outlined: the mask" if self.mask is not None else "; cross: the point" if self.point is not None else ""
+        return (
+            "; outlined: the mask"
+            if self.mask is not None
+            else "; cross: the point"
+            if self.point is not None
+            else ""
+        )
 
     def slice_of(self, strongest: int | None, slices: int) -> int:
         """The slice to draw: of the mask, of the point, of the map, or the middle where all is empty."""
@@ -129,7 +163,9 @@ class _Marked:
         if self.mask is not None and self.mask[z].any():
             place.contour(self.mask[z].astype(float), levels=[0.5], colors=[_MARK], linewidths=1.4)
         if self.point is not None:
-            place.plot(self.point[2], self.point[1], "+", color=_MARK, markersize=14, markeredgewidth=1.4)
+            place.plot(
+                self.point[2], self.point[1], "+", color=_MARK, markersize=14, markeredgewidth=1.4
+            )
 
 
 def _which_slice(z: int, strongest: int | None, title: str) -> str:
@@ -145,7 +181,9 @@ def _which_slice(z: int, strongest: int | None, title: str) -> str:
 def _said(files: Sequence[Path]) -> dict[str, Any] | None:
     """Read the prediction that lies beside the maps."""
     written = next((file for file in files if file.suffix == ".json" and file.is_file()), None)
-    found: dict[str, Any] | None = None if written is None else json.loads(written.read_text(encoding="utf-8"))
+    found: dict[str, Any] | None = (
+        None if written is None else json.loads(written.read_text(encoding="utf-8"))
+    )
     return found
 
 
@@ -154,8 +192,13 @@ def _title(name: str, said: dict[str, Any] | None) -> str:
     check = ((said or {}).get("map_checks") or {}).get(name)
     if check is None:
         return f"what speaks for {name}" if name else ""
-    agreed = "cannot be compared" if check["agreement"] is None else f"agrees {check['agreement']:.2f}"
-    return f"what speaks for {name}\n{agreed} with {check['beside']}, {check['random_weights']:.2f} with random weights"
+    agreed = (
+        "cannot be compared" if check["agreement"] is None else f"agrees {check['agreement']:.2f}"
+    )
+    return (
+        f"what speaks for {name}\n{agreed} with {check['beside']}, {check['random_weights']:.2f}"
+        " with random weights"
+    )
 
 
 def _answer(case: str, said: dict[str, Any] | None, table: ClassTable) -> str:
@@ -164,13 +207,21 @@ def _answer(case: str, said: dict[str, Any] | None, table: ClassTable) -> str:
         return case
     probabilities = said["calibrated"] or said["probabilities"]
     findings = table.kind == "multilabel"
-    named = [name for name in probabilities if name in said["predicted"].split(SEPARATOR)] or [said["predicted"]]
-    called = ", ".join(f"{name}: {probabilities[name]:.2f}" if name in probabilities else name for name in named)
-    lines = [f"{case}   {'' if findings or not called else 'class '}{called or 'none of the findings'}"]
+    named = [name for name in probabilities if name in said["predicted"].split(SEPARATOR)] or [
+        said["predicted"]
+    ]
+    called = ", ".join(
+        f"{name}: {probabilities[name]:.2f}" if name in probabilities else name for name in named
+    )
+    lines = [
+        f"{case}   {'' if findings or not called else 'class '}{called or 'none of the findings'}"
+    ]
     if said["prediction_set"] is not None:
         promise = said.get("promise")
         sure = f" ({promise['coverage']:.0%})".replace("%", " %") if promise else ""
-        lines.append(f"may be: {(', ' if findings else ' or ').join(said['prediction_set']) or 'none'}{sure}")
+        lines.append(
+            f"may be: {(', ' if findings else ' or ').join(said['prediction_set']) or 'none'}{sure}"
+        )
     if said["refuse"]:
         lines.append("unlike the training images: not to be used")
     return "\n".join(lines)

@@ -20,21 +20,27 @@ if TYPE_CHECKING:
 
 _SLICES = 3
 _THICK = 1.5
-"""Slices are drawn across an axis whose voxels are so many times as thick as those of the others, else axial."""
+"""Slices are drawn across an axis whose voxels are so many times as thick as those of the others,
+else axial."""
 _PLANES = {"SPL": "", "PIL": "coronal ", "LIP": "sagittal "}
-"""Orientations of what is drawn, each across one axis of the first, and what its slices are called."""
+"""Orientations of what is drawn, each across one axis of the first, and what its slices are called.
+"""
 _TALLEST = 4.0
 """Of a picture's proportions, in both directions: what is narrower has empty space beside it."""
 
 
-def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTable, path: Path) -> None:
+def draw_overlay(
+    image: Volume, labels: Volume | Sequence[Path], table: LabelTable, path: Path
+) -> None:
     """Draw the outlines of every label on slices across the image's thickest axis, axial where none is much thicker.
 
-    Left of the patient is on the right of the picture; axial slices have the front at the top, others the head.
+    Left of the patient is on the right of the picture; axial slices have the front at the top,
+    others the head.
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
-        labels: (1, Z, Y, X) on the image's grid, or the files of a prediction, of which the first holds them.
+        labels: (1, Z, Y, X) on the image's grid, or the files of a prediction, of which the first
+            holds them.
         table: names and colours.
         path: of the PNG.
     """
@@ -51,16 +57,25 @@ def draw_overlay(image: Volume, labels: Volume | Sequence[Path], table: LabelTab
     FigureCanvasAgg(figure)
     shown = []
     for place, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
-        place.imshow(grey_or_colour(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest")
+        place.imshow(
+            grey_or_colour(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest"
+        )
         for label in table.foreground:
             mask = labels.array[0, z] == label.id
             colour = "#{:02x}{:02x}{:02x}".format(*table.colours[label.id])
             shown.append(Line2D([], [], color=colour, label=label.name))
             if mask.any():
-                place.contour(np.pad(mask, 1)[1:-1, 1:-1].astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
+                place.contour(
+                    np.pad(mask, 1)[1:-1, 1:-1].astype(float),
+                    levels=[0.5],
+                    colors=[colour],
+                    linewidths=1.4,
+                )
         place.set_title(slice_title(code, z, image.geometry.shape[0]))
         place.set_axis_off()
-    figure.legend(handles=shown[: len(table.foreground)], loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(
+        handles=shown[: len(table.foreground)], loc="outside lower center", ncols=6, frameon=False
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=80)
 
@@ -80,13 +95,22 @@ def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[
 
 
 def drawn_code(geometry: Geometry) -> str:
-    """The orientation in which an image is drawn: across its single or thickest axis; "source" for a picture."""
+    """The orientation in which an image is drawn: across its single or thickest axis.
+
+    "source" for a picture.
+    """
     if geometry.is_2d:
         return SOURCE
     turned = reorient_geometry(geometry)
     single = [axis for axis, n in enumerate(turned.shape) if n == 1]
     *_, second, thickest = sorted(turned.spacing)
-    across = single[0] if single else turned.spacing.index(thickest) if thickest >= _THICK * second else 0
+    across = (
+        single[0]
+        if single
+        else turned.spacing.index(thickest)
+        if thickest >= _THICK * second
+        else 0
+    )
     return tuple(_PLANES)[across]
 
 
@@ -98,7 +122,9 @@ def slice_title(code: str, z: int, slices: int) -> str:
 def height_of(image: Volume) -> float:
     """Height of a slice as a part of its width, in millimetres, kept within what a picture can have."""
     _, y, x = image.geometry.spacing
-    return min(max(image.geometry.shape[1] * y / (image.geometry.shape[2] * x), 1 / _TALLEST), _TALLEST)
+    return min(
+        max(image.geometry.shape[1] * y / (image.geometry.shape[2] * x), 1 / _TALLEST), _TALLEST
+    )
 
 
 def grey_or_colour(channels: NDArray[np.generic]) -> NDArray[np.float32]:

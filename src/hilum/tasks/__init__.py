@@ -1,4 +1,7 @@
-"""The one seam between tasks: target, loss, decoding. `hilum.tasks.encoding` needs no torch; this front door loads it late."""
+"""The one seam between tasks: target, loss, decoding.
+
+`hilum.tasks.encoding` needs no torch; this front door loads it late.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hilum.tasks.classification import ClassificationTask, ClassLoss
-    from hilum.tasks.encoding import IGNORE, activate_logits, decode_logits, decode_regions, encode_target
+    from hilum.tasks.encoding import (
+        IGNORE,
+        activate_logits,
+        decode_logits,
+        decode_regions,
+        encode_target,
+    )
     from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
     from hilum.tasks.postprocess import apply_postprocessing
     from hilum.tasks.segmentation import SegmentationTask

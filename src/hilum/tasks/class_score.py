@@ -30,18 +30,22 @@ class ClassScore(BaseModel):
 
     Args:
         case: case id.
-        patient: whose case it is; None where nobody knows, and the case then counts as a patient of its own.
-        unit: the name of what its patient hangs together with: near-duplicates that a leak audit found join patients; None where
-            nobody looked, and the patient then stands alone.
-        reference: the raw label as `ClassTable.members` reads it ("" has no finding); None where it is not known.
-        probabilities: (K,) one a class in the class table's order, each 0..1; of grades too. Only findings (multi-label) need not
-            sum to 1.
+        patient: whose case it is; None where nobody knows, and the case then counts as a patient of
+            its own.
+        unit: the name of what its patient hangs together with: near-duplicates that a leak audit
+            found join patients; None where nobody looked, and the patient then stands alone.
+        reference: the raw label as `ClassTable.members` reads it ("" has no finding); None where it
+            is not known.
+        probabilities: (K,) one a class in the class table's order, each 0..1; of grades too. Only
+            findings (multi-label) need not sum to 1.
         calibrated: the same after calibration out of fold; None where nothing was calibrated.
-        prediction_set: the classes that the case may have at the stated coverage, () where none qualifies; None where no sets
-            were made.
-        certain: of findings, those of the set whose absence is ruled out; None where there are no sets, or no findings.
+        prediction_set: the classes that the case may have at the stated coverage, () where none
+            qualifies; None where no sets were made.
+        certain: of findings, those of the set whose absence is ruled out; None where there are no
+            sets, or no findings.
         fold: the fold whose validation case it is; None for a case of no fold.
-        refuse: whether the model should not answer, the image being unlike those it learned from; None where nobody asked.
+        refuse: whether the model should not answer, the image being unlike those it learned from;
+            None where nobody asked.
         distance: how unlike, in the model's own measure.
         columns: further columns of the case (site, age, ...), for subgroups.
     """
@@ -63,19 +67,28 @@ class ClassScore(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        for kind, values in (("probabilities", self.probabilities), ("calibrated probabilities", self.calibrated or ())):
+        for kind, values in (
+            ("probabilities", self.probabilities),
+            ("calibrated probabilities", self.calibrated or ()),
+        ):
             if not all(0 <= value <= 1 for value in values):
-                raise DataError(f"case {self.case}: {kind} {list(values)}", needed="numbers from 0 to 1")
+                raise DataError(
+                    f"case {self.case}: {kind} {list(values)}", needed="numbers from 0 to 1"
+                )
         if self.calibrated is not None and len(self.calibrated) != len(self.probabilities):
             raise DataError(
-                f"case {self.case}: {len(self.probabilities)} probabilities and {len(self.calibrated)} calibrated ones",
+                f"case {self.case}: {len(self.probabilities)} probabilities and"
+                f" {len(self.calibrated)} calibrated ones",
                 needed="one of each a class",
             )
         return self
 
     @property
     def group(self) -> str:
-        """Whose case it is: the patient, or the case where no patient is known. Units join these, see `drawn_together`."""
+        """Whose case it is: the patient, or the case where no patient is known.
+
+        Units join these, see `drawn_together`.
+        """
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 
     @property
@@ -87,8 +100,9 @@ class ClassScore(BaseModel):
 def decide(probabilities: Numbers, table: ClassTable) -> Flags:
     """Return the classes that are called.
 
-    Of exclusive classes the most probable one (of two, the second from one half on). Of grades the median one: the highest grade
-    that is reached with a probability of one half, which errs by the fewest grades. Of findings every one from one half on.
+    Of exclusive classes the most probable one (of two, the second from one half on). Of grades the
+    median one: the highest grade that is reached with a probability of one half, which errs by the
+    fewest grades. Of findings every one from one half on.
 
     Args:
         probabilities: (N, K) in the table's order.

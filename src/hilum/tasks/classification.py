@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 class ClassificationTask:
     """Target, loss and probabilities of a class table.
 
-    Targets are soft (B, K') from the beginning, so that mixing two cases and smoothing a label are arithmetic on them. K' is the
-    number of outputs: exclusive classes have one each (softmax); findings have one each (sigmoid); K grades have K - 1, output
-    *n* asks whether the grade is above *n* (Frank and Hall 2001).
+    Targets are soft (B, K') from the beginning, so that mixing two cases and smoothing a label are
+    arithmetic on them. K' is the number of outputs: exclusive classes have one each (softmax);
+    findings have one each (sigmoid); K grades have K - 1, output *n* asks whether the grade is
+    above *n* (Frank and Hall 2001).
 
     Args:
         table: the classes that are learnt.
@@ -57,31 +58,39 @@ class ClassificationTask:
     def probabilities(self, logits: Tensor) -> Tensor:
         """One probability a class, (B, K) float64, of logits (B, K').
 
-        Grades: the differences of the cumulative probabilities, which are made to fall first, then scaled to sum to 1.
+        Grades: the differences of the cumulative probabilities, which are made to fall first, then
+        scaled to sum to 1.
 
         Raises:
             UsageError: the last axis is not K'.
         """
         if logits.ndim != 2 or logits.shape[1] != self.outputs:
-            raise UsageError(f"logits of shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})")
+            raise UsageError(
+                f"logits of shape {tuple(logits.shape)}", needed=f"(B, {self.outputs})"
+            )
         return _ACTIVATE[self.table.kind](logits.double())
 
 
 class ClassLoss(nn.Module):
     """Cross-entropy from logits (B, K') against soft targets (B, K'), the mean over the batch.
 
-    Label smoothing moves a share of each target to all classes alike (Szegedy et al. 2016; for sigmoids towards one half). Class
-    weights multiply each class's part.
+    Label smoothing moves a share of each target to all classes alike (Szegedy et al. 2016; for
+    sigmoids towards one half). Class weights multiply each class's part.
 
     Args:
         spec: weights and smoothing.
-        exclusive: softmax over the outputs, else one sigmoid each (their losses summed over the outputs, divided by K').
+        exclusive: softmax over the outputs, else one sigmoid each (their losses summed over the
+            outputs, divided by K').
     """
 
     def __init__(self, spec: ClassLossSpec, *, exclusive: bool) -> None:
         super().__init__()
         self.exclusive, self.smoothing = exclusive, spec.label_smoothing
-        weights = None if spec.class_weights is None else torch.tensor(spec.class_weights, dtype=torch.float32)
+        weights = (
+            None
+            if spec.class_weights is None
+            else torch.tensor(spec.class_weights, dtype=torch.float32)
+        )
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -92,7 +101,10 @@ class ClassLoss(nn.Module):
         if self.exclusive:
             parts = -targets * logits.log_softmax(dim=1)
         else:
-            parts = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") / logits.shape[1]
+            parts = (
+                F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+                / logits.shape[1]
+            )
         if isinstance(self.weights, Tensor):
             parts = parts * self.weights
         return parts.sum(dim=1).mean()

@@ -1,7 +1,8 @@
 """Encoding of labels as a target and decoding of logits to labels: numpy only, no torch.
 
-An annotation (Z, Y, X) of label ids becomes a target with one channel of class indices (exclusive labels) or one binary
-channel a region (overlapping regions). `IGNORE` marks voxels that were not annotated, in every channel.
+An annotation (Z, Y, X) of label ids becomes a target with one channel of class indices (exclusive
+labels) or one binary channel a region (overlapping regions). `IGNORE` marks voxels that were not
+annotated, in every channel.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from hilum.volume import LabelTable
 
 IGNORE = 255
-"""The target's value for voxels that are not learnt; it is why a table has at most `hilum.volume.MOST_LABELS`."""
+"""The target's value for voxels that are not learnt; it is why a table has at most
+`hilum.volume.MOST_LABELS`."""
 
 _BLOCK = 2**15  # voxels that are decoded at a time
 
@@ -32,27 +34,38 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
         table: what the ids mean.
 
     Returns:
-        uint8 (1, Z, Y, X) of indices into `table.ids`, or (R, Z, Y, X) of 0 and 1 for each of R regions; `IGNORE` where the
+        uint8 (1, Z, Y, X) of indices into `table.ids`, or (R, Z, Y, X) of 0 and 1 for each of R
+        regions; `IGNORE` where the
         annotation has `table.ignore`. An empty annotation gives an empty target.
 
     Raises:
-        LabelError: when the labels are not a (Z, Y, X) array of integers, hold an id that the table does not know, or the
-            table has more than 255 labels.
+        LabelError: when the labels are not a (Z, Y, X) array of integers, hold an id that the table
+            does not know, or the table has more than 255 labels.
     """
     _check_labels(labels)
     ids = table.ids
     if len(ids) > MOST_LABELS:
-        raise LabelError(f"{len(ids)} labels", needed=f"at most {MOST_LABELS}; the target keeps {IGNORE} for ignored voxels")
+        raise LabelError(
+            f"{len(ids)} labels",
+            needed=f"at most {MOST_LABELS}; the target keeps {IGNORE} for ignored voxels",
+        )
     present = np.unique(labels)
     ignored = {} if table.ignore is None else {table.ignore: IGNORE}
-    unknown = [int(value) for value in present if int(value) not in ids and int(value) not in ignored]
+    unknown = [
+        int(value) for value in present if int(value) not in ids and int(value) not in ignored
+    ]
     if unknown:
         raise LabelError(
             f"labels {unknown[:10]} in the annotation",
-            needed=f"labels of the table: {list(ids)}" + (f", ignored: {table.ignore}" if table.ignore is not None else ""),
+            needed=f"labels of the table: {list(ids)}"
+            + (f", ignored: {table.ignore}" if table.ignore is not None else ""),
             cure="add them to the data set's labels, or run `hilum check DATA`",
         )
-    channels = [{i: n for n, i in enumerate(ids)}] if table.exclusive else [_membership(ids, r.labels) for r in table.regions]
+    channels = (
+        [{i: n for n, i in enumerate(ids)}]
+        if table.exclusive
+        else [_membership(ids, r.labels) for r in table.regions]
+    )
     return np.stack([_replace(labels, present, channel | ignored) for channel in channels])
 
 
@@ -63,7 +76,10 @@ def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
         LabelError: when there are not as many channels as regions.
     """
     if len(members) != len(table.regions):
-        raise LabelError(f"{len(members)} channels for {len(table.regions)} regions", needed="one channel for each region")
+        raise LabelError(
+            f"{len(members)} channels for {len(table.regions)} regions",
+            needed="one channel for each region",
+        )
     labels = np.zeros(members.shape[1:], dtype=np.int32)
     for member, label in zip(members, table.decode_ids, strict=True):
         labels[member] = label
@@ -73,8 +89,9 @@ def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.
 def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[Any]:
     """Logits (K, ...) to label ids (...), of the smallest unsigned type that holds every id.
 
-    Exclusive labels: the label with the largest logit, the first of equal ones. Regions: those with a probability above one half,
-    written in order of the table, later ones over earlier ones. The ignored id is never answered.
+    Exclusive labels: the label with the largest logit, the first of equal ones. Regions: those with
+    a probability above one half, written in order of the table, later ones over earlier ones. The
+    ignored id is never answered.
 
     Raises:
         LabelError: the first axis is not K.
@@ -86,7 +103,9 @@ def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[Any
     ids = np.asarray(table.ids, dtype=dtype)
     labels = np.empty(logits.shape[1:], dtype=dtype)
     columns, out = logits.reshape(len(logits), -1), labels.reshape(-1)
-    for start in range(0, out.size, _BLOCK):  # a running maximum in the processor's cache; argmax over the first axis strides
+    for start in range(
+        0, out.size, _BLOCK
+    ):  # a running maximum in the processor's cache; argmax over the first axis strides
         best = columns[0, start : start + _BLOCK].copy()
         chosen = np.full(best.shape, ids[0], dtype=dtype)
         for values, label in zip(columns[1:, start : start + _BLOCK], ids[1:], strict=True):
@@ -114,7 +133,10 @@ def _check_outputs(logits: NDArray[Any], table: LabelTable) -> None:
     if logits.ndim < 1 or len(logits) != table.outputs:
         raise LabelError(
             f"logits of shape {logits.shape}",
-            needed=f"({table.outputs}, ...), one entry for each of {[r.name for r in table.regions] or 'the labels'}",
+            needed=(
+                f"({table.outputs}, ...), one entry for each of"
+                f" {[r.name for r in table.regions] or 'the labels'}"
+            ),
             cure="one case at a time: logits[0]" if logits.ndim == 5 else "",
         )
 
@@ -132,7 +154,9 @@ def _membership(ids: tuple[int, ...], members: tuple[int, ...]) -> dict[int, int
     return {i: int(i in members) for i in ids}
 
 
-def _replace(labels: NDArray[Any], present: NDArray[Any], values: dict[int, int]) -> NDArray[np.uint8]:
+def _replace(
+    labels: NDArray[Any], present: NDArray[Any], values: dict[int, int]
+) -> NDArray[np.uint8]:
     """The value of each voxel's label; `present` are the labels that occur, sorted."""
     if present.size == 0:
         return np.zeros(labels.shape, dtype=np.uint8)

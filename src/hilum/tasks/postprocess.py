@@ -1,12 +1,15 @@
 """Changes of a finished label map on the case's own grid: pieces that go, holes that are filled. numpy, scipy and cc3d; no torch.
 
-**What is removed** becomes what lies around it: the label that most of the piece's face neighbours have, the smaller id of equal
-ones, so that a speck of tumour inside the liver becomes liver and one outside becomes background. Neighbours outside the image do
-not count; a piece without neighbours becomes background. **A hole** is a piece of background (voxels that share a face) that does
-not touch the border of the image and has no neighbour outside the region: a gap that another label shares stays as it is. It gets
-the label of the region that most of its face neighbours have. No voxel of a label outside the region ever changes.
+**What is removed** becomes what lies around it: the label that most of the piece's face neighbours
+have, the smaller id of equal ones, so that a speck of tumour inside the liver becomes liver and one
+outside becomes background. Neighbours outside the image do not count; a piece without neighbours
+becomes background. **A hole** is a piece of background (voxels that share a face) that does not
+touch the border of the image and has no neighbour outside the region: a gap that another label
+shares stays as it is. It gets the label of the region that most of its face neighbours have. No
+voxel of a label outside the region ever changes.
 
-**Memory**: one copy of the label map, and at most `BYTES_A_VOXEL` bytes for each voxel of the box around the region at hand.
+**Memory**: one copy of the label map, and at most `BYTES_A_VOXEL` bytes for each voxel of the box
+around the region at hand.
 """
 
 from __future__ import annotations
@@ -38,7 +41,11 @@ _CHUNK = 2**20  # voxels whose neighbours are looked at at a time
 
 
 def apply_postprocessing(
-    labels: Volume, steps: Sequence[PostprocessingStep], table: LabelTable, *, room: int | None = None
+    labels: Volume,
+    steps: Sequence[PostprocessingStep],
+    table: LabelTable,
+    *,
+    room: int | None = None,
 ) -> Volume:
     """Apply steps one after the other.
 
@@ -63,7 +70,12 @@ def apply_postprocessing(
 
 
 def postprocess(
-    labels: Labels, steps: Sequence[PostprocessingStep], table: LabelTable, voxel_mm3: float, *, room: int | None = None
+    labels: Labels,
+    steps: Sequence[PostprocessingStep],
+    table: LabelTable,
+    voxel_mm3: float,
+    *,
+    room: int | None = None,
 ) -> Labels:
     """The same for an array (Z, Y, X) of voxels of so many cubic millimetres; a new array.
 
@@ -71,7 +83,9 @@ def postprocess(
         LabelError: see `apply_postprocessing`.
     """
     if labels.ndim != 3 or not np.issubdtype(labels.dtype, np.integer):
-        raise LabelError(f"{labels.dtype} labels of shape {labels.shape}", needed="one channel of integers")
+        raise LabelError(
+            f"{labels.dtype} labels of shape {labels.shape}", needed="one channel of integers"
+        )
     unknown = sorted({label for step in steps for label in step.labels} - set(table.ids))
     if unknown:
         raise LabelError(
@@ -100,7 +114,10 @@ def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> N
     if needed > room:
         raise ResourceError(
             f"post-processing ({step.title}) within {max(0, room) / 2**30:.2f} GiB",
-            needed=f"{needed / 2**30:.2f} GiB for a region that extends over {' x '.join(map(str, sides))} voxels",
+            needed=(
+                f"{needed / 2**30:.2f} GiB for a region that extends over"
+                f" {' x '.join(map(str, sides))} voxels"
+            ),
             cure="allow more memory with --memory",
         )
 
@@ -115,11 +132,20 @@ def piece_sizes(labels: Labels, step: PostprocessingStep) -> NDArray[np.int64]:
     return np.sort(_sizes(numbered, count)[1:])
 
 
-def pieces_removed(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float) -> int | None:
-    """Count the pieces of these sizes (rising) that the step removes, the smallest ones; None for a step that fills holes."""
+def pieces_removed(
+    sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float
+) -> int | None:
+    """Count the pieces of these sizes (rising) that the step removes, the smallest ones.
+
+    None for a step that fills holes.
+    """
     if step.kind == "largest_component":
         return max(0, len(sizes) - 1)
-    return int(np.count_nonzero(_too_small(sizes, step, voxel_mm3))) if step.kind == "minimum_volume" else None
+    return (
+        int(np.count_nonzero(_too_small(sizes, step, voxel_mm3)))
+        if step.kind == "minimum_volume"
+        else None
+    )
 
 
 @dataclass
@@ -135,7 +161,10 @@ class _Around:
         boxes = [self.boxes[label] for label in self.step.labels if label in self.boxes]
         if not boxes:
             return None
-        z, y, x = (slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(3))
+        z, y, x = (
+            slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes))
+            for axis in range(3)
+        )
         return z, y, x
 
     def member(self, labels: Labels) -> Mask:
@@ -145,21 +174,32 @@ class _Around:
             mask |= labels == label
         return np.asarray(mask, dtype=np.bool_)
 
-    def change(self, box: Box, numbered: NDArray[np.integer[Any]], going: Mask, *, inside: bool) -> None:
+    def change(
+        self, box: Box, numbered: NDArray[np.integer[Any]], going: Mask, *, inside: bool
+    ) -> None:
         """Give every piece whose number is `going` the label that most of its neighbours have.
 
         Args:
             box: where the pieces are.
-            numbered: their numbers, (Z, Y, X) of the box and one voxel more on every side; 0 is no piece.
+            numbered: their numbers, (Z, Y, X) of the box and one voxel more on every side; 0 is no
+                piece.
             going: (pieces + 1,) which are changed.
             inside: only labels of the region count as neighbours; else only those outside it.
         """
-        around = np.zeros(numbered.shape, dtype=self.labels.dtype)  # with what lies one voxel beyond the box
+        around = np.zeros(
+            numbered.shape, dtype=self.labels.dtype
+        )  # with what lies one voxel beyond the box
         wide, shift = _grown(box, self.labels.shape)
-        around[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = self.labels[wide]
+        around[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = (
+            self.labels[wide]
+        )
         outside = _outside(wide, shift, numbered.shape)
-        becomes = _majority(numbered, around, outside, going, only=self.step.labels if inside else None)
-        for plane, pieces in zip(self.labels[box], numbered[1:-1, 1:-1, 1:-1], strict=True):  # an index takes 8 bytes a voxel
+        becomes = _majority(
+            numbered, around, outside, going, only=self.step.labels if inside else None
+        )
+        for plane, pieces in zip(
+            self.labels[box], numbered[1:-1, 1:-1, 1:-1], strict=True
+        ):  # an index takes 8 bytes a voxel
             chosen = going[pieces]
             plane[chosen] = becomes[pieces[chosen]]
         for label in np.unique(becomes[going]):
@@ -212,12 +252,19 @@ def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (wh
     holes = np.ones(count + 1, dtype=np.bool_)
     place = numbered[1:-1, 1:-1, 1:-1]
     for face in _faces(place, picture=around.labels.shape[0] == 1):
-        holes[face] = False  # beyond the box of the region there is none of it, so that this piece goes on, or ends the image
+        holes[face] = (
+            # beyond the box of the region there is none of it, so that this piece goes on, or ends
+            # the image
+            False
+        )
     labels = around.labels[box]
     stranger = ~(around.member(labels) | (labels == 0))
     if stranger.any():
         for axis in range(3):
-            for one, other in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
+            for one, other in (
+                (slice(1, None), slice(None, -1)),
+                (slice(None, -1), slice(1, None)),
+            ):
                 here = tuple(one if a == axis else slice(None) for a in range(3))
                 there = tuple(other if a == axis else slice(None) for a in range(3))
                 holes[place[here][stranger[there]]] = False
@@ -235,14 +282,18 @@ _STEPS: dict[str, Callable[[_Around, float], None]] = {
 
 
 def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[NDArray[np.integer[Any]], int]:
-    """Number the pieces of a mask (Z, Y, X), from 1; with a margin of one voxel, (Z + 2, Y + 2, X + 2).
+    """Number the pieces of a mask (Z, Y, X), from 1.
 
-    The margin is for the neighbours of what lies at the border, and for cc3d 4.1, which reserves one number too few for
-    scattered voxels on grids of odd size.
+    With a margin of one voxel, (Z + 2, Y + 2, X + 2).
+
+    The margin is for the neighbours of what lies at the border, and for cc3d 4.1, which reserves
+    one number too few for scattered voxels on grids of odd size.
     """
     import cc3d
 
-    numbered, count = cc3d.connected_components(np.pad(mask, 1), connectivity=connectivity, return_N=True, binary_image=True)
+    numbered, count = cc3d.connected_components(
+        np.pad(mask, 1), connectivity=connectivity, return_N=True, binary_image=True
+    )
     return numbered, int(count)
 
 
@@ -255,7 +306,12 @@ def _sizes(numbered: NDArray[np.integer[Any]], count: int) -> NDArray[np.int64]:
 
 
 def _majority(
-    numbered: NDArray[np.integer[Any]], labels: Labels, outside: Mask, going: Mask, *, only: tuple[int, ...] | None
+    numbered: NDArray[np.integer[Any]],
+    labels: Labels,
+    outside: Mask,
+    going: Mask,
+    *,
+    only: tuple[int, ...] | None,
 ) -> Labels:
     """(pieces + 1,) the label that most face neighbours of each piece have; 0 where it has none.
 
@@ -285,7 +341,9 @@ def _majority(
     if keys:
         pairs, places = np.unique(np.concatenate(keys), return_inverse=True)
         weights = np.bincount(places, weights=np.concatenate(times))
-        best = np.lexsort((-(pairs % span), weights, pairs // span))  # the last of a piece: most neighbours, the smallest id
+        best = np.lexsort(
+            (-(pairs % span), weights, pairs // span)
+        )  # the last of a piece: most neighbours, the smallest id
         becomes[pairs[best] // span] = pairs[best] % span
     return becomes
 
@@ -299,7 +357,10 @@ def _chunks(pieces: NDArray[np.integer[Any]], going: Mask) -> Iterator[NDArray[n
 
 
 def _faces(place: NDArray[Any], *, picture: bool) -> Iterator[NDArray[Any]]:
-    """The outermost layers of an array (Z, Y, X); along Z none of a picture, which has no inside there."""
+    """The outermost layers of an array (Z, Y, X).
+
+    Along Z none of a picture, which has no inside there.
+    """
     for axis in range(3):
         if axis > 0 or not picture:
             yield np.take(place, 0, axis=axis)
@@ -308,7 +369,9 @@ def _faces(place: NDArray[Any], *, picture: bool) -> Iterator[NDArray[Any]]:
 
 def _grown(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[int, int, int]]:
     """The box one voxel wider where the image allows, and where it begins in an array one voxel wider on all sides."""
-    z, y, x = (slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape, strict=True))
+    z, y, x = (
+        slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape, strict=True)
+    )
     a, b, c = (new.start - old.start + 1 for new, old in zip((z, y, x), box, strict=True))
     return (z, y, x), (a, b, c)
 

@@ -29,7 +29,15 @@ from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.class_order import is_none_word
 from hilum.errors import DataError, UsageError
 from hilum.io import OutputFolder
-from hilum.io.text import Table, is_known, name_key, read_json, read_table, read_text, rows_of_one_name
+from hilum.io.text import (
+    Table,
+    is_known,
+    name_key,
+    read_json,
+    read_table,
+    read_text,
+    rows_of_one_name,
+)
 from hilum.tasks.class_score import ClassScore, decide
 
 if TYPE_CHECKING:
@@ -38,7 +46,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 PREDICTIONS, CLASSES = "predictions.csv", "classes.json"
 SEPARATOR = "|"
-_FIRST, _LAST = ("case", "patient", "unit", "label", "fold", "predicted"), ("set", "certain", "refuse", "distance")
+_FIRST, _LAST = (
+    ("case", "patient", "unit", "label", "fold", "predicted"),
+    ("set", "certain", "refuse", "distance"),
+)
 _OWN = {"case", "patient", "label", "fold", "predicted", "set", "refuse", "distance"}
 _PROBABILITY, _CALIBRATED, _FURTHER = "p_", "calibrated_", "column_"
 _TRUTH: dict[str, bool | None] = {"": None, "yes": True, "no": False}
@@ -61,19 +72,29 @@ def write_predictions(scores: Iterable[ClassScore], table: ClassTable, path: Pat
     """
     file = predictions_file(path)
     with OutputFolder(file.parent, "predict") as out:
-        out.write({CLASSES: table.model_dump_json(indent=2) + "\n", file.name: predictions_text(tuple(scores), table)})
+        out.write(
+            {
+                CLASSES: table.model_dump_json(indent=2) + "\n",
+                file.name: predictions_text(tuple(scores), table),
+            }
+        )
 
 
 def in_file_names(table: ClassTable) -> dict[str, str]:
     """Each class's name as a part of a file's: letters and digits as they are, the rest "-".
 
-    Where that is the same of several classes ("ER+" and "ER-"), also for file systems that take small and capital letters for
-    one, their numbers in the table follow: "ER--0" and "ER--1".
+    Where that is the same of several classes ("ER+" and "ER-"), also for file systems that take
+    small and capital letters for one, their numbers in the table follow: "ER--0" and "ER--1".
     """
-    plain = {name: "".join(letter if letter.isalnum() else "-" for letter in name) for name in table.names}
+    plain = {
+        name: "".join(letter if letter.isalnum() else "-" for letter in name)
+        for name in table.names
+    }
     numbered = {name: f"{part}-{number}" for number, (name, part) in enumerate(plain.items())}
     often = Counter(part.casefold() for part in plain.values())
-    some_numbered = {name: numbered[name] if often[part.casefold()] > 1 else part for name, part in plain.items()}
+    some_numbered = {
+        name: numbered[name] if often[part.casefold()] > 1 else part for name, part in plain.items()
+    }
     unique = len({part.casefold() for part in some_numbered.values()}) == len(plain)
     return some_numbered if unique else numbered  # a class may be called "ER--0" itself
 
@@ -81,7 +102,11 @@ def in_file_names(table: ClassTable) -> dict[str, str]:
 def predictions_file(path: Path | str) -> Path:
     """The table itself, where a folder may have been named."""
     place = Path(path)
-    return place if place.suffix.lower() in {".csv", ".tsv"} and not place.is_dir() else place / PREDICTIONS
+    return (
+        place
+        if place.suffix.lower() in {".csv", ".tsv"} and not place.is_dir()
+        else place / PREDICTIONS
+    )
 
 
 def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
@@ -98,19 +123,32 @@ def predictions_text(scores: Sequence[ClassScore], table: ClassTable) -> str:
             )
     further = tuple(dict.fromkeys(name for score in scores for name in score.columns))
     left_out = {
-        *([] if any(score.calibrated is not None for score in scores) else [_CALIBRATED + name for name in table.names]),
+        *(
+            []
+            if any(score.calibrated is not None for score in scores)
+            else [_CALIBRATED + name for name in table.names]
+        ),
         *([] if any(score.unit is not None for score in scores) else ["unit"]),
         *([] if any(score.certain is not None for score in scores) else ["certain"]),
     }
-    rows = [{**_row(score, table), **{_safe(name): score.columns.get(name, "") for name in further}} for score in scores]
-    header = [*_FIRST, *(prefix + name for prefix in (_PROBABILITY, _CALIBRATED) for name in table.names), *_LAST]
+    rows = [
+        {**_row(score, table), **{_safe(name): score.columns.get(name, "") for name in further}}
+        for score in scores
+    ]
+    header = [
+        *_FIRST,
+        *(prefix + name for prefix in (_PROBABILITY, _CALIBRATED) for name in table.names),
+        *_LAST,
+    ]
     header = [name for name in [*header, *map(_safe, further)] if name not in left_out]
     return _as_csv([header, *([row[name] for name in header] for row in rows)])
 
 
 def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
     """Our own columns of one case."""
-    calibrated = [""] * len(table.names) if score.calibrated is None else [*map(repr, score.calibrated)]
+    calibrated = (
+        [""] * len(table.names) if score.calibrated is None else [*map(repr, score.calibrated)]
+    )
     return {
         "case": score.case,
         "patient": score.patient or "",
@@ -118,7 +156,10 @@ def _row(score: ClassScore, table: ClassTable) -> dict[str, str]:
         "label": _known(score.reference),
         "fold": "" if score.fold is None else str(score.fold),
         "predicted": _joined(called(score, table)) or "",
-        **{_PROBABILITY + name: repr(value) for name, value in zip(table.names, score.probabilities, strict=True)},
+        **{
+            _PROBABILITY + name: repr(value)
+            for name, value in zip(table.names, score.probabilities, strict=True)
+        },
         **{_CALIBRATED + name: text for name, text in zip(table.names, calibrated, strict=True)},
         "set": _known(_joined(score.prediction_set)),
         "certain": _known(_joined(score.certain)),
@@ -138,27 +179,37 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
 
     Args:
         path: the file, or the folder that holds predictions.csv.
-        table: the classes in whose order probabilities are wanted; None keeps the order of the columns.
+        table: the classes in whose order probabilities are wanted; None keeps the order of the
+            columns.
 
     Raises:
         UsageError: there is no such file.
-        DataError: a column is missing or of no class, a case occurs twice, or a row is damaged; line and file are named.
+        DataError: a column is missing or of no class, a case occurs twice, or a row is damaged;
+            line and file are named.
     """
     file = predictions_file(path)
     if not file.is_file():
-        raise UsageError(f"no {file.name} in {file.parent}", needed="a table with the columns case and p_<class>")
+        raise UsageError(
+            f"no {file.name} in {file.parent}", needed="a table with the columns case and p_<class>"
+        )
     rows = _own_rows(file) or _rows_of_others(file)
     names = _class_names(rows.header, file, table)
     scores = []
     for row, line in zip(rows.rows, rows.lines, strict=True):
         try:
             score = _score(row, names)
-            label = score.reference if table is None or score.reference in names else spelled_label(score.reference, table)
+            label = (
+                score.reference
+                if table is None or score.reference in names
+                else spelled_label(score.reference, table)
+            )
             scores.append(score.model_copy(update={"reference": label}))
         except DataError as error:
             raise DataError(f"{file}, line {line}: {error.found}", needed=error.needed) from error
         except (TypeError, ValueError) as error:
-            raise DataError(f"{file}, line {line}: {error}", needed="a row as `hilum predict` writes it") from error
+            raise DataError(
+                f"{file}, line {line}: {error}", needed="a row as `hilum predict` writes it"
+            ) from error
     cases = [score.case for score in scores]
     if len(set(cases)) < len(cases):
         raise DataError(
@@ -170,20 +221,32 @@ def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple
 
 
 def spelled_label(label: str | None, table: ClassTable) -> str | None:
-    """A label as the classes are spelled, whatever its letter case and blanks; None where it is not known."""
+    """A label as the classes are spelled, whatever its letter case and blanks.
+
+    None where it is not known.
+    """
     if label is None or not label.strip(SEPARATOR):
         return label and ""
     often = Counter(map(plain_name, table.names))
     names = {plain_name(name): name for name in table.names if often[plain_name(name)] == 1}
-    parts = [part.strip() for part in label.split(SEPARATOR)] if table.kind == "multilabel" else [label]
+    parts = (
+        [part.strip() for part in label.split(SEPARATOR)] if table.kind == "multilabel" else [label]
+    )
     found = [part if part in table.names else names.get(plain_name(part), part) for part in parts]
     if table.kind == "multilabel":
         found = [part for part in found if part in table.names or not is_none_word(part)]
-    return SEPARATOR.join(found) if all(part in table.names or is_known(part) for part in found) else None
+    return (
+        SEPARATOR.join(found)
+        if all(part in table.names or is_known(part) for part in found)
+        else None
+    )
 
 
 def _own_rows(file: Path) -> Table | None:
-    """The table exactly as `write_predictions` wrote it, where blanks count; None where the columns are another program's."""
+    """The table exactly as `write_predictions` wrote it, where blanks count.
+
+    None where the columns are another program's.
+    """
     reader = csv.reader(io.StringIO(read_text(file), newline=""))
     header = next(reader, [])
     if not set(header) >= _OWN or len(set(header)) < len(header):
@@ -203,7 +266,10 @@ def _own_rows(file: Path) -> Table | None:
 def _rows_of_others(file: Path) -> Table:
     """A table of any program; our own columns are known in any letter case."""
     table = read_table(file)
-    ours = {name: name.casefold() if name.casefold() in {*_FIRST, *_LAST} else name for name in table.header}
+    ours = {
+        name: name.casefold() if name.casefold() in {*_FIRST, *_LAST} else name
+        for name in table.header
+    }
     rows = tuple({ours[name]: text for name, text in row.items()} for row in table.rows)
     return Table(tuple(ours.values()), rows, table.lines, table.notes)
 
@@ -226,7 +292,9 @@ def read_classes(path: Path | str) -> ClassTable | None:
     try:
         return ClassTable.model_validate(read_json(file))
     except (ValueError, DataError) as error:
-        raise DataError(f"{file} is no class table: {error}", needed="the classes.json of a trained model") from error
+        raise DataError(
+            f"{file} is no class table: {error}", needed="the classes.json of a trained model"
+        ) from error
 
 
 def named_classes(path: Path | str) -> tuple[str, ...]:
@@ -241,14 +309,23 @@ def named_classes(path: Path | str) -> tuple[str, ...]:
 
 def _class_names(header: Sequence[str], file: Path, table: ClassTable | None) -> dict[str, str]:
     """Each class, in order, and how the columns spell it."""
-    found = [name[len(_PROBABILITY) :] for name in header if name.startswith(_PROBABILITY) and name != _PROBABILITY]
+    found = [
+        name[len(_PROBABILITY) :]
+        for name in header
+        if name.startswith(_PROBABILITY) and name != _PROBABILITY
+    ]
     if "case" not in header or not found:
-        raise DataError(f"{file} has the columns {', '.join(header)}", needed="the columns case and p_<class>")
+        raise DataError(
+            f"{file} has the columns {', '.join(header)}", needed="the columns case and p_<class>"
+        )
     if table is None or set(found) == set(table.names):
         return {name: name for name in (found if table is None else table.names)}
     spelled = {name_key(name): name for name in found}
     if len(found) != len(table.names) or set(spelled) != {name_key(name) for name in table.names}:
-        raise DataError(f"{file} has probabilities of {', '.join(found)}", needed=f"those of {', '.join(table.names)}")
+        raise DataError(
+            f"{file} has probabilities of {', '.join(found)}",
+            needed=f"those of {', '.join(table.names)}",
+        )
     return {name: spelled[name_key(name)] for name in table.names}
 
 
@@ -262,7 +339,11 @@ def _score(row: dict[str, str], names: Mapping[str, str]) -> ClassScore:
         case=row["case"],
         patient=_unless_unknown(row.get("patient", ""), str),
         unit=row.get("unit") or None,
-        reference=_plain(row["label"]) if row.get("label") in names.values() else _unless_unknown(row.get("label", ""), _plain),
+        reference=(
+            _plain(row["label"])
+            if row.get("label") in names.values()
+            else _unless_unknown(row.get("label", ""), _plain)
+        ),
         fold=_unless_unknown(row.get("fold", ""), lambda text: int(name_key(text))),
         probabilities=tuple(float(row[_PROBABILITY + name]) for name in names.values()),
         calibrated=tuple(map(float, calibrated)) if any(calibrated) else None,
@@ -297,7 +378,9 @@ def _joined(names: Sequence[str] | None) -> str | None:
     """Several names as one text."""
     if names is None:
         return None
-    return SEPARATOR.join(name.replace("\\", "\\\\").replace(SEPARATOR, "\\" + SEPARATOR) for name in names)
+    return SEPARATOR.join(
+        name.replace("\\", "\\\\").replace(SEPARATOR, "\\" + SEPARATOR) for name in names
+    )
 
 
 def _names(cell: str) -> tuple[str, ...]:
@@ -319,8 +402,13 @@ def _unsafe(name: str) -> str:
 
 
 def _as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """ClassRows as text; every cell quoted where one holds a carriage return, which the csv module would leave bare."""
+    """ClassRows as text.
+
+    Every cell quoted where one holds a carriage return, which the csv module would leave bare.
+    """
     text = io.StringIO()
     awkward = any("\r" in cell for row in rows for cell in row)
-    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if awkward else csv.QUOTE_MINIMAL).writerows(rows)
+    csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL if awkward else csv.QUOTE_MINIMAL
+    ).writerows(rows)
     return text.getvalue()

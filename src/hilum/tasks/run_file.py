@@ -12,7 +12,10 @@ RUN = "run.json"
 
 
 def read_predict_run(folder: Path) -> dict[str, Any] | None:
-    """Read run.json of a folder; None where `hilum predict` wrote none there, or it cannot be read."""
+    """Read run.json of a folder.
+
+    None where `hilum predict` wrote none there, or it cannot be read.
+    """
     try:
         written = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -23,4 +26,8 @@ def read_predict_run(folder: Path) -> dict[str, Any] | None:
 def trained_cases(folder: Path) -> frozenset[str]:
     """The cases of a folder of predictions that are named like training cases of their model, by run.json."""
     names = (read_predict_run(folder) or {}).get("trained_on")
-    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+    return (
+        frozenset(name for name in names if isinstance(name, str))
+        if isinstance(names, list)
+        else frozenset()
+    )

@@ -1,4 +1,7 @@
-"""Segmentation: the target and the loss of a label table. Logits become labels in :mod:`hilum.tasks.encoding`."""
+"""Segmentation: the target and the loss of a label table.
+
+Logits become labels in :mod:`hilum.tasks.encoding`.
+"""
 
 from __future__ import annotations
 

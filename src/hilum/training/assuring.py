@@ -32,10 +32,12 @@ _CROSS = 5
 """Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
 _REFUSED_SHARE = 0.01
 _FEWEST_SEEN = 200
-"""Cases of either side that a model learns from when to refuse, until that takes `_GRACE` times its share of the minutes."""
+"""Cases of either side that a model learns from when to refuse, until that takes `_GRACE` times its
+share of the minutes."""
 _GRACE = 4.0
 _FEWEST_AT_ALL = 20
-"""So many whatever the time: on a machine that is busy with other things a case may take a hundred times what it should."""
+"""So many whatever the time: on a machine that is busy with other things a case may take a hundred
+times what it should."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,12 @@ def assure(
 ) -> tuple[tuple[ClassScore, ...], Assurance | None]:
     """Learn how sure the model may be.
 
-    Temperature and thresholds come from the answers for cases that the answering member was not trained on, each on its own:
-    the thresholds are of the network's probabilities, so that no temperature that has seen the same answers has a part in
-    them. The answers get their units, by which intervals are drawn, calibrated probabilities and sets that were learnt from
-    the other folds' answers (of a single fold: from the other fifths of its patients), so that figures about them are honest;
-    the model itself keeps what all answers together say.
+    Temperature and thresholds come from the answers for cases that the answering member was not
+    trained on, each on its own: the thresholds are of the network's probabilities, so that no
+    temperature that has seen the same answers has a part in them. The answers get their units, by
+    which intervals are drawn, calibrated probabilities and sets that were learnt from the other
+    folds' answers (of a single fold: from the other fifths of its patients), so that figures about
+    them are honest; the model itself keeps what all answers together say.
 
     Args:
         plan: every decision.
@@ -86,11 +89,13 @@ def assure(
         store: inputs of their training cases.
         device: where the networks are.
         say: is told what could not be learnt.
-        units: what each case hangs together with (see `units_of`): its patient, joined with near-duplicates; None: its patient.
+        units: what each case hangs together with (see `units_of`): its patient, joined with
+            near-duplicates; None: its patient.
         minutes: of a training with a time limit, which bounds how many cases tell when to refuse.
 
     Returns:
-        The answers, calibrated out of fold, and what goes into the model; None where there is no answer.
+        The answers, calibrated out of fold, and what goes into the model; None where there is no
+        answer.
     """
     hangs = units or {}
     scores = [
@@ -105,7 +110,9 @@ def assure(
     table, coverage = plan.classes, plan.coverage.value
     how: dict[str, Any] = {"balanced": saw_other_frequencies(plan), "units": units}
     calibrated = cross_calibrated(scores, table, coverage, **how)
-    per_class = class_coverage(cross_calibrated(scores, table, coverage, per_class=True, **how), table)
+    per_class = class_coverage(
+        cross_calibrated(scores, table, coverage, per_class=True, **how), table
+    )
     calibration = fit_calibration(scores, table, coverage, **how)
     calibration = calibration.model_copy(update={"class_coverage": per_class})
     refusals = []
@@ -119,7 +126,10 @@ def assure(
 
 
 def saw_other_frequencies(plan: ClassificationPlan) -> bool:
-    """Return True if training samples classes at other frequencies than the data have; a probe takes each case once."""
+    """Return True if training samples classes at other frequencies than the data have.
+
+    A probe takes each case once.
+    """
     probe = any(stage.probe for stage in plan.stages.value)
     return not probe and (plan.balance.value != "none" or plan.loss.value.class_weights is not None)
 
@@ -138,8 +148,16 @@ def fit_calibration(
     """
     probabilities, members = _arrays(scores, table)
     targets = members if table.kind == "multilabel" else members.argmax(axis=1)
-    fitted = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind, biased=balanced)
-    learnt = Calibration(temperature=fitted.value, bias=fitted.bias, because=fitted.reason, coverage=coverage, cases=len(scores))
+    fitted = fit_temperature(
+        logits_of(probabilities, table), targets, kind=table.kind, biased=balanced
+    )
+    learnt = Calibration(
+        temperature=fitted.value,
+        bias=fitted.bias,
+        because=fitted.reason,
+        coverage=coverage,
+        cases=len(scores),
+    )
     groups = [_unit(score, units) for score in scores]
 
     def least(*, per_class: bool) -> tuple[float, ...]:
@@ -150,15 +168,27 @@ def fit_calibration(
             found = conformal_threshold(probabilities, members.argmax(axis=1), **asked)
         return tuple(float(one) for one in found)
 
-    thresholds = {"thresholds": least(per_class=False), "class_thresholds": least(per_class=True), "scale": "network"}
+    thresholds = {
+        "thresholds": least(per_class=False),
+        "class_thresholds": least(per_class=True),
+        "scale": "network",
+    }
     return learnt.model_copy(update=thresholds)
 
 
 def class_coverage(scores: Sequence[ClassScore], table: ClassTable) -> tuple[float | None, ...]:
-    """Compute how often the sets hold each class among the cases that have it; None for a class that no case has."""
+    """Compute how often the sets hold each class among the cases that have it.
+
+    None for a class that no case has.
+    """
     _, members = _arrays(scores, table)
-    held = np.array([[name in (score.prediction_set or ()) for name in table.names] for score in scores], dtype=bool)
-    return tuple(float(held[own, k].mean()) if own.any() else None for k, own in enumerate(members.T))
+    held = np.array(
+        [[name in (score.prediction_set or ()) for name in table.names] for score in scores],
+        dtype=bool,
+    )
+    return tuple(
+        float(held[own, k].mean()) if own.any() else None for k, own in enumerate(members.T)
+    )
 
 
 def cross_calibrated(
@@ -186,11 +216,21 @@ def cross_calibrated(
         own = [n for n, one in enumerate(parts) if one == part]
         others = [scores[n] for n, one in enumerate(parts) if one != part]
         few = Calibration(because="too few", coverage=coverage)
-        calibration = fit_calibration(others, table, coverage, balanced=balanced, units=units) if others else few
+        calibration = (
+            fit_calibration(others, table, coverage, balanced=balanced, units=units)
+            if others
+            else few
+        )
         raw = _arrays([scores[n] for n in own], table)[0]
-        sets = calibration.sets(raw, table, per_class=per_class) if calibration.thresholds else (None,) * len(own)
+        sets = (
+            calibration.sets(raw, table, per_class=per_class)
+            if calibration.thresholds
+            else (None,) * len(own)
+        )
         certain = calibration.certain(raw, table, per_class=per_class) or (None,) * len(own)
-        for n, row, chosen, sure in zip(own, calibration.apply(raw, table), sets, certain, strict=True):
+        for n, row, chosen, sure in zip(
+            own, calibration.apply(raw, table), sets, certain, strict=True
+        ):
             update = {"calibrated": tuple(row.tolist()), "prediction_set": chosen, "certain": sure}
             done[n] = scores[n].model_copy(update=update)
     return tuple(done)
@@ -213,18 +253,40 @@ def _parts(scores: Sequence[ClassScore], units: Mapping[str, str] | None) -> lis
     return [place[unit] for unit in own]
 
 
-def _arrays(scores: Sequence[ClassScore], table: ClassTable) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    probabilities = np.array([score.probabilities for score in scores], dtype=np.float64).reshape(-1, len(table.names))
-    return probabilities, np.array([table.members(score.reference or "") for score in scores], dtype=bool)
+def _arrays(
+    scores: Sequence[ClassScore], table: ClassTable
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    probabilities = np.array([score.probabilities for score in scores], dtype=np.float64).reshape(
+        -1, len(table.names)
+    )
+    return probabilities, np.array(
+        [table.members(score.reference or "") for score in scores], dtype=bool
+    )
 
 
-def _refusal(plan: ClassificationPlan, member: Member, store: ViewStore, device: torch.device, minutes: float | None) -> Any:
+def _refusal(
+    plan: ClassificationPlan,
+    member: Member,
+    store: ViewStore,
+    device: torch.device,
+    minutes: float | None,
+) -> Any:
     """Fit one member's out-of-distribution check: features of its training cases, limits from its validation cases."""
-    predictor = ClassPredictor(TrainedModel(plan=plan, networks=(member.result.network,), device=device))
+    predictor = ClassPredictor(
+        TrainedModel(plan=plan, networks=(member.result.network,), device=device)
+    )
     seconds = None if minutes is None else LEARNING_SHARE * minutes * 60 / 2
     train = _seen(predictor, (_input(store, case, plan) for case in _some(member.trained)), seconds)
-    held_out = _seen(predictor, (predictor.prepare(case).array for case in _some(member.validated)), seconds)
-    return fit_refusal(train[0], held_out[0], share=_REFUSED_SHARE, train_intensities=train[1], held_out_intensities=held_out[1])
+    held_out = _seen(
+        predictor, (predictor.prepare(case).array for case in _some(member.validated)), seconds
+    )
+    return fit_refusal(
+        train[0],
+        held_out[0],
+        share=_REFUSED_SHARE,
+        train_intensities=train[1],
+        held_out_intensities=held_out[1],
+    )
 
 
 def _some(cases: Sequence[Any]) -> list[Any]:
@@ -240,7 +302,9 @@ def _seen(
     for array in arrays:
         rows.append((predictor.features(array)[0], intensity_features(array)))
         over = 0.0 if seconds is None else (time.perf_counter() - begun) / seconds
-        if over > (1.0 if len(rows) >= _FEWEST_SEEN else _GRACE) and len(rows) >= min(_FEWEST_SEEN, _FEWEST_AT_ALL):
+        if over > (1.0 if len(rows) >= _FEWEST_SEEN else _GRACE) and len(rows) >= min(
+            _FEWEST_SEEN, _FEWEST_AT_ALL
+        ):
             break
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
@@ -255,4 +319,5 @@ ASSURANCES: dict[str, Callable[..., tuple[tuple[Any, ...], Assurance | None]]] =
     "segmentation": no_assurance,
     "classification": assure,
 }
-"""What a trained model learns from its answers, by task: assure(plan, members, store, device, say, units=, minutes=)."""
+"""What a trained model learns from its answers, by task: assure(plan, members, store, device, say,
+units=, minutes=)."""

@@ -1,7 +1,7 @@
 """Random changes of a batch of patches, on the training device: parameters are sampled first, then applied.
 
-Rotation, scaling and elastic deformation are one resampling of image and target. Everything is batched, and a sample that draws
-no change is not touched.
+Rotation, scaling and elastic deformation are one resampling of image and target. Everything is
+batched, and a sample that draws no change is not touched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class SpatialParameters:
 
     Args:
         index: (N,) which samples of the batch.
-        matrix: (N, 3, 3) maps an offset from the patch's centre, in voxels (Z, Y, X), to the offset it is read from.
+        matrix: (N, 3, 3) maps an offset from the patch's centre, in voxels (Z, Y, X), to the offset
+            it is read from.
         shift: (N, 3) voxels (Z, Y, X).
         displacement: (N, 3, g, g, g) voxels (Z, Y, X) on a coarse grid, or None.
     """
@@ -46,19 +47,29 @@ class Augmenter:
 
     Args:
         spec: strengths and probabilities.
-        patch: output size (Z, Y, X); batches may be larger (see :func:`enlarged_patch`), their centre is kept.
+        patch: output size (Z, Y, X); batches may be larger (see :func:`enlarged_patch`), their
+            centre is kept.
         spacing: mm of a voxel (Z, Y, X), so that a rotation is one in space.
         dimensions: 2 leaves Z alone: rotation in plane only.
-        masks: so many of the last channels are masks, whose values mean something: they move, but keep their intensities.
+        masks: so many of the last channels are masks, whose values mean something: they move, but
+            keep their intensities.
     """
 
     def __init__(
-        self, spec: AugmentationSpec, patch: Sequence[int], *, spacing: Sequence[float], dimensions: int, masks: int = 0
+        self,
+        spec: AugmentationSpec,
+        patch: Sequence[int],
+        *,
+        spacing: Sequence[float],
+        dimensions: int,
+        masks: int = 0,
     ) -> None:
         self.spec, self.patch, self.dimensions, self.masks = spec, tuple(patch), dimensions, masks
         self.spacing = torch.tensor([float(s) for s in spacing])
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Augment one batch.
 
         Args:
@@ -75,10 +86,13 @@ class Augmenter:
 
     def images(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment images (B, C, Z', Y', X') whose targets have no place: (B, C, *patch)."""
-        nowhere = torch.empty(len(images), 0, *images.shape[2:], dtype=torch.uint8, device=images.device)
+        nowhere = torch.empty(
+            len(images), 0, *images.shape[2:], dtype=torch.uint8, device=images.device
+        )
         return self(images, nowhere, generator)[0]
 
-    # --- space -------------------------------------------------------------------------------------------------------------
+    # --- space
+    # -------------------------------------------------------------------------------------------------------------
 
     def _sample_spatial(self, batch: int, generator: torch.Generator) -> SpatialParameters:
         spec = self.spec
@@ -97,31 +111,47 @@ class Augmenter:
         matrix = torch.linalg.inv(to_mm) @ rotation @ to_mm / scale[:, None, :]
         shift = torch.zeros(n, 3)
         if spec.shift > 0:
-            shift = _uniform((n, 3), (-spec.shift, spec.shift), generator) * torch.tensor([float(p) for p in self.patch])
+            shift = _uniform((n, 3), (-spec.shift, spec.shift), generator) * torch.tensor(
+                [float(p) for p in self.patch]
+            )
             if self.dimensions == 2:
                 shift[:, 0] = 0.0
         displacement = None
         if spec.elastic_mm > 0:
             shape = (n, 3, *([_ELASTIC_GRID] * 3))
-            displacement = torch.randn(shape, generator=generator) * spec.elastic_mm / self.spacing.view(1, 3, 1, 1, 1)
+            displacement = (
+                torch.randn(shape, generator=generator)
+                * spec.elastic_mm
+                / self.spacing.view(1, 3, 1, 1, 1)
+            )
             if self.dimensions == 2:
                 displacement[:, 0] = 0.0
         return SpatialParameters(index, matrix, shift, displacement)
 
-    def _move(self, images: Tensor, targets: Tensor, parameters: SpatialParameters) -> tuple[Tensor, Tensor]:
+    def _move(
+        self, images: Tensor, targets: Tensor, parameters: SpatialParameters
+    ) -> tuple[Tensor, Tensor]:
         source = images.shape[2:]
         still_images, still_targets = self._centre(images), self._centre(targets)
         if len(parameters.index) == 0:
             return still_images, still_targets
         device = images.device
         index = parameters.index.to(device)
-        grid = self._grid(parameters, source).to(device)  # (N, Z, Y, X, 3) in grid_sample's order x, y, z
-        moved = F.grid_sample(images[index], grid, mode="bilinear", padding_mode="border", align_corners=False)
+        grid = self._grid(parameters, source).to(
+            device
+        )  # (N, Z, Y, X, 3) in grid_sample's order x, y, z
+        moved = F.grid_sample(
+            images[index], grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
         still_images, still_targets = still_images.clone(), still_targets.clone()
         still_images[index] = moved
         if targets.shape[1]:
             moved_targets = F.grid_sample(
-                targets[index].float(), grid, mode="nearest", padding_mode="border", align_corners=False
+                targets[index].float(),
+                grid,
+                mode="nearest",
+                padding_mode="border",
+                align_corners=False,
             )
             still_targets[index] = moved_targets.to(targets.dtype)
         return still_images, still_targets
@@ -129,17 +159,26 @@ class Augmenter:
     def _grid(self, parameters: SpatialParameters, source: Sequence[int]) -> Tensor:
         axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.patch]
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # (Z, Y, X, 3)
-        read = torch.einsum("nij,zyxj->nzyxi", parameters.matrix, offsets) + parameters.shift[:, None, None, None]
+        read = (
+            torch.einsum("nij,zyxj->nzyxi", parameters.matrix, offsets)
+            + parameters.shift[:, None, None, None]
+        )
         if parameters.displacement is not None:
-            field = F.interpolate(parameters.displacement, size=self.patch, mode="trilinear", align_corners=True)
+            field = F.interpolate(
+                parameters.displacement, size=self.patch, mode="trilinear", align_corners=True
+            )
             read = read + field.permute(0, 2, 3, 4, 1)
         size = torch.tensor([float(n) for n in source])
-        return (read * 2.0 / size).flip(-1)  # offset from the centre -> -1..1 over the outer voxel faces
+        return (read * 2.0 / size).flip(
+            -1
+        )  # offset from the centre -> -1..1 over the outer voxel faces
 
     def _centre(self, batch: Tensor) -> Tensor:
         return centre_of(batch, self.patch)
 
-    def _mirror(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _mirror(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         for axis in self.spec.mirror_axes:
             index = _chosen(len(images), 0.5, generator).to(images.device)
             if len(index):
@@ -148,7 +187,8 @@ class Augmenter:
                 targets[index] = targets[index].flip(axis + 2)
         return images, targets
 
-    # --- intensity ---------------------------------------------------------------------------------------------------------
+    # --- intensity
+    # ---------------------------------------------------------------------------------------------------------
 
     def _intensity(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.masks:
@@ -159,7 +199,14 @@ class Augmenter:
     def _changed(self, images: Tensor, generator: torch.Generator) -> Tensor:
         spec, batch, p = self.spec, len(images), self.spec.intensity_probability
         images = images.clone()
-        for change in (self._noise, self._blur, self._brightness, self._contrast, self._low_resolution, self._gamma):
+        for change in (
+            self._noise,
+            self._blur,
+            self._brightness,
+            self._contrast,
+            self._low_resolution,
+            self._gamma,
+        ):
             index = _chosen(batch, p, generator)
             if len(index) and spec.intensity_probability > 0:
                 where = index.to(images.device)
@@ -204,7 +251,9 @@ class Augmenter:
         bent = ((x - low) / extent).pow(power) * extent + low
         std, mean = torch.std_mean(x, dim=(2, 3, 4), keepdim=True)
         new_std, new_mean = torch.std_mean(bent, dim=(2, 3, 4), keepdim=True)
-        return (bent - new_mean) / new_std.clamp_min(1e-7) * std + mean  # gamma bends the histogram, it does not shift it
+        return (bent - new_mean) / new_std.clamp_min(
+            1e-7
+        ) * std + mean  # gamma bends the histogram, it does not shift it
 
     def _low_resolution(self, x: Tensor, generator: torch.Generator) -> Tensor:
         zooms = _uniform((len(x),), self.spec.low_resolution, generator).tolist()
@@ -212,7 +261,9 @@ class Augmenter:
         for sample, zoom in zip(torch.split(x, 1), zooms, strict=True):
             small = [1 if n == 1 else max(2, round(n * zoom)) for n in sample.shape[2:]]
             coarse = F.interpolate(sample, size=small, mode="nearest-exact")
-            out.append(F.interpolate(coarse, size=sample.shape[2:], mode="trilinear", align_corners=False))
+            out.append(
+                F.interpolate(coarse, size=sample.shape[2:], mode="trilinear", align_corners=False)
+            )
         return torch.cat(out)
 
 
@@ -223,17 +274,25 @@ def centre_of(batch: Tensor, patch: Sequence[int]) -> Tensor:
     return batch[:, :, z, y, x]
 
 
-def enlarged_patch(spec: AugmentationSpec, patch: Sequence[int], *, dimensions: int) -> tuple[int, int, int]:
+def enlarged_patch(
+    spec: AugmentationSpec, patch: Sequence[int], *, dimensions: int
+) -> tuple[int, int, int]:
     """The size to read so that a usual rotation and shrinking do not reach beyond what was read.
 
-    Half of the strongest rotation and shrinking is covered; what lies further out repeats the border.
+    Half of the strongest rotation and shrinking is covered; what lies further out repeats the
+    border.
     """
     if spec.spatial_probability <= 0:
         z, y, x = patch
         return z, y, x
-    angle = math.radians(min(max(spec.rotation_degrees) / 2, 45.0))  # a square reaches furthest when turned by 45 degrees
+    angle = math.radians(
+        min(max(spec.rotation_degrees) / 2, 45.0)
+    )  # a square reaches furthest when turned by 45 degrees
     growth = (math.cos(angle) + math.sin(angle)) / (1 - (1 - spec.scale[0]) / 2)
-    sizes = [n if n == 1 or (dimensions == 2 and axis == 0) else math.ceil(n * growth) for axis, n in enumerate(patch)]
+    sizes = [
+        n if n == 1 or (dimensions == 2 and axis == 0) else math.ceil(n * growth)
+        for axis, n in enumerate(patch)
+    ]
     z, y, x = sizes
     return z, y, x
 
@@ -242,7 +301,9 @@ def _chosen(batch: int, probability: float, generator: torch.Generator) -> Tenso
     return torch.nonzero(torch.rand(batch, generator=generator) < probability).flatten()
 
 
-def _uniform(shape: Sequence[int], limits: tuple[float, float], generator: torch.Generator) -> Tensor:
+def _uniform(
+    shape: Sequence[int], limits: tuple[float, float], generator: torch.Generator
+) -> Tensor:
     low, high = limits
     return torch.rand(tuple(shape), generator=generator) * (high - low) + low
 

@@ -87,8 +87,12 @@ class Progress(Record):
         return cls.model_validate_json(text)
 
 
-def save_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimiser: Optimizer, progress: Progress) -> None:
-    """Write weights, their average, the optimiser's state and the progress; the file replaces the one before in one step.
+def save_checkpoint(
+    path: Path, network: nn.Module, average: nn.Module, optimiser: Optimizer, progress: Progress
+) -> None:
+    """Write weights, their average, the optimiser's state and the progress.
+
+    The file replaces the one before in one step.
 
     Raises:
         ResourceError: the disk is full; the file before stays.
@@ -96,13 +100,17 @@ def save_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimise
     tensors: dict[str, Tensor] = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": v for k, v in state.items() if isinstance(v, torch.Tensor)}
+        tensors |= {
+            f"optimiser.{index}.{k}": v for k, v in state.items() if isinstance(v, torch.Tensor)
+        }
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(plain, temporary, metadata={_META: json.dumps(progress.model_dump(mode="json"))})
 
 
-def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimiser: Optimizer) -> Progress:
+def load_checkpoint(
+    path: Path, network: nn.Module, average: nn.Module, optimiser: Optimizer
+) -> Progress:
     """Read a checkpoint into network, average and optimiser.
 
     Returns:
@@ -117,8 +125,12 @@ def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimise
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
         network.load_state_dict(_under(tensors, "network."))
         average.load_state_dict(_under(tensors, "average."))
-        state = _by_parameter(tensors, [p for group in optimiser.param_groups for p in group["params"]])
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        state = _by_parameter(
+            tensors, [p for group in optimiser.param_groups for p in group["params"]]
+        )
+        optimiser.load_state_dict(
+            {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+        )
     except (SafetensorError, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
         raise _not_ours(path, error) from error
     return progress
@@ -146,13 +158,20 @@ def _not_ours(path: Path, error: Exception) -> ModelError:
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
-def _by_parameter(tensors: dict[str, Tensor], parameters: list[Tensor]) -> dict[int, dict[str, Tensor]]:
+def _by_parameter(
+    tensors: dict[str, Tensor], parameters: list[Tensor]
+) -> dict[int, dict[str, Tensor]]:
     """{"3.exp_avg": tensor} -> {3: {"exp_avg": tensor}}, each in its parameter's memory order.
 
-    Fused optimisers walk through parameter and state in memory order: in another order they would mix up voxels of a kernel.
+    Fused optimisers walk through parameter and state in memory order: in another order they would
+    mix up voxels of a kernel.
     """
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under(tensors, "optimiser.").items():

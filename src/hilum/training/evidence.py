@@ -9,7 +9,13 @@ import numpy as np
 
 from hilum.dataset.regions import read_region
 from hilum.errors import HilumError
-from hilum.evaluation import baseline_scores, compare_classes, evaluate_classes, summarise_classes, write_predictions
+from hilum.evaluation import (
+    baseline_scores,
+    compare_classes,
+    evaluate_classes,
+    summarise_classes,
+    write_predictions,
+)
 from hilum.evaluation.classification.rows import joined_sentence
 from hilum.io import atomic_write_text
 
@@ -45,10 +51,13 @@ def keep_answers(
     folder: Path,
     units: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """Write predictions.csv, the evaluation of it, and baselines.md; what the model card should say of the baselines.
+    """Write predictions.csv, the evaluation of it, and baselines.md.
 
-    The baselines learn from the same folds: how frequent classes are, and a logistic regression on the size of the masks and the
-    columns that describe a case (see `hilum.evaluation.choose_columns`). What they choose they choose on inner folds, which keep
+    What the model card should say of the baselines.
+
+    The baselines learn from the same folds: how frequent classes are, and a logistic regression on
+    the size of the masks and the columns that describe a case (see
+    `hilum.evaluation.choose_columns`). What they choose they choose on inner folds, which keep
     `units` together: the patient of each case, joined with near-duplicates.
     """
     if not scores:
@@ -64,13 +73,23 @@ def keep_answers(
     together = [replace(case, patient=(units or whose).get(case.id)) for case in dataset.cases]
     for baseline in baseline_scores(together, folds, table, measures=measured):
         own = tuple(score for score in baseline.scores if score.case in answered)
-        known = {score.case: {"patient": whose[score.case], "unit": (units or {}).get(score.case)} for score in own}
+        known = {
+            score.case: {"patient": whose[score.case], "unit": (units or {}).get(score.case)}
+            for score in own
+        }
         theirs = [score.model_copy(update=known[score.case]) for score in own]
         shown = f" on {', '.join(baseline.columns)}" if baseline.columns else ""
         lines += [f"## {baseline.name}{shown}", ""]
-        lines += [compare_classes(scores, theirs, table, names=("network", baseline.name)).markdown(), ""]
+        lines += [
+            compare_classes(scores, theirs, table, names=("network", baseline.name)).markdown(),
+            "",
+        ]
         summary = summarise_classes(theirs, table, resamples=500)
-        figures = [one for one in summary.figures if not one.part and one.metric in _SHOWN and not np.isnan(one.value)]
+        figures = [
+            one
+            for one in summary.figures
+            if not one.part and one.metric in _SHOWN and not np.isnan(one.value)
+        ]
         said = ", ".join(f"{one.metric.replace('_', ' ')} {one.value:.3f}" for one in figures)
         notes.append(f"beside it, {baseline.name}{shown} without the image: {said}")
     atomic_write_text(folder / BASELINES, "\n".join(lines).rstrip("\n") + "\n")
@@ -95,12 +114,18 @@ def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
         inside = np.argwhere(region.array[0] != 0)
         unscaled = unscaled and region.geometry.unscaled
         volumes[case.id] = len(inside) * region.geometry.voxel_volume_mm3
-        extents[case.id] = float(((np.ptp(inside, axis=0) + 1) * np.array(region.geometry.spacing)).max())
+        extents[case.id] = float(
+            ((np.ptp(inside, axis=0) + 1) * np.array(region.geometry.spacing)).max()
+        )
     if not volumes:
         return {}
     what, unit = ("area, pixels", "pixels") if unscaled else ("volume, mm3", "mm")
     return {f"mask {what}": volumes, f"mask extent, {unit}": extents}
 
 
-EVIDENCE: dict[str, Callable[..., tuple[str, ...]]] = {"segmentation": nothing_more, "classification": keep_answers}
-"""What is written of a training's answers, by task: called as keep(dataset, plan, folds, scores, folder, units)."""
+EVIDENCE: dict[str, Callable[..., tuple[str, ...]]] = {
+    "segmentation": nothing_more,
+    "classification": keep_answers,
+}
+"""What is written of a training's answers, by task: called as keep(dataset, plan, folds, scores,
+folder, units)."""

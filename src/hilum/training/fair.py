@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def fair_order(ids: Sequence[str], labels: Sequence[str | None], table: ClassTable) -> list[int]:
     """The places of cases in an order of which every beginning is a fair sample, of each class its share.
 
-    Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn by the cases' ids, the same
-    for the same cases.
+    Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn
+    by the cases' ids, the same for the same cases.
     """
     members = _members(labels, table)
     rarest = np.where(members, members.sum(axis=0), len(ids) + 1).argmin(axis=1)
@@ -32,13 +32,17 @@ def fair_order(ids: Sequence[str], labels: Sequence[str | None], table: ClassTab
     return order
 
 
-def fewest_first(order: Sequence[int], labels: Sequence[str | None], table: ClassTable, fewest: int) -> tuple[list[int], int]:
+def fewest_first(
+    order: Sequence[int], labels: Sequence[str | None], table: ClassTable, fewest: int
+) -> tuple[list[int], int]:
     """The same order, begun with as many cases as a fit needs: `fewest` of every class, of findings also without each.
 
-    What was drawn to the front would have come anyway in a longer sample: one that reaches beyond it is the fair one again.
+    What was drawn to the front would have come anyway in a longer sample: one that reaches beyond
+    it is the fair one again.
 
     Returns:
-        The places, and how many of them are the beginning. A class with fewer cases than that has all of them in it.
+        The places, and how many of them are the beginning. A class with fewer cases than that has
+        all of them in it.
     """
     members = _members([labels[place] for place in order], table)
     columns = [*members.T, *(~members).T] if table.kind == "multilabel" else [*members.T]
@@ -50,9 +54,14 @@ def fewest_first(order: Sequence[int], labels: Sequence[str | None], table: Clas
 def drawn_order(ids: Sequence[str]) -> list[int]:
     """The places of cases, of which no class is known, in an order of which every beginning is a fair sample.
 
-    Data sets are often sorted by centre. The order is drawn by the cases' ids, the same for the same cases.
+    Data sets are often sorted by centre. The order is drawn by the cases' ids, the same for the
+    same cases.
     """
-    order: list[int] = np.random.default_rng(0).permutation(sorted(range(len(ids)), key=lambda place: ids[place])).tolist()
+    order: list[int] = (
+        np.random.default_rng(0)
+        .permutation(sorted(range(len(ids)), key=lambda place: ids[place]))
+        .tolist()
+    )
     return order
 
 

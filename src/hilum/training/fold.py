@@ -42,7 +42,13 @@ class FoldResult:
 
 
 def train_fold(
-    number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
+    number: int,
+    job: Assignment,
+    validator: Validator,
+    options: TrainOptions,
+    listener: Listener,
+    *,
+    started: float,
 ) -> FoldResult:
     """Train one fold, then score all validation cases that the time allows.
 
@@ -60,15 +66,17 @@ def train_fold(
     before = load_progress(job.folder) if job.resume else None
     if before is not None and before.finished:
         listener.say(
-            f"Fold {number}: its training came to its end after {before.step} steps; --resume trains it no further. "
-            "For a longer one choose another folder with -o."
+            f"Fold {number}: its training came to its end after {before.step} steps; --resume"
+            " trains it no further. For a longer one choose another folder with -o."
         )
     job, few, after = _divide_time(number, job, validator, options, listener, started=started)
     stage = f"fold {number}"
 
     def report(row: Row) -> None:
         score = "" if row.score is None else f", validation {validator.measure} {row.score:.3f}"
-        listener.advance(stage, min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{score}")
+        listener.advance(
+            stage, min(row.progress, 1.0), 1.0, f"step {row.step}, loss {row.loss:.3f}{score}"
+        )
 
     def tick(done: float, step: int) -> None:
         listener.advance(stage, min(done, 1.0), 1.0, f"step {step}" if step else "features")
@@ -81,8 +89,14 @@ def train_fold(
         fitted.network,
         save_to=job.folder / "validation",
         reuse=before is not None and before.finished,
-        deadline=None if options.minutes is None else started + options.minutes * 60 - _FINISH_SECONDS / 2 - after,
-        progress=lambda done, total, case: listener.advance(f"validating fold {number}", done, total, case),
+        deadline=(
+            None
+            if options.minutes is None
+            else started + options.minutes * 60 - _FINISH_SECONDS / 2 - after
+        ),
+        progress=lambda done, total, case: listener.advance(
+            f"validating fold {number}", done, total, case
+        ),
     )
     unscored = len(validator.cases) - len({score.case for score in scores})
     if unscored:  # the bar ends where the time did
@@ -93,16 +107,25 @@ def train_fold(
 
 
 def _divide_time(
-    number: int, job: Assignment, validator: Validator, options: TrainOptions, listener: Listener, *, started: float
+    number: int,
+    job: Assignment,
+    validator: Validator,
+    options: TrainOptions,
+    listener: Listener,
+    *,
+    started: float,
 ) -> tuple[Assignment, Validator, float]:
     """Divide the time between training, validation on the way and at the end; say so.
 
     Returns:
-        The job with its budget, the few cases that are validated on the way, and the seconds that must be left once the
+        The job with its budget, the few cases that are validated on the way, and the seconds that
+        must be left once the
         validation cases are scored.
     """
     plan, cases = job.plan, len(validator.cases)
-    per_case = validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if cases else 0.0
+    per_case = (
+        validator.seconds_per_case(new_network(plan, job.seed).to(job.device)) if cases else 0.0
+    )
     after = 0.0
     if options.minutes is not None:
         total, spent = options.minutes * 60, time.perf_counter() - started
@@ -112,24 +135,34 @@ def _divide_time(
         left = total - spent - reserve
         if left < _LITTLE_SHARE * total:
             listener.say(
-                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for training itself: reading and "
-                f"preprocessing took {spent / 60:.1f}, validation and its figures are to take {reserve / 60:.1f}. For a better "
-                f"model stop (Ctrl-C) and go on with --resume --minutes {4 * options.minutes:g}: what is preprocessed is kept."
+                f"Attention: of {options.minutes:g} minutes {max(0.0, left / 60):.1f} are left for"
+                f" training itself: reading and preprocessing took {spent / 60:.1f}, validation and"
+                f" its figures are to take {reserve / 60:.1f}. For a better model stop (Ctrl-C) and"
+                f" go on with --resume --minutes {4 * options.minutes:g}: what is preprocessed is"
+                " kept."
             )
         seconds = max(1.0, left)
         job = replace(job, budget=Budget(job.budget.steps, seconds), validate_every=_CHECK_EVERY)
         expected = f"{seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
     else:
-        step = step_timer(job.device, plan.precision.value, plan.answers)(plan.network.value, plan.patch.value, plan.batch.value)
+        step = step_timer(job.device, plan.precision.value, plan.answers)(
+            plan.network.value, plan.patch.value, plan.batch.value
+        )
         seconds = job.budget.steps * step
         every = _PLATEAU_CHECK_EVERY if validator.ends_by_plateau else _CHECK_EVERY
         job = replace(job, validate_every=every, end_by_plateau=validator.ends_by_plateau)
-        expected = f"{job.budget.steps} steps, about {_words(seconds)} on this device (--minutes N bounds it)"
+        expected = (
+            f"{job.budget.steps} steps, about {_words(seconds)} on this device (--minutes N"
+            " bounds it)"
+        )
     listener.say(
-        f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected}; the schedule ends when they do."
+        f"Fold {number}: {len(job.cases)} cases to train on, {cases} to validate on; {expected};"
+        " the schedule ends when they do."
     )
     checked = int(_CHECKS_SHARE * job.validate_every * seconds / max(per_case, 1e-6))
-    if options.minutes is None and validator.ends_by_plateau:  # their scores end the training: not as many as the clock allows
+    if (
+        options.minutes is None and validator.ends_by_plateau
+    ):  # their scores end the training: not as many as the clock allows
         checked = validator.checked
     return job, validator.subset(min(validator.most_checked, checked)), after
 
@@ -137,5 +170,9 @@ def _divide_time(
 def _words(seconds: float) -> str:
     """A duration for people."""
     return (
-        f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
+        f"{seconds / 3600:.1f} hours"
+        if seconds > 5400
+        else f"{seconds / 60:.0f} minutes"
+        if seconds > 90
+        else f"{seconds:.0f} s"
     )

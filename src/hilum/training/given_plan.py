@@ -21,14 +21,19 @@ PLAN = "plan.json"
 
 
 def given_plan(work: Path, options: TrainOptions) -> Plan | None:
-    """The plan that the user gives, or the one of the training that is resumed; None where one is to be made.
+    """The plan that the user gives, or the one of the training that is resumed.
+
+    None where one is to be made.
 
     Raises:
         UsageError: it is no plan, or options ask for something else.
     """
     path = work / PLAN
     if options.plan is not None:
-        plan, holder = options.plan if isinstance(options.plan, Plan) else load_plan(options.plan), "the plan that is given"
+        plan, holder = (
+            options.plan if isinstance(options.plan, Plan) else load_plan(options.plan),
+            "the plan that is given",
+        )
     elif options.resume and path.is_file():
         plan, holder = load_plan(path), "the training that is resumed"
     else:
@@ -47,12 +52,18 @@ def _refuse_other_classes(table: ClassTable, options: TrainOptions, holder: str)
     """
     kind = options.classes if options.classes in get_args(ClassKind) else None
     positive = table.names[-1] if table.binary else None
-    for name, wanted, found in (("classes", kind, table.kind), ("positive class", options.positive, positive)):
+    for name, wanted, found in (
+        ("classes", kind, table.kind),
+        ("positive class", options.positive, positive),
+    ):
         if wanted is not None and wanted != found:
             raise UsageError(
                 f"{name} {wanted}, but {holder} has {found or 'none'}",
                 needed="options that agree with it",
-                cure="leave the option out, or train into another folder with -o and without that plan",
+                cure=(
+                    "leave the option out, or train into another folder with -o and without that"
+                    " plan"
+                ),
             )
 
 

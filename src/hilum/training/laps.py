@@ -32,8 +32,12 @@ class Laps:
         return result
 
 
-def overrun(started: float, ends: Sequence[tuple[str, float]], each: float | None, folds: int = 1) -> tuple[str, ...]:
-    """A sentence where more time was taken than was given, and by what; nothing where the minutes were kept.
+def overrun(
+    started: float, ends: Sequence[tuple[str, float]], each: float | None, folds: int = 1
+) -> tuple[str, ...]:
+    """A sentence where more time was taken than was given, and by what.
+
+    Nothing where the minutes were kept.
 
     Args:
         started: when the minutes began.
@@ -46,5 +50,14 @@ def overrun(started: float, ends: Sequence[tuple[str, float]], each: float | Non
     if taken <= minutes * 60 * _LATE + _SECONDS:
         return ()
     begins = (started, *(end for _, end in ends))
-    said = [f"{what} {(end - begun) / 60:.1f}" for begun, (what, end) in zip(begins, ends, strict=False) if end - begun >= 3]
-    return (f"The time was overrun: {taken / 60:.1f} minutes instead of {minutes:g} ({', '.join(said)}). Was the machine busy?",)
+    said = [
+        f"{what} {(end - begun) / 60:.1f}"
+        for begun, (what, end) in zip(begins, ends, strict=False)
+        if end - begun >= 3
+    ]
+    return (
+        (
+            f"The time was overrun: {taken / 60:.1f} minutes instead of {minutes:g}"
+            f" ({', '.join(said)}). Was the machine busy?"
+        ),
+    )

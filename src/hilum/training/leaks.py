@@ -19,18 +19,26 @@ if TYPE_CHECKING:
 
 _AUDIT = "audit.json"
 _AUDITED_GB = 1.0
-"""Images of up to this size are compared with each other before training; `hilum check` compares more."""
+"""Images of up to this size are compared with each other before training; `hilum check` compares
+more."""
 
 
-def look_for_leaks(dataset: Dataset, premises: Premises, work: Path, options: TrainOptions, listener: Listener) -> Audit:
-    """Look for leaks; a training that is resumed takes what it found in the same files and tables."""
+def look_for_leaks(
+    dataset: Dataset, premises: Premises, work: Path, options: TrainOptions, listener: Listener
+) -> Audit:
+    """Look for leaks.
+
+    A training that is resumed takes what it found in the same files and tables.
+    """
     kept = work / _AUDIT
     if options.resume and kept.is_file():
         held = json.loads(kept.read_text(encoding="utf-8"))
         if held.get("files") == _digest(premises):
             return Audit.model_validate(held["found"])
     return audit(
-        dataset, limit_gb=_AUDITED_GB, progress=lambda done, total, case: listener.advance("looking for leaks", done, total, case)
+        dataset,
+        limit_gb=_AUDITED_GB,
+        progress=lambda done, total, case: listener.advance("looking for leaks", done, total, case),
     )
 
 

@@ -25,13 +25,16 @@ class Log:
     """The log of one training in a folder; rows are kept in memory, files are written whole.
 
     Args:
-        folder: where log.csv and curves.png go, and tensorboard/ where the package tensorboard is installed.
+        folder: where log.csv and curves.png go, and tensorboard/ where the package tensorboard is
+            installed.
         rows: those of the sessions before.
     """
 
     def __init__(self, folder: Path, rows: Sequence[Row] = ()) -> None:
         self.folder, self.rows = folder, list(rows)
-        self._events = _event_writer(folder / "tensorboard", self.rows[-1].step + 1 if self.rows else 0)
+        self._events = _event_writer(
+            folder / "tensorboard", self.rows[-1].step + 1 if self.rows else 0
+        )
 
     def add(self, row: Row) -> None:
         """Take a row."""
@@ -75,7 +78,10 @@ class Log:
 
 
 def _event_writer(folder: Path, first: int) -> SummaryWriter | None:
-    """Open TensorBoard's event file from step `first` on; None where the package is not installed."""
+    """Open TensorBoard's event file from step `first` on.
+
+    None where the package is not installed.
+    """
     if find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
@@ -93,12 +99,23 @@ def draw_curves(rows: Sequence[Row], path: Path, *, name: str = "score") -> None
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     steps = [row.step for row in rows]
     top.plot(steps, [row.loss for row in rows], color="#9ecae1", linewidth=1)
-    top.plot(steps, _smooth([row.loss for row in rows]), color="#2171b5", label="training loss (smoothed)")
+    top.plot(
+        steps,
+        _smooth([row.loss for row in rows]),
+        color="#2171b5",
+        label="training loss (smoothed)",
+    )
     top.set_ylabel("loss")
     measured = [(row.step, row.score) for row in rows if row.score is not None]
     if measured:
         right = top.twinx()
-        right.plot(*zip(*measured, strict=True), color="#238b45", marker="o", markersize=4, label=f"validation {name}")
+        right.plot(
+            *zip(*measured, strict=True),
+            color="#238b45",
+            marker="o",
+            markersize=4,
+            label=f"validation {name}",
+        )
         right.set_ylabel(name)
         right.set_ylim(0, 1)
         right.legend(loc="center right", frameon=False)
@@ -122,8 +139,8 @@ def _smooth(values: Sequence[float]) -> list[float]:
 def loss_still_falls(rows: Sequence[Row]) -> bool:
     """Return True if the loss fell from the third to the last quarter of the rows by more than its noise.
 
-    The noise is twice the standard error of the difference of both quarters' means. Fewer than 8 rows cannot show a flat
-    loss, so it counts as falling.
+    The noise is twice the standard error of the difference of both quarters' means. Fewer than 8
+    rows cannot show a flat loss, so it counts as falling.
     """
     losses = [row.loss for row in rows]
     quarter = len(losses) // 4

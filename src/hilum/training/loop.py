@@ -54,7 +54,8 @@ class Assignment:
         validate_every: share of the schedule between two validations.
         end_by_plateau: end a training of so many steps earlier where its validations stop to rise.
         labels: class of each case, where cases are classified.
-        units: what each case hangs together with (see `units_of`): its patient, joined with near-duplicates.
+        units: what each case hangs together with (see `units_of`): its patient, joined with
+            near-duplicates.
         weights: pretrained ones that the network begins with.
     """
 
@@ -93,8 +94,8 @@ def fit(
 
     Args:
         job: what to do.
-        validate: score of a network on validation cases (mean Dice, AUROC), the higher the better; called now and then with
-            the averaged weights.
+        validate: score of a network on validation cases (mean Dice, AUROC), the higher the better;
+            called now and then with the averaged weights.
         report: called with every row of the log.
         tick: called with progress and step, about once a second.
 
@@ -104,11 +105,14 @@ def fit(
     Raises:
         TrainingError: the loss is no number any more; the last checkpoint is from before that.
         DataError: a case cannot be read; a checkpoint of the moment before is written first.
-        ResourceError: the disk is full, or the device's memory not enough; the last checkpoint is intact.
+        ResourceError: the disk is full, or the device's memory not enough; the last checkpoint is
+            intact.
         ModelError: the checkpoint to resume from belongs to another training.
     """
     plan = job.plan
-    fabric = Fabric(accelerator=job.device.type, devices=_devices(job.device), precision=_precision(plan))
+    fabric = Fabric(
+        accelerator=job.device.type, devices=_devices(job.device), precision=_precision(plan)
+    )
 
     # the network, its average and its optimiser: new, or as the checkpoint has them
     network = new_network(plan, job.seed, job.weights).to(job.device)
@@ -137,24 +141,32 @@ def fit(
                 generator = step_generator(job.seed, books.step)
                 images, targets = course.change(images, targets, generator)  # ... patch, not size
 
-                with seeded(int(torch.randint(2**62, (1,), generator=generator)), job.device):  # dropout
+                with seeded(
+                    int(torch.randint(2**62, (1,), generator=generator)), job.device
+                ):  # dropout
                     value = course.loss(wrapped, images, targets)
                 optimiser.zero_grad()
                 fabric.backward(value)
                 norm = fabric.clip_gradients(
-                    wrapped, optimiser, max_norm=plan.optimiser.value.gradient_clip, error_if_nonfinite=False
+                    wrapped,
+                    optimiser,
+                    max_norm=plan.optimiser.value.gradient_clip,
+                    error_if_nonfinite=False,
                 )
                 books.check_finite(value, norm)
                 optimiser.step()
                 average.update(books.step)
                 books.stepped(done, max(rates))
     except DataError as error:
-        if not isinstance(error, TrainingError):  # what is in memory is good: it was raised between two steps
+        if not isinstance(
+            error, TrainingError
+        ):  # what is in memory is good: it was raised between two steps
             books.save()
         raise
     except torch.OutOfMemoryError as error:
         raise ResourceError(
-            f"{job.device} has not enough memory for a batch of {plan.batch.value} patches of {plan.patch.value} voxels",
+            f"{job.device} has not enough memory for a batch of {plan.batch.value} patches of"
+            f" {plan.patch.value} voxels",
             needed="more free memory, or a smaller plan",
             cure="stop what else runs on the device, or plan for less with --memory",
         ) from error
@@ -199,13 +211,18 @@ class _Books:
         self._plateau, self._validated = self._progress.plateau, self._progress.validated
         self.log = Log(job.folder, self._progress.rows)
         self._saved = self._ticked = time.perf_counter()
-        self._begun = self._saved - self._progress.seconds  # as if the sessions before had just been made
+        self._begun = (
+            self._saved - self._progress.seconds
+        )  # as if the sessions before had just been made
         self._losses = [torch.tensor(loss) for loss in self._progress.pending]
         self._norm: Tensor | None = None
 
     @property
     def new(self) -> bool:
-        """True if no step was made and steps remain; a probe is fitted even where the time is up already."""
+        """True if no step was made and steps remain.
+
+        A probe is fitted even where the time is up already.
+        """
         return self.step == 0 and not self._progress.finished
 
     def seconds_left(self) -> float | None:
@@ -215,7 +232,9 @@ class _Books:
 
     def begun(self, beginning: Beginning) -> None:
         """Keep what was left out before the first step."""
-        self._progress = self._progress.model_copy(update={"left_out": beginning.left_out, "notes": beginning.notes})
+        self._progress = self._progress.model_copy(
+            update={"left_out": beginning.left_out, "notes": beginning.notes}
+        )
 
     def progress(self) -> float:
         """0 at the beginning, 1 at the end."""
@@ -227,7 +246,8 @@ class _Books:
     def check_finite(self, loss: Tensor, norm: Tensor | None) -> None:
         """Stop before the weights are spoilt by a loss or a gradient that is no number.
 
-        On a GPU, where every look waits for it, only now and then; the weights may be spoilt by then, the checkpoint is not.
+        On a GPU, where every look waits for it, only now and then; the weights may be spoilt by
+        then, the checkpoint is not.
 
         Raises:
             TrainingError: one was found.
@@ -236,13 +256,18 @@ class _Books:
         self._norm = norm
         if self._job.device.type != "cpu" and (self.step + 1) % ROW_EVERY:
             return
-        good = bool(torch.isfinite(torch.stack(self._losses)).all()) and (norm is None or bool(torch.isfinite(norm)))
+        good = bool(torch.isfinite(torch.stack(self._losses)).all()) and (
+            norm is None or bool(torch.isfinite(norm))
+        )
         if not good:
             raise TrainingError(
                 f"the loss or its gradient is not a number at step {self.step}",
                 needed="finite intensities and a learning rate at which training converges",
-                cure="`hilum check DATA` finds NaN and Inf; else lower optimiser.learning_rate in the plan and give it with "
-                f"--plan. The last checkpoint, from before this, is {self._path}",
+                cure=(
+                    "`hilum check DATA` finds NaN and Inf; else lower optimiser.learning_rate in"
+                    " the plan and give it with --plan. The last checkpoint, from before this, is"
+                    f" {self._path}"
+                ),
             )
 
     def stepped(self, done: float, rate: float) -> None:
@@ -276,7 +301,10 @@ class _Books:
             self._call.report(row)
 
     def _validated_score(self, done: float) -> float | None:
-        """Score of the averaged weights, where a validation is due; the end has its own, over all cases."""
+        """Score of the averaged weights, where a validation is due.
+
+        The end has its own, over all cases.
+        """
         every = self._job.validate_every
         if self._call.validate is None or done - self._validated < every or done > 1 - every / 2:
             return None
@@ -309,13 +337,18 @@ class _Books:
         Raises:
             ResourceError: the disk is full; the checkpoint before stays.
         """
-        save_checkpoint(self._path, self._network, self._average.network, self._optimiser, self.state())
+        save_checkpoint(
+            self._path, self._network, self._average.network, self._optimiser, self.state()
+        )
         self.log.write()
         self._saved = time.perf_counter()
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of one step, augmentation and dropout; resuming needs no state of a generator."""
+    """The randomness of one step, augmentation and dropout.
+
+    Resuming needs no state of a generator.
+    """
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 

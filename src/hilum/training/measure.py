@@ -48,16 +48,22 @@ def choose_precision(device: torch.device) -> Decision[Precision]:
     return Decision(value="float32", because=f"{where} has no instructions for bfloat16")
 
 
-def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None = None) -> Decision[Precision]:
+def rehearse_precision(
+    plan: Plan, device: torch.device, weights: Weights | None = None
+) -> Decision[Precision]:
     """Choose bfloat16 where the device computes in it, and the gradient of this very network is the same but for rounding.
 
-    Never on a CPU: torch 2.15 gave weight gradients of bfloat16 convolutions over few voxels there (3 x 3 x 3, 256 features) that
-    were infinite or no numbers in about half of the steps, and right in the others, so that a trial proves nothing.
+    Never on a CPU: torch 2.15 gave weight gradients of bfloat16 convolutions over few voxels there
+    (3 x 3 x 3, 256 features) that were infinite or no numbers in about half of the steps, and right
+    in the others, so that a trial proves nothing.
     """
     if device.type == "cpu":
         return Decision(
             value="float32",
-            because="on CPUs torch's bfloat16 convolutions over few voxels, a classifier's last, give wrong gradients at times",
+            because=(
+                "on CPUs torch's bfloat16 convolutions over few voxels, a classifier's last, give"
+                " wrong gradients at times"
+            ),
         )
     chosen = choose_precision(device)
     if chosen.value == "float32":
@@ -68,13 +74,17 @@ def rehearse_precision(plan: Plan, device: torch.device, weights: Weights | None
         if not _out_of_memory(error):
             raise
         raise ResourceError(
-            f"{device} has not enough memory for a training step with inputs of {plan.patch.value} voxels",
+            f"{device} has not enough memory for a training step with inputs of {plan.patch.value}"
+            " voxels",
             needed="a smaller input, batch or network, or more memory",
             cure="close other programs that use the device, or --device cpu",
         ) from None
     return Decision(
         value="bfloat16" if alike >= _ALIKE else "float32",
-        because=f"{chosen.because}; this network's gradient in it has a cosine of {alike:.2f} with that in float32",
+        because=(
+            f"{chosen.because}; this network's gradient in it has a cosine of {alike:.2f} with that"
+            " in float32"
+        ),
     )
 
 
@@ -87,15 +97,22 @@ def _compare_gradients(plan: Plan, device: torch.device, weights: Weights | None
     rehearse = _REHEARSALS[type(plan.answers)](plan.answers, images)
     gradients: dict[bool, Tensor] = {}
     for half in (False, True):
-        with seeded(0, device), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):  # the same dropout in both
+        with (
+            seeded(0, device),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=half),
+        ):  # the same dropout in both
             outputs = rehearse.outputs(network)
         network.zero_grad()
         rehearse.loss(outputs).backward()
-        gradients[half] = torch.cat([p.grad.float().flatten() for p in network.parameters() if p.grad is not None]).cpu()
+        gradients[half] = torch.cat(
+            [p.grad.float().flatten() for p in network.parameters() if p.grad is not None]
+        ).cpu()
     return float(torch.nn.functional.cosine_similarity(gradients[False], gradients[True], dim=0))
 
 
-def step_timer(device: torch.device, precision: Precision, table: LabelTable | ClassTable) -> Callable[[Any, Three, int], float]:
+def step_timer(
+    device: torch.device, precision: Precision, table: LabelTable | ClassTable
+) -> Callable[[Any, Three, int], float]:
     """A function that measures the seconds of one training step (forward, backward, optimiser) with random data.
 
     It raises ResourceError where the device has not enough memory for the step.
@@ -103,7 +120,9 @@ def step_timer(device: torch.device, precision: Precision, table: LabelTable | C
 
     def measure(spec: Any, patch: Three, batch: int) -> float:
         try:
-            return _seconds_per_step(spec, patch, batch, device=device, precision=precision, table=table)
+            return _seconds_per_step(
+                spec, patch, batch, device=device, precision=precision, table=table
+            )
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -112,7 +131,8 @@ def step_timer(device: torch.device, precision: Precision, table: LabelTable | C
             torch.cuda.empty_cache()
         sizes = " x ".join(str(n) for n in patch)
         raise ResourceError(
-            f"{device} has not enough memory for a training step with {batch} patches of {sizes} voxels",
+            f"{device} has not enough memory for a training step with {batch} patches of {sizes}"
+            " voxels",
             needed="a smaller patch, batch or network, or more memory",
             cure="close other programs that use the device, or --device cpu",
         )
@@ -121,7 +141,13 @@ def step_timer(device: torch.device, precision: Precision, table: LabelTable | C
 
 
 def _seconds_per_step(
-    spec: Any, patch: Three, batch: int, *, device: torch.device, precision: Precision, table: LabelTable | ClassTable
+    spec: Any,
+    patch: Three,
+    batch: int,
+    *,
+    device: torch.device,
+    precision: Precision,
+    table: LabelTable | ClassTable,
 ) -> float:
     """The quickest of a few steps after one that warms up: what other programs take only adds to it."""
     generator = torch.Generator().manual_seed(0)
@@ -132,7 +158,10 @@ def _seconds_per_step(
     seconds = []
     for _ in range(1 + _TIMED_STEPS):
         start = time.perf_counter()
-        with seeded(0, device), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        with (
+            seeded(0, device),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
             outputs = rehearse.outputs(network)
         value = rehearse.loss(outputs)
         optimiser.zero_grad()
@@ -164,7 +193,9 @@ class _Classification:
 
     def __init__(self, table: ClassTable, images: Tensor) -> None:
         self._images, self._loss = images, ClassificationTask(table).loss(ClassLossSpec())
-        self._targets = torch.full((len(images), table.outputs), 1 / table.outputs, device=images.device)
+        self._targets = torch.full(
+            (len(images), table.outputs), 1 / table.outputs, device=images.device
+        )
 
     def outputs(self, network: Any) -> Any:
         return network(self._images)
@@ -178,6 +209,11 @@ _REHEARSALS: dict[type, Any] = {LabelTable: _Segmentation, ClassTable: _Classifi
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Return True if memory was not enough; torch has a class of its own for CUDA's allocator, and sentences for the others."""
+    """Return True if memory was not enough.
+
+    Torch has a class of its own for CUDA's allocator, and sentences for the others.
+    """
     said = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(one in str(error) for one in said)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        one in str(error) for one in said
+    )

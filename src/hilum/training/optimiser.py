@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def build_optimiser(groups: Sequence[Sequence[nn.Parameter]], spec: OptimiserSpec) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.99 (nnU-Net); no weight decay on scales and shifts.
+    """AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov momentum 0.99 (nnU-Net).
+
+    No weight decay on scales and shifts.
 
     Args:
-        groups: weights that share a learning rate; the number of theirs is in each `param_groups[...]["number"]`.
+        groups: weights that share a learning rate; the number of theirs is in each
+            `param_groups[...]["number"]`.
         spec: kind and strength.
     """
     parts: list[dict[str, Any]] = []
@@ -37,7 +40,9 @@ def build_optimiser(groups: Sequence[Sequence[nn.Parameter]], spec: OptimiserSpe
 
 
 class WeightAverage:
-    """Exponential moving average of a network's weights; young averages forget faster: decay = min(decay, (1 + n) / (10 + n)).
+    """Exponential moving average of a network's weights.
+
+    Young averages forget faster: decay = min(decay, (1 + n) / (10 + n)).
 
     Args:
         network: what is averaged.

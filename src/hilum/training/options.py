@@ -19,7 +19,8 @@ class TrainOptions:
     """Options of a training.
 
     Args:
-        minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the length to the plan's steps.
+        minutes: wall-clock time of one fold, all but the look for leaks included; None leaves the
+            length to the plan's steps.
         steps: optimiser steps instead; the run is then a function of plan, data and seed alone.
         fold: which split is trained (0 ...); ignored with `folds`.
         folds: cross-validation over so many folds, and a model that is the ensemble of all.
@@ -27,7 +28,8 @@ class TrainOptions:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         memory_gb: what may be used; by default what the machine has.
         plan: a plan, or the file of one, to follow instead of making one.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
+        patients: a regular expression for the patient in a case's id, where no table names
+            patients.
         task: "segmentation" or "classification"; found out from the data if None.
         label: the column of classes, or several columns of findings; see `hilum.open_dataset`.
         classes: "exclusive", "ordinal" or "multilabel", or the names of those that are learnt.
@@ -57,17 +59,33 @@ class TrainOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.minutes is not None and self.steps is not None:
-            raise UsageError("minutes and steps at once", needed="one of them", cure="--minutes 20 or --steps 5000")
+            raise UsageError(
+                "minutes and steps at once",
+                needed="one of them",
+                cure="--minutes 20 or --steps 5000",
+            )
         if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"--minutes {self.minutes:g}", needed="a positive number of minutes", cure="--minutes 20")
+            raise UsageError(
+                f"--minutes {self.minutes:g}",
+                needed="a positive number of minutes",
+                cure="--minutes 20",
+            )
         if self.steps is not None and self.steps < 1:
-            raise UsageError(f"--steps {self.steps}", needed="at least one step", cure="--steps 5000")
+            raise UsageError(
+                f"--steps {self.steps}", needed="at least one step", cure="--steps 5000"
+            )
         if self.folds is not None and self.folds < 2:
-            raise UsageError(f"--folds {self.folds}", needed="at least 2 folds", cure="--folds 5, or --fold 0 for one split")
+            raise UsageError(
+                f"--folds {self.folds}",
+                needed="at least 2 folds",
+                cure="--folds 5, or --fold 0 for one split",
+            )
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}", needed="a seed of at least 0", cure="--seed 0")
         if self.memory_gb is not None and self.memory_gb <= 0:
-            raise UsageError(f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8")
+            raise UsageError(
+                f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,8 @@ class Listener:
 
     Args:
         say: a sentence for the user.
-        advance: advance(stage, done, total, text); total is a number of cases, or 1.0 for the training's own progress.
+        advance: advance(stage, done, total, text); total is a number of cases, or 1.0 for the
+            training's own progress.
     """
 
     say: Callable[[str], None] = lambda _: None

@@ -9,7 +9,9 @@ from pydantic import Field, ValidationError
 
 from hilum.dataset.annotation import Annotation, annotation_files
 from hilum.dataset.channels import plain_name
-from hilum.dataset.classes import ClassTable  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.dataset.classes import (
+    ClassTable,  # noqa: TC001  pydantic needs the type when the record is made
+)
 from hilum.dataset.labels import listed
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
@@ -36,7 +38,10 @@ _KINDS = {
 
 
 class CasePremises(Record):
-    """One case: content hashes of its files, and what tables say of it; `columns` are those that only describe it."""
+    """One case: content hashes of its files, and what tables say of it.
+
+    `columns` are those that only describe it.
+    """
 
     images: str
     annotation: str = ""
@@ -55,7 +60,8 @@ class Premises(Record):
         classes: of a classification, in their order: of two the second is the positive one.
         split: hash of the split that the data set brings; "" where it brings none.
         cases: by id.
-        options: those that a continuation must repeat: seed and folds. Minutes, steps, device and memory are free.
+        options: those that a continuation must repeat: seed and folds. Minutes, steps, device and
+            memory are free.
         plan: its decisions by name, without their reasons; {} before the plan is made.
         weights: SHA-256 of the first weights; "" where they are random.
     """
@@ -70,7 +76,9 @@ class Premises(Record):
     weights: str = ""
 
     @classmethod
-    def of(cls, dataset: Dataset, options: TrainOptions, *, progress: Callable[[int, int, str], None]) -> Premises:
+    def of(
+        cls, dataset: Dataset, options: TrainOptions, *, progress: Callable[[int, int, str], None]
+    ) -> Premises:
         """Hash every file of a data set's annotated or labelled cases.
 
         Args:
@@ -88,13 +96,23 @@ class Premises(Record):
             classes=dataset.classes,
             split=_split_hash(dataset),
             cases=cases,
-            options={"seed": options.seed, "fold": options.fold if options.folds is None else None, "folds": options.folds},
+            options={
+                "seed": options.seed,
+                "fold": options.fold if options.folds is None else None,
+                "folds": options.folds,
+            },
         )
 
     def with_plan(self, plan: Plan, weights: str) -> Premises:
         """The same with the plan that is followed and the hash of the first weights."""
-        decisions = {name: decision.model_dump(mode="json")["value"] for name, decision in plan.decisions.items()}
-        decisions |= {"channels": list(plan.channels), "answers": plan.answers.model_dump(mode="json")}
+        decisions = {
+            name: decision.model_dump(mode="json")["value"]
+            for name, decision in plan.decisions.items()
+        }
+        decisions |= {
+            "channels": list(plan.channels),
+            "answers": plan.answers.model_dump(mode="json"),
+        }
         return self.model_copy(update={"plan": decisions, "weights": weights})
 
     def save(self, folder: Path) -> None:
@@ -115,11 +133,15 @@ class Premises(Record):
             return cls.model_validate_json(file.read_bytes())
         except ValidationError as error:
             raise DataError(
-                f"{file} is damaged", needed="the file as the training wrote it", cure="train into a new folder"
+                f"{file} is damaged",
+                needed="the file as the training wrote it",
+                cure="train into a new folder",
             ) from error
 
     def refuse_changes(self, before: Premises | None, *, holder: str) -> None:
-        """Refuse to go on where anything changed that the training stands on; None: it began when nothing was recorded.
+        """Refuse to go on where anything changed that the training stands on.
+
+        None: it began when nothing was recorded.
 
         Raises:
             DataError: data changed; every kind of change is listed with its first cases.
@@ -129,8 +151,13 @@ class Premises(Record):
             return
         of_data = [*self._changed_names(before), *self._changed_cases(before)]
         changes = [*of_data, *self._changed_options(before)]
-        found = f"{holder} cannot be resumed, as there have changed since it began: {'; '.join(changes)}"
-        needed = "the same images, annotations, names, patients, folds, seed and plan as when it began"
+        found = (
+            f"{holder} cannot be resumed, as there have changed since it began:"
+            f" {'; '.join(changes)}"
+        )
+        needed = (
+            "the same images, annotations, names, patients, folds, seed and plan as when it began"
+        )
         cure = "undo the change, or train anew into another folder with -o"
         if of_data:
             raise DataError(found, needed=needed, cure=cure)
@@ -139,7 +166,9 @@ class Premises(Record):
 
     def columns_changed(self, before: Premises) -> tuple[str, ...]:
         """The cases of which the table says something else that only describes them."""
-        return tuple(name for name, case in self.cases.items() if case.columns != before.cases[name].columns)
+        return tuple(
+            name for name, case in self.cases.items() if case.columns != before.cases[name].columns
+        )
 
     def _changed_names(self, before: Premises) -> list[str]:
         channels = before.channels, self.channels
@@ -151,22 +180,37 @@ class Premises(Record):
             "classes": (_classes(before.classes), _classes(self.classes)),
         }
         found = [f"the {what}, {old} to {new}" for what, (old, new) in named.items() if old != new]
-        return found if self.split == before.split else [*found, "the split that the data set brings"]
+        return (
+            found if self.split == before.split else [*found, "the split that the data set brings"]
+        )
 
     def _changed_cases(self, before: Premises) -> list[str]:
         added = [name for name in self.cases if name not in before.cases]
         removed = [name for name in before.cases if name not in self.cases]
         both = [name for name in self.cases if name in before.cases]
-        found = [f"cases {what}: {some(names)}" for what, names in (("added", added), ("removed", removed)) if names]
+        found = [
+            f"cases {what}: {some(names)}"
+            for what, names in (("added", added), ("removed", removed))
+            if names
+        ]
         for field, kind in _KINDS.items():
-            names = [name for name in both if getattr(self.cases[name], field) != getattr(before.cases[name], field)]
+            names = [
+                name
+                for name in both
+                if getattr(self.cases[name], field) != getattr(before.cases[name], field)
+            ]
             found += [f"{kind} of {some(names)}"] if names else []
         return found
 
     def _changed_options(self, before: Premises) -> list[str]:
-        pairs: list[tuple[str, Any, Any]] = [(name, before.options.get(name), value) for name, value in self.options.items()]
+        pairs: list[tuple[str, Any, Any]] = [
+            (name, before.options.get(name), value) for name, value in self.options.items()
+        ]
         if self.plan and before.plan:
-            pairs += [(f"{name} in the plan", before.plan.get(name), value) for name, value in self.plan.items()]
+            pairs += [
+                (f"{name} in the plan", before.plan.get(name), value)
+                for name, value in self.plan.items()
+            ]
             pairs.append(("first weights", before.weights[:12], self.weights[:12]))
         return [f"{name}, {_short(old)} to {_short(new)}" for name, old, new in pairs if old != new]
 
@@ -179,7 +223,11 @@ def _split_hash(dataset: Dataset) -> str:
 
 
 def _of_case(case: Case) -> CasePremises:
-    where = f"{_hash(case.region)} {case.centre_mm}" if case.region is not None or case.centre_mm is not None else ""
+    where = (
+        f"{_hash(case.region)} {case.centre_mm}"
+        if case.region is not None or case.centre_mm is not None
+        else ""
+    )
     return CasePremises(
         images=digest([(position, content_hash(file)) for _, position, file in _channels(case)]),
         annotation=_hash(case.annotation),
@@ -193,7 +241,10 @@ def _of_case(case: Case) -> CasePremises:
 def _channels(case: Case) -> list[tuple[str, int, Path]]:
     """Plain name, position in its file, and file of each channel, in the order of the names."""
     files = list(case.images.values())
-    return sorted((plain_name(name), files[:n].count(files[n]), files[n]) for n, name in enumerate(case.images))
+    return sorted(
+        (plain_name(name), files[:n].count(files[n]), files[n])
+        for n, name in enumerate(case.images)
+    )
 
 
 def _hash(annotation: Annotation | None) -> str:

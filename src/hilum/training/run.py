@@ -15,7 +15,15 @@ from hilum.dataset import arranged, describe_folds, make_folds, open_dataset
 from hilum.dataset.folds import patient_of, units_of
 from hilum.dataset.layouts.listing import some
 from hilum.errors import HilumError, ResourceError, UsageError
-from hilum.inference import Facts, ModelMetrics, RunClock, TrainedModel, describe_device, host_memory, resolve_device
+from hilum.inference import (
+    Facts,
+    ModelMetrics,
+    RunClock,
+    TrainedModel,
+    describe_device,
+    host_memory,
+    resolve_device,
+)
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan, save_plan
@@ -50,7 +58,8 @@ _USUAL_FOLDS = 5
 _FEW_STEPS = 100
 """Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 _LONG_LOOK = 5.0
-"""Seconds of hashing files and looking for leaks from which on that is said; they are no part of the minutes."""
+"""Seconds of hashing files and looking for leaks from which on that is said; they are no part of
+the minutes."""
 
 
 def make_plan_for(
@@ -75,11 +84,15 @@ def make_plan_for(
     """
     device = resolve_device(options.device)
     fingerprint = make_fingerprint(
-        dataset, cases=cases, progress=lambda done, total, case: listener.advance("looking", done, total, case)
+        dataset,
+        cases=cases,
+        progress=lambda done, total, case: listener.advance("looking", done, total, case),
     )
     precision = choose_precision(device)
     table = fingerprint.classes or fingerprint.labels
-    timed = precision.value if fingerprint.classes is None else "float32"  # a classifier's own precision is settled last
+    timed = (
+        precision.value if fingerprint.classes is None else "float32"
+    )  # a classifier's own precision is settled last
     memory = options.memory_gb or _memory_gb(device, listener)
     hardware = Hardware(device=device.type, memory_gb=memory, minutes=options.minutes)
     made = make_plan(
@@ -101,11 +114,16 @@ def _with_own_precision(plan: Plan, device: torch.device) -> Plan:
     return plan.model_copy(update={"precision": rehearse_precision(plan, device, pretrained(plan))})
 
 
-SETTLED: dict[str, Callable[[Plan, torch.device], Plan]] = {"segmentation": _as_made, "classification": _with_own_precision}
+SETTLED: dict[str, Callable[[Plan, torch.device], Plan]] = {
+    "segmentation": _as_made,
+    "classification": _with_own_precision,
+}
 """What a plan still needs to be tried on the device, by task."""
 
 
-def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: Listener | None = None) -> TrainedModel:
+def run(
+    data: Path | str, out: Path | str, options: TrainOptions, *, listener: Listener | None = None
+) -> TrainedModel:
     """Train a model on a data set and write its folder.
 
     Args:
@@ -115,19 +133,28 @@ def run(data: Path | str, out: Path | str, options: TrainOptions, *, listener: L
         listener: is told what happens.
 
     Raises:
-        UsageError: the folder holds a training, data or files of others, or the fold does not exist.
+        UsageError: the folder holds a training, data or files of others, or the fold does not
+            exist.
         ResourceError: another process writes to the folder.
         HilumError: anything that `fit`, `build_store` or `make_fingerprint` raises.
     """
-    with OutputFolder(out, "train", inputs=[options.plan] if isinstance(options.plan, Path) else []) as folder:
+    with OutputFolder(
+        out, "train", inputs=[options.plan] if isinstance(options.plan, Path) else []
+    ) as folder:
         _refuse_overwriting(folder, options)
         return _run(data, folder, options, listener or Listener())
 
 
-def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener) -> TrainedModel:
+def _run(
+    data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener
+) -> TrainedModel:
     device, started = resolve_device(options.device), time.perf_counter()
     clock = RunClock(
-        "train", device=describe_device(device), engine="torch", options=_plain(options), seeds={"seed": options.seed}
+        "train",
+        device=describe_device(device),
+        engine="torch",
+        options=_plain(options),
+        seeds={"seed": options.seed},
     )
     out, work = folder.path, folder.path / WORK
     dataset, premises, given = _opened(data, folder, options, listener)
@@ -136,7 +163,10 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         listener.say(note)
     units = units_of(dataset, leaks.groups)
     if options.minutes is not None and (looked := time.perf_counter() - started) > _LONG_LOOK:
-        listener.say(f"Hashing files and looking for leaks took {looked:.0f} s; the {options.minutes:g} minutes begin now.")
+        listener.say(
+            f"Hashing files and looking for leaks took {looked:.0f} s; the {options.minutes:g}"
+            " minutes begin now."
+        )
     started = time.perf_counter()
     chosen = _split(dataset, leaks, options, listener)
     plan, weights = _planned(given, dataset, premises, chosen, folder, options, listener)
@@ -180,7 +210,9 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         Ending(work, device, options, listener, fold_started),
     )
     plan, members = learnt.plan, list(learnt.members)
-    scores, assurance, told = laps.of("learning how sure it is", _assured, plan, members, store, units, options, listener)
+    scores, assurance, told = laps.of(
+        "learning how sure it is", _assured, plan, members, store, units, options, listener
+    )
     baselines = laps.of(
         "figures and baselines",
         _evidence,
@@ -193,7 +225,9 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
         listener,
     )
     evidence = (*attention(leaks), *absent, *learnt.notes, *told, *baselines)
-    trained = _Trained(dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights)
+    trained = _Trained(
+        dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights
+    )
     model = _assemble(trained, options, started=started).save(out)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     for sentence in (
@@ -203,13 +237,25 @@ def _run(data: Path | str, folder: OutputFolder, options: TrainOptions, listener
     ):
         listener.say(sentence)
     report = clock.report(files=dataset.files)
-    folder.write({"run.json": report.model_copy(update={"model": model.id, "precision": plan.precision.value}).as_json()})
+    folder.write(
+        {
+            "run.json": (
+                report.model_copy(
+                    update={"model": model.id, "precision": plan.precision.value}
+                ).as_json()
+            )
+        }
+    )
     return model
 
 
-def _split(dataset: Dataset, leaks: Audit, options: TrainOptions, listener: Listener) -> list[tuple[int, Fold]]:
+def _split(
+    dataset: Dataset, leaks: Audit, options: TrainOptions, listener: Listener
+) -> list[tuple[int, Fold]]:
     """Divide the cases into folds, and choose those that are trained."""
-    folds = make_folds(dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=leaks.groups)
+    folds = make_folds(
+        dataset, options.folds or _usual_folds(dataset), seed=options.seed, together=leaks.groups
+    )
     listener.say(describe_folds(dataset, folds, together=leaks.groups))
     chosen = _chosen_folds(folds, options)
     if options.folds not in {None, len(folds)}:
@@ -226,22 +272,31 @@ def _planned(
     options: TrainOptions,
     listener: Listener,
 ) -> tuple[Plan, Weights | None]:
-    """The plan, given or new, and the first weights; what the training stands on is compared with what it began with, and kept.
+    """The plan, given or new, and the first weights.
 
-    A new plan looks at the training cases alone, where one fold is trained. The members of an ensemble share one plan, so that of
-    several folds looks at all their cases, and the model says so.
+    What the training stands on is compared with what it began with, and kept.
+
+    A new plan looks at the training cases alone, where one fold is trained. The members of an
+    ensemble share one plan, so that of several folds looks at all their cases, and the model says
+    so.
     """
     work, folds = folder.path / WORK, [fold for _, fold in chosen]
     looked_at = (
-        folds[0].train if len(folds) == 1 else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
+        folds[0].train
+        if len(folds) == 1
+        else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
     )
-    plan = given or make_plan_for(dataset, options, listener=listener, cases=looked_at, overrides=options.overrides)
+    plan = given or make_plan_for(
+        dataset, options, listener=listener, cases=looked_at, overrides=options.overrides
+    )
     weights = pretrained(plan)
     premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
     if options.resume and given is not None:
         premises.refuse_changes(Premises.load(work), holder=str(work.parent))
     folder.record(WORK)
-    work.mkdir(parents=True, exist_ok=True)  # only now: a mistyped path or plan leaves no folder that refuses the next try
+    work.mkdir(
+        parents=True, exist_ok=True
+    )  # only now: a mistyped path or plan leaves no folder that refuses the next try
     premises.save(work)
     path = work / PLAN
     if given is None or (
@@ -250,8 +305,9 @@ def _planned(
         save_plan(plan, path)
     network = plan.network.value
     listener.say(
-        f"Plan: {plan.dimensions.value}D {network.title}, patch {' x '.join(map(str, plan.patch.value))}, batch "
-        f"{plan.batch.value}, {plan.precision.value}; every decision with its reason: {path}"
+        f"Plan: {plan.dimensions.value}D {network.title}, patch"
+        f" {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value},"
+        f" {plan.precision.value}; every decision with its reason: {path}"
     )
     if weights is not None:
         listener.say(f"First weights: {weights.origin}.")
@@ -273,16 +329,29 @@ def _opened(
     folder.refuse_among([opened.root, *(file for case in opened.cases for file in case.files)])
     opened.refuse_faults()
     work = folder.path / WORK
-    premises = Premises.of(opened, options, progress=lambda done, total, case: listener.advance("hashing", done, total, case))
+    premises = Premises.of(
+        opened,
+        options,
+        progress=lambda done, total, case: listener.advance("hashing", done, total, case),
+    )
     if options.resume:
         before = Premises.load(work)
         premises.refuse_changes(before, holder=str(work.parent))
         if before is None and work.is_dir():
-            listener.say(f"{work} has no {PREMISES}: whether the data are those that this training began with is not known.")
+            listener.say(
+                f"{work} has no {PREMISES}: whether the data are those that this training began"
+                " with is not known."
+            )
         elif before is not None and (changed := premises.columns_changed(before)):
-            listener.say(f"The table says something else of {some(changed)}: leaks are looked for again.")
+            listener.say(
+                f"The table says something else of {some(changed)}: leaks are looked for again."
+            )
     given = given_plan(work, options)
-    dataset = opened if given is None else arranged(opened, given.channels, given.answers, holder="the plan")
+    dataset = (
+        opened
+        if given is None
+        else arranged(opened, given.channels, given.answers, holder="the plan")
+    )
     for note in dataset.notes:
         listener.say(note)
     return dataset, premises, given
@@ -309,12 +378,19 @@ class _Trained:
 
 
 def _assured(
-    plan: Plan, members: list[Member], store: Any, units: Mapping[str, str], options: TrainOptions, listener: Listener
+    plan: Plan,
+    members: list[Member],
+    store: Any,
+    units: Mapping[str, str],
+    options: TrainOptions,
+    listener: Listener,
 ) -> tuple[tuple[Any, ...], Assurance | None, tuple[str, ...]]:
     """The answers, what the model learns from them, and what it could not learn, which is said too."""
     told: list[str] = []
     learn, device = ASSURANCES[plan.task.value], resolve_device(options.device)
-    scores, assurance = learn(plan, members, store, device, told.append, units=units, minutes=options.minutes)
+    scores, assurance = learn(
+        plan, members, store, device, told.append, units=units, minutes=options.minutes
+    )
     for sentence in told:
         listener.say(sentence)
     return scores, assurance, tuple(told)
@@ -352,7 +428,9 @@ def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[
         return list(enumerate(folds))
     if not 0 <= options.fold < len(folds):
         raise UsageError(
-            f"fold {options.fold}", needed=f"a fold from 0 to {len(folds) - 1}", cure="--fold 0, or --folds 5 for all"
+            f"fold {options.fold}",
+            needed=f"a fold from 0 to {len(folds) - 1}",
+            cure="--fold 0, or --folds 5 for all",
         )
     return [(options.fold, folds[options.fold])]
 
@@ -375,33 +453,62 @@ def _memory_gb(device: torch.device, listener: Listener) -> float:
     both = torch.cuda.mem_get_info(device) if device.type == "cuda" else (host.free, host.total)
     free, total = (amount / 2**30 for amount in both)
     if free < 1.0:
-        raise ResourceError(f"{free:.1f} GiB of memory are free", needed="at least 1 GiB", cure="close other programs")
+        raise ResourceError(
+            f"{free:.1f} GiB of memory are free",
+            needed="at least 1 GiB",
+            cure="close other programs",
+        )
     planned = float(2.0 ** math.floor(math.log2(total)))
     if planned > free:
-        listener.say(f"Attention: the plan counts on {planned:g} GiB of memory, and {free:.1f} are free; --memory bounds it.")
+        listener.say(
+            f"Attention: the plan counts on {planned:g} GiB of memory, and {free:.1f} are free;"
+            " --memory bounds it."
+        )
     return planned
 
 
 def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> TrainedModel:
     """Put the folds' networks, what was measured on them and the facts together."""
     dataset, results, every = trained.dataset, trained.results, trained.scores
-    scores = tuple({(score.case, getattr(score, "region", "")): score for score in reversed(every)}.values())[::-1]
+    scores = tuple(
+        {(score.case, getattr(score, "region", "")): score for score in reversed(every)}.values()
+    )[::-1]
     unscored = sum(result.unscored for result in results)
-    cases = {case for result in results for case in set(result.progress.cases) - set(result.progress.left_out)}
+    cases = {
+        case
+        for result in results
+        for case in set(result.progress.cases) - set(result.progress.left_out)
+    }
     patients = {case.patient for case in dataset.cases if case.id in cases}
     notes = [*dataset.notes, *trained.evidence]
     if unscored:
         notes.append(
-            f"{unscored} validation cases were not scored, because the time was up; `hilum predict` and `hilum evaluate` do it"
+            f"{unscored} validation cases were not scored, because the time was up; `hilum predict`"
+            " and `hilum evaluate` do it"
         )
-    if len({score.case for score in scores}) < sum(len({score.case for score in result.scores}) for result in results):
-        notes.append("a case that several folds of the given split validate on counts once, as the first of them scored it")
+    if len({score.case for score in scores}) < sum(
+        len({score.case for score in result.scores}) for result in results
+    ):
+        notes.append(
+            "a case that several folds of the given split validate on counts once, as the first of"
+            " them scored it"
+        )
     few = [sentence for member in trained.members if (sentence := _few_steps(trained.plan, member))]
     notes += few
-    notes += [f"fold {member.number}: {note}" for member in trained.members for note in member.result.progress.notes]
+    notes += [
+        f"fold {member.number}: {note}"
+        for member in trained.members
+        for note in member.result.progress.notes
+    ]
     if len(results) > 1:
-        notes.append("the folds share one plan, for which all cases were looked at (spacings, sizes, intensity statistics)")
-        notes.append("each case was predicted by the one member that had not seen it; the ensemble itself was not measured")
+        notes.append(
+            "the folds share one plan, for which all cases were looked at (spacings, sizes,"
+            " intensity statistics)"
+        )
+        notes.append(
+            "each case was predicted by the one member that had not seen it; the ensemble itself"
+            " was not measured"
+        )
     facts = Facts(
         dataset=dataset.name,
         cases=len(cases),
@@ -410,14 +517,20 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
         seconds=round(time.perf_counter() - started, 1),
         device=describe_device(trained.device),
         seed=options.seed,
-        notes=() if trained.weights is None else (f"First weights: {trained.weights.origin}, SHA-256 {trained.weights.sha256}.",),
+        notes=(
+            ()
+            if trained.weights is None
+            else (f"First weights: {trained.weights.origin}, SHA-256 {trained.weights.sha256}.",)
+        ),
         details={
             f"fold {number}": {
                 "train": list(fold.train),
                 "validation": list(fold.validation),
                 "steps": result.progress.step,
                 "training_seconds": round(result.progress.seconds, 1),
-                **({"left_out": list(result.progress.left_out)} if result.progress.left_out else {}),
+                **(
+                    {"left_out": list(result.progress.left_out)} if result.progress.left_out else {}
+                ),
             }
             for (number, fold), result in zip(trained.chosen, results, strict=True)
         },
@@ -433,31 +546,44 @@ def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> Tr
 
 
 def _few_steps(plan: Plan, member: Member) -> str:
-    """Make a warning for a training that was too short; "" for one that was not, or whose loss no longer fell."""
+    """Make a warning for a training that was too short.
+
+    "" for one that was not, or whose loss no longer fell.
+    """
     progress, cases = member.result.progress, len(member.trained)
     epochs = progress.step * plan.batch.value / max(1, cases)
-    if progress.step == 0 or (progress.step >= _FEW_STEPS and epochs >= 1):  # a linear probe makes no step
+    if progress.step == 0 or (
+        progress.step >= _FEW_STEPS and epochs >= 1
+    ):  # a linear probe makes no step
         return ""
     if epochs >= 1 and not loss_still_falls(progress.rows):
         return ""
     why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
     return (
-        f"Warning: fold {member.number} trained for only {progress.step} steps ({epochs:.2g} epochs of {cases} cases) and {why}: "
-        "a longer training in another folder would be better."
+        f"Warning: fold {member.number} trained for only {progress.step} steps ({epochs:.2g} epochs"
+        f" of {cases} cases) and {why}: a longer training in another folder would be better."
     )
 
 
-def _metrics(trained: _Trained, scores: tuple[Any, ...], notes: list[str], options: TrainOptions) -> ModelMetrics:
+def _metrics(
+    trained: _Trained, scores: tuple[Any, ...], notes: list[str], options: TrainOptions
+) -> ModelMetrics:
     """Collect the metrics that the model card shows."""
     if not scores:
         return ModelMetrics(measured_on="not measured: no validation cases", notes=tuple(notes))
-    rows, level = VALIDATORS[trained.plan.task.value](trained.plan, trained.device, ()).metrics(scores)
+    rows, level = VALIDATORS[trained.plan.task.value](trained.plan, trained.device, ()).metrics(
+        scores
+    )
     cases = len({score.case for score in scores})
     one = len(trained.chosen) == 1
-    split = f"fold {trained.chosen[0][0]}" if one else f"{len(trained.chosen)}-fold cross-validation"
+    split = (
+        f"fold {trained.chosen[0][0]}" if one else f"{len(trained.chosen)}-fold cross-validation"
+    )
     return ModelMetrics(
-        measured_on=f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed}; torch in "
-        f"{trained.plan.precision.value})",
+        measured_on=(
+            f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed};"
+            f" torch in {trained.plan.precision.value})"
+        ),
         metrics=rows,
         level=level,
         notes=tuple(notes),
@@ -467,9 +593,21 @@ def _metrics(trained: _Trained, scores: tuple[Any, ...], notes: list[str], optio
 def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     values["overrides"] = None if options.overrides is None else str(options.overrides)
-    values["label"] = options.label if options.label is None or isinstance(options.label, str) else ", ".join(options.label)
-    values["classes"] = (
-        options.classes if options.classes is None or isinstance(options.classes, str) else ", ".join(options.classes)
+    values["label"] = (
+        options.label
+        if options.label is None or isinstance(options.label, str)
+        else ", ".join(options.label)
     )
-    values["plan"] = None if options.plan is None else "given" if isinstance(options.plan, Plan) else str(options.plan)
+    values["classes"] = (
+        options.classes
+        if options.classes is None or isinstance(options.classes, str)
+        else ", ".join(options.classes)
+    )
+    values["plan"] = (
+        None
+        if options.plan is None
+        else "given"
+        if isinstance(options.plan, Plan)
+        else str(options.plan)
+    )
     return values

@@ -46,7 +46,12 @@ class Sampler(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     @abstractmethod
@@ -69,7 +74,9 @@ class Sampler(ABC):
         return self._ready.pop(step).result()
 
     def _read(self, step: int) -> tuple[Tensor, Tensor]:
-        samples = [self.sample(number) for number in range(step * self._batch, (step + 1) * self._batch)]
+        samples = [
+            self.sample(number) for number in range(step * self._batch, (step + 1) * self._batch)
+        ]
         images, targets = zip(*samples, strict=True)
         return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets))
 
@@ -77,8 +84,9 @@ class Sampler(ABC):
 class PatchSampler(Sampler):
     """Patches from a case store, images (C, *size) and targets (1 or R, *size) uint8.
 
-    Every case is seen once before any is seen again. A patch lies anywhere in its case, or, with the chance
-    `foreground_fraction`, around a voxel of a foreground label drawn with equal chance among the labels of the case.
+    Every case is seen once before any is seen again. A patch lies anywhere in its case, or, with
+    the chance `foreground_fraction`, around a voxel of a foreground label drawn with equal chance
+    among the labels of the case.
 
     Args:
         store: preprocessed cases.
@@ -107,7 +115,9 @@ class PatchSampler(Sampler):
         self._cases = [_Opened(store.open(case)) for case in cases]
         self._task, self._size, self._patch = task, size, patch
         self._foreground_fraction, self._seed = foreground_fraction, seed
-        voxels = sum(int(np.prod(case.stored.shape)) * (4 * case.stored.channels + 2) for case in self._cases)
+        voxels = sum(
+            int(np.prod(case.stored.shape)) * (4 * case.stored.channels + 2) for case in self._cases
+        )
         if voxels <= _SHARE_OF_MEMORY * host_memory().free:
             for case in self._cases:
                 with _named(case.stored.id, case.stored.path):
@@ -122,7 +132,9 @@ class PatchSampler(Sampler):
         start = self._start(case.stored, generator)
         with _named(case.stored.id, case.stored.path):
             image, labels = case.patch(start, self._size)
-        labels[labels == OUTSIDE] = 0  # nothing of interest lies outside a case (nnU-Net's rule), where the image is 0
+        labels[labels == OUTSIDE] = (
+            0  # nothing of interest lies outside a case (nnU-Net's rule), where the image is 0
+        )
         return image, self._task.encode(labels)
 
     def _start(self, case: StoredCase, generator: np.random.Generator) -> Three:
@@ -136,7 +148,9 @@ class PatchSampler(Sampler):
             rows = case.foreground[labels[int(generator.integers(len(labels)))]]
             voxel = rows[int(generator.integers(len(rows)))]
             centred = [int(v) - p // 2 for v, p in zip(voxel, self._patch, strict=True)]
-            start = [min(max(c, 0), r) if r > 0 else r // 2 for c, r in zip(centred, room, strict=True)]
+            start = [
+                min(max(c, 0), r) if r > 0 else r // 2 for c, r in zip(centred, room, strict=True)
+            ]
         z, y, x = (s - m for s, m in zip(start, margin, strict=True))
         return z, y, x
 
@@ -144,8 +158,8 @@ class PatchSampler(Sampler):
 class ViewSampler(Sampler):
     """Whole inputs of a classifier from a view store, images (C, *size) and targets (K',) float32.
 
-    Every case is seen once before any is seen again; or, where chances are given, as many are drawn as there are cases, each with
-    its chance, before the next are drawn.
+    Every case is seen once before any is seen again; or, where chances are given, as many are drawn
+    as there are cases, each with its chance, before the next are drawn.
 
     Args:
         store: preprocessed inputs.
@@ -167,7 +181,13 @@ class ViewSampler(Sampler):
         chances: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__(batch)
-        self._store, self._cases, self._targets, self._seed, self._chances = store, tuple(cases), targets, seed, chances
+        self._store, self._cases, self._targets, self._seed, self._chances = (
+            store,
+            tuple(cases),
+            targets,
+            seed,
+            chances,
+        )
         self._held: dict[str, NDArray[np.float16]] = {}
         self._room = _SHARE_OF_MEMORY * host_memory().free
 
@@ -228,7 +248,9 @@ class _Opened:
         """Hold the whole case, decompressed."""
         self._whole = self.stored.held()
 
-    def patch(self, start: Three, size: Three) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
+    def patch(
+        self, start: Three, size: Three
+    ) -> tuple[NDArray[np.float32], NDArray[np.signedinteger]]:
         """As `StoredCase.patch`."""
         if self._whole is None:
             return self.stored.patch(start, size)

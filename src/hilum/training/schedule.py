@@ -23,8 +23,8 @@ _WORTHWHILE = 0.002
 class Budget:
     """Limit of a training: a number of steps, or seconds of wall-clock time.
 
-    With seconds the schedule follows the clock, so that it ends when the time does on a machine of any speed; with steps the run
-    is a function of plan, data and seed alone.
+    With seconds the schedule follows the clock, so that it ends when the time does on a machine of
+    any speed; with steps the run is a function of plan, data and seed alone.
     """
 
     steps: int
@@ -41,7 +41,8 @@ class Plateau(Record):
     Args:
         best: best validation score so far.
         waited: checks since then.
-        cooldown_from: progress at which the training was found to have stopped to gain, None before that.
+        cooldown_from: progress at which the training was found to have stopped to gain, None before
+            that.
         cooldown_step: the step of that moment.
     """
 
@@ -59,7 +60,9 @@ class Plateau(Record):
         waited = self.waited + 1
         if waited < _PATIENCE:
             return self.model_copy(update={"waited": waited})
-        return self.model_copy(update={"waited": waited, "cooldown_from": progress, "cooldown_step": step})
+        return self.model_copy(
+            update={"waited": waited, "cooldown_from": progress, "cooldown_step": step}
+        )
 
     def bend(self, progress: float, step: int) -> float:
         """Progress after a plateau: the rest of the schedule passes quickly, but it is passed through to its end."""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int, str], None]
 
 
-def _views(dataset: Dataset, plan: Any, folder: Path, cases: Sequence[str], *, progress: Progress) -> ViewStore:
+def _views(
+    dataset: Dataset, plan: Any, folder: Path, cases: Sequence[str], *, progress: Progress
+) -> ViewStore:
     """Inputs with the margin that turning and shifting them needs, alike on both sides: their middle is what predictions see."""
     patch = plan.patch.value
     size = enlarged_patch(plan.augmentation.value, patch, dimensions=plan.dimensions.value)
@@ -36,26 +38,45 @@ def _labels_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) 
 def _classes_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) -> dict[str, bool]:  # noqa: ARG001  (see above)
     """Return for each class whether some of the cases are of it."""
     members = [plan.classes.members(dataset[case].label or "") for case in cases]
-    return {name: any(one[number] for one in members) for number, name in enumerate(plan.classes.names)}
+    return {
+        name: any(one[number] for one in members) for number, name in enumerate(plan.classes.names)
+    }
 
 
-HELD: dict[str, Callable[..., dict[str, bool]]] = {"segmentation": _labels_held, "classification": _classes_held}
+HELD: dict[str, Callable[..., dict[str, bool]]] = {
+    "segmentation": _labels_held,
+    "classification": _classes_held,
+}
 """By the name of the task: called as held(dataset, plan, store, cases)."""
 
 
 def absent_from_training(
-    dataset: Dataset, plan: Any, store: CaseStore | ViewStore, folds: Sequence[tuple[int, Fold]], listener: Listener
+    dataset: Dataset,
+    plan: Any,
+    store: CaseStore | ViewStore,
+    folds: Sequence[tuple[int, Fold]],
+    listener: Listener,
 ) -> tuple[str, ...]:
     """Say which labels or classes no training case of a fold holds; one sentence a fold."""
     sentences = []
     for number, fold in folds:
-        absent = [name for name, held in HELD[plan.task.value](dataset, plan, store, fold.train).items() if not held]
+        absent = [
+            name
+            for name, held in HELD[plan.task.value](dataset, plan, store, fold.train).items()
+            if not held
+        ]
         if absent:
             which = some(absent, shown=8)
-            sentences.append(f"Attention: no training case of fold {number} holds {which}: what is not there cannot be learnt.")
+            sentences.append(
+                f"Attention: no training case of fold {number} holds {which}: what is not there"
+                " cannot be learnt."
+            )
             listener.say(sentences[-1])
     return tuple(sentences)
 
 
-STORES: dict[str, Callable[..., CaseStore | ViewStore]] = {"segmentation": build_store, "classification": _views}
+STORES: dict[str, Callable[..., CaseStore | ViewStore]] = {
+    "segmentation": build_store,
+    "classification": _views,
+}
 """By the name of the task: called as store(dataset, plan, folder, cases, progress=)."""

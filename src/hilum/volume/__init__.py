@@ -6,7 +6,13 @@ from hilum.volume.labels import LARGEST_ID, MOST_LABELS, Label, LabelTable, Regi
 from hilum.volume.onto import resample_labels_onto, resample_onto
 from hilum.volume.orient import reorient, reorient_geometry, snap
 from hilum.volume.present import label_boxes, places_of
-from hilum.volume.resample import resample, resample_array, resample_labels, resample_labels_array, resample_slabs
+from hilum.volume.resample import (
+    resample,
+    resample_array,
+    resample_labels,
+    resample_labels_array,
+    resample_slabs,
+)
 from hilum.volume.volume import Volume
 
 __all__ = [

@@ -33,7 +33,10 @@ class Box:
         """Refuse what cuts nothing out."""
         pairs = list(zip(self.start, self.stop, strict=True))
         if len(pairs) != 3 or any(a < 0 or b <= a for a, b in pairs):
-            raise GeometryError(f"box from {self.start} to {self.stop}", needed="three starts of at least 0, each below its stop")
+            raise GeometryError(
+                f"box from {self.start} to {self.stop}",
+                needed="three starts of at least 0, each below its stop",
+            )
         object.__setattr__(self, "start", tuple(int(a) for a in self.start))
         object.__setattr__(self, "stop", tuple(int(b) for b in self.stop))
 
@@ -61,7 +64,9 @@ class Box:
             if hit.size == 0:
                 return None
             first, last = int(hit[0]), int(hit[-1])
-            part = part[(slice(None),) * axis + (slice(first, last + 1),)]  # what is cut off is not looked at again
+            part = part[
+                (slice(None),) * axis + (slice(first, last + 1),)
+            ]  # what is cut off is not looked at again
             spans.append((max(first - margin, 0), min(last + margin + 1, mask.shape[axis])))
         (z0, z1), (y0, y1), (x0, x1) = spans
         return cls((z0, y0, x0), (z1, y1, x1))
@@ -90,7 +95,9 @@ def crop(volume: Volume, box: Box) -> Volume:
         GeometryError: the box reaches beyond the volume.
     """
     _check_fit(box, volume.geometry.shape)
-    return Volume(volume.array[(slice(None), *box.slices)], volume.geometry.shifted(box.start, box.shape))
+    return Volume(
+        volume.array[(slice(None), *box.slices)], volume.geometry.shifted(box.start, box.shape)
+    )
 
 
 def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Volume:
@@ -128,7 +135,8 @@ def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], fill: float = 0.
         fill: what the voxels outside the box hold.
 
     Returns:
-        (..., Z, Y, X) of the same dtype; a new array, unless the box is the whole: then the given one.
+        (..., Z, Y, X) of the same dtype; a new array, unless the box is the whole: then the given
+        one.
 
     Raises:
         UsageError: the array's dtype cannot hold `fill`.
@@ -137,7 +145,8 @@ def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], fill: float = 0.
     _check_fit(box, shape)
     if tuple(array.shape[-3:]) != box.shape:
         raise GeometryError(
-            f"array of shape {array.shape} for a box of shape {box.shape}", needed="last three sizes as the box has"
+            f"array of shape {array.shape} for a box of shape {box.shape}",
+            needed="last three sizes as the box has",
         )
     if box.shape == tuple(shape):
         return array
@@ -156,7 +165,8 @@ def fill_value(value: float, dtype: np.dtype[Any]) -> Any:
         limits = np.iinfo(dtype)
         if not (limits.min <= value <= limits.max and float(value).is_integer()):
             raise UsageError(
-                f"{value} to fill an array of type {dtype}", needed=f"a whole number from {limits.min} to {limits.max}"
+                f"{value} to fill an array of type {dtype}",
+                needed=f"a whole number from {limits.min} to {limits.max}",
             )
     return dtype.type(value)
 
@@ -164,5 +174,6 @@ def fill_value(value: float, dtype: np.dtype[Any]) -> Any:
 def _check_fit(box: Box, shape: Sequence[int]) -> None:
     if not box.fits(shape):
         raise GeometryError(
-            f"box from {box.start} to {box.stop} of a volume of shape {tuple(shape)}", needed="a box within the volume"
+            f"box from {box.start} to {box.stop} of a volume of shape {tuple(shape)}",
+            needed="a box within the volume",
         )

@@ -1,7 +1,8 @@
 """The grid of an image in the patient's space: the one type that knows the axis convention.
 
-The world is LPS millimetres (x to the patient's Left, y to Posterior, z to Superior: DICOM PS3.3 C.7.6.2.1.1).
-Array axes are (Z, Y, X); column *n* of the affine is the step, in millimetres, along axis *n* of the array.
+The world is LPS millimetres (x to the patient's Left, y to Posterior, z to Superior: DICOM PS3.3
+C.7.6.2.1.1). Array axes are (Z, Y, X); column *n* of the affine is the step, in millimetres, along
+axis *n* of the array.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 CANONICAL = "SPL"
-"""Orientation in which axis 0 runs to Superior, axis 1 to Posterior and axis 2 to Left: the LPS axes, z first."""
+"""Orientation in which axis 0 runs to Superior, axis 1 to Posterior and axis 2 to Left: the LPS
+axes, z first."""
 
 _POSITIVE, _NEGATIVE = "LPS", "RAI"  # letters of world axes x, y, z
-_SHEAR_TOLERANCE = 1e-3  # cosine between two axes; header rounding stays below, gantry tilt of 0.1 degree above
+_SHEAR_TOLERANCE = (
+    1e-3  # cosine between two axes; header rounding stays below, gantry tilt of 0.1 degree above
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +57,20 @@ class Geometry:
         steps = affine[:3, :3]
         lengths = np.linalg.norm(steps, axis=0)
         if lengths.min() < 1e-6:
-            raise GeometryError(f"spacing {lengths.tolist()} mm", needed="a positive spacing along every axis")
+            raise GeometryError(
+                f"spacing {lengths.tolist()} mm", needed="a positive spacing along every axis"
+            )
         cosines = (steps / lengths).T @ (steps / lengths)
         shear = float(np.abs(cosines - np.eye(3)).max())
         if shear > _SHEAR_TOLERANCE:
             raise GeometryError(
-                f"axes that are not perpendicular (cosine {shear:.4f} between two of them), as from a tilted gantry or a "
-                "sheared affine",
+                f"axes that are not perpendicular (cosine {shear:.4f} between two of them), as from"
+                " a tilted gantry or a sheared affine",
                 needed="perpendicular axes",
-                cure="resample the image onto a perpendicular grid first, e.g. with SimpleITK's Resample",
+                cure=(
+                    "resample the image onto a perpendicular grid first, e.g. with SimpleITK's"
+                    " Resample"
+                ),
             )
         affine[3] = (0.0, 0.0, 0.0, 1.0)
         affine += 0.0  # -0.0 becomes 0.0: equal geometries must have equal bytes, for their hash
@@ -70,7 +79,10 @@ class Geometry:
         object.__setattr__(self, "affine", affine)
 
     def __eq__(self, other: object) -> bool:
-        """Exact equality of every field; for headers that differ by rounding use :meth:`is_close`."""
+        """Exact equality of every field.
+
+        For headers that differ by rounding use :meth:`is_close`.
+        """
         if not isinstance(other, Geometry):
             return NotImplemented
         return (
@@ -99,11 +111,14 @@ class Geometry:
             shape: (Z, Y, X).
             spacing: mm along (Z, Y, X).
             origin: LPS mm (x, y, z) of the centre of voxel (0, 0, 0).
-            directions: (3, 3), unit column *n* is the LPS direction of array axis *n*; the canonical "SPL" if None.
+            directions: (3, 3), unit column *n* is the LPS direction of array axis *n*; the
+                canonical "SPL" if None.
             frame_of_reference: DICOM UID or None.
         """
         affine = np.eye(4)
-        units = np.eye(3)[:, ::-1] if directions is None else np.asarray(directions, dtype=np.float64)
+        units = (
+            np.eye(3)[:, ::-1] if directions is None else np.asarray(directions, dtype=np.float64)
+        )
         affine[:3, :3] = units * np.asarray(spacing, dtype=np.float64)
         affine[:3, 3] = np.asarray(origin, dtype=np.float64)
         z, y, x = (int(n) for n in shape)
@@ -153,7 +168,10 @@ class Geometry:
 
     @property
     def world_axes(self) -> tuple[int, int, int]:
-        """For each array axis the world axis (0 x, 1 y, 2 z) it runs along most nearly; a permutation."""
+        """For each array axis the world axis (0 x, 1 y, 2 z) it runs along most nearly.
+
+        A permutation.
+        """
         remaining = np.abs(self.directions).copy()  # (world, array)
         axes = [0, 0, 0]
         for _ in range(3):
@@ -188,7 +206,11 @@ class Geometry:
 
     def corner_indices(self) -> NDArray[np.float64]:
         """The eight corner voxels' indices, (8, 3)."""
-        return np.array(np.meshgrid(*[(0.0, n - 1.0) for n in self.shape], indexing="ij")).reshape(3, 8).T
+        return (
+            np.array(np.meshgrid(*[(0.0, n - 1.0) for n in self.shape], indexing="ij"))
+            .reshape(3, 8)
+            .T
+        )
 
     def shifted(self, start: Sequence[float], shape: Sequence[int]) -> Geometry:
         """The grid of the same spacing and directions whose voxel (0, 0, 0) is this grid's (fractional) index `start`."""

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hilum.errors import LabelError
 
 MOST_LABELS = 255
-"""Labels that a network can learn, the background among them: its target keeps 8 bits a voxel, one value for ignored ones."""
+"""Labels that a network can learn, the background among them: its target keeps 8 bits a voxel, one
+value for ignored ones."""
 
 
 LARGEST_ID = 2**31 - 1
@@ -34,7 +35,8 @@ def _distinct(number: int) -> tuple[int, int, int]:
 class Label(BaseModel):
     """One integer and its meaning.
 
-    `code` is (value, scheme, meaning) as in DICOM's coded concepts, e.g. ("10200004", "SCT", "Liver"); `colour` is sRGB 0..255.
+    `code` is (value, scheme, meaning) as in DICOM's coded concepts, e.g. ("10200004", "SCT",
+    "Liver"); `colour` is sRGB 0..255.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,9 +59,10 @@ class Region(BaseModel):
 class LabelTable(BaseModel):
     """Every label of a data set, background (id 0) first, then by id.
 
-    `regions`, where given, are what the network learns (one sigmoid output each) instead of exclusive labels (softmax).
-    Decoding writes regions one after the other, so later ones win: region *n* writes `decode_ids[n]`, nnU-Net's
-    regions_class_order. `ignore` is the id of voxels that were not annotated; it is never learnt, scored or predicted.
+    `regions`, where given, are what the network learns (one sigmoid output each) instead of
+    exclusive labels (softmax). Decoding writes regions one after the other, so later ones win:
+    region *n* writes `decode_ids[n]`, nnU-Net's regions_class_order. `ignore` is the id of voxels
+    that were not annotated; it is never learnt, scored or predicted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,18 +76,34 @@ class LabelTable(BaseModel):
     def _consistent(self) -> Self:
         ids = [label.id for label in self.labels]
         if ids != sorted(set(ids)) or not ids or ids[0] != 0:
-            raise LabelError(f"label ids {ids}", needed="distinct ids in rising order, beginning with 0 for the background")
+            raise LabelError(
+                f"label ids {ids}",
+                needed="distinct ids in rising order, beginning with 0 for the background",
+            )
         names = [" ".join(label.name.casefold().split()) for label in self.labels]
-        if twice := [f"{label.id} {label.name}" for label, name in zip(self.labels, names, strict=True) if names.count(name) > 1]:
-            raise LabelError(f"labels of one name: {', '.join(twice)}", needed="names that differ in more than case and blanks")
+        if twice := [
+            f"{label.id} {label.name}"
+            for label, name in zip(self.labels, names, strict=True)
+            if names.count(name) > 1
+        ]:
+            raise LabelError(
+                f"labels of one name: {', '.join(twice)}",
+                needed="names that differ in more than case and blanks",
+            )
         if self.ignore is not None and self.ignore in ids:
-            raise LabelError(f"ignore id {self.ignore} is also a label", needed="an id of its own for ignored voxels")
+            raise LabelError(
+                f"ignore id {self.ignore} is also a label",
+                needed="an id of its own for ignored voxels",
+            )
         unknown = {i for region in self.regions for i in region.labels} - set(ids)
         if unknown:
-            raise LabelError(f"regions of unknown labels {sorted(unknown)}", needed=f"labels among {ids}")
+            raise LabelError(
+                f"regions of unknown labels {sorted(unknown)}", needed=f"labels among {ids}"
+            )
         if len(self.decode_ids) != len(self.regions) or not set(self.decode_ids) <= set(ids):
             raise LabelError(
-                f"decode_ids {self.decode_ids} for {len(self.regions)} regions", needed="one known label id for each region"
+                f"decode_ids {self.decode_ids} for {len(self.regions)} regions",
+                needed="one known label id for each region",
             )
         return self
 
@@ -101,7 +120,8 @@ class LabelTable(BaseModel):
             source: of the labels, for the message.
 
         Raises:
-            LabelError: there is no label beside the background, or there are more than `MOST_LABELS`.
+            LabelError: there is no label beside the background, or there are more than
+                `MOST_LABELS`.
         """
         if len(self.labels) > MOST_LABELS:
             raise LabelError(
@@ -113,7 +133,10 @@ class LabelTable(BaseModel):
             raise LabelError(
                 f"{source} has no label beside the background",
                 needed="annotations that hold labels above 0",
-                cure="hilum check DATA says what each annotation holds instead, and --fix mends it where that is safe",
+                cure=(
+                    "hilum check DATA says what each annotation holds instead, and --fix mends it"
+                    " where that is safe"
+                ),
             )
 
     @property
@@ -124,7 +147,10 @@ class LabelTable(BaseModel):
     @property
     def colours(self) -> dict[int, tuple[int, int, int]]:
         """The colour of each label but the background: its own, or one of a list of distinct colours."""
-        return {label.id: label.colour or _distinct(number) for number, label in enumerate(self.foreground)}
+        return {
+            label.id: label.colour or _distinct(number)
+            for number, label in enumerate(self.foreground)
+        }
 
     @property
     def foreground(self) -> tuple[Label, ...]:
@@ -144,4 +170,6 @@ class LabelTable(BaseModel):
     @property
     def scored(self) -> tuple[Region, ...]:
         """The regions that evaluation scores: those given, or each foreground label as a region of its own."""
-        return self.regions or tuple(Region(name=label.name, labels=(label.id,)) for label in self.foreground)
+        return self.regions or tuple(
+            Region(name=label.name, labels=(label.id,)) for label in self.foreground
+        )

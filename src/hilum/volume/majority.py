@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
     from hilum.volume.separable import Axis
 
-POINTS = 2**18  # points looked at together: 8 neighbours of 8 + 8 bytes each, about 60 MiB with all in between
+POINTS = (
+    2**18
+)  # points looked at together: 8 neighbours of 8 + 8 bytes each, about 60 MiB with all in between
 _TIE = 1e-9  # what the nearest voxel's label gets on top, so that ties are its
 
 
-def majority_labels(labels: NDArray[Any], axes: Sequence[Axis], nearest: NDArray[Any]) -> NDArray[Any]:
+def majority_labels(
+    labels: NDArray[Any], axes: Sequence[Axis], nearest: NDArray[Any]
+) -> NDArray[Any]:
     """Replace in `nearest`, in place, the labels that another label outweighs.
 
     Args:
@@ -27,7 +31,9 @@ def majority_labels(labels: NDArray[Any], axes: Sequence[Axis], nearest: NDArray
     """
     z, y, x = axes
     for i, (low, high) in enumerate(z.positions):
-        mixed = _mixed(labels[low], labels[high])[y.positions[:, 0]][:, x.positions[:, 0]]  # (Y', X')
+        mixed = _mixed(labels[low], labels[high])[y.positions[:, 0]][
+            :, x.positions[:, 0]
+        ]  # (Y', X')
         rows, columns = np.nonzero(mixed)
         for part in range(0, len(rows), POINTS):
             j, k = rows[part : part + POINTS], columns[part : part + POINTS]
@@ -41,8 +47,13 @@ def majority_labels(labels: NDArray[Any], axes: Sequence[Axis], nearest: NDArray
     return nearest
 
 
-def heaviest(corners: NDArray[Any], weights: NDArray[np.float64], nearest: NDArray[Any]) -> NDArray[Any]:
-    """Of the labels (8, N) with weights (8, N) the one whose weights sum highest, (N,); ties go to `nearest` (N,)."""
+def heaviest(
+    corners: NDArray[Any], weights: NDArray[np.float64], nearest: NDArray[Any]
+) -> NDArray[Any]:
+    """Of the labels (8, N) with weights (8, N) the one whose weights sum highest, (N,).
+
+    Ties go to `nearest` (N,).
+    """
     best, most = nearest.copy(), np.full(len(nearest), _TIE)
     for n in range(8):
         most += np.where(corners[n] == nearest, weights[n], 0.0)
@@ -56,12 +67,16 @@ def heaviest(corners: NDArray[Any], weights: NDArray[np.float64], nearest: NDArr
 
 
 def _mixed(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask the cells between two slices (Y, X) whose corners have different labels; cell (j, k) reaches to j + 1 and k + 1."""
+    """Mask the cells between two slices (Y, X) whose corners have different labels.
+
+    Cell (j, k) reaches to j + 1 and k + 1.
+    """
     mixed: NDArray[np.bool_] = low != high
     for image in (low, high):
         mixed[:-1] |= image[:-1] != image[1:]
         mixed[:, :-1] |= image[:, :-1] != image[:, 1:]
-    # an edge of the cell is missing above: those from (j + 1, k) and (j, k + 1); they belong to the next cells
+    # an edge of the cell is missing above: those from (j + 1, k) and (j, k + 1); they belong to the
+    # next cells
     wide = mixed.copy()
     wide[:-1] |= mixed[1:]
     wide[:, :-1] |= mixed[:, 1:]

@@ -20,16 +20,24 @@ if TYPE_CHECKING:
 
     from hilum.volume.geometry import Geometry
 
-_SAME = 1e-3  # voxels: what header rounding may shift; below it a grid is taken for parallel, and a position for a voxel's own
-_PAD = 12  # voxels around an array before the spline's inverse filter, as scipy.ndimage does for mode "nearest"
-_MARGIN = 2 * _PAD  # voxels kept around what is read: what lies further away weighs less than float32 can hold
+# voxels: what header rounding may shift; below it a grid is taken for parallel, and a position for
+# a voxel's own
+_SAME = 1e-3
+# voxels around an array before the spline's inverse filter, as scipy.ndimage does for mode
+# "nearest"
+_PAD = 12
+_MARGIN = (
+    2 * _PAD
+)  # voxels kept around what is read: what lies further away weighs less than float32 can hold
 
 
-def resample_onto(volume: Volume, geometry: Geometry, *, order: int = 3, fill: float = 0.0) -> Volume:
+def resample_onto(
+    volume: Volume, geometry: Geometry, *, order: int = 3, fill: float = 0.0
+) -> Volume:
     """Resample a volume onto another grid, through the millimetres both share.
 
-    Parallel grids (any of the 48 orientations, any spacing and shift) are done axis by axis and give a voxel's very value
-    where both grids have a voxel; others point by point.
+    Parallel grids (any of the 48 orientations, any spacing and shift) are done axis by axis and
+    give a voxel's very value where both grids have a voxel; others point by point.
 
     Args:
         volume: (C, Z, Y, X), any real dtype.
@@ -38,8 +46,10 @@ def resample_onto(volume: Volume, geometry: Geometry, *, order: int = 3, fill: f
         fill: for points that lie in no voxel of `volume`.
 
     Returns:
-        (C, *geometry.shape) on `geometry`: the given dtype at order 0, else float32. Beyond its input and result it needs
-        about 100 MiB, and at order 3 on a grid that is not parallel a float32 copy of one channel with a rim of 12 voxels.
+        (C, *geometry.shape) on `geometry`: the given dtype at order 0, else float32. Beyond its
+        input and result it needs
+        about 100 MiB, and at order 3 on a grid that is not parallel a float32 copy of one channel
+        with a rim of 12 voxels.
 
     Raises:
         UsageError: another order, or a `fill` that the result's dtype cannot hold.
@@ -73,8 +83,13 @@ def resample_labels_onto(volume: Volume, geometry: Geometry, *, fill: int = 0) -
         LabelError: more than one channel, or not integers.
         UsageError: a `fill` that the dtype cannot hold.
     """
-    if volume.channels != 1 or not (np.issubdtype(volume.array.dtype, np.integer) or volume.array.dtype == bool):
-        raise LabelError(f"labels of shape {volume.array.shape} and type {volume.array.dtype}", needed="integers (1, Z, Y, X)")
+    if volume.channels != 1 or not (
+        np.issubdtype(volume.array.dtype, np.integer) or volume.array.dtype == bool
+    ):
+        raise LabelError(
+            f"labels of shape {volume.array.shape} and type {volume.array.dtype}",
+            needed="integers (1, Z, Y, X)",
+        )
     mapping = Mapping.between(volume.geometry, geometry)
     aligned = mapping.aligned()
     if aligned is not None:
@@ -106,7 +121,10 @@ class Mapping:
 
     @classmethod
     def between(cls, source: Geometry, target: Geometry) -> Mapping:
-        """Find the mapping; what differs from whole numbers by header rounding only becomes whole."""
+        """Find the mapping.
+
+        What differs from whole numbers by header rounding only becomes whole.
+        """
         full = np.linalg.solve(source.affine, target.affine)
         matrix, offset = full[:3, :3], full[:3, 3]
         reach = np.maximum(np.asarray(target.shape) - 1.0, 1.0)
@@ -133,7 +151,9 @@ class Mapping:
         total = int(np.prod(self.target_shape))
         for start in range(0, total, POINTS):
             flat = np.arange(start, min(start + POINTS, total))
-            coordinates = self.matrix @ np.asarray(np.unravel_index(flat, self.target_shape), dtype=np.float64)
+            coordinates = self.matrix @ np.asarray(
+                np.unravel_index(flat, self.target_shape), dtype=np.float64
+            )
             coordinates += self.offset[:, None]
             within = ((coordinates >= -0.5 - _SAME) & (coordinates <= limits + _SAME)).all(axis=0)
             yield flat[within], coordinates[:, within]
@@ -145,18 +165,24 @@ class Mapping:
 
     def read_box(self) -> Box | None:
         """The part of the source that the target can see, or None where they do not meet."""
-        corners = np.array(np.meshgrid(*[(0.0, n - 1.0) for n in self.target_shape], indexing="ij")).reshape(3, 8)
+        corners = np.array(
+            np.meshgrid(*[(0.0, n - 1.0) for n in self.target_shape], indexing="ij")
+        ).reshape(3, 8)
         seen = self.matrix @ corners + self.offset[:, None]
         low = np.maximum(np.floor(seen.min(axis=1)).astype(int) - _MARGIN, 0)
         high = np.minimum(np.ceil(seen.max(axis=1)).astype(int) + _MARGIN + 1, self.source_shape)
         if (low >= high).any():
             return None
-        return Box((int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2])))
+        return Box(
+            (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
+        )
 
 
 def _separable(array: NDArray[Any], aligned: Aligned, order: int, fill: float) -> NDArray[Any]:
     turned = array.transpose(0, *(i + 1 for i in aligned.order))
-    axes = [make_axis(c, n, order) for c, n in zip(aligned.coordinates, turned.shape[1:], strict=True)]
+    axes = [
+        make_axis(c, n, order) for c, n in zip(aligned.coordinates, turned.shape[1:], strict=True)
+    ]
     out: NDArray[Any] = gather(turned, axes) if order == 0 else interpolate(turned, axes)
     _fill_outside(out, aligned, turned.shape[1:], fill)
     return out
@@ -169,7 +195,9 @@ def _fill_outside(out: NDArray[Any], aligned: Aligned, shape: tuple[int, ...], f
         out[(slice(None),) * (axis + 1) + (outside,)] = value
 
 
-def _pointwise(array: NDArray[Any], mapping: Mapping, order: int, fill: float) -> NDArray[np.float32]:
+def _pointwise(
+    array: NDArray[Any], mapping: Mapping, order: int, fill: float
+) -> NDArray[np.float32]:
     from scipy import ndimage
 
     out = np.full((len(array), *mapping.target_shape), fill, dtype=np.float32)
@@ -181,10 +209,18 @@ def _pointwise(array: NDArray[Any], mapping: Mapping, order: int, fill: float) -
     for channel, target in zip(array, out, strict=True):
         source = np.ascontiguousarray(channel[box.slices], dtype=np.float32)
         if order == 3:
-            source = ndimage.spline_filter(np.pad(source, [(n, n) for n in rim], mode="edge"), output=np.float32, mode="nearest")
+            source = ndimage.spline_filter(
+                np.pad(source, [(n, n) for n in rim], mode="edge"),
+                output=np.float32,
+                mode="nearest",
+            )
         for points, coordinates in mapping.inside():
             values = ndimage.map_coordinates(
-                source, coordinates + shift[:, None], order=3 if order == 3 else 1, mode="nearest", prefilter=False
+                source,
+                coordinates + shift[:, None],
+                order=3 if order == 3 else 1,
+                mode="nearest",
+                prefilter=False,
             )
             target.reshape(-1)[points] = values
     return out

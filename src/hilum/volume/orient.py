@@ -18,11 +18,15 @@ SOURCE = "source"
 """The orientation code that means: leave every volume as it was acquired."""
 
 _WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
-_ALIGNED = 1e-5  # radians: below it the far corner of a 1000-voxel axis moves by a hundredth of a voxel
+_ALIGNED = (
+    1e-5  # radians: below it the far corner of a 1000-voxel axis moves by a hundredth of a voxel
+)
 
 
 def reorient(volume: Volume, code: str = CANONICAL) -> Volume:
-    """Flip and permute the array axes so that they run in the anatomical directions of `code`; no voxel is interpolated.
+    """Flip and permute the array axes so that they run in the anatomical directions of `code`.
+
+    No voxel is interpolated.
 
     Args:
         volume: (C, Z, Y, X), any dtype.
@@ -30,7 +34,8 @@ def reorient(volume: Volume, code: str = CANONICAL) -> Volume:
             axis takes the letter of its nearest anatomical direction.
 
     Returns:
-        The same voxels at the same places in space. The array is a view of the given one (perhaps with negative strides).
+        The same voxels at the same places in space. The array is a view of the given one (perhaps
+        with negative strides).
 
     Raises:
         UsageError: `code` is none of the 48 orientations, nor "source".
@@ -38,12 +43,18 @@ def reorient(volume: Volume, code: str = CANONICAL) -> Volume:
     if code in (SOURCE, volume.geometry.orientation):
         return volume
     order, flips = _moves(volume.geometry, code)
-    array = np.flip(volume.array.transpose(0, *(axis + 1 for axis in order)), axis=tuple(i + 1 for i in range(3) if flips[i]))
+    array = np.flip(
+        volume.array.transpose(0, *(axis + 1 for axis in order)),
+        axis=tuple(i + 1 for i in range(3) if flips[i]),
+    )
     return Volume(array, reorient_geometry(volume.geometry, code))
 
 
 def reorient_geometry(geometry: Geometry, code: str = CANONICAL) -> Geometry:
-    """Return the grid of the same voxels in another order; see :func:`reorient` for `code` and errors."""
+    """Return the grid of the same voxels in another order.
+
+    See :func:`reorient` for `code` and errors.
+    """
     if code in (SOURCE, geometry.orientation):
         return geometry
     order, flips = _moves(geometry, code)
@@ -61,13 +72,15 @@ def reorient_geometry(geometry: Geometry, code: str = CANONICAL) -> Geometry:
 def snap(geometry: Geometry) -> tuple[Geometry, bool]:
     """Remove what rounding did to the directions of a header.
 
-    Directions that are not exactly perpendicular unit vectors (headers store 4 to 6 decimals; `Geometry` accepts cosines
-    up to 1e-3 between two axes) become the nearest orthonormal ones (polar decomposition), and directions within 1e-5 radians
-    of the world axes become exactly those axes. Spacing, shape and frame of reference stay; the image turns about its own
-    centre, so that no voxel moves by more than half the correction at the far corner.
+    Directions that are not exactly perpendicular unit vectors (headers store 4 to 6 decimals;
+    `Geometry` accepts cosines up to 1e-3 between two axes) become the nearest orthonormal ones
+    (polar decomposition), and directions within 1e-5 radians of the world axes become exactly those
+    axes. Spacing, shape and frame of reference stay; the image turns about its own centre, so that
+    no voxel moves by more than half the correction at the far corner.
 
     Returns:
-        The clean geometry, and whether a direction changed by more than 1e-6 (headers in float32 are always off by less).
+        The clean geometry, and whether a direction changed by more than 1e-6 (headers in float32
+        are always off by less).
     """
     directions = geometry.directions
     left, _, right = np.linalg.svd(directions)
@@ -90,7 +103,10 @@ def _check_code(code: str) -> None:
     if sorted(_WORLD_AXIS.get(letter, -1) for letter in code) != [0, 1, 2]:
         raise UsageError(
             f"orientation {code!r}",
-            needed='three letters, one each out of L|R, P|A and S|I, e.g. "SPL", or "source" to leave volumes as they are',
+            needed=(
+                'three letters, one each out of L|R, P|A and S|I, e.g. "SPL", or "source" to leave'
+                " volumes as they are"
+            ),
         )
 
 

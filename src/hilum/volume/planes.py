@@ -18,7 +18,9 @@ _ROWS = 32  # output positions of one dense piece of the band matrix, as in `sep
 
 
 class Planes:
-    """Resamples planes (K, Y, X) to (K, Y', X'), `rows` output rows at a time; see `resample_array` for what is computed.
+    """Resamples planes (K, Y, X) to (K, Y', X'), `rows` output rows at a time.
+
+    See `resample_array` for what is computed.
 
     How rows are cut into bands changes their values by rounding only.
 
@@ -27,13 +29,23 @@ class Planes:
         target: (Y', X').
         orders: of the interpolation along Y and X: 0 nearest, 1 linear, 3 cubic B-spline.
         rows: output rows that a band may have, at least 1.
-        shared_by: threads that share the bands: as many for each, of about equal size, where there are rows enough.
+        shared_by: threads that share the bands: as many for each, of about equal size, where there
+            are rows enough.
     """
 
     def __init__(
-        self, size: tuple[int, int], target: tuple[int, int], orders: Sequence[int], *, rows: int, shared_by: int = 1
+        self,
+        size: tuple[int, int],
+        target: tuple[int, int],
+        orders: Sequence[int],
+        *,
+        rows: int,
+        shared_by: int = 1,
     ) -> None:
-        y, x = (make_axis(block_coordinates(n, m), n, order) for n, m, order in zip(size, target, orders, strict=True))
+        y, x = (
+            make_axis(block_coordinates(n, m), n, order)
+            for n, m, order in zip(size, target, orders, strict=True)
+        )
         self._y_same, self._x_same = y.identity, x.identity
         self._width = x.count
         self._x = x.pieces(_ROWS)
@@ -46,7 +58,10 @@ class Planes:
         """Output rows of each band."""
 
     def band(self, planes: NDArray[np.float32], number: int) -> NDArray[np.float32]:
-        """Band `number` of the resampled planes: (K, rows, X'); a view of the given ones where nothing is resampled."""
+        """Band `number` of the resampled planes: (K, rows, X').
+
+        A view of the given ones where nothing is resampled.
+        """
         group, rows = self._groups[number], self.bands[number]
         source = slice(min(p.source.start for p in group), max(p.source.stop for p in group))
         block = planes[:, source]  # (K, y, X)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     Box3 = tuple[slice, slice, slice]
 
 _NEAR = 2**16
-"""Ids that are no further apart are looked up in a table of their whole range, which is faster than a search."""
+"""Ids that are no further apart are looked up in a table of their whole range, which is faster than
+a search."""
 
 
 def places_of(labels: NDArray[Any], ids: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
@@ -30,7 +31,9 @@ def places_of(labels: NDArray[Any], ids: Sequence[int] | NDArray[Any]) -> NDArra
         found = np.minimum(np.searchsorted(known, labels), len(known) - 1).astype(np.int32)
         found[known[found] != labels] = -1
         return found
-    table = np.full(high - low + 3, -1, dtype=np.int32)  # with a place for what is lower, and one for what is higher
+    table = np.full(
+        high - low + 3, -1, dtype=np.int32
+    )  # with a place for what is lower, and one for what is higher
     table[known - low + 1] = np.arange(len(known))
     return table[np.clip(labels.astype(np.int64), low - 1, high + 1) - low + 1]
 

@@ -1,8 +1,8 @@
 """Bring volumes to another spacing or onto another grid.
 
-Nothing here smooths before it takes fewer voxels (no anti-aliasing), as in nnU-Net: what a network saw in training it sees again.
-NaN and infinity spread to their neighbourhood (at orders 1 and 3 over some 30 voxels): clean them first; `hilum check` finds
-them.
+Nothing here smooths before it takes fewer voxels (no anti-aliasing), as in nnU-Net: what a network
+saw in training it sees again. NaN and infinity spread to their neighbourhood (at orders 1 and 3
+over some 30 voxels): clean them first; `hilum check` finds them.
 """
 
 from __future__ import annotations
@@ -33,20 +33,25 @@ if TYPE_CHECKING:
     from hilum.volume.separable import Axis
 
 
-def resample_array(array: NDArray[Any], shape: Sequence[int], *, order: int | Sequence[int] = 3) -> NDArray[Any]:
+def resample_array(
+    array: NDArray[Any], shape: Sequence[int], *, order: int | Sequence[int] = 3
+) -> NDArray[Any]:
     """Resample an array to another shape over the same block of space.
 
-    Output voxel *i* of *m* lies at source coordinate (i + 0.5) * n / m - 0.5; beyond the ends the outermost value goes on.
-    The same as `skimage.transform.resize(mode="edge", anti_aliasing=False)` and as `scipy.ndimage` with mode "nearest" (order 3
-    within 1e-4 of the values' range).
+    Output voxel *i* of *m* lies at source coordinate (i + 0.5) * n / m - 0.5; beyond the ends the
+    outermost value goes on. The same as `skimage.transform.resize(mode="edge",
+    anti_aliasing=False)` and as `scipy.ndimage` with mode "nearest" (order 3 within 1e-4 of the
+    values' range).
 
     Args:
         array: (C, Z, Y, X), any real dtype.
         shape: (Z', Y', X').
-        order: 0 nearest, 1 linear, 3 cubic B-spline; one for all axes, or one for each of (Z, Y, X).
+        order: 0 nearest, 1 linear, 3 cubic B-spline; one for all axes, or one for each of (Z, Y,
+            X).
 
     Returns:
-        (C, Z', Y', X'): the given dtype where every order is 0, else float32. Where the shape is unchanged, the very same values.
+        (C, Z', Y', X'): the given dtype where every order is 0, else float32. Where the shape is
+        unchanged, the very same values.
         Beyond its input and result it needs at most `separable.WORKING_BYTES` (64 MiB).
 
     Raises:
@@ -61,7 +66,9 @@ def resample_array(array: NDArray[Any], shape: Sequence[int], *, order: int | Se
     return interpolate(array, axes)
 
 
-def resample_slabs(array: NDArray[Any], shape: Sequence[int], *, order: int = 1) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def resample_slabs(
+    array: NDArray[Any], shape: Sequence[int], *, order: int = 1
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Resample as :func:`resample_array`, but yield the result piece by piece, so that it never exists as a whole.
 
     Args:
@@ -79,8 +86,9 @@ def resample_slabs(array: NDArray[Any], shape: Sequence[int], *, order: int = 1)
 def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """Resample integer labels: each point takes the label with the largest linear weight among its eight neighbours.
 
-    As good as resampling every label's mask linearly and taking the largest, at the cost of one: only points between
-    different labels are looked at. A label that is not there is never invented; ties go to the nearest voxel's label.
+    As good as resampling every label's mask linearly and taking the largest, at the cost of one:
+    only points between different labels are looked at. A label that is not there is never invented;
+    ties go to the nearest voxel's label.
 
     Args:
         labels: (Z, Y, X), integers.
@@ -90,7 +98,10 @@ def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray
         (Z', Y', X') of the same dtype.
     """
     nearest = gather(labels[None], _axes(labels[None], shape, 0))[0]
-    axes = [make_linear_axis(block_coordinates(n, m), n) for n, m in zip(labels.shape, nearest.shape, strict=True)]
+    axes = [
+        make_linear_axis(block_coordinates(n, m), n)
+        for n, m in zip(labels.shape, nearest.shape, strict=True)
+    ]
     return majority_labels(labels, axes, nearest)
 
 
@@ -101,7 +112,10 @@ def shape_for(geometry: Geometry, spacing: Sequence[float]) -> tuple[int, int, i
         GeometryError: a spacing that is not positive.
     """
     if len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
-        raise GeometryError(f"target spacing {tuple(spacing)}", needed="three positive numbers, in mm, along (Z, Y, X)")
+        raise GeometryError(
+            f"target spacing {tuple(spacing)}",
+            needed="three positive numbers, in mm, along (Z, Y, X)",
+        )
     pairs = zip(geometry.shape, geometry.spacing, spacing, strict=True)
     z, y, x = (max(1, round(n * now / wanted)) for n, now, wanted in pairs)
     return z, y, x
@@ -112,7 +126,8 @@ def resample(volume: Volume, spacing: Sequence[float], *, order: int = 3) -> Vol
 
     Args:
         volume: (C, Z, Y, X).
-        spacing: mm along (Z, Y, X). The result's own spacing is the nearest that divides the block into whole voxels.
+        spacing: mm along (Z, Y, X). The result's own spacing is the nearest that divides the block
+            into whole voxels.
         order: 0 nearest, 1 linear, 3 cubic B-spline.
     """
     shape = shape_for(volume.geometry, spacing)
@@ -120,16 +135,23 @@ def resample(volume: Volume, spacing: Sequence[float], *, order: int = 3) -> Vol
 
 
 def resample_labels(volume: Volume, spacing: Sequence[float]) -> Volume:
-    """Resample a label volume (1, Z, Y, X) to a spacing; see :func:`resample_labels_array` and :func:`resample`."""
+    """Resample a label volume (1, Z, Y, X) to a spacing.
+
+    See :func:`resample_labels_array` and :func:`resample`.
+    """
     shape = shape_for(volume.geometry, spacing)
-    return Volume(resample_labels_array(volume.array[0], shape)[None], volume.geometry.resized(shape))
+    return Volume(
+        resample_labels_array(volume.array[0], shape)[None], volume.geometry.resized(shape)
+    )
 
 
 def _orders(order: int | Sequence[int]) -> tuple[int, ...]:
     """One order an axis."""
     orders = (order,) * 3 if isinstance(order, int) else tuple(order)
     if len(orders) != 3:
-        raise GeometryError(f"interpolation orders {orders}", needed="one number, or one for each of (Z, Y, X)")
+        raise GeometryError(
+            f"interpolation orders {orders}", needed="one number, or one for each of (Z, Y, X)"
+        )
     for one in orders:
         check_order(one)
     return orders
@@ -142,4 +164,7 @@ def _axes(array: NDArray[Any], shape: Sequence[int], order: int | Sequence[int])
             f"resampling of an array of shape {array.shape} to {tuple(shape)}",
             needed="an array (C, Z, Y, X) and three positive sizes",
         )
-    return [make_axis(block_coordinates(n, int(m)), n, o) for n, m, o in zip(array.shape[1:], shape, orders, strict=True)]
+    return [
+        make_axis(block_coordinates(n, int(m)), n, o)
+        for n, m, o in zip(array.shape[1:], shape, orders, strict=True)
+    ]

@@ -1,7 +1,8 @@
 """Interpolation axis by axis: each axis is a narrow band matrix, applied in blocks by matrix multiplication.
 
-A volume is resampled along Z, then Y, then X, one block of output slices at a time, so that the memory needed beyond the
-result stays below :data:`WORKING_BYTES` (or one row of blocks, where a single row of the volume is larger than that).
+A volume is resampled along Z, then Y, then X, one block of output slices at a time, so that the
+memory needed beyond the result stays below :data:`WORKING_BYTES` (or one row of blocks, where a
+single row of the volume is larger than that).
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ WORKING_BYTES = 64 * 2**20
 """What resampling may hold at a time beyond its input and its output."""
 
 ORDERS = (0, 1, 3)
-_POLE = 3.0**0.5 - 2.0  # of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
-_REACH = 12  # the inverse filter is cut where it has fallen to |pole|^12 = 1.4e-7, the precision of float32
-# Products of a dense piece of the band and a part of the volume stay small: OpenBLAS shares larger ones (2^18 multiplications)
-# out to threads, which takes ten times longer where another process has the processor; preprocessing has threads of its own.
+_POLE = (
+    3.0**0.5 - 2.0
+)  # of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit", table 1)
+# the inverse filter is cut where it has fallen to |pole|^12 = 1.4e-7, the precision of float32
+_REACH = 12
+# Products of a dense piece of the band and a part of the volume stay small: OpenBLAS shares larger
+# ones (2^18 multiplications)
+# out to threads, which takes ten times longer where another process has the processor;
+# preprocessing has threads of its own.
 _COLUMNS = 256
 _DENSE = 2**18 // _COLUMNS
 _CACHE_BYTES = 2**20
@@ -79,16 +85,21 @@ class Piece:
 
 def block_coordinates(n: int, m: int) -> NDArray[np.float64]:
     """Source coordinates of m output voxels over the same block of n source voxels (the outer faces coincide)."""
-    return np.asarray(((2 * np.arange(m) + 1) * n - m) / (2 * m))  # one rounding, so that ties are ties on every platform
+    return np.asarray(
+        ((2 * np.arange(m) + 1) * n - m) / (2 * m)
+    )  # one rounding, so that ties are ties on every platform
 
 
 def make_axis(coordinates: NDArray[np.float64], n: int, order: int) -> Axis:
-    """Find positions and weights of an interpolation along one axis; beyond the ends the outermost value goes on.
+    """Find positions and weights of an interpolation along one axis.
+
+    Beyond the ends the outermost value goes on.
 
     Args:
         coordinates: (m,) rising or falling source coordinates; voxel k has its centre at k.
         n: source positions.
-        order: 0 nearest (ties to the higher position, as scipy.ndimage), 1 linear, 3 cubic B-spline.
+        order: 0 nearest (ties to the higher position, as scipy.ndimage), 1 linear, 3 cubic
+            B-spline.
     """
     identity = len(coordinates) == n and bool(np.array_equal(coordinates, np.arange(n)))
     if order == 0 or identity:
@@ -106,25 +117,36 @@ def make_linear_axis(coordinates: NDArray[np.float64], n: int) -> Axis:
     return Axis(n, *_linear(coordinates, n), identity=False)
 
 
-def _linear(coordinates: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _linear(
+    coordinates: NDArray[np.float64], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     inside = np.clip(coordinates, 0, n - 1)
     low = np.floor(inside).astype(np.intp)
     share = inside - low
     return np.stack([low, np.minimum(low + 1, n - 1)], axis=1), np.stack([1 - share, share], axis=1)
 
 
-def _cubic(coordinates: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _cubic(
+    coordinates: NDArray[np.float64], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The B-spline's four weights times its inverse filter, so that source values are used as they are."""
     base = np.floor(coordinates)
     t = (coordinates - base)[:, None]
-    spline = np.concatenate([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
+    spline = (
+        np.concatenate(
+            [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
+        )
+        / 6
+    )
     inverse = _POLE ** np.abs(np.arange(-_REACH, _REACH + 1))
     inverse /= inverse.sum()
     weights = np.zeros((len(t), 4 + 2 * _REACH))
     for tap in range(4):
         weights[:, tap : tap + len(inverse)] += spline[:, tap : tap + 1] * inverse
     centre = _REACH + 1
-    weights[t[:, 0] == 0] = np.eye(weights.shape[1])[centre]  # on a source voxel a spline has that voxel's very value
+    weights[t[:, 0] == 0] = np.eye(weights.shape[1])[
+        centre
+    ]  # on a source voxel a spline has that voxel's very value
     positions = base.astype(np.intp)[:, None] + np.arange(weights.shape[1]) - centre
     return np.clip(positions, 0, n - 1), weights
 
@@ -133,12 +155,16 @@ def check_order(order: int, allowed: Sequence[int] = ORDERS) -> None:
     """Refuse an interpolation order that is not offered."""
     if order not in allowed:
         raise UsageError(
-            f"interpolation order {order}", needed=f"one of {', '.join(str(o) for o in allowed)} (nearest, linear, cubic)"
+            f"interpolation order {order}",
+            needed=f"one of {', '.join(str(o) for o in allowed)} (nearest, linear, cubic)",
         )
 
 
 def gather(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any]:
-    """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying; holds some rows beyond its result."""
+    """Nearest neighbour: (C, Z, Y, X) to (C, *m) of the same dtype, by copying.
+
+    Holds some rows beyond its result.
+    """
     z, y, x = (axis.positions[:, 0] for axis in axes)
     out = np.empty((array.shape[0], len(z), len(y), len(x)), dtype=array.dtype)
     rows = max(1, _CACHE_BYTES // (array.shape[3] * array.itemsize))
@@ -148,7 +174,9 @@ def gather(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[Any]:
                 target[i] = target[i - 1]
                 continue
             for a in range(0, len(y), rows):
-                target[i, a : a + rows] = channel[position].take(y[a : a + rows], axis=0).take(x, axis=1)
+                target[i, a : a + rows] = (
+                    channel[position].take(y[a : a + rows], axis=0).take(x, axis=1)
+                )
     return out
 
 
@@ -162,11 +190,15 @@ def interpolate(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32
     return out
 
 
-def interpolate_slabs(array: NDArray[Any], axes: Sequence[Axis]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def interpolate_slabs(
+    array: NDArray[Any], axes: Sequence[Axis]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """As :func:`interpolate`, but one slab of output slices, all channels, at a time: (Z slice, (C, z, Y, X))."""
     work = Work.plan(axes, WORKING_BYTES // max(1, array.shape[0]))
     for z in work.z:
-        slab = np.empty((array.shape[0], len(z.matrix), axes[1].count, axes[2].count), dtype=np.float32)
+        slab = np.empty(
+            (array.shape[0], len(z.matrix), axes[1].count, axes[2].count), dtype=np.float32
+        )
         for channel, target in zip(array, slab, strict=True):
             work.slab(channel, z, target)
         yield z.rows, slab
@@ -190,7 +222,11 @@ class Work:
         def need() -> int:
             z_source, y_source = _reads(z_axis, z_rows), _reads(y_axis, y_rows)
             wide = max(x_axis.size, x_axis.count)
-            return 4 * (z_source * y_source * x_axis.size + z_rows * y_source * x_axis.size + z_rows * y_rows * wide)
+            return 4 * (
+                z_source * y_source * x_axis.size
+                + z_rows * y_source * x_axis.size
+                + z_rows * y_rows * wide
+            )
 
         while need() > working_bytes and z_rows > 4:
             z_rows = (z_rows + 1) // 2
@@ -203,7 +239,10 @@ class Work:
         y_groups = [y_pieces[i : i + together] for i in range(0, len(y_pieces), together)]
         return cls(
             axes,
-            [z_axis.piece(slice(a, min(a + z_rows, z_axis.count))) for a in range(0, z_axis.count, z_rows)],
+            [
+                z_axis.piece(slice(a, min(a + z_rows, z_axis.count)))
+                for a in range(0, z_axis.count, z_rows)
+            ],
             y_groups,
             x_axis.pieces(_ROWS),
         )
@@ -235,7 +274,9 @@ def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
     return made
 
 
-def along_y(block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int) -> NDArray[np.float32]:
+def along_y(
+    block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int
+) -> NDArray[np.float32]:
     """Resample (z, y, X) along y: the group's output `rows` from a block whose first row is source row `offset`."""
     made = np.empty((block.shape[0], rows.stop - rows.start, block.shape[2]), dtype=np.float32)
     for piece in group:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
-def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None = None) -> tuple[Finding, ...]:
+def check(
+    dataset: Dataset, *, progress: Callable[[int, int, str], None] | None = None
+) -> tuple[Finding, ...]:
     """Read every file of a data set once and say what is wrong or odd. Nothing is changed.
 
     One case is in memory at a time, and a thumbnail of each for the leak audit.
@@ -56,6 +58,10 @@ def check(dataset: Dataset, *, progress: Callable[[int, int, str], None] | None 
     findings += unused_labels(dataset, examinations)
     findings += rare_labels(dataset, examinations)
     findings += rare_classes(dataset)
-    findings += leak_findings(dataset, audit_of(dataset, [one.look for one in examinations if one.look is not None]))
+    findings += leak_findings(
+        dataset, audit_of(dataset, [one.look for one in examinations if one.look is not None])
+    )
     findings += said(dataset, examinations)
-    return tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.case, finding.kind)))
+    return tuple(
+        sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.case, finding.kind))
+    )

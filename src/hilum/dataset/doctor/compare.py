@@ -44,8 +44,14 @@ def palettes(examinations: Sequence[Examination]) -> list[Finding]:
                     case="",
                     kind="palettes",
                     severity="warning",
-                    found=f"{label} has {len(colours)} colours in the palettes of the annotations: {shown}",
-                    cure="where a colour says what a label is, store RGB: --fix then gives each colour its label",
+                    found=(
+                        f"{label} has {len(colours)} colours in the palettes of the annotations:"
+                        f" {shown}"
+                    ),
+                    cure=(
+                        "where a colour says what a label is, store RGB: --fix then gives each"
+                        " colour its label"
+                    ),
                 )
             )
     return findings
@@ -60,22 +66,36 @@ def duplicates(dataset: Dataset, examinations: Sequence[Examination]) -> list[Fi
     annotated = {case.id for case in dataset.cases}
     findings: list[Finding] = []
     for group in groups.values():
-        first, *others = sorted(group, key=lambda examination: (examination.case not in annotated, examination.case))
+        first, *others = sorted(
+            group, key=lambda examination: (examination.case not in annotated, examination.case)
+        )
         findings.extend(_duplicate(dataset, first, other, annotated) for other in others)
     return findings
 
 
-def _duplicate(dataset: Dataset, first: Examination, other: Examination, annotated: set[str]) -> Finding:
+def _duplicate(
+    dataset: Dataset, first: Examination, other: Examination, annotated: set[str]
+) -> Finding:
     found = f"the very same voxels as {first.case}"
     cure, fixable, severe = "remove one of them (--fix keeps the first)", True, False
     if other.case not in annotated:
         found += (
-            ", and it is unlabelled" if first.case not in annotated else ", and one is annotated while the other is a test case"
+            ", and it is unlabelled"
+            if first.case not in annotated
+            else ", and one is annotated while the other is a test case"
         )
-        cure, fixable, severe = "remove one of them: a test case must not be in the training data", False, first.case in annotated
+        cure, fixable, severe = (
+            "remove one of them: a test case must not be in the training data",
+            False,
+            first.case in annotated,
+        )
     elif first.annotation_digest != other.annotation_digest:
         found += ", but annotated differently"
-        cure, fixable, severe = "decide which annotation holds and remove the other case", False, True
+        cure, fixable, severe = (
+            "decide which annotation holds and remove the other case",
+            False,
+            True,
+        )
     if _on_both_sides(dataset, first.case, other.case):
         found += ", on the other side of the given split"
         severe = True
@@ -91,7 +111,8 @@ def _duplicate(dataset: Dataset, first: Examination, other: Examination, annotat
 
 def _on_both_sides(dataset: Dataset, one: str, other: str) -> bool:
     return any(
-        (one in fold.train and other in fold.validation) or (other in fold.train and one in fold.validation)
+        (one in fold.train and other in fold.validation)
+        or (other in fold.train and one in fold.validation)
         for fold in dataset.splits
     )
 
@@ -117,8 +138,14 @@ def split_findings(dataset: Dataset) -> list[Finding]:
                 case=cases[0],
                 kind="patient-leak",
                 severity="error",
-                found=f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given split",
-                cure="remove the split (hilum splits by patient), or --fix: it takes the patient's cases out of training",
+                found=(
+                    f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given"
+                    " split"
+                ),
+                cure=(
+                    "remove the split (hilum splits by patient), or --fix: it takes the patient's"
+                    " cases out of training"
+                ),
                 fixable=True,
             )
         )
@@ -126,9 +153,14 @@ def split_findings(dataset: Dataset) -> list[Finding]:
 
 
 def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Cases whose spacing or orientation is unlike the others'; only annotated cases count, and there must be three."""
+    """Cases whose spacing or orientation is unlike the others'.
+
+    Only annotated cases count, and there must be three.
+    """
     annotated = {case.id for case in dataset.cases}
-    grids = {e.case: e.geometry for e in examinations if e.geometry is not None and e.case in annotated}
+    grids = {
+        e.case: e.geometry for e in examinations if e.geometry is not None and e.case in annotated
+    }
     if len(grids) < 3:
         return []
     spacings = np.array([_world_spacing(grid) for grid in grids.values()])  # (N, 3)
@@ -143,8 +175,11 @@ def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Find
                     case=case,
                     kind="odd-spacing",
                     severity="error",
-                    found=f"spacing {_mm(spacing)} mm along x, y, z: at the median of the cases, {_mm(median)} mm, it has "
-                    f"{voxels:.3g} voxels, more than this machine's memory holds",
+                    found=(
+                        f"spacing {_mm(spacing)} mm along x, y, z: at the median of the cases,"
+                        f" {_mm(median)} mm, it has {voxels:.3g} voxels, more than this machine's"
+                        " memory holds"
+                    ),
                     cure="correct the header, or leave the case out",
                 )
             )
@@ -156,8 +191,13 @@ def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Find
                     case=case,
                     kind="odd-spacing",
                     severity="warning",
-                    found=f"spacing {_mm(spacing)} mm along x, y, z, where the median of the cases is {_mm(median)} mm",
-                    cure="look whether the header is right; hilum resamples it to the plan's spacing",
+                    found=(
+                        f"spacing {_mm(spacing)} mm along x, y, z, where the median of the cases is"
+                        f" {_mm(median)} mm"
+                    ),
+                    cure=(
+                        "look whether the header is right; hilum resamples it to the plan's spacing"
+                    ),
                 )
             )
         if grid.orientation != usual:
@@ -166,8 +206,14 @@ def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Find
                     case=case,
                     kind="odd-orientation",
                     severity="note",
-                    found=f"orientation {grid.orientation}, where {count} of {len(grids)} cases have {usual}",
-                    cure="nothing if the header is right: hilum turns every case the same way; look at one of them",
+                    found=(
+                        f"orientation {grid.orientation}, where {count} of {len(grids)} cases have"
+                        f" {usual}"
+                    ),
+                    cure=(
+                        "nothing if the header is right: hilum turns every case the same way; look"
+                        " at one of them"
+                    ),
                 )
             )
     return findings
@@ -191,10 +237,18 @@ def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list
         dataset.labels.refuse_unlearnable(str(dataset.root))
     except LabelError as error:
         kind = "too-many-labels" if dataset.labels.foreground else "no-labels"
-        cure = error.cure if dataset.labels.foreground else "see what each annotation holds instead; annotate, or mend the files"
+        cure = (
+            error.cure
+            if dataset.labels.foreground
+            else "see what each annotation holds instead; annotate, or mend the files"
+        )
         return [Finding(case="", kind=kind, severity="error", found=error.found, cure=cure)]
     present = frozenset[int]().union(*(examination.labels for examination in examinations))
-    unused = [f"{label.id} ({label.name})" for label in dataset.labels.foreground if label.id not in present]
+    unused = [
+        f"{label.id} ({label.name})"
+        for label in dataset.labels.foreground
+        if label.id not in present
+    ]
     if not unused:
         return []
     return [
@@ -203,7 +257,10 @@ def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list
             kind="unused-label",
             severity="warning",
             found=f"no annotation holds {some(unused, shown=8)}",
-            cure="remove the label from the table, or add cases that have it: what is never seen cannot be learnt",
+            cure=(
+                "remove the label from the table, or add cases that have it: what is never seen"
+                " cannot be learnt"
+            ),
         )
     ]
 
@@ -225,17 +282,28 @@ def rare_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[F
                         case="",
                         kind="rare-label",
                         severity="warning",
-                        found=f"no training case of fold {number} of the given split holds {name}; {some(cases)} hold it",
-                        cure="move cases that have it to the training side: what is not there cannot be learnt",
+                        found=(
+                            f"no training case of fold {number} of the given split holds {name};"
+                            f" {some(cases)} hold it"
+                        ),
+                        cure=(
+                            "move cases that have it to the training side: what is not there cannot"
+                            " be learnt"
+                        ),
                     )
                 )
-        if not dataset.splits and len({patients[case] for case in cases}) == 1 < len(set(patients.values())):
+        if not dataset.splits and len({patients[case] for case in cases}) == 1 < len(
+            set(patients.values())
+        ):
             findings.append(
                 Finding(
                     case="",
                     kind="rare-label",
                     severity="warning",
-                    found=f"{name} is held by {some(cases)} alone: in the fold that validates on it nothing can learn it",
+                    found=(
+                        f"{name} is held by {some(cases)} alone: in the fold that validates on it"
+                        " nothing can learn it"
+                    ),
                     cure="add cases that have it, join it with another label, or leave it out",
                 )
             )
@@ -285,16 +353,24 @@ def file_findings(dataset: Dataset) -> list[Finding]:
                 kind="unused-image",
                 severity="warning",
                 found=f"no case uses {len(unused)} images: {shown}",
-                cure="correct their names or places, or name them in the table; nothing if they do not belong to the data set",
+                cure=(
+                    "correct their names or places, or name them in the table; nothing if they do"
+                    " not belong to the data set"
+                ),
             )
         )
     return findings
 
 
 def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Report the assumptions of opening and reading the data set; one note of many cases is one finding."""
+    """Report the assumptions of opening and reading the data set.
+
+    One note of many cases is one finding.
+    """
     findings = [
-        Finding(case="", kind="assumption", severity="note", found=note, cure="nothing if that is right")
+        Finding(
+            case="", kind="assumption", severity="note", found=note, cure="nothing if that is right"
+        )
         for note in dataset.notes
     ]
     by_note: dict[str, list[str]] = defaultdict(list)
@@ -304,9 +380,24 @@ def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]
     for note, cases in by_note.items():
         if len(cases) > _LISTED_NOTES:
             text = f"{len(cases)} cases ({some(cases)}): {note}"
-            findings.append(Finding(case="", kind="header", severity="note", found=text, cure="nothing if that is right"))
+            findings.append(
+                Finding(
+                    case="",
+                    kind="header",
+                    severity="note",
+                    found=text,
+                    cure="nothing if that is right",
+                )
+            )
         else:
             findings.extend(
-                Finding(case=case, kind="header", severity="note", found=note, cure="nothing if that is right") for case in cases
+                Finding(
+                    case=case,
+                    kind="header",
+                    severity="note",
+                    found=note,
+                    cure="nothing if that is right",
+                )
+                for case in cases
             )
     return findings

@@ -33,9 +33,15 @@ if TYPE_CHECKING:
 INSIDE_IMAGE = 0.99
 """Share of the annotated voxels that must lie inside the image for resampling to make sense."""
 _CURES = {
-    "coloured-labels": 'give each label its colour in a labels.json in the folder: {"labels": [{"id": 0, "name": "background"}, '
-    '{"id": 1, "name": "NAME", "colour": [255, 0, 0]}]}; colours between these, from smoothing or JPEG, must be removed first',
-    "layered-labels": "store one label map, an integer a voxel; where structures overlap, decide which one a voxel belongs to",
+    "coloured-labels": (
+        'give each label its colour in a labels.json in the folder: {"labels": [{"id": 0, "name":'
+        ' "background"}, {"id": 1, "name": "NAME", "colour": [255, 0, 0]}]}; colours between these,'
+        " from smoothing or JPEG, must be removed first"
+    ),
+    "layered-labels": (
+        "store one label map, an integer a voxel; where structures overlap, decide which one a"
+        " voxel belongs to"
+    ),
 }
 
 
@@ -48,11 +54,13 @@ class Examination:
         findings: what is wrong with it alone.
         geometry: the first image's grid; None where it could not be read.
         image_digest: hash of all image voxels; None where one could not be read or all are equal.
-        annotation_digest: hash of the annotation's voxels, or the class; None where there is none or it could not be read.
+        annotation_digest: hash of the annotation's voxels, or the class; None where there is none
+            or it could not be read.
         labels: label values present, without background and ignore.
         colours: the colour of each value present, where the annotation is a picture with a palette.
         notes: what the files' readers had to assume.
-        look: what the leak audit compares; None where an image could not be read, or the channels do not fit.
+        look: what the leak audit compares; None where an image could not be read, or the channels
+            do not fit.
     """
 
     case: str
@@ -80,9 +88,13 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         volume, annotation_digest, labels, wrong = examine_masks(case.id, case.annotation)
         findings += wrong
         if volume is not None and seen.geometry is not None:
-            findings += _grid_findings(case.id, annotation_files(case.annotation)[0], volume, seen.geometry)
+            findings += _grid_findings(
+                case.id, annotation_files(case.annotation)[0], volume, seen.geometry
+            )
     elif case.annotation is not None and table is not None:
-        annotation_digest, labels = _annotation(case.id, case.annotation, seen.geometry, table, findings)
+        annotation_digest, labels = _annotation(
+            case.id, case.annotation, seen.geometry, table, findings
+        )
     if isinstance(case.region, MaskFiles):
         findings += examine_masks(case.id, case.region)[-1]
     elif case.region is not None:
@@ -92,13 +104,25 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         _turn(case, drawn[0], findings)
     colours = _palette_of(case, labels)
     return Examination(
-        case.id, tuple(findings), seen.geometry, seen.digest, annotation_digest, labels, seen.notes, seen.look, colours
+        case.id,
+        tuple(findings),
+        seen.geometry,
+        seen.digest,
+        annotation_digest,
+        labels,
+        seen.notes,
+        seen.look,
+        colours,
     )
 
 
 def _palette_of(case: Case, labels: frozenset[int]) -> dict[int, Colour]:
     """The colour of each label that a picture with a palette holds."""
-    if not labels or not isinstance(case.annotation, Path) or image_suffix(case.annotation) not in PICTURE_SUFFIXES:
+    if (
+        not labels
+        or not isinstance(case.annotation, Path)
+        or image_suffix(case.annotation) not in PICTURE_SUFFIXES
+    ):
         return {}
     colours = palette_of(case.annotation)
     return {label: colours[label] for label in labels if label < len(colours)}
@@ -126,7 +150,9 @@ def _images(case: Case, findings: list[Finding]) -> _Seen:
         if volume is None:
             complete = False
             continue
-        volume = in_colours(volume, tuple(case.images)) if files.count(path) == len(files) else volume
+        volume = (
+            in_colours(volume, tuple(case.images)) if files.count(path) == len(files) else volume
+        )
         notes.extend(_notes(path))
         looks.append(look(case.id, volume, path))
         digest.update(looks[-1].digest.encode())
@@ -150,7 +176,9 @@ def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
 
 def _unreadable(case: str, error: HilumError) -> Finding:
     cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
-    return Finding(case=case, kind="unreadable", severity="error", found=error.found, cure=cure, fixable=True)
+    return Finding(
+        case=case, kind="unreadable", severity="error", found=error.found, cure=cure, fixable=True
+    )
 
 
 def _notes(path: Path) -> tuple[str, ...]:
@@ -179,8 +207,14 @@ def _channel_grid(case: str, path: Path, geometry: Geometry, first: Geometry) ->
         case=case,
         kind="channel-grid",
         severity="error",
-        found=f"{path.name} lies on {grid_words(geometry)}, the first channel on {grid_words(first)}",
-        cure="--fix resamples it onto the first channel's grid" if placed else cure_of_unplaced(first, geometry),
+        found=(
+            f"{path.name} lies on {grid_words(geometry)}, the first channel on {grid_words(first)}"
+        ),
+        cure=(
+            "--fix resamples it onto the first channel's grid"
+            if placed
+            else cure_of_unplaced(first, geometry)
+        ),
         fixable=placed,
     )
 
@@ -242,7 +276,14 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
     except LabelError as error:
         cure = "--fix looks where a channel reaches half the largest number"
         findings.append(
-            Finding(case=case, kind="fractional-labels", severity="error", found=error.found, cure=cure, fixable=True)
+            Finding(
+                case=case,
+                kind="fractional-labels",
+                severity="error",
+                found=error.found,
+                cure=cure,
+                fixable=True,
+            )
         )
         return
     except (DataError, ResourceError) as error:
@@ -271,45 +312,69 @@ def _turn(case: Case, drawn: Path, findings: list[Finding]) -> None:
         return
     _, rows, columns = image.geometry.shape
     ambiguous = rows == columns or image.turned in {2, 3, 4}
-    if image.turned == annotation.turned or image.geometry.shape != annotation.geometry.shape or not ambiguous:
+    if (
+        image.turned == annotation.turned
+        or image.geometry.shape != annotation.geometry.shape
+        or not ambiguous
+    ):
         return
     findings.append(
         Finding(
             case=case.id,
             kind="picture-turn",
             severity="warning",
-            found=f"{path.name} is turned upright by its EXIF orientation ({image.turned}), {drawn.name} has none",
-            cure="look at one of them: some tools draw on the picture as it is stored; turn the annotation if it does not fit",
+            found=(
+                f"{path.name} is turned upright by its EXIF orientation ({image.turned}),"
+                f" {drawn.name} has none"
+            ),
+            cure=(
+                "look at one of them: some tools draw on the picture as it is stored; turn the"
+                " annotation if it does not fit"
+            ),
         )
     )
 
 
-def _no_labels(case: str, path: Path, error: LabelError, table: LabelTable, findings: list[Finding]) -> frozenset[int]:
+def _no_labels(
+    case: str, path: Path, error: LabelError, table: LabelTable, findings: list[Finding]
+) -> frozenset[int]:
     """Report an annotation whose numbers are no labels; the labels that can be made of them."""
     array = read_volume(path).array
     kind, conversion = kind_of(array), convert(array, table)
     cure = _CURES.get(kind, error.cure) if conversion is None else f"--fix {conversion.how}"
     found = f"{path.name}: {describe(array)}" if array.shape[0] > 1 else error.found
     fixable = conversion is not None
-    findings.append(Finding(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable))
+    findings.append(
+        Finding(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable)
+    )
     present = set() if conversion is None else set(np.unique(conversion.array).tolist())
     return frozenset(present - {0, table.ignore})
 
 
 def _blurred(case: str, path: Path, array: NDArray[Any], table: LabelTable) -> Finding:
     rule = cutting_rule(array, table)
-    cause = "JPEG compression changes labels" if is_jpeg(path) else "a black and white mask was compressed or interpolated"
+    cause = (
+        "JPEG compression changes labels"
+        if is_jpeg(path)
+        else "a black and white mask was compressed or interpolated"
+    )
     return Finding(
         case=case,
         kind="fractional-labels",
         severity="error",
         found=f"{path.name} holds {len(np.unique(array))} values: {cause}",
-        cure="store the labels as PNG, from their origin" if rule is None else f"--fix {rule}; store labels as PNG",
+        cure=(
+            "store the labels as PNG, from their origin"
+            if rule is None
+            else f"--fix {rule}; store labels as PNG"
+        ),
         fixable=rule is not None,
     )
 
 
-def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTable) -> list[Finding]:
+def _label_findings(
+    case: str, path: Path, foreground: set[int], table: LabelTable
+) -> list[Finding]:
     findings = []
     unknown = sorted(foreground - set(table.ids))
     if len(foreground) >= MOST_LABELS:
@@ -318,7 +383,10 @@ def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTab
                 case=case,
                 kind="too-many-labels",
                 severity="error",
-                found=f"{path.name} holds {len(foreground)} values beside 0, more than the {MOST_LABELS - 1} that can be learnt",
+                found=(
+                    f"{path.name} holds {len(foreground)} values beside 0, more than the"
+                    f" {MOST_LABELS - 1} that can be learnt"
+                ),
                 cure="look whether it is an image that was taken for an annotation",
             )
         )
@@ -329,19 +397,32 @@ def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTab
                 kind="unknown-label",
                 severity="error",
                 found=f"{path.name} holds {_shown(unknown)}: labels are whole numbers from 0",
-                cure='give these voxels another number: that of "ignore" in dataset.json where they are not annotated, else 0',
+                cure=(
+                    'give these voxels another number: that of "ignore" in dataset.json where they'
+                    " are not annotated, else 0"
+                ),
             )
         )
     elif unknown:
-        names = f'name them in dataset.json ("labels": {{..., "NAME": {unknown[0]}}}), or remove them from the annotation'
+        names = (
+            f'name them in dataset.json ("labels": {{..., "NAME": {unknown[0]}}}), or remove them'
+            " from the annotation"
+        )
         two_ways = {*unknown, *table.ids} == {0, 1, 255} and len(unknown) == 1
         findings.append(
             Finding(
                 case=case,
                 kind="unknown-label",
                 severity="error",
-                found=f"{path.name} holds {_shown(unknown)}, the label table knows {_shown(table.ids)}",
-                cure=f"write {table.ids[-1]} for {unknown[0]}: one label is written in two ways" if two_ways else names,
+                found=(
+                    f"{path.name} holds {_shown(unknown)}, the label table knows"
+                    f" {_shown(table.ids)}"
+                ),
+                cure=(
+                    f"write {table.ids[-1]} for {unknown[0]}: one label is written in two ways"
+                    if two_ways
+                    else names
+                ),
             )
         )
     if not foreground:
@@ -351,7 +432,10 @@ def _label_findings(case: str, path: Path, foreground: set[int], table: LabelTab
                 kind="empty-annotation",
                 severity="warning",
                 found=f"{path.name} has no annotated voxel",
-                cure="nothing if the case is a healthy one; otherwise annotate it, or remove the case",
+                cure=(
+                    "nothing if the case is a healthy one; otherwise annotate it, or remove the"
+                    " case"
+                ),
             )
         )
     return findings
@@ -368,28 +452,67 @@ def _grid_findings(case: str, path: Path, labels: Volume, image: Geometry) -> li
     both = f"{path.name} lies on {grid_words(labels.geometry)}, the image on {grid_words(image)}"
     if relation is Grids.ROUNDING:
         found = (
-            f"{path.name} and the image are {image.distance_voxels(labels.geometry):.2g} voxels apart: the rounding of a header"
+            f"{path.name} and the image are {image.distance_voxels(labels.geometry):.2g} voxels"
+            " apart: the rounding of a header"
         )
         cure = "nothing: hilum takes the image's grid; --fix writes it down for other tools"
-        return [Finding(case=case, kind="grid-rounding", severity="note", found=found, cure=cure, fixable=True)]
+        return [
+            Finding(
+                case=case,
+                kind="grid-rounding",
+                severity="note",
+                found=found,
+                cure=cure,
+                fixable=True,
+            )
+        ]
     if relation is Grids.PICTURES:
-        cure = "nothing: hilum takes the image's grid, pixel by pixel; --fix writes it down for other tools"
-        return [Finding(case=case, kind="grid-header", severity="note", found=both, cure=cure, fixable=True)]
+        cure = (
+            "nothing: hilum takes the image's grid, pixel by pixel; --fix writes it down for other"
+            " tools"
+        )
+        return [
+            Finding(
+                case=case, kind="grid-header", severity="note", found=both, cure=cure, fixable=True
+            )
+        ]
     if relation is Grids.HEADER_LOST:
-        cure = "--fix gives it the image's grid, voxel by voxel: look at one case afterwards, it could still be flipped"
-        return [Finding(case=case, kind="grid-header", severity="error", found=both, cure=cure, fixable=True)]
+        cure = (
+            "--fix gives it the image's grid, voxel by voxel: look at one case afterwards, it could"
+            " still be flipped"
+        )
+        return [
+            Finding(
+                case=case, kind="grid-header", severity="error", found=both, cure=cure, fixable=True
+            )
+        ]
     inside = share_inside(labels, image)
     cure, fixable = "--fix resamples the annotation onto the image's grid", True
     if relation is Grids.UNPLACED:
         cure, fixable = cure_of_unplaced(image, labels.geometry), False
     elif inside < INSIDE_IMAGE:
         both = f"{both}; only {inside:.0%} of the annotated voxels are inside the image"
-        cure, fixable = "find the image it was drawn on, or correct its header; resampling would cut it", False
-    return [Finding(case=case, kind="grid-mismatch", severity="error", found=both, cure=cure, fixable=fixable)]
+        cure, fixable = (
+            "find the image it was drawn on, or correct its header; resampling would cut it",
+            False,
+        )
+    return [
+        Finding(
+            case=case,
+            kind="grid-mismatch",
+            severity="error",
+            found=both,
+            cure=cure,
+            fixable=fixable,
+        )
+    ]
 
 
 def share_inside(labels: Volume, image: Geometry) -> float:
-    """Share of the annotated voxels (not 0) whose centres lie inside another grid; 1.0 where nothing is annotated."""
+    """Share of the annotated voxels (not 0) whose centres lie inside another grid.
+
+    1.0 where nothing is annotated.
+    """
     indices = np.argwhere(labels.array[0] != 0)
     if not len(indices):
         return 1.0

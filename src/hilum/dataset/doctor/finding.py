@@ -33,7 +33,9 @@ KINDS: dict[str, str] = {
     "orphan-image": "an image without annotation",
     "orphan-annotation": "an annotation without image",
     "duplicate-image": "the very same voxels as another case",
-    "near-duplicate": "images that are nearly the same: mirrored, turned, zoomed, compressed anew, or neighbours",
+    "near-duplicate": (
+        "images that are nearly the same: mirrored, turned, zoomed, compressed anew, or neighbours"
+    ),
     "patient-leak": "one patient on both sides of the given split",
     "split-overlap": "one case on both sides of the given split",
     "odd-spacing": "a spacing far from that of the other cases",
@@ -57,7 +59,8 @@ class Finding(BaseModel):
     Args:
         case: the case's id, "" where it concerns the data set.
         kind: a key of `KINDS`.
-        severity: "error" (training would fail or the result could not be trusted), "warning" (look at it) or "note".
+        severity: "error" (training would fail or the result could not be trusted), "warning" (look
+            at it) or "note".
         found: what was found, with the file or the value.
         cure: what to do about it.
         fixable: whether `fix` can do it.

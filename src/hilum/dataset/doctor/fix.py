@@ -16,7 +16,13 @@ from hilum.dataset.annotation import MaskFiles, annotation_files, read_label_map
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.conversion import foreground_of
 from hilum.dataset.doctor.finding import Finding, Fixed, FixLog
-from hilum.dataset.doctor.mend import label_order, mended_annotation, mended_images, on_image_grid, renumbered
+from hilum.dataset.doctor.mend import (
+    label_order,
+    mended_annotation,
+    mended_images,
+    on_image_grid,
+    renumbered,
+)
 from hilum.dataset.folds import leaking_patients, units_of
 from hilum.dataset.labels import relabel
 from hilum.dataset.layouts.class_order import NO_FINDING, is_none_word
@@ -45,7 +51,14 @@ if TYPE_CHECKING:
 LOG_FILE = "fixes.json"
 _LEAVE_OUT = {"unreadable", "channel-count", "duplicate-image"}
 _CONVERSIONS = {"fractional-labels", "coloured-labels", "layered-labels"}
-_MEND = {"channel-grid", "grid-rounding", "grid-header", "grid-mismatch", "not-finite", *_CONVERSIONS}
+_MEND = {
+    "channel-grid",
+    "grid-rounding",
+    "grid-header",
+    "grid-mismatch",
+    "not-finite",
+    *_CONVERSIONS,
+}
 _SPLIT = {"patient-leak", "split-overlap"}
 _NEAR = "near-duplicate"
 _COPIED = (".nii.gz", ".nrrd", ".mha", ".png", ".tif")
@@ -66,14 +79,22 @@ class _Copy:
 
 
 def fix(
-    dataset: Dataset, findings: Sequence[Finding], folder: Path | str, *, progress: Callable[[int, int, str], None] | None = None
+    dataset: Dataset,
+    findings: Sequence[Finding],
+    folder: Path | str,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> FixLog:
-    """Write a copy of a data set in which everything fixable among the findings is mended; the source is not touched.
+    """Write a copy of a data set in which everything fixable among the findings is mended.
 
-    The copy is an nnU-Net raw folder (dataset.json, imagesTr, labelsTr, imagesTs, splits_final.json, and patients.csv where
-    patients are known), so that other tools read it too: labels are numbered 0, 1, 2, ... in it. A classification data set
-    becomes a table (cases.csv, images, and regions where masks say where to look). Near-duplicates of several patients become one
-    patient's, so that they stay in one fold. Files that need no mending are copied byte for byte where their format allows.
+    The source is not touched.
+
+    The copy is an nnU-Net raw folder (dataset.json, imagesTr, labelsTr, imagesTs,
+    splits_final.json, and patients.csv where patients are known), so that other tools read it too:
+    labels are numbered 0, 1, 2, ... in it. A classification data set becomes a table (cases.csv,
+    images, and regions where masks say where to look). Near-duplicates of several patients become
+    one patient's, so that they stay in one fold. Files that need no mending are copied byte for
+    byte where their format allows.
 
     Args:
         dataset: as opened.
@@ -95,7 +116,10 @@ def fix(
 
 
 def _write_copy(
-    dataset: Dataset, findings: Sequence[Finding], target: Path, progress: Callable[[int, int, str], None] | None
+    dataset: Dataset,
+    findings: Sequence[Finding],
+    target: Path,
+    progress: Callable[[int, int, str], None] | None,
 ) -> FixLog:
     wanted = {(finding.case, finding.kind): finding for finding in findings if finding.fixable}
     out = {case for case, kind in wanted if kind in _LEAVE_OUT}
@@ -111,7 +135,11 @@ def _write_copy(
     copy = _Copy(target, _ending((*kept, *tests)), frozenset() if dataset.splits else dataset.tests)
     _note_left_out(copy, wanted)
     for done, case in enumerate((*kept, *tests), start=1):
-        mend = {kind: finding for (name, kind), finding in wanted.items() if name == case.id and kind in _MEND}
+        mend = {
+            kind: finding
+            for (name, kind), finding in wanted.items()
+            if name == case.id and kind in _MEND
+        }
         _write_case(copy, case, dataset, mend)
         if progress is not None:
             progress(done, len(kept) + len(tests), case.id)
@@ -127,10 +155,18 @@ def _write_copy(
             needed="a usable case",
             cure="hilum check DATA says what each case needs",
         )
-    _write_facts(copy, _with_one_patient(copy, replace(dataset, cases=kept, unlabelled=tests), wanted), wanted)
+    _write_facts(
+        copy,
+        _with_one_patient(copy, replace(dataset, cases=kept, unlabelled=tests), wanted),
+        wanted,
+    )
     fixed_kinds = {(entry.case, entry.kind) for entry in copy.fixed}
     out |= {entry.case for entry in copy.fixed if entry.kind == "left-out"}
-    left = tuple(f for f in findings if f.severity != "note" and (f.case, f.kind) not in fixed_kinds and f.case not in out)
+    left = tuple(
+        f
+        for f in findings
+        if f.severity != "note" and (f.case, f.kind) not in fixed_kinds and f.case not in out
+    )
     log = FixLog(
         source=str(dataset.root),
         folder=str(target),
@@ -152,14 +188,24 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
     root = dataset.root.resolve()
     inside = root if root.is_dir() else root.parent
     if target.resolve() == inside or inside in target.resolve().parents:
-        raise UsageError(f"{target} lies in the data set {inside}", needed="a folder outside of it: the source is never changed")
+        raise UsageError(
+            f"{target} lies in the data set {inside}",
+            needed="a folder outside of it: the source is never changed",
+        )
     if holds_files(target):
-        raise UsageError(f"{target} is not empty", needed="a new or empty folder", cure=f"--fix {target}_fixed")
+        raise UsageError(
+            f"{target} is not empty", needed="a new or empty folder", cure=f"--fix {target}_fixed"
+        )
 
 
 def _ending(cases: Sequence[Case]) -> str:
     """The one file ending of the copy: the source's where all files share one, .png for pictures, else .nii.gz."""
-    masks = [file for case in cases for one in (case.annotation, case.region) for file in annotation_files(one)]
+    masks = [
+        file
+        for case in cases
+        for one in (case.annotation, case.region)
+        for file in annotation_files(one)
+    ]
     files = [*(path for case in cases for path in case.images.values()), *masks]
     endings = {"" if path.is_dir() else image_suffix(path) for path in files}
     if len(endings) == 1 and next(iter(endings)) in _COPIED:
@@ -171,7 +217,9 @@ def _ending(cases: Sequence[Case]) -> str:
     return ".nii.gz"
 
 
-def _with_one_patient(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]) -> Dataset:
+def _with_one_patient(
+    copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]
+) -> Dataset:
     """The data set in which near-duplicates, with all cases of their patients, are one patient's."""
     near = [finding for (_, kind), finding in wanted.items() if kind == _NEAR]
     groups = [(finding.case, *finding.others) for finding in near]
@@ -183,10 +231,18 @@ def _with_one_patient(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, 
         unit = next((units[case] for case in group if case in units), None)
         if unit is not None and len({case for case in group if case in units}) > 1:
             copy.note(
-                finding.case, _NEAR, finding.found, f"one patient, {_free(names[unit], known)}, so that they stay in one fold"
+                finding.case,
+                _NEAR,
+                finding.found,
+                f"one patient, {_free(names[unit], known)}, so that they stay in one fold",
             )
     cases = tuple(
-        replace(case, patient=_free(names[units[case.id]], known)) if units[case.id] in names else case for case in dataset.cases
+        (
+            replace(case, patient=_free(names[units[case.id]], known))
+            if units[case.id] in names
+            else case
+        )
+        for case in dataset.cases
     )
     return replace(dataset, cases=cases)
 
@@ -203,7 +259,12 @@ def _note_left_out(copy: _Copy, wanted: Mapping[tuple[str, str], Finding]) -> No
         if kind in _LEAVE_OUT:
             copy.note(case, kind, finding.found, "the case was left out")
         elif kind.startswith("orphan"):
-            copy.note(case, kind, finding.found, "unlabelled in the copy" if kind == "orphan-image" else "the file was left out")
+            copy.note(
+                case,
+                kind,
+                finding.found,
+                "unlabelled in the copy" if kind == "orphan-image" else "the file was left out",
+            )
 
 
 def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Finding]) -> None:
@@ -225,7 +286,12 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
     except DataError as error:
         for path in (*paths, _annotation_path(copy, case), _region_path(copy, case)):
             path.unlink(missing_ok=True)
-        copy.note(case.id, "left-out", error.found, "the case was left out: it can be neither copied nor mended")
+        copy.note(
+            case.id,
+            "left-out",
+            error.found,
+            "the case was left out: it can be neither copied nor mended",
+        )
         return
     for kind, sentence in done:
         copy.note(case.id, kind, mend[kind].found, sentence)
@@ -233,15 +299,24 @@ def _write_case(copy: _Copy, case: Case, dataset: Dataset, mend: Mapping[str, Fi
 
 
 def _annotation_path(copy: _Copy, case: Case) -> Path:
-    return copy.folder / ("labelsTs" if case.id in copy.tests else "labelsTr") / f"{case.id}{copy.ending}"
+    return (
+        copy.folder
+        / ("labelsTs" if case.id in copy.tests else "labelsTr")
+        / f"{case.id}{copy.ending}"
+    )
 
 
 def _region_path(copy: _Copy, case: Case) -> Path:
     return copy.folder / "regions" / f"{case.id}{copy.ending}"
 
 
-def _write_region(copy: _Copy, case: Case, source: Annotation, mend: Mapping[str, Finding]) -> list[tuple[str, str]]:
-    """Write where to look as a mask of 0 and 1, on the image's grid where that was to be mended; what was done."""
+def _write_region(
+    copy: _Copy, case: Case, source: Annotation, mend: Mapping[str, Finding]
+) -> list[tuple[str, str]]:
+    """Write where to look as a mask of 0 and 1, on the image's grid where that was to be mended.
+
+    What was done.
+    """
     done: list[tuple[str, str]] = []
     try:
         labels = read_label_map(source)
@@ -249,7 +324,12 @@ def _write_region(copy: _Copy, case: Case, source: Annotation, mend: Mapping[str
     except LabelError:
         volume = read_volume(annotation_files(source)[0])
         mask = volume.with_array(foreground_of(volume.array))
-        done.append(("fractional-labels", f"{source.name}: 1 where a channel reaches half the largest number"))
+        done.append(
+            (
+                "fractional-labels",
+                f"{source.name}: 1 where a channel reaches half the largest number",
+            )
+        )
     image = inspect_file(next(iter(case.images.values()))).geometry
     mask, moved = on_image_grid(mask, annotation_files(source)[0], image, frozenset(mend))
     write_labels(mask, _region_path(copy, case))
@@ -267,7 +347,9 @@ def _image_paths(copy: _Copy, case: Case, dataset: Dataset) -> list[Path]:
 
 def _copies(case: Case, targets: Sequence[Path], ending: str) -> bool:
     sources = list(dict.fromkeys(case.images.values()))
-    return len(sources) == len(targets) and all(path.is_file() and image_suffix(path) == ending for path in sources)
+    return len(sources) == len(targets) and all(
+        path.is_file() and image_suffix(path) == ending for path in sources
+    )
 
 
 def _copy_file(source: Path, target: Path) -> None:
@@ -289,13 +371,21 @@ def _write_annotation(
     """Copy or mend the annotation; what was done, as (kind, sentence)."""
     target = _annotation_path(copy, case)
     if isinstance(source, MaskFiles):
-        first, grid = annotation_files(source)[0], inspect_file(next(iter(case.images.values()))).geometry
+        first, grid = (
+            annotation_files(source)[0],
+            inspect_file(next(iter(case.images.values()))).geometry,
+        )
         labels, done = on_image_grid(read_label_map(source), first, grid, frozenset(mend))
         write_labels(renumbered(labels, table), target)
         return done
     numbered = label_order(table) == list(range(len(label_order(table))))
     copied = source.is_file() and image_suffix(source) == copy.ending
-    if copied and numbered and not case.label_ids and not set(mend) & (_MEND - {"not-finite", "channel-grid"}):
+    if (
+        copied
+        and numbered
+        and not case.label_ids
+        and not set(mend) & (_MEND - {"not-finite", "channel-grid"})
+    ):
         _copy_file(source, target)
         return []
     image = inspect_file(next(iter(case.images.values()))).geometry
@@ -316,7 +406,12 @@ def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str],
     order = label_order(dataset.labels)
     if order != list(range(len(order))):
         numbers = ", ".join(f"{old} is {new}" for new, old in enumerate(order) if new != old)
-        copy.note("", "label-numbers", f"labels {order}", f"numbered anew as nnU-Net needs them: {numbers}")
+        copy.note(
+            "",
+            "label-numbers",
+            f"labels {order}",
+            f"numbered anew as nnU-Net needs them: {numbers}",
+        )
     facts = {
         "name": dataset.name,
         "channel_names": {str(number): name for number, name in enumerate(dataset.channels)},
@@ -330,9 +425,13 @@ def _write_facts(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str],
 def _write_patients(copy: _Copy, cases: Sequence[Case]) -> None:
     """Write the known columns of each case beside its image, where there are any."""
     columns = _further_columns(cases, ())
-    rows = [(case.id, case.patient, *(case.columns.get(name, "") for name in columns)) for case in cases]
+    rows = [
+        (case.id, case.patient, *(case.columns.get(name, "") for name in columns)) for case in cases
+    ]
     if columns or any(case.patient is not None for case in cases):
-        atomic_write_text(copy.folder / "patients.csv", _csv([("case", "patient", *columns), *rows]))
+        atomic_write_text(
+            copy.folder / "patients.csv", _csv([("case", "patient", *columns), *rows])
+        )
 
 
 def _further_columns(cases: Sequence[Case], written: tuple[str, ...]) -> list[str]:
@@ -356,7 +455,9 @@ def _label_facts(table: LabelTable) -> dict[str, Any]:
     return facts
 
 
-def _mended_splits(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]) -> tuple[Fold, ...]:
+def _mended_splits(
+    copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]
+) -> tuple[Fold, ...]:
     """The given split without the cases that were left out and, where asked for, without leaks into training."""
     known = {case.id for case in dataset.cases}
     kinds = {kind for _, kind in wanted if kind in {*_SPLIT, _NEAR}}
@@ -367,7 +468,9 @@ def _mended_splits(copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str
         validation = tuple(case for case in fold.validation if case in known)
         tested = {patients[case] for case in validation} & set(leaking)
         drop = set(validation) if "split-overlap" in kinds else set()
-        train = tuple(case for case in fold.train if case in known - drop and patients[case] not in tested)
+        train = tuple(
+            case for case in fold.train if case in known - drop and patients[case] not in tested
+        )
         folds.append(Fold(train, validation))
     for (case, kind), finding in wanted.items():
         if kind in _SPLIT:
@@ -381,13 +484,25 @@ def _write_table(copy: _Copy, dataset: Dataset) -> None:
     regions = any(case.region is not None for case in cases)
     names = {"": NO_FINDING, **_readable_classes(copy, dataset)}
     split = ["split"] * bool(copy.tests)
-    rows: list[Sequence[str | None]] = [("case", "patient", "image", *["region"] * regions, "label", *split, *columns)]
+    rows: list[Sequence[str | None]] = [
+        ("case", "patient", "image", *["region"] * regions, "label", *split, *columns)
+    ]
     for case in cases:
         extra = [case.columns.get(name, "") for name in columns]
         region = f"regions/{case.id}{copy.ending}" if case.region is not None else None
         label = None if case.label is None else names.get(case.label, case.label)
         part = ["test" if case.id in copy.tests else "train"] * bool(copy.tests)
-        rows.append((case.id, case.patient, f"images/{case.id}{copy.ending}", *[region] * regions, label, *part, *extra))
+        rows.append(
+            (
+                case.id,
+                case.patient,
+                f"images/{case.id}{copy.ending}",
+                *[region] * regions,
+                label,
+                *part,
+                *extra,
+            )
+        )
     atomic_write_text(copy.folder / "cases.csv", _csv(rows))
 
 
@@ -403,7 +518,12 @@ def _readable_classes(copy: _Copy, dataset: Dataset) -> dict[str, str]:
         if not is_known(name) and name_key(name) not in meant
     }
     for name, other in renamed.items():
-        copy.note("", "class-name", f"the class {name!r}, which means not known in a table", f"called {other!r} in the copy")
+        copy.note(
+            "",
+            "class-name",
+            f"the class {name!r}, which means not known in a table",
+            f"called {other!r} in the copy",
+        )
     return renamed
 
 

@@ -31,13 +31,28 @@ def leak_findings(dataset: Dataset, audit: Audit) -> list[Finding]:
     harmless = {group for group in groups if _is_harmless(dataset, audit, group)}
     findings = [_group(dataset, audit, group, near) for group in groups if group not in harmless]
     if harmless:
-        found = f"{sum(map(len, harmless))} cases are nearly the same image as another of the same patient"
+        found = (
+            f"{sum(map(len, harmless))} cases are nearly the same image as another of the same"
+            " patient"
+        )
         findings.append(
-            Finding(case="", kind="near-duplicate", severity="note", found=found, cure="nothing: they stay in one fold")
+            Finding(
+                case="",
+                kind="near-duplicate",
+                severity="note",
+                found=found,
+                cure="nothing: they stay in one fold",
+            )
         )
     findings += [_predictor(found) for found in audit.predictors]
     findings += [
-        Finding(case="", kind="not-audited", severity="note", found=note, cure="nothing if that is no concern")
+        Finding(
+            case="",
+            kind="not-audited",
+            severity="note",
+            found=note,
+            cure="nothing if that is no concern",
+        )
         for note in audit.notes
     ]
     return findings
@@ -51,7 +66,9 @@ def _is_harmless(dataset: Dataset, audit: Audit, group: tuple[str, ...]) -> bool
 
 
 def _labels(dataset: Dataset, group: tuple[str, ...]) -> list[str]:
-    return sorted({case.label for case in dataset.cases if case.id in group and case.label is not None})
+    return sorted(
+        {case.label for case in dataset.cases if case.id in group and case.label is not None}
+    )
 
 
 def _group(dataset: Dataset, audit: Audit, group: tuple[str, ...], near: list[Pair]) -> Finding:
@@ -59,7 +76,10 @@ def _group(dataset: Dataset, audit: Audit, group: tuple[str, ...], near: list[Pa
     pairs = [pair for pair in near if pair.one in group]
     least = min(pair.likeness for pair in pairs)
     likeness = f"likeness {least:.2f}" + " or more" * (len(pairs) > 1)
-    found = f"nearly the same image as {some(others, shown=_SHOWN)} ({', '.join([likeness, *_how(pairs)])})"
+    found = (
+        f"nearly the same image as {some(others, shown=_SHOWN)}"
+        f" ({', '.join([likeness, *_how(pairs)])})"
+    )
     labels, whose = _labels(dataset, group), _whose(dataset, group)
     if len(labels) > 1:
         found += f", but labelled differently: {some(label or 'none' for label in labels)}"
@@ -102,9 +122,15 @@ def _predictor(found: Predictor) -> Finding:
         cure = "nothing: it is not given to the network; leave it out of baselines and subgroups"
         return Finding(case="", kind="label-copy", severity="note", found=words, cure=cure)
     if found.verdict == "leak":
-        cure = "find out why: a network learns it in place of the disease; add cases of each class with the same value"
+        cure = (
+            "find out why: a network learns it in place of the disease; add cases of each class"
+            " with the same value"
+        )
         return Finding(case="", kind="label-leak", severity="error", found=words, cure=cure)
-    cure = "report it beside the network, which can learn it from the image: as a baseline, and figures within its values"
+    cure = (
+        "report it beside the network, which can learn it from the image: as a baseline, and"
+        " figures within its values"
+    )
     return Finding(case="", kind="confounder", severity="warning", found=words, cure=cure)
 
 
@@ -127,5 +153,8 @@ def _rare(dataset: Dataset) -> Iterator[Finding]:
                 kind="rare-class",
                 severity="warning",
                 found=f"{name}: {len(cases)} cases of {count} patient{'' if count == 1 else 's'}",
-                cure="add cases, join it with another class, or leave it out: what is so rare can be neither learnt nor judged",
+                cure=(
+                    "add cases, join it with another class, or leave it out: what is so rare can be"
+                    " neither learnt nor judged"
+                ),
             )

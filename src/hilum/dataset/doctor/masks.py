@@ -16,17 +16,27 @@ if TYPE_CHECKING:
     from hilum.volume import Volume
 
 
-def examine_masks(case: str, masks: MaskFiles) -> tuple[Volume | None, str | None, frozenset[int], list[Finding]]:
+def examine_masks(
+    case: str, masks: MaskFiles
+) -> tuple[Volume | None, str | None, frozenset[int], list[Finding]]:
     """Make one label map of the masks of a case.
 
     Returns:
-        The label map and its digest, None where a mask cannot be read; the labels present; and what is wrong.
+        The label map and its digest, None where a mask cannot be read; the labels present; and what
+        is wrong.
     """
     try:
         volume, overlapping = compose_masks(masks)
     except DataError as error:
         cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
-        wrong = Finding(case=case, kind="unreadable", severity="error", found=error.found, cure=cure, fixable=True)
+        wrong = Finding(
+            case=case,
+            kind="unreadable",
+            severity="error",
+            found=error.found,
+            cure=cure,
+            fixable=True,
+        )
         return None, None, frozenset(), [wrong]
     present = frozenset(np.unique(volume.array).tolist()) - {0}
     findings = []
@@ -36,7 +46,10 @@ def examine_masks(case: str, masks: MaskFiles) -> tuple[Volume | None, str | Non
                 case=case,
                 kind="mask-overlap",
                 severity="note",
-                found=f"{overlapping} voxels lie in several masks of {masks.name}: each belongs to the smaller mask",
+                found=(
+                    f"{overlapping} voxels lie in several masks of {masks.name}: each belongs to"
+                    " the smaller mask"
+                ),
                 cure="nothing if that is right",
             )
         )

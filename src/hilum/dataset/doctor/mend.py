@@ -47,14 +47,22 @@ def mended_images(case: Case, kinds: frozenset[str]) -> tuple[Volume, list[tuple
             volume = volume.with_array(array)
             if count:
                 done.append(
-                    ("not-finite", f"{count} voxels of {path.name} were set to the smallest finite value of their channel")
+                    (
+                        "not-finite",
+                        (
+                            f"{count} voxels of {path.name} were set to the smallest finite value"
+                            " of their channel"
+                        ),
+                    )
                 )
         first = next(iter(volumes.values()), volume).geometry
         if not volume.geometry.is_close(first):
             _refuse_unasked("channel-grid", path, kinds)
             low = float(volume.array.min())
             volume = resample_onto(volume, first, order=1, fill=low)
-            done.append(("channel-grid", f"{path.name} was resampled (linear) onto {grid_words(first)}"))
+            done.append(
+                ("channel-grid", f"{path.name} was resampled (linear) onto {grid_words(first)}")
+            )
         volumes[path] = volume
     array = np.concatenate([volume.array for volume in volumes.values()])
     return Volume(array, next(iter(volumes.values())).geometry), done
@@ -62,7 +70,10 @@ def mended_images(case: Case, kinds: frozenset[str]) -> tuple[Volume, list[tuple
 
 def _refuse_unasked(kind: str, path: Path, kinds: frozenset[str]) -> None:
     if kind not in kinds:
-        raise DataError(f"{path} needs mending ({kind}) that was not asked for", needed=f"a finding {kind} among those to fix")
+        raise DataError(
+            f"{path} needs mending ({kind}) that was not asked for",
+            needed=f"a finding {kind} among those to fix",
+        )
 
 
 def finite(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
@@ -117,7 +128,9 @@ def mended_annotation(
     return labels, done + moved
 
 
-def on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset[str]) -> tuple[Volume, list[tuple[str, str]]]:
+def on_image_grid(
+    labels: Volume, path: Path, image: Geometry, kinds: frozenset[str]
+) -> tuple[Volume, list[tuple[str, str]]]:
     """Labels on the image's grid where that is asked for, and what was done as (kind, sentence).
 
     Args:
@@ -130,11 +143,18 @@ def on_image_grid(labels: Volume, path: Path, image: Geometry, kinds: frozenset[
     if _KIND_OF.get(relation) not in kinds:
         return labels, []
     if relation is Grids.DIFFERENT:
-        done = ("grid-mismatch", f"{path.name} was resampled from {grid_words(labels.geometry)} onto the image's grid")
+        done = (
+            "grid-mismatch",
+            f"{path.name} was resampled from {grid_words(labels.geometry)} onto the image's grid",
+        )
         return resample_labels_onto(labels, image), [done]
     if relation is Grids.ROUNDING:
-        return Volume(labels.array, image), [("grid-rounding", f"{path.name} took the image's grid")]
-    return Volume(labels.array, image), [("grid-header", f"{path.name} took the image's grid, voxel by voxel")]
+        return Volume(labels.array, image), [
+            ("grid-rounding", f"{path.name} took the image's grid")
+        ]
+    return Volume(labels.array, image), [
+        ("grid-header", f"{path.name} took the image's grid, voxel by voxel")
+    ]
 
 
 def renumbered(labels: Volume, table: LabelTable) -> Volume:
@@ -149,7 +169,9 @@ def renumbered(labels: Volume, table: LabelTable) -> Volume:
     array = labels.array.astype(np.int32)
     unknown = sorted(set(np.unique(array).tolist()) - set(order))
     if unknown:
-        raise LabelError(f"labels {unknown} cannot be numbered anew", needed=f"labels among {order}")
+        raise LabelError(
+            f"labels {unknown} cannot be numbered anew", needed=f"labels among {order}"
+        )
     mended = array.copy()
     for new, old in enumerate(order):
         mended[array == old] = new

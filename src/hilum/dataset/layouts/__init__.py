@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hilum.dataset.layouts import bids, class_folders, medmnist, nnunet, paired_folders, patient_folders, patient_masks, table
+from hilum.dataset.layouts import (
+    bids,
+    class_folders,
+    medmnist,
+    nnunet,
+    paired_folders,
+    patient_folders,
+    patient_masks,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +34,8 @@ class Reader(Protocol):
 
         Args:
             path: the data set.
-            values: whether annotations may be read where only their values can say what the labels are; False for a
-                classification, whose `labels` are None.
+            values: whether annotations may be read where only their values can say what the labels
+                are; False for a classification, whose `labels` are None.
         """
         ...
 
@@ -49,7 +58,9 @@ class Layout:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "medmnist": Layout("a MedMNIST file SET.npz", medmnist.recognises, medmnist.read, medmnist.orphans),
+    "medmnist": Layout(
+        "a MedMNIST file SET.npz", medmnist.recognises, medmnist.read, medmnist.orphans
+    ),
     "nnunet": Layout(
         "imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz, dataset.json",
         nnunet.recognises_nnunet,
@@ -63,16 +74,23 @@ LAYOUTS: dict[str, Layout] = {
         nnunet.orphans,
     ),
     "table": Layout(
-        "a CSV table with the columns case, patient, image, mask, label", table.recognises, table.read, table.orphans
+        "a CSV table with the columns case, patient, image, mask, label",
+        table.recognises,
+        table.read,
+        table.orphans,
     ),
     "bids": Layout(
-        "a BIDS data set: sub-01/anat/sub-01_T1w.nii.gz, derivatives/NAME/sub-01/anat/sub-01_dseg.nii.gz",
+        "a BIDS data set: sub-01/anat/sub-01_T1w.nii.gz,"
+        " derivatives/NAME/sub-01/anat/sub-01_dseg.nii.gz",
         bids.recognises,
         bids.read,
         bids.orphans,
     ),
     "paired-folders": Layout(
-        "images/CASE.png, masks/CASE.png", paired_folders.recognises, paired_folders.read, paired_folders.orphans
+        "images/CASE.png, masks/CASE.png",
+        paired_folders.recognises,
+        paired_folders.read,
+        paired_folders.orphans,
     ),
     "patient-masks": Layout(
         "PATIENT/ct.nii.gz, PATIENT/segmentations/LABEL.nii.gz",
@@ -86,6 +104,8 @@ LAYOUTS: dict[str, Layout] = {
         patient_folders.read,
         patient_folders.orphans,
     ),
-    "class-folders": Layout("CLASS/CASE.png", class_folders.recognises, class_folders.read, class_folders.orphans),
+    "class-folders": Layout(
+        "CLASS/CASE.png", class_folders.recognises, class_folders.read, class_folders.orphans
+    ),
 }
 """Every layout, in the order in which a path is tried."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _IMAGES = ("anat", "ct", "pet", "mr", "xray", "micr")
-"""Folders of images of structure; func, dwi, fmap and others hold series in time, directions or helpers."""
+"""Folders of images of structure; func, dwi, fmap and others hold series in time, directions or
+helpers."""
 _LABEL_MAPS, _MASKS = ("dseg", "seg"), ("mask", "roi")
 
 
@@ -37,7 +38,9 @@ class _File:
     @property
     def word(self) -> str:
         """The part of the name that differs from the other files of the case."""
-        further = (f"{key}-{value}" for key, value in self.entities.items() if key not in {"sub", "ses"})
+        further = (
+            f"{key}-{value}" for key, value in self.entities.items() if key not in {"sub", "ses"}
+        )
         return "_".join((*further, self.suffix))
 
 
@@ -45,15 +48,18 @@ def recognises(path: Path) -> bool:
     """Recognise sub-* folders with images beside a dataset_description.json or sub-* folders in derivatives."""
     if not path.is_dir() or not any(path.glob("sub-*/")):
         return False
-    described = (path / "dataset_description.json").is_file() or any(path.glob("derivatives/*/sub-*/"))
+    described = (path / "dataset_description.json").is_file() or any(
+        path.glob("derivatives/*/sub-*/")
+    )
     return described and bool(_raw(path))
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
     """Open a BIDS data set: a case is a subject's session, its channels are the images that most cases have (T1w, FLAIR).
 
-    The annotation is in derivatives/NAME: `_dseg`, a label map, or `_label-NAME_mask`, a mask a label, or one `_mask`. Those in
-    another space (space-MNI...) are left alone. The patient is the subject; participants.tsv adds what it knows.
+    The annotation is in derivatives/NAME: `_dseg`, a label map, or `_label-NAME_mask`, a mask a
+    label, or one `_mask`. Those in another space (space-MNI...) are left alone. The patient is the
+    subject; participants.tsv adds what it knows.
 
     Args:
         path: the folder that holds sub-* and derivatives.
@@ -70,18 +76,29 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     annotated = [case for case in whole if case in annotations]
     if not annotated and values:
         raise DataError(
-            f"no case of {path} has both an annotation in derivatives and the images {', '.join(names)}",
+            f"no case of {path} has both an annotation in derivatives and the images"
+            f" {', '.join(names)}",
             needed="derivatives/NAME/sub-XX/anat/sub-XX_dseg.nii.gz, or _label-NAME_mask.nii.gz",
-            cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
+            cure=(
+                "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
+            ),
         )
-    channels = channels_of_word(names[0], [raw[case][names[0]] for case in whole]) if len(names) == 1 else names
+    channels = (
+        channels_of_word(names[0], [raw[case][names[0]] for case in whole])
+        if len(names) == 1
+        else names
+    )
     if table is None and values:
-        table, said = labels_of(path, [one for case in annotated if not isinstance(one := annotations[case], MaskFiles)])
+        table, said = labels_of(
+            path, [one for case in annotated if not isinstance(one := annotations[case], MaskFiles)]
+        )
         notes += said
     lacking = sorted(set(raw) - set(whole))
     if lacking:
         notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
-    known, said = facts_of(path / "participants.tsv", "participant_id", [case.partition("_")[0] for case in raw])
+    known, said = facts_of(
+        path / "participants.tsv", "participant_id", [case.partition("_")[0] for case in raw]
+    )
     notes += said
     cases = tuple(
         Case(
@@ -108,10 +125,19 @@ def read(path: Path, *, values: bool = True) -> Dataset:
 def orphans(path: Path) -> tuple[Orphan, ...]:
     """Cases without annotation, and annotations without an image."""
     raw, annotations = _raw(path), _annotations(path)[0]
-    lonely = [Orphan(case, min(raw[case].values()), "orphan-image") for case in sorted(set(raw) - set(annotations))]
+    lonely = [
+        Orphan(case, min(raw[case].values()), "orphan-image")
+        for case in sorted(set(raw) - set(annotations))
+    ]
     for case in sorted(set(annotations) - set(raw)):
         one = annotations[case]
-        lonely.append(Orphan(case, one if not isinstance(one, MaskFiles) else min(one.masks.values()), "orphan-annotation"))
+        lonely.append(
+            Orphan(
+                case,
+                one if not isinstance(one, MaskFiles) else min(one.masks.values()),
+                "orphan-annotation",
+            )
+        )
     return tuple(lonely)
 
 
@@ -130,14 +156,21 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
     for pipeline in sorted(path.glob("derivatives/*/")):
         for file in _files(pipeline):
             if file.suffix in (*_LABEL_MAPS, *_MASKS) and not _is_elsewhere(file):
-                found[pipeline.name, "masks of labels" if _is_labelled(file) else file.word].append(file)
+                found[pipeline.name, "masks of labels" if _is_labelled(file) else file.word].append(
+                    file
+                )
     better = {key: files for key, files in found.items() if not _is_brain(files[0])} or dict(found)
     if len(better) > 1:
-        kinds = "; ".join(f"derivatives/{name}: {kind} of {len(files)} files" for (name, kind), files in better.items())
+        kinds = "; ".join(
+            f"derivatives/{name}: {kind} of {len(files)} files"
+            for (name, kind), files in better.items()
+        )
         raise DataError(
             f"several kinds of annotations in {path}: {kinds}",
             needed="one kind",
-            cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
+            cure=(
+                "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
+            ),
         )
     if not better:
         return {}, None, ()
@@ -152,7 +185,11 @@ def _annotations(path: Path) -> tuple[dict[str, Annotation], LabelTable | None, 
     for file in files:
         masks[file.case][numbers[file.entities["label"]]] = file.path
     table = LabelTable.from_names({number: name for name, number in numbers.items()})
-    return {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()}, table, (f"{note}; {OVERLAPS}",)
+    return (
+        {case: MaskFiles(dict(sorted(held.items()))) for case, held in masks.items()},
+        table,
+        (f"{note}; {OVERLAPS}",),
+    )
 
 
 def _files(root: Path) -> Iterator[_File]:
@@ -185,9 +222,20 @@ def _named_labels(pipeline: Path) -> tuple[LabelTable | None, tuple[str, ...]]:
     file = next(iter(sorted(pipeline.rglob("*dseg.tsv"))), None)
     table = read_table(file) if file is not None else None
     if table is None or not {"index", "name"} <= set(table.header):
-        return None, () if table is None else (f"{file} has no columns index and name, and is not used",)
+        return None, (
+            () if table is None else (f"{file} has no columns index and name, and is not used",)
+        )
     named = {name_key(row["index"]): row["name"] for row in table.rows}
     wrong = [index for index in named if not index.isdecimal()]
-    notes = (*table.notes, *([f"{file}: no whole number is the index {some(map(repr, wrong))}: left out"] if wrong else []))
-    numbers = {int(index): name for index, name in named.items() if index not in wrong and int(index) > 0}
+    notes = (
+        *table.notes,
+        *(
+            [f"{file}: no whole number is the index {some(map(repr, wrong))}: left out"]
+            if wrong
+            else []
+        ),
+    )
+    numbers = {
+        int(index): name for index, name in named.items() if index not in wrong and int(index) > 0
+    }
     return (LabelTable.from_names(numbers), notes) if numbers else (None, notes)

@@ -1,9 +1,10 @@
 """The point to look at in each case, from three columns of a table.
 
-The columns are centre_x, centre_y, centre_z (or center_x, centre_x_mm, coordX, x_mm, ...) in LPS millimetres, the world of
-DICOM and of :class:`hilum.volume.Geometry`: x to the patient's left, y to posterior, z to superior. LUNA16 and LIDC tables write
-coordX, coordY, coordZ like that. A picture needs no z. Columns whose points lie outside of the images are something else (voxels,
-another convention), and are left alone; a note says what they could be.
+The columns are centre_x, centre_y, centre_z (or center_x, centre_x_mm, coordX, x_mm, ...) in LPS
+millimetres, the world of DICOM and of :class:`hilum.volume.Geometry`: x to the patient's left, y to
+posterior, z to superior. LUNA16 and LIDC tables write coordX, coordY, coordZ like that. A picture
+needs no z. Columns whose points lie outside of the images are something else (voxels, another
+convention), and are left alone; a note says what they could be.
 """
 
 from __future__ import annotations
@@ -22,13 +23,26 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case, Dataset
     from hilum.volume import Geometry
 
-_NAMES = ("centre_{}", "center_{}", "coord{}", "centre_{}_mm", "center_{}_mm", "coord_{}", "centre{}", "center{}", "{}_mm")
+_NAMES = (
+    "centre_{}",
+    "center_{}",
+    "coord{}",
+    "centre_{}_mm",
+    "center_{}_mm",
+    "coord_{}",
+    "centre{}",
+    "center{}",
+    "{}_mm",
+)
 _INSIDE_SHARE = 0.9
 """Share of the points that must lie in their images for the columns to be what their names say."""
 
 
 def with_centres(dataset: Dataset) -> Dataset:
-    """The data set with `Case.centre_mm` where a table has columns for it; only the images' headers are read."""
+    """The data set with `Case.centre_mm` where a table has columns for it.
+
+    Only the images' headers are read.
+    """
     axes = _axes(dataset)
     if axes is None:
         return dataset
@@ -42,7 +56,10 @@ def with_centres(dataset: Dataset) -> Dataset:
     inside = {case for case, (point, grid) in points.items() if _is_inside(point, grid)}
     if len(inside) < _INSIDE_SHARE * len(points):
         return replace(dataset, notes=(*dataset.notes, _elsewhere_note(axes, points, len(inside))))
-    note = f"{', '.join(axes)} are the point to look at, in LPS millimetres: {len(inside)} cases have it"
+    note = (
+        f"{', '.join(axes)} are the point to look at, in LPS millimetres: {len(inside)} cases"
+        " have it"
+    )
     outside = sorted(set(points) - inside)
     if outside:
         note += f"; that of {some(outside)} lies outside of its image and is left out"
@@ -66,7 +83,10 @@ def _axes(dataset: Dataset) -> tuple[str, ...] | None:
 
 
 def _point(case: Case, axes: tuple[str, ...]) -> tuple[tuple[float, float, float], Geometry] | None:
-    """A case's point and its image's grid; None where a number is missing, or the header cannot be read (the doctor says so)."""
+    """A case's point and its image's grid.
+
+    None where a number is missing, or the header cannot be read (the doctor says so).
+    """
     if case.fault is not None:
         return None
     try:
@@ -74,7 +94,9 @@ def _point(case: Case, axes: tuple[str, ...]) -> tuple[tuple[float, float, float
         grid = read_geometry(next(iter(case.images.values())))
     except (ValueError, DataError):
         return None
-    if not all(math.isfinite(number) for number in numbers) or (len(numbers) == 2 and not grid.is_2d):
+    if not all(math.isfinite(number) for number in numbers) or (
+        len(numbers) == 2 and not grid.is_2d
+    ):
         return None
     x, y, *z = numbers
     return (x, y, z[0] if z else grid.origin[2]), grid
@@ -88,18 +110,30 @@ def _has_index(index: np.ndarray, grid: Geometry) -> bool:
     return bool(((index >= -0.5) & (index <= np.array(grid.shape) - 0.5)).all())
 
 
-def _elsewhere_note(axes: tuple[str, ...], points: dict[str, tuple[tuple[float, float, float], Geometry]], inside: int) -> str:
+def _elsewhere_note(
+    axes: tuple[str, ...],
+    points: dict[str, tuple[tuple[float, float, float], Geometry]],
+    inside: int,
+) -> str:
     """Why the columns are left alone, and in which other convention their points would lie in the images."""
     needed = _INSIDE_SHARE * len(points)
     turned = sum(_is_inside(np.array(point) * (-1, -1, 1), grid) for point, grid in points.values())
     voxels = sum(_has_index(np.array(point)[::-1], grid) for point, grid in points.values())
-    found = f"{', '.join(axes)} are left alone: as LPS millimetres {inside} of {len(points)} points lie in their images"
+    found = (
+        f"{', '.join(axes)} are left alone: as LPS millimetres {inside} of {len(points)} points lie"
+        " in their images"
+    )
     if turned >= needed:
-        return f"{found}; with x and y negated they do, so write them so (they are right-anterior, as NIfTI has it)"
+        return (
+            f"{found}; with x and y negated they do, so write them so (they are right-anterior, as"
+            " NIfTI has it)"
+        )
     if voxels >= needed:
         return f"{found}; they look like voxels, so write millimetres (Geometry.index_to_world)"
     return found
 
 
-def _centred(case: Case, points: dict[str, tuple[tuple[float, float, float], Geometry]], inside: set[str]) -> Case:
+def _centred(
+    case: Case, points: dict[str, tuple[tuple[float, float, float], Geometry]], inside: set[str]
+) -> Case:
     return replace(case, centre_mm=points[case.id][0]) if case.id in inside else case

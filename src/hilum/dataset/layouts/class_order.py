@@ -20,7 +20,16 @@ _NONE_WORDS = {
     *("normal", "healthy", "none", "nothing", "negative", "absent", "clear"),
     *("no finding", "no findings", "nofinding", "no abnormality", "unremarkable", "no disease"),
 }
-_NEGATIVE_WORDS = _NONE_WORDS | {"benign", "control", "controls", "neg", "no", "false", "well", "without"}
+_NEGATIVE_WORDS = _NONE_WORDS | {
+    "benign",
+    "control",
+    "controls",
+    "neg",
+    "no",
+    "false",
+    "well",
+    "without",
+}
 _NEGATIVE_STARTS = ("no ", "non ", "not ", "without ")
 _SCALE = (
     ("no", "none", "absent", "normal", "negative", "healthy"),
@@ -30,7 +39,18 @@ _SCALE = (
     ("severe", "high", "large", "marked", "advanced"),
     ("very severe", "very high", "very large", "extreme", "critical", "proliferative"),
 )
-_ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10}
+_ROMAN = {
+    "I": 1,
+    "II": 2,
+    "III": 3,
+    "IV": 4,
+    "V": 5,
+    "VI": 6,
+    "VII": 7,
+    "VIII": 8,
+    "IX": 9,
+    "X": 10,
+}
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
@@ -39,7 +59,9 @@ def natural(text: str) -> list[tuple[int, float, str]]:
         return [(0, float(text), "")]
     except ValueError:
         parts = re.split(r"(\d+)", text.lower())
-        return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in parts if part] + [(1, 0.0, text)]
+        return [
+            (0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in parts if part
+        ] + [(1, 0.0, text)]
 
 
 def by_number(names: Collection[str]) -> dict[str, float] | None:
@@ -60,11 +82,14 @@ def is_grade_word(name: str) -> bool:
     return any(_plain(name) in words for words in _SCALE[1:])
 
 
-def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -> tuple[tuple[str, ...], str]:
+def class_order(
+    names: Collection[str], kind: ClassKind, positive: str | None
+) -> tuple[tuple[str, ...], str]:
     """Exclusive or ordinal classes in the order of the outputs, and a sentence on it ("" where nothing had to be decided).
 
-    Of two exclusive classes the positive one is last: the one asked for; else, where exactly one is named like a negative
-    (normal, benign, no, control, non-...), the other; else the later one in natural order.
+    Of two exclusive classes the positive one is last: the one asked for; else, where exactly one is
+    named like a negative (normal, benign, no, control, non-...), the other; else the later one in
+    natural order.
 
     Args:
         names: at least two.
@@ -84,7 +109,11 @@ def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -
     if positive is not None and name_key(positive) not in spelled:
         near = difflib.get_close_matches(positive, names, n=1)
         cure = f"did you mean --positive {near[0]}?" if near else ""
-        raise UsageError(f"positive class {positive!r}", needed=f"one of {', '.join(sorted(names, key=natural))}", cure=cure)
+        raise UsageError(
+            f"positive class {positive!r}",
+            needed=f"one of {', '.join(sorted(names, key=natural))}",
+            cure=cure,
+        )
     if kind == "ordinal":
         grades = _grades(names)
         return grades, f"the grades are, lowest first: {', '.join(grades)}"
@@ -98,9 +127,15 @@ def class_order(names: Collection[str], kind: ClassKind, positive: str | None) -
         ordered.reverse()
     negative, positive = ordered
     return (
-        negative,
-        positive,
-    ), f"{positive} is the positive class, {negative} the negative one; --positive {negative} turns it round"
+        (
+            negative,
+            positive,
+        ),
+        (
+            f"{positive} is the positive class, {negative} the negative one; --positive {negative}"
+            " turns it round"
+        ),
+    )
 
 
 def _plain(name: str) -> str:
@@ -114,11 +149,16 @@ def _is_negative(name: str) -> bool:
 
 def _grades(names: Collection[str]) -> tuple[str, ...]:
     """Names in the order that they say: numbers, a number in each, I II III, single letters, words of a scale."""
-    ranks = by_number(names) or next((found for rule in _RULES if (found := _ranks(names, rule)) is not None), None)
+    ranks = by_number(names) or next(
+        (found for rule in _RULES if (found := _ranks(names, rule)) is not None), None
+    )
     if ranks is None:
         raise UsageError(
             f"the names {', '.join(sorted(names, key=natural))} do not say which grade is lower",
-            needed="numbers, a number in each name, I II III, or words such as none, mild, moderate, severe",
+            needed=(
+                "numbers, a number in each name, I II III, or words such as none, mild, moderate,"
+                " severe"
+            ),
             cure="write e.g. 1_low, 2_high in the column, or leave --classes ordinal out",
         )
     return tuple(sorted(names, key=lambda name: ranks[name]))
@@ -140,7 +180,9 @@ def _letter(name: str) -> float | None:
 
 def _word_in(name: str) -> float | None:
     plain = f" {_plain(name)} "
-    found = [rank for rank, words in enumerate(_SCALE) if any(f" {word} " in plain for word in words)]
+    found = [
+        rank for rank, words in enumerate(_SCALE) if any(f" {word} " in plain for word in words)
+    ]
     return float(max(found)) if found else None  # very severe is severe too
 
 

@@ -16,7 +16,18 @@ from hilum.io.output import LEDGER
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_ANNOTATION_ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_annotation", "-mask", "-seg", "-label")
+_ANNOTATION_ENDINGS = (
+    "_mask",
+    "_masks",
+    "_seg",
+    "_segmentation",
+    "_label",
+    "_labels",
+    "_annotation",
+    "-mask",
+    "-seg",
+    "-label",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,10 @@ class Orphan:
 
 
 class Entries(dict[str, Path]):
-    """The images of a folder by stem; `faults` holds an error for each stem that several of them have."""
+    """The images of a folder by stem.
+
+    `faults` holds an error for each stem that several of them have.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +63,8 @@ def image_entries(folder: Path, *, ending: str | None = None) -> Entries:
 
     Args:
         folder: the folder; one that does not exist has no images.
-        ending: the file ending to keep to where a folder mixes several, e.g. ".nii.gz"; None takes every ending.
+        ending: the file ending to keep to where a folder mixes several, e.g. ".nii.gz"; None takes
+            every ending.
     """
     entries = Entries()
     if not folder.is_dir():
@@ -76,14 +91,19 @@ def image_files(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.is_dir())
     written = LEDGER in names
-    files = [folder / name for name in names if not name.startswith(".") and image_suffix(name) not in {"", ".dcm", ".npz"}]
+    files = [
+        folder / name
+        for name in names
+        if not name.startswith(".") and image_suffix(name) not in {"", ".dcm", ".npz"}
+    ]
     return [file for file in files if header_of(file) == file and not (written and is_output(file))]
 
 
 def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[str, Path]:
     """The annotation of each image that has one: the same stem, or the stem with an ending such as "_mask".
 
-    An accent may be a part of its letter in one name and stand beside it in the other, as it does on a Mac.
+    An accent may be a part of its letter in one name and stand beside it in the other, as it does
+    on a Mac.
 
     Args:
         images: image files by stem.
@@ -95,7 +115,9 @@ def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[st
     pairs: dict[str, Path] = {}
     composed = {unicodedata.normalize("NFC", stem): path for stem, path in annotations.items()}
     for stem in images:
-        candidates = [unicodedata.normalize("NFC", stem + ending) for ending in ("", *_ANNOTATION_ENDINGS)]
+        candidates = [
+            unicodedata.normalize("NFC", stem + ending) for ending in ("", *_ANNOTATION_ENDINGS)
+        ]
         found = next((name for name in candidates if name in composed), None)
         if found is not None:
             pairs[stem] = composed[found]
@@ -106,8 +128,14 @@ def orphans_of(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> t
     """Every image without annotation and every annotation without image, by id."""
     pairs = pair(images, annotations)
     used = set(pairs.values())
-    lonely = [Orphan(stem, path, "orphan-image") for stem, path in images.items() if stem not in pairs]
-    lonely += [Orphan(stem, path, "orphan-annotation") for stem, path in annotations.items() if path not in used]
+    lonely = [
+        Orphan(stem, path, "orphan-image") for stem, path in images.items() if stem not in pairs
+    ]
+    lonely += [
+        Orphan(stem, path, "orphan-annotation")
+        for stem, path in annotations.items()
+        if path not in used
+    ]
     return tuple(sorted(lonely, key=lambda orphan: (orphan.case, orphan.kind)))
 
 
@@ -115,8 +143,9 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
     """Name the channels where the data set gives no names: "image", or "red", "green", "blue" where a picture has colours.
 
     Args:
-        images: the images of the data set. The first decides, but for pictures: the first that is not grey, as a grey picture may
-            be stored with colours, and a grey one may stand among coloured ones. Those that cannot be read are passed over.
+        images: the images of the data set. The first decides, but for pictures: the first that is
+            not grey, as a grey picture may be stored with colours, and a grey one may stand among
+            coloured ones. Those that cannot be read are passed over.
     """
     for image in images:
         try:
@@ -134,7 +163,10 @@ def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
 
 
 def channels_of_word(word: str, images: Iterable[Path]) -> tuple[str, ...]:
-    """The word that names the only image of each case, as its channel; of images of several channels their own names."""
+    """The word that names the only image of each case, as its channel.
+
+    Of images of several channels their own names.
+    """
     guessed = guess_channels(images)
     return (word,) if len(guessed) == 1 else guessed
 

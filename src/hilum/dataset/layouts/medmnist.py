@@ -28,29 +28,44 @@ def recognises(path: Path) -> bool:
 def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one signature for all layouts
     """Open a MedMNIST archive; its images stay in it.
 
-    Cases are called train_00012; the archive's own split is kept: train and val are one fold, test cases are in none. Labels of
-    several columns (ChestMNIST) are findings, of which an image has any number, unless every image has exactly one.
+    Cases are called train_00012; the archive's own split is kept: train and val are one fold, test
+    cases are in none. Labels of several columns (ChestMNIST) are findings, of which an image has
+    any number, unless every image has exactly one.
 
     Args:
         path: the .npz file.
         values: there are no annotations to be read.
 
     Raises:
-        DataError: the archive has no labels, or another number of labels than images, or labels that are no classes.
+        DataError: the archive has no labels, or another number of labels than images, or labels
+            that are no classes.
     """
     parts = archive_parts(path)
     labels = {part.name: _labels(path, part) for part in parts}
     several = sorted({array.shape[1] for array in labels.values()})
     if len(several) > 1:
-        raise DataError(f"{path}: {several} labels an image in its parts", needed="as many in each", cure="check the file")
+        raise DataError(
+            f"{path}: {several} labels an image in its parts",
+            needed="as many in each",
+            cure="check the file",
+        )
     one_each = several == [1] or all((array.sum(axis=1) == 1).all() for array in labels.values())
     channels = guess_channels([_reference(path, parts[0].name, 0)])
     named = tuple(
-        Case(f"{part.name}_{index:05d}", None, dict.fromkeys(channels, _reference(path, part.name, index)), None, text)
+        Case(
+            f"{part.name}_{index:05d}",
+            None,
+            dict.fromkeys(channels, _reference(path, part.name, index)),
+            None,
+            text,
+        )
         for part in parts
         for index, text in enumerate(_texts(labels[part.name], one_each=one_each))
     )
-    by_part = {part.name: tuple(case.id for case in named if case.id.startswith(f"{part.name}_")) for part in parts}
+    by_part = {
+        part.name: tuple(case.id for case in named if case.id.startswith(f"{part.name}_"))
+        for part in parts
+    }
     splits = (Fold(by_part["train"], by_part["val"]),) if {"train", "val"} <= set(by_part) else ()
     tests = frozenset(by_part.get("test", ()))
     return Dataset(
@@ -60,7 +75,11 @@ def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one s
         cases=tuple(sorted(named, key=lambda case: case.id)),
         channels=channels,
         labels=None,
-        classes=None if one_each else ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel"),
+        classes=(
+            None
+            if one_each
+            else ClassTable(names=tuple(map(str, range(several[0]))), kind="multilabel")
+        ),
         splits=splits,
         tests=tests,
         notes=("the classes have numbers only: the archive does not name them", *tests_note(tests)),
@@ -79,7 +98,11 @@ def _reference(path: Path, part: str, index: int) -> Path:
 def _labels(path: Path, part: ArchivePart) -> NDArray[Any]:
     """The labels of a part, (N, K): the class (K = 1), or 0 and 1 for each of K findings."""
     if part.labels is None:
-        raise DataError(f"{path} has no {part.name}_labels", needed="a label for each image", cure="check the file")
+        raise DataError(
+            f"{path} has no {part.name}_labels",
+            needed="a label for each image",
+            cure="check the file",
+        )
     labels = part.labels.reshape(len(part.labels), -1)
     if len(labels) != part.count or (labels.shape[1] > 1 and not np.isin(labels, (0, 1)).all()):
         raise DataError(

@@ -43,32 +43,44 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise FormatError(f"{path} holds a JSON {type(document).__name__}", needed='a JSON object: {"key": ...}')
+        raise FormatError(
+            f"{path} holds a JSON {type(document).__name__}", needed='a JSON object: {"key": ...}'
+        )
     return document
 
 
 def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
     """Channel names from dataset.json's "channel_names" (nnU-Net) or "modality" (Decathlon), by number; () where it has none.
 
-    Two channels of the same name, but for letter case and blanks, get their number appended, so that each is unique.
+    Two channels of the same name, but for letter case and blanks, get their number appended, so
+    that each is unique.
 
     Raises:
         FormatError: the numbers are not 0, 1, 2, ...
     """
     names = facts.get("channel_names") or facts.get("modality") or {}
-    if not isinstance(names, dict) or sorted(names, key=_as_number) != [str(n) for n in range(len(names))]:
+    if not isinstance(names, dict) or sorted(names, key=_as_number) != [
+        str(n) for n in range(len(names))
+    ]:
         raise FormatError(
             f"channels {names!r} in {source}",
             needed='one name for each number from 0: {"0": "CT"}',
             cure=f'correct "channel_names" in {source}',
         )
-    ordered = [str(names[key]).strip() if is_known(str(names[key])) else f"channel_{key}" for key in map(str, range(len(names)))]
+    ordered = [
+        str(names[key]).strip() if is_known(str(names[key])) else f"channel_{key}"
+        for key in map(str, range(len(names)))
+    ]
     counts = Counter(map(name_key, ordered))
-    return tuple(name if counts[name_key(name)] == 1 else f"{name}_{n}" for n, name in enumerate(ordered))
+    return tuple(
+        name if counts[name_key(name)] == 1 else f"{name}_{n}" for n, name in enumerate(ordered)
+    )
 
 
 def stated_channels(folder: Path) -> tuple[str, ...]:
-    """Channel names that a dataset.json in the folder states; () where it states none, or is not there.
+    """Channel names that a dataset.json in the folder states.
+
+    () where it states none, or is not there.
 
     Raises:
         FormatError: it is no JSON object, or its numbers are not 0, 1, 2, ...
@@ -84,21 +96,25 @@ def _as_number(text: str) -> int:
 def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
     """Label table from dataset.json's "labels".
 
-    Both spellings are understood: nnU-Net's {"liver": 1} and the Decathlon's {"1": "liver"}; a list of ids makes a region, learnt
-    as an output of its own and written back in the order of "regions_class_order"; the name "ignore" marks voxels that were not
-    annotated (nnU-Net's documentation/dataset_format.md, region_based_training.md, ignore_label.md).
+    Both spellings are understood: nnU-Net's {"liver": 1} and the Decathlon's {"1": "liver"}; a list
+    of ids makes a region, learnt as an output of its own and written back in the order of
+    "regions_class_order"; the name "ignore" marks voxels that were not annotated (nnU-Net's
+    documentation/dataset_format.md, region_based_training.md, ignore_label.md).
 
     Args:
         facts: the parsed dataset.json.
         source: its path, for messages.
 
     Raises:
-        LabelError: there are no labels, two have one name, an id is no whole number, or the regions have no order.
+        LabelError: there are no labels, two have one name, an id is no whole number, or the regions
+            have no order.
     """
     entries = facts.get("labels")
     if not isinstance(entries, dict) or not entries:
         raise LabelError(
-            f"no labels in {source}", needed='"labels": {"background": 0, "liver": 1}', cure=f'add "labels" to {source}'
+            f"no labels in {source}",
+            needed='"labels": {"background": 0, "liver": 1}',
+            cure=f'add "labels" to {source}',
         )
     if all(str(key).lstrip("-").isdigit() for key in entries):
         pairs = [(_label_name(str(name), key), key) for key, name in entries.items()]
@@ -116,7 +132,9 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
     if ignore is not None and len(ignore) != 1:
         raise LabelError(f'"ignore" names ids {list(ignore)} in {source}', needed="one id")
     ignore_id = ignore[0] if ignore else None
-    if misplaced := [name for name, ids in named.items() if name_key(name) in _BACKGROUND and ids != (0,)]:
+    if misplaced := [
+        name for name, ids in named.items() if name_key(name) in _BACKGROUND and ids != (0,)
+    ]:
         raise LabelError(
             f"{misplaced[0]!r} has the id {entries[misplaced[0]]!r} in {source}",
             needed="0 for the background, in the file and in the label maps",
@@ -126,8 +144,12 @@ def label_table(facts: Mapping[str, Any], source: Path) -> LabelTable:
         return _region_table(named, facts.get("regions_class_order"), ignore_id, source)
     ids = [i for value in named.values() for i in value]
     if len(set(ids)) != len(ids):
-        raise LabelError(f"an id with two names in {source}: {entries}", needed="one name for each id")
-    return LabelTable.from_names({value[0]: name for name, value in named.items()}, ignore=ignore_id)
+        raise LabelError(
+            f"an id with two names in {source}: {entries}", needed="one name for each id"
+        )
+    return LabelTable.from_names(
+        {value[0]: name for name, value in named.items()}, ignore=ignore_id
+    )
 
 
 def _label_name(name: str, value: object) -> str:
@@ -143,25 +165,41 @@ def _ids(value: Any, name: str, source: Path) -> tuple[int, ...]:
         ids = tuple(int(item) for item in items)
     except (TypeError, ValueError, OverflowError):
         ids = ()
-    if not ids or any(isinstance(item, float) and item != number for item, number in zip(items, ids, strict=True)):
-        raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed="a whole number, or a list of them")
+    if not ids or any(
+        isinstance(item, float) and item != number for item, number in zip(items, ids, strict=True)
+    ):
+        raise LabelError(
+            f"label {name!r} has the id {value!r} in {source}",
+            needed="a whole number, or a list of them",
+        )
     if min(ids) < 0 or max(ids) > LARGEST_ID:
-        raise LabelError(f"label {name!r} has the id {value!r} in {source}", needed=f"whole numbers from 0 to {LARGEST_ID}")
+        raise LabelError(
+            f"label {name!r} has the id {value!r} in {source}",
+            needed=f"whole numbers from 0 to {LARGEST_ID}",
+        )
     return ids
 
 
-def _region_table(named: Mapping[str, tuple[int, ...]], order: Any, ignore: int | None, source: Path) -> LabelTable:
+def _region_table(
+    named: Mapping[str, tuple[int, ...]], order: Any, ignore: int | None, source: Path
+) -> LabelTable:
     regions = {name: ids for name, ids in named.items() if set(ids) != {0}}
     if not isinstance(order, list) or len(order) != len(regions):
         raise LabelError(
-            f'"regions_class_order" is {order!r} for the {len(regions)} regions {list(regions)} in {source}',
-            needed="one label id for each region, in the order in which predictions are written, smallest region last",
+            f'"regions_class_order" is {order!r} for the {len(regions)} regions {list(regions)} in'
+            f" {source}",
+            needed=(
+                "one label id for each region, in the order in which predictions are written,"
+                " smallest region last"
+            ),
             cure=f'add e.g. "regions_class_order": {list(range(1, len(regions) + 1))} to {source}',
         )
     ids = sorted({i for value in regions.values() for i in value} - {0})
     names = {value[0]: name for name, value in regions.items() if len(value) == 1}
     background = next((name for name, value in named.items() if set(value) == {0}), "background")
-    labels = [Label(id=0, name=background)] + [Label(id=i, name=names.get(i, f"label_{i}")) for i in ids]
+    labels = [Label(id=0, name=background)] + [
+        Label(id=i, name=names.get(i, f"label_{i}")) for i in ids
+    ]
     return LabelTable(
         labels=tuple(labels),
         regions=tuple(Region(name=name, labels=value) for name, value in regions.items()),
@@ -216,27 +254,35 @@ def _with_note(table: LabelTable) -> tuple[LabelTable, tuple[str, ...]]:
 def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
     """Label table from what the annotations hold, where nothing names it.
 
-    A single value beside the background is called "foreground" (masks of {0, 1} and of {0, 255} alike); several are called
-    "label_1", "label_2", ...; colours are numbered and called "colour_ff0000", ... Numbers that are no labels yet count as what
-    the doctor makes of them. Annotations that hold nothing of the kind add nothing: the doctor says what each of them holds.
+    A single value beside the background is called "foreground" (masks of {0, 1} and of {0, 255}
+    alike); several are called "label_1", "label_2", ...; colours are numbered and called
+    "colour_ff0000", ... Numbers that are no labels yet count as what the doctor makes of them.
+    Annotations that hold nothing of the kind add nothing: the doctor says what each of them holds.
 
     Args:
         annotations: label files; every one is read.
 
     Returns:
-        The table, the background alone where no annotation holds a label, and a sentence that says where it came from.
+        The table, the background alone where no annotation holds a label, and a sentence that says
+        where it came from.
     """
     segments = names_of_segments(annotations)
     if segments:
         shown = some([f"{value} = {name}" for value, name in segments.items()], shown=_SHOWN_LABELS)
-        return LabelTable.from_names(segments), f"labels are named by the segments of the annotations: {shown}"
+        return (
+            LabelTable.from_names(segments),
+            f"labels are named by the segments of the annotations: {shown}",
+        )
     values: set[int] = set()
     files: Counter[frozenset[int]] = Counter()
     colours: Counter[Colour] = Counter()
     for annotation in annotations:
         try:
             contents = contents_of(annotation)
-        except (DataError, ResourceError):  # the doctor reads them one by one and says which and why
+        except (
+            DataError,
+            ResourceError,
+        ):  # the doctor reads them one by one and says which and why
             continue
         values.update(contents.labels)
         files[contents.labels] += 1
@@ -250,18 +296,30 @@ def labels_from_values(annotations: Sequence[Path]) -> tuple[LabelTable, str]:
     if len(values) + len(painted) >= MOST_LABELS:
         values, painted = set(), []
     if not values and not painted:
-        return LabelTable.from_names({}), f"no label names found, and none of the {len(annotations)} annotations holds labels"
+        return (
+            LabelTable.from_names({}),
+            f"no label names found, and none of the {len(annotations)} annotations holds labels",
+        )
     foreground = sorted(values)
-    names = {foreground[0]: "foreground"} if len(foreground) == 1 and not painted else {i: f"label_{i}" for i in foreground}
+    names = (
+        {foreground[0]: "foreground"}
+        if len(foreground) == 1 and not painted
+        else {i: f"label_{i}" for i in foreground}
+    )
     labels = [Label(id=i, name=name) for i, name in names.items()]
     for number, colour in enumerate(painted, start=max(foreground, default=0) + 1):
-        labels.append(Label(id=number, name="colour_{:02x}{:02x}{:02x}".format(*colour), colour=colour))
+        labels.append(
+            Label(id=number, name="colour_{:02x}{:02x}{:02x}".format(*colour), colour=colour)
+        )
     background = Label(id=0, name="background", colour=background_of(colours) if painted else None)
     shown = some([f"{label.id} = {label.name}" for label in labels], shown=_SHOWN_LABELS)
     naming = f'a labels.json {{"{labels[0].id}": "NAME"}} in the folder names them'
     if painted:
         first = f'{{"id": {labels[-1].id}, "name": "NAME", "colour": {list(painted[-1])}}}'
-        naming = f'a labels.json {{"labels": [{{"id": 0, "name": "background"}}, {first}, ...]}} in the folder names them'
+        naming = (
+            f'a labels.json {{"labels": [{{"id": 0, "name": "background"}}, {first}, ...]}} in the'
+            " folder names them"
+        )
     return (
         LabelTable(labels=(background, *labels)),
         f"{mixed}no label names found, so the values in the annotations decide: {shown}; {naming}",

@@ -1,7 +1,8 @@
 """nnU-Net's raw folders and the Medical Segmentation Decathlon's: imagesTr, labelsTr, imagesTs and dataset.json.
 
-They differ in one thing: nnU-Net's images end in a channel number (case_0000.nii.gz), the Decathlon's do not, and hold all their
-channels in one file. The files on disk decide which it is, for dataset.json is often copied from one to the other.
+They differ in one thing: nnU-Net's images end in a channel number (case_0000.nii.gz), the
+Decathlon's do not, and hold all their channels in one file. The files on disk decide which it is,
+for dataset.json is often copied from one to the other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Entries, Orphan, guess_channels, image_entries, orphans_of, some
+from hilum.dataset.layouts.listing import (
+    Entries,
+    Orphan,
+    guess_channels,
+    image_entries,
+    orphans_of,
+    some,
+)
 from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.errors import DataError, FormatError
 
@@ -50,7 +58,8 @@ def read_nnunet(path: Path, *, values: bool = True) -> Dataset:
     """Open an nnU-Net raw folder.
 
     Args:
-        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names come from the files.
+        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names
+            come from the files.
         values: whether annotations may be read to find out what the labels are.
 
     Raises:
@@ -63,7 +72,8 @@ def read_decathlon(path: Path, *, values: bool = True) -> Dataset:
     """Open a Medical Segmentation Decathlon folder: one file a case, which holds all its channels.
 
     Args:
-        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names come from the files.
+        path: the folder that holds imagesTr and labelsTr; dataset.json may be absent, then names
+            come from the files.
         values: whether annotations may be read to find out what the labels are.
 
     Raises:
@@ -76,12 +86,16 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
     """Images in imagesTr without a file in labelsTr, and the other way about."""
     facts = _facts(path)
     annotations = _annotations(path, facts)
-    firsts = {case: files[min(files)] for case, files in _images(path, facts, annotations).files.items()}
+    firsts = {
+        case: files[min(files)] for case, files in _images(path, facts, annotations).files.items()
+    }
     return orphans_of(firsts, annotations)
 
 
 def _is_raw(path: Path) -> bool:
-    return path.is_dir() and ((path / "imagesTr").is_dir() or isinstance(_facts(path).get("dataset"), dict))
+    return path.is_dir() and (
+        (path / "imagesTr").is_dir() or isinstance(_facts(path).get("dataset"), dict)
+    )
 
 
 def _is_channelled(path: Path) -> bool:
@@ -108,7 +122,9 @@ def _annotations(path: Path, facts: Mapping[str, Any]) -> Entries:
     listed = facts.get("dataset")
     if isinstance(listed, dict):
         entries = Entries()
-        entries.update({case: path / entry["label"] for case, entry in listed.items() if entry.get("label")})
+        entries.update(
+            {case: path / entry["label"] for case, entry in listed.items() if entry.get("label")}
+        )
         return entries
     return image_entries(path / "labelsTr", ending=_ending(path / "labelsTr", facts))
 
@@ -120,16 +136,28 @@ def _ending(folder: Path, facts: Mapping[str, Any]) -> str | None:
 
 
 def _has_ending(folder: Path, ending: str) -> bool:
-    return folder.is_dir() and any(entry.name.endswith(ending) and not entry.name.startswith(".") for entry in folder.iterdir())
+    return folder.is_dir() and any(
+        entry.name.endswith(ending) and not entry.name.startswith(".") for entry in folder.iterdir()
+    )
 
 
 def _images(path: Path, facts: Mapping[str, Any], annotations: Mapping[str, Path]) -> _Images:
     """The images of imagesTr."""
     listed = facts.get("dataset")
     if isinstance(listed, dict):
-        return _Images({case: dict(enumerate(path / name for name in entry["images"])) for case, entry in listed.items()}, {})
+        return _Images(
+            {
+                case: dict(enumerate(path / name for name in entry["images"]))
+                for case, entry in listed.items()
+            },
+            {},
+        )
     folder = path / "imagesTr"
-    return _group(image_entries(folder, ending=_ending(folder, facts)), annotations, channelled=_is_channelled(path))
+    return _group(
+        image_entries(folder, ending=_ending(folder, facts)),
+        annotations,
+        channelled=_is_channelled(path),
+    )
 
 
 def _group(images: Entries, annotations: Mapping[str, Path], *, channelled: bool) -> _Images:
@@ -153,11 +181,14 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
     annotated = [case for case in sorted(images) if case in annotations]
     if not annotated:
         raise DataError(
-            f"no image in {path / 'imagesTr'} has an annotation of the same name in {path / 'labelsTr'}",
+            f"no image in {path / 'imagesTr'} has an annotation of the same name in"
+            f" {path / 'labelsTr'}",
             needed="imagesTr/CASE_0000.nii.gz (or imagesTr/CASE.nii.gz) with labelsTr/CASE.nii.gz",
             cure="rename the files so that an image and its annotation share their name",
         )
-    channels = channel_names(facts, source) or _channels_on_disk([images[case] for case in annotated])
+    channels = channel_names(facts, source) or _channels_on_disk(
+        [images[case] for case in annotated]
+    )
     notes: list[str] = []
     labels = None
     if values:
@@ -170,12 +201,20 @@ def _read(path: Path, layout: str, *, values: bool) -> Dataset:
     if lonely:
         notes.append(f"{some(lonely)} in labelsTr without image: left out")
     test_folder = path / "imagesTs"
-    tests = _group(image_entries(test_folder, ending=_ending(test_folder, facts)), {}, channelled=layout == "nnunet")
-    files = {**{case: one for case, one in tests.files.items() if case not in annotations}, **images}
+    tests = _group(
+        image_entries(test_folder, ending=_ending(test_folder, facts)),
+        {},
+        channelled=layout == "nnunet",
+    )
+    files = {
+        **{case: one for case, one in tests.files.items() if case not in annotations},
+        **images,
+    }
     faults = {**tests.faults, **annotations.faults, **found.faults}
     several = any(len(images[case]) > 1 for case in annotated)
     cases = [
-        _case(case, files[case], channels, annotations.get(case), faults.get(case), several=several) for case in sorted(files)
+        _case(case, files[case], channels, annotations.get(case), faults.get(case), several=several)
+        for case in sorted(files)
     ]
     return Dataset(
         name=str(facts.get("name") or path.name),
@@ -208,7 +247,10 @@ def _case(
     *,
     several: bool,
 ) -> Case:
-    """A case; the only file holds all its channels (4D NIfTI, colour picture), unless others have `several`."""
+    """A case.
+
+    The only file holds all its channels (4D NIfTI, colour picture), unless others have `several`.
+    """
     if set(files) == {0} and not (several and len(channels) > 1):
         return Case(case, None, dict.fromkeys(channels, files[0]), annotation, fault=fault)
     lacking = sorted(set(range(len(channels))) - set(files))
@@ -216,8 +258,15 @@ def _case(
         fault = fault or FormatError(
             f"case {case} has the channel numbers {sorted(files)} in {files[min(files)].parent}",
             needed=f"the numbers 0 to {len(channels) - 1} for the channels {', '.join(channels)}",
-            cure=f"add the missing file, e.g. {case}_{lacking[0] if lacking else 0:04d}.nii.gz, "
-            "or correct channel_names in dataset.json",
+            cure=(
+                f"add the missing file, e.g. {case}_{lacking[0] if lacking else 0:04d}.nii.gz, "
+                "or correct channel_names in dataset.json"
+            ),
         )
-    names = {number: channels[number] if number < len(channels) else f"channel_{number}" for number in sorted(files)}
-    return Case(case, None, {name: files[number] for number, name in names.items()}, annotation, fault=fault)
+    names = {
+        number: channels[number] if number < len(channels) else f"channel_{number}"
+        for number in sorted(files)
+    }
+    return Case(
+        case, None, {name: files[number] for number, name in names.items()}, annotation, fault=fault
+    )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.layouts.listing import Entries, Orphan, guess_channels, image_entries, orphans_of, pair, some
+from hilum.dataset.layouts.listing import (
+    Entries,
+    Orphan,
+    guess_channels,
+    image_entries,
+    orphans_of,
+    pair,
+    some,
+)
 from hilum.dataset.layouts.naming import channel_names, labels_of, read_json_object
 from hilum.errors import DataError
 
@@ -15,16 +23,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-ANNOTATION_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation")
+ANNOTATION_FOLDERS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "annotations",
+    "annotation",
+    "segmentations",
+    "segmentation",
+)
 
 
 def recognises(path: Path) -> bool:
     """Recognise a folder with an images folder and an annotations folder."""
-    return path.is_dir() and sub_folder(path, IMAGE_FOLDERS) is not None and sub_folder(path, ANNOTATION_FOLDERS) is not None
+    return (
+        path.is_dir()
+        and sub_folder(path, IMAGE_FOLDERS) is not None
+        and sub_folder(path, ANNOTATION_FOLDERS) is not None
+    )
 
 
 def sub_folder(path: Path, names: tuple[str, ...]) -> Path | None:
-    """The first sub-folder of one of these names, in their order and in any case of letters; None if there is none."""
+    """The first sub-folder of one of these names, in their order and in any case of letters.
+
+    None if there is none.
+    """
     folders = {entry.name.lower(): entry for entry in sorted(path.iterdir()) if entry.is_dir()}
     return next((folders[name] for name in names if name in folders), None)
 
@@ -32,7 +56,8 @@ def sub_folder(path: Path, names: tuple[str, ...]) -> Path | None:
 def read(path: Path, *, values: bool = True) -> Dataset:
     """Open images/ and masks/ (or labels/, annotations/) of the same stems.
 
-    Labels and channels come from a dataset.json or labels.json in the folder where there is one, else from the files.
+    Labels and channels come from a dataset.json or labels.json in the folder where there is one,
+    else from the files.
 
     Args:
         path: the folder that holds both folders.
@@ -51,12 +76,20 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             cure="rename the files so that an image and its annotation share their name",
         )
     facts = read_json_object(path / "dataset.json") if (path / "dataset.json").is_file() else {}
-    channels = channel_names(facts, path / "dataset.json") or guess_channels(images[stem] for stem in sorted(pairs))
-    labels, notes = labels_of(path, [pairs[stem] for stem in sorted(pairs)]) if values else (None, ())
+    channels = channel_names(facts, path / "dataset.json") or guess_channels(
+        images[stem] for stem in sorted(pairs)
+    )
+    labels, notes = (
+        labels_of(path, [pairs[stem] for stem in sorted(pairs)]) if values else (None, ())
+    )
     alone = sorted(set(images) - set(pairs))
     if alone:
         notes += (f"{some(alone)} without annotation: counted as unlabelled",)
-    masks = {file: annotations.faults[stem] for stem, file in annotations.items() if stem in annotations.faults}
+    masks = {
+        file: annotations.faults[stem]
+        for stem, file in annotations.items()
+        if stem in annotations.faults
+    }
     cases = tuple(
         Case(
             stem,
@@ -86,11 +119,17 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
 
 
 def _entries(path: Path) -> tuple[Entries, Entries]:
-    image_folder, annotation_folder = sub_folder(path, IMAGE_FOLDERS), sub_folder(path, ANNOTATION_FOLDERS)
+    image_folder, annotation_folder = (
+        sub_folder(path, IMAGE_FOLDERS),
+        sub_folder(path, ANNOTATION_FOLDERS),
+    )
     if image_folder is None or annotation_folder is None:
         raise DataError(
             f"{path} has not both an images and a masks folder",
-            needed=f"a folder named {' or '.join(IMAGE_FOLDERS)} and one named {' or '.join(ANNOTATION_FOLDERS)}",
+            needed=(
+                f"a folder named {' or '.join(IMAGE_FOLDERS)} and one named"
+                f" {' or '.join(ANNOTATION_FOLDERS)}"
+            ),
         )
     return image_entries(image_folder), image_entries(annotation_folder)
 

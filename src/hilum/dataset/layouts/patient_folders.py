@@ -24,7 +24,8 @@ _DEPTH = 3
 _MOST_WORDS = 24
 _TIMEPOINT = re.compile(
     r"^(BraTS-[A-Za-z]+-\d+|UPENN-GBM-\d+)[-_]\d+$"
-    r"|^(.+?)[-_ ](?:(?:ses|session|tp|timepoint|time|visit|exam|scan|study|week|month|year)[-_ ]?\d+|baseline|follow[-_ ]?up)$",
+    r"|^(.+?)[-_ ](?:(?:ses|session|tp|timepoint|time|visit|exam|scan|study|week|month|year)[-_"
+    r" ]?\d+|baseline|follow[-_ ]?up)$",
     re.IGNORECASE,
 )
 
@@ -45,18 +46,26 @@ class _Layout:
 
 
 def recognises(path: Path) -> bool:
-    """Recognise folders of the same few file words, one of them an annotation's; one folder alone needs its name."""
+    """Recognise folders of the same few file words, one of them an annotation's.
+
+    One folder alone needs its name.
+    """
     found = _find(path) if path.is_dir() else None
-    return found is not None and bool(found.channels and found.masks) and (len(found.folders) > 1 or _is_named(found))
+    return (
+        found is not None
+        and bool(found.channels and found.masks)
+        and (len(found.folders) > 1 or _is_named(found))
+    )
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
     """Open a folder of patients' folders.
 
-    A case is named after its folder, and so is its patient; of BraTS-GLI-00000-000 the last number is an examination, as are
-    the ends of P1_ses-02 and P1_baseline. Where folders lie deeper, the patient is the first level of as many folders as each
-    of them holds cases: PETCT_0 of PETCT_0/2001, but B_000 of HGG/B_000. A word
-    that most folders have, and that is no annotation's, is a channel. A folder without annotation is unlabelled.
+    A case is named after its folder, and so is its patient; of BraTS-GLI-00000-000 the last number
+    is an examination, as are the ends of P1_ses-02 and P1_baseline. Where folders lie deeper, the
+    patient is the first level of as many folders as each of them holds cases: PETCT_0 of
+    PETCT_0/2001, but B_000 of HGG/B_000. A word that most folders have, and that is no
+    annotation's, is a channel. A folder without annotation is unlabelled.
 
     Args:
         path: the folder that holds the patients' folders, at most three levels below.
@@ -70,10 +79,16 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         raise DataError(
             f"{len(found.masks)} annotations in most folders of {path}: {', '.join(found.masks)}",
             needed="one annotation in each patient's folder",
-            cure="write a cases.csv with the columns case, patient, image_NAME, mask, one row a case",
+            cure=(
+                "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
+            ),
         )
     mask = found.masks[0]
-    whole = {folder: words for folder, words in found.folders.items() if set(found.channels) <= set(words)}
+    whole = {
+        folder: words
+        for folder, words in found.folders.items()
+        if set(found.channels) <= set(words)
+    }
     usable = {folder: words for folder, words in whole.items() if mask in words}
     if not usable:
         raise DataError(
@@ -84,7 +99,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     channels = found.channels
     if len(channels) == 1:
         channels = channels_of_word(channels[0], [words[channels[0]] for words in usable.values()])
-    labels, notes = labels_of(path, [words[mask] for words in usable.values()]) if values else (None, ())
+    labels, notes = (
+        labels_of(path, [words[mask] for words in usable.values()]) if values else (None, ())
+    )
     ids = _ids(path, list(found.folders))
     lacking = [ids[folder] for folder in found.folders if folder not in whole]
     if lacking:
@@ -95,7 +112,9 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     patients, said = _patients(path, list(found.folders))
     notes += said
     cases = tuple(
-        Case(ids[folder], patients[folder], _images(words, found.channels, channels), words.get(mask))
+        Case(
+            ids[folder], patients[folder], _images(words, found.channels, channels), words.get(mask)
+        )
         for folder, words in sorted(whole.items(), key=lambda item: ids[item[0]])
     )
     return Dataset(
@@ -127,7 +146,9 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
 
 def _find(path: Path) -> _Layout:
     """The folders that hold image files, and the words that more than half of them have."""
-    folders = {folder: by_words(files).files for folder, files in _image_folders(path, _DEPTH).items()}
+    folders = {
+        folder: by_words(files).files for folder, files in _image_folders(path, _DEPTH).items()
+    }
     counts = Counter(word for words in folders.values() for word in words)
     common = sorted(word for word, count in counts.items() if 2 * count > len(folders))
     if len(common) > _MOST_WORDS:
@@ -157,7 +178,9 @@ def _is_named(found: _Layout) -> bool:
     return all(file.name.startswith(folder.name) for file in words.values())
 
 
-def _images(words: Mapping[str, Path], found: Sequence[str], channels: Sequence[str]) -> dict[str, Path]:
+def _images(
+    words: Mapping[str, Path], found: Sequence[str], channels: Sequence[str]
+) -> dict[str, Path]:
     if len(found) == 1:
         return dict.fromkeys(channels, words[found[0]])
     return {name: words[name] for name in channels}
@@ -166,13 +189,19 @@ def _images(words: Mapping[str, Path], found: Sequence[str], channels: Sequence[
 def _ids(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
     """A name for each folder: its own, with those above it where it repeats."""
     counts = Counter(folder.name for folder in folders)
-    return {folder: folder.name if counts[folder.name] == 1 else "__".join(folder.relative_to(root).parts) for folder in folders}
+    return {
+        folder: (
+            folder.name if counts[folder.name] == 1 else "__".join(folder.relative_to(root).parts)
+        )
+        for folder in folders
+    }
 
 
 def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], tuple[str, ...]]:
     """The patient of each folder, and a note where it is a folder above.
 
-    Taking two patients for one costs nothing; taking one for two would let training see the validation patients.
+    Taking two patients for one costs nothing; taking one for two would let training see the
+    validation patients.
     """
     parts = {folder: folder.relative_to(root).parts for folder in folders}
     for level in range(1, _DEPTH + 1):
@@ -185,8 +214,16 @@ def _patients(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], tup
     if not above:
         return patients, ()
     most, count = counts.most_common(1)[0]
-    note = f"{len(counts)} folders count as the patients of {len(folders)} cases ({most} holds {count})"
-    return patients, (f"{note}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the folder",)
+    note = (
+        f"{len(counts)} folders count as the patients of {len(folders)} cases ({most} holds"
+        f" {count})"
+    )
+    return patients, (
+        (
+            f"{note}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the"
+            " folder"
+        ),
+    )
 
 
 def _without_examination(name: str) -> str:

@@ -26,22 +26,28 @@ def recognises(path: Path) -> bool:
     if not path.is_dir():
         return False
     folders = _folders(path)
-    return 0 < len(folders) <= 2 * sum(sub_folder(folder, ANNOTATION_FOLDERS) is not None for folder in folders)
+    return (
+        0
+        < len(folders)
+        <= 2 * sum(sub_folder(folder, ANNOTATION_FOLDERS) is not None for folder in folders)
+    )
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
     """Open a folder of patients' folders, each with an image of the same name (ct, mri) and a folder of masks, one a label.
 
-    A case, and its patient, are named after the folder. Labels are the names of the masks, numbered in their order, unless a
-    dataset.json or labels.json gives the numbers; a structure may be missing in some patients. The label maps are made as they
-    are read, and nothing is written. meta.csv (image_id, split, age, ...) adds what it knows of each case.
+    A case, and its patient, are named after the folder. Labels are the names of the masks, numbered
+    in their order, unless a dataset.json or labels.json gives the numbers; a structure may be
+    missing in some patients. The label maps are made as they are read, and nothing is written.
+    meta.csv (image_id, split, age, ...) adds what it knows of each case.
 
     Args:
         path: the folder that holds the patients' folders.
         values: whether the labels are wanted; no annotation is read for them.
 
     Raises:
-        DataError: no folder has both an image and masks, or a mask has a name that the label file does not know.
+        DataError: no folder has both an image and masks, or a mask has a name that the label file
+            does not know.
     """
     images = {folder: _by_stem(folder) for folder in _folders(path)}
     masks = {folder: _masks(folder) for folder in images}
@@ -56,7 +62,11 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         )
     table = _table(path, sorted({name for folder in whole for name in masks[folder]}))
     numbers = {label.name: label.id for label in table.foreground}
-    channels = names if len(names) > 1 else channels_of_word(names[0], [images[folder][names[0]] for folder in whole])
+    channels = (
+        names
+        if len(names) > 1
+        else channels_of_word(names[0], [images[folder][names[0]] for folder in whole])
+    )
     notes: tuple[str, ...] = (f"one mask a label: {OVERLAPS}",)
     lacking = sorted(folder.name for folder in images if folder not in whole)
     if lacking:
@@ -68,7 +78,11 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             folder.name,
             folder.name,
             {name: images[folder][name if len(names) > 1 else names[0]] for name in channels},
-            MaskFiles({numbers[name]: file for name, file in masks[folder].items()}) if masks[folder] else None,
+            (
+                MaskFiles({numbers[name]: file for name, file in masks[folder].items()})
+                if masks[folder]
+                else None
+            ),
             columns=meta.get(folder.name, {}),
         )
         for folder in whole
@@ -100,7 +114,11 @@ def orphans(path: Path) -> tuple[Orphan, ...]:
 
 def _folders(path: Path, *, masks_only: bool = False) -> list[Path]:
     """The folders that hold images themselves, or also those that hold only masks."""
-    folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    folders = [
+        entry
+        for entry in sorted(path.iterdir())
+        if entry.is_dir() and not entry.name.startswith(".")
+    ]
     return [folder for folder in folders if image_files(folder) or (masks_only and _masks(folder))]
 
 
@@ -126,7 +144,8 @@ def _table(path: Path, names: list[str]) -> LabelTable:
     unknown = sorted(set(names) - {label.name for label in table.foreground})
     if unknown:
         raise DataError(
-            f"masks of {some(unknown)}, which {facts_file if facts_file.is_file() else names_file} does not name",
+            f"masks of {some(unknown)}, which {facts_file if facts_file.is_file() else names_file}"
+            " does not name",
             needed="a number for each mask's name",
             cure="add the names, or remove the file: the masks are then numbered by their names",
         )

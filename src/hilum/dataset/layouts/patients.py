@@ -1,7 +1,8 @@
 """Whose study each case is: from the table, from patients.csv, or from a pattern in the case's name.
 
-Nothing is guessed but this: where names come in pairs of a left and a right side (Image_01L, Image_01R), a pair is one patient.
-Taking two patients for one costs nothing; taking one for two would let training see the validation patients.
+Nothing is guessed but this: where names come in pairs of a left and a right side (Image_01L,
+Image_01R), a pair is one patient. Taking two patients for one costs nothing; taking one for two
+would let training see the validation patients.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
-from hilum.io.text import is_known, name_key, one_spelling, read_table, unknown_words, with_one_spelling
+from hilum.io.text import (
+    is_known,
+    name_key,
+    one_spelling,
+    read_table,
+    unknown_words,
+    with_one_spelling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +50,9 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     """
     file = dataset.root / PATIENTS_FILE
     rows, notes = read_patients(file) if file.is_file() else ({}, ())
-    rows, otherwise = _matched(rows, [case.id for case in (*dataset.cases, *dataset.unlabelled)], file)
+    rows, otherwise = _matched(
+        rows, [case.id for case in (*dataset.cases, *dataset.unlabelled)], file
+    )
     notes += otherwise
     known = {case: row["patient"] for case, row in rows.items() if row["patient"]}
     if pattern is not None:
@@ -52,7 +62,13 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
     cases = [_named(case, known, rows) for case in (*dataset.cases, *dataset.unlabelled)]
     strange = [case for case in rows if case not in {case.id for case in cases}]
     if strange:
-        notes = (*notes, f"{len(strange)} of {len(rows)} rows of {file} name no case that is here: {some(strange)}")
+        notes = (
+            *notes,
+            (
+                f"{len(strange)} of {len(rows)} rows of {file} name no case that is here:"
+                f" {some(strange)}"
+            ),
+        )
     spelled, several = one_spelling(case.patient for case in cases if case.patient is not None)
     cases = [replace(case, patient=spelled.get(case.patient or "", case.patient)) for case in cases]
     count = len(dataset.cases)
@@ -60,7 +76,12 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
         dataset,
         cases=tuple(cases[:count]),
         unlabelled=tuple(cases[count:]),
-        notes=(*dataset.notes, *notes, *([f"patients in several spellings: {several}"] if several else []), *_sides_note(sides)),
+        notes=(
+            *dataset.notes,
+            *notes,
+            *([f"patients in several spellings: {several}"] if several else []),
+            *_sides_note(sides),
+        ),
     )
 
 
@@ -74,7 +95,10 @@ def _matched(
     changed = [case for case, one in named.items() if case != one]
     if not changed or len(set(named.values())) < len(named):
         return rows, ()
-    note = f"{len(changed)} of {len(rows)} rows of {file} write their case otherwise: {changed[0]} is {named[changed[0]]}"
+    note = (
+        f"{len(changed)} of {len(rows)} rows of {file} write their case otherwise: {changed[0]} is"
+        f" {named[changed[0]]}"
+    )
     return {named[case]: row for case, row in rows.items()}, (note,)
 
 
@@ -90,7 +114,9 @@ def with_plain_columns(dataset: Dataset) -> Dataset:
 
 
 def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Case id to the row of a table with the columns case and patient, and any others; and what was assumed.
+    """Case id to the row of a table with the columns case and patient, and any others.
+
+    And what was assumed.
 
     A patient that is not known is "". Rows without a case are passed over.
 
@@ -100,17 +126,28 @@ def read_patients(file: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...
     table = read_table(file)
     case, patient = table.column("case"), table.column("patient")
     if not case or not patient:
-        raise DataError(f"{file} has the columns {', '.join(table.header)}", needed="the columns case and patient")
+        raise DataError(
+            f"{file} has the columns {', '.join(table.header)}",
+            needed="the columns case and patient",
+        )
     rows: dict[str, dict[str, str]] = {}
     for row in table.rows:
         further = {name: text for name, text in row.items() if name not in {case, patient}}
-        one = {"case": row[case], "patient": row[patient] if is_known(row[patient]) else "", **further}
+        one = {
+            "case": row[case],
+            "patient": row[patient] if is_known(row[patient]) else "",
+            **further,
+        }
         if row[case] and rows.setdefault(row[case], one) != one:
-            raise DataError(f"{file} has several rows for {row[case]} that differ", needed="one row a case")
+            raise DataError(
+                f"{file} has several rows for {row[case]} that differ", needed="one row a case"
+            )
     return rows, (*table.notes, *unknown_words(table.rows, [patient]))
 
 
-def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+def facts_of(
+    file: Path, key: str, names: Sequence[str]
+) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     """Further facts of each case or patient, by name; and what was assumed.
 
     Args:
@@ -126,29 +163,53 @@ def facts_of(file: Path, key: str, names: Sequence[str]) -> tuple[dict[str, dict
     rows: dict[str, dict[str, str]] = {}
     for row in table.rows:
         rows.setdefault(known.get(row[column].removeprefix("sub-"), row[column]), row)
-    notes = [*table.notes, *([f"{file} has no column {key}: {column} is taken"] if name_key(column) != key else [])]
+    notes = [
+        *table.notes,
+        *([f"{file} has no column {key}: {column} is taken"] if name_key(column) != key else []),
+    ]
     if len(rows) < len(table.rows):
-        notes.append(f"{len(table.rows) - len(rows)} of {len(table.rows)} rows of {file} name what another one names: left out")
+        notes.append(
+            f"{len(table.rows) - len(rows)} of {len(table.rows)} rows of {file} name what another"
+            " one names: left out"
+        )
     strange = sorted(set(rows) - set(names))
     if strange:
-        notes.append(f"{len(strange)} of {len(rows)} rows of {file} name no case that is here: {some(map(repr, strange))}")
-    return {one: {name: text for name, text in row.items() if name != column} for one, row in rows.items()}, tuple(notes)
+        notes.append(
+            f"{len(strange)} of {len(rows)} rows of {file} name no case that is here:"
+            f" {some(map(repr, strange))}"
+        )
+    return {
+        one: {name: text for name, text in row.items() if name != column}
+        for one, row in rows.items()
+    }, tuple(notes)
 
 
 def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"patients={pattern!r} is no regular expression: {error}", needed="e.g. '(Image_\\d+)'") from error
+        raise UsageError(
+            f"patients={pattern!r} is no regular expression: {error}", needed="e.g. '(Image_\\d+)'"
+        ) from error
     found = {case.id: expression.search(case.id) for case in (*dataset.cases, *dataset.unlabelled)}
     missing = [case for case, match in found.items() if match is None]
     if missing:
-        raise UsageError(f"the pattern {pattern!r} is not in the case ids {some(missing)}", needed="a pattern that fits every id")
-    return {case: match[1] if expression.groups else match[0] for case, match in found.items() if match is not None}
+        raise UsageError(
+            f"the pattern {pattern!r} is not in the case ids {some(missing)}",
+            needed="a pattern that fits every id",
+        )
+    return {
+        case: match[1] if expression.groups else match[0]
+        for case, match in found.items()
+        if match is not None
+    }
 
 
 def _by_sides(dataset: Dataset) -> dict[str, str]:
-    """Case id to what the names of both its sides share; {} unless nearly all cases come in such pairs."""
+    """Case id to what the names of both its sides share.
+
+    {} unless nearly all cases come in such pairs.
+    """
     matches = {case.id: _SIDED.match(case.id) for case in (*dataset.cases, *dataset.unlabelled)}
     stems = {case: match[1] for case, match in matches.items() if match is not None}
     left = {match[1] for match in matches.values() if match is not None and match[2]}
@@ -161,19 +222,40 @@ def _sides_note(sides: dict[str, str]) -> tuple[str, ...]:
     if not sides:
         return ()
     one, *_ = sides
-    found = f"cases come in pairs of a left and a right side, and each pair counts as one patient ({one} is of {sides[one]})"
-    return (f"{found}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in the folder, or by --patients",)
+    found = (
+        "cases come in pairs of a left and a right side, and each pair counts as one patient"
+        f" ({one} is of {sides[one]})"
+    )
+    return (
+        (
+            f"{found}; if that is wrong, name them in {PATIENTS_FILE} (columns case, patient) in"
+            " the folder, or by --patients"
+        ),
+    )
 
 
 def _named(case: Case, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> Case:
-    further = {name: text for name, text in rows.get(case.id, {}).items() if name not in {"case", "patient"}}
-    return replace(case, patient=known.get(case.id, case.patient), columns={**further, **case.columns})
+    further = {
+        name: text
+        for name, text in rows.get(case.id, {}).items()
+        if name not in {"case", "patient"}
+    }
+    return replace(
+        case, patient=known.get(case.id, case.patient), columns={**further, **case.columns}
+    )
 
 
 def _patient_note(cases: tuple[Case, ...]) -> tuple[str, ...]:
     unknown = sum(case.patient is None for case in cases)
     if not unknown:
         return ()
-    which = "the patients are not known" if unknown == len(cases) else f"the patients of {unknown} cases are not known"
-    cure = f"if some are of one patient, name them in {PATIENTS_FILE} (columns case, patient) in the folder"
+    which = (
+        "the patients are not known"
+        if unknown == len(cases)
+        else f"the patients of {unknown} cases are not known"
+    )
+    cure = (
+        f"if some are of one patient, name them in {PATIENTS_FILE} (columns case, patient) in the"
+        " folder"
+    )
     return (f"{which}, so each case counts as one patient; {cure}",)

@@ -58,11 +58,20 @@ def read_splits(file: Path) -> tuple[Fold, ...]:
         FormatError: it is something else.
     """
     document = read_json(file)
-    folds = [fold for fold in document if isinstance(fold, dict)] if isinstance(document, list) else []
-    well_formed = all(isinstance(fold.get(side), list) for fold in folds for side in ("train", "val"))
+    folds = (
+        [fold for fold in document if isinstance(fold, dict)] if isinstance(document, list) else []
+    )
+    well_formed = all(
+        isinstance(fold.get(side), list) for fold in folds for side in ("train", "val")
+    )
     if not well_formed or not folds or folds != document:
-        raise FormatError(f"{file} is no list of folds", needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]')
-    return tuple(Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in folds)
+        raise FormatError(
+            f"{file} is no list of folds",
+            needed='[{"train": ["case_1", ...], "val": ["case_2", ...]}, ...]',
+        )
+    return tuple(
+        Fold(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in folds
+    )
 
 
 def with_split_column(dataset: Dataset) -> Dataset:
@@ -78,17 +87,21 @@ def with_split_column(dataset: Dataset) -> Dataset:
     if column is None:
         return dataset
     split = folds_from_column({case.id: case.columns.get(column, "") for case in dataset.cases})
-    return replace(dataset, splits=split.folds, tests=split.tests, notes=(*dataset.notes, *split.notes))
+    return replace(
+        dataset, splits=split.folds, tests=split.tests, notes=(*dataset.notes, *split.notes)
+    )
 
 
 def with_given_splits(dataset: Dataset) -> Dataset:
     """The data set with the folds of its splits_final.json, if it has one and brings no other split.
 
-    Cases that the split names and the data set has not are dropped from the folds, and a note says so. A file beside the folder
-    that names none of its cases belongs to another data set and is passed over.
+    Cases that the split names and the data set has not are dropped from the folds, and a note says
+    so. A file beside the folder that names none of its cases belongs to another data set and is
+    passed over.
 
     Raises:
-        DataError: the file in the data set's own folder names none of its cases, or leaves a fold without cases.
+        DataError: the file in the data set's own folder names none of its cases, or leaves a fold
+            without cases.
     """
     if dataset.splits:
         return _cleaned(dataset, dataset.splits, "the data set itself")
@@ -97,7 +110,9 @@ def with_given_splits(dataset: Dataset) -> Dataset:
         return dataset
     folds = read_splits(file)
     known = {case.id for case in dataset.cases}
-    if file.parent != dataset.root and not known & {case for fold in folds for case in (*fold.train, *fold.validation)}:
+    if file.parent != dataset.root and not known & {
+        case for fold in folds for case in (*fold.train, *fold.validation)
+    }:
         return dataset
     return _cleaned(dataset, folds, str(file))
 
@@ -105,26 +120,37 @@ def with_given_splits(dataset: Dataset) -> Dataset:
 def _cleaned(dataset: Dataset, folds: tuple[Fold, ...], source: str) -> Dataset:
     known = {case.id for case in dataset.cases}
     named = {case for fold in folds for case in (*fold.train, *fold.validation)}
-    kept = tuple(Fold(tuple(sorted(known & set(fold.train))), tuple(sorted(known & set(fold.validation)))) for fold in folds)
+    kept = tuple(
+        Fold(tuple(sorted(known & set(fold.train))), tuple(sorted(known & set(fold.validation))))
+        for fold in folds
+    )
     if any(not fold.train or not fold.validation for fold in kept):
         raise DataError(
             f"a fold of {source} has no training or no validation case in {dataset.root}",
             needed="folds that name cases of this data set",
             cure=f"correct or remove {source}",
         )
-    notes = [f"the split is the one given by {source}: {len(kept)} fold{'s' if len(kept) > 1 else ''}"]
+    notes = [
+        f"the split is the one given by {source}: {len(kept)} fold{'s' if len(kept) > 1 else ''}"
+    ]
     if named - known:
-        notes.append(f"the split names cases that are not here, they are left out: {some(sorted(named - known))}")
+        notes.append(
+            "the split names cases that are not here, they are left out:"
+            f" {some(sorted(named - known))}"
+        )
     if known - named:
-        notes.append(f"{len(known - named)} cases are in no fold of the split: {some(sorted(known - named))}")
+        notes.append(
+            f"{len(known - named)} cases are in no fold of the split: {some(sorted(known - named))}"
+        )
     return replace(dataset, splits=kept, notes=(*dataset.notes, *notes))
 
 
 def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
     """Folds from a table's fold or split column.
 
-    Numbers are folds: fold k validates on the cases marked k and trains on all others. Words are the parts of one split: train,
-    val, test. Test cases are in no fold, whatever the others are marked with; without a part to validate on the others are split.
+    Numbers are folds: fold k validates on the cases marked k and trains on all others. Words are
+    the parts of one split: train, val, test. Test cases are in no fold, whatever the others are
+    marked with; without a part to validate on the others are split.
 
     Args:
         values: case id to the column's value; cases whose value is not known are in no fold.
@@ -149,7 +175,9 @@ def folds_from_column(values: Mapping[str, str]) -> ColumnSplit:
         return ColumnSplit((Fold(train, validation),) if train and validation else (), tests, notes)
     if len(words) < 2:
         return ColumnSplit((), tests, notes)
-    order = sorted(words, key=lambda word: (not word.isdigit(), len(word) if word.isdigit() else 0, word))
+    order = sorted(
+        words, key=lambda word: (not word.isdigit(), len(word) if word.isdigit() else 0, word)
+    )
     folds = tuple(
         Fold(
             train=tuple(sorted(case for case, value in given.items() if value != word)),

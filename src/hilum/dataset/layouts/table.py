@@ -55,11 +55,12 @@ def recognises(path: Path) -> bool:
 def read(path: Path, *, values: bool = True) -> Dataset:
     """Open a table.
 
-    Image, mask and region paths are relative to the table's folder, or to its images/, masks/ and regions/ folder; an image may
-    be a folder with one DICOM series. Without a mask column, a file of the same name in a masks/ (labels/, annotations/) folder
-    is the annotation, unless a column region says that masks only show where to look. All further columns stay with the case: the
-    label (:mod:`hilum.dataset.layouts.labelling`), and site, age, ... for subgroups. Without a patient column, a column "group"
-    (near-duplicates) is what folds keep together.
+    Image, mask and region paths are relative to the table's folder, or to its images/, masks/ and
+    regions/ folder; an image may be a folder with one DICOM series. Without a mask column, a file
+    of the same name in a masks/ (labels/, annotations/) folder is the annotation, unless a column
+    region says that masks only show where to look. All further columns stay with the case: the
+    label (:mod:`hilum.dataset.layouts.labelling`), and site, age, ... for subgroups. Without a
+    patient column, a column "group" (near-duplicates) is what folds keep together.
 
     Args:
         path: the CSV file or its folder.
@@ -70,29 +71,41 @@ def read(path: Path, *, values: bool = True) -> Dataset:
     """
     file = table_file(path)
     if file is None:
-        raise DataError(f"no table in {path}", needed=f"a CSV file of a usual name: {', '.join(TABLE_FILES)}")
+        raise DataError(
+            f"no table in {path}", needed=f"a CSV file of a usual name: {', '.join(TABLE_FILES)}"
+        )
     table = read_table(file)
     columns = _Columns.of(table.header)
     _refuse_useless(table, columns, file)
     columns, notes = columns.with_masks(table.rows)
     rows = zip(table.rows, table.lines, strict=True)
-    cases = tuple(sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id))
+    cases = tuple(
+        sorted((_case(row, columns, file, line) for row, line in rows), key=lambda case: case.id)
+    )
     notes += [
         *table.notes,
-        *unknown_words(table.rows, filter(None, (columns.case, columns.patient, columns.mask, columns.region))),
+        *unknown_words(
+            table.rows, filter(None, (columns.case, columns.patient, columns.mask, columns.region))
+        ),
     ]
     if columns.patient.lower() == _GROUP:
-        notes.append('the column "group" stands for the patient: cases of one group stay in one fold')
+        notes.append(
+            'the column "group" stands for the patient: cases of one group stay in one fold'
+        )
     cases, channels = _with_channels(cases, columns, file)
     annotated = tuple(case for case in cases if case.annotation is not None) if values else ()
     labels: LabelTable | None = None
     if annotated:
-        labels, label_notes = labels_of(file.parent, [file for case in annotated for file in annotation_files(case.annotation)])
+        labels, label_notes = labels_of(
+            file.parent, [file for case in annotated for file in annotation_files(case.annotation)]
+        )
         notes.extend(label_notes)
     usable = annotated or cases
     chosen = {case.id for case in usable}
     if len(usable) < len(cases):
-        notes.append(f"{len(cases) - len(usable)} rows without annotation are counted as unlabelled")
+        notes.append(
+            f"{len(cases) - len(usable)} rows without annotation are counted as unlabelled"
+        )
     return Dataset(
         name=file.parent.name if file.name in TABLE_FILES else file.stem,
         root=file.parent,
@@ -126,11 +139,16 @@ class _Columns:
     @classmethod
     def of(cls, header: Sequence[str]) -> _Columns:
         lower = {re.sub(r"[\s-]+", "_", name.lower()): name for name in header}
-        found = {key: next((lower[a] for a in aliases if a in lower), "") for key, aliases in _ALIASES.items()}
+        found = {
+            key: next((lower[a] for a in aliases if a in lower), "")
+            for key, aliases in _ALIASES.items()
+        }
         channels = {
             lower[name][len(_CHANNEL_PREFIX) :]: lower[name]
             for name in lower
-            if name.startswith(_CHANNEL_PREFIX) and name not in _ALIASES["image"] and name != "image_id"
+            if name.startswith(_CHANNEL_PREFIX)
+            and name not in _ALIASES["image"]
+            and name != "image_id"
         }
         images = channels or ({"": found["image"]} if found["image"] else {})
         used = {*found.values(), *images.values()}
@@ -150,14 +168,23 @@ class _Columns:
         if self.mask or self.region or not cells or not all(image_suffix(cell) for cell in cells):
             return self, []
         others = tuple(name for name in self.others if name != column)
-        return replace(self, mask=column, others=others), [f"the column {column!r} names files: it is that of the masks"]
+        return replace(self, mask=column, others=others), [
+            f"the column {column!r} names files: it is that of the masks"
+        ]
 
 
 def table_file(folder: Path) -> Path | None:
-    """The table of a data set: the file itself; in a folder the one of a usual name, or the only one."""
+    """The table of a data set: the file itself.
+
+    In a folder the one of a usual name, or the only one.
+    """
     if not folder.is_dir():
         return folder
-    tables = [file for file in sorted(folder.glob("*.csv")) if file.name != PATIENTS_FILE and not is_output(file)]
+    tables = [
+        file
+        for file in sorted(folder.glob("*.csv"))
+        if file.name != PATIENTS_FILE and not is_output(file)
+    ]
     named = next((folder / name for name in TABLE_FILES if folder / name in tables), None)
     return named or (tables[0] if len(tables) == 1 else None)
 
@@ -179,16 +206,27 @@ def _cell(row: Mapping[str, str], column: str) -> str:
 
 
 def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> Case:
-    found = {channel: _find(row[column], IMAGE_FOLDERS, file, line) for channel, column in columns.images.items()}
-    images = {channel: place for channel, place in found.items() if not isinstance(place, DataError)}
-    first = next(iter(images.values()), file.parent / PureWindowsPath(row[next(iter(columns.images.values()))]).name)
+    found = {
+        channel: _find(row[column], IMAGE_FOLDERS, file, line)
+        for channel, column in columns.images.items()
+    }
+    images = {
+        channel: place for channel, place in found.items() if not isinstance(place, DataError)
+    }
+    first = next(
+        iter(images.values()),
+        file.parent / PureWindowsPath(row[next(iter(columns.images.values()))]).name,
+    )
     stem = image_stem(first)
     mask = None if columns.region else _annotation(row, columns, file, line, stem)
     region = _mask(row, columns.region, _REGION_FOLDERS, file, line)
     faults = [place for place in found.values() if isinstance(place, DataError)]
     case_id = _cell(row, columns.case) or stem
     if not case_id or "/" in case_id or "\\" in case_id:
-        raise DataError(f"{file}, line {line}: the case id {case_id!r}", needed="an id that can be a file name, without slashes")
+        raise DataError(
+            f"{file}, line {line}: the case id {case_id!r}",
+            needed="an id that can be a file name, without slashes",
+        )
     return Case(
         id=case_id,
         patient=_cell(row, columns.patient) or None,
@@ -200,18 +238,27 @@ def _case(row: Mapping[str, str], columns: _Columns, file: Path, line: int) -> C
     )
 
 
-def _annotation(row: Mapping[str, str], columns: _Columns, file: Path, line: int, stem: str) -> Path | None:
+def _annotation(
+    row: Mapping[str, str], columns: _Columns, file: Path, line: int, stem: str
+) -> Path | None:
     if columns.mask:
         return _mask(row, columns.mask, ANNOTATION_FOLDERS, file, line)
     folder = sub_folder(file.parent, ANNOTATION_FOLDERS)
     if folder is None:
         return None
-    candidates = {image_stem(entry): entry for entry in folder.glob(f"{_escaped(stem)}*") if supported(entry)}
+    candidates = {
+        image_stem(entry): entry for entry in folder.glob(f"{_escaped(stem)}*") if supported(entry)
+    }
     return pair({stem: folder}, candidates).get(stem)
 
 
-def _mask(row: Mapping[str, str], column: str, folders: tuple[str, ...], file: Path, line: int) -> Path | None:
-    """The file of a mask; where it is not there, whoever reads it says so, and an image alone is enough to predict."""
+def _mask(
+    row: Mapping[str, str], column: str, folders: tuple[str, ...], file: Path, line: int
+) -> Path | None:
+    """The file of a mask.
+
+    Where it is not there, whoever reads it says so, and an image alone is enough to predict.
+    """
     text = _cell(row, column)
     found = _find(text, folders, file, line) if text else None
     return file.parent / text if isinstance(found, DataError) else found
@@ -226,13 +273,24 @@ def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | 
 
     A file that is not there is given as the error that says so, so that the other rows go on.
     """
-    roots = [file.parent, *(folder for folder in [sub_folder(file.parent, folders)] if folder is not None)]
+    roots = [
+        file.parent,
+        *(folder for folder in [sub_folder(file.parent, folders)] if folder is not None),
+    ]
     slashed = text.replace("\\", "/")
-    names = dict.fromkeys((text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))))  # a Mac has the latter
+    names = dict.fromkeys(
+        (text, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")))
+    )  # a Mac has the latter
     candidates = [root / name for name in names for root in roots]
-    found = next((path for path in candidates if is_known(text) and (path.exists() or "#" in text)), None)
+    found = next(
+        (path for path in candidates if is_known(text) and (path.exists() or "#" in text)), None
+    )
     if found is None:
-        what = f"the file {text!r} does not exist" if is_known(text) else f"the image is not known ({text!r})"
+        what = (
+            f"the file {text!r} does not exist"
+            if is_known(text)
+            else f"the image is not known ({text!r})"
+        )
         return DataError(
             f"{file}, line {line}: {what}",
             needed=f"a file relative to {' or '.join(str(root) for root in roots)}",
@@ -250,13 +308,30 @@ def _meant(text: str, roots: Sequence[Path]) -> str:
         return f"write {there}: paths of another computer or folder do not lead here"
     wanted = parts[-1].casefold() if parts else ""
     files = [entry for root in roots for entry in root.iterdir() if supported(entry)]
-    near = next((file.name for file in files if wanted in {file.name.casefold(), image_stem(file).casefold()}), "")
+    near = next(
+        (
+            file.name
+            for file in files
+            if wanted in {file.name.casefold(), image_stem(file).casefold()}
+        ),
+        "",
+    )
     return f"write {near}, with its suffix as the file has it" if near else ""
 
 
-def _with_channels(cases: tuple[Case, ...], columns: _Columns, file: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _with_channels(
+    cases: tuple[Case, ...], columns: _Columns, file: Path
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Name the only image column's channels: from a dataset.json beside the table, else from the first image."""
     if "" not in columns.images:
         return cases, tuple(columns.images)
-    channels = stated_channels(file.parent) or guess_channels(case.images[""] for case in cases if case.images)
-    return tuple(replace(one, images=dict.fromkeys(channels, one.images[""])) if one.images else one for one in cases), channels
+    channels = stated_channels(file.parent) or guess_channels(
+        case.images[""] for case in cases if case.images
+    )
+    return (
+        tuple(
+            replace(one, images=dict.fromkeys(channels, one.images[""])) if one.images else one
+            for one in cases
+        ),
+        channels,
+    )

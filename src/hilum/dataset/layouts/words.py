@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 
 _SEPARATORS = "_. -"
 _MASK_WORDS = {
-    *("seg", "segs", "segmentation", "segmentations", "dseg", "mask", "masks", "msk", "roi", "label", "labels", "labelmap"),
+    *(
+        "seg",
+        "segs",
+        "segmentation",
+        "segmentations",
+        "dseg",
+        "mask",
+        "masks",
+        "msk",
+        "roi",
+        "label",
+        "labels",
+        "labelmap",
+    ),
     *("annotation", "annotations", "gt", "groundtruth", "truth"),
 }
 

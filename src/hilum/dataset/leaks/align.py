@@ -1,8 +1,9 @@
 """Laying one picture over another: which move, turn, mirror and scale makes them alike, and how alike they then are.
 
-Coordinates are (y, x) from -1 to 1 over a picture. A pose is (2, 3): the point p of the one picture lies at pose @ (p, 1) of the
-other. Poses are refined by Gauss-Newton on the correlation of the two (inverse compositional; Evangelidis and Psarakis,
-"Parametric image alignment using enhanced correlation coefficient maximization", IEEE TPAMI 30, 2008), many pairs at once.
+Coordinates are (y, x) from -1 to 1 over a picture. A pose is (2, 3): the point p of the one picture
+lies at pose @ (p, 1) of the other. Poses are refined by Gauss-Newton on the correlation of the two
+(inverse compositional; Evangelidis and Psarakis, "Parametric image alignment using enhanced
+correlation coefficient maximization", IEEE TPAMI 30, 2008), many pairs at once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _TEXTURED = 0.03
 _FEWEST_BLOCKS = 8
 _COVERED = 0.5
 _MARGIN = 6 / 64
-"""Along its sides a picture without its shades shows what was beyond them: not the same in a picture and a part of it."""
+"""Along its sides a picture without its shades shows what was beyond them: not the same in a
+picture and a part of it."""
 
 
 @lru_cache(maxsize=8)
@@ -39,7 +41,9 @@ def points(size: int) -> Pictures:
     return np.stack([y.ravel(), x.ravel(), np.ones(size * size)]).astype(np.float32)
 
 
-def sample(pictures: Pictures, poses: NDArray[Any], *, margin: float = 0.0) -> tuple[Pictures, NDArray[np.bool_]]:
+def sample(
+    pictures: Pictures, poses: NDArray[Any], *, margin: float = 0.0
+) -> tuple[Pictures, NDArray[np.bool_]]:
     """Read pictures at their posed pixel centres, bilinearly.
 
     Args:
@@ -56,7 +60,11 @@ def sample(pictures: Pictures, poses: NDArray[Any], *, margin: float = 0.0) -> t
     index = np.clip((where + 1) * (size / 2) - 0.5, 0, size - 1.001)
     corner = index.astype(np.int32)  # a batch has far fewer pixels than an int32 counts
     weight = (index - corner).astype(np.float32)
-    base = np.arange(len(pictures), dtype=np.int32)[:, None] * (size * size) + corner[:, 0] * size + corner[:, 1]
+    base = (
+        np.arange(len(pictures), dtype=np.int32)[:, None] * (size * size)
+        + corner[:, 0] * size
+        + corner[:, 1]
+    )
     flat = pictures.reshape(-1)
     down, right = weight[:, 0], weight[:, 1]
     above = flat[base] * (1 - right) + flat[base + 1] * right
@@ -64,7 +72,9 @@ def sample(pictures: Pictures, poses: NDArray[Any], *, margin: float = 0.0) -> t
     return above * (1 - down) + below * down, inside
 
 
-def align(fixed: Pictures, moving: Pictures, poses: Poses, *, steps: int) -> tuple[Poses, NDArray[np.float64]]:
+def align(
+    fixed: Pictures, moving: Pictures, poses: Poses, *, steps: int
+) -> tuple[Poses, NDArray[np.float64]]:
     """Refine poses so that fixed(p) and moving(pose p) correlate.
 
     Args:
@@ -74,7 +84,8 @@ def align(fixed: Pictures, moving: Pictures, poses: Poses, *, steps: int) -> tup
         steps: how many.
 
     Returns:
-        The best poses met, and their correlations over what overlaps; -2 where the pictures overlap too little.
+        The best poses met, and their correlations over what overlaps; -2 where the pictures overlap
+        too little.
     """
     count, size, _ = fixed.shape
     values = fixed.reshape(count, size * size)
@@ -104,20 +115,30 @@ def _within(size: int) -> NDArray[np.bool_]:
 def _slopes(pictures: Pictures) -> Pictures:
     """(B, 6, n * n): how a picture changes with each entry of a pose near the identity."""
     count, size, _ = pictures.shape
-    along_y, along_x = (slope.reshape(count, size * size) * (size / 2) for slope in np.gradient(pictures, axis=(1, 2)))
+    along_y, along_x = (
+        slope.reshape(count, size * size) * (size / 2)
+        for slope in np.gradient(pictures, axis=(1, 2))
+    )
     y, x, _ = points(size)
-    return np.stack([along_y * y, along_y * x, along_y, along_x * y, along_x * x, along_x], axis=1).astype(np.float32)
+    return np.stack(
+        [along_y * y, along_y * x, along_y, along_x * y, along_x * x, along_x], axis=1
+    ).astype(np.float32)
 
 
 def _standardised(values: Pictures, weights: Pictures) -> tuple[Pictures, Pictures]:
-    """Values of mean 0 and length 1 where the weight is 1, 0 elsewhere; and what their length was, (B, 1)."""
+    """Values of mean 0 and length 1 where the weight is 1, 0 elsewhere.
+
+    And what their length was, (B, 1).
+    """
     total = np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
     centred = (values - (values * weights).sum(axis=1, keepdims=True) / total) * weights
     length = np.maximum(np.sqrt((centred * centred).sum(axis=1, keepdims=True)), _EPSILON)
     return centred / length, length
 
 
-def _stepped(poses: Poses, slopes: Pictures, weights: Pictures, residual: Pictures, scale: Pictures) -> Poses:
+def _stepped(
+    poses: Poses, slopes: Pictures, weights: Pictures, residual: Pictures, scale: Pictures
+) -> Poses:
     """One step of Gauss-Newton: the change is found on the fixed picture and applied, inverted, before the pose."""
     jacobian = slopes * (weights / scale)[:, None]
     total = np.maximum(weights.sum(axis=1), 1.0)[:, None, None]
@@ -139,7 +160,8 @@ def square(poses: NDArray[Any]) -> Poses:
 def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> NDArray[np.float64]:
     """Compare the details of two pictures: the correlation that three quarters of their textured blocks reach.
 
-    Two people's chests have their outline in common, and correlate well as a whole; a copy agrees in nearly every part.
+    Two people's chests have their outline in common, and correlate well as a whole; a copy agrees
+    in nearly every part.
 
     Args:
         fixed: (B, n, n), without their coarse shades.
@@ -148,7 +170,8 @@ def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> 
         block: pixels along the side of a block.
 
     Returns:
-        (B,) the lower quartile of the blocks' correlations; -1 where fewer than eight blocks show anything.
+        (B,) the lower quartile of the blocks' correlations; -1 where fewer than eight blocks show
+        anything.
     """
     count, size, _ = fixed.shape
     seen, inside = sample(moving, poses, margin=_MARGIN)
@@ -161,7 +184,9 @@ def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> 
     return quartiles(one, other, covered=weights.mean(axis=2) > _COVERED)
 
 
-def quartiles(one: Pictures, other: Pictures, *, covered: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+def quartiles(
+    one: Pictures, other: Pictures, *, covered: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """The lower quartile of the blocks' correlations; -1 where fewer than eight blocks count.
 
     Args:
@@ -170,7 +195,9 @@ def quartiles(one: Pictures, other: Pictures, *, covered: NDArray[np.bool_] | No
         covered: (B, blocks) which blocks may count; all if None.
     """
     energies = (one * one).sum(axis=2), (other * other).sum(axis=2)
-    correlation = (one * other).sum(axis=2) / np.sqrt(np.maximum(energies[0] * energies[1], _EPSILON**2))
+    correlation = (one * other).sum(axis=2) / np.sqrt(
+        np.maximum(energies[0] * energies[1], _EPSILON**2)
+    )
     energy = np.maximum(*energies)
     counted = energy > _TEXTURED * energy.max(axis=1, keepdims=True)
     if covered is not None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int, str], None]
 
 LIMIT_GB = 8.0
-"""Images of up to this size on disk, in all, are read for the comparison unless the caller says otherwise."""
+"""Images of up to this size on disk, in all, are read for the comparison unless the caller says
+otherwise."""
 
 
 def audit(
@@ -43,22 +44,25 @@ def audit(
 ) -> Audit:
     """Look for duplicates, patients on both sides of a split, and columns that tell the class without the image.
 
-    Every image is read once and kept as a thumbnail. Pictures are compared by signature, then laid over each other, so that
-    copies are found that were mirrored, turned by quarters or a little, zoomed, cut, compressed or brightened anew; volumes are
-    compared at low resolution, as they are and mirrored along each axis. What was cut to less than about 90 % of a side, or
-    out of a volume, is often missed. Columns are looked at in a classification only.
+    Every image is read once and kept as a thumbnail. Pictures are compared by signature, then laid
+    over each other, so that copies are found that were mirrored, turned by quarters or a little,
+    zoomed, cut, compressed or brightened anew; volumes are compared at low resolution, as they are
+    and mirrored along each axis. What was cut to less than about 90 % of a side, or out of a
+    volume, is often missed. Columns are looked at in a classification only.
 
     Args:
         dataset: as opened.
         folds: the split in question; None takes the one that the data set brings.
-        limit_gb: of images larger than this on disk, in all, only copies of files are looked for, byte for byte: `notes` says so,
-            and `hilum check` compares all images anyway.
+        limit_gb: of images larger than this on disk, in all, only copies of files are looked for,
+            byte for byte: `notes` says so, and `hilum check` compares all images anyway.
         progress: called as progress(done, total, case id) while images are read.
 
     Returns:
         What was found; give its `groups` to `make_folds` and to whoever makes other splits.
     """
-    files = {file for case in dataset.cases for path in case.images.values() for file in files_of(path)}
+    files = {
+        file for case in dataset.cases for path in case.images.values() for file in files_of(path)
+    }
     size = sum(file.stat().st_size for file in files if file.is_file())
     if size > limit_gb * 1e9:
         return _audit_of_files(dataset, folds, size, limit_gb, progress)
@@ -75,7 +79,11 @@ def audit(
 
 
 def audit_of(
-    dataset: Dataset, looks: Sequence[Look], *, folds: Sequence[Fold] | None = None, notes: tuple[str, ...] = ()
+    dataset: Dataset,
+    looks: Sequence[Look],
+    *,
+    folds: Sequence[Fold] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Audit:
     """The audit of images that were looked at already.
 
@@ -86,19 +94,34 @@ def audit_of(
         notes: what to say besides.
     """
     pairs, more = _pairs(looks)
-    return _audited(dataset, pairs, {one.case: one.facts for one in looks}, len(looks), folds, (*notes, *more))
+    return _audited(
+        dataset, pairs, {one.case: one.facts for one in looks}, len(looks), folds, (*notes, *more)
+    )
 
 
 def _audit_of_files(
-    dataset: Dataset, folds: Sequence[Fold] | None, size: int, limit_gb: float, progress: Progress | None
+    dataset: Dataset,
+    folds: Sequence[Fold] | None,
+    size: int,
+    limit_gb: float,
+    progress: Progress | None,
 ) -> Audit:
     """The audit of images that are too many to be read: copies of files, patients, columns."""
     copies = file_copies(dataset.cases, progress=progress)
-    pairs = tuple(Pair(one=group[0], other=other, kind="exact", likeness=1.0) for group in copies.groups for other in group[1:])
-    looked = "only copies of files were looked for, byte for byte" if copies.compared else "they were not compared"
+    pairs = tuple(
+        Pair(one=group[0], other=other, kind="exact", likeness=1.0)
+        for group in copies.groups
+        for other in group[1:]
+    )
+    looked = (
+        "only copies of files were looked for, byte for byte"
+        if copies.compared
+        else "they were not compared"
+    )
     told = (
-        f"the images are {size / 1e9:.3g} GB, more than the {limit_gb:.3g} GB that are read for it: {looked}; `hilum check` "
-        "looks for near-duplicates too, and for what images tell by their size or spacing"
+        f"the images are {size / 1e9:.3g} GB, more than the {limit_gb:.3g} GB that are read for it:"
+        f" {looked}; `hilum check` looks for near-duplicates too, and for what images tell by their"
+        " size or spacing"
     )
     notes = [told]
     if copies.archived and copies.compared:
@@ -119,14 +142,19 @@ def _audited(
     split = tuple(dataset.splits if folds is None else folds)
     groups = tuple(group for group in joined((pair.one, pair.other) for pair in pairs))
     units = units_of(dataset, groups)
-    found = predictors(dataset.cases, dataset.classes, units, facts) if dataset.classes is not None else ()
+    found = (
+        predictors(dataset.cases, dataset.classes, units, facts)
+        if dataset.classes is not None
+        else ()
+    )
     return Audit(
         compared=compared,
         pairs=pairs,
         groups=groups,
         split_groups=groups_on_both_sides(split, groups),
         split_patients=tuple(
-            SharedPatient(patient=patient, cases=cases) for patient, cases in leaking_patients(dataset, split).items()
+            SharedPatient(patient=patient, cases=cases)
+            for patient, cases in leaking_patients(dataset, split).items()
         ),
         predictors=found,
         notes=notes,
@@ -140,15 +168,26 @@ def _pairs(looks: Sequence[Look]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
         if one.thumbnail is not None:
             same[one.digest].append(one)
     copies = [sorted(group, key=lambda one: one.case) for group in same.values()]
-    pairs = [Pair(one=group[0].case, other=other.case, kind="exact", likeness=1.0) for group in copies for other in group[1:]]
+    pairs = [
+        Pair(one=group[0].case, other=other.case, kind="exact", likeness=1.0)
+        for group in copies
+        for other in group[1:]
+    ]
     firsts = [group[0] for group in copies]
     pictures = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 2]
     volumes = [one for one in firsts if one.thumbnail is not None and one.thumbnail.ndim == 3]
-    pairs += _near(pictures, matching_pictures(_stack(pictures), _detail(pictures))) if pictures else []
+    pairs += (
+        _near(pictures, matching_pictures(_stack(pictures), _detail(pictures))) if pictures else []
+    )
     pairs += _near(volumes, matching_volumes(_stack(volumes), _detail(volumes))) if volumes else []
     notes: tuple[str, ...] = ()
     if len(pictures) > PARTS_LIMIT:
-        notes = (f"parts cut out of pictures were not looked for: there are {len(pictures)} pictures, more than {PARTS_LIMIT}",)
+        notes = (
+            (
+                f"parts cut out of pictures were not looked for: there are {len(pictures)}"
+                f" pictures, more than {PARTS_LIMIT}"
+            ),
+        )
     return tuple(sorted(pairs, key=lambda pair: (pair.one, pair.other))), notes
 
 
@@ -156,13 +195,17 @@ def _near(looks: Sequence[Look], matches: Iterable[Match]) -> list[Pair]:
     def pair(match: Match) -> Pair:
         kind: Literal["near", "mirrored"] = "mirrored" if match.mirrored else "near"
         one, other = looks[match.one].case, looks[match.other].case
-        return Pair(one=one, other=other, kind=kind, likeness=round(match.likeness, 4), how=match.how)
+        return Pair(
+            one=one, other=other, kind=kind, likeness=round(match.likeness, 4), how=match.how
+        )
 
     return [pair(match) for match in matches]
 
 
 def _stack(looks: Sequence[Look]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.stack([one.thumbnail for one in looks if one.thumbnail is not None]).astype(np.float32)
+    return np.stack([one.thumbnail for one in looks if one.thumbnail is not None]).astype(
+        np.float32
+    )
 
 
 def _detail(looks: Sequence[Look]) -> int:

@@ -1,12 +1,14 @@
 """Candidates for alignment: a perceptual signature of each picture, compared with all others at once.
 
-The signature is the picture without its broad shades, at 16 x 16 points, of length 1, so that two of them correlate by a matrix
-product. It is made of three frames, so that a copy is met again in one of them:
+The signature is the picture without its broad shades, at 16 x 16 points, of length 1, so that two
+of them correlate by a matrix product. It is made of three frames, so that a copy is met again in
+one of them:
 
 - the whole picture, in the eight ways of mirroring and turning it by quarters;
-- the picture around the centre of its brightness and scaled by its spread, in the same eight ways: what was moved, zoomed or
-  turned a little on an empty ground;
-- parts of the picture, and the picture turned a little, as it stands and mirrored: what was cut out of another and enlarged.
+- the picture around the centre of its brightness and scaled by its spread, in the same eight ways:
+  what was moved, zoomed or turned a little on an empty ground;
+- parts of the picture, and the picture turned a little, as it stands and mirrored: what was cut out
+  of another and enlarged.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from hilum.dataset.leaks.align import Pictures, Poses
 
 PARTS_LIMIT = 2000
-"""Parts are looked for in data sets of up to this many pictures: there are ten of each picture, so it takes longest."""
+"""Parts are looked for in data sets of up to this many pictures: there are ten of each picture, so
+it takes longest."""
 _SIGNATURE = 16
 _BROAD = 3 / 32  # standard deviation of the blur that is taken off, as a share of the picture
 _KEPT, _KEPT_PARTS = 3, 6
@@ -36,8 +39,14 @@ _SPREAD = 2.0
 _BATCH = 256
 _BLOCK = 512
 _FLIPS = (
-    *(np.array(rows, float) for rows in ([[1, 0], [0, 1]], [[1, 0], [0, -1]], [[-1, 0], [0, 1]], [[-1, 0], [0, -1]])),
-    *(np.array(rows, float) for rows in ([[0, 1], [1, 0]], [[0, 1], [-1, 0]], [[0, -1], [1, 0]], [[0, -1], [-1, 0]])),
+    *(
+        np.array(rows, float)
+        for rows in ([[1, 0], [0, 1]], [[1, 0], [0, -1]], [[-1, 0], [0, 1]], [[-1, 0], [0, -1]])
+    ),
+    *(
+        np.array(rows, float)
+        for rows in ([[0, 1], [1, 0]], [[0, 1], [-1, 0]], [[0, -1], [1, 0]], [[0, -1], [-1, 0]])
+    ),
 )
 _CORNERS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 _SIDES = ((0, -1), (0, 1), (-1, 0), (1, 0))
@@ -47,7 +56,8 @@ _PARTS = tuple(
     for y, x in places
 )
 _TURNS = tuple(
-    np.array([[np.cos(angle), np.sin(angle), 0.0], [-np.sin(angle), np.cos(angle), 0.0]]) for angle in np.deg2rad((-9.0, 9.0))
+    np.array([[np.cos(angle), np.sin(angle), 0.0], [-np.sin(angle), np.cos(angle), 0.0]])
+    for angle in np.deg2rad((-9.0, 9.0))
 )
 
 
@@ -58,7 +68,8 @@ class Candidates:
     Args:
         one: (P,) index of the first picture of each pair.
         other: (P,) index of the second one, larger.
-        poses: (P, 2, 3) where the second is likely to lie on the first (see :mod:`hilum.dataset.leaks.align`).
+        poses: (P, 2, 3) where the second is likely to lie on the first (see
+            :mod:`hilum.dataset.leaks.align`).
     """
 
     one: NDArray[np.int64]
@@ -76,7 +87,10 @@ def candidates(pictures: Pictures) -> Candidates:
     for kind, (row, column, score, pose) in _found(pictures):
         one, other = min(row, column), max(row, column)
         if score > found.get((one, other, kind), (_LIKELY,))[0]:
-            found[one, other, kind] = score, pose if row < column else np.linalg.inv(square(pose[None])[0])[:2]
+            found[one, other, kind] = (
+                score,
+                pose if row < column else np.linalg.inv(square(pose[None])[0])[:2],
+            )
     keys = sorted(found)
     return Candidates(
         np.array([key[0] for key in keys], np.int64),
@@ -93,7 +107,9 @@ def _found(pictures: Pictures) -> Iterator[tuple[int, tuple[int, int, float, Pos
     flips = _FLIPS
     for kind, frames in enumerate((whole, spread)):
         signatures = _signatures(_posed(pictures, frames))
-        others = [(_flipped(signatures, flip), frames @ square(_pose(flip)[None])[0]) for flip in flips]
+        others = [
+            (_flipped(signatures, flip), frames @ square(_pose(flip)[None])[0]) for flip in flips
+        ]
         for pair in _best(signatures, others, frames, later=True):
             yield kind, pair
     if count <= PARTS_LIMIT:
@@ -130,7 +146,10 @@ def _pose(flip: NDArray[np.float64]) -> Poses:
 def _posed(pictures: Pictures, poses: Poses) -> Pictures:
     """(N, n, n): the pictures as they look through their frames."""
     size = pictures.shape[1]
-    parts = [sample(pictures[s : s + _BATCH], poses[s : s + _BATCH])[0] for s in range(0, len(pictures), _BATCH)]
+    parts = [
+        sample(pictures[s : s + _BATCH], poses[s : s + _BATCH])[0]
+        for s in range(0, len(pictures), _BATCH)
+    ]
     return np.concatenate(parts).reshape(-1, size, size)
 
 
@@ -139,7 +158,10 @@ def _signatures(pictures: Pictures) -> Pictures:
     shrink = averaging(pictures.shape[1], _SIGNATURE)
     small = shrink @ without_shades(pictures, _BROAD * pictures.shape[1]) @ shrink.T
     small = small - small.mean(axis=(1, 2), keepdims=True)
-    return np.asarray(small / np.maximum(np.sqrt((small * small).sum(axis=(1, 2), keepdims=True)), 1e-6), np.float32)
+    return np.asarray(
+        small / np.maximum(np.sqrt((small * small).sum(axis=(1, 2), keepdims=True)), 1e-6),
+        np.float32,
+    )
 
 
 def _flipped(signatures: Pictures, flip: NDArray[np.float64]) -> Pictures:
@@ -151,7 +173,12 @@ def _flipped(signatures: Pictures, flip: NDArray[np.float64]) -> Pictures:
 
 
 def _best(
-    signatures: Pictures, others: list[tuple[Pictures, Poses]], frames: Poses, *, later: bool, kept: int = _KEPT
+    signatures: Pictures,
+    others: list[tuple[Pictures, Poses]],
+    frames: Poses,
+    *,
+    later: bool,
+    kept: int = _KEPT,
 ) -> Iterator[tuple[int, int, float, Poses]]:
     """The likeliest partners of each picture, with their score and pose.
 
@@ -159,7 +186,8 @@ def _best(
         signatures: (N, 16, 16).
         others: signatures of the same pictures seen in other ways, and the pose of each way.
         frames: the frame in which the signatures were taken.
-        later: whether a partner must come later: enough where the ways are the same seen from the other side.
+        later: whether a partner must come later: enough where the ways are the same seen from the
+            other side.
         kept: how many partners of each.
     """
     count = len(signatures)

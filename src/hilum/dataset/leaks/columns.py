@@ -1,7 +1,8 @@
 """Columns that tell the class without the image: confounders and leaks that a network would learn too.
 
-Each column alone predicts each class out of fold, patients and near-duplicates kept together: words by how often they go with the
-class in the other folds, numbers by the better of their order and a small decision tree. An AUROC with an interval says how well.
+Each column alone predicts each class out of fold, patients and near-duplicates kept together: words
+by how often they go with the class in the other folds, numbers by the better of their order and a
+small decision tree. An AUROC with an interval says how well.
 """
 
 from __future__ import annotations
@@ -34,8 +35,32 @@ LEAST_AUROC, SURELY = 0.55, 0.5
 _FOLDS, _FEWEST = 5, 10
 _NO_COLUMNS = {"fold", "split", "subset", "partition", "group", "patient", "case"}
 _LABEL_WORDS = {
-    *("label", "labels", "class", "diagnosis", "diagnoses", "target", "outcome", "finding", "findings", "pathology", "histology"),
-    *("malignancy", "malignant", "benign", "birads", "lirads", "pirads", "grade", "rating", "score", "suspicion", "reader"),
+    *(
+        "label",
+        "labels",
+        "class",
+        "diagnosis",
+        "diagnoses",
+        "target",
+        "outcome",
+        "finding",
+        "findings",
+        "pathology",
+        "histology",
+    ),
+    *(
+        "malignancy",
+        "malignant",
+        "benign",
+        "birads",
+        "lirads",
+        "pirads",
+        "grade",
+        "rating",
+        "score",
+        "suspicion",
+        "reader",
+    ),
 }
 _PRIOR_CASES = 5.0
 
@@ -49,9 +74,14 @@ class _Target:
 
 
 def predictors(
-    cases: Sequence[Case], table: ClassTable, units: Mapping[str, str], facts: Mapping[str, Mapping[str, str]]
+    cases: Sequence[Case],
+    table: ClassTable,
+    units: Mapping[str, str],
+    facts: Mapping[str, Mapping[str, str]],
 ) -> tuple[Predictor, ...]:
-    """The columns that tell a class surely better than chance, best first; for each the class that it tells best.
+    """The columns that tell a class surely better than chance, best first.
+
+    For each the class that it tells best.
 
     Args:
         cases: with a label.
@@ -68,7 +98,9 @@ def predictors(
         splits = _splits(target.positive, groups)
         for name, origin, values in columns:
             one = _predictor(name, origin, values, target, splits, groups, tests)
-            if one.surely_above > SURELY and one.auroc > (found[name].auroc if name in found else LEAST_AUROC):
+            if one.surely_above > SURELY and one.auroc > (
+                found[name].auroc if name in found else LEAST_AUROC
+            ):
                 found[name] = one
     return tuple(sorted(found.values(), key=lambda one: (-one.auroc, one.column)))
 
@@ -88,15 +120,24 @@ def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
 
 def _is_enough(positive: Flags, groups: NDArray[np.int64]) -> bool:
     """Return True if there are cases and patients enough of both kinds for five folds."""
-    return all(side.sum() >= _FEWEST and len(set(groups[side].tolist())) >= _FOLDS for side in (positive, ~positive))
+    return all(
+        side.sum() >= _FEWEST and len(set(groups[side].tolist())) >= _FOLDS
+        for side in (positive, ~positive)
+    )
 
 
-def _columns(cases: Sequence[Case], facts: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str, list[str]]]:
+def _columns(
+    cases: Sequence[Case], facts: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str, list[str]]]:
     """Name, origin and values of every column that has two different values at least."""
-    names = dict.fromkeys(name for case in cases for name in case.columns if name.lower() not in _NO_COLUMNS)
+    names = dict.fromkeys(
+        name for case in cases for name in case.columns if name.lower() not in _NO_COLUMNS
+    )
     told = dict.fromkeys(name for case in cases for name in facts.get(case.id, {}))
     for name in names:
-        values = [text.strip() if is_known(text := case.columns.get(name, "")) else "" for case in cases]
+        values = [
+            text.strip() if is_known(text := case.columns.get(name, "")) else "" for case in cases
+        ]
         if len(set(values)) > 1:
             yield name, "table", values
     for name in told:
@@ -109,7 +150,11 @@ def _splits(positive: Flags, groups: NDArray[np.int64]) -> Splits:
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
-    return [(train, test) for train, test in folds.split(np.zeros(len(positive)), positive, groups) if len(test)]
+    return [
+        (train, test)
+        for train, test in folds.split(np.zeros(len(positive)), positive, groups)
+        if len(test)
+    ]
 
 
 def _predictor(
@@ -122,7 +167,10 @@ def _predictor(
     tests: int,
 ) -> Predictor:
     """The column's AUROC, by the way of predicting that serves it best."""
-    scores = max((way(values, target.positive, splits) for way in _ways(values)), key=lambda one: _area(one, target.positive))
+    scores = max(
+        (way(values, target.positive, splits) for way in _ways(values)),
+        key=lambda one: _area(one, target.positive),
+    )
     patients = groups.tolist()
     usual = delong_interval(scores, target.positive, groups=patients)
     strict = delong_interval(scores, target.positive, level=1 - 0.05 / tests, groups=patients)
@@ -185,7 +233,10 @@ def _by_either(values: list[str], positive: Flags, splits: Splits) -> Numbers:
 
 
 def _by_order(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """The number itself, turned round where the other folds say that low numbers go with the class; missing is the median."""
+    """The number itself, turned round where the other folds say that low numbers go with the class.
+
+    Missing is the median.
+    """
     numbers = _numbers(values)
     numbers = np.where(np.isnan(numbers), np.nanmedian(numbers), numbers)
     scores = np.zeros(len(values))
@@ -201,7 +252,9 @@ def _by_tree(values: list[str], positive: Flags, splits: Splits) -> Numbers:
     numbers = _numbers(values)[:, None]
     scores = np.zeros(len(values))
     for train, test in splits:
-        tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=max(5, len(train) // 50), random_state=0)
+        tree = DecisionTreeClassifier(
+            max_leaf_nodes=8, min_samples_leaf=max(5, len(train) // 50), random_state=0
+        )
         tree.fit(numbers[train], positive[train])
         scores[test] = tree.predict_proba(numbers[test])[:, 1] - positive[train].mean()
     return scores

@@ -1,6 +1,7 @@
 """Copies of image files, found without opening them as images: at any size of a data set, for the price of a few reads.
 
-Only cases whose files have the same sizes are read at all: three parts of each file first, and only where these agree all of it.
+Only cases whose files have the same sizes are read at all: three parts of each file first, and only
+where these agree all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int, str], None]
 
 _PART, _SMALLEST_PART = 64 * 1024, 4 * 1024
-"""Bytes that are read at the start, in the middle (corners are air) and at the end: of a case in all, and of a file at least."""
+"""Bytes that are read at the start, in the middle (corners are air) and at the end: of a case in
+all, and of a file at least."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Copies:
 def file_copies(cases: Sequence[Case], *, progress: Progress | None = None) -> Copies:
     """Find the cases whose image files are copies, whatever these are called.
 
-    The files of a folder (a DICOM series) are compared together, channel by channel. An image that was stored or compressed anew
-    has other bytes and is not found.
+    The files of a folder (a DICOM series) are compared together, channel by channel. An image that
+    was stored or compressed anew has other bytes and is not found.
 
     Args:
         cases: of a data set.
@@ -88,7 +90,9 @@ def _sizes(files: _Files) -> Hashable:
 
 def _parts(files: _Files) -> Hashable:
     length = max(_SMALLEST_PART, _PART // sum(len(channel) for channel in files))
-    return tuple(tuple(sorted(_hash_of_parts(file, length) for file in channel)) for channel in files)
+    return tuple(
+        tuple(sorted(_hash_of_parts(file, length) for file in channel)) for channel in files
+    )
 
 
 def _hash_of_parts(file: Path, length: int) -> bytes:

@@ -1,11 +1,12 @@
 """Near-duplicates among pictures: found by signature, laid over each other, and compared in detail.
 
-Measured (tests/dataset/test_real_leaks.py holds some of it): among 800 chest X-rays no two people are more alike than 0.5,
-among 5232 of 28 x 28 pixels nobody but copies reaches 0.75. Copies of 60 of those chest X-rays, put among 400, and of as many
-breast ultrasound pictures, among 312, were found as follows: mirrored, turned by quarters, half the size, gamma 0.5 or 2, JPEG
-of quality 20: all; turned by 5 degrees 0.98 and 1.0, by 10 degrees 0.95 and 1.0; noise of 15 of 255 0.88 and 1.0; padded by a
-tenth on each side 0.82 and 0.62; cut to 90 % of the side 0.83 and 0.93, to 80 % 0.55 and 0.62, to 70 % 0.22 and 0.28. Inverted
-grey scales are not looked for.
+Measured (tests/dataset/test_real_leaks.py holds some of it): among 800 chest X-rays no two people
+are more alike than 0.5, among 5232 of 28 x 28 pixels nobody but copies reaches 0.75. Copies of 60
+of those chest X-rays, put among 400, and of as many breast ultrasound pictures, among 312, were
+found as follows: mirrored, turned by quarters, half the size, gamma 0.5 or 2, JPEG of quality 20:
+all; turned by 5 degrees 0.98 and 1.0, by 10 degrees 0.95 and 1.0; noise of 15 of 255 0.88 and 1.0;
+padded by a tenth on each side 0.82 and 0.62; cut to 90 % of the side 0.83 and 0.93, to 80 % 0.55
+and 0.62, to 70 % 0.22 and 0.28. Inverted grey scales are not looked for.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
 ALIKE = 0.75
 """From this likeness on, two images are near-duplicates."""
 ALIKE_AS_WHOLE, ALIKE_AT_LEAST = 0.985, 0.4
-"""So are two that correlate like the first number at low resolution and have the second as likeness: noise hides the detail."""
+"""So are two that correlate like the first number at low resolution and have the second as
+likeness: noise hides the detail."""
 _SMALL = 48  # pixels of the shorter side below which a picture is compared at 32 x 32 points
 _BATCH = 128
-_COARSE = ((3, 0.55), (3, 0.7))  # steps at 32 x 32 points, and the correlation that a pair must have reached by then
+_COARSE = (
+    (3, 0.55),
+    (3, 0.7),
+)  # steps at 32 x 32 points, and the correlation that a pair must have reached by then
 _FINE_STEPS = 4
 _LEAST_SCALE, _MOST_SCALE, _MOST_STRETCH = 0.4, 2.5, 1.35
 
@@ -45,7 +50,8 @@ class Match:
     Args:
         one: index of the first.
         other: index of the second, larger.
-        likeness: 0.75 to 1: the correlation that three quarters of their parts reach, or of the whole (`ALIKE_AS_WHOLE`).
+        likeness: 0.75 to 1: the correlation that three quarters of their parts reach, or of the
+            whole (`ALIKE_AS_WHOLE`).
         mirrored: whether one is the mirror image of the other.
         how: what was done to one to make the other, in words; "" where nothing.
     """
@@ -87,14 +93,20 @@ def matching_pictures(
         poses, _ = align(fine[one], fine[other], poses, steps=_FINE_STEPS)
         alike = likeness(fine[one], fine[other], poses, block=block)
         _, as_whole = align(coarse[one], coarse[other], poses, steps=0)
-        alike = np.where((as_whole >= ALIKE_AS_WHOLE) & (alike >= ALIKE_AT_LEAST), np.maximum(alike, as_whole), alike)
+        alike = np.where(
+            (as_whole >= ALIKE_AS_WHOLE) & (alike >= ALIKE_AT_LEAST),
+            np.maximum(alike, as_whole),
+            alike,
+        )
         for index in np.flatnonzero((alike >= ALIKE) & _plausible(poses)):
             key = int(one[index]), int(other[index])
             if alike[index] > best.get(key, (0.0,))[0]:
                 best[key] = float(alike[index]), poses[index]
         if progress is not None:
             progress(min(start + _BATCH, total), total)
-    return tuple(_match(one, other, alike, pose) for (one, other), (alike, pose) in sorted(best.items()))
+    return tuple(
+        _match(one, other, alike, pose) for (one, other), (alike, pose) in sorted(best.items())
+    )
 
 
 def _views(pictures: Pictures, detail: int) -> tuple[Pictures, Pictures, int]:
@@ -113,7 +125,11 @@ def _plausible(poses: Poses) -> NDArray[np.bool_]:
     """Return True for a pose that people give to copies: not too small, large or stretched."""
     stretches = np.linalg.svd(poses[:, :, :2], compute_uv=False)  # (B, 2), larger first
     scale = np.sqrt(stretches.prod(axis=1))
-    return np.asarray((scale > _LEAST_SCALE) & (scale < _MOST_SCALE) & (stretches[:, 0] < _MOST_STRETCH * stretches[:, 1]))
+    return np.asarray(
+        (scale > _LEAST_SCALE)
+        & (scale < _MOST_SCALE)
+        & (stretches[:, 0] < _MOST_STRETCH * stretches[:, 1])
+    )
 
 
 def _match(one: int, other: int, alike: float, pose: Poses) -> Match:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hilum.dataset.leaks.words import sentences
 
 LEAK_AUROC = 0.95
-"""From this AUROC on, a column that is not the label itself tells nearly everything: the label leaks."""
+"""From this AUROC on, a column that is not the label itself tells nearly everything: the label
+leaks."""
 
 
 class Pair(BaseModel):
@@ -18,10 +19,12 @@ class Pair(BaseModel):
     Args:
         one: id of a case.
         other: id of the other.
-        kind: "exact" (the very same voxels), "near" (grey scale, noise, compression, size, turned, a part of it), or "mirrored".
-        likeness: the correlation that three quarters of the parts of both images reach, or of the whole where noise hides the
-            parts; 1 for the very same voxels.
-        how: what makes the other of the one, in words ("mirrored, 1.20 times the size"); "" where nothing but the values differ.
+        kind: "exact" (the very same voxels), "near" (grey scale, noise, compression, size, turned,
+            a part of it), or "mirrored".
+        likeness: the correlation that three quarters of the parts of both images reach, or of the
+            whole where noise hides the parts; 1 for the very same voxels.
+        how: what makes the other of the one, in words ("mirrored, 1.20 times the size"); "" where
+            nothing but the values differ.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,14 +41,17 @@ class Predictor(BaseModel):
 
     Args:
         column: its name.
-        origin: "table" (a further column), or "image" (what the file says of itself: its size, spacing, format).
+        origin: "table" (a further column), or "image" (what the file says of itself: its size,
+            spacing, format).
         target: the class, finding or grade that it tells, in words.
         auroc: out of fold, patients and near-duplicates kept together.
         low: lower end of the 95 % interval (DeLong, by patient).
         high: upper end.
-        surely_above: lower end of an interval that holds for all columns and classes at once (Bonferroni).
+        surely_above: lower end of an interval that holds for all columns and classes at once
+            (Bonferroni).
         cases: how many.
-        restates: whether the column is named like a label, or like another reader's opinion of the same image.
+        restates: whether the column is named like a label, or like another reader's opinion of the
+            same image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +89,8 @@ class Audit(BaseModel):
     Args:
         compared: cases whose images were compared.
         pairs: duplicates and near-duplicates; of many copies of one image not every pair is named.
-        groups: near-duplicates that hang together, sorted: `make_folds(together=...)` keeps each in one fold.
+        groups: near-duplicates that hang together, sorted: `make_folds(together=...)` keeps each in
+            one fold.
         split_groups: the groups that have cases on both sides of the split in question.
         split_patients: the patients that have.
         predictors: columns that alone tell a class surely better than chance, best first.
@@ -102,5 +109,8 @@ class Audit(BaseModel):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Sentences for the user, the worst first; () where nothing was found and everything was compared."""
+        """Sentences for the user, the worst first.
+
+        () where nothing was found and everything was compared.
+        """
         return sentences(self)

@@ -33,9 +33,11 @@ class Look:
     Args:
         case: its id.
         digest: hash of shape and values.
-        thumbnail: (PICTURE, PICTURE) of a picture or (VOLUME, VOLUME, VOLUME) of a volume, float16, mean of the channels, each
-            with mean 0 and standard deviation 1; None where the image is constant.
-        detail: pixels of the shorter side in plane, so that a small picture is not asked for what it cannot show.
+        thumbnail: (PICTURE, PICTURE) of a picture or (VOLUME, VOLUME, VOLUME) of a volume, float16,
+            mean of the channels, each with mean 0 and standard deviation 1; None where the image is
+            constant.
+        detail: pixels of the shorter side in plane, so that a small picture is not asked for what
+            it cannot show.
         facts: what the file says of itself, as words or numbers: its size, spacing, format.
     """
 
@@ -54,7 +56,13 @@ def look(case: str, volume: Volume, path: Path) -> Look:
         volume: (C, Z, Y, X).
         path: the file of its first channel.
     """
-    return Look(case, voxel_digest(volume.array), thumbnail(volume), min(volume.geometry.shape[1:]), facts(volume, path))
+    return Look(
+        case,
+        voxel_digest(volume.array),
+        thumbnail(volume),
+        min(volume.geometry.shape[1:]),
+        facts(volume, path),
+    )
 
 
 def together(looks: Sequence[Look], digest: str) -> Look:
@@ -72,7 +80,10 @@ def together(looks: Sequence[Look], digest: str) -> Look:
 
 
 def voxel_digest(array: NDArray[Any]) -> str:
-    """Hash of shape and values, alike for the same values in another dtype; one slice at a time, so memory stays small."""
+    """Hash of shape and values, alike for the same values in another dtype.
+
+    One slice at a time, so memory stays small.
+    """
     digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
     for channel in array:
         for plane in channel:
@@ -81,11 +92,18 @@ def voxel_digest(array: NDArray[Any]) -> str:
 
 
 def thumbnail(volume: Volume) -> NDArray[np.float16] | None:
-    """The image averaged down to few voxels, axes in the usual order, channels put together; None where it is constant."""
+    """The image averaged down to few voxels, axes in the usual order, channels put together.
+
+    None where it is constant.
+    """
     planar = volume.geometry.is_2d
     turned = volume if planar else reorient(volume, CANONICAL)
     small = [_shrink(channel, PICTURE if planar else VOLUME) for channel in turned.array]
-    scaled = [(one - one.mean()) / one.std() for one in small if one.std() > _FLAT * max(1.0, float(np.abs(one).max()))]
+    scaled = [
+        (one - one.mean()) / one.std()
+        for one in small
+        if one.std() > _FLAT * max(1.0, float(np.abs(one).max()))
+    ]
     if not scaled:
         return None
     return np.asarray(np.mean(scaled, axis=0), np.float16)
@@ -109,7 +127,9 @@ def averaging(length: int, parts: int) -> NDArray[np.float32]:
     """(parts, length): the matrix that averages `length` values over `parts` equal parts, which may be smaller than a value."""
     edges = np.arange(parts + 1) * (length / parts)
     starts = np.arange(length)
-    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)  # (parts, length)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(
+        edges[:-1, None], starts
+    )  # (parts, length)
     weights = np.clip(overlap, 0.0, None)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
@@ -118,13 +138,17 @@ def without_shades(images: NDArray[np.float32], sigma: float) -> NDArray[np.floa
     """Images (N, ...) less a Gaussian blur of themselves."""
     from scipy.ndimage import gaussian_filter
 
-    return np.asarray(images - gaussian_filter(images, (0, *([sigma] * (images.ndim - 1))), mode="nearest"), np.float32)
+    return np.asarray(
+        images - gaussian_filter(images, (0, *([sigma] * (images.ndim - 1))), mode="nearest"),
+        np.float32,
+    )
 
 
 def even_contrast(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Images (N, ...) without shades, divided by how much there is around each point.
 
-    Without that, the outline of a body is nearly all that there is, and two bodies of one shape are alike.
+    Without that, the outline of a body is nearly all that there is, and two bodies of one shape are
+    alike.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -145,4 +169,12 @@ def facts(volume: Volume, path: Path) -> dict[str, str]:
         "format of the file": image_suffix(path) or "DICOM",
         "type of the voxels": str(volume.array.dtype),
     }
-    return told if grid.is_2d else told | {"number of slices": str(slices), "spacing of the slices": f"{grid.spacing[0]:.5g}"}
+    return (
+        told
+        if grid.is_2d
+        else told
+        | {
+            "number of slices": str(slices),
+            "spacing of the slices": f"{grid.spacing[0]:.5g}",
+        }
+    )

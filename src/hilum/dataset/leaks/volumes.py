@@ -1,9 +1,10 @@
 """Near-duplicates among volumes: small versions of them correlated, as they are and mirrored along each axis.
 
-Measured: no two of 798 lung nodules in CT and 208 hippocampi in MR are more alike than 0.31, no two of 1286 adrenal glands than
-0.62. Of copies of the nodules, the hippocampi and sarcomas in PET-CT, all are found that were mirrored or windowed, 0.86 and more
-of those of half or twice the resolution in plane, or with noise of a tenth of their contrast; of those of half the resolution
-along all axes 0.0, 0.5 and 0.86. What was moved by a voxel, or cut, is mostly missed.
+Measured: no two of 798 lung nodules in CT and 208 hippocampi in MR are more alike than 0.31, no two
+of 1286 adrenal glands than 0.62. Of copies of the nodules, the hippocampi and sarcomas in PET-CT,
+all are found that were mirrored or windowed, 0.86 and more of those of half or twice the resolution
+in plane, or with noise of a tenth of their contrast; of those of half the resolution along all axes
+0.0, 0.5 and 0.86. What was moved by a voxel, or cut, is mostly missed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _MIRRORS = tuple(product((1, -1), repeat=3))
 _AXES = ("head to foot", "front to back", "left to right")
 
 
-def matching_volumes(volumes: Volumes, detail: int, *, progress: Callable[[int, int], None] | None = None) -> tuple[Match, ...]:
+def matching_volumes(
+    volumes: Volumes, detail: int, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[Match, ...]:
     """Every pair of volumes that are copies of each other, or nearly so: of another resolution, noise, grey scale, or mirrored.
 
     A part cut out of a volume is not recognised.
@@ -48,14 +51,19 @@ def matching_volumes(volumes: Volumes, detail: int, *, progress: Callable[[int, 
         progress: called as progress(done, total) while pairs are looked at.
 
     Returns:
-        By index; each with the correlation that three quarters of its blocks reach, as for pictures.
+        By index; each with the correlation that three quarters of its blocks reach, as for
+        pictures.
     """
     if len(volumes) < 2:
         return ()
-    detailed = np.concatenate([without_shades(volumes[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
+    detailed = np.concatenate(
+        [without_shades(volumes[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)]
+    )
     pairs = list(_candidates(detailed))
     enough = ALIKE_SMALL if detail < _SMALL else ALIKE
-    detailed = np.concatenate([even_contrast(detailed[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)])
+    detailed = np.concatenate(
+        [even_contrast(detailed[i : i + _BATCH], _BROAD) for i in range(0, len(volumes), _BATCH)]
+    )
     matches = []
     for start in range(0, len(pairs), _BATCH):
         part = pairs[start : start + _BATCH]
@@ -85,7 +93,9 @@ def _candidates(volumes: Volumes) -> Iterator[tuple[int, int, int]]:
         best = np.full((len(rows), count - start), -1.0, np.float32)
         way = np.zeros(best.shape, np.int8)
         for number, signatures in enumerate(seen):
-            score = small[rows].reshape(len(rows), -1) @ signatures[start:].reshape(count - start, -1).T
+            score = (
+                small[rows].reshape(len(rows), -1) @ signatures[start:].reshape(count - start, -1).T
+            )
             better = score > best
             best[better], way[better] = score[better], number
         best[np.arange(start, count)[None] <= rows[:, None]] = -1.0
@@ -110,6 +120,8 @@ def _words(way: int) -> str:
 def _blocks(volumes: Volumes) -> Volumes:
     """(B, blocks, values) centred on 0, of volumes (B, 32, 32, 32)."""
     parts = VOLUME // _BLOCK
-    cut = volumes.reshape(-1, parts, _BLOCK, parts, _BLOCK, parts, _BLOCK).transpose(0, 1, 3, 5, 2, 4, 6)
+    cut = volumes.reshape(-1, parts, _BLOCK, parts, _BLOCK, parts, _BLOCK).transpose(
+        0, 1, 3, 5, 2, 4, 6
+    )
     blocks: Volumes = cut.reshape(len(volumes), parts**3, _BLOCK**3)
     return np.asarray(blocks - blocks.mean(axis=2, keepdims=True), np.float32)

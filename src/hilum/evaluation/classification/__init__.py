@@ -1,7 +1,11 @@
 """Class probabilities against labels: a case, a folder, subgroups, baselines, two classifiers compared."""
 
 from hilum.evaluation.classification.baseline import BASELINES, Baseline, baseline_scores
-from hilum.evaluation.classification.compare import ClassComparison, ClassDifference, compare_classes
+from hilum.evaluation.classification.compare import (
+    ClassComparison,
+    ClassDifference,
+    compare_classes,
+)
 from hilum.evaluation.classification.curves import ClassCurves, QuestionCurves, curves_of
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.figures import ClassFigure

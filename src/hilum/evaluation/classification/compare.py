@@ -32,18 +32,21 @@ class ClassDifference(Record):
 
     Args:
         part: the class, step or finding that it is about; "" where it is about all of them.
-        metric: see `hilum.evaluation.CLASS_METRICS`; those of which neither more nor less is better are not compared, nor, in
-            a part, those that add little to the others: each further test makes every difference harder to see.
+        metric: see `hilum.evaluation.CLASS_METRICS`; those of which neither more nor less is better
+            are not compared, nor, in a part, those that add little to the others: each further test
+            makes every difference harder to see.
         a: the figure of a.
         b: the figure of b.
         difference: a minus b.
         low: lower end of its interval, patients resampled, both by the same draws.
         high: upper end.
-        test: how the p-value came about. "delong": paired DeLong test of the AUROC, for patients with several cases.
-            "bootstrap": the paired bootstrap interval, its end that faces 0 taken for that of a normal distribution, so that p is
-            below 1 - level where the interval leaves 0 out. "none": there is no test.
+        test: how the p-value came about. "delong": paired DeLong test of the AUROC, for patients
+            with several cases. "bootstrap": the paired bootstrap interval, its end that faces 0
+            taken for that of a normal distribution, so that p is below 1 - level where the interval
+            leaves 0 out. "none": there is no test.
         p_value: two-sided.
-        p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat 6, 1979).
+        p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
+            6, 1979).
         better: who is better with p_holm below 1 - level; "undecided" otherwise.
     """
 
@@ -68,7 +71,8 @@ class ClassComparison(Record):
         b: what the other is called.
         level: coverage of the intervals.
         cases: cases that both have.
-        patients: their patients; those whom near-duplicates join, by the units of either, count as one.
+        patients: their patients; those whom near-duplicates join, by the units of either, count as
+            one.
         joined: how many further patients there are by name.
         left_out: cases that only one has.
         differences: one a part and metric.
@@ -98,14 +102,16 @@ class ClassComparison(Record):
     def markdown(self) -> str:
         """The comparison as a page of Markdown."""
         said = (
-            f"a: {self.a}. b: {self.b}. {self.cases} cases of {self.patients} patients; differences are a minus b with "
-            f"{self.level:.0%} intervals over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for the "
-            "rest; corrected (Holm) for the number of rows, which decides who is better."
+            f"a: {self.a}. b: {self.b}. {self.cases} cases of {self.patients} patients; differences"
+            f" are a minus b with {self.level:.0%} intervals over patients. p: paired DeLong test"
+            " for the AUROC of a class, paired bootstrap for the rest; corrected (Holm) for the"
+            " number of rows, which decides who is better."
         )
         head = "| of | figure | a | b | difference | interval | p | p, corrected | better |"
         rows = [
-            f"| {d.part or 'all'} | {CLASS_METRICS[d.metric].title} | {figure(d.a)} | {figure(d.b)} | {figure(d.difference)} | "
-            f"{span(d.low, d.high)} | {p_value(d.p_value)} | {p_value(d.p_holm)} | {d.better} |"
+            f"| {d.part or 'all'} | {CLASS_METRICS[d.metric].title} | {figure(d.a)} | {figure(d.b)}"
+            f" | {figure(d.difference)} | {span(d.low, d.high)} | {p_value(d.p_value)} |"
+            f" {p_value(d.p_holm)} | {d.better} |"
             for d in self.differences
         ]
         said = " ".join(filter(None, (said, joined_sentence(self.joined))))
@@ -122,7 +128,12 @@ class ClassComparison(Record):
             ResourceError: the folder cannot be written, or another process writes to it.
         """
         with OutputFolder(folder, "compare") as out:
-            out.write({COMPARISON_TEXT: self.markdown(), COMPARISON: self.model_dump_json(indent=2) + "\n"})
+            out.write(
+                {
+                    COMPARISON_TEXT: self.markdown(),
+                    COMPARISON: self.model_dump_json(indent=2) + "\n",
+                }
+            )
 
 
 def compare_classes(
@@ -161,7 +172,8 @@ def compare_classes(
     compared = [
         _difference(of_a, of_b, groups, level=level, resamples=resamples, seed=seed)
         for of_a, of_b in zip(measures(first), measures(second), strict=True)
-        if CLASS_METRICS[of_a.metric].higher_is_better is not None and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
+        if CLASS_METRICS[of_a.metric].higher_is_better is not None
+        and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
     ]
     return ClassComparison(
         a=names[0],
@@ -176,7 +188,12 @@ def compare_classes(
 
 
 def compare_class_evaluations(
-    a: ClassEvaluation, b: ClassEvaluation, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    a: ClassEvaluation,
+    b: ClassEvaluation,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> ClassComparison:
     """Compare two evaluations, see `compare_classes`.
 
@@ -185,7 +202,15 @@ def compare_class_evaluations(
         DataError: they share no case, or do not agree on a case's label or patient.
     """
     names = (a.record.predictions, b.record.predictions)
-    return compare_classes(a.scores, _in_order(a.classes, b), a.classes, names=names, level=level, resamples=resamples, seed=seed)
+    return compare_classes(
+        a.scores,
+        _in_order(a.classes, b),
+        a.classes,
+        names=names,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
 
 
 def _in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassScore, ...]:
@@ -197,14 +222,28 @@ def _in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassSco
     found = evaluation.classes
     if found == wanted:
         return evaluation.scores
-    names = match_classes(wanted, found, where=evaluation.record.predictions, holder="the other evaluation")
+    names = match_classes(
+        wanted, found, where=evaluation.record.predictions, holder="the other evaluation"
+    )
     order = [*names.values()]
     moved = order != [*wanted.names]
-    if len(names) < len(wanted.names) or found.kind != wanted.kind or (moved and (wanted.binary or wanted.kind == "ordinal")):
+    if (
+        len(names) < len(wanted.names)
+        or found.kind != wanted.kind
+        or (moved and (wanted.binary or wanted.kind == "ordinal"))
+    ):
         raise UsageError(
-            f"classes {', '.join(wanted.names)} ({wanted.kind}) and {', '.join(found.names)} ({found.kind})",
-            needed="evaluations of the same classes, with grades in one order and one positive class (of two the second)",
-            cure="evaluate one of them again, with --positive" if wanted.binary and found.binary else "",
+            f"classes {', '.join(wanted.names)} ({wanted.kind}) and {', '.join(found.names)}"
+            f" ({found.kind})",
+            needed=(
+                "evaluations of the same classes, with grades in one order and one positive class"
+                " (of two the second)"
+            ),
+            cure=(
+                "evaluate one of them again, with --positive"
+                if wanted.binary and found.binary
+                else ""
+            ),
         )
     places = [order.index(name) for name in wanted.names]
     return tuple(_with_order(score, names, places) for score in evaluation.scores)
@@ -230,26 +269,55 @@ def _with_order(score: ClassScore, names: Mapping[str, str], places: Sequence[in
 
 def _agreed(a: ClassScore, b: ClassScore, table: ClassTable) -> tuple[ClassScore, ClassScore]:
     """The two with one patient; a label may be written in another order."""
-    if a.reference is not None and b.reference is not None and table.members(a.reference) != table.members(b.reference):
-        raise DataError(f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b", needed="one label a case")
+    if (
+        a.reference is not None
+        and b.reference is not None
+        and table.members(a.reference) != table.members(b.reference)
+    ):
+        raise DataError(
+            f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b",
+            needed="one label a case",
+        )
     if a.patient is not None and b.patient is not None and a.patient != b.patient:
-        raise DataError(f"case {a.case} is of patient {a.patient} in a and of {b.patient} in b", needed="one patient a case")
+        raise DataError(
+            f"case {a.case} is of patient {a.patient} in a and of {b.patient} in b",
+            needed="one patient a case",
+        )
     patient = a.patient if a.patient is not None else b.patient
     return a.model_copy(update={"patient": patient}), b.model_copy(update={"patient": patient})
 
 
-def _difference(a: Measure, b: Measure, groups: Indices, *, level: float, resamples: int, seed: int) -> ClassDifference:
+def _difference(
+    a: Measure, b: Measure, groups: Indices, *, level: float, resamples: int, seed: int
+) -> ClassDifference:
     whose = groups.tolist()
     if a.function is metrics.auroc:
-        tested = metrics.delong_test(a.arrays[0], b.arrays[0], a.arrays[1], level=level, groups=whose)
+        tested = metrics.delong_test(
+            a.arrays[0], b.arrays[0], a.arrays[1], level=level, groups=whose
+        )
         ends = (tested.a, tested.b, tested.difference, tested.low, tested.high)
-        test: Literal["delong", "bootstrap", "none"] = "none" if math.isnan(tested.p_value) else "delong"
+        test: Literal["delong", "bootstrap", "none"] = (
+            "none" if math.isnan(tested.p_value) else "delong"
+        )
         p = tested.p_value
     else:
         change = metrics.bootstrap_difference(
-            a.function, a.arrays, b.arrays, whose, method=a.method or "bca", resamples=resamples, level=level, seed=seed
+            a.function,
+            a.arrays,
+            b.arrays,
+            whose,
+            method=a.method or "bca",
+            resamples=resamples,
+            level=level,
+            seed=seed,
         )
-        ends = (a.function(*a.arrays), b.function(*b.arrays), change.estimate, change.low, change.high)
+        ends = (
+            a.function(*a.arrays),
+            b.function(*b.arrays),
+            change.estimate,
+            change.low,
+            change.high,
+        )
         p = _p_of_interval(change.estimate, change.low, change.high, level)
         test = "none" if math.isnan(p) else "bootstrap"
     of_a, of_b, difference, low, high = map(float, ends)
@@ -269,7 +337,10 @@ def _difference(a: Measure, b: Measure, groups: Indices, *, level: float, resamp
 
 
 def _p_of_interval(difference: float, low: float, high: float, level: float) -> float:
-    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal; 1 where nothing differs."""
+    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
+
+    1 where nothing differs.
+    """
     from scipy.special import ndtr, ndtri
 
     if difference == 0:
@@ -284,11 +355,18 @@ def _decided(differences: Sequence[ClassDifference], level: float) -> tuple[Clas
     """The same with p-values corrected for their number, and the verdict that follows."""
     corrected = holm([d.p_value for d in differences])
     return tuple(
-        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)}) for d, p in zip(differences, corrected, strict=True)
+        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)})
+        for d, p in zip(differences, corrected, strict=True)
     )
 
 
-def _better(difference: ClassDifference, p_holm: float, level: float) -> Literal["a", "b", "undecided"]:
+def _better(
+    difference: ClassDifference, p_holm: float, level: float
+) -> Literal["a", "b", "undecided"]:
     if not p_holm < 1 - level or difference.difference == 0:
         return "undecided"
-    return "a" if (difference.difference > 0) == CLASS_METRICS[difference.metric].higher_is_better else "b"
+    return (
+        "a"
+        if (difference.difference > 0) == CLASS_METRICS[difference.metric].higher_is_better
+        else "b"
+    )

@@ -31,7 +31,9 @@ RISKS = np.linspace(0.01, 0.99, 99)
 
 
 class RocPoints(Record):
-    """Points of a ROC curve, from where nothing is called to where all is; empty where all cases answer alike.
+    """Points of a ROC curve, from where nothing is called to where all is.
+
+    Empty where all cases answer alike.
 
     Args:
         threshold: a case is called from this probability on; None: none is.
@@ -45,7 +47,9 @@ class RocPoints(Record):
 
 
 class PrecisionPoints(Record):
-    """Points of a precision-recall curve, the highest threshold first; empty where all cases answer alike.
+    """Points of a precision-recall curve, the highest threshold first.
+
+    Empty where all cases answer alike.
 
     Args:
         threshold: a case is called from this probability on.
@@ -96,9 +100,11 @@ class QuestionCurves(Record):
     """The curves of one yes-no question.
 
     Args:
-        of: the second of two classes, a class against the rest, a step between grades, or a finding.
+        of: the second of two classes, a class against the rest, a step between grades, or a
+            finding.
         cases: how many there are.
-        positive: how many of them are positive; over the cases it is the precision of a model that knows nothing.
+        positive: how many of them are positive; over the cases it is the precision of a model that
+            knows nothing.
         roc: sensitivity against false alarms.
         precision_recall: precision against recall.
         calibration: observed share against probability.
@@ -120,7 +126,8 @@ class ClassCurves(BaseModel):
     Args:
         format: what kind of file this is.
         version: version of this format.
-        calibrated: whether the probabilities are calibrated ones, and these are others than the model's.
+        calibrated: whether the probabilities are calibrated ones, and these are others than the
+            model's.
         curves: one a question.
     """
 
@@ -144,7 +151,9 @@ def curves_of(scores: Sequence[ClassScore], table: ClassTable) -> ClassCurves:
         LabelError: a reference that the table does not know.
     """
     asked = questions(ClassRows.of(scores, table))
-    return ClassCurves(calibrated=calibration_changed(scores), curves=tuple(_of_question(one) for one in asked))
+    return ClassCurves(
+        calibrated=calibration_changed(scores), curves=tuple(_of_question(one) for one in asked)
+    )
 
 
 def _of_question(question: Question) -> QuestionCurves:
@@ -173,7 +182,9 @@ def _of_question(question: Question) -> QuestionCurves:
     )
 
 
-def _roc_and_precision(probability: Numbers, positive: NDArray[np.bool_]) -> tuple[RocPoints, PrecisionPoints]:
+def _roc_and_precision(
+    probability: Numbers, positive: NDArray[np.bool_]
+) -> tuple[RocPoints, PrecisionPoints]:
     if positive.all() or not positive.any():
         nothing = RocPoints(threshold=(), false_positive_rate=(), sensitivity=())
         return nothing, PrecisionPoints(threshold=(), recall=(), precision=())

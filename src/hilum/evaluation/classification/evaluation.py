@@ -89,8 +89,17 @@ class ClassEvaluation:
             ResourceError: the folder cannot be written, or another process writes to it.
         """
         with OutputFolder(folder, "evaluate") as out:
-            texts = {CASES: predictions_text(self.scores, self.classes), CURVES: self.curves.model_dump_json() + "\n"}
-            out.write({**texts, SUMMARY_TEXT: self.markdown(), SUMMARY: self.record.model_dump_json(indent=2) + "\n"})
+            texts = {
+                CASES: predictions_text(self.scores, self.classes),
+                CURVES: self.curves.model_dump_json() + "\n",
+            }
+            out.write(
+                {
+                    **texts,
+                    SUMMARY_TEXT: self.markdown(),
+                    SUMMARY: self.record.model_dump_json(indent=2) + "\n",
+                }
+            )
 
     @classmethod
     def load(cls, folder: Path | str) -> ClassEvaluation:
@@ -109,7 +118,9 @@ class ClassEvaluation:
                     cure=f"hilum evaluate ... -o {source}",
                 )
         try:
-            record = ClassEvaluationRecord.model_validate_json((source / SUMMARY).read_text(encoding="utf-8"))
+            record = ClassEvaluationRecord.model_validate_json(
+                (source / SUMMARY).read_text(encoding="utf-8")
+            )
         except ValidationError as error:
             raise DataError(
                 f"{source / SUMMARY} is damaged or of another version: {error}",
@@ -122,11 +133,20 @@ class ClassEvaluation:
         """The summary as a page of Markdown."""
         record = self.record
         warnings, notes = split_notes(record.notes)
-        lines = ["# Evaluation", "", f"{record.predictions} against {record.reference}.", "", *warnings]
+        lines = [
+            "# Evaluation",
+            "",
+            f"{record.predictions} against {record.reference}.",
+            "",
+            *warnings,
+        ]
         lines += summary_page(record.summary, record.subgroups)
         if record.missing:
             lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
         if record.unexpected:
-            lines += [f"Predicted cases that the reference does not have: {some(record.unexpected)}.", ""]
+            lines += [
+                f"Predicted cases that the reference does not have: {some(record.unexpected)}.",
+                "",
+            ]
         lines += notes
         return "\n".join(lines).rstrip() + "\n"

@@ -24,15 +24,17 @@ class ClassFigure(Record):
     """One figure of a classification.
 
     Args:
-        part: the class, step between grades ("II or more") or finding that it is about; "" where it is about all of them.
+        part: the class, step between grades ("II or more") or finding that it is about; "" where it
+            is about all of them.
         metric: see `hilum.evaluation.CLASS_METRICS`.
         value: NaN where it is undefined.
         low: lower end of its interval, patients resampled; NaN where no interval is defined.
         high: upper end.
-        interval: how the interval was made. An AUROC has DeLong's, or the exact bound of independent pairs where the classes are
-            separated perfectly. All else is bootstrapped; a share of 0 or 1, which no draw changes, has Wilson's of the patients.
-            A calibration error is larger in a sample than it is in truth, so that its corrected interval may lie below it; it is
-            widened until it reaches it.
+        interval: how the interval was made. An AUROC has DeLong's, or the exact bound of
+            independent pairs where the classes are separated perfectly. All else is bootstrapped; a
+            share of 0 or 1, which no draw changes, has Wilson's of the patients. A calibration
+            error is larger in a sample than it is in truth, so that its corrected interval may lie
+            below it; it is widened until it reaches it.
         n: the cases that it is about: of a sensitivity those with the class.
         patients: the patients of these cases; those whom near-duplicates join count as one.
         note: why it is undefined or has no interval; "" where all is well.
@@ -79,7 +81,10 @@ class Intervals:
     seed: int = 0
 
     def figures(self, asked: Iterable[Measure], groups: Indices) -> tuple[ClassFigure, ...]:
-        """The figures of measures of the same cases, which are of patients `groups` (N,); one set of draws serves them all."""
+        """The figures of measures of the same cases, which are of patients `groups` (N,).
+
+        One set of draws serves them all.
+        """
         asked = tuple(asked)
         drawn = [m for m in asked if m.method is not None and m.function is not metrics.auroc]
         intervals = metrics.bootstrap_statistics(
@@ -92,7 +97,9 @@ class Intervals:
         of = {id(measure): interval for measure, interval in zip(drawn, intervals, strict=True)}
         return tuple(self._figure(measure, of.get(id(measure)), groups) for measure in asked)
 
-    def _figure(self, measure: Measure, interval: metrics.Interval | None, groups: Indices) -> ClassFigure:
+    def _figure(
+        self, measure: Measure, interval: metrics.Interval | None, groups: Indices
+    ) -> ClassFigure:
         value, low, high, how = self._ends(measure, interval, groups)
         among = np.ones(len(groups), dtype=np.bool_) if measure.among is None else measure.among
         patients = len(np.unique(groups[among]))
@@ -108,16 +115,28 @@ class Intervals:
             interval=how,
             n=int(among.sum()),
             patients=patients,
-            note=_why_undefined(measure) if math.isnan(value) else _why_no_interval(measure, how, patients),
+            note=(
+                _why_undefined(measure)
+                if math.isnan(value)
+                else _why_no_interval(measure, how, patients)
+            ),
         )
 
     def _ends(
         self, measure: Measure, interval: metrics.Interval | None, groups: Indices
-    ) -> tuple[float, float, float, Literal["delong", "pairs", "bca", "percentile", "wilson", "none"]]:
+    ) -> tuple[
+        float, float, float, Literal["delong", "pairs", "bca", "percentile", "wilson", "none"]
+    ]:
         if measure.function is metrics.auroc:
-            area = metrics.delong_interval(*measure.arrays, level=self.level, groups=groups.tolist())
+            area = metrics.delong_interval(
+                *measure.arrays, level=self.level, groups=groups.tolist()
+            )
             how = _DELONG[area.method]
-            return (area.estimate, math.nan, math.nan, how) if how == "none" else (area.estimate, area.low, area.high, how)
+            return (
+                (area.estimate, math.nan, math.nan, how)
+                if how == "none"
+                else (area.estimate, area.low, area.high, how)
+            )
         if interval is None:
             return float(measure.function(*measure.arrays)), math.nan, math.nan, "none"
         value = interval.estimate
@@ -143,4 +162,8 @@ def _why_undefined(measure: Measure) -> str:
 def _why_no_interval(measure: Measure, how: str, patients: int) -> str:
     if how != "none" or measure.method is None:
         return ""
-    return "no interval: one patient" if patients < 2 else "no interval: the same in every draw of patients"
+    return (
+        "no interval: one patient"
+        if patients < 2
+        else "no interval: the same in every draw of patients"
+    )

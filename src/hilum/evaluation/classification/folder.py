@@ -27,7 +27,14 @@ from hilum.io.text import (
     unknown_words,
     with_one_spelling,
 )
-from hilum.tasks.predictions import assumed, named_classes, predictions_file, read_classes, read_predictions, spelled_label
+from hilum.tasks.predictions import (
+    assumed,
+    named_classes,
+    predictions_file,
+    read_classes,
+    read_predictions,
+    spelled_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,22 +86,28 @@ def evaluate_classes(
 
     Args:
         predictions: a predictions.csv, or the folder that holds one.
-        reference: a data set (opened, or where it lies), or a plain table with the columns case and label, and perhaps patient
-            and others. A predictions.csv that holds its labels, as out-of-fold predictions do, is such a table.
+        reference: a data set (opened, or where it lies), or a plain table with the columns case and
+            label, and perhaps patient and others. A predictions.csv that holds its labels, as
+            out-of-fold predictions do, is such a table.
         out: folder for the results.
-        table: what the classes are; None takes classes.json beside the predictions, the data set's, or else the classes of the
-            table's columns as ones that exclude each other, which `notes` says.
+        table: what the classes are; None takes classes.json beside the predictions, the data set's,
+            or else the classes of the table's columns as ones that exclude each other, which
+            `notes` says.
         positive: which of two classes is the positive one; None: the second of the table.
-        allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
+        allow_missing: leave reference cases without a prediction out, and name them, instead of
+            refusing.
         threshold: an operating point of two classes or of findings, chosen on other cases.
-        subgroups: columns whose subgroups are looked at; None takes those that describe a case, see `choose_columns`.
+        subgroups: columns whose subgroups are looked at; None takes those that describe a case, see
+            `choose_columns`.
 
     Returns:
         The evaluation as it was written.
 
     Raises:
-        UsageError: a file is missing, there is no such column, or a threshold that these classes cannot have.
-        DataError: predictions are missing, twice there or damaged, or a label is none of the classes; such cases are named.
+        UsageError: a file is missing, there is no such column, or a threshold that these classes
+            cannot have.
+        DataError: predictions are missing, twice there or damaged, or a label is none of the
+            classes; such cases are named.
     """
     against = _reference(reference)
     classes, said = _classes(predictions, against, table)
@@ -108,18 +121,25 @@ def evaluate_classes(
     cases = [case for case in against.cases if case in answers]
     if (missing and not allow_missing) or not cases:
         raise DataError(
-            f"{len(missing)} of {len(against.cases)} cases of {against.name} have no prediction in {predictions}: "
-            f"{some(missing)}",
+            f"{len(missing)} of {len(against.cases)} cases of {against.name} have no prediction in"
+            f" {predictions}: {some(missing)}",
             needed="a row for every case",
-            cure="predict them, or leave them out with --allow-missing"
-            if cases
-            else f"the predictions are of {some(sorted(answers))}: name the reference of these, or name the rows after the cases",
+            cure=(
+                "predict them, or leave them out with --allow-missing"
+                if cases
+                else (
+                    f"the predictions are of {some(sorted(answers))}: name the reference of these,"
+                    " or name the rows after the cases"
+                )
+            ),
         )
     _refuse_unknown_labels({case: against.cases[case].label or "" for case in cases}, classes)
 
     scores = tuple(_held_to(answers[case], against.cases[case]) for case in cases)
     rows, several = with_one_spelling([score.columns for score in scores])
-    scores = tuple(score.model_copy(update={"columns": row}) for score, row in zip(scores, rows, strict=True))
+    scores = tuple(
+        score.model_copy(update={"columns": row}) for score, row in zip(scores, rows, strict=True)
+    )
     record = ClassEvaluationRecord(
         hilum=version("hilum"),
         predictions=str(predictions),
@@ -143,7 +163,10 @@ def evaluate_classes(
 
 
 def _held_to(answer: ClassScore, labelled: Labelled) -> ClassScore:
-    """The answer with what the reference knows of the case; where the two differ the reference is right."""
+    """The answer with what the reference knows of the case.
+
+    Where the two differ the reference is right.
+    """
     known = {
         "reference": labelled.label,
         "patient": labelled.patient if labelled.patient is not None else answer.patient,
@@ -157,14 +180,27 @@ def _disagreements(answers: Sequence[ClassScore], against: _Reference) -> list[s
     """A sentence on the cases whose label or patient the predictions give otherwise."""
     found = []
     for what, given, known in (
-        ("label", [answer.reference for answer in answers], [against.cases[answer.case].label for answer in answers]),
-        ("patient", [answer.patient for answer in answers], [against.cases[answer.case].patient for answer in answers]),
+        (
+            "label",
+            [answer.reference for answer in answers],
+            [against.cases[answer.case].label for answer in answers],
+        ),
+        (
+            "patient",
+            [answer.patient for answer in answers],
+            [against.cases[answer.case].patient for answer in answers],
+        ),
     ):
         differ = [
-            a.case for a, one, other in zip(answers, given, known, strict=True) if None not in (one, other) and one != other
+            a.case
+            for a, one, other in zip(answers, given, known, strict=True)
+            if None not in (one, other) and one != other
         ]
         if differ:
-            found.append(f"the predictions name another {what} for {some(differ)}; that of the reference counts")
+            found.append(
+                f"the predictions name another {what} for {some(differ)}; that of the reference"
+                " counts"
+            )
     return found
 
 
@@ -179,10 +215,16 @@ def _refuse_unknown_labels(labels: Mapping[str, str], classes: ClassTable) -> No
     if faults:
         first = next(iter(faults.values()))
         shown = some([f"case {case}: {error.found}" for case, error in faults.items()])
-        raise LabelError(shown, needed=first.needed, cure="evaluate with the class table that belongs to these labels")
+        raise LabelError(
+            shown,
+            needed=first.needed,
+            cure="evaluate with the class table that belongs to these labels",
+        )
 
 
-def _classes(predictions: Path | str, against: _Reference, table: ClassTable | None) -> tuple[ClassTable, tuple[str, ...]]:
+def _classes(
+    predictions: Path | str, against: _Reference, table: ClassTable | None
+) -> tuple[ClassTable, tuple[str, ...]]:
     """Return the classes, and a sentence where they had to be assumed."""
     known = table or read_classes(predictions)
     if known is not None:
@@ -192,9 +234,18 @@ def _classes(predictions: Path | str, against: _Reference, table: ClassTable | N
     names = named_classes(predictions)
     if against.table is not None:
         columns = against.table.model_copy(update={"names": names})
-        ordered = match_classes(columns, against.table, where=against.name, holder=str(predictions)).values()
-        return columns.model_copy(update={"names": (*ordered, *(name for name in names if name not in ordered))}), ()
-    return ClassTable(names=names), (f"classes as found in the predictions, taken to exclude each other: {', '.join(names)}",)
+        ordered = match_classes(
+            columns, against.table, where=against.name, holder=str(predictions)
+        ).values()
+        return (
+            columns.model_copy(
+                update={"names": (*ordered, *(name for name in names if name not in ordered))}
+            ),
+            (),
+        )
+    return ClassTable(names=names), (
+        f"classes as found in the predictions, taken to exclude each other: {', '.join(names)}",
+    )
 
 
 def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
@@ -208,7 +259,8 @@ def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
     last = [name for name in classes.names if plain_name(name) == plain_name(positive)]
     if not last or not classes.binary:
         raise UsageError(
-            f"positive class {positive!r} of the classes {', '.join(classes.names)} ({classes.kind})",
+            f"positive class {positive!r} of the classes {', '.join(classes.names)}"
+            f" ({classes.kind})",
             needed="one of two classes",
             cure="leave --positive out",
         )
@@ -239,18 +291,28 @@ def _reference(reference: Path | str | Dataset) -> _Reference:
 
 
 def _of_dataset(dataset: Dataset) -> _Reference:
-    cases = {case.id: Labelled(case.label, case.patient, case.columns) for case in dataset.cases if case.label is not None}
+    cases = {
+        case.id: Labelled(case.label, case.patient, case.columns)
+        for case in dataset.cases
+        if case.label is not None
+    }
     if not cases:
         raise UsageError(
             f"the cases of {dataset.root} have no classes",
             needed="a classification data set as the reference",
-            cure="where a column of its table holds the classes, name that column as the label: --label COLUMN",
+            cure=(
+                "where a column of its table holds the classes, name that column as the label:"
+                " --label COLUMN"
+            ),
         )
     return _Reference(str(dataset.root), cases, dataset.classes, dataset.notes)
 
 
 def _plain_table(path: Path) -> Path | None:
-    """The file of a plain table, one with cases and labels and no images; None for anything else."""
+    """The file of a plain table, one with cases and labels and no images.
+
+    None for anything else.
+    """
     file = path if path.is_file() else predictions_file(path)
     if file.suffix.lower() not in {".csv", ".tsv"} or not file.is_file():
         return None
@@ -262,7 +324,10 @@ def _plain_table(path: Path) -> Path | None:
 def _of_table(file: Path) -> _Reference:
     if any(name.startswith("p_") for name in read_header(file)):
         known = [score for score in read_predictions(file) if score.reference is not None]
-        cases = {score.case: Labelled(score.reference, score.patient, score.columns, score.unit) for score in known}
+        cases = {
+            score.case: Labelled(score.reference, score.patient, score.columns, score.unit)
+            for score in known
+        }
         if not cases:
             raise UsageError(f"no row of {file} has a label", needed="a reference")
         return _Reference(str(file), cases, read_classes(file), ())
@@ -272,12 +337,16 @@ def _of_table(file: Path) -> _Reference:
     whose = [row[patient] if patient and is_known(row[patient]) else None for row in table.rows]
     spelled, several = one_spelling(filter(None, whose))
     cases = {
-        row[case]: Labelled(row[label] or None, spelled.get(one or ""), {name: row[name] for name in further})
+        row[case]: Labelled(
+            row[label] or None, spelled.get(one or ""), {name: row[name] for name in further}
+        )
         for row, one in zip(table.rows, whose, strict=True)
     }
     if len(cases) < len(table.rows):
         raise DataError(
-            f"{file} has several rows for {rows_of_one_name(table, case)}", needed="one row a case", cure="remove the others"
+            f"{file} has several rows for {rows_of_one_name(table, case)}",
+            needed="one row a case",
+            cure="remove the others",
         )
     notes = [*table.notes, *unknown_words(table.rows, [patient, *further] if patient else further)]
     notes += [f"patients in several spellings: {several}"] if several else []
@@ -287,14 +356,36 @@ def _of_table(file: Path) -> _Reference:
 
 def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
     """The reference with labels as the classes are spelled, without the cases whose label is not known."""
-    found = {case: replace(one, label=spelled_label(one.label, classes)) for case, one in against.cases.items()}
-    pairs = Counter((against.cases[case].label, one.label) for case, one in found.items() if one.label)
-    other = [f"{given!r} {count} as {label!r}" for (given, label), count in pairs.items() if given != label]
+    found = {
+        case: replace(one, label=spelled_label(one.label, classes))
+        for case, one in against.cases.items()
+    }
+    pairs = Counter(
+        (against.cases[case].label, one.label) for case, one in found.items() if one.label
+    )
+    other = [
+        f"{given!r} {count} as {label!r}"
+        for (given, label), count in pairs.items()
+        if given != label
+    ]
     if other:
-        against = replace(against, notes=(*against.notes, f"labels in another spelling count as the classes: {some(other)}"))
+        against = replace(
+            against,
+            notes=(
+                *against.notes,
+                f"labels in another spelling count as the classes: {some(other)}",
+            ),
+        )
     gone = [case for case, one in found.items() if one.label is None]
     if not gone:
         return replace(against, cases=found)
     words = Counter(against.cases[case].label or "blank" for case in gone)
-    note = f"label: {len(gone)} of {len(found)} not known ({', '.join(words)}), and left out: {some(gone)}"
-    return replace(against, cases={c: one for c, one in found.items() if one.label is not None}, notes=(*against.notes, note))
+    note = (
+        f"label: {len(gone)} of {len(found)} not known ({', '.join(words)}), and left out:"
+        f" {some(gone)}"
+    )
+    return replace(
+        against,
+        cases={c: one for c, one in found.items() if one.label is not None},
+        notes=(*against.notes, note),
+    )

@@ -1,8 +1,9 @@
 """Metrics of a classification, and the arrays that each is computed from.
 
-A `Measure` is a function of `hilum.metrics` with the arrays it takes, so that its value, its interval over patients, and the
-difference between two classifiers are all made of the same thing. What is asked depends on what the classes are (`MEASURES`), and
-most of it is asked as a yes-no `Question`: of two classes "is it the second?", of several each against the rest, of grades each
+A `Measure` is a function of `hilum.metrics` with the arrays it takes, so that its value, its
+interval over patients, and the difference between two classifiers are all made of the same thing.
+What is asked depends on what the classes are (`MEASURES`), and most of it is asked as a yes-no
+`Question`: of two classes "is it the second?", of several each against the rest, of grades each
 step ("this grade or more?"), of findings each one.
 """
 
@@ -45,10 +46,18 @@ CLASS_METRICS: dict[str, Metric] = {
     "specificity": Metric("specificity", higher_is_better=True),
     "sensitivity_at_point": Metric("sensitivity at the operating point", higher_is_better=True),
     "specificity_at_point": Metric("specificity at the operating point", higher_is_better=True),
-    "sensitivity_at_specificity_90": Metric("sensitivity at specificity 0.90", higher_is_better=True),
-    "sensitivity_at_specificity_95": Metric("sensitivity at specificity 0.95", higher_is_better=True),
-    "specificity_at_sensitivity_90": Metric("specificity at sensitivity 0.90", higher_is_better=True),
-    "specificity_at_sensitivity_95": Metric("specificity at sensitivity 0.95", higher_is_better=True),
+    "sensitivity_at_specificity_90": Metric(
+        "sensitivity at specificity 0.90", higher_is_better=True
+    ),
+    "sensitivity_at_specificity_95": Metric(
+        "sensitivity at specificity 0.95", higher_is_better=True
+    ),
+    "specificity_at_sensitivity_90": Metric(
+        "specificity at sensitivity 0.90", higher_is_better=True
+    ),
+    "specificity_at_sensitivity_95": Metric(
+        "specificity at sensitivity 0.95", higher_is_better=True
+    ),
     "f1": Metric("F1", higher_is_better=True),
     "mcc": Metric("MCC", higher_is_better=True),
     "quadratic_kappa": Metric("quadratic kappa", higher_is_better=True),
@@ -66,9 +75,18 @@ CLASS_METRICS: dict[str, Metric] = {
 """Every figure, in the order in which figures are shown."""
 
 COMPARED_OF_PARTS = ("auroc", "auprc", "sensitivity", "specificity", "f1", "brier", "ece")
-"""What two classifiers are compared by in each class, step or finding: what follows from these would only add tests."""
+"""What two classifiers are compared by in each class, step or finding: what follows from these
+would only add tests."""
 
-CALIBRATION = ("brier", "log_loss", "ece", "ece_noise", "calibration_slope", "calibration_intercept", "calibration_in_the_large")
+CALIBRATION = (
+    "brier",
+    "log_loss",
+    "ece",
+    "ece_noise",
+    "calibration_slope",
+    "calibration_intercept",
+    "calibration_in_the_large",
+)
 """What calibration is to change."""
 
 _SHARES = (0.9, 0.95)  # specificities at which sensitivity is read off, and the other way round
@@ -102,7 +120,8 @@ class Measure:
         arrays: each with one row a case.
         question: what is asked, where it is a yes-no question.
         among: (N,) the cases that a share is a share of; None where the figure is no share.
-        method: how the ends of its bootstrap interval are made; None for a figure that is given without one.
+        method: how the ends of its bootstrap interval are made; None for a figure that is given
+            without one.
     """
 
     part: str
@@ -124,17 +143,24 @@ def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measur
 
     Args:
         rows: the cases.
-        threshold: an operating point of two classes, or of all findings: the probability from which one is called.
+        threshold: an operating point of two classes, or of all findings: the probability from which
+            one is called.
     """
     return tuple(MEASURES["binary" if rows.table.binary else rows.table.kind](rows, threshold))
 
 
 def _second_class(rows: ClassRows) -> tuple[Question, ...]:
-    return (Question(rows.table.names[1], rows.probabilities[:, 1], rows.members[:, 1], rows.decided[:, 1]),)
+    return (
+        Question(
+            rows.table.names[1], rows.probabilities[:, 1], rows.members[:, 1], rows.decided[:, 1]
+        ),
+    )
 
 
 def _each_class(rows: ClassRows) -> tuple[Question, ...]:
-    columns = zip(rows.table.names, rows.probabilities.T, rows.members.T, rows.decided.T, strict=True)
+    columns = zip(
+        rows.table.names, rows.probabilities.T, rows.members.T, rows.decided.T, strict=True
+    )
     return tuple(Question(*column) for column in columns)
 
 
@@ -170,7 +196,10 @@ def _of_several_classes(rows: ClassRows, _: float | None) -> Iterator[Measure]:
 
 def _of_grades(rows: ClassRows, _: float | None) -> Iterator[Measure]:
     steps = questions(rows)
-    of_steps = (np.stack([q.probability for q in steps], axis=1), np.stack([q.positive for q in steps], axis=1))
+    of_steps = (
+        np.stack([q.probability for q in steps], axis=1),
+        np.stack([q.positive for q in steps], axis=1),
+    )
     yield Measure("", "auroc", metrics.macro_auroc, of_steps)
     yield from _decisions(rows)
     yield _of_matrix(rows, "quadratic_kappa", metrics.quadratic_kappa)
@@ -200,9 +229,14 @@ MEASURES: dict[str, Callable[[ClassRows, float | None], Iterator[Measure]]] = {
 """What is measured, by what the classes are."""
 
 
-def _of_question(question: Question, part: str, threshold: float | None = None) -> Iterator[Measure]:
+def _of_question(
+    question: Question, part: str, threshold: float | None = None
+) -> Iterator[Measure]:
     """All that a yes-no question is judged by, whether it is the only one or one of many."""
-    asked = (question.probability, question.positive)  # the same objects for all: what they have in common is drawn once
+    asked = (
+        question.probability,
+        question.positive,
+    )  # the same objects for all: what they have in common is drawn once
     ask = partial(Measure, part, arrays=asked, question=question)
     yield ask(metric="auroc", function=metrics.auroc)
     yield ask(metric="auprc", function=metrics.auprc)
@@ -212,10 +246,18 @@ def _of_question(question: Question, part: str, threshold: float | None = None) 
         yield from _rates(at_point, part, suffix="_at_point")
     for share in _SHARES:
         fixed = partial(metrics.sensitivity_at_specificity, specificity=share)
-        yield ask(metric=f"sensitivity_at_specificity_{share:.0%}".rstrip("%"), function=fixed, method="percentile")
+        yield ask(
+            metric=f"sensitivity_at_specificity_{share:.0%}".rstrip("%"),
+            function=fixed,
+            method="percentile",
+        )
     for share in _SHARES:
         fixed = partial(metrics.specificity_at_sensitivity, sensitivity=share)
-        yield ask(metric=f"specificity_at_sensitivity_{share:.0%}".rstrip("%"), function=fixed, method="percentile")
+        yield ask(
+            metric=f"specificity_at_sensitivity_{share:.0%}".rstrip("%"),
+            function=fixed,
+            method="percentile",
+        )
     yield ask(metric="brier", function=metrics.brier)
     yield ask(metric="log_loss", function=metrics.log_loss)
     yield from _calibration_error(part, question.probability, question.positive)
@@ -255,7 +297,9 @@ def _decisions(rows: ClassRows) -> Iterator[Measure]:
     yield _of_matrix(rows, "mcc", metrics.mcc)
 
 
-def _of_matrix(rows: ClassRows, metric: str, figure: Callable[..., float], among: Flags | None = None) -> Measure:
+def _of_matrix(
+    rows: ClassRows, metric: str, figure: Callable[..., float], among: Flags | None = None
+) -> Measure:
     function = partial(metrics.confusion_statistic, figure=figure, classes=len(rows.table.names))
     return Measure("", metric, function, (rows.index, rows.called), among=among)
 
@@ -274,8 +318,8 @@ def _calibration_error(part: str, probability: Numbers, positive: Flags) -> Iter
 def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure, ...]:
     """Return the coverage and size of prediction sets; () where a case has none.
 
-    A set of findings holds the truth about one that is present where it names it, about one that is absent where it does not name
-    it as certain; coverage is then a mean over the findings.
+    A set of findings holds the truth about one that is present where it names it, about one that is
+    absent where it does not name it as certain; coverage is then a mean over the findings.
 
     Args:
         scores: of the cases, in the order of the rows.
@@ -285,12 +329,18 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
         return ()
     possible, certain = (
         np.array([[name in (names or ()) for name in rows.table.names] for names in sets])
-        for sets in ([score.prediction_set for score in scores], [score.certain for score in scores])
+        for sets in (
+            [score.prediction_set for score in scores],
+            [score.certain for score in scores],
+        )
     )
     overall = [Measure("", "set_size", mean, (possible.sum(axis=1),))]
     if rows.table.kind == "multilabel":
         held = np.where(rows.members, possible, ~certain)
-        of_parts = [Measure(name, "coverage", mean, (hits,)) for name, hits in zip(rows.table.names, held.T, strict=True)]
+        of_parts = [
+            Measure(name, "coverage", mean, (hits,))
+            for name, hits in zip(rows.table.names, held.T, strict=True)
+        ]
         return (Measure("", "coverage", mean, (held.mean(axis=1),)), *overall, *of_parts)
     hit = np.asarray((possible & rows.members).any(axis=1))
     of_parts = [
@@ -310,7 +360,9 @@ def _mean_among(values: NDArray[Any], among: Flags) -> float:
 
 
 def _mean_auprc(probabilities: Numbers, members: Flags) -> float:
-    areas = [metrics.auprc(p, m) for p, m in zip(probabilities.T, members.T, strict=True) if m.any()]
+    areas = [
+        metrics.auprc(p, m) for p, m in zip(probabilities.T, members.T, strict=True) if m.any()
+    ]
     return float(np.mean(areas)) if areas else np.nan
 
 

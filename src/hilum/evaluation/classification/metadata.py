@@ -1,7 +1,7 @@
 """Columns that describe the patient or the scan, and columns that would give the label away.
 
-A baseline, or a subgroup, is to be made of what is known before anybody has looked at the image. Left out, by the first rule that
-fits:
+A baseline, or a subgroup, is to be made of what is known before anybody has looked at the image.
+Left out, by the first rule that fits:
 
 | left out | because |
 |---|---|
@@ -14,8 +14,8 @@ fits:
 | every value goes with one label only, and values repeat | the label restated, whatever it is called |
 | words that differ in most cases, or more than 20 of them | nothing can be learned from a value that is seen once |
 
-A column that predicts the label perfectly although it describes the scan is a leak: the audit of the data set reports it. Whoever
-names columns gets those, whatever they are.
+A column that predicts the label perfectly although it describes the scan is a leak: the audit of
+the data set reports it. Whoever names columns gets those, whatever they are.
 """
 
 from __future__ import annotations
@@ -35,13 +35,47 @@ if TYPE_CHECKING:
 _MOST_WORDS = 20
 _PARTS = frozenset({"fold", "split", "subset", "partition"})
 _LABELS = frozenset(
-    {"label", "labels", "class", "diagnosis", "target", "outcome", "finding", "findings", "pathology", "histology"}
+    {
+        "label",
+        "labels",
+        "class",
+        "diagnosis",
+        "target",
+        "outcome",
+        "finding",
+        "findings",
+        "pathology",
+        "histology",
+    }
 )
 _WHOLE_NAMES = frozenset({"case", "group", "image", "name", "patient", "subject"})
-_IDENTIFIER = re.compile(r"((series|study|instance|image|patient|subject|case|scan)*u?id)|uuid|accession|mrn")
+_IDENTIFIER = re.compile(
+    r"((series|study|instance|image|patient|subject|case|scan)*u?id)|uuid|accession|mrn"
+)
 _READERS = (
-    *("score", "rating", "reader", "rater", "radiologist", "annotator", "consensus", "confidence", "suspicion"),
-    *("birads", "lirads", "pirads", "grade", "malignancy", "subtlety", "spiculation", "lobulation", "margin", "sphericity"),
+    *(
+        "score",
+        "rating",
+        "reader",
+        "rater",
+        "radiologist",
+        "annotator",
+        "consensus",
+        "confidence",
+        "suspicion",
+    ),
+    *(
+        "birads",
+        "lirads",
+        "pirads",
+        "grade",
+        "malignancy",
+        "subtlety",
+        "spiculation",
+        "lobulation",
+        "margin",
+        "sphericity",
+    ),
     *("texture", "calcification", "internalstructure"),
 )
 
@@ -67,7 +101,10 @@ class ColumnChoice:
 
 
 def choose_columns(
-    rows: Sequence[Mapping[str, str]], labels: Sequence[str], *, columns: Sequence[str] | None = None
+    rows: Sequence[Mapping[str, str]],
+    labels: Sequence[str],
+    *,
+    columns: Sequence[str] | None = None,
 ) -> ColumnChoice:
     """Choose columns by the rules above, or take those that are named.
 
@@ -82,13 +119,20 @@ def choose_columns(
     known = tuple(dict.fromkeys(name for row in rows for name in row))
     strange = [name for name in columns or () if name not in known]
     if strange:
-        raise UsageError(f"no column {strange[0]!r}", needed=f"columns among {', '.join(known) or '(there are none)'}")
+        raise UsageError(
+            f"no column {strange[0]!r}",
+            needed=f"columns among {', '.join(known) or '(there are none)'}",
+        )
     values = {name: [row.get(name, "").strip() for row in rows] for name in known}
     left_out: dict[str, str] = {}
     if columns is None:
         reasons = {name: _why_not(_Column(name, column, labels)) for name, column in values.items()}
         left_out = {name: why for name, why in reasons.items() if why}
-    chosen = [name for name in (known if columns is None else dict.fromkeys(columns)) if name not in left_out]
+    chosen = [
+        name
+        for name in (known if columns is None else dict.fromkeys(columns))
+        if name not in left_out
+    ]
     numeric = tuple(name for name in chosen if is_numeric(values[name]))
     return ColumnChoice(numeric, tuple(name for name in chosen if name not in numeric), left_out)
 
@@ -133,7 +177,9 @@ def _why_not(column: _Column) -> str:
 
 
 def _names_files(column: _Column) -> bool:
-    files = sum(bool(image_suffix(value)) or "/" in value or "\\" in value for value in column.values)
+    files = sum(
+        bool(image_suffix(value)) or "/" in value or "\\" in value for value in column.values
+    )
     return 2 * files > len(column.values)
 
 
@@ -143,7 +189,9 @@ def _is_anothers_opinion(column: _Column) -> bool:
 
 
 def _names_the_case(column: _Column) -> bool:
-    return column.name.lower() in _WHOLE_NAMES or any(_IDENTIFIER.fullmatch(part) for part in column.parts)
+    return column.name.lower() in _WHOLE_NAMES or any(
+        _IDENTIFIER.fullmatch(part) for part in column.parts
+    )
 
 
 def _restates_the_label(column: _Column) -> bool:
@@ -152,16 +200,24 @@ def _restates_the_label(column: _Column) -> bool:
         if is_known(value):
             seen.setdefault(value, set()).add(label)
     repeated = 1 < len(seen) <= len(column.present) / 4
-    return repeated and len(set(column.labels)) > 1 and all(len(labels) == 1 for labels in seen.values())
+    return (
+        repeated
+        and len(set(column.labels)) > 1
+        and all(len(labels) == 1 for labels in seen.values())
+    )
 
 
 def _has_too_many_words(column: _Column) -> bool:
     different = len(set(column.present))
-    return not is_numeric(column.values) and (different > _MOST_WORDS or 2 * different > len(column.present))
+    return not is_numeric(column.values) and (
+        different > _MOST_WORDS or 2 * different > len(column.present)
+    )
 
 
 _RULES: dict[Callable[[_Column], bool], str] = {
-    lambda column: len({value.lower() if is_known(value) else "" for value in column.values}) < 2: "the same in every case",
+    lambda column: (
+        len({value.lower() if is_known(value) else "" for value in column.values}) < 2
+    ): "the same in every case",
     lambda column: bool(column.parts & _PARTS): "a part of the experiment",
     _names_files: "names of files",
     lambda column: bool(column.parts & _LABELS): "named like a label",

@@ -31,20 +31,35 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
 
 def _said(summary: ClassSummary) -> list[str]:
     table = summary.classes
-    counts = ", ".join(f"{count} {name}" for name, count in zip(table.names, summary.counts, strict=True))
+    counts = ", ".join(
+        f"{count} {name}" for name, count in zip(table.names, summary.counts, strict=True)
+    )
     asked = f"Positive is {table.names[1]}. " if table.binary else ""
-    whose = "calibrated probabilities" if summary.calibrated else "the probabilities as the model gives them"
+    whose = (
+        "calibrated probabilities"
+        if summary.calibrated
+        else "the probabilities as the model gives them"
+    )
     said = (
-        f"{summary.cases} cases of {summary.patients} patients: {counts}. {asked}Figures of {whose}. "
-        f"Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a class, for the rest {summary.resamples} "
-        "bootstrap draws."
+        f"{summary.cases} cases of {summary.patients} patients: {counts}. {asked}Figures of"
+        f" {whose}. Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a"
+        f" class, for the rest {summary.resamples} bootstrap draws."
     )
     lines = [said, "", joined_sentence(summary.joined)] if summary.joined else [said]
     if summary.threshold is not None:
         called = "each finding" if table.kind == "multilabel" else table.names[1]
-        lines += ["", f"The operating point is {summary.threshold:g}: {called} is called from this probability on."]
+        lines += [
+            "",
+            (
+                f"The operating point is {summary.threshold:g}: {called} is called from this"
+                " probability on."
+            ),
+        ]
     if summary.refused is not None:
-        lines += ["", f"The model would refuse {summary.refused} of these cases; they count in all figures."]
+        lines += [
+            "",
+            f"The model would refuse {summary.refused} of these cases; they count in all figures.",
+        ]
     return lines
 
 
@@ -54,33 +69,44 @@ def _overall(summary: ClassSummary) -> list[str]:
     rows = []
     for figure in _in_order(figure for figure in summary.figures if not figure.part):
         row = [_name(figure, summary), str(figure), str(figure.n)]
-        rows.append([*row, str(before[figure.metric]) if figure.metric in before else ""] if before else row)
+        rows.append(
+            [*row, str(before[figure.metric]) if figure.metric in before else ""] if before else row
+        )
     return _table(head, rows)
 
 
 def _name(figure: ClassFigure, summary: ClassSummary) -> str:
     """Of more than two classes some figures are means over the classes."""
     several = not summary.classes.binary
-    kind = {"auroc": "mean ", "f1": "mean ", "auprc": "mean "}.get(figure.metric, "") if several else ""
+    kind = (
+        {"auroc": "mean ", "f1": "mean ", "auprc": "mean "}.get(figure.metric, "")
+        if several
+        else ""
+    )
     return kind + CLASS_METRICS[figure.metric].title
 
 
 def _parts(figures: Sequence[ClassFigure]) -> list[str]:
     """Tables of the parts that have the same figures: steps between grades have others than the grades.
 
-    What is decided, what is read off at a fixed point, and what probabilities are worth stand in a table each: all in one row
-    would be wider than any screen.
+    What is decided, what is read off at a fixed point, and what probabilities are worth stand in a
+    table each: all in one row would be wider than any screen.
     """
     lines = []
     for topic in ("decisions", "points", "probabilities"):
         cells: dict[str, dict[str, str]] = {}
-        for figure in _in_order(figure for figure in figures if figure.part and _topic(figure.metric) == topic):
+        for figure in _in_order(
+            figure for figure in figures if figure.part and _topic(figure.metric) == topic
+        ):
             cells.setdefault(figure.part, {})[figure.metric] = str(figure)
         alike: dict[tuple[str, ...], list[str]] = {}
         for part in dict.fromkeys(figure.part for figure in figures if figure.part in cells):
             alike.setdefault(tuple(cells[part]), []).append(part)
         for shown, parts in alike.items():
-            lines += _table(["", *(CLASS_METRICS[metric].title for metric in shown)], [[p, *cells[p].values()] for p in parts])
+            lines += _table(
+                ["", *(CLASS_METRICS[metric].title for metric in shown)],
+                [[p, *cells[p].values()] for p in parts],
+            )
     return lines
 
 
@@ -91,32 +117,64 @@ def _topic(metric: str) -> str:
 
 
 def _remarks(figures: Sequence[ClassFigure]) -> list[str]:
-    """Why figures are undefined or have no interval; those of a part that have one reason stand together."""
+    """Why figures are undefined or have no interval.
+
+    Those of a part that have one reason stand together.
+    """
     told: dict[tuple[str, str], list[str]] = {}
     for figure in figures:
         if figure.note:
-            told.setdefault((figure.part, figure.note), []).append(CLASS_METRICS[figure.metric].title)
-    return [f"- {', '.join(titles)}{f' of {part}' if part else ''}: {note}." for (part, note), titles in told.items()]
+            told.setdefault((figure.part, figure.note), []).append(
+                CLASS_METRICS[figure.metric].title
+            )
+    return [
+        f"- {', '.join(titles)}{f' of {part}' if part else ''}: {note}."
+        for (part, note), titles in told.items()
+    ]
 
 
 def _confusion(summary: ClassSummary) -> list[str]:
     names = summary.classes.names
-    rows = [[name, *map(str, line), str(sum(line))] for name, line in zip(names, summary.confusion, strict=True)]
-    return ["Rows are what cases are, columns what they are called.", "", *_table(["", *names, "all"], rows)]
+    rows = [
+        [name, *map(str, line), str(sum(line))]
+        for name, line in zip(names, summary.confusion, strict=True)
+    ]
+    return [
+        "Rows are what cases are, columns what they are called.",
+        "",
+        *_table(["", *names, "all"], rows),
+    ]
 
 
 def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
-    shown = list(dict.fromkeys(figure.metric for subgroup in subgroups for figure in subgroup.figures))
+    shown = list(
+        dict.fromkeys(figure.metric for subgroup in subgroups for figure in subgroup.figures)
+    )
     rows = []
     for subgroup in subgroups:
         cells = {figure.metric: str(figure) for figure in subgroup.figures}
         mark = " (small)" if subgroup.small else ""
         counts = " / ".join(map(str, subgroup.counts))
-        rows.append([subgroup.column, subgroup.value + mark, str(subgroup.cases), counts, *(cells[m] for m in shown)])
-    head = ["column", "value", "n", "of each class", *(CLASS_METRICS[metric].title for metric in shown)]
+        rows.append(
+            [
+                subgroup.column,
+                subgroup.value + mark,
+                str(subgroup.cases),
+                counts,
+                *(cells[m] for m in shown),
+            ]
+        )
+    head = [
+        "column",
+        "value",
+        "n",
+        "of each class",
+        *(CLASS_METRICS[metric].title for metric in shown),
+    ]
     said = (
-        f"Small: fewer than {SMALL} patients of a class, figures to be read with doubt. Intervals are not corrected for the "
-        "number of subgroups: of twenty, one is expected to look unlike the others by chance."
+        f"Small: fewer than {SMALL} patients of a class, figures to be read with doubt. Intervals"
+        " are not corrected for the number of subgroups: of twenty, one is expected to look unlike"
+        " the others by chance."
     )
     return [said, "", *_table(head, rows)]
 
@@ -128,4 +186,7 @@ def _in_order(figures: Iterable[ClassFigure]) -> list[ClassFigure]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines] + [""]
+    return [
+        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |"
+        for line in lines
+    ] + [""]

@@ -32,7 +32,8 @@ class ClassRows:
         probabilities: (N, K) of the classes, calibrated where asked for.
         members: (N, K) which classes a case has.
         decided: (N, K) which are called, see `decide`.
-        groups: (N,) the number of what the case is drawn with, 0..G-1: its patient, joined with near-duplicates.
+        groups: (N,) the number of what the case is drawn with, 0..G-1: its patient, joined with
+            near-duplicates.
         named: (N,) the number of the patient whose case it is, near-duplicates or not.
     """
 
@@ -44,25 +45,34 @@ class ClassRows:
     named: Indices
 
     @classmethod
-    def of(cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True) -> ClassRows:
+    def of(
+        cls, scores: Sequence[ClassScore], table: ClassTable, *, calibrated: bool = True
+    ) -> ClassRows:
         """The arrays of scores whose references are all known.
 
         Args:
             scores: one a case.
             table: what the classes are.
-            calibrated: take the calibrated probabilities, which every case must then have, where any case has them.
+            calibrated: take the calibrated probabilities, which every case must then have, where
+                any case has them.
 
         Raises:
-            DataError: no scores, two of one case, a case without reference, probabilities that are not those of the table's
-                classes, or only some calibrated.
+            DataError: no scores, two of one case, a case without reference, probabilities that are
+                not those of the table's classes, or only some calibrated.
             LabelError: a reference that the table does not know.
         """
         _refuse_impossible(scores, table)
         with_calibration = calibrated and any(score.calibrated is not None for score in scores)
         without = [score.case for score in scores if score.calibrated is None]
         if with_calibration and without:
-            raise DataError(f"no calibrated probabilities of {some(without)}", needed="those of every case, or of none")
-        values = np.array([score.best if with_calibration else score.probabilities for score in scores], dtype=np.float64)
+            raise DataError(
+                f"no calibrated probabilities of {some(without)}",
+                needed="those of every case, or of none",
+            )
+        values = np.array(
+            [score.best if with_calibration else score.probabilities for score in scores],
+            dtype=np.float64,
+        )
         off = np.abs(values.sum(axis=1) - 1) > _SUM_TOLERANCE
         if table.kind != "multilabel" and off.any():
             first = int(off.argmax())
@@ -71,7 +81,14 @@ class ClassRows:
                 needed="probabilities of classes that exclude each other, which sum to 1",
             )
         named = _numbered([score.group for score in scores])
-        return cls(table, values, _members(scores, table), decide(values, table), drawn_together(scores), named)
+        return cls(
+            table,
+            values,
+            _members(scores, table),
+            decide(values, table),
+            drawn_together(scores),
+            named,
+        )
 
     @property
     def index(self) -> Indices:
@@ -105,11 +122,19 @@ def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
     Cases of one patient, or of one unit, and whatever these join.
 
     Args:
-        sides: the answers of one classifier, or of several for the same cases in the same order; the units of each are of its
-            own look for near-duplicates, and their names are not compared.
+        sides: the answers of one classifier, or of several for the same cases in the same order;
+            the units of each are of its own look for near-duplicates, and their names are not
+            compared.
     """
     keys = [
-        [scores[0].group, *(f"unit {side} {score.unit}" for side, score in enumerate(scores) if score.unit is not None)]
+        [
+            scores[0].group,
+            *(
+                f"unit {side} {score.unit}"
+                for side, score in enumerate(scores)
+                if score.unit is not None
+            ),
+        ]
         for scores in zip(*sides, strict=True)
     ]
     of = {key: group[0] for group in joined(keys) for key in group}
@@ -118,7 +143,12 @@ def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
 
 def joined_sentence(count: int) -> str:
     """Make the sentence on patients that near-duplicates join; "" where they join none."""
-    return f"Near-duplicates join {count} further patients to these: they count, and are drawn, as one." if count else ""
+    return (
+        f"Near-duplicates join {count} further patients to these: they count, and are drawn, as"
+        " one."
+        if count
+        else ""
+    )
 
 
 def _numbered(names: Sequence[str]) -> Indices:
@@ -151,13 +181,16 @@ def _members(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
         try:
             rows.append(table.members(score.reference or ""))
         except LabelError as error:
-            raise LabelError(f"case {score.case}: {error.found}", needed=error.needed, cure=error.cure) from error
+            raise LabelError(
+                f"case {score.case}: {error.found}", needed=error.needed, cure=error.cure
+            ) from error
     return np.array(rows, dtype=np.bool_)
 
 
 def calibration_changed(scores: Sequence[ClassScore]) -> bool:
     """Return True if calibrated probabilities differ from the network's."""
     return any(
-        score.calibrated is not None and not np.allclose(score.calibrated, score.probabilities, rtol=0, atol=_SAME)
+        score.calibrated is not None
+        and not np.allclose(score.calibrated, score.probabilities, rtol=0, atol=_SAME)
         for score in scores
     )

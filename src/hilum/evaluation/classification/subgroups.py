@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 SMALL = 10
 """Fewer patients of a class than this make a small subgroup, whose figures say little."""
 
-SUBGROUP_METRICS = ("auroc", "accuracy", "sensitivity", "specificity", "ece", "calibration_in_the_large")
+SUBGROUP_METRICS = (
+    "auroc",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "ece",
+    "calibration_in_the_large",
+)
 """What subgroups are compared by, where classes of their kind have it."""
 
 _MISSING, _OTHERS = "not known", "other"
@@ -40,7 +47,8 @@ class Subgroup(Record):
         cases: how many there are.
         patients: how many patients they are of.
         counts: cases that have each class.
-        small: whether one of two classes has fewer than `SMALL` patients here, or several fewer than that on average.
+        small: whether one of two classes has fewer than `SMALL` patients here, or several fewer
+            than that on average.
         figures: see `SUBGROUP_METRICS`.
     """
 
@@ -75,9 +83,9 @@ def subgroups_of(
 ) -> tuple[Subgroup, ...]:
     """The figures of each subgroup.
 
-    Words are taken as they are, those beyond the twelve most frequent together; numbers are split into thirds where there are
-    more than five different ones. Intervals are not corrected for the number of subgroups: with twenty of them one is expected to
-    look unlike the rest by chance.
+    Words are taken as they are, those beyond the twelve most frequent together; numbers are split
+    into thirds where there are more than five different ones. Intervals are not corrected for the
+    number of subgroups: with twenty of them one is expected to look unlike the rest by chance.
 
     Args:
         scores: one a case, each with its reference and columns.
@@ -98,7 +106,8 @@ def subgroups_of(
     strange = [name for name in columns if not any(name in row for row in cells)]
     if strange:
         raise UsageError(
-            f"no column {strange[0]!r}", needed=f"columns among {', '.join(sorted({n for row in cells for n in row}))}"
+            f"no column {strange[0]!r}",
+            needed=f"columns among {', '.join(sorted({n for row in cells for n in row}))}",
         )
     how = Intervals(level, resamples, seed)
     return tuple(
@@ -112,8 +121,14 @@ def split(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
     """The subgroups that the values (N,) of a column make: each one's name and which cases (N,) are in it; none is empty."""
     missing = np.array([not is_known(value) for value in values])
     different = {value for value, gone in zip(values, missing, strict=True) if not gone}
-    parts = _thirds(values) if is_numeric(values) and len(different) > _FEW_NUMBERS else _words(values, missing)
-    return tuple((name, members) for name, members in (*parts, (_MISSING, missing)) if members.any())
+    parts = (
+        _thirds(values)
+        if is_numeric(values) and len(different) > _FEW_NUMBERS
+        else _words(values, missing)
+    )
+    return tuple(
+        (name, members) for name, members in (*parts, (_MISSING, missing)) if members.any()
+    )
 
 
 def _thirds(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
@@ -136,7 +151,9 @@ def _words(values: Sequence[str], missing: Flags) -> tuple[tuple[str, Flags], ..
 
 
 def _subgroup(column: str, value: str, rows: ClassRows, how: Intervals) -> Subgroup:
-    figures = how.figures((m for m in measures(rows) if not m.part and m.metric in SUBGROUP_METRICS), rows.groups)
+    figures = how.figures(
+        (m for m in measures(rows) if not m.part and m.metric in SUBGROUP_METRICS), rows.groups
+    )
     return Subgroup(
         column=column,
         value=value,

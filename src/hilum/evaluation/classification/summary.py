@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.dataset import ClassTable  # noqa: TC001  (pydantic reads the annotation when the class is made)
+from hilum.dataset import (
+    ClassTable,  # noqa: TC001  (pydantic reads the annotation when the class is made)
+)
 from hilum.errors import UsageError
 from hilum.evaluation.classification.figures import ClassFigure, Intervals
 from hilum.evaluation.classification.measures import CALIBRATION, measures, set_measures
@@ -26,16 +28,20 @@ class ClassSummary(Record):
         level: coverage that the intervals aim at.
         resamples: bootstrap draws.
         cases: how many there are.
-        patients: how many patients they are of; a case of no known patient counts as one, and so do all patients whom
-            near-duplicates join: they are one unit, which is what intervals draw.
+        patients: how many patients they are of; a case of no known patient counts as one, and so do
+            all patients whom near-duplicates join: they are one unit, which is what intervals draw.
         joined: how many further patients there are by name.
         counts: cases that have each class.
-        calibrated: whether the figures are those of calibrated probabilities, and these are others than the model's.
+        calibrated: whether the figures are those of calibrated probabilities, and these are others
+            than the model's.
         threshold: the operating point, where one was stated.
         figures: those of all classes, then those of each part.
-        uncalibrated: those that calibration is to change, before it; () where nothing was calibrated.
-        confusion: cases by class (rows) and called class (columns); () for findings, of which a case may have several.
-        refused: cases that the model would not have answered; None where nobody asked it. They count in all figures.
+        uncalibrated: those that calibration is to change, before it; () where nothing was
+            calibrated.
+        confusion: cases by class (rows) and called class (columns); () for findings, of which a
+            case may have several.
+        refused: cases that the model would not have answered; None where nobody asked it. They
+            count in all figures.
     """
 
     classes: ClassTable
@@ -81,9 +87,10 @@ def summarise_classes(
 ) -> ClassSummary:
     """Every figure of classes of this kind, with intervals over patients.
 
-    Patients are resampled, not cases; a case of no known patient counts as a patient of its own, and patients of one unit (see
-    `ClassScore`) as one. AUROC has DeLong's interval for
-    patients with several cases. Calibrated probabilities are used where every case has them, those of the network otherwise.
+    Patients are resampled, not cases; a case of no known patient counts as a patient of its own,
+    and patients of one unit (see `ClassScore`) as one. AUROC has DeLong's interval for patients
+    with several cases. Calibrated probabilities are used where every case has them, those of the
+    network otherwise.
 
     Args:
         scores: one a case, each with its reference.
@@ -91,13 +98,14 @@ def summarise_classes(
         level: coverage of the intervals.
         resamples: bootstrap draws.
         seed: same seed, same intervals.
-        threshold: an operating point chosen on other cases: the probability from which the second of two classes is called, or
-            each finding.
+        threshold: an operating point chosen on other cases: the probability from which the second
+            of two classes is called, or each finding.
 
     Raises:
         DataError: see `ClassRows.of`.
         LabelError: a reference that the table does not know.
-        UsageError: a threshold that is no probability, or of more than two classes that exclude each other.
+        UsageError: a threshold that is no probability, or of more than two classes that exclude
+            each other.
     """
     if threshold is not None:
         _check_threshold(threshold, table)
@@ -117,8 +125,12 @@ def summarise_classes(
         counts=tuple(rows.members.sum(axis=0).tolist()),
         calibrated=calibrated,
         threshold=threshold,
-        figures=how.figures((*measures(rows, threshold=threshold), *set_measures(scores, rows)), groups),
-        uncalibrated=how.figures((m for m in before if not m.part and m.metric in CALIBRATION), groups),
+        figures=how.figures(
+            (*measures(rows, threshold=threshold), *set_measures(scores, rows)), groups
+        ),
+        uncalibrated=how.figures(
+            (m for m in before if not m.part and m.metric in CALIBRATION), groups
+        ),
         confusion=_confusion(rows),
         refused=sum(refusals) if refusals else None,
     )
@@ -126,7 +138,11 @@ def summarise_classes(
 
 def _check_threshold(threshold: float, table: ClassTable) -> None:
     if not 0 <= threshold <= 1:
-        raise UsageError(f"a threshold of {threshold:g}", needed="a probability from 0 to 1", cure="such as --threshold 0.3")
+        raise UsageError(
+            f"a threshold of {threshold:g}",
+            needed="a probability from 0 to 1",
+            cure="such as --threshold 0.3",
+        )
     if not table.binary and table.kind != "multilabel":
         raise UsageError(
             f"a threshold of {threshold:g} for {len(table.names)} classes",

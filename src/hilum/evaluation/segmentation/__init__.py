@@ -4,7 +4,13 @@ from hilum.evaluation.segmentation.compare import Comparison, Difference, compar
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.evaluation.segmentation.score import HIGHER_IS_BETTER, METRICS, Score, score_labels
-from hilum.evaluation.segmentation.summary import LESION_METRICS, MetricSummary, RegionSummary, Summary, summarise
+from hilum.evaluation.segmentation.summary import (
+    LESION_METRICS,
+    MetricSummary,
+    RegionSummary,
+    Summary,
+    summarise,
+)
 
 __all__ = [
     "HIGHER_IS_BETTER",

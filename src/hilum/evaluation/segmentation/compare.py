@@ -39,7 +39,8 @@ class Difference(Record):
         low: lower end of its bootstrap interval, patients resampled.
         high: upper end.
         p_value: Wilcoxon signed-rank test over patients.
-        p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat 6, 1979).
+        p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
+            6, 1979).
         n: cases where both are defined.
         patients: patients of these cases.
         only_a: cases where only a is defined.
@@ -73,7 +74,8 @@ class Comparison(Record):
         cases: cases that both have.
         left_out: cases that only one has.
         differences: one a region and metric.
-        scaled: whether the images have a physical scale; pictures without one are measured in pixels.
+        scaled: whether the images have a physical scale; pictures without one are measured in
+            pixels.
     """
 
     a: str
@@ -98,8 +100,9 @@ class Comparison(Record):
     def markdown(self) -> str:
         """The comparison as a page of Markdown."""
         said = (
-            f"a: {self.a}. b: {self.b}. {self.cases} cases; differences are a minus b with {self.level:.0%} bootstrap intervals "
-            "over patients; p: Wilcoxon signed-rank over patients, Holm-corrected for all rows."
+            f"a: {self.a}. b: {self.b}. {self.cases} cases; differences are a minus b with"
+            f" {self.level:.0%} bootstrap intervals over patients; p: Wilcoxon signed-rank over"
+            " patients, Holm-corrected for all rows."
         )
         lines = [
             "# Comparison",
@@ -111,8 +114,9 @@ class Comparison(Record):
         ]
         names = titles(scaled=self.scaled)
         lines += [
-            f"| {d.region} | {names[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} | {figure(d.difference)} | "
-            f"{span(d.low, d.high) if d.n else '–'} | {p_value(d.p_holm)} | {d.better} |"
+            f"| {d.region} | {names[d.metric]} | {figure(d.mean_a)} | {figure(d.mean_b)} |"
+            f" {figure(d.difference)} | {span(d.low, d.high) if d.n else '–'} | {p_value(d.p_holm)}"
+            f" | {d.better} |"
             for d in self.differences
         ]
         if self.left_out:
@@ -127,11 +131,21 @@ class Comparison(Record):
             ResourceError: the folder cannot be written, or another process writes to it.
         """
         with OutputFolder(folder, "compare") as out:
-            out.write({COMPARISON_TEXT: self.markdown(), COMPARISON: self.model_dump_json(indent=2) + "\n"})
+            out.write(
+                {
+                    COMPARISON_TEXT: self.markdown(),
+                    COMPARISON: self.model_dump_json(indent=2) + "\n",
+                }
+            )
 
 
 def compare(
-    a: Evaluation | Path | str, b: Evaluation | Path | str, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    a: Evaluation | Path | str,
+    b: Evaluation | Path | str,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Comparison:
     """Compare two evaluations case by case.
 
@@ -158,18 +172,26 @@ def compare(
     rows_b = {(names[score.region], score.case): score for score in second.scores}
     shared = [key for key in rows_a if key in rows_b]
     if not shared:
-        raise DataError("the two evaluations have no case and region in common", needed="evaluations of the same cases")
+        raise DataError(
+            "the two evaluations have no case and region in common",
+            needed="evaluations of the same cases",
+        )
     regions = list(dict.fromkeys(region for region, _ in shared))
     differences = []
     for region in regions:
         pairs = [(rows_a[key], rows_b[key]) for key in shared if key[0] == region]
-        differences += [_difference(region, metric, pairs, level=level, resamples=resamples, seed=seed) for metric in METRICS]
+        differences += [
+            _difference(region, metric, pairs, level=level, resamples=resamples, seed=seed)
+            for metric in METRICS
+        ]
     return Comparison(
         a=first.record.predictions,
         b=second.record.predictions,
         level=level,
         cases=len({case for _, case in shared}),
-        left_out=tuple(sorted({case for _, case in set(rows_a) ^ set(rows_b)} - {case for _, case in shared})),
+        left_out=tuple(
+            sorted({case for _, case in set(rows_a) ^ set(rows_b)} - {case for _, case in shared})
+        ),
         differences=_decided(differences, level),
         scaled=first.record.scaled or second.record.scaled,
     )
@@ -188,9 +210,15 @@ def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
     ours, theirs = a.record.labels, b.record.labels
     ids = match_labels(ours, theirs, where=b.record.predictions, holder=a.record.predictions)
     known = {frozenset(region.labels): region.name for region in ours.scored}
-    names = {region.name: known.pop(frozenset(ids[i] for i in region.labels), "") for region in theirs.scored}
+    names = {
+        region.name: known.pop(frozenset(ids[i] for i in region.labels), "")
+        for region in theirs.scored
+    }
     if known or "" in names.values():
-        sides = [f"{side.record.predictions}: {', '.join(r.name for r in side.record.labels.scored)}" for side in (a, b)]
+        sides = [
+            f"{side.record.predictions}: {', '.join(r.name for r in side.record.labels.scored)}"
+            for side in (a, b)
+        ]
         raise LabelError(
             f"the two evaluations score other regions; {'; '.join(sides)}",
             needed="evaluations of the same labels and regions",
@@ -200,15 +228,25 @@ def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
 
 
 def _difference(
-    region: str, metric: str, pairs: Sequence[tuple[Score, Score]], *, level: float, resamples: int, seed: int
+    region: str,
+    metric: str,
+    pairs: Sequence[tuple[Score, Score]],
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
 ) -> Difference:
-    values = np.array([[getattr(a, metric), getattr(b, metric)] for a, b in pairs], dtype=np.float64)  # (N, 2)
+    values = np.array(
+        [[getattr(a, metric), getattr(b, metric)] for a, b in pairs], dtype=np.float64
+    )  # (N, 2)
     if metric not in HIGHER_IS_BETTER:
         values = np.abs(values)
     defined = ~np.isnan(values)
     both = defined.all(axis=1)
     groups = [(a if a.patient is not None else b).group for a, b in pairs]
-    test = paired_test(values[:, 0], values[:, 1], groups, level=level, resamples=resamples, seed=seed)
+    test = paired_test(
+        values[:, 0], values[:, 1], groups, level=level, resamples=resamples, seed=seed
+    )
     means = values[both].mean(axis=0) if both.any() else np.full(2, np.nan)
     return Difference(
         region=region,
@@ -232,7 +270,8 @@ def _decided(differences: Sequence[Difference], level: float) -> tuple[Differenc
     """The same with p-values corrected for their number, and the verdict that follows."""
     corrected = holm([d.p_value for d in differences])
     return tuple(
-        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)}) for d, p in zip(differences, corrected, strict=True)
+        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)})
+        for d, p in zip(differences, corrected, strict=True)
     )
 
 

@@ -14,7 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.page import figure, span, split_notes
 from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
-from hilum.evaluation.segmentation.summary import LESION_METRICS, LESION_SHARE, MetricSummary, Summary
+from hilum.evaluation.segmentation.summary import (
+    LESION_METRICS,
+    LESION_SHARE,
+    MetricSummary,
+    Summary,
+)
 from hilum.io import OutputFolder, Readable
 from hilum.volume import LabelTable
 
@@ -35,10 +40,14 @@ TITLES = {
     "lesion_f1": "lesion F1",
 }
 """Names of the metrics for people."""
-_OF_PICTURES = {"hd95": "HD95, pixels", "assd": "ASSD, pixels", "volume_error_ml": "area error, 1000 pixels"}
+_OF_PICTURES = {
+    "hd95": "HD95, pixels",
+    "assd": "ASSD, pixels",
+    "volume_error_ml": "area error, 1000 pixels",
+}
 NO_SCALE = (
-    "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv and summary.json a column in "
-    "ml holds thousands of pixels"
+    "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv"
+    " and summary.json a column in ml holds thousands of pixels"
 )
 
 
@@ -57,7 +66,8 @@ class EvaluationRecord(BaseModel):
         predictions: the folder that was evaluated.
         reference: what it was evaluated against.
         tolerance_mm: tolerance of the normalised surface distance.
-        scaled: whether the images have a physical scale; pictures without one are measured in pixels.
+        scaled: whether the images have a physical scale; pictures without one are measured in
+            pixels.
         labels: what was scored.
         missing: reference cases without a prediction, left out on request.
         unexpected: files among the predictions that belong to no reference case.
@@ -107,7 +117,9 @@ class Evaluation:
         """
         with OutputFolder(folder, "evaluate") as out:
             summary = self.record.model_dump_json(indent=2) + "\n"
-            out.write({CASES: _to_csv(self.scores), SUMMARY_TEXT: self.markdown(), SUMMARY: summary})
+            out.write(
+                {CASES: _to_csv(self.scores), SUMMARY_TEXT: self.markdown(), SUMMARY: summary}
+            )
 
     @classmethod
     def load(cls, folder: Path | str) -> Evaluation:
@@ -126,7 +138,9 @@ class Evaluation:
                     cure=f"hilum evaluate ... -o {source}",
                 )
         try:
-            record = EvaluationRecord.model_validate_json((source / SUMMARY).read_text(encoding="utf-8"))
+            record = EvaluationRecord.model_validate_json(
+                (source / SUMMARY).read_text(encoding="utf-8")
+            )
         except ValidationError as error:
             raise DataError(
                 f"{source / SUMMARY} is damaged or of another version: {error}",
@@ -142,25 +156,40 @@ class Evaluation:
         patients = len({score.group for score in self.scores})
         unit = "mm" if record.scaled else "pixels"
         said = (
-            f"{record.predictions} against {record.reference}: {cases} cases of {patients} patients, "
-            f"{len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap of the mean, {summary.resamples} draws of "
-            f"patients. NSD at {record.tolerance_mm:g} {unit}. Undefined values are left out and counted."
+            f"{record.predictions} against {record.reference}: {cases} cases of {patients}"
+            f" patients, {len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap"
+            f" of the mean, {summary.resamples} draws of patients. NSD at {record.tolerance_mm:g}"
+            f" {unit}. Undefined values are left out and counted."
         )
         warnings, notes = split_notes(record.notes)
         names = titles(scaled=record.scaled)
         lines = ["# Evaluation", "", said, "", *warnings]
         for region in summary.regions:
             found = (
-                f"In {region.present} of {region.cases} references. Missed: {region.missed} of these, where the prediction has "
-                f"none. Invented: {region.invented} of the others, where the prediction has some. A missed or invented case "
-                "counts as 0 for Dice and NSD, and is left out of HD95 and ASSD, which have no value there."
+                f"In {region.present} of {region.cases} references. Missed: {region.missed} of"
+                f" these, where the prediction has none. Invented: {region.invented} of the others,"
+                " where the prediction has some. A missed or invented case counts as 0 for Dice"
+                " and NSD, and is left out of HD95 and ASSD, which have no value there."
             )
-            lines += [f"## {region.region}", "", found, "", *_table(_shown(region.metrics, lesions=region.lesions), names)]
+            lines += [
+                f"## {region.region}",
+                "",
+                found,
+                "",
+                *_table(_shown(region.metrics, lesions=region.lesions), names),
+            ]
         lesions = any(region.lesions for region in summary.regions)
-        lines += ["## Mean of the regions", "", *_table(_shown(summary.overall, lesions=lesions), names)]
+        lines += [
+            "## Mean of the regions",
+            "",
+            *_table(_shown(summary.overall, lesions=lesions), names),
+        ]
         if not all(region.lesions for region in summary.regions):
             lines += [
-                f"Lesions are counted of regions only that have several components in {LESION_SHARE:.0%} of their references.",
+                (
+                    "Lesions are counted of regions only that have several components in"
+                    f" {LESION_SHARE:.0%} of their references."
+                ),
                 "",
             ]
         if record.missing:
@@ -181,7 +210,12 @@ def _table(metrics: dict[str, MetricSummary], names: dict[str, str]) -> list[str
         f"{figure(m.median)} | {m.n} | {m.undefined} |"
         for name, m in metrics.items()
     ]
-    return ["| metric | mean | interval | median | n | undefined |", "|---|---|---|---|---|---|", *rows, ""]
+    return [
+        "| metric | mean | interval | median | n | undefined |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _to_csv(scores: tuple[Score, ...]) -> str:
@@ -204,12 +238,19 @@ def _from_csv(path: Path) -> tuple[Score, ...]:
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         if tuple(reader.fieldnames or ()) != _COLUMNS:
-            raise DataError(f"{path} has the columns {reader.fieldnames}", needed=f"the columns {', '.join(_COLUMNS)}")
+            raise DataError(
+                f"{path} has the columns {reader.fieldnames}",
+                needed=f"the columns {', '.join(_COLUMNS)}",
+            )
         try:
-            return tuple(Score(**{name: _value(name, text) for name, text in row.items()}) for row in reader)
+            return tuple(
+                Score(**{name: _value(name, text) for name, text in row.items()}) for row in reader
+            )
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"{path} is damaged: {error}", needed="the file as `hilum evaluate` wrote it", cure="evaluate again"
+                f"{path} is damaged: {error}",
+                needed="the file as `hilum evaluate` wrote it",
+                cure="evaluate again",
             ) from error
 
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.dataset import LAYOUTS, Case, Dataset, known_patients, match_labels, open_dataset, read_annotation, relabel
+from hilum.dataset import (
+    LAYOUTS,
+    Case,
+    Dataset,
+    known_patients,
+    match_labels,
+    open_dataset,
+    read_annotation,
+    relabel,
+)
 from hilum.dataset.annotation import annotation_files
 from hilum.dataset.grids import Grids, compare_grids
 from hilum.dataset.layouts.naming import labels_file, read_json_object
@@ -51,7 +60,10 @@ class _Reference:
     """What the ids of the predictions are in the reference, where both name their labels."""
 
     def read(self, case: str) -> Volume:
-        """The labels of a case; in a data set on its image's own grid, as training and prediction have it."""
+        """The labels of a case.
+
+        In a data set on its image's own grid, as training and prediction have it.
+        """
         if case in self.cases:
             return read_annotation(self.cases[case])
         file = self.files[case]
@@ -59,7 +71,9 @@ class _Reference:
 
     def grid_file(self, case: str) -> Path:
         """The file whose grid the case is scored on."""
-        return next(iter(self.cases[case].images.values())) if case in self.cases else self.files[case]
+        return (
+            next(iter(self.cases[case].images.values())) if case in self.cases else self.files[case]
+        )
 
     def patient(self, case: str) -> str | None:
         """Whose case it is, where that is known."""
@@ -83,14 +97,17 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
 
     Args:
         predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...).
-        reference: a data set (opened, or where it lies), or a plain folder of label maps named like the predictions.
+        reference: a data set (opened, or where it lies), or a plain folder of label maps named like
+            the predictions.
         out: folder for the results.
-        table: what the labels mean; None takes the data set's. For a plain folder: labels.json among the predictions or the
-            references, the data set that the folder lies in, or else the values found, which `notes` says.
+        table: what the labels mean; None takes the data set's. For a plain folder: labels.json
+            among the predictions or the references, the data set that the folder lies in, or else
+            the values found, which `notes` says.
         tolerance_mm: tolerance of the normalised surface distance.
-        allow_missing: leave reference cases without a prediction out, and name them, instead of refusing.
-        patients: whose each case is, of cases of which the reference itself does not know; of a plain folder the data set that it
-            lies in says so too.
+        allow_missing: leave reference cases without a prediction out, and name them, instead of
+            refusing.
+        patients: whose each case is, of cases of which the reference itself does not know; of a
+            plain folder the data set that it lies in says so too.
         threads: cases scored at once.
         progress: called with (cases done, cases in all, case id).
 
@@ -99,26 +116,45 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
 
     Raises:
         UsageError: a folder is missing or holds no label maps, or two files are of one case.
-        DataError: predictions are missing, or a file cannot be scored; all such cases are named. Where every fault is of one kind
-            the error is of that kind (GeometryError: grids that differ; LabelError: labels that the table does not know).
+        DataError: predictions are missing, or a file cannot be scored; all such cases are named.
+            Where every fault is of one kind the error is of that kind (GeometryError: grids that
+            differ; LabelError: labels that the table does not know).
     """
     files = _label_maps(Path(predictions))
-    against = _matched(_reference(reference, table, Path(predictions), patients or {}), Path(predictions))
+    against = _matched(
+        _reference(reference, table, Path(predictions), patients or {}), Path(predictions)
+    )
     missing = tuple(sorted(set(against.files) - set(files)))
     cases = [case for case in against.files if case in files]
     if (missing and not allow_missing) or not cases:
         raise DataError(
-            f"{len(missing)} of {len(against.files)} cases of {against.name} have no prediction in {predictions}: "
-            f"{some(missing)}",
+            f"{len(missing)} of {len(against.files)} cases of {against.name} have no prediction in"
+            f" {predictions}: {some(missing)}",
             needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
-            cure="predict them, or leave them out with --allow-missing" if cases else _other_reference(reference, files),
+            cure=(
+                "predict them, or leave them out with --allow-missing"
+                if cases
+                else _other_reference(reference, files)
+            ),
         )
 
-    for folder, maps in {Path(predictions): files, **({} if against.cases else {Path(against.name): against.files})}.items():
+    for folder, maps in {
+        Path(predictions): files,
+        **({} if against.cases else {Path(against.name): against.files}),
+    }.items():
         unmatched = {file: UNMATCHED for case, file in maps.items() if case not in cases}
-        used = [*(maps[case] for case in cases), *(file for file in [folder / LABELS] if file.is_file())]
+        used = [
+            *(maps[case] for case in cases),
+            *(file for file in [folder / LABELS] if file.is_file()),
+        ]
         take_inventory([folder], used, reasons=unmatched).log()
-    scores = _score_all({case: files[case] for case in cases}, against, tolerance_mm, threads=threads, progress=progress)
+    scores = _score_all(
+        {case: files[case] for case in cases},
+        against,
+        tolerance_mm,
+        threads=threads,
+        progress=progress,
+    )
     unscaled = all(inspect_file(against.grid_file(case)).geometry.unscaled for case in cases)
     record = EvaluationRecord(
         hilum=version("hilum"),
@@ -129,7 +165,11 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         labels=against.table,
         missing=missing,
         unexpected=tuple(sorted(files[case].name for case in set(files) - set(against.files))),
-        notes=(*warn_of_trained_cases(Path(predictions), cases), *against.notes, *([NO_SCALE] if unscaled else [])),
+        notes=(
+            *warn_of_trained_cases(Path(predictions), cases),
+            *against.notes,
+            *([NO_SCALE] if unscaled else []),
+        ),
         summary=summarise(scores),
     )
     evaluation = Evaluation(scores, record)
@@ -156,7 +196,9 @@ def _score_all(
     scores: list[Score] = []
     faults: dict[str, DataError] = {}
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for done, (case, result) in enumerate(zip(files, pool.map(score, files), strict=True), start=1):
+        for done, (case, result) in enumerate(
+            zip(files, pool.map(score, files), strict=True), start=1
+        ):
             if isinstance(result, DataError):
                 faults[case] = result
             else:
@@ -168,7 +210,9 @@ def _score_all(
     return tuple(scores)
 
 
-def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance_mm: float) -> tuple[Score, ...]:
+def _score_case(
+    case: str, prediction_file: Path, against: _Reference, tolerance_mm: float
+) -> tuple[Score, ...]:
     reference = _labels_of("reference", lambda: against.read(case))
     stored = _labels_of("prediction", lambda: read_labels(prediction_file))
     ids = ids_of_segments(prediction_file, against.table, holder="the reference") or against.ids
@@ -178,11 +222,15 @@ def _score_case(case: str, prediction_file: Path, against: _Reference, tolerance
     if not prediction.geometry.is_close(reference.geometry):
         found, wanted = prediction.geometry, reference.geometry
         raise GeometryError(
-            f"{prediction_file} lies on another grid than {against.files[case]}: shape {found.shape} spacing "
-            f"{_millimetres(found.spacing)} origin {_millimetres(found.origin)} instead of shape {wanted.shape} spacing "
-            f"{_millimetres(wanted.spacing)} origin {_millimetres(wanted.origin)}",
+            f"{prediction_file} lies on another grid than {against.files[case]}: shape"
+            f" {found.shape} spacing {_millimetres(found.spacing)} origin"
+            f" {_millimetres(found.origin)} instead of shape {wanted.shape} spacing"
+            f" {_millimetres(wanted.spacing)} origin {_millimetres(wanted.origin)}",
             needed="a prediction on the reference's own grid",
-            cure="predict with hilum, which writes on the source's grid, or resample the prediction onto the reference",
+            cure=(
+                "predict with hilum, which writes on the source's grid, or resample the prediction"
+                " onto the reference"
+            ),
         )
     return score_labels(
         prediction.array[0],  # (Z, Y, X)
@@ -214,15 +262,23 @@ def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path])
     """Suggest where the references of these predictions are, as none of the cases is among them."""
     root = reference.root if isinstance(reference, Dataset) else Path(reference)
     home = root if root.is_dir() else root.parent
-    for folder in sorted(entry for place in (home, home.parent) for entry in place.iterdir() if entry.is_dir()):
+    for folder in sorted(
+        entry for place in (home, home.parent) for entry in place.iterdir() if entry.is_dir()
+    ):
         names = {image_stem(entry) for entry in folder.iterdir() if entry.is_file()}
         if "label" in folder.name.lower() and names & set(files):
             return f"{folder} holds label maps of these cases: give it as the reference"
-    return f"the predictions are of {some(sorted(files))}: name the reference of these, or name the files after the cases"
+    return (
+        f"the predictions are of {some(sorted(files))}: name the reference of these, or name the"
+        " files after the cases"
+    )
 
 
 def _reference(
-    reference: Path | str | Dataset, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]
+    reference: Path | str | Dataset,
+    table: LabelTable | None,
+    predictions: Path,
+    patients: Mapping[str, str],
 ) -> _Reference:
     """Open what predictions are held to.
 
@@ -238,35 +294,54 @@ def _reference(
         within = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and _is_plain(entry)]
         raise UsageError(
             f"{path} holds no label maps and is no data set",
-            needed="the folder of the reference label maps, named like the predictions, or a data set",
-            cure=f"name one of its folders: {some([str(entry) for entry in within])}" if within else "check the path",
+            needed=(
+                "the folder of the reference label maps, named like the predictions, or a data set"
+            ),
+            cure=(
+                f"name one of its folders: {some([str(entry) for entry in within])}"
+                if within
+                else "check the path"
+            ),
         )
     return replace(_of_dataset(open_dataset(path), table), patients=patients)
 
 
 def _is_plain(folder: Path) -> bool:
     """Return True if label maps lie in the folder itself, beside nothing that describes a data set."""
-    described = (folder / "dataset.json").exists() or any(not is_output(table) for table in folder.glob("*.csv"))
-    return not described and any(image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file())
+    described = (folder / "dataset.json").exists() or any(
+        not is_output(table) for table in folder.glob("*.csv")
+    )
+    return not described and any(
+        image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file()
+    )
 
 
 def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
     labels = table or dataset.labels
     cases = {case.id: case for case in dataset.cases}
-    files = {case.id: annotation_files(case.annotation)[0] for case in dataset.cases if case.annotation is not None}
+    files = {
+        case.id: annotation_files(case.annotation)[0]
+        for case in dataset.cases
+        if case.annotation is not None
+    }
     if labels is None or not files:
-        raise UsageError(f"{dataset.root} has no label maps", needed="a segmentation data set as the reference")
+        raise UsageError(
+            f"{dataset.root} has no label maps", needed="a segmentation data set as the reference"
+        )
     return _Reference(str(dataset.root), files, cases, labels, dataset.notes, {})
 
 
-def _of_folder(folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]) -> _Reference:
+def _of_folder(
+    folder: Path, table: LabelTable | None, predictions: Path, patients: Mapping[str, str]
+) -> _Reference:
     files = _label_maps(folder)
     known, notes = _known_patients(folder, files, patients)
     if read_predict_run(folder) is not None and read_predict_run(predictions) is None:
         notes.insert(
             0,
-            f"{ATTENTION}the reference {folder} was written by `hilum predict`, and {predictions} was not: if they are swapped, "
-            "recall and precision are too; the order is PREDICTIONS REFERENCE",
+            f"{ATTENTION}the reference {folder} was written by `hilum predict`, and {predictions}"
+            " was not: if they are swapped, recall and precision are too; the order is PREDICTIONS"
+            " REFERENCE",
         )
     if table is None:
         table, said = _find_table(folder, predictions, files.values())
@@ -274,7 +349,9 @@ def _of_folder(folder: Path, table: LabelTable | None, predictions: Path, patien
     return _Reference(str(folder), files, {}, table, tuple(notes), known)
 
 
-def _known_patients(folder: Path, files: Mapping[str, Path], given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _known_patients(
+    folder: Path, files: Mapping[str, Path], given: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
     """Whose the cases of a plain folder are: as was said, or as the data set has it that the folder lies in."""
     known = {case: given[case] for case in files if case in given}
     notes: list[str] = []
@@ -304,7 +381,10 @@ def _matched(against: _Reference, predictions: Path) -> _Reference:
     changed = [f"{old} is read as {new}" for old, new in ids.items() if old != new]
     if not changed:
         return against
-    note = f"labels of the predictions are matched with those of the reference by name: {', '.join(changed)}"
+    note = (
+        "labels of the predictions are matched with those of the reference by name:"
+        f" {', '.join(changed)}"
+    )
     return replace(against, ids=ids, notes=(*against.notes, note))
 
 
@@ -316,7 +396,10 @@ def _stated(folder: Path) -> tuple[LabelTable, Path] | None:
             try:
                 return labels_file(file), file
             except (ValueError, LabelError) as error:
-                raise DataError(f"{file} is no label table: {error}", needed="the labels.json of a trained model") from error
+                raise DataError(
+                    f"{file} is no label table: {error}",
+                    needed="the labels.json of a trained model",
+                ) from error
     return None
 
 
@@ -330,10 +413,17 @@ def _find_table(folder: Path, predictions: Path, files: Iterable[Path]) -> tuple
     segments = names_of_segments(files)
     if segments:
         return LabelTable.from_names(segments), "labels are named by the segments of the references"
-    found = sorted({int(value) for file in files for value in np.unique(read_labels(file).array)} - {0})
+    found = sorted(
+        {int(value) for file in files for value in np.unique(read_labels(file).array)} - {0}
+    )
     if not found or found[0] < 0:
-        raise DataError(f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0")
-    return LabelTable.from_names({i: f"label {i}" for i in found}), f"labels as found in the references: {found}"
+        raise DataError(
+            f"the label maps of {folder} hold the values {found or [0]}", needed="labels above 0"
+        )
+    return (
+        LabelTable.from_names({i: f"label {i}" for i in found}),
+        f"labels as found in the references: {found}",
+    )
 
 
 def _label_maps(folder: Path) -> dict[str, Path]:
@@ -343,11 +433,19 @@ def _label_maps(folder: Path) -> dict[str, Path]:
         UsageError: no folder, no label maps, or two of one case.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", needed="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)")
+        raise UsageError(
+            f"{folder} is no folder",
+            needed="a folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...)",
+        )
     files: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
         suffix = image_suffix(entry)
-        if suffix in _NOT_LABEL_MAPS or entry.name.startswith(".") or entry.is_dir() or header_of(entry) != entry:
+        if (
+            suffix in _NOT_LABEL_MAPS
+            or entry.name.startswith(".")
+            or entry.is_dir()
+            or header_of(entry) != entry
+        ):
             continue
         case = image_stem(entry)
         if case in files:
@@ -356,11 +454,17 @@ def _label_maps(folder: Path) -> dict[str, Path]:
                 f"{files[case].name} and {entry.name} in {folder} are two label maps of case {case}"
                 + (f"; hilum wrote {own[0]}" if len(own) == 1 else ""),
                 needed="one file a case",
-                cure="keep predictions and references in folders of their own, and each in one format",
+                cure=(
+                    "keep predictions and references in folders of their own, and each in one"
+                    " format"
+                ),
             )
         files[case] = entry
     if not files:
-        raise UsageError(f"no label maps in {folder}", needed="files named <case>.nii.gz (.nrrd, .mha, .png, ...)")
+        raise UsageError(
+            f"no label maps in {folder}",
+            needed="files named <case>.nii.gz (.nrrd, .mha, .png, ...)",
+        )
     return files
 
 

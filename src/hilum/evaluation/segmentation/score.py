@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Every metric of one region of one case; NaN is undefined (docs/explanation/metrics.md says when).
+    """Every metric of one region of one case.
+
+    NaN is undefined (docs/explanation/metrics.md says when).
 
     Args:
         region: name of the label or region.
         case: case id; "" where the caller has not said.
-        patient: whose case it is; None where nobody knows, and the case then counts as a patient of its own.
+        patient: whose case it is; None where nobody knows, and the case then counts as a patient of
+            its own.
         dice: 0..1.
         iou: intersection over union, 0..1.
         nsd: normalised surface distance at the tolerance, 0..1.
@@ -100,7 +103,8 @@ HIGHER_IS_BETTER = {
     "lesion_precision": True,
     "lesion_f1": True,
 }
-"""Which way a metric points; signed volume errors are missing here, as neither more nor less is better."""
+"""Which way a metric points; signed volume errors are missing here, as neither more nor less is
+better."""
 
 SCORE_FIELDS = tuple(f.name for f in fields(Score))
 _SHOWN = 10
@@ -119,15 +123,17 @@ def score_labels(
 ) -> tuple[Score, ...]:
     """Score a label map against a reference: one row a scored region.
 
-    Voxels that the reference marks with the table's ignore id are scored as neither right nor wrong. Each region is measured in
-    the box around its own voxels, so time follows the structures, not the image.
+    Voxels that the reference marks with the table's ignore id are scored as neither right nor
+    wrong. Each region is measured in the box around its own voxels, so time follows the structures,
+    not the image.
 
     Args:
         prediction: (Z, Y, X) integers; a 2D picture has Z = 1 and is measured in its plane.
         reference: (Z, Y, X) integers on the same grid.
         spacing: mm along (Z, Y, X).
         table: what the integers mean; its `scored` regions are the rows, in that order.
-        tolerance_mm: distance below which surfaces count as equal for the normalised surface distance.
+        tolerance_mm: distance below which surfaces count as equal for the normalised surface
+            distance.
         case: case id, kept in the rows.
         patient: patient id, kept in the rows.
 
@@ -149,7 +155,10 @@ def score_labels(
     for label, box in _boxes("reference", reference, known).items():
         boxes[label] = _union(boxes.get(label), box)
     pair = _Pair(prediction, reference, tuple(float(s) for s in spacing), table.ignore)
-    return tuple(pair.score(region, boxes, tolerance_mm=tolerance_mm, case=case, patient=patient) for region in table.scored)
+    return tuple(
+        pair.score(region, boxes, tolerance_mm=tolerance_mm, case=case, patient=patient)
+        for region in table.scored
+    )
 
 
 @dataclass(frozen=True)
@@ -161,15 +170,27 @@ class _Pair:
     spacing: tuple[float, ...]
     ignore: int | None
 
-    def score(self, region: Region, boxes: dict[int, Box], *, tolerance_mm: float, case: str, patient: str | None) -> Score:
+    def score(
+        self,
+        region: Region,
+        boxes: dict[int, Box],
+        *,
+        tolerance_mm: float,
+        case: str,
+        patient: str | None,
+    ) -> Score:
         """The row of one region."""
         picture = self.reference.shape[0] == 1
         box: Box | None = None
         for label in region.labels:
             if label in boxes:
                 box = _union(box, boxes[label])
-        prediction, reference, ignored = self._masks(region, box, margin=(0 if picture else 1, 1, 1))
-        surfaces = surface_distances(prediction, reference, self.spacing, ignore=ignored, picture=picture)
+        prediction, reference, ignored = self._masks(
+            region, box, margin=(0 if picture else 1, 1, 1)
+        )
+        surfaces = surface_distances(
+            prediction, reference, self.spacing, ignore=ignored, picture=picture
+        )
         if ignored is not None:
             prediction, reference = prediction & ~ignored, reference & ~ignored
         return _row(
@@ -180,10 +201,14 @@ class _Pair:
             volume_ml(1, self.spacing),
         )
 
-    def _masks(self, region: Region, box: Box | None, *, margin: tuple[int, int, int]) -> tuple[Mask, Mask, Mask | None]:
+    def _masks(
+        self, region: Region, box: Box | None, *, margin: tuple[int, int, int]
+    ) -> tuple[Mask, Mask, Mask | None]:
         """Prediction, reference and ignored voxels of a region in its box, one voxel wider where the image allows."""
         where = box or (slice(0, 1), slice(0, 1), slice(0, 1))
-        wide = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(where, margin, strict=True))
+        wide = tuple(
+            slice(max(s.start - m, 0), s.stop + m) for s, m in zip(where, margin, strict=True)
+        )
         prediction, reference = self.prediction[wide], self.reference[wide]
         ignored = reference == self.ignore if self.ignore is not None else None
         if ignored is not None and not ignored.any():
@@ -192,7 +217,11 @@ class _Pair:
 
 
 def _row(
-    who: tuple[str, str, str | None], voxels: Overlap, found: Lesions, surface: tuple[float, float, float], voxel_ml: float
+    who: tuple[str, str, str | None],
+    voxels: Overlap,
+    found: Lesions,
+    surface: tuple[float, float, float],
+    voxel_ml: float,
 ) -> Score:
     region, case, patient = who
     nsd, hd95, assd = surface
@@ -221,7 +250,10 @@ def _row(
 
 
 def _mask(labels: Labels, region: Region) -> Mask:
-    """Boolean mask of a region; comparisons are faster than isin for the few labels that a region has."""
+    """Boolean mask of a region.
+
+    Comparisons are faster than isin for the few labels that a region has.
+    """
     mask = labels == region.labels[0]
     for label in region.labels[1:]:
         mask |= labels == label
@@ -236,14 +268,17 @@ def _boxes(name: str, labels: Labels, known: set[int]) -> dict[int, Box]:
     """
     if not np.issubdtype(labels.dtype, np.integer):
         raise LabelError(
-            f"a {name} of dtype {labels.dtype}", needed="integer labels", cure="round it, or threshold a probability"
+            f"a {name} of dtype {labels.dtype}",
+            needed="integer labels",
+            cure="round it, or threshold a probability",
         )
     lowest = int(labels.min(initial=0))
     found = label_boxes(labels)
     unknown = sorted({*found, lowest} - known)
     if unknown:
         raise LabelError(
-            f"{'label' if len(unknown) == 1 else 'labels'} {', '.join(map(str, unknown[:_SHOWN]))} in the {name}",
+            f"{'label' if len(unknown) == 1 else 'labels'} {', '.join(map(str, unknown[:_SHOWN]))}"
+            f" in the {name}",
             needed=f"labels among {sorted(known)}",
             cure="score with the label table that belongs to these files",
         )

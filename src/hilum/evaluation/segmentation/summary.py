@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
 LESION_SHARE = 0.3
-"""A liver is one piece in nearly every reference; of liver tumours about half of the patients have several."""
+"""A liver is one piece in nearly every reference; of liver tumours about half of the patients have
+several."""
 
 
 class MetricSummary(Record):
@@ -62,8 +63,9 @@ class RegionSummary(Record):
         missed: of those, how many predictions have none of it.
         invented: cases whose prediction has the region though the reference has none.
         metrics: by name, see `hilum.evaluation.METRICS`.
-        lesions: whether it is something of which a case has any number (lesions, metastases) rather than one organ: several
-            components in at least `LESION_SHARE` of the references that have it. The lesion metrics of others mean nothing.
+        lesions: whether it is something of which a case has any number (lesions, metastases) rather
+            than one organ: several components in at least `LESION_SHARE` of the references that
+            have it. The lesion metrics of others mean nothing.
     """
 
     region: str
@@ -82,8 +84,8 @@ class Summary(Record):
         level: coverage that the intervals aim at.
         resamples: bootstrap draws.
         regions: one summary a region, in the label table's order.
-        overall: by metric, the mean of the regions' means (each region weighs the same), with its interval; of the lesion metrics
-            over the regions that are lesions, where any are.
+        overall: by metric, the mean of the regions' means (each region weighs the same), with its
+            interval; of the lesion metrics over the regions that are lesions, where any are.
     """
 
     level: float
@@ -107,7 +109,9 @@ class Summary(Record):
         return (self.overall if region is None else self[region].metrics)[metric].mean
 
 
-def summarise(scores: Sequence[Score], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Summary:
+def summarise(
+    scores: Sequence[Score], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Summary:
     """Mean, median and bootstrap interval of every metric of every region.
 
     Patients are resampled, not cases; a case of no known patient counts as a patient of its own.
@@ -127,15 +131,24 @@ def summarise(scores: Sequence[Score], *, level: float = 0.95, resamples: int = 
     if len({(score.case, score.region) for score in named}) < len(named):
         raise DataError("two scores of one case and region", needed="one score a case and region")
     regions = tuple(dict.fromkeys(score.region for score in scores))
-    by_region = {region: [score for score in scores if score.region == region] for region in regions}
+    by_region = {
+        region: [score for score in scores if score.region == region] for region in regions
+    }
     options = _Options(level, resamples, seed)
-    several = {region: rows for region, rows in by_region.items() if _are_lesions(rows)} or by_region
+    several = {
+        region: rows for region, rows in by_region.items() if _are_lesions(rows)
+    } or by_region
     return Summary(
         level=level,
         resamples=resamples,
-        regions=tuple(_summarise_region(region, rows, options) for region, rows in by_region.items()),
+        regions=tuple(
+            _summarise_region(region, rows, options) for region, rows in by_region.items()
+        ),
         overall={
-            metric: _summarise_overall(several if metric in LESION_METRICS else by_region, metric, options) for metric in METRICS
+            metric: _summarise_overall(
+                several if metric in LESION_METRICS else by_region, metric, options
+            )
+            for metric in METRICS
         },
     )
 
@@ -150,7 +163,9 @@ class _Options:
 
     def summarise(self, values: NDArray[np.float64], groups: list[str]) -> MetricSummary:
         """Values (N,) of one region, or (N, R) of all, and whose they are."""
-        interval = bootstrap_interval(values, groups, "mean", level=self.level, resamples=self.resamples, seed=self.seed)
+        interval = bootstrap_interval(
+            values, groups, "mean", level=self.level, resamples=self.resamples, seed=self.seed
+        )
         flat = _case_means(values)
         defined = flat[~np.isnan(flat)]
         return MetricSummary(
@@ -178,12 +193,18 @@ def _case_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _groups(rows: Sequence[Score]) -> list[str]:
     """Whose each row is; rows of no named case are each their own."""
-    return [row.group if row.case or row.patient is not None else f"row {i}" for i, row in enumerate(rows)]
+    return [
+        row.group if row.case or row.patient is not None else f"row {i}"
+        for i, row in enumerate(rows)
+    ]
 
 
 def _summarise_region(region: str, rows: list[Score], options: _Options) -> RegionSummary:
     groups = _groups(rows)
-    metrics = {m: options.summarise(np.array([getattr(row, m) for row in rows], dtype=np.float64), groups) for m in METRICS}
+    metrics = {
+        m: options.summarise(np.array([getattr(row, m) for row in rows], dtype=np.float64), groups)
+        for m in METRICS
+    }
     return RegionSummary(
         region=region,
         cases=len(rows),
@@ -201,7 +222,9 @@ def _are_lesions(rows: list[Score]) -> bool:
     return bool(counts) and sum(count > 1 for count in counts) >= LESION_SHARE * len(counts)
 
 
-def _summarise_overall(by_region: dict[str, list[Score]], metric: str, options: _Options) -> MetricSummary:
+def _summarise_overall(
+    by_region: dict[str, list[Score]], metric: str, options: _Options
+) -> MetricSummary:
     """The regions as the columns of one table, a row a case."""
     cases: dict[str, int] = {}
     groups: list[str] = []

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 
 def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
-    """The network as an `openvino.Model` from (1, C, *patch) to (1, K, *patch); its weights are torch's own memory.
+    """The network as an `openvino.Model` from (1, C, *patch) to (1, K, *patch).
 
-    It is traced on a small patch, which takes a second and no memory to speak of, and then brought to the plan's.
+    Its weights are torch's own memory.
+
+    It is traced on a small patch, which takes a second and no memory to speak of, and then brought
+    to the plan's.
 
     Raises:
         ModelError: OpenVINO does not know one of its operations.
@@ -31,7 +34,9 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
     from hilum.inference.engines.openvino_library import ov
 
     size = _small_patch(plan)
-    example = torch.zeros(1, len(plan.channels), *size, device=next(network.parameters(), torch.zeros(1)).device)
+    example = torch.zeros(
+        1, len(plan.channels), *size, device=next(network.parameters(), torch.zeros(1)).device
+    )
     with _quiet(), _evaluating(network), torch.no_grad():
         try:
             traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's own has no types
@@ -39,10 +44,13 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
             model.reshape([1, len(plan.channels), *plan.patch.value])
         except Exception as error:  # torch's and OpenVINO's errors have no common base
             raise ModelError(
-                f"a network that OpenVINO cannot take ({type(error).__name__}: {str(error).strip().splitlines()[0]})",
+                f"a network that OpenVINO cannot take ({type(error).__name__}:"
+                f" {str(error).strip().splitlines()[0]})",
                 cure="--engine torch",
             ) from error
-    model.set_friendly_name("network")  # its own names count what this process has made: the same export, other bytes
+    model.set_friendly_name(
+        "network"
+    )  # its own names count what this process has made: the same export, other bytes
     for result in model.get_results():
         result.set_friendly_name("logits")
     return model
@@ -70,7 +78,8 @@ def write_onnx(network: nn.Module, plan: SegmentationPlan, path: Path) -> None:
             )
         except Exception as error:  # torch's and onnx's errors have no common base
             raise ModelError(
-                f"a network that ONNX cannot take ({type(error).__name__}: {str(error).strip().splitlines()[0]})",
+                f"a network that ONNX cannot take ({type(error).__name__}:"
+                f" {str(error).strip().splitlines()[0]})",
                 cure="--format openvino",
             ) from error
 
@@ -95,9 +104,14 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Silence what torch's tracers say about shapes that are meant to be fixed, and about their own future.
 
-    The root logger is put back afterwards: OpenVINO sets it to ERROR and leaves it so when a conversion fails.
+    The root logger is put back afterwards: OpenVINO sets it to ERROR and leaves it so when a
+    conversion fails.
     """
-    loggers = (logging.getLogger("torch.onnx"), logging.getLogger("torch.export"), logging.getLogger("onnxscript"))
+    loggers = (
+        logging.getLogger("torch.onnx"),
+        logging.getLogger("torch.export"),
+        logging.getLogger("onnxscript"),
+    )
     levels = [logger.level for logger in loggers]
     root = logging.root
     level_of_root, filters, handlers = root.level, list(root.filters), list(root.handlers)

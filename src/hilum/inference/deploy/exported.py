@@ -2,16 +2,14 @@
 
 ::
 
-    export.json           format version, id, what it was exported from and how, SHA-256 of every other file
-    plan.json             every decision: how an image is prepared, and what is done with the answer
-    labels.json           what the integers of the answer mean
-    network.xml, .bin     OpenVINO's network; of an ensemble network_0.xml, network_1.xml, ...
-    network.onnx          the same for ONNX Runtime
-    test_vectors.npz      a patch and the logits that the networks must give for it
-    metrics.json          how good the model is, and on what that was measured
-    requirements.txt      the packages that `hilum predict` needs for it
-    README.md             for who installs it
-    MODEL_CARD.md         for who uses it
+    export.json           format version, id, what it was exported from and how, SHA-256 of every
+    other file plan.json             every decision: how an image is prepared, and what is done with
+    the answer labels.json           what the integers of the answer mean network.xml, .bin
+    OpenVINO's network; of an ensemble network_0.xml, network_1.xml, ... network.onnx          the
+    same for ONNX Runtime test_vectors.npz      a patch and the logits that the networks must give
+    for it metrics.json          how good the model is, and on what that was measured
+    requirements.txt      the packages that `hilum predict` needs for it README.md             for
+    who installs it MODEL_CARD.md         for who uses it
 """
 
 from __future__ import annotations
@@ -51,11 +49,18 @@ if TYPE_CHECKING:
     from hilum.inference.manifest import Facts
     from hilum.inference.trained_model import TrainedModel
 
-EXPORT, VECTORS, README, REQUIREMENTS = "export.json", "test_vectors.npz", "README.md", "requirements.txt"
+EXPORT, VECTORS, README, REQUIREMENTS = (
+    "export.json",
+    "test_vectors.npz",
+    "README.md",
+    "requirements.txt",
+)
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
-"""By what a network is computed in, how far its logits may be from those of the test vectors: see `difference`."""
+"""By what a network is computed in, how far its logits may be from those of the test vectors: see
+`difference`."""
 STORED_TOLERANCES = {"float32": 0.0, "float16": 1e-2, "int8": 0.0}
-"""What is added for weights that are stored in a lower precision. An int8 model's test vectors are its own."""
+"""What is added for weights that are stored in a lower precision. An int8 model's test vectors are
+its own."""
 
 
 class LabelQuality(Record):
@@ -80,7 +85,10 @@ class LabelQuality(Record):
         """The figures for people."""
         if self.reference is None:
             return f"{self.region}: in no validation case"
-        return f"{self.region}: Dice {self.reference:.4f} in float32, {self.int8:.4f} in int8, agreement {self.agreement:.4f}"
+        return (
+            f"{self.region}: Dice {self.reference:.4f} in float32, {self.int8:.4f} in int8,"
+            f" agreement {self.agreement:.4f}"
+        )
 
 
 class Quantisation(Record):
@@ -94,9 +102,11 @@ class Quantisation(Record):
         gate: Dice that a label may lose at most.
         labels: what was measured.
         patients: of the cases in `validated_on`; one that is not known counts for each case.
-        distance: of the quantised logits from those of the float32 networks on the test vectors; see `TestVectors.difference`.
+        distance: of the quantised logits from those of the float32 networks on the test vectors;
+            see `TestVectors.difference`.
         method: NNCF's version and settings.
-        notes: what a reader must know ("the training's own cases: the model does not say which it did not see").
+        notes: what a reader must know ("the training's own cases: the model does not say which it
+            did not see").
     """
 
     dataset: str
@@ -113,7 +123,9 @@ class Quantisation(Record):
     @property
     def in_words(self) -> str:
         """Describe the measurements for people."""
-        return f"on {len(self.validated_on)} cases of {self.patients} patients: " + "; ".join(one.in_words for one in self.labels)
+        return f"on {len(self.validated_on)} cases of {self.patients} patients: " + "; ".join(
+            one.in_words for one in self.labels
+        )
 
 
 class ExportManifest(Manifest):
@@ -123,8 +135,9 @@ class ExportManifest(Manifest):
         source: id of the model that was exported.
         stored: precision of the weights: float32, float16, or int8 (weights and convolutions).
         engines: by engine, the files of its members.
-        differences: by engine, how far the written files' logits were from the test vectors', which are torch's in float32, or of
-            int8 those of the quantised networks as they were accepted; see `TestVectors.difference`.
+        differences: by engine, how far the written files' logits were from the test vectors', which
+            are torch's in float32, or of int8 those of the quantised networks as they were
+            accepted; see `TestVectors.difference`.
         quantisation: of an int8 model.
     """
 
@@ -145,7 +158,8 @@ class TestVectors:
 
     Args:
         patch: (1, C, *patch) float32; smooth random numbers, nobody's image.
-        voxels: (N, 3) (z, y, x); the answer is kept at these only, since with many labels the whole would be gigabytes.
+        voxels: (N, 3) (z, y, x); the answer is kept at these only, since with many labels the whole
+            would be gigabytes.
         logits: (K, N) float32.
     """
 
@@ -157,7 +171,9 @@ class TestVectors:
 
     def save(self, path: Path) -> None:
         """Write them without pickle; the patch's values are exact in float16, and stored so."""
-        np.savez_compressed(path, patch=self.patch.astype(np.float16), voxels=self.voxels, logits=self.logits)
+        np.savez_compressed(
+            path, patch=self.patch.astype(np.float16), voxels=self.voxels, logits=self.logits
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -170,13 +186,16 @@ class TestVectors:
             with np.load(path, allow_pickle=False) as held:
                 return cls(held["patch"].astype(np.float32), held["voxels"], held["logits"])
         except Exception as error:  # of whatever kind: a damaged archive fails in many ways
-            raise ModelError(f"{path}: damaged ({error})", cure="copy the folder again from where it was made") from error
+            raise ModelError(
+                f"{path}: damaged ({error})", cure="copy the folder again from where it was made"
+            ) from error
 
     def difference(self, engine: Engine) -> float:
         """Measure the difference of an engine's logits to the expected ones.
 
-        The root of the mean squared difference, as a fraction of the expected logits' standard deviation (over all voxels and
-        outputs): a network whose weights, padding or normalisation are wrong gives about 1.
+        The root of the mean squared difference, as a fraction of the expected logits' standard
+        deviation (over all voxels and outputs): a network whose weights, padding or normalisation
+        are wrong gives about 1.
         """
         z, y, x = self.voxels.T
         return self.distance(engine(self.patch)[0][:, z, y, x])
@@ -205,7 +224,9 @@ class ExportedModel:
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read a folder that `hilum export` wrote. No file is unpickled, no code in it is run, and nothing is fetched.
+        """Read a folder that `hilum export` wrote.
+
+        No file is unpickled, no code in it is run, and nothing is fetched.
 
         Raises:
             ModelError: a file is missing, altered, or of a newer version.
@@ -215,9 +236,14 @@ class ExportedModel:
         manifest.check_files(folder)
         plan = read_plan(folder / PLAN)
         if not isinstance(plan, SegmentationPlan):
-            raise ModelError(f"{folder}: an exported {plan.task.value} model", needed="one of a segmentation")
+            raise ModelError(
+                f"{folder}: an exported {plan.task.value} model", needed="one of a segmentation"
+            )
         if read_record(type(plan.answers), folder / LABELS) != plan.answers:
-            raise ModelError(f"{folder}: {LABELS} and {PLAN} name different labels", needed="the same label table in both")
+            raise ModelError(
+                f"{folder}: {LABELS} and {PLAN} name different labels",
+                needed="the same label table in both",
+            )
         return cls(folder, plan, manifest, read_record(ModelMetrics, folder / METRICS))
 
     @property
@@ -231,12 +257,17 @@ class ExportedModel:
         return self.manifest.id
 
     def make_engine(
-        self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
+        self,
+        name: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+        memory: int | None = None,
     ) -> Engine:
         """Make the engine of its networks; see `RunnableModel.make_engine`.
 
-        The first time that an engine runs this model on this machine, in this precision and with these versions, it must pass
-        `check`; that it did is remembered for 30 days and stands in its `because`.
+        The first time that an engine runs this model on this machine, in this precision and with
+        these versions, it must pass `check`; that it did is remembered for 30 days and stands in
+        its `because`.
 
         Raises:
             ModelError: it is further from the test vectors than `tolerance`.
@@ -244,7 +275,10 @@ class ExportedModel:
         engine = self._unchecked(name, Asked(precision, threads, memory))
         package = ENGINES[engine.name].package
         versions = f"hilum {hilum_version()} {package} {metadata.version(package)}"
-        key = f"check | {self.id} | {engine.name} {engine.precision} | {processor()} {usable_cpus()} | {versions}"
+        key = (
+            f"check | {self.id} | {engine.name} {engine.precision} | {processor()} {usable_cpus()}"
+            f" | {versions}"
+        )
         known = recall(key)
         found = known.get("difference")
         if isinstance(found, float) and found <= self.tolerance(engine.precision):
@@ -256,7 +290,10 @@ class ExportedModel:
                 engine.close()
                 raise
             remember(key, {"difference": found})
-        engine.because += f"; {found:.2g} of the logits' spread off the test vectors, checked on this machine{when}"
+        engine.because += (
+            f"; {found:.2g} of the logits' spread off the test vectors, checked on this"
+            f" machine{when}"
+        )
         return engine
 
     def check(self, engine: Engine | None = None) -> float:
@@ -272,10 +309,14 @@ class ExportedModel:
             ModelError: further than `tolerance`.
         """
         used = engine if engine is not None else self._unchecked("auto", Asked())
-        found, allowed = TestVectors.load(self.folder / VECTORS).difference(used), self.tolerance(used.precision)
+        found, allowed = (
+            TestVectors.load(self.folder / VECTORS).difference(used),
+            self.tolerance(used.precision),
+        )
         if not found <= allowed:  # a NaN is no answer either
             raise ModelError(
-                f"{self.folder}: {used.name} in {used.precision} is {found:.2g} of the logits' spread off the test vectors",
+                f"{self.folder}: {used.name} in {used.precision} is {found:.2g} of the logits'"
+                " spread off the test vectors",
                 needed=f"at most {allowed:.2g}",
                 cure="export the model again, or another engine: --engine, --precision float32",
             )
@@ -295,7 +336,9 @@ def tolerance(precision: str, stored: str) -> float:
     return TOLERANCES[precision] + STORED_TOLERANCES[stored]
 
 
-def engine_source(plan: SegmentationPlan, folder: Path, engines: Mapping[str, tuple[str, ...]], stored: str) -> EngineSource:
+def engine_source(
+    plan: SegmentationPlan, folder: Path, engines: Mapping[str, tuple[str, ...]], stored: str
+) -> EngineSource:
     """Return exported files as engines take them."""
     files = {engine: tuple(folder / name for name in names) for engine, names in engines.items()}
     return EngineSource(
@@ -307,7 +350,9 @@ def engine_source(plan: SegmentationPlan, folder: Path, engines: Mapping[str, tu
 
 
 def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel | ExportedModel:
-    """The model in a folder: one that was trained, or one that was exported. Of the latter torch is not needed.
+    """The model in a folder: one that was trained, or one that was exported.
+
+    Of the latter torch is not needed.
 
     Raises:
         ModelError: there is none, or it is damaged.
@@ -317,7 +362,9 @@ def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel |
     folder = Path(folder)
     if (folder / EXPORT).is_file():
         if device not in {"auto", "cpu"}:
-            raise UsageError(f"device {device!r} for an exported model", needed="the CPU", cure="--device cpu")
+            raise UsageError(
+                f"device {device!r} for an exported model", needed="the CPU", cure="--device cpu"
+            )
         return ExportedModel.load(folder)
     from hilum.inference.trained_model import TrainedModel
 

@@ -1,7 +1,7 @@
 """int8 by post-training quantisation with NNCF, accepted only where the Dice on validation cases says so.
 
-Ranges are set from patches of cases that the model was trained on; whether the quantised network may be used is decided on
-annotated cases that it was not, and that set no range.
+Ranges are set from patches of cases that the model was trained on; whether the quantised network
+may be used is decided on annotated cases that it was not, and that set no range.
 """
 
 from __future__ import annotations
@@ -42,18 +42,20 @@ _MOST_CASES = 20
 """Cases that calibrate, and cases that validate, at most; spread evenly over all."""
 _PATCHES_A_CASE = 4
 _CALIBRATION_VOXELS = 60e6
-"""Input voxels that set the ranges, unless a few patches are more: statistics of so many no longer move, and cost minutes."""
+"""Input voxels that set the ranges, unless a few patches are more: statistics of so many no longer
+move, and cost minutes."""
 _FEWEST_PATCHES = 8
 FEWEST_PATIENTS = 3
 """Whose cases judge at least: one patient says nothing about the next."""
 MOST_UNSEEN = 0.25
 """Part of the labels that may be in no validation case; what int8 costs them is not known."""
 _PERHAPS_SEEN = (
-    "a fold of patients was set aside, since {reason}; the model may have learnt from those that validate: their Dice measures "
-    "what int8 changes, not how good the model is"
+    "a fold of patients was set aside, since {reason}; the model may have learnt from those that"
+    " validate: their Dice measures what int8 changes, not how good the model is"
 )
 _NO_PATIENTS = (
-    "the data name no patients: every case was taken for a patient of its own (`--patients REGEX` finds them in the names)"
+    "the data name no patients: every case was taken for a patient of its own (`--patients REGEX`"
+    " finds them in the names)"
 )
 
 
@@ -84,7 +86,8 @@ def quantise(
         data: annotated cases; what `hilum.open_dataset` opens.
         gate: mean Dice that any label may lose.
         vectors: what the float32 networks answer.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
+        patients: a regular expression for the patient in a case's id, where no table names
+            patients.
         progress: called as progress(done, total, case id).
 
     Returns:
@@ -93,7 +96,8 @@ def quantise(
     Raises:
         UsageError: the gate is no fraction, or the data hold annotated cases of too few patients.
         DataError: the data cannot be opened, or are of other channels than the model.
-        ModelError: a label loses more than the gate, or too many labels are in no validation case; the message has the figures.
+        ModelError: a label loses more than the gate, or too many labels are in no validation case;
+            the message has the figures.
     """
     if not 0 <= gate <= 1:
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
@@ -114,7 +118,11 @@ def quantise(
         small.close()
     unseen = [one.region for one in labels if one.reference is None]
     notes = [*dataset.notes[len(opened.notes) :]]
-    notes += [f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known"] if unseen else []
+    notes += (
+        [f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known"]
+        if unseen
+        else []
+    )
     if all(case.patient is None for case in (*split.calibration, *split.validation)):
         notes.append(_NO_PATIENTS)
     record = Quantisation(
@@ -134,11 +142,13 @@ def quantise(
 
 
 def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
-    """Cases that calibrate and cases that validate, no patient in both; at least `FEWEST_PATIENTS` patients validate.
+    """Cases that calibrate and cases that validate, no patient in both.
 
-    Those that the model's training validated on are taken to validate, where its folder names them and the data hold enough of
-    them; else (an ensemble of folds, whose every case some member has seen; a model that says nothing) a fold of patients is set
-    aside, and a note says why.
+    At least `FEWEST_PATIENTS` patients validate.
+
+    Those that the model's training validated on are taken to validate, where its folder names them
+    and the data hold enough of them; else (an ensemble of folds, whose every case some member has
+    seen; a model that says nothing) a fold of patients is set aside, and a note says why.
 
     Raises:
         UsageError: annotated cases of too few patients.
@@ -148,21 +158,35 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
     if patients <= FEWEST_PATIENTS:
         raise UsageError(
             f"{dataset.root}: {len(cases)} annotated cases of {patients} patients",
-            needed=f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS} judge the result",
+            needed=(
+                f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS}"
+                " judge the result"
+            ),
             cure="give --data with cases of more patients, or export without --precision int8",
         )
-    trained, held = (model.facts.cases_for(part) if model.facts else frozenset[str]() for part in ("train", "validation"))
+    trained, held = (
+        model.facts.cases_for(part) if model.facts else frozenset[str]()
+        for part in ("train", "validation")
+    )
     validation = [cases[name] for name in sorted(held - trained) if name in cases]
     calibration = [cases[name] for name in sorted(trained or cases.keys()) if name in cases]
     split, reason = _apart(calibration, validation)
     if split is not None:
         return split
     for fold in _folds(dataset, cases, patients):
-        split, _ = _apart(*([cases[name] for name in names if name in cases] for names in (fold.train, fold.validation)))
+        split, _ = _apart(
+            *(
+                [cases[name] for name in names if name in cases]
+                for names in (fold.train, fold.validation)
+            )
+        )
         if split is not None:
-            return Split(split.calibration, split.validation, (_PERHAPS_SEEN.format(reason=reason),))
+            return Split(
+                split.calibration, split.validation, (_PERHAPS_SEEN.format(reason=reason),)
+            )
     raise UsageError(
-        f"{dataset.root}: no fold of its {len(cases)} annotated cases of {patients} patients leaves some to set the ranges",
+        f"{dataset.root}: no fold of its {len(cases)} annotated cases of {patients} patients leaves"
+        " some to set the ranges",
         needed=f"{FEWEST_PATIENTS} patients that judge, and others",
         cure="give --data with cases of more patients",
     )
@@ -171,27 +195,51 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
 def _apart(calibration: Sequence[Case], validation: Sequence[Case]) -> tuple[Split | None, str]:
     """The split without the patients who validate among those who calibrate, or why there is none."""
     if not validation:
-        return None, "the model names no cases among these that it was validated on and not trained on"
+        return (
+            None,
+            "the model names no cases among these that it was validated on and not trained on",
+        )
     held = _patients(validation)
     if len(held) < FEWEST_PATIENTS:
         return (
             None,
-            f"the cases that the model was validated on are of {len(held)} patients only, and {FEWEST_PATIENTS} are needed",
+            (
+                f"the cases that the model was validated on are of {len(held)} patients only, and"
+                f" {FEWEST_PATIENTS} are needed"
+            ),
         )
     others = [case for case in calibration if _patient(case) not in held]
     if not others:
-        return None, "no case of other patients than those that the model was validated on is left to set the ranges"
+        return (
+            None,
+            (
+                "no case of other patients than those that the model was validated on is left to"
+                " set the ranges"
+            ),
+        )
     split = Split(_spread(others), _spread(validation), ())
     if len(_patients(split.validation)) < FEWEST_PATIENTS:
-        return None, f"too few patients are among {_MOST_CASES} of the cases that the model was validated on"
+        return (
+            None,
+            (
+                f"too few patients are among {_MOST_CASES} of the cases that the model was"
+                " validated on"
+            ),
+        )
     return split, ""
 
 
 def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> tuple[Fold, ...]:
-    """Given ones; those of annotated cases, the largest validation first; of few patients one calibrates and the others judge."""
+    """Given ones; those of annotated cases, the largest validation first.
+
+    Of few patients one calibrates and the others judge.
+    """
     annotated = replace(dataset, cases=tuple(cases.values()), splits=())
     made = make_folds(annotated, max(2, min(5, patients // FEWEST_PATIENTS)))
-    folds = [*dataset.splits, *sorted(made, key=lambda fold: -len(_patients([cases[name] for name in fold.validation])))]
+    folds = [
+        *dataset.splits,
+        *sorted(made, key=lambda fold: -len(_patients([cases[name] for name in fold.validation]))),
+    ]
     if patients < 2 * FEWEST_PATIENTS:
         folds += [Fold(fold.validation, fold.train) for fold in make_folds(annotated, patients)]
     return tuple(folds)
@@ -206,7 +254,9 @@ def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
     return {_patient(case) for case in cases}
 
 
-def calibration_patches(plan: SegmentationPlan, cases: Sequence[Case]) -> tuple[NDArray[np.float32], ...]:
+def calibration_patches(
+    plan: SegmentationPlan, cases: Sequence[Case]
+) -> tuple[NDArray[np.float32], ...]:
     """Patches (1, C, *patch) as the network sees them: half of them on annotated structures, the others anywhere.
 
     The same cases give the same patches.
@@ -222,7 +272,11 @@ def calibration_patches(plan: SegmentationPlan, cases: Sequence[Case]) -> tuple[
         labels = preprocess_labels(read_annotation(case), restore)
         where = np.argwhere(labels != 0)
         for number in range(each):
-            centre = where[rng.integers(len(where))] if number % 2 == 0 and len(where) else rng.integers(0, labels.shape)
+            centre = (
+                where[rng.integers(len(where))]
+                if number % 2 == 0 and len(where)
+                else rng.integers(0, labels.shape)
+            )
             patches.append(_cut(image, centre, plan.patch.value)[None])
     return tuple(patches[:most])
 
@@ -238,31 +292,52 @@ def compare_engines(
     """Predict the cases with both engines, whole and on their own grids, and compare with the annotations and each other."""
     plan: Any = model.plan
     table = plan.labels
-    found: dict[str, list[tuple[float, float, float]]] = {region.name: [] for region in table.scored}
+    found: dict[str, list[tuple[float, float, float]]] = {
+        region.name: [] for region in table.scored
+    }
     predictors = [_predictor(model, engine) for engine in (plain, small)]
     for done, case in enumerate(cases, start=1):
         reference = read_annotation(case).array[0]
         first, second = (predictor.predict(case).labels.array[0] for predictor in predictors)
-        counts = np.full(reference.shape, fill_value=True) if table.ignore is None else reference != table.ignore
+        counts = (
+            np.full(reference.shape, fill_value=True)
+            if table.ignore is None
+            else reference != table.ignore
+        )
         for region in table.scored:
             masks = [np.isin(one, region.labels) & counts for one in (first, second, reference)]
-            found[region.name].append((dice(masks[0], masks[2]), dice(masks[1], masks[2]), dice(masks[1], masks[0])))
+            found[region.name].append(
+                (dice(masks[0], masks[2]), dice(masks[1], masks[2]), dice(masks[1], masks[0]))
+            )
         if progress is not None:
             progress(done, len(cases), case.id)
     return tuple(_quality(name, values) for name, values in found.items())
 
 
-_METHOD = "preset mixed (activations asymmetric), fast bias correction, first and last convolution left as they are"
-_CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+_METHOD = (
+    "preset mixed (activations asymmetric), fast bias correction, first and last convolution left"
+    " as they are"
+)
+_CONVOLUTIONS = (
+    "Convolution",
+    "GroupConvolution",
+    "ConvolutionBackpropData",
+    "GroupConvolutionBackpropData",
+)
 
 
 def _quantised(network: Any, patches: Sequence[NDArray[np.float32]]) -> Any:
     """The network in int8, but for its first and last convolution.
 
-    These have few channels and cost next to nothing, but the one sees the image's whole range and the other's answers are what
-    labels are decided by: without them agreement with float32 rose from .987 to .993 (one network, docs/benchmarks.md).
+    These have few channels and cost next to nothing, but the one sees the image's whole range and
+    the other's answers are what labels are decided by: without them agreement with float32 rose
+    from .987 to .993 (one network, docs/benchmarks.md).
     """
-    convolutions = [node.get_friendly_name() for node in network.get_ordered_ops() if node.get_type_name() in _CONVOLUTIONS]
+    convolutions = [
+        node.get_friendly_name()
+        for node in network.get_ordered_ops()
+        if node.get_type_name() in _CONVOLUTIONS
+    ]
     with _quiet_nncf() as nncf:
         return nncf.quantize(
             network.clone(),
@@ -285,7 +360,9 @@ def _quiet_nncf() -> Iterator[Any]:
             import nncf
         except ImportError as error:
             raise UsageError(
-                "precision int8: nncf, which quantises, is not installed", needed="nncf", cure="pip install 'hilum[openvino]'"
+                "precision int8: nncf, which quantises, is not installed",
+                needed="nncf",
+                cure="pip install 'hilum[openvino]'",
             ) from error
         nncf.set_log_level(logging.ERROR)
         with redirect_stdout(StringIO()):  # its progress bars; what a program prints is its own
@@ -298,11 +375,19 @@ def _refuse_beyond(record: Quantisation) -> None:
     unseen = [one.region for one in record.labels if one.reference is None]
     if len(unseen) > MOST_UNSEEN * len(record.labels):
         raise ModelError(
-            f"int8: {len(unseen)} of {len(record.labels)} labels are in none of {judges}: {', '.join(unseen)}",
+            f"int8: {len(unseen)} of {len(record.labels)} labels are in none of {judges}:"
+            f" {', '.join(unseen)}",
             needed=f"validation cases that hold at least {1 - MOST_UNSEEN:.0%} of the labels",
-            cure="give --data with annotated cases that hold them, or export without --precision int8",
+            cure=(
+                "give --data with annotated cases that hold them, or export without --precision"
+                " int8"
+            ),
         )
-    lost = [one for one in record.labels if one.reference is not None and one.reference - (one.int8 or 0.0) > record.gate]
+    lost = [
+        one
+        for one in record.labels
+        if one.reference is not None and one.reference - (one.int8 or 0.0) > record.gate
+    ]
     if lost:
         raise ModelError(
             "int8 costs too much: " + "; ".join(one.in_words for one in lost),
@@ -312,15 +397,23 @@ def _refuse_beyond(record: Quantisation) -> None:
 
 
 def _quality(region: str, values: Sequence[tuple[float, float, float]]) -> LabelQuality:
-    """Means over the cases where the reference figure is defined; a case where only int8 answers something counts as 0 for it."""
+    """Means over the cases where the reference figure is defined.
+
+    A case where only int8 answers something counts as 0 for it.
+    """
     rows = np.array(values, dtype=np.float64).reshape(-1, 3)
     defined = rows[~np.isnan(rows[:, :2]).all(axis=1)]
     if not len(defined):
         return LabelQuality(region=region, reference=None, int8=None, agreement=None, cases=0)
-    # both empty is right: where one of the two networks answers nothing rightly, its figure for that case is 1
-    reference, int8 = (float(np.nan_to_num(defined[:, column], nan=1.0).mean()) for column in (0, 1))
+    # both empty is right: where one of the two networks answers nothing rightly, its figure for
+    # that case is 1
+    reference, int8 = (
+        float(np.nan_to_num(defined[:, column], nan=1.0).mean()) for column in (0, 1)
+    )
     agreement = float(np.nan_to_num(defined[:, 2], nan=1.0).mean())
-    return LabelQuality(region=region, reference=reference, int8=int8, agreement=agreement, cases=len(defined))
+    return LabelQuality(
+        region=region, reference=reference, int8=int8, agreement=agreement, cases=len(defined)
+    )
 
 
 def _predictor(model: TrainedModel, engine: Engine) -> Any:
@@ -343,13 +436,18 @@ class _Running:
 
 
 def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
-    rows = np.unique(np.linspace(0, len(cases) - 1, min(_MOST_CASES, len(cases))).round().astype(int))
+    rows = np.unique(
+        np.linspace(0, len(cases) - 1, min(_MOST_CASES, len(cases))).round().astype(int)
+    )
     return tuple(cases[row] for row in rows)
 
 
 def _cut(image: NDArray[np.float32], centre: Any, patch: Sequence[int]) -> NDArray[np.float32]:
     """A patch (C, *patch) around a voxel, moved inside where there is room, padded with zeros where there is none."""
-    starts = [min(max(0, int(c) - p // 2), max(0, n - p)) for c, p, n in zip(centre, patch, image.shape[1:], strict=True)]
+    starts = [
+        min(max(0, int(c) - p // 2), max(0, n - p))
+        for c, p, n in zip(centre, patch, image.shape[1:], strict=True)
+    ]
     block = image[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))]
     missing = [p - n for p, n in zip(patch, block.shape[1:], strict=True)]
     return np.pad(block, [(0, 0), *((m // 2, m - m // 2) for m in missing)])

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from hilum.inference.trained_model import TrainedModel
 
 
-def readme(model: TrainedModel, engines: Sequence[str], stored: str, record: Quantisation | None) -> str:
+def readme(
+    model: TrainedModel, engines: Sequence[str], stored: str, record: Quantisation | None
+) -> str:
     """The page as Markdown."""
     environment = Environment(undefined=StrictUndefined, autoescape=False, finalize=_clean)  # noqa: S701  (Markdown, not HTML)
-    template = resources.files("hilum.inference.deploy").joinpath("README.md.j2").read_text(encoding="utf-8")
+    template = (
+        resources.files("hilum.inference.deploy")
+        .joinpath("README.md.j2")
+        .read_text(encoding="utf-8")
+    )
     return environment.from_string(template).render(
         plan=model.plan,
         several=len(model.plan.channels) > 1,
@@ -37,4 +43,8 @@ def readme(model: TrainedModel, engines: Sequence[str], stored: str, record: Qua
 
 def _clean(value: object) -> object:
     """Names come from files: keep them on one line of one table cell, and without markup."""
-    return re.sub(r"\s+", " ", value.replace("|", "/").replace("<", "&lt;")) if isinstance(value, str) else value
+    return (
+        re.sub(r"\s+", " ", value.replace("|", "/").replace("<", "&lt;"))
+        if isinstance(value, str)
+        else value
+    )

@@ -1,4 +1,7 @@
-"""Choice of the engine of a model, with its reason. An engine's library is imported when it is chosen."""
+"""Choice of the engine of a model, with its reason.
+
+An engine's library is imported when it is chosen.
+"""
 
 from __future__ import annotations
 
@@ -69,10 +72,18 @@ def _torch(source: EngineSource, asked: Asked) -> Engine:
     if wanted in {None, "auto"}:
         wanted = resolve_precision("bfloat16", source.device)
     if wanted not in {"float32", "bfloat16"}:
-        cure = "hilum export MODEL -o FOLDER --precision int8 --data DATA" if wanted == "int8" else "--precision auto"
-        raise UsageError(f"precision {wanted!r}", needed="auto, float32 or bfloat16 of torch", cure=cure)
+        cure = (
+            "hilum export MODEL -o FOLDER --precision int8 --data DATA"
+            if wanted == "int8"
+            else "--precision auto"
+        )
+        raise UsageError(
+            f"precision {wanted!r}", needed="auto, float32 or bfloat16 of torch", cure=cure
+        )
     batch = 1 if source.device.type == "cpu" else source.plan.batch.value
-    return TorchEngine(source.networks, device=source.device, precision=wanted, batch=batch, threads=asked.threads)
+    return TorchEngine(
+        source.networks, device=source.device, precision=wanted, batch=batch, threads=asked.threads
+    )
 
 
 def _openvino(source: EngineSource, asked: Asked) -> Engine:
@@ -85,7 +96,9 @@ def _openvino(source: EngineSource, asked: Asked) -> Engine:
             raise _not_exported(source, "openvino")
         if source.device.type != "cpu":
             raise UsageError(
-                f"engine 'openvino' for a model on {source.device}", needed="a model on the CPU", cure="--device cpu"
+                f"engine 'openvino' for a model on {source.device}",
+                needed="a model on the CPU",
+                cure="--device cpu",
             )
         from hilum.inference.deploy.convert import to_openvino
 
@@ -128,15 +141,20 @@ ENGINES: dict[str, Kind] = {
 
 
 def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = None) -> Engine:
-    """The engine of that name for a model; "auto" takes the fastest that is installed and that the model can run in.
+    """The engine of that name for a model.
 
-    That is torch on a GPU; on the CPU OpenVINO where it is installed, else what the model is made of. Engine and precision
-    depend on the model, on what is installed and on the instructions of the processor; nothing is timed. What was chosen, and
-    why, is logged, and stands in the engine's `because`.
+    "auto" takes the fastest that is installed and that the model can run in.
+
+    That is torch on a GPU; on the CPU OpenVINO where it is installed, else what the model is made
+    of. Engine and precision depend on the model, on what is installed and on the instructions of
+    the processor; nothing is timed. What was chosen, and why, is logged, and stands in the engine's
+    `because`.
 
     Raises:
-        UsageError: no such engine, or not for this model; it is not installed; the precision is not one of its.
-        ResourceError: nothing that is installed runs this model; the processor cannot compute in that precision.
+        UsageError: no such engine, or not for this model; it is not installed; the precision is not
+            one of its.
+        ResourceError: nothing that is installed runs this model; the processor cannot compute in
+            that precision.
         ModelError: the network cannot be brought to the engine.
     """
     asked = asked or Asked()
@@ -149,7 +167,9 @@ def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = 
             return _made(source, chosen, asked, because)
         except ModelError as error:
             _log.warning("engine torch instead of openvino: %s", error.found)
-            return _made(source, "torch", asked, f"openvino cannot take this network ({error.found})")
+            return _made(
+                source, "torch", asked, f"openvino cannot take this network ({error.found})"
+            )
     return _made(source, chosen, asked, because)
 
 
@@ -167,7 +187,9 @@ def _precision_because(source: EngineSource, asked: Asked, engine: Engine) -> st
         return "int8 as it is stored"
     if engine.name == "onnx":
         return "float32, the only one of onnx"
-    where = "the GPU" if source.device is not None and source.device.type != "cpu" else "the processor"
+    where = (
+        "the GPU" if source.device is not None and source.device.type != "cpu" else "the processor"
+    )
     if engine.precision == "float32":
         return f"float32, as {where} has no instructions for bfloat16"
     return f"{engine.precision}, for which {where} has instructions"
@@ -185,11 +207,17 @@ def _choose(source: EngineSource) -> tuple[str, str]:
     held = _exported(source)
     for name in held:
         if ready[name]:
-            return name, "the fastest on a CPU of those that it was exported for" if name == held[
-                0
-            ] else f"{held[0]} is not installed"
+            return name, (
+                "the fastest on a CPU of those that it was exported for"
+                if name == held[0]
+                else f"{held[0]} is not installed"
+            )
     raise ResourceError(
-        f"an exported model for {' or '.join(held)}, neither of which is installed" if len(held) > 1 else _missing(held[0]),
+        (
+            f"an exported model for {' or '.join(held)}, neither of which is installed"
+            if len(held) > 1
+            else _missing(held[0])
+        ),
         needed=" or ".join(ENGINES[name].package for name in held),
         cure=f"pip install 'hilum[{ENGINES[held[0]].extra}]'",
     )
@@ -197,13 +225,19 @@ def _choose(source: EngineSource) -> tuple[str, str]:
 
 def _exported(source: EngineSource) -> tuple[str, ...]:
     """The engines that there are files for, the fastest first."""
-    return tuple(name for name, files in (("openvino", source.openvino), ("onnx", source.onnx)) if files)
+    return tuple(
+        name for name, files in (("openvino", source.openvino), ("onnx", source.onnx)) if files
+    )
 
 
 def _check(name: str) -> None:
     if name not in ENGINES:
         near = get_close_matches(name, ENGINES, n=1)
-        raise UsageError(f"engine {name!r}", needed=f"auto, {', '.join(ENGINES)}", cure=f"--engine {near[0] if near else 'auto'}")
+        raise UsageError(
+            f"engine {name!r}",
+            needed=f"auto, {', '.join(ENGINES)}",
+            cure=f"--engine {near[0] if near else 'auto'}",
+        )
     kind = ENGINES[name]
     if not kind.installed:
         raise UsageError(
@@ -221,6 +255,8 @@ def _not_exported(source: EngineSource, name: str) -> UsageError:
     held = _exported(source)
     return UsageError(
         f"engine {name!r} for a model that was not exported for it",
-        needed=f"a folder with files for it; this model has {', '.join(held) or 'weights of torch'}",
+        needed=(
+            f"a folder with files for it; this model has {', '.join(held) or 'weights of torch'}"
+        ),
         cure=f"hilum export MODEL -o FOLDER --format {name}, then hilum predict FOLDER ...",
     )

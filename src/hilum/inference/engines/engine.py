@@ -31,10 +31,12 @@ class Engine(Protocol):
     """Why this engine runs the model, and runs it so, for run.json."""
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map patches (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32 and contiguous; the members of an ensemble averaged.
+        """Map patches (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32 and contiguous.
 
-        May be called from another thread than the one that made it, but from one at a time. The answer is the caller's: it is not
-        written to by a later call.
+        The members of an ensemble averaged.
+
+        May be called from another thread than the one that made it, but from one at a time. The
+        answer is the caller's: it is not written to by a later call.
 
         Raises:
             ResourceError: memory is not enough even for one patch.
@@ -65,17 +67,24 @@ class RunnableModel(Protocol):
         ...
 
     def make_engine(
-        self, name: str = "auto", precision: str | None = None, threads: int | None = None, memory: int | None = None
+        self,
+        name: str = "auto",
+        precision: str | None = None,
+        threads: int | None = None,
+        memory: int | None = None,
     ) -> Engine:
         """Make the engine of its network.
 
         Args:
-            name: "torch", "openvino", "onnx", or "auto": the fastest that is installed and that the model can run in.
-            precision: among `Precision`; None (and "auto"): the engine's choice: int8 of an int8 model, bfloat16 where the
-                processor or GPU has instructions for it, else float32. What the plan says is about training.
+            name: "torch", "openvino", "onnx", or "auto": the fastest that is installed and that the
+                model can run in.
+            precision: among `Precision`; None (and "auto"): the engine's choice: int8 of an int8
+                model, bfloat16 where the processor or GPU has instructions for it, else float32.
+                What the plan says is about training.
             threads: of the processor; None: the engine's own choice.
-            memory: bytes that the network may take; None: half of what is free. Only OpenVINO has a choice: the networks of an
-                ensemble that would take more give theirs back after every patch, which changes no answer.
+            memory: bytes that the network may take; None: half of what is free. Only OpenVINO has a
+                choice: the networks of an ensemble that would take more give theirs back after
+                every patch, which changes no answer.
 
         Raises:
             UsageError: no such engine or precision.

@@ -1,4 +1,7 @@
-"""The processor as this process may use it, and what libraries say when memory is not enough. Without torch."""
+"""The processor as this process may use it, and what libraries say when memory is not enough.
+
+Without torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ import psutil
 
 _BFLOAT16 = re.compile(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", re.MULTILINE)
 _NO_MEMORY = re.compile(
-    r"bad[_ ]alloc|out of memory|not enough memory|cannot allocate memory|(could not|failed to) (create|allocate) (a )?memory",
+    r"bad[_ ]alloc|out of memory|not enough memory|cannot allocate memory|(could not|failed to)"
+    r" (create|allocate) (a )?memory",
     re.IGNORECASE,
 )
 
@@ -23,7 +27,11 @@ def usable_cpus(root: Path = Path("/")) -> int:
     Args:
         root: where /proc and /sys lie; only Linux has them, elsewhere all processors count.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    allowed = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else psutil.cpu_count() or 1
+    )
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
@@ -36,8 +44,14 @@ def _quotas(root: Path) -> list[float]:
             own = top / line[3:].strip("/")
             folders |= {own, *(parent for parent in own.parents if parent.is_relative_to(top))}
     pairs = [_read(folder / "cpu.max").split() for folder in folders]
-    pairs.append([_read(top / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])  # version 1; -1: no limit
-    return [int(pair[0]) / int(pair[1]) for pair in pairs if len(pair) == 2 and all(n.isdecimal() for n in pair) and int(pair[1])]
+    pairs.append(
+        [_read(top / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    )  # version 1; -1: no limit
+    return [
+        int(pair[0]) / int(pair[1])
+        for pair in pairs
+        if len(pair) == 2 and all(n.isdecimal() for n in pair) and int(pair[1])
+    ]
 
 
 def processor() -> str:

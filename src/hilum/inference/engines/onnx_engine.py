@@ -25,7 +25,11 @@ def resolve_precision(wanted: str | None) -> str:
         UsageError: another one is wanted.
     """
     if wanted not in {None, "auto", "float32"}:
-        raise UsageError(f"precision {wanted!r}", needed="auto or float32 of onnx", cure="--engine openvino, or --precision auto")
+        raise UsageError(
+            f"precision {wanted!r}",
+            needed="auto or float32 of onnx",
+            cure="--engine openvino, or --precision auto",
+        )
     return "float32"
 
 
@@ -33,7 +37,8 @@ class OnnxEngine:
     """A network, or the members of an ensemble, as .onnx files; an `Engine`.
 
     Args:
-        files: one a member, with the input (1, C, Z, Y, X) and one output (1, K, Z, Y, X); of one shape.
+        files: one a member, with the input (1, C, Z, Y, X) and one output (1, K, Z, Y, X); of one
+            shape.
         threads: of the processor; None: one for each core that this process may use.
 
     Raises:
@@ -56,27 +61,38 @@ class OnnxEngine:
         options.intra_op_num_threads = used
         try:
             self._members = [
-                onnxruntime.InferenceSession(str(file), sess_options=options, providers=["CPUExecutionProvider"])
+                onnxruntime.InferenceSession(
+                    str(file), sess_options=options, providers=["CPUExecutionProvider"]
+                )
                 for file in files
             ]
         except Exception as error:  # onnxruntime's own errors have no common base
-            raise ModelError(f"{files[0]}: ONNX Runtime cannot read it ({error})", cure="copy the folder again") from error
+            raise ModelError(
+                f"{files[0]}: ONNX Runtime cannot read it ({error})", cure="copy the folder again"
+            ) from error
         inputs, outputs = self._members[0].get_inputs(), self._members[0].get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
-            raise ModelError(f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs", needed="one of each")
+            raise ModelError(
+                f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs", needed="one of each"
+            )
         self._inputs: tuple[int, ...] = tuple(inputs[0].shape[1:])
         self._outputs: tuple[int, ...] = tuple(outputs[0].shape[1:])
         self.device = f"cpu: {used} threads, onnxruntime {onnxruntime.__version__}"
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous; a running mean over the members.
+        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous.
+
+        A running mean over the members.
 
         Raises:
             UsageError: patches of another shape than the model was made for.
             ResourceError: memory is not enough.
         """
         if tuple(patches.shape[1:]) != self._inputs:
-            raise UsageError(f"patches of shape {tuple(patches.shape)}", needed=f"(B, {', '.join(map(str, self._inputs))})")
+            raise UsageError(
+                f"patches of shape {tuple(patches.shape)}",
+                needed=f"(B, {', '.join(map(str, self._inputs))})",
+            )
         answers = np.empty((len(patches), *self._outputs), np.float32)
         for row in range(len(patches)):
             patch = np.require(patches[row : row + 1], dtype=np.float32, requirements=["C"])
@@ -96,6 +112,8 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime's own errors have no common base
             if not is_out_of_memory(error):
                 raise
-            raise ResourceError(f"memory is not enough for a patch of {self._inputs} ({error})", cure="--memory") from error
+            raise ResourceError(
+                f"memory is not enough for a patch of {self._inputs} ({error})", cure="--memory"
+            ) from error
         logits: NDArray[np.float32] = answer[0]
         return logits

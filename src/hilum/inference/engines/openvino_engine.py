@@ -1,8 +1,9 @@
 """OpenVINO runs a network on the processor: float32, bfloat16 or float16 where the processor has it, or a model of int8.
 
-Convolution, instance norm, its scale and shift, and the activation run as one or two fused kernels in channels-last order. One
-patch runs at a time, on all threads: the order of the sums of an instance norm depends on the threads of a patch, so two patches
-at a time, with half of the threads each, would change the logits by their rounding, and labels with them.
+Convolution, instance norm, its scale and shift, and the activation run as one or two fused kernels
+in channels-last order. One patch runs at a time, on all threads: the order of the sums of an
+instance norm depends on the threads of a patch, so two patches at a time, with half of the threads
+each, would change the logits by their rounding, and labels with them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def resolve_precision(wanted: str | None, *, stored: str) -> str:
     """The precision that a model is run in.
 
     Args:
-        wanted: None or "auto": int8 of an int8 model; bfloat16 where the processor has instructions for it; else float32.
+        wanted: None or "auto": int8 of an int8 model; bfloat16 where the processor has instructions
+            for it; else float32.
         stored: "int8" for a quantised model, else "float32".
 
     Raises:
@@ -49,11 +51,21 @@ def resolve_precision(wanted: str | None, *, stored: str) -> str:
     if wanted in {None, "auto"}:
         return "int8" if stored == "int8" else _fast_float()
     if (wanted == "int8") != (stored == "int8"):
-        cure = "hilum export MODEL -o FOLDER --precision int8 --data DATA" if wanted == "int8" else "--precision int8"
-        raise UsageError(f"precision {wanted!r} of a model stored as {stored}", needed="its own precision, or auto", cure=cure)
+        cure = (
+            "hilum export MODEL -o FOLDER --precision int8 --data DATA"
+            if wanted == "int8"
+            else "--precision int8"
+        )
+        raise UsageError(
+            f"precision {wanted!r} of a model stored as {stored}",
+            needed="its own precision, or auto",
+            cure=cure,
+        )
     if wanted not in {*_HINTS, "int8"}:
         raise UsageError(
-            f"precision {wanted!r}", needed="auto, float32, bfloat16, float16 or int8 of openvino", cure="--precision auto"
+            f"precision {wanted!r}",
+            needed="auto, float32, bfloat16, float16 or int8 of openvino",
+            cure="--precision auto",
         )
     if wanted in _CAPABILITIES and not _supports(wanted):
         raise ResourceError(
@@ -68,12 +80,12 @@ class OpenVINOEngine:
     """A network, or the members of an ensemble, on the processor; an `Engine`.
 
     Args:
-        models: one a member: openvino models, or the .xml files of them, with the input (1, C, Z, Y, X) and one output
-            (1, K, Z, Y, X); of one shape.
+        models: one a member: openvino models, or the .xml files of them, with the input (1, C, Z,
+            Y, X) and one output (1, K, Z, Y, X); of one shape.
         precision: as `resolve_precision` gives it.
         threads: of the processor; None: all.
-        memory: bytes that it may take; None: half of what is free. Members that would take more together give theirs back after
-            every patch.
+        memory: bytes that it may take; None: half of what is free. Members that would take more
+            together give theirs back after every patch.
 
     Raises:
         UsageError: no model.
@@ -84,19 +96,30 @@ class OpenVINOEngine:
     because: str = "asked for"
     batch: int = 1
 
-    def __init__(self, models: Sequence[Any], *, precision: str, threads: int | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        *,
+        precision: str,
+        threads: int | None = None,
+        memory: int | None = None,
+    ) -> None:
         if not models:
             raise UsageError("an engine without a network", needed="at least one")
         self.precision: str = precision
         settings = _settings(precision, threads)
-        self._members = [_Member(str(model) if isinstance(model, Path) else model, settings) for model in models]
+        self._members = [
+            _Member(str(model) if isinstance(model, Path) else model, settings) for model in models
+        ]
         used = self._members[0].compiled.get_property("INFERENCE_NUM_THREADS")
         self.device = f"cpu: {processor()}, {used} threads"
         allowed = memory if memory is not None else int(_SHARE * host_memory().free)
         self._frugal = len(models) > 1 and self._bytes() * len(models) > allowed
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous; a running mean over the members.
+        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous.
+
+        A running mean over the members.
 
         Raises:
             UsageError: patches of another shape than the model was made for.
@@ -104,7 +127,10 @@ class OpenVINOEngine:
         """
         first = self._members[0]
         if tuple(patches.shape[1:]) != first.inputs:
-            raise UsageError(f"patches of shape {tuple(patches.shape)}", needed=f"(B, {', '.join(map(str, first.inputs))})")
+            raise UsageError(
+                f"patches of shape {tuple(patches.shape)}",
+                needed=f"(B, {', '.join(map(str, first.inputs))})",
+            )
         patches = np.require(patches, dtype=np.float32, requirements=["C"])
         mean = np.empty((len(patches), *first.outputs), np.float32)
         first.run(patches, mean, give_back=self._frugal)
@@ -123,11 +149,14 @@ class OpenVINOEngine:
     def _bytes(self) -> int:
         """Return the memory that a patch takes in one member: what this process grows by when the first sees its first patch.
 
-        That is less where the allocator still holds what was freed, but never less than the largest step takes.
+        That is less where the allocator still holds what was freed, but never less than the largest
+        step takes.
         """
         first, process = self._members[0], psutil.Process()
         before = process.memory_info().rss
-        first.run(np.zeros((1, *first.inputs), np.float32), np.empty((1, *first.outputs), np.float32))
+        first.run(
+            np.zeros((1, *first.inputs), np.float32), np.empty((1, *first.outputs), np.float32)
+        )
         return max(_largest_step(first.compiled), process.memory_info().rss - before)
 
 
@@ -138,27 +167,40 @@ class _Member:
         try:
             self.compiled = core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            raise ModelError(f"{model}: OpenVINO cannot read or compile it ({error})", cure="copy the folder again") from error
+            raise ModelError(
+                f"{model}: OpenVINO cannot read or compile it ({error})",
+                cure="copy the folder again",
+            ) from error
         if len(self.compiled.inputs) != 1 or len(self.compiled.outputs) != 1:
             raise ModelError(f"{model}: several inputs or outputs", needed="one of each")
         self.inputs = tuple(self.compiled.input(0).shape)[1:]
         self.outputs = tuple(self.compiled.output(0).shape)[1:]
         self.request = self.compiled.create_infer_request()
 
-    def run(self, patches: NDArray[np.float32], answers: NDArray[np.float32], *, give_back: bool = False) -> None:
-        """Fill `answers` (B, K, ...); with `give_back` what the network computed in is freed afterwards."""
+    def run(
+        self, patches: NDArray[np.float32], answers: NDArray[np.float32], *, give_back: bool = False
+    ) -> None:
+        """Fill `answers` (B, K, ...).
+
+        With `give_back` what the network computed in is freed afterwards.
+        """
         try:
             for row in range(len(patches)):
                 self._run(patches[row : row + 1], answers[row : row + 1])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise ResourceError(f"memory is not enough for a patch of {self.inputs} ({error})", cure="--memory") from error
+            raise ResourceError(
+                f"memory is not enough for a patch of {self.inputs} ({error})", cure="--memory"
+            ) from error
         if give_back:
             self.compiled.release_memory()
 
     def _run(self, patch: NDArray[np.float32], answer: NDArray[np.float32]) -> None:
-        """Run one patch. Nothing still runs afterwards, whatever happened: it would write to memory given back."""
+        """Run one patch.
+
+        Nothing still runs afterwards, whatever happened: it would write to memory given back.
+        """
         self.request.set_input_tensor(ov.Tensor(patch, shared_memory=True))
         self.request.set_output_tensor(ov.Tensor(answer, shared_memory=True))
         try:
@@ -179,7 +221,10 @@ def _settings(precision: str, threads: int | None) -> dict[str, Any]:
 
 
 def _fast_float() -> str:
-    """Return bfloat16 where the processor has instructions for it; OpenVINO alone also names it where it is emulated."""
+    """Return bfloat16 where the processor has instructions for it.
+
+    OpenVINO alone also names it where it is emulated.
+    """
     return "bfloat16" if has_bfloat16() and _supports("bfloat16") else "float32"
 
 

@@ -1,8 +1,9 @@
 """OpenVINO as hilum imports it: it tells nobody.
 
-`import openvino` by itself reports each use to a web analytics service, and writes a number for the user to ~/intel, unless that
-was declined. No image goes there, but what runs in a hospital calls nobody without being asked. Without the package that reports,
-which is kept from being imported here, OpenVINO and NNCF use empty stand-ins of their own.
+`import openvino` by itself reports each use to a web analytics service, and writes a number for the
+user to ~/intel, unless that was declined. No image goes there, but what runs in a hospital calls
+nobody without being asked. Without the package that reports, which is kept from being imported
+here, OpenVINO and NNCF use empty stand-ins of their own.
 """
 
 from __future__ import annotations

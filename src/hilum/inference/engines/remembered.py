@@ -1,7 +1,8 @@
 """Keep what was checked once on this machine for the next time: a small JSON file in the user's cache folder.
 
-Nothing depends on it but time. A file that is damaged, of another kind or not writable is as good as none, and what is older
-than 30 days is forgotten: drivers, other programs and the machine's cooling change meanwhile.
+Nothing depends on it but time. A file that is damaged, of another kind or not writable is as good
+as none, and what is older than 30 days is forgotten: drivers, other programs and the machine's
+cooling change meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def cache_file() -> Path:
 
 
 def recall(key: str) -> dict[str, Any]:
-    """Read the entry of a key, with its time (`AT`); empty where there is none, or it is too old or damaged."""
+    """Read the entry of a key, with its time (`AT`).
+
+    Empty where there is none, or it is too old or damaged.
+    """
     entry = _read().get(key, {})
     try:
         age = datetime.now(UTC) - datetime.fromisoformat(str(entry.get(AT)))
@@ -41,13 +45,20 @@ def recall(key: str) -> dict[str, Any]:
 
 
 def remember(key: str, value: dict[str, Any]) -> None:
-    """Keep a measurement. Two processes that write at once both leave a whole file; one of the two measurements is lost."""
+    """Keep a measurement.
+
+    Two processes that write at once both leave a whole file; one of the two measurements is lost.
+    """
     entries = {name: entry for name, entry in _read().items() if name != key}
     entries[key] = value | {AT: datetime.now(UTC).isoformat()}
     kept = dict(list(entries.items())[-_MOST:])
     try:
         atomic_write_text(cache_file(), json.dumps(kept, indent=1) + "\n")
-    except (HilumError, OSError, RuntimeError) as error:  # no home, one that is read-only, or full: it is measured anew next time
+    except (
+        HilumError,
+        OSError,
+        RuntimeError,
+    ) as error:  # no home, one that is read-only, or full: it is measured anew next time
         _log.debug("measurements are not kept: %s", error)
 
 

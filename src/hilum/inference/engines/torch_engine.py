@@ -38,10 +38,15 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"device {str(name)!r}", needed="auto, cpu, cuda, cuda:1, ... or mps", cure="--device auto") from error
+        raise UsageError(
+            f"device {str(name)!r}",
+            needed="auto, cpu, cuda, cuda:1, ... or mps",
+            cure="--device auto",
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(
-            f"device {str(name)!r}, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices here",
+            f"device {str(name)!r}, but torch {torch.__version__} sees {torch.cuda.device_count()}"
+            " CUDA devices here",
             needed="a CUDA GPU with its driver, and a torch built for it",
             cure="--device cpu",
         )
@@ -61,17 +66,25 @@ def describe_device(device: torch.device) -> str:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has instructions for bfloat16: of a processor or of a CUDA GPU; of others nothing is known."""
+    """Return whether a device has instructions for bfloat16: of a processor or of a CUDA GPU.
+
+    Of others nothing is known.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _AMPERE
     return device.type == "cpu" and has_bfloat16()
 
 
 def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
-    """Return bfloat16 where it is wanted and the device has instructions for it, else float32; nothing is timed."""
+    """Return bfloat16 where it is wanted and the device has instructions for it, else float32.
+
+    Nothing is timed.
+    """
     if wanted == "float32" or computes_in_bfloat16(device):
         return wanted
-    _log.info("float32 instead of bfloat16: %s has no instructions for bfloat16", describe_device(device))
+    _log.info(
+        "float32 instead of bfloat16: %s has no instructions for bfloat16", describe_device(device)
+    )
     return "float32"
 
 
@@ -83,7 +96,8 @@ class TorchEngine:
         device: where the patches are sent.
         precision: float32, or bfloat16 by autocast.
         batch: patches a call; halved, and logged, whenever a GPU runs out of memory.
-        threads: of the processor while it computes, and afterwards as many as before; None: torch's own.
+        threads: of the processor while it computes, and afterwards as many as before; None: torch's
+            own.
 
     Raises:
         UsageError: no network.
@@ -125,18 +139,31 @@ class TorchEngine:
                 except torch.OutOfMemoryError as error:
                     if len(patches) == 1:
                         raise ResourceError(
-                            f"{self.device}: not enough memory for one patch of {tuple(patches.shape[2:])} voxels",
+                            f"{self.device}: not enough memory for one patch of"
+                            f" {tuple(patches.shape[2:])} voxels",
                             cure="--device cpu",
                         ) from error
                 torch.cuda.empty_cache()
                 self._most = self.batch = len(patches) // 2
-                _log.warning("%s ran out of memory with %d patches at a time: trying %d", self.device, len(patches), self.batch)
+                _log.warning(
+                    "%s ran out of memory with %d patches at a time: trying %d",
+                    self.device,
+                    len(patches),
+                    self.batch,
+                )
         size = int(self._most)
-        return np.concatenate([self(patches[start : start + size]) for start in range(0, len(patches), size)])
+        return np.concatenate(
+            [self(patches[start : start + size]) for start in range(0, len(patches), size)]
+        )
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Map (B, C, Z, Y, X) to logits, float32, on the device. A running mean: equal members give exactly their answer."""
-        with torch.autocast(self.torch_device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+        """Map (B, C, Z, Y, X) to logits, float32, on the device.
+
+        A running mean: equal members give exactly their answer.
+        """
+        with torch.autocast(
+            self.torch_device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
+        ):
             mean: Tensor = self.networks[0](patches).float()
             for count, network in enumerate(self.networks[1:], start=2):
                 mean = mean + (network(patches).float() - mean) / count
@@ -149,7 +176,10 @@ class TorchEngine:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Networks in evaluation mode meanwhile; afterwards as they were, so that training may lend its own."""
+        """Networks in evaluation mode meanwhile.
+
+        Afterwards as they were, so that training may lend its own.
+        """
         modes = [network.training for network in self.networks]
         try:
             for network in self.networks:
@@ -175,5 +205,10 @@ class TorchEngine:
     def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         images = torch.from_numpy(np.require(patches, dtype=np.float32, requirements=["C", "W"]))
         if self.torch_device.type == "cuda":  # pinned memory is copied without waiting
-            return self.forward(images.pin_memory().to(self.torch_device, non_blocking=True)).contiguous().cpu().numpy()
+            return (
+                self.forward(images.pin_memory().to(self.torch_device, non_blocking=True))
+                .contiguous()
+                .cpu()
+                .numpy()
+            )
         return self.forward(images.to(self.torch_device)).contiguous().cpu().numpy()

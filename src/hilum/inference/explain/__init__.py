@@ -1,7 +1,8 @@
 """Explanation maps of a classifier in the network's own space, and checks of the maps.
 
-A map is (Z, Y, X) float32 between 0 and 1: 0 where nothing speaks for the class, 1 where most does. It is scaled to its own
-largest value, so it compares places in one image, never two images; a map of zeros says that nothing speaks for the class.
+A map is (Z, Y, X) float32 between 0 and 1: 0 where nothing speaks for the class, 1 where most does.
+It is scaled to its own largest value, so it compares places in one image, never two images; a map
+of zeros says that nothing speaks for the class.
 """
 
 from __future__ import annotations
@@ -41,9 +42,15 @@ __all__ = [
 class Explainer(Protocol):
     """Signature of an explainer."""
 
-    def __call__(self, network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive") -> NDArray[np.float32]:
+    def __call__(
+        self, network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive"
+    ) -> NDArray[np.float32]:
         """Networks, an image (C, Z, Y, X) and the class in question to a map (Z, Y, X)."""
         ...
 
 
-EXPLAINERS: dict[str, Explainer] = {"grad_cam": grad_cam, "hires_cam": hires_cam, "occlusion": occlusion}
+EXPLAINERS: dict[str, Explainer] = {
+    "grad_cam": grad_cam,
+    "hires_cam": hires_cam,
+    "occlusion": occlusion,
+}

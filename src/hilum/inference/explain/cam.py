@@ -21,25 +21,34 @@ if TYPE_CHECKING:
     from hilum.inference.explain.score import Networks
     from hilum.networks import ClassifierNetwork
 
-    Weigh = Callable[[Tensor, Tensor], Tensor]  # maps and gradients (F, z, y, x) to a signed map (z, y, x)
+    Weigh = Callable[
+        [Tensor, Tensor], Tensor
+    ]  # maps and gradients (F, z, y, x) to a signed map (z, y, x)
 
 
 def grad_cam(
-    network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive", smooth: bool = False
+    network: Networks,
+    image: Tensor,
+    index: int,
+    *,
+    kind: ClassKind = "exclusive",
+    smooth: bool = False,
 ) -> NDArray[np.float32]:
     """Grad-CAM (Selvaraju et al. 2017): feature maps weighted by the mean over each of the gradient of the class's log-odds.
 
     Args:
-        network: a classifier, or the members of an ensemble: the mean of their maps, taken before negative values are cut off,
-            as the ensemble's logits are the mean of theirs. They are left as they were, to the training flag.
+        network: a classifier, or the members of an ensemble: the mean of their maps, taken before
+            negative values are cut off, as the ensemble's logits are the mean of theirs. They are
+            left as they were, to the training flag.
         image: (C, Z, Y, X), preprocessed.
         index: of the class.
         kind: of the classes; decides what is explained, see `log_odds`.
-        smooth: the mean of the maps of all mirrored copies as well (4 passes in 2D, 8 in 3D): less noise, where the network
-            gives mirrored images the same answer.
+        smooth: the mean of the maps of all mirrored copies as well (4 passes in 2D, 8 in 3D): less
+            noise, where the network gives mirrored images the same answer.
 
     Returns:
-        (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear between its cells (`on_image` of the
+        (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear between its
+        cells (`on_image` of the
         network). Negative values are cut off after that, and not before as Selvaraju et al. do.
 
     Raises:
@@ -49,12 +58,18 @@ def grad_cam(
 
 
 def hires_cam(
-    network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive", smooth: bool = False
+    network: Networks,
+    image: Tensor,
+    index: int,
+    *,
+    kind: ClassKind = "exclusive",
+    smooth: bool = False,
 ) -> NDArray[np.float32]:
     """HiResCAM (Draelos and Carin 2020): feature maps times their gradient, place by place.
 
-    Where the head is a mean and one linear layer this is Grad-CAM. Where it is more (attention over slices) Grad-CAM's mean
-    gradient may point at places that the head did not use, and this does not. Arguments and result are those of `grad_cam`.
+    Where the head is a mean and one linear layer this is Grad-CAM. Where it is more (attention over
+    slices) Grad-CAM's mean gradient may point at places that the head did not use, and this does
+    not. Arguments and result are those of `grad_cam`.
 
     Raises:
         UsageError: no network, no such class, or not one image.
@@ -70,10 +85,19 @@ def _by_own_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
     return (maps * gradients).sum(dim=0)
 
 
-def _explain(network: Networks, image: Tensor, index: int, *, kind: ClassKind, smooth: bool, weigh: Weigh) -> NDArray[np.float32]:
-    """The mean of the signed maps of all members and mirrored copies. Evidence adds up; the negative is cut off last."""
+def _explain(
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind, smooth: bool, weigh: Weigh
+) -> NDArray[np.float32]:
+    """The mean of the signed maps of all members and mirrored copies.
+
+    Evidence adds up; the negative is cut off last.
+    """
     axes = [axis for axis in (-3, -2, -1) if image.ndim == 4 and image.shape[axis] > 1]
-    mirrors = [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)] if smooth else [()]
+    mirrors = (
+        [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)]
+        if smooth
+        else [()]
+    )
     signed = []
     for member in members(network):
         batch = one_image(image, member)
@@ -83,12 +107,15 @@ def _explain(network: Networks, image: Tensor, index: int, *, kind: ClassKind, s
     return unit_map(torch.stack(signed).mean(dim=0).numpy())
 
 
-def _signed_map(network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh) -> Tensor:
+def _signed_map(
+    network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh
+) -> Tensor:
     """The weighted sum of the last feature maps of a batch of one, on the image's grid, (Z, Y, X)."""
     with undisturbed(network, batch.device):
         with torch.no_grad():
             maps = network.maps(batch)  # (1, F, z, y, x)
-        # a leaf of its own: only the head is differentiated, and it is no matter whether any parameter may learn
+        # a leaf of its own: only the head is differentiated, and it is no matter whether any
+        # parameter may learn
         maps = maps.detach().clone().requires_grad_()
         with torch.enable_grad():
             logits = network.classify(maps.clone())  # cloned: a head may work in place

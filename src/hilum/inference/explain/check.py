@@ -32,11 +32,12 @@ class MapCheck(Record):
     """Result of the checks of a map.
 
     Args:
-        beside: how the map it is compared with was made: by occlusion, which asks the network itself; of an occlusion by
-            grad_cam.
-        agreement: rank correlation of the two, -1 to 1, see `agreement`; None where one of them is the same everywhere.
-        random_weights: the same with the map of the network after all its weights were drawn anew, the mean of several draws,
-            see `sanity_check`; low is right.
+        beside: how the map it is compared with was made: by occlusion, which asks the network
+            itself; of an occlusion by grad_cam.
+        agreement: rank correlation of the two, -1 to 1, see `agreement`; None where one of them is
+            the same everywhere.
+        random_weights: the same with the map of the network after all its weights were drawn anew,
+            the mean of several draws, see `sanity_check`; low is right.
         passed: whether the map has contrast and random weights give another one.
         because: what these numbers say.
     """
@@ -74,7 +75,9 @@ def check_map(
     agreed = agreement(found, other(network, image, index, kind=kind))
     generator = torch.Generator().manual_seed(_SEED)
     draws = _DRAWS_OF_OCCLUSION if explainer is occlusion else _DRAWS
-    sanity = sanity_check(network, image, index, generator, kind=kind, explainer=explainer, draws=draws)
+    sanity = sanity_check(
+        network, image, index, generator, kind=kind, explainer=explainer, draws=draws
+    )
     return MapCheck(
         beside=beside,
         agreement=None if math.isnan(agreed) else agreed,
@@ -86,8 +89,13 @@ def check_map(
 
 def _compared(beside: str, agreed: float) -> str:
     if math.isnan(agreed):
-        return f"this map or that of {beside} is the same everywhere, so that they cannot be compared"
-    return f"it ranks the places of the image as {beside} does with a correlation of {agreed:.2f} (1 the same, 0 no relation)"
+        return (
+            f"this map or that of {beside} is the same everywhere, so that they cannot be compared"
+        )
+    return (
+        f"it ranks the places of the image as {beside} does with a correlation of {agreed:.2f} (1"
+        " the same, 0 no relation)"
+    )
 
 
 def _sane(sanity: Sanity) -> str:
@@ -96,4 +104,7 @@ def _sane(sanity: Sanity) -> str:
     still = f"correlation with maps of random weights {sanity.mean:.2f}"
     if sanity.passed:
         return f"{still}, below {sanity.bound:g}: it shows what the network has learnt"
-    return f"{still}, not below {sanity.bound:g}: it shows the image rather than what the network has learnt"
+    return (
+        f"{still}, not below {sanity.bound:g}: it shows the image rather than what the network has"
+        " learnt"
+    )

@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def upsample(coarse: NDArray[np.floating], size: Sequence[int], centres: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+def upsample(
+    coarse: NDArray[np.floating], size: Sequence[int], centres: Sequence[NDArray[np.floating]]
+) -> NDArray[np.float64]:
     """A coarse map (z, y, x) on the image's grid (Z, Y, X), linearly between the cells' centres and constant beyond the last.
 
     Args:
         coarse: one value a cell.
         size: (Z, Y, X).
-        centres: of the cells, in voxels, one array an axis. Half pixels count: that of voxels 0 and 1 is 0.5.
+        centres: of the cells, in voxels, one array an axis. Half pixels count: that of voxels 0 and
+            1 is 0.5.
     """
     fine = np.asarray(coarse, np.float64)
     for axis, (voxels, known) in enumerate(zip(size, centres, strict=True)):
         # one column a cell: how much of it each voxel takes
-        shares = np.stack([np.interp(np.arange(voxels), known, unit) for unit in np.eye(len(known))], axis=1)  # (voxels, cells)
+        shares = np.stack(
+            [np.interp(np.arange(voxels), known, unit) for unit in np.eye(len(known))], axis=1
+        )  # (voxels, cells)
         fine = np.moveaxis(np.tensordot(shares, fine, axes=(1, axis)), 0, axis)
     return fine
 
@@ -32,7 +37,9 @@ def unit_map(signed: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale a map to 0..1: negative values become 0, the largest 1; zeros stay zeros."""
     positive = np.maximum(signed, 0.0)
     largest = positive.max()
-    scaled: NDArray[np.float32] = (positive / largest if largest > 0 else positive).astype(np.float32)
+    scaled: NDArray[np.float32] = (positive / largest if largest > 0 else positive).astype(
+        np.float32
+    )
     return scaled
 
 

@@ -1,4 +1,7 @@
-"""Occlusion: how much of a class's log-odds goes when a block of the image is covered. Slow, but it asks the network itself."""
+"""Occlusion: how much of a class's log-odds goes when a block of the image is covered.
+
+Slow, but it asks the network itself.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,18 @@ def _mean(image: Tensor, block: Three) -> Tensor:
 def _blur(image: Tensor, block: Three) -> Tensor:
     """The image so blurred that nothing as small as a block is left of it."""
     sigma = [0.0 if size == 1 else float(b) for b, size in zip(block, image.shape[1:], strict=True)]
-    return torch.from_numpy(ndimage.gaussian_filter(image.cpu().numpy(), (0.0, *sigma), mode="nearest"))
+    return torch.from_numpy(
+        ndimage.gaussian_filter(image.cpu().numpy(), (0.0, *sigma), mode="nearest")
+    )
 
 
 FILLS: dict[str, Callable[[Tensor, Three], Tensor]] = {"blur": _blur, "mean": _mean}
 """What a block is covered with: image (C, Z, Y, X) and block to an image of the same shape."""
 
 
-def occlusion_passes(size: Sequence[int], *, block: Three | None = None, stride: Three | None = None) -> int:
+def occlusion_passes(
+    size: Sequence[int], *, block: Three | None = None, stride: Three | None = None
+) -> int:
     """Count the network passes that `occlusion` of an image of this size (Z, Y, X) takes."""
     block, stride = _steps(size, block, stride)
     return 1 + math.prod(len(starts) for starts in _starts(size, block, stride))
@@ -73,35 +80,48 @@ def occlusion(
         image: (C, Z, Y, X), preprocessed.
         index: of the class.
         kind: of the classes; decides what is explained, see `log_odds`.
-        block: voxels that are covered at once; an eighth of each axis of a picture, a sixth of a volume's where not given.
-        stride: voxels from block to block; the block itself where not given. The last ones move in to end with the image.
-        fill: among `FILLS`. "blur" leaves the surroundings' own intensity, "mean" puts the image's there, which in an image
-            with much background is an edge, and edges may be news to the network.
-        most_passes: refuse to begin with more through one network (see `occlusion_passes`). Blocks that are not given always
-            take fewer than it allows by itself, whatever the image and however many the members.
+        block: voxels that are covered at once; an eighth of each axis of a picture, a sixth of a
+            volume's where not given.
+        stride: voxels from block to block; the block itself where not given. The last ones move in
+            to end with the image.
+        fill: among `FILLS`. "blur" leaves the surroundings' own intensity, "mean" puts the image's
+            there, which in an image with much background is an edge, and edges may be news to the
+            network.
+        most_passes: refuse to begin with more through one network (see `occlusion_passes`). Blocks
+            that are not given always take fewer than it allows by itself, whatever the image and
+            however many the members.
 
     Returns:
         (Z, Y, X) float32, 0 to 1.
 
     Raises:
-        UsageError: no network, no such class, not one image, an unknown fill, sizes below 1, or too many passes.
+        UsageError: no network, no such class, not one image, an unknown fill, sizes below 1, or too
+            many passes.
     """
     networks = members(network)
     one_image(image, networks[0])  # says so where it is not one
     size = image.shape[1:]
     if fill not in FILLS:
         meant = get_close_matches(fill, FILLS, n=1)
-        raise UsageError(f"fill {fill!r}", needed=f"one of {', '.join(FILLS)}", cure=f"fill={meant[0]!r}" if meant else "")
+        raise UsageError(
+            f"fill {fill!r}",
+            needed=f"one of {', '.join(FILLS)}",
+            cure=f"fill={meant[0]!r}" if meant else "",
+        )
     passes = occlusion_passes(size, block=block, stride=stride)
     if passes > most_passes:
         raise UsageError(
-            f"occlusion in {passes} passes", needed=f"at most {most_passes}", cure="a larger block or stride, or more most_passes"
+            f"occlusion in {passes} passes",
+            needed=f"at most {most_passes}",
+            cure="a larger block or stride, or more most_passes",
         )
     block, stride = _steps(size, block, stride)
     starts = _starts(size, block, stride)
     cover = FILLS[fill](image.detach().float(), block)
     corners = list(itertools.product(*starts))
-    drops = [_drops(member, image, cover, corners, block, index=index, kind=kind) for member in networks]
+    drops = [
+        _drops(member, image, cover, corners, block, index=index, kind=kind) for member in networks
+    ]
     coarse = np.mean(drops, axis=0).reshape([len(s) for s in starts])
     centres = [np.array(s) + (b - 1) / 2 for s, b in zip(starts, block, strict=True)]
     return unit_map(upsample(np.maximum(coarse, 0.0), size, centres))
@@ -111,10 +131,17 @@ def _steps(size: Sequence[int], block: Three | None, stride: Three | None) -> tu
     """Block and stride, chosen where they are not given, never larger than the image."""
     if block is None:
         blocks = _BLOCKS[2 if size[0] == 1 else 3]
-        block = (math.ceil(size[0] / blocks), math.ceil(size[1] / blocks), math.ceil(size[2] / blocks))
+        block = (
+            math.ceil(size[0] / blocks),
+            math.ceil(size[1] / blocks),
+            math.ceil(size[2] / blocks),
+        )
     stride = stride or block
     if len(block) != 3 or len(stride) != 3 or min(*block, *stride) < 1:
-        raise UsageError(f"block {block} and stride {stride}", needed="three sizes (Z, Y, X) of at least one voxel")
+        raise UsageError(
+            f"block {block} and stride {stride}",
+            needed="three sizes (Z, Y, X) of at least one voxel",
+        )
     return (min(block[0], size[0]), min(block[1], size[1]), min(block[2], size[2])), stride
 
 
@@ -147,7 +174,10 @@ def _drops(
             group = corners[first : first + _BATCH]
             copies = whole.repeat(len(group), 1, 1, 1, 1)  # (B, C, Z, Y, X)
             for copy, corner in zip(copies, group, strict=True):
-                covered = (slice(None), *(slice(c, c + b) for c, b in zip(corner, block, strict=True)))
+                covered = (
+                    slice(None),
+                    *(slice(c, c + b) for c, b in zip(corner, block, strict=True)),
+                )
                 copy[covered] = cover[covered]
             drops.append(before - log_odds(network(copies), index, kind))
     return torch.cat(drops).double().cpu().numpy()

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from hilum.inference.explain.score import Networks
     from hilum.networks import ClassifierNetwork
 
-_CELLS = 8  # along each axis: about as sharp as the last feature maps are, so that neighbours are not counted many times
+# along each axis: about as sharp as the last feature maps are, so that neighbours are not counted
+# many times
+_CELLS = 8
 _BOUND = 0.5
 
 
@@ -33,9 +35,11 @@ class Sanity(Record):
     """Result of the check that a map depends on the learnt weights.
 
     Args:
-        correlations: rank correlation of the map with that of each network of random weights, -1 to 1.
+        correlations: rank correlation of the map with that of each network of random weights, -1 to
+            1.
         bound: the mean that is still taken for change.
-        informative: whether the trained network's map has any contrast; one that has none explains nothing.
+        informative: whether the trained network's map has any contrast; one that has none explains
+            nothing.
     """
 
     correlations: tuple[float, ...]
@@ -53,17 +57,21 @@ class Sanity(Record):
         return self.informative and self.mean < self.bound
 
 
-def agreement(map_a: NDArray[np.floating], map_b: NDArray[np.floating], *, cells: int = _CELLS) -> float:
+def agreement(
+    map_a: NDArray[np.floating], map_b: NDArray[np.floating], *, cells: int = _CELLS
+) -> float:
     """Spearman's rank correlation of two maps (Z, Y, X) of one size, of their means in at most `cells` cells along each axis.
 
-    Voxels between the points that a map is interpolated from say nothing new, hence the cells. Not a number where a map is the
-    same everywhere: it has no ranks.
+    Voxels between the points that a map is interpolated from say nothing new, hence the cells. Not
+    a number where a map is the same everywhere: it has no ranks.
 
     Raises:
         UsageError: maps of two sizes.
     """
     if map_a.shape != map_b.shape:
-        raise UsageError(f"maps of sizes {map_a.shape} and {map_b.shape}", needed="two maps of one image")
+        raise UsageError(
+            f"maps of sizes {map_a.shape} and {map_b.shape}", needed="two maps of one image"
+        )
     first, second = coarsen(map_a, cells).ravel(), coarsen(map_b, cells).ravel()
     if _flat(first) or _flat(second):
         return math.nan
@@ -85,8 +93,9 @@ def sanity_check(
 ) -> Sanity:
     """Compare a map with those of the same network after all its weights were drawn anew.
 
-    One draw says little: half of all random heads take any bright spot for evidence. The mean of many does: of 200 draws of a toy
-    whose map is right, up to 15 % of the means of five were above the bound, none of those of twenty.
+    One draw says little: half of all random heads take any bright spot for evidence. The mean of
+    many does: of 200 draws of a toy whose map is right, up to 15 % of the means of five were above
+    the bound, none of those of twenty.
 
     Args:
         network: a classifier, or the members of an ensemble; copied, never changed.
@@ -107,8 +116,12 @@ def sanity_check(
         forgetful = tuple(randomised(member, generator) for member in members(network))
         other = explainer(forgetful, image, index, kind=kind)
         found = agreement(own, other)
-        correlations.append(0.0 if math.isnan(found) else found)  # where there was contrast is none: it did change
-    return Sanity(correlations=tuple(correlations), bound=bound, informative=not _flat(coarsen(own, _CELLS)))
+        correlations.append(
+            0.0 if math.isnan(found) else found
+        )  # where there was contrast is none: it did change
+    return Sanity(
+        correlations=tuple(correlations), bound=bound, informative=not _flat(coarsen(own, _CELLS))
+    )
 
 
 def randomised(network: ClassifierNetwork, generator: torch.Generator) -> ClassifierNetwork:

@@ -40,20 +40,26 @@ def one_image(image: Tensor, network: ClassifierNetwork) -> Tensor:
         UsageError: it is not (C, Z, Y, X).
     """
     if image.ndim != 4 or not image.numel():
-        raise UsageError(f"an image of shape {tuple(image.shape)}", needed="one preprocessed image (C, Z, Y, X)")
+        raise UsageError(
+            f"an image of shape {tuple(image.shape)}", needed="one preprocessed image (C, Z, Y, X)"
+        )
     device = next((parameter.device for parameter in network.parameters()), image.device)
-    return image.detach()[None].to(device, torch.float32).clone()  # (1, C, Z, Y, X); cloned: no inference tensor any more
+    return (
+        image.detach()[None].to(device, torch.float32).clone()
+    )  # (1, C, Z, Y, X); cloned: no inference tensor any more
 
 
 def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
     """Compute the explained value (B,): logits (B, K) to the log-odds of one class.
 
-    Exclusive classes share their probability by softmax, which knows differences of logits only: log(p / (1 - p)) is the logit
-    less the log-sum-exp of the others, of two classes their difference. The gradient of one logit alone would miss all that
-    the others say, and shows what moves both alike, which changes no answer. The outputs of multi-label classes are log-odds of
-    their own. Those of grades are of the steps from one to the next: a grade's are those of the step that reaches it, and the
-    lowest grade's, which no step reaches, those of staying below the first, the negated logit. And unlike the probability,
-    log-odds do not stand still where the network is sure.
+    Exclusive classes share their probability by softmax, which knows differences of logits only:
+    log(p / (1 - p)) is the logit less the log-sum-exp of the others, of two classes their
+    difference. The gradient of one logit alone would miss all that the others say, and shows what
+    moves both alike, which changes no answer. The outputs of multi-label classes are log-odds of
+    their own. Those of grades are of the steps from one to the next: a grade's are those of the
+    step that reaches it, and the lowest grade's, which no step reaches, those of staying below the
+    first, the negated logit. And unlike the probability, log-odds do not stand still where the
+    network is sure.
 
     Raises:
         UsageError: there is no such class.
@@ -75,8 +81,9 @@ def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
 def undisturbed(network: ClassifierNetwork, device: torch.device) -> Iterator[None]:
     """The network in evaluation mode meanwhile, in float32, with gradients possible even where the caller runs inference.
 
-    Afterwards every module is in the mode it was in, one by one: of a network that is being fine-tuned some are frozen.
-    Parameters are left alone; who asks for a gradient asks for that of a map.
+    Afterwards every module is in the mode it was in, one by one: of a network that is being
+    fine-tuned some are frozen. Parameters are left alone; who asks for a gradient asks for that of
+    a map.
     """
     modes = [(module, module.training) for module in network.modules()]
     try:

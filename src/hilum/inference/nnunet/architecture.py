@@ -15,9 +15,23 @@ if TYPE_CHECKING:
 
 _KINDS = {"PlainConvUNet": "plain_unet", "ResidualEncoderUNet": "residual_unet"}
 _BLOCKS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
-_IDLE = {"conv_bias", "dropout_op", "dropout_op_kwargs", "deep_supervision", "input_channels", "num_classes"}
+_IDLE = {
+    "conv_bias",
+    "dropout_op",
+    "dropout_op_kwargs",
+    "deep_supervision",
+    "input_channels",
+    "num_classes",
+}
 """What changes nothing in the answers of a trained network: biases before a norm, dropout."""
-_READ = {"n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_conv_per_stage_decoder"}
+_READ = {
+    "n_stages",
+    "features_per_stage",
+    "conv_op",
+    "kernel_sizes",
+    "strides",
+    "n_conv_per_stage_decoder",
+}
 _FIXED: dict[str, tuple[Any, ...]] = {
     "nonlin": ("torch.nn.LeakyReLU", "torch.nn.modules.activation.LeakyReLU"),
     "nonlin_first": (False,),
@@ -31,22 +45,28 @@ _WIDEST = 4096
 Three = tuple[int, int, int]
 
 
-def network_spec(configuration: Mapping[str, Any], *, inputs: int, outputs: int, source: str) -> NetworkSpec:
+def network_spec(
+    configuration: Mapping[str, Any], *, inputs: int, outputs: int, source: str
+) -> NetworkSpec:
     """The network of a configuration of plans.json, without heads for deep supervision.
 
     Args:
-        configuration: with an "architecture" (nnU-Net 2.2 and later), or the fields that plans had before.
+        configuration: with an "architecture" (nnU-Net 2.2 and later), or the fields that plans had
+            before.
         inputs: channels.
         outputs: labels or regions.
         source: names the file in errors.
 
     Raises:
-        ModelError: another network than a PlainConvUNet or ResidualEncoderUNet as nnU-Net's planners make them.
+        ModelError: another network than a PlainConvUNet or ResidualEncoderUNet as nnU-Net's
+            planners make them.
     """
     name, given = _architecture(configuration, source)
     stages = given["n_stages"]
     if type(stages) is not int or not 2 <= stages <= _MOST_STAGES:
-        raise ModelError(f"{source}: n_stages {stages!r}"[:200], needed=f"a number from 2 to {_MOST_STAGES}")
+        raise ModelError(
+            f"{source}: n_stages {stages!r}"[:200], needed=f"a number from 2 to {_MOST_STAGES}"
+        )
     _check(name, given, stages, source)
     flat = len(configuration["patch_size"]) == 2
     blocks = _each(given[_BLOCKS[name]], stages)
@@ -58,7 +78,9 @@ def network_spec(configuration: Mapping[str, Any], *, inputs: int, outputs: int,
                 "in_channels": inputs,
                 "out_channels": outputs,
                 "features": _each(given["features_per_stage"], stages),
-                "kernels": [_three(size, flat=flat) for size in _each(given["kernel_sizes"], stages)],
+                "kernels": [
+                    _three(size, flat=flat) for size in _each(given["kernel_sizes"], stages)
+                ],
                 "strides": [_three(size, flat=flat) for size in _each(given["strides"], stages)],
                 "encoder_blocks": blocks,
                 "decoder_blocks": _each(given["n_conv_per_stage_decoder"], stages - 1)[::-1],
@@ -66,13 +88,17 @@ def network_spec(configuration: Mapping[str, Any], *, inputs: int, outputs: int,
             }
         )
     except ValidationError as error:
-        raise ModelError(f"{source}: architecture: {error.errors()[0]['msg']}", needed="plans as nnU-Net makes them") from error
+        raise ModelError(
+            f"{source}: architecture: {error.errors()[0]['msg']}",
+            needed="plans as nnU-Net makes them",
+        ) from error
     if (
         max(*spec.features, spec.in_channels, spec.out_channels) > _WIDEST
         or max(*spec.encoder_blocks, *spec.decoder_blocks) > _WIDEST
     ):
         raise ModelError(
-            f"{source}: features {spec.features}, blocks {spec.encoder_blocks}"[:200], needed=f"at most {_WIDEST} each"
+            f"{source}: features {spec.features}, blocks {spec.encoder_blocks}"[:200],
+            needed=f"at most {_WIDEST} each",
         )
     try:
         blank_network(spec)
@@ -90,7 +116,10 @@ def _architecture(configuration: Mapping[str, Any], source: str) -> tuple[str, d
     elif "UNet_class_name" in configuration:
         name = str(configuration["UNet_class_name"])
         blocks = configuration["n_conv_per_stage_encoder"]
-        first, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
+        first, most = (
+            configuration["UNet_base_num_features"],
+            configuration["unet_max_num_features"],
+        )
         given = {
             "n_stages": len(blocks),
             "features_per_stage": [min(first * 2**n, most) for n in range(len(blocks))],
@@ -100,7 +129,9 @@ def _architecture(configuration: Mapping[str, Any], source: str) -> tuple[str, d
             "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
         }
     else:
-        raise ModelError(f"{source}: a configuration without a network", needed="plans.json of nnU-Net v2")
+        raise ModelError(
+            f"{source}: a configuration without a network", needed="plans.json of nnU-Net v2"
+        )
     if name not in _KINDS:
         raise ModelError(
             f"{source}: a network of the class {name}",
@@ -117,9 +148,13 @@ def _check(name: str, given: Mapping[str, Any], stages: int, source: str) -> Non
     norm_options = {"eps": 1e-5, "affine": True} | (given.get("norm_op_kwargs") or {})
     slope = (given.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
     wrong = [
-        f"{key}={given[key]!r}" for key, allowed in _FIXED.items() if key in given and given[key] not in (*allowed, allowed[0])
+        f"{key}={given[key]!r}"
+        for key, allowed in _FIXED.items()
+        if key in given and given[key] not in (*allowed, allowed[0])
     ]
-    if not str(norm).rpartition(".")[2].startswith("InstanceNorm") or ("norm_op" in given and given["norm_op"] is None):
+    if not str(norm).rpartition(".")[2].startswith("InstanceNorm") or (
+        "norm_op" in given and given["norm_op"] is None
+    ):
         wrong.append(f"norm_op={given.get('norm_op')!r}")
     if {key: norm_options[key] for key in ("eps", "affine")} != {"eps": 1e-5, "affine": True}:
         wrong.append(f"norm_op_kwargs={given['norm_op_kwargs']!r}")
@@ -127,12 +162,28 @@ def _check(name: str, given: Mapping[str, Any], stages: int, source: str) -> Non
         wrong.append(f"negative_slope={slope!r}")
     if given.get("stem_channels") not in (None, features[0]):
         wrong.append(f"stem_channels={given['stem_channels']!r}")
-    known = {*_IDLE, *_READ, *_FIXED, _BLOCKS[name], "norm_op", "norm_op_kwargs", "nonlin_kwargs", "stem_channels"}
-    wrong += [f"{key}={value!r}" for key, value in given.items() if key not in known and value not in (None, False, 0)]
+    known = {
+        *_IDLE,
+        *_READ,
+        *_FIXED,
+        _BLOCKS[name],
+        "norm_op",
+        "norm_op_kwargs",
+        "nonlin_kwargs",
+        "stem_channels",
+    }
+    wrong += [
+        f"{key}={value!r}"
+        for key, value in given.items()
+        if key not in known and value not in (None, False, 0)
+    ]
     if wrong:
         raise ModelError(
             f"{source}: a {name} with {', '.join(wrong)}",
-            needed="instance norm (eps 1e-5, affine), leaky ReLU of slope 0.01, strided convolutions, plain residual blocks",
+            needed=(
+                "instance norm (eps 1e-5, affine), leaky ReLU of slope 0.01, strided convolutions,"
+                " plain residual blocks"
+            ),
         )
 
 

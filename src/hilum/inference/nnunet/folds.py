@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 
 def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """The cases of each chosen fold by "fold N", as hilum's own training notes them; empty unless every chosen fold is known.
+    """The cases of each chosen fold by "fold N", as hilum's own training notes them.
 
-    nnU-Net's splits_final.json tells, if it was copied into the model folder or beside it. So do the validation/summary.json of
-    all folds together: what a fold was trained on are the cases that the other folds were validated with.
+    Empty unless every chosen fold is known.
+
+    nnU-Net's splits_final.json tells, if it was copied into the model folder or beside it. So do
+    the validation/summary.json of all folds together: what a fold was trained on are the cases that
+    the other folds were validated with.
 
     Args:
         folder: of the model.
@@ -29,7 +32,9 @@ def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, Any]) 
         HilumError: a file is no JSON.
     """
     splits = _splits(folder) or _summaries(folder, dataset)
-    everyone = sorted({case for split in splits.values() for cases in split.values() for case in cases})
+    everyone = sorted(
+        {case for split in splits.values() for cases in split.values() for case in cases}
+    )
     if everyone:
         splits["all"] = {"train": everyone, "validation": []}
     return {f"fold {fold}": splits[fold] for fold in chosen} if set(chosen) <= set(splits) else {}
@@ -39,7 +44,10 @@ def _splits(folder: Path) -> dict[str, dict[str, list[str]]]:
     for path in (folder / "splits_final.json", folder.parent / "splits_final.json"):
         if path.is_file():
             splits = enumerate(read_splits(path))
-            return {str(n): {"train": [*split.train], "validation": [*split.validation]} for n, split in splits}
+            return {
+                str(n): {"train": [*split.train], "validation": [*split.validation]}
+                for n, split in splits
+            }
     return {}
 
 
@@ -48,14 +56,27 @@ def _summaries(folder: Path, dataset: Mapping[str, Any]) -> dict[str, dict[str, 
     held: dict[str, list[str]] = {}
     for path in sorted(folder.glob("fold_*/validation/summary.json")):
         fold = path.parent.parent.name.removeprefix("fold_")
-        files = _names([one["prediction_file"] for one in read_json_object(path)["metric_per_case"]])
+        files = _names(
+            [one["prediction_file"] for one in read_json_object(path)["metric_per_case"]]
+        )
         if fold.isdigit():
-            held[fold] = sorted(PureWindowsPath(file).name.removesuffix(ending) for file in files)  # knows "/" and "\" alike
+            held[fold] = sorted(
+                PureWindowsPath(file).name.removesuffix(ending) for file in files
+            )  # knows "/" and "\" alike
     everyone = [case for cases in held.values() for case in cases]
-    if not ending or len(everyone) != len(set(everyone)) or len(everyone) != dataset.get("numTraining"):
+    if (
+        not ending
+        or len(everyone) != len(set(everyone))
+        or len(everyone) != dataset.get("numTraining")
+    ):
         return {}
     return {
-        fold: {"train": sorted(case for other, cases in held.items() if other != fold for case in cases), "validation": mine}
+        fold: {
+            "train": sorted(
+                case for other, cases in held.items() if other != fold for case in cases
+            ),
+            "validation": mine,
+        }
         for fold, mine in held.items()
     }
 

@@ -4,8 +4,9 @@ For whoever writes nnU-Net checkpoints from our weights (the benchmark does)::
 
     to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]
 
-gives the `network_weights` that nnU-Net's PlainConvUNet ("plain_unet") or ResidualEncoderUNet ("residual_unet") of the same spec
-loads with `load_state_dict(strict=True)`, when it was built with conv_bias=True; `weights` is `network.state_dict()` of ours.
+gives the `network_weights` that nnU-Net's PlainConvUNet ("plain_unet") or ResidualEncoderUNet
+("residual_unet") of the same spec loads with `load_state_dict(strict=True)`, when it was built with
+conv_bias=True; `weights` is `network.state_dict()` of ours.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ _PARTS = {"0": "conv", "1": "norm"}  # of our ConvBlock
 _WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile and of training on several GPUs
 
 
-def to_hilum(theirs: Mapping[str, Tensor], spec: NetworkSpec, *, source: str = "checkpoint") -> dict[str, Tensor]:
+def to_hilum(
+    theirs: Mapping[str, Tensor], spec: NetworkSpec, *, source: str = "checkpoint"
+) -> dict[str, Tensor]:
     """nnU-Net's weights under our names, float32.
 
-    Biases of convolutions before an instance norm are left out: the norm takes them away again. So are heads of lower resolutions
-    where the spec has no deep supervision.
+    Biases of convolutions before an instance norm are left out: the norm takes them away again. So
+    are heads of lower resolutions where the spec has no deep supervision.
 
     Raises:
-        ModelError: a weight is missing, has another shape than the spec's network, or belongs to no part of it. Nothing of that
-            network takes memory before.
+        ModelError: a weight is missing, has another shape than the spec's network, or belongs to no
+            part of it. Nothing of that network takes memory before.
     """
     given = {_unwrapped(name): tensor for name, tensor in theirs.items()}
     expected = {name: tensor.shape for name, tensor in blank_network(spec).state_dict().items()}
@@ -51,7 +54,10 @@ def to_hilum(theirs: Mapping[str, Tensor], spec: NetworkSpec, *, source: str = "
             raise ModelError(
                 f"{source}: weight {known[ours]} is {found}",
                 needed=f"shape {tuple(shape)}, by the architecture in plans.json",
-                cure="the checkpoint belongs to other plans, or to a trainer that builds another network",
+                cure=(
+                    "the checkpoint belongs to other plans, or to a trainer that builds another"
+                    " network"
+                ),
             )
         weights[ours] = tensor.detach().to(torch.float32).contiguous()
     _check_strays(given, set(known.values()), source)
@@ -61,7 +67,8 @@ def to_hilum(theirs: Mapping[str, Tensor], spec: NetworkSpec, *, source: str = "
 def to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
     """Our weights under nnU-Net's names, complete; see this file's head.
 
-    What our network has not (biases before a norm, heads of resolutions that it does not supervise) is zero.
+    What our network has not (biases before a norm, heads of resolutions that it does not supervise)
+    is zero.
     """
     theirs: dict[str, Tensor] = {}
     for ours, name in _names(spec):
@@ -74,7 +81,9 @@ def to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Ten
     for n in range(depth):
         width = spec.features[depth - 1 - n]
         size = (1,) * spec.dimensions
-        theirs.setdefault(f"decoder.seg_layers.{n}.weight", torch.zeros(spec.out_channels, width, *size))
+        theirs.setdefault(
+            f"decoder.seg_layers.{n}.weight", torch.zeros(spec.out_channels, width, *size)
+        )
         theirs.setdefault(f"decoder.seg_layers.{n}.bias", torch.zeros(spec.out_channels))
     return _with_copies(theirs)
 
@@ -90,9 +99,15 @@ def _names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
                 yield ours, f"encoder.stages.{stage}.0.convs.{block}.{_PARTS[piece]}.{what}"
             case ["encoder", stage, block, ("first" | "second") as half, piece, what]:
                 number = 1 if half == "first" else 2
-                yield ours, f"encoder.stages.{stage}.blocks.{block}.conv{number}.{_PARTS[piece]}.{what}"
+                yield (
+                    ours,
+                    f"encoder.stages.{stage}.blocks.{block}.conv{number}.{_PARTS[piece]}.{what}",
+                )
             case ["encoder", stage, block, "shortcut", place, piece, what]:
-                yield ours, f"encoder.stages.{stage}.blocks.{block}.skip.{place}.{_PARTS[piece]}.{what}"
+                yield (
+                    ours,
+                    f"encoder.stages.{stage}.blocks.{block}.skip.{place}.{_PARTS[piece]}.{what}",
+                )
             case ["decoder", "stages", stage, block, piece, what]:
                 yield ours, f"decoder.stages.{stage}.convs.{block}.{_PARTS[piece]}.{what}"
             case ["decoder", "up", stage, what]:
@@ -100,7 +115,10 @@ def _names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
             case ["decoder", "heads", level, what]:
                 yield ours, f"decoder.seg_layers.{len(spec.features) - 2 - int(level)}.{what}"
             case _:
-                raise ModelError(f"a {spec.kind} with the weight {ours}", needed="a plain_unet or a residual_unet")
+                raise ModelError(
+                    f"a {spec.kind} with the weight {ours}",
+                    needed="a plain_unet or a residual_unet",
+                )
 
 
 def _unwrapped(name: str) -> str:
@@ -117,7 +135,8 @@ def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> 
         idle = what == "bias" and stem.endswith(".conv") and f"{stem}.weight" in known
         if name not in known and not (copy or idle or name.startswith("decoder.seg_layers.")):
             raise ModelError(
-                f"{source}: a weight {name[:80]} that the architecture in plans.json has no place for",
+                f"{source}: a weight {name[:80]} that the architecture in plans.json has no"
+                " place for",
                 needed="a PlainConvUNet or a ResidualEncoderUNet as nnU-Net builds it",
             )
 
@@ -130,4 +149,6 @@ def _with_copies(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if f".{part}." in name:
                 head, _, what = name.rpartition(f".{part}.")
                 whole[f"{head}.all_modules.{place}.{what}"] = tensor
-    return whole | {f"decoder.{name}": tensor for name, tensor in whole.items() if name.startswith("encoder.")}
+    return whole | {
+        f"decoder.{name}": tensor for name, tensor in whole.items() if name.startswith("encoder.")
+    }

@@ -1,8 +1,9 @@
 """The description of a checkpoint: a pickle, read as data by a reader that knows what torch.save writes and nothing else.
 
-A pickle is a program for a machine with a stack. This machine has only the instructions of protocol 2 that torch.save uses, and a
-few names, each of which takes notes; every other instruction or name ends the reading. A few bytes must not fill memory either:
-what the instructions make is counted, and what it would be if written out in full is bounded, for shared parts may be nested.
+A pickle is a program for a machine with a stack. This machine has only the instructions of protocol
+2 that torch.save uses, and a few names, each of which takes notes; every other instruction or name
+ends the reading. A few bytes must not fill memory either: what the instructions make is counted,
+and what it would be if written out in full is bounded, for shared parts may be nested.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _MOST_STEPS = 10_000_000
 _MOST_MADE = 2**21
-"""Lists, dictionaries and results of names. 4000 epochs of 118 labels are 1 million, by 6 million steps."""
+"""Lists, dictionaries and results of names. 4000 epochs of 118 labels are 1 million, by 6 million
+steps."""
 _MOST_WRITTEN = 2**28
 _MOST_DEPTH = 64
 _MOST_AXES = 16
@@ -71,8 +73,10 @@ def read_notes(data: bytes, source: str) -> Any:
         source: names the file in errors.
 
     Raises:
-        ModelError: it names anything but tensors, plain containers and numbers; nothing of it was run.
-        ValueError: an instruction that torch.save does not write, or more than an honest description can be.
+        ModelError: it names anything but tensors, plain containers and numbers; nothing of it was
+            run.
+        ValueError: an instruction that torch.save does not write, or more than an honest
+            description can be.
         IndexError, KeyError, struct.error, UnicodeError: it is damaged.
     """
     return _Machine(data, source).run()
@@ -209,7 +213,8 @@ class _Machine:
         known = _KNOWN.get((module, name))
         if known is None:
             raise ModelError(
-                f"{self.source}: wants {module}.{name}, which is no part of a tensor or a number; nothing of the file was run",
+                f"{self.source}: wants {module}.{name}, which is no part of a tensor or a number;"
+                " nothing of the file was run",
                 needed="a checkpoint that holds tensors, plain containers and numbers only",
                 cure="do not load it with torch.load either, unless you know who made it",
             )
@@ -239,7 +244,12 @@ class _Machine:
         if type(said) is not tuple or len(said) != 5:
             raise ValueError("a storage that is none")
         kind, dtype, key, _, count = said
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or type(key) is not str or len(key) > _MOST_NAME:
+        if (
+            kind != "storage"
+            or not isinstance(dtype, torch.dtype)
+            or type(key) is not str
+            or len(key) > _MOST_NAME
+        ):
             raise ValueError("a storage without a type or a name")
         self.stack.append(Storage(key, dtype, _natural(count)))
 
@@ -282,9 +292,12 @@ _Machine.steps = {
 
 
 def _written(value: Any, known: dict[int, tuple[int, int]], above: int = 0) -> tuple[int, int]:
-    """Return the depth and full length of a value; refused where either is more than an honest checkpoint has.
+    """Return the depth and full length of a value.
 
-    Each part is looked at once, for a part may stand in itself, or in two that both stand in two others, and so on.
+    Refused where either is more than an honest checkpoint has.
+
+    Each part is looked at once, for a part may stand in itself, or in two that both stand in two
+    others, and so on.
     """
     if type(value) is str:
         return 0, len(value)
@@ -300,7 +313,10 @@ def _written(value: Any, known: dict[int, tuple[int, int]], above: int = 0) -> t
         known[id(value)] = depth + 1, length
     depth, length = known[id(value)]
     if above + depth > _MOST_DEPTH + 1 or length > _MOST_WRITTEN:
-        raise ValueError(f"parts nested more than {_MOST_DEPTH} deep, or more than {_MOST_WRITTEN} bytes when written out")
+        raise ValueError(
+            f"parts nested more than {_MOST_DEPTH} deep, or more than {_MOST_WRITTEN} bytes when"
+            " written out"
+        )
     return depth, length
 
 
@@ -316,7 +332,12 @@ class _Dtype:
         self.order = "<"
 
     def set_state(self, state: Any) -> None:
-        if type(state) is not tuple or len(state) < 2 or type(state[1]) is not str or state[1] not in ("<", ">", "|", "="):
+        if (
+            type(state) is not tuple
+            or len(state) < 2
+            or type(state[1]) is not str
+            or state[1] not in ("<", ">", "|", "=")
+        ):
             raise ValueError("a byte order that is none")
         self.order = state[1]
 
@@ -350,14 +371,23 @@ def _device(kind: Any, index: Any = None) -> str:
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes, as pickles of protocol 2 write them; here only those of a number."""
-    if type(text) is not str or len(text) > _MOST_NAME or type(encoding) is not str or encoding != "latin1":
+    if (
+        type(text) is not str
+        or len(text) > _MOST_NAME
+        or type(encoding) is not str
+        or encoding != "latin1"
+    ):
         raise ValueError("bytes that are no number's")
     return text.encode("latin1")
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) -> StoredTensor:
+def _rebuild_tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, *_: object
+) -> StoredTensor:
     """A view of a storage; refused where it reaches beyond it, or says elements more than once."""
-    if type(storage) is not Storage or any(type(one) is not tuple or len(one) > _MOST_AXES for one in (shape, strides)):
+    if type(storage) is not Storage or any(
+        type(one) is not tuple or len(one) > _MOST_AXES for one in (shape, strides)
+    ):
         raise ValueError("a tensor without a storage or a shape")
     sizes, steps = tuple(_natural(n) for n in shape), tuple(_natural(n) for n in strides)
     if len(sizes) != len(steps):

@@ -1,4 +1,7 @@
-"""An nnU-Net v2 model folder as a trained model of ours; nnU-Net is not needed and nothing of the folder is run."""
+"""An nnU-Net v2 model folder as a trained model of ours.
+
+NnU-Net is not needed and nothing of the folder is run.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from hilum.inference.manifest import Facts, ModelMetrics
 from hilum.inference.nnunet.checkpoint import read_checkpoint
 from hilum.inference.nnunet.folds import fold_cases
 from hilum.inference.nnunet.names import to_hilum
-from hilum.inference.nnunet.plans import Described, make_nnunet_plan, read_plans, resolve_configuration
+from hilum.inference.nnunet.plans import (
+    Described,
+    make_nnunet_plan,
+    read_plans,
+    resolve_configuration,
+)
 from hilum.inference.trained_model import TrainedModel
 from hilum.networks import blank_network
 
@@ -28,19 +36,24 @@ _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError
 """What reading files raises that say something of another kind than they should."""
 
 
-def read_nnunet(folder: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final") -> TrainedModel:
+def read_nnunet(
+    folder: Path | str, *, folds: Sequence[str] = (), checkpoint: str = "final"
+) -> TrainedModel:
     """Read an nnU-Net v2 model folder; what it predicts is what nnU-Net predicts with it.
 
     Args:
-        folder: `<trainer>__<plans>__<configuration>`, with plans.json, dataset.json and fold_*/checkpoint_*.pth.
-        folds: "0", "1", ... or "all"; several are an ensemble. By default every numbered fold, else fold_all.
+        folder: `<trainer>__<plans>__<configuration>`, with plans.json, dataset.json and
+            fold_*/checkpoint_*.pth.
+        folds: "0", "1", ... or "all"; several are an ensemble. By default every numbered fold, else
+            fold_all.
         checkpoint: the last of the training, or the one that validated best.
 
     Returns:
         The model on the CPU, not saved yet.
 
     Raises:
-        ModelError: a file is missing, damaged or hostile, or says something that hilum cannot do alike; it is named.
+        ModelError: a file is missing, damaged or hostile, or says something that hilum cannot do
+            alike; it is named.
         UsageError: no such fold or checkpoint.
     """
     folder = Path(folder)
@@ -52,8 +65,8 @@ def read_nnunet(folder: Path | str, *, folds: Sequence[str] = (), checkpoint: st
         raise ModelError(error.found, needed=error.needed, cure=error.cure) from error
     except _DAMAGE as error:
         raise ModelError(
-            f"{folder}: plans.json, dataset.json or a checkpoint says something else than nnU-Net's say"
-            f" ({type(error).__name__}: {str(error)[:200]})",
+            f"{folder}: plans.json, dataset.json or a checkpoint says something else than nnU-Net's"
+            f" say ({type(error).__name__}: {str(error)[:200]})",
             needed="a model folder as nnU-Net v2 writes it",
             cure="copy the folder again from where it was made",
         ) from error
@@ -70,13 +83,25 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
         notes, weights = read_checkpoint(path, "network_weights")
         trainer, name = _trainer(notes, path), _configuration_of(notes, folder, path)
         if described is None or plan is None:
-            described = Described(folder, name, resolve_configuration(plans, name, str(folder / "plans.json")), plans, dataset)
+            described = Described(
+                folder,
+                name,
+                resolve_configuration(plans, name, str(folder / "plans.json")),
+                plans,
+                dataset,
+            )
             epochs = _epochs(notes)
-            plan = make_nnunet_plan(described, trainer=trainer, mirror_axes=_mirror_axes(notes, path), epochs=epochs)
+            plan = make_nnunet_plan(
+                described, trainer=trainer, mirror_axes=_mirror_axes(notes, path), epochs=epochs
+            )
         elif name != described.name:
-            raise ModelError(f"{path}: of configuration {name}", needed=f"{described.name}, as the other folds")
+            raise ModelError(
+                f"{path}: of configuration {name}", needed=f"{described.name}, as the other folds"
+            )
         network = blank_network(plan.network.value)
-        network.load_state_dict(to_hilum(weights, plan.network.value, source=str(path)), strict=True, assign=True)
+        network.load_state_dict(
+            to_hilum(weights, plan.network.value, source=str(path)), strict=True, assign=True
+        )
         networks.append(network.eval())
     if plan is None or described is None:
         raise UsageError(f"no folds of {folder}", needed="at least one")
@@ -85,7 +110,8 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
         networks=tuple(networks),
         device=torch.device("cpu"),
         metrics=ModelMetrics(
-            measured_on="not measured by hilum", notes=("nnU-Net's own validation is not part of its checkpoints.",)
+            measured_on="not measured by hilum",
+            notes=("nnU-Net's own validation is not part of its checkpoints.",),
         ),
         facts=Facts(
             dataset=plan.name,
@@ -104,8 +130,14 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
             },
             notes=(
                 "Trained by nnU-Net, imported by hilum without running any of its code.",
-                f"It was trained for {'unknown' if epochs is None else epochs} epochs; steps and time are not known.",
-                "Training data, patients and performance are those of whoever trained it: ask there.",
+                (
+                    f"It was trained for {'unknown' if epochs is None else epochs} epochs; steps"
+                    " and time are not known."
+                ),
+                (
+                    "Training data, patients and performance are those of whoever trained it: ask"
+                    " there."
+                ),
             ),
         ),
     )
@@ -121,14 +153,24 @@ def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[s
         raise ModelError(
             f"{folder}: no fold_*/{name}",
             needed="a fold whose training has ended",
-            cure="--checkpoint best, where there is a checkpoint_best.pth" if checkpoint == "final" else "",
+            cure=(
+                "--checkpoint best, where there is a checkpoint_best.pth"
+                if checkpoint == "final"
+                else ""
+            ),
         )
     missing = [fold for fold in folds if fold not in there]
     if missing:
-        raise UsageError(f"no {name} of fold {', '.join(missing)} in {folder}", needed=f"folds among {', '.join(there)}")
+        raise UsageError(
+            f"no {name} of fold {', '.join(missing)} in {folder}",
+            needed=f"folds among {', '.join(there)}",
+        )
     chosen = list(dict.fromkeys(folds)) or [fold for fold in there if fold != "all"] or there
     if len(chosen) > 1 and "all" in chosen:
-        raise UsageError(f"folds {', '.join(chosen)}", needed="'all' alone, which has seen every case, or numbered folds")
+        raise UsageError(
+            f"folds {', '.join(chosen)}",
+            needed="'all' alone, which has seen every case, or numbered folds",
+        )
     return chosen
 
 
@@ -155,12 +197,20 @@ def _trainer(notes: dict[str, Any], path: Path) -> str:
 
 
 def _mirror_axes(notes: dict[str, Any], path: Path) -> tuple[int, ...]:
-    """The axes along which nnU-Net mirrors at inference; none where the checkpoint says nothing of them."""
+    """The axes along which nnU-Net mirrors at inference.
+
+    None where the checkpoint says nothing of them.
+    """
     axes = notes.get("inference_allowed_mirroring_axes")
     if axes is None:
         return ()
-    if not isinstance(axes, tuple | list) or not all(type(axis) is int and axis in (0, 1, 2) for axis in axes):
-        raise ModelError(f"{path}: inference_allowed_mirroring_axes that are no axes", needed="axes among 0, 1 and 2")
+    if not isinstance(axes, tuple | list) or not all(
+        type(axis) is int and axis in (0, 1, 2) for axis in axes
+    ):
+        raise ModelError(
+            f"{path}: inference_allowed_mirroring_axes that are no axes",
+            needed="axes among 0, 1 and 2",
+        )
     return tuple(dict.fromkeys(axes))
 
 

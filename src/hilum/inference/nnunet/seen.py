@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 _TRIPLE = tuple[Range, Range, Range]
 
 
-def nnunet_seen(folder: Path, plans: Mapping[str, Any], channels: Sequence[str], *, pictures: bool, orientation: str) -> Seen:
-    """Return the known ranges of the training images; a missing or odd fingerprint only makes fewer known.
+def nnunet_seen(
+    folder: Path,
+    plans: Mapping[str, Any],
+    channels: Sequence[str],
+    *,
+    pictures: bool,
+    orientation: str,
+) -> Seen:
+    """Return the known ranges of the training images.
 
-    nnU-Net keeps intensities of annotated voxels only. Where a channel that is no CT has none below 0 there, its images are taken
-    to go no lower.
+    A missing or odd fingerprint only makes fewer known.
+
+    nnU-Net keeps intensities of annotated voxels only. Where a channel that is no CT has none below
+    0 there, its images are taken to go no lower.
     """
     try:
         known = read_json_object(folder / "dataset_fingerprint.json")
@@ -29,7 +38,10 @@ def nnunet_seen(folder: Path, plans: Mapping[str, Any], channels: Sequence[str],
         known = {}
     properties = plans.get("foreground_intensity_properties_per_channel") or {}
     spacings, shapes = _triples(known.get("spacings")), _triples(known.get("shapes_after_crop"))
-    extents = [tuple(n * mm for n, mm in zip(*pair, strict=True)) for pair in zip(shapes, spacings, strict=False)]
+    extents = [
+        tuple(n * mm for n, mm in zip(*pair, strict=True))
+        for pair in zip(shapes, spacings, strict=False)
+    ]
     scaled = bool(spacings) and not pictures
     return Seen(
         channels=tuple(_channel(name, properties.get(str(n))) for n, name in enumerate(channels)),

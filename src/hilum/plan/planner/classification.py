@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 
 EMBEDDED_BACKBONE = "tf_efficientnet_lite0"
 REGION_SHARE = 0.5
-"""A mask says where to look when its usual extent is at most this share of the image along some axis."""
+"""A mask says where to look when its usual extent is at most this share of the image along some
+axis."""
 BATCH = {2: 32, 3: 16}
 PASSES = 40
 """How often training sees each case when no time is given."""
 STEPS = (300, 20_000)
 IMBALANCE = 10.0
-"""A class that is so many times rarer than the largest is drawn more often; it costs calibration, as the network then sees other
-frequencies than there are."""
+"""A class that is so many times rarer than the largest is drawn more often; it costs calibration,
+as the network then sees other frequencies than there are."""
 FEW_CASES = 5_000
 STILL = (1.0, 1.0)
 TURNED = ("inflated", "acs")
@@ -50,12 +51,17 @@ TURNED = ("inflated", "acs")
 WIDTH = {"cpu": 16, "other": 32}
 """Features of the first stage of a 3D residual network."""
 RATES = {True: 2e-3, False: 1e-3}
-"""Learning rate of weights that were drawn at random, and of pretrained ones; found on cases that no figure is reported on
-(docs/benchmarks.md)."""
+"""Learning rate of weights that were drawn at random, and of pretrained ones; found on cases that
+no figure is reported on (docs/benchmarks.md)."""
 
 
 def plan_classification(
-    fingerprint: Fingerprint, hardware: Hardware, *, measure: Measure | None, precision: Precision, asked: Overrides
+    fingerprint: Fingerprint,
+    hardware: Hardware,
+    *,
+    measure: Measure | None,
+    precision: Precision,
+    asked: Overrides,
 ) -> ClassificationPlan:
     """Decide everything that makes a classification model; see `make_plan`.
 
@@ -64,7 +70,9 @@ def plan_classification(
     """
     table = fingerprint.classes
     if table is None:
-        raise UsageError(f"{fingerprint.name} has no classes", needed="a data set whose cases have classes")
+        raise UsageError(
+            f"{fingerprint.name} has no classes", needed="a data set whose cases have classes"
+        )
     dimensions = or_asked(asked.dimensions, _decide_dimensions(fingerprint))
     orientation = grids.decide_orientation(fingerprint, dimensions.value)
     region = or_asked(asked.region, _decide_region(fingerprint))
@@ -75,8 +83,12 @@ def plan_classification(
     balance = or_asked(asked.balance, _decide_balance(fingerprint, table))
     stages = or_asked(asked.stages, _decide_stages(network.value, weights.value))
     pace = Pace(network.value, batch.value, measure)
-    wanted = seen_wanted(len(fingerprint.cases)) if not any(stage.probe for stage in stages.value) else 0
-    view = decide_view(fingerprint, region.value, hardware, dimensions.value, asked, pace=pace, seen=wanted)
+    wanted = (
+        seen_wanted(len(fingerprint.cases)) if not any(stage.probe for stage in stages.value) else 0
+    )
+    view = decide_view(
+        fingerprint, region.value, hardware, dimensions.value, asked, pace=pace, seen=wanted
+    )
     seconds, how = pace.seconds(view.patch.value)
     return ClassificationPlan(
         name=fingerprint.name,
@@ -84,12 +96,19 @@ def plan_classification(
         channels=tuple(channel.name for channel in fingerprint.channels),
         seen=look_back(fingerprint, scaled=view.spacing.value is not None),
         classes=table,
-        task=Decision(value="classification", because=f"every case has a class: {', '.join(table.names)}"),
+        task=Decision(
+            value="classification", because=f"every case has a class: {', '.join(table.names)}"
+        ),
         dimensions=dimensions,
         orientation=orientation,
         region=region,
         spacing=view.spacing,
-        image_order=Decision(value=1, because="the input is far coarser than a pixel's edge: linear, smoothed before it shrinks"),
+        image_order=Decision(
+            value=1,
+            because=(
+                "the input is far coarser than a pixel's edge: linear, smoothed before it shrinks"
+            ),
+        ),
         normalisation=intensity.decide_normalisation(fingerprint, cropped=False),
         patch=view.patch,
         batch=batch,
@@ -98,7 +117,9 @@ def plan_classification(
         stages=stages,
         loss=or_asked(asked.class_loss, _decide_loss(fingerprint, table, balance.value)),
         balance=balance,
-        augmentation=_decide_augmentation(fingerprint, region.value, orientation.value, dimensions.value, asked),
+        augmentation=_decide_augmentation(
+            fingerprint, region.value, orientation.value, dimensions.value, asked
+        ),
         optimiser=Decision(
             value=OptimiserSpec(
                 learning_rate=RATES[weights.value.origin == "random"],
@@ -107,11 +128,18 @@ def plan_classification(
                 ema_decay=0.99,
                 gradient_clip=5.0,
             ),
-            because="AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as there are not many",
+            because=(
+                "AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as"
+                " there are not many"
+            ),
         ),
-        steps=or_asked(asked.steps, _decide_steps(fingerprint, hardware, batch.value, seconds, how)),
+        steps=or_asked(
+            asked.steps, _decide_steps(fingerprint, hardware, batch.value, seconds, how)
+        ),
         precision=precision,
-        coverage=Decision(value=0.9, because="the usual 90 % of cases whose class the prediction set holds"),
+        coverage=Decision(
+            value=0.9, because="the usual 90 % of cases whose class the prediction set holds"
+        ),
     )
 
 
@@ -127,40 +155,69 @@ def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
     masks = [case.region_mm for case in cases if case.region_mm is not None]
     if len(masks) == len(cases):
         sizes = [np.array(case.shape) * np.array(case.spacing) for case in cases]
-        shares = np.median([np.array(mask) / size for mask, size in zip(masks, sizes, strict=True)], axis=0)
+        shares = np.median(
+            [np.array(mask) / size for mask, size in zip(masks, sizes, strict=True)], axis=0
+        )
         if shares.min() <= REGION_SHARE:
             return Decision(
                 value=RegionSpec(kind="mask", mask_channel=True),
-                because=f"every case has a mask, which spans {shares.min():.0%} of the image along one axis: the network sees a "
-                "window around its middle, and the mask itself as a channel; the model needs a mask for every case "
-                "(--region middle does without)",
+                because=(
+                    f"every case has a mask, which spans {shares.min():.0%} of the image along one"
+                    " axis: the network sees a window around its middle, and the mask itself as a"
+                    " channel; the model needs a mask for every case (--region middle does"
+                    " without)"
+                ),
             )
     if all(case.centred for case in cases):
-        return Decision(value=RegionSpec(kind="centre"), because="the data set gives the point to look at for every case")
-    return Decision(value=RegionSpec(kind="whole"), because=f"{_why_no_window(cases)}, so the network sees the whole image")
+        return Decision(
+            value=RegionSpec(kind="centre"),
+            because="the data set gives the point to look at for every case",
+        )
+    return Decision(
+        value=RegionSpec(kind="whole"),
+        because=f"{_why_no_window(cases)}, so the network sees the whole image",
+    )
 
 
 def _why_no_window(cases: Sequence[CaseFacts]) -> str:
-    masks, points = sum(case.region_mm is not None for case in cases), sum(case.centred for case in cases)
+    masks, points = (
+        sum(case.region_mm is not None for case in cases),
+        sum(case.centred for case in cases),
+    )
     if masks == len(cases):
-        return f"every case has a mask, but the masks usually span more than {REGION_SHARE:.0%} of the image along every axis"
-    some = [f"a {what} for only {count} of {len(cases)} cases" for what, count in (("mask", masks), ("point", points)) if count]
+        return (
+            f"every case has a mask, but the masks usually span more than {REGION_SHARE:.0%} of the"
+            " image along every axis"
+        )
+    some = [
+        f"a {what} for only {count} of {len(cases)} cases"
+        for what, count in (("mask", masks), ("point", points))
+        if count
+    ]
     if some:
         return f"there is {' and '.join(some)}, and a window needs the same of every case"
     return "nothing says where to look"
 
 
 def _decide_network(
-    table: ClassTable, dimensions: Literal[2, 3], channels: int, hardware: Hardware, asked: Overrides
+    table: ClassTable,
+    dimensions: Literal[2, 3],
+    channels: int,
+    hardware: Hardware,
+    asked: Overrides,
 ) -> Decision[ClassifierSpec]:
     cpu = hardware.device == "cpu"
-    wants_pretrained = asked.backbone is not None or (asked.weights is not None and asked.weights.origin == "pretrained")
+    wants_pretrained = asked.backbone is not None or (
+        asked.weights is not None and asked.weights.origin == "pretrained"
+    )
     plain = asked.weights is not None and asked.weights.origin == "random"
     volumes = "acs" if wants_pretrained else "resnet3d"
     kind = asked.network or ("backbone" if dimensions == 2 else volumes)
     if kind not in {"backbone", "inflated", "acs", "slices", "resnet3d"}:
         raise UsageError(
-            f"network {kind!r} for a classification", needed="backbone, inflated, acs, slices or resnet3d", cure="--network acs"
+            f"network {kind!r} for a classification",
+            needed="backbone, inflated, acs, slices or resnet3d",
+            cure="--network acs",
         )
     own = kind == "resnet3d"
     width = WIDTH["cpu" if cpu else "other"]
@@ -181,41 +238,65 @@ def _decide_network(
 
 _WHY = {
     "backbone": "a small backbone made for pictures, whose weights need no network access",
-    "acs": "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D (Yang et al. 2021)",
+    "acs": (
+        "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D"
+        " (Yang et al. 2021)"
+    ),
     "plain": "a small 3D residual network, as there are no pretrained weights",
-    "resnet3d": "a small 3D residual network: it learns from several times as many cases a minute as a 2D backbone turned "
-    "to 3D (--network acs), which with its pretrained weights was not better where the two were compared (docs/benchmarks.md)",
+    "resnet3d": (
+        "a small 3D residual network: it learns from several times as many cases a minute as a 2D"
+        " backbone turned to 3D (--network acs), which with its pretrained weights was not better"
+        " where the two were compared (docs/benchmarks.md)"
+    ),
 }
 
 
 def _decide_weights(network: ClassifierSpec) -> Decision[WeightsSpec]:
     """Pretrained wherever there are weights."""
     if network.kind == "resnet3d":
-        return Decision(value=WeightsSpec(origin="random"), because="a 3D residual network has no pretrained weights here")
+        return Decision(
+            value=WeightsSpec(origin="random"),
+            because="a 3D residual network has no pretrained weights here",
+        )
     return Decision(
         value=WeightsSpec(origin="pretrained"),
-        because="features learnt on photographs are a better beginning than chance, where cases are few",
+        because=(
+            "features learnt on photographs are a better beginning than chance, where cases are few"
+        ),
     )
 
 
 def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
     most = max(2, len(fingerprint.cases) // 4)
     value = min(BATCH[dimensions], most)
-    return Decision(value=value, because=f"{BATCH[dimensions]}, or a quarter of {len(fingerprint.cases)} cases if that is less")
+    return Decision(
+        value=value,
+        because=(
+            f"{BATCH[dimensions]}, or a quarter of {len(fingerprint.cases)} cases if that is less"
+        ),
+    )
 
 
 def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
     if weights.origin == "random":
-        return Decision(value=STAGES["all"](), because="weights that know nothing have nothing to keep: all learn at once")
+        return Decision(
+            value=STAGES["all"](),
+            because="weights that know nothing have nothing to keep: all learn at once",
+        )
     if network.kind in TURNED:
         return Decision(
             value=STAGES["all"](),
-            because="all layers learn at once, and alike: the first ones never saw volumes, and learnt too little in two stages",
+            because=(
+                "all layers learn at once, and alike: the first ones never saw volumes, and learnt"
+                " too little in two stages"
+            ),
         )
     return Decision(
         value=STAGES["two"](),
-        because="first the new head on frozen features, so that its large first errors spoil nothing; then everything, the early "
-        "layers more slowly than the late ones",
+        because=(
+            "first the new head on frozen features, so that its large first errors spoil nothing;"
+            " then everything, the early layers more slowly than the late ones"
+        ),
     )
 
 
@@ -228,59 +309,88 @@ def _head() -> tuple[Stage, ...]:
 
 
 def _two() -> tuple[Stage, ...]:
-    return Stage(share=0.15, released=1, rate=3.0), Stage(share=0.85, rate=1.0, decay=0.75, warmup=0.1)
+    return Stage(share=0.15, released=1, rate=3.0), Stage(
+        share=0.85, rate=1.0, decay=0.75, warmup=0.1
+    )
 
 
 def _top() -> tuple[Stage, ...]:
-    return Stage(share=0.15, released=1, rate=3.0), Stage(share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1)
+    return Stage(share=0.15, released=1, rate=3.0), Stage(
+        share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1
+    )
 
 
 def _all() -> tuple[Stage, ...]:
     return (Stage(share=1.0, rate=1.0, warmup=0.05),)
 
 
-STAGES: dict[str, Callable[[], tuple[Stage, ...]]] = {"probe": _probe, "head": _head, "two": _two, "top": _top, "all": _all}
-"""Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the head and then everything (or
-the top blocks), everything at once."""
+STAGES: dict[str, Callable[[], tuple[Stage, ...]]] = {
+    "probe": _probe,
+    "head": _head,
+    "two": _two,
+    "top": _top,
+    "all": _all,
+}
+"""Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the
+head and then everything (or the top blocks), everything at once."""
 
 
-def _decide_loss(fingerprint: Fingerprint, table: ClassTable, balance: str) -> Decision[ClassLossSpec]:
+def _decide_loss(
+    fingerprint: Fingerprint, table: ClassTable, balance: str
+) -> Decision[ClassLossSpec]:
     smoothing = 0.05 if table.kind == "exclusive" else 0.0
     weights = class_weights(fingerprint, table) if balance == "weights" else None
     if _tiny(fingerprint):
         spec = ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
-        return Decision(value=spec, because="cross-entropy with smoothed labels; mixed pictures of so few pixels show nothing")
+        return Decision(
+            value=spec,
+            because=(
+                "cross-entropy with smoothed labels; mixed pictures of so few pixels show nothing"
+            ),
+        )
     if len(fingerprint.cases) < FEW_CASES:
         return Decision(
             value=ClassLossSpec(class_weights=weights, label_smoothing=smoothing, mixup=0.2),
-            because=f"cross-entropy; {len(fingerprint.cases)} cases are few, so labels are smoothed and pairs of cases mixed",
+            because=(
+                f"cross-entropy; {len(fingerprint.cases)} cases are few, so labels are smoothed and"
+                " pairs of cases mixed"
+            ),
         )
     spec = ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
     return Decision(value=spec, because="cross-entropy with smoothed labels")
 
 
-def _decide_balance(fingerprint: Fingerprint, table: ClassTable) -> Decision[Literal["none", "weights", "sampling"]]:
+def _decide_balance(
+    fingerprint: Fingerprint, table: ClassTable
+) -> Decision[Literal["none", "weights", "sampling"]]:
     counts = class_counts(fingerprint, table)
     shown = ", ".join(f"{name} {count}" for name, count in zip(table.names, counts, strict=True))
     present = [count for count in counts if count]
     if table.kind == "multilabel":
         return Decision(value="none", because=f"findings keep their own frequencies ({shown})")
     if not present or max(present) < IMBALANCE * min(present):
-        return Decision(value="none", because=f"no class is {IMBALANCE:g} times rarer than another ({shown})")
-    return Decision(value="sampling", because=f"cases of rare classes are drawn more often ({shown})")
+        return Decision(
+            value="none", because=f"no class is {IMBALANCE:g} times rarer than another ({shown})"
+        )
+    return Decision(
+        value="sampling", because=f"cases of rare classes are drawn more often ({shown})"
+    )
 
 
 def class_counts(fingerprint: Fingerprint, table: ClassTable) -> tuple[int, ...]:
     """Cases of each class, in the table's order."""
-    members = np.array([table.members(case.label) for case in fingerprint.cases if case.label is not None], dtype=int)
+    members = np.array(
+        [table.members(case.label) for case in fingerprint.cases if case.label is not None],
+        dtype=int,
+    )
     return tuple(int(n) for n in members.reshape(-1, len(table.names)).sum(axis=0))
 
 
 def class_weights(fingerprint: Fingerprint, table: ClassTable) -> tuple[float, ...]:
     """Weights of the outputs, inverse to how many cases are behind each.
 
-    Classes that exclude each other: N / (K n), scikit-learn's "balanced". Findings, and steps from grade to grade: inverse to the
-    cases of the rarer answer, scaled to a mean of 1.
+    Classes that exclude each other: N / (K n), scikit-learn's "balanced". Findings, and steps from
+    grade to grade: inverse to the cases of the rarer answer, scaled to a mean of 1.
     """
     counts = np.array(class_counts(fingerprint, table), dtype=float)
     if table.kind == "exclusive":
@@ -292,7 +402,11 @@ def class_weights(fingerprint: Fingerprint, table: ClassTable) -> tuple[float, .
 
 
 def _decide_augmentation(
-    fingerprint: Fingerprint, region: RegionSpec, orientation: str, dimensions: Literal[2, 3], asked: Overrides
+    fingerprint: Fingerprint,
+    region: RegionSpec,
+    orientation: str,
+    dimensions: Literal[2, 3],
+    asked: Overrides,
 ) -> Decision[AugmentationSpec]:
     """Strong, because few cases have one label each, but nothing that changes what a class is told by."""
     axes, mirrored = _mirror_axes(fingerprint, region, orientation, dimensions, asked)
@@ -306,33 +420,58 @@ def _decide_augmentation(
 
 
 def _mirror_axes(
-    fingerprint: Fingerprint, region: RegionSpec, orientation: str, dimensions: Literal[2, 3], asked: Overrides
+    fingerprint: Fingerprint,
+    region: RegionSpec,
+    orientation: str,
+    dimensions: Literal[2, 3],
+    asked: Overrides,
 ) -> tuple[tuple[int, ...], str]:
     """Axes along which images are mirrored, and why: from left to right, unless a class is named after a side."""
     if asked.mirror_axes is not None:
         return asked.mirror_axes, f"axes {asked.mirror_axes}, {ASKED}"
-    any_way = dimensions == 3 and region.kind != "whole" and all(case.region_mm for case in fingerprint.cases)
+    any_way = (
+        dimensions == 3
+        and region.kind != "whole"
+        and all(case.region_mm for case in fingerprint.cases)
+    )
     names = fingerprint.classes.names if fingerprint.classes else ()
     wanted = (0, 1, 2) if any_way else (2,)
     axes = tuple(n for n in wanted if not named_side(names, side_pair(orientation, n)))
     if len(axes) < len(wanted):
-        return axes, f"{f'along axes {axes}' if axes else 'not at all'}, because classes are named after sides"
+        return (
+            axes,
+            (
+                f"{f'along axes {axes}' if axes else 'not at all'}, because classes are named after"
+                " sides"
+            ),
+        )
     return axes, "a window around a mask in any direction" if any_way else "left and right"
 
 
-def _spatial(fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2, 3]) -> tuple[dict[str, Any], list[str]]:
+def _spatial(
+    fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2, 3]
+) -> tuple[dict[str, Any], list[str]]:
     """Decide the range of rotation and scaling and the probability of any change, with the reason."""
     if region.kind != "whole":
         turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
         why = "never scaled, because a window in millimetres shows how large something is"
-        return {"rotation_degrees": turns, "scale": STILL, "spatial_probability": 0.8, "intensity_probability": 0.2}, [why]
+        return {
+            "rotation_degrees": turns,
+            "scale": STILL,
+            "spatial_probability": 0.8,
+            "intensity_probability": 0.2,
+        }, [why]
     if dimensions == 3:
         why = "turned little and seldom and never scaled, because whole volumes lie alike"
         still = {"rotation_degrees": (10.0, 10.0, 10.0), "scale": STILL, "spatial_probability": 0.3}
         return still | {"intensity_probability": 0.1}, [why]
     if _tiny(fingerprint):
         why = "little, because pictures of so few pixels lose by it what they show"
-        little = {"rotation_degrees": (5.0, 0.0, 0.0), "scale": (0.95, 1.05), "spatial_probability": 0.8}
+        little = {
+            "rotation_degrees": (5.0, 0.0, 0.0),
+            "scale": (0.95, 1.05),
+            "spatial_probability": 0.8,
+        }
         return little | {"intensity_probability": 0.0}, [why]
     usual = {"rotation_degrees": (15.0, 0.0, 0.0), "scale": (0.85, 1.2), "spatial_probability": 0.8}
     return usual | {"intensity_probability": 0.2}, []
@@ -340,21 +479,30 @@ def _spatial(fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2
 
 def _tiny(fingerprint: Fingerprint) -> bool:
     """Pictures that must be enlarged for a backbone."""
-    return all(case.shape[0] == 1 and max(case.shape) <= SMALL_PICTURE / 2 for case in fingerprint.cases)
+    return all(
+        case.shape[0] == 1 and max(case.shape) <= SMALL_PICTURE / 2 for case in fingerprint.cases
+    )
 
 
-def _decide_steps(fingerprint: Fingerprint, hardware: Hardware, batch: int, seconds: float, how: str) -> Decision[int]:
+def _decide_steps(
+    fingerprint: Fingerprint, hardware: Hardware, batch: int, seconds: float, how: str
+) -> Decision[int]:
     if hardware.minutes is not None:
         steps = max(1, int(hardware.minutes * 60 * USABLE / seconds))
         return Decision(
             value=steps,
-            because=f"{hardware.minutes:g} minutes, of which {USABLE:.0%} for steps of {seconds:.3g} s ({how}); the schedule "
-            "ends with the time",
+            because=(
+                f"{hardware.minutes:g} minutes, of which {USABLE:.0%} for steps of {seconds:.3g} s"
+                f" ({how}); the schedule ends with the time"
+            ),
         )
     wanted = PASSES * len(fingerprint.cases) // batch
     steps = int(np.clip(wanted, *STEPS))
     return Decision(
         value=steps,
-        because=f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases at batch {batch} would be {wanted:,} steps, "
-        f"kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are made",
+        because=(
+            f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases at batch {batch}"
+            f" would be {wanted:,} steps, kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are"
+            " made"
+        ),
     )

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from hilum.plan.planner.sizing import Sizing
 
 MIN_COVERAGE = 0.06
-"""A patch should hold at least this share of the median case: a network that sees less takes organs for one another."""
+"""A patch should hold at least this share of the median case: a network that sees less takes organs
+for one another."""
 OBJECT_VOXELS = 6.0
 """The smallest kind of object keeps this many voxels across."""
 MAX_COARSENING = 4.0
 
 
 def coarser_grid(fingerprint: Fingerprint, grid: Grid, sizing: Sizing) -> tuple[Grid, str] | None:
-    """A coarser grid on which the patch holds MIN_COVERAGE of the median case, with the reason; None where none is needed.
+    """A coarser grid on which the patch holds MIN_COVERAGE of the median case, with the reason.
 
-    The finest axes are coarsened first, up to the spacing of the coarser ones; no axis by more than MAX_COARSENING, and not
-    beyond a sixth of the diameter of the smallest kind of object (sphere of a label's typical volume a piece).
+    None where none is needed.
+
+    The finest axes are coarsened first, up to the spacing of the coarser ones; no axis by more than
+    MAX_COARSENING, and not beyond a sixth of the diameter of the smallest kind of object (sphere of
+    a label's typical volume a piece).
     """
     patch = float(np.prod(sizing.topology.patch))
     if grid.dimensions == 2 or patch >= MIN_COVERAGE * grid.case_voxels:
@@ -45,12 +49,16 @@ def coarser_grid(fingerprint: Fingerprint, grid: Grid, sizing: Sizing) -> tuple[
     shape = np.maximum(1, np.rint(np.array(grid.median_shape) * own / spacing)).astype(int)
     share = patch / grid.case_voxels
     because = (
-        f"at the cases' own {_mm(grid.spacing)} a patch of what this device and time allow would hold {share:.1%} of a case, "
-        f"less than the {MIN_COVERAGE:.0%} that tell organs apart; so coarser, with the smallest object ({name}, about "
-        f"{diameter:.3g} mm across) still at least {OBJECT_VOXELS:g} voxels wide"
+        f"at the cases' own {_mm(grid.spacing)} a patch of what this device and time allow would"
+        f" hold {share:.1%} of a case, less than the {MIN_COVERAGE:.0%} that tell organs apart; so"
+        f" coarser, with the smallest object ({name}, about {diameter:.3g} mm across) still at"
+        f" least {OBJECT_VOXELS:g} voxels wide"
     )
     value: Spacing = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    return replace(grid, spacing=value, median_shape=(int(shape[0]), int(shape[1]), int(shape[2]))), because
+    return (
+        replace(grid, spacing=value, median_shape=(int(shape[0]), int(shape[1]), int(shape[2]))),
+        because,
+    )
 
 
 def smallest_object(fingerprint: Fingerprint) -> tuple[str, float]:
@@ -60,7 +68,12 @@ def smallest_object(fingerprint: Fingerprint) -> tuple[str, float]:
     """
     smallest = ("nothing", float("inf"))
     for label in fingerprint.labels.foreground:
-        volumes = [1000.0 * one.piece_ml for case in fingerprint.cases for one in case.labels if one.id == label.id]
+        volumes = [
+            1000.0 * one.piece_ml
+            for case in fingerprint.cases
+            for one in case.labels
+            if one.id == label.id
+        ]
         if volumes:
             diameter = float((6.0 * np.median(volumes) / np.pi) ** (1 / 3))
             smallest = min(smallest, (label.name, diameter), key=lambda pair: pair[1])

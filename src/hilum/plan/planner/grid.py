@@ -23,7 +23,8 @@ FEW_SLICES = 8
 COARSE = 3.0
 """An axis is coarse when its spacing is this many times the next one's (nnU-Net)."""
 CROP_GAIN = 0.75
-"""Cropping is worth it when the box around what is not zero holds at most this share of the voxels."""
+"""Cropping is worth it when the box around what is not zero holds at most this share of the voxels.
+"""
 MAX_STAGES = {2: 7, 3: 6}
 SCANNED = {"ct", "mr", "pet"}
 """Kinds of image whose spacing is physical even in single slices."""
@@ -56,13 +57,25 @@ def decide_dimensions(fingerprint: Fingerprint) -> Decision[Literal[2, 3]]:
     median = float(np.median(thinnest))
     if median < FEW_SLICES:
         return Decision(
-            value=2, because=f"the median case has {median:g} slices along its shortest axis, fewer than {FEW_SLICES}"
+            value=2,
+            because=(
+                f"the median case has {median:g} slices along its shortest axis, fewer than"
+                f" {FEW_SLICES}"
+            ),
         )
-    return Decision(value=3, because=f"the median case has {median:g} voxels along its shortest axis, at least {FEW_SLICES}")
+    return Decision(
+        value=3,
+        because=(
+            f"the median case has {median:g} voxels along its shortest axis, at least {FEW_SLICES}"
+        ),
+    )
 
 
 def decide_orientation(fingerprint: Fingerprint, dimensions: int) -> Decision[str]:
-    """The canonical axes; for 2D in volumes the axes that put the slices first; for pictures none."""
+    """The canonical axes; for 2D in volumes the axes that put the slices first.
+
+    For pictures none.
+    """
     if all(case.shape[0] == 1 for case in fingerprint.cases):
         return Decision(value="source", because="single pictures are used as they are stored")
     stored = sorted({case.orientation for case in fingerprint.cases})
@@ -72,57 +85,96 @@ def decide_orientation(fingerprint: Fingerprint, dimensions: int) -> Decision[st
         coarsest = int(np.argmax(np.median([case.spacing for case in fingerprint.cases], axis=0)))
         axis = int(sizes.argmin()) if sizes.min() < FEW_SLICES else coarsest
         code = ("SPL", "PSL", "LSP")[axis]
-        return Decision(value=code, because=f"the slices are stacked along {code[0]}, which comes first (stored: {shown})")
-    return Decision(value="SPL", because=f"every case gets the same anatomical axes, z first (stored: {shown})")
+        return Decision(
+            value=code,
+            because=f"the slices are stacked along {code[0]}, which comes first (stored: {shown})",
+        )
+    return Decision(
+        value="SPL", because=f"every case gets the same anatomical axes, z first (stored: {shown})"
+    )
 
 
 def decide_crop(fingerprint: Fingerprint) -> Decision[Crop]:
     """Crop to what is not zero where that leaves out a good part."""
-    share = float(np.median([np.prod(case.nonzero_shape) / np.prod(case.shape) for case in fingerprint.cases]))
+    share = float(
+        np.median([np.prod(case.nonzero_shape) / np.prod(case.shape) for case in fingerprint.cases])
+    )
     text = f"the box around all voxels that are not 0 holds {share:.0%} of the median case"
     if share <= CROP_GAIN:
         return Decision(value="nonzero", because=f"{text}, so a good part is empty border")
     return Decision(value="none", because=f"{text}, so there is little to cut off")
 
 
-def decide_spacing(fingerprint: Fingerprint, orientation: str, dimensions: int) -> Decision[Spacing | None]:
-    """The median spacing; the fine 10th percentile along a coarse axis (nnU-Net); nothing for pictures without a sure scale.
+def decide_spacing(
+    fingerprint: Fingerprint, orientation: str, dimensions: int
+) -> Decision[Spacing | None]:
+    """The median spacing; the fine 10th percentile along a coarse axis (nnU-Net).
 
-    A picture's scale is its file's dots per inch, which say how it was scanned or exported. Where pictures of one data set differ
-    in it, that says little of the size of what they show. Slices of a scanner (CT, MR, PET) are measured in mm, and are trusted.
+    Nothing for pictures without a sure scale.
+
+    A picture's scale is its file's dots per inch, which say how it was scanned or exported. Where
+    pictures of one data set differ in it, that says little of the size of what they show. Slices of
+    a scanner (CT, MR, PET) are measured in mm, and are trusted.
     """
     spacings = np.array([_turn(case.spacing, orientation) for case in fingerprint.cases])
     shapes = np.array([_turn(case.shape, orientation) for case in fingerprint.cases])
     in_plane = spacings[:, 1:] if dimensions == 2 else spacings
     if shapes[:, 0].max() == 1 and np.all(in_plane == 1.0):
-        return Decision(value=None, because="the pictures carry no physical scale (or 1 mm each), so each keeps its own pixels")
+        return Decision(
+            value=None,
+            because=(
+                "the pictures carry no physical scale (or 1 mm each), so each keeps its own pixels"
+            ),
+        )
     target = np.median(spacings, axis=0)
     if np.all(np.abs(in_plane / np.median(in_plane, axis=0) - 1) < SAME_SPACING):
         value = _spacing(target)
-        return Decision(value=value, because=f"every case ({len(spacings)}) has {_mm(value)}, so nothing is resampled")
+        return Decision(
+            value=value,
+            because=f"every case ({len(spacings)}) has {_mm(value)}, so nothing is resampled",
+        )
     spread = f"spacings run from {_mm(spacings.min(axis=0))} to {_mm(spacings.max(axis=0))}"
-    if shapes[:, 0].max() == 1 and not {channel.kind for channel in fingerprint.channels} <= SCANNED:
-        because = f"the pictures' resolutions differ ({spread}), so they are no sure scale, and each keeps its own pixels"
+    if (
+        shapes[:, 0].max() == 1
+        and not {channel.kind for channel in fingerprint.channels} <= SCANNED
+    ):
+        because = (
+            f"the pictures' resolutions differ ({spread}), so they are no sure scale, and each"
+            " keeps its own pixels"
+        )
         return Decision(value=None, because=because)
     size = np.median(shapes, axis=0)
     worst = int(target.argmax())
     others = [axis for axis in range(3) if axis != worst]
-    coarse = target[worst] > COARSE * target[others].max() and size[worst] * COARSE < size[others].min()
+    coarse = (
+        target[worst] > COARSE * target[others].max() and size[worst] * COARSE < size[others].min()
+    )
     if coarse and dimensions == 3:
         fine = max(float(np.percentile(spacings[:, worst], 10)), float(target[others].max()))
         target[worst] = fine
         value = _spacing(target)
-        because = f"median of the cases; along the coarse axis {'ZYX'[worst]} the 10th percentile, so that thin slices keep "
+        because = (
+            f"median of the cases; along the coarse axis {'ZYX'[worst]} the 10th percentile, so"
+            " that thin slices keep "
+        )
         return Decision(value=value, because=f"{because}their detail ({spread})")
     return Decision(value=_spacing(target), because=f"median of the cases ({spread})")
 
 
 def make_grid(
-    fingerprint: Fingerprint, orientation: str, spacing: Spacing | None, dimensions: Literal[2, 3], *, crop: Crop
+    fingerprint: Fingerprint,
+    orientation: str,
+    spacing: Spacing | None,
+    dimensions: Literal[2, 3],
+    *,
+    crop: Crop,
 ) -> Grid:
     """Put what was decided together with what the median case looks like under it."""
     own = np.median([_turn(case.spacing, orientation) for case in fingerprint.cases], axis=0)
-    depths = [_turn(case.shape if crop == "none" else case.nonzero_shape, orientation)[0] for case in fingerprint.cases]
+    depths = [
+        _turn(case.shape if crop == "none" else case.nonzero_shape, orientation)[0]
+        for case in fingerprint.cases
+    ]
     return Grid(
         orientation=orientation,
         dimensions=dimensions,
@@ -133,13 +185,24 @@ def make_grid(
     )
 
 
-def median_shape(fingerprint: Fingerprint, orientation: str, spacing: Spacing | None, dimensions: int, *, crop: Crop) -> Three:
+def median_shape(
+    fingerprint: Fingerprint,
+    orientation: str,
+    spacing: Spacing | None,
+    dimensions: int,
+    *,
+    crop: Crop,
+) -> Three:
     """The median shape of the cases on the network's grid."""
     shapes = []
     for case in fingerprint.cases:
         shape = _turn(case.shape if crop == "none" else case.nonzero_shape, orientation)
         own = _turn(case.spacing, orientation)
-        sizes = shape if spacing is None else [resampled_size(*one) for one in zip(shape, own, spacing, strict=True)]
+        sizes = (
+            shape
+            if spacing is None
+            else [resampled_size(*one) for one in zip(shape, own, spacing, strict=True)]
+        )
         shapes.append((1 if dimensions == 2 else sizes[0], sizes[1], sizes[2]))
     z, y, x = (round(float(n)) for n in np.median(shapes, axis=0))
     return z, y, x
@@ -148,13 +211,16 @@ def median_shape(fingerprint: Fingerprint, orientation: str, spacing: Spacing | 
 def fit_patch(grid: Grid, voxels: int, *, max_stages: int | None = None) -> Topology:
     """The largest patch of at most `voxels` voxels that keeps the median case's shape, near to a cube in mm.
 
-    Starts from the median shape rounded up to what the network halves, and takes one step at a time off the axis that is longest
-    in mm. An axis is never cut below 16 voxels, so that a very small budget may be exceeded.
+    Starts from the median shape rounded up to what the network halves, and takes one step at a time
+    off the axis that is longest in mm. An axis is never cut below 16 voxels, so that a very small
+    budget may be exceeded.
     """
     stages = max_stages or MAX_STAGES[grid.dimensions]
     wanted = list(grid.median_shape)
     while True:
-        topology = make_topology(wanted, grid.spacing, dimensions=grid.dimensions, max_stages=stages)
+        topology = make_topology(
+            wanted, grid.spacing, dimensions=grid.dimensions, max_stages=stages
+        )
         if int(np.prod(topology.patch)) <= voxels:
             return topology
         extent = [n * s if n > 16 else 0.0 for n, s in zip(wanted, grid.spacing, strict=True)]
@@ -166,28 +232,40 @@ def fit_patch(grid: Grid, voxels: int, *, max_stages: int | None = None) -> Topo
 
 def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
     """Say why the patch is what it is."""
-    multiples = " x ".join(str(int(np.prod([s[axis] for s in topology.strides]))) for axis in range(3))
+    multiples = " x ".join(
+        str(int(np.prod([s[axis] for s in topology.strides]))) for axis in range(3)
+    )
     shape = _sizes(grid.median_shape)
     if all(p >= n for p, n in zip(topology.patch, grid.median_shape, strict=True)):
-        return f"holds the whole median case ({shape}), rounded up to multiples of {multiples} for {topology.stages} stages"
+        return (
+            f"holds the whole median case ({shape}), rounded up to multiples of {multiples} for"
+            f" {topology.stages} stages"
+        )
     share = float(
-        np.prod([min(p, n) for p, n in zip(topology.patch, grid.median_shape, strict=True)]) / np.prod(grid.median_shape)
+        np.prod([min(p, n) for p, n in zip(topology.patch, grid.median_shape, strict=True)])
+        / np.prod(grid.median_shape)
     )
     return (
-        f"the median case ({shape}) is larger than the {voxels:,} voxels that this device and time allow; this part of it "
-        f"({share:.0%}) is nearly cubic in mm and a multiple of {multiples} for {topology.stages} stages"
+        f"the median case ({shape}) is larger than the {voxels:,} voxels that this device and time"
+        f" allow; this part of it ({share:.0%}) is nearly cubic in mm and a multiple of {multiples}"
+        f" for {topology.stages} stages"
     )
 
 
 def _turn(values: Sequence[float] | Sequence[int], orientation: str) -> list[float]:
-    """Facts are in the order SPL; give them in the order of the code ("source" is for pictures, whose order is SPL's)."""
+    """Facts are in the order SPL.
+
+    Give them in the order of the code ("source" is for pictures, whose order is SPL's).
+    """
     if orientation == "source":
         return list(values)
     world = {"L": 2, "R": 2, "P": 1, "A": 1, "S": 0, "I": 0}
     return [values[world[letter]] for letter in orientation]
 
 
-def _spacing(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Spacing:
+def _spacing(
+    values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> Spacing:
     z, y, x = (round(float(v), 6) for v in values)
     return z, y, x
 

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from hilum.plan.plan import Plan
     from hilum.plan.planner.sizing import Measure
 
-PLANNERS: dict[str, Callable[..., Plan]] = {"segmentation": plan_segmentation, "classification": plan_classification}
-"""Who decides about a task: called as planner(fingerprint, hardware, measure=, precision=, asked=)."""
+PLANNERS: dict[str, Callable[..., Plan]] = {
+    "segmentation": plan_segmentation,
+    "classification": plan_classification,
+}
+"""Who decides about a task: called as planner(fingerprint, hardware, measure=, precision=, asked=).
+"""
 
 
 def make_plan(
@@ -36,8 +40,8 @@ def make_plan(
     Args:
         fingerprint: what the data look like.
         hardware: device, memory and minutes; a CPU with 8 GB and no time limit if None.
-        measure: seconds of one training step for (network, patch, batch) on the device, in the precision given; without it
-            steps are estimated from the number of operations.
+        measure: seconds of one training step for (network, patch, batch) on the device, in the
+            precision given; without it steps are estimated from the number of operations.
         precision: in which the device computes; float32 if None.
         overrides: what the user fixes.
 
@@ -51,11 +55,17 @@ def make_plan(
             fingerprint,
             hardware or Hardware(),
             measure=measure,
-            precision=precision or Decision(value="float32", because="no device was given whose precision could be known"),
+            precision=precision
+            or Decision(
+                value="float32", because="no device was given whose precision could be known"
+            ),
             asked=asked,
         )
     except ValidationError as error:
         if overrides is None:
             raise
         said = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        raise UsageError(f"what was asked for does not go together: {said}", needed="decisions that make one plan") from error
+        raise UsageError(
+            f"what was asked for does not go together: {said}",
+            needed="decisions that make one plan",
+        ) from error

@@ -22,9 +22,12 @@ ASKED = "asked for by the user"
 
 @dataclass(frozen=True)
 class Overrides:
-    """Decisions that the user fixes; None leaves a decision to the planner, and decisions that depend on a fixed one follow it.
+    """Decisions that the user fixes.
 
-    Sizes and spacing are in the order (Z, Y, X) of the plan's orientation; a patch is rounded up to what the network can halve.
+    None leaves a decision to the planner, and decisions that depend on a fixed one follow it.
+
+    Sizes and spacing are in the order (Z, Y, X) of the plan's orientation; a patch is rounded up to
+    what the network can halve.
 
     Raises:
         UsageError: a size is not positive, or the overlap no fraction below 1.
@@ -49,13 +52,21 @@ class Overrides:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive."""
-        sizes = {"spacing": self.spacing, "patch": self.patch, "batch": self.batch, "width": self.width, "steps": self.steps}
+        sizes = {
+            "spacing": self.spacing,
+            "patch": self.patch,
+            "batch": self.batch,
+            "width": self.width,
+            "steps": self.steps,
+        }
         for name, value in sizes.items():
             values = value if isinstance(value, tuple) else (value,)
             if any(one is not None and one <= 0 for one in values):
                 raise UsageError(f"{name} {value}", needed="positive numbers")
         if self.overlap is not None and not 0 <= self.overlap < 1:
-            raise UsageError(f"overlap {self.overlap}", needed="a fraction of at least 0 and below 1, e.g. 0.5")
+            raise UsageError(
+                f"overlap {self.overlap}", needed="a fraction of at least 0 and below 1, e.g. 0.5"
+            )
 
     def refuse_foreign(self, task: str) -> None:
         """Refuse what the user fixed and the task does not have.
@@ -63,7 +74,9 @@ class Overrides:
         Raises:
             UsageError: there is such a thing.
         """
-        others = {name: other for other, names in OF_ONE_TASK.items() if other != task for name in names}
+        others = {
+            name: other for other, names in OF_ONE_TASK.items() if other != task for name in names
+        }
         foreign = next((name for name in others if getattr(self, name) is not None), None)
         if foreign is not None:
             raise UsageError(

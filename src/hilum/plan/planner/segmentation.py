@@ -23,20 +23,33 @@ if TYPE_CHECKING:
 
 
 def plan_segmentation(
-    fingerprint: Fingerprint, hardware: Hardware, *, measure: Measure | None, precision: Precision, asked: Overrides
+    fingerprint: Fingerprint,
+    hardware: Hardware,
+    *,
+    measure: Measure | None,
+    precision: Precision,
+    asked: Overrides,
 ) -> SegmentationPlan:
     """Decide everything that makes a segmentation model; see `make_plan`."""
     dimensions = or_asked(asked.dimensions, grids.decide_dimensions(fingerprint))
     orientation = grids.decide_orientation(fingerprint, dimensions.value)
     crop = grids.decide_crop(fingerprint)
-    spacing: Decision[grids.Spacing | None] = grids.decide_spacing(fingerprint, orientation.value, dimensions.value)
+    spacing: Decision[grids.Spacing | None] = grids.decide_spacing(
+        fingerprint, orientation.value, dimensions.value
+    )
     if asked.spacing is not None:
         spacing = Decision(value=asked.spacing, because=ASKED)
-    grid = grids.make_grid(fingerprint, orientation.value, spacing.value, dimensions.value, crop=crop.value)
+    grid = grids.make_grid(
+        fingerprint, orientation.value, spacing.value, dimensions.value, crop=crop.value
+    )
     shape = Shape(len(fingerprint.channels), fingerprint.labels.outputs, _kind(asked))
     size = partial(size_up, shape=shape, hardware=hardware, measure=measure, wanted=_wanted(asked))
     sizing = size(grid)
-    coarser = coarser_grid(fingerprint, grid, sizing) if asked.spacing is None and asked.patch is None else None
+    coarser = (
+        coarser_grid(fingerprint, grid, sizing)
+        if asked.spacing is None and asked.patch is None
+        else None
+    )
     if coarser is not None:
         grid, because = coarser
         spacing = Decision(value=grid.spacing, because=because)
@@ -44,14 +57,18 @@ def plan_segmentation(
     augmentation = recipe.decide_augmentation(fingerprint, grid)
     if asked.mirror_axes is not None:
         value = augmentation.value.model_copy(update={"mirror_axes": asked.mirror_axes})
-        augmentation = Decision[AugmentationSpec](value=value, because=f"{augmentation.because}; mirror axes {ASKED}")
+        augmentation = Decision[AugmentationSpec](
+            value=value, because=f"{augmentation.because}; mirror axes {ASKED}"
+        )
     return SegmentationPlan(
         name=fingerprint.name,
         hardware=hardware,
         channels=tuple(channel.name for channel in fingerprint.channels),
         seen=look_back(fingerprint, scaled=spacing.value is not None),
         labels=fingerprint.labels,
-        task=Decision(value="segmentation", because="the data set has a label table and label maps"),
+        task=Decision(
+            value="segmentation", because="the data set has a label table and label maps"
+        ),
         dimensions=dimensions,
         orientation=orientation,
         crop=crop,
@@ -68,7 +85,10 @@ def plan_segmentation(
         steps=or_asked(asked.steps, recipe.decide_steps(fingerprint, sizing, grid, hardware)),
         precision=precision,
         overlap=or_asked(
-            asked.overlap, Decision(value=0.5, because="every voxel is seen from several patches, the border of none")
+            asked.overlap,
+            Decision(
+                value=0.5, because="every voxel is seen from several patches, the border of none"
+            ),
         ),
     )
 
@@ -83,7 +103,11 @@ def _kind(asked: Overrides) -> Kind:
     if asked.network is None:
         return "residual_unet"
     if asked.network not in known:
-        raise UsageError(f"network {asked.network!r} for a segmentation", needed=", ".join(known), cure="--network residual_unet")
+        raise UsageError(
+            f"network {asked.network!r} for a segmentation",
+            needed=", ".join(known),
+            cure="--network residual_unet",
+        )
     return cast("Kind", asked.network)
 
 
@@ -93,7 +117,10 @@ def _wanted(asked: Overrides) -> Wanted:
 
 def _explain_patch(sizing: Sizing, grid: grids.Grid, asked: Overrides) -> str:
     if asked.patch is not None:
-        return f"{ASKED} as {' x '.join(str(n) for n in asked.patch)}, rounded up to what the network can halve"
+        return (
+            f"{ASKED} as {' x '.join(str(n) for n in asked.patch)}, rounded up to what the network"
+            " can halve"
+        )
     return grids.explain_patch(sizing.topology, grid, sizing.patch_voxels)
 
 
@@ -101,14 +128,16 @@ def _explain_batch(hardware: Hardware, asked: Overrides) -> str:
     if asked.batch is not None:
         return ASKED
     return (
-        f"at least 2, and as many as {hardware.memory_gb:g} GB on {hardware.device}, a twentieth of the data set's voxels and "
-        "the time allow"
+        f"at least 2, and as many as {hardware.memory_gb:g} GB on {hardware.device}, a twentieth of"
+        " the data set's voxels and the time allow"
     )
 
 
 def _explain_network(sizing: Sizing, hardware: Hardware, asked: Overrides) -> str:
     kind = (
-        f"{sizing.network.kind.replace('_', ' ')} {ASKED}" if asked.network else "residual encoders lead nnU-Net's own comparison"
+        f"{sizing.network.kind.replace('_', ' ')} {ASKED}"
+        if asked.network
+        else "residual encoders lead nnU-Net's own comparison"
     )
     width = (
         f"width {sizing.width} {ASKED}"

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     Measure = Callable[[Any, Three, int], float]
 
 MIN_STEPS = 2500
-"""Steps that a training of 20 minutes should have; in less time the network is made narrower, then the patch smaller."""
+"""Steps that a training of 20 minutes should have; in less time the network is made narrower, then
+the patch smaller."""
 STEPS_RANGE = (300, 10_000)
 USABLE = 0.85
-"""Share of the minutes that goes into steps; the rest is preprocessing, validation and checkpoints."""
+"""Share of the minutes that goes into steps; the rest is preprocessing, validation and checkpoints.
+"""
 WIDTHS = {"cpu": (16, 32), "other": (16, 32)}
 """Features of the first stage: multiples of 16, because others halve the speed of bfloat16."""
 CPU_PATCH_VOXELS = {2: 320 * 320, 3: 64 * 96 * 96}
@@ -37,9 +39,11 @@ MIN_BATCH = 2
 MAX_BATCH = {2: 32, 3: 8}
 MAX_FEATURES = {2: 512, 3: 320}
 BYTES_PER_FEATURE = 96
-"""Memory of a training step for a voxel and a feature of the first stage; nnU-Net's 128^3 x 2 at width 32 needs 8 to 10 GB."""
+"""Memory of a training step for a voxel and a feature of the first stage; nnU-Net's 128^3 x 2 at
+width 32 needs 8 to 10 GB."""
 FLOPS = {"cpu": 3e11, "other": 2e13}
-"""Operations a second, assumed where nothing was measured; two Zen 5 cores reach 5e11 in bfloat16."""
+"""Operations a second, assumed where nothing was measured; two Zen 5 cores reach 5e11 in bfloat16.
+"""
 
 SMALLEST_PATCH = {2: 64 * 64, 3: 32 * 32 * 32}
 HOPELESS = 3.0
@@ -60,7 +64,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Sizing:
-    """The chosen sizes; `seconds` is one training step, `measured` whether that was measured or estimated.
+    """The chosen sizes.
+
+    `seconds` is one training step, `measured` whether that was measured or estimated.
 
     A size that the device was found to have no memory for takes infinitely long.
     """
@@ -84,10 +90,14 @@ class Wanted:
     width: int | None = None
 
 
-def build_spec(topology: Topology, shape: Shape, *, dimensions: Literal[2, 3], width: int, device: str) -> NetworkSpec:
+def build_spec(
+    topology: Topology, shape: Shape, *, dimensions: Literal[2, 3], width: int, device: str
+) -> NetworkSpec:
     """Write a network out stage by stage: features double up to a cap, more residual blocks where the device allows."""
     n = topology.stages
-    features = tuple(min(width * 2**stage, max(width, MAX_FEATURES[dimensions])) for stage in range(n))
+    features = tuple(
+        min(width * 2**stage, max(width, MAX_FEATURES[dimensions])) for stage in range(n)
+    )
     if shape.kind == "residual_unet":
         blocks = (1, 2, 3, 3, 3, 3, 3, 3) if device == "cpu" else (1, 3, 4, 6, 6, 6, 6, 6)
     else:
@@ -108,11 +118,16 @@ def build_spec(topology: Topology, shape: Shape, *, dimensions: Literal[2, 3], w
 
 
 def flops_per_step(spec: NetworkSpec, patch: Three, batch: int) -> float:
-    """Multiply-adds of one forward and backward pass, times two; transposed and 1 x 1 x 1 convolutions are left out."""
+    """Multiply-adds of one forward and backward pass, times two.
+
+    Transposed and 1 x 1 x 1 convolutions are left out.
+    """
     convolutions = 2 if spec.kind == "residual_unet" else 1
     size = np.array(patch, dtype=np.float64)
     total = 0.0
-    for stage, (features, kernel, stride) in enumerate(zip(spec.features, spec.kernels, spec.strides, strict=True)):
+    for stage, (features, kernel, stride) in enumerate(
+        zip(spec.features, spec.kernels, spec.strides, strict=True)
+    ):
         size = size / np.array(stride)
         one = float(np.prod(size) * np.prod(kernel)) * features * features
         first = spec.in_channels if stage == 0 else spec.features[stage - 1]
@@ -122,45 +137,68 @@ def flops_per_step(spec: NetworkSpec, patch: Three, batch: int) -> float:
     return 2 * 3 * total * batch  # backward costs two forwards
 
 
-def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | None, wanted: Wanted) -> Sizing:
+def size_up(
+    grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | None, wanted: Wanted
+) -> Sizing:
     """Choose patch, width and batch.
 
-    The largest patch comes first, as far as the narrowest network makes `min_steps` with it in the time; then the widest
-    network that still does; then the largest batch. Without a time limit only the device's own limits count.
+    The largest patch comes first, as far as the narrowest network makes `min_steps` with it in the
+    time; then the widest network that still does; then the largest batch. Without a time limit only
+    the device's own limits count.
 
     Args:
         grid: what cases look like on the network's grid.
         shape: what is asked of the network beside its size.
         hardware: device, memory and time.
-        measure: gives the seconds of one training step, or raises ResourceError where the device has not enough memory for it;
-            estimated from the number of operations if None.
+        measure: gives the seconds of one training step, or raises ResourceError where the device
+            has not enough memory for it; estimated from the number of operations if None.
         wanted: sizes that are fixed.
 
     Raises:
         ResourceError: the device has not enough memory even for the smallest.
     """
     clock = _Clock(hardware, measure)
-    widths = (wanted.width,) if wanted.width is not None else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
+    widths = (
+        (wanted.width,)
+        if wanted.width is not None
+        else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
+    )
     least = wanted.batch or MIN_BATCH
     make = partial(_candidate, grid, shape, hardware)
     first, *smaller = _patch_budgets(grid, hardware, wanted, narrowest=widths[0])
     if smaller:
-        clock.learn_rate(make(_topology(grid, smaller[-1], wanted), width=widths[0], batch=least, voxels=smaller[-1]))
-    best = clock.time(make(_topology(grid, first, wanted), width=widths[0], batch=least, voxels=first))
+        clock.learn_rate(
+            make(
+                _topology(grid, smaller[-1], wanted),
+                width=widths[0],
+                batch=least,
+                voxels=smaller[-1],
+            )
+        )
+    best = clock.time(
+        make(_topology(grid, first, wanted), width=widths[0], batch=least, voxels=first)
+    )
     for voxels in smaller:
         if clock.enough(best):
             break
         topology = _topology(grid, voxels, wanted)
         if topology != best.topology:
             best = clock.time(make(topology, width=widths[0], batch=least, voxels=voxels))
-    options = [make(best.topology, width=width, batch=least, voxels=best.patch_voxels) for width in widths[1:]]
+    options = [
+        make(best.topology, width=width, batch=least, voxels=best.patch_voxels)
+        for width in widths[1:]
+    ]
     best = clock.grow(best, options)
     batches = _doublings(least, _most_batch(best, grid, hardware)) if wanted.batch is None else []
-    options = [make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels) for batch in batches]
+    options = [
+        make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels)
+        for batch in batches
+    ]
     best = clock.grow(best, options)
     if not math.isfinite(best.seconds):
         raise ResourceError(
-            f"{hardware.device} has not enough memory for one training step; tried: {'; '.join(clock.tried)}",
+            f"{hardware.device} has not enough memory for one training step; tried:"
+            f" {'; '.join(clock.tried)}",
             needed="a smaller patch or batch, or more memory",
             cure="close other programs that use the device, or --device cpu",
         )
@@ -170,10 +208,15 @@ def size_up(grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | 
 def min_steps(minutes: float | None) -> int:
     """Steps that a training of so many minutes should have.
 
-    They grow with the square root of the time, so that more time gives both more steps and larger ones.
+    They grow with the square root of the time, so that more time gives both more steps and larger
+    ones.
     """
     least, most = STEPS_RANGE
-    return MIN_STEPS if minutes is None else round(min(max(MIN_STEPS * (minutes / 20) ** 0.5, least), most))
+    return (
+        MIN_STEPS
+        if minutes is None
+        else round(min(max(MIN_STEPS * (minutes / 20) ** 0.5, least), most))
+    )
 
 
 class _Clock:
@@ -200,7 +243,9 @@ class _Clock:
     def grow(self, sizing: Sizing, larger: Sequence[Sizing]) -> Sizing:
         """The last of ever larger sizings that fits memory and time, or the one at hand."""
         for option in larger:
-            if not _fits_memory(option, self._hardware) or not self.enough(timed := self.time(option)):
+            if not _fits_memory(option, self._hardware) or not self.enough(
+                timed := self.time(option)
+            ):
                 break
             sizing = timed
         return sizing
@@ -213,32 +258,60 @@ class _Clock:
         if self._measure is not None and not hopeless:
             seconds, measured = self._timed(sizing, self._measure), True
         patch = " x ".join(str(n) for n in sizing.topology.patch)
-        how = f"{seconds:.3g} s a step ({'measured' if measured else 'estimated'})" if math.isfinite(seconds) else "does not fit"
+        how = (
+            f"{seconds:.3g} s a step ({'measured' if measured else 'estimated'})"
+            if math.isfinite(seconds)
+            else "does not fit"
+        )
         self.tried.append(f"width {sizing.width}, patch {patch}, batch {sizing.batch}: {how}")
         return replace(sizing, seconds=seconds, measured=measured)
 
     def _timed(self, sizing: Sizing, measure: Measure) -> float:
-        """Seconds of a step, from which the rate is learnt; infinity where it does not fit, which says nothing of the rate."""
+        """Seconds of a step, from which the rate is learnt.
+
+        Infinity where it does not fit, which says nothing of the rate.
+        """
         try:
             seconds = measure(sizing.network, sizing.topology.patch, sizing.batch)
         except ResourceError:
             return math.inf
-        self._rate = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch) / max(seconds, 1e-9)
+        self._rate = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch) / max(
+            seconds, 1e-9
+        )
         return seconds
 
 
 def _topology(grid: Grid, voxels: int, wanted: Wanted) -> Topology:
     stages = MAX_STAGES[grid.dimensions]
     if wanted.patch is not None:
-        return make_topology(wanted.patch, grid.spacing, dimensions=grid.dimensions, max_stages=stages)
+        return make_topology(
+            wanted.patch, grid.spacing, dimensions=grid.dimensions, max_stages=stages
+        )
     return fit_patch(grid, voxels)
 
 
 def _candidate(
-    grid: Grid, shape: Shape, hardware: Hardware, topology: Topology, *, width: int, batch: int, voxels: int
+    grid: Grid,
+    shape: Shape,
+    hardware: Hardware,
+    topology: Topology,
+    *,
+    width: int,
+    batch: int,
+    voxels: int,
 ) -> Sizing:
-    spec = build_spec(topology, shape, dimensions=grid.dimensions, width=width, device=hardware.device)
-    return Sizing(topology=topology, network=spec, batch=batch, width=width, seconds=0.0, measured=False, patch_voxels=voxels)
+    spec = build_spec(
+        topology, shape, dimensions=grid.dimensions, width=width, device=hardware.device
+    )
+    return Sizing(
+        topology=topology,
+        network=spec,
+        batch=batch,
+        width=width,
+        seconds=0.0,
+        measured=False,
+        patch_voxels=voxels,
+    )
 
 
 def _most_batch(sizing: Sizing, grid: Grid, hardware: Hardware) -> int:

@@ -16,7 +16,10 @@ SMALLEST_MAP = 4
 
 @dataclass(frozen=True)
 class Topology:
-    """Stages of a U-Net for a patch; `patch` is what was asked for, rounded up to multiples of the strides' product."""
+    """Stages of a U-Net for a patch.
+
+    `patch` is what was asked for, rounded up to multiples of the strides' product.
+    """
 
     patch: Three
     strides: tuple[Three, ...]
@@ -28,7 +31,9 @@ class Topology:
         return len(self.strides)
 
 
-def make_topology(patch: Sequence[int], spacing: Sequence[float], *, dimensions: int, max_stages: int) -> Topology:
+def make_topology(
+    patch: Sequence[int], spacing: Sequence[float], *, dimensions: int, max_stages: int
+) -> Topology:
     """Halve each axis while it is long enough and its spacing is within a factor of two of the finest one still halved.
 
     Args:
@@ -37,8 +42,9 @@ def make_topology(patch: Sequence[int], spacing: Sequence[float], *, dimensions:
         dimensions: 2 or 3.
         max_stages: resolutions at most, at least two.
 
-    A kernel is 1 along an axis as long as its spacing is twice that of the finest axis or more. At least two stages come out: a
-    patch too small to be halved (below 8 voxels along every axis) is halved once along its longest axes.
+    A kernel is 1 along an axis as long as its spacing is twice that of the finest axis or more. At
+    least two stages come out: a patch too small to be halved (below 8 voxels along every axis) is
+    halved once along its longest axes.
     """
     size = [float(n) for n in patch]
     step = list(spacing)

@@ -20,10 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Network:
-    """Options of a network and its fine-tuning; None leaves one to the planner. A segmentation takes only `kind`.
+    """Options of a network and its fine-tuning; None leaves one to the planner.
+
+    A segmentation takes only `kind`.
 
     Args:
-        kind: backbone, inflated, acs, slices or resnet3d; of a segmentation unet, plain_unet or residual_unet.
+        kind: backbone, inflated, acs, slices or resnet3d; of a segmentation unet, plain_unet or
+            residual_unet.
         backbone: timm's name.
         weights: "pretrained", "none", or a file (.safetensors, or .pth without pickled code).
         stages: probe, head, two, top or all; see `hilum.plan.STAGES`.
@@ -45,7 +48,9 @@ class Network:
         asked: dict[str, Any] = dict(more)
         if self.kind is not None:
             asked["network"] = _one_of(
-                "network", self.kind, {name: name for name in (*get_args(Kind), *get_args(ClassifierKind))}
+                "network",
+                self.kind,
+                {name: name for name in (*get_args(Kind), *get_args(ClassifierKind))},
             )
         if self.backbone is not None:
             asked["backbone"] = self.backbone
@@ -56,7 +61,11 @@ class Network:
             file = "" if self.weights in {"none", "pretrained"} else self.weights
             asked["weights"] = WeightsSpec(origin="random" if random else "pretrained", file=file)
         if self.region is not None:
-            kind = _one_of("region", self.region, {name: name for name in ("whole", "middle", "centre", "mask")})
+            kind = _one_of(
+                "region",
+                self.region,
+                {name: name for name in ("whole", "middle", "centre", "mask")},
+            )
             asked["region"] = RegionSpec(kind=kind, mask_channel=kind == "mask")
         return Overrides(**asked) if asked else None
 
@@ -64,5 +73,9 @@ class Network:
 def _one_of(option: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        raise UsageError(f"{option} {name!r}", needed=", ".join(known), cure=f"did you mean {near[0]!r}?" if near else "")
+        raise UsageError(
+            f"{option} {name!r}",
+            needed=", ".join(known),
+            cure=f"did you mean {near[0]!r}?" if near else "",
+        )
     return known[name]

@@ -43,8 +43,9 @@ class Voxels(NamedTuple):
 class VoxelLoss(nn.Module, ABC):
     """A loss from logits (B, K, Z, Y, X) and a target (B, 1 or R, Z, Y, X), a scalar in float32.
 
-    The target is `encode_target`'s: class indices in one channel, or one channel of 0 and 1 for each region, with `IGNORE`
-    (255) in voxels that do not count. Whatever the type of the logits, the loss is computed in float32.
+    The target is `encode_target`'s: class indices in one channel, or one channel of 0 and 1 for
+    each region, with `IGNORE` (255) in voxels that do not count. Whatever the type of the logits,
+    the loss is computed in float32.
 
     Args:
         outputs: K, the number of logits.
@@ -54,16 +55,27 @@ class VoxelLoss(nn.Module, ABC):
 
     class_weights: Tensor | None
 
-    def __init__(self, outputs: int, *, exclusive: bool = True, class_weights: tuple[float, ...] | None = None) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        *,
+        exclusive: bool = True,
+        class_weights: tuple[float, ...] | None = None,
+    ) -> None:
         super().__init__()
         if class_weights is not None and (
-            len(class_weights) != outputs or min(class_weights) < 0 or not 0 < sum(class_weights) < float("inf")
+            len(class_weights) != outputs
+            or min(class_weights) < 0
+            or not 0 < sum(class_weights) < float("inf")
         ):
             raise UsageError(
-                f"class_weights {class_weights}", needed=f"{outputs} finite weights of at least 0, one for each output, not all 0"
+                f"class_weights {class_weights}",
+                needed=f"{outputs} finite weights of at least 0, one for each output, not all 0",
             )
         self.outputs, self.exclusive = outputs, exclusive
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        weights = (
+            None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        )
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -84,16 +96,23 @@ class VoxelLoss(nn.Module, ABC):
         expected = (logits.shape[0], channels, *logits.shape[2:])
         if logits.ndim != 5 or logits.shape[1] != self.outputs or tuple(target.shape) != expected:
             raise UsageError(
-                f"logits of shape {tuple(logits.shape)} and a target of shape {tuple(target.shape)}",
+                f"logits of shape {tuple(logits.shape)} and a target of shape"
+                f" {tuple(target.shape)}",
                 needed=f"logits (B, {self.outputs}, Z, Y, X) and a target (B, {channels}, Z, Y, X)",
             )
         flat = logits.float().flatten(2)
         target = target.flatten(2)  # (B, 1 or R, N)
         ignored = target == IGNORE
-        all_count = target.device.type == "cpu" and not ignored.any()  # elsewhere the question would wait for the device
+        all_count = (
+            target.device.type == "cpu" and not ignored.any()
+        )  # elsewhere the question would wait for the device
         valid = None if all_count else ~ignored.any(dim=1, keepdim=True)
         known = target.masked_fill(ignored, 0)
-        return Voxels(flat, known[:, 0].long(), None, valid) if self.exclusive else Voxels(flat, None, known.float(), valid)
+        return (
+            Voxels(flat, known[:, 0].long(), None, valid)
+            if self.exclusive
+            else Voxels(flat, None, known.float(), valid)
+        )
 
     def voxel_mean(self, loss: Tensor, voxels: Voxels) -> Tensor:
         """Weighted mean of a loss (B, 1 or R, N) over the voxels that count; 0 where none does."""

@@ -25,11 +25,21 @@ def _cross_entropy(spec: LossSpec, table: LabelTable) -> VoxelLoss:
 
 
 def _dice(spec: LossSpec, table: LabelTable) -> VoxelLoss:
-    return Dice(table.outputs, batch=spec.batch_dice, exclusive=table.exclusive, class_weights=spec.class_weights)
+    return Dice(
+        table.outputs,
+        batch=spec.batch_dice,
+        exclusive=table.exclusive,
+        class_weights=spec.class_weights,
+    )
 
 
 def _dice_ce(spec: LossSpec, table: LabelTable) -> VoxelLoss:
-    return DiceCrossEntropy(table.outputs, batch=spec.batch_dice, exclusive=table.exclusive, class_weights=spec.class_weights)
+    return DiceCrossEntropy(
+        table.outputs,
+        batch=spec.batch_dice,
+        exclusive=table.exclusive,
+        class_weights=spec.class_weights,
+    )
 
 
 def _tversky(spec: LossSpec, table: LabelTable) -> VoxelLoss:
@@ -44,7 +54,12 @@ def _tversky(spec: LossSpec, table: LabelTable) -> VoxelLoss:
 
 
 def _focal(spec: LossSpec, table: LabelTable) -> VoxelLoss:
-    return Focal(table.outputs, gamma=spec.focal_gamma, exclusive=table.exclusive, class_weights=spec.class_weights)
+    return Focal(
+        table.outputs,
+        gamma=spec.focal_gamma,
+        exclusive=table.exclusive,
+        class_weights=spec.class_weights,
+    )
 
 
 LOSSES: dict[str, Callable[[LossSpec, LabelTable], VoxelLoss]] = {
@@ -60,7 +75,8 @@ def build_loss(spec: LossSpec, table: LabelTable) -> VoxelLoss:
     """The loss of a spec for the outputs of a label table.
 
     Raises:
-        UsageError: when the class weights are not one for each output, or an option is out of its range.
+        UsageError: when the class weights are not one for each output, or an option is out of its
+            range.
     """
     return LOSSES[spec.kind](spec, table)
 
@@ -85,7 +101,10 @@ def deep_supervision_loss(loss: VoxelLoss, outputs: Sequence[Tensor], target: Te
     if not outputs:
         raise UsageError("no outputs to supervise", needed="at least the full resolution's logits")
     weights = [0.5**n for n in range(len(outputs))]
-    terms = [w / sum(weights) * loss(y, _nearest(target, y.shape[2:])) for w, y in zip(weights, outputs, strict=True)]
+    terms = [
+        w / sum(weights) * loss(y, _nearest(target, y.shape[2:]))
+        for w, y in zip(weights, outputs, strict=True)
+    ]
     return torch.stack(terms).sum()
 
 
@@ -93,6 +112,10 @@ def _nearest(target: Tensor, size: Sequence[int]) -> Tensor:
     """The target (B, C, Z, Y, X) at another size: of each axis the voxels nearest to the centres of the new ones."""
     for axis, (new, old) in enumerate(zip(size, target.shape[2:], strict=True), start=2):
         if new != old:
-            index = ((torch.arange(new, device=target.device) + 0.5) * (old / new)).long().clamp_max(old - 1)
+            index = (
+                ((torch.arange(new, device=target.device) + 0.5) * (old / new))
+                .long()
+                .clamp_max(old - 1)
+            )
             target = target.index_select(axis, index)
     return target

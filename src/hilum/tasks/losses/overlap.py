@@ -20,14 +20,15 @@ SMOOTH = 1e-5
 class Tversky(VoxelLoss):
     """1 - TP / (TP + alpha FP + beta FN) of probabilities, averaged over outputs and samples.
 
-    Salehi et al., MLMI 2017: beta above alpha punishes missed voxels more. TP, FP and FN are sums over the voxels that
-    count of p g, p (1 - g) and (1 - p) g, for probability p and truth g. With exclusive labels the background (index 0) is
-    left out, unless it is the only output; with regions every output counts. `batch` sums over the whole batch before the
-    quotient (batch Dice) instead of for each sample.
+    Salehi et al., MLMI 2017: beta above alpha punishes missed voxels more. TP, FP and FN are sums
+    over the voxels that count of p g, p (1 - g) and (1 - p) g, for probability p and truth g. With
+    exclusive labels the background (index 0) is left out, unless it is the only output; with
+    regions every output counts. `batch` sums over the whole batch before the quotient (batch Dice)
+    instead of for each sample.
 
-    Empty case: numerator and denominator each carry 1e-5 (Dice: both doubled sums do, as MONAI's `DiceLoss`), so an output
-    that is absent from the truth costs 0 where nothing is predicted either, and nearly 1 as soon as something is; a sample
-    in which no voxel counts costs 0.
+    Empty case: numerator and denominator each carry 1e-5 (Dice: both doubled sums do, as MONAI's
+    `DiceLoss`), so an output that is absent from the truth costs 0 where nothing is predicted
+    either, and nearly 1 as soon as something is; a sample in which no voxel counts costs 0.
 
     Args:
         outputs: K.
@@ -65,12 +66,19 @@ class Tversky(VoxelLoss):
 
     def compute(self, voxels: Voxels) -> Tensor:
         """See `VoxelLoss.compute`."""
-        probability, truth = voxels.probabilities()[:, self.first :], voxels.one_hot()[:, self.first :]  # (B, K', N)
+        probability, truth = (
+            voxels.probabilities()[:, self.first :],
+            voxels.one_hot()[:, self.first :],
+        )  # (B, K', N)
         if voxels.valid is not None:
             probability = probability * voxels.valid
             truth = truth * voxels.valid
         axes = (0, 2) if self.batch else (2,)
-        both, predicted, true = (probability * truth).sum(axes), probability.sum(axes), truth.sum(axes)  # (B, K') or (K',)
+        both, predicted, true = (
+            (probability * truth).sum(axes),
+            probability.sum(axes),
+            truth.sum(axes),
+        )  # (B, K') or (K',)
         denominator = both + self.alpha * (predicted - both) + self.beta * (true - both)
         quotient = (self.scale * both + SMOOTH) / (self.scale * denominator + SMOOTH)
         return self.output_mean(1 - quotient)
@@ -79,8 +87,8 @@ class Tversky(VoxelLoss):
 class Dice(Tversky):
     """1 - 2 TP / (2 TP + FP + FN) of probabilities: Tversky with alpha = beta = 1/2.
 
-    Milletari et al., 3DV 2016, with plain (not squared) sums in the denominator. Background, batch and empty case as in
-    `Tversky`.
+    Milletari et al., 3DV 2016, with plain (not squared) sums in the denominator. Background, batch
+    and empty case as in `Tversky`.
 
     Args:
         outputs: K.
@@ -92,9 +100,21 @@ class Dice(Tversky):
     scale = 2.0
 
     def __init__(
-        self, outputs: int, *, batch: bool = False, exclusive: bool = True, class_weights: tuple[float, ...] | None = None
+        self,
+        outputs: int,
+        *,
+        batch: bool = False,
+        exclusive: bool = True,
+        class_weights: tuple[float, ...] | None = None,
     ) -> None:
-        super().__init__(outputs, alpha=0.5, beta=0.5, batch=batch, exclusive=exclusive, class_weights=class_weights)
+        super().__init__(
+            outputs,
+            alpha=0.5,
+            beta=0.5,
+            batch=batch,
+            exclusive=exclusive,
+            class_weights=class_weights,
+        )
 
 
 class DiceCrossEntropy(VoxelLoss):
@@ -108,7 +128,12 @@ class DiceCrossEntropy(VoxelLoss):
     """
 
     def __init__(
-        self, outputs: int, *, batch: bool = False, exclusive: bool = True, class_weights: tuple[float, ...] | None = None
+        self,
+        outputs: int,
+        *,
+        batch: bool = False,
+        exclusive: bool = True,
+        class_weights: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__(outputs, exclusive=exclusive, class_weights=class_weights)
         self.dice = Dice(outputs, batch=batch, exclusive=exclusive, class_weights=class_weights)

@@ -62,7 +62,12 @@ class ClassificationCourse:
         self._sampler.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._sampler.__exit__(kind, error, trace)
 
     def groups(self, network: Any) -> tuple[tuple[nn.Parameter, ...], ...]:
@@ -70,7 +75,9 @@ class ClassificationCourse:
         groups: tuple[tuple[nn.Parameter, ...], ...] = network.groups()
         return groups
 
-    def begin(self, network: Any, tick: Callable[[float, int], None] | None, seconds: float | None = None) -> Beginning:
+    def begin(
+        self, network: Any, tick: Callable[[float, int], None] | None, seconds: float | None = None
+    ) -> Beginning:
         """A linear probe is fitted at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
             return Beginning()
@@ -89,7 +96,9 @@ class ClassificationCourse:
         """Images (B, C, *size), targets (B, K')."""
         return self._sampler.batch(step)
 
-    def change(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def change(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Images (B, C, *patch), targets (B, K'), pairs of cases mixed."""
         images = self._augment.images(images, generator)
         strength = self._plan.loss.value.mixup
@@ -101,7 +110,9 @@ class ClassificationCourse:
         return value
 
 
-def mix(images: Tensor, targets: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def mix(
+    images: Tensor, targets: Tensor, strength: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Mix every case with the one before it: x' = s x + (1 - s) y, targets alike, one s of Beta(strength, strength) a case.
 
     The larger of s and 1 - s is taken, so that each case stays mostly itself.
@@ -116,8 +127,13 @@ def mix(images: Tensor, targets: Tensor, strength: float, generator: torch.Gener
     return mixed, targets * share[:, None] + targets.roll(1, dims=0) * (1 - share[:, None])
 
 
-def case_chances(members: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The chance (N,) of each case to be drawn, so that every class (N, K) is seen equally often; findings: the rarest counts."""
+def case_chances(
+    members: np.ndarray[Any, np.dtype[np.bool_]],
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The chance (N,) of each case to be drawn, so that every class (N, K) is seen equally often.
+
+    Findings: the rarest counts.
+    """
     counts = np.maximum(members.sum(axis=0), 1)
     rarest = np.where(members, 1 / counts, 0).max(axis=1)
     none = ~members.any(axis=1)
@@ -136,11 +152,19 @@ def stage_at(stages: Sequence[Stage], progress: float) -> tuple[Stage, float]:
 
 
 def stage_rates(stage: Stage, done: float, *, groups: int, base: float) -> tuple[float, ...]:
-    """The learning rate of each group, from the input to the head: warm-up, then half a cosine; 0 where a group is frozen."""
+    """The learning rate of each group, from the input to the head: warm-up, then half a cosine.
+
+    0 where a group is frozen.
+    """
     height = base * stage.rate
     if done < stage.warmup:
         height *= min(1.0, max(done, 1e-3) / stage.warmup)
     else:
-        height *= 0.5 * (1.0 + math.cos(math.pi * (done - stage.warmup) / max(1e-9, 1.0 - stage.warmup)))
+        height *= 0.5 * (
+            1.0 + math.cos(math.pi * (done - stage.warmup) / max(1e-9, 1.0 - stage.warmup))
+        )
     frozen = 0 if stage.released is None else max(0, groups - stage.released)
-    return tuple(0.0 if number < frozen else height * stage.decay ** (groups - 1 - number) for number in range(groups))
+    return tuple(
+        0.0 if number < frozen else height * stage.decay ** (groups - 1 - number)
+        for number in range(groups)
+    )

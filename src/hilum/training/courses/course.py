@@ -29,9 +29,12 @@ class Beginning:
 
 
 class Course(Protocol):
-    """The part of a training step that depends on the task; while it is entered, the next batches are read ahead.
+    """The part of a training step that depends on the task.
 
-    Every answer is a function of the plan, the data, the seed and the arguments, so that a training can be taken up anywhere.
+    While it is entered, the next batches are read ahead.
+
+    Every answer is a function of the plan, the data, the seed and the arguments, so that a training
+    can be taken up anywhere.
     """
 
     forwards: tuple[str, ...]
@@ -39,13 +42,23 @@ class Course(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
         """The network's weights in groups that share a learning rate."""
         ...
 
-    def begin(self, network: nn.Module, tick: Callable[[float, int], None] | None, seconds: float | None = None) -> Beginning:
+    def begin(
+        self,
+        network: nn.Module,
+        tick: Callable[[float, int], None] | None,
+        seconds: float | None = None,
+    ) -> Beginning:
         """Prepare a new network before its first step, telling `tick` the progress and step 0 meanwhile.
 
         It takes `seconds` at most, where they are bounded, or what the least takes that is of use.
@@ -53,7 +66,10 @@ class Course(Protocol):
         ...
 
     def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
-        """Let learn what learns at this progress (0..1) of the schedule; the learning rate of each group."""
+        """Let learn what learns at this progress (0..1) of the schedule.
+
+        The learning rate of each group.
+        """
         ...
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +80,9 @@ class Course(Protocol):
         """
         ...
 
-    def change(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def change(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Augment a batch on the training device: images (B, C, *patch)."""
         ...
 

@@ -1,7 +1,7 @@
 """A linear probe: the head alone, fitted by logistic regression on features that are computed once.
 
-Frozen weights give a case the same features in every fold: they are kept beside the stored inputs, for the folds that follow and
-for a training that is taken up again.
+Frozen weights give a case the same features in every fold: they are kept beside the stored inputs,
+for the folds that follow and for a training that is taken up again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from hilum.training.sampling import ViewSampler
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Inverse penalties that are tried; the one with the lowest log loss over inner folds of the training cases is taken."""
+"""Inverse penalties that are tried; the one with the lowest log loss over inner folds of the
+training cases is taken."""
 _INNER_FOLDS = 5
 FEWEST = 10
-"""Cases of each class, or all that there are, whose features are computed however long that takes: two for each inner fold."""
+"""Cases of each class, or all that there are, whose features are computed however long that takes:
+two for each inner fold."""
 _FIT_SECONDS = 1.5
 _FIT_SECONDS_PER_NUMBER = 0.4e-6
-"""The regressions, a feature of a case and output; measured on one core with 512 to 1024 features of 500 to 2000 cases."""
+"""The regressions, a feature of a case and output; measured on one core with 512 to 1024 features
+of 500 to 2000 cases."""
 
 
 def fit_probe(
@@ -50,12 +53,14 @@ def fit_probe(
 ) -> Beginning:
     """Fit the last linear layer of a network on frozen features of the training cases, in place.
 
-    One binary regression for each output that is not exclusive, a multinomial one for exclusive classes. Features are
-    standardised for the fit, and the scaling is folded into the layer. Inner folds keep patients and near-duplicates together.
-    `tick` is told the share of the cases whose features are there.
+    One binary regression for each output that is not exclusive, a multinomial one for exclusive
+    classes. Features are standardised for the fit, and the scaling is folded into the layer. Inner
+    folds keep patients and near-duplicates together. `tick` is told the share of the cases whose
+    features are there.
 
-    Where `seconds` bound it, the fit is on those cases whose features are kept, and on as many others as there is time for: a
-    fair sample of the classes, at least `FEWEST` of each. What is left out is in the answer.
+    Where `seconds` bound it, the fit is on those cases whose features are kept, and on as many
+    others as there is time for: a fair sample of the classes, at least `FEWEST` of each. What is
+    left out is in the answer.
     """
     clock = _Clock(seconds, plan.classes.outputs)
     cases, features = _features(network, sampler, plan, job, tick, clock)
@@ -77,20 +82,31 @@ def fit_probe(
         layer.bias.copy_(torch.from_numpy(bias).to(layer.bias))
     fitted = set(cases)
     left_out = tuple(case for case in job.cases if case not in fitted)
-    return Beginning(complete=True, left_out=left_out, notes=_notes(len(cases), len(left_out), looked, seconds))
+    return Beginning(
+        complete=True, left_out=left_out, notes=_notes(len(cases), len(left_out), looked, seconds)
+    )
 
 
 def _notes(used: int, left_out: int, looked: float, seconds: float | None) -> tuple[str, ...]:
     """A sentence where the time left cases out."""
     if not left_out or seconds is None:
         return ()
-    late = f"even these took {looked:.0f} s of the {seconds:.0f} that were left; " if looked > seconds else ""
-    said = f"the probe was fitted on {used} of {used + left_out} training cases, a fair sample of the classes"
+    late = (
+        f"even these took {looked:.0f} s of the {seconds:.0f} that were left; "
+        if looked > seconds
+        else ""
+    )
+    said = (
+        f"the probe was fitted on {used} of {used + left_out} training cases, a fair sample of the"
+        " classes"
+    )
     return (f"{said}, because the time was up; {late}more --minutes look at more",)
 
 
 def _last_linear(network: Any) -> nn.Linear:
-    layers: list[nn.Linear] = [module for module in network.head.modules() if isinstance(module, torch.nn.Linear)]
+    layers: list[nn.Linear] = [
+        module for module in network.head.modules() if isinstance(module, torch.nn.Linear)
+    ]
     return layers[-1]
 
 
@@ -128,7 +144,9 @@ def _features(
                 if tick is not None:
                     tick(max(len(used) / len(names), clock.share), 0)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the features of {len(used)} of {len(names)} cases are kept") from None
+        raise KeyboardInterrupt(
+            f"the features of {len(used)} of {len(names)} cases are kept"
+        ) from None
     finally:
         if len(known) > there:
             _write(known, kept)
@@ -138,16 +156,22 @@ def _features(
     return cases, np.array([known[names[case]] for case in cases], dtype=np.float64)
 
 
-def _missing(known: set[str], plan: ClassificationPlan, job: Assignment, *, bounded: bool) -> tuple[list[str], int]:
+def _missing(
+    known: set[str], plan: ClassificationPlan, job: Assignment, *, bounded: bool
+) -> tuple[list[str], int]:
     """Cases in the order in which their features are computed, and how many of the first whatever the time."""
     if not bounded:
         missing = [case for case in job.cases if case not in known]
         return missing, len(missing)
     labels = [job.labels[case] for case in job.cases]
-    order = sorted(fair_order(job.cases, labels, plan.classes), key=lambda place: job.cases[place] not in known)
+    order = sorted(
+        fair_order(job.cases, labels, plan.classes), key=lambda place: job.cases[place] not in known
+    )
     order, needed = fewest_first(order, labels, plan.classes, FEWEST)
     first = [job.cases[place] for place in order[:needed]]
-    return [case for place in order if (case := job.cases[place]) not in known], sum(case not in known for case in first)
+    return [case for place in order if (case := job.cases[place]) not in known], sum(
+        case not in known for case in first
+    )
 
 
 class _Clock:
@@ -190,7 +214,9 @@ class _Clock:
 
 def _seen_by(network: Any, plan: ClassificationPlan, job: Assignment) -> str:
     """Changes where the network below its head, or what of a stored input it sees, does."""
-    digest = hashlib.sha256(f"{plan.network.value.model_dump_json()} {plan.patch.value} {job.device.type}".encode())
+    digest = hashlib.sha256(
+        f"{plan.network.value.model_dump_json()} {plan.patch.value} {job.device.type}".encode()
+    )
     for name, tensor in network.state_dict().items():
         if not name.startswith("head."):
             digest.update(name.encode())
@@ -211,7 +237,9 @@ def _read(path: Path) -> dict[str, NDArray[np.float32]]:
 
 def _write(known: dict[str, NDArray[np.float32]], path: Path) -> None:
     width, longest = len(next(iter(known.values()))), max(map(len, known))
-    rows = np.zeros(len(known), dtype=[("input", f"U{longest}"), ("features", np.float32, (width,))])
+    rows = np.zeros(
+        len(known), dtype=[("input", f"U{longest}"), ("features", np.float32, (width,))]
+    )
     rows["input"], rows["features"] = list(known), list(known.values())
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, rows, allow_pickle=False)
@@ -220,7 +248,9 @@ def _write(known: dict[str, NDArray[np.float32]], path: Path) -> None:
 def _multinomial(x: Any, y: NDArray[np.int64], groups: list[str], outputs: int) -> tuple[Any, Any]:
     model = _regression(x, y, groups)
     if model is None:  # one class only: its prior
-        return np.zeros((outputs, x.shape[1])), np.log((np.bincount(y, minlength=outputs) + 1.0) / (len(y) + outputs))
+        return np.zeros((outputs, x.shape[1])), np.log(
+            (np.bincount(y, minlength=outputs) + 1.0) / (len(y) + outputs)
+        )
     weight, bias = np.zeros((outputs, x.shape[1])), np.full(outputs, -10.0)
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
         weight[model.classes_[1]], bias[model.classes_[1]] = model.coef_[0], model.intercept_[0]
@@ -250,16 +280,22 @@ def _regression(x: Any, y: NDArray[np.int64], groups: list[str]) -> Any:
     folds = min(_INNER_FOLDS, int(counts.min()), len(set(groups)))
     best = 1e-2
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # lbfgs says that it stopped early, which is a form of regularisation too
+        warnings.simplefilter(
+            "ignore"
+        )  # lbfgs says that it stopped early, which is a form of regularisation too
         if folds >= 2:
-            splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups))
+            splits = list(
+                StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups)
+            )
             losses = []
             for strength in STRENGTHS:
                 answers = np.full((len(y), len(classes)), 1 / len(classes))
                 for train, held in splits:
                     if len(np.unique(y[train])) == len(classes):
                         answers[held] = (
-                            LogisticRegression(C=strength, max_iter=500).fit(x[train], y[train]).predict_proba(x[held])
+                            LogisticRegression(C=strength, max_iter=500)
+                            .fit(x[train], y[train])
+                            .predict_proba(x[held])
                         )
                 losses.append(log_loss(y, answers, labels=classes))
             best = STRENGTHS[int(np.argmin(losses))]

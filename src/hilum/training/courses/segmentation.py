@@ -35,7 +35,9 @@ class SegmentationCourse:
         self._plan = plan
         task = SegmentationTask(plan.labels)
         self._loss = task.loss(plan.loss.value).to(job.device)
-        size = enlarged_patch(plan.augmentation.value, plan.patch.value, dimensions=plan.dimensions.value)
+        size = enlarged_patch(
+            plan.augmentation.value, plan.patch.value, dimensions=plan.dimensions.value
+        )
         self._augment = Augmenter(
             plan.augmentation.value,
             plan.patch.value,
@@ -57,7 +59,12 @@ class SegmentationCourse:
         self._sampler.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._sampler.__exit__(kind, error, trace)
 
     def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
@@ -81,7 +88,9 @@ class SegmentationCourse:
         """Images (B, C, *size), targets (B, 1 or R, *size)."""
         return self._sampler.batch(step)
 
-    def change(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def change(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Images (B, C, *patch), targets (B, 1 or R, *patch)."""
         return self._augment(images, targets, generator)
 

@@ -1,9 +1,10 @@
 """Post-processing and overlap learnt at the end of a training, from the validation cases that were predicted anyway.
 
-Post-processing is learnt from their saved label maps. The overlap of patches is tried only in a training of given minutes, where
-enough of them are left: every case is predicted again at up to five overlaps. A training without minutes is a function of plan,
-data and seed, not of the speed of the machine, and one of a given plan keeps it. Where the time does not even allow the new
-metrics, what was learnt is given up: `hilum tune` does it later.
+Post-processing is learnt from their saved label maps. The overlap of patches is tried only in a
+training of given minutes, where enough of them are left: every case is predicted again at up to
+five overlaps. A training without minutes is a function of plan, data and seed, not of the speed of
+the machine, and one of a given plan keeps it. Where the time does not even allow the new metrics,
+what was learnt is given up: `hilum tune` does it later.
 """
 
 from __future__ import annotations
@@ -82,7 +83,11 @@ class Ending:
 
     def room(self) -> float:
         """Return the seconds that trying overlaps may take."""
-        return 0.0 if self.deadline is None or self.options.plan is not None else self.deadline - time.perf_counter()
+        return (
+            0.0
+            if self.deadline is None or self.options.plan is not None
+            else self.deadline - time.perf_counter()
+        )
 
 
 @dataclass(frozen=True)
@@ -100,30 +105,50 @@ def nothing_learnt(plan: Plan, members: Sequence[Member], ending: Ending) -> Lea
 
 
 def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: Ending) -> Learnt:
-    """Learn post-processing, and the overlap where there is time; nothing where the plan already has post-processing.
+    """Learn post-processing, and the overlap where there is time.
+
+    Nothing where the plan already has post-processing.
 
     Whatever fails costs what it was to learn, never the model: the notes say so.
     """
-    for stale in (FIGURES, OVERLAP_FIGURES):  # of an end that was interrupted, and may be of other answers
+    for stale in (
+        FIGURES,
+        OVERLAP_FIGURES,
+    ):  # of an end that was interrupted, and may be of other answers
         (ending.work / stale).unlink(missing_ok=True)
     shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
     answered = _answered(members, ending)
     if plan.postprocessing.value or not answered:
         return Learnt(plan, tuple(members))
     found, scored, failed = _cleaned(plan, members, answered, ending)
-    ending.listener.say(f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because {found.because}.")
-    update: dict[str, Any] = {"postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)}
+    ending.listener.say(
+        f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because"
+        f" {found.because}."
+    )
+    update: dict[str, Any] = {
+        "postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)
+    }
     try:
         overlap = _overlap(plan, members, answered, found.steps, ending)
         if overlap is not None:
-            atomic_write_text(ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n")
+            atomic_write_text(
+                ending.work / OVERLAP_FIGURES, overlap.model_dump_json(indent=2) + "\n"
+            )
     except Exception as error:  # noqa: BLE001  whatever it is, the trained model must not be lost
         overlap = None
-        failed = (*failed, f"no other overlap of patches could be tried: {what_failed(error)}; `hilum tune` does it")
+        failed = (
+            *failed,
+            (
+                f"no other overlap of patches could be tried: {what_failed(error)}; `hilum tune`"
+                " does it"
+            ),
+        )
     if overlap is not None:
         ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
         update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
-    return Learnt(plan.model_copy(update=update), scored, (*learning_notes(found, overlap), *failed))
+    return Learnt(
+        plan.model_copy(update=update), scored, (*learning_notes(found, overlap), *failed)
+    )
 
 
 def _cleaned(
@@ -145,7 +170,10 @@ def _cleaned(
     return found, scored, ()
 
 
-AFTERWARDS: dict[str, Callable[..., Learnt]] = {"segmentation": learn_afterwards, "classification": nothing_learnt}
+AFTERWARDS: dict[str, Callable[..., Learnt]] = {
+    "segmentation": learn_afterwards,
+    "classification": nothing_learnt,
+}
 """What is learnt once all folds are trained, by task: called as learn(plan, members, ending)."""
 
 
@@ -170,7 +198,9 @@ def _answered(members: Sequence[Member], ending: Ending) -> list[_Answered]:
     return list(found.values())
 
 
-def _postprocessing(plan: SegmentationPlan, answered: Sequence[_Answered], ending: Ending) -> PostprocessingTuning:
+def _postprocessing(
+    plan: SegmentationPlan, answered: Sequence[_Answered], ending: Ending
+) -> PostprocessingTuning:
     """Learn it from the saved label maps."""
     few = too_few([group_of(one.case) for one in answered])
     if few is not None:
@@ -181,11 +211,21 @@ def _postprocessing(plan: SegmentationPlan, answered: Sequence[_Answered], endin
             return no_time(len(answered), len({group_of(other.case) for other in answered}))
         held.append(hold(one.case, read_labels(one.file), read_annotation(one.case), plan.labels))
         ending.listener.advance("reading answers", done, len(answered), one.case.id)
-    return learn_postprocessing(held, plan.labels, unit=unit_of(plan), deadline=ending.deadline, progress=told(ending.listener))
+    return learn_postprocessing(
+        held,
+        plan.labels,
+        unit=unit_of(plan),
+        deadline=ending.deadline,
+        progress=told(ending.listener),
+    )
 
 
 def _rescored(
-    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], found: PostprocessingTuning, ending: Ending
+    plan: SegmentationPlan,
+    members: Sequence[Member],
+    answered: Sequence[_Answered],
+    found: PostprocessingTuning,
+    ending: Ending,
 ) -> tuple[Member, ...] | None:
     """The members with the scores of the post-processed label maps, which are written to a folder of their own.
 
@@ -225,7 +265,9 @@ def _score(plan: SegmentationPlan, labels: Volume, case: Case) -> tuple[Score, .
     )
 
 
-def _with_scores(members: Sequence[Member], answered: Sequence[_Answered], new: Sequence[Score]) -> tuple[Member, ...]:
+def _with_scores(
+    members: Sequence[Member], answered: Sequence[_Answered], new: Sequence[Score]
+) -> tuple[Member, ...]:
     """The members with new scores of the cases that they were the first to predict."""
     rows = {(score.case, score.region): score for score in new}
     first = {one.case.id: one.place for one in answered}
@@ -235,7 +277,11 @@ def _with_scores(members: Sequence[Member], answered: Sequence[_Answered], new: 
             result=replace(
                 member.result,
                 scores=tuple(
-                    rows.get((score.case, score.region), score) if first[score.case] == place else score
+                    (
+                        rows.get((score.case, score.region), score)
+                        if first[score.case] == place
+                        else score
+                    )
                     for score in member.result.scores
                 ),
             ),
@@ -245,15 +291,27 @@ def _with_scores(members: Sequence[Member], answered: Sequence[_Answered], new: 
 
 
 def _overlap(
-    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], steps: Steps, ending: Ending
+    plan: SegmentationPlan,
+    members: Sequence[Member],
+    answered: Sequence[_Answered],
+    steps: Steps,
+    ending: Ending,
 ) -> OverlapTuning | None:
-    """Try overlaps; None where that does not fit into the time, there are few patients, or the overlap is the user's own."""
+    """Try overlaps.
+
+    None where that does not fit into the time, there are few patients, or the overlap is the user's
+    own.
+    """
     room = ending.room()
     patients = len({group_of(one.case) for one in answered})
     if room <= _PROBED or patients < FEWEST or plan.overlap.value != OVERLAPS[0]:
         return None
-    model = TrainedModel(plan=plan, networks=tuple(member.result.network for member in members), device=ending.device)
-    unseen = Unseen(tuple(one.case for one in answered), {one.case.id: (one.place,) for one in answered}, ())
+    model = TrainedModel(
+        plan=plan, networks=tuple(member.result.network for member in members), device=ending.device
+    )
+    unseen = Unseen(
+        tuple(one.case for one in answered), {one.case.id: (one.place,) for one in answered}, ()
+    )
     begun = time.perf_counter()
     Rounds(model, unseen.some(1), say=ending.listener.say).first(None)
     if (time.perf_counter() - begun) * len(answered) * _ROUNDS > room:
@@ -262,7 +320,9 @@ def _overlap(
         model,
         unseen,
         say=ending.listener.say,
-        progress=lambda overlap, done, total, case: ending.listener.advance(f"predicting at {overlap:g}", done, total, case),
+        progress=lambda overlap, done, total, case: ending.listener.advance(
+            f"predicting at {overlap:g}", done, total, case
+        ),
     )
     rounds.first(begun + room)
     if len(rounds.cases) < len(answered):

@@ -48,14 +48,17 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One case: what was predicted and what is right, cropped to what was predicted, compressed; counts are of the whole image.
+    """One case: what was predicted and what is right, cropped to what was predicted, compressed.
+
+    Counts are of the whole image.
 
     Args:
         case: its id.
         group: its patient, or the case where none is known.
         predicted: compressed (Z, Y, X).
         reference: the same box of the reference.
-        counts: (K, K + 1) voxels by predicted and by referenced label, in the order of the table; the last column is ignored.
+        counts: (K, K + 1) voxels by predicted and by referenced label, in the order of the table;
+            the last column is ignored.
         voxel_mm3: of one voxel.
     """
 
@@ -76,16 +79,30 @@ def hold(case: Case, predicted: Volume, reference: Volume, table: LabelTable) ->
     """
     if predicted.array.shape != reference.array.shape:
         raise GeometryError(
-            f"{case.id}: a prediction of shape {predicted.array.shape} for a reference of shape {reference.array.shape}",
+            f"{case.id}: a prediction of shape {predicted.array.shape} for a reference of shape"
+            f" {reference.array.shape}",
             needed="two label maps on one grid",
         )
     made, right = predicted.array[0], reference.array[0]
     counts = np.zeros((len(table.ids), len(table.ids) + 1), dtype=np.int64)
-    for a, b in zip(made, right, strict=True):  # slice by slice: what counts them takes 8 bytes a voxel
+    for a, b in zip(
+        made, right, strict=True
+    ):  # slice by slice: what counts them takes 8 bytes a voxel
         counts += _histogram(a, b, table, case.id)
     box = bounding_box(made > 0)
-    wide = (slice(0, 1),) * 3 if box is None else tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-    return Answer(case.id, group_of(case), packed(made[wide]), packed(right[wide]), counts, predicted.geometry.voxel_volume_mm3)
+    wide = (
+        (slice(0, 1),) * 3
+        if box is None
+        else tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+    )
+    return Answer(
+        case.id,
+        group_of(case),
+        packed(made[wide]),
+        packed(right[wide]),
+        counts,
+        predicted.geometry.voxel_volume_mm3,
+    )
 
 
 def group_of(case: Case) -> str:
@@ -105,7 +122,9 @@ class Answers:
         self.held, self.table = tuple(held), table
         self.groups = [answer.group for answer in held]
         self.regions = [region.name for region in table.scored]
-        self._made: dict[Steps, list[_Made]] = {(): [_Made(answer.predicted, answer.counts) for answer in held]}
+        self._made: dict[Steps, list[_Made]] = {
+            (): [_Made(answer.predicted, answer.counts) for answer in held]
+        }
         self._counts: dict[Steps, NDArray[np.int64]] = {(): self._counted(self._made[()])}
         self._idle: set[Steps] = set()
 
@@ -119,16 +138,22 @@ class Answers:
         """(N, R) Dice, 1 where the region is in neither."""
         counts = self.counts(steps)
         total = counts[..., PREDICTED] + counts[..., REFERENCED]
-        return np.asarray(np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0))
+        return np.asarray(
+            np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0)
+        )
 
     def changes_nothing(self, steps: Steps) -> bool:
         """Return True if the last of these steps changes no voxel of any case."""
         self.counts(steps)
         return steps in self._idle
 
-    def change(self, before: Steps, after: Steps, region: int | None, rows: Sequence[int] | None = None) -> Change:
+    def change(
+        self, before: Steps, after: Steps, region: int | None, rows: Sequence[int] | None = None
+    ) -> Change:
         """One region, or the mean of all, with two lists of steps."""
-        return compared(self.dice(before), self.dice(after), self.groups, self.regions, region, rows)
+        return compared(
+            self.dice(before), self.dice(after), self.groups, self.regions, region, rows
+        )
 
     def forget(self, steps: Steps) -> None:
         """Give back the label maps of a list that nothing more is tried on; its counts stay."""
@@ -140,7 +165,10 @@ class Answers:
         if steps[:-1] not in self._made:  # it was forgotten
             self._work_out(steps[:-1])
         before = self._made[steps[:-1]]
-        made = [self._applied(answer, old, steps[-1]) for answer, old in zip(self.held, before, strict=True)]
+        made = [
+            self._applied(answer, old, steps[-1])
+            for answer, old in zip(self.held, before, strict=True)
+        ]
         if all(new is old for new, old in zip(made, before, strict=True)):
             self._idle.add(steps)
         self._made[steps] = made
@@ -149,7 +177,8 @@ class Answers:
     def _applied(self, answer: Answer, old: _Made, step: PostprocessingStep) -> _Made:
         """One more step for one case; the very same where it changes nothing.
 
-        Steps that remove the same pieces have the same result, so that most minimum volumes cost nothing.
+        Steps that remove the same pieces have the same result, so that most minimum volumes cost
+        nothing.
         """
         pieces = (step.labels, step.connectivity)
         if step.kind == "fill_holes":
@@ -218,7 +247,10 @@ def compared(
         rows: the cases that count; None: all.
     """
     chosen = list(range(len(before))) if rows is None else list(rows)
-    a, b = (table[chosen].mean(axis=1) if region is None else table[chosen, region] for table in (before, after))
+    a, b = (
+        table[chosen].mean(axis=1) if region is None else table[chosen, region]
+        for table in (before, after)
+    )
     test = paired_test(b, a, [groups[row] for row in chosen])
     return Change(
         region=MEAN if region is None else regions[region],
@@ -237,11 +269,19 @@ def compared(
 def _overlap(confusion: NDArray[np.int64], region: list[int]) -> tuple[int, int, int]:
     """Voxels that are right, predicted and referenced; ignored ones count nowhere."""
     known = confusion[:, :-1]
-    return int(known[np.ix_(region, region)].sum()), int(known[region].sum()), int(known[:, region].sum())
+    return (
+        int(known[np.ix_(region, region)].sum()),
+        int(known[region].sum()),
+        int(known[:, region].sum()),
+    )
 
 
-def _histogram(predicted: Labels, reference: Labels, table: LabelTable, case: str) -> NDArray[np.int64]:
-    """(K, K + 1) voxels by predicted and referenced label; the last column is of those that were not annotated.
+def _histogram(
+    predicted: Labels, reference: Labels, table: LabelTable, case: str
+) -> NDArray[np.int64]:
+    """(K, K + 1) voxels by predicted and referenced label.
+
+    The last column is of those that were not annotated.
 
     Raises:
         LabelError: a label that the table does not know.
@@ -252,7 +292,8 @@ def _histogram(predicted: Labels, reference: Labels, table: LabelTable, case: st
         b[reference == table.ignore] = k
     if (a < 0).any() or (b < 0).any():
         raise LabelError(
-            f"{case}: labels among {np.unique(reference)[:20].tolist()}, predicted {np.unique(predicted)[:20].tolist()}",
+            f"{case}: labels among {np.unique(reference)[:20].tolist()}, predicted"
+            f" {np.unique(predicted)[:20].tolist()}",
             needed=f"labels among {list(table.ids)}",
             cure="use a data set that has the model's own labels",
         )
@@ -261,4 +302,6 @@ def _histogram(predicted: Labels, reference: Labels, table: LabelTable, case: st
 
 def packed(array: Labels) -> Packed:
     """Compress a label map."""
-    return Packed(zlib.compress(np.ascontiguousarray(array).tobytes(), level=1), array.shape, array.dtype)
+    return Packed(
+        zlib.compress(np.ascontiguousarray(array).tobytes(), level=1), array.shape, array.dtype
+    )

@@ -1,11 +1,12 @@
 """Choosing the overlap of patches by what it costs in Dice and what it saves in seconds.
 
-The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order, until an overlap costs too much: for any region the 95 %
-bootstrap interval (patients resampled) of the change of its mean Dice reaches below -`ALLOWED`. The one before it is taken. As
-every region must pass and the first failure ends it, many tests make no error more likely. An overlap that makes the same patches
-of every case as a larger one is not computed again and never chosen: it saves nothing here, and larger images may come. With
-fewer than `FEWEST` patients nothing is tried. An overlap that fails, whatever the reason, ends it as one does that the time does
-not allow: what was found before it is kept.
+The cases are predicted at 0.5, 0.375, 0.25, 0.125 and 0, in this order, until an overlap costs too
+much: for any region the 95 % bootstrap interval (patients resampled) of the change of its mean Dice
+reaches below -`ALLOWED`. The one before it is taken. As every region must pass and the first
+failure ends it, many tests make no error more likely. An overlap that makes the same patches of
+every case as a larger one is not computed again and never chosen: it saves nothing here, and larger
+images may come. With fewer than `FEWEST` patients nothing is tried. An overlap that fails, whatever
+the reason, ends it as one does that the time does not allow: what was found before it is kept.
 """
 
 from __future__ import annotations
@@ -62,16 +63,19 @@ def choose_overlap(
     Args:
         first: at 0.5.
         predict: all cases at another overlap.
-        patches: the number of patches that the whole grid of each case makes at an overlap: which overlaps are the same.
+        patches: the number of patches that the whole grid of each case makes at an overlap: which
+            overlaps are the same.
         kept: what stays where nothing could be tried.
         groups: (N,) patients.
         regions: (R,) names.
-        deadline: a `time.perf_counter` value; no overlap is begun that would end after it if it took as long as the last.
+        deadline: a `time.perf_counter` value; no overlap is begun that would end after it if it
+            took as long as the last.
     """
     patients = len(set(groups))
     if patients < FEWEST:
         because = (
-            f"{kept:g} stays: {patients} patient{'s' * (patients > 1)} to try others on, and below {FEWEST} chance decides more"
+            f"{kept:g} stays: {patients} patient{'s' * (patients > 1)} to try others on, and below"
+            f" {FEWEST} chance decides more"
         )
         return OverlapTuning(overlap=kept, because=because, cases=len(groups))
     trials = [_trial(OVERLAPS[0], first, first, groups, regions)]
@@ -102,21 +106,38 @@ def choose_overlap(
     chosen = [trial for trial in own if trial.within][-1]
     return OverlapTuning(
         overlap=chosen.overlap if len(own) > 1 else kept,
-        because="; ".join(filter(None, (_because(chosen, trials, untried, kept, len(groups), failed=bool(failed)), failed))),
+        because="; ".join(
+            filter(
+                None,
+                (_because(chosen, trials, untried, kept, len(groups), failed=bool(failed)), failed),
+            )
+        ),
         cases=len(groups),
         trials=tuple(trials),
         failed=failed,
     )
 
 
-def _trial(overlap: float, made: Round, first: Round, groups: Sequence[str], regions: Sequence[str]) -> OverlapTrial:
-    changes = tuple(compared(first.dice, made.dice, groups, regions, n) for n in range(len(regions)))
+def _trial(
+    overlap: float, made: Round, first: Round, groups: Sequence[str], regions: Sequence[str]
+) -> OverlapTrial:
+    changes = tuple(
+        compared(first.dice, made.dice, groups, regions, n) for n in range(len(regions))
+    )
     within = all(change.low >= -ALLOWED for change in changes)
-    return OverlapTrial(overlap=overlap, patches=made.patches, seconds=made.seconds, changes=changes, within=within)
+    return OverlapTrial(
+        overlap=overlap, patches=made.patches, seconds=made.seconds, changes=changes, within=within
+    )
 
 
 def _because(
-    chosen: OverlapTrial, trials: Sequence[OverlapTrial], untried: Sequence[float], kept: float, cases: int, *, failed: bool
+    chosen: OverlapTrial,
+    trials: Sequence[OverlapTrial],
+    untried: Sequence[float],
+    kept: float,
+    cases: int,
+    *,
+    failed: bool,
 ) -> str:
     """The reason, with its figures."""
     first, last = trials[0], trials[-1]
@@ -125,16 +146,32 @@ def _because(
     if all(trial.shared_with is not None for trial in trials[1:]):
         parts = [f"{kept:g} stays"]
         if not untried and not failed:
-            parts.append(f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and larger images may come")
+            parts.append(
+                f"{where}, every overlap makes the same {first.patches:.3g} patches a case, and"
+                " larger images may come"
+            )
     elif chosen is first:
-        parts = [f"{where}, {spent}; no smaller one that was tried surely stays within {ALLOWED:g} of its mean Dice"]
+        parts = [
+            (
+                f"{where}, {spent}; no smaller one that was tried surely stays within {ALLOWED:g} of"
+                " its mean Dice"
+            )
+        ]
     else:
         parts = [
-            f"{where}, {spent} instead of {first.patches:.3g} and {first.seconds:.3g} s at {first.overlap:g}",
-            f"the 95 % interval of no region's mean Dice reaches a fall of more than {ALLOWED:g}: at worst {said(chosen)}",
+            (
+                f"{where}, {spent} instead of {first.patches:.3g} and {first.seconds:.3g} s at"
+                f" {first.overlap:g}"
+            ),
+            (
+                "the 95 % interval of no region's mean Dice reaches a fall of more than"
+                f" {ALLOWED:g}: at worst {said(chosen)}"
+            ),
         ]
     if not last.within:
-        parts.append(f"{last.overlap:g} may cost too much, and smaller ones were not tried: {said(last)}")
+        parts.append(
+            f"{last.overlap:g} may cost too much, and smaller ones were not tried: {said(last)}"
+        )
     same = [f"{t.overlap:g} as {t.shared_with:g}" for t in trials if t.shared_with is not None]
     if same:
         parts.append("the same patches: " + ", ".join(same))
@@ -155,6 +192,6 @@ def said(trial: OverlapTrial) -> str:
     """The region that an overlap may cost the most, with its figures."""
     change = min(trial.changes, key=lambda one: one.low)
     return (
-        f"{change.region} {change.difference:+.4f} ({span(change.low, change.high, '+.4f')}, {change.patients} patients), "
-        f"{change.before:.4f} -> {change.after:.4f}"
+        f"{change.region} {change.difference:+.4f} ({span(change.low, change.high, '+.4f')},"
+        f" {change.patients} patients), {change.before:.4f} -> {change.after:.4f}"
     )

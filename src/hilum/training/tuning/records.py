@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from hilum.errors import UsageError
 from hilum.evaluation.records import Figure, Record
 from hilum.io import OutputFolder
-from hilum.plan.segmentation import PostprocessingStep  # noqa: TC001  pydantic needs the type when the record is made
+from hilum.plan.segmentation import (
+    PostprocessingStep,  # noqa: TC001  pydantic needs the type when the record is made
+)
 
 TUNING = "tuning.json"
 
@@ -18,8 +20,9 @@ TUNING = "tuning.json"
 class Change(Record):
     """Mean Dice of one region before and after something, over the same cases.
 
-    A case without the region counts 1 where none of it is answered and 0 where some is, so that a finding invented in a healthy
-    case and then removed is seen (the metrics themselves leave such a case out: undefined).
+    A case without the region counts 1 where none of it is answered and 0 where some is, so that a
+    finding invented in a healthy case and then removed is seen (the metrics themselves leave such a
+    case out: undefined).
 
     Args:
         region: its name, or "mean of the regions".
@@ -55,7 +58,8 @@ class Trial(Record):
         others: the region, among the rest, that changed for the worst; None where there is none.
         missed: cases that have the region and are answered without it, before and after.
         invented: cases without the region that are answered with it, before and after.
-        p_holm: p-value of the step on its own, with nothing else kept, corrected for all steps that were tried (Holm).
+        p_holm: p-value of the step on its own, with nothing else kept, corrected for all steps that
+            were tried (Holm).
         kept: whether it stays.
         because: why.
     """
@@ -93,7 +97,8 @@ class PostprocessingTuning(Record):
         trials: in the order in which they were tried; steps that changed no case are left out.
         unchanged: titles of the steps that changed no case.
         learnt: every region on the very cases it was learnt from: optimistic.
-        held_out: the regions that steps were found for, each case by the steps learnt from the other parts of the patients.
+        held_out: the regions that steps were found for, each case by the steps learnt from the
+            other parts of the patients.
         parts: the parts, with those steps.
     """
 
@@ -108,7 +113,10 @@ class PostprocessingTuning(Record):
     parts: tuple[Part, ...] = ()
 
     def steps_without(self, case: str) -> tuple[PostprocessingStep, ...]:
-        """Return the steps that a case is scored with: those that its patient had no part in; none where none are kept."""
+        """Return the steps that a case is scored with: those that its patient had no part in.
+
+        None where none are kept.
+        """
         return next(part.steps for part in self.parts if case in part.cases) if self.steps else ()
 
 
@@ -121,7 +129,8 @@ class OverlapTrial(Record):
         seconds: mean seconds of a case in the network, with its patches taken out and put together.
         changes: every region, against the plan's first choice of 0.5.
         within: whether the interval of no region's change reaches further below 0 than is allowed.
-        shared_with: the overlap whose patches these are too, so that nothing was computed again; None where it was.
+        shared_with: the overlap whose patches these are too, so that nothing was computed again;
+            None where it was.
     """
 
     overlap: float
@@ -196,4 +205,6 @@ class Tuning(Record):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValidationError) as error:
-            raise UsageError(f"{path} cannot be read: {error}", needed="a folder that `hilum tune` wrote") from error
+            raise UsageError(
+                f"{path} cannot be read: {error}", needed="a folder that `hilum tune` wrote"
+            ) from error

@@ -69,7 +69,12 @@ class Rounds:
     """
 
     def __init__(
-        self, model: TrainedModel, unseen: Unseen, *, say: Callable[[str], None], progress: Progress = lambda *_: None
+        self,
+        model: TrainedModel,
+        unseen: Unseen,
+        *,
+        say: Callable[[str], None],
+        progress: Progress = lambda *_: None,
     ) -> None:
         plan: Any = model.plan
         self._model, self._unseen, self._say, self._progress = model, unseen, say, progress
@@ -80,7 +85,9 @@ class Rounds:
         self._answers: dict[float, list[Answer]] = {}
 
     def first(self, deadline: float | None) -> None:
-        """Predict at the first overlap; cases that fail, or that the time does not allow, are left out from now on.
+        """Predict at the first overlap.
+
+        Cases that fail, or that the time does not allow, are left out from now on.
 
         What the time does allow is a fair sample: of the cases of every network its share.
 
@@ -89,26 +96,40 @@ class Rounds:
         """
         found = self._predict(OVERLAPS[0], deadline)
         if not found:
-            raise DataError("no case could be predicted", needed="at least one annotated case", cure="hilum check DATA")
+            raise DataError(
+                "no case could be predicted",
+                needed="at least one annotated case",
+                cure="hilum check DATA",
+            )
         held = {}
         for one in found:
             try:
-                held[one.case.id] = hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels)
+                held[one.case.id] = hold(
+                    one.case, one.volume(), read_annotation(one.case), self._plan.labels
+                )
             except HilumError as error:
                 self._say(f"{one.case.id} is left out: {error.found}")
         if not held:
             raise DataError(
-                "no case has an annotation that fits the model", needed="labels as the model's", cure="hilum check DATA"
+                "no case has an annotation that fits the model",
+                needed="labels as the model's",
+                cure="hilum check DATA",
             )
         self.made[OVERLAPS[0]] = [one for one in found if one.case.id in held]
         self.cases = tuple(one.case for one in self.made[OVERLAPS[0]])
         self._answers[OVERLAPS[0]] = [held[case.id] for case in self.cases]
 
     def answers(self, overlap: float) -> list[Answer]:
-        """Return the predictions at an overlap, beside their references; they are made now where they are missing."""
+        """Return the predictions at an overlap, beside their references.
+
+        They are made now where they are missing.
+        """
         if overlap not in self.made:
             self.made[overlap] = self._predict(overlap, None)
-            pairs = [hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels) for one in self.made[overlap]]
+            pairs = [
+                hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels)
+                for one in self.made[overlap]
+            ]
             self._answers[overlap] = pairs
         return self._answers[overlap]
 
@@ -116,14 +137,20 @@ class Rounds:
         """Dice of all cases at an overlap, with these steps of post-processing."""
         dice = Answers(self.answers(overlap), self._plan.labels).dice(steps)
         made = self.made[overlap]
-        return Round(dice, float(np.mean([one.seconds for one in made])), float(np.mean([one.patches for one in made])))
+        return Round(
+            dice,
+            float(np.mean([one.seconds for one in made])),
+            float(np.mean([one.patches for one in made])),
+        )
 
     def patches(self, overlap: float) -> tuple[int, ...]:
         """Count the patches of the whole grid of each case at an overlap."""
         patch = self._plan.patch.value
         return tuple(count_windows(one.shape, patch, overlap) for one in self.made[OVERLAPS[0]])
 
-    def scores(self, steps: Callable[[str], Steps], progress: Callable[[int, int, str], None]) -> tuple[Score, ...]:
+    def scores(
+        self, steps: Callable[[str], Steps], progress: Callable[[int, int, str], None]
+    ) -> tuple[Score, ...]:
         """Every metric at the first overlap, each case with the steps of post-processing given for its id."""
         table = self._plan.labels
         scores: list[Score] = []
@@ -144,8 +171,9 @@ class Rounds:
     def _predict(self, overlap: float, deadline: float | None) -> list[Predicted]:
         """Every case, in their order; the networks of one group of cases after those of another.
 
-        Where there is a deadline, each group has of the time left what its cases are of those left, and predicts in an order of
-        which every beginning is a fair sample; what a group did not get to has the time that others leave.
+        Where there is a deadline, each group has of the time left what its cases are of those left,
+        and predicts in an order of which every beginning is a fair sample; what a group did not get
+        to has the time that others leave.
         """
         found: dict[str, Predicted] = {}
         waiting = self._groups(drawn=deadline is not None)
@@ -160,15 +188,24 @@ class Rounds:
             waiting = [(members, cases) for members, cases in waiting if cases]
         if waiting:
             left_out = sum(len(cases) for _, cases in waiting)
-            self._say(f"{left_out} of {len(self.cases)} cases are left out: the time does not allow more.")
+            self._say(
+                f"{left_out} of {len(self.cases)} cases are left out: the time does not allow more."
+            )
         return [found[case.id] for case in self.cases if case.id in found]
 
     def _predict_group(
-        self, members: Sequence[int], cases: list[Case], overlap: float, limit: float | None, found: dict[str, Predicted]
+        self,
+        members: Sequence[int],
+        cases: list[Case],
+        overlap: float,
+        limit: float | None,
+        found: dict[str, Predicted],
     ) -> None:
         """Move cases, from the first on, to those that are found, until the limit; at least one."""
         predictor = Predictor(self._part(members, overlap))
-        self.engine = f"{predictor.engine.name} in {predictor.engine.precision} on {predictor.engine.device}"
+        self.engine = (
+            f"{predictor.engine.name} in {predictor.engine.precision} on {predictor.engine.device}"
+        )
         try:
             while cases:
                 case = cases.pop(0)
@@ -187,7 +224,9 @@ class Rounds:
     def _groups(self, *, drawn: bool) -> list[tuple[tuple[int, ...], list[Case]]]:
         """Cases by the networks that answer for them, in their order or a drawn one."""
         groups: dict[tuple[int, ...], list[Case]] = {}
-        for place in drawn_order([case.id for case in self.cases]) if drawn else range(len(self.cases)):
+        for place in (
+            drawn_order([case.id for case in self.cases]) if drawn else range(len(self.cases))
+        ):
             case = self.cases[place]
             groups.setdefault(self._unseen.members[case.id], []).append(case)
         return sorted(groups.items(), key=lambda group: group[0])
@@ -213,4 +252,11 @@ def _predicted(predictor: Predictor, case: Case) -> Predicted:
     prediction = predictor.answer(prepared)
     labels = prediction.labels
     seconds = prediction.seconds.network + prediction.seconds.restore
-    return Predicted(case, packed(labels.array[0]), labels.geometry, seconds, prediction.patches["run"], (z, y, x))
+    return Predicted(
+        case,
+        packed(labels.array[0]),
+        labels.geometry,
+        seconds,
+        prediction.patches["run"],
+        (z, y, x),
+    )

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from hilum.training.tuning.records import OverlapTuning, PostprocessingTuning
 
 _FIRST_SHARE, _LEARNING_SHARE, _OVERLAP_SHARE = 0.4, 0.6, 0.85
-"""Of the minutes: until when cases are predicted, post-processing is learnt, overlaps are tried; the rest is for the metrics."""
+"""Of the minutes: until when cases are predicted, post-processing is learnt, overlaps are tried;
+the rest is for the metrics."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class TuneOptions:
     Args:
         cases: how many to use at most, spread evenly; None: all that may be used.
         minutes: wall-clock time; None: as long as it takes.
-        patients: a regular expression for the patient in a case's id, where no table names patients.
+        patients: a regular expression for the patient in a case's id, where no table names
+            patients.
 
     Raises:
         UsageError: a number that is not positive.
@@ -56,7 +58,11 @@ class TuneOptions:
         if self.cases is not None and self.cases < 1:
             raise UsageError(f"--cases {self.cases}", needed="at least one case", cure="--cases 20")
         if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"--minutes {self.minutes:g}", needed="a positive number of minutes", cure="--minutes 20")
+            raise UsageError(
+                f"--minutes {self.minutes:g}",
+                needed="a positive number of minutes",
+                cure="--minutes 20",
+            )
 
 
 def tune(
@@ -71,8 +77,8 @@ def tune(
 
     Args:
         model: of a segmentation.
-        data: annotated cases that at least one of the model's networks was not trained on; for the data set that it was trained
-            on these are the validation cases of its folds.
+        data: annotated cases that at least one of the model's networks was not trained on; for the
+            data set that it was trained on these are the validation cases of its folds.
         out: a new folder for the tuned model and tuning.json.
         options: what is asked for.
         listener: is told what happens.
@@ -81,7 +87,8 @@ def tune(
         The tuned model, with the folder's id, and what was found.
 
     Raises:
-        UsageError: the folder is in use, the model is none of a segmentation, or has seen every case.
+        UsageError: the folder is in use, the model is none of a segmentation, or has seen every
+            case.
         DataError: no case could be used.
     """
     out = Path(out)
@@ -93,15 +100,31 @@ def tune(
         )
     with OutputFolder(out, "tune"):
         if holds_files(out):
-            raise UsageError(f"{out} is in use", needed="a new folder: the model that is tuned stays as it is", cure="-o ANOTHER")
-        return TUNERS[model.plan.task.value](model, data, out, options or TuneOptions(), listener or Listener())
+            raise UsageError(
+                f"{out} is in use",
+                needed="a new folder: the model that is tuned stays as it is",
+                cure="-o ANOTHER",
+            )
+        return TUNERS[model.plan.task.value](
+            model, data, out, options or TuneOptions(), listener or Listener()
+        )
 
 
-def _refused(model: TrainedModel, data: Path | str, out: Path, options: TuneOptions, listener: Listener) -> Any:  # noqa: ARG001  (as others)
+def _refused(
+    model: TrainedModel,
+    data: Path | str,  # noqa: ARG001  (as others)
+    out: Path,  # noqa: ARG001  (see above)
+    options: TuneOptions,  # noqa: ARG001  (see above)
+    listener: Listener,  # noqa: ARG001  (see above)
+) -> Any:
     raise UsageError(
-        f"{model.plan.name}: a classifier, which has neither patches that overlap nor labels to be cleaned",
+        f"{model.plan.name}: a classifier, which has neither patches that overlap nor labels to be"
+        " cleaned",
         needed="a segmentation model",
-        cure="a classifier learns its calibration and when to refuse while it is trained: hilum train",
+        cure=(
+            "a classifier learns its calibration and when to refuse while it is trained: hilum"
+            " train"
+        ),
     )
 
 
@@ -122,7 +145,9 @@ def _tune_segmentation(
         model,
         unseen,
         say=listener.say,
-        progress=lambda overlap, done, total, case: listener.advance(f"predicting at {overlap:g}", done, total, case),
+        progress=lambda overlap, done, total, case: listener.advance(
+            f"predicting at {overlap:g}", done, total, case
+        ),
     )
 
     def until(share: float) -> float | None:
@@ -130,9 +155,16 @@ def _tune_segmentation(
 
     rounds.first(until(_FIRST_SHARE))
     cleaned = learn_postprocessing(
-        rounds.answers(OVERLAPS[0]), plan.labels, unit=unit_of(plan), deadline=until(_LEARNING_SHARE), progress=told(listener)
+        rounds.answers(OVERLAPS[0]),
+        plan.labels,
+        unit=unit_of(plan),
+        deadline=until(_LEARNING_SHARE),
+        progress=told(listener),
     )
-    listener.say(f"Post-processing: {', '.join(step.title for step in cleaned.steps) or 'none'}, because {cleaned.because}.")
+    listener.say(
+        f"Post-processing: {', '.join(step.title for step in cleaned.steps) or 'none'}, because"
+        f" {cleaned.because}."
+    )
     chosen = choose_overlap(
         rounds.round(OVERLAPS[0], cleaned.steps),
         lambda overlap: rounds.round(overlap, cleaned.steps),
@@ -146,13 +178,22 @@ def _tune_segmentation(
     tuned = plan.model_copy(
         update={
             "overlap": Decision[float](value=chosen.overlap, because=chosen.because),
-            "postprocessing": type(plan.postprocessing)(value=cleaned.steps, because=cleaned.because),
+            "postprocessing": type(plan.postprocessing)(
+                value=cleaned.steps, because=cleaned.because
+            ),
         }
     )
-    scores = rounds.scores(cleaned.steps_without, lambda done, total, case: listener.advance("measuring", done, total, case))
+    scores = rounds.scores(
+        cleaned.steps_without,
+        lambda done, total, case: listener.advance("measuring", done, total, case),
+    )
     rows, level = SegmentationValidator.metrics(scores)
     notes = [*unseen.said, *learning_notes(cleaned, chosen)]
-    had_not = " that the answering networks had not seen" if unseen.known else ", which the model may have been trained on"
+    had_not = (
+        " that the answering networks had not seen"
+        if unseen.known
+        else ", which the model may have been trained on"
+    )
     metrics = ModelMetrics(
         measured_on=f"{len(rounds.cases)} cases of {dataset.name}{had_not} (hilum tune)",
         metrics=rows,
@@ -174,7 +215,10 @@ def _tune_segmentation(
     return replace(model, plan=tuned, metrics=metrics).save(out), record
 
 
-TUNERS: dict[str, Callable[..., tuple[TrainedModel, Tuning]]] = {"segmentation": _tune_segmentation, "classification": _refused}
+TUNERS: dict[str, Callable[..., tuple[TrainedModel, Tuning]]] = {
+    "segmentation": _tune_segmentation,
+    "classification": _refused,
+}
 """How a model is tuned, by its task."""
 
 
@@ -184,16 +228,21 @@ def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -
     if found.held_out is not None and found.steps:
         held = found.held_out
         notes.append(
-            "for these figures each case was post-processed by what was learnt from other patients (the model has what was "
-            f"learnt from all): Dice of {held.region} {held.difference:+.4f} ({span(held.low, held.high, '+.4f')})"
+            "for these figures each case was post-processed by what was learnt from other patients"
+            f" (the model has what was learnt from all): Dice of {held.region}"
+            f" {held.difference:+.4f} ({span(held.low, held.high, '+.4f')})"
         )
     if overlap is not None and overlap.failed:
         notes.append(f"the overlap of patches: {overlap.failed}")
     if overlap is not None and overlap.overlap != OVERLAPS[0] and overlap.trials:
         chosen = [said(trial) for trial in overlap.trials if trial.overlap == overlap.overlap]
         notes.append(
-            f"these figures are at an overlap of {OVERLAPS[0]:g}; the model's is {overlap.overlap:g}"
-            + "".join(f", which was chosen on the same cases, where it changes at worst {one}" for one in chosen)
+            f"these figures are at an overlap of {OVERLAPS[0]:g}; the model's is"
+            f" {overlap.overlap:g}"
+            + "".join(
+                f", which was chosen on the same cases, where it changes at worst {one}"
+                for one in chosen
+            )
         )
     return tuple(notes)
 

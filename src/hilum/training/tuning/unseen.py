@@ -26,7 +26,8 @@ class Unseen:
         members: by case id, the numbers of the networks.
         cases: in the order of the data set.
         said: how they were chosen, in sentences.
-        known: whether the model says which cases it was trained on; else that these are others is taken on trust.
+        known: whether the model says which cases it was trained on; else that these are others is
+            taken on trust.
     """
 
     cases: tuple[Case, ...]
@@ -47,12 +48,12 @@ class Unseen:
 def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen:
     """The annotated cases of a data set that at least one network of a model was not trained on.
 
-    What a network was trained on is known by the case ids in the model's facts, whatever the data set is called now, and, where
-    the data set names patients, by the patients of these cases.
+    What a network was trained on is known by the case ids in the model's facts, whatever the data
+    set is called now, and, where the data set names patients, by the patients of these cases.
 
     Raises:
-        UsageError: every case was trained on or is a test case, or the model was trained on this data set and does not say on
-            which cases.
+        UsageError: every case was trained on or is a test case, or the model was trained on this
+            data set and does not say on which cases.
     """
     if not dataset.not_tests:
         raise UsageError(
@@ -68,11 +69,16 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
                 needed="cases that it was not trained on",
                 cure="give another data set with the same labels",
             )
-        said = ["the model does not say which cases it was trained on: that these are others is taken on trust"]
+        said = [
+            (
+                "the model does not say which cases it was trained on: that these are others is taken"
+                " on trust"
+            )
+        ]
         if facts is not None and facts.cases == len(dataset.cases):
             said.append(
-                f"attention: {dataset.name} has as many cases as the model was trained on, {facts.cases}; if they are the same, "
-                "what is learnt from them is worthless"
+                f"attention: {dataset.name} has as many cases as the model was trained on,"
+                f" {facts.cases}; if they are the same, what is learnt from them is worthless"
             )
         everyone = tuple(range(networks))
         cases = dataset.not_tests
@@ -80,14 +86,22 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
     patients = patient_of(dataset)
     known = [{patients[case] for case in cases if case in patients} for cases in trained]
     members = {
-        case.id: tuple(n for n in range(networks) if case.id not in trained[n] and patients[case.id] not in known[n])
+        case.id: tuple(
+            n
+            for n in range(networks)
+            if case.id not in trained[n] and patients[case.id] not in known[n]
+        )
         for case in dataset.not_tests
     }
     cases = tuple(case for case in dataset.not_tests if members[case.id])
     if not cases:
         raise UsageError(
-            f"the model was trained on all {len(dataset.cases)} cases of {dataset.name!r}, or on other cases of their patients",
-            needed="cases that it was not trained on, or its own data set with the fold that it was validated on",
+            f"the model was trained on all {len(dataset.cases)} cases of {dataset.name!r}, or on"
+            " other cases of their patients",
+            needed=(
+                "cases that it was not trained on, or its own data set with the fold that it was"
+                " validated on"
+            ),
             cure="give a data set of other cases with the same labels",
         )
     return Unseen(cases, members, _said(dataset, cases, members, networks))
@@ -102,7 +116,11 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
     """By network the ids of the cases it was trained on; None where the model does not say."""
     if facts is None:
         return None
-    folds = [one for name, one in facts.details.items() if name.startswith("fold ") and isinstance(one, dict)]
+    folds = [
+        one
+        for name, one in facts.details.items()
+        if name.startswith("fold ") and isinstance(one, dict)
+    ]
     named = [one.get("train") for one in folds]
     lists = [{str(case) for case in cases} for cases in named if isinstance(cases, list) and cases]
     if not lists or len(lists) < len(folds):
@@ -112,12 +130,20 @@ def _trained(facts: Facts | None, networks: int) -> list[set[str]] | None:
     return [set().union(*lists)] * networks
 
 
-def _said(dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int) -> tuple[str, ...]:
+def _said(
+    dataset: Dataset, cases: tuple[Case, ...], members: Mapping[str, tuple[int, ...]], networks: int
+) -> tuple[str, ...]:
     """Describe how the cases were chosen, for tuning.json and the card."""
     left_out = len(dataset.not_tests) - len(cases)
     said = [f"{len(cases)} cases of {dataset.name} that were not trained on"]
     if left_out:
-        said.append(f"{left_out} cases were left out: they, or other cases of their patients, were trained on")
+        said.append(
+            f"{left_out} cases were left out: they, or other cases of their patients, were"
+            " trained on"
+        )
     if any(len(members[case.id]) < networks for case in cases):
-        said.append(f"each was predicted by those of the {networks} networks alone that had not seen it or its patient")
+        said.append(
+            f"each was predicted by those of the {networks} networks alone that had not seen it or"
+            " its patient"
+        )
     return tuple(said)

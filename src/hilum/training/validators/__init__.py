@@ -10,7 +10,13 @@ from hilum.training.validators.segmentation import SegmentationValidator, mean_d
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["VALIDATORS", "ClassificationValidator", "SegmentationValidator", "Validator", "mean_dice"]
+__all__ = [
+    "VALIDATORS",
+    "ClassificationValidator",
+    "SegmentationValidator",
+    "Validator",
+    "mean_dice",
+]
 
 Validator = SegmentationValidator | ClassificationValidator
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _BATCH = 16
 MOST_SEEN = 2000
-"""Training cases at most from which a model learns when to refuse, and held-out cases that set its limits."""
+"""Training cases at most from which a model learns when to refuse, and held-out cases that set its
+limits."""
 LEARNING_SHARE = 0.05
 """At most this share of the minutes goes into that."""
 KEPT_BYTES = 256 * 2**20
@@ -61,12 +62,13 @@ class ClassificationValidator:
     measure = "AUROC"
     """What `check` gives."""
     ends_by_plateau = False
-    """What is looked at on the way is for the eye alone: the same cases become out-of-fold answers, and the stages have their
-    own shares of the schedule, so that nothing is chosen by them."""
+    """What is looked at on the way is for the eye alone: the same cases become out-of-fold answers,
+    and the stages have their own shares of the schedule, so that nothing is chosen by them."""
     learning_share = 0.0
     """What is learnt from the answers is in `seconds_after`."""
     scoring_share = 0.1
-    """A fair sample of the cases is answered where all of them would take more than this share of the minutes."""
+    """A fair sample of the cases is answered where all of them would take more than this share of
+    the minutes."""
     checked, most_checked = 20, 200
     """Fewer do not show whether an AUROC rises; of more the next ones add little."""
 
@@ -80,7 +82,9 @@ class ClassificationValidator:
         tolerance_mm: float = 0.0,  # noqa: ARG002  (what every validator is asked)
         progress: Callable[[int, int, str], None] | None = None,
     ) -> tuple[ClassScore, ...]:
-        """Answers for the cases, in their order; where the time ends it, for a fair sample of them (see `fair_order`).
+        """Answers for the cases, in their order.
+
+        Where the time ends it, for a fair sample of them (see `fair_order`).
 
         Args:
             network: as trained, on the device.
@@ -91,13 +95,18 @@ class ClassificationValidator:
             progress: called as progress(done, total, case id).
         """
         there = reuse and save_to is not None and (save_to / "predictions.csv").is_file()
-        known = {one.case: one for one in (read_predictions(save_to, self.plan.classes) if there and save_to else ())}
+        known = {
+            one.case: one
+            for one in (read_predictions(save_to, self.plan.classes) if there and save_to else ())
+        }
         predictor, found = self._predictor(network), dict[int, ClassScore]()
         for done, place in enumerate(self._fair_order(), start=1):
             case = self.cases[place]
             if done > 1 and deadline is not None and time.perf_counter() > deadline:
                 break
-            found[place] = known.get(case.id) or predictor.answer(self._prepare(predictor, case)).score
+            found[place] = (
+                known.get(case.id) or predictor.answer(self._prepare(predictor, case)).score
+            )
             if progress is not None:
                 progress(done, len(self.cases), case.id)
         scores = [found[place] for place in sorted(found)]
@@ -106,14 +115,24 @@ class ClassificationValidator:
         return tuple(scores)
 
     def check(self, network: nn.Module) -> float:
-        """AUROC of the positive class, or the mean over classes or findings; NaN where the cases are all of one class."""
+        """AUROC of the positive class, or the mean over classes or findings.
+
+        NaN where the cases are all of one class.
+        """
         predictor = self._predictor(network)
         rows = []
         with predictor.engine.evaluating(), torch.inference_mode():
             for start in range(0, len(self.cases), _BATCH):
                 cases = self.cases[start : start + _BATCH]
-                images = torch.from_numpy(np.stack([self._prepare(predictor, case).array for case in cases]))
-                rows.append(ClassificationTask(self.plan.classes).probabilities(predictor.logits(images)).cpu().numpy())
+                images = torch.from_numpy(
+                    np.stack([self._prepare(predictor, case).array for case in cases])
+                )
+                rows.append(
+                    ClassificationTask(self.plan.classes)
+                    .probabilities(predictor.logits(images))
+                    .cpu()
+                    .numpy()
+                )
         probabilities = np.concatenate(rows)
         members = np.array([self.plan.classes.members(case.label or "") for case in self.cases])
         if self.plan.classes.binary:
@@ -122,10 +141,15 @@ class ClassificationValidator:
         return macro_auroc(probabilities[:, both], members[:, both]) if both.any() else math.nan
 
     def subset(self, most: int) -> ClassificationValidator:
-        """At most so many cases, spread evenly over all; none where that is too few to show whether an AUROC rises."""
+        """At most so many cases, spread evenly over all.
+
+        None where that is too few to show whether an AUROC rises.
+        """
         if most < min(self.checked, len(self.cases)):
             return replace(self, cases=())
-        chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
+        chosen = np.unique(
+            np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int)
+        )
         return replace(self, cases=tuple(self.cases[i] for i in chosen))
 
     def seconds_after(self, per_case: float, trained: int, total: float) -> float:
@@ -163,7 +187,9 @@ class ClassificationValidator:
         return tuple(rows), summary.level
 
     def _fair_order(self) -> list[int]:
-        return fair_order([case.id for case in self.cases], [case.label for case in self.cases], self.plan.classes)
+        return fair_order(
+            [case.id for case in self.cases], [case.label for case in self.cases], self.plan.classes
+        )
 
     def _prepare(self, predictor: ClassPredictor, case: Case) -> Prepared:
         """Inputs are small: as many as a bounded memory holds are read once only."""
@@ -172,7 +198,9 @@ class ClassificationValidator:
         if case.label is None:
             raise DataError(f"case {case.id} has no label", needed="labelled cases to validate on")
         prepared = predictor.prepare(case)
-        if (len(self._prepared) + 1) * prepared.array.nbytes <= KEPT_BYTES:  # all inputs are of one size
+        if (
+            len(self._prepared) + 1
+        ) * prepared.array.nbytes <= KEPT_BYTES:  # all inputs are of one size
             self._prepared[case.id] = prepared
         return prepared
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from hilum.volume import Volume
 
 _QUICK_SECONDS = 5.0
-"""A first prediction that took longer is not repeated to be timed: what warming up costs hardly counts."""
+"""A first prediction that took longer is not repeated to be timed: what warming up costs hardly
+counts."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class SegmentationValidator:
     ends_by_plateau = True
     """Whether a training without a time limit ends where this stops to rise."""
     learning_share = 0.2
-    """What learning post-processing from the saved answers and scoring them again takes, as a share of scoring them once."""
+    """What learning post-processing from the saved answers and scoring them again takes, as a share
+    of scoring them once."""
     scoring_share = 0.2
     """At most this share of the minutes goes into scoring the validation cases at the end."""
     checked, most_checked = 8, 16
-    """Validation cases on the way: so many where a plateau of their scores ends the training, which must not depend on the
-    speed of the machine; else as many as the time allows, up to the latter."""
+    """Validation cases on the way: so many where a plateau of their scores ends the training, which
+    must not depend on the speed of the machine; else as many as the time allows, up to the latter.
+    """
 
     def score(
         self,
@@ -73,8 +76,9 @@ class SegmentationValidator:
             network: as trained, on the device.
             save_to: a folder for the label maps.
             reuse: score the label maps that are in `save_to` already: they are this very network's.
-            deadline: a `time.perf_counter` value; no case is begun that would end after it if it took as long as the longest
-                so far; at least one is scored. Those that are make a fair sample (see `drawn_order`).
+            deadline: a `time.perf_counter` value; no case is begun that would end after it if it
+                took as long as the longest so far; at least one is scored. Those that are make a
+                fair sample (see `drawn_order`).
             tolerance_mm: of the normalised surface distance.
             progress: called as progress(done, total, case id).
 
@@ -84,7 +88,11 @@ class SegmentationValidator:
         predictor = self._predictor(network)
         scores: dict[str, tuple[Score, ...]] = {}
         longest = 0.0
-        places = range(len(self.cases)) if deadline is None else drawn_order([case.id for case in self.cases])
+        places = (
+            range(len(self.cases))
+            if deadline is None
+            else drawn_order([case.id for case in self.cases])
+        )
         for done, case in enumerate((self.cases[place] for place in places), start=1):
             begun = time.perf_counter()
             if done > 1 and deadline is not None and begun + longest > deadline:
@@ -106,21 +114,30 @@ class SegmentationValidator:
     def check(self, network: nn.Module) -> float:
         """Mean Dice over cases and regions; NaN where no case defines it.
 
-        Nothing else is measured: a network that has just begun predicts noise, whose surfaces would take minutes and gigabytes.
+        Nothing else is measured: a network that has just begun predicts noise, whose surfaces would
+        take minutes and gigabytes.
         """
         predictor, table = self._predictor(network), self.plan.labels
         by_region: dict[str, list[float]] = {region.name: [] for region in table.scored}
         for case in self.cases:
             predicted, reference = predictor.predict(case).labels.array, read_annotation(case).array
-            counts = np.full(reference.shape, fill_value=True) if table.ignore is None else reference != table.ignore
+            counts = (
+                np.full(reference.shape, fill_value=True)
+                if table.ignore is None
+                else reference != table.ignore
+            )
             for region in table.scored:
-                masks = (np.isin(labels, region.labels) & counts for labels in (predicted, reference))
+                masks = (
+                    np.isin(labels, region.labels) & counts for labels in (predicted, reference)
+                )
                 by_region[region.name].append(dice(*(mask[0] for mask in masks)))
         return _mean_of_means(by_region)
 
     def subset(self, most: int) -> SegmentationValidator:
         """At most so many cases, spread evenly over all."""
-        chosen = np.unique(np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int))
+        chosen = np.unique(
+            np.linspace(0, len(self.cases) - 1, min(most, len(self.cases))).round().astype(int)
+        )
         return SegmentationValidator(self.plan, self.device, tuple(self.cases[i] for i in chosen))
 
     @staticmethod
@@ -151,7 +168,8 @@ class SegmentationValidator:
     def seconds_per_case(self, network: nn.Module) -> float:
         """Measure the seconds of one case: the first one is predicted (twice where that is quick, to warm up) and scored.
 
-        The annotation stands for the prediction that a trained network will make; an untrained one's is noise.
+        The annotation stands for the prediction that a trained network will make; an untrained
+        one's is noise.
         """
         case, predictor = self.cases[0], self._predictor(network)
         start = time.perf_counter()
@@ -164,13 +182,19 @@ class SegmentationValidator:
         return time.perf_counter() - start
 
     def _predictor(self, network: nn.Module) -> Predictor:
-        model: Any = TrainedModel(plan=self.plan, networks=(network,), device=self.device)  # its plan is known to be this one
+        model: Any = TrainedModel(
+            plan=self.plan, networks=(network,), device=self.device
+        )  # its plan is known to be this one
         # the very network as it is trained, without compiling it for another engine
         return Predictor(model, engine="torch", precision=self.plan.precision.value)
 
-    def _score(self, prediction: Volume, reference: Volume, case: Case, tolerance_mm: float) -> tuple[Score, ...]:
+    def _score(
+        self, prediction: Volume, reference: Volume, case: Case, tolerance_mm: float
+    ) -> tuple[Score, ...]:
         labels = prediction.array[0]
-        if self.plan.labels.ignore is not None:  # never answered; the annotation may stand for a prediction
+        if (
+            self.plan.labels.ignore is not None
+        ):  # never answered; the annotation may stand for a prediction
             labels = np.where(labels == self.plan.labels.ignore, 0, labels)
         return score_labels(
             labels,
@@ -192,7 +216,9 @@ def mean_dice(scores: Sequence[Score]) -> float:
 
 
 def _mean_of_means(by_region: Mapping[str, Sequence[float]]) -> float:
-    means = [float(np.nanmean(values)) for values in by_region.values() if not np.all(np.isnan(values))]
+    means = [
+        float(np.nanmean(values)) for values in by_region.values() if not np.all(np.isnan(values))
+    ]
     return float(np.mean(means)) if means else float("nan")
 
 
