@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -226,7 +227,7 @@ def _apply(root: Path, fault: Fault) -> None:
     files = all_files(root)
     target = root / fault.name
     if fault.change == "add" or not files:
-        if not target.exists() and not any(parent.is_file() for parent in target.parents):
+        if not os.path.lexists(target) and not any(parent.is_file() for parent in target.parents):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(_content(fault.content))
         return
