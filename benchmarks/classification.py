@@ -226,7 +226,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
                     "train", data, "-o", model, *options, *(["--resume"] if model.exists() else [])
                 )
             scores += read_predictions(
-                model / "training" / "out_of_fold", load_model(model).plan.answers
+                model / "training" / "out_of_fold", load_model(model).plan.table
             )
         answers[way] = with_units({score.case: score for score in reversed(scores)}.values(), units)
     table = dataset.classes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hilum.api import (
         Labelling,
-        Network,
+        NetworkOptions,
         check,
         compare,
         demo,
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "hilum.api": (
         "Labelling",
-        "Network",
+        "NetworkOptions",
         "check",
         "compare",
         "demo",

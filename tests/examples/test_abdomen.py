@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from hilum.errors import UsageError
 from hilum.examples import ABDOMEN_LABELS, make_abdomen_ct
-from hilum.examples.abdomen import draw_patient, follow_up, paint_patient
+from hilum.examples.abdomen import follow_up, paint_patient, sample_patient
 from hilum.examples.canvas import Canvas, Warp
 from hilum.examples.shapes import capsule, cylinder, ellipsoid, rotation, smooth_union
 from hilum.volume import Geometry
@@ -113,14 +113,14 @@ def test_a_healthy_liver_has_no_tumour():
 
 
 def test_some_drawn_patients_are_healthy():
-    counts = [len(draw_patient(np.random.default_rng(seed)).tumours) for seed in range(40)]
+    counts = [len(sample_patient(np.random.default_rng(seed)).tumours) for seed in range(40)]
     assert 0 in counts
     assert max(counts) >= 3
 
 
 def test_the_grid_does_not_change_the_patient():
     """The same patient on a finer and shifted grid has the same liver volume: anatomy lives in millimetres."""
-    patient = draw_patient(np.random.default_rng(4))
+    patient = sample_patient(np.random.default_rng(4))
     volumes = []
     for shape, spacing in (((40, 60, 76), (5.2, 5.0, 5.0)), ((30, 80, 100), (7.0, 3.7, 3.8))):
         half = (np.array(shape) - 1) / 2 * spacing
@@ -132,7 +132,7 @@ def test_the_grid_does_not_change_the_patient():
 
 def test_follow_up_keeps_the_anatomy():
     rng = np.random.default_rng(0)
-    patient = draw_patient(rng, tumours=2)
+    patient = sample_patient(rng, tumours=2)
     later = follow_up(patient, rng)
     assert later.warp is patient.warp
     assert [t.centre for t in later.tumours] == [t.centre for t in patient.tumours]
@@ -169,7 +169,9 @@ def test_windows_paint_into_the_canvas():
         directions=rotation(about_x=10)[:, ::-1],
     )
     centre = tuple(float(v) for v in geometry.index_to_world((9, 14, 22)))
-    whole, part = (Canvas.blank(geometry, warp=Warp.draw(rng, amplitude_mm=0.5)) for _ in range(2))
+    whole, part = (
+        Canvas.blank(geometry, warp=Warp.sample(rng, amplitude_mm=0.5)) for _ in range(2)
+    )
     part = Canvas(part.geometry, part.hu, part.labels, whole.points, whole.warp_mm, part.blur_mm)
     whole.paint(ellipsoid(whole.points, centre, (9, 8, 7)), 100.0, label=3)
     window = part.near(centre, 9)

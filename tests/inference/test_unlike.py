@@ -14,7 +14,7 @@ from hilum.inference.nnunet.seen import nnunet_seen
 from hilum.inference.run_report import CaseOutcome
 from hilum.inference.unlike import unlike
 from hilum.io import read_modality, write_volume
-from hilum.plan.plan import Normalisation, Seen, SeenChannel
+from hilum.plan.plan import ChannelRange, Normalisation, TrainingRanges
 from hilum.volume import Geometry, Volume
 
 
@@ -28,8 +28,8 @@ def image(low, high, shape=(20, 24, 28), spacing=(2.0, 1.0, 1.0), channels=1):
 
 
 def plan(kind="mr", minimum=(0.0, 3.0), *, normalisation="case", pictures=False, name="x", **seen):
-    known = Seen(
-        channels=(SeenChannel(name=name, kind=kind, minimum=minimum),), pictures=pictures, **seen
+    known = TrainingRanges(
+        channels=(ChannelRange(name=name, kind=kind, minimum=minimum),), pictures=pictures, **seen
     )
     made = make_plan(
         channels=(name,), normalisation=(Normalisation(kind=normalisation, upper=255.0),)
@@ -153,7 +153,9 @@ def test_the_planner_keeps_what_it_saw(tmp_path):
 
 def test_a_run_warns_once_of_many_and_names_each(tmp_path, caplog):
     model = make_model()
-    strange = Seen(channels=(SeenChannel(name="CT", kind="ct", minimum=(-1024.0, -900.0)),))
+    strange = TrainingRanges(
+        channels=(ChannelRange(name="CT", kind="ct", minimum=(-1024.0, -900.0)),)
+    )
     object.__setattr__(model, "plan", model.plan.model_copy(update={"seen": strange}))
     for name in "abc":
         write_volume(index_volume(), tmp_path / "in" / f"{name}.nii.gz")
@@ -192,8 +194,8 @@ def test_nnunet_tells_what_it_kept(tmp_path):
     }
     bare = nnunet_seen(tmp_path, plans, ("MRI", "CT"), pictures=False, orientation="source")
     assert bare.channels == (
-        SeenChannel(name="MRI", kind="mr", minimum=(0.0, 2.0)),
-        SeenChannel(name="CT", kind="ct"),
+        ChannelRange(name="MRI", kind="mr", minimum=(0.0, 2.0)),
+        ChannelRange(name="CT", kind="ct"),
     )
     assert bare.spacing is None
     known = {

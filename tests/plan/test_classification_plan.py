@@ -17,7 +17,7 @@ from classification_toys import (
     class_plan,
     write_cubes,
 )
-from hilum.api import Network
+from hilum.api import NetworkOptions
 from hilum.dataset import ClassTable, open_dataset
 from hilum.errors import UsageError
 from hilum.plan import (
@@ -379,7 +379,7 @@ def test_what_is_named_after_a_side_is_not_mirrored_into_the_other():
 
 
 def planned(data, **asked):
-    return make_plan(data, overrides=Network(**asked).overrides())
+    return make_plan(data, overrides=NetworkOptions(**asked).overrides())
 
 
 def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
@@ -403,9 +403,9 @@ def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
     assert masked.region.value.mask_channel
     assert masked.network.value.in_channels == 2
     assert planned(volumes(mask=(9.0, 9.0, 9.0)), region="whole").spacing.value is None
-    more = Network(region="middle").overrides(steps=7, patch=(1, 64, 64))
+    more = NetworkOptions(region="middle").overrides(steps=7, patch=(1, 64, 64))
     assert (make_plan(pictures(), overrides=more).steps.value, more.region.kind) == (7, "middle")
-    assert Network().overrides() is None
+    assert NetworkOptions().overrides() is None
 
 
 def test_every_way_of_fine_tuning_is_a_whole_one():
@@ -608,7 +608,7 @@ def test_what_a_plan_says_of_itself():
     plan = class_plan(
         GRADES, channels=("T1", "T2"), region=RegionSpec(kind="mask", mask_channel=True)
     )
-    assert plan.answers is plan.classes
+    assert plan.table is plan.classes
     assert plan.inputs == 3
     assert plan.network.value.title == "resnet3d, width 4"
     assert changed(plan, batch=3).batch.value == 3

@@ -5,7 +5,7 @@ import torch
 
 from classification_toys import TWO, class_plan
 from hilum.plan.plan import ClassifierSpec
-from hilum.preprocess.view_store import ViewStore
+from hilum.preprocess.classifier_store import ClassifierStore
 from hilum.training import Assignment, Budget
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def a_job(
 ) -> Assignment:
     """Noise whose mean tells the class, two cases a patient."""
     rng = np.random.default_rng(1)
-    store = ViewStore(folder / "store")
+    store = ClassifierStore(folder / "store")
     store.folder.mkdir(parents=True, exist_ok=True)
     names = plan.classes.names
     labels = labels or [names[n % len(names)] for n in range(cases)]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from classification_toys import STILL, TABLES, THREE, class_plan
 from hilum.errors import DataError, ModelError
 from hilum.plan.classification import ClassLossSpec, Stage
-from hilum.preprocess.view_store import ViewStore
+from hilum.preprocess.classifier_store import ClassifierStore
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import decide
 from hilum.training import fit
@@ -344,15 +344,17 @@ def test_dropout_really_drops(tmp_path):
 def test_a_case_that_cannot_be_read_is_named_and_training_goes_on_from_there(tmp_path, monkeypatch):
     job = a_job(class_plan(batch=2, steps=8), tmp_path)
     straight = fit(replace(job, folder=tmp_path / "straight"))
-    read = ViewStore.read
+    read = ClassifierStore.read
     monkeypatch.setattr(
-        ViewStore, "read", lambda self, case: _damaged() if case == "c03" else read(self, case)
+        ClassifierStore,
+        "read",
+        lambda self, case: _damaged() if case == "c03" else read(self, case),
     )
     with pytest.raises(
         DataError, match=r"case c03: its preprocessed copy in .* cannot be read \(damaged\)"
     ):
         fit(job)
-    monkeypatch.setattr(ViewStore, "read", read)
+    monkeypatch.setattr(ClassifierStore, "read", read)
     assert same(state(straight), state(fit(replace(job, resume=True))))
 
 

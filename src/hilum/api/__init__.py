@@ -7,13 +7,13 @@ from hilum.api.machine import environment, gigabytes, to_json
 from hilum.api.running import export, load_model, predict
 from hilum.api.scoring import compare, evaluate
 from hilum.evaluation.page import span
-from hilum.plan.planner.words import Network
+from hilum.plan.planner.network_options import NetworkOptions
 
 __all__ = [
     "CheckResult",
     "DemoResult",
     "Labelling",
-    "Network",
+    "NetworkOptions",
     "TuneResult",
     "check",
     "compare",

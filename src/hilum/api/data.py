@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hilum import dataset as datasets
 from hilum.io import OutputFolder
-from hilum.plan.planner.words import Network
+from hilum.plan.planner.network_options import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     device: str = "auto",
     memory_gb: float | None = None,
     labelling: Labelling | None = None,
-    network: Network | None = None,
+    network: NetworkOptions | None = None,
     overrides: Overrides | None = None,
     out: Path | str | None = None,
     listener: Listener | None = None,
@@ -144,7 +144,7 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
         if overrides is None
         else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
     )
-    asked = (network or Network()).overrides(
+    asked = (network or NetworkOptions()).overrides(
         **{name: value for name, value in fixed.items() if value is not None}
     )
     dataset = (labelling or Labelling()).open(data)

@@ -10,7 +10,7 @@ from hilum.api.data import Labelling
 from hilum.api.running import load_model
 from hilum.api.scoring import draw_evaluated
 from hilum.io import OutputFolder
-from hilum.plan.planner.words import Network
+from hilum.plan.planner.network_options import NetworkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     out: Path | str,
     *,
     labelling: Labelling | None = None,
-    network: Network | None = None,
+    network: NetworkOptions | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     fold: int = 0,
@@ -81,7 +81,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         label=learnt.label,
         classes=learnt.classes,
         positive=learnt.positive,
-        overrides=(network or Network()).overrides(),
+        overrides=(network or NetworkOptions()).overrides(),
         resume=resume,
     )
     model = run(data, out, options, listener=listener)

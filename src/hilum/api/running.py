@@ -95,7 +95,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
 
     loaded: Any = load_model(model, device=device) if isinstance(model, str | Path) else model
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    task, table, out = loaded.plan.task.value, loaded.plan.answers, Path(out)
+    task, table, out = loaded.plan.task.value, loaded.plan.table, Path(out)
     predictor = make_predictor(
         loaded,
         tta=tta,

@@ -33,17 +33,17 @@ from hilum.cli.options import (
     WeightsOption,
     labelling_of,
 )
-from hilum.cli.shown import (
+from hilum.cli.output import (
+    describe_paths,
     fail,
-    figure,
     files_at_the_end,
-    places,
+    format_findings,
+    format_interval,
+    format_number,
     print_json,
     short,
+    shorten,
     shown_progress,
-    some,
-    span,
-    told,
 )
 from hilum.errors import HilumError, missing_package
 
@@ -122,7 +122,7 @@ def check(
     if as_json:
         print_json(api.to_json(result))
     else:
-        for line in told(result.findings):
+        for line in format_findings(result.findings):
             typer.echo(line)
         typer.echo(
             f"{result.errors} errors, {len(result.findings) - result.errors} warnings and notes."
@@ -176,7 +176,7 @@ def plan(
             device=device,
             memory_gb=memory,
             labelling=labelling_of(task, label, classes, positive),
-            network=api.Network(network, backbone, weights, stages, region),
+            network=api.NetworkOptions(network, backbone, weights, stages, region),
             out=out,
             listener=shown.listener,
         )
@@ -245,7 +245,7 @@ def train(
             data,
             out,
             labelling=labelling_of(task, label, classes, positive),
-            network=api.Network(network, backbone, weights, stages, region),
+            network=api.NetworkOptions(network, backbone, weights, stages, region),
             minutes=minutes,
             steps=steps,
             fold=fold,
@@ -266,9 +266,9 @@ def train(
         typer.echo(f"Measured on {metrics.measured_on}:")
         for metric in metrics.metrics:
             if metric.name in _TOLD:
-                between = span(metric.lower, metric.upper)
+                between = format_interval(metric.lower, metric.upper)
                 typer.echo(
-                    f"  {metric.region}: {_TOLD[metric.name]} {figure(metric.mean)} {between}"
+                    f"  {metric.region}: {_TOLD[metric.name]} {format_number(metric.mean)} {between}"
                 )
     drawn = "".join(
         f"; learning curves: {path}"
@@ -415,11 +415,11 @@ def predict(
         strange = [outcome.case for outcome in report.cases if outcome.unlike]
         if strange:
             typer.echo(
-                f"Unlike the training data: {some(strange)}; why: above, and in {out / 'run.json'}",
+                f"Unlike the training data: {shorten(strange)}; why: above, and in {out / 'run.json'}",
                 err=True,
             )
         for alike in report.failures:  # what is needed, and the cure, was said when it happened
-            names = some([outcome.case for outcome in alike])
+            names = shorten([outcome.case for outcome in alike])
             typer.echo(f"failed: {names}: {alike[0].error.partition(chr(10))[0]}", err=True)
         if failed:
             typer.echo(f"In full: above, and in {out / 'run.json'}", err=True)
@@ -624,10 +624,14 @@ def demo(
         return
     for region in result.evaluation.summary.regions:
         dice = region.metrics["dice"]
-        typer.echo(f"{region.region}: Dice {figure(dice.mean)} on {region.cases} test studies")
+        typer.echo(
+            f"{region.region}: Dice {format_number(dice.mean)} on {region.cases} test studies"
+        )
     auroc = result.class_evaluation.record.summary["auroc"]
-    typer.echo(f"malignant nodules: AUROC {figure(auroc.value)} {span(auroc.low, auroc.high)}")
-    typer.echo(f"Look at: {places(result.pictures)}")
+    typer.echo(
+        f"malignant nodules: AUROC {format_number(auroc.value)} {format_interval(auroc.low, auroc.high)}"
+    )
+    typer.echo(f"Look at: {describe_paths(result.pictures)}")
     typer.echo(f"Learning curves: {out / 'model' / 'training' / 'fold_0' / 'curves.png'}")
     typer.echo(
         f"All scores: {out / 'evaluation' / 'summary.md'}; the model's card:"

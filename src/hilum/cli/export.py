@@ -7,7 +7,7 @@ import typer
 
 from hilum.cli.commands import app
 from hilum.cli.options import Json, Patients
-from hilum.cli.shown import print_json, shown_progress
+from hilum.cli.output import print_json, shown_progress
 
 
 @app.command()

@@ -7,7 +7,7 @@ import typer
 
 from hilum.cli.commands import app
 from hilum.cli.options import Device, Json, Patients
-from hilum.cli.shown import figure, print_json, shown_progress, span
+from hilum.cli.output import format_interval, format_number, print_json, shown_progress
 
 
 @app.command()
@@ -69,8 +69,8 @@ def tune(
         for metric in metrics.metrics:
             if metric.name == "dice":
                 typer.echo(
-                    f"  {metric.region}: Dice {figure(metric.mean)}"
-                    f" {span(metric.lower, metric.upper)}"
+                    f"  {metric.region}: Dice {format_number(metric.mean)}"
+                    f" {format_interval(metric.lower, metric.upper)}"
                 )
         for note in metrics.notes:
             typer.echo(f"  note: {note}")

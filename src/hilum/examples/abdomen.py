@@ -3,7 +3,7 @@
 Nothing here is measured from a patient. Sizes, positions and HU are those of portal-venous CT in
 adult anatomy textbooks, varied by patient; coordinates are LPS mm around a point in front of the
 first lumbar vertebra (x to Left, y to Posterior, z up). First the patient is drawn
-(:func:`draw_patient`: every random number), then painted on a grid (:func:`paint_patient`).
+(:func:`sample_patient`: every random number), then painted on a grid (:func:`paint_patient`).
 """
 
 from __future__ import annotations
@@ -132,11 +132,11 @@ def make_abdomen_ct(
             cure="e.g. shape=(42, 84, 108)",
         )
     rng = np.random.default_rng([seed, 1])
-    patient = draw_patient(rng, tumours=tumours)
+    patient = sample_patient(rng, tumours=tumours)
     return make_study(patient, rng, shape=shape, tilt_degrees=tilt_degrees, noise_hu=noise_hu)
 
 
-def draw_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Patient:
+def sample_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Patient:
     """Draw an adult, with a healthy liver in one of eight (or exactly `tumours` tumours)."""
     count = (
         tumours
@@ -150,11 +150,11 @@ def draw_patient(rng: np.random.Generator, *, tumours: int | None = None) -> Pat
         spleen=float(rng.uniform(0.8, 1.2)),
         kidneys=float(rng.uniform(0.88, 1.1)),
         enhancement=float(rng.uniform(0.75, 1.0)),
-        warp=Warp.draw(rng),
+        warp=Warp.sample(rng),
         tumours=(),
         seed=int(rng.integers(2**31)),
     )
-    return replace(patient, tumours=_draw_tumours(rng, patient, count))
+    return replace(patient, tumours=_sample_tumours(rng, patient, count))
 
 
 def follow_up(patient: Patient, rng: np.random.Generator) -> Patient:
@@ -212,7 +212,7 @@ def _study_grid(
     )
 
 
-def _draw_tumours(rng: np.random.Generator, patient: Patient, count: int) -> tuple[Tumour, ...]:
+def _sample_tumours(rng: np.random.Generator, patient: Patient, count: int) -> tuple[Tumour, ...]:
     """Place tumours inside the liver, apart from each other, by rejection on the liver's own distance."""
     points = rng.uniform((-150, -95, -60), (60, 70, 85), (4000, 3)).T.astype(np.float32)
     depth = -parenchyma_distance(points, patient)

@@ -38,7 +38,7 @@ class Warp:
     phases: NDArray[np.float32]
 
     @classmethod
-    def draw(
+    def sample(
         cls,
         rng: np.random.Generator,
         *,

@@ -93,7 +93,7 @@ def make_nodule_ct(
     if kind not in ("benign", "malignant"):
         raise UsageError(f"kind {kind!r}", needed='"benign" or "malignant"')
     rng = np.random.default_rng([seed, 2, int(kind == "malignant")])
-    nodule = draw_nodule(rng, kind)
+    nodule = sample_nodule(rng, kind)
     half = (np.asarray(shape) - 1) / 2 * np.asarray(spacing)  # (z, y, x)
     geometry = Geometry.from_spacing(shape, spacing, origin=-half[::-1])
     canvas = Canvas.blank(geometry, warp=nodule.warp, fill_hu=LUNG_HU)
@@ -103,7 +103,7 @@ def make_nodule_ct(
     return SyntheticCase(image, labels)
 
 
-def draw_nodule(rng: np.random.Generator, kind: Kind) -> Nodule:
+def sample_nodule(rng: np.random.Generator, kind: Kind) -> Nodule:
     """Draw a nodule of one kind; sizes of both kinds overlap."""
     malignant = kind == "malignant"
     radius = float(np.clip(rng.lognormal(np.log(7.8 if malignant else 4.2), 0.32), 2.5, 15))
@@ -124,7 +124,7 @@ def draw_nodule(rng: np.random.Generator, kind: Kind) -> Nodule:
         solid=float(rng.uniform(0.55, 0.85)) if malignant and rng.random() < 0.35 else 1.0,
         calcified=bool(rng.random() < (0.04 if malignant else 0.4)),
         pleural_mm=float(radius + rng.uniform(2, 14)) if rng.random() < 0.45 else float("inf"),
-        warp=Warp.draw(rng, amplitude_mm=0.8 if malignant else 0.3, length_mm=25.0),
+        warp=Warp.sample(rng, amplitude_mm=0.8 if malignant else 0.3, length_mm=25.0),
     )
 
 

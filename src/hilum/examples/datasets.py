@@ -14,9 +14,9 @@ from hilum.errors import UsageError
 from hilum.examples.abdomen import (
     ABDOMEN_LABELS,
     SyntheticCase,
-    draw_patient,
     follow_up,
     make_study,
+    sample_patient,
 )
 from hilum.examples.chest import NODULE_LABELS, Kind, make_nodule_ct
 from hilum.examples.dicom import SeriesTags, write_dicom_series
@@ -197,7 +197,9 @@ def _studies(
     for number, owner in enumerate(_patients(cases)):
         rng = np.random.default_rng([seed, 3, number])
         patient = (
-            follow_up(patient, rng) if owner == last and patient is not None else draw_patient(rng)
+            follow_up(patient, rng)
+            if owner == last and patient is not None
+            else sample_patient(rng)
         )
         last = owner
         yield owner, make_study(patient, rng, shape=shape)

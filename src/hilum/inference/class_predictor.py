@@ -29,7 +29,7 @@ from hilum.inference.prediction import Seconds
 from hilum.inference.predictor import Prepared
 from hilum.inference.refusal import combine, intensity_features
 from hilum.inference.unlike import unlike
-from hilum.preprocess import preprocess_view
+from hilum.preprocess import preprocess_classifier_input
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
     from hilum.io import OutputFolder
-    from hilum.preprocess import View
+    from hilum.preprocess import InputWindow
     from hilum.volume import Volume
 
 
@@ -172,7 +172,9 @@ class ClassPredictor:
         channels = self._plan.channels
         if image.channels != len(channels):
             raise wrong_channels(name, image, channels)
-        array, view = preprocess_view(image, self._plan, region=region, centre_mm=centre)
+        array, view = preprocess_classifier_input(
+            image, self._plan, region=region, centre_mm=centre
+        )
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
         known = source if isinstance(source, Case) else None
         return Prepared(
@@ -385,7 +387,7 @@ class ClassPredictor:
 
     def _explained(self, prepared: Prepared, index: int) -> tuple[Volume, MapCheck | None]:
         """Make the explanation map of a class on the case's own grid, (1, Z, Y, X) of 0..1, and its check."""
-        view: View = prepared.restore
+        view: InputWindow = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
         kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)
         networks: Any = self.engine.networks  # classifiers all

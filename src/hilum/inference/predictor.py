@@ -34,8 +34,8 @@ from hilum.inference.unlike import unlike
 from hilum.inference.windows import count_windows
 from hilum.io import inspect_file
 from hilum.preprocess import preprocess_case
+from hilum.preprocess.restore_stream import WORKING_BYTES, LabelStream, ProbabilityStream
 from hilum.preprocess.steps import network_shape
-from hilum.preprocess.stream import WORKING_BYTES, LabelStream, ProbabilityStream
 from hilum.tasks.encoding import activate_logits, decode_logits
 from hilum.tasks.postprocess import BYTES_A_VOXEL, apply_postprocessing
 
@@ -65,7 +65,7 @@ float64, masks, numbered pieces."""
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A case on the network's grid: array (C, Z, Y, X) float32, the way back (`Restore` or `View`), what it was read from.
+    """A case on the network's grid: array (C, Z, Y, X) float32, the way back (`Restore` or `InputWindow`), what it was read from.
 
     `unlike` says what in it is unlike the training data, see `hilum.inference.unlike`.
     """

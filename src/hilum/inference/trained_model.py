@@ -154,7 +154,7 @@ class TrainedModel:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         texts = {
             PLAN: self.plan.model_dump_json(indent=2),
-            LABELS: self.plan.answers.model_dump_json(indent=2),
+            LABELS: self.plan.table.model_dump_json(indent=2),
             METRICS: metrics.model_dump_json(indent=2),
             CARD: model_card(
                 self.plan,
@@ -203,7 +203,7 @@ class TrainedModel:
         manifest = Manifest.load(folder)
         manifest.check_files(folder)
         plan = read_plan(folder / PLAN)
-        if read_record(type(plan.answers), folder / LABELS) != plan.answers:
+        if read_record(type(plan.table), folder / LABELS) != plan.table:
             raise ModelError(
                 f"{folder}: {LABELS} and {PLAN} name different labels",
                 needed="the same label table in both",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hilum.errors import HilumError
 from hilum.io import read_modality
 from hilum.plan.fingerprint import named_kind
-from hilum.plan.plan import Seen, SeenChannel
+from hilum.plan.plan import ChannelRange, TrainingRanges
 from hilum.volume import reorient_geometry
 
 if TYPE_CHECKING:
@@ -74,19 +74,19 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
     return (*found, *_of_grid(seen, image.geometry))
 
 
-def _presumed(plan: Plan) -> Seen:
+def _presumed(plan: Plan) -> TrainingRanges:
     """Presume the kind of image from the channels' names and normalisation."""
     channels = []
     for name, how in zip(plan.channels, plan.normalisation.value, strict=True):
         channels.append(
-            SeenChannel(
+            ChannelRange(
                 name=name, kind=named_kind(name) or "unknown" if how.kind != "unit" else "picture"
             )
         )
-    return Seen(channels=tuple(channels))
+    return TrainingRanges(channels=tuple(channels))
 
 
-def _of_files(seen: Seen, files: Sequence[Path]) -> Iterator[str]:
+def _of_files(seen: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
     for channel, file in zip(seen.channels, files, strict=False):
         try:
             modality = read_modality(file)
@@ -101,7 +101,7 @@ def _of_files(seen: Seen, files: Sequence[Path]) -> Iterator[str]:
 
 
 def _of_values(
-    channel: SeenChannel, how: Normalisation, least: float, most: float
+    channel: ChannelRange, how: Normalisation, least: float, most: float
 ) -> Iterator[str]:
     name, seen = channel.name, channel.minimum
     if (
@@ -131,7 +131,7 @@ def _of_values(
         )
 
 
-def _of_grid(seen: Seen, geometry: Geometry) -> Iterator[str]:
+def _of_grid(seen: TrainingRanges, geometry: Geometry) -> Iterator[str]:
     code = (
         ("source" if geometry.is_2d else "SPL")
         if seen.orientation == "source"
@@ -156,5 +156,5 @@ def _span(known: Range) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _listed(seen: Seen) -> str:
+def _listed(seen: TrainingRanges) -> str:
     return ", ".join(dict.fromkeys(one.kind.upper() for one in seen.channels))

@@ -9,10 +9,10 @@ from torch import nn
 
 from hilum.errors import UsageError
 from hilum.networks.blocks import SLOPE, InstanceNorm
-from hilum.networks.drawing import drawing_from
 from hilum.networks.plain_unet import PlainUNet
 from hilum.networks.residual_unet import ResidualUNet
 from hilum.networks.resnet3d import ResNet3d
+from hilum.networks.rng import use_generator
 from hilum.networks.slice_classifier import SliceClassifier
 from hilum.networks.timm_classifier import TimmClassifier
 from hilum.networks.unet import UNet
@@ -162,7 +162,7 @@ def _build_classifier(spec: ClassifierSpec, generator: torch.Generator) -> Class
             else "the name of a timm backbone"
         )
         raise UsageError(f"a {spec.kind} classifier with backbone {spec.backbone!r}", needed=needed)
-    with drawing_from(generator):
+    with use_generator(generator):
         return CLASSIFIERS[spec.kind](spec)
 
 

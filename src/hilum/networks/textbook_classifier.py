@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hilum.errors import UsageError
-from hilum.networks.drawing import drawing_from
+from hilum.networks.rng import use_generator
 from hilum.networks.timm_classifier import TimmClassifier
 from hilum.networks.weights import Adoption, adopt, find_weights
 from hilum.plan.plan import ClassifierSpec
@@ -76,7 +76,7 @@ class Classifier(TimmClassifier):
             backbone=backbone,
             dropout=dropout,
         )
-        with drawing_from(torch.Generator().manual_seed(seed)):
+        with use_generator(torch.Generator().manual_seed(seed)):
             super().__init__(spec)
         self.adoption: Adoption | None = None
         if weights != "none" and (pretrained or weights is not None):

@@ -85,7 +85,7 @@ class ClassificationPlan(Plan):
     """Share of cases whose class the prediction sets shall hold."""
 
     @property
-    def answers(self) -> ClassTable:
+    def table(self) -> ClassTable:
         """The meaning of the outputs."""
         return self.classes
 

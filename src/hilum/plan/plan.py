@@ -187,7 +187,7 @@ class Hardware(Record):
     minutes: float | None = Field(default=None, gt=0)
 
 
-class SeenChannel(Record):
+class ChannelRange(Record):
     """One channel of the training images."""
 
     name: str
@@ -197,13 +197,13 @@ class SeenChannel(Record):
     """The least value of an image: over all images from ... to; None where that is not known."""
 
 
-class Seen(Record):
+class TrainingRanges(Record):
     """The training images in a few numbers.
 
     Ranges run over all of them, axes are (Z, Y, X) in `orientation`.
     """
 
-    channels: tuple[SeenChannel, ...]
+    channels: tuple[ChannelRange, ...]
     cases: int = Field(default=0, ge=0)
     pictures: bool = False
     """Whether each was a single picture."""
@@ -241,7 +241,7 @@ class Plan(Record):
     optimiser: Decision[OptimiserSpec]
     steps: Decision[int]
     precision: Decision[Literal["float32", "bfloat16"]]
-    seen: Seen | None = None
+    seen: TrainingRanges | None = None
     """What the training images looked like, to notice an image unlike them
     (`hilum.inference.unlike`); changes no answer."""
 
@@ -253,7 +253,7 @@ class Plan(Record):
 
     @property
     @abstractmethod
-    def answers(self) -> LabelTable | ClassTable:
+    def table(self) -> LabelTable | ClassTable:
         """The meaning of the network's outputs."""
 
     def _check_network(self, *, in_channels: int) -> None:
@@ -270,9 +270,9 @@ class Plan(Record):
                 f"{in_channels} channels, but the network takes {network.in_channels} and there are"
                 f" {len(self.normalisation.value)} normalisations"
             )
-        if network.out_channels != self.answers.outputs:
+        if network.out_channels != self.table.outputs:
             raise ValueError(
-                f"the label table has {self.answers.outputs} outputs, the network"
+                f"the label table has {self.table.outputs} outputs, the network"
                 f" {network.out_channels}"
             )
         if network.dimensions != self.dimensions.value or (

@@ -117,7 +117,7 @@ class SegmentationPlan(Plan):
     centre is half a voxel off in patches of even size and whose least weight is far smaller."""
 
     @property
-    def answers(self) -> LabelTable:
+    def table(self) -> LabelTable:
         """The meaning of the predicted integers."""
         return self.labels
 

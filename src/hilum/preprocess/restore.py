@@ -87,7 +87,7 @@ class Restore:
         """Bring (C, Z, Y, X) numbers to the source's grid, `fill` (one value, or one a channel) outside the box.
 
         Exact where nothing was resampled; else interpolated with `order`, by default this restore's
-        own. The whole result is held at once; for many channels see `hilum.preprocess.stream`.
+        own. The whole result is held at once; for many channels see `hilum.preprocess.restore_stream`.
 
         Raises:
             GeometryError: the array has not this restore's shape.

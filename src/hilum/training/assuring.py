@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case, ClassTable
     from hilum.plan import ClassificationPlan
-    from hilum.preprocess import ViewStore
+    from hilum.preprocess import ClassifierStore
     from hilum.tasks.class_score import ClassScore
     from hilum.training.fold import FoldResult
 
@@ -67,7 +67,7 @@ def no_assurance(
 def assure(
     plan: ClassificationPlan,
     members: Sequence[Member],
-    store: ViewStore,
+    store: ClassifierStore,
     device: torch.device,
     say: Callable[[str], None],
     *,
@@ -267,7 +267,7 @@ def _arrays(
 def _refusal(
     plan: ClassificationPlan,
     member: Member,
-    store: ViewStore,
+    store: ClassifierStore,
     device: torch.device,
     minutes: float | None,
 ) -> Any:
@@ -309,7 +309,7 @@ def _seen(
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
-def _input(store: ViewStore, case: str, plan: ClassificationPlan) -> NDArray[np.float32]:
+def _input(store: ClassifierStore, case: str, plan: ClassificationPlan) -> NDArray[np.float32]:
     """A training case as a prediction sees it: without the margin."""
     whole = torch.from_numpy(store.read(case).astype(np.float32))[None]
     return np.ascontiguousarray(centre_of(whole, plan.patch.value)[0].numpy())

@@ -145,7 +145,7 @@ def _divide_time(
         job = replace(job, budget=Budget(job.budget.steps, seconds), validate_every=_CHECK_EVERY)
         expected = f"{seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
     else:
-        step = step_timer(job.device, plan.precision.value, plan.answers)(
+        step = step_timer(job.device, plan.precision.value, plan.table)(
             plan.network.value, plan.patch.value, plan.batch.value
         )
         seconds = job.budget.steps * step

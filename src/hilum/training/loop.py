@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from hilum.errors import DataError, ResourceError, TrainingError
-from hilum.networks.drawing import seeded
+from hilum.networks.rng import fork_rng
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
 from hilum.training.courses import COURSES
 from hilum.training.courses.course import Beginning
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from hilum.networks import Weights
     from hilum.plan import Plan
-    from hilum.preprocess import CaseStore, ViewStore
+    from hilum.preprocess import CaseStore, ClassifierStore
     from hilum.training.schedule import Budget
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -60,7 +60,7 @@ class Assignment:
     """
 
     plan: Plan
-    store: CaseStore | ViewStore
+    store: CaseStore | ClassifierStore
     cases: tuple[str, ...]
     folder: Path
     budget: Budget
@@ -141,7 +141,7 @@ def fit(
                 generator = step_generator(job.seed, books.step)
                 images, targets = course.change(images, targets, generator)  # ... patch, not size
 
-                with seeded(
+                with fork_rng(
                     int(torch.randint(2**62, (1,), generator=generator)), job.device
                 ):  # dropout
                     value = course.loss(wrapped, images, targets)

@@ -11,7 +11,7 @@ from hilum.dataset.classes import ClassTable
 from hilum.errors import ResourceError
 from hilum.inference import computes_in_bfloat16, describe_device
 from hilum.networks import build_network
-from hilum.networks.drawing import seeded
+from hilum.networks.rng import fork_rng
 from hilum.plan import Decision
 from hilum.plan.classification import ClassLossSpec
 from hilum.plan.plan import OptimiserSpec
@@ -94,11 +94,11 @@ def _compare_gradients(plan: Plan, device: torch.device, weights: Weights | None
     generator = torch.Generator().manual_seed(0)
     size = (min(_REHEARSED, plan.batch.value), plan.network.value.in_channels, *plan.patch.value)
     images = torch.randn(size, generator=generator).to(device)
-    rehearse = _REHEARSALS[type(plan.answers)](plan.answers, images)
+    rehearse = _REHEARSALS[type(plan.table)](plan.table, images)
     gradients: dict[bool, Tensor] = {}
     for half in (False, True):
         with (
-            seeded(0, device),
+            fork_rng(0, device),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=half),
         ):  # the same dropout in both
             outputs = rehearse.outputs(network)
@@ -159,7 +159,7 @@ def _seconds_per_step(
     for _ in range(1 + _TIMED_STEPS):
         start = time.perf_counter()
         with (
-            seeded(0, device),
+            fork_rng(0, device),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
         ):
             outputs = rehearse.outputs(network)

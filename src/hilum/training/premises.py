@@ -111,7 +111,7 @@ class Premises(Record):
         }
         decisions |= {
             "channels": list(plan.channels),
-            "answers": plan.answers.model_dump(mode="json"),
+            "answers": plan.table.model_dump(mode="json"),
         }
         return self.model_copy(update={"plan": decisions, "weights": weights})
 

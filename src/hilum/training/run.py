@@ -350,7 +350,7 @@ def _opened(
     dataset = (
         opened
         if given is None
-        else arranged(opened, given.channels, given.answers, holder="the plan")
+        else arranged(opened, given.channels, given.table, holder="the plan")
     )
     for note in dataset.notes:
         listener.say(note)

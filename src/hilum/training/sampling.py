@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hilum.plan.plan import Three
-    from hilum.preprocess import CaseStore, StoredCase, ViewStore
+    from hilum.preprocess import CaseStore, ClassifierStore, StoredCase
     from hilum.tasks import SegmentationTask
 
 _SHARE_OF_MEMORY = 0.3
@@ -172,7 +172,7 @@ class ViewSampler(Sampler):
 
     def __init__(
         self,
-        store: ViewStore,
+        store: ClassifierStore,
         cases: Sequence[str],
         targets: Mapping[str, NDArray[np.float32]],
         *,

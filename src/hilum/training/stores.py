@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hilum.dataset.layouts.listing import some
-from hilum.preprocess import build_store, build_views
+from hilum.preprocess import build_classifier_store, build_store
 from hilum.training.augmentation import enlarged_patch
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.dataset import Dataset, Fold
-    from hilum.preprocess import CaseStore, ViewStore
+    from hilum.preprocess import CaseStore, ClassifierStore
     from hilum.training.options import Listener
 
     Progress = Callable[[int, int, str], None]
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def _views(
     dataset: Dataset, plan: Any, folder: Path, cases: Sequence[str], *, progress: Progress
-) -> ViewStore:
+) -> ClassifierStore:
     """Inputs with the margin that turning and shifting them needs, alike on both sides: their middle is what predictions see."""
     patch = plan.patch.value
     size = enlarged_patch(plan.augmentation.value, patch, dimensions=plan.dimensions.value)
     even = tuple(n + (n - p) % 2 for n, p in zip(size, patch, strict=True))
-    return build_views(dataset, plan, folder, cases, size=even, progress=progress)
+    return build_classifier_store(dataset, plan, folder, cases, size=even, progress=progress)
 
 
 def _labels_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) -> dict[str, bool]:  # noqa: ARG001  (every task's)
@@ -53,7 +53,7 @@ HELD: dict[str, Callable[..., dict[str, bool]]] = {
 def absent_from_training(
     dataset: Dataset,
     plan: Any,
-    store: CaseStore | ViewStore,
+    store: CaseStore | ClassifierStore,
     folds: Sequence[tuple[int, Fold]],
     listener: Listener,
 ) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def absent_from_training(
     return tuple(sentences)
 
 
-STORES: dict[str, Callable[..., CaseStore | ViewStore]] = {
+STORES: dict[str, Callable[..., CaseStore | ClassifierStore]] = {
     "segmentation": build_store,
     "classification": _views,
 }

@@ -297,7 +297,7 @@ def _write_rest(
         )
     texts = {
         PLAN: model.plan.model_dump_json(indent=2),
-        LABELS: model.plan.answers.model_dump_json(indent=2),
+        LABELS: model.plan.table.model_dump_json(indent=2),
         METRICS: metrics.model_dump_json(indent=2),
         CARD: model_card(
             model.plan, metrics, model.facts, members=len(model.networks), created=created

@@ -239,7 +239,7 @@ class ExportedModel:
             raise ModelError(
                 f"{folder}: an exported {plan.task.value} model", needed="one of a segmentation"
             )
-        if read_record(type(plan.answers), folder / LABELS) != plan.answers:
+        if read_record(type(plan.table), folder / LABELS) != plan.table:
             raise ModelError(
                 f"{folder}: {LABELS} and {PLAN} name different labels",
                 needed="the same label table in both",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hilum.dataset.layouts.naming import read_json_object
 from hilum.errors import HilumError
 from hilum.plan.fingerprint import named_kind
-from hilum.plan.plan import Range, Seen, SeenChannel
+from hilum.plan.plan import ChannelRange, Range, TrainingRanges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def nnunet_seen(
     *,
     pictures: bool,
     orientation: str,
-) -> Seen:
+) -> TrainingRanges:
     """Return the known ranges of the training images.
 
     A missing or odd fingerprint only makes fewer known.
@@ -43,7 +43,7 @@ def nnunet_seen(
         for pair in zip(shapes, spacings, strict=False)
     ]
     scaled = bool(spacings) and not pictures
-    return Seen(
+    return TrainingRanges(
         channels=tuple(_channel(name, properties.get(str(n))) for n, name in enumerate(channels)),
         cases=len(spacings),
         pictures=pictures,
@@ -53,12 +53,12 @@ def nnunet_seen(
     )
 
 
-def _channel(name: str, properties: Any) -> SeenChannel:
+def _channel(name: str, properties: Any) -> ChannelRange:
     kind = named_kind(name) or "unknown"
     least = properties.get("min") if isinstance(properties, dict) else None
     if kind == "ct" or not isinstance(least, int | float) or not 0 <= least < math.inf:
-        return SeenChannel(name=name, kind=kind)
-    return SeenChannel(name=name, kind=kind, minimum=(0.0, float(least)))
+        return ChannelRange(name=name, kind=kind)
+    return ChannelRange(name=name, kind=kind, minimum=(0.0, float(least)))
 
 
 def _triples(found: Any) -> list[tuple[float, ...]]:

@@ -17,11 +17,11 @@ from hilum.plan.classification import (
 from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, OptimiserSpec
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity
-from hilum.plan.planner.class_input import SMALL_PICTURE, Pace, decide_view, seen_wanted
-from hilum.plan.planner.overrides import ASKED, or_asked
-from hilum.plan.planner.recipe import named_side, side_pair
+from hilum.plan.planner.input_size import SMALL_PICTURE, StepCost, decide_view, wanted_inputs
+from hilum.plan.planner.overrides import ASKED, or_override
 from hilum.plan.planner.sizing import USABLE
-from hilum.plan.seen import look_back
+from hilum.plan.planner.training_decisions import named_side, side_pair
+from hilum.plan.training_ranges import summarise_training_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def plan_classification(
     *,
     measure: Measure | None,
     precision: Precision,
-    asked: Overrides,
+    overrides: Overrides,
 ) -> ClassificationPlan:
     """Decide everything that makes a classification model; see `make_plan`.
 
@@ -73,28 +73,30 @@ def plan_classification(
         raise UsageError(
             f"{fingerprint.name} has no classes", needed="a data set whose cases have classes"
         )
-    dimensions = or_asked(asked.dimensions, _decide_dimensions(fingerprint))
+    dimensions = or_override(overrides.dimensions, _decide_dimensions(fingerprint))
     orientation = grids.decide_orientation(fingerprint, dimensions.value)
-    region = or_asked(asked.region, _decide_region(fingerprint))
+    region = or_override(overrides.region, _decide_region(fingerprint))
     channels = len(fingerprint.channels) + region.value.mask_channel
-    network = _decide_network(table, dimensions.value, channels, hardware, asked)
-    weights = or_asked(asked.weights, _decide_weights(network.value))
-    batch = or_asked(asked.batch, _decide_batch(fingerprint, dimensions.value))
-    balance = or_asked(asked.balance, _decide_balance(fingerprint, table))
-    stages = or_asked(asked.stages, _decide_stages(network.value, weights.value))
-    pace = Pace(network.value, batch.value, measure)
+    network = _decide_network(table, dimensions.value, channels, hardware, overrides)
+    weights = or_override(overrides.weights, _decide_weights(network.value))
+    batch = or_override(overrides.batch, _decide_batch(fingerprint, dimensions.value))
+    balance = or_override(overrides.balance, _decide_balance(fingerprint, table))
+    stages = or_override(overrides.stages, _decide_stages(network.value, weights.value))
+    pace = StepCost(network.value, batch.value, measure)
     wanted = (
-        seen_wanted(len(fingerprint.cases)) if not any(stage.probe for stage in stages.value) else 0
+        wanted_inputs(len(fingerprint.cases))
+        if not any(stage.probe for stage in stages.value)
+        else 0
     )
     view = decide_view(
-        fingerprint, region.value, hardware, dimensions.value, asked, pace=pace, seen=wanted
+        fingerprint, region.value, hardware, dimensions.value, overrides, pace=pace, seen=wanted
     )
     seconds, how = pace.seconds(view.patch.value)
     return ClassificationPlan(
         name=fingerprint.name,
         hardware=hardware,
         channels=tuple(channel.name for channel in fingerprint.channels),
-        seen=look_back(fingerprint, scaled=view.spacing.value is not None),
+        seen=summarise_training_images(fingerprint, scaled=view.spacing.value is not None),
         classes=table,
         task=Decision(
             value="classification", because=f"every case has a class: {', '.join(table.names)}"
@@ -115,10 +117,10 @@ def plan_classification(
         network=network,
         weights=weights,
         stages=stages,
-        loss=or_asked(asked.class_loss, _decide_loss(fingerprint, table, balance.value)),
+        loss=or_override(overrides.class_loss, _decide_loss(fingerprint, table, balance.value)),
         balance=balance,
         augmentation=_decide_augmentation(
-            fingerprint, region.value, orientation.value, dimensions.value, asked
+            fingerprint, region.value, orientation.value, dimensions.value, overrides
         ),
         optimiser=Decision(
             value=OptimiserSpec(
@@ -133,8 +135,8 @@ def plan_classification(
                 " there are not many"
             ),
         ),
-        steps=or_asked(
-            asked.steps, _decide_steps(fingerprint, hardware, batch.value, seconds, how)
+        steps=or_override(
+            overrides.steps, _decide_steps(fingerprint, hardware, batch.value, seconds, how)
         ),
         precision=precision,
         coverage=Decision(
@@ -204,15 +206,15 @@ def _decide_network(
     dimensions: Literal[2, 3],
     channels: int,
     hardware: Hardware,
-    asked: Overrides,
+    overrides: Overrides,
 ) -> Decision[ClassifierSpec]:
     cpu = hardware.device == "cpu"
-    wants_pretrained = asked.backbone is not None or (
-        asked.weights is not None and asked.weights.origin == "pretrained"
+    wants_pretrained = overrides.backbone is not None or (
+        overrides.weights is not None and overrides.weights.origin == "pretrained"
     )
-    plain = asked.weights is not None and asked.weights.origin == "random"
+    plain = overrides.weights is not None and overrides.weights.origin == "random"
     volumes = "acs" if wants_pretrained else "resnet3d"
-    kind = asked.network or ("backbone" if dimensions == 2 else volumes)
+    kind = overrides.network or ("backbone" if dimensions == 2 else volumes)
     if kind not in {"backbone", "inflated", "acs", "slices", "resnet3d"}:
         raise UsageError(
             f"network {kind!r} for a classification",
@@ -226,13 +228,13 @@ def _decide_network(
         dimensions=dimensions,
         in_channels=channels,
         out_channels=table.outputs,
-        backbone=asked.backbone or ("" if own else EMBEDDED_BACKBONE),
+        backbone=overrides.backbone or ("" if own else EMBEDDED_BACKBONE),
         planes="three" if kind == "slices" else "axial",
         features=tuple(width * 2**stage for stage in range(4)) if own else (),
         blocks=(1, 1, 1, 1) if own else (),
         norm="batch" if own else "group",
     )
-    why = ASKED if asked.network else _WHY["plain" if own and plain else kind]
+    why = ASKED if overrides.network else _WHY["plain" if own and plain else kind]
     return Decision(value=spec, because=why)
 
 
@@ -406,10 +408,10 @@ def _decide_augmentation(
     region: RegionSpec,
     orientation: str,
     dimensions: Literal[2, 3],
-    asked: Overrides,
+    overrides: Overrides,
 ) -> Decision[AugmentationSpec]:
     """Strong, because few cases have one label each, but nothing that changes what a class is told by."""
-    axes, mirrored = _mirror_axes(fingerprint, region, orientation, dimensions, asked)
+    axes, mirrored = _mirror_axes(fingerprint, region, orientation, dimensions, overrides)
     how, said = _spatial(fingerprint, region, dimensions)
     if all(channel.kind == "ct" for channel in fingerprint.channels):
         said.append("no other brightness or contrast, because CT numbers have a meaning")
@@ -424,11 +426,11 @@ def _mirror_axes(
     region: RegionSpec,
     orientation: str,
     dimensions: Literal[2, 3],
-    asked: Overrides,
+    overrides: Overrides,
 ) -> tuple[tuple[int, ...], str]:
     """Axes along which images are mirrored, and why: from left to right, unless a class is named after a side."""
-    if asked.mirror_axes is not None:
-        return asked.mirror_axes, f"axes {asked.mirror_axes}, {ASKED}"
+    if overrides.mirror_axes is not None:
+        return overrides.mirror_axes, f"axes {overrides.mirror_axes}, {ASKED}"
     any_way = (
         dimensions == 3
         and region.kind != "whole"

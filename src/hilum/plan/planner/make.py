@@ -23,7 +23,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "segmentation": plan_segmentation,
     "classification": plan_classification,
 }
-"""Who decides about a task: called as planner(fingerprint, hardware, measure=, precision=, asked=).
+"""Who decides about a task: called as planner(fingerprint, hardware, measure=, precision=, overrides=).
 """
 
 
@@ -59,7 +59,7 @@ def make_plan(
             or Decision(
                 value="float32", because="no device was given whose precision could be known"
             ),
-            asked=asked,
+            overrides=asked,
         )
     except ValidationError as error:
         if overrides is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hilum.plan.classification import Stage
-    from hilum.preprocess import ViewStore
+    from hilum.preprocess import ClassifierStore
     from hilum.training.loop import Assignment
 
 
@@ -49,7 +49,7 @@ class ClassificationCourse:
         )
         members = np.array([plan.classes.members(job.labels[case]) for case in job.cases])
         self._sampler = ViewSampler(
-            cast("ViewStore", job.store),
+            cast("ClassifierStore", job.store),
             job.cases,
             self._targets,
             batch=plan.batch.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.plan.plan import Range, Seen, SeenChannel
+from hilum.plan.plan import ChannelRange, Range, TrainingRanges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hilum.plan.fingerprint import Fingerprint
 
 
-def look_back(fingerprint: Fingerprint, *, scaled: bool) -> Seen:
+def summarise_training_images(fingerprint: Fingerprint, *, scaled: bool) -> TrainingRanges:
     """Return the ranges of the fingerprint's images.
 
     Without spacings where they have no physical scale.
@@ -20,7 +20,7 @@ def look_back(fingerprint: Fingerprint, *, scaled: bool) -> Seen:
     cases = fingerprint.cases
     pictures = all(min(case.shape) == 1 for case in cases)
     channels = tuple(
-        SeenChannel(
+        ChannelRange(
             name=one.name,
             kind=one.kind,
             minimum=_range([case.channels[n].minimum for case in cases]),
@@ -31,7 +31,7 @@ def look_back(fingerprint: Fingerprint, *, scaled: bool) -> Seen:
     extent = [
         _range([case.shape[axis] * case.spacing[axis] for case in cases]) for axis in range(3)
     ]
-    return Seen(
+    return TrainingRanges(
         channels=channels,
         cases=len(cases),
         pictures=pictures,

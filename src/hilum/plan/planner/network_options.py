@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkOptions:
     """Options of a network and its fine-tuning; None leaves one to the planner.
 
     A segmentation takes only `kind`.

@@ -24,8 +24,8 @@ from hilum.errors import DataError, GeometryError, UsageError
 from hilum.io import read_volume, write_volume
 from hilum.plan.classification import RegionSpec
 from hilum.plan.plan import Decision, Normalisation
-from hilum.preprocess import build_views, preprocess_view, view_store
-from hilum.preprocess.view import View, view_hash
+from hilum.preprocess import build_classifier_store, classifier_store, preprocess_classifier_input
+from hilum.preprocess.classifier_input import InputWindow, classifier_input_hash
 from hilum.volume import Geometry, Volume, reorient
 
 MIDDLE, MASK, CENTRE = (
@@ -47,7 +47,7 @@ def in_world(geometry: Geometry) -> Volume:
     return Volume(world_values(geometry)[None].astype(np.float32), geometry)
 
 
-def points(view: View) -> np.ndarray:
+def points(view: InputWindow) -> np.ndarray:
     """Index on the turned grid of every voxel of the input, (Z, Y, X, 3)."""
     axes = [
         start + np.arange(n) * step
@@ -84,14 +84,14 @@ def test_an_identity_view_gives_the_volume_back(code):
     image = random_volume(geometry)
     turned = image if code == "source" else reorient(image, code)
     plan = window(turned.geometry.shape, turned.geometry.spacing, orientation=code)
-    array, view = preprocess_view(image, plan)
+    array, view = preprocess_classifier_input(image, plan)
     assert np.array_equal(array, turned.array)
     assert view.lay(array[0]) == image
 
 
 def test_an_identity_view_gives_the_picture_back():
     image = picture(np.random.default_rng(0).normal(size=(9, 13)))
-    array, view = preprocess_view(image, flat_plan((1, 9, 13)))
+    array, view = preprocess_classifier_input(image, flat_plan((1, 9, 13)))
     assert np.array_equal(array, image.array)
     assert view.lay(array[0]) == image
 
@@ -111,7 +111,7 @@ def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, 
     image = in_world(geometry)
     turned = (image if code == "source" else reorient(image, code)).geometry
     spacing = tuple(float(mm * f) for mm, f in zip(turned.spacing, factor, strict=True))
-    array, view = preprocess_view(image, window(patch, spacing, orientation=code))
+    array, view = preprocess_classifier_input(image, window(patch, spacing, orientation=code))
     at = points(view)
     centre = turned.index_to_world((np.array(turned.shape) - 1) / 2)
     np.testing.assert_allclose(turned.index_to_world(at.mean(axis=(0, 1, 2))), centre, atol=1e-6)
@@ -139,7 +139,7 @@ def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, 
 def test_a_single_voxel_of_a_map_lands_on_its_own(code):
     """Coarser than the image, in every orientation of its storage: the brightest voxel is the nearest one in the world."""
     image = reorient(in_world(oblique_geometry((11, 17, 13), spacing=(2.0, 0.9, 1.3))), code)
-    _, view = preprocess_view(image, window((5, 5, 5), (3.6, 3.1, 2.9)))
+    _, view = preprocess_classifier_input(image, window((5, 5, 5), (3.6, 3.1, 2.9)))
     spot = np.zeros((5, 5, 5), dtype=np.float32)
     spot[3, 1, 2] = 1.0
     laid = view.lay(spot)
@@ -150,7 +150,7 @@ def test_a_single_voxel_of_a_map_lands_on_its_own(code):
 
 
 def test_a_map_of_another_shape_is_refused():
-    _, view = preprocess_view(in_world(oblique_geometry()), window((4, 4, 4)))
+    _, view = preprocess_classifier_input(in_world(oblique_geometry()), window((4, 4, 4)))
     with pytest.raises(GeometryError, match=r"a map of shape \(4, 4, 5\)"):
         view.lay(np.zeros((4, 4, 5), dtype=np.float32))
 
@@ -163,7 +163,7 @@ def test_a_whole_picture_of_other_proportions_is_fitted_with_its_border_repeated
     """20 x 40 pixels into 32 x 32: one input pixel is 40 / 32 = 1.25, so the 20 rows take 16 of 32, 8 above and 8 below."""
     rows, columns = np.indices((20, 40))
     plan = flat_plan((1, 32, 32))
-    tall, view = preprocess_view(picture(rows), plan)
+    tall, view = preprocess_classifier_input(picture(rows), plan)
     assert view.step == (1.0, 1.25, 1.25)
     assert view.start == (0.0, 9.5 - 15.5 * 1.25, 19.5 - 15.5 * 1.25)
     np.testing.assert_allclose(
@@ -171,14 +171,14 @@ def test_a_whole_picture_of_other_proportions_is_fitted_with_its_border_repeated
     )
     assert abs(tall[0, 0, :8]).max() < 1e-12
     assert tall[0, 0, -8:].min() == 19
-    wide, _ = preprocess_view(picture(columns), plan)
+    wide, _ = preprocess_classifier_input(picture(columns), plan)
     np.testing.assert_allclose(wide[0, 0, 3], 0.125 + 1.25 * np.arange(32), atol=1e-5)
 
 
 def test_a_whole_volume_fits_with_its_proportions_in_millimetres():
     """20 x 24 x 20 mm into 8 x 8 x 10 voxels: 24 mm over 8 is the coarsest, so a voxel is a cube of 3 mm."""
     geometry = oblique_geometry((10, 24, 16), spacing=(2.0, 1.0, 1.25))
-    _, view = preprocess_view(in_world(geometry), class_plan(patch=(8, 8, 10)))
+    _, view = preprocess_classifier_input(in_world(geometry), class_plan(patch=(8, 8, 10)))
     np.testing.assert_allclose(np.array(view.step) * view.turned.spacing, 3.0)
     edges = (
         np.array(view.start) - np.array(view.step) / 2,
@@ -191,18 +191,18 @@ def test_a_whole_volume_fits_with_its_proportions_in_millimetres():
 def test_a_volume_is_no_picture():
     image = random_volume(Geometry.from_spacing((5, 12, 12), (4.0, 1.0, 1.0)))
     with pytest.raises(DataError, match=r"a volume of shape \(5, 12, 12\)[\s\S]*a single picture"):
-        preprocess_view(image, flat_plan((1, 12, 12)))
+        preprocess_classifier_input(image, flat_plan((1, 12, 12)))
 
 
 def test_a_larger_size_shows_more_around_the_same_middle():
     image = random_volume(oblique_geometry((12, 14, 10)))
     plan = window((4, 6, 4), (1.1, 0.9, 1.3))
-    small, _ = preprocess_view(image, plan)
-    large, _ = preprocess_view(image, plan, size=(8, 8, 6))
+    small, _ = preprocess_classifier_input(image, plan)
+    large, _ = preprocess_classifier_input(image, plan, size=(8, 8, 6))
     np.testing.assert_allclose(large[:, 2:6, 1:7, 1:5], small, atol=1e-5)
     whole = changed(class_plan(patch=(6, 6, 6)))
-    small, view = preprocess_view(image, whole)
-    large, wider = preprocess_view(image, whole, size=(8, 10, 6))
+    small, view = preprocess_classifier_input(image, whole)
+    large, wider = preprocess_classifier_input(image, whole, size=(8, 10, 6))
     assert view.step == wider.step
     np.testing.assert_allclose(large[:, 1:7, 2:8], small, atol=1e-5)
 
@@ -223,7 +223,9 @@ def test_it_is_scipys_gaussian_and_linear_interpolation(steps, shift, seed):
     image = random_volume(Geometry.from_spacing(shape), seed=seed)
     middle = (np.array(shape) - 1) / 2 + np.array(shift)
     point = image.geometry.index_to_world(np.clip(middle, 0, np.array(shape) - 1))
-    array, view = preprocess_view(image, window((5, 4, 6), steps, CENTRE), centre_mm=tuple(point))
+    array, view = preprocess_classifier_input(
+        image, window((5, 4, 6), steps, CENTRE), centre_mm=tuple(point)
+    )
     sigma = [(step - 1) / 2 if step > 1 else 0.0 for step in view.step]
     smooth = ndimage.gaussian_filter(image.array[0].astype(np.float64), sigma, mode="nearest")
     expected = ndimage.map_coordinates(
@@ -236,15 +238,17 @@ def test_shrinking_keeps_the_mean_and_takes_away_what_is_too_fine():
     rng = np.random.default_rng(1)
     noise = rng.normal(3.0, 1.0, size=(128, 128))
     stripes = np.tile([0.0, 2.0], (128, 64))
-    small, _ = preprocess_view(picture(noise), flat_plan((1, 32, 32)))
+    small, _ = preprocess_classifier_input(picture(noise), flat_plan((1, 32, 32)))
     assert small.mean() == pytest.approx(noise.mean(), abs=0.02)
     assert small.std() < 0.35  # every fourth pixel alone would keep a deviation of 1
-    even, _ = preprocess_view(picture(stripes), flat_plan((1, 32, 32)))
+    even, _ = preprocess_classifier_input(picture(stripes), flat_plan((1, 32, 32)))
     np.testing.assert_allclose(
         even[0, 0, 4:-4, 4:-4], 1.0, atol=0.02
     )  # and these stripes would be all dark or all bright
     np.testing.assert_allclose(
-        preprocess_view(picture(np.full((50, 70), 7.0)), flat_plan((1, 32, 32)))[0], 7.0, rtol=1e-6
+        preprocess_classifier_input(picture(np.full((50, 70), 7.0)), flat_plan((1, 32, 32)))[0],
+        7.0,
+        rtol=1e-6,
     )
 
 
@@ -259,7 +263,7 @@ def test_a_window_around_a_mask_at_the_border_of_a_picture():
     mask[0, 0, :2, 6:] = 1
     image = picture(10 * rows + columns)
     plan = flat_plan((1, 4, 4), MASK)
-    array, view = preprocess_view(image, plan, region=Volume(mask, image.geometry))
+    array, view = preprocess_classifier_input(image, plan, region=Volume(mask, image.geometry))
     assert view.start == (0.0, -1.0, 5.0)
     assert array[0, 0].tolist() == [[5, 6, 7, 7], [5, 6, 7, 7], [15, 16, 17, 17], [25, 26, 27, 27]]
     assert array[1, 0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
@@ -272,7 +276,7 @@ def test_the_middle_of_a_mask_is_that_of_the_box_around_it():
     mask = np.zeros((1, 1, 9, 11), np.uint8)
     mask[0, 0, [2, 2, 2, 6], [1, 8, 9, 9]] = 1
     image = picture(np.zeros((9, 11)))
-    _, view = preprocess_view(
+    _, view = preprocess_classifier_input(
         image, flat_plan((1, 3, 3), MASK), region=Volume(mask, image.geometry)
     )
     assert view.start == (0.0, 3.0, 4.0)
@@ -286,7 +290,9 @@ def test_a_window_around_a_mask_in_a_volume_however_it_is_stored(code):
     image, region = (
         reorient(Volume(array, geometry), code) for array in (world_values(geometry)[None], mask)
     )
-    array, view = preprocess_view(image, window((10, 6, 6), (1.0, 1.0, 1.0), MASK), region=region)
+    array, view = preprocess_classifier_input(
+        image, window((10, 6, 6), (1.0, 1.0, 1.0), MASK), region=region
+    )
     middle = geometry.index_to_world((6.0, 2.5, 9.0))
     np.testing.assert_allclose(
         view.turned.index_to_world(points(view).mean(axis=(0, 1, 2))), middle, atol=1e-6
@@ -305,9 +311,11 @@ def test_a_mask_may_say_where_to_look_without_being_seen():
     rng = np.random.default_rng(0)
     image = picture(rng.normal(size=(10, 10)))
     mask = Volume((rng.random((1, 1, 10, 10)) > 0.9).astype(np.uint8), image.geometry)
-    array, _ = preprocess_view(image, flat_plan((1, 4, 4), RegionSpec(kind="mask")), region=mask)
+    array, _ = preprocess_classifier_input(
+        image, flat_plan((1, 4, 4), RegionSpec(kind="mask")), region=mask
+    )
     assert array.shape == (1, 1, 4, 4)
-    whole, _ = preprocess_view(
+    whole, _ = preprocess_classifier_input(
         image, flat_plan((1, 10, 10)), region=mask
     )  # a plan that looks at all of it
     assert np.array_equal(whole, image.array)
@@ -318,7 +326,7 @@ def test_a_window_around_a_point():
     image = in_world(geometry)
     for index in ((4.0, 6.0, 5.0), (0.0, 13.0, 11.4), (-0.4, -0.4, -0.4)):
         point = geometry.index_to_world(index)
-        _, view = preprocess_view(
+        _, view = preprocess_classifier_input(
             image, window((3, 5, 4), (1.0, 1.0, 1.0), CENTRE), centre_mm=tuple(point)
         )
         np.testing.assert_allclose(
@@ -334,7 +342,7 @@ def test_intensities_are_normalised_over_the_whole_image_before_the_window_is_cu
     )
     plan = window((3, 3, 3), channels=("T1", "CT"), normalisation=how)
     before = image.array.copy()
-    array, _ = preprocess_view(image, plan)
+    array, _ = preprocess_classifier_input(image, plan)
     cut = (slice(None), *[slice(3, 6)] * 3)
     first = (image.array[0] - image.array[0].mean()) / image.array[0].std()
     np.testing.assert_allclose(array[0], first[None][cut][0], atol=1e-5)
@@ -379,7 +387,7 @@ EMPTY = Volume(np.zeros((1, 6, 7, 8), np.uint8), IMAGE.geometry)
 )
 def test_what_cannot_be_seen_is_refused(image, region, given, kind, message):
     with pytest.raises(kind, match=message):
-        preprocess_view(image, window((3, 3, 3), region=region), **given)
+        preprocess_classifier_input(image, window((3, 3, 3), region=region), **given)
 
 
 # --- the store
@@ -395,10 +403,10 @@ def cubes(tmp_path):
 def worked(monkeypatch):
     """Ids of the cases that were really preprocessed."""
     done = []
-    work = view_store.preprocess_view
+    work = classifier_store.preprocess_classifier_input
     monkeypatch.setattr(
-        view_store,
-        "preprocess_view",
+        classifier_store,
+        "preprocess_classifier_input",
         lambda *args, **more: (done.append(1), work(*args, **more))[1],
     )
     return done
@@ -409,9 +417,13 @@ def test_stored_inputs_are_those_of_the_cases_in_half_precision(cubes, tmp_path)
     from hilum.dataset.regions import read_region
 
     plan = window((6, 6, 6), region=MASK)
-    store = build_views(cubes, plan, tmp_path / "store", ["cube_01", "cube_02"], size=(8, 8, 8))
+    store = build_classifier_store(
+        cubes, plan, tmp_path / "store", ["cube_01", "cube_02"], size=(8, 8, 8)
+    )
     case = cubes["cube_02"]
-    expected, _ = preprocess_view(read_case(case), plan, region=read_region(case), size=(8, 8, 8))
+    expected, _ = preprocess_classifier_input(
+        read_case(case), plan, region=read_region(case), size=(8, 8, 8)
+    )
     stored = store.read("cube_02")
     assert stored.dtype == np.float16
     np.testing.assert_allclose(stored, expected, atol=2e-3)
@@ -425,7 +437,7 @@ def test_the_store_keeps_what_is_there_and_renews_what_changed(cubes, tmp_path, 
 
     def build(dataset=cubes, plan=plan, size=(4, 4, 4)):
         worked.clear()
-        build_views(dataset, plan, tmp_path / "store", ids, size=size)
+        build_classifier_store(dataset, plan, tmp_path / "store", ids, size=size)
         return len(worked)
 
     assert build() == 4
@@ -456,22 +468,23 @@ def test_what_an_input_depends_on_is_in_its_key():
         "normalisation": (unit,),
         "region": RegionSpec(kind="mask"),
     }
-    keys = {view_hash(plan, (4, 4, 4)), view_hash(plan, (6, 6, 6))}
+    keys = {classifier_input_hash(plan, (4, 4, 4)), classifier_input_hash(plan, (6, 6, 6))}
     keys |= {
-        view_hash(changed(plan, **{name: value}), (4, 4, 4)) for name, value in changes.items()
+        classifier_input_hash(changed(plan, **{name: value}), (4, 4, 4))
+        for name, value in changes.items()
     }
     keys.add(
-        view_hash(
+        classifier_input_hash(
             plan.model_copy(update={"dimensions": Decision(value=2, because="the test says so")}),
             (4, 4, 4),
         )
     )
     assert len(keys) == 8
-    assert view_hash(changed(plan, batch=9, coverage=0.8), (4, 4, 4)) in keys
+    assert classifier_input_hash(changed(plan, batch=9, coverage=0.8), (4, 4, 4)) in keys
 
 
 def test_values_too_large_for_half_precision_are_clipped(tmp_path):
-    store = view_store.ViewStore(tmp_path)
+    store = classifier_store.ClassifierStore(tmp_path)
     store.write("a", np.array([[[[1e6, -1e9, 0.5]]]], np.float32), key="k")
     assert store.read("a").tolist() == [[[[65504.0, -65504.0, 0.5]]]]
     assert store.has("a", key="k")
@@ -484,7 +497,7 @@ def test_the_case_that_cannot_be_used_is_named(cubes, tmp_path):
         cubes, cases=(*cubes.cases[:2], replace(cubes.cases[2], region=None), cubes.cases[3])
     )
     with pytest.raises(DataError, match="cube_02"):
-        build_views(
+        build_classifier_store(
             bare,
             window((4, 4, 4), region=MASK),
             tmp_path,
@@ -492,4 +505,4 @@ def test_the_case_that_cannot_be_used_is_named(cubes, tmp_path):
             size=(4, 4, 4),
         )
     with pytest.raises(UsageError, match="unknown case 'cube_9'"):
-        build_views(cubes, window((4, 4, 4)), tmp_path, ["cube_9"], size=(4, 4, 4))
+        build_classifier_store(cubes, window((4, 4, 4)), tmp_path, ["cube_9"], size=(4, 4, 4))

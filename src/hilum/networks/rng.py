@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def drawing_from(generator: torch.Generator) -> Iterator[None]:
+def use_generator(generator: torch.Generator) -> Iterator[None]:
     """Within, torch's global generator of the CPU is this one.
 
     Afterwards it is as before and this one has moved on.
@@ -24,7 +24,7 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
+def fork_rng(seed: int, device: torch.device) -> Iterator[None]:
     """Within, what draws from torch's global generators (dropout) is a function of the seed.
 
     Afterwards they are as before.

@@ -27,7 +27,7 @@ _VIEW_VERSION = 1  # raised whenever the same plan would give other bytes
 
 
 @dataclass(frozen=True)
-class View:
+class InputWindow:
     """Position of an input in its case: input voxel *k* along an axis is read at index start + k * step of the turned grid.
 
     Args:
@@ -80,14 +80,14 @@ class View:
         )
 
 
-def preprocess_view(
+def preprocess_classifier_input(
     image: Volume,
     plan: ClassificationPlan,
     *,
     region: Volume | None = None,
     centre_mm: Sequence[float] | None = None,
     size: Three | None = None,
-) -> tuple[NDArray[np.float32], View]:
+) -> tuple[NDArray[np.float32], InputWindow]:
     """Bring a case to the input of a classifier: reorient, normalise the whole image, then read the view.
 
     Linear, smoothed first along axes that shrink (a Gaussian of (step - 1) / 2 voxels, as
@@ -146,7 +146,7 @@ def preprocess_view(
     return np.ascontiguousarray(np.stack(channels), dtype=np.float32), view
 
 
-def view_hash(plan: ClassificationPlan, size: Three) -> str:
+def classifier_input_hash(plan: ClassificationPlan, size: Three) -> str:
     """Hash the part of a plan that the bytes of an input depend on, as 16 hexadecimal digits."""
     parts = {
         "version": _VIEW_VERSION,
@@ -169,7 +169,7 @@ def _find_view(
     mask: NDArray[np.bool_] | None,
     centre_mm: Sequence[float] | None,
     size: Three,
-) -> View:
+) -> InputWindow:
     region = plan.region.value
     shape, own = np.array(turned.shape), np.array(turned.spacing)
     target = np.array(plan.spacing.value or own)
@@ -184,7 +184,7 @@ def _find_view(
     centre = _CENTRES[region.kind](turned, mask, centre_mm)
     step = target / own
     start = centre - (np.array(size) - 1) / 2 * step
-    return View(source, plan.orientation.value, _three(start), _three(step), size)
+    return InputWindow(source, plan.orientation.value, _three(start), _three(step), size)
 
 
 def _middle(
@@ -243,7 +243,7 @@ _CENTRES: dict[
 }
 
 
-def _read(channel: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+def _read(channel: NDArray[np.float32], view: InputWindow) -> NDArray[np.float32]:
     """Read one channel (Z, Y, X) at the view's points."""
     block = channel
     for axis in range(3):
@@ -275,7 +275,7 @@ def _read_along(
     return np.asarray(lower + weight * (np.take(array, high, axis=axis) - lower), dtype=np.float32)
 
 
-def _inside(view: View, shape: Sequence[int]) -> NDArray[np.float32]:
+def _inside(view: InputWindow, shape: Sequence[int]) -> NDArray[np.float32]:
     """1 where the view's points lie in the image, (Z, Y, X)."""
     axes = []
     for start, step, n, size in zip(view.start, view.step, view.shape, shape, strict=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum.plan.plan import Decision
-from hilum.plan.planner.overrides import ASKED, or_asked
+from hilum.plan.planner.overrides import ASKED, or_override
 from hilum.plan.planner.sizing import USABLE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ GUESSED = {2: 0.3 / 224**2, 3: 0.04 / 64**3}
 measured."""
 
 
-def seen_wanted(cases: int) -> int:
+def wanted_inputs(cases: int) -> int:
     """Target number of training samples, repetitions included.
 
     Tuned on data that no benchmark reports.
@@ -57,7 +57,7 @@ def seen_wanted(cases: int) -> int:
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepCost:
     """Seconds of a training step.
 
     Of several sizes only the smallest is measured; others cost in proportion to their voxels.
@@ -98,9 +98,9 @@ def decide_view(
     region: RegionSpec,
     hardware: Hardware,
     dimensions: Literal[2, 3],
-    asked: Overrides,
+    overrides: Overrides,
     *,
-    pace: Pace,
+    pace: StepCost,
     seen: int,
 ) -> ClassView:
     """The input's size and scale.
@@ -110,7 +110,7 @@ def decide_view(
         region: what part of a case is seen.
         hardware: the device, and the minutes there are.
         dimensions: 2 or 3.
-        asked: what the user fixes.
+        overrides: what the user fixes.
         pace: what a step costs.
         seen: inputs that the network should see in the minutes; 0 where training does not go by
             steps.
@@ -118,18 +118,20 @@ def decide_view(
     longest = LONGEST["cpu" if hardware.device == "cpu" else "other"][dimensions]
     decide = _whole_view if region.kind == "whole" else _window_view
     view = decide(fingerprint, longest, dimensions)
-    if asked.patch is None and hardware.minutes is not None and seen:
+    if overrides.patch is None and hardware.minutes is not None and seen:
         view = _fitting(
             view, hardware.minutes, pace, seen, lambda side: decide(fingerprint, side, dimensions)
         )
     spacing = (
-        view.spacing if asked.spacing is None else Decision(value=asked.spacing, because=ASKED)
+        view.spacing
+        if overrides.spacing is None
+        else Decision(value=overrides.spacing, because=ASKED)
     )
-    return ClassView(patch=or_asked(asked.patch, view.patch), spacing=spacing)
+    return ClassView(patch=or_override(overrides.patch, view.patch), spacing=spacing)
 
 
 def _fitting(
-    view: ClassView, minutes: float, pace: Pace, seen: int, decide: Callable[[int], ClassView]
+    view: ClassView, minutes: float, pace: StepCost, seen: int, decide: Callable[[int], ClassView]
 ) -> ClassView:
     """The largest input at which the minutes are enough to see so many.
 

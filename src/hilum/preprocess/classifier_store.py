@@ -12,8 +12,8 @@ import numpy as np
 
 from hilum.dataset.annotation import annotation_files
 from hilum.io.files import atomic_path, atomic_write_text
+from hilum.preprocess.classifier_input import classifier_input_hash, preprocess_classifier_input
 from hilum.preprocess.store import content_stamp, named_case, store_all
-from hilum.preprocess.view import preprocess_view, view_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ViewStore:
+class ClassifierStore:
     """A folder of inputs: `<id>.npy`, half precision, and `<id>.json`, which is written last.
 
     Half precision keeps three decimal digits of values of about 1, more than an 8-bit picture has.
@@ -60,7 +60,7 @@ class ViewStore:
         return self.folder / f"{case_id}.json"
 
 
-def build_views(
+def build_classifier_store(
     dataset: Dataset,
     plan: ClassificationPlan,
     folder: Path,
@@ -69,7 +69,7 @@ def build_views(
     size: Three,
     threads: int = 2,
     progress: Callable[[int, int, str], None] | None = None,
-) -> ViewStore:
+) -> ClassifierStore:
     """Bring cases to inputs of a size (Z, Y, X).
 
     Those that are stored already under the same plan and files are kept.
@@ -79,26 +79,28 @@ def build_views(
         DataError: a case cannot be used; the error names it. Finished cases stay stored.
         ResourceError: disk or memory are not enough.
     """
-    store = ViewStore(Path(folder))
+    store = ClassifierStore(Path(folder))
     store.folder.mkdir(parents=True, exist_ok=True)
     work = partial(_store_view, plan=plan, store=store, size=size)
     store_all(dataset, cases, work, threads=threads, progress=progress)
     return store
 
 
-def _store_view(case: Case, *, plan: ClassificationPlan, store: ViewStore, size: Three) -> None:
+def _store_view(
+    case: Case, *, plan: ClassificationPlan, store: ClassifierStore, size: Three
+) -> None:
     from hilum.dataset import read_case
     from hilum.dataset.regions import read_region
 
     looks = plan.region.value.kind == "mask"
     stamp = content_stamp(case, *annotation_files(case.region if looks else None))
     point = f"-{case.centre_mm}" if plan.region.value.kind == "centre" else ""
-    key = f"{view_hash(plan, size)}-{stamp}{point}"
+    key = f"{classifier_input_hash(plan, size)}-{stamp}{point}"
     if store.has(case.id, key=key):
         return
     with named_case(case.id):
         region = read_region(case) if looks else None
-        array, _ = preprocess_view(
+        array, _ = preprocess_classifier_input(
             read_case(case), plan, region=region, centre_mm=case.centre_mm, size=size
         )
         store.write(case.id, array, key=key)

@@ -76,7 +76,7 @@ def files_at_the_end() -> Iterator[None]:
             typer.echo(sentence, err=True)
 
 
-class Shown:
+class ProgressDisplay:
     """Progress bars on standard error."""
 
     def __init__(self, progress: Progress) -> None:
@@ -152,7 +152,7 @@ class Shown:
 
 
 @contextmanager
-def _lines(shown: Shown) -> Iterator[None]:
+def _lines(shown: ProgressDisplay) -> Iterator[None]:
     """Say now and then how far the work is."""
     ended = Event()
 
@@ -170,7 +170,7 @@ def _lines(shown: Shown) -> Iterator[None]:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Shown]:
+def shown_progress() -> Iterator[ProgressDisplay]:
     """Show progress while something long runs, in lines where there is no terminal.
 
     Ctrl-C says how to go on.
@@ -215,7 +215,7 @@ def shown_progress() -> Iterator[Shown]:
     )
     try:
         with Progress(*columns, console=console) as progress:
-            shown = Shown(progress)
+            shown = ProgressDisplay(progress)
             with nullcontext() if console.is_terminal else _lines(shown):
                 yield shown
     except KeyboardInterrupt as stopped:  # typer would end without a word
@@ -230,25 +230,25 @@ def print_json(text: str) -> None:
     typer.echo(text)
 
 
-def figure(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A figure of an evaluation, for people."""
     return "undefined" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def span(low: float | None, high: float | None) -> str:
+def format_interval(low: float | None, high: float | None) -> str:
     """An interval for people, in brackets, or why there is none."""
     from hilum import api
 
     return f"({api.span(low, high)})"
 
 
-def some(cases: Sequence[str]) -> str:
+def shorten(cases: Sequence[str]) -> str:
     """Cases for people: a few by name, of many how many they are."""
     names = ", ".join(cases[:_SHOWN_CASES])
     return names if len(cases) <= _SHOWN_CASES else f"{len(cases)} cases ({names}, ...)"
 
 
-def places(files: Sequence[Path]) -> str:
+def describe_paths(files: Sequence[Path]) -> str:
     """Describe where files lie: a single file by its path, several by their folder and number."""
     folders: dict[Path, list[Path]] = {}
     for file in files:
@@ -259,7 +259,7 @@ def places(files: Sequence[Path]) -> str:
     )
 
 
-def told(findings: Sequence[Finding]) -> list[str]:
+def format_findings(findings: Sequence[Finding]) -> list[str]:
     """Findings of the doctor as lines.
 
     Of cases with one kind and one cure the first and how many more they are.

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from hilum.cli.shown import Shown, files_at_the_end, places, shown_progress, span, told
+from hilum.cli.output import (
+    ProgressDisplay,
+    describe_paths,
+    files_at_the_end,
+    format_findings,
+    format_interval,
+    shown_progress,
+)
 from hilum.dataset import Finding
 from hilum.io.inventory import take_inventory
 
@@ -24,27 +31,27 @@ def finding(
 def test_many_files_of_a_folder_are_one_place():
     files = [Path("out/pictures") / f"{n}.png" for n in range(35)]
     assert (
-        places([*files, Path("out/curves.png")])
+        describe_paths([*files, Path("out/curves.png")])
         == f"{Path('out/pictures')} (35 files), {Path('out/curves.png')}"
     )
-    assert places(files[:1]) == str(files[0])
-    assert places([]) == ""
+    assert describe_paths(files[:1]) == str(files[0])
+    assert describe_paths([]) == ""
 
 
 def test_an_interval_that_is_not_there_is_not_called_undefined():
-    assert span(0.5, 0.75) == "(0.500 to 0.750)"
-    assert span(None, None) == "(no interval: one patient, or the same in every one)"
-    assert span(0.5, float("nan")) == span(None, None)
+    assert format_interval(0.5, 0.75) == "(0.500 to 0.750)"
+    assert format_interval(None, None) == "(no interval: one patient, or the same in every one)"
+    assert format_interval(0.5, float("nan")) == format_interval(None, None)
 
 
 def test_three_findings_are_named_and_more_are_counted():
-    assert told([finding("a"), finding("b"), finding("c")]) == [
+    assert format_findings([finding("a"), finding("b"), finding("c")]) == [
         "warning grid-header: a: a is odd",
         "warning grid-header: b: b is odd",
         "warning grid-header: c: c is odd",
         "        cure: --fix",
     ]
-    assert told([finding(name) for name in "abcdefghijkl"]) == [
+    assert format_findings([finding(name) for name in "abcdefghijkl"]) == [
         "warning grid-header: a: a is odd",
         "        and 11 more like it: b, c, d, e, f, g, h, i, ... (--json names all)",
         "        cure: --fix",
@@ -58,7 +65,9 @@ def test_findings_without_a_case_are_each_said():
         )
         for n in range(5)
     ]
-    lines = told([*found, *(finding(name, "predictor", "look", "note") for name in "abcde")])
+    lines = format_findings(
+        [*found, *(finding(name, "predictor", "look", "note") for name in "abcde")]
+    )
     assert lines[:6] == [
         *(f"note    predictor: column {n} predicts" for n in range(5)),
         "note    predictor: a: a is odd",
@@ -93,7 +102,7 @@ def test_times_are_whole_in_a_narrow_terminal(monkeypatch):
 
 
 def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch):
-    monkeypatch.setattr("hilum.cli.shown._LINE_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("hilum.cli.output._LINE_EVERY_SECONDS", 0.02)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     stream = io.StringIO()
     with monkeypatch.context() as patch:
@@ -143,7 +152,7 @@ def test_a_stage_that_comes_again_begins_anew():
 
     ticks = iter(range(100))
     progress = Progress(get_time=lambda: float(next(ticks)), disable=True)
-    shown = Shown(progress)
+    shown = ProgressDisplay(progress)
     for done in (1, 2):
         shown.advance("looking", done, 2, "")
     first = progress.tasks[0].start_time
@@ -153,7 +162,7 @@ def test_a_stage_that_comes_again_begins_anew():
 
 
 def test_findings_of_other_kinds_cures_and_severities_stand_apart():
-    lines = told(
+    lines = format_findings(
         [
             finding(""),
             finding("a", cure="other"),
