@@ -255,7 +255,7 @@ def test_pictures_and_their_maps_are_limited_and_that_is_said(work, tmp_path):
     out, image = tmp_path / "out", work.tests / "cases.csv"
     said = hilum("predict", work.model, image, "-o", out, "--pictures", "--most-pictures", 3)
     assert said.code == 0, said.err
-    assert "Pictures: of the first 3 cases; --most-pictures 10 draws all." in said.out
+    assert "Pictures of the first 3 cases only; --most-pictures 10 draws all." in said.out
     assert len(list((out / "pictures").glob("*.png"))) == 3
     assert {file.name[:7] for file in out.glob("*_map.nii.gz")} == {"cube_00", "cube_01", "cube_02"}
     assert len(list(out.glob("cube_*.json"))) == 10

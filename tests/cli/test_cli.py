@@ -201,6 +201,8 @@ def test_every_verb_explains_itself(verb):
         assert "--json" in options
         assert all(option in said.out for option in options)
         assert all(parameter.help for parameter in command.params if parameter.name != "help")
+        hidden = [one.name for one in command.params if "[" in (one.help or "")]
+        assert not hidden, "the help shows nothing that stands in square brackets"
 
 
 def test_without_arguments_it_helps():
@@ -405,7 +407,7 @@ def test_ctrl_c_says_how_to_go_on():
     with mock.patch.object(api, "check", side_effect=KeyboardInterrupt):
         said = hilum("check", "data")
     assert said.code == 130
-    assert "Stopped. Training goes on with --resume" in said.err
+    assert "Stopped. To continue: train --resume" in said.err
 
 
 # --- 2: usage
@@ -636,8 +638,8 @@ def test_a_folder_that_cannot_be_made(work, tmp_path):
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (MemoryError(), "hilum: memory is not enough Cure: close other programs"),
-        (np.zeros, "hilum: memory is not enough Cure: close other programs"),
+        (MemoryError(), "hilum: Out of memory Cure: close other programs"),
+        (np.zeros, "hilum: Out of memory Cure: close other programs"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/a.nii"),
             "hilum: /data/a.nii: No such file or directory",

@@ -14,7 +14,9 @@ from hilum.cli.output import (
     files_at_the_end,
     format_findings,
     format_interval,
+    option_names,
     shown_progress,
+    with_options,
 )
 from hilum.dataset import Finding
 from hilum.io.inventory import take_inventory
@@ -124,8 +126,8 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(monkeypatch):
 
 def test_ctrl_c_says_what_is_kept(capsys):
     for stopped, said in (
-        (KeyboardInterrupt(), "Stopped. Training"),
-        (KeyboardInterrupt("9 are kept"), "Stopped: 9 are kept. Tr"),
+        (KeyboardInterrupt(), "Stopped. To continue"),
+        (KeyboardInterrupt("9 are kept"), "Stopped: 9 are kept. To"),
     ):
         with pytest.raises(SystemExit), shown_progress():
             raise stopped
@@ -190,3 +192,20 @@ def test_files_that_are_not_taken_are_the_last_lines(tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out == "1 of 1 cases predicted\n"
     assert shown.err == f"Files of {tmp_path}: 1 taken. 1 left out: text: 1 (readme.txt)\n"
+
+
+def test_errors_name_the_option_of_an_argument():
+    for text, shown in (
+        ("Cure: region='middle' or minutes=20", "Cure: --region middle or --minutes 20"),
+        ("every_patch=True for a classifier", "--every-patch for a classifier"),
+        ("alpha=0.3, beta=0.7", "alpha=0.3, beta=0.7"),
+        ("plan='my plan.json'", "plan='my plan.json'"),
+    ):
+        assert with_options(text) == shown
+
+
+def test_options_of_all_commands_are_known():
+    names = option_names()
+    assert names["memory_gb"] == "--memory"
+    assert names["formats"] == "--format"
+    assert {"region", "network", "gate", "folds", "explain", "tolerance"} <= set(names)

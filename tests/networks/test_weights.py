@@ -261,15 +261,9 @@ def test_without_a_network_all_that_was_tried_is_told_soon(
         ),
         "; the hub gave no timm/resnet50.a1_in1k (",
         "the embedded weights are tf_efficientnet_lite0's",
-        (
-            "Cure: a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the"
-            " command line"
-        ),
-        "(where there is a network, `hf download timm/resnet50.a1_in1k model.safetensors`",
-        (
-            "no weights: pretrained=False in Python, --weights none on the command line; or the"
-            " backbone tf_efficientnet_lite0"
-        ),
+        "Cure: a file, weights='FILE.safetensors' (where there is a network, `hf download",
+        "`hf download timm/resnet50.a1_in1k model.safetensors` fetches one)",
+        "no weights, weights='none'; or the backbone tf_efficientnet_lite0",
     ):
         assert said in message
 

@@ -310,7 +310,7 @@ def test_a_device_without_memory_for_anything_is_refused(minutes):
     measure, calls = memory_for(100)
     with pytest.raises(
         ResourceError,
-        match=r"(?s)not enough memory for one training step.*does not fit.*--device cpu",
+        match=r"(?s)not enough memory for one training step.*does not fit.*device='cpu'",
     ):
         make_plan(hippocampus(), Hardware(minutes=minutes), measure=measure)
     assert len(calls) > 1

@@ -227,7 +227,8 @@ def test_a_region_that_needs_more_memory_than_there_is_room_for_is_refused_with_
     found = apply_postprocessing(volume(array), (step(),), TABLE, room=needed)
     assert found.array.sum() == 120
     with pytest.raises(
-        ResourceError, match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*--memory"
+        ResourceError,
+        match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*memory='8GB'",
     ):
         apply_postprocessing(volume(array), (step(),), TABLE, room=needed - 1)
     assert (

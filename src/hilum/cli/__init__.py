@@ -3,9 +3,7 @@
 It decides nothing.
 """
 
-from hilum.cli.commands import app, main
-from hilum.cli.export import export
+from hilum.cli.app import app, main
 from hilum.cli.options import Task
-from hilum.cli.tune import tune
 
-__all__ = ["Task", "app", "export", "main", "tune"]
+__all__ = ["Task", "app", "main"]

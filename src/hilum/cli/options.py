@@ -1,4 +1,4 @@
-"""Options that several commands share, each typed once."""
+"""Options that several commands share, each defined once."""
 
 import re
 from enum import StrEnum
@@ -15,12 +15,25 @@ class Task(StrEnum):
     classification = "classification"
 
 
+def argument(metavar: str, text: str) -> Any:
+    """Define a positional argument by its name in the help and its help text."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
+def option(text: str, *names: str, metavar: str | None = None) -> Any:
+    """Define an option whose help text says what happens without it."""
+    return typer.Option(*names, metavar=metavar, help=text, show_default=False)
+
+
+def out_option(metavar: str, text: str) -> Any:
+    """Define -o/--out."""
+    return option(text, "-o", "--out", metavar=metavar)
+
+
 Data = Annotated[
     Path,
-    typer.Argument(
-        metavar="DATA",
-        help="Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz.",
-        show_default=False,
+    argument(
+        "DATA", "Data set: nnU-Net raw or Decathlon folder, images/ and masks/, CSV table, .npz."
     ),
 ]
 Json = Annotated[
@@ -29,110 +42,88 @@ Json = Annotated[
         "--json", help="Print the result as JSON on standard output; messages go to standard error."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-TaskOption = Annotated[
-    Task | None,
-    typer.Option(help="What to learn. Default: found out from the data.", show_default=False),
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+TaskOption = Annotated[Task | None, option("Task to learn (default: as the data suggest).")]
 LabelOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--label",
-        help="Column of classes; several times: columns of 0 and 1, a finding each.",
-        show_default=False,
-    ),
+    option("Column of classes; several times: one column of 0 and 1 for each finding.", "--label"),
 ]
 ClassesOption = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "Kind of classes: exclusive (one for each case), ordinal (grades) or multilabel (several"
+        " for each case). Or the classes to learn, e.g. benign,malignant; cases of other classes"
+        " are left out.",
         metavar="KIND|A,B",
-        help=(
-            "exclusive, ordinal or multilabel: whether a case has one class, a grade or several; or"
-            " the classes to learn, benign,malignant: cases of others are left out."
-        ),
-        show_default=False,
     ),
 ]
-PositiveOption = Annotated[
-    str | None, typer.Option(help="Which of two classes is the positive one.", show_default=False)
-]
+PositiveOption = Annotated[str | None, option("Positive class of two.")]
 NetworkOption = Annotated[
     str | None,
-    typer.Option(
-        help="Of a classifier: backbone, inflated, acs, slices, resnet3d.", show_default=False
+    option(
+        "Network of a classifier: backbone, inflated, acs, slices, resnet3d; of a segmentation:"
+        " unet, plain_unet, residual_unet."
     ),
 ]
 BackboneOption = Annotated[
-    str | None,
-    typer.Option(help="Of a classifier: any backbone of timm, by name.", show_default=False),
+    str | None, option("Backbone of a classifier: the name of any timm model.")
 ]
 WeightsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="First weights of a classifier: pretrained, none, or a file.", show_default=False
-    ),
+    str | None, option("Initial weights of a classifier: pretrained, none, or a file.")
 ]
 StagesOption = Annotated[
     str | None,
-    typer.Option(
-        help="Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all.",
-        show_default=False,
-    ),
+    option("Fine-tuning: probe, head, two (head, then all), top (head, then top blocks), all."),
 ]
 RegionOption = Annotated[
-    str | None,
-    typer.Option(help="What a classifier sees: whole, middle, centre, mask.", show_default=False),
+    str | None, option("Image region that a classifier gets: whole, middle, centre or mask.")
 ]
 Minutes = Annotated[
     float | None,
-    typer.Option(
-        help=(
-            "Wall-clock minutes of one fold, everything but the look for leaks included. Left out,"
-            " the plan decides."
-        ),
-        show_default=False,
+    option(
+        "Time limit of one fold in wall-clock minutes; the leak audit is not included"
+        " (default: no limit, the plan decides the steps)"
     ),
 ]
 Patients = Annotated[
     str | None,
-    typer.Option(
+    option(
+        r"Regular expression of the patient in case ids, e.g. '(Image_\d+)', without a table.",
         metavar="REGEX",
-        help=r"The patient in a case's id, e.g. '(Image_\d+)', where no table names patients.",
-        show_default=False,
     ),
 ]
 
 
-def _with_unit(amount: str) -> str:
-    """An amount of memory; a bare number is one of GB, in every command alike."""
-    return f"{amount}GB" if re.fullmatch(r"\s*\d+(\.\d+)?\s*", amount) else amount
+def _to_amount(text: str) -> str:
+    """Return an amount of memory with its suffix; a bare number is in GB."""
+    return f"{text}GB" if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else text
 
 
-def _gigabytes(amount: str) -> float:
-    """An amount of memory in GB: "8", "8GB", "500MB"."""
+def _to_gigabytes(text: str) -> float:
+    """Return an amount of memory in GB: "8", "8GB", "500MB"."""
     try:
-        return float(amount)  # what is no amount, as -2, is refused where all options are checked
+        return float(text)  # a negative number is refused where all options are checked
     except ValueError:
         from hilum import api
 
-        return api.gigabytes(amount)
+        return api.gigabytes(text)
 
 
 Memory = Annotated[
     float | None,
     typer.Option(
         metavar="GB",
-        help="Memory that may be used, as 8 or 8GB. [default: what there is]",
-        parser=_gigabytes,
+        help="Memory limit of training, e.g. 8 or 8GB (default: what the machine has).",
+        parser=_to_gigabytes,
         show_default=False,
     ),
 ]
-HeldMemory = Annotated[
+PredictMemory = Annotated[
     str | None,
     typer.Option(
         metavar="AMOUNT",
-        help="What may be held, as 4 or 4GB. [default: 3/4 of what is free]",
-        parser=_with_unit,
+        help="Memory limit of this process, e.g. 4GB (default: 3/4 of the free memory).",
+        parser=_to_amount,
         show_default=False,
     ),
 ]
@@ -141,7 +132,7 @@ HeldMemory = Annotated[
 def labelling_of(
     task: Task | None, label: list[str] | None, classes: list[str] | None, positive: str | None
 ) -> Any:
-    """The options about labels as `hilum.api.Labelling`."""
+    """Return the options about labels as `hilum.api.Labelling`."""
     from hilum import api
 
     return api.Labelling(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from threading import Event, Thread
@@ -26,52 +27,51 @@ if TYPE_CHECKING:
 
 _SHOWN_FINDINGS, _SHOWN_CASES = 3, 8
 _BAR = (8, 28)
-"""Characters of a bar, in a narrow terminal and at most."""
+"""Least and largest width of a bar in characters."""
 _BESIDE_BAR = 72
-"""Characters for what stands beside it: stage, share, both times, some of what is being done."""
+"""Characters beside the bar: stage, percentage, both times, the current case."""
 _LINE_EVERY_SECONDS = 30.0
-"""Where there is no terminal, and bars are written at the end only, a line says this often how far
-the work is."""
+"""Interval of progress lines where there is no terminal for bars."""
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what is wrong on standard error and end with an exit code."""
+    """Print an error on standard error and exit with a code."""
     typer.echo(f"hilum: {message}", err=True)
     raise SystemExit(code)
 
 
-class _Files(logging.Handler):
-    """Keeps what is logged of files that are not taken."""
+class _InventoryLog(logging.Handler):
+    """Keeps the log messages about files that are left out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sentences: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the sentence of an inventory, unless only hidden files are left out."""
+        """Keep the message of an inventory, unless only hidden files are left out."""
         if getattr(getattr(record, "inventory", None), "leaves_out", False):
             self.sentences[record.getMessage()] = None
 
 
-def _is_no_account(record: logging.LogRecord) -> bool:
-    return not hasattr(record, "inventory")
-
-
 @contextmanager
 def files_at_the_end() -> Iterator[None]:
-    """Print which files a command did not take as its last lines, on standard error."""
-    kept, logger = _Files(), logging.getLogger("hilum")
+    """Print which files a command left out as its last lines, on standard error."""
+
+    def hide(record: logging.LogRecord) -> bool:
+        return not hasattr(record, "inventory")
+
+    kept, logger = _InventoryLog(), logging.getLogger("hilum")
     logger.addHandler(kept)
     logger.setLevel(logging.INFO)
-    for handler in logging.root.handlers:  # what is shown at once stays what it was
+    for handler in logging.root.handlers:  # the console shows no more than before
         handler.setLevel(logging.WARNING)
-        handler.addFilter(_is_no_account)  # said at the end, and once
+        handler.addFilter(hide)  # printed once, at the end
     try:
         yield
     finally:
         logger.removeHandler(kept)
         for handler in logging.root.handlers:
-            handler.removeFilter(_is_no_account)
+            handler.removeFilter(hide)
         for sentence in kept.sentences:
             typer.echo(sentence, err=True)
 
@@ -88,46 +88,49 @@ class ProgressDisplay:
 
     @property
     def listener(self) -> Listener:
-        """For training: sentences and bars."""
+        """The listener of a training, which prints messages and moves bars."""
         from hilum.training import Listener
 
         return Listener(say=self.say, advance=self.advance)
 
     def say(self, sentence: str) -> None:
-        """Print a sentence above the bars."""
+        """Print a message above the bars."""
         self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def advance(self, stage: str, done: float, total: float, text: str) -> None:
         """Move the bar of a stage.
 
-        One that has ended and comes again, as for another data set, begins anew.
+        A finished stage that comes again, e.g. for another data set, starts again at 0.
         """
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, text="")
-        elif done < total and self._of(stage).finished:
+        elif done < total and self._task(self._tasks[stage]).finished:
             self._progress.reset(self._tasks[stage])
         self._progress.update(self._tasks[stage], completed=done, total=total, text=text)
         self._latest = self._tasks[stage]
 
     def line(self) -> str:
-        """Print the progress as a line of its own."""
+        """Return the progress as one line of text."""
         since = timedelta(seconds=round(perf_counter() - self._begun))
-        task = next((task for task in self._progress.tasks if task.id == self._latest), None)
-        if task is None or task.finished:
-            return f"{since} since the start" + (f"; {task.description} has ended" if task else "")
+        if self._latest is None:
+            return f"{since} since the start"
+        task = self._task(self._latest)
+        if task.finished:
+            return f"{since} since the start; {task.description} has ended"
         left = task.fields.get("remaining", task.time_remaining)
         rest = "" if left is None else f", about {timedelta(seconds=round(left))} left"
-        return f"{since} {task.description}: {task.percentage:.0f} %{rest}   {task.fields['text']}".rstrip()
+        share = f"{since} {task.description}: {task.percentage:.0f} %{rest}"
+        return f"{share}   {task.fields['text']}".rstrip()
 
-    def _of(self, stage: str) -> Task:
-        return next(task for task in self._progress.tasks if task.id == self._tasks[stage])
+    def _task(self, number: TaskID) -> Task:
+        return next(task for task in self._progress.tasks if task.id == number)
 
     def cases(self, done: int, total: int, case: str) -> None:
-        """One bar over cases."""
+        """Move the bar over cases."""
         self.advance("cases", done, total, case)
 
     def predicted(self, advance: Advance) -> None:
-        """One bar over the work of all cases that are predicted, with the time that the rest is expected to take."""
+        """Move the bar over all predictions, with the estimated time left."""
         self.advance(
             "predict",
             advance.fraction,
@@ -137,7 +140,7 @@ class ProgressDisplay:
         self._progress.update(self._tasks["predict"], remaining=advance.remaining_seconds)
 
     def outcome(self, outcome: CaseOutcome, done: int, total: int) -> None:
-        """Show the outcome of a case that was to be predicted."""
+        """Count the outcome of a case."""
         self._failed += outcome.status == "failed"
         if "predict" in self._tasks:
             self._progress.update(
@@ -145,15 +148,15 @@ class ProgressDisplay:
             )
 
     def _counted(self, done: int, total: int, case: str) -> str:
-        """Counts first: a narrow terminal cuts the end."""
+        """Return the counts and the case: a narrow terminal cuts the end."""
         return (
             f"{done} of {total} cases{f', {self._failed} failed' if self._failed else ''}   {case}"
         )
 
 
 @contextmanager
-def _lines(shown: ProgressDisplay) -> Iterator[None]:
-    """Say now and then how far the work is."""
+def _print_lines(shown: ProgressDisplay) -> Iterator[None]:
+    """Print a line of progress every half minute."""
     ended = Event()
 
     def tell() -> None:
@@ -171,10 +174,7 @@ def _lines(shown: ProgressDisplay) -> Iterator[None]:
 
 @contextmanager
 def shown_progress() -> Iterator[ProgressDisplay]:
-    """Show progress while something long runs, in lines where there is no terminal.
-
-    Ctrl-C says how to go on.
-    """
+    """Show progress bars, or lines where there is no terminal; Ctrl-C prints how to continue."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -187,7 +187,7 @@ def shown_progress() -> Iterator[ProgressDisplay]:
     from rich.text import Text
 
     class Left(TimeRemainingColumn):
-        """Column of the time left: the work's own estimate where it has one, else rich's."""
+        """Column of the time left: the work's own estimate, or rich's."""
 
         def render(self, task: Task) -> Text:
             seconds = task.fields.get("remaining")
@@ -197,8 +197,8 @@ def shown_progress() -> Iterator[ProgressDisplay]:
                 else Text(f"{timedelta(seconds=round(seconds))}", "progress.remaining")
             )
 
-    class What(TextColumn):
-        """Column that names the current work; the one that is cut where the terminal is narrow."""
+    class Current(TextColumn):
+        """Column of the current case; it is cut in a narrow terminal."""
 
         def render(self, task: Task) -> Text:
             return Text(str(task.fields["text"]), no_wrap=True, overflow="ellipsis")
@@ -211,18 +211,43 @@ def shown_progress() -> Iterator[ProgressDisplay]:
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),
         Left(table_column=Column(no_wrap=True)),
-        What("", table_column=Column(no_wrap=False, overflow="ellipsis")),
+        Current("", table_column=Column(no_wrap=False, overflow="ellipsis")),
     )
     try:
         with Progress(*columns, console=console) as progress:
             shown = ProgressDisplay(progress)
-            with nullcontext() if console.is_terminal else _lines(shown):
+            with nullcontext() if console.is_terminal else _print_lines(shown):
                 yield shown
-    except KeyboardInterrupt as stopped:  # typer would end without a word
+    except KeyboardInterrupt as stopped:  # typer would exit silently
         kept = f": {stopped}" if stopped.args else ""
-        fail(
-            f"Stopped{kept}. Training goes on with --resume, prediction with --skip-existing.", 130
-        )
+        fail(f"Stopped{kept}. To continue: train --resume, predict --skip-existing.", 130)
+
+
+def option_names() -> dict[str, str]:
+    """List the options of all commands by the argument of `hilum.api` that they set."""
+    from hilum.cli.app import app
+
+    commands: list[Any] = [typer.main.get_command(app)]
+    for command in commands:  # grows by the commands of each group
+        commands += getattr(command, "commands", {}).values()
+    options = {
+        parameter.name: parameter.opts[-1] for command in commands for parameter in command.params
+    }
+    names = {name: option for name, option in options.items() if option.startswith("--")}
+    return names | {"memory_gb": "--memory", "tolerance_mm": "--tolerance"}
+
+
+def with_options(message: str) -> str:
+    """Replace arguments in an error by the options that set them: region='mask', --region mask."""
+    options = option_names()
+
+    def spell(found: re.Match[str]) -> str:
+        name, value = options.get(found["name"]), found["text"] or found["value"] or ""
+        if name is None:
+            return found[0]
+        return name if value == "True" else f"{name} {value}"
+
+    return re.sub(r"\b(?P<name>\w+)=(?:'(?P<text>[^' ]*)'|(?P<value>[\w.+-]+))", spell, message)
 
 
 def print_json(text: str) -> None:
@@ -231,25 +256,25 @@ def print_json(text: str) -> None:
 
 
 def format_number(value: float | None) -> str:
-    """A figure of an evaluation, for people."""
+    """Format a metric with three decimals."""
     return "undefined" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def format_interval(low: float | None, high: float | None) -> str:
-    """An interval for people, in brackets, or why there is none."""
+    """Format an interval in brackets, or the reason why there is none."""
     from hilum import api
 
     return f"({api.span(low, high)})"
 
 
 def shorten(cases: Sequence[str]) -> str:
-    """Cases for people: a few by name, of many how many they are."""
+    """Name a few cases; of many their number and the first ones."""
     names = ", ".join(cases[:_SHOWN_CASES])
     return names if len(cases) <= _SHOWN_CASES else f"{len(cases)} cases ({names}, ...)"
 
 
 def describe_paths(files: Sequence[Path]) -> str:
-    """Describe where files lie: a single file by its path, several by their folder and number."""
+    """Name a file by its path, and several in one folder by the folder and their number."""
     folders: dict[Path, list[Path]] = {}
     for file in files:
         folders.setdefault(file.parent, []).append(file)
@@ -260,11 +285,10 @@ def describe_paths(files: Sequence[Path]) -> str:
 
 
 def format_findings(findings: Sequence[Finding]) -> list[str]:
-    """Findings of the doctor as lines.
+    """Format the findings of a check as lines.
 
-    Of cases with one kind and one cure the first and how many more they are.
-
-    What is found of the data set as a whole is another thing every time, and named every time.
+    Many cases with one kind and one cure become one line and a count; findings about the whole data
+    set each have their line.
     """
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
@@ -285,13 +309,13 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def short(value: Any) -> str:
-    """A decision's value on one line."""
+def shorten_value(value: Any) -> str:
+    """Format a decision's value on one line."""
     if hasattr(value, "model_dump"):
         return ", ".join(
-            f"{name} {short(part)}"
+            f"{name} {shorten_value(part)}"
             for name, part in value.model_dump(exclude_defaults=False).items()
         )
     if isinstance(value, tuple) and value and hasattr(value[0], "model_dump"):
-        return "; ".join(short(part) for part in value)
+        return "; ".join(shorten_value(part) for part in value)
     return str(value)

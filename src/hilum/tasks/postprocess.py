@@ -118,7 +118,7 @@ def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> N
                 f"{needed / 2**30:.2f} GiB for a region that extends over"
                 f" {' x '.join(map(str, sides))} voxels"
             ),
-            cure="allow more memory with --memory",
+            cure="a higher memory limit, e.g. memory='8GB'",
         )
 
 

@@ -134,8 +134,8 @@ class LabelTable(BaseModel):
                 f"{source} has no label beside the background",
                 needed="annotations that hold labels above 0",
                 cure=(
-                    "hilum check DATA says what each annotation holds instead, and --fix mends it"
-                    " where that is safe"
+                    "`hilum check DATA` lists what each annotation holds instead, `hilum check DATA"
+                    " --fix DIR` mends it where that is safe"
                 ),
             )
 

@@ -101,10 +101,9 @@ def find_weights(
         f"no weights for {backbone}: " + "; ".join(tried),
         needed="weights to start from, or the wish to start without",
         cure=(
-            "a file: weights='FILE.safetensors' in Python, --weights FILE.safetensors on the"
-            f" command line (where there is a network, `hf download {repository or 'REPOSITORY'}"
-            f" {HUB_FILE}` fetches one); no weights: pretrained=False in Python, --weights none on"
-            f" the command line; or the backbone {EMBEDDED}, whose weights are embedded"
+            "a file, weights='FILE.safetensors' (where there is a network, `hf download"
+            f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none'; or"
+            f" the backbone {EMBEDDED}, whose weights are embedded"
         ),
     )
 

@@ -166,8 +166,8 @@ def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
                 because=(
                     f"every case has a mask, which spans {shares.min():.0%} of the image along one"
                     " axis: the network sees a window around its middle, and the mask itself as a"
-                    " channel; the model needs a mask for every case (--region middle does"
-                    " without)"
+                    " channel; the model needs a mask for every case (region='middle'"
+                    " does without)"
                 ),
             )
     if all(case.centred for case in cases):
@@ -219,7 +219,7 @@ def _decide_network(
         raise UsageError(
             f"network {kind!r} for a classification",
             needed="backbone, inflated, acs, slices or resnet3d",
-            cure="--network acs",
+            cure="network='acs'",
         )
     own = kind == "resnet3d"
     width = WIDTH["cpu" if cpu else "other"]
@@ -247,7 +247,7 @@ _WHY = {
     "plain": "a small 3D residual network, as there are no pretrained weights",
     "resnet3d": (
         "a small 3D residual network: it learns from several times as many cases a minute as a 2D"
-        " backbone turned to 3D (--network acs), which with its pretrained weights was not better"
+        " backbone turned to 3D (network='acs'), which with its pretrained weights was not better"
         " where the two were compared (docs/benchmarks.md)"
     ),
 }

@@ -82,7 +82,7 @@ class Overrides:
             raise UsageError(
                 f"{foreign} for a {task}",
                 needed=f"a {others[foreign]}",
-                cure=f"leave it out, or --task {others[foreign]}",
+                cure=f"leave it out, or task={others[foreign]!r}",
             )
 
 

@@ -115,7 +115,7 @@ def _kind(overrides: Overrides) -> Kind:
         raise UsageError(
             f"network {overrides.network!r} for a segmentation",
             needed=", ".join(known),
-            cure="--network residual_unet",
+            cure="network='residual_unet'",
         )
     return cast("Kind", overrides.network)
 

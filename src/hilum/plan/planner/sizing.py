@@ -200,7 +200,7 @@ def size_up(
             f"{hardware.device} has not enough memory for one training step; tried:"
             f" {'; '.join(clock.tried)}",
             needed="a smaller patch or batch, or more memory",
-            cure="close other programs that use the device, or --device cpu",
+            cure="close other programs that use the device, or device='cpu'",
         )
     return replace(best, tried=tuple(clock.tried))
 

@@ -1,0 +1,109 @@
+"""The commands that judge predictions: `evaluate`, `compare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli.options import (
+    ClassesOption,
+    Json,
+    LabelOption,
+    PositiveOption,
+    argument,
+    labelling_of,
+    option,
+    out_option,
+)
+from hilum.cli.output import print_json, shown_progress
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, argument("PREDICTIONS", "Folder of predicted label maps, or of predictions.csv.")
+    ],
+    reference: Annotated[
+        Path,
+        argument(
+            "REFERENCE", "Data set, folder of reference label maps, or table of case and label."
+        ),
+    ],
+    *,
+    out: Annotated[Path, out_option("DIR", "Folder for cases.csv, summary.json and summary.md.")],
+    tolerance: Annotated[
+        float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")
+    ] = 2.0,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out cases without a prediction.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        option(
+            "For label maps in a plain folder: the data set, or a table of case and patient, that"
+            " names the patients.",
+            metavar="DATA",
+        ),
+    ] = None,
+    label: LabelOption = None,
+    classes: ClassesOption = None,
+    positive: PositiveOption = None,
+    subgroups: Annotated[
+        list[str] | None,
+        option("For classes: column whose values are evaluated separately.", "--subgroup"),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        option(
+            "For two classes or findings: probability from which a case counts as positive.",
+            metavar="P",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score predictions with confidence intervals: overlap, surface, volume and lesions.
+
+    For classes: ROC, calibration and subgroups.
+    """
+    from hilum import api
+
+    with shown_progress() as shown:
+        result = api.evaluate(
+            predictions,
+            reference,
+            out,
+            tolerance_mm=tolerance,
+            allow_missing=allow_missing,
+            data=data,
+            labelling=(
+                labelling_of(None, label, classes, positive)
+                if label or classes or positive
+                else None
+            ),
+            subgroups=subgroups,
+            threshold=threshold,
+            progress=shown.cases,
+        )
+    if as_json:
+        print_json(result.record.model_dump_json(indent=2))
+    else:
+        typer.echo(result.markdown())
+        typer.echo(f"Written to {out}")
+
+
+def compare(
+    a: Annotated[Path, argument("EVALUATION_A", "Folder that `hilum evaluate` wrote.")],
+    b: Annotated[Path, argument("EVALUATION_B", "Another one of the same cases.")],
+    *,
+    out: Annotated[
+        Path | None, out_option("DIR", "Folder for comparison.json and comparison.md.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two evaluations by paired tests."""
+    from hilum import api
+
+    result = api.compare(a, b, out=out)
+    if as_json:
+        print_json(result.model_dump_json(indent=2))
+    else:
+        typer.echo(result.markdown())

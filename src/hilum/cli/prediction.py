@@ -1,0 +1,233 @@
+"""The commands that run models or bring them in and out: `predict`, `export`, `import`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hilum.cli.options import (
+    Device,
+    Json,
+    Patients,
+    PredictMemory,
+    argument,
+    option,
+    out_option,
+)
+from hilum.cli.output import print_json, shorten, shown_progress
+
+if TYPE_CHECKING:
+    from hilum.inference import RunReport
+
+
+def predict(
+    model: Annotated[Path, argument("MODEL", "Folder of a model: trained or exported.")],
+    inputs: Annotated[
+        list[Path], argument("INPUT...", "Images, folders of images, DICOM folders.")
+    ],
+    *,
+    out: Annotated[Path, out_option("DIR", "Folder for the predictions.")],
+    formats: Annotated[
+        list[str] | None,
+        option(
+            "File format, may be given several times. Segmentation: nifti, nrrd, mha, png, tiff"
+            " (default: png for pictures, else nifti); classification: csv, json (default: both).",
+            "--format",
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="Inference engine: auto, torch, openvino or onnx.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="auto, float32, bfloat16, float16; int8 for a model exported in int8.",
+        ),
+    ] = "auto",
+    memory: PredictMemory = None,
+    overlap: Annotated[
+        float | None, option("Fraction shared by neighbouring patches (default: the plan's).")
+    ] = None,
+    every_patch: Annotated[
+        bool, typer.Option("--every-patch", help="Run patches that show only air, too.")
+    ] = False,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Test-time augmentation: average over mirrored images."),
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities, too.")
+    ] = False,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures", help="Draw PNGs: outlines of labels, or the heat map of a class."
+        ),
+    ] = False,
+    most_pictures: Annotated[
+        int, typer.Option(metavar="N", help="Draw pictures for at most N cases.")
+    ] = 50,
+    explain: Annotated[
+        str | None,
+        option("Heat maps of a classifier's decision by grad_cam, hires_cam or occlusion."),
+    ] = None,
+    check_maps: Annotated[
+        bool,
+        typer.Option(
+            "--check-maps",
+            help="Check --explain maps against occlusion and random weights (slow).",
+        ),
+    ] = False,
+    sets_per_class: Annotated[
+        bool,
+        typer.Option(
+            "--sets-per-class",
+            help="Class-conditional prediction sets: coverage holds within each class.",
+        ),
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Skip cases that are predicted already.")
+    ] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run a model on images; each prediction lies on its image's own grid."""
+    from hilum import api
+
+    with shown_progress() as shown:
+        report = api.predict(
+            model,
+            inputs,
+            out,
+            formats=tuple(formats) if formats else None,
+            engine=engine,
+            precision=precision,
+            memory=memory,
+            overlap=overlap,
+            every_patch=every_patch,
+            tta=tta,
+            probabilities=probabilities,
+            pictures=pictures,
+            most_pictures=most_pictures,
+            explain=explain,
+            check_maps=check_maps,
+            sets_per_class=sets_per_class,
+            skip_existing=skip_existing,
+            device=device,
+            progress=shown.outcome,
+            advance=shown.predicted,
+        )
+    if as_json:
+        print_json(report.model_dump_json(indent=2))
+    else:
+        _print_report(report, out, most_pictures if pictures else None)
+    if report.failures:
+        raise typer.Exit(3)
+
+
+def _print_report(report: "RunReport", out: Path, most_pictures: int | None) -> None:
+    done = sum(outcome.status == "done" for outcome in report.cases)
+    skipped = sum(outcome.status == "skipped" for outcome in report.cases)
+    more = f" ({skipped} more existed already)" if skipped else ""
+    typer.echo(
+        f"{done} of {len(report.cases)} cases predicted in {report.seconds:.1f} s{more}: {out}"
+    )
+    if most_pictures is not None and done > most_pictures:
+        typer.echo(
+            f"Pictures of the first {most_pictures} cases only; --most-pictures {done} draws all."
+        )
+    unlike = [outcome.case for outcome in report.cases if outcome.unlike]
+    if unlike:
+        typer.echo(
+            f"Unlike the training data: {shorten(unlike)}; see above, or {out / 'run.json'}",
+            err=True,
+        )
+    for alike in report.failures:  # what is needed, and the cure, was printed when it happened
+        names = shorten([outcome.case for outcome in alike])
+        typer.echo(f"failed: {names}: {alike[0].error.partition(chr(10))[0]}", err=True)
+    if report.failures:
+        typer.echo(f"Full messages: above, or {out / 'run.json'}", err=True)
+
+
+def export(
+    model: Annotated[Path, argument("MODEL", "Model folder that `hilum train` wrote.")],
+    *,
+    out: Annotated[Path, out_option("FOLDER", "New folder.")],
+    formats: Annotated[str, typer.Option("--format", help="openvino, onnx or both.")] = "openvino",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Precision of the weights: auto (float32), float32, float16; int8 needs --data."
+        ),
+    ] = "auto",
+    data: Annotated[
+        Path | None,
+        option("For int8: annotated cases for calibration and validation.", metavar="DATA"),
+    ] = None,
+    gate: Annotated[
+        float | None, option("For int8: largest loss of mean Dice of a label (default: 0.005).")
+    ] = None,
+    patients: Patients = None,
+    as_json: Json = False,
+) -> None:
+    """Export a segmentation model to a folder that `hilum predict` runs without torch.
+
+    The exported network is verified against the model.
+    """
+    from hilum import api
+
+    with shown_progress() as shown:
+        made = api.export(
+            model,
+            out,
+            formats=formats,
+            precision=precision,
+            data=data,
+            gate=gate,
+            patients=patients,
+            progress=shown.cases,
+        )
+    if as_json:
+        print_json(made.manifest.model_dump_json(indent=2))
+        return
+    record = made.manifest.quantisation
+    reference = "" if record is None else " to the validated int8 network"
+    for engine, difference in made.manifest.differences.items():
+        typer.echo(
+            f"{engine}: exported and verified; largest logit difference{reference}:"
+            f" {difference:.1g} of the logits' spread"
+        )
+    if record is not None:
+        typer.echo(f"int8 to float32: {record.distance:.2g} of the logits' spread")
+        typer.echo(f"Measured on {len(record.validated_on)} cases of {record.patients} patients:")
+        for text in (*(one.in_words for one in record.labels), *record.notes):
+            typer.echo(f"  {text}")
+    typer.echo(f"Exported: {out}   (installation: {out / 'README.md'})")
+    typer.echo(f"Next: hilum predict {out} IMAGES -o predictions")
+
+
+def import_nnunet(
+    folder: Annotated[
+        Path,
+        argument("FOLDER", "TRAINER__PLANS__CONFIGURATION, with plans.json and fold_*."),
+    ],
+    *,
+    out: Annotated[Path, out_option("MODEL", "Folder for the model.")],
+    folds: Annotated[
+        list[str] | None,
+        option("0, 1, ... or all; several make an ensemble (default: every fold).", "--folds"),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="final or best.")] = "final",
+    as_json: Json = False,
+) -> None:
+    """Import an nnU-Net v2 model; no code in its files is run."""
+    from hilum import api
+
+    model = api.import_nnunet(folder, out, folds=tuple(folds or ()), checkpoint=checkpoint)
+    if as_json:
+        print_json(api.to_json({"model": str(out), "id": model.id, "facts": model.facts}))
+        return
+    network = model.plan.network.value.title
+    typer.echo(f"Imported {model.plan.name}: {network}, {len(model.networks)} fold(s): {out}")
+    typer.echo(f"Next: hilum predict {out} INPUT -o OUT")
