@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, get_args
 
 from hilum.dataset.case import Dataset, Fold
 from hilum.dataset.classes import SEPARATOR, ClassKind, ClassTable
+from hilum.dataset.columns import LABEL_COLUMNS, role_of
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_order import (
     by_number,
@@ -46,58 +47,11 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case
 
-LABEL_COLUMNS = (
-    "label",
-    "class",
-    "diagnosis",
-    "target",
-    "labels",
-    "category",
-    "outcome",
-    "pathology",
-    "class_name",
-    "class_label",
-)
-"""Names of a column that is the label without being asked for, in this order and in any case of
-letters."""
 MOST_CLASSES = 50
 """A column with more distinct values is no class: a measurement, or a name."""
 _FEW_CLASSES = 10
 """A column of another name may hold the label if it has no more distinct values, each of at least
 two cases."""
-_NO_LABELS = {
-    *(
-        "sex",
-        "gender",
-        "age",
-        "race",
-        "ethnicity",
-        "site",
-        "centre",
-        "center",
-        "hospital",
-        "institution",
-        "vendor",
-        "scanner",
-    ),
-    *(
-        "manufacturer",
-        "model",
-        "device",
-        "fold",
-        "split",
-        "set",
-        "subset",
-        "partition",
-        "side",
-        "laterality",
-        "view",
-        "kernel",
-    ),
-    *("patient", "patient_id", "study", "series", "id", "name", "date", "year"),
-}
-"""Columns that are known to say something else: who was examined, where and how, or how cases are
-divided."""
 TASKS = ("segmentation", "classification")
 _SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
 _YES_NO = {
@@ -281,10 +235,12 @@ def _plausible(cases: Sequence[Case]) -> dict[str, list[str]]:
     """
     found = {}
     for column in _columns(cases):
-        held = _held(cases, column)
-        counts = [sum(_value(case, column) == text for case in cases) for text in held]
-        if column.lower() not in _NO_LABELS and 2 <= len(held) <= _FEW_CLASSES and min(counts) > 1:
-            found[column] = held
+        if role_of(column) in {"split", "identifier", "description"}:
+            continue
+        counts = Counter(_value(case, column) for case in cases)
+        del counts[""]
+        if 2 <= len(counts) <= _FEW_CLASSES and min(counts.values()) > 1:
+            found[column] = sorted(counts, key=natural)
     return found
 
 

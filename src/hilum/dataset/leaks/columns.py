@@ -8,12 +8,12 @@ small decision tree. An AUROC with an interval says how well.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dataset.columns import is_numeric, number, role_of
 from hilum.dataset.leaks.record import Predictor
 from hilum.io.text import is_known
 from hilum.metrics import auroc, delong_interval
@@ -33,35 +33,7 @@ if TYPE_CHECKING:
 LEAST_AUROC, SURELY = 0.55, 0.5
 """A column is named from the first AUROC on, if the true one surely exceeds the second."""
 _FOLDS, _FEWEST = 5, 10
-_NO_COLUMNS = {"fold", "split", "subset", "partition", "group", "patient", "case"}
-_LABEL_WORDS = {
-    *(
-        "label",
-        "labels",
-        "class",
-        "diagnosis",
-        "diagnoses",
-        "target",
-        "outcome",
-        "finding",
-        "findings",
-        "pathology",
-        "histology",
-    ),
-    *(
-        "malignancy",
-        "malignant",
-        "benign",
-        "birads",
-        "lirads",
-        "pirads",
-        "grade",
-        "rating",
-        "score",
-        "suspicion",
-        "reader",
-    ),
-}
+_GROUPING = {"group", "patient", "case"}
 _PRIOR_CASES = 5.0
 
 
@@ -131,7 +103,10 @@ def _columns(
 ) -> Iterator[tuple[str, str, list[str]]]:
     """Name, origin and values of every column that has two different values at least."""
     names = dict.fromkeys(
-        name for case in cases for name in case.columns if name.lower() not in _NO_COLUMNS
+        name
+        for case in cases
+        for name in case.columns
+        if role_of(name) != "split" and name.lower() not in _GROUPING
     )
     told = dict.fromkeys(name for case in cases for name in facts.get(case.id, {}))
     for name in names:
@@ -169,7 +144,7 @@ def _predictor(
     """The column's AUROC, by the way of predicting that serves it best."""
     scores = max(
         (way(values, target.positive, splits) for way in _ways(values)),
-        key=lambda one: _area(one, target.positive),
+        key=lambda one: auroc(one, target.positive),
     )
     patients = groups.tolist()
     usual = delong_interval(scores, target.positive, groups=patients)
@@ -183,7 +158,7 @@ def _predictor(
         high=_known(usual.high, otherwise=1.0),
         surely_above=_known(strict.low),
         cases=len(values),
-        restates=origin == "table" and bool(_LABEL_WORDS & _words(name)),
+        restates=origin == "table" and role_of(name) in {"label", "opinion"},
     )
 
 
@@ -191,28 +166,10 @@ def _known(value: float, *, otherwise: float = 0.0) -> float:
     return otherwise if math.isnan(value) else value
 
 
-def _area(scores: Numbers, positive: Flags) -> float:
-    return auroc(scores, positive)
-
-
-def _words(name: str) -> set[str]:
-    """The words of a column's name: malignancy and value of Malignancy_value, bi and rads and birads of BI-RADS."""
-    parts = [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    return {*parts, "".join(parts), re.sub("[^a-z]", "", name.lower())}
-
-
 def _ways(values: Sequence[str]) -> tuple[Callable[[list[str], Flags, Splits], Numbers], ...]:
-    present = [value for value in values if value]
-    if present and all(_is_number(value) for value in present):
+    if is_numeric(values):
         return _by_order, _by_tree
     return (_by_either,) if len(set(values)) == 2 else (_by_frequency,)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
@@ -237,11 +194,11 @@ def _by_order(values: list[str], positive: Flags, splits: Splits) -> Numbers:
 
     Missing is the median.
     """
-    numbers = _numbers(values)
+    numbers = np.array([number(value) for value in values])
     numbers = np.where(np.isnan(numbers), np.nanmedian(numbers), numbers)
     scores = np.zeros(len(values))
     for train, test in splits:
-        scores[test] = numbers[test] * (1 if _area(numbers[train], positive[train]) >= 0.5 else -1)
+        scores[test] = numbers[test] * (1 if auroc(numbers[train], positive[train]) >= 0.5 else -1)
     return scores
 
 
@@ -249,7 +206,7 @@ def _by_tree(values: list[str], positive: Flags, splits: Splits) -> Numbers:
     """A tree of at most eight leaves, fitted to the other folds: finds what lies between two numbers, or is missing."""
     from sklearn.tree import DecisionTreeClassifier
 
-    numbers = _numbers(values)[:, None]
+    numbers = np.array([number(value) for value in values])[:, None]
     scores = np.zeros(len(values))
     for train, test in splits:
         tree = DecisionTreeClassifier(
@@ -258,7 +215,3 @@ def _by_tree(values: list[str], positive: Flags, splits: Splits) -> Numbers:
         tree.fit(numbers[train], positive[train])
         scores[test] = tree.predict_proba(numbers[test])[:, 1] - positive[train].mean()
     return scores
-
-
-def _numbers(values: Sequence[str]) -> Numbers:
-    return np.array([float(value) if value else math.nan for value in values])

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hilum.dataset.columns import number
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.metadata import choose_columns, number
+from hilum.evaluation.classification.metadata import choose_columns
 from hilum.io.text import is_known
 from hilum.tasks.class_score import ClassScore
 

@@ -1,16 +1,16 @@
 """Columns that describe the patient or the scan, and columns that would give the label away.
 
 A baseline, or a subgroup, is to be made of what is known before anybody has looked at the image.
-Left out, by the first rule that fits:
+Left out, by the first rule that fits (roles: :mod:`hilum.dataset.columns`):
 
 | left out | because |
 |---|---|
 | the same value in every case | it says nothing |
-| fold, split, subset, partition | it is of the experiment |
+| a split's role by its name | it is of the experiment |
 | file names: a path, or a known suffix | they often hold the label |
-| label, class, diagnosis, target, outcome, finding, pathology, histology in the name | the label restated |
-| score, rating, reader, BI-RADS, malignancy, margin, spiculation, ... in the name | another reader's opinion of the image |
-| id, uid, accession in the name; case, patient, group, name as the name | it names, and does not describe |
+| a label's role by its name | the label restated |
+| an opinion's role | another reader's opinion of the image |
+| an identifier's role | it names, and does not describe |
 | every value goes with one label only, and values repeat | the label restated, whatever it is called |
 | words that differ in most cases, or more than 20 of them | nothing can be learned from a value that is seen once |
 
@@ -20,11 +20,10 @@ the data set reports it. Whoever names columns gets those, whatever they are.
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hilum.dataset.columns import is_numeric, role_of
 from hilum.errors import UsageError
 from hilum.io import image_suffix
 from hilum.io.text import is_known
@@ -33,51 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _MOST_WORDS = 20
-_PARTS = frozenset({"fold", "split", "subset", "partition"})
-_LABELS = frozenset(
-    {
-        "label",
-        "labels",
-        "class",
-        "diagnosis",
-        "target",
-        "outcome",
-        "finding",
-        "findings",
-        "pathology",
-        "histology",
-    }
-)
-_WHOLE_NAMES = frozenset({"case", "group", "image", "name", "patient", "subject"})
-_IDENTIFIER = re.compile(
-    r"((series|study|instance|image|patient|subject|case|scan)*u?id)|uuid|accession|mrn"
-)
-_READERS = (
-    *(
-        "score",
-        "rating",
-        "reader",
-        "rater",
-        "radiologist",
-        "annotator",
-        "consensus",
-        "confidence",
-        "suspicion",
-    ),
-    *(
-        "birads",
-        "lirads",
-        "pirads",
-        "grade",
-        "malignancy",
-        "subtlety",
-        "spiculation",
-        "lobulation",
-        "margin",
-        "sphericity",
-    ),
-    *("texture", "calcification", "internalstructure"),
-)
 
 
 @dataclass(frozen=True)
@@ -137,21 +91,6 @@ def choose_columns(
     return ColumnChoice(numeric, tuple(name for name in chosen if name not in numeric), left_out)
 
 
-def number(text: str) -> float:
-    """The number that a cell holds; NaN where it holds none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def is_numeric(values: Sequence[str]) -> bool:
-    """Return True if every known value is a number, and there is one."""
-    present = [value for value in values if is_known(value)]
-    return bool(present) and not any(math.isnan(number(value)) for value in present)
-
-
 @dataclass(frozen=True)
 class _Column:
     """A column as the rules look at it."""
@@ -159,11 +98,6 @@ class _Column:
     name: str
     values: Sequence[str]
     labels: Sequence[str]
-
-    @property
-    def parts(self) -> set[str]:
-        """The words of its name: patient and id of patient_id, PatientID."""
-        return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", self.name)}
 
     @property
     def present(self) -> list[str]:
@@ -181,17 +115,6 @@ def _names_files(column: _Column) -> bool:
         bool(image_suffix(value)) or "/" in value or "\\" in value for value in column.values
     )
     return 2 * files > len(column.values)
-
-
-def _is_anothers_opinion(column: _Column) -> bool:
-    joined = re.sub("[^a-z]", "", column.name.lower())
-    return any(word in joined for word in _READERS)
-
-
-def _names_the_case(column: _Column) -> bool:
-    return column.name.lower() in _WHOLE_NAMES or any(
-        _IDENTIFIER.fullmatch(part) for part in column.parts
-    )
 
 
 def _restates_the_label(column: _Column) -> bool:
@@ -218,11 +141,11 @@ _RULES: dict[Callable[[_Column], bool], str] = {
     lambda column: (
         len({value.lower() if is_known(value) else "" for value in column.values}) < 2
     ): "the same in every case",
-    lambda column: bool(column.parts & _PARTS): "a part of the experiment",
+    lambda column: role_of(column.name) == "split": "a part of the experiment",
     _names_files: "names of files",
-    lambda column: bool(column.parts & _LABELS): "named like a label",
-    _is_anothers_opinion: "another reader's opinion",
-    _names_the_case: "names the case, and does not describe it",
+    lambda column: role_of(column.name) == "label": "named like a label",
+    lambda column: role_of(column.name) == "opinion": "another reader's opinion",
+    lambda column: role_of(column.name) == "identifier": "names the case, and does not describe it",
     _restates_the_label: "each value goes with one label only",
     _has_too_many_words: "too many different words",
 }

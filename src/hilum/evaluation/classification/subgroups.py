@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.dataset.columns import is_numeric, number
 from hilum.errors import UsageError
 from hilum.evaluation.classification.figures import ClassFigure, Intervals
 from hilum.evaluation.classification.measures import measures
-from hilum.evaluation.classification.metadata import choose_columns, is_numeric, number
+from hilum.evaluation.classification.metadata import choose_columns
 from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.records import Record
 from hilum.io.text import is_known

@@ -1,0 +1,82 @@
+"""The meaning of a table's columns by their names, and the numbers in their cells.
+
+One vocabulary serves the choice of a label column, the leak audit, baselines and subgroups.
+
+| role | a column is | examples |
+|---|---|---|
+| split | a part of the experiment | fold, data_split, subset |
+| label | the label, or the label restated | label, Diagnosis_value, histology, benign |
+| opinion | what a reader thinks of the same image | malignancy, BI-RADS, reader_score, margin |
+| identifier | a name of the case or of the patient | patient_id, SeriesUID, accession |
+| description | who was examined, where and how | sex, PatientAge, scanner, view |
+
+The first role that fits is taken; a name that says nothing of the kind has the role "".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Literal
+
+from hilum.io.text import is_known
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Role = Literal["split", "label", "opinion", "identifier", "description", ""]
+LABEL_COLUMNS = (
+    *("label", "class", "diagnosis", "target", "labels", "category", "outcome", "pathology"),
+    *("class_name", "class_label"),
+)
+"""Names of the column that is learnt where the user names none, in this order."""
+_SPLIT = {"fold", "split", "subset", "partition"}
+_LABEL = {
+    *("label", "labels", "class", "category", "diagnosis", "diagnoses", "target", "outcome"),
+    *("finding", "findings", "pathology", "histology", "malignant", "benign"),
+}
+_OPINIONS = (
+    *("score", "rating", "reader", "rater", "radiologist", "annotator", "consensus"),
+    *("confidence", "suspicion", "birads", "lirads", "pirads", "grade", "malignancy"),
+    *("subtlety", "spiculation", "lobulation", "margin", "sphericity", "texture"),
+    *("calcification", "internalstructure"),
+)
+_IDENTIFIER_NAMES = {"case", "group", "image", "name", "patient", "subject"}
+_IDENTIFIER = re.compile(
+    r"((series|study|instance|image|patient|subject|case|scan)*u?id)|uuid|accession|mrn"
+)
+_DESCRIPTION = {
+    *("sex", "gender", "age", "race", "ethnicity", "site", "centre", "center", "hospital"),
+    *("institution", "vendor", "scanner", "manufacturer", "model", "device", "set", "side"),
+    *("laterality", "view", "kernel", "study", "series", "date", "year"),
+}
+
+
+def role_of(name: str) -> Role:
+    """Return the role of a column by its name; see the table above."""
+    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    joined = re.sub("[^a-z]", "", name.lower())
+    if words & _SPLIT:
+        return "split"
+    if words & _LABEL:
+        return "label"
+    if any(word in joined for word in _OPINIONS):
+        return "opinion"
+    if name.lower() in _IDENTIFIER_NAMES or any(map(_IDENTIFIER.fullmatch, words)):
+        return "identifier"
+    return "description" if words & _DESCRIPTION else ""
+
+
+def number(text: str) -> float:
+    """Return the number that a cell holds; NaN where it holds none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def is_numeric(values: Sequence[str]) -> bool:
+    """Return True if every known value is a number, and there is one."""
+    present = [value for value in values if is_known(value)]
+    return bool(present) and not any(math.isnan(number(value)) for value in present)
