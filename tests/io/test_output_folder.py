@@ -243,6 +243,38 @@ def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
         is_output(tmp_path / "a.txt")
 
 
+def test_recording_a_file_appends_one_line(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path, "predict") as out:
+        (tmp_path / "below").mkdir()
+        for folder in (tmp_path, tmp_path / "below"):
+            out.record(folder / "0.txt")
+            ledger, journal = folder / LEDGER, folder / ".hilum.journal"
+            before = ledger.read_bytes()
+            for number in range(1, 5):
+                out.record(folder / f"{number}.txt")
+            out.forget(folder / "2.txt")
+            assert ledger.read_bytes() == before
+            assert len(journal.read_bytes().splitlines()) >= 5
+            assert [is_output(folder / f"{number}.txt") for number in (1, 2)] == [True, False]
+    for folder in (tmp_path, tmp_path / "below"):
+        assert not (folder / ".hilum.journal").exists()
+        assert '"4.txt"' in (folder / LEDGER).read_text()
+
+
+def test_a_journal_with_a_torn_line_is_read(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path, "predict") as out:
+        out.write({"a.txt": "1"})
+    entry = out.files["a.txt"].model_dump_json()
+    line = f'{{"files": {{"b.txt": {entry}}}}}'
+    (tmp_path / ".hilum.journal").write_text(f"{line}\n{line[:30]}")
+    (tmp_path / "b.txt").write_text("1")
+    assert is_output(tmp_path / "b.txt")
+    with OutputFolder(tmp_path, "predict") as out:
+        out.write({"b.txt": "2", "c.txt": "3"})
+    assert set(out.files) == {"a.txt", "b.txt", "c.txt"}
+    assert not (tmp_path / ".hilum.journal").exists()
+
+
 def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

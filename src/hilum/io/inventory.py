@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hilum.io.dicom import is_dicom_file
 from hilum.io.files import Readable, file_of, header_of, image_suffix
-from hilum.io.output import LEDGER, LOCK, is_output
+from hilum.io.output import JOURNAL, LEDGER, LOCK, is_output
 from hilum.io.placeholder import is_unfetched
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def _files_below(root: str) -> Iterator[str]:
                 for entry in entries:
                     if entry.is_dir() and not is_hidden(entry.name) and not is_output(entry.path):
                         waiting.append(entry.path)
-                    elif entry.name not in {LEDGER, LOCK}:
+                    elif entry.name not in {JOURNAL, LEDGER, LOCK}:
                         yield entry.path
         except OSError:
             yield folder

@@ -2,9 +2,12 @@
 
 ::
 
-    .hilum.json   what hilum wrote into this folder: name -> SHA-256, verb, what it was made from;
-    who writes now .hilum.lock   held while a command writes; the system frees it when the process
-    ends, so one that is left is no lock
+    .hilum.json      what hilum wrote into this folder: name -> SHA-256, verb, what it was made
+                     from; and who writes now
+    .hilum.journal   entries since .hilum.json was written, one JSON object a line; a command moves
+                     them there when it ends, so that a file costs one line and not the whole record
+    .hilum.lock      held while a command writes; the system frees it when the process ends, so one
+                     that is left is no lock
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
 
     from filelock import BaseFileLock
 
+    _State = tuple[tuple[int, int, int] | None, ...]
+
 _log = logging.getLogger("hilum")
-LEDGER, LOCK = ".hilum.json", ".hilum.lock"
+LEDGER, JOURNAL, LOCK = ".hilum.json", ".hilum.journal", ".hilum.lock"
 _WAIT_SECONDS = 1.0
 _TRIES = 20
 """Times that a folder is made which goes before its lock is taken."""
@@ -42,8 +47,10 @@ _updating = RLock()
 """Threads of one command update a ledger one after the other."""
 
 
-_parsed: dict[Path, tuple[tuple[int, int, int], _Ledger]] = {}
-"""Ledgers by their files, each with the state that it was read or written in."""
+_parsed: dict[Path, tuple[_State, _Ledger]] = {}
+"""Ledgers by their folders, each with the state that its files were read or written in."""
+_journals: set[Path] = set()
+"""Folders (resolved) whose entries lie in a journal until the command ends."""
 
 
 class Written(BaseModel):
@@ -80,6 +87,12 @@ class _Ledger(BaseModel):
 
     files: dict[Readable, Written] = {}
     held_by: _Holder | None = None
+
+
+class _Entries(BaseModel):
+    """One line of `.hilum.journal`; None drops what is recorded of a file."""
+
+    files: dict[Readable, Written | None]
 
 
 class OutputFolder:
@@ -140,7 +153,7 @@ class OutputFolder:
     @property
     def files(self) -> dict[str, Written]:
         """Records of the folder's files, by name."""
-        return _read(self.path).files
+        return dict(_read(self.path).files)
 
     @property
     def ignores_letter_case(self) -> bool:
@@ -192,8 +205,9 @@ class OutputFolder:
                 ),
                 cure="choose another output folder, or move these files",
             )
-        self._awaited |= {place.absolute() for place in places}
-        before_naming.update(dict.fromkeys(self._awaited, self._announce))
+        awaited = {place.absolute() for place in places}
+        self._awaited |= awaited
+        before_naming.update(dict.fromkeys(awaited, self._announce))
 
     def refuse_among(self, inputs: Iterable[Path]) -> None:
         """Refuse to write into a folder in which inputs lie, also where no names collide.
@@ -345,6 +359,9 @@ class OutputFolder:
         if self._outer:
             with _updating:
                 _save(self.path, _read(self.path).model_copy(update={"held_by": None}))
+                root = self.path.resolve()
+                for folder in [one for one in _journals if root in one.parents]:
+                    _save(folder, _read(folder))
             if isinstance(self._lock, FileLock):
                 with suppress(OSError):  # Windows removes no open file
                     (self.path / LOCK).unlink(missing_ok=True)
@@ -374,48 +391,82 @@ def is_output(path: Path | str) -> bool:
 def _read(folder: Path) -> _Ledger:
     """The ledger of a folder; an empty one where there is none.
 
-    It is parsed once as long as its time, size and inode stay.
+    It is parsed once as long as times, sizes and inodes of its files stay.
     """
-    file = folder / LEDGER
-    try:
-        state = _state(file)
-        if file not in _parsed or _parsed[file][0] != state:
-            _parsed[file] = state, _Ledger.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+    state = _state(folder)
+    if not any(state):
         return _Ledger()
-    except (OSError, ValidationError) as error:
-        if not file.is_file():
-            return _Ledger()
-        raise DataError(
-            f"{file}, the record of what hilum wrote into this folder, is damaged",
-            needed="the file as hilum wrote it",
-            cure="remove it: every file in the folder then counts as yours",
-        ) from error
-    return _parsed[file][1]
+    if folder not in _parsed or _parsed[folder][0] != state:
+        try:
+            _parsed[folder] = state, _parse(folder)
+        except (OSError, ValidationError) as error:
+            if not (folder / LEDGER).is_file():
+                return _Ledger()
+            raise DataError(
+                f"{folder / LEDGER}, the record of what hilum wrote into this folder, is damaged",
+                needed="the file as hilum wrote it",
+                cure="remove it: every file in the folder then counts as yours",
+            ) from error
+    return _parsed[folder][1]
 
 
-def _state(file: Path) -> tuple[int, int, int]:
-    facts = file.stat()
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+def _parse(folder: Path) -> _Ledger:
+    """Parse a folder's ledger and the complete lines of its journal."""
+    ledger = _Ledger.model_validate_json((folder / LEDGER).read_bytes())
+    with suppress(FileNotFoundError):
+        for line in (folder / JOURNAL).read_bytes().split(b"\n")[:-1]:
+            _enter(ledger, _Entries.model_validate_json(line).files)
+    return ledger
+
+
+def _state(folder: Path) -> _State:
+    """Return time, size and inode of a folder's ledger and journal, None for one that is missing."""
+    states: list[tuple[int, int, int] | None] = []
+    for name in (LEDGER, JOURNAL):
+        try:
+            facts = (folder / name).stat()
+            states.append((facts.st_mtime_ns, facts.st_size, facts.st_ino))
+        except OSError:
+            states.append(None)
+    return tuple(states)
+
+
+def _enter(ledger: _Ledger, entries: Mapping[str, Written | None]) -> None:
+    """Enter files into a ledger in memory; None drops what is recorded of a file."""
+    for name, entry in entries.items():
+        if entry is None:
+            ledger.files.pop(name, None)
+        else:
+            ledger.files[name] = entry
 
 
 def _update(folder: Path, entries: Mapping[str, Written | None]) -> None:
-    """Enter files into a folder's ledger; None drops what is recorded of a file."""
+    """Enter files into a folder's ledger: the first in the file itself, others in its journal."""
     with _updating:
-        ledger = _read(folder)
-        files = {
-            name: entry for name, entry in {**ledger.files, **entries}.items() if entry is not None
-        }
-        _save(folder, ledger.model_copy(update={"files": files}))
+        ledger, journal = _read(folder), folder / JOURNAL
+        left = journal.exists() and folder.resolve() not in _journals  # its last line may be torn
+        if left or not (folder / LEDGER).exists():
+            _enter(ledger, entries)
+            _save(folder, ledger)
+            return
+        with disk_errors(journal), journal.open("ab") as stream:
+            stream.write(_Entries(files=dict(entries)).model_dump_json().encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        _enter(ledger, entries)
+        _parsed[folder] = _state(folder), ledger
+        _journals.add(folder.resolve())
 
 
 def _save(folder: Path, ledger: _Ledger) -> None:
-    """Write a ledger; one that holds nothing is removed."""
+    """Write a ledger, its journal's entries included; one that holds nothing is removed."""
     if ledger.files or ledger.held_by is not None:
         atomic_write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
-        _parsed[folder / LEDGER] = _state(folder / LEDGER), ledger
     else:
         (folder / LEDGER).unlink(missing_ok=True)
+    (folder / JOURNAL).unlink(missing_ok=True)
+    _parsed[folder] = _state(folder), ledger
+    _journals.discard(folder.resolve())
 
 
 def _identities(path: Path) -> set[tuple[int, int]]:
