@@ -137,6 +137,6 @@ def test_answers_that_were_changed_are_left_out_and_named(folder, tmp_path, capl
     statuses, said = again(Predictor(make_model()), folder, tmp_path / "out", caplog)
     assert statuses == ["skipped"] * 3
     assert (
-        "answers to 1 cases were changed since hilum wrote them, and stay as they are: case_1"
+        "predictions of 1 cases were changed since hilum wrote them, and stay as they are: case_1"
         in said
     )

@@ -163,7 +163,7 @@ def test_a_run_warns_once_of_many_and_names_each(tmp_path, caplog):
         report = predict_many(Predictor(model), [tmp_path / "in"], tmp_path / "out")
     assert [case.status for case in report.cases] == ["done"] * 3
     assert caplog.text.count("unlike the training data: no value below 0 in channel CT") == 1
-    assert "2 more cases as a: b, c" in caplog.text
+    assert "2 more cases with the message of a: b, c" in caplog.text
     kept = RunReport.load(tmp_path / "out" / "run.json")
     assert all(case.unlike and "no value below 0" in case.unlike[0] for case in kept.cases)
     caplog.clear()
@@ -180,7 +180,7 @@ def test_what_many_fail_of_is_said_once_with_a_count(tmp_path, caplog):
     with caplog.at_level(logging.ERROR, "hilum"):
         report = predict_many(Predictor(make_model()), [tmp_path / "in"], tmp_path / "out")
     assert len(caplog.records) == 2
-    assert "2 more cases as case_1: case_2, case_3" in caplog.text
+    assert "2 more cases with the message of case_1: case_2, case_3" in caplog.text
     assert [[case.case for case in alike] for alike in report.failures] == [
         ["case_1", "case_2", "case_3"]
     ]

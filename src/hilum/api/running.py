@@ -90,7 +90,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
         HilumError: the model cannot be loaded, or an input does not exist; nothing was predicted.
     """
     from hilum.inference import find_cases, make_predictor, predict_many, read_source
-    from hilum.inference.earlier import PICTURES
+    from hilum.inference.stale_outputs import PICTURES
     from hilum.report import DRAWINGS
 
     loaded: Any = load_model(model, device=device) if isinstance(model, str | Path) else model

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from pydantic import JsonValue
     from torch import Tensor, nn
 
     from hilum.inference.explain import MapCheck
@@ -69,10 +70,8 @@ class ClassPredictor:
             learnt them.
     """
 
-    usual_formats = ("csv", "json")
+    usual_formats: tuple[str, ...] = ("csv", "json")
     memory_gb = None
-    overlap = None
-    every_patch = True
     asks_annotated = True
     """A mask is no answer: all cases of a data set are asked for."""
 
@@ -111,11 +110,17 @@ class ClassPredictor:
             math.inf if most_explained is None else most_explained,
         )
         precision = precision or resolve_precision(plan.precision.value, model.device)
-        self.model, self.explain, self.check_maps, self.batch = model, explain, check_maps, 1
+        self.model, self.explain, self.check_maps = model, explain, check_maps
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
         self._plan = plan
         self._task = ClassificationTask(plan.classes)
+
+    @property
+    def run_options(self) -> dict[str, JsonValue]:
+        """The options that run.json names."""
+        axes: list[JsonValue] = list(self.mirror_axes)
+        return {"mirror_axes": axes, "batch": 1, "overlap": None, "every_patch": True}
 
     @property
     def answer_options(self) -> dict[str, str]:

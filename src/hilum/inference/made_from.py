@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hilum.dataset.case import Case
-    from hilum.inference.predictors import AnyPredictor
+    from hilum.inference.case_predictor import CasePredictor, P
 
 _INPUTS = ("model", "image", "region", "point")
 
 
-def made_from(predictor: AnyPredictor, case: Case) -> dict[str, str]:
-    """The model, the options and hashes of the files that a case's answer depends on, by name.
+def made_from(predictor: CasePredictor[P], case: Case) -> dict[str, str]:
+    """The model, the options and hashes of the files that a case's prediction depends on, by name.
 
     Raises:
         FormatError: a file cannot be read.
@@ -41,7 +41,7 @@ def made_from(predictor: AnyPredictor, case: Case) -> dict[str, str]:
 
 
 def changes(now: Mapping[str, str], before: Iterable[Mapping[str, str]]) -> str:
-    """Why an answer is made again, for people; "" where it was made from the same.
+    """Explain why a case is predicted again; "" where the prediction was made from the same.
 
     Args:
         now: what it would be made from.
@@ -62,15 +62,15 @@ def changes(now: Mapping[str, str], before: Iterable[Mapping[str, str]]) -> str:
     return " and ".join(dict.fromkeys(differ))
 
 
-def say_again(reasons: Sequence[str]) -> tuple[str, ...]:
-    """A sentence a reason on how many cases are predicted again though their answers are there."""
+def explain_reruns(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Write for each reason how many cases with a prediction are predicted again."""
     return tuple(
         f"{count} {'case' if count == 1 else 'cases'} again: {reason}"
         for reason, count in Counter(reasons).items()
     )
 
 
-def _of_weights(predictor: AnyPredictor) -> str:
+def _of_weights(predictor: CasePredictor[P]) -> str:
     """A hash of the plan and weights of a model that is in no folder."""
     hashed = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
     for network in getattr(predictor.model, "networks", ()):

@@ -1,4 +1,4 @@
-"""Many cases: the next one is read and the last one written while this one runs.
+"""Prediction of many cases: while one runs, the next is read and the last one written.
 
 What fails is reported and the rest go on.
 """
@@ -9,44 +9,44 @@ import logging
 import os
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, HilumError, ResourceError, missing_package
-from hilum.inference.earlier import REPORT, Earlier
-from hilum.inference.find import find
+from hilum.inference.case_predictor import P
+from hilum.inference.find import Found, find
 from hilum.inference.forecast import Advance, Forecast
-from hilum.inference.made_from import changes, made_from, say_again
-from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, kind_of_saying
+from hilum.inference.made_from import changes, explain_reruns, made_from
+from hilum.inference.run_report import CaseOutcome, RunClock, RunReport, message_kind
+from hilum.inference.stale_outputs import REPORT, StaleOutputs
 from hilum.io import OutputFolder, longest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    from hilum.dataset.case import Case
-    from hilum.inference.class_prediction import ClassPrediction
-    from hilum.inference.find import Found
-    from hilum.inference.prediction import Prediction
-    from hilum.inference.predictor import Prepared
-    from hilum.inference.predictors import AnyPredictor
+    from pydantic import JsonValue
 
-    AnyPrediction = Prediction | ClassPrediction
+    from hilum.dataset.case import Case
+    from hilum.inference.case_predictor import CasePredictor, PredictionWriter
+    from hilum.inference.predictor import Prepared
+
+    Done = Callable[[CaseOutcome], None]
 
 T = TypeVar("T")
 
 _log = logging.getLogger("hilum")
 _NAMED = 5
-"""Of many cases of which the same is said so many are named."""
+"""Of many cases with the same message so many are named."""
 
 
 def predict_many(
-    predictor: AnyPredictor,
-    sources: Sequence[Path | str],
+    predictor: CasePredictor[P],
+    sources: Sequence[Path | str] | Found,
     out: Path | str,
     *,
     formats: Sequence[str] | None = None,
@@ -55,24 +55,24 @@ def predict_many(
     progress: Callable[[CaseOutcome, int, int], None] | None = None,
     advance: Callable[[Advance], None] | None = None,
 ) -> RunReport:
-    """Predict every case in `sources` and write the answers, and run.json, to a folder.
+    """Predict every case in `sources` and write the predictions, and run.json, to a folder.
 
     A case that fails, whatever the reason, is logged and reported, and the rest go on. An
     interruption leaves run.json with what was done, and no half-written or temporary file. Where
-    the folder holds answers to these cases already, that is logged, they are replaced, and what is
-    left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them all. Only
-    files that an earlier run recorded as its own, and nobody changed since, are replaced or
-    removed.
+    the folder holds predictions of these cases already, that is logged, they are replaced, and
+    what is left of them (other formats, pictures) is removed: `CaseOutcome.replaced` names them
+    all. Only files that an earlier run recorded as its own, and nobody changed since, are replaced
+    or removed.
 
     Args:
         predictor: the model, ready.
-        sources: see `hilum.inference.find_cases`.
+        sources: see `hilum.inference.find_cases`; or what `hilum.inference.find.find` gave.
         out: folder for `<case>.nii.gz`, predictions.csv and so on, made where it is missing.
         formats: among `FORMATS`, of a classification `CLASS_FORMATS`; None: PNG of a picture and
             NIfTI of all else, of a classification both.
         probabilities: also write `<case>_probabilities.nii.gz`.
-        skip_existing: leave out the cases whose answers are already there in every format, made
-            from the same model, options and files.
+        skip_existing: leave out the cases whose predictions are already there in every format,
+            made from the same model, options and files.
         progress: called with each outcome, how many are done, and how many there are.
         advance: called whenever patches are done, with how far the run is and how long the rest is
             expected to take.
@@ -86,193 +86,166 @@ def predict_many(
         ResourceError: another process writes to `out`.
         DataError: what the model needs beside an image, not one case has; nothing was predicted.
     """
+    channels = predictor.model.plan.channels
     formats = predictor.usual_formats if formats is None else tuple(formats)
-    found = _found(predictor, sources)
-    cases = found.cases
-    learnt = _warn_of_learnt_cases(predictor, cases)
-    with OutputFolder(
-        out, "predict", inputs=[file for case in cases for file in case.files]
-    ) as folder:
-        writer: Any = predictor.writer(folder, formats, probabilities=probabilities)
-        there = _still_answered(predictor, cases, writer, folder) if skip_existing else []
-        skipped = [CaseOutcome(case=case.id, status="skipped") for case in there]
-        spelled = (
-            {case.id.casefold(): case.id for case in reversed(cases)}
-            if folder.ignores_letter_case
-            else {}
-        )
-        refused = [
-            outcome
-            for case in cases
-            if case not in there and (outcome := _unnamable(case, writer, folder.path, spelled))
-        ]
-        unwritable = {outcome.case for outcome in refused}
-        wanted = [case for case in cases if case not in there and case.id not in unwritable]
-        earlier = Earlier(folder, writer, wanted, there, model=predictor.model.id)
-        clock = RunClock(
-            "predict",
-            device=predictor.engine.device,
-            engine=predictor.engine.name,
-            model=predictor.model.id,
-            precision=predictor.engine.precision,
-            memory_gb=predictor.memory_gb,
-            options={
-                "formats": list(formats),
-                "probabilities": probabilities,
-                "mirror_axes": list(predictor.mirror_axes),
-                "batch": predictor.batch,
-                "overlap": predictor.overlap,
-                "every_patch": predictor.every_patch,
-                "skip_existing": skip_existing,
-                "engine_because": predictor.engine.because,
-            },
-        )
+    if not isinstance(sources, Found):
+        sources = find(sources, channels, annotated=predictor.asks_annotated)
+    cases, files = sources.cases, sources.files
+    files.log()
+    predictor.refuse_all(cases)
+    _warn_of_channel_order(cases, channels)
+    trained_on = _warn_of_training_cases(predictor, cases)
+    inputs = [file for case in cases for file in case.files]
+    outcomes: list[CaseOutcome] = []
 
-        def write(prediction: AnyPrediction) -> CaseOutcome:
-            start = perf_counter()
-            made = line.made[prediction.case]
-            files = writer.write(prediction, made)
-            folder.record(*files, made_from=made)
-            replaced = earlier.replace(prediction.case, files)
-            seconds = replace(prediction.seconds, write=perf_counter() - start)
-            rounded = {part: round(value, 3) for part, value in asdict(seconds).items()}
-            return CaseOutcome(
-                case=prediction.case,
-                status="done",
-                files=tuple(file.name for file in files),
-                replaced=replaced,
-                seconds=rounded,
-                patches=dict(prediction.patches),
-            )
+    def done(outcome: CaseOutcome) -> None:
+        outcomes.append(outcome)
+        if progress is not None:
+            progress(outcome, len(outcomes), len(cases))
 
-        outcomes: list[CaseOutcome] = []
-
-        def done(outcome: CaseOutcome) -> None:
-            outcomes.append(outcome)
-            if progress is not None:
-                progress(outcome, len(outcomes), len(cases))
-
-        line = _Line(
-            predictor,
-            wanted,
-            write,
-            done,
-            scratch=folder.path,
-            probabilities=probabilities,
-            advance=advance,
-        )
-        finished = False
+    with OutputFolder(out, "predict", inputs=inputs) as folder:
+        writer = predictor.writer(folder, formats, probabilities=probabilities)
+        kept = _up_to_date(predictor, cases, writer, folder) if skip_existing else {}
+        refused = _refuse_names(cases, kept, writer, folder)
+        wanted = [case for case in cases if case.id not in kept and case.id not in refused]
+        stale = StaleOutputs(folder, writer, wanted, [*kept.values()], model=predictor.model.id)
+        clock = _start_clock(predictor, formats, probabilities, skip_existing)
+        pipeline = _Pipeline(predictor, writer, folder, stale, wanted, done, probabilities, advance)
+        status: Literal["done", "stopped", "failed"] = "stopped"
         try:
-            for outcome in (*skipped, *refused):
+            for case in kept:
+                done(CaseOutcome(case=case, status="skipped"))
+            for outcome in refused.values():
                 done(outcome)
-            line.run()
-            finished = True
+            pipeline.run()
+            tried = {outcome.status for outcome in outcomes} - {"skipped"}
+            status = "failed" if tried == {"failed"} else "done"
         finally:
             writer.close()
-            statuses = {outcome.status for outcome in outcomes} - {"skipped"}
-            status: Literal["done", "stopped", "failed"] = (
-                "stopped" if not finished else "failed" if statuses == {"failed"} else "done"
-            )
+            trained_on |= stale.trained_on
             report = clock.report(
-                status=status,
-                cases=tuple(outcomes),
-                files=found.files,
-                trained_on=earlier.trained_on.union(learnt),
+                status=status, cases=tuple(outcomes), files=files, trained_on=trained_on
             )
             folder.write({REPORT: report.as_json()})
         return report
 
 
-def _found(predictor: AnyPredictor, sources: Sequence[Path | str]) -> Found:
-    """Find the cases, and log what was taken; raises as `predict_many`."""
-    found = find(sources, predictor.model.plan.channels, annotated=predictor.asks_annotated)
-    found.files.log()
-    predictor.refuse_all(found.cases)
-    _say_order(found.cases, predictor.model.plan.channels)
-    return found
-
-
-def _unnamable(
-    case: Case, writer: Any, folder: Path, spelled: Mapping[str, str]
-) -> CaseOutcome | None:
-    """Refuse a case before any work where the file system has no place for the names of its outputs; None where it has.
-
-    `spelled` names the case that has a name already, by its id in small letters, where the file
-    system knows no others.
-    """
-    most = longest_name(folder)
-    first = spelled.get(case.id.casefold(), case.id)
-    name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
-    if len(os.fsencode(name)) <= most and first == case.id:
-        return None
-    error = (
-        DataError(
-            f"the output of this case would replace that of {first}: to the file system of {folder}"
-            " their names are the same",
-            needed="ids of cases that differ in more than small and capital letters",
-            cure="predict this one into another folder, or rename the image",
-        )
-        if first != case.id
-        else DataError(
-            f"the output of this case would be named {name}, which is {len(os.fsencode(name))}"
-            " bytes long",
-            needed=f"a name of at most {most} bytes, as the file system of {folder} has them",
-            cure="give the image a shorter name",
-        )
+def _start_clock(
+    predictor: CasePredictor[P],
+    formats: Sequence[str],
+    probabilities: bool,
+    skip_existing: bool,
+) -> RunClock:
+    """Start the clock of the run, with the options that run.json names."""
+    engine = predictor.engine
+    options: dict[str, JsonValue] = {
+        "formats": list(formats),
+        "probabilities": probabilities,
+        **predictor.run_options,
+        "skip_existing": skip_existing,
+        "engine_because": engine.because,
+    }
+    return RunClock(
+        "predict",
+        device=engine.device,
+        engine=engine.name,
+        model=predictor.model.id,
+        precision=engine.precision,
+        memory_gb=predictor.memory_gb,
+        options=options,
     )
-    _log.error("%s: %s", case.id, error)
-    return CaseOutcome(case=case.id, status="failed", error=str(error))
 
 
-def _still_answered(
-    predictor: AnyPredictor, cases: Sequence[Case], writer: Any, out: OutputFolder
-) -> list[Case]:
-    """The cases whose answers are there and were made from the same model, options and files.
+def _refuse_names(
+    cases: Sequence[Case], kept: Collection[str], writer: PredictionWriter[P], folder: OutputFolder
+) -> dict[str, CaseOutcome]:
+    """Refuse cases whose outputs the file system cannot name, or not apart, before any work."""
+    refused = {}
+    most = longest_name(folder.path)
+    first_by_name: dict[str, str] = {}
+    for case in cases:
+        first = (
+            first_by_name.setdefault(case.id.casefold(), case.id)
+            if folder.ignores_letter_case
+            else case.id
+        )
+        if case.id in kept:
+            continue
+        name = max(writer.names(case), key=lambda name: len(os.fsencode(name)), default="")
+        if first != case.id:
+            error = DataError(
+                f"the output of this case would replace that of {first}: to the file system of"
+                f" {folder.path} their names are the same",
+                needed="ids of cases that differ in more than small and capital letters",
+                cure="predict this one into another folder, or rename the image",
+            )
+        elif len(os.fsencode(name)) > most:
+            error = DataError(
+                f"the output of this case would be named {name}, which is"
+                f" {len(os.fsencode(name))} bytes long",
+                needed=f"a name of at most {most} bytes, as the file system of {folder.path} has"
+                " them",
+                cure="give the image a shorter name",
+            )
+        else:
+            continue
+        _log.error("%s: %s", case.id, error)
+        refused[case.id] = CaseOutcome(case=case.id, status="failed", error=str(error))
+    return refused
 
-    Logs why others are made again, and which answers are no longer as they were written.
+
+def _up_to_date(
+    predictor: CasePredictor[P],
+    cases: Sequence[Case],
+    writer: PredictionWriter[P],
+    out: OutputFolder,
+) -> dict[str, Case]:
+    """Find the cases with predictions that were made from the same model, options and files.
+
+    Logs why others are predicted again, and which predictions are no longer as they were written.
     """
-    kept, reasons = [], []
+    kept, reasons = {}, []
     for case in cases:
         if writer.there(case):
             try:
                 reason = changes(made_from(predictor, case), writer.made_from(case))
-            except HilumError as error:  # which the case says again when it is read
+            except HilumError as error:  # which is reported when the case is read
                 reason = error.found
-            kept += [] if reason else [case]
-            reasons += [reason] if reason else []
-    for sentence in say_again(reasons):
+            if reason:
+                reasons.append(reason)
+            else:
+                kept[case.id] = case
+    for sentence in explain_reruns(reasons):
         _log.warning("%s", sentence)
-    edited = [case.id for case in kept if not all(map(out.owned, writer.names(case)))]
+    edited = [name for name, case in kept.items() if not all(map(out.owned, writer.names(case)))]
     if edited:
         _log.warning(
-            "answers to %d cases were changed since hilum wrote them, and stay as they are: %s; to"
-            " have them anew, remove them",
+            "predictions of %d cases were changed since hilum wrote them, and stay as they are: %s;"
+            " to have them anew, remove them",
             len(edited),
             some(edited),
         )
     return kept
 
 
-def _warn_of_learnt_cases(predictor: AnyPredictor, cases: Sequence[Case]) -> list[str]:
-    """Log and return which cases are named like cases of the training: scores of their predictions would be far too good."""
+def _warn_of_training_cases(predictor: CasePredictor[P], cases: Sequence[Case]) -> set[str]:
+    """Log and return the cases that are named like training cases of the model."""
     facts = predictor.model.facts
-    learnt = (
-        sorted(facts.cases_for("train") & {case.id for case in cases}) if facts is not None else []
-    )
-    if learnt:
+    found = {case.id for case in cases} & facts.cases_for("train") if facts is not None else set()
+    if found:
         _log.warning(
             "%d of %d cases are named like cases that this model learnt from (%s): if they are the"
-            " same, scores of these predictions tell nothing of new patients; what held-out cases"
-            " gave is in the model's card",
-            len(learnt),
+            " same, scores of these predictions tell nothing of new patients; the scores of"
+            " held-out cases are in the model's card",
+            len(found),
             len(cases),
-            some(learnt),
+            some(sorted(found)),
         )
-    return learnt
+    return found
 
 
-def _say_order(cases: Sequence[Case], channels: Sequence[str]) -> None:
-    """Log which channels were matched by name, where the cases have them in another order than the model."""
+def _warn_of_channel_order(cases: Sequence[Case], channels: Sequence[str]) -> None:
+    """Log the channels that were matched by name, as the cases have them in another order."""
     wanted = [plain_name(name) for name in channels]
     orders = Counter(
         tuple(case.images) for case in cases if [plain_name(name) for name in case.images] != wanted
@@ -287,206 +260,217 @@ def _say_order(cases: Sequence[Case], channels: Sequence[str]) -> None:
             )
 
 
-class _Line:
-    """Cases one after the other: at most one is read, one predicted and one written at a time."""
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A case that was read.
+
+    Args:
+        prepared: its image, preprocessed.
+        made_from: hashes of its files, taken before they were read: they may change later.
+    """
+
+    prepared: Prepared
+    made_from: dict[str, str]
+
+
+class _Pipeline(Generic[P]):
+    """Cases one after the other: at most one is read, one predicted and one written at a time.
+
+    Args:
+        predictor: the model.
+        writer: of predictions.
+        folder: for them, held; also for temporary files.
+        stale: files of earlier predictions.
+        cases: to predict.
+        done: called with the outcome of each case, in their order, also of the case that was being
+            written when the run broke off.
+        probabilities: also predict them.
+        advance: see `predict_many`.
+    """
 
     def __init__(
         self,
-        predictor: AnyPredictor,
+        predictor: CasePredictor[P],
+        writer: PredictionWriter[P],
+        folder: OutputFolder,
+        stale: StaleOutputs,
         cases: Sequence[Case],
-        write: Callable[[AnyPrediction], CaseOutcome],
-        done: Callable[[CaseOutcome], None],
-        *,
-        scratch: Path,
+        done: Done,
         probabilities: bool,
         advance: Callable[[Advance], None] | None,
     ) -> None:
-        self._predictor, self._cases, self._write, self._done = predictor, cases, write, done
-        self._scratch, self._probabilities, self._advance = scratch, probabilities, advance
+        self._predictor, self._writer, self._folder, self._stale = predictor, writer, folder, stale
+        self._cases, self._done = cases, done
+        self._probabilities, self._advance = probabilities, advance
         self._sizes = {case.id: predictor.size(case) for case in cases}
         self._forecast = Forecast(
             {case: size.patches if size else None for case, size in self._sizes.items()}
         )
-        self._leaving: Future[CaseOutcome] | None = None  # what is being written
-        self.made: dict[str, dict[str, str]] = {}
-        """By case the hashes of what its answer is made from, taken before it is read: files may
-        change later."""
-        self._said = _Said()
-        self._unlike: dict[str, tuple[str, ...]] = {}
+        self._writing: Future[CaseOutcome] | None = None
+        self._messages = _OncePerMessageLog()
 
     def run(self) -> None:
-        """Predict and write every case.
-
-        `done` hears of each in their order, also of what was being written when it broke off.
-        """
-        cases = self._cases
+        """Predict and write every case."""
         with (
             ThreadPoolExecutor(1, "hilum-read") as reader,
             ThreadPoolExecutor(1, "hilum-write") as writer,
         ):
-            coming: Future[Prepared | CaseOutcome | ResourceError] | None = None
+            reading: Future[_Read | CaseOutcome | ResourceError] | None = None
             try:
-                for number, case in enumerate(cases, start=1):
-                    prepared = self._prepared(case, reader, coming)
-                    reserve = (
-                        self._reserve(cases[number], prepared) if number < len(cases) else None
-                    )
-                    coming = (
-                        reader.submit(self._read, cases[number]) if reserve is not None else None
-                    )
-                    if not isinstance(prepared, CaseOutcome) and prepared.unlike:
-                        self._unlike[case.id] = prepared.unlike
-                        self._said.warn(
-                            case.id, "unlike the training data: " + "; ".join(prepared.unlike)
-                        )
-                    prediction = self._answer(case, prepared, reserve or 0)
-                    del prepared  # the next one may be as large
+                for number, case in enumerate(self._cases, start=1):
+                    read = self._finish_reading(case, reader, reading)
+                    reading, reserve = None, 0
+                    if number < len(self._cases):
+                        following = self._cases[number]
+                        before = read.prepared if isinstance(read, _Read) else None
+                        size = self._sizes[following.id]
+                        ahead = self._predictor.reserve(size, before)
+                        del before
+                        if ahead is not None:
+                            reading, reserve = reader.submit(self._read, following), ahead
+                    if isinstance(read, _Read):
+                        made_from, unlike = read.made_from, read.prepared.unlike
+                        prediction = self._predict(case, read, reserve)
+                    else:
+                        made_from, unlike, prediction = {}, (), read
+                    del read  # the next image may be as large
                     self._forecast.finish(case.id)
-                    self._tell(case.id, 0.0)
-                    self._deliver()
-                    self._leaving = writer.submit(self._finish, case, prediction)
+                    self._report_progress(case.id, 0.0)
+                    self._collect_written()
+                    if isinstance(prediction, CaseOutcome):
+                        self._done(prediction)
+                    else:
+                        self._writing = writer.submit(self._write, prediction, made_from, unlike)
                     del prediction
             finally:
-                self._deliver()
-                self._said.close()
+                self._collect_written()
+                self._messages.close()
 
-    def _deliver(self) -> None:
-        """Wait for what is being written, and tell of it."""
-        leaving, self._leaving = self._leaving, None
-        if leaving is not None:
-            self._done(leaving.result())
-
-    def _prepared(
+    def _finish_reading(
         self,
         case: Case,
         reader: ThreadPoolExecutor,
-        coming: Future[Prepared | CaseOutcome | ResourceError] | None,
-    ) -> Prepared | CaseOutcome:
-        """The case, read.
-
-        What was short of memory beside other cases is read again when there are none.
-        """
-        beside = coming is not None or self._leaving is not None
-        coming = coming or reader.submit(self._read, case)
-        if self._leaving is not None:
-            both: list[Future[Any]] = [coming, self._leaving]
+        reading: Future[_Read | CaseOutcome | ResourceError] | None,
+    ) -> _Read | CaseOutcome:
+        """Wait for a case to be read; read it again alone where memory was short beside others."""
+        alone = reading is None and self._writing is None
+        reading = reading or reader.submit(self._read, case)
+        if self._writing is not None:
+            both: list[Future[Any]] = [reading, self._writing]
             wait(both, return_when=FIRST_COMPLETED)
-            if self._leaving.done():
-                self._deliver()
-        prepared = coming.result()
-        if isinstance(prepared, ResourceError) and beside:
-            self._deliver()
-            prepared = reader.submit(self._read, case).result()
-        return (
-            _failed(case.id, prepared, self._said)
-            if isinstance(prepared, ResourceError)
-            else prepared
-        )
+            if self._writing.done():
+                self._collect_written()
+        read = reading.result()
+        if isinstance(read, ResourceError) and not alone:
+            self._collect_written()
+            read = reader.submit(self._read, case).result()
+        if isinstance(read, ResourceError):
+            return self._messages.fail(case.id, read)
+        if isinstance(read, _Read) and read.prepared.unlike:
+            text = "unlike the training data: " + "; ".join(read.prepared.unlike)
+            self._messages.log(logging.WARNING, case.id, text)
+        return read
 
-    def _reserve(self, case: Case, before: Prepared | CaseOutcome) -> int | None:
-        """Bytes of memory for reading a case beside the one before it.
-
-        None where that has to wait.
-        """
-        return self._predictor.reserve(
-            self._sizes[case.id], None if isinstance(before, CaseOutcome) else before
-        )
-
-    def _read(self, case: Case) -> Prepared | CaseOutcome | ResourceError:
-        def read() -> Prepared | ResourceError:
+    def _read(self, case: Case) -> _Read | CaseOutcome | ResourceError:
+        def read() -> _Read | ResourceError:
             try:
-                return self._prepare(case)
+                try:
+                    found = made_from(self._predictor, case)
+                except HilumError:
+                    self._predictor.prepare(case)  # its error says more of what is wrong
+                    raise
+                return _Read(self._predictor.prepare(case), found)
             except ResourceError as error:
                 return error.with_traceback(None)  # which would hold the image
 
-        return _guarded(case.id, read, self._said)
+        return self._messages.attempt(case.id, read)
 
-    def _prepare(self, case: Case) -> Prepared:
-        try:
-            self.made[case.id] = made_from(self._predictor, case)
-        except HilumError:
-            self._predictor.prepare(case)  # which knows better what is wrong
-            raise
-        return self._predictor.prepare(case)
+    def _predict(self, case: Case, read: _Read, reserve: int) -> P | CaseOutcome:
+        def report(done: int, total: int) -> None:
+            if self._writing is not None and self._writing.done():
+                self._collect_written()
+            self._report_progress(case.id, min(done / total, 0.999))
 
-    def _answer(
-        self, case: Case, prepared: Prepared | CaseOutcome, reserve: int
-    ) -> AnyPrediction | CaseOutcome:
-        if isinstance(prepared, CaseOutcome):
-            return prepared
-
-        def tell(done: int, total: int) -> None:
-            if self._leaving is not None and self._leaving.done():
-                self._deliver()
-            self._tell(case.id, min(done / total, 0.999))
-
-        return _guarded(
-            case.id,
-            lambda: self._predictor.answer(
-                prepared,
+        def predict() -> P:
+            return self._predictor.answer(
+                read.prepared,
                 probabilities=self._probabilities,
                 reserve=reserve,
-                progress=tell,
-                scratch=self._scratch,
-            ),
-            self._said,
-        )
+                progress=report,
+                scratch=self._folder.path,
+            )
 
-    def _finish(self, case: Case, prediction: AnyPrediction | CaseOutcome) -> CaseOutcome:
-        if isinstance(prediction, CaseOutcome):
-            return prediction
-        outcome = _guarded(case.id, lambda: self._write(prediction), self._said)
-        return outcome.model_copy(update={"unlike": self._unlike.get(case.id, ())})
+        return self._messages.attempt(case.id, predict)
 
-    def _tell(self, case: str, share: float) -> None:
+    def _write(
+        self, prediction: P, made_from: dict[str, str], unlike: tuple[str, ...]
+    ) -> CaseOutcome:
+        def write() -> CaseOutcome:
+            start = perf_counter()
+            files = self._writer.write(prediction, made_from)
+            self._folder.record(*files, made_from=made_from)
+            replaced = self._stale.replace(prediction.case, files)
+            seconds = replace(prediction.seconds, write=perf_counter() - start)
+            return CaseOutcome(
+                case=prediction.case,
+                status="done",
+                files=tuple(file.name for file in files),
+                replaced=replaced,
+                seconds={part: round(value, 3) for part, value in asdict(seconds).items()},
+                patches=dict(prediction.patches),
+            )
+
+        outcome = self._messages.attempt(prediction.case, write)
+        return outcome.model_copy(update={"unlike": unlike})
+
+    def _collect_written(self) -> None:
+        """Wait for the case that is being written, and report its outcome."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._done(writing.result())
+
+    def _report_progress(self, case: str, share: float) -> None:
         if self._advance is not None:
             self._advance(self._forecast.at(case, share))
 
 
-class _Said:
+class _OncePerMessageLog:
     """Logs each distinct message once and counts the other cases at the end."""
 
     def __init__(self) -> None:
         self._lock = Lock()  # cases are read, predicted and written by three threads
         self._cases: dict[tuple[int, str], list[str]] = {}
 
-    def warn(self, case: str, said: str) -> None:
-        """Something that does not hinder an answer."""
-        self._say(logging.WARNING, case, said)
-
-    def fail(self, case: str, said: str) -> None:
-        """Why there is no answer."""
-        self._say(logging.ERROR, case, said)
-
-    def _say(self, level: int, case: str, said: str) -> None:
-        key = level, kind_of_saying(case, said)
+    def log(self, level: int, case: str, message: str) -> None:
+        """Log a message about a case, in full where it is the first of its kind."""
+        key = level, message_kind(case, message)
         with self._lock:
             known = key in self._cases
             self._cases.setdefault(key, []).append(case)
-        _log.log(logging.DEBUG if known else level, "%s: %s", case, said)
+        _log.log(logging.DEBUG if known else level, "%s: %s", case, message)
+
+    def fail(self, case: str, error: HilumError) -> CaseOutcome:
+        """Log why a case failed, and return the outcome."""
+        self.log(logging.ERROR, case, str(error))
+        return CaseOutcome(case=case, status="failed", error=str(error))
+
+    def attempt(self, case: str, work: Callable[[], T]) -> T | CaseOutcome:
+        """Return the result of `work`; where it raises, an outcome with the error."""
+        try:
+            return work()
+        except HilumError as error:
+            return self.fail(case, error)
+        except Exception as error:  # noqa: BLE001  a bug of ours must not cost the cases that come after it
+            missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+            if missing is not None:
+                return self.fail(case, missing)
+            _log.exception("%s: an error that hilum did not expect", case)
+            text = f"{type(error).__name__}: {error}"
+            return CaseOutcome(case=case, status="failed", error=text)
 
     def close(self) -> None:
-        """Say how many more there were."""
+        """Log how many more cases had each message."""
         for (level, _), (first, *more) in self._cases.items():
             if more:
                 names = ", ".join(more[:_NAMED]) + (", ..." if len(more) > _NAMED else "")
-                _log.log(level, "%d more cases as %s: %s", len(more), first, names)
-
-
-def _failed(case: str, error: HilumError, said: _Said) -> CaseOutcome:
-    said.fail(case, str(error))
-    return CaseOutcome(case=case, status="failed", error=str(error))
-
-
-def _guarded(case: str, work: Callable[[], T], said: _Said) -> T | CaseOutcome:
-    """Return the result of `work`; where it raises, an outcome with the error."""
-    try:
-        return work()
-    except HilumError as error:
-        return _failed(case, error, said)
-    except Exception as error:  # noqa: BLE001  a bug of ours must not cost the cases that come after it
-        missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None:
-            return _failed(case, missing, said)
-        _log.exception("%s: an error that hilum did not expect", case)
-        return CaseOutcome(case=case, status="failed", error=f"{type(error).__name__}: {error}")
+                _log.log(level, "%d more cases with the message of %s: %s", len(more), first, names)

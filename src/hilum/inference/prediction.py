@@ -242,6 +242,10 @@ class LabelWriter:
             for name in label_files(case, FORMATS.values(), probabilities=True)
         )
 
+    def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:  # noqa: ARG002  (it has no rows)
+        """See `ClassWriter.kept_rows`; labels are in no table."""
+        return 0, ()
+
     def write(self, prediction: Prediction, made_from: dict[str, str]) -> tuple[Path, ...]:  # noqa: ARG002  (recorded with the files)
         """Write one answer, and before the first one what the integers mean."""
         self.write_table()

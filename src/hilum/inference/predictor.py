@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from pydantic import JsonValue
 
     from hilum.dataset.case import Case
     from hilum.inference.empty import Body
@@ -118,7 +119,7 @@ class Predictor:
         ResourceError: the engine is not installed or cannot run this model.
     """
 
-    usual_formats = ("auto",)
+    usual_formats: tuple[str, ...] = ("auto",)
     asks_annotated = False
     """Of a data set the cases without annotation are asked for, where there are any."""
 
@@ -184,6 +185,16 @@ class Predictor:
     def overlap(self) -> float:
         """Fraction shared by neighbouring patches."""
         return self._sweep.overlap
+
+    @property
+    def run_options(self) -> dict[str, JsonValue]:
+        """The options that run.json names."""
+        return {
+            "mirror_axes": list(self.mirror_axes),
+            "batch": self.batch,
+            "overlap": self.overlap,
+            "every_patch": self.every_patch,
+        }
 
     @property
     def answer_options(self) -> dict[str, str]:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hilum.inference.class_predictor import ClassPredictor
+    from hilum.inference.case_predictor import CasePredictor
     from hilum.inference.engines.engine import RunnableModel
-    from hilum.inference.predictor import Predictor
     from hilum.inference.trained_model import TrainedModel
 
-    AnyPredictor = Predictor | ClassPredictor
+    AnyPredictor = CasePredictor[Any]
 
 
 def _segmentation(model: Any, **options: Any) -> AnyPredictor:

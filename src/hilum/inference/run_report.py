@@ -58,11 +58,10 @@ class CaseOutcome(Record):
     """What in the image is unlike the training data (`hilum.inference.unlike`)."""
 
 
-def kind_of_saying(case: str, said: str) -> str:
+def message_kind(case: str, message: str) -> str:
     """Strip a message of the case's name, paths and numbers, so that like messages are equal."""
-    return re.sub(
-        r"\S*/\S*|-?\d[\d.,e+]*", "#", re.sub(rf"(?<!\w){re.escape(case)}(?!\w)", "#", said)
-    )
+    nameless = re.sub(rf"(?<!\w){re.escape(case)}(?!\w)", "#", message)
+    return re.sub(r"\S*/\S*|-?\d[\d.,e+]*", "#", nameless)
 
 
 class RunReport(Record):
@@ -105,7 +104,7 @@ class RunReport(Record):
         causes: dict[str, list[CaseOutcome]] = {}
         for case in self.cases:
             if case.status == "failed":
-                causes.setdefault(kind_of_saying(case.case, case.error), []).append(case)
+                causes.setdefault(message_kind(case.case, case.error), []).append(case)
         return tuple(map(tuple, causes.values()))
 
     def save(self, path: Path) -> None:

@@ -111,7 +111,11 @@ class TrainedModel:
         """
         from hilum.inference.predictors import make_predictor
 
-        return make_predictor(self, tta=tta).predict(source, case=case, probabilities=probabilities)
+        predictor = make_predictor(self, tta=tta)
+        prediction: Prediction | ClassPrediction = predictor.predict(
+            source, case=case, probabilities=probabilities
+        )
+        return prediction
 
     def make_engine(
         self,

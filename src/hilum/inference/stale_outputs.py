@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from hilum.errors import readable
-from hilum.inference.class_prediction import ClassWriter
 from hilum.tasks.run_file import RUN, trained_cases
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hilum.dataset.case import Case
-    from hilum.inference.prediction import LabelWriter
+    from hilum.inference.case_predictor import P, PredictionWriter
     from hilum.io import OutputFolder
 
 REPORT, PICTURES = RUN, "pictures"
@@ -22,7 +21,7 @@ REPORT, PICTURES = RUN, "pictures"
 _log = logging.getLogger("hilum")
 
 
-class Earlier:
+class StaleOutputs:
     """The files of earlier answers to the cases of this run, replaced case by case.
 
     What this run does not write again goes: an answer in another format or a picture would else
@@ -42,7 +41,7 @@ class Earlier:
     def __init__(
         self,
         out: OutputFolder,
-        writer: LabelWriter | ClassWriter,
+        writer: PredictionWriter[P],
         cases: Sequence[Case],
         skipped: Sequence[Case],
         *,
@@ -90,20 +89,14 @@ class Earlier:
                 len(others),
                 readable(others[0]),
             )
-        if isinstance(writer, ClassWriter):
-            kept, models = writer.kept_rows([case.id for case in (*cases, *skipped)])
-            if kept:
-                of = (
-                    f"of several models ({', '.join(models)})"
-                    if len(models) > 1
-                    else "of the same model"
-                )
-                _log.warning(
-                    "%s: the table keeps its rows of %d other cases; all rows together are %s",
-                    readable(out.path),
-                    kept,
-                    of,
-                )
+        kept, models = writer.kept_rows([case.id for case in (*cases, *skipped)])
+        if kept:
+            _log.warning(
+                "%s: the table keeps its rows of %d other cases; all rows together are of %s",
+                readable(out.path),
+                kept,
+                f"several models ({', '.join(models)})" if len(models) > 1 else "the same model",
+            )
 
     def replace(self, case: str, written: Iterable[Path]) -> tuple[str, ...]:
         """Remove what is left of a case's earlier answer.
