@@ -1,4 +1,4 @@
-"""The doctor opens every data set: numbers that are no labels are findings, and are mended where that is safe."""
+"""The doctor opens every data set: numbers that are no labels are findings, mended where safe."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ def layers(*masks):
 
 
 def annotated(folder, array):
-    """An nnU-Net folder without dataset.json whose annotations all hold the same array (C, Z, Y, X)."""
+    """An nnU-Net folder without dataset.json whose annotations hold one array (C, Z, Y, X)."""
     root = nnunet(folder, ids=tuple("abcd"))
     (root / "dataset.json").unlink()
     for file in sorted((root / "labelsTr").iterdir()):

@@ -1,4 +1,4 @@
-"""The doctor: each fault is planted in a healthy data set and found, with its cure, and nothing else is found."""
+"""The doctor: each fault planted in a healthy data set is found, with its cure, and no other."""
 
 import json
 from dataclasses import replace

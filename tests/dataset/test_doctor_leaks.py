@@ -19,7 +19,7 @@ CASES = 24
 
 @pytest.fixture
 def root(tmp_path):
-    """Twenty-four pictures of as many people: 14 is 2 mirrored, 15 is 3 zoomed, 16 is 4 of the same patient with noise."""
+    """24 pictures of 24 people: 14 is 2 mirrored, 15 is 3 zoomed, 16 is 4 with noise."""
     for n in range(CASES):
         array = {
             14: tissue(2)[:, ::-1],

@@ -1,4 +1,4 @@
-"""Folds: nobody on both sides, every case validates once, the order of the cases does not matter."""
+"""Folds: no patient on both sides, each case validates once, case order does not matter."""
 
 from collections import Counter
 from dataclasses import replace

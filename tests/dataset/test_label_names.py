@@ -1,4 +1,4 @@
-"""Labels and classes are matched by name where both sides have names, and go by id where one has none."""
+"""Labels and classes are matched by name where both sides have names, else by id."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_data_set_is_read_in_the_ids_of_a_model(tmp_path):
 
 
 def test_segment_ids_are_then_read_in_the_ids_of_a_model(tmp_path):
-    """A file numbers its segments otherwise than the data set, and the data set its labels otherwise than the model."""
+    """A file numbers segments unlike the data set, the data set labels unlike the model."""
     dataset = open_dataset(nnunet(tmp_path / "d", names={"background": 0, "tumour": 1, "liver": 2}))
     first, second = dataset.cases[:2]
     dataset = replace(dataset, cases=(replace(first, label_ids={0: 0, 3: 1, 1: 2}), second))

@@ -1,4 +1,4 @@
-"""What a classification is made of: which column, which kind, which order, masks and points that say where to look."""
+"""Labels of a classification: column, kind, order, masks and points to look at."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def labels_of(dataset):
 
 
 # --- which column
-# ------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_column_named_like_a_label_is_one_and_others_stay(root):
@@ -121,7 +121,7 @@ def test_what_cannot_be_asked_for(root, asked, message):
 
 
 # --- which values
-# ------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 def test_empty_labels_are_unlabelled_and_numbers_are_whole(root):
@@ -194,7 +194,7 @@ def test_several_columns_are_a_finding_each(root):
 
 
 # --- which order
-# -------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_natural_order_is_an_order(names):
 
 
 # --- masks and points
-# --------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -399,7 +399,7 @@ def test_points_of_volumes_need_z(tmp_path):
 
 
 # --- other layouts
-# -----------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 def archive(root, train, val, shape=(5, 7)):
@@ -501,7 +501,7 @@ def test_a_picture_and_its_region_of_another_size_are_found(masked):
 
 
 # --- some of the classes
-# ------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

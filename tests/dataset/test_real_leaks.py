@@ -1,4 +1,4 @@
-"""Leaks that public data sets have: each must be found, and strangers must not be taken for copies."""
+"""Leaks that public data sets have are found; different people are not taken for copies."""
 
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +23,7 @@ def pairs(found):
 
 
 def test_the_groups_of_breast_ultrasound_are_found_without_being_told(ultrasound):
-    """Its groups were made by a 64-bit difference hash (SOURCE.txt): all of them must come out of the images alone."""
+    """All groups of its 64-bit difference hash (SOURCE.txt) come out of the images alone."""
     dataset, found = ultrasound
     where = {case: number for number, group in enumerate(found.groups) for case in group}
     given = Counter(case.patient for case in dataset.cases)
@@ -35,7 +35,7 @@ def test_the_groups_of_breast_ultrasound_are_found_without_being_told(ultrasound
 
 
 def test_breast_ultrasound_has_more_copies_than_its_groups_know(ultrasound):
-    """Each of these was looked at: the same view, moved by a few pixels, zoomed, or with other callipers."""
+    """Each was looked at: the same view, moved by a few pixels, zoomed, or other callipers."""
     dataset, found = ultrasound
     across = {key for key in pairs(found) if dataset[key[0]].patient != dataset[key[1]].patient}
     assert len(across) >= 20

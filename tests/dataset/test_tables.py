@@ -1,4 +1,4 @@
-"""Tables of users: words for "not known" in every column, spellings of one name, paths, columns and ids that clash."""
+"""Tables of users: words for "not known", spellings, paths, columns and ids that clash."""
 
 import csv
 import io

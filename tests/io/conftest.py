@@ -1,4 +1,4 @@
-"""Images that no careless reader gets right: not cubic, anisotropic, oblique, off the origin, asymmetric."""
+"""Images for tests: not cubic, anisotropic, oblique, off the origin, asymmetric."""
 
 import numpy as np
 import pytest

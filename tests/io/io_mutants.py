@@ -1,4 +1,4 @@
-"""Small files of every format, and a process that reads damaged copies under limits of memory and time.
+"""Small files of every format, and a process that reads damaged copies under limits.
 
 `python io_mutants.py FOLDER FORMAT,... FIRST LAST` prints the number of each mutant before it is
 read, then what went wrong with it.

@@ -1,4 +1,4 @@
-"""Decoded numbers are those that the header states: any bit depth and compression gives them exactly, or an error."""
+"""Decoded numbers are those of the header: any bit depth and compression, exactly, or an error."""
 
 import struct
 import zlib
@@ -263,7 +263,7 @@ def test_other_colour_spaces_are_refused(tmp_path, photometric, name):
 
 
 # --- channels that are no transparency
-# ---------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["ome.tif", "tif"])
@@ -299,7 +299,7 @@ def test_only_what_is_marked_as_alpha_is_transparency(tmp_path, samples):
 
 
 # --- grey and labels in pictures
-# ---------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 def write_png(path, array, bits, colour_type=0, *chunks):

@@ -20,7 +20,7 @@ SUFFIXES = (".nii.gz", ".img.gz", ".mgz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def _volume() -> Volume:
-    """Noise, which deflate stores as it is: a changed bit changes a voxel, and only the checksum tells."""
+    """Noise, which deflate stores as it is: only the checksum tells a changed bit."""
     array = np.random.default_rng(0).integers(-1000, 1000, (1, 8, 10, 12)).astype(np.int16)
     return Volume(array, Geometry.from_spacing((8, 10, 12), (2.0, 1.0, 1.0)))
 

@@ -380,7 +380,7 @@ def test_threads_read_the_same(tmp_path, volume):
 
 
 def odd_files():
-    """The test files of pydicom itself, and those of the package pydicom-data where it is installed."""
+    """The test files of pydicom, and those of pydicom-data where it is installed."""
     folders = [Path(pydicom.__file__).parent / "data" / "test_files"]
     found = importlib.util.find_spec("data_store")
     folders += [Path(folder) for folder in found.submodule_search_locations or ()] if found else []

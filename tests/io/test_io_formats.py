@@ -1,4 +1,4 @@
-"""Formats beside the usual ones, names that are UIDs, files without their content, headers that libraries mend silently."""
+"""Rare formats, names that are UIDs, files without content, headers that libraries change."""
 
 import gzip
 import json
@@ -55,7 +55,7 @@ def same_as_nifti(path: Path, tmp_path: Path) -> None:
 
 
 # --- formats
-# -----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_other_bytes_are_no_dicom(tmp_path, content):
 
 
 # --- content that is not there
-# -----------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
 
@@ -305,7 +305,7 @@ def test_unfetched_files_are_cases_that_the_doctor_names(tmp_path):
 
 
 # --- gzip that the name does not say
-# -----------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_other_content_under_an_unzipped_name_is_refused(tmp_path):
 
 
 # --- headers that libraries mend
-# ---------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------
 
 
 def patched(path: Path, *fields: tuple[int, str, tuple[float, ...]]) -> Path:

@@ -81,7 +81,7 @@ def test_single_slice_is_said(real_data):
 
 
 def test_files_without_suffix_and_their_label(real_data):
-    """The label is stored with its rows the other way round: it fits by its affine, not by array order."""
+    """The label's rows are stored the other way round: it fits by its affine, not by order."""
     folder = real_data / "torso_ct"
     volume = read_volume(folder / "dicom" / "ct_siemens_20slices")
     labels = read_labels(folder / "dicom_label" / "ct_siemens_20slices.nii.gz")

@@ -19,7 +19,7 @@ origins = st.tuples(*[st.floats(-400, 400, allow_nan=False)] * 3)
 
 @st.composite
 def volumes(draw):
-    """int16 volumes, oblique or along the axes in any order, right-handed, as DICOM can hold them."""
+    """int16 volumes, oblique or along any axes, right-handed, as DICOM can hold them."""
     shape = draw(sizes)
     seed = draw(st.integers(0, 10_000))
     directions = (

@@ -1,4 +1,4 @@
-"""Sizes that headers state are held against what the file and the machine can hold, before memory is asked for."""
+"""Sizes stated in headers are checked against file and machine before memory is allocated."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""TIFF as other programs write it: orientation, planes, units of OME, several images, compressions that Pillow would spoil."""
+"""TIFF as other programs write it: orientation, planes, OME units, several images, compressions."""
 
 import io
 import struct
@@ -47,7 +47,7 @@ def test_a_tiff_is_turned_upright(tmp_path, turn, compression):
 
 
 def stored_jpeg(path):
-    """The pixels of a TIFF compressed by JPEG as stored: its orientation is set to 1 before it is decoded."""
+    """The pixels of a JPEG TIFF as stored: its orientation is set to 1 before decoding."""
     data = bytearray(path.read_bytes())
     at = data.index(struct.pack("<HHL", 274, 3, 1))
     data[at + 8 : at + 10] = struct.pack("<H", 1)

@@ -1,4 +1,4 @@
-"""Cases and sets of them: opened where they lie, split by patient, checked and mended, searched for leaks."""
+"""Data sets and their cases: opened in place, split by patient, checked, mended, audited."""
 
 from hilum.dataset.case import Case, Dataset, Fold
 from hilum.dataset.channels import arrange_channels, arrange_dataset, match_channels

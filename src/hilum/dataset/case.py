@@ -29,7 +29,8 @@ class Case:
             name the same file, which then holds all channels (4D NIfTI, RGB picture). A reference
             into an archive is written "set.npz#train/12".
         annotation: label map, or one mask a label, or None (no annotation, or classification).
-        label: for classification the class's name, of several "A|B", of none ""; None where it is not known, or for segmentation.
+        label: for classification the class's name, of several "A|B", of none ""; None where it is
+            not known, or for segmentation.
         columns: further columns of the table it came from (site, age, ...), for subgroups.
         region: for classification, a mask that says where to look; None where there is none.
         centre_mm: for classification, the point to look at, (x, y, z) in LPS millimetres, the world
@@ -55,7 +56,7 @@ class Case:
     fault: DataError | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Make the names of files and folders that became id, patient and class ones that every file can hold."""
+        """Make the names that became id, patient and class ones that every file can hold."""
         for name in ("id", "patient", "label"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else readable(value))

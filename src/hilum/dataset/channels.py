@@ -104,7 +104,7 @@ def arrange_dataset(
 
 
 def _positions(case: Case) -> tuple[int, ...]:
-    """Return the position of each channel within its file, where files hold channels in the case's order."""
+    """Return each channel's position in its file, where files hold the channels in order."""
     files = list(case.images.values())
     return tuple(files[:position].count(file) for position, file in enumerate(files))
 

@@ -3,9 +3,9 @@
 | in the file | becomes |
 |---|---|
 | one channel within 0.01 of whole numbers | the nearest whole numbers |
-| one channel between 0 and the id of the only label (probabilities, interpolated or JPEG masks) | that label from half its id |
+| one channel between 0 and the id of the only label (interpolated masks) | it from half its id |
 | colours (three channels of 8 bits) | for each colour the label that has it in the label table |
-| layers that never overlap, of 0 and one other value or of probabilities | for each layer the label of its number |
+| layers that never overlap, of 0 and one other value or of probabilities | a label a layer |
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def describe(array: NDArray[Any]) -> str:
 
 
 def is_colour(array: NDArray[Any]) -> bool:
-    """Return True if an array (C, Z, Y, X) holds colours: red, green and blue of 8 bits, not all 0 or 1."""
+    """Return True if an array (C, Z, Y, X) holds colours: 8-bit RGB, not all 0 or 1."""
     return array.shape[0] == 3 and array.dtype == np.uint8 and int(array.max(initial=0)) > 1
 
 
@@ -194,7 +194,7 @@ def _layer_numbers(array: NDArray[Any]) -> NDArray[np.int32] | None:
 
 
 def foreground_of(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Mask (1, Z, Y, X) the voxels of an array (C, Z, Y, X) where a channel reaches half the largest number."""
+    """Mask (1, Z, Y, X) where a channel of (C, Z, Y, X) reaches half the largest number."""
     values = np.nan_to_num(array)
     inside = np.asarray((values > 0) & (values >= values.max() / 2))
     return np.asarray(inside.any(axis=0, keepdims=True), dtype=np.uint8)
@@ -276,14 +276,14 @@ def is_jpeg(path: Path) -> bool:
 
 
 def is_blurred(path: Path, array: NDArray[Any], table: LabelTable) -> bool:
-    """Return True if JPEG compression or interpolation made other numbers, and a cut restores the only label."""
+    """Return True if JPEG or interpolation changed the numbers and a cut restores the label."""
     if cutting_rule(array, table) is None or set(np.unique(array).tolist()) <= set(table.ids):
         return False
     return is_jpeg(path) or (table.ids == (0, _WHITE) and _is_blurred_mask(array))
 
 
 def _is_blurred_mask(array: NDArray[Any]) -> bool:
-    """Return True for the numbers of a black and white mask that was compressed or interpolated: most near 0 or 255."""
+    """Return True for numbers of a blurred black and white mask: most near 0 or 255."""
     if array.min() < -NEARLY_WHOLE or array.max() > _WHITE + NEARLY_WHOLE:
         return False
     white = np.count_nonzero(array >= _WHITE - _NEAR_WHITE)

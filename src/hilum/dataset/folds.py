@@ -30,7 +30,7 @@ def make_folds(
     strata: Mapping[str, str] | None = None,
     together: Sequence[Collection[str]] = (),
 ) -> tuple[Fold, ...]:
-    """Split a data set: the split it brings where it has one, else folds grouped by patient and stratified.
+    """Split a data set: its own split where it has one, else by patient and stratified.
 
     Classification is stratified by class, or grade; where a case has any number of findings, by the
     one among them that is rarest in the data set, so that each rare finding is spread. Segmentation
@@ -92,7 +92,7 @@ def _split(
 
 
 def _merge_rare(labels: np.ndarray, folds: int) -> np.ndarray:
-    """Strata with fewer cases than folds become one stratum, joined to the largest where it is still too small to spread."""
+    """Join strata with fewer cases than folds, and with the largest if still too small."""
     counts = Counter(labels.tolist())
     rare = {name for name, count in counts.items() if count < folds}
     if not rare:
@@ -119,7 +119,7 @@ def patient_of(dataset: Dataset) -> dict[str, str]:
 
 
 def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:
-    """Return the group that must stay in one fold for each annotated case: its patient, joined by near-duplicates.
+    """Return for each annotated case what stays in one fold: its patient and near-duplicates.
 
     Args:
         dataset: annotated cases.
@@ -193,7 +193,7 @@ def _is_cheap(dataset: Dataset) -> bool:
 def describe_folds(
     dataset: Dataset, folds: tuple[Fold, ...], *, together: Sequence[Collection[str]] = ()
 ) -> str:
-    """One or two sentences for people: where the folds come from, their sizes, what they are grouped and stratified by.
+    """Describe folds in one or two sentences: origin, sizes, grouping, stratification.
 
     Args:
         dataset: which was split.

@@ -58,7 +58,7 @@ def compare_grids(image: Geometry, annotation: Geometry) -> Grids:
 
 
 def cure_of_unplaced(image: Geometry, annotation: Geometry) -> str:
-    """Say what to do where two grids of different shapes are `Grids.UNPLACED`: resampling by millimetres would displace it."""
+    """Say what to do where two grids of different shapes are `Grids.UNPLACED`."""
     if annotation.shape == (image.shape[0], image.shape[2], image.shape[1]):
         return (
             "turn it by 90 degrees as the image is (a photograph is turned upright as its EXIF"

@@ -1,4 +1,4 @@
-"""Labels and classes are matched by name: those of a data set or of predictions with those of a model, plan or reference.
+"""Matching of labels and classes by name: of data sets, predictions, references, plans and models.
 
 Case, blanks, underscores and hyphens of names do not count, nor do the ids. "foreground", "label 1"
 or a bare number name nothing: such labels go by their ids, unless both sides have the very same
@@ -31,7 +31,7 @@ _NO_NAME = re.compile(r"(?:label|class|region|segment|foreground|mask|roi)?\d*")
 def match_labels(
     wanted: LabelTable, found: LabelTable, *, where: str, holder: str
 ) -> dict[int, int]:
-    """Find the id in `wanted` of each label of `found`, the background and the ignore label included.
+    """Find the id in `wanted` of each label of `found`, background and ignore included.
 
     Args:
         wanted: what the ids shall mean.

@@ -63,31 +63,34 @@ def open_dataset(
 ) -> Dataset:
     r"""Open a data set in place: nothing is renamed or copied, and images are not read.
 
-    A data set with masks is a segmentation, any other a classification. Where `label`, `classes`, `positive` or the task
-    "classification" is given, it is a classification all the same, and its masks say where to look (`Case.region`). The rules for
-    labels are those of :mod:`hilum.dataset.layouts.labelling`, those for the point to look at of
+    A data set with masks is a segmentation, any other a classification. Where `label`, `classes`,
+    `positive` or the task "classification" is given, it is a classification all the same, and its
+    masks say where to look (`Case.region`). The rules for labels are those of
+    :mod:`hilum.dataset.layouts.labelling`, those for the point to look at of
     :mod:`hilum.dataset.layouts.centres`.
 
     Args:
         path: a folder, a CSV table or a MedMNIST .npz.
         layout: a key of `LAYOUTS`; None finds it out.
-        patients: a regular expression for the patient in a case's id, e.g. "(Image_\d+)"; None takes the table's column or
-            patients.csv in the folder.
-        label: the column to learn, or several columns of 0 and 1, a finding each; None takes one that is named like a label.
-        classes: "exclusive", "ordinal" or "multilabel"; None: multi-label where the values are written "A|B", else exclusive. Or
-            the names of the classes that are learnt, ("benign", "malignant"): cases of others are left out, and the notes say so.
+        patients: a regular expression for the patient in a case's id, e.g. "(Image_\d+)"; None
+            takes the table's column or patients.csv in the folder.
+        label: the column to learn, or several columns of 0 and 1, a finding each; None takes one
+            that is named like a label.
+        classes: "exclusive", "ordinal" or "multilabel"; None: multi-label where the values are
+            written "A|B", else exclusive. Or the names of the classes that are learnt, ("benign",
+            "malignant"): cases of others are left out, and the notes say so.
         task: "segmentation" or "classification"; None as above.
-        positive: which of two classes is the positive one; None takes the one that is not named like a negative (benign, normal,
-            no, ...), else the later in natural order.
+        positive: which of two classes is the positive one; None takes the one that is not named
+            like a negative (benign, normal, no, ...), else the later in natural order.
 
     Returns:
         The data set, cases by id; `notes` says what had to be assumed.
 
     Raises:
-        UsageError: the path does not exist, the layout, task or kind is unknown, there is no such column or class, or no column
-            is named like a label.
-        DataError: no layout fits, the data set has no usable case, two cases have one name but for letter case, or the column's
-            values are no classes.
+        UsageError: the path does not exist, the layout, task or kind is unknown, there is no such
+            column or class, or no column is named like a label.
+        DataError: no layout fits, the data set has no usable case, two cases have one name but for
+            letter case, or the column's values are no classes.
     """
     asked = Asked.of(label, classes, task, positive)
     root = Path(path)
@@ -106,7 +109,7 @@ def open_dataset(
 def open_cases(
     path: str | Path, *, layout: str | None = None, patients: str | None = None
 ) -> tuple[Case, ...]:
-    """Every case of a data set, by id, with or without an annotation or a label: what a model can be asked about.
+    """List every case of a data set by id, with or without an annotation or a label.
 
     Where a table has the point to look at, the cases have it too; an annotation stands as the
     region to look at as well.
@@ -144,7 +147,7 @@ def _distinct(dataset: Dataset) -> Dataset:
 
 
 def _account(dataset: Dataset, root: Path) -> Inventory:
-    """Account for every file of a data set: those that its cases name and those that describe it are taken."""
+    """Account for every file: those of cases and those that describe the data set are taken."""
     cases = (*dataset.cases, *dataset.unlabelled)
     images = [file for case in cases for file in case.images.values()]
     masks = [
@@ -172,7 +175,7 @@ def describing_files(path: Path, layout: str | None = None) -> tuple[Path, ...]:
 
 
 def known_patients(path: str | Path) -> dict[str, str]:
-    """Case id to patient, of every case whose patient is known: of a data set, or of a table with the columns case and patient.
+    """Map case id to patient where known: of a data set, or of a table of case and patient.
 
     Raises:
         UsageError: the path does not exist.
@@ -225,7 +228,7 @@ def _layout_of(root: Path, layout: str | None, *, classes: bool = False) -> Layo
 
 
 def read_case(case: Case) -> Volume:
-    """Read all images of a case as one volume (C, Z, Y, X), channels in the data set's order, in the stored dtype.
+    """Read all images of a case as one volume (C, Z, Y, X), in the stored dtype.
 
     Raises:
         DataError: the fault of the case.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_region(case: Case) -> Volume:
-    """The mask that says where to look in a case: (1, Z, Y, X) uint8, 1 where the file holds a label, on the image's own grid.
+    """Read a case's mask that says where to look: (1, Z, Y, X) uint8, on the image's grid.
 
     Raises:
         DataError: the case has none, or it is empty.

@@ -1,4 +1,4 @@
-"""Label ids by the names that segmentation files carry: a file may number the same names otherwise than the data set."""
+"""Label ids by the segment names in files: files may number the same names differently."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def segments_in(annotation: object) -> tuple[Segment, ...]:
 
 
 def names_of_segments(annotations: Sequence[Path]) -> dict[int, str]:
-    """Give every name of the files' segments an id: that of the first file which has it, or the next free one."""
+    """Give each segment name an id: that of the first file with it, or the next free one."""
     ids: dict[int, str] = {}
     for annotation in annotations:
         for segment in segments_in(annotation):

@@ -1,4 +1,4 @@
-"""The grid of Analyze 7.5 pairs (.hdr, .img without NIfTI's mark): spacing, and an orientation that is known only by a number."""
+"""The grid of Analyze 7.5 pairs (.hdr, .img without NIfTI's mark): spacing and orientation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = {"L": "Left", "A": "Anterior", "P": "Posterior", "S": "Superior", "I": 
 
 
 def affine(path: Path, image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Compute the (4, 4) that maps (i, j, k) to RAS millimetres, by SPM's .mat file beside the pair or by hist.orient.
+    """Compute the (4, 4) from (i, j, k) to RAS millimetres, by SPM's .mat or hist.orient.
 
     Raises:
         FormatError: the orientation is none that the format knows.

@@ -1,4 +1,4 @@
-"""Files that hold an image, and hashes of them: alike wherever the files lie and whenever they were written."""
+"""Files that hold an image, and hashes of their content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADERS = (".mhd", ".mha", ".nhdr", ".nrrd", ".seg.nhdr", ".seg.nrrd")
 
 
 def files_of(reference: Path | str) -> tuple[Path, ...]:
-    """List the files that hold an image: a file, a header and its data, those of a DICOM folder, the archive of a place in it.
+    """List the files that hold an image: file, header and data, DICOM folder, or archive.
 
     Hidden files of a folder, and what hilum wrote there, are left out. A file that is not there is
     listed all the same.
@@ -63,7 +63,7 @@ def digest(value: object) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file's bytes, which are read once as long as its size, times and inode stay."""
+    """Return a file's SHA-256, read once as long as its size, times and inode stay."""
     facts = path.stat()
     return _hashed(
         path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino

@@ -1,4 +1,4 @@
-"""The data files that a detached header of NRRD or MetaImage names: one, a list, or a numbered series."""
+"""Data files that a detached NRRD or MetaImage header names: one, a list, or a series."""
 
 from __future__ import annotations
 

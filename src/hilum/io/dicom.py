@@ -48,45 +48,14 @@ _LONG_VRS = {
 }
 _MODALITIES = ("CT", "MR")
 _COMPANIONS = {
-    "SEG",
-    "SR",
-    "PR",
-    "KO",
-    "RTSTRUCT",
-    "RTPLAN",
-    "RTDOSE",
-    "RTRECORD",
-    "REG",
-    "DOC",
-    "PLAN",
+    *("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "DOC", "PLAN"),
 }  # about images, no images
 _TAGS = [
-    *(
-        "SOPClassUID",
-        "Modality",
-        "SeriesInstanceUID",
-        "SeriesDescription",
-        "ImageType",
-        "NumberOfFrames",
-        "SamplesPerPixel",
-    ),
-    *(
-        "Rows",
-        "Columns",
-        "PixelSpacing",
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "SliceThickness",
-    ),
-    *(
-        "FrameOfReferenceUID",
-        "RescaleSlope",
-        "RescaleIntercept",
-        "ModalityLUTSequence",
-        "BitsStored",
-        "PixelRepresentation",
-    ),
-    *("HighBit", "PhotometricInterpretation"),
+    *("SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesDescription", "ImageType"),
+    *("NumberOfFrames", "SamplesPerPixel", "Rows", "Columns", "PixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "FrameOfReferenceUID"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored"),
+    *("PixelRepresentation", "HighBit", "PhotometricInterpretation"),
 ]
 _SERIES_TAGS = ["Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
 _LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
@@ -159,7 +128,7 @@ def series_header(path: Path) -> SeriesHeader | None:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Tell whether a file holds DICOM by its first bytes, whatever its name, also without preamble or prefix."""
+    """Recognise DICOM by a file's first bytes, also without preamble or prefix."""
     return _start(path) is not None
 
 
@@ -176,7 +145,7 @@ def _start(path: Path) -> int | None:
 
 
 def _begins_data_set(head: bytes) -> bool:
-    """Tell whether bytes begin with known data elements in rising order, little endian, explicit or implicit."""
+    """Recognise data elements in rising order, little endian, explicit or implicit."""
     from pydicom.datadict import dictionary_has_tag
 
     at, last, found = 0, 0, 0
@@ -223,7 +192,7 @@ def _read(path: Path, *, tags: list[str] | None = None) -> Any:
 
 
 def _is_named_like_an_image(path: Path) -> bool:
-    """Tell whether a name is one that a slice may have: .dcm, or a name with a number and without another suffix."""
+    """Recognise a slice's name: .dcm, or a number and no other suffix."""
     suffix = path.suffix.lower()
     return suffix in {".dcm", ".ima"} or (
         (not suffix or suffix[1:].isdigit()) and any(c.isdigit() for c in path.name)
@@ -231,7 +200,7 @@ def _is_named_like_an_image(path: Path) -> bool:
 
 
 def series_folder(folder: Path) -> Path | None:
-    """Find the folder that holds the DICOM files: this one, or the one below where each level has a single subfolder.
+    """Find the folder of the DICOM files: this one, or down a chain of single subfolders.
 
     Returns:
         None where there is none.
@@ -244,7 +213,7 @@ def series_folder(folder: Path) -> Path | None:
 
 
 def _counts(path: Path) -> bool:
-    """Tell whether a file makes its folder one of DICOM: by content, or by name where the content is not there."""
+    """Recognise a file of a DICOM folder by content, or by name where it has none."""
     if path.name == "DICOMDIR" or path.is_dir():
         return False
     return (
@@ -380,7 +349,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
 
 
 def _refuse_damaged(path: Path) -> None:
-    """Raise where a file that is no DICOM has a slice's name: without it the volume would lack a slice."""
+    """Raise where a file that is no DICOM has a slice's name: a slice would be missing."""
     if _is_named_like_an_image(path):
         raise FormatError(
             f"{path}: not readable as DICOM, in a folder of slices",
@@ -390,7 +359,7 @@ def _refuse_damaged(path: Path) -> None:
 
 
 def _files_of(path: Path) -> tuple[list[Path], str]:
-    """The files in which the slices of a file, a folder or "folder#series/UID" are, and the UID where it is given."""
+    """List the slices' files of a file, folder or "folder#series/UID", and the UID if given."""
     text, _, uid = str(path).partition(SERIES_MARK)
     place = Path(text)
     if not place.is_dir():
@@ -432,7 +401,7 @@ def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
 
 
 def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
-    """Raise where some slices are rescaled and others do not say how: theirs would be off by the intercept."""
+    """Raise where only some slices are rescaled: the others would be off by the intercept."""
     slopes = [_number(image.header.get("RescaleSlope"), 1.0) for image in images]
     intercepts = [_number(image.header.get("RescaleIntercept"), 0.0) for image in images]
     silent = [image for image in images if image.header.get("RescaleIntercept") in {None, ""}]
@@ -520,7 +489,7 @@ def _refuse_unplain(header: Any, path: Path) -> None:
 
 
 def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
-    """The dtype after rescaling: as stored where nothing is rescaled, int16 or int32 where all stays whole, else float32."""
+    """Return the dtype after rescaling: as stored, int16 or int32 if whole, else float32."""
     bits, signed = max(s.bits for s in slices), any(s.signed for s in slices)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if all(s.slope == 1 and s.intercept == 0 for s in slices):

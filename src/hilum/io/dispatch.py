@@ -71,7 +71,7 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def read_labels(path: Path | str) -> Volume:
-    """Read a label map: one channel, in the smallest of uint8, int16 and int32 that holds its labels.
+    """Read a label map of one channel, as the smallest of uint8, int16 and int32.
 
     Real numbers are accepted when all are whole; a colour picture when it is grey; a picture with a
     palette gives the indices.
@@ -130,7 +130,7 @@ def write_volume(volume: Volume, path: Path | str) -> None:
 
 
 def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None = None) -> None:
-    """Write a label map, completely or not at all, in the smallest of uint8, int16 and int32 that holds its labels.
+    """Write a label map atomically, as the smallest of uint8, int16 and int32.
 
     Args:
         volume: (1, Z, Y, X) integers.
@@ -233,7 +233,7 @@ def _grid(geometry: Geometry) -> str:
 
 
 def supported(path: Path | str) -> bool:
-    """Tell whether :func:`read_volume` tries to read this: a file of a known kind, or a folder that holds a DICOM series.
+    """Recognise what :func:`read_volume` reads: a known kind of file, or a DICOM folder.
 
     A folder counts when DICOM files lie in it, or below it where each level has a single subfolder.
     A link whose content was not fetched counts by its name. The data file of a pair (.img beside
@@ -287,9 +287,13 @@ def _refuse_folder(path: Path) -> NoReturn:
         if entry.is_dir() and dicom.series_folder(entry) is not None
     )
     listed = ", ".join(below[:8]) + (", ..." if len(below) > 8 else "")
+    kind = (
+        f"a folder of {len(below)} folders of DICOM files ({listed})"
+        if below
+        else "a folder without DICOM files"
+    )
     raise FormatError(
-        f"{path}:"
-        f" {f'a folder of {len(below)} folders of DICOM files ({listed})' if below else 'a folder without DICOM files'}",
+        f"{path}: {kind}",
         needed="a folder of one DICOM series, or an image file",
         cure=f"name one of them, e.g. {path / below[0]}" if below else "check the path",
     )

@@ -66,7 +66,7 @@ _HEADER_OF_DATA = {
 
 
 def image_suffix(path: Path | str) -> str:
-    """The suffix that says what kind of image a file holds, in lower case: ".nii.gz" for "a.b.NII.GZ".
+    """Return the suffix of an image file in lower case: ".nii.gz" for "a.b.NII.GZ".
 
     Returns:
         One of :data:`SUFFIXES`, or "" for any other name. A reference into an archive
@@ -80,7 +80,7 @@ def image_suffix(path: Path | str) -> str:
 
 
 def file_of(reference: Path) -> Path:
-    """The file or folder that a reference is in: set.npz of "set.npz#train/12", the folder of "folder#series/UID"."""
+    """Return the file or folder of a reference: set.npz of "set.npz#train/12"."""
     text = str(reference).partition(SERIES_MARK)[0]
     place = text.lower().find(ARCHIVE_MARK)
     return Path(text if place < 0 else text[: place + len(ARCHIVE_MARK) - 1])
@@ -101,7 +101,7 @@ def image_stem(path: Path | str) -> str:
 
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
-    """Give a path that libraries in C++ can take: SimpleITK ends the whole process at a name that is not UTF-8.
+    """Give a path that C++ libraries can take: SimpleITK crashes at names that are not UTF-8.
 
     Yields the path itself, or a temporary link to it (to a new file: to its folder).
     """
@@ -220,7 +220,7 @@ def disk_errors(target: Path) -> Iterator[None]:
 
 
 def _give_usual_mode(path: Path) -> None:
-    """Give a file, or a folder with all it holds, the mode that a new one gets here: some libraries make theirs private."""
+    """Give a file, or a folder with all it holds, the mode that a new one gets here."""
     probe = path.with_name(f"{path.name}.mode")
     probe.mkdir()
     folder_mode = stat.S_IMODE(probe.stat().st_mode)
@@ -233,7 +233,7 @@ def _give_usual_mode(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file's bytes, or those of a folder's files, are on the disk and not only in the system's cache."""
+    """Wait until the bytes of a file, or of a folder's files, are on the disk."""
     mode = (
         "r+b" if os.name == "nt" else "rb"
     )  # a copy of a read-only file is one too; Windows flushes only what may be written
@@ -289,7 +289,7 @@ def total_memory() -> int:
 
 
 def nearest(path: Path | str) -> str:
-    """A question for a path that does not exist: "did you mean X?", X being a neighbour of nearly its name; "" without one."""
+    """Ask "did you mean X?" for a path that does not exist; "" without a near neighbour."""
     wanted = Path(path)
     names = [entry.name for entry in wanted.parent.iterdir()] if wanted.parent.is_dir() else []
     near = difflib.get_close_matches(wanted.name, names, n=1)

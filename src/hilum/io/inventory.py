@@ -1,4 +1,4 @@
-"""The account of every file below a verb's inputs: taken, left out with the reason, or not readable."""
+"""Account of every file below a verb's inputs: taken, left out with a reason, or unreadable."""
 
 from __future__ import annotations
 
@@ -31,84 +31,19 @@ _NAMED = 3
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 _TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".ods")
 _TEXTS = (
-    *(
-        ".txt",
-        ".md",
-        ".rst",
-        ".json",
-        ".pdf",
-        ".html",
-        ".htm",
-        ".xml",
-        ".log",
-        ".yml",
-        ".yaml",
-        ".toml",
-        ".ini",
-        ".inf",
-        ".cfg",
-    ),
-    *(
-        ".doc",
-        ".docx",
-        ".py",
-        ".sh",
-        ".m",
-        ".r",
-        ".ipynb",
-        ".bib",
-        ".css",
-        ".js",
-        ".sha256",
-        ".md5",
-        ".gin",
-    ),
+    *(".txt", ".md", ".rst", ".json", ".pdf", ".html", ".htm", ".xml", ".log", ".yml", ".yaml"),
+    *(".toml", ".ini", ".inf", ".cfg", ".doc", ".docx", ".py", ".sh", ".m", ".r", ".ipynb", ".bib"),
+    *(".css", ".js", ".sha256", ".md5", ".gin"),
 )
 _TEXT_NAMES = {
-    "readme",
-    "license",
-    "licence",
-    "changes",
-    "changelog",
-    "notice",
-    "version",
-    "authors",
+    *("readme", "license", "licence", "changes", "changelog", "notice", "version", "authors"),
     "checksums",
 }
 _UNREAD_IMAGES = (
-    *(
-        ".nii.bz2",
-        ".nii.xz",
-        ".nii.zip",
-        ".mnc",
-        ".mnc2",
-        ".par",
-        ".rec",
-        ".gipl",
-        ".gipl.gz",
-        ".vtk",
-        ".vti",
-        ".mgh.gz",
-        ".ima",
-    ),
-    *(
-        ".zip",
-        ".tar",
-        ".tar.gz",
-        ".tgz",
-        ".7z",
-        ".rar",
-        ".gz",
-        ".h5",
-        ".hdf5",
-        ".mat",
-        ".npy",
-        ".svs",
-        ".ndpi",
-        ".czi",
-        ".lsm",
-    ),
-    *(".webp", ".gif", ".heic", ".jp2", ".j2k", ".tga", ".raw", ".zraw", ".img"),
+    *(".nii.bz2", ".nii.xz", ".nii.zip", ".mnc", ".mnc2", ".par", ".rec", ".gipl", ".gipl.gz"),
+    *(".vtk", ".vti", ".mgh.gz", ".ima", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz"),
+    *(".h5", ".hdf5", ".mat", ".npy", ".svs", ".ndpi", ".czi", ".lsm", ".webp", ".gif", ".heic"),
+    *(".jp2", ".j2k", ".tga", ".raw", ".zraw", ".img"),
 )
 
 

@@ -216,7 +216,7 @@ def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
 
 
 def _refuse_damaged(path: Path, size: int) -> int:
-    """Refuse compressed voxels whose stream is damaged: ITK gives what it could decompress, and zeros or noise for the rest.
+    """Refuse a damaged compressed stream, where ITK gives zeros or noise for what is lost.
 
     Returns:
         Bytes that the stream holds beyond `size`, which the header claims; it is not unpacked

@@ -15,15 +15,7 @@ _END = re.compile(r"\r?\n\r?\n|ElementDataFile", re.IGNORECASE)
 _FIELD = re.compile(r"^([A-Za-z ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*$", re.MULTILINE)
 _VECTOR = re.compile(r"none|\([^)]*\)")
 _NUMBER_OF_NO_PLACE = {
-    "none",
-    "list",
-    "vector",
-    "point",
-    "normal",
-    "scalar",
-    "stub",
-    "complex",
-    "time",
+    *("none", "list", "vector", "point", "normal", "scalar", "stub", "complex", "time"),
 }  # kinds of NRRD's axes
 _MM_PER_UNIT = {
     "m": 1000.0,

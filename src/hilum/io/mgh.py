@@ -1,4 +1,4 @@
-"""The grid of FreeSurfer's MGH files (.mgz, .mgh): spacing, directions and the centre of the volume, in RAS."""
+"""The grid of FreeSurfer's MGH files (.mgz, .mgh): spacing, directions, centre, in RAS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLAG_AT = 28
 
 
 def affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Compute the (4, 4) that maps (i, j, k) to RAS millimetres, and a note where the file has none of its own."""
+    """Compute the (4, 4) from (i, j, k) to RAS millimetres, and a note on a missing one."""
     header = image.header
     steps = shortest(header["Mdc"]).T * shortest(header["delta"])
     matrix = np.eye(4)

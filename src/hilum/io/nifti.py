@@ -211,7 +211,7 @@ def _affine(
 def _nifti_affine(
     path: Path, header: Any, mended: Any, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Compute the affine from a header as it is stored, and note what differs in the header that nibabel mended."""
+    """Compute the affine from the stored header, and note what nibabel changed in it."""
     stored = shortest(header["pixdim"][1:4])
     is_flat = len(shape) == 2 or shape[2] == 1
     sizes = np.where(stored == 0, 1.0, np.abs(stored))
@@ -295,7 +295,7 @@ def _field_notes(header: Any, mended: Any) -> list[str]:
 
 
 def _scaling_notes(header: Any) -> list[str]:
-    """Note a slope that is none, unless the header is of the usual kind for numbers without scaling (0 or nan, both)."""
+    """Note a slope that is none, unless the header has the usual 0 or nan for both."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if np.isinf(slope) or (
         (slope == 0 or np.isnan(slope)) and intercept != 0 and not np.isnan(intercept)
@@ -371,12 +371,8 @@ def _disagreement(
     gap = float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
     if gap <= _DISAGREE_VOXELS * np.linalg.norm(sform[:3, :3], axis=0).min():
         return []
-    return [
-        (
-            f"sform and qform disagree by up to {gap:.3g} mm; the sform is used, as the NIfTI standard"
-            " prefers it (method 3)"
-        )
-    ]
+    disagree = f"sform and qform disagree by up to {gap:.3g} mm"
+    return [f"{disagree}; the sform is used, as the NIfTI standard prefers it (method 3)"]
 
 
 def _channels_first(

@@ -157,7 +157,7 @@ class OutputFolder:
 
     @property
     def ignores_letter_case(self) -> bool:
-        """Say that small and capital letters are the same to the file system of the folder, which must be held."""
+        """True if the folder's file system ignores letter case; the folder must be held."""
         return (self.path / LOCK.upper()).exists()
 
     def entry(self, path: Path | str) -> Written | None:
@@ -179,7 +179,7 @@ class OutputFolder:
         )
 
     def refuse_foreign(self, names: Iterable[Path | str]) -> None:
-        """Refuse to go on where something is in the way that this command did not write, or that it reads.
+        """Refuse names that other programs' files, changed files or inputs have.
 
         From now on each of these files is recorded before it takes its name, so that a process that
         is killed leaves none of its own that is taken for the user's.
@@ -232,7 +232,7 @@ class OutputFolder:
             )
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
-        """Record files, or folders that are or will be there with all in them, as written by this command.
+        """Record files, or folders with all in them, as written by this command.
 
         Args:
             files: paths, or names in the folder.
@@ -299,7 +299,7 @@ class OutputFolder:
         return "" if self.owned(place) else "changed since hilum wrote it"
 
     def _make_and_acquire(self) -> None:
-        """Make the folder and take its lock, again where a command that wrote nothing just removed the folder it had made."""
+        """Make the folder and take its lock, again where another command just removed it."""
         for _ in range(_TRIES):
             self.path.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
@@ -380,7 +380,7 @@ def holds_files(folder: Path) -> bool:
 
 
 def is_output(path: Path | str) -> bool:
-    """Say that a file or folder is recorded, by its name, as written by hilum: such ones are never taken for inputs.
+    """Return True for a file or folder recorded as hilum's: it is never taken as input.
 
     Only the record of the folder that it lies in counts: a link elsewhere, or a copy, is a file of
     the user.
@@ -420,7 +420,7 @@ def _parse(folder: Path) -> _Ledger:
 
 
 def _state(folder: Path) -> _State:
-    """Return time, size and inode of a folder's ledger and journal, None for one that is missing."""
+    """Return time, size and inode of a ledger and its journal, None for a missing one."""
     states: list[tuple[int, int, int] | None] = []
     for name in (LEDGER, JOURNAL):
         try:

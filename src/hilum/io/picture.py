@@ -58,7 +58,7 @@ _LIMIT = threading.Lock()  # Pillow's limit belongs to the process, not to the t
 
 @dataclass(frozen=True)
 class _Frame:
-    """Facts of a picture's header: size and spacing in array order after turning, notes, EXIF orientation."""
+    """A picture's header: size, spacing in array order after turning, notes, EXIF orientation."""
 
     geometry: Geometry
     notes: tuple[str, ...]
@@ -80,7 +80,7 @@ def read(path: Path) -> Decoded:
 
 
 def read_indices(path: Path) -> Decoded:
-    """Read a picture as labels: the stored numbers, of a palette the indices, whatever is marked as transparent."""
+    """Read a picture as labels: the stored numbers, or the indices of a palette."""
     with _open(path) as image:
         if image.mode not in {"P", "L", "1"}:
             return read(path)
@@ -242,7 +242,7 @@ def spacing_of_resolution(
 
 @contextmanager
 def no_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit of pixels, which knows nothing of the file's size and this machine's memory; `refuse_size` does."""
+    """Lift Pillow's limit of pixels; `refuse_size` knows the file's size and the memory."""
     import PIL.Image
 
     with _LIMIT:
@@ -396,7 +396,7 @@ def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
 
 
 def _deep_colours(path: Path) -> NDArray[Any]:
-    """Read a PNG of 16 bits a colour: grey with transparency by Pillow, which takes it for RGBA of 8 bits; colours by ITK.
+    """Read a 16-bit PNG that Pillow takes for 8 bits: grey with alpha by Pillow, colours by ITK.
 
     Raises:
         FormatError: damaged, or fewer bits came out than the file states.

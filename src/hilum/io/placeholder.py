@@ -1,4 +1,4 @@
-"""Files that stand for content that is not here: unfetched links of git-annex, pointers of git-lfs, empty files, web pages."""
+"""Files without their content: git-annex links, git-lfs pointers, empty files, web pages."""
 
 from __future__ import annotations
 

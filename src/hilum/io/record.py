@@ -1,4 +1,4 @@
-"""Records that every format's reader returns, and the checks that every reader does on a stored grid."""
+"""Records that every format's reader returns, and checks of a stored grid."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Format:
-    """One file format: how to read it, its header only, and it as labels, and how to write it (None: it is not written)."""
+    """One file format: its reader, header reader, label reader and writer (None: not written)."""
 
     name: str
     read: Callable[[Path], Decoded]

@@ -1,4 +1,4 @@
-"""Text that users and other programs wrote: tables and JSON in any usual encoding, and the words for "not known".
+"""Tables and JSON of other programs in any usual encoding, and words for "not known".
 
 What hilum itself wrote and reads back (run.json, a manifest) is UTF-8; everything else is read
 here.
@@ -26,45 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _NOT_KNOWN = frozenset(
-    {
-        *(
-            "",
-            "na",
-            "nan",
-            "none",
-            "null",
-            "nil",
-            "nat",
-            "unknown",
-            "missing",
-            "notknown",
-        ),  # people, R, Python, JSON, SQL
-        *(
-            "notavailable",
-            "notapplicable",
-            "notreported",
-            "notspecified",
-        ),  # registries: TCGA's [Not Available]
-        *(
-            "notrecorded",
-            "notassessed",
-            "notstated",
-            "notdetermined",
-            "notdone",
-            "nodata",
-            "undefined",
-        ),  # forms, JavaScript
-        "\\n",  # \N of SQL
-        *(
-            "1ind",
-            "1qnan",
-            "value!",
-            "ref!",
-            "div0!",
-            "num!",
-            "null!",
-        ),  # C's 1.#IND, Excel's #VALUE!
-    }
+    (  # of people, R, Python, JSON, SQL; of registries (TCGA's [Not Available]); of forms and
+        # JavaScript; \N of SQL; C's 1.#IND, Excel's #VALUE!
+        *("", "na", "nan", "none", "null", "nil", "nat", "unknown", "missing", "notknown"),
+        *("notavailable", "notapplicable", "notreported", "notspecified"),
+        *("notrecorded", "notassessed", "notstated", "notdetermined", "notdone", "nodata"),
+        *("undefined", "\\n"),
+        *("1ind", "1qnan", "value!", "ref!", "div0!", "num!", "null!"),
+    )
 )
 _MARKS = re.compile(r"[\s<>()\[\]{}#/._?'\-–—−…]")
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
@@ -129,7 +98,7 @@ def unknown_words(rows: Sequence[Mapping[str, str]], columns: Iterable[str]) -> 
 
 
 def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
-    """Choose one spelling for each name, and make a sentence on names that had several ("" without any).
+    """Choose one spelling for each name; with a sentence on names that had several, or "".
 
     The most frequent spelling stays, of 1.0 without the fraction. Spellings are one name where
     `name_key` is the same, blanks, underscores and hyphens within it being alike: non-ill, non_ill,
@@ -157,7 +126,7 @@ def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
 def with_one_spelling(
     rows: Sequence[Mapping[str, str]],
 ) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """The rows with each word of a column in one spelling, and a sentence on each column in which it had several.
+    """Write each column's words in one spelling; with a sentence on columns that had several.
 
     Columns in which most values differ hold names, such as those of files, and stay as they are.
     """
@@ -402,7 +371,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _parted(file: Path, text: str) -> tuple[str, str, int]:
-    """A table's text without Excel's line `sep=;`, what parts its cells, and how many lines are gone."""
+    """Return a table's text without Excel's `sep=;`, its delimiter, and the lines removed."""
     separator = _SEPARATOR_LINE.match(text)
     if separator is not None:
         return text[separator.end() :], separator[1], 1
@@ -420,7 +389,7 @@ def _rows(text: str, delimiter: str, most: int | None = None) -> list[tuple[int,
 
 
 def _delimiter(text: str, known: str) -> str:
-    """Find the delimiter that separates the most cells, of the header and of the first row alike."""
+    """Find the delimiter that separates the most cells, in header and first row alike."""
 
     def cells(delimiter: str) -> tuple[int, int]:
         try:

@@ -268,7 +268,7 @@ def _parse(path: Path, file: Any) -> _Header:
 
 
 def _refuse_unknown_white(path: Path, header: _Header) -> None:
-    """Raise where zero is white and no number is black: only unsigned numbers have a largest one (TIFF 6.0, section 3)."""
+    """Raise where zero is white in numbers without a largest one (TIFF 6.0, section 3)."""
     if header.photometric == _WHITE_IS_ZERO and header.dtype.kind not in "bu":
         raise FormatError(
             f"{path}: {header.dtype} numbers of which zero is white (WhiteIsZero)",
@@ -342,7 +342,7 @@ def _pixels(path: Path, header: _Header) -> NDArray[Any]:
 
 
 def _by_pillow(path: Path, pages: list[Any], turn: int) -> NDArray[Any]:
-    """Decode the pages of a TIFF that is compressed by JPEG or as a fax, in the order that is stored."""
+    """Decode the pages of a JPEG or fax TIFF, in the order that is stored."""
     import PIL.Image
 
     decoded = []

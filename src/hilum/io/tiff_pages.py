@@ -49,7 +49,7 @@ _NEEDED = {
 
 
 def refuse_incomplete(file: Any) -> None:
-    """Raise where the pages of an opened file, or the tags that say what their pixels are, are not all in the file.
+    """Raise where an opened file lacks pages, or the tags of their pixels.
 
     Raises:
         ValueError: a directory or a tag lies beyond the end of the file, has an unknown type, or

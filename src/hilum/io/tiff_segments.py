@@ -1,4 +1,4 @@
-"""TIFF whose strips or tiles are put together here: LZW, zstd, numbers of odd bits, and the predictor for real numbers.
+"""TIFF strips and tiles that are decoded here: LZW, zstd, odd bits, the float predictor.
 
 tifffile decodes these only with a further package, and Pillow cuts 16 bits a colour to 8 and takes
 unsigned numbers for signed.
@@ -80,7 +80,7 @@ def _decompressed(data: bytes, compression: int, size: int) -> bytes:
 
 
 def _by_pillow(data: bytes, compression: int, size: int) -> bytes:
-    """Undo LZW or zstd by Pillow, which decodes bytes without fault: as a grey picture of 8 bits and one row, of one strip."""
+    """Undo LZW or zstd by Pillow, as an 8-bit grey picture of one row and one strip."""
     import PIL.Image
 
     tags = {
@@ -104,7 +104,7 @@ def _by_pillow(data: bytes, compression: int, size: int) -> bytes:
 
 
 def _numbers(data: bytes, page: Any, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Turn the bytes of a strip or tile into numbers (rows, columns, samples), undoing the predictor."""
+    """Turn a strip's or tile's bytes into (rows, columns, samples), undoing the predictor."""
     rows, columns, samples = shape
     if page.bitspersample not in _WHOLE_BYTES:
         if page.predictor == _HORIZONTAL:

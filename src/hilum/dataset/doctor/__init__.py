@@ -1,4 +1,4 @@
-"""The doctor: finds what is wrong with a data set, says the cure, and applies it on request to a copy."""
+"""The doctor: finds what is wrong with a data set, says the cure, and mends a copy on request."""
 
 from hilum.dataset.doctor.check import check
 from hilum.dataset.doctor.finding import KINDS, Finding, Fixed, FixLog, Severity

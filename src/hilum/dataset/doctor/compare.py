@@ -30,7 +30,7 @@ _BYTES_A_VOXEL = 4
 
 
 def palettes(examinations: Sequence[Examination]) -> list[Finding]:
-    """Numbers to which the palettes of annotations give several colours: each file may have numbered its own colours."""
+    """Report numbers to which the palettes of annotations give several colours."""
     cases: dict[int, dict[Colour, list[str]]] = defaultdict(lambda: defaultdict(list))
     for examination in examinations:
         for label, colour in examination.colours.items():
@@ -40,15 +40,14 @@ def palettes(examinations: Sequence[Examination]) -> list[Finding]:
         if len(colours) > 1:
             shown = "; ".join(f"{colour} in {some(held)}" for colour, held in colours.items())
             findings.append(
-                Finding(
-                    case="",
-                    kind="palettes",
-                    severity="warning",
-                    found=(
+                Finding.warning(
+                    "",
+                    "palettes",
+                    (
                         f"{label} has {len(colours)} colours in the palettes of the annotations:"
                         f" {shown}"
                     ),
-                    cure=(
+                    (
                         "where a colour says what a label is, store RGB: --fix then gives each"
                         " colour its label"
                     ),
@@ -122,27 +121,22 @@ def split_findings(dataset: Dataset) -> list[Finding]:
     findings: list[Finding] = []
     for number, fold in enumerate(dataset.splits):
         findings.extend(
-            Finding(
-                case=case,
-                kind="split-overlap",
-                severity="error",
-                found=f"it is in training and validation of fold {number} of the given split",
-                cure="remove it from one side (--fix removes it from training)",
+            Finding.error(
+                case,
+                "split-overlap",
+                f"it is in training and validation of fold {number} of the given split",
+                "remove it from one side (--fix removes it from training)",
                 fixable=True,
             )
             for case in sorted(set(fold.train) & set(fold.validation))
         )
     for patient, cases in leaking_patients(dataset, dataset.splits).items():
         findings.append(
-            Finding(
-                case=cases[0],
-                kind="patient-leak",
-                severity="error",
-                found=(
-                    f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given"
-                    " split"
-                ),
-                cure=(
+            Finding.error(
+                cases[0],
+                "patient-leak",
+                (f"patient {patient} ({some(cases, shown=6)}) is on both sides of the given split"),
+                (
                     "remove the split (hilum splits by patient), or --fix: it takes the patient's"
                     " cases out of training"
                 ),
@@ -171,46 +165,41 @@ def odd_ones(dataset: Dataset, examinations: Sequence[Examination]) -> list[Find
         voxels = float(np.prod(grid.shape) * np.prod(spacing) / np.prod(median))
         if _BYTES_A_VOXEL * voxels > total_memory():
             findings.append(
-                Finding(
-                    case=case,
-                    kind="odd-spacing",
-                    severity="error",
-                    found=(
+                Finding.error(
+                    case,
+                    "odd-spacing",
+                    (
                         f"spacing {_mm(spacing)} mm along x, y, z: at the median of the cases,"
                         f" {_mm(median)} mm, it has {voxels:.3g} voxels, more than this machine's"
                         " memory holds"
                     ),
-                    cure="correct the header, or leave the case out",
+                    "correct the header, or leave the case out",
                 )
             )
             continue
         ratio = float(np.exp(np.abs(np.log(spacing / median)).max()))
         if ratio > ODD_SPACING:
             findings.append(
-                Finding(
-                    case=case,
-                    kind="odd-spacing",
-                    severity="warning",
-                    found=(
+                Finding.warning(
+                    case,
+                    "odd-spacing",
+                    (
                         f"spacing {_mm(spacing)} mm along x, y, z, where the median of the cases is"
                         f" {_mm(median)} mm"
                     ),
-                    cure=(
-                        "look whether the header is right; hilum resamples it to the plan's spacing"
-                    ),
+                    "look whether the header is right; hilum resamples it to the plan's spacing",
                 )
             )
         if grid.orientation != usual:
             findings.append(
-                Finding(
-                    case=case,
-                    kind="odd-orientation",
-                    severity="note",
-                    found=(
+                Finding.note(
+                    case,
+                    "odd-orientation",
+                    (
                         f"orientation {grid.orientation}, where {count} of {len(grids)} cases have"
                         f" {usual}"
                     ),
-                    cure=(
+                    (
                         "nothing if the header is right: hilum turns every case the same way; look"
                         " at one of them"
                     ),
@@ -230,7 +219,7 @@ def _mm(values: Sequence[float] | np.ndarray) -> str:
 
 
 def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Labels that cannot be learnt: none at all, too many, or those of the table that no readable annotation holds."""
+    """Report labels that cannot be learnt: none, too many, or held by no readable annotation."""
     if dataset.labels is None:
         return []
     try:
@@ -242,7 +231,7 @@ def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list
             if dataset.labels.foreground
             else "see what each annotation holds instead; annotate, or mend the files"
         )
-        return [Finding(case="", kind=kind, severity="error", found=error.found, cure=cure)]
+        return [Finding.error("", kind, error.found, cure)]
     present = frozenset[int]().union(*(examination.labels for examination in examinations))
     unused = [
         f"{label.id} ({label.name})"
@@ -252,12 +241,11 @@ def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list
     if not unused:
         return []
     return [
-        Finding(
-            case="",
-            kind="unused-label",
-            severity="warning",
-            found=f"no annotation holds {some(unused, shown=8)}",
-            cure=(
+        Finding.warning(
+            "",
+            "unused-label",
+            f"no annotation holds {some(unused, shown=8)}",
+            (
                 "remove the label from the table, or add cases that have it: what is never seen"
                 " cannot be learnt"
             ),
@@ -266,7 +254,7 @@ def unused_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list
 
 
 def rare_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
-    """Labels that no training case of a given fold holds, or, where folds are to be made, the cases of one patient alone."""
+    """Report labels that no training case of a fold holds, or the cases of one patient alone."""
     if dataset.labels is None:
         return []
     held = {one.case: one.labels for one in examinations}
@@ -278,15 +266,14 @@ def rare_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[F
         for number, fold in enumerate(dataset.splits):
             if cases and not set(cases) & set(fold.train):
                 findings.append(
-                    Finding(
-                        case="",
-                        kind="rare-label",
-                        severity="warning",
-                        found=(
+                    Finding.warning(
+                        "",
+                        "rare-label",
+                        (
                             f"no training case of fold {number} of the given split holds {name};"
                             f" {some(cases)} hold it"
                         ),
-                        cure=(
+                        (
                             "move cases that have it to the training side: what is not there cannot"
                             " be learnt"
                         ),
@@ -296,15 +283,14 @@ def rare_labels(dataset: Dataset, examinations: Sequence[Examination]) -> list[F
             set(patients.values())
         ):
             findings.append(
-                Finding(
-                    case="",
-                    kind="rare-label",
-                    severity="warning",
-                    found=(
+                Finding.warning(
+                    "",
+                    "rare-label",
+                    (
                         f"{name} is held by {some(cases)} alone: in the fold that validates on it"
                         " nothing can learn it"
                     ),
-                    cure="add cases that have it, join it with another label, or leave it out",
+                    "add cases that have it, join it with another label, or leave it out",
                 )
             )
     return findings
@@ -316,12 +302,11 @@ def orphan_findings(dataset: Dataset) -> list[Finding]:
     for orphan in LAYOUTS[dataset.layout].orphans(dataset.root):
         image = orphan.kind == "orphan-image"
         findings.append(
-            Finding(
-                case=orphan.case,
-                kind=orphan.kind,
-                severity="warning",
-                found=f"{orphan.path} has no {'annotation' if image else 'image'} of the same name",
-                cure="correct the name, or remove the file "
+            Finding.warning(
+                orphan.case,
+                orphan.kind,
+                f"{orphan.path} has no {'annotation' if image else 'image'} of the same name",
+                "correct the name, or remove the file "
                 + ("(--fix counts it as unlabelled)" if image else "(--fix leaves it out)"),
                 fixable=True,
             )
@@ -336,24 +321,22 @@ def file_findings(dataset: Dataset) -> list[Finding]:
     known = {orphan.path.absolute() for orphan in LAYOUTS[dataset.layout].orphans(dataset.root)}
     unused = [one.path for one in dataset.files.left_out if one.image and one.path not in known]
     findings = [
-        Finding(
-            case=image_stem(one.path),
-            kind="unreadable",
-            severity="error",
-            found=f"{one.path}: {one.reason}",
-            cure="fetch or restore it (git annex get, git lfs pull, copying again), or remove it",
+        Finding.error(
+            image_stem(one.path),
+            "unreadable",
+            f"{one.path}: {one.reason}",
+            "fetch or restore it (git annex get, git lfs pull, copying again), or remove it",
         )
         for one in dataset.files.unreadable
     ]
     if unused:
         shown = some(map(dataset.files.name, unused), shown=6)
         findings.append(
-            Finding(
-                case="",
-                kind="unused-image",
-                severity="warning",
-                found=f"no case uses {len(unused)} images: {shown}",
-                cure=(
+            Finding.warning(
+                "",
+                "unused-image",
+                f"no case uses {len(unused)} images: {shown}",
+                (
                     "correct their names or places, or name them in the table; nothing if they do"
                     " not belong to the data set"
                 ),
@@ -368,10 +351,7 @@ def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]
     One note of many cases is one finding.
     """
     findings = [
-        Finding(
-            case="", kind="assumption", severity="note", found=note, cure="nothing if that is right"
-        )
-        for note in dataset.notes
+        Finding.note("", "assumption", note, "nothing if that is right") for note in dataset.notes
     ]
     by_note: dict[str, list[str]] = defaultdict(list)
     for examination in examinations:
@@ -380,24 +360,9 @@ def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]
     for note, cases in by_note.items():
         if len(cases) > _LISTED_NOTES:
             text = f"{len(cases)} cases ({some(cases)}): {note}"
-            findings.append(
-                Finding(
-                    case="",
-                    kind="header",
-                    severity="note",
-                    found=text,
-                    cure="nothing if that is right",
-                )
-            )
+            findings.append(Finding.note("", "header", text, "nothing if that is right"))
         else:
             findings.extend(
-                Finding(
-                    case=case,
-                    kind="header",
-                    severity="note",
-                    found=note,
-                    cure="nothing if that is right",
-                )
-                for case in cases
+                Finding.note(case, "header", note, "nothing if that is right") for case in cases
             )
     return findings

@@ -176,9 +176,7 @@ def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
 
 def _unreadable(case: str, error: HilumError) -> Finding:
     cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
-    return Finding(
-        case=case, kind="unreadable", severity="error", found=error.found, cure=cure, fixable=True
-    )
+    return Finding.error(case, "unreadable", error.found, cure, fixable=True)
 
 
 def _notes(path: Path) -> tuple[str, ...]:
@@ -189,12 +187,11 @@ def _channels(case: str, path: Path, volume: Volume, wanted: int, findings: list
     if volume.channels == wanted:
         return True
     findings.append(
-        Finding(
-            case=case,
-            kind="channel-count",
-            severity="error",
-            found=f"{path.name} holds {volume.channels} channels where the data set has {wanted}",
-            cure="store every case with the same channels, or leave the case out (--fix does)",
+        Finding.error(
+            case,
+            "channel-count",
+            f"{path.name} holds {volume.channels} channels where the data set has {wanted}",
+            "store every case with the same channels, or leave the case out (--fix does)",
             fixable=True,
         )
     )
@@ -203,14 +200,11 @@ def _channels(case: str, path: Path, volume: Volume, wanted: int, findings: list
 
 def _channel_grid(case: str, path: Path, geometry: Geometry, first: Geometry) -> Finding:
     placed = compare_grids(first, geometry) is not Grids.UNPLACED
-    return Finding(
-        case=case,
-        kind="channel-grid",
-        severity="error",
-        found=(
-            f"{path.name} lies on {grid_words(geometry)}, the first channel on {grid_words(first)}"
-        ),
-        cure=(
+    return Finding.error(
+        case,
+        "channel-grid",
+        f"{path.name} lies on {grid_words(geometry)}, the first channel on {grid_words(first)}",
+        (
             "--fix resamples it onto the first channel's grid"
             if placed
             else cure_of_unplaced(first, geometry)
@@ -225,24 +219,22 @@ def _voxels(case: str, path: Path, array: NDArray[Any], findings: list[Finding])
         wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
         if wrong:
             findings.append(
-                Finding(
-                    case=case,
-                    kind="not-finite",
-                    severity="error",
-                    found=f"{wrong} of {array.size} voxels of {path.name} are NaN or infinite",
-                    cure="--fix sets them to the smallest finite value of their channel",
+                Finding.error(
+                    case,
+                    "not-finite",
+                    f"{wrong} of {array.size} voxels of {path.name} are NaN or infinite",
+                    "--fix sets them to the smallest finite value of their channel",
                     fixable=wrong < array.size,
                 )
             )
     constant = bool((array == array.flat[0]).all())
     if constant:
         findings.append(
-            Finding(
-                case=case,
-                kind="constant-image",
-                severity="warning",
-                found=f"every voxel of {path.name} is {array.flat[0]}",
-                cure="restore the image from its origin, or remove the case",
+            Finding.warning(
+                case,
+                "constant-image",
+                f"every voxel of {path.name} is {array.flat[0]}",
+                "restore the image from its origin, or remove the case",
             )
         )
     return constant
@@ -275,28 +267,18 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
         volume = read_labels(path)
     except LabelError as error:
         cure = "--fix looks where a channel reaches half the largest number"
-        findings.append(
-            Finding(
-                case=case,
-                kind="fractional-labels",
-                severity="error",
-                found=error.found,
-                cure=cure,
-                fixable=True,
-            )
-        )
+        findings.append(Finding.error(case, "fractional-labels", error.found, cure, fixable=True))
         return
     except (DataError, ResourceError) as error:
         findings.append(_unreadable(case, error))
         return
     if not (volume.array != 0).any():
         findings.append(
-            Finding(
-                case=case,
-                kind="empty-annotation",
-                severity="warning",
-                found=f"{path.name} is empty: it does not say where to look",
-                cure="draw it, or remove the case",
+            Finding.warning(
+                case,
+                "empty-annotation",
+                f"{path.name} is empty: it does not say where to look",
+                "draw it, or remove the case",
             )
         )
     elif geometry is not None:
@@ -304,7 +286,7 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
 
 
 def _turn(case: Case, drawn: Path, findings: list[Finding]) -> None:
-    """Warn where only the image has an EXIF orientation, and the sizes do not tell whether the annotation was drawn before it."""
+    """Warn where only the image has an EXIF orientation and the sizes fit both ways."""
     path = next(iter(case.images.values()))
     try:
         image, annotation = inspect_file(path), inspect_file(drawn)
@@ -319,15 +301,14 @@ def _turn(case: Case, drawn: Path, findings: list[Finding]) -> None:
     ):
         return
     findings.append(
-        Finding(
-            case=case.id,
-            kind="picture-turn",
-            severity="warning",
-            found=(
+        Finding.warning(
+            case.id,
+            "picture-turn",
+            (
                 f"{path.name} is turned upright by its EXIF orientation ({image.turned}),"
                 f" {drawn.name} has none"
             ),
-            cure=(
+            (
                 "look at one of them: some tools draw on the picture as it is stored; turn the"
                 " annotation if it does not fit"
             ),
@@ -344,9 +325,7 @@ def _no_labels(
     cure = _CURES.get(kind, error.cure) if conversion is None else f"--fix {conversion.how}"
     found = f"{path.name}: {describe(array)}" if array.shape[0] > 1 else error.found
     fixable = conversion is not None
-    findings.append(
-        Finding(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable)
-    )
+    findings.append(Finding.error(case, kind, found, cure, fixable=fixable))
     present = set() if conversion is None else set(np.unique(conversion.array).tolist())
     return frozenset(present - {0, table.ignore})
 
@@ -358,12 +337,11 @@ def _blurred(case: str, path: Path, array: NDArray[Any], table: LabelTable) -> F
         if is_jpeg(path)
         else "a black and white mask was compressed or interpolated"
     )
-    return Finding(
-        case=case,
-        kind="fractional-labels",
-        severity="error",
-        found=f"{path.name} holds {len(np.unique(array))} values: {cause}",
-        cure=(
+    return Finding.error(
+        case,
+        "fractional-labels",
+        f"{path.name} holds {len(np.unique(array))} values: {cause}",
+        (
             "store the labels as PNG, from their origin"
             if rule is None
             else f"--fix {rule}; store labels as PNG"
@@ -379,25 +357,23 @@ def _label_findings(
     unknown = sorted(foreground - set(table.ids))
     if len(foreground) >= MOST_LABELS:
         findings.append(
-            Finding(
-                case=case,
-                kind="too-many-labels",
-                severity="error",
-                found=(
+            Finding.error(
+                case,
+                "too-many-labels",
+                (
                     f"{path.name} holds {len(foreground)} values beside 0, more than the"
                     f" {MOST_LABELS - 1} that can be learnt"
                 ),
-                cure="look whether it is an image that was taken for an annotation",
+                "look whether it is an image that was taken for an annotation",
             )
         )
     elif unknown and unknown[0] < 0:
         findings.append(
-            Finding(
-                case=case,
-                kind="unknown-label",
-                severity="error",
-                found=f"{path.name} holds {_shown(unknown)}: labels are whole numbers from 0",
-                cure=(
+            Finding.error(
+                case,
+                "unknown-label",
+                f"{path.name} holds {_shown(unknown)}: labels are whole numbers from 0",
+                (
                     'give these voxels another number: that of "ignore" in dataset.json where they'
                     " are not annotated, else 0"
                 ),
@@ -410,15 +386,11 @@ def _label_findings(
         )
         two_ways = {*unknown, *table.ids} == {0, 1, 255} and len(unknown) == 1
         findings.append(
-            Finding(
-                case=case,
-                kind="unknown-label",
-                severity="error",
-                found=(
-                    f"{path.name} holds {_shown(unknown)}, the label table knows"
-                    f" {_shown(table.ids)}"
-                ),
-                cure=(
+            Finding.error(
+                case,
+                "unknown-label",
+                (f"{path.name} holds {_shown(unknown)}, the label table knows {_shown(table.ids)}"),
+                (
                     f"write {table.ids[-1]} for {unknown[0]}: one label is written in two ways"
                     if two_ways
                     else names
@@ -427,15 +399,11 @@ def _label_findings(
         )
     if not foreground:
         findings.append(
-            Finding(
-                case=case,
-                kind="empty-annotation",
-                severity="warning",
-                found=f"{path.name} has no annotated voxel",
-                cure=(
-                    "nothing if the case is a healthy one; otherwise annotate it, or remove the"
-                    " case"
-                ),
+            Finding.warning(
+                case,
+                "empty-annotation",
+                f"{path.name} has no annotated voxel",
+                ("nothing if the case is a healthy one; otherwise annotate it, or remove the case"),
             )
         )
     return findings
@@ -456,36 +424,19 @@ def _grid_findings(case: str, path: Path, labels: Volume, image: Geometry) -> li
             " apart: the rounding of a header"
         )
         cure = "nothing: hilum takes the image's grid; --fix writes it down for other tools"
-        return [
-            Finding(
-                case=case,
-                kind="grid-rounding",
-                severity="note",
-                found=found,
-                cure=cure,
-                fixable=True,
-            )
-        ]
+        return [Finding.note(case, "grid-rounding", found, cure, fixable=True)]
     if relation is Grids.PICTURES:
         cure = (
             "nothing: hilum takes the image's grid, pixel by pixel; --fix writes it down for other"
             " tools"
         )
-        return [
-            Finding(
-                case=case, kind="grid-header", severity="note", found=both, cure=cure, fixable=True
-            )
-        ]
+        return [Finding.note(case, "grid-header", both, cure, fixable=True)]
     if relation is Grids.HEADER_LOST:
         cure = (
             "--fix gives it the image's grid, voxel by voxel: look at one case afterwards, it could"
             " still be flipped"
         )
-        return [
-            Finding(
-                case=case, kind="grid-header", severity="error", found=both, cure=cure, fixable=True
-            )
-        ]
+        return [Finding.error(case, "grid-header", both, cure, fixable=True)]
     inside = share_inside(labels, image)
     cure, fixable = "--fix resamples the annotation onto the image's grid", True
     if relation is Grids.UNPLACED:
@@ -496,16 +447,7 @@ def _grid_findings(case: str, path: Path, labels: Volume, image: Geometry) -> li
             "find the image it was drawn on, or correct its header; resampling would cut it",
             False,
         )
-    return [
-        Finding(
-            case=case,
-            kind="grid-mismatch",
-            severity="error",
-            found=both,
-            cure=cure,
-            fixable=fixable,
-        )
-    ]
+    return [Finding.error(case, "grid-mismatch", both, cure, fixable=fixable)]
 
 
 def share_inside(labels: Volume, image: Geometry) -> float:

@@ -77,6 +77,27 @@ class Finding(BaseModel):
     fixable: bool = False
     others: tuple[str, ...] = ()
 
+    @classmethod
+    def error(
+        cls, case: str, kind: str, found: str, cure: str, *, fixable: bool = False
+    ) -> Finding:
+        """Make an error of a case, or of the data set where case is ""."""
+        return cls(case=case, kind=kind, severity="error", found=found, cure=cure, fixable=fixable)
+
+    @classmethod
+    def warning(
+        cls, case: str, kind: str, found: str, cure: str, *, fixable: bool = False
+    ) -> Finding:
+        """Make a warning of a case, or of the data set where case is ""."""
+        return cls(
+            case=case, kind=kind, severity="warning", found=found, cure=cure, fixable=fixable
+        )
+
+    @classmethod
+    def note(cls, case: str, kind: str, found: str, cure: str, *, fixable: bool = False) -> Finding:
+        """Make a note on a case, or on the data set where case is ""."""
+        return cls(case=case, kind=kind, severity="note", found=found, cure=cure, fixable=fixable)
+
 
 class Fixed(BaseModel):
     """One thing that the corrected copy does differently from the source."""

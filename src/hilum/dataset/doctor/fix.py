@@ -199,7 +199,7 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
 
 
 def _ending(cases: Sequence[Case]) -> str:
-    """The one file ending of the copy: the source's where all files share one, .png for pictures, else .nii.gz."""
+    """Choose the copy's file ending: the one of all sources, .png for pictures, or .nii.gz."""
     masks = [
         file
         for case in cases
@@ -220,7 +220,7 @@ def _ending(cases: Sequence[Case]) -> str:
 def _with_one_patient(
     copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]
 ) -> Dataset:
-    """The data set in which near-duplicates, with all cases of their patients, are one patient's."""
+    """Make near-duplicates, with all cases of their patients, one patient's."""
     near = [finding for (_, kind), finding in wanted.items() if kind == _NEAR]
     groups = [(finding.case, *finding.others) for finding in near]
     units = units_of(dataset, groups)
@@ -435,7 +435,7 @@ def _write_patients(copy: _Copy, cases: Sequence[Case]) -> None:
 
 
 def _further_columns(cases: Sequence[Case], written: tuple[str, ...]) -> list[str]:
-    """Columns that are not written otherwise: splits_final.json, or a column of its own, has the split."""
+    """List the columns that are not written elsewhere, as the split is."""
     taken = {"case", "patient", "fold", "split", *written}
     return sorted({name for case in cases for name in case.columns if name.lower() not in taken})
 
@@ -458,7 +458,7 @@ def _label_facts(table: LabelTable) -> dict[str, Any]:
 def _mended_splits(
     copy: _Copy, dataset: Dataset, wanted: Mapping[tuple[str, str], Finding]
 ) -> tuple[Fold, ...]:
-    """The given split without the cases that were left out and, where asked for, without leaks into training."""
+    """Take cases left out, and leaks into training where asked for, out of the given split."""
     known = {case.id for case in dataset.cases}
     kinds = {kind for _, kind in wanted if kind in {*_SPLIT, _NEAR}}
     leaking = leaking_patients(dataset, dataset.splits) if kinds & {"patient-leak", _NEAR} else {}
@@ -507,7 +507,7 @@ def _write_table(copy: _Copy, dataset: Dataset) -> None:
 
 
 def _readable_classes(copy: _Copy, dataset: Dataset) -> dict[str, str]:
-    """Other names for the classes that a table's reader would take for "not known", as folders may be called."""
+    """Rename classes that a table's reader would take for "not known"."""
     if dataset.classes is None or dataset.classes.kind == "multilabel":
         return {}
     names = dataset.classes.names

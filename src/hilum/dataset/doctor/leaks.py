@@ -35,31 +35,17 @@ def leak_findings(dataset: Dataset, audit: Audit) -> list[Finding]:
             f"{sum(map(len, harmless))} cases are nearly the same image as another of the same"
             " patient"
         )
-        findings.append(
-            Finding(
-                case="",
-                kind="near-duplicate",
-                severity="note",
-                found=found,
-                cure="nothing: they stay in one fold",
-            )
-        )
+        findings.append(Finding.note("", "near-duplicate", found, "nothing: they stay in one fold"))
     findings += [_predictor(found) for found in audit.predictors]
     findings += [
-        Finding(
-            case="",
-            kind="not-audited",
-            severity="note",
-            found=note,
-            cure="nothing if that is no concern",
-        )
+        Finding.note("", "not-audited", note, "nothing if that is no concern")
         for note in audit.notes
     ]
     return findings
 
 
 def _is_harmless(dataset: Dataset, audit: Audit, group: tuple[str, ...]) -> bool:
-    """Return True if all have one label and one patient and are not on both sides of the given split."""
+    """Return True for one label and one patient, all on one side of the given split."""
     whose = _whose(dataset, group)
     alike = len(_labels(dataset, group)) < 2 and len(set(whose.values())) == 1
     return alike and len(whose) == len(group) and group not in audit.split_groups
@@ -104,7 +90,7 @@ def _group(dataset: Dataset, audit: Audit, group: tuple[str, ...], near: list[Pa
 
 
 def _how(pairs: list[Pair]) -> list[str]:
-    """Describe how the images are copies of each other: exactly for one pair, in general for several."""
+    """Describe how images are copies: exactly for one pair, in general for several."""
     if len(pairs) == 1:
         return [pairs[0].how] if pairs[0].how else []
     return [word for word, mark in _MARKS.items() if any(mark in pair.how for pair in pairs)]
@@ -120,18 +106,18 @@ def _predictor(found: Predictor) -> Finding:
     words = predictor_words(found)
     if found.verdict == "restates":
         cure = "nothing: it is not given to the network; leave it out of baselines and subgroups"
-        return Finding(case="", kind="label-copy", severity="note", found=words, cure=cure)
+        return Finding.note("", "label-copy", words, cure)
     if found.verdict == "leak":
         cure = (
             "find out why: a network learns it in place of the disease; add cases of each class"
             " with the same value"
         )
-        return Finding(case="", kind="label-leak", severity="error", found=words, cure=cure)
+        return Finding.error("", "label-leak", words, cure)
     cure = (
         "report it beside the network, which can learn it from the image: as a baseline, and"
         " figures within its values"
     )
-    return Finding(case="", kind="confounder", severity="warning", found=words, cure=cure)
+    return Finding.warning("", "confounder", words, cure)
 
 
 def rare_classes(dataset: Dataset) -> list[Finding]:
@@ -148,12 +134,11 @@ def _rare(dataset: Dataset) -> Iterator[Finding]:
         cases = [case for case, member in members.items() if member[number]]
         count = len({patients[case] for case in cases})
         if count < FEWEST_PATIENTS:
-            yield Finding(
-                case="",
-                kind="rare-class",
-                severity="warning",
-                found=f"{name}: {len(cases)} cases of {count} patient{'' if count == 1 else 's'}",
-                cure=(
+            yield Finding.warning(
+                "",
+                "rare-class",
+                f"{name}: {len(cases)} cases of {count} patient{'' if count == 1 else 's'}",
+                (
                     "add cases, join it with another class, or leave it out: what is so rare can be"
                     " neither learnt nor judged"
                 ),

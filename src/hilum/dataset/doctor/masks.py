@@ -29,38 +29,29 @@ def examine_masks(
         volume, overlapping = compose_masks(masks)
     except DataError as error:
         cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
-        wrong = Finding(
-            case=case,
-            kind="unreadable",
-            severity="error",
-            found=error.found,
-            cure=cure,
-            fixable=True,
-        )
+        wrong = Finding.error(case, "unreadable", error.found, cure, fixable=True)
         return None, None, frozenset(), [wrong]
     present = frozenset(np.unique(volume.array).tolist()) - {0}
     findings = []
     if overlapping:
         findings.append(
-            Finding(
-                case=case,
-                kind="mask-overlap",
-                severity="note",
-                found=(
+            Finding.note(
+                case,
+                "mask-overlap",
+                (
                     f"{overlapping} voxels lie in several masks of {masks.name}: each belongs to"
                     " the smaller mask"
                 ),
-                cure="nothing if that is right",
+                "nothing if that is right",
             )
         )
     if not present:
         findings.append(
-            Finding(
-                case=case,
-                kind="empty-annotation",
-                severity="warning",
-                found=f"no mask of {masks.name} holds anything",
-                cure="draw it, or remove the case",
+            Finding.warning(
+                case,
+                "empty-annotation",
+                f"no mask of {masks.name} holds anything",
+                "draw it, or remove the case",
             )
         )
     return volume, voxel_digest(volume.array), present, findings

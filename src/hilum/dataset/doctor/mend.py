@@ -77,7 +77,7 @@ def _refuse_unasked(kind: str, path: Path, kinds: frozenset[str]) -> None:
 
 
 def finite(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """The array with NaN and infinite voxels set to the smallest finite value of their channel, and how many there were.
+    """Set NaN and infinite voxels to the smallest finite value of their channel; count them.
 
     Args:
         array: (C, Z, Y, X). A channel without any finite voxel becomes 0.
@@ -158,7 +158,7 @@ def on_image_grid(
 
 
 def renumbered(labels: Volume, table: LabelTable) -> Volume:
-    """Labels numbered 0, 1, 2, ... in the table's order, with the ignore label last, as nnU-Net needs them.
+    """Number labels 0, 1, 2, ... in the table's order, the ignore label last, for nnU-Net.
 
     Raises:
         LabelError: there are labels that the table does not know, which could meet a new number.

@@ -28,7 +28,7 @@ _LABEL_MAPS, _MASKS = ("dseg", "seg"), ("mask", "roi")
 
 @dataclass(frozen=True)
 class _File:
-    """An image file by what its name says: sub-01_ses-02_acq-ce_T1w is the T1w of ("01", "02"), with the entity acq-ce."""
+    """An image file by its name: sub-01_ses-02_acq-ce_T1w is the T1w of ("01", "02")."""
 
     path: Path
     case: str
@@ -45,7 +45,7 @@ class _File:
 
 
 def recognises(path: Path) -> bool:
-    """Recognise sub-* folders with images beside a dataset_description.json or sub-* folders in derivatives."""
+    """Recognise sub-* folders with images beside dataset_description.json or derivatives."""
     if not path.is_dir() or not any(path.glob("sub-*/")):
         return False
     described = (path / "dataset_description.json").is_file() or any(
@@ -55,7 +55,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
-    """Open a BIDS data set: a case is a subject's session, its channels are the images that most cases have (T1w, FLAIR).
+    """Open a BIDS data set: a case is a subject's session, its channels those of most cases.
 
     The annotation is in derivatives/NAME: `_dseg`, a label map, or `_label-NAME_mask`, a mask a
     label, or one `_mask`. Those in another space (space-MNI...) are left alone. The patient is the
@@ -218,7 +218,7 @@ def _is_brain(file: _File) -> bool:
 
 
 def _named_labels(pipeline: Path) -> tuple[LabelTable | None, tuple[str, ...]]:
-    """The labels by a table of index and name beside the label maps, where there is one, and what is to be said of it."""
+    """Read the labels from a table of index and name beside the label maps; with a note."""
     file = next(iter(sorted(pipeline.rglob("*dseg.tsv"))), None)
     table = read_table(file) if file is not None else None
     if table is None or not {"index", "name"} <= set(table.header):

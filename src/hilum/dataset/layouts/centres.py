@@ -24,15 +24,8 @@ if TYPE_CHECKING:
     from hilum.volume import Geometry
 
 _NAMES = (
-    "centre_{}",
-    "center_{}",
-    "coord{}",
-    "centre_{}_mm",
-    "center_{}_mm",
-    "coord_{}",
-    "centre{}",
-    "center{}",
-    "{}_mm",
+    *("centre_{}", "center_{}", "coord{}", "centre_{}_mm", "center_{}_mm", "coord_{}", "centre{}"),
+    *("center{}", "{}_mm"),
 )
 _INSIDE_SHARE = 0.9
 """Share of the points that must lie in their images for the columns to be what their names say."""
@@ -115,7 +108,7 @@ def _elsewhere_note(
     points: dict[str, tuple[tuple[float, float, float], Geometry]],
     inside: int,
 ) -> str:
-    """Why the columns are left alone, and in which other convention their points would lie in the images."""
+    """Say why the columns are left alone, and in which convention the points would fit."""
     needed = _INSIDE_SHARE * len(points)
     turned = sum(_is_inside(np.array(point) * (-1, -1, 1), grid) for point, grid in points.values())
     voxels = sum(_has_index(np.array(point)[::-1], grid) for point, grid in points.values())

@@ -25,22 +25,9 @@ _FEW = 10
 _SEQUENCES = 3
 """So many images of one patient may be numbered alike too: T1, T2."""
 _KIND_WORDS = {
-    *(
-        "",
-        "class",
-        "cls",
-        "label",
-        "category",
-        "cat",
-        "type",
-        "group",
-        "grade",
-        "stage",
-        "level",
-        "degree",
-        "score",
-    ),
-    *("birads", "pirads", "lirads", "tirads", "kl", "isup", "gleason", "fazekas"),
+    *("", "class", "cls", "label", "category", "cat", "type", "group", "grade", "stage", "level"),
+    *("degree", "score", "birads", "pirads", "lirads", "tirads", "kl", "isup", "gleason"),
+    "fazekas",
 }
 """Words before the numbers of classes: grade0, BI-RADS 4; numbers alone too. Any other, as in
 patient7, is a case's."""
@@ -50,7 +37,7 @@ _TEST = ("test", "testing")
 
 
 def recognises(path: Path) -> bool:
-    """Recognise folders that look like classes: few, of several images each, not named alike in all folders.
+    """Recognise folders that look like classes: few, of several images, not named alike.
 
     Folders of patients hold the same few names each (ct, seg), or are numbered themselves
     (patient7, S012). In train/ and val/ classes have the same names.
@@ -111,7 +98,7 @@ def _look_like_classes(folders: Sequence[Path]) -> bool:
 
 
 def _numbered_like_cases(names: Sequence[str]) -> bool:
-    """Return True if folders differ by a number only, and by none of a class: patient7, S012, 20 numbers."""
+    """Return True if folders differ by a number only: patient7, S012, 20 numbers."""
     words = {re.sub(r"\d+", "", name.casefold()) for name in names}
     if len(words) > 1:
         return False
@@ -126,7 +113,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def holds_one_class(path: Path) -> bool:
-    """Return True if one sub-folder alone holds images, also in train/ and val/: a second class is missing."""
+    """Return True if only one sub-folder holds images: a second class is missing."""
     if not path.is_dir():
         return False
     return (

@@ -21,14 +21,7 @@ _NONE_WORDS = {
     *("no finding", "no findings", "nofinding", "no abnormality", "unremarkable", "no disease"),
 }
 _NEGATIVE_WORDS = _NONE_WORDS | {
-    "benign",
-    "control",
-    "controls",
-    "neg",
-    "no",
-    "false",
-    "well",
-    "without",
+    *("benign", "control", "controls", "neg", "no", "false", "well", "without"),
 }
 _NEGATIVE_STARTS = ("no ", "non ", "not ", "without ")
 _SCALE = (
@@ -85,7 +78,7 @@ def is_grade_word(name: str) -> bool:
 def class_order(
     names: Collection[str], kind: ClassKind, positive: str | None
 ) -> tuple[tuple[str, ...], str]:
-    """Exclusive or ordinal classes in the order of the outputs, and a sentence on it ("" where nothing had to be decided).
+    """Order exclusive or ordinal classes as the outputs are; with a sentence on it, or "".
 
     Of two exclusive classes the positive one is last: the one asked for; else, where exactly one is
     named like a negative (normal, benign, no, control, non-...), the other; else the later one in
@@ -148,7 +141,7 @@ def _is_negative(name: str) -> bool:
 
 
 def _grades(names: Collection[str]) -> tuple[str, ...]:
-    """Names in the order that they say: numbers, a number in each, I II III, single letters, words of a scale."""
+    """Order names by numbers, a number in each, I II III, single letters, or a scale's words."""
     ranks = by_number(names) or next(
         (found for rule in _RULES if (found := _ranks(names, rule)) is not None), None
     )

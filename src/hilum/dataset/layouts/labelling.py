@@ -7,13 +7,13 @@ that was asked for, or one that is named like a label.
 | in the column | is |
 |---|---|
 | nothing, NA, nan, ?, unknown, ... (`hilum.io.text.is_known`) | not known: the case is unlabelled |
-| "none" in a column of classes | not known too, unless it is named by the user, or other classes are grades (mild, severe) |
+| "none" in a column of classes | not known, unless named by the user or beside grades (mild) |
 | "-" beside "+" | the class - |
 | 0, 1; 0.0, 1.0 | the classes 0 and 1 |
 | ill, Ill, "ILL " | one class: letter case and blanks do not make another; a note says so |
 | A, B, C | one class each, in natural order (stage 2 before stage 10) |
 | A, B, A with B as "A|B" | findings, of which a case has any number |
-| "No Finding", "normal", "none", ... beside such findings, and never together with one | none of them |
+| "No Finding", "normal", "none", ... beside findings, never together with one | none of them |
 
 Several columns of 0 and 1 are a finding each; a case that lacks one of them is unlabelled: an
 unknown finding is no absent one.
@@ -205,7 +205,7 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
 
 @dataclass(frozen=True)
 class _Labels:
-    """The classes, the label of each case by id (None: not known; of those left out no entry), and what was assumed."""
+    """The classes, each case's label by id (None: not known), and what was assumed."""
 
     table: ClassTable
     labels: Mapping[str, str | None]
@@ -342,7 +342,7 @@ def _raw(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) -> dict[s
 
 
 def classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
-    """Words for "not known" that are classes here: named by the user, "none" among findings or grades, "-" beside "+"."""
+    """Find the words for "not known" that are classes here, such as "none" among grades."""
     meant = {name_key(name) for name in (*asked.only, asked.positive or "") if name}
     if asked.kind in {"multilabel", "ordinal"} or any(
         SEPARATOR in text or is_grade_word(text) for text in values
@@ -563,7 +563,7 @@ def _refuse_other_kind(table: ClassTable, asked: Asked) -> None:
 
 
 def _splits(folds: tuple[Fold, ...], known: set[str]) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
-    """The given folds of the cases whose label is known, and a note where one of them is empty without the others."""
+    """Keep the labelled cases of given folds; note folds with an empty side."""
     kept = [
         Fold(
             *(

@@ -17,16 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _ANNOTATION_ENDINGS = (
-    "_mask",
-    "_masks",
-    "_seg",
-    "_segmentation",
-    "_label",
-    "_labels",
-    "_annotation",
-    "-mask",
-    "-seg",
-    "-label",
+    *("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_annotation", "-mask"),
+    *("-seg", "-label"),
 )
 
 
@@ -57,7 +49,7 @@ class Entries(dict[str, Path]):
 
 
 def image_entries(folder: Path, *, ending: str | None = None) -> Entries:
-    """The images of a folder by stem: files that `hilum.io` reads, and sub-folders that hold one DICOM series.
+    """List a folder's images by stem: readable files, and sub-folders of one DICOM series.
 
     Hidden files (the "._" companions in archives packed on a Mac, .DS_Store) are passed over.
 
@@ -87,7 +79,7 @@ def image_entries(folder: Path, *, ending: str | None = None) -> Entries:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder by their names alone, without DICOM, archives and the data files of pairs."""
+    """List a folder's image files by name, without DICOM, archives and data files of pairs."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.is_dir())
     written = LEDGER in names
@@ -100,7 +92,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def pair(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> dict[str, Path]:
-    """The annotation of each image that has one: the same stem, or the stem with an ending such as "_mask".
+    """Find each image's annotation: the same stem, or with an ending such as "_mask".
 
     An accent may be a part of its letter in one name and stand beside it in the other, as it does
     on a Mac.
@@ -140,7 +132,7 @@ def orphans_of(images: Mapping[str, Path], annotations: Mapping[str, Path]) -> t
 
 
 def guess_channels(images: Iterable[Path]) -> tuple[str, ...]:
-    """Name the channels where the data set gives no names: "image", or "red", "green", "blue" where a picture has colours.
+    """Name channels where the data set does not: "image", or "red", "green", "blue".
 
     Args:
         images: the images of the data set. The first decides, but for pictures: the first that is

@@ -22,16 +22,8 @@ if TYPE_CHECKING:
 _SHOWN_LABELS = 20
 _BACKGROUND = {"background", "bg"}
 _NOTHING = _BACKGROUND | {
-    "clear label",
-    "unlabelled",
-    "unlabeled",
-    "none",
-    "nothing",
-    "void",
-    "empty",
-    "exterior",
-    "other",
-    "air",
+    *("clear label", "unlabelled", "unlabeled", "none", "nothing", "void", "empty", "exterior"),
+    *("other", "air"),
 }
 
 
@@ -50,7 +42,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def channel_names(facts: Mapping[str, Any], source: Path) -> tuple[str, ...]:
-    """Channel names from dataset.json's "channel_names" (nnU-Net) or "modality" (Decathlon), by number; () where it has none.
+    """Read channel names from dataset.json, by number; () where it has none.
 
     Two channels of the same name, but for letter case and blanks, get their number appended, so
     that each is unique.
@@ -209,7 +201,7 @@ def _region_table(
 
 
 def labels_file(path: Path) -> LabelTable:
-    """Label table from a labels.json: either hilum's own (as in a trained-model folder) or {"1": "liver"} or {"liver": 1}.
+    """Read a label table from a labels.json: hilum's own, {"1": "liver"} or {"liver": 1}.
 
     Raises:
         LabelError: the file gives no usable labels.
@@ -221,7 +213,7 @@ def labels_file(path: Path) -> LabelTable:
 
 
 def labels_of(folder: Path, annotations: Sequence[Path]) -> tuple[LabelTable, tuple[str, ...]]:
-    """Label table of a data set: of its dataset.json or labels.json, else of the values that its annotations hold.
+    """Read a data set's label table from dataset.json, labels.json, or its annotations' values.
 
     Args:
         folder: where these files lie, if they do.

@@ -1,4 +1,4 @@
-"""nnU-Net's raw folders and the Medical Segmentation Decathlon's: imagesTr, labelsTr, imagesTs and dataset.json.
+"""Raw folders of nnU-Net and the Decathlon: imagesTr, labelsTr, imagesTs and dataset.json.
 
 They differ in one thing: nnU-Net's images end in a channel number (case_0000.nii.gz), the
 Decathlon's do not, and hold all their channels in one file. The files on disk decide which it is,
@@ -45,7 +45,7 @@ class _Images:
 
 
 def recognises_nnunet(path: Path) -> bool:
-    """Recognise imagesTr (or a "dataset" list in dataset.json) with channel numbers in the file names."""
+    """Recognise imagesTr, or a "dataset" list, with channel numbers in the file names."""
     return _is_raw(path) and _is_channelled(path)
 
 

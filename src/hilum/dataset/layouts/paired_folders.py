@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 ANNOTATION_FOLDERS = (
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "annotations",
-    "annotation",
-    "segmentations",
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations"),
     "segmentation",
 )
 

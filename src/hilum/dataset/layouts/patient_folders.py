@@ -1,4 +1,4 @@
-"""A folder a patient, as BraTS has them: BraTS_000/BraTS_000_{t1,t1ce,t2,flair,seg}.nii.gz, the same words in each folder."""
+"""One folder a patient, as BraTS has them: BraTS_000/BraTS_000_{t1,flair,seg}.nii.gz."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder a patient with one mask a label, as TotalSegmentator has them: s0000/ct.nii.gz, s0000/segmentations/*.nii.gz."""
+"""One folder a patient, one mask a label, as TotalSegmentator: s0/ct.nii.gz, s0/segmentations/*."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ META_FILE = "meta.csv"
 
 
 def recognises(path: Path) -> bool:
-    """Recognise folders of which half hold images beside a folder of masks (segmentations, masks, labels)."""
+    """Recognise folders of which half hold images beside a folder of masks."""
     if not path.is_dir():
         return False
     folders = _folders(path)
@@ -34,7 +34,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, *, values: bool = True) -> Dataset:
-    """Open a folder of patients' folders, each with an image of the same name (ct, mri) and a folder of masks, one a label.
+    """Open patients' folders, each with images of the same names and a folder of masks.
 
     A case, and its patient, are named after the folder. Labels are the names of the masks, numbered
     in their order, unless a dataset.json or labels.json gives the numbers; a structure may be

@@ -1,4 +1,4 @@
-"""Whose study each case is: from the table, from patients.csv, or from a pattern in the case's name.
+"""The patient of each case: from the table, patients.csv, or a pattern in the case's name.
 
 Nothing is guessed but this: where names come in pairs of a left and a right side (Image_01L,
 Image_01R), a pair is one patient. Taking two patients for one costs nothing; taking one for two
@@ -36,13 +36,14 @@ _PAIRED_SHARE = 0.8
 
 
 def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
-    r"""The data set with the patient of each case, and the further columns of patients.csv (sex, age, ..., a label).
+    r"""Set the patient of each case, and add the further columns of patients.csv.
 
     Args:
         dataset: as its layout read it.
-        pattern: a regular expression found in the case id; its first group (or the whole match) is the patient. "(Image_\d+)"
-            makes the left and right eye Image_01L and Image_01R one patient. None takes patients.csv in the data set's folder
-            (columns case, patient) if there is one.
+        pattern: a regular expression found in the case id; its first group (or the whole match) is
+            the patient. "(Image_\d+)" makes the left and right eye Image_01L and Image_01R one
+            patient. None takes patients.csv in the data set's folder (columns case, patient) if
+            there is one.
 
     Raises:
         UsageError: the pattern is no regular expression, or is not found in a case id.
@@ -88,7 +89,7 @@ def with_patients(dataset: Dataset, pattern: str | None) -> Dataset:
 def _matched(
     rows: dict[str, dict[str, str]], ids: Sequence[str], file: Path
 ) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Name the rows as the cases are named where only leading zeros, letter case or blanks differ, and say so."""
+    """Match rows to cases where only leading zeros, letter case or blanks differ; note it."""
     often = Counter(map(name_key, ids))
     by_key = {name_key(one): one for one in ids if often[name_key(one)] == 1}
     named = {case: case if case in ids else by_key.get(name_key(case), case) for case in rows}
@@ -103,7 +104,7 @@ def _matched(
 
 
 def with_plain_columns(dataset: Dataset) -> Dataset:
-    """The data set with one spelling a word in further columns, and notes on these, on words for "not known", and on patients."""
+    """Write each word of further columns in one spelling; note that and unknown values."""
     cases = (*dataset.cases, *dataset.unlabelled)
     rows, several = with_one_spelling([case.columns for case in cases])
     words = unknown_words(rows, dict.fromkeys(name for row in rows for name in row))

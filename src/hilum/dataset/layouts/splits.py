@@ -37,7 +37,7 @@ class ColumnSplit:
 
 
 def splits_file(root: Path) -> Path | None:
-    """Find the splits_final.json of a data set: in its folder, beside it by name, or in nnUNet_preprocessed.
+    """Find a data set's splits_final.json: in it, beside it, or in nnUNet_preprocessed.
 
     Args:
         root: the folder of the data set.
@@ -75,7 +75,7 @@ def read_splits(file: Path) -> tuple[Fold, ...]:
 
 
 def with_split_column(dataset: Dataset) -> Dataset:
-    """The data set with the folds and test cases of its column fold or split, of whichever table, if it brings no other split.
+    """Take folds and test cases from a column fold or split, unless there is a split.
 
     Raises:
         DataError: see `folds_from_column`.
@@ -93,7 +93,7 @@ def with_split_column(dataset: Dataset) -> Dataset:
 
 
 def with_given_splits(dataset: Dataset) -> Dataset:
-    """The data set with the folds of its splits_final.json, if it has one and brings no other split.
+    """Take the folds of splits_final.json, if there is one and no other split.
 
     Cases that the split names and the data set has not are dropped from the folds, and a note says
     so. A file beside the folder that names none of its cases belongs to another data set and is

@@ -1,4 +1,4 @@
-"""A table: one row a case, with columns such as case, patient, image or image_CT, mask or region, label, fold, site."""
+"""A table, one row a case: columns such as case, patient, image_CT, mask, region, label."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class _Columns:
         )
 
     def with_masks(self, rows: Sequence[Mapping[str, str]]) -> tuple[_Columns, list[str]]:
-        """The same with a column of files named "label" as that of the masks, and a note that says so."""
+        """Take a column of files named "label" as that of the masks, with a note."""
         column = next((name for name in self.others if name_key(name) in _MASKS_OR_CLASSES), "")
         cells = [row[column] for row in rows if is_known(row[column])] if column else []
         if self.mask or self.region or not cells or not all(image_suffix(cell) for cell in cells):
@@ -269,7 +269,7 @@ def _escaped(stem: str) -> str:
 
 
 def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | DataError:
-    """The file a cell names, with slashes of either kind: relative to the table, or to one of the usual folders beside it.
+    """Find the file a cell names: relative to the table, or to a usual folder beside it.
 
     A file that is not there is given as the error that says so, so that the other rows go on.
     """
@@ -300,7 +300,7 @@ def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | 
 
 
 def _meant(text: str, roots: Sequence[Path]) -> str:
-    """Suggest the path that was meant: its end, where that exists, or a file of its name with another suffix."""
+    """Suggest the path that was meant: its end, or a file of its name with another suffix."""
     parts = PureWindowsPath(text).parts  # which knows slashes of either kind
     ends = ["/".join(parts[start:]) for start in range(1, len(parts))]
     there = next((end for end in ends for root in roots if (root / end).exists()), "")
@@ -322,7 +322,7 @@ def _meant(text: str, roots: Sequence[Path]) -> str:
 def _with_channels(
     cases: tuple[Case, ...], columns: _Columns, file: Path
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Name the only image column's channels: from a dataset.json beside the table, else from the first image."""
+    """Name the only image column's channels: from dataset.json, else from the first image."""
     if "" not in columns.images:
         return cases, tuple(columns.images)
     channels = stated_channels(file.parent) or guess_channels(

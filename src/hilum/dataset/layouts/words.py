@@ -1,4 +1,4 @@
-"""Words that tell a patient's files apart: t1 and seg in BraTS_000_t1.nii.gz and BraTS_000_seg.nii.gz."""
+"""Words that tell a patient's files apart: t1 of P_t1.nii.gz, seg of P_seg.nii.gz."""
 
 from __future__ import annotations
 
@@ -15,21 +15,8 @@ if TYPE_CHECKING:
 
 _SEPARATORS = "_. -"
 _MASK_WORDS = {
-    *(
-        "seg",
-        "segs",
-        "segmentation",
-        "segmentations",
-        "dseg",
-        "mask",
-        "masks",
-        "msk",
-        "roi",
-        "label",
-        "labels",
-        "labelmap",
-    ),
-    *("annotation", "annotations", "gt", "groundtruth", "truth"),
+    *("seg", "segs", "segmentation", "segmentations", "dseg", "mask", "masks", "msk", "roi"),
+    *("label", "labels", "labelmap", "annotation", "annotations", "gt", "groundtruth", "truth"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The leak audit: near-duplicates, patients on both sides of a split, columns that tell the class without the image."""
+"""The leak audit: near-duplicates, patients on both sides, columns that tell the class."""
 
 from hilum.dataset.leaks.audit import audit, audit_of
 from hilum.dataset.leaks.record import Audit, Pair, Predictor, SharedPatient

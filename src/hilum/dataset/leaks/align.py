@@ -1,4 +1,4 @@
-"""Laying one picture over another: which move, turn, mirror and scale makes them alike, and how alike they then are.
+"""Registration of two pictures: the move, turn, mirror and scale that make them most alike.
 
 Coordinates are (y, x) from -1 to 1 over a picture. A pose is (2, 3): the point p of the one picture
 lies at pose @ (p, 1) of the other. Poses are refined by Gauss-Newton on the correlation of the two
@@ -139,7 +139,7 @@ def _standardised(values: Pictures, weights: Pictures) -> tuple[Pictures, Pictur
 def _stepped(
     poses: Poses, slopes: Pictures, weights: Pictures, residual: Pictures, scale: Pictures
 ) -> Poses:
-    """One step of Gauss-Newton: the change is found on the fixed picture and applied, inverted, before the pose."""
+    """Make one Gauss-Newton step, found on the fixed picture and applied inverted."""
     jacobian = slopes * (weights / scale)[:, None]
     total = np.maximum(weights.sum(axis=1), 1.0)[:, None, None]
     jacobian -= jacobian.sum(axis=2, keepdims=True) / total * weights[:, None]
@@ -158,7 +158,7 @@ def square(poses: NDArray[Any]) -> Poses:
 
 
 def likeness(fixed: Pictures, moving: Pictures, poses: Poses, *, block: int) -> NDArray[np.float64]:
-    """Compare the details of two pictures: the correlation that three quarters of their textured blocks reach.
+    """Correlate details of two pictures: what three quarters of textured blocks reach.
 
     Two people's chests have their outline in common, and correlate well as a whole; a copy agrees
     in nearly every part.

@@ -42,7 +42,7 @@ def audit(
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
 ) -> Audit:
-    """Look for duplicates, patients on both sides of a split, and columns that tell the class without the image.
+    """Look for duplicates, patients on both sides, and columns that tell the class.
 
     Every image is read once and kept as a thumbnail. Pictures are compared by signature, then laid
     over each other, so that copies are found that were mirrored, turned by quarters or a little,

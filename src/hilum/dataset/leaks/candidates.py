@@ -1,4 +1,4 @@
-"""Candidates for alignment: a perceptual signature of each picture, compared with all others at once.
+"""Candidates for alignment: each picture's perceptual signature, compared with all others.
 
 The signature is the picture without its broad shades, at 16 x 16 points, of length 1, so that two
 of them correlate by a matrix product. It is made of three frames, so that a copy is met again in
@@ -125,7 +125,7 @@ def _found(pictures: Pictures) -> Iterator[tuple[int, tuple[int, int, float, Pos
 
 
 def frames_of_brightness(pictures: Pictures) -> Poses:
-    """(N, 2, 3): the frame around each picture's centre of brightness, as large as twice its spread."""
+    """(N, 2, 3): the frame around each centre of brightness, twice its spread."""
     count, size, _ = pictures.shape
     weights = pictures.reshape(count, -1)
     weights = np.clip(weights - np.percentile(weights, 10, axis=1, keepdims=True), 0, None)

@@ -1,4 +1,4 @@
-"""Columns that tell the class without the image: confounders and leaks that a network would learn too.
+"""Columns that tell the class without the image: confounders and leaks.
 
 Each column alone predicts each class out of fold, patients and near-duplicates kept together: words
 by how often they go with the class in the other folds, numbers by the better of their order and a
@@ -173,7 +173,7 @@ def _ways(values: Sequence[str]) -> tuple[Callable[[list[str], Flags, Splits], N
 
 
 def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """Estimate each value's class frequency from the other folds, shrunk to the whole's by five cases."""
+    """Estimate each value's class frequency from the other folds, shrunk by five cases."""
     codes = np.unique(values, return_inverse=True)[1]
     scores = np.zeros(len(values))
     for train, test in splits:
@@ -203,7 +203,7 @@ def _by_order(values: list[str], positive: Flags, splits: Splits) -> Numbers:
 
 
 def _by_tree(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """A tree of at most eight leaves, fitted to the other folds: finds what lies between two numbers, or is missing."""
+    """Predict by a tree of at most eight leaves, fitted to the other folds."""
     from sklearn.tree import DecisionTreeClassifier
 
     numbers = np.array([number(value) for value in values])[:, None]

@@ -1,4 +1,4 @@
-"""Copies of image files, found without opening them as images: at any size of a data set, for the price of a few reads.
+"""Copies of image files, found byte for byte without opening them as images.
 
 Only cases whose files have the same sizes are read at all: three parts of each file first, and only
 where these agree all of it.

@@ -110,7 +110,7 @@ def matching_pictures(
 
 
 def _views(pictures: Pictures, detail: int) -> tuple[Pictures, Pictures, int]:
-    """The pictures for finding the pose, those for comparing in detail, and the side of a block of the latter."""
+    """Return pictures for finding the pose, for comparing details, and the latter's block side."""
     from scipy.ndimage import gaussian_filter
 
     half = averaging(PICTURE, PICTURE // 2)

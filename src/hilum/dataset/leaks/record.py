@@ -68,7 +68,7 @@ class Predictor(BaseModel):
 
     @property
     def verdict(self) -> Literal["restates", "leak", "predicts"]:
-        """The label itself under another name, a leak (AUROC of at least 0.95), or a column to report beside the network."""
+        """The label restated, a leak (AUROC of at least 0.95), or a column to report."""
         if self.auroc < LEAK_AUROC:
             return "predicts"
         return "restates" if self.restates else "leak"

@@ -66,7 +66,7 @@ def look(case: str, volume: Volume, path: Path) -> Look:
 
 
 def together(looks: Sequence[Look], digest: str) -> Look:
-    """One look of a case whose channels lie in several files: their thumbnails put together, the facts of the first.
+    """Join the looks of a case's channel files: all thumbnails, the facts of the first.
 
     Args:
         looks: one a file, in the channels' order.
@@ -110,7 +110,7 @@ def thumbnail(volume: Volume) -> NDArray[np.float16] | None:
 
 
 def _shrink(channel: NDArray[Any], size: int) -> NDArray[np.float32]:
-    """Average (Z, Y, X) over equal parts of each axis: (size, size) where Z is 1, else (size, size, size)."""
+    """Average (Z, Y, X) over equal parts: to (size, size) where Z is 1, else (size,) * 3."""
     rows, columns = averaging(channel.shape[1], size), averaging(channel.shape[2], size)
     planes = np.stack([rows @ _finite(plane) @ columns.T for plane in channel])  # (Z, size, size)
     if len(planes) == 1:
@@ -124,7 +124,7 @@ def _finite(plane: NDArray[Any]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=64)
 def averaging(length: int, parts: int) -> NDArray[np.float32]:
-    """(parts, length): the matrix that averages `length` values over `parts` equal parts, which may be smaller than a value."""
+    """Return the (parts, length) matrix that averages `length` values over equal parts."""
     edges = np.arange(parts + 1) * (length / parts)
     starts = np.arange(length)
     overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(

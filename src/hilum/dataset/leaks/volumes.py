@@ -1,4 +1,4 @@
-"""Near-duplicates among volumes: small versions of them correlated, as they are and mirrored along each axis.
+"""Near-duplicates among volumes: small versions correlated, as they are and mirrored.
 
 Measured: no two of 798 lung nodules in CT and 208 hippocampi in MR are more alike than 0.31, no two
 of 1286 adrenal glands than 0.62. Of copies of the nodules, the hippocampi and sarcomas in PET-CT,
@@ -41,7 +41,7 @@ _AXES = ("head to foot", "front to back", "left to right")
 def matching_volumes(
     volumes: Volumes, detail: int, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Match, ...]:
-    """Every pair of volumes that are copies of each other, or nearly so: of another resolution, noise, grey scale, or mirrored.
+    """Find volumes that are copies, or nearly so: other resolution, noise, grey scale, mirrored.
 
     A part cut out of a volume is not recognised.
 
