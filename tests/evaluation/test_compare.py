@@ -11,7 +11,8 @@ from scipy import stats
 
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import Comparison, Evaluation, EvaluationRecord, Score, compare, summarise
-from hilum.evaluation.page import holm, p_value
+from hilum.evaluation.page import p_value
+from hilum.metrics import holm
 from hilum.volume import LabelTable
 
 
@@ -63,7 +64,7 @@ def test_the_better_of_two() -> None:
 def test_volume_errors_are_compared_by_size() -> None:
     a, b = evaluation(dices(), error_ml=-3.0), evaluation(dices(), error_ml=1.0)
     volume = compare(a, b)["liver", "volume_error_ml"]
-    assert (volume.mean_a, volume.mean_b, volume.better) == (3.0, 1.0, "b")
+    assert (volume.a, volume.b, volume.better) == (3.0, 1.0, "b")
 
 
 def test_undefined_values_are_counted() -> None:
@@ -77,7 +78,7 @@ def test_undefined_values_are_counted() -> None:
     ) == (4, 0, 1)
     assd = comparison["liver", "assd"]
     assert (assd.n, assd.better) == (0, "undecided")
-    assert [math.isnan(v) for v in (assd.mean_a, assd.difference, assd.p_value, assd.p_holm)] == [
+    assert [math.isnan(v) for v in (assd.a, assd.difference, assd.p_value, assd.p_holm)] == [
         True
     ] * 4
 

@@ -13,9 +13,9 @@ from hilum.dataset import ClassTable
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import (
     CLASS_METRICS,
-    ClassComparison,
     ClassEvaluation,
     ClassEvaluationRecord,
+    Comparison,
     compare,
     compare_classes,
     summarise_classes,
@@ -194,13 +194,11 @@ def test_from_folders_to_files(tmp_path: Path):
     as_evaluation(good, TWO, "new").save(tmp_path / "a")
     as_evaluation(worse(good, TWO), TWO, "old").save(tmp_path / "b")
     comparison = compare(tmp_path / "a", tmp_path / "b", resamples=200)
-    assert isinstance(comparison, ClassComparison)
+    assert isinstance(comparison, Comparison)
     comparison.save(tmp_path / "out")
     text = (tmp_path / "out" / "comparison.json").read_text()
     assert (json.loads(text)["a"], json.loads(text)["b"]) == ("new", "old")
-    assert (
-        ClassComparison.model_validate_json(text).model_dump_json() == comparison.model_dump_json()
-    )
+    assert Comparison.model_validate_json(text).model_dump_json() == comparison.model_dump_json()
     page = (tmp_path / "out" / "comparison.md").read_text()
     assert page == comparison.markdown()
     assert "| all | AUROC |" in page

@@ -15,7 +15,6 @@ from hilum.api.scoring import evaluate as verb
 from hilum.dataset import Case, Dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import (
-    FAMILIES,
     ClassCurves,
     ClassEvaluation,
     ClassRows,
@@ -373,16 +372,6 @@ def test_what_a_folder_holds_says_how_it_is_evaluated(tmp_path):
     assert compare(tmp_path / "b", tmp_path / "b").cases == 3
     with pytest.raises(UsageError, match="evaluations of two kinds"):
         compare(tmp_path / "a", tmp_path / "b")
-
-
-def test_every_family_states_its_format():
-    for format_, family in FAMILIES.items():
-        record = {Evaluation: "EvaluationRecord", ClassEvaluation: "ClassEvaluationRecord"}[
-            family.evaluation
-        ]
-        from hilum import evaluation as room
-
-        assert getattr(room, record).model_fields["format"].default == format_
 
 
 def test_what_no_family_knows_is_refused(tmp_path):

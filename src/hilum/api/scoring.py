@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hilum.api.data import Labelling
-    from hilum.evaluation import ClassEvaluation
-    from hilum.evaluation.families import AnyComparison, AnyEvaluation
+    from hilum.evaluation import ClassEvaluation, Comparison
+    from hilum.evaluation.by_task import AnyEvaluation
 
     CaseProgress = Callable[[int, int, str], None]
 
@@ -106,7 +106,7 @@ def _draw_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
         out.record(name)
 
 
-def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> AnyComparison:
+def compare(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> Comparison:
     """Compare two evaluations of the same cases by paired tests.
 
     Args:

@@ -1,71 +1,40 @@
-"""Scores of predictions against references: label maps and classes, a case, a folder, two folders compared."""
+"""Scores of predictions against references: label maps and classes, cases, folders, comparisons."""
 
-from hilum.evaluation.classification import (
-    BASELINES,
-    CLASS_METRICS,
-    Baseline,
-    ClassComparison,
-    ClassCurves,
-    ClassDifference,
-    ClassEvaluation,
-    ClassEvaluationRecord,
-    ClassFigure,
-    ClassRows,
-    ClassScore,
-    ClassSummary,
-    ColumnChoice,
-    Question,
-    QuestionCurves,
-    Subgroup,
-    baseline_scores,
-    choose_columns,
-    compare_classes,
-    curves_of,
-    decide,
-    evaluate_classes,
-    questions,
-    read_classes,
-    read_predictions,
-    subgroups_of,
-    summarise_classes,
-    write_predictions,
-)
-from hilum.evaluation.families import (
-    FAMILIES,
-    EvaluationOptions,
-    Family,
-    compare,
-    evaluate,
-    load_evaluation,
-)
-from hilum.evaluation.segmentation import (
-    HIGHER_IS_BETTER,
+from hilum.evaluation.by_task import EvaluationOptions, compare, evaluate, load_evaluation
+from hilum.evaluation.classification.baseline import BASELINES, Baseline, baseline_scores
+from hilum.evaluation.classification.compare import compare_classes
+from hilum.evaluation.classification.curves import ClassCurves, QuestionCurves, curves_of
+from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
+from hilum.evaluation.classification.figures import ClassFigure
+from hilum.evaluation.classification.folder import evaluate_classes
+from hilum.evaluation.classification.measures import Question, questions
+from hilum.evaluation.classification.metadata import ColumnChoice, choose_columns
+from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.subgroups import Subgroup, subgroups_of
+from hilum.evaluation.classification.summary import ClassSummary, summarise_classes
+from hilum.evaluation.comparison import Comparison, Difference
+from hilum.evaluation.metric_table import CLASS_METRICS, HIGHER_IS_BETTER, METRICS
+from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.segmentation.folder import evaluate_folder
+from hilum.evaluation.segmentation.score import Score, score_labels
+from hilum.evaluation.segmentation.summary import (
     LESION_METRICS,
-    METRICS,
-    Comparison,
-    Difference,
-    Evaluation,
-    EvaluationRecord,
     MetricSummary,
     RegionSummary,
-    Score,
     Summary,
-    evaluate_folder,
-    score_labels,
     summarise,
 )
+from hilum.tasks.class_score import ClassScore, decide
+from hilum.tasks.predictions import read_classes, read_predictions, write_predictions
 
 __all__ = [
     "BASELINES",
     "CLASS_METRICS",
-    "FAMILIES",
     "HIGHER_IS_BETTER",
     "LESION_METRICS",
     "METRICS",
     "Baseline",
-    "ClassComparison",
     "ClassCurves",
-    "ClassDifference",
     "ClassEvaluation",
     "ClassEvaluationRecord",
     "ClassFigure",
@@ -78,7 +47,6 @@ __all__ = [
     "Evaluation",
     "EvaluationOptions",
     "EvaluationRecord",
-    "Family",
     "MetricSummary",
     "Question",
     "QuestionCurves",

@@ -7,12 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-
-def _nan_for_null(value: object) -> object:
-    return math.nan if value is None else value
-
-
-Figure = Annotated[float, BeforeValidator(_nan_for_null)]
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A number, or NaN where it is undefined; JSON writes null."""
 
 

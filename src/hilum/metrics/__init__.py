@@ -46,6 +46,7 @@ from hilum.metrics.confusion import (
 )
 from hilum.metrics.decision import DecisionCurve, net_benefit, net_benefit_at
 from hilum.metrics.delong import AurocInterval, AurocTest, delong_interval, delong_test
+from hilum.metrics.holm import holm
 from hilum.metrics.lesion import Lesions, lesions
 from hilum.metrics.overlap import (
     Overlap,
@@ -126,6 +127,7 @@ __all__ = [
     "fit_temperature",
     "hausdorff",
     "hd95",
+    "holm",
     "indicator",
     "iou",
     "lesions",

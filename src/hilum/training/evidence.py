@@ -16,7 +16,7 @@ from hilum.evaluation import (
     summarise_classes,
     write_predictions,
 )
-from hilum.evaluation.classification.rows import joined_sentence
+from hilum.evaluation.page import joined_sentence
 from hilum.io import atomic_write_text
 
 if TYPE_CHECKING:

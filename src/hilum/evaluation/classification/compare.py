@@ -9,131 +9,18 @@ from typing import TYPE_CHECKING, Literal
 from hilum import metrics
 from hilum.dataset.labels import match_classes, renamed
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.measures import CLASS_METRICS, COMPARED_OF_PARTS, measures
-from hilum.evaluation.classification.rows import ClassRows, drawn_together, joined_sentence
-from hilum.evaluation.page import figure, holm, p_value, some, span
-from hilum.evaluation.records import Figure, Record
-from hilum.io import OutputFolder
+from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, measures
+from hilum.evaluation.classification.rows import ClassRows, drawn_together
+from hilum.evaluation.comparison import Comparison, Difference, correct_p_values
+from hilum.evaluation.metric_table import CLASS_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from hilum.dataset import ClassTable
     from hilum.evaluation.classification.evaluation import ClassEvaluation
     from hilum.evaluation.classification.measures import Measure
     from hilum.tasks.class_score import ClassScore, Indices
-
-COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
-
-
-class ClassDifference(Record):
-    """One figure, a against b, of the cases that both have.
-
-    Args:
-        part: the class, step or finding that it is about; "" where it is about all of them.
-        metric: see `hilum.evaluation.CLASS_METRICS`; those of which neither more nor less is better
-            are not compared, nor, in a part, those that add little to the others: each further test
-            makes every difference harder to see.
-        a: the figure of a.
-        b: the figure of b.
-        difference: a minus b.
-        low: lower end of its interval, patients resampled, both by the same draws.
-        high: upper end.
-        test: how the p-value came about. "delong": paired DeLong test of the AUROC, for patients
-            with several cases. "bootstrap": the paired bootstrap interval, its end that faces 0
-            taken for that of a normal distribution, so that p is below 1 - level where the interval
-            leaves 0 out. "none": there is no test.
-        p_value: two-sided.
-        p_holm: the same, corrected for the number of tests in this comparison (Holm, Scand J Stat
-            6, 1979).
-        better: who is better with p_holm below 1 - level; "undecided" otherwise.
-    """
-
-    part: str
-    metric: str
-    a: Figure
-    b: Figure
-    difference: Figure
-    low: Figure
-    high: Figure
-    test: Literal["delong", "bootstrap", "none"]
-    p_value: Figure
-    p_holm: Figure
-    better: Literal["a", "b", "undecided"]
-
-
-class ClassComparison(Record):
-    """Two classifiers on the same cases.
-
-    Args:
-        a: what the one is called.
-        b: what the other is called.
-        level: coverage of the intervals.
-        cases: cases that both have.
-        patients: their patients; those whom near-duplicates join, by the units of either, count as
-            one.
-        joined: how many further patients there are by name.
-        left_out: cases that only one has.
-        differences: one a part and metric.
-    """
-
-    a: str
-    b: str
-    level: float
-    cases: int
-    patients: int
-    joined: int = 0
-    left_out: tuple[str, ...]
-    differences: tuple[ClassDifference, ...]
-
-    def __getitem__(self, key: str | tuple[str, str]) -> ClassDifference:
-        """The difference of a metric of all classes ("auroc"), or of a (part, metric).
-
-        Raises:
-            KeyError: there is no such figure.
-        """
-        part, metric = ("", key) if isinstance(key, str) else key
-        for difference in self.differences:
-            if (difference.part, difference.metric) == (part, metric):
-                return difference
-        raise KeyError(key)
-
-    def markdown(self) -> str:
-        """The comparison as a page of Markdown."""
-        said = (
-            f"a: {self.a}. b: {self.b}. {self.cases} cases of {self.patients} patients; differences"
-            f" are a minus b with {self.level:.0%} intervals over patients. p: paired DeLong test"
-            " for the AUROC of a class, paired bootstrap for the rest; corrected (Holm) for the"
-            " number of rows, which decides who is better."
-        )
-        head = "| of | figure | a | b | difference | interval | p | p, corrected | better |"
-        rows = [
-            f"| {d.part or 'all'} | {CLASS_METRICS[d.metric].title} | {figure(d.a)} | {figure(d.b)}"
-            f" | {figure(d.difference)} | {span(d.low, d.high)} | {p_value(d.p_value)} |"
-            f" {p_value(d.p_holm)} | {d.better} |"
-            for d in self.differences
-        ]
-        said = " ".join(filter(None, (said, joined_sentence(self.joined))))
-        lines = ["# Comparison", "", said, "", head, "|---|---|---|---|---|---|---|---|---|", *rows]
-        if self.left_out:
-            lines += ["", f"Left out, as only one of the two has them: {some(self.left_out)}."]
-        return "\n".join(lines) + "\n"
-
-    def save(self, folder: Path | str) -> None:
-        """Write comparison.json and comparison.md.
-
-        Raises:
-            UsageError: a file of these names that no comparison wrote is in the way.
-            ResourceError: the folder cannot be written, or another process writes to it.
-        """
-        with OutputFolder(folder, "compare") as out:
-            out.write(
-                {
-                    COMPARISON_TEXT: self.markdown(),
-                    COMPARISON: self.model_dump_json(indent=2) + "\n",
-                }
-            )
 
 
 def compare_classes(
@@ -145,7 +32,7 @@ def compare_classes(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> ClassComparison:
+) -> Comparison:
     """Compare two classifiers case by case, each by its calibrated probabilities where it has them.
 
     Args:
@@ -175,7 +62,7 @@ def compare_classes(
         if CLASS_METRICS[of_a.metric].higher_is_better is not None
         and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
     ]
-    return ClassComparison(
+    return Comparison(
         a=names[0],
         b=names[1],
         level=level,
@@ -183,7 +70,7 @@ def compare_classes(
         patients=first.patients,
         joined=first.joined,
         left_out=tuple(sorted({score.case for score in a} ^ set(by_case))),
-        differences=_decided(compared, level),
+        differences=correct_p_values(compared, level),
     )
 
 
@@ -194,7 +81,7 @@ def compare_class_evaluations(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-) -> ClassComparison:
+) -> Comparison:
     """Compare two evaluations, see `compare_classes`.
 
     Raises:
@@ -289,7 +176,7 @@ def _agreed(a: ClassScore, b: ClassScore, table: ClassTable) -> tuple[ClassScore
 
 def _difference(
     a: Measure, b: Measure, groups: Indices, *, level: float, resamples: int, seed: int
-) -> ClassDifference:
+) -> Difference:
     whose = groups.tolist()
     if a.function is metrics.auroc:
         tested = metrics.delong_test(
@@ -321,7 +208,7 @@ def _difference(
         p = _p_of_interval(change.estimate, change.low, change.high, level)
         test = "none" if math.isnan(p) else "bootstrap"
     of_a, of_b, difference, low, high = map(float, ends)
-    return ClassDifference(
+    return Difference(
         part=a.part,
         metric=a.metric,
         a=of_a,
@@ -349,24 +236,3 @@ def _p_of_interval(difference: float, low: float, high: float, level: float) -> 
     if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
         return math.nan
     return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
-
-
-def _decided(differences: Sequence[ClassDifference], level: float) -> tuple[ClassDifference, ...]:
-    """The same with p-values corrected for their number, and the verdict that follows."""
-    corrected = holm([d.p_value for d in differences])
-    return tuple(
-        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)})
-        for d, p in zip(differences, corrected, strict=True)
-    )
-
-
-def _better(
-    difference: ClassDifference, p_holm: float, level: float
-) -> Literal["a", "b", "undecided"]:
-    if not p_holm < 1 - level or difference.difference == 0:
-        return "undecided"
-    return (
-        "a"
-        if (difference.difference > 0) == CLASS_METRICS[difference.metric].higher_is_better
-        else "b"
-    )

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.curves import ClassCurves, curves_of
 from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.subgroups import Subgroup
 from hilum.evaluation.classification.summary import ClassSummary
-from hilum.evaluation.page import some, split_notes
-from hilum.io import OutputFolder, Readable
+from hilum.evaluation.page import evaluation_page, some
+from hilum.evaluation.saved import CASES, read_record, write_evaluation
+from hilum.io import Readable
 from hilum.tasks.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:
     from hilum.dataset import ClassTable
     from hilum.tasks.class_score import ClassScore
 
-CASES, CURVES, SUMMARY, SUMMARY_TEXT = "cases.csv", "curves.json", "summary.json", "summary.md"
+CURVES = "curves.json"
 
 
 class ClassEvaluationRecord(BaseModel):
@@ -88,18 +88,11 @@ class ClassEvaluation:
             UsageError: a file of these names that no evaluation wrote is in the way.
             ResourceError: the folder cannot be written, or another process writes to it.
         """
-        with OutputFolder(folder, "evaluate") as out:
-            texts = {
-                CASES: predictions_text(self.scores, self.classes),
-                CURVES: self.curves.model_dump_json() + "\n",
-            }
-            out.write(
-                {
-                    **texts,
-                    SUMMARY_TEXT: self.markdown(),
-                    SUMMARY: self.record.model_dump_json(indent=2) + "\n",
-                }
-            )
+        tables = {
+            CASES: predictions_text(self.scores, self.classes),
+            CURVES: self.curves.model_dump_json() + "\n",
+        }
+        write_evaluation(folder, tables, self.markdown(), self.record)
 
     @classmethod
     def load(cls, folder: Path | str) -> ClassEvaluation:
@@ -109,44 +102,22 @@ class ClassEvaluation:
             UsageError: the folder holds no evaluation.
             DataError: its files are damaged or of another version.
         """
-        source = Path(folder)
-        for name in (CASES, SUMMARY):
-            if not (source / name).is_file():
-                raise UsageError(
-                    f"no {name} in {source}",
-                    needed="a folder that `hilum evaluate` wrote",
-                    cure=f"hilum evaluate ... -o {source}",
-                )
-        try:
-            record = ClassEvaluationRecord.model_validate_json(
-                (source / SUMMARY).read_text(encoding="utf-8")
-            )
-        except ValidationError as error:
-            raise DataError(
-                f"{source / SUMMARY} is damaged or of another version: {error}",
-                needed="an evaluation of version 1",
-                cure="evaluate again with this version of hilum",
-            ) from error
-        return cls(read_predictions(source / CASES, record.summary.classes), record)
+        record = read_record(folder, ClassEvaluationRecord)
+        return cls(read_predictions(Path(folder) / CASES, record.summary.classes), record)
 
     def markdown(self) -> str:
         """The summary as a page of Markdown."""
         record = self.record
-        warnings, notes = split_notes(record.notes)
-        lines = [
-            "# Evaluation",
-            "",
-            f"{record.predictions} against {record.reference}.",
-            "",
-            *warnings,
-        ]
-        lines += summary_page(record.summary, record.subgroups)
+        left_out = []
         if record.missing:
-            lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
+            left_out.append(f"Without prediction and left out: {', '.join(record.missing)}.")
         if record.unexpected:
-            lines += [
-                f"Predicted cases that the reference does not have: {some(record.unexpected)}.",
-                "",
-            ]
-        lines += notes
-        return "\n".join(lines).rstrip() + "\n"
+            left_out.append(
+                f"Predicted cases that the reference does not have: {some(record.unexpected)}."
+            )
+        return evaluation_page(
+            record.notes,
+            f"{record.predictions} against {record.reference}.",
+            summary_page(record.summary, record.subgroups),
+            left_out,
+        )

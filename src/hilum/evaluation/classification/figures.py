@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum import metrics
-from hilum.evaluation.page import figure as shown
-from hilum.evaluation.page import span
-from hilum.evaluation.records import Figure, Record
+from hilum.evaluation.page import decimals, span
+from hilum.evaluation.records import Number, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,9 +41,9 @@ class ClassFigure(Record):
 
     part: str
     metric: str
-    value: Figure
-    low: Figure
-    high: Figure
+    value: Number
+    low: Number
+    high: Number
     interval: Literal["delong", "pairs", "bca", "percentile", "wilson", "none"]
     n: int
     patients: int
@@ -53,8 +52,8 @@ class ClassFigure(Record):
     def __str__(self) -> str:
         """The value and its interval, for people: 0.912 (0.880 to 0.941)."""
         if math.isnan(self.value):
-            return shown(self.value)
-        return f"{shown(self.value)} ({self.note or span(self.low, self.high)})"
+            return decimals(self.value)
+        return f"{decimals(self.value)} ({self.note or span(self.low, self.high)})"
 
 
 _DELONG: dict[str, Literal["delong", "pairs", "none"]] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,50 +29,6 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-
-class Metric(NamedTuple):
-    """A figure's name for people, and which way it points (None: neither more nor less is better)."""
-
-    title: str
-    higher_is_better: bool | None
-
-
-CLASS_METRICS: dict[str, Metric] = {
-    "auroc": Metric("AUROC", higher_is_better=True),
-    "auprc": Metric("AUPRC", higher_is_better=True),
-    "accuracy": Metric("accuracy", higher_is_better=True),
-    "balanced_accuracy": Metric("balanced accuracy", higher_is_better=True),
-    "sensitivity": Metric("sensitivity", higher_is_better=True),
-    "specificity": Metric("specificity", higher_is_better=True),
-    "sensitivity_at_point": Metric("sensitivity at the operating point", higher_is_better=True),
-    "specificity_at_point": Metric("specificity at the operating point", higher_is_better=True),
-    "sensitivity_at_specificity_90": Metric(
-        "sensitivity at specificity 0.90", higher_is_better=True
-    ),
-    "sensitivity_at_specificity_95": Metric(
-        "sensitivity at specificity 0.95", higher_is_better=True
-    ),
-    "specificity_at_sensitivity_90": Metric(
-        "specificity at sensitivity 0.90", higher_is_better=True
-    ),
-    "specificity_at_sensitivity_95": Metric(
-        "specificity at sensitivity 0.95", higher_is_better=True
-    ),
-    "f1": Metric("F1", higher_is_better=True),
-    "mcc": Metric("MCC", higher_is_better=True),
-    "quadratic_kappa": Metric("quadratic kappa", higher_is_better=True),
-    "mean_absolute_error": Metric("mean absolute error, grades", higher_is_better=False),
-    "brier": Metric("Brier score", higher_is_better=False),
-    "log_loss": Metric("log loss, nats", higher_is_better=False),
-    "ece": Metric("expected calibration error", higher_is_better=False),
-    "ece_noise": Metric("calibration error by chance alone", higher_is_better=None),
-    "calibration_slope": Metric("calibration slope", higher_is_better=None),
-    "calibration_intercept": Metric("calibration intercept", higher_is_better=None),
-    "calibration_in_the_large": Metric("calibration in the large", higher_is_better=None),
-    "coverage": Metric("coverage of the prediction sets", higher_is_better=None),
-    "set_size": Metric("classes in a prediction set", higher_is_better=None),
-}
-"""Every figure, in the order in which figures are shown."""
 
 COMPARED_OF_PARTS = ("auroc", "auprc", "sensitivity", "specificity", "f1", "brier", "ece")
 """What two classifiers are compared by in each class, step or finding: what follows from these
@@ -115,7 +71,7 @@ class Measure:
 
     Args:
         part: the class, step or finding that it is about; "" where it is about all of them.
-        metric: a key of `CLASS_METRICS`.
+        metric: a key of `hilum.evaluation.CLASS_METRICS`.
         function: gives the figure of the arrays, NaN where it is undefined.
         arrays: each with one row a case.
         question: what is asked, where it is a yes-no question.

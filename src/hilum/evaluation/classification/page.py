@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hilum.evaluation.classification.measures import CALIBRATION, CLASS_METRICS
-from hilum.evaluation.classification.rows import joined_sentence
+from hilum.evaluation.classification.measures import CALIBRATION
 from hilum.evaluation.classification.subgroups import SMALL
+from hilum.evaluation.metric_table import CLASS_METRICS
+from hilum.evaluation.page import joined_sentence, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,11 +31,11 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
 
 
 def _said(summary: ClassSummary) -> list[str]:
-    table = summary.classes
+    classes = summary.classes
     counts = ", ".join(
-        f"{count} {name}" for name, count in zip(table.names, summary.counts, strict=True)
+        f"{count} {name}" for name, count in zip(classes.names, summary.counts, strict=True)
     )
-    asked = f"Positive is {table.names[1]}. " if table.binary else ""
+    asked = f"Positive is {classes.names[1]}. " if classes.binary else ""
     whose = (
         "calibrated probabilities"
         if summary.calibrated
@@ -47,7 +48,7 @@ def _said(summary: ClassSummary) -> list[str]:
     )
     lines = [said, "", joined_sentence(summary.joined)] if summary.joined else [said]
     if summary.threshold is not None:
-        called = "each finding" if table.kind == "multilabel" else table.names[1]
+        called = "each finding" if classes.kind == "multilabel" else classes.names[1]
         lines += [
             "",
             (
@@ -72,7 +73,7 @@ def _overall(summary: ClassSummary) -> list[str]:
         rows.append(
             [*row, str(before[figure.metric]) if figure.metric in before else ""] if before else row
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _name(figure: ClassFigure, summary: ClassSummary) -> str:
@@ -103,7 +104,7 @@ def _parts(figures: Sequence[ClassFigure]) -> list[str]:
         for part in dict.fromkeys(figure.part for figure in figures if figure.part in cells):
             alike.setdefault(tuple(cells[part]), []).append(part)
         for shown, parts in alike.items():
-            lines += _table(
+            lines += table(
                 ["", *(CLASS_METRICS[metric].title for metric in shown)],
                 [[p, *cells[p].values()] for p in parts],
             )
@@ -142,7 +143,7 @@ def _confusion(summary: ClassSummary) -> list[str]:
     return [
         "Rows are what cases are, columns what they are called.",
         "",
-        *_table(["", *names, "all"], rows),
+        *table(["", *names, "all"], rows),
     ]
 
 
@@ -176,17 +177,9 @@ def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
         " are not corrected for the number of subgroups: of twenty, one is expected to look unlike"
         " the others by chance."
     )
-    return [said, "", *_table(head, rows)]
+    return [said, "", *table(head, rows)]
 
 
 def _in_order(figures: Iterable[ClassFigure]) -> list[ClassFigure]:
     order = list(CLASS_METRICS)
     return sorted(figures, key=lambda figure: order.index(figure.metric))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [
-        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |"
-        for line in lines
-    ] + [""]

@@ -141,16 +141,6 @@ def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
     return _numbered([of[first] for first, *_ in keys])
 
 
-def joined_sentence(count: int) -> str:
-    """Make the sentence on patients that near-duplicates join; "" where they join none."""
-    return (
-        f"Near-duplicates join {count} further patients to these: they count, and are drawn, as"
-        " one."
-        if count
-        else ""
-    )
-
-
 def _numbered(names: Sequence[str]) -> Indices:
     """(N,) the number of each name, by its first place."""
     numbers: dict[str, int] = {}

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from hilum.errors import DataError, UsageError
-from hilum.evaluation.page import figure, span, split_notes
+from hilum.errors import DataError
+from hilum.evaluation.metric_table import title
+from hilum.evaluation.page import decimals, evaluation_page, span, table
+from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.evaluation.segmentation.score import COUNT_FIELDS, SCORE_FIELDS, Score
 from hilum.evaluation.segmentation.summary import (
     LESION_METRICS,
@@ -20,40 +22,16 @@ from hilum.evaluation.segmentation.summary import (
     MetricSummary,
     Summary,
 )
-from hilum.io import OutputFolder, Readable
+from hilum.io import Readable
 from hilum.volume import LabelTable
 
-CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
 _COLUMNS = ("case", "patient", *(name for name in SCORE_FIELDS if name not in ("case", "patient")))
 _TEXT_FIELDS = ("case", "patient", "region")
 
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "nsd": "NSD",
-    "hd95": "HD95, mm",
-    "assd": "ASSD, mm",
-    "volume_error_ml": "volume error, ml",
-    "volume_error_relative": "volume error, relative",
-    "lesion_recall": "lesion recall",
-    "lesion_precision": "lesion precision",
-    "lesion_f1": "lesion F1",
-}
-"""Names of the metrics for people."""
-_OF_PICTURES = {
-    "hd95": "HD95, pixels",
-    "assd": "ASSD, pixels",
-    "volume_error_ml": "area error, 1000 pixels",
-}
 NO_SCALE = (
     "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv"
     " and summary.json a column in ml holds thousands of pixels"
 )
-
-
-def titles(*, scaled: bool) -> dict[str, str]:
-    """Names of the metrics for people, with the units that there are."""
-    return TITLES if scaled else TITLES | _OF_PICTURES
 
 
 class EvaluationRecord(BaseModel):
@@ -115,11 +93,7 @@ class Evaluation:
             UsageError: a file of these names that no evaluation wrote is in the way.
             ResourceError: the folder cannot be written, or another process writes to it.
         """
-        with OutputFolder(folder, "evaluate") as out:
-            summary = self.record.model_dump_json(indent=2) + "\n"
-            out.write(
-                {CASES: _to_csv(self.scores), SUMMARY_TEXT: self.markdown(), SUMMARY: summary}
-            )
+        write_evaluation(folder, {CASES: _to_csv(self.scores)}, self.markdown(), self.record)
 
     @classmethod
     def load(cls, folder: Path | str) -> Evaluation:
@@ -129,25 +103,8 @@ class Evaluation:
             UsageError: the folder holds no evaluation.
             DataError: its files are damaged or of another version.
         """
-        source = Path(folder)
-        for name in (CASES, SUMMARY):
-            if not (source / name).is_file():
-                raise UsageError(
-                    f"no {name} in {source}",
-                    needed="a folder that `hilum evaluate` wrote",
-                    cure=f"hilum evaluate ... -o {source}",
-                )
-        try:
-            record = EvaluationRecord.model_validate_json(
-                (source / SUMMARY).read_text(encoding="utf-8")
-            )
-        except ValidationError as error:
-            raise DataError(
-                f"{source / SUMMARY} is damaged or of another version: {error}",
-                needed="an evaluation of version 1",
-                cure="evaluate again with this version of hilum",
-            ) from error
-        return cls(_from_csv(source / CASES), record)
+        record = read_record(folder, EvaluationRecord)
+        return cls(_from_csv(Path(folder) / CASES), record)
 
     def markdown(self) -> str:
         """The summary as a page of Markdown."""
@@ -155,15 +112,13 @@ class Evaluation:
         cases = len({score.case for score in self.scores})
         patients = len({score.group for score in self.scores})
         unit = "mm" if record.scaled else "pixels"
-        said = (
+        intro = (
             f"{record.predictions} against {record.reference}: {cases} cases of {patients}"
             f" patients, {len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap"
             f" of the mean, {summary.resamples} draws of patients. NSD at {record.tolerance_mm:g}"
             f" {unit}. Undefined values are left out and counted."
         )
-        warnings, notes = split_notes(record.notes)
-        names = titles(scaled=record.scaled)
-        lines = ["# Evaluation", "", said, "", *warnings]
+        lines: list[str] = []
         for region in summary.regions:
             found = (
                 f"In {region.present} of {region.cases} references. Missed: {region.missed} of"
@@ -171,20 +126,12 @@ class Evaluation:
                 " where the prediction has some. A missed or invented case counts as 0 for Dice"
                 " and NSD, and is left out of HD95 and ASSD, which have no value there."
             )
-            lines += [
-                f"## {region.region}",
-                "",
-                found,
-                "",
-                *_table(_shown(region.metrics, lesions=region.lesions), names),
-            ]
-        lesions = any(region.lesions for region in summary.regions)
-        lines += [
-            "## Mean of the regions",
-            "",
-            *_table(_shown(summary.overall, lesions=lesions), names),
-        ]
-        if not all(region.lesions for region in summary.regions):
+            lines += [f"## {region.region}", "", found, ""]
+            lines += _table(region.metrics, lesions=region.lesions, scaled=record.scaled)
+        lesions = [region.lesions for region in summary.regions]
+        lines += ["## Mean of the regions", ""]
+        lines += _table(summary.overall, lesions=any(lesions), scaled=record.scaled)
+        if not all(lesions):
             lines += [
                 (
                     "Lesions are counted of regions only that have several components in"
@@ -192,30 +139,31 @@ class Evaluation:
                 ),
                 "",
             ]
-        if record.missing:
-            lines += [f"Without prediction and left out: {', '.join(record.missing)}.", ""]
-        if record.unexpected:
-            lines += [f"Files that belong to no case: {', '.join(record.unexpected)}.", ""]
-        lines += notes
-        return "\n".join(lines).rstrip() + "\n"
+        left_out = [
+            f"{what}: {', '.join(names)}."
+            for what, names in (
+                ("Without prediction and left out", record.missing),
+                ("Files that belong to no case", record.unexpected),
+            )
+            if names
+        ]
+        return evaluation_page(record.notes, intro, lines, left_out)
 
 
-def _shown(metrics: dict[str, MetricSummary], *, lesions: bool) -> dict[str, MetricSummary]:
-    return {name: one for name, one in metrics.items() if lesions or name not in LESION_METRICS}
-
-
-def _table(metrics: dict[str, MetricSummary], names: dict[str, str]) -> list[str]:
+def _table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: bool) -> list[str]:
     rows = [
-        f"| {names[name]} | {figure(m.mean)} | {span(m.low, m.high) if m.n else '–'} | "
-        f"{figure(m.median)} | {m.n} | {m.undefined} |"
+        [
+            title(name, scaled=scaled),
+            decimals(m.mean),
+            span(m.low, m.high) if m.n else "–",
+            decimals(m.median),
+            str(m.n),
+            str(m.undefined),
+        ]
         for name, m in metrics.items()
+        if lesions or name not in LESION_METRICS
     ]
-    return [
-        "| metric | mean | interval | median | n | undefined |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
-    ]
+    return table(["metric", "mean", "interval", "median", "n", "undefined"], rows)
 
 
 def _to_csv(scores: tuple[Score, ...]) -> str:

@@ -79,33 +79,6 @@ class Score:
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 
 
-METRICS = (
-    "dice",
-    "iou",
-    "nsd",
-    "hd95",
-    "assd",
-    "volume_error_ml",
-    "volume_error_relative",
-    "lesion_recall",
-    "lesion_precision",
-    "lesion_f1",
-)
-"""The fields of Score that are summarised, in the order in which they are shown."""
-
-HIGHER_IS_BETTER = {
-    "dice": True,
-    "iou": True,
-    "nsd": True,
-    "hd95": False,
-    "assd": False,
-    "lesion_recall": True,
-    "lesion_precision": True,
-    "lesion_f1": True,
-}
-"""Which way a metric points; signed volume errors are missing here, as neither more nor less is
-better."""
-
 SCORE_FIELDS = tuple(f.name for f in fields(Score))
 _SHOWN = 10
 COUNT_FIELDS = ("lesions_reference", "lesions_found", "lesions_predicted", "lesions_real")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hilum.errors import DataError
-from hilum.evaluation.records import Figure, Record
-from hilum.evaluation.segmentation.score import METRICS
+from hilum.evaluation.metric_table import METRICS
+from hilum.evaluation.records import Number, Record
 from hilum.metrics import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ class MetricSummary(Record):
         interval: how the interval was made.
     """
 
-    mean: Figure
-    median: Figure
-    low: Figure
-    high: Figure
-    std: Figure
+    mean: Number
+    median: Number
+    low: Number
+    high: Number
+    std: Number
     n: int
     undefined: int
     patients: int

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.evaluation.page import holm, span
+from hilum.evaluation.page import span
+from hilum.metrics import holm
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.training.tuning.answers import FEWEST, MEAN, PREDICTED, REFERENCED, Answers, compared
 from hilum.training.tuning.records import Part, PostprocessingTuning, Trial

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import ValidationError
 
 from hilum.errors import UsageError
-from hilum.evaluation.records import Figure, Record
+from hilum.evaluation.records import Number, Record
 from hilum.io import OutputFolder
 from hilum.plan.segmentation import (
     PostprocessingStep,  # noqa: TC001  pydantic needs the type when the record is made
@@ -41,12 +41,12 @@ class Change(Record):
     cases: int
     patients: int
     changed: int
-    before: Figure
-    after: Figure
-    difference: Figure
-    low: Figure
-    high: Figure
-    p_value: Figure
+    before: Number
+    after: Number
+    difference: Number
+    low: Number
+    high: Number
+    p_value: Number
 
 
 class Trial(Record):
@@ -66,7 +66,7 @@ class Trial(Record):
 
     step: PostprocessingStep
     own: Change
-    p_holm: Figure
+    p_holm: Number
     others: Change | None
     missed: tuple[int, int]
     invented: tuple[int, int]
@@ -135,7 +135,7 @@ class OverlapTrial(Record):
 
     overlap: float
     patches: float
-    seconds: Figure
+    seconds: Number
     changes: tuple[Change, ...] = ()
     within: bool = True
     shared_with: float | None = None

@@ -1,0 +1,183 @@
+"""Evaluation and comparison of label maps or of classes: what a folder holds says which."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hilum.errors import DataError, UsageError
+from hilum.evaluation.classification.compare import compare_class_evaluations
+from hilum.evaluation.classification.evaluation import ClassEvaluation
+from hilum.evaluation.classification.folder import evaluate_classes
+from hilum.evaluation.saved import CASES, SUMMARY, SUMMARY_TEXT, read_record
+from hilum.evaluation.segmentation.compare import compare_label_maps
+from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
+from hilum.evaluation.segmentation.folder import evaluate_folder
+from hilum.io import OutputFolder, nearest
+from hilum.tasks.predictions import predictions_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hilum.dataset import Dataset
+    from hilum.evaluation.comparison import Comparison
+
+AnyEvaluation = Evaluation | ClassEvaluation
+
+_FORMATS: dict[str, type[AnyEvaluation]] = {
+    "hilum-class-evaluation": ClassEvaluation,
+    "hilum-evaluation": Evaluation,
+}
+"""By the format that summary.json states."""
+_NEEDED = (
+    "a predictions.csv with the columns case and p_<class>, or a folder of label maps named"
+    " <case>.nii.gz (.nrrd, .mha, .png, ...)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Options of an evaluation; each task takes those that concern it.
+
+    Args:
+        allow_missing: leave reference cases without a prediction out, and name them, instead of
+            refusing.
+        patients: of label maps: whose each case is, of cases of which the reference does not know.
+        tolerance_mm: of label maps: tolerance of the normalised surface distance.
+        threads: of label maps: cases scored at once.
+        progress: of label maps: called with (cases done, cases in all, case id).
+        threshold: of two classes, or of findings: an operating point, the probability from which
+            one is called.
+        positive: of two classes: which is the positive one; None: as the predictions have it.
+        subgroups: of classes: columns whose subgroups are looked at; None takes those that describe
+            a case.
+        inputs: further files that were read for it, and so are not written over.
+    """
+
+    allow_missing: bool = False
+    patients: Mapping[str, str] | None = None
+    tolerance_mm: float = 2.0
+    threads: int = 2
+    progress: Callable[[int, int, str], None] | None = None
+    threshold: float | None = None
+    subgroups: Sequence[str] | None = None
+    positive: str | None = None
+    inputs: Sequence[Path] = ()
+
+
+def evaluate(
+    predictions: Path | str,
+    reference: Path | str | Dataset,
+    out: Path | str,
+    options: EvaluationOptions | None = None,
+) -> AnyEvaluation:
+    """Score predictions against a reference, and write cases.csv, summary.json and summary.md.
+
+    Args:
+        predictions: a folder of label maps, or a predictions.csv or the folder that holds one.
+        reference: the reference, see `evaluate_folder` and `evaluate_classes`.
+        out: folder for the results.
+        options: further options.
+
+    Raises:
+        UsageError: the place holds no predictions, or files in `out` that no evaluation wrote are
+            in the way.
+        ResourceError: another process writes to `out`.
+        HilumError: see `evaluate_folder` and `evaluate_classes`.
+    """
+    place = Path(predictions)
+    against = Path(reference) if isinstance(reference, str) else reference
+    options = options or EvaluationOptions()
+    classes = predictions_file(place).is_file()
+    if not classes and not (place.is_dir() and any(p.is_file() for p in place.glob("[!.]*"))):
+        raise UsageError(
+            f"no predictions in {place}" if place.exists() else f"{place} is no folder",
+            needed=_NEEDED,
+            cure="" if place.exists() else nearest(place),
+        )
+    inputs = [place, against if isinstance(against, Path) else against.root, *options.inputs]
+    outputs = [CASES, SUMMARY_TEXT, SUMMARY]
+    outputs += ["curves.json", "curves.png", "confusion.png"] if classes else []
+    with OutputFolder(out, "evaluate", inputs=inputs) as folder:
+        folder.refuse_foreign(outputs)
+        if classes:
+            return evaluate_classes(
+                place,
+                against,
+                folder.path,
+                positive=options.positive,
+                allow_missing=options.allow_missing,
+                threshold=options.threshold,
+                subgroups=options.subgroups,
+            )
+        if options.threshold is not None:
+            raise UsageError(
+                f"a threshold of {options.threshold:g} for label maps",
+                needed="predictions of classes, for a threshold of probabilities",
+                cure="leave --threshold out",
+            )
+        return evaluate_folder(
+            place,
+            against,
+            folder.path,
+            tolerance_mm=options.tolerance_mm,
+            patients=options.patients,
+            allow_missing=options.allow_missing,
+            threads=options.threads,
+            progress=options.progress,
+        )
+
+
+def load_evaluation(folder: Path | str) -> AnyEvaluation:
+    """Read the evaluation that `evaluate` wrote.
+
+    Raises:
+        UsageError: the folder holds no evaluation.
+        DataError: its files are damaged, or of another version or kind.
+    """
+    file = Path(folder) / SUMMARY
+    if not file.is_file():
+        read_record(folder, EvaluationRecord)  # raises: it names the missing file
+    try:
+        kind = _FORMATS[json.loads(file.read_text(encoding="utf-8"))["format"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file} is damaged or of another kind: {error!r}",
+            needed=f"an evaluation: {', '.join(_FORMATS)}",
+            cure="evaluate again with this version of hilum",
+        ) from error
+    return kind.load(folder)
+
+
+def compare(
+    a: AnyEvaluation | Path | str,
+    b: AnyEvaluation | Path | str,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two evaluations of one kind case by case.
+
+    Args:
+        a: an evaluation, or the folder of one.
+        b: another.
+        level: coverage of the intervals.
+        resamples: bootstrap resamples of patients.
+        seed: same seed, same intervals.
+
+    Raises:
+        UsageError: a folder holds no evaluation, or the two are of different kinds, tolerances or
+            classes.
+        DataError: they share no case, or do not agree on its label or patient.
+    """
+    first, second = (e if isinstance(e, AnyEvaluation) else load_evaluation(e) for e in (a, b))
+    if isinstance(first, Evaluation) and isinstance(second, Evaluation):
+        return compare_label_maps(first, second, level=level, resamples=resamples, seed=seed)
+    if isinstance(first, ClassEvaluation) and isinstance(second, ClassEvaluation):
+        return compare_class_evaluations(first, second, level=level, resamples=resamples, seed=seed)
+    raise UsageError(
+        "evaluations of two kinds of predictions", needed=f"two of one kind: {_NEEDED}"
+    )

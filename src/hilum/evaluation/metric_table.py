@@ -1,0 +1,90 @@
+"""Every metric of an evaluation: its title, and whether higher values are better."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """Title of a metric, and its direction.
+
+    Args:
+        title: its name for people.
+        higher_is_better: None where neither more nor less is better.
+        unscaled: its title for pictures without a physical scale; "" where it is the same.
+    """
+
+    title: str
+    higher_is_better: bool | None
+    unscaled: str = ""
+
+
+LABEL_METRICS = {
+    "dice": Metric("Dice", higher_is_better=True),
+    "iou": Metric("IoU", higher_is_better=True),
+    "nsd": Metric("NSD", higher_is_better=True),
+    "hd95": Metric("HD95, mm", higher_is_better=False, unscaled="HD95, pixels"),
+    "assd": Metric("ASSD, mm", higher_is_better=False, unscaled="ASSD, pixels"),
+    "volume_error_ml": Metric(
+        "volume error, ml", higher_is_better=None, unscaled="area error, 1000 pixels"
+    ),
+    "volume_error_relative": Metric("volume error, relative", higher_is_better=None),
+    "lesion_recall": Metric("lesion recall", higher_is_better=True),
+    "lesion_precision": Metric("lesion precision", higher_is_better=True),
+    "lesion_f1": Metric("lesion F1", higher_is_better=True),
+}
+"""Metrics of label maps, in the order in which they are shown."""
+
+CLASS_METRICS = {
+    "auroc": Metric("AUROC", higher_is_better=True),
+    "auprc": Metric("AUPRC", higher_is_better=True),
+    "accuracy": Metric("accuracy", higher_is_better=True),
+    "balanced_accuracy": Metric("balanced accuracy", higher_is_better=True),
+    "sensitivity": Metric("sensitivity", higher_is_better=True),
+    "specificity": Metric("specificity", higher_is_better=True),
+    "sensitivity_at_point": Metric("sensitivity at the operating point", higher_is_better=True),
+    "specificity_at_point": Metric("specificity at the operating point", higher_is_better=True),
+    **{
+        f"{metric}_at_{other}_{share}": Metric(
+            f"{metric} at {other} 0.{share}", higher_is_better=True
+        )
+        for metric, other in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
+        for share in (90, 95)
+    },
+    "f1": Metric("F1", higher_is_better=True),
+    "mcc": Metric("MCC", higher_is_better=True),
+    "quadratic_kappa": Metric("quadratic kappa", higher_is_better=True),
+    "mean_absolute_error": Metric("mean absolute error, grades", higher_is_better=False),
+    "brier": Metric("Brier score", higher_is_better=False),
+    "log_loss": Metric("log loss, nats", higher_is_better=False),
+    "ece": Metric("expected calibration error", higher_is_better=False),
+    "ece_noise": Metric("calibration error by chance alone", higher_is_better=None),
+    "calibration_slope": Metric("calibration slope", higher_is_better=None),
+    "calibration_intercept": Metric("calibration intercept", higher_is_better=None),
+    "calibration_in_the_large": Metric("calibration in the large", higher_is_better=None),
+    "coverage": Metric("coverage of the prediction sets", higher_is_better=None),
+    "set_size": Metric("classes in a prediction set", higher_is_better=None),
+}
+"""Metrics of classes, in the order in which they are shown."""
+
+METRICS = tuple(LABEL_METRICS)
+"""Names of the metrics of label maps, which are fields of `Score`."""
+
+HIGHER_IS_BETTER = {
+    name: metric.higher_is_better
+    for name, metric in LABEL_METRICS.items()
+    if metric.higher_is_better is not None
+}
+"""Direction of the metrics of label maps; signed volume errors have none and are not in it."""
+
+_ALL = LABEL_METRICS | CLASS_METRICS
+
+
+def title(metric: str, *, scaled: bool = True) -> str:
+    """Give a metric's name for people, with pixels for mm where the images have no scale."""
+    return (not scaled and _ALL[metric].unscaled) or _ALL[metric].title
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return False for metrics whose lower, or smaller absolute, values are better."""
+    return bool(_ALL[metric].higher_is_better)

@@ -1,0 +1,56 @@
+"""Folders of evaluations: tables, summary.md and, last, summary.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hilum.errors import DataError, UsageError
+from hilum.io import OutputFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+def write_evaluation(
+    folder: Path | str, tables: Mapping[str, str], page: str, record: BaseModel
+) -> None:
+    """Write tables, by file name, summary.md and, last, summary.json.
+
+    Raises:
+        UsageError: a file of these names that no evaluation wrote is in the way.
+        ResourceError: the folder cannot be written, or another process writes to it.
+    """
+    summary = record.model_dump_json(indent=2) + "\n"
+    with OutputFolder(folder, "evaluate") as out:
+        out.write({**tables, SUMMARY_TEXT: page, SUMMARY: summary})
+
+
+def read_record(folder: Path | str, kind: type[RecordT]) -> RecordT:
+    """Read the summary.json of an evaluation.
+
+    Raises:
+        UsageError: the folder holds no evaluation.
+        DataError: the file is damaged or of another version.
+    """
+    source = Path(folder)
+    for name in (CASES, SUMMARY):
+        if not (source / name).is_file():
+            raise UsageError(
+                f"no {name} in {source}",
+                needed="a folder that `hilum evaluate` wrote",
+                cure=f"hilum evaluate ... -o {source}",
+            )
+    try:
+        return kind.model_validate_json((source / SUMMARY).read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise DataError(
+            f"{source / SUMMARY} is damaged or of another version: {error}",
+            needed="an evaluation of version 1",
+            cure="evaluate again with this version of hilum",
+        ) from error
