@@ -1,4 +1,7 @@
-"""Runs one command and measures it: wall time of the whole, and peak memory of the whole tree of processes."""
+"""Runs one command and measures it.
+
+Wall time of the whole, and peak memory of the whole tree of processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Makes an nnU-Net v2 model folder for one image: nnU-Net's own plan and network, trained briefly or left random.
+"""Makes an nnU-Net v2 model folder for one image.
+
+NnU-Net's own plan and network, trained briefly or left random.
 
 Called by inference.py in a Python that has nnunetv2:
 
@@ -199,7 +201,10 @@ def _soft_dice(logits: Any, target: Any) -> Any:
 
 
 def _instance_norm(self: Any, x: Any) -> Any:
-    """The maths of torch's module for a batch of one, by the kernel that reads channels-last order in place."""
+    """The maths of torch's module for a batch of one.
+
+    By the kernel that reads channels-last order in place.
+    """
     import torch
 
     return torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)

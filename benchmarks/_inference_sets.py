@@ -1,4 +1,7 @@
-"""The data and the models of the inference benchmark, made once and kept in out/benchmarks/inference/SET."""
+"""The data and the models of the inference benchmark.
+
+Made once and kept in out/benchmarks/inference/SET.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ class BenchSet:
 
     @property
     def tuning(self) -> Path:
-        """Annotated cases that overlap and post-processing are learnt from: others where there are any."""
+        """Annotated cases that overlap and post-processing are learnt from.
+
+        Others where there are any.
+        """
         return self.raw if self.name == "liver" else self.calibration
 
     @property
@@ -157,7 +163,10 @@ SETS: dict[str, Callable[[Path, int], BenchSet]] = {
 
 
 def resampled_liver(found: BenchSet) -> Path:
-    """The liver model with another target spacing than its image has, so that preprocessing and export have to resample."""
+    """The liver model with another target spacing than its image has.
+
+    So that preprocessing and export have to resample.
+    """
     folder = found.home / "nnunet_resampled"
     if not folder.is_dir():
         shutil.copytree(found.nnunet, folder)
@@ -215,7 +224,10 @@ def forget(found: BenchSet) -> None:
 
 
 def weights_of(found: BenchSet) -> str:
-    """What tells the weights that a set is run with from others: the start of the checkpoint's SHA-256."""
+    """What tells the weights that a set is run with from others.
+
+    The start of the checkpoint's SHA-256.
+    """
     with (found.nnunet / f"fold_{found.fold}" / "checkpoint_final.pth").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

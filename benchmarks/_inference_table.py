@@ -113,7 +113,10 @@ def beside(way: str) -> str:
 def agreement_table(
     titles: dict[str, str], found: BenchSet, scores: dict[str, dict[str, dict[int, list[float]]]]
 ) -> list[str]:
-    """Markdown: mean (lowest) Dice with nnU-Net's labels, Dice with the annotation and its difference from nnU-Net's."""
+    """Markdown: mean (lowest) Dice with nnU-Net's labels.
+
+    Dice with the annotation and its difference from nnU-Net's.
+    """
     few = len(found.labels) <= FEW
     names = (
         [found.labels[label] for label in sorted(found.labels)]

@@ -1,4 +1,6 @@
-"""Classification by transfer learning on public sets, out of fold, beside baselines that see no image.
+"""Classification by transfer learning on public sets, out of fold.
+
+Beside baselines that see no image.
 
     scripts/bench classification --sets lung_nodules --minutes 5 scripts/bench classification --sets
     breastmnist --minutes 10 --ways default probe head all scratch
@@ -55,7 +57,10 @@ FIGURES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece", "c
 
 @dataclass(frozen=True)
 class Source:
-    """One set: where it is, what is typed for it, and the figure that stands beside it in its SOURCE.txt."""
+    """One set: where it is, what is typed for it.
+
+    And the figure that stands beside it in its SOURCE.txt.
+    """
 
     data: Callable[[], Path]
     options: tuple[str, ...] = ()
@@ -281,7 +286,10 @@ def run(name: str, asked: argparse.Namespace) -> None:
 
 
 def with_units(scores: Iterable[ClassScore], units: Mapping[str, str]) -> list[ClassScore]:
-    """Answers whose near-duplicates are drawn together: baselines, and models that were trained before there were units."""
+    """Answers whose near-duplicates are drawn together.
+
+    Baselines, and models that were trained before there were units.
+    """
     return [score.model_copy(update={"unit": units[score.case]}) for score in scores]
 
 
@@ -314,7 +322,10 @@ def with_diameter(
 
 
 def depths(dataset: Dataset) -> dict[str, float]:
-    """Depth of each image in mm: where images were cut around what is looked for, it says how large that is."""
+    """Depth of each image in mm.
+
+    Where images were cut around what is looked for, it says how large that is.
+    """
     found = {}
     for case in dataset.cases:
         geometry = read_geometry(next(iter(case.images.values())))

@@ -1,4 +1,6 @@
-"""Accuracy by patient folds of one data set at so many minutes a fold, and nnU-Net v2 in the same time beside it.
+"""Accuracy by patient folds of one data set at so many minutes a fold.
+
+And nnU-Net v2 in the same time beside it.
 
     scripts/bench folds --data ../shared/data/hippocampus --minutes 20 scripts/bench folds --data
     ../shared/data/lung_nodules --task segmentation --minutes 4 --folds 3 4 5 6 7 scripts/bench

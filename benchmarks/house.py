@@ -1,4 +1,7 @@
-"""Size and habits of the source: code lines, function bodies, `Any`, short private functions, docstrings, retired words."""
+"""Size and habits of the source.
+
+Code lines, function bodies, `Any`, short private functions, docstrings, retired words.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ def count_retired(trees: dict[str, ast.Module]) -> Counter[str]:
 
 
 def once_used(texts: dict[str, str], trees: dict[str, ast.Module]) -> list[str]:
-    """Name the private functions of at most five lines whose name stands in their file just once beside the definition."""
+    """List private functions of at most five lines that their file names once."""
     return [
         f"{path}:{node.lineno} {node.name}"
         for path, tree in trees.items()

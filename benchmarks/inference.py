@@ -1,4 +1,6 @@
-"""Inference from file to file: nnU-Net, MONAI and hilum with the same network and weights, time, memory and agreement.
+"""Inference from file to file.
+
+NnU-Net, MONAI and hilum with the same network and weights, time, memory and agreement.
 
     scripts/bench inference --peer-python PY --sets liver hippocampus torso --prepare    (data,
     models; trains the liver) scripts/bench inference --peer-python PY --sets liver hippocampus

@@ -1,4 +1,7 @@
-"""Whether `hilum predict` writes the same bytes at every call, beside busy processes and on fewer cores (ADR 9)."""
+"""Whether `hilum predict` writes the same bytes at every call.
+
+Beside busy processes and on fewer cores (ADR 9).
+"""
 
 from __future__ import annotations
 

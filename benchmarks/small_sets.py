@@ -1,4 +1,6 @@
-"""One patient fold of further public sets with no option but --minutes: PET/CT in 3D, colour and grey pictures in 2D.
+"""One patient fold of further public sets with no option but --minutes.
+
+PET/CT in 3D, colour and grey pictures in 2D.
 
     scripts/bench small_sets --minutes 10 [--sets sarcoma_petct retina_vessels nuclei]
 

@@ -1,4 +1,7 @@
-"""Classifications small enough to reason about: plans, a network whose answer is computed by hand, a data set of bright cubes."""
+"""Classifications small enough to reason about.
+
+Plans, a network whose answer is computed by hand, a data set of bright cubes.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -93,7 +96,10 @@ def changed(plan: ClassificationPlan, **values: Any) -> ClassificationPlan:
 
 
 class Means(ClassifierNetwork):
-    """Logits of the channels' means: `weight` (K', C) and `bias` (K',) are given, everything can be computed by hand."""
+    """Logits of the channels' means.
+
+    `weight` (K', C) and `bias` (K',) are given, everything can be computed by hand.
+    """
 
     def __init__(self, weight: Any, bias: Any = None, *, dimensions: int = 3) -> None:
         rows = torch.tensor(weight, dtype=torch.float32)
@@ -128,7 +134,10 @@ class Means(ClassifierNetwork):
 def class_model(
     plan: ClassificationPlan | None = None, *networks: nn.Module, **more: Any
 ) -> TrainedModel:
-    """A model of one `Means` that answers by the mean of its first channel: logits (0, m), (0, m, 2m), ..., unless given."""
+    """A model of one `Means` that answers by the mean of its first channel.
+
+    Logits (0, m), (0, m, 2m), ..., unless given.
+    """
     plan = plan or class_plan()
     if not networks:
         weight = np.zeros((plan.classes.outputs, plan.inputs))
@@ -154,7 +163,10 @@ def cube_case(number: int, label: bool, seed: int = 0) -> tuple[Volume, Volume]:
 def write_cubes(
     folder: Path, *, cases: int = 16, seed: int = 0, names: tuple[str, ...] = TWO.names
 ) -> Path:
-    """A table of cubes, two cases a patient, the label in turn, with masks, the point in their middle and a site."""
+    """A table of cubes, two cases a patient, the label in turn, with masks.
+
+    The point in their middle and a site.
+    """
     rows = ["case,patient,image,mask,label,centre_x,centre_y,centre_z,site"]
     for number in range(cases):
         image, mask = cube_case(number, bool(number % len(names)), seed)

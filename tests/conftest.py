@@ -36,7 +36,10 @@ def real_data() -> Path:
 def _own_measurements(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keep what engines remember of this machine for the session, and not in the user's own cache folder."""
+    """Keep what engines remember of this machine for the session.
+
+    And not in the user's own cache folder.
+    """
     file = tmp_path_factory.getbasetemp() / "engines.json"
     monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)
 

@@ -1,4 +1,7 @@
-"""What the benchmarks report is of what they say: minutes, weights, commit (nothing is trained here)."""
+"""What the benchmarks report is of what they say.
+
+Minutes, weights, commit (nothing is trained here).
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Documentation that is executed: every Python and shell block of docs/ and the README, in order, page by page.
+"""Documentation that is executed.
+
+Every Python and shell block of docs/ and the README, in order, page by page.
 
 The blocks of a page share one temporary working directory, and its Python blocks one namespace. A
 comment before a block says what is different about it:
@@ -146,7 +148,10 @@ def test_blocks_that_are_not_executed_are_counted():
 
 
 def test_every_fence_is_a_block():
-    """A fence that the pattern above does not see (indented, or with an unknown comment) would never be executed."""
+    """A fence that the pattern above does not see (indented.
+
+    Or with an unknown comment) would never be executed.
+    """
     for page in PAGES:
         text = (REPOSITORY / page).read_text(encoding="utf-8")
         fences = len(re.findall(r"^[ \t]*```", text, re.MULTILINE))

@@ -1,4 +1,7 @@
-"""The invariants of the house (ARCHITECTURE.md): who may know what, read from the source itself, and tried out."""
+"""The invariants of the house (ARCHITECTURE.md).
+
+Who may know what, read from the source itself, and tried out.
+"""
 
 import ast
 import inspect
@@ -140,7 +143,10 @@ UNSAFE = re.compile(
 
 
 def weights_alone(name, call, node):
-    """PyTorch's own files of weights, which users bring, are read in one place, by a reader that builds tensors and no more."""
+    """PyTorch's own files of weights, which users bring, are read in one place.
+
+    By a reader that builds tensors and no more.
+    """
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     return (name, call) == ("networks/weights/files.py", "torch.load") and given.get(
         "weights_only"
@@ -484,7 +490,7 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
 
 
 # --- the floors
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_imports_only_go_down():

@@ -1,4 +1,7 @@
-"""No verb loses a file or changes an input, whatever lies in the folder: random trees with random faults."""
+"""No verb loses a file or changes an input, whatever lies in the folder.
+
+Random trees with random faults.
+"""
 
 from __future__ import annotations
 

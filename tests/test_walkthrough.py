@@ -1,4 +1,6 @@
-"""One case from the scanner's files to its score, room by room: read this to see how the house works.
+"""One case from the scanner's files to its score, room by room.
+
+Read this to see how the house works.
 
 ARCHITECTURE.md walks the same way in words. Each station is a fixture, made of the one before it;
 each test says what it is.
@@ -34,7 +36,10 @@ STUDY = "abdomen_test_000"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What a hospital hands over: six annotated studies for training in data/, one test study as a DICOM series."""
+    """What a hospital hands over.
+
+    Six annotated studies for training in data/, one test study as a DICOM series.
+    """
     folder = tmp_path_factory.mktemp("walk")
     make_abdomen_dataset(
         folder / "data", cases=6, tests=1, seed=4, shape=SHAPE, structures=("liver", "spleen")
@@ -171,7 +176,10 @@ def test_04_a_fingerprint_becomes_a_plan(fingerprint, plan, folder):
 
 
 def test_05_a_volume_is_preprocessed_and_knows_the_way_back(volume, plan, preprocessed):
-    """preprocess: reorient, crop, normalise, resample -> array (C, Z, Y, X) float32 and a Restore."""
+    """preprocess: reorient, crop, normalise, resample -> array (C, Z, Y.
+
+    X) float32 and a Restore.
+    """
     array, restore = preprocessed
 
     expected = tuple(
@@ -275,7 +283,10 @@ def test_09_a_model_is_a_folder(plan, model, folder):
 
 
 def test_10_patches_become_the_whole_and_go_home(volume, preprocessed, plan, model, prediction):
-    """inference: sliding window -> logits (K, Z, Y, X) -> restore -> labels on the source's own grid."""
+    """inference: sliding window -> logits (K, Z, Y.
+
+    X) -> restore -> labels on the source's own grid.
+    """
     array, restore = preprocessed
     engine = model.make_engine(
         "torch", precision="float32"

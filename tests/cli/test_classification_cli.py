@@ -1,4 +1,7 @@
-"""Classification as users of the command line meet it: every verb, its options, its messages and exit codes."""
+"""Classification as users of the command line meet it.
+
+Every verb, its options, its messages and exit codes.
+"""
 
 import csv
 import json
@@ -18,7 +21,10 @@ from hilum.io import read_geometry
 
 @dataclass(frozen=True)
 class Work:
-    """A table of cubes, a plan, a model, answers and their evaluation, all made by the command line."""
+    """A table of cubes, a plan, a model, answers and their evaluation.
+
+    All made by the command line.
+    """
 
     folder: Path
     data: Path
@@ -89,7 +95,10 @@ def work(tmp_path_factory):
 
 
 def _shrink(path):
-    """Edit the plan as a user would: a network that trains in a moment, and a window around the mask."""
+    """Edit the plan as a user would.
+
+    A network that trains in a moment, and a window around the mask.
+    """
     plan = json.loads(path.read_text())
     plan["patch"], plan["batch"], plan["precision"] = [8, 8, 8], 4, "float32"
     plan["network"]["value"] |= {"features": [4, 8], "blocks": [1, 1]}
@@ -98,7 +107,7 @@ def _shrink(path):
 
 
 # --- 0: each verb
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", ["check", "plan", "train", "predict", "evaluate", "compare"])
@@ -191,7 +200,7 @@ def test_an_evaluation_is_drawn_and_written(work):
 
 
 # --- 0: for people
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_plan_says_why(work, tmp_path):
@@ -383,7 +392,7 @@ def test_a_threshold_that_is_no_probability_is_refused(work, tmp_path):
 
 
 # --- 2: usage
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The command line as users meet it: every verb, its JSON, its messages, and each exit code tripped."""
+"""The command line as users meet it.
+
+Every verb, its JSON, its messages, and each exit code tripped.
+"""
 
 import contextlib
 import errno
@@ -77,7 +80,10 @@ def hilum(*arguments):
 
 @dataclass(frozen=True)
 class Work:
-    """A data set, a plan, a model, predictions and an evaluation, all made by the command line, and what it printed."""
+    """A data set, a plan, a model, predictions and an evaluation.
+
+    All made by the command line, and what it printed.
+    """
 
     folder: Path
     data: Path
@@ -161,7 +167,7 @@ def _shrink(path):
 
 
 # --- help
-# --------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def commands():
@@ -273,7 +279,7 @@ def test_progress_goes_to_standard_error(work):
 
 
 # --- 0: for people
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_sound_data_set(work):
@@ -393,7 +399,7 @@ def test_training_goes_on(work, tmp_path):
 
 
 # --- 1: a bug of ours
-# --------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_bug_says_that_it_is_one(caplog):
@@ -411,7 +417,7 @@ def test_ctrl_c_says_how_to_go_on():
 
 
 # --- 2: usage
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def refused(said, code, *parts):
@@ -499,7 +505,7 @@ def test_a_mistyped_format_is_refused_with_the_right_one(work, tmp_path):
 
 
 # --- 3: the data
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -585,7 +591,7 @@ def test_missing_predictions_are_named(work, tmp_path):
 
 
 # --- 4: the model
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_no_model(work, tmp_path):
@@ -614,7 +620,7 @@ def test_an_altered_model_is_refused(work, tmp_path, file):
 
 
 # --- 5: resources
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", ["plan", "train", "predict"])
@@ -659,7 +665,7 @@ def test_what_the_machine_refuses_is_no_bug(caplog, error, text):
 
 
 # --- the version
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_version_is_said():

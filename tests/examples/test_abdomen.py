@@ -1,4 +1,7 @@
-"""The synthetic abdomen is an abdomen: in the right place, of the right size and density, and the same for the same seed."""
+"""The synthetic abdomen is an abdomen.
+
+In the right place, of the right size and density, and the same for the same seed.
+"""
 
 import numpy as np
 import pytest
@@ -119,7 +122,10 @@ def test_some_drawn_patients_are_healthy():
 
 
 def test_the_grid_does_not_change_the_patient():
-    """The same patient on a finer and shifted grid has the same liver volume: anatomy lives in millimetres."""
+    """The same patient on a finer and shifted grid has the same liver volume.
+
+    Anatomy lives in millimetres.
+    """
     patient = sample_patient(np.random.default_rng(4))
     volumes = []
     for shape, spacing in (((40, 60, 76), (5.2, 5.0, 5.0)), ((30, 80, 100), (7.0, 3.7, 3.8))):

@@ -289,7 +289,7 @@ def test_what_the_model_needs_and_has_not_got_is_named(tmp_path):
     write_volume(even(1.0), tmp_path / "a.nii.gz")
     masked = ClassPredictor(class_model(class_plan(region=MASK)))
     for source in (even(1.0), tmp_path / "a.nii.gz"):
-        with pytest.raises(DataError, match=r"no mask that says where to look[\s\S]*column mask"):
+        with pytest.raises(DataError, match=r"no mask of the region to classify[\s\S]*column mask"):
             masked.predict(source)
     case = Case(id="a", patient=None, images={"CT": tmp_path / "a.nii.gz"})
     with pytest.raises(DataError, match="case a has no mask"):
@@ -297,7 +297,7 @@ def test_what_the_model_needs_and_has_not_got_is_named(tmp_path):
     write_volume(even(0.0).with_array(np.zeros((1, 6, 9, 7), np.uint8)), tmp_path / "mask.nii.gz")
     with pytest.raises(DataError, match=r"the mask .* is empty"):
         masked.predict(replace(case, region=tmp_path / "mask.nii.gz"))
-    with pytest.raises(DataError, match="no point to look at"):
+    with pytest.raises(DataError, match="no centre point of the region to classify"):
         ClassPredictor(class_model(class_plan(region=RegionSpec(kind="centre")))).predict(case)
     with pytest.raises(UsageError, match="a model without a network"):
         TrainedModel(plan=class_plan(), networks=(), device=torch.device("cpu"))

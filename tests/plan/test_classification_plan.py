@@ -1,4 +1,7 @@
-"""The plan of a classification: each decision on data whose right answer is known, what users fix, and what cannot be."""
+"""The plan of a classification.
+
+Each decision on data whose right answer is known, what users fix, and what cannot be.
+"""
 
 import json
 from dataclasses import fields
@@ -96,7 +99,7 @@ def volumes(n=40, shape=(60, 100, 100), spacing=(1.25, 0.7, 0.7), **more):
 
 
 # --- what is seen
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_pictures():
@@ -114,7 +117,7 @@ def test_pictures():
     assert plan.network.value.backbone == "tf_efficientnet_lite0"
     assert plan.network.value.out_channels == 2
     assert plan.weights.value == WeightsSpec(origin="pretrained")
-    assert plan.stages.value == STAGES["two"]()
+    assert plan.stages.value == STAGES["two"]
     assert plan.augmentation.value.mirror_axes == (2,)
     assert plan.augmentation.value.rotation_degrees == (15.0, 0.0, 0.0)
     assert [one.kind for one in plan.normalisation.value] == ["case"]
@@ -181,7 +184,10 @@ def test_the_whole_image_is_seen_for_the_true_reason():
 
 
 def test_small_masks_make_a_window_around_them():
-    """20 mm wide: 1.3 times that is 26, with 4 mm around it 28 mm: 40 voxels of 0.7 mm, and 22.4, so 24, of the slices' 1.25."""
+    """20 mm wide: 1.3 times that is 26, with 4 mm around it 28 mm: 40 voxels of 0.7 mm.
+
+    And 22.4, so 24, of the slices' 1.25.
+    """
     plan = make_plan(volumes(mask=(15.0, 20.0, 12.0)))
     assert plan.region.value == RegionSpec(kind="mask", mask_channel=True)
     assert plan.patch.value == (24, 40, 40)
@@ -210,7 +216,10 @@ def test_small_masks_make_a_window_around_them():
 
 
 def paced(seconds_a_voxel):
-    """A machine on which a step costs so much a voxel of the batch, and the sizes at which that was asked."""
+    """A machine on which a step costs so much a voxel of the batch.
+
+    And the sizes at which that was asked.
+    """
     asked = []
 
     def measure(network, patch, batch):
@@ -256,7 +265,7 @@ def test_a_fixed_input_and_a_probe_are_not_made_smaller():
         pictures((1, 900, 900)),
         slow,
         measure=measure,
-        overrides=Overrides(stages=STAGES["probe"]()),
+        overrides=Overrides(stages=STAGES["probe"]),
     )
     assert probe.patch.value == (1, 224, 224)
 
@@ -306,7 +315,7 @@ def test_what_is_measured_of_a_data_set(tmp_path):
 
 
 # --- how it learns
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -375,7 +384,7 @@ def test_what_is_named_after_a_side_is_not_mirrored_into_the_other():
 
 
 # --- what users fix
-# ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def planned(data, **asked):
@@ -385,13 +394,13 @@ def planned(data, **asked):
 def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
     scratch = planned(volumes(), weights="none")
     assert scratch.network.value.kind == "resnet3d"
-    assert scratch.stages.value == STAGES["all"]()
+    assert scratch.stages.value == STAGES["all"]
     assert planned(volumes(), kind="resnet3d").weights.value.origin == "random"
     own = planned(volumes(), backbone="resnet18", weights="none")
     assert (own.network.value.kind, own.network.value.backbone) == ("acs", "resnet18")
     turned = planned(volumes(), weights="pretrained")
-    assert (turned.network.value.kind, turned.stages.value) == ("acs", STAGES["all"]())
-    assert planned(volumes(), kind="slices", weights="pretrained").stages.value == STAGES["two"]()
+    assert (turned.network.value.kind, turned.stages.value) == ("acs", STAGES["all"])
+    assert planned(volumes(), kind="slices", weights="pretrained").stages.value == STAGES["two"]
     file = planned(pictures(), backbone="resnet18", weights="/data/best.pth")
     assert file.weights.value == WeightsSpec(origin="pretrained", file="/data/best.pth")
     assert planned(volumes(), kind="slices").network.value.planes == "three"
@@ -409,10 +418,10 @@ def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
 
 
 def test_every_way_of_fine_tuning_is_a_whole_one():
-    for name, make in STAGES.items():
-        assert sum(stage.share for stage in make()) == pytest.approx(1), name
-        assert planned(pictures(), stages=name).stages.value == make()
-        assert [stage.released for stage in make()][:1] == [None if name == "all" else 1]
+    for name, stages in STAGES.items():
+        assert sum(stage.share for stage in stages) == pytest.approx(1), name
+        assert planned(pictures(), stages=name).stages.value == stages
+        assert [stage.released for stage in stages][:1] == [None if name == "all" else 1]
 
 
 def test_balance_by_weights_puts_weights_into_the_loss():
@@ -502,7 +511,7 @@ def test_what_a_task_does_not_have_is_refused():
 
 
 # --- as a file
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -529,7 +538,7 @@ def edited(plan, **changes):
 @pytest.fixture(scope="module")
 def plan():
     return make_plan(
-        volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs", stages=STAGES["two"]())
+        volumes(mask=(15.0, 20.0, 12.0)), overrides=Overrides(network="acs", stages=STAGES["two"])
     )
 
 

@@ -192,7 +192,10 @@ def test_few_slices_without_a_scale_are_found_by_their_number():
 
 
 def test_slices_of_a_2d_plan_count_as_data():
-    """A twentieth of the data bounds the batch, and steps follow passes: a case of 7 slices is 7 pictures."""
+    """A twentieth of the data bounds the batch, and steps follow passes.
+
+    A case of 7 slices is 7 pictures.
+    """
     thick = [case(n, (7, 128, 128), (8.0, 1.0, 1.0), [label(1)]) for n in range(40)]
     single = [case(n, (1, 128, 128), (8.0, 1.0, 1.0), [label(1)]) for n in range(40)]
     hardware = Hardware(device="cuda", memory_gb=24)

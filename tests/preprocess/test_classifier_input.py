@@ -75,7 +75,7 @@ def flat_plan(patch, region=RegionSpec(), **more):  # noqa: B008  (frozen)
 
 
 # --- where it lies
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["source", *CODES])
@@ -137,7 +137,10 @@ def test_each_voxel_is_read_and_laid_where_it_lies_in_the_world(geometry, code, 
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_single_voxel_of_a_map_lands_on_its_own(code):
-    """Coarser than the image, in every orientation of its storage: the brightest voxel is the nearest one in the world."""
+    """Coarser than the image, in every orientation of its storage.
+
+    The brightest voxel is the nearest one in the world.
+    """
     image = reorient(in_world(oblique_geometry((11, 17, 13), spacing=(2.0, 0.9, 1.3))), code)
     _, view = preprocess_classifier_input(image, window((5, 5, 5), (3.6, 3.1, 2.9)))
     spot = np.zeros((5, 5, 5), dtype=np.float32)
@@ -156,11 +159,14 @@ def test_a_map_of_another_shape_is_refused():
 
 
 # --- the whole image
-# --------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_whole_picture_of_other_proportions_is_fitted_with_its_border_repeated():
-    """20 x 40 pixels into 32 x 32: one input pixel is 40 / 32 = 1.25, so the 20 rows take 16 of 32, 8 above and 8 below."""
+    """20 x 40 pixels into 32 x 32.
+
+    One input pixel is 40 / 32 = 1.25, so the 20 rows take 16 of 32, 8 above and 8 below.
+    """
     rows, columns = np.indices((20, 40))
     plan = flat_plan((1, 32, 32))
     tall, view = preprocess_classifier_input(picture(rows), plan)
@@ -176,7 +182,10 @@ def test_a_whole_picture_of_other_proportions_is_fitted_with_its_border_repeated
 
 
 def test_a_whole_volume_fits_with_its_proportions_in_millimetres():
-    """20 x 24 x 20 mm into 8 x 8 x 10 voxels: 24 mm over 8 is the coarsest, so a voxel is a cube of 3 mm."""
+    """20 x 24 x 20 mm into 8 x 8 x 10 voxels.
+
+    24 mm over 8 is the coarsest, so a voxel is a cube of 3 mm.
+    """
     geometry = oblique_geometry((10, 24, 16), spacing=(2.0, 1.0, 1.25))
     _, view = preprocess_classifier_input(in_world(geometry), class_plan(patch=(8, 8, 10)))
     np.testing.assert_allclose(np.array(view.step) * view.turned.spacing, 3.0)
@@ -208,7 +217,7 @@ def test_a_larger_size_shows_more_around_the_same_middle():
 
 
 # --- smoothing
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @FAST
@@ -218,7 +227,10 @@ def test_a_larger_size_shows_more_around_the_same_middle():
     seed=st.integers(0, 9),
 )
 def test_it_is_scipys_gaussian_and_linear_interpolation(steps, shift, seed):
-    """A window anywhere, read from the part of the image that it needs, is the same as read from the whole one."""
+    """A window anywhere, read from the part of the image that it needs.
+
+    Is the same as read from the whole one.
+    """
     shape = (18, 22, 16)
     image = random_volume(Geometry.from_spacing(shape), seed=seed)
     middle = (np.array(shape) - 1) / 2 + np.array(shift)
@@ -253,11 +265,14 @@ def test_shrinking_keeps_the_mean_and_takes_away_what_is_too_fine():
 
 
 # --- windows
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_window_around_a_mask_at_the_border_of_a_picture():
-    """Mask in rows 0 and 1, columns 6 and 7 of 8 x 8: its middle is (0.5, 6.5), the window rows -1 to 2, columns 5 to 8."""
+    """Mask in rows 0 and 1, columns 6 and 7 of 8 x 8.
+
+    Its middle is (0.5, 6.5), the window rows -1 to 2, columns 5 to 8.
+    """
     rows, columns = np.indices((8, 8))
     mask = np.zeros((1, 1, 8, 8), np.uint8)
     mask[0, 0, :2, 6:] = 1
@@ -366,9 +381,9 @@ EMPTY = Volume(np.zeros((1, 6, 7, 8), np.uint8), IMAGE.geometry)
             DataError,
             r"2 channels[\s\S]*in this order: CT",
         ),
-        (IMAGE, MASK, {}, DataError, "no mask that says where to look"),
-        (IMAGE, MASK, {"region": EMPTY}, DataError, "no mask that says where to look"),
-        (IMAGE, CENTRE, {}, DataError, r"no point to look at[\s\S]*centre_x"),
+        (IMAGE, MASK, {}, DataError, "no mask of the region to classify"),
+        (IMAGE, MASK, {"region": EMPTY}, DataError, "no mask of the region to classify"),
+        (IMAGE, CENTRE, {}, DataError, r"no centre point of the region to classify[\s\S]*centre_x"),
         (
             IMAGE,
             CENTRE,
@@ -391,7 +406,7 @@ def test_what_cannot_be_seen_is_refused(image, region, given, kind, message):
 
 
 # --- the store
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""nnU-Net's rules of preprocessing, by their definitions: which axis is resampled by itself, what is cut off, what is inside."""
+"""nnU-Net's rules of preprocessing, by their definitions.
+
+Which axis is resampled by itself, what is cut off, what is inside.
+"""
 
 import numpy as np
 import pytest

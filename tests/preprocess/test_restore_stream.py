@@ -1,4 +1,7 @@
-"""Slabs in, answers out: the same as for the whole array, however it is cut, on every grid, in little memory."""
+"""Slabs in, answers out.
+
+The same as for the whole array, however it is cut, on every grid, in little memory.
+"""
 
 import itertools
 import threading
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from restored import restore_probabilities
 
 from hilum.errors import GeometryError, UsageError
 from hilum.preprocess import (
@@ -15,7 +19,6 @@ from hilum.preprocess import (
     ProbabilityStream,
     Restore,
     restore_logits_to_labels,
-    restore_probabilities,
 )
 from hilum.volume import Box, Geometry, Volume, reorient, resample_array
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from restored import restore_probabilities
 from scipy import ndimage
 
 from hilum.errors import DataError, GeometryError, ResourceError
@@ -19,7 +20,6 @@ from hilum.preprocess import (
     preprocess_labels,
     preprocessing_hash,
     restore_logits_to_labels,
-    restore_probabilities,
 )
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 

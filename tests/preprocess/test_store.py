@@ -1,4 +1,7 @@
-"""The case store: blocks equal slices, writing is all or nothing, building resumes and names the case that fails."""
+"""The case store.
+
+Blocks equal slices, writing is all or nothing, building resumes and names the case that fails.
+"""
 
 import json
 import os

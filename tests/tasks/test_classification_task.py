@@ -1,4 +1,7 @@
-"""Classification at the seam: targets, losses and probabilities, held to torch, to the metrics and to numbers by hand."""
+"""Classification at the seam.
+
+Targets, losses and probabilities, held to torch, to the metrics and to numbers by hand.
+"""
 
 import math
 
@@ -33,7 +36,7 @@ def finite(outputs: int):
 
 
 # --- targets
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_a_label_that_is_none_is_refused():
 
 
 # --- losses
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
@@ -138,7 +141,7 @@ def test_the_loss_is_of_single_precision_and_its_weights_move_with_it():
 
 
 # --- probabilities
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -154,7 +157,10 @@ def test_probabilities_are_those_of_the_metrics_at_temperature_one(kind):
 
 
 def test_probabilities_of_grades_by_hand():
-    """P(above I) = 0.8, above II 0.5, above III 0.9, which cannot be more than that of II and is made 0.5."""
+    """P(above I) = 0.8, above II 0.5, above III 0.9.
+
+    Which cannot be more than that of II and is made 0.5.
+    """
     logits = torch.logit(torch.tensor([[0.8, 0.5, 0.9]], dtype=torch.float64))
     found = ClassificationTask(GRADES).probabilities(logits)
     np.testing.assert_allclose(found, [[0.2, 0.3, 0.0, 0.5]], atol=1e-12)

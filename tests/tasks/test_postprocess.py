@@ -1,4 +1,7 @@
-"""Post-processing of labels held to scipy and SimpleITK, to hand-made cases, and to what must always hold."""
+"""Post-processing of labels held to scipy and SimpleITK, to hand-made cases.
+
+And to what must always hold.
+"""
 
 import numpy as np
 import pytest
@@ -145,7 +148,7 @@ def test_a_speck_of_tumour_in_the_liver_becomes_liver_and_one_outside_background
     np.testing.assert_array_equal(found, applied(array, step("largest_component", (2,))))
 
 
-def test_of_equally_many_neighbours_the_smaller_label_wins_and_the_outside_of_the_image_does_not_count():
+def test_the_smaller_label_wins_a_tie_inside_the_image():
     array = np.zeros((1, 3, 4), np.uint8)
     array[0, 0, 0] = 1  # in the corner: right of it spleen, below it background
     array[0, 0, 1] = 5
@@ -220,19 +223,21 @@ def test_what_is_no_label_map_and_unknown_labels_are_refused():
         apply_postprocessing(two, (step(),), TABLE)
 
 
-def test_a_region_that_needs_more_memory_than_there_is_room_for_is_refused_with_the_figures():
+def test_a_region_beyond_the_memory_limit_is_refused():
     array = np.zeros((30, 40, 50), np.uint8)
     array[2:8, 3:7, 4:9] = 1
     needed = array.nbytes + BYTES_A_VOXEL * 8 * 6 * 7  # of its box, one voxel wider on every side
-    found = apply_postprocessing(volume(array), (step(),), TABLE, room=needed)
+    found = apply_postprocessing(volume(array), (step(),), TABLE, limit_bytes=needed)
     assert found.array.sum() == 120
     with pytest.raises(
         ResourceError,
         match=r"(?s)largest component of .*extends over 6 x 4 x 5 voxels.*memory='8GB'",
     ):
-        apply_postprocessing(volume(array), (step(),), TABLE, room=needed - 1)
+        apply_postprocessing(volume(array), (step(),), TABLE, limit_bytes=needed - 1)
     assert (
-        apply_postprocessing(volume(0 * array), (step(),), TABLE, room=array.nbytes).array.sum()
+        apply_postprocessing(
+            volume(0 * array), (step(),), TABLE, limit_bytes=array.nbytes
+        ).array.sum()
         == 0
     )
 

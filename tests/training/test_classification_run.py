@@ -199,7 +199,7 @@ def probe_plan(dataset, **changes):
         orientation="source",
         network=spec,
         normalisation=tuple(Normalisation(kind="unit", upper=255.0) for _ in dataset.channels),
-        stages=STAGES["probe"](),
+        stages=STAGES["probe"],
         **changes,
     )
 
@@ -401,7 +401,7 @@ def test_nothing_is_overwritten_and_another_wish_is_refused(trained, data, datas
     _, out, _ = trained
     with pytest.raises(UsageError, match=r"already holds a model[\s\S]*--resume"):
         run(data, out, options(dataset, folds=2))
-    asked = Overrides(stages=STAGES["probe"]())
+    asked = Overrides(stages=STAGES["probe"])
     with pytest.raises(UsageError, match=r"stages [\s\S]*the training that is resumed has"):
         run(data, out, options(dataset, folds=2, resume=True, plan=None, overrides=asked))
 
@@ -478,7 +478,7 @@ def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
     model = run(
         data,
         tmp_path / "m",
-        options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]())),
+        options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"])),
     )
     assert model.facts.steps == 0
     assert TrainedModel.load(tmp_path / "m", device="cpu").id == model.id
@@ -497,9 +497,7 @@ def test_what_the_time_left_out_of_a_probe_is_said_on_the_card_and_kept(
         probe, "centre_of", lambda *args: (now.__setitem__(0, now[0] + 10.0), middle(*args))[1]
     )
     monkeypatch.setattr(probe, "FEWEST", 2)
-    asked = options(
-        dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]()), minutes=2.0
-    )
+    asked = options(dataset, plan=changed(cube_plan(dataset), stages=STAGES["probe"]), minutes=2.0)
     model = run(data, tmp_path / "m", asked, listener=Listener(say=said.append))
     fold = model.facts.details["fold 0"]
     used = len(fold["train"]) - len(fold["left_out"])
@@ -526,7 +524,7 @@ def tiny(**changes):
         dropout=0.0,
         **changes,
     )
-    return class_plan(patch=(16, 16, 16), network=spec, steps=2, stages=STAGES["head"]())
+    return class_plan(patch=(16, 16, 16), network=spec, steps=2, stages=STAGES["head"])
 
 
 def test_given_weights_are_where_training_begins_and_that_is_said(data, dataset, tmp_path):

@@ -1,4 +1,7 @@
-"""Resampling over the same block of space: scipy as oracle, memory bounded, labels never invented."""
+"""Resampling over the same block of space.
+
+Scipy as oracle, memory bounded, labels never invented.
+"""
 
 import tracemalloc
 
@@ -66,7 +69,10 @@ def test_equal_to_scipy(source, target, order):
 
 @pytest.mark.parametrize("order", [1, 3])
 def test_equal_to_scipy_zoom_in_hounsfield_units(order):
-    """scipy.ndimage.zoom(grid_mode=True, mode="nearest") is what skimage.transform.resize and so nnU-Net call."""
+    """scipy.ndimage.zoom(grid_mode=True.
+
+    Mode="nearest") is what skimage.transform.resize and so nnU-Net call.
+    """
     hounsfield = (random_volume(oblique_geometry((12, 30, 25))).array * 800).astype(np.int16)
     made = resample_array(hounsfield, (25, 20, 31), order=order)
     zoomed = ndimage.zoom(

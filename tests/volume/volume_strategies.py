@@ -1,4 +1,7 @@
-"""Grids and images that hide no mistake: non-cubic, anisotropic, oblique, left- and right-handed, far from the origin."""
+"""Grids and images that hide no mistake.
+
+Non-cubic, anisotropic, oblique, left- and right-handed, far from the origin.
+"""
 
 from itertools import permutations, product
 

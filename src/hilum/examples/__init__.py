@@ -1,4 +1,4 @@
-"""Synthetic but anatomically plausible data, drawn from a seed in a moment: for the demo, the documentation and the tests."""
+"""Synthetic, anatomically plausible data from a seed, for demo, documentation and tests."""
 
 from hilum.examples.abdomen import ABDOMEN_LABELS, SyntheticCase, make_abdomen_ct
 from hilum.examples.chest import NODULE_LABELS, make_nodule_ct

@@ -1,4 +1,4 @@
-"""Abdominal CT in Hounsfield units, drawn from a seed: body wall, ribs, spine, vessels, bowel, liver, tumours, spleen, kidneys.
+"""Synthetic abdominal CT in Hounsfield units, sampled from a seed.
 
 Nothing here is measured from a patient. Sizes, positions and HU are those of portal-venous CT in
 adult anatomy textbooks, varied by patient; coordinates are LPS mm around a point in front of the
@@ -53,7 +53,7 @@ FIELD_MM = (210.0, 292.0, 380.0)
 
 @dataclass(frozen=True)
 class Tumour:
-    """A focal liver lesion: centre (x, y, z) mm, radius mm, HU of the solid part, and whether its middle is necrotic."""
+    """A focal liver lesion: centre (x, y, z) mm, radius mm, HU of its solid part, necrosis."""
 
     centre: tuple[float, float, float]
     radius_mm: float
@@ -158,7 +158,7 @@ def sample_patient(rng: np.random.Generator, *, tumours: int | None = None) -> P
 
 
 def follow_up(patient: Patient, rng: np.random.Generator) -> Patient:
-    """The same patient some months later: tumours have grown or shrunk, the contrast medium came a little earlier or later."""
+    """Return the patient some months later: changed tumours and contrast timing."""
     factor = float(rng.uniform(0.75, 1.35))
     grown = tuple(
         replace(t, radius_mm=float(np.clip(t.radius_mm * factor, 3.5, 26))) for t in patient.tumours
@@ -175,7 +175,7 @@ def make_study(
     tilt_degrees: float = 4.0,
     noise_hu: float = 12.0,
 ) -> SyntheticCase:
-    """One CT of a patient: the position on the table, the field of view and the noise are the study's own."""
+    """Paint one CT of a patient, with its own position, field of view and noise."""
     geometry = _study_grid(rng, shape, tilt_degrees)
     image, labels = paint_patient(patient, geometry, rng, noise_hu=noise_hu)
     return SyntheticCase(image, labels)
@@ -213,7 +213,7 @@ def _study_grid(
 
 
 def _sample_tumours(rng: np.random.Generator, patient: Patient, count: int) -> tuple[Tumour, ...]:
-    """Place tumours inside the liver, apart from each other, by rejection on the liver's own distance."""
+    """Place tumours inside the liver, apart from each other, by rejection sampling."""
     points = rng.uniform((-150, -95, -60), (60, 70, 85), (4000, 3)).T.astype(np.float32)
     depth = -parenchyma_distance(points, patient)
     placed: list[Tumour] = []

@@ -1,4 +1,4 @@
-"""Painting tissue onto a grid: later strokes cover earlier ones, edges are shared by the voxels they run through."""
+"""Painting tissue onto a grid: later strokes cover earlier ones, edges are partial volumes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AIR_HU = -1000.0
 
 @dataclass(frozen=True)
 class Warp:
-    """A smooth displacement of space, as a sum of plane waves: what makes organs look grown, not turned on a lathe.
+    """A smooth displacement of space, as a sum of plane waves, that makes organs irregular.
 
     Args:
         amplitudes: (waves, 3) mm.
@@ -151,7 +151,7 @@ class Canvas:
             self.labels[share > 0.5] = label
 
     def finish(self, rng: np.random.Generator, *, noise_hu: float) -> tuple[Volume, Volume]:
-        """Add the scanner's noise and give image (int16 HU, at least -1024) and labels (uint8) back.
+        """Add noise and return image (int16 HU, at least -1024) and labels (uint8).
 
         The noise is correlated over neighbouring voxels of a slice, as filtered back-projection
         leaves it.

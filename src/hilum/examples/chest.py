@@ -1,4 +1,4 @@
-"""Lung nodules in CT, benign and malignant, drawn from a seed: a block of lung around one nodule, as nodule classifiers get it.
+"""Synthetic CT of lung nodules, benign and malignant: a block of lung around one nodule.
 
 The two kinds overlap, as in life: malignant nodules are on average larger, lobulated or spiculated,
 sometimes part-solid; benign ones are smaller, round and smooth, often calcified (hamartoma,

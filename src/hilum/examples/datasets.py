@@ -112,7 +112,7 @@ def make_nodule_dataset(
     prefix: str = "nodule",
     progress: Progress | None = None,
 ) -> Path:
-    """Write a synthetic lung nodule data set as a table: cases.csv (case, patient, image, mask, label, site), images/, masks/.
+    """Write a synthetic lung nodule data set: cases.csv, images/, masks/.
 
     Labels are "benign" and "malignant", in turn; every third patient has two nodules.
 
@@ -154,7 +154,7 @@ def make_nodule_dataset(
 def _choose(
     structures: Sequence[str] | None,
 ) -> tuple[LabelTable, np.ndarray[Any, np.dtype[np.uint8]]]:
-    """The label table of the chosen structures, and the new id of each old id (0 for those left out)."""
+    """Return the table of the chosen structures and the new id of each old id (else 0)."""
     known = {label.name: label for label in ABDOMEN_LABELS.foreground}
     names = list(known) if structures is None else list(structures)
     unknown = [name for name in names if name not in known]

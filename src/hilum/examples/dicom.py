@@ -44,7 +44,7 @@ class SeriesTags:
 def write_dicom_series(
     volume: Volume, folder: Path | str, *, tags: SeriesTags | None = None
 ) -> tuple[Path, ...]:
-    """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z, into a new or existing folder.
+    """Write a CT volume as single-frame CT Image Storage files, one for each slice along Z.
 
     Stored as scanners do, unsigned 12-bit (16-bit above 3071 HU), intercept -1024, slope 1,
     Explicit VR Little Endian. The grid is written as it is, oblique or not; a reader sorts slices

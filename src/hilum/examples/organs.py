@@ -41,7 +41,7 @@ def enhanced(patient: Patient, native_hu: float, portal_hu: float) -> float:
 
 
 def liver_distance(points: Field, patient: Patient) -> Field:
-    """Distance to the liver: a right lobe under its dome, a left lobe tapering over the midline in front of the stomach."""
+    """Distance to the liver: right lobe under its dome, left lobe tapering over the midline."""
     s, size = patient.liver, patient.size
     right = ellipsoid(
         points,
@@ -65,7 +65,7 @@ def liver_distance(points: Field, patient: Patient) -> Field:
 
 
 def parenchyma_distance(points: Field, patient: Patient) -> Field:
-    """Distance to the liver less gallbladder, vena cava and the right kidney in its fat: where a tumour may grow."""
+    """Distance to the liver less gallbladder, vena cava and right kidney, for tumours."""
     (x, y, z), radii, axes = kidney_shape(patient, -1)
     solid = np.maximum(
         liver_distance(points, patient), 8 - ellipsoid(points, (x, y, z), radii, axes=axes)
@@ -75,7 +75,7 @@ def parenchyma_distance(points: Field, patient: Patient) -> Field:
 
 
 def kidney_shape(patient: Patient, side: int) -> tuple[Triple, Triple, NDArray[np.float64]]:
-    """Centre (x, y, z) mm, semi-axes mm and directions of a kidney, -1 the right and 1 the left one, which lies higher."""
+    """Return centre (x, y, z) mm, semi-axes mm and directions of the right (-1) or left kidney."""
     s = patient.kidneys
     axes = rotation(about_y=-side * 12, about_x=12, about_z=side * 28)
     return (
@@ -124,7 +124,7 @@ def _paint_tumour(canvas: Canvas, patient: Patient, tumour: Tumour) -> None:
 def _liver_vessels(
     rng: np.random.Generator,
 ) -> list[tuple[list[tuple[float, float, float]], float]]:
-    """Three hepatic veins down from the vena cava and the portal tree up from the porta: (path, radius mm)."""
+    """Return three hepatic veins and the portal tree: (path, radius mm)."""
     vessels: list[tuple[list[tuple[float, float, float]], float]] = []
     for middle in ((-118, 6, 12), (-78, -62, 18), (10, -62, 36)):
         x, y, z = (float(v + rng.uniform(-9, 9)) for v in middle)
@@ -168,7 +168,7 @@ def _paint_spleen(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_stomach(canvas: Canvas, patient: Patient) -> None:
-    """A bag with food, fluid and, as the patient lies on the back, gas in front of a level surface."""
+    """Paint the stomach: food, fluid, and gas in front of a level surface."""
     canvas = canvas.near((35, -28, 20), 90)
     body = ellipsoid(
         canvas.points, (56 * patient.size, -22, 36), (44, 44, 46), axes=rotation(about_z=-20)
@@ -210,7 +210,7 @@ def _paint_kidneys(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_kidney(canvas: Canvas, patient: Patient, *, side: int, label: int) -> None:
-    """A bean in its fat: cortex, pyramids, and the sinus that opens to the middle and front (the hilum)."""
+    """Paint a kidney in its fat: cortex, pyramids, and the sinus that opens at the hilum."""
     s = patient.kidneys
     (x, y, z), radii, axes = kidney_shape(patient, side)
     canvas = canvas.near((x, y, z), 72 * s)
@@ -249,7 +249,7 @@ def _paint_great_vessels(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_bowel(canvas: Canvas, patient: Patient, rng: np.random.Generator) -> None:
-    """Loops of small bowel in the middle, the colon as a frame around them, some with gas in front."""
+    """Paint loops of small bowel and the colon around them, some with gas in front."""
     for _ in range(64):
         middle = rng.uniform((-88, -84, -125), (92, 8, -18)) * (patient.size, patient.size, 1)
         reach = rng.uniform((-26, -14, -18), (26, 14, 18))

@@ -1,4 +1,4 @@
-"""Signed distances of simple solids, in millimetres: negative inside, zero on the surface, positive outside.
+"""Signed distances of simple solids in millimetres, negative inside.
 
 Points are (3, ...) arrays (x, y, z) of LPS millimetres; every function returns an array of the
 trailing shape. Distances are exact for capsules and close to the surface for ellipsoids, which is
@@ -41,7 +41,7 @@ def ellipsoid(
     *,
     axes: NDArray[np.float64] | None = None,
 ) -> Field:
-    """Distance to an ellipsoid with semi-axes `radii` along the columns of `axes` (the world axes if None)."""
+    """Distance to an ellipsoid with semi-axes `radii` along the columns of `axes`."""
     local = _minus(points, centre)
     if axes is not None:
         local = np.einsum("ij,i...->j...", axes.astype(np.float32), local)
@@ -85,7 +85,7 @@ def smooth_union(first: Field, second: Field, blend_mm: float) -> Field:
 
 
 def occupancy(distance: Field, blur_mm: float) -> Field:
-    """Share of a voxel that lies inside, 0..1: the partial volume of an edge that is blurred over `blur_mm`."""
+    """Return the share of a voxel inside, 0..1, of an edge that is blurred over `blur_mm`."""
     return np.asarray(np.clip(0.5 - distance / np.float32(blur_mm), 0, 1), dtype=np.float32)
 
 

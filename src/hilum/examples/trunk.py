@@ -1,4 +1,4 @@
-"""The trunk of the synthetic abdomen: skin, fat, muscle, ribs, spine, lung bases, heart and the table it lies on."""
+"""The trunk of the synthetic abdomen: skin, fat, muscle, bones, lung bases, heart, table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPINE_Y = 44.0  # centre of the vertebral bodies
 
 
 def body_distance(points: Field, patient: Patient) -> Field:
-    """Distance to the skin, measured along the ray from the body's axis: a rounded box, flatter behind."""
+    """Distance to the skin along the ray from the body's axis: a rounded box, flatter behind."""
     x, y, z = points
     waist = 1 - 0.05 * np.exp(-(((z + 45) / 55) ** 2))
     across = np.float32(163 * patient.size + 0.7 * patient.fat_mm - 8) * waist
@@ -39,7 +39,7 @@ def body_distance(points: Field, patient: Patient) -> Field:
 
 
 def wall_thickness(points: Field, patient: Patient) -> Field:
-    """Thickness in mm of skin and fat: thickest at the flanks and the belly, thin over the spine."""
+    """Return the thickness of skin and fat in mm: thickest at flanks and belly."""
     x, y, _ = points
     angle = np.arctan2(y, x)
     return np.asarray(
@@ -54,7 +54,7 @@ def cavity_distance(points: Field, patient: Patient) -> Field:
 
 
 def diaphragm_distance(points: Field, patient: Patient) -> Field:
-    """Height above the diaphragm: two domes, the right one higher, that fall off to the flanks and far down behind."""
+    """Height above the diaphragm: two domes, the right one higher, lower at the back."""
     x, y, z = points
     s = np.float32(patient.size)
     right = (

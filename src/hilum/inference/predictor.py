@@ -386,7 +386,9 @@ class Predictor:
         labels, *more = (stream.finish() for stream in streams)
         del streams  # their last rows
         room = self.budget.most - resident() - reserve
-        labels = apply_postprocessing(labels, self._plan.postprocessing.value, table, room=room)
+        labels = apply_postprocessing(
+            labels, self._plan.postprocessing.value, table, limit_bytes=room
+        )
         end = time.perf_counter()
         seconds = replace(
             prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle

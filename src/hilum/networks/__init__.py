@@ -1,4 +1,4 @@
-"""U-Nets and classifiers, and how they are built: images (B, C, Z, Y, X) in, logits (B, K, Z, Y, X) or (B, K') out."""
+"""U-Nets and classifiers: images (B, C, Z, Y, X) in, logits (B, K, Z, Y, X) or (B, K') out."""
 
 from hilum.networks.build import (
     CLASSIFIERS,
@@ -16,9 +16,8 @@ from hilum.networks.residual_unet import ResidualUNet
 from hilum.networks.resnet3d import ResNet3d
 from hilum.networks.slice_classifier import SliceClassifier
 from hilum.networks.textbook_classifier import Classifier
-from hilum.networks.timm_classifier import TimmClassifier
+from hilum.networks.timm_classifier import TimmClassifier, VolumeClassifier
 from hilum.networks.unet import UNet
-from hilum.networks.volume_classifier import VolumeClassifier
 from hilum.networks.weights import Adoption, Weights, adopt, find_weights
 
 __all__ = [

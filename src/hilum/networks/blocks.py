@@ -21,13 +21,13 @@ EPSILON = 1e-5
 
 
 def layer(family: str, dimensions: int) -> type[nn.Module]:
-    """The torch module of a family ("Conv", "ConvTranspose", "BatchNorm", "MaxPool") in so many dimensions."""
+    """Return the torch module of a family ("Conv", "BatchNorm", ...) in 2 or 3 dimensions."""
     module: type[nn.Module] = getattr(nn, f"{family}{dimensions}d")
     return module
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation with learnt scale and shift, the maths of `torch.nn.InstanceNorm*d(affine=True)`.
+    """Instance normalisation with learnt scale and shift, as `InstanceNorm*d(affine=True)`.
 
     Each channel of each sample is brought to mean 0 and variance 1 (biased, plus 1e-5), then scaled
     and shifted. The parameters stay in float32 whatever the input's type; statistics are taken in
@@ -107,7 +107,7 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, ResNet-D: the shortcut is average-pooled, then projected where the channels change."""
+    """Two convolutions beside a shortcut, ResNet-D: average-pooled, then projected."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel: Sequence[int], stride: Sequence[int]

@@ -14,9 +14,8 @@ from hilum.networks.residual_unet import ResidualUNet
 from hilum.networks.resnet3d import ResNet3d
 from hilum.networks.rng import use_generator
 from hilum.networks.slice_classifier import SliceClassifier
-from hilum.networks.timm_classifier import TimmClassifier
+from hilum.networks.timm_classifier import TimmClassifier, VolumeClassifier
 from hilum.networks.unet import UNet
-from hilum.networks.volume_classifier import VolumeClassifier
 from hilum.plan.plan import ClassifierSpec, NetworkSpec
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def textbook_spec(
     dimensions: int = 2,
     features: tuple[int, ...] = (64, 128, 256, 512, 1024),
 ) -> NetworkSpec:
-    """The spec that the textbook's U-Net has: every kernel 3, every stride 2, two convolutions a stage, one output."""
+    """Return the textbook's U-Net: kernels 3, strides 2, two convolutions a stage, one output."""
     stages, flat = len(features), dimensions == 2
     return NetworkSpec(
         kind="unet",
@@ -120,7 +119,7 @@ def build_network(
 
 
 def blank_network(spec: NetworkSpec) -> Network:
-    """The U-Net of a spec on torch's device "meta": its weights have names and shapes, and take no memory.
+    """Build the U-Net of a spec on torch's device "meta": weights without memory.
 
     Raises:
         UsageError: when the spec does not fit its kind.

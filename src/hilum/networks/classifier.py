@@ -1,4 +1,4 @@
-"""The one contract of every classifier: an image in, logits out, with the maps and features between them in reach."""
+"""The contract of every classifier: image in, logits out, with maps and features between."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ClassifierNetwork(nn.Module, ABC):
 
     @abstractmethod
     def groups(self) -> Groups:
-        """Every parameter, in groups from the input to the head (the last): what learns together, at one learning rate."""
+        """Group every parameter from input to head: groups learn at one learning rate."""
 
     def features(self, image: Tensor) -> Tensor:
         """Compute the input of the head (B, F') from an image (B, C, Z, Y, X); raises as `maps`."""
@@ -85,7 +85,7 @@ class ClassifierNetwork(nn.Module, ABC):
         return logits
 
     def on_image(self, weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """Bring one number a place of the maps (B, z, y, x) to the image's grid (B, Z, Y, X), trilinearly."""
+        """Resample one value a cell of the maps, (B, z, y, x), to the image (B, Z, Y, X)."""
         return spread(weights, size)
 
     def release(self, n: int | None) -> None:
@@ -132,7 +132,7 @@ def _calm(module: nn.Module) -> None:
 
 
 def spread(weights: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Numbers (B, z, y, x), one a cell, on a grid (B, Z, Y, X) that the cells fill evenly, trilinearly."""
+    """Resample cells (B, z, y, x) to a grid (B, Z, Y, X) that they fill, trilinearly."""
     return functional.interpolate(
         weights[:, None].float(), size=size, mode="trilinear", align_corners=False
     )[:, 0]

@@ -1,4 +1,4 @@
-"""A timm backbone without its head, as the classifiers use it: by name, of any number of channels and any size of picture."""
+"""A timm backbone without its head, for any number of channels and any picture size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOO_SMALL = re.compile("Output size is too small|greater than actual input size
 
 
 class Encoder(nn.Module):
-    """A timm backbone from pictures (N, C, Y, X) to maps (N, F, y, x) and from these to features (N, F').
+    """A timm backbone: pictures (N, C, Y, X) to maps (N, F, y, x) to features (N, F').
 
     `to_3d` turns the convolutions in `model` to 3D; then all of this has a Z too.
 
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         self.register_buffer("shift", torch.zeros(in_channels))
 
     def expect(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Rescale the input to what weights expect that were trained on photographs minus `mean` over `std`, three of each."""
+        """Rescale the input for weights trained on (photo - mean) / std, three of each."""
         scale = torch.tensor(IMAGENET_STD) / torch.tensor(std)
         shift = (torch.tensor(IMAGENET_MEAN) - torch.tensor(mean)) / torch.tensor(std)
         if len(self.scale) != 3:
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         return maps.permute(0, 3, 1, 2) if self._channels_are_last else maps
 
     def covered(self, size: tuple[int, int], cells: tuple[int, int]) -> tuple[int, int]:
-        """Count the pixels (from the first on) that maps of so many cells (y, x) cover, for pictures of a size (Y, X).
+        """Count the pixels that maps of (y, x) cells cover, for pictures of size (Y, X).
 
         More than the picture has where a transformer pads it below and right: to whole patches, and
         where it merges patches to whole merged ones.
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         return max(size[0], cells[0] * height), max(size[1], cells[1] * width)
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Features (N, F') of maps (N, F, y, x): the backbone's own pooling, or the mean over a volume."""
+        """Pool maps (N, F, y, x) to features (N, F') as the backbone does; volumes by the mean."""
         if maps.ndim == 5:
             return maps.mean((2, 3, 4))
         if self._has_tokens:
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         return features
 
     def groups(self) -> Groups:
-        """Every parameter from input to output: stem, then each stage (transformers: each block), as timm divides them."""
+        """Group every parameter from input to output as timm does: stem, stages or blocks."""
         from timm.models import group_parameters
 
         named = dict(self.model.named_parameters())
@@ -207,7 +207,7 @@ def _patch(model: Any) -> tuple[int, int] | None:
 
 
 def _whole_patches(picture: Tensor, model: Any) -> tuple[Tensor, tuple[int, int]]:
-    """The picture padded below and right to whole patches of a transformer, and the number of these; others are left alone."""
+    """Pad a picture to whole patches of a transformer; return it and the number of patches."""
     patch = _patch(model)
     height, width = picture.shape[-2:]
     if patch is None:

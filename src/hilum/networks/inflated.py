@@ -37,7 +37,7 @@ class Reach(NamedTuple):
         return both // 2, both - both // 2
 
     def centres(self, size: int) -> tuple[int, int]:
-        """Return the first position of the kernel's middle, and the number of positions along an axis of so many voxels."""
+        """Return the kernel centre's first position and the number of positions along an axis."""
         before, after = self.margins(size)
         count = (size + before + after - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
         return self.dilation * (self.kernel // 2) - before, count
@@ -84,7 +84,7 @@ class InflatedConv(nn.Module):
 
 
 class AcsConv(nn.Module):
-    """The 2D kernels as they are: a third of the outputs sees axial slices, a third coronal and a third sagittal ones.
+    """The 2D kernels as they are: a third of the outputs each for axial, coronal, sagittal slices.
 
     Of a grouped convolution a third of the groups each. 1x1 kernels see voxels, which have no
     plane. Parameters are those of the 2D convolution, shapes included. Strides hold along all axes,
@@ -109,10 +109,10 @@ class AcsConv(nn.Module):
                 (self.rows, self.rows, self.columns),
                 self.conv_groups,
             )
-        units = self.conv_groups if self.conv_groups > 1 else len(self.weight)
-        outs, ins = len(self.weight) // units, self.weight.shape[1]
+        count = self.conv_groups if self.conv_groups > 1 else len(self.weight)
+        outs, ins = len(self.weight) // count, self.weight.shape[1]
         parts, start = [], 0
-        for thin, share in enumerate(thirds(units)):
+        for thin, share in enumerate(thirds(count)):
             if share:
                 own = slice(start * outs, (start + share) * outs)
                 seen = x if self.conv_groups == 1 else x[:, start * ins : (start + share) * ins]
@@ -126,7 +126,7 @@ class AcsConv(nn.Module):
     def _plane(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, thin: int, share: int
     ) -> Tensor:
-        """One third: kernels (o, i, *3) with a 1 along the axis `thin`, which is only stepped along."""
+        """Convolve one third: kernels (o, i, *3) with size 1 along the axis `thin`."""
         across = (
             self.columns if thin == 2 else self.rows
         )  # what it is for the kernels of the others along this axis
@@ -139,9 +139,9 @@ class AcsConv(nn.Module):
         )
 
 
-def thirds(units: int) -> tuple[int, int, int]:
+def thirds(count: int) -> tuple[int, int, int]:
     """So many in three parts as equal as can be, the first the largest: 8 as 3, 3, 2."""
-    return (units + 2) // 3, (units + 1) // 3, units // 3
+    return (count + 2) // 3, (count + 1) // 3, count // 3
 
 
 def reaches(flat: nn.Conv2d) -> tuple[Reach, Reach]:

@@ -1,4 +1,4 @@
-"""The U-Nets with strided convolutions: plain, and the encoder and decoder that the residual one shares."""
+"""The plain U-Net with strided convolutions, and the decoder that the residual one shares."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
 
 
 class PlainUNet(Network):
-    """U-Net of stacked convolutions with instance norm, strided convolutions down and transposed ones up.
+    """U-Net of convolutions with instance norm, strided down and transposed up.
 
     nnU-Net's plain network (Isensee et al., Nature Methods 18, 2021): kernels and strides of each
     stage come from the spec and may be anisotropic.

@@ -21,7 +21,7 @@ GROUPS = 8
 
 
 class ResNet3d(ClassifierNetwork):
-    """A 3x3x3 stem with stride 2, then stages of `blocks[n]` basic blocks with `features[n]` channels.
+    """A 3x3x3 stem with stride 2, then stages of `blocks[n]` blocks of `features[n]` channels.
 
     Each stage after the first begins with stride 2. He et al. 2016 with the shortcut of ResNet-D
     (average pooling, then a projection). Norms are batch norms, or group norms of up to 8 groups

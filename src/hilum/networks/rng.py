@@ -1,4 +1,4 @@
-"""Randomness from a generator or seed that is passed, for modules of others that draw from torch's global one."""
+"""Seeds for third-party modules that use torch's global random generator."""
 
 from __future__ import annotations
 

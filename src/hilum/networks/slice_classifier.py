@@ -62,9 +62,9 @@ class SliceClassifier(ClassifierNetwork):
     def encode(self, image: Tensor) -> Tensor:
         """See `ClassifierNetwork.maps`, and the class for three planes."""
         if self.planes == "three":
-            image = torch.cat(
-                [image, *(_resized(plane, image) for plane in _other_planes(image))], dim=2
-            )
+            # coronal (B, C, Y, Z, X) and sagittal (B, C, X, Z, Y) slices
+            planes = image.transpose(2, 3), image.permute(0, 1, 4, 2, 3)
+            image = torch.cat([image, *(_resized(plane, image) for plane in planes)], dim=2)
         return encode_slices(self.encoder, image)
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -104,11 +104,6 @@ class SliceClassifier(ClassifierNetwork):
         Last the attention with the head, since neither comes from pretrained weights.
         """
         return (*self.encoder.groups(), (*self.attention.parameters(), *self.head.parameters()))
-
-
-def _other_planes(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Coronal (B, C, Y, Z, X) and sagittal (B, C, X, Z, Y) slices of (B, C, Z, Y, X)."""
-    return image.transpose(2, 3), image.permute(0, 1, 4, 2, 3)
 
 
 def _resized(plane: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A timm backbone and a linear head: pictures, or volumes slice by slice."""
+"""A timm backbone and a linear head: for pictures, slices of volumes, or turned to 3D."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from hilum.networks.classifier import ClassifierNetwork, Groups, linear_head, spread
 from hilum.networks.encoder import Encoder
+from hilum.networks.inflated import AcsConv, InflatedConv
+from hilum.networks.to_3d import to_3d
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +48,36 @@ class TimmClassifier(ClassifierNetwork):
 
     def groups(self) -> Groups:
         """The backbone's, then the head."""
+        return (*self.encoder.groups(), tuple(self.head.parameters()))
+
+
+class VolumeClassifier(ClassifierNetwork):
+    """A timm CNN turned to 3D by `to_3d`, the mean over the volume and a linear head.
+
+    Args:
+        spec: of kind "inflated" or "acs".
+
+    Raises:
+        UsageError: timm has no such backbone, or it cannot be turned to 3D.
+    """
+
+    def __init__(self, spec: ClassifierSpec) -> None:
+        super().__init__(spec)
+        self.encoder = Encoder(spec.backbone, spec.in_channels)
+        convolution = InflatedConv if spec.kind == "inflated" else AcsConv
+        to_3d(self.encoder.model, convolution, name=spec.backbone)
+        self.head = linear_head(self.encoder.width, spec)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """See `ClassifierNetwork.maps`."""
+        return self.encoder.maps(image)
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Return the mean over the volume."""
+        return self.encoder.pool(maps)
+
+    def groups(self) -> Groups:
+        """Return the backbone's groups, then the head."""
         return (*self.encoder.groups(), tuple(self.head.parameters()))
 
 

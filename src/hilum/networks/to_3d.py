@@ -1,4 +1,4 @@
-"""A 2D convolutional network of timm's turned to 3D, module by module, keeping names, so that 2D weights still fit it."""
+"""Turn a 2D convolutional network of timm to 3D; module names stay, so that weights fit."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FEATURES = (64, 128, 256, 512, 1024)
 
 
 class UNet(Network):
-    """Ronneberger's U-Net as it is taught: double 3x3 convolution with batch norm and ReLU, max-pool, up-sampling, skips.
+    """Ronneberger's textbook U-Net: double convolutions, max-pool, up-sampling, skips.
 
     Down: `DoubleConv`, 2x2 max-pool. Up: bilinear (3D: trilinear) up-sampling by 2, concatenation
     with the skip of the same resolution, `DoubleConv`; the decoder never pools. At the end a 1x1

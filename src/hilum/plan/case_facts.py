@@ -1,4 +1,4 @@
-"""Measurements of one case: sizes, intensities and labels, with the samples that are pooled over cases."""
+"""Measurements of one case: sizes, intensities and labels, and samples to pool over cases."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def measure_case(
     counts = _label_counts(case_id, labels, table)
     known = [i for i in counts if i not in (0, table.ignore)]
     generator = np.random.default_rng(zlib.crc32(case_id.encode()))
-    inside, whole = _draw(labels, known, array.shape[1:], generator)
+    inside, whole = _sample_voxels(labels, known, array.shape[1:], generator)
     foreground_samples = tuple(_take(array[c], inside) for c in range(array.shape[0]))
     whole_samples = tuple(_take(array[c], whole) for c in range(array.shape[0]))
     if not all(np.isfinite(one).all() for one in array):
@@ -230,13 +230,13 @@ def _small_counts(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return values, np.asarray(counts)[values]
 
 
-def _draw(
+def _sample_voxels(
     labels: NDArray[Any] | None,
     known: Sequence[int],
     shape: tuple[int, ...],
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Flat indices of sampled voxels: under the annotation (with replacement above SAMPLES), and of the whole image."""
+    """Sample flat indices of voxels, under the annotation and of the whole image."""
     size = int(np.prod(shape))
     whole = np.arange(size) if size <= SAMPLES else np.sort(generator.integers(0, size, SAMPLES))
     if labels is None or not known:

@@ -182,7 +182,7 @@ def summarise(
 
 
 def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) -> tuple[Kind, str]:
-    """Guess what kind of image a channel holds, from its name and, where that says nothing, from its values.
+    """Guess the kind of image of a channel from its name, else from its values.
 
     A channel named CT whose values cannot be Hounsfield units (8-bit pictures, values already
     normalised) is not taken for one.

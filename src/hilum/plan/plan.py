@@ -1,4 +1,4 @@
-"""The parts that the plans of all tasks share: decisions, each with its reason, as versioned JSON."""
+"""The parts that all plans share: decisions, each with its reason, as versioned JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ nothing is resampled."""
 def resampled_size(
     size: float, own_mm: float, target_mm: float, *, same: float = SAME_SPACING
 ) -> int:
-    """Voxels along an axis of `size` voxels of `own_mm` once it is resampled to `target_mm`, at least one.
+    """Return the voxels along an axis after resampling from `own_mm` to `target_mm`, at least 1.
 
     `same` is the fraction by which two spacings may differ and still be one.
     """
@@ -107,7 +107,7 @@ class NetworkSpec(Record):
 
     @property
     def divisor(self) -> Three:
-        """Along each axis the product of the strides: a patch whose sizes are multiples of it needs no padding."""
+        """The product of the strides along each axis; multiples of it need no padding."""
         z = y = x = 1
         for stride in self.strides:
             z, y, x = z * stride[0], y * stride[1], x * stride[2]

@@ -63,7 +63,7 @@ class PostprocessingStep(Record):
 
 
 class ResamplingSpec(Record):
-    """Resampling of images to the plan's spacing and of logits back, beside the interpolation order within (Y, X)."""
+    """Resampling of images to the plan's spacing and of logits back."""
 
     same: float = Field(default=SAME_SPACING, ge=0)
     """Spacings that differ by less than this fraction are one: nothing is resampled along that

@@ -1,4 +1,4 @@
-"""From a fingerprint to what a plan keeps of the training images, so that a new one can be held against them."""
+"""Ranges of the training images that a plan keeps, to check new images against them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from hilum.preprocess.restore_stream import (
     LabelStream,
     ProbabilityStream,
     restore_logits_to_labels,
-    restore_probabilities,
 )
 from hilum.preprocess.steps import preprocess_case, preprocess_labels, preprocessing_hash
 from hilum.preprocess.store import OUTSIDE, CaseStore, StoredCase, build_store, cut_block
@@ -29,5 +28,4 @@ __all__ = [
     "preprocess_labels",
     "preprocessing_hash",
     "restore_logits_to_labels",
-    "restore_probabilities",
 ]

@@ -1,4 +1,4 @@
-"""The input of a classifier: one window or the whole image, on a grid of the input's size, and the way back."""
+"""The input of a classifier: a window or the whole image, and the way back to the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hilum.preprocess.steps import normalise
 from hilum.volume import Volume, reorient, reorient_geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from hilum.plan.plan import Three
     from hilum.volume import Geometry
 
-_VIEW_VERSION = 1  # raised whenever the same plan would give other bytes
+_INPUT_VERSION = 1  # raised whenever the same plan would give other bytes
 
 
 @dataclass(frozen=True)
 class InputWindow:
-    """Position of an input in its case: input voxel *k* along an axis is read at index start + k * step of the turned grid.
+    """Position of an input in its case: input voxel *k* is read at index start + k * step.
 
     Args:
         source: the case's own grid.
@@ -54,7 +54,7 @@ class InputWindow:
         )
 
     def lay(self, array: NDArray[np.float32]) -> Volume:
-        """Lay a map (Z, Y, X) of the input's size over the image: (1, Z, Y, X) on the source's grid, 0 where nothing was seen.
+        """Resample a map (Z, Y, X) of the input onto the image's grid; 0 outside the window.
 
         Raises:
             GeometryError: the map has not the input's shape.
@@ -88,7 +88,7 @@ def preprocess_classifier_input(
     centre_mm: Sequence[float] | None = None,
     size: Three | None = None,
 ) -> tuple[NDArray[np.float32], InputWindow]:
-    """Bring a case to the input of a classifier: reorient, normalise the whole image, then read the view.
+    """Bring a case to the input of a classifier: reorient, normalise, read the window.
 
     Linear, smoothed first along axes that shrink (a Gaussian of (step - 1) / 2 voxels, as
     scikit-image does). Beyond the image its border is repeated; the mask is 0 there.
@@ -124,7 +124,7 @@ def preprocess_classifier_input(
     mask = None
     if region is not None and plan.region.value.kind == "mask":
         mask = (region if code == "source" else reorient(region, code)).array[0] != 0
-    view = _find_view(
+    window = _find_window(
         turned.geometry, image.geometry, plan, mask, centre_mm, size or plan.patch.value
     )
     if not all(np.isfinite(channel).all() for channel in turned.array):
@@ -140,16 +140,16 @@ def preprocess_classifier_input(
     for raw, how in zip(turned.array, plan.normalisation.value, strict=True):
         channel = raw.astype(np.float32, copy=True)
         normalise(channel, how)
-        channels.append(_read(channel, view))
+        channels.append(_read(channel, window))
     if plan.region.value.mask_channel and mask is not None:
-        channels.append(_read(mask.astype(np.float32), view) * _inside(view, mask.shape))
-    return np.ascontiguousarray(np.stack(channels), dtype=np.float32), view
+        channels.append(_read(mask.astype(np.float32), window) * _inside(window, mask.shape))
+    return np.ascontiguousarray(np.stack(channels), dtype=np.float32), window
 
 
 def classifier_input_hash(plan: ClassificationPlan, size: Three) -> str:
     """Hash the part of a plan that the bytes of an input depend on, as 16 hexadecimal digits."""
     parts = {
-        "version": _VIEW_VERSION,
+        "version": _INPUT_VERSION,
         "channels": plan.channels,
         "dimensions": plan.dimensions.value,
         "orientation": plan.orientation.value,
@@ -162,7 +162,7 @@ def classifier_input_hash(plan: ClassificationPlan, size: Three) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _find_view(
+def _find_window(
     turned: Geometry,
     source: Geometry,
     plan: ClassificationPlan,
@@ -181,43 +181,36 @@ def _find_view(
         target = np.full(3, scale)
     if plan.dimensions.value == 2:
         target[0] = own[0]  # a picture is one slice thick, whatever its scale
-    centre = _CENTRES[region.kind](turned, mask, centre_mm)
+    centre = _find_centre(region.kind, turned, mask, centre_mm)
     step = target / own
     start = centre - (np.array(size) - 1) / 2 * step
     return InputWindow(source, plan.orientation.value, _three(start), _three(step), size)
 
 
-def _middle(
-    turned: Geometry, _mask: NDArray[np.bool_] | None, _point: Sequence[float] | None
+def _find_centre(
+    kind: str,
+    turned: Geometry,
+    mask: NDArray[np.bool_] | None,
+    point: Sequence[float] | None,
 ) -> NDArray[np.float64]:
-    return (np.array(turned.shape) - 1) / 2
-
-
-def _middle_of_mask(
-    _turned: Geometry, mask: NDArray[np.bool_] | None, _point: Sequence[float] | None
-) -> NDArray[np.float64]:
-    if mask is None or not mask.any():
-        raise DataError(
-            "no mask that says where to look",
-            needed="a mask for every case, as the model was trained with",
-            cure=(
-                "give the data set's table, with a column mask, or a folder with masks/ beside"
-                " images/"
-            ),
-        )
-    spans = [
-        np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        for axis in range(3)
-    ]
-    return np.array([(span[0] + span[-1]) / 2 for span in spans])
-
-
-def _given_point(
-    turned: Geometry, _mask: NDArray[np.bool_] | None, point: Sequence[float] | None
-) -> NDArray[np.float64]:
+    """Return the fractional index (z, y, x) of the window's centre."""
+    if kind == "mask":
+        if mask is None or not mask.any():
+            raise DataError(
+                "no mask of the region to classify",
+                needed="a mask for every case, as the model was trained with",
+                cure=(
+                    "give the data set's table, with a column mask, or a folder with masks/ beside"
+                    " images/"
+                ),
+            )
+        spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        return np.array([(span[0] + span[-1]) / 2 for span in spans])
+    if kind != "centre":
+        return (np.array(turned.shape) - 1) / 2
     if point is None:
         raise DataError(
-            "no point to look at",
+            "no centre point of the region to classify",
             needed=(
                 "centre_x, centre_y and centre_z (LPS mm) for every case, as the model was trained"
                 " with"
@@ -233,28 +226,18 @@ def _given_point(
     return np.asarray(index)
 
 
-_CENTRES: dict[
-    str, Callable[[Geometry, NDArray[np.bool_] | None, Sequence[float] | None], NDArray[np.float64]]
-] = {
-    "whole": _middle,
-    "middle": _middle,
-    "mask": _middle_of_mask,
-    "centre": _given_point,
-}
-
-
-def _read(channel: NDArray[np.float32], view: InputWindow) -> NDArray[np.float32]:
-    """Read one channel (Z, Y, X) at the view's points."""
+def _read(channel: NDArray[np.float32], window: InputWindow) -> NDArray[np.float32]:
+    """Read one channel (Z, Y, X) at the window's points."""
     block = channel
     for axis in range(3):
-        at = view.start[axis] + np.arange(view.shape[axis]) * view.step[axis]
-        margin = 4 * view.step[axis] + 2  # what smoothing reaches
+        at = window.start[axis] + np.arange(window.shape[axis]) * window.step[axis]
+        margin = 4 * window.step[axis] + 2  # what smoothing reaches
         low = int(np.clip(np.floor(at[0] - margin), 0, block.shape[axis] - 1))
         high = int(np.clip(np.ceil(at[-1] + margin) + 1, low + 1, block.shape[axis]))
         block = block[(slice(None),) * axis + (slice(low, high),)]
-        if view.step[axis] > 1 and block.shape[axis] > 1:
+        if window.step[axis] > 1 and block.shape[axis] > 1:
             block = ndimage.gaussian_filter1d(
-                block, (view.step[axis] - 1) / 2, axis=axis, mode="nearest"
+                block, (window.step[axis] - 1) / 2, axis=axis, mode="nearest"
             )
         block = _read_along(block, np.asarray(at - low, dtype=np.float64), axis)
     return block
@@ -275,10 +258,10 @@ def _read_along(
     return np.asarray(lower + weight * (np.take(array, high, axis=axis) - lower), dtype=np.float32)
 
 
-def _inside(view: InputWindow, shape: Sequence[int]) -> NDArray[np.float32]:
-    """1 where the view's points lie in the image, (Z, Y, X)."""
+def _inside(window: InputWindow, shape: Sequence[int]) -> NDArray[np.float32]:
+    """1 where the window's points lie in the image, (Z, Y, X)."""
     axes = []
-    for start, step, n, size in zip(view.start, view.step, view.shape, shape, strict=True):
+    for start, step, n, size in zip(window.start, window.step, window.shape, shape, strict=True):
         at = start + np.arange(n) * step
         axes.append(((at >= -0.5) & (at <= size - 0.5)).astype(np.float32))
     return np.asarray(axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :])

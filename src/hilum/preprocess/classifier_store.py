@@ -81,12 +81,12 @@ def build_classifier_store(
     """
     store = ClassifierStore(Path(folder))
     store.folder.mkdir(parents=True, exist_ok=True)
-    work = partial(_store_view, plan=plan, store=store, size=size)
+    work = partial(_store_case, plan=plan, store=store, size=size)
     store_all(dataset, cases, work, threads=threads, progress=progress)
     return store
 
 
-def _store_view(
+def _store_case(
     case: Case, *, plan: ClassificationPlan, store: ClassifierStore, size: Three
 ) -> None:
     from hilum.dataset import read_case

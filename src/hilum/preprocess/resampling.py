@@ -24,7 +24,7 @@ Three = tuple[int, int, int]
 
 
 def separate_axis(how: ResamplingSpec, own: Sequence[float], target: Sequence[float]) -> int | None:
-    """The axis that is resampled by itself on the way from one spacing (Z, Y, X) to another, or None.
+    """Return the axis that is resampled separately between two spacings (Z, Y, X), or None.
 
     It is the axis of the largest spacing: of the one that things come from if that is anisotropic,
     else of the other. Where two axes share the largest spacing there is none.
@@ -43,7 +43,7 @@ def separate_axis(how: ResamplingSpec, own: Sequence[float], target: Sequence[fl
 
 
 def logits_orders(how: ResamplingSpec, own: Sequence[float], target: Sequence[float]) -> Three:
-    """The orders along (Z, Y, X) that bring logits from the network's spacing `own` to the case's, `target`."""
+    """Return the orders along (Z, Y, X) that bring logits from spacing `own` to `target`."""
     apart = separate_axis(how, own, target)
     z, y, x = (
         how.separate_logits_order if axis == apart else how.logits_order for axis in range(3)

@@ -65,7 +65,7 @@ class Restore:
         )
 
     def labels(self, array: NDArray[Any]) -> Volume:
-        """Bring labels (Z, Y, X) from the network's grid to the source's: a Volume of C = 1, background (0) outside the box.
+        """Bring labels (Z, Y, X) from the network's grid to the source's; 0 outside the box.
 
         Exact where nothing was resampled; else each voxel takes the label with the largest linear
         weight.
@@ -84,10 +84,10 @@ class Restore:
         order: int | None = None,
         fill: Sequence[float] | float = 0.0,
     ) -> Volume:
-        """Bring (C, Z, Y, X) numbers to the source's grid, `fill` (one value, or one a channel) outside the box.
+        """Bring numbers (C, Z, Y, X) to the source's grid; `fill` (one, or C) outside the box.
 
         Exact where nothing was resampled; else interpolated with `order`, by default this restore's
-        own. The whole result is held at once; for many channels see `hilum.preprocess.restore_stream`.
+        own. The whole result is held at once; `restore_stream` restores many channels.
 
         Raises:
             GeometryError: the array has not this restore's shape.

@@ -1,4 +1,4 @@
-"""The way back without ever holding it whole: slabs of logits go in, answers on the source's own grid come out.
+"""Restore predictions slab by slab: slabs of logits in, labels on the source's grid out.
 
 Each output row along Z is interpolated from the two rows of logits beside it; nothing else of the
 logits is kept. Where K planes of a row are more than the working memory (118 labels at 512 x 512
@@ -156,7 +156,7 @@ class _Rows:
 
 
 class _Cached:
-    """One band of one row of the network's grid, resampled once however many rows of the box it goes into."""
+    """One band of one row of the network's grid, resampled once for all rows of the box."""
 
     def __init__(
         self, planes: Planes, number: int, rows: Callable[[int], NDArray[np.float32]]
@@ -171,8 +171,45 @@ class _Cached:
         return self._band
 
 
-class LabelStream:
-    """Labels on the source's grid from slabs of logits, as `restore_logits_to_labels` gives them for all logits at once.
+class _Stream:
+    """Slabs of logits in, a full array on the source's grid out; see the subclasses."""
+
+    def __init__(
+        self,
+        rows: _Rows,
+        restore: Restore,
+        convert: Callable[[NDArray[np.float32]], NDArray[Any]],
+        out: NDArray[Any],
+    ) -> None:
+        self._rows, self._restore, self._convert, self._out = rows, restore, convert, out
+        self._inside = _box_of(out, restore)  # (C, Z, Y, X) of the box, a view
+
+    def feed(self, logits: NDArray[np.float32]) -> None:
+        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0.
+
+        They are not kept.
+
+        Raises:
+            GeometryError: they are of another shape, or more rows than preprocessing gave.
+        """
+        self._rows.feed(logits, self._take)
+
+    def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
+        made = self._convert(np.ascontiguousarray(values[:, np.newaxis]))
+        self._inside[:, row, rows] = made[:, 0]
+
+    def finish(self) -> Volume:
+        """Return the array, full, on the source's grid.
+
+        Raises:
+            GeometryError: rows are missing.
+        """
+        self._rows.check_complete()
+        return Volume(self._out, self._restore.source)
+
+
+class LabelStream(_Stream):
+    """Labels (1, Z, Y, X) on the source's grid from slabs of logits; 0 outside the box.
 
     Beside the array of labels it holds at most `working_bytes` and the rows of logits that the next
     slab still needs.
@@ -183,7 +220,7 @@ class LabelStream:
         decode: maps logits (K, z, Y, X), contiguous, to label ids (z, Y, X); called in several
             threads.
         dtype: of the labels.
-        working_bytes: memory for rows in the making.
+        working_bytes: memory for rows in progress.
         threads: that make rows; their number changes logits by rounding only.
 
     Raises:
@@ -201,36 +238,13 @@ class LabelStream:
         working_bytes: int = WORKING_BYTES,
         threads: int = 1,
     ) -> None:
-        self._rows = _Rows(restore, outputs, working_bytes, threads)
-        self._restore, self._decode = restore, decode
-        self._labels = np.zeros((1, *restore.source.shape), dtype=dtype)
-        self._inside = _box_of(self._labels, restore)[0]  # (Z, Y, X) of the box, a view
-
-    def feed(self, logits: NDArray[np.float32]) -> None:
-        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0.
-
-        They are not kept.
-
-        Raises:
-            GeometryError: they are of another shape, or more rows than preprocessing gave.
-        """
-        self._rows.feed(logits, self._take)
-
-    def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
-        self._inside[row, rows] = self._decode(np.ascontiguousarray(values[:, np.newaxis]))[0]
-
-    def finish(self) -> Volume:
-        """Labels (1, Z, Y, X) on the source's grid; background (0) outside the box.
-
-        Raises:
-            GeometryError: rows are missing.
-        """
-        self._rows.check_complete()
-        return Volume(self._labels, self._restore.source)
+        rows = _Rows(restore, outputs, working_bytes, threads)
+        labels = np.zeros((1, *restore.source.shape), dtype=dtype)
+        super().__init__(rows, restore, lambda logits: decode(logits)[np.newaxis], labels)
 
 
-class ProbabilityStream:
-    """Probabilities on the source's grid from slabs of logits, written into an array that the caller gives.
+class ProbabilityStream(_Stream):
+    """Probabilities on the source's grid from slabs of logits, written into a given array.
 
     Args:
         restore: the case's way back.
@@ -241,7 +255,7 @@ class ProbabilityStream:
             completely.
         outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for
             regions.
-        working_bytes: memory for rows in the making.
+        working_bytes: memory for rows in progress.
         threads: that make rows; their number changes logits by rounding only.
 
     Raises:
@@ -261,7 +275,7 @@ class ProbabilityStream:
         working_bytes: int = WORKING_BYTES,
         threads: int = 1,
     ) -> None:
-        self._rows = _Rows(restore, outputs, working_bytes, threads)
+        rows = _Rows(restore, outputs, working_bytes, threads)
         if out.shape != (outputs, *restore.source.shape):
             raise GeometryError(
                 f"an array of shape {out.shape}", needed=f"{(outputs, *restore.source.shape)}"
@@ -271,35 +285,10 @@ class ProbabilityStream:
                 f"{len(outside)} probabilities outside the box",
                 needed=f"one for each of {outputs} outputs",
             )
-        self._restore, self._activate, self._out = restore, activate, out
+        super().__init__(rows, restore, activate, out)
         if restore.box.shape != restore.reoriented.shape:
             for one, value in zip(out, outside, strict=True):
                 one[...] = value
-        self._inside = _box_of(out, restore)  # (K, Z, Y, X) of the box, a view
-
-    def feed(self, logits: NDArray[np.float32]) -> None:
-        """Take the next finished rows (K, z, Y, X) of the network's grid, in rising Z; z >= 0.
-
-        They are not kept.
-
-        Raises:
-            GeometryError: they are of another shape, or more rows than preprocessing gave.
-        """
-        self._rows.feed(logits, self._take)
-
-    def _take(self, row: int, rows: slice, values: NDArray[np.float32]) -> None:
-        self._inside[:, row, rows] = self._activate(np.ascontiguousarray(values[:, np.newaxis]))[
-            :, 0
-        ]
-
-    def finish(self) -> Volume:
-        """The given array, full, on the source's grid.
-
-        Raises:
-            GeometryError: rows are missing.
-        """
-        self._rows.check_complete()
-        return Volume(self._out, self._restore.source)
 
 
 def restore_logits_to_labels(
@@ -307,7 +296,7 @@ def restore_logits_to_labels(
     decode: Callable[[NDArray[np.float32]], NDArray[Any]],
     restore: Restore,
 ) -> Volume:
-    """Bring logits to the source's grid and decode them there, row by row: K full-size arrays never exist.
+    """Bring logits to the source's grid and decode them there row by row.
 
     Args:
         logits: (K, Z, Y, X) on the network's grid.
@@ -329,35 +318,8 @@ def restore_logits_to_labels(
     return stream.finish()
 
 
-def restore_probabilities(
-    logits: NDArray[np.float32],
-    activate: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    restore: Restore,
-    *,
-    outside: Sequence[float],
-) -> Volume:
-    """Bring logits to the source's grid as probabilities, (K, Z, Y, X) float32.
-
-    Args:
-        logits: (K, Z, Y, X) on the network's grid.
-        activate: maps logits (K, z, Y, X) to probabilities of the same shape.
-        restore: the case's way back.
-        outside: K probabilities outside the box: (1, 0, ...) for exclusive labels, zeros for
-            regions.
-
-    Raises:
-        GeometryError: the logits have not the shape that preprocessing gave, or `outside` has not K
-            entries.
-    """
-    restore.check(logits.shape[1:])
-    out = np.empty((logits.shape[0], *restore.source.shape), dtype=np.float32)
-    stream = ProbabilityStream(restore, logits.shape[0], activate, out, outside=outside)
-    stream.feed(logits)
-    return stream.finish()
-
-
 def _box_of(array: NDArray[Any], restore: Restore) -> NDArray[Any]:
-    """The box, in the network's orientation, as a writable view of an array (C, Z, Y, X) on the source's grid."""
+    """Return the box as a writable view of an array (C, Z, Y, X) on the source's grid."""
     volume = Volume(array, restore.source)
     turned = volume if restore.orientation == "source" else reorient(volume, restore.orientation)
     return turned.array[(slice(None), *restore.box.slices)]

@@ -119,7 +119,7 @@ def network_shape(geometry: Geometry, box: Box, plan: SegmentationPlan) -> tuple
 
 
 def target_spacing(geometry: Geometry, plan: SegmentationPlan) -> tuple[float, float, float]:
-    """The spacing (Z, Y, X) in mm that a case is brought to: the plan's, but for what the plan leaves as it is."""
+    """Return the spacing (Z, Y, X) in mm that a case is resampled to."""
     own, wanted = geometry.spacing, plan.spacing.value
     if wanted is None:
         return own
@@ -154,7 +154,7 @@ def normalise_case(array: NDArray[np.float32], how: Sequence[Normalisation]) -> 
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask (Z, Y, X) and everything that it encloses: what no path across voxel faces leads out of."""
+    """Fill the holes of a mask (Z, Y, X): voxels without a path out across voxel faces."""
     pieces = cc3d.connected_components(~mask, connectivity=6)  # 0 where the mask is
     outer = [pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1], pieces[:, :, 0], pieces[:, :, -1]]
     outside = np.zeros(int(pieces.max()) + 1, dtype=bool)
@@ -190,7 +190,7 @@ def normalise(channel: NDArray[np.float32], how: Normalisation) -> None:
 
 
 def preprocessing_hash(plan: SegmentationPlan) -> str:
-    """Hash the part of a plan that the preprocessed bytes depend on, as 16 hexadecimal digits (no patch, batch or network)."""
+    """Hash the part of a plan that preprocessed bytes depend on, as 16 hexadecimal digits."""
     parts = {
         "version": _PREPROCESSING_VERSION,
         "channels": plan.channels,
@@ -213,7 +213,7 @@ def preprocessing_hash(plan: SegmentationPlan) -> str:
 
 
 def _refuse_size(size: int, source: Geometry, shape: tuple[int, int, int]) -> None:
-    """Raise before the memory is asked for, where an image on the network's grid is larger than that of this machine."""
+    """Refuse an image that is larger than this machine's memory on the network's grid."""
     if size > total_memory():
         spacing = " x ".join(f"{value:.3g}" for value in source.spacing)
         raise ResourceError(

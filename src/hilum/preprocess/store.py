@@ -41,7 +41,7 @@ _CHUNK_EDGE = 64
 
 @dataclass(frozen=True, eq=False)
 class StoredCase:
-    """One preprocessed case, opened lazily: nothing but its record is in memory until a patch is asked for.
+    """A preprocessed case, opened lazily: only its record is in memory until a patch is read.
 
     Args:
         id: the case's id.
@@ -128,7 +128,7 @@ def cut_block(
 
 @dataclass(frozen=True)
 class CaseStore:
-    """A folder of preprocessed cases: `<id>.image.b2nd`, `<id>.target.b2nd`, `<id>.foreground.npy` and `<id>.json`.
+    """A folder of preprocessed cases: `<id>` + .image.b2nd, .target.b2nd, .foreground.npy, .json.
 
     The record `<id>.json` is written last: a case without one is not in the store, whatever was
     interrupted.
@@ -269,7 +269,7 @@ def build_store(
 
 
 def _warn_of_lost_labels(store: CaseStore, cases: Sequence[str], plan: SegmentationPlan) -> None:
-    """Log which labels of which cases are too small for the network's grid: there they are learnt as background."""
+    """Log labels that have no voxel on the network's grid: they are learnt as background."""
     from hilum.dataset.layouts.listing import some
 
     where: dict[int, list[str]] = {}
@@ -354,7 +354,7 @@ def named_case(case_id: str) -> Iterator[None]:
 
 
 def content_stamp(case: Case, *others: Path) -> str:
-    """A hash of what a case's files hold and how they are read: a changed file is preprocessed anew, a touched one is not."""
+    """Hash the content of a case's files and how they are read."""
     files = [content_hash(file) for file in (*case.images.values(), *others)]
     return digest((files, case.positions, sorted(case.label_ids.items())))[:16]
 

@@ -64,25 +64,25 @@ def encode_target(labels: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
     channels = (
         [{i: n for n, i in enumerate(ids)}]
         if table.exclusive
-        else [_membership(ids, r.labels) for r in table.regions]
+        else [{i: int(i in region.labels) for i in ids} for region in table.regions]
     )
     return np.stack([_replace(labels, present, channel | ignored) for channel in channels])
 
 
-def decode_regions(members: NDArray[np.bool_], table: LabelTable) -> NDArray[np.int32]:
-    """Regions (R, ...) to label ids (...), int32: region *n* writes `decode_ids[n]`, later ones win, the rest is background.
+def decode_regions(regions: NDArray[np.bool_], table: LabelTable) -> NDArray[np.int32]:
+    """Decode regions (R, ...) to label ids (...), int32; later regions overwrite earlier ones.
 
     Raises:
         LabelError: when there are not as many channels as regions.
     """
-    if len(members) != len(table.regions):
+    if len(regions) != len(table.regions):
         raise LabelError(
-            f"{len(members)} channels for {len(table.regions)} regions",
+            f"{len(regions)} channels for {len(table.regions)} regions",
             needed="one channel for each region",
         )
-    labels = np.zeros(members.shape[1:], dtype=np.int32)
-    for member, label in zip(members, table.decode_ids, strict=True):
-        labels[member] = label
+    labels = np.zeros(regions.shape[1:], dtype=np.int32)
+    for inside, label in zip(regions, table.decode_ids, strict=True):
+        labels[inside] = label
     return labels
 
 
@@ -116,7 +116,7 @@ def decode_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[Any
 
 
 def activate_logits(logits: NDArray[np.float32], table: LabelTable) -> NDArray[np.float32]:
-    """Probabilities (K, ...) of logits (K, ...), float32: softmax over labels, or the sigmoid of each region.
+    """Return probabilities (K, ...) of logits (K, ...): softmax over labels, or sigmoids.
 
     Raises:
         LabelError: the first axis is not K.
@@ -148,10 +148,6 @@ def _check_labels(labels: NDArray[Any]) -> None:
             needed="an integer array (Z, Y, X)",
             cure="volume.array[0] of a label volume",
         )
-
-
-def _membership(ids: tuple[int, ...], members: tuple[int, ...]) -> dict[int, int]:
-    return {i: int(i in members) for i in ids}
 
 
 def _replace(

@@ -1,4 +1,4 @@
-"""Changes of a finished label map on the case's own grid: pieces that go, holes that are filled. numpy, scipy and cc3d; no torch.
+"""Post-processing of a label map on the case's own grid: remove pieces, fill holes.
 
 **What is removed** becomes what lies around it: the label that most of the piece's face neighbours
 have, the smaller id of equal ones, so that a speck of tumour inside the liver becomes liver and one
@@ -45,7 +45,7 @@ def apply_postprocessing(
     steps: Sequence[PostprocessingStep],
     table: LabelTable,
     *,
-    room: int | None = None,
+    limit_bytes: int | None = None,
 ) -> Volume:
     """Apply steps one after the other.
 
@@ -53,19 +53,21 @@ def apply_postprocessing(
         labels: (1, Z, Y, X) integers, ids of `table`.
         steps: of the plan; none gives the very same volume.
         table: what the integers mean.
-        room: bytes of memory that it may take; None: as many as it needs.
+        limit_bytes: bytes of memory that it may take; None: as many as it needs.
 
     Returns:
         Labels of the same dtype on the same grid; the given array is not changed.
 
     Raises:
         LabelError: not one channel of integers, or a step for a label that the table does not know.
-        ResourceError: a step takes more memory than there is room for.
+        ResourceError: a step takes more memory than the limit allows.
     """
     if not steps:
         return labels
     array = labels.array[0] if labels.channels == 1 else labels.array
-    array = postprocess(array, steps, table, labels.geometry.voxel_volume_mm3, room=room)
+    array = postprocess(
+        array, steps, table, labels.geometry.voxel_volume_mm3, limit_bytes=limit_bytes
+    )
     return labels.with_array(array[None])
 
 
@@ -75,7 +77,7 @@ def postprocess(
     table: LabelTable,
     voxel_mm3: float,
     *,
-    room: int | None = None,
+    limit_bytes: int | None = None,
 ) -> Labels:
     """The same for an array (Z, Y, X) of voxels of so many cubic millimetres; a new array.
 
@@ -97,13 +99,13 @@ def postprocess(
     boxes = label_boxes(changed)
     for step in steps:
         around = _Around(changed, boxes, step)
-        if room is not None:
-            _refuse_too_large(around.box(), step, room - changed.nbytes)
+        if limit_bytes is not None:
+            _refuse_too_large(around.box(), step, limit_bytes - changed.nbytes)
         _STEPS[step.kind](around, voxel_mm3)
     return changed
 
 
-def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> None:
+def _refuse_too_large(box: Box | None, step: PostprocessingStep, limit_bytes: int) -> None:
     """Refuse before the memory is gone.
 
     Raises:
@@ -111,9 +113,9 @@ def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> N
     """
     sides = [side.stop - side.start for side in box or ()]
     needed = BYTES_A_VOXEL * math.prod(side + 2 for side in sides) if sides else 0
-    if needed > room:
+    if needed > limit_bytes:
         raise ResourceError(
-            f"post-processing ({step.title}) within {max(0, room) / 2**30:.2f} GiB",
+            f"post-processing ({step.title}) within {max(0, limit_bytes) / 2**30:.2f} GiB",
             needed=(
                 f"{needed / 2**30:.2f} GiB for a region that extends over"
                 f" {' x '.join(map(str, sides))} voxels"
@@ -123,12 +125,12 @@ def _refuse_too_large(box: Box | None, step: PostprocessingStep, room: int) -> N
 
 
 def piece_sizes(labels: Labels, step: PostprocessingStep) -> NDArray[np.int64]:
-    """Voxels of every piece of a step's region in labels (Z, Y, X), rising: what a largest component or a minimum decides by."""
+    """Count the voxels of each piece of a step's region in labels (Z, Y, X), ascending."""
     around = _Around(labels, label_boxes(labels), step)
     box = around.box()
     if box is None:
         return np.zeros(0, dtype=np.int64)
-    numbered, count = _pieces(around.member(labels[box]), step.connectivity)
+    numbered, count = _pieces(around.region_of(labels[box]), step.connectivity)
     return np.sort(_sizes(numbered, count)[1:])
 
 
@@ -150,7 +152,7 @@ def pieces_removed(
 
 @dataclass
 class _Around:
-    """A label map (Z, Y, X) and the box of one step's region in it, one voxel wider than the region on all sides."""
+    """A label map (Z, Y, X) and the box of one step's region in it, with a margin of 1 voxel."""
 
     labels: Labels
     boxes: dict[int, Box]
@@ -167,7 +169,7 @@ class _Around:
         )
         return z, y, x
 
-    def member(self, labels: Labels) -> Mask:
+    def region_of(self, labels: Labels) -> Mask:
         """Mask the voxels of the region."""
         mask = labels == self.step.labels[0]
         for label in self.step.labels[1:]:
@@ -190,10 +192,10 @@ class _Around:
             numbered.shape, dtype=self.labels.dtype
         )  # with what lies one voxel beyond the box
         wide, shift = _grown(box, self.labels.shape)
-        around[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = (
-            self.labels[wide]
-        )
-        outside = _outside(wide, shift, numbered.shape)
+        image = tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))
+        around[image] = self.labels[wide]
+        outside = np.ones(numbered.shape, dtype=np.bool_)
+        outside[image] = False
         becomes = _majority(
             numbered, around, outside, going, only=self.step.labels if inside else None
         )
@@ -209,11 +211,11 @@ class _Around:
 
 
 def _remove(around: _Around, chosen: Callable[[NDArray[np.int64]], Mask]) -> None:
-    """Remove the pieces that `chosen` picks by their sizes, (pieces + 1,) voxels, the background's first."""
+    """Remove the pieces that `chosen` picks by their sizes (pieces + 1,), background first."""
     box = around.box()
     if box is None:
         return
-    numbered, count = _pieces(around.member(around.labels[box]), around.step.connectivity)
+    numbered, count = _pieces(around.region_of(around.labels[box]), around.step.connectivity)
     if count == 0:
         return
     going = chosen(_sizes(numbered, count))
@@ -231,11 +233,6 @@ def _largest_component(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG0
         return going
 
     _remove(around, smaller)
-
-
-def _minimum_volume(around: _Around, voxel_mm3: float) -> None:
-    """Remove the pieces below the minimum."""
-    _remove(around, lambda sizes: _too_small(sizes, around.step, voxel_mm3))
 
 
 def _too_small(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: float) -> Mask:
@@ -258,7 +255,7 @@ def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (wh
             False
         )
     labels = around.labels[box]
-    stranger = ~(around.member(labels) | (labels == 0))
+    stranger = ~(around.region_of(labels) | (labels == 0))
     if stranger.any():
         for axis in range(3):
             for one, other in (
@@ -275,7 +272,9 @@ def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (wh
 
 _STEPS: dict[str, Callable[[_Around, float], None]] = {
     "largest_component": _largest_component,
-    "minimum_volume": _minimum_volume,
+    "minimum_volume": lambda around, mm3: _remove(
+        around, lambda sizes: _too_small(sizes, around.step, mm3)
+    ),
     "fill_holes": _fill_holes,
 }
 """By the kind of the step: called as step(around, mm3 of a voxel), changes the labels in place."""
@@ -298,7 +297,7 @@ def _pieces(mask: Mask, connectivity: Literal[6, 18, 26]) -> tuple[NDArray[np.in
 
 
 def _sizes(numbered: NDArray[np.integer[Any]], count: int) -> NDArray[np.int64]:
-    """(count + 1,) voxels of each number, plane by plane, as bincount makes 8 bytes of every voxel that it is given."""
+    """Count the voxels of each number plane by plane: bincount takes 8 bytes a voxel."""
     sizes = np.zeros(count + 1, dtype=np.int64)
     for plane in numbered:
         sizes += np.bincount(plane.ravel(), minlength=count + 1)
@@ -319,7 +318,7 @@ def _majority(
         numbered: (Z, Y, X) numbers of the pieces, nothing in its outermost layer.
         labels: of the same voxels.
         outside: which of them lie outside the image.
-        going: (pieces + 1,) the pieces that are asked about.
+        going: (pieces + 1,) the pieces that change.
         only: the labels that count; None counts all.
     """
     pieces, labels_flat, outside_flat = numbered.ravel(), labels.ravel(), outside.ravel()
@@ -349,7 +348,7 @@ def _majority(
 
 
 def _chunks(pieces: NDArray[np.integer[Any]], going: Mask) -> Iterator[NDArray[np.int64]]:
-    """Flat indices of the voxels of the pieces that are asked about, some at a time."""
+    """Flat indices of the voxels of the pieces that change, some at a time."""
     for start in range(0, pieces.size, _CHUNK):
         found = np.flatnonzero(going[pieces[start : start + _CHUNK]])
         if found.size:
@@ -368,19 +367,12 @@ def _faces(place: NDArray[Any], *, picture: bool) -> Iterator[NDArray[Any]]:
 
 
 def _grown(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[int, int, int]]:
-    """The box one voxel wider where the image allows, and where it begins in an array one voxel wider on all sides."""
+    """Return the box with a margin of 1 voxel in the image, and its start in the padded array."""
     z, y, x = (
         slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(box, shape, strict=True)
     )
     a, b, c = (new.start - old.start + 1 for new, old in zip((z, y, x), box, strict=True))
     return (z, y, x), (a, b, c)
-
-
-def _outside(wide: Box, shift: tuple[int, int, int], shape: tuple[int, ...]) -> Mask:
-    """Mask the voxels of an array one voxel wider than a box that lie outside the image."""
-    outside = np.ones(shape, dtype=np.bool_)
-    outside[tuple(slice(s, s + w.stop - w.start) for s, w in zip(shift, wide, strict=True))] = False
-    return outside
 
 
 def _union(a: Box, b: Box) -> Box:

@@ -24,7 +24,7 @@ def read_predict_run(folder: Path) -> dict[str, Any] | None:
 
 
 def trained_cases(folder: Path) -> frozenset[str]:
-    """The cases of a folder of predictions that are named like training cases of their model, by run.json."""
+    """List the predicted cases that are named like training cases of the model, by run.json."""
     names = (read_predict_run(folder) or {}).get("trained_on")
     return (
         frozenset(name for name in names if isinstance(name, str))

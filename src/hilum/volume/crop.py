@@ -20,7 +20,7 @@ Three = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Box:
-    """A block of voxels, half open: `start` is the first voxel in it, `stop` the first beyond it, in (Z, Y, X).
+    """A half-open block of voxels from `start` to before `stop`, in (Z, Y, X).
 
     Raises:
         GeometryError: the box is empty or begins before voxel (0, 0, 0).
@@ -48,7 +48,7 @@ class Box:
 
     @classmethod
     def around(cls, mask: NDArray[Any], margin: int = 0) -> Box | None:
-        """The smallest box that holds every true voxel, grown by `margin` voxels as far as the array reaches.
+        """Return the smallest box of all true voxels, with a margin inside the array.
 
         Args:
             mask: (Z, Y, X), true (non-zero) where the box must reach.

@@ -154,12 +154,12 @@ class Geometry:
 
     @property
     def unscaled(self) -> bool:
-        """True for a single picture without a physical scale: 1 mm a pixel, which readers put where a file has none."""
+        """True for a picture without a physical scale: readers then set 1 mm a pixel."""
         return self.is_2d and self.spacing[1:] == (1.0, 1.0)
 
     @property
     def orientation(self) -> str:
-        """Three letters: the anatomical direction in which each array axis runs, nearest world axis ("SPL" is canonical)."""
+        """The anatomical direction of each array axis in three letters ("SPL" is canonical)."""
         letters = []
         for array_axis, world_axis in enumerate(self.world_axes):
             up = self.directions[world_axis, array_axis] > 0
@@ -192,14 +192,14 @@ class Geometry:
         return np.asarray(points @ np.linalg.inv(self.affine[:3, :3]).T)
 
     def is_close(self, other: Geometry, *, tolerance_voxels: float = 0.01) -> bool:
-        """Return True if both have the same shape and no voxel centre is further apart than a fraction of a voxel.
+        """Return True if shapes are equal and voxel centres agree to a fraction of a voxel.
 
         The frame of reference is not compared: most formats cannot store it.
         """
         return self.shape == other.shape and self.distance_voxels(other) <= tolerance_voxels
 
     def distance_voxels(self, other: Geometry) -> float:
-        """Largest distance between the same corner of both grids, in units of this grid's smallest spacing."""
+        """Return the largest distance of corresponding corners in this grid's smallest spacings."""
         corners = self.corner_indices()
         gap = self.index_to_world(corners) - other.index_to_world(corners)
         return float(np.linalg.norm(gap, axis=-1).max() / min(self.spacing))
@@ -213,14 +213,14 @@ class Geometry:
         )
 
     def shifted(self, start: Sequence[float], shape: Sequence[int]) -> Geometry:
-        """The grid of the same spacing and directions whose voxel (0, 0, 0) is this grid's (fractional) index `start`."""
+        """Return the grid whose first voxel is this grid's (fractional) index `start`."""
         affine = self.affine.copy()
         affine[:3, 3] = self.index_to_world(start)
         z, y, x = (int(n) for n in shape)
         return replace(self, shape=(z, y, x), affine=affine)
 
     def resized(self, shape: Sequence[int]) -> Geometry:
-        """The grid of another shape over the very same block of space (outer voxel faces stay where they are)."""
+        """Return the grid of another shape over the same block of space (outer faces stay)."""
         z, y, x = (int(n) for n in shape)
         new_shape = (z, y, x)
         factors = np.array(self.shape, dtype=np.float64) / np.array(new_shape, dtype=np.float64)

@@ -25,7 +25,7 @@ _COLOURS = (
 
 
 def _distinct(number: int) -> tuple[int, int, int]:
-    """A colour for the label of that number, from 0: hues a golden angle apart where the listed ones are used up."""
+    """Return the colour of a label's number from 0: listed ones, then hues a golden angle apart."""
     if number < len(_COLOURS):
         return _COLOURS[number]
     red, green, blue = hsv_to_rgb(number * 0.618034 % 1.0, 0.75, 0.95)
@@ -146,7 +146,7 @@ class LabelTable(BaseModel):
 
     @property
     def colours(self) -> dict[int, tuple[int, int, int]]:
-        """The colour of each label but the background: its own, or one of a list of distinct colours."""
+        """The colour of each foreground label: its own, or one of a list of distinct colours."""
         return {
             label.id: label.colour or _distinct(number)
             for number, label in enumerate(self.foreground)
@@ -159,7 +159,7 @@ class LabelTable(BaseModel):
 
     @property
     def exclusive(self) -> bool:
-        """True if the network learns exclusive labels (softmax), not overlapping regions (sigmoid)."""
+        """True if the network learns exclusive labels (softmax) and not regions (sigmoid)."""
         return not self.regions
 
     @property
@@ -169,7 +169,7 @@ class LabelTable(BaseModel):
 
     @property
     def scored(self) -> tuple[Region, ...]:
-        """The regions that evaluation scores: those given, or each foreground label as a region of its own."""
+        """The regions that evaluation scores: those given, else each foreground label."""
         return self.regions or tuple(
             Region(name=label.name, labels=(label.id,)) for label in self.foreground
         )

@@ -1,4 +1,4 @@
-"""Resample a volume onto any other grid: shifted, rotated, of another spacing, shape or orientation."""
+"""Resample a volume onto any other grid: shifted, rotated, of any spacing and shape."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def resample_onto(
 
 
 def resample_labels_onto(volume: Volume, geometry: Geometry, *, fill: int = 0) -> Volume:
-    """Resample labels onto another grid: each point takes the label with the largest linear weight (ties: the nearest's).
+    """Resample labels onto another grid by the largest linear weight (ties: the nearest label).
 
     Args:
         volume: (1, Z, Y, X) integers.
@@ -104,7 +104,7 @@ def resample_labels_onto(volume: Volume, geometry: Geometry, *, fill: int = 0) -
 
 @dataclass(frozen=True)
 class Aligned:
-    """A mapping without rotation: target axis *j* runs along source axis `order[j]`, at these coordinates of it."""
+    """A mapping without rotation: target axis *j* runs along source axis `order[j]`."""
 
     order: tuple[int, int, int]
     coordinates: tuple[NDArray[np.float64], ...]
@@ -112,7 +112,7 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Mapping:
-    """From a target's indices to a source's: source = matrix @ target + offset, both in (z, y, x) voxels."""
+    """Mapping of indices: source = matrix @ target + offset, both in (z, y, x) voxels."""
 
     source_shape: tuple[int, int, int]
     target_shape: tuple[int, int, int]
@@ -146,7 +146,7 @@ class Mapping:
         return Aligned((z, y, x), tuple(coordinates))
 
     def inside(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        """The target's points that lie in a voxel of the source, some at a time: (N,) flat index, (3, N) source coordinates."""
+        """Yield target points inside the source: (N,) flat index, (3, N) source coordinates."""
         limits = np.asarray(self.source_shape)[:, None] - 0.5
         total = int(np.prod(self.target_shape))
         for start in range(0, total, POINTS):

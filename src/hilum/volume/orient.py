@@ -1,4 +1,4 @@
-"""Turn volumes between the 48 orientations, exactly, and clean directions that are off by rounding."""
+"""Reorient volumes exactly between the 48 orientations, and clean rounded directions."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def reorient(volume: Volume, code: str = CANONICAL) -> Volume:
 
     Args:
         volume: (C, Z, Y, X), any dtype.
-        code: one letter an array axis, out of L|R, P|A, S|I, e.g. "SPL"; "source" changes nothing. For an oblique volume each
-            axis takes the letter of its nearest anatomical direction.
+        code: one letter an array axis, e.g. "SPL"; "source" changes nothing. In an oblique volume
+            each axis takes the letter of its nearest anatomical direction.
 
     Returns:
         The same voxels at the same places in space. The array is a view of the given one (perhaps

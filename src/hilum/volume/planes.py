@@ -1,4 +1,4 @@
-"""Planes resampled band by band: some of their output rows at a time, whatever the number of channels."""
+"""Resampling of planes band by band: some output rows of all channels at a time."""
 
 from __future__ import annotations
 

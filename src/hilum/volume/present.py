@@ -1,4 +1,4 @@
-"""Label ids by those that are there: memory follows how many labels there are, never how large their ids are."""
+"""Compact label ids: memory depends on the number of labels, not on their values."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def resample_array(
 def resample_slabs(
     array: NDArray[Any], shape: Sequence[int], *, order: int = 1
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Resample as :func:`resample_array`, but yield the result piece by piece, so that it never exists as a whole.
+    """Resample as :func:`resample_array`, but yield the result piece by piece.
 
     Args:
         array: (C, Z, Y, X), any real dtype.
@@ -84,7 +84,7 @@ def resample_slabs(
 
 
 def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Resample integer labels: each point takes the label with the largest linear weight among its eight neighbours.
+    """Resample integer labels by the largest linear weight among the eight neighbours.
 
     As good as resampling every label's mask linearly and taking the largest, at the cost of one:
     only points between different labels are looked at. A label that is not there is never invented;
@@ -106,7 +106,7 @@ def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray
 
 
 def shape_for(geometry: Geometry, spacing: Sequence[float]) -> tuple[int, int, int]:
-    """The (Z, Y, X) shape that brings a grid nearest to a spacing: round(size * spacing / wanted), at least 1 voxel.
+    """Return the shape nearest to a spacing: round(size * spacing / wanted), at least 1.
 
     Raises:
         GeometryError: a spacing that is not positive.

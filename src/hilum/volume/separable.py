@@ -1,4 +1,4 @@
-"""Interpolation axis by axis: each axis is a narrow band matrix, applied in blocks by matrix multiplication.
+"""Separable interpolation: a narrow band matrix for each axis, applied in blocks.
 
 A volume is resampled along Z, then Y, then X, one block of output slices at a time, so that the
 memory needed beyond the result stays below :data:`WORKING_BYTES` (or one row of blocks, where a
@@ -40,7 +40,7 @@ _ROWS = 32  # wider pieces multiply more zeros, narrower ones cost more calls
 
 @dataclass(frozen=True)
 class Axis:
-    """Resampling of one axis: output position *i* is the sum over t of weights[i, t] * source[positions[i, t]].
+    """Resampling of one axis: output *i* is the sum of weights[i, t] * source[positions[i, t]].
 
     Args:
         size: source positions n.
@@ -76,7 +76,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Piece:
-    """A dense piece of an axis's band matrix: `matrix` (len(rows), len(source)) makes output `rows` from `source`."""
+    """A dense piece (len(rows), len(source)) of an axis's band matrix."""
 
     rows: slice
     source: slice
@@ -84,7 +84,7 @@ class Piece:
 
 
 def block_coordinates(n: int, m: int) -> NDArray[np.float64]:
-    """Source coordinates of m output voxels over the same block of n source voxels (the outer faces coincide)."""
+    """Return source coordinates of m output voxels over the same block of n source voxels."""
     return np.asarray(
         ((2 * np.arange(m) + 1) * n - m) / (2 * m)
     )  # one rounding, so that ties are ties on every platform
@@ -113,7 +113,7 @@ def make_axis(coordinates: NDArray[np.float64], n: int, order: int) -> Axis:
 
 
 def make_linear_axis(coordinates: NDArray[np.float64], n: int) -> Axis:
-    """Find the two neighbours and their weights of each coordinate, also where one of them weighs nothing: T is always 2."""
+    """Find the two neighbours of each coordinate and their weights; T is always 2."""
     return Axis(n, *_linear(coordinates, n), identity=False)
 
 
@@ -129,7 +129,7 @@ def _linear(
 def _cubic(
     coordinates: NDArray[np.float64], n: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The B-spline's four weights times its inverse filter, so that source values are used as they are."""
+    """Return the B-spline's four weights times its inverse filter, for unfiltered sources."""
     base = np.floor(coordinates)
     t = (coordinates - base)[:, None]
     spline = (
@@ -193,7 +193,7 @@ def interpolate(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32
 def interpolate_slabs(
     array: NDArray[Any], axes: Sequence[Axis]
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """As :func:`interpolate`, but one slab of output slices, all channels, at a time: (Z slice, (C, z, Y, X))."""
+    """Yield the result of :func:`interpolate` in slabs: (Z slice, (C, z, Y, X))."""
     work = Work.plan(axes, WORKING_BYTES // max(1, array.shape[0]))
     for z in work.z:
         slab = np.empty(
@@ -206,7 +206,7 @@ def interpolate_slabs(
 
 @dataclass(frozen=True)
 class Work:
-    """The pieces of the three axes, with Z and, where slices are huge, Y cut so that a block fits into memory."""
+    """Cut Z and, for huge slices, Y into pieces so that a block fits into memory."""
 
     axes: Sequence[Axis]
     z: list[Piece]
@@ -277,7 +277,7 @@ def _along_z(block: NDArray[np.float32], z: Piece) -> NDArray[np.float32]:
 def along_y(
     block: NDArray[np.float32], group: list[Piece], rows: slice, offset: int
 ) -> NDArray[np.float32]:
-    """Resample (z, y, X) along y: the group's output `rows` from a block whose first row is source row `offset`."""
+    """Resample (z, y, X) along y from a block whose first row is source row `offset`."""
     made = np.empty((block.shape[0], rows.stop - rows.start, block.shape[2]), dtype=np.float32)
     for piece in group:
         lines = block[:, piece.source.start - offset : piece.source.stop - offset]

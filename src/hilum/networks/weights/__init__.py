@@ -1,4 +1,4 @@
-"""Pretrained weights: found in the order that is told, read without executing anything, and adopted by a network."""
+"""Pretrained weights: found, read without executing anything, and adopted by a network."""
 
 from hilum.networks.weights.adopt import Adoption, adopt
 from hilum.networks.weights.files import read_weights

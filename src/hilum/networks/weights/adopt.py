@@ -114,7 +114,7 @@ def adopt(network: ClassifierNetwork, weights: Weights) -> Adoption:
 
 
 def share_over_channels(kernels: Tensor, channels: int) -> Tensor:
-    """Kernels (O, I, ...) for another number of channels (O, C, ...): their sum over I, divided among C; see `adopt`."""
+    """Adapt kernels (O, I, ...) to C channels: their sum over I, divided among C; see `adopt`."""
     if kernels.shape[1] == channels:
         return kernels
     shared = kernels.sum(1, keepdim=True) / channels
@@ -122,7 +122,7 @@ def share_over_channels(kernels: Tensor, channels: int) -> Tensor:
 
 
 def _fitted(given: Tensor, wanted: Tensor, *, adapt: bool) -> Tensor:
-    """A weight as the network's is: over its channels where it is the first, and in 3D where that is."""
+    """Fit a weight to the network's: first convolution to its channels, kernels to 3D."""
     if adapt and given.ndim in (4, 5):
         given = share_over_channels(given, wanted.shape[1])
     if given.ndim == 4 and wanted.ndim == 5:
@@ -137,7 +137,7 @@ def _prefix(state: dict[str, Tensor], first: str) -> str:
 
 
 def _first_convolution(encoder: Encoder, wanted: dict[str, Tensor]) -> str:
-    """The name of the weight that sees the image's channels: timm says it, or else it is the first with spatial axes."""
+    """Return the first convolution's name: as timm says, else the first with spatial axes."""
     said = getattr(encoder.model, "pretrained_cfg", {}).get("first_conv")
     names = [f"{said}.weight"] if isinstance(said, str) else []
     names += [name for name, value in wanted.items() if value.ndim in (4, 5)]

@@ -1,4 +1,4 @@
-"""Sources of pretrained weights: a file, the local hub cache, the hub, the package that embeds EfficientNet-Lite0."""
+"""Sources of pretrained weights: file, local hub cache, hub, embedded EfficientNet-Lite0."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def find_weights(
         needed="weights to start from, or the wish to start without",
         cure=(
             "a file, weights='FILE.safetensors' (where there is a network, `hf download"
-            f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none'; or"
-            f" the backbone {EMBEDDED}, whose weights are embedded"
+            f" {repository or 'REPOSITORY'} {HUB_FILE}` fetches one); no weights, weights='none';"
+            f" or the backbone {EMBEDDED}, whose weights are embedded"
         ),
     )
 
@@ -149,7 +149,7 @@ def _fetched(
 
 
 def _embedded(backbone: str, tried: list[str]) -> Weights | None:
-    """EfficientNet-Lite0 from its package: the names are another implementation's, the order is timm's."""
+    """Read EfficientNet-Lite0 from its package: names of another code, order of timm."""
     if backbone.partition(".")[0] != EMBEDDED:
         tried.append(f"the embedded weights are {EMBEDDED}'s")
         return None

@@ -1,4 +1,4 @@
-"""From a fingerprint to a plan: each decision in a short function that gives a value and its reason."""
+"""From a fingerprint to a plan: one short function for each decision and its reason."""
 
 from hilum.plan.planner.classification import STAGES
 from hilum.plan.planner.make import PLANNERS, make_plan

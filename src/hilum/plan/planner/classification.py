@@ -24,7 +24,7 @@ from hilum.plan.planner.training_decisions import named_side, side_pair
 from hilum.plan.training_ranges import summarise_training_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hilum.dataset.classes import ClassTable
     from hilum.plan.case_facts import CaseFacts
@@ -89,7 +89,7 @@ def plan_classification(
         else 0
     )
     view = decide_view(
-        fingerprint, region.value, hardware, dimensions.value, overrides, pace=pace, seen=wanted
+        fingerprint, region.value, hardware, dimensions.value, overrides, pace=pace, wanted=wanted
     )
     seconds, how = pace.seconds(view.patch.value)
     return ClassificationPlan(
@@ -282,19 +282,19 @@ def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
 def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
     if weights.origin == "random":
         return Decision(
-            value=STAGES["all"](),
+            value=STAGES["all"],
             because="weights that know nothing have nothing to keep: all learn at once",
         )
     if network.kind in TURNED:
         return Decision(
-            value=STAGES["all"](),
+            value=STAGES["all"],
             because=(
                 "all layers learn at once, and alike: the first ones never saw volumes, and learnt"
                 " too little in two stages"
             ),
         )
     return Decision(
-        value=STAGES["two"](),
+        value=STAGES["two"],
         because=(
             "first the new head on frozen features, so that its large first errors spoil nothing;"
             " then everything, the early layers more slowly than the late ones"
@@ -302,36 +302,13 @@ def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tu
     )
 
 
-def _probe() -> tuple[Stage, ...]:
-    return (Stage(share=1.0, released=1, probe=True),)
-
-
-def _head() -> tuple[Stage, ...]:
-    return (Stage(share=1.0, released=1, rate=3.0),)
-
-
-def _two() -> tuple[Stage, ...]:
-    return Stage(share=0.15, released=1, rate=3.0), Stage(
-        share=0.85, rate=1.0, decay=0.75, warmup=0.1
-    )
-
-
-def _top() -> tuple[Stage, ...]:
-    return Stage(share=0.15, released=1, rate=3.0), Stage(
-        share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1
-    )
-
-
-def _all() -> tuple[Stage, ...]:
-    return (Stage(share=1.0, rate=1.0, warmup=0.05),)
-
-
-STAGES: dict[str, Callable[[], tuple[Stage, ...]]] = {
-    "probe": _probe,
-    "head": _head,
-    "two": _two,
-    "top": _top,
-    "all": _all,
+_HEAD_FIRST = Stage(share=0.15, released=1, rate=3.0)
+STAGES: dict[str, tuple[Stage, ...]] = {
+    "probe": (Stage(share=1.0, released=1, probe=True),),
+    "head": (Stage(share=1.0, released=1, rate=3.0),),
+    "two": (_HEAD_FIRST, Stage(share=0.85, rate=1.0, decay=0.75, warmup=0.1)),
+    "top": (_HEAD_FIRST, Stage(share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1)),
+    "all": (Stage(share=1.0, rate=1.0, warmup=0.05),),
 }
 """Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the
 head and then everything (or the top blocks), everything at once."""
@@ -410,7 +387,7 @@ def _decide_augmentation(
     dimensions: Literal[2, 3],
     overrides: Overrides,
 ) -> Decision[AugmentationSpec]:
-    """Strong, because few cases have one label each, but nothing that changes what a class is told by."""
+    """Decide strong augmentation that keeps what the classes differ by."""
     axes, mirrored = _mirror_axes(fingerprint, region, orientation, dimensions, overrides)
     how, said = _spatial(fingerprint, region, dimensions)
     if all(channel.kind == "ct" for channel in fingerprint.channels):
@@ -428,7 +405,7 @@ def _mirror_axes(
     dimensions: Literal[2, 3],
     overrides: Overrides,
 ) -> tuple[tuple[int, ...], str]:
-    """Axes along which images are mirrored, and why: from left to right, unless a class is named after a side."""
+    """Return the axes that are mirrored and why: left-right, unless a class names a side."""
     if overrides.mirror_axes is not None:
         return overrides.mirror_axes, f"axes {overrides.mirror_axes}, {ASKED}"
     any_way = (
@@ -453,7 +430,7 @@ def _mirror_axes(
 def _spatial(
     fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2, 3]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Decide the range of rotation and scaling and the probability of any change, with the reason."""
+    """Decide the ranges of rotation and scaling and their probability, with the reason."""
     if region.kind != "whole":
         turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
         why = "never scaled, because a window in millimetres shows how large something is"

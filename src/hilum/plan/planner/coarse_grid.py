@@ -62,7 +62,7 @@ def coarser_grid(fingerprint: Fingerprint, grid: Grid, sizing: Sizing) -> tuple[
 
 
 def smallest_object(fingerprint: Fingerprint) -> tuple[str, float]:
-    """The label whose pieces are smallest, and the diameter in mm of a sphere of their typical volume.
+    """Find the label with the smallest pieces and the diameter of a sphere of that volume in mm.
 
     Without any annotated voxel the object is as large as the image: ("nothing", infinity).
     """

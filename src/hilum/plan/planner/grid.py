@@ -209,7 +209,7 @@ def median_shape(
 
 
 def fit_patch(grid: Grid, voxels: int, *, max_stages: int | None = None) -> Topology:
-    """The largest patch of at most `voxels` voxels that keeps the median case's shape, near to a cube in mm.
+    """Fit the largest patch of at most `voxels` voxels to the median case, near a cube in mm.
 
     Starts from the median shape rounded up to what the network halves, and takes one step at a time
     off the axis that is longest in mm. An axis is never cut below 16 voxels, so that a very small

@@ -1,4 +1,4 @@
-"""Decide the input of a classifier and its size: as large as the time lets it learn from enough cases."""
+"""Decide the input of a classifier and its size: as large as the training time allows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def decide_view(
     overrides: Overrides,
     *,
     pace: StepCost,
-    seen: int,
+    wanted: int,
 ) -> ClassView:
     """The input's size and scale.
 
@@ -112,15 +112,15 @@ def decide_view(
         dimensions: 2 or 3.
         overrides: what the user fixes.
         pace: what a step costs.
-        seen: inputs that the network should see in the minutes; 0 where training does not go by
+        wanted: inputs that the network should see in the minutes; 0 where training does not go by
             steps.
     """
     longest = LONGEST["cpu" if hardware.device == "cpu" else "other"][dimensions]
     decide = _whole_view if region.kind == "whole" else _window_view
     view = decide(fingerprint, longest, dimensions)
-    if overrides.patch is None and hardware.minutes is not None and seen:
+    if overrides.patch is None and hardware.minutes is not None and wanted:
         view = _fitting(
-            view, hardware.minutes, pace, seen, lambda side: decide(fingerprint, side, dimensions)
+            view, hardware.minutes, pace, wanted, lambda side: decide(fingerprint, side, dimensions)
         )
     spacing = (
         view.spacing
@@ -131,7 +131,7 @@ def decide_view(
 
 
 def _fitting(
-    view: ClassView, minutes: float, pace: StepCost, seen: int, decide: Callable[[int], ClassView]
+    view: ClassView, minutes: float, pace: StepCost, wanted: int, decide: Callable[[int], ClassView]
 ) -> ClassView:
     """The largest input at which the minutes are enough to see so many.
 
@@ -148,13 +148,13 @@ def _fitting(
     for one in views:
         seconds, how = pace.seconds(one.patch.value)
         able = minutes * 60 * USABLE / seconds * pace.batch
-        if able >= seen:
+        if able >= wanted:
             if one is view:
                 return view
             break
     reason = (
         f"{one.patch.because}; no larger, because {minutes:g} minutes are then enough to see about"
-        f" {able:,.0f} inputs ({seen:,} are wanted; a step of {seconds:.2g} s, {how})"
+        f" {able:,.0f} inputs ({wanted:,} are wanted; a step of {seconds:.2g} s, {how})"
     )
     return ClassView(patch=Decision(value=one.patch.value, because=reason), spacing=one.spacing)
 
@@ -192,7 +192,7 @@ def _whole_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3
 
 
 def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3]) -> ClassView:
-    """A window in millimetres, equally wide along each axis and wide enough for nearly all masks."""
+    """Decide a cubic window in millimetres that is wide enough for nearly all masks."""
     masks = np.array([case.region_mm for case in fingerprint.cases if case.region_mm is not None])
     spacings = np.median([case.spacing for case in fingerprint.cases], axis=0)
     shapes = np.median([case.shape for case in fingerprint.cases], axis=0)

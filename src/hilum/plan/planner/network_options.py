@@ -55,7 +55,7 @@ class NetworkOptions:
         if self.backbone is not None:
             asked["backbone"] = self.backbone
         if self.stages is not None:
-            asked["stages"] = _one_of("stages", self.stages, STAGES)()
+            asked["stages"] = _one_of("stages", self.stages, STAGES)
         if self.weights is not None:
             random = self.weights == "none"
             file = "" if self.weights in {"none", "pretrained"} else self.weights

@@ -93,6 +93,6 @@ OF_ONE_TASK = {
 """What only plans of one task have."""
 
 
-def or_override(asked: T | None, decided: Decision[T]) -> Decision[T]:
+def or_override(fixed: T | None, decided: Decision[T]) -> Decision[T]:
     """Return the user's decision where there is one, else the planner's."""
-    return decided if asked is None else Decision(value=asked, because=ASKED)
+    return decided if fixed is None else Decision(value=fixed, because=ASKED)

@@ -12,7 +12,7 @@ from hilum.plan.planner import intensity
 from hilum.plan.planner import training_decisions as decisions
 from hilum.plan.planner.coarse_grid import coarser_grid
 from hilum.plan.planner.overrides import ASKED, or_override
-from hilum.plan.planner.sizing import Kind, Shape, Sizing, Wanted, size_up
+from hilum.plan.planner.sizing import Kind, Shape, Sizing, size_up
 from hilum.plan.segmentation import SegmentationPlan
 from hilum.plan.training_ranges import summarise_training_images
 
@@ -44,9 +44,7 @@ def plan_segmentation(
         fingerprint, orientation.value, spacing.value, dimensions.value, crop=crop.value
     )
     shape = Shape(len(fingerprint.channels), fingerprint.labels.outputs, _kind(overrides))
-    size = partial(
-        size_up, shape=shape, hardware=hardware, measure=measure, wanted=_wanted(overrides)
-    )
+    size = partial(size_up, shape=shape, hardware=hardware, measure=measure, overrides=overrides)
     sizing = size(grid)
     coarser = (
         coarser_grid(fingerprint, grid, sizing)
@@ -120,15 +118,11 @@ def _kind(overrides: Overrides) -> Kind:
     return cast("Kind", overrides.network)
 
 
-def _wanted(overrides: Overrides) -> Wanted:
-    return Wanted(patch=overrides.patch, batch=overrides.batch, width=overrides.width)
-
-
 def _explain_patch(sizing: Sizing, grid: grids.Grid, overrides: Overrides) -> str:
     if overrides.patch is not None:
         return (
-            f"{ASKED} as {' x '.join(str(n) for n in overrides.patch)}, rounded up to what the network"
-            " can halve"
+            f"{ASKED} as {' x '.join(str(n) for n in overrides.patch)}, rounded up to what the"
+            " network can halve"
         )
     return grids.explain_patch(sizing.topology, grid, sizing.patch_voxels)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hilum.plan.plan import Hardware
     from hilum.plan.planner.grid import Grid
+    from hilum.plan.planner.overrides import Overrides
     from hilum.plan.planner.topology import Topology
 
     Measure = Callable[[Any, Three, int], float]
@@ -81,19 +82,10 @@ class Sizing:
     tried: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Sizes that the user fixed; None leaves the choice to the planner."""
-
-    patch: Three | None = None
-    batch: int | None = None
-    width: int | None = None
-
-
 def build_spec(
     topology: Topology, shape: Shape, *, dimensions: Literal[2, 3], width: int, device: str
 ) -> NetworkSpec:
-    """Write a network out stage by stage: features double up to a cap, more residual blocks where the device allows."""
+    """Write a network out stage by stage: features double up to a cap."""
     n = topology.stages
     features = tuple(
         min(width * 2**stage, max(width, MAX_FEATURES[dimensions])) for stage in range(n)
@@ -138,7 +130,7 @@ def flops_per_step(spec: NetworkSpec, patch: Three, batch: int) -> float:
 
 
 def size_up(
-    grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | None, wanted: Wanted
+    grid: Grid, shape: Shape, hardware: Hardware, *, measure: Measure | None, overrides: Overrides
 ) -> Sizing:
     """Choose patch, width and batch.
 
@@ -148,40 +140,40 @@ def size_up(
 
     Args:
         grid: what cases look like on the network's grid.
-        shape: what is asked of the network beside its size.
+        shape: channels, outputs and kind of the network.
         hardware: device, memory and time.
         measure: gives the seconds of one training step, or raises ResourceError where the device
             has not enough memory for it; estimated from the number of operations if None.
-        wanted: sizes that are fixed.
+        overrides: patch, batch and width that the user fixed.
 
     Raises:
         ResourceError: the device has not enough memory even for the smallest.
     """
     clock = _Clock(hardware, measure)
     widths = (
-        (wanted.width,)
-        if wanted.width is not None
+        (overrides.width,)
+        if overrides.width is not None
         else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
     )
-    least = wanted.batch or MIN_BATCH
+    least = overrides.batch or MIN_BATCH
     make = partial(_candidate, grid, shape, hardware)
-    first, *smaller = _patch_budgets(grid, hardware, wanted, narrowest=widths[0])
+    first, *smaller = _patch_budgets(grid, hardware, overrides, narrowest=widths[0])
     if smaller:
         clock.learn_rate(
             make(
-                _topology(grid, smaller[-1], wanted),
+                _topology(grid, smaller[-1], overrides),
                 width=widths[0],
                 batch=least,
                 voxels=smaller[-1],
             )
         )
     best = clock.time(
-        make(_topology(grid, first, wanted), width=widths[0], batch=least, voxels=first)
+        make(_topology(grid, first, overrides), width=widths[0], batch=least, voxels=first)
     )
     for voxels in smaller:
         if clock.enough(best):
             break
-        topology = _topology(grid, voxels, wanted)
+        topology = _topology(grid, voxels, overrides)
         if topology != best.topology:
             best = clock.time(make(topology, width=widths[0], batch=least, voxels=voxels))
     options = [
@@ -189,7 +181,9 @@ def size_up(
         for width in widths[1:]
     ]
     best = clock.grow(best, options)
-    batches = _doublings(least, _most_batch(best, grid, hardware)) if wanted.batch is None else []
+    batches = (
+        _doublings(least, _most_batch(best, grid, hardware)) if overrides.batch is None else []
+    )
     options = [
         make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels)
         for batch in batches
@@ -220,7 +214,7 @@ def min_steps(minutes: float | None) -> int:
 
 
 class _Clock:
-    """Measures candidates, but only those that are not hopeless by the rate that the last measurement gave."""
+    """Measures candidates, except those far too slow by the rate of the last measurement."""
 
     def __init__(self, hardware: Hardware, measure: Measure | None) -> None:
         self._hardware = hardware
@@ -243,9 +237,11 @@ class _Clock:
     def grow(self, sizing: Sizing, larger: Sequence[Sizing]) -> Sizing:
         """The last of ever larger sizings that fits memory and time, or the one at hand."""
         for option in larger:
-            if not _fits_memory(option, self._hardware) or not self.enough(
-                timed := self.time(option)
-            ):
+            voxels = int(np.prod(option.topology.patch)) * option.batch
+            if voxels * option.width * BYTES_PER_FEATURE > _memory_bytes(self._hardware):
+                break
+            timed = self.time(option)
+            if not self.enough(timed):
                 break
             sizing = timed
         return sizing
@@ -281,11 +277,11 @@ class _Clock:
         return seconds
 
 
-def _topology(grid: Grid, voxels: int, wanted: Wanted) -> Topology:
+def _topology(grid: Grid, voxels: int, overrides: Overrides) -> Topology:
     stages = MAX_STAGES[grid.dimensions]
-    if wanted.patch is not None:
+    if overrides.patch is not None:
         return make_topology(
-            wanted.patch, grid.spacing, dimensions=grid.dimensions, max_stages=stages
+            overrides.patch, grid.spacing, dimensions=grid.dimensions, max_stages=stages
         )
     return fit_patch(grid, voxels)
 
@@ -315,7 +311,7 @@ def _candidate(
 
 
 def _most_batch(sizing: Sizing, grid: Grid, hardware: Hardware) -> int:
-    """As many as voxels a step, memory and a twentieth of the data set's voxels (nnU-Net) allow, at least MIN_BATCH."""
+    """Return the largest batch that memory and 5 % of the data set's voxels (nnU-Net) allow."""
     patch = int(np.prod(sizing.topology.patch))
     most = MAX_BATCH[grid.dimensions]
     if hardware.device == "cpu":
@@ -334,10 +330,12 @@ def _doublings(least: int, most: int) -> list[int]:
     return values
 
 
-def _patch_budgets(grid: Grid, hardware: Hardware, wanted: Wanted, *, narrowest: int) -> list[int]:
+def _patch_budgets(
+    grid: Grid, hardware: Hardware, overrides: Overrides, *, narrowest: int
+) -> list[int]:
     """Voxels a patch may have, largest first, each half of the one before."""
-    if wanted.patch is not None:
-        return [int(np.prod(wanted.patch))]
+    if overrides.patch is not None:
+        return [int(np.prod(overrides.patch))]
     most = (CPU_PATCH_VOXELS if hardware.device == "cpu" else GPU_PATCH_VOXELS)[grid.dimensions]
     width = narrowest if hardware.device == "cpu" else max(narrowest, WIDTHS["other"][-1])
     by_memory = int(_memory_bytes(hardware) // (2 * width * BYTES_PER_FEATURE))
@@ -345,11 +343,6 @@ def _patch_budgets(grid: Grid, hardware: Hardware, wanted: Wanted, *, narrowest:
     while budgets[-1] // 2 >= SMALLEST_PATCH[grid.dimensions]:
         budgets.append(budgets[-1] // 2)
     return budgets
-
-
-def _fits_memory(sizing: Sizing, hardware: Hardware) -> bool:
-    needed = int(np.prod(sizing.topology.patch)) * sizing.batch * sizing.width * BYTES_PER_FEATURE
-    return needed <= _memory_bytes(hardware)
 
 
 def _memory_bytes(hardware: Hardware) -> float:

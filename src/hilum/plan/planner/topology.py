@@ -34,7 +34,7 @@ class Topology:
 def make_topology(
     patch: Sequence[int], spacing: Sequence[float], *, dimensions: int, max_stages: int
 ) -> Topology:
-    """Halve each axis while it is long enough and its spacing is within a factor of two of the finest one still halved.
+    """Halve each axis while it is long enough and at most twice the finest spacing.
 
     Args:
         patch: (Z, Y, X) voxels wanted; Z = 1 in 2D.

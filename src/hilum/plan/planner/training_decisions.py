@@ -244,7 +244,7 @@ def named_side(names: Sequence[str], pair: str) -> str | None:
 
 
 def _off_centre(fingerprint: Fingerprint, axis: int) -> str | None:
-    """The first label that lies well off the middle along an axis, on the same side in nearly all cases; None without one."""
+    """Find the first label that lies on one side along an axis in nearly all cases."""
     for label in fingerprint.labels.foreground:
         centres = [
             one.centroid[axis]

@@ -129,7 +129,7 @@ class VoxelLoss(nn.Module, ABC):
         return (loss * weights).sum() / weights.sum().clamp_min(TINY)
 
     def output_mean(self, loss: Tensor) -> Tensor:
-        """Weighted mean of a loss (..., K) over its outputs, the last K of all, and the plain mean over the rest."""
+        """Average a loss (..., K): weighted over outputs, plainly over the rest."""
         if self.class_weights is None:
             return loss.mean()
         weights = self.class_weights[-loss.shape[-1] :]

@@ -109,7 +109,7 @@ def deep_supervision_loss(loss: VoxelLoss, outputs: Sequence[Tensor], target: Te
 
 
 def _nearest(target: Tensor, size: Sequence[int]) -> Tensor:
-    """The target (B, C, Z, Y, X) at another size: of each axis the voxels nearest to the centres of the new ones."""
+    """Resize the target (B, C, Z, Y, X) by the voxels nearest to the new voxel centres."""
     for axis, (new, old) in enumerate(zip(size, target.shape[2:], strict=True), start=2):
         if new != old:
             index = (

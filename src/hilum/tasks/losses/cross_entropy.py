@@ -38,7 +38,7 @@ class CrossEntropy(VoxelLoss):
 
 
 class Focal(VoxelLoss):
-    """Cross-entropy whose easy voxels count less: -(1 - p)^gamma log p, p the probability given to the truth.
+    """Focal loss: -(1 - p)^gamma log p, p the probability of the true label.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017. Exclusive labels: p is the
     softmax of the true label. Regions: p is the sigmoid of a region inside it, one minus that

@@ -118,7 +118,7 @@ class Dice(Tversky):
 
 
 class DiceCrossEntropy(VoxelLoss):
-    """The sum of `Dice` and `CrossEntropy`, nnU-Net's loss up to its sign (nnU-Net's Dice term is the negative quotient).
+    """The sum of `Dice` and `CrossEntropy`, nnU-Net's loss plus 1.
 
     Args:
         outputs: K.
