@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from hilum import api, cli
 from hilum.errors import ResourceError, UsageError
 from hilum.inference import host_memory, memory
-from hilum.inference.running_mean import Room, RunningMean
+from hilum.inference.running_mean import RunningMean
 from hilum.inference.windows import all_windows
 
 GIB = 2**30
@@ -159,7 +159,7 @@ def test_rows_are_written_whole_or_that_is_said(tmp_path, monkeypatch, most):
     shape, patch = (4, 8, 8), (4, 4, 4)
     windows = all_windows(shape, patch, 0)
     image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
-    mean = RunningMean(2, shape, patch, windows, Room(4 * 3 * 4**3, tmp_path))
+    mean = RunningMean(2, shape, patch, windows, 4 * 3 * 4**3, tmp_path)
 
     def fill():
         for window in windows:
@@ -171,7 +171,7 @@ def test_rows_are_written_whole_or_that_is_said(tmp_path, monkeypatch, most):
         mean.close()
         return
     fill()
-    for rows, logits in mean.finished(4):
+    for rows, logits in mean.finished(4, most=2**20):
         assert np.array_equal(logits, image[:, rows])
     mean.close()
 

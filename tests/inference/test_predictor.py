@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from hilum.dataset.case import Case
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference import Predictor, TrainedModel
 from hilum.inference.memory import Budget, resident
-from hilum.inference.predictor import Size
+from hilum.inference.memory_plan import MemoryPlanner, Size
 from hilum.io import write_volume
 from hilum.plan.plan import Normalisation
 from hilum.preprocess import preprocess_case
@@ -215,12 +216,14 @@ def test_two_channels_in_their_order():
     assert "PET, CT" in str(caught.value)
 
 
-def test_images_that_alone_exceed_the_memory_are_refused_with_the_figures(tmp_path):
+def test_images_that_exceed_the_memory_are_refused(tmp_path, monkeypatch):
+    size = Size(voxels=1, patches=1, bytes=2**30)
+    monkeypatch.setattr(MemoryPlanner, "size", lambda *_, **__: size)
     write_volume(index_volume(), tmp_path / "a.nii.gz")
     for source in (index_volume(), tmp_path / "a.nii.gz"):
         predictor = Predictor(make_model(), memory="40GB")
-        predictor.budget = Budget(resident() + 2**20, given=True)
-        predictor._size = lambda *_, **__: Size(voxels=1, patches=1, bytes=2**30)
+        budget = Budget(resident() + 2**20, given=True)
+        predictor._memory = replace(predictor._memory, budget=budget)
         with pytest.raises(
             ResourceError,
             match=r"(?s)its images take 1\.00 GiB .* allowed by --memory.*crop the image",
@@ -250,7 +253,7 @@ def test_preprocessing_takes_no_more_than_was_said(kind):
     predictor = Predictor(
         make_model(normalisation=(Normalisation(kind=kind, upper=900.0),), spacing=(1.0, 1.1, 1.1))
     )
-    said = predictor._size(image.geometry, stored=0, channels=1).bytes
+    said = predictor._memory.size(image.geometry, stored=0, channels=1).bytes
     preprocess_case(image, predictor.model.plan)  # what is loaded once
     tracemalloc.start()
     preprocess_case(image, predictor.model.plan)

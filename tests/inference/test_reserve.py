@@ -1,11 +1,13 @@
 """What is set aside for reading the next case: a third of what is left once this one's post-processing has had its share."""
 
+from dataclasses import replace
+
 import pytest
 from inference_toys import index_volume, make_model
 
 from hilum.inference import Predictor
 from hilum.inference.memory import Budget
-from hilum.inference.predictor import Size
+from hilum.inference.memory_plan import Size
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks.postprocess import BYTES_A_VOXEL
 
@@ -26,8 +28,8 @@ def test_post_processing_of_this_case_comes_before_reading_the_next(steps, monke
     needed = (
         (BYTES_A_VOXEL + predictor.predict(image).labels.array.itemsize) * voxels if steps else 0
     )
-    predictor.budget = Budget(MOST, "all that is allowed")
-    monkeypatch.setattr("hilum.inference.predictor.resident", lambda: HELD)
+    predictor._memory = replace(predictor._memory, budget=Budget(MOST, given=True))
+    monkeypatch.setattr("hilum.inference.memory_plan.resident", lambda: HELD)
     room = (MOST - HELD - needed) // 3
     assert predictor.reserve(Size(voxels=1, patches=1, bytes=room), before) == room
     assert predictor.reserve(Size(voxels=1, patches=1, bytes=room + 1), before) is None

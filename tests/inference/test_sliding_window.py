@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import ModelError, ResourceError, UsageError
-from hilum.inference.running_mean import Room, buffer_bytes
+from hilum.inference.memory import RowStorage
+from hilum.inference.running_mean import buffer_bytes
 from hilum.inference.sliding_window import Sweep, Tally, Watch, slabs, sliding_window
 from hilum.inference.windows import count_windows, gaussian_weights, window_starts
 
@@ -210,13 +212,9 @@ def largest_column(sweep, shape):
     return 4 * (sweep.outputs + 1) * sweep.patch[0] * sides[0] * sides[1]
 
 
-@given(
-    shape=sizes, patch=patches, overlap=overlaps, share=st.floats(0.05, 1.2), ahead=st.booleans()
-)
+@given(shape=sizes, patch=patches, overlap=overlaps, share=st.floats(0.05, 2.5))
 @settings(deadline=None, max_examples=40, derandomize=True)
-def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(
-    shape, patch, overlap, share, ahead
-):
+def test_rows_in_memory_and_in_a_file_have_the_same_bits(shape, patch, overlap, share):
     image = volume(shape)
     weights = np.random.default_rng(2).normal(size=patch).astype(np.float32)
     sweep = Sweep(patch, overlap, 2)
@@ -228,12 +226,12 @@ def test_memory_file_and_a_network_that_runs_ahead_give_the_same_bits(
     allowed = int(share * buffer_bytes(2, sweep.padded(shape), patch))
     tally, out, next_row = Tally(), np.empty_like(expected), 0
     try:
-        for rows, logits in slabs(
-            image, network, sweep, Watch(room=lambda _: (Room(allowed), ahead), tally=tally)
-        ):
-            assert rows.start == next_row
-            next_row = rows.stop
-            out[:, rows] = logits
+        with mock.patch("hilum.inference.sliding_window.resident", return_value=0):
+            watch = Watch(rows=RowStorage(allowed), tally=tally)
+            for rows, logits in slabs(image, network, sweep, watch):
+                assert rows.start == next_row
+                next_row = rows.stop
+                out[:, rows] = logits
     except ResourceError as error:  # not even a column of windows fits
         assert "memory left for the logits" in error.found  # noqa: PT017
         assert allowed < largest_column(sweep, shape)
@@ -274,8 +272,9 @@ def test_only_as_many_rows_as_a_patch_is_deep_exist(monkeypatch):
     assert max(int(np.prod(shape)) for shape in made) == (3 + 1) * 4 * 6 * 6
 
 
-def test_temporary_file_has_no_name_and_goes(tmp_path):
-    watch = Watch(room=lambda _: (Room(2000, tmp_path), False))
+def test_temporary_file_has_no_name_and_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr("hilum.inference.sliding_window.resident", lambda: 0)
+    watch = Watch(rows=RowStorage(2000, tmp_path))
     parts = slabs(volume((12, 8, 8)), identity, Sweep((4, 4, 4), 0.5, 2), watch)
     next(parts)
     assert watch.tally.on_disk
@@ -284,7 +283,16 @@ def test_temporary_file_has_no_name_and_goes(tmp_path):
     assert [thread.name for thread in threading.enumerate() if thread.name == "hilum-network"] == []
 
 
+def test_rows_from_a_file_are_put_together_in_small_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("hilum.inference.sliding_window.resident", lambda: 0)
+    watch = Watch(rows=RowStorage(2000, tmp_path, at_once=1024))
+    parts = slabs(volume((12, 8, 8)), identity, Sweep((4, 4, 4), 0.5, 2), watch)
+    assert {logits.nbytes for _, logits in parts} == {1024}
+    assert watch.tally.on_disk
+
+
 def test_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("hilum.inference.sliding_window.resident", lambda: 0)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(ResourceError, match="for a temporary file"):
         list(
@@ -292,7 +300,7 @@ def test_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
                 volume((12, 8, 8)),
                 identity,
                 Sweep((4, 4, 4), 0.5, 2),
-                Watch(room=lambda _: (Room(2000, tmp_path), False)),
+                Watch(rows=RowStorage(2000, tmp_path)),
             )
         )
 
@@ -328,8 +336,8 @@ def test_constant_patches_are_run_once():
     assert len(seen) == 14
 
 
-def test_memory_is_measured_at_a_full_batch():
-    """A constant corner comes first: the network has seen four patches at once before it is asked what it takes."""
+def test_memory_is_measured_at_a_full_batch(monkeypatch):
+    """A constant corner comes first: memory is measured after four patches ran at once."""
     image = volume((4, 4, 40))
     image[..., :12] = 0
     seen, at = [], []
@@ -338,12 +346,14 @@ def test_memory_is_measured_at_a_full_batch():
         seen.append(len(x))
         return x
 
-    def room(_):
-        at.append(max(seen))
-        return Room(), True
+    def resident():
+        at.append(max(seen, default=0))
+        return 0
 
-    parts = list(slabs(image, network, Sweep((4, 4, 4), 0, 2, 4, reuse=True), Watch(room=room)))
-    assert at == [4]
+    monkeypatch.setattr("hilum.inference.sliding_window.resident", resident)
+    watch = Watch(rows=RowStorage(10**9))
+    parts = list(slabs(image, network, Sweep((4, 4, 4), 0, 2, 4, reuse=True), watch))
+    assert at[-1] == 4
     assert seen == [4, 4]  # the constant, and seven that are not
     assert np.array_equal(np.concatenate([part for _, part in parts], axis=1), image)
 

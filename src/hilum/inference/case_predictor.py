@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from hilum.inference.engines.engine import Engine
     from hilum.inference.inputs import Source
     from hilum.inference.manifest import Facts
+    from hilum.inference.memory_plan import Size
     from hilum.inference.prediction import Seconds
-    from hilum.inference.predictor import Prepared, Size
+    from hilum.inference.predictor import Prepared
     from hilum.io import OutputFolder
     from hilum.plan import Plan
 
@@ -151,9 +152,7 @@ class CasePredictor(Protocol[P]):
         """Bytes of memory for reading a case while another runs; None: it has to wait."""
         ...
 
-    def predict(
-        self, source: Source, *, case: str | None = None, probabilities: bool = False
-    ) -> P:
+    def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> P:
         """Predict one case, whatever it is read from."""
         ...
 

@@ -112,6 +112,23 @@ class Budget:
         )
 
 
+@dataclass(frozen=True)
+class RowStorage:
+    """Storage of the rows of logits that a sliding window has in the making.
+
+    Args:
+        limit: bytes that the process may hold while they exist, they included; None: no limit.
+        folder: of a file for rows that memory is not enough for; None: the system's own for
+            temporary files.
+        at_once: bytes of finished rows that are put together from a file at a time (one row at
+            least).
+    """
+
+    limit: int | None = None
+    folder: Path | None = None
+    at_once: int = 2**26
+
+
 def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
     """An array of float32 in a file without a name, mapped into memory: gone when the array is, however the process ends.
 

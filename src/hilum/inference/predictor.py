@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.errors import HilumError, ResourceError
 from hilum.inference.empty import Air
 from hilum.inference.engines.host import usable_cpus
 from hilum.inference.inputs import (
@@ -27,17 +26,14 @@ from hilum.inference.inputs import (
     wrong_channels,
 )
 from hilum.inference.memory import Budget, file_array, resident, return_what_is_freed
+from hilum.inference.memory_plan import MemoryPlanner
 from hilum.inference.prediction import LabelWriter, Prediction, Seconds, written_as_picture
-from hilum.inference.running_mean import Room, buffer_bytes
-from hilum.inference.sliding_window import Sweep, Tally, Watch, mirrored, slabs, sliding_window
+from hilum.inference.sliding_window import Sweep, Watch, mirrored, slabs, sliding_window
 from hilum.inference.unlike import unlike
-from hilum.inference.windows import count_windows
-from hilum.io import inspect_file
 from hilum.preprocess import preprocess_case
-from hilum.preprocess.restore_stream import WORKING_BYTES, LabelStream, ProbabilityStream
-from hilum.preprocess.steps import network_shape
+from hilum.preprocess.restore_stream import LabelStream, ProbabilityStream
 from hilum.tasks.encoding import activate_logits, decode_logits
-from hilum.tasks.postprocess import BYTES_A_VOXEL, apply_postprocessing
+from hilum.tasks.postprocess import apply_postprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,19 +45,13 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case
     from hilum.inference.empty import Body
     from hilum.inference.engines.engine import Engine, RunnableModel
+    from hilum.inference.memory_plan import MemoryPlan, Size
     from hilum.io import OutputFolder
     from hilum.preprocess import Restore
-    from hilum.volume import Geometry
 
     Rows = Iterator[tuple[slice, NDArray[np.float32]]]
 
 _log = logging.getLogger("hilum")
-_ROWS = 6  # of K planes that exist beside the mean while rows are brought home
-# bytes a voxel and channel, of the source's grid and of the network's, while a case is preprocessed
-_PREPROCESSING = 8
-_NORMALISING = {"case": 9, "case_nonzero": 15, "case_filled": 19}
-"""Bytes a voxel of one channel that statistics of a case take beside the channels themselves:
-float64, masks, numbered pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +69,6 @@ class Prepared:
     unlike: tuple[str, ...] = ()
     picture: bool = False
     """Whether the labels can be written as a picture, as the image was one."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Size of a case, from its files' headers.
-
-    Args:
-        voxels: of the source's grid.
-        patches: that the network has to see, mirrored ones counted.
-        bytes: of memory that reading and preprocessing it take.
-    """
-
-    voxels: int
-    patches: int
-    bytes: int
 
 
 class Predictor:
@@ -139,42 +114,39 @@ class Predictor:
         plan: Any = model.plan
         self._plan = plan
         self.model = model
-        self.budget = Budget.of(memory)
-        if self.budget.given:  # else a little speed is worth more
-            return_what_is_freed(self.budget.most)
+        budget = Budget.of(memory)
+        if budget.given:  # else a little speed is worth more
+            return_what_is_freed(budget.most)
         self.scratch = scratch
         self.every_patch = every_patch
         self.mirror_axes: tuple[int, ...] = (
             tuple(plan.augmentation.value.mirror_axes) if tta else ()
         )
-        self.engine: Engine = model.make_engine(engine, precision, memory=self.budget.most // 2)
+        self.engine: Engine = model.make_engine(engine, precision, memory=budget.most // 2)
         outputs = plan.network.value.out_channels
-        answer_bytes = 4 * outputs * math.prod(plan.patch.value)
-        room = (
-            self.budget.most // 8 // answer_bytes
-        )  # patches whose answers an eighth of the memory holds
+        # patches whose logits an eighth of the memory holds
+        held = budget.most // 8 // (4 * outputs * math.prod(plan.patch.value))
         self._sweep = Sweep(
             patch=tuple(plan.patch.value),
             overlap=plan.overlap.value if overlap is None else overlap,
             outputs=outputs,
-            batch=batch or min(self.engine.batch, max(1, room)),
+            batch=batch or min(self.engine.batch, max(1, held)),
             mirror_axes=self.mirror_axes,
-            reuse=not every_patch and room >= 2,
+            reuse=not every_patch and held >= 2,
             weighting=plan.weighting.value,
         )
+        self._memory = MemoryPlanner(plan, self._sweep, budget)
         self._air = Air(
             plan,
             self._sweep.patch,
             self._sweep.overlap,
             lambda patch: mirrored(self.engine, patch, self._sweep),
         )
-        self._working = min(WORKING_BYTES, self.budget.most // 32)
-        self._dtype = np.min_scalar_type(max(plan.labels.ids))
 
     @property
     def memory_gb(self) -> float:
         """Memory limit of this process, in GiB."""
-        return self.budget.most / 2**30
+        return self._memory.budget.most / 2**30
 
     @property
     def batch(self) -> int:
@@ -220,40 +192,12 @@ class Predictor:
         """
 
     def size(self, source: Source) -> Size | None:
-        """Return the size of a case from its files' headers.
-
-        None where these cannot be read quickly (DICOM) or at all.
-
-        What nothing but reading would tell, cropping and air, is not known yet: it makes the case
-        smaller.
-        """
-        files = image_files(source)
-        if not files or any(file.is_dir() for file in files):
-            return None
-        try:
-            facts = [inspect_file(file) for file in files]
-        except HilumError:
-            return None  # reading it will say what is wrong
-        geometry, channels = facts[0].geometry, len(self._plan.channels)
-        stored = sum(one.channels * one.dtype.itemsize for one in facts)
-        return self._size(geometry, stored=stored, channels=channels)
+        """Return the size of a case; see `MemoryPlanner.size_of_files`."""
+        return self._memory.size_of_files(source)
 
     def reserve(self, expected: Size | None, before: Prepared | None) -> int | None:
-        """Bytes of memory to set aside for reading a case while another is answered.
-
-        None where it has to wait.
-
-        Args:
-            expected: size of the case to be read; None: as the one before it.
-            before: the case that is answered meanwhile; None where there is nothing to answer.
-        """
-        if expected is None and before is not None:
-            expected = self._size(
-                before.restore.source, stored=4 * len(before.array), channels=len(before.array)
-            )
-        needed = 0 if expected is None else expected.bytes
-        afterwards = 0 if before is None else self._afterwards(before.restore.source)
-        return needed if needed <= (self.budget.most - resident() - afterwards) // 3 else None
+        """Return the bytes to set aside for reading a case; see `MemoryPlanner.read_ahead`."""
+        return self._memory.read_ahead(expected, None if before is None else before.restore.source)
 
     def predict(
         self, source: Source, *, case: str | None = None, probabilities: bool = False
@@ -292,16 +236,15 @@ class Predictor:
         channels = self.model.plan.channels
         case, source = case or case_id(source), in_order(source, channels)
         start = time.perf_counter()
-        expected = self.size(source)
+        expected = self._memory.size_of_files(source)
         if expected is not None:
-            self._refuse_too_large(case, expected.bytes)
+            self._memory.refuse_too_large(case, expected.bytes)
         image = read_source(source, channels)
         middle = time.perf_counter()
         if image.channels != len(channels):
             raise wrong_channels(case, image, channels)
-        self._refuse_too_large(
-            case, self._size(image.geometry, stored=0, channels=image.channels).bytes
-        )
+        size = self._memory.size(image.geometry, stored=0, channels=image.channels)
+        self._memory.refuse_too_large(case, size.bytes)
         found = unlike(image, self._plan, channel_files(source))
         array, restore = preprocess_case(image, self._plan)
         seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
@@ -333,75 +276,43 @@ class Predictor:
         """
         start = time.perf_counter()
         restore: Restore = prepared.restore
-        table, outputs = self._plan.labels, self._sweep.outputs
-        labels_bytes = math.prod(restore.source.shape) * self._dtype.itemsize
-        working, scratch, threads = (
-            self._working,
-            self.scratch or scratch,
-            usable_cpus(),
-        )  # the network waits meanwhile
-        streams: list[LabelStream | ProbabilityStream] = [
-            LabelStream(
-                restore,
-                outputs,
-                lambda logits: decode_logits(logits, table),
-                self._dtype,
-                working_bytes=working,
-                threads=threads,
-            )
-        ]
-        if probabilities:
-            out = self._array(
-                outputs,
-                restore.source,
-                reserve + labels_bytes + self._afterwards(restore.source),
-                scratch,
-            )
-            outside = [float(table.exclusive and n == 0) for n in range(outputs)]
-            streams.append(
-                ProbabilityStream(
-                    restore,
-                    outputs,
-                    lambda logits: activate_logits(logits, table),
-                    out,
-                    outside=outside,
-                    working_bytes=working,
-                    threads=threads,
-                )
-            )
-        row = 4 * outputs * math.prod(restore.shape[1:])
-        extra = (
-            reserve + labels_bytes + len(streams) * (2 * working + _ROWS * row) + max(working, row)
+        memory = self._memory.plan_case(
+            restore,
+            probabilities=probabilities,
+            reserve=reserve,
+            folder=self.scratch or scratch,
         )
-        tally = Tally()
+        streams: list[LabelStream | ProbabilityStream] = [self._label_stream(restore)]
+        if probabilities:
+            streams.append(self._probability_stream(restore, memory))
         watch = Watch(
-            room=lambda held: self._room(restore.shape, held + extra, scratch),
-            resident=resident,
+            rows=memory.rows,
             progress=progress,
             air=(lambda _: None) if self.every_patch else self._air.answer,
-            tally=tally,
         )
         restoring = self._feed(prepared, watch, streams)
         middle = time.perf_counter()
         labels, *more = (stream.finish() for stream in streams)
         del streams  # their last rows
-        room = self.budget.most - resident() - reserve
         labels = apply_postprocessing(
-            labels, self._plan.postprocessing.value, table, limit_bytes=room
+            labels,
+            self._plan.postprocessing.value,
+            self._plan.labels,
+            limit_bytes=memory.limit - resident(),
         )
-        end = time.perf_counter()
         seconds = replace(
-            prepared.seconds, network=middle - start - restoring, restore=restoring + end - middle
+            prepared.seconds,
+            network=middle - start - restoring,
+            restore=restoring + time.perf_counter() - middle,
         )
-        probable = more[0] if more else None
         return Prediction(
             prepared.case,
             labels,
-            table,
+            self._plan.labels,
             self.model.id,
-            probable,
+            more[0] if more else None,
             seconds,
-            tally.counts,
+            watch.tally.counts,
             prepared.unlike,
             prepared.picture,
         )
@@ -416,6 +327,35 @@ class Predictor:
     def close(self) -> None:
         """Give back what the engine holds."""
         self.engine.close()
+
+    def _label_stream(self, restore: Restore) -> LabelStream:
+        table = self._plan.labels
+        return LabelStream(
+            restore,
+            self._sweep.outputs,
+            lambda logits: decode_logits(logits, table),
+            np.min_scalar_type(max(table.ids)),
+            working_bytes=self._memory.working,
+            threads=usable_cpus(),  # the network waits meanwhile
+        )
+
+    def _probability_stream(self, restore: Restore, memory: MemoryPlan) -> ProbabilityStream:
+        table, outputs = self._plan.labels, self._sweep.outputs
+        shape = (outputs, *restore.source.shape)
+        if memory.probabilities_in_file:
+            out = file_array(shape, memory.rows.folder)
+        else:
+            out = np.empty(shape, dtype=np.float32)
+            out.fill(0)  # it counts as held from now on, when the rows' share is measured
+        return ProbabilityStream(
+            restore,
+            outputs,
+            lambda logits: activate_logits(logits, table),
+            out,
+            outside=[float(table.exclusive and n == 0) for n in range(outputs)],
+            working_bytes=self._memory.working,
+            threads=usable_cpus(),
+        )
 
     def _feed(
         self, prepared: Prepared, watch: Watch, streams: Sequence[LabelStream | ProbabilityStream]
@@ -470,7 +410,7 @@ class Predictor:
         if logits.shape[2:] == tuple(shape[1:]):
             yield slice(z.start + rows.start, z.start + rows.stop), logits
             return
-        step = max(1, self._working // (4 * len(logits) * shape[1] * shape[2]))
+        step = max(1, self._memory.working // (4 * len(logits) * shape[1] * shape[2]))
         frame = np.empty(
             (min(step, logits.shape[1]), len(logits), *shape[1:]), dtype=np.float32
         ).swapaxes(0, 1)
@@ -480,75 +420,3 @@ class Predictor:
             frame[:, : part.shape[1], y, x] = part
             first = z.start + rows.start + start
             yield slice(first, first + part.shape[1]), frame[:, : part.shape[1]]
-
-    def _room(self, shape: Sequence[int], held: int, scratch: Path | None) -> tuple[Room, bool]:
-        """Choose where the rows in the making are kept, given the bytes that are taken anyway."""
-        sweep = self._sweep
-        left = self.budget.most - held
-        buffer = buffer_bytes(sweep.outputs, sweep.padded(shape), sweep.patch)
-        another = 4 * sweep.outputs * math.prod(sweep.patch) * max(1, sweep.batch // sweep.copies)
-        return Room(memory=left, folder=scratch), buffer + another <= left
-
-    def _array(
-        self, outputs: int, geometry: Geometry, reserve: int, scratch: Path | None
-    ) -> NDArray[np.float32]:
-        """For probabilities (K, Z, Y, X): in memory where they take at most half of what is left, else in a file."""
-        shape = (outputs, *geometry.shape)
-        if 4 * math.prod(shape) > (self.budget.most - resident() - reserve) // 2:
-            return file_array(shape, scratch)
-        array = np.empty(shape, dtype=np.float32)
-        array.fill(
-            0
-        )  # from now on it counts as held, before what else there is room for is decided
-        return array
-
-    def _afterwards(self, geometry: Geometry) -> int:
-        """Bytes that post-processing takes at most, where what it changes is spread over the whole grid."""
-        voxels = math.prod(geometry.shape) if self._plan.postprocessing.value else 0
-        return (BYTES_A_VOXEL + self._dtype.itemsize) * voxels
-
-    def _size(self, geometry: Geometry, *, stored: int, channels: int) -> Size:
-        """Of a grid, with so many stored bytes a voxel that have to be read yet."""
-        from hilum.volume import Box, reorient_geometry
-
-        code = self._plan.orientation.value
-        turned = geometry if code == "source" else reorient_geometry(geometry, code)
-        shape = network_shape(turned, Box((0, 0, 0), turned.shape), self._plan)
-        voxels, inside = math.prod(geometry.shape), math.prod(shape)
-        windows = count_windows(self._sweep.padded(shape), self._sweep.patch, self._sweep.overlap)
-        statistics = max(_NORMALISING.get(how.kind, 0) for how in self._plan.normalisation.value)
-        beside = max(_PREPROCESSING * channels, 4 * channels + statistics)
-        needed = voxels * (stored + beside) + _PREPROCESSING * channels * inside
-        return Size(voxels=voxels, patches=windows * self._sweep.copies, bytes=needed)
-
-    def _refuse_too_large(self, case: str, needed: int) -> None:
-        """Refuse before the memory is gone.
-
-        Raises:
-            ResourceError: what the process holds already and these bytes are more than is allowed.
-        """
-        held, most = resident(), self.budget.most
-        if held + needed <= most:
-            return
-        least = math.ceil(11 * (held + needed) / 2**30) / 10  # a tenth more, for the patches
-        enough = f"{least:.1f} GiB, of which the images take {needed / 2**30:.2f}"
-        if held >= most:
-            raise ResourceError(
-                f"{case}: hilum and the model alone hold {held / 2**30:.2f} GiB, which is more than"
-                f" the {self.budget}",
-                needed=f"at least {enough}",
-                cure=(
-                    f"allow more memory (--memory {least:.1f}GiB), or close other programs; smaller"
-                    " images do not help"
-                ),
-            )
-        raise ResourceError(
-            f"{case}: its images take {needed / 2**30:.2f} GiB while they are brought to the"
-            f" model's spacing, beside the {held / 2**30:.2f} GiB that hilum and the model hold, of"
-            f" {self.budget}",
-            needed=f"about {enough}",
-            cure=(
-                f"allow more (--memory {least:.1f}GiB), crop the image to the part that matters, or"
-                " use another machine"
-            ),
-        )

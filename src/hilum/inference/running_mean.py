@@ -13,7 +13,6 @@ its row lies, so that both give the same bits.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import IO, TYPE_CHECKING
 
@@ -41,19 +40,6 @@ def buffer_bytes(outputs: int, shape: Sequence[int], patch: Three) -> int:
     return 4 * (outputs + 1) * patch[0] * shape[1] * shape[2]
 
 
-@dataclass(frozen=True)
-class Room:
-    """Storage of a running mean's rows.
-
-    Args:
-        memory: bytes that may be taken; None: as many as it likes, all in memory.
-        folder: for the file where they are not enough; None: the system's own for temporary files.
-    """
-
-    memory: int | None = None
-    folder: Path | None = None
-
-
 class RunningMean:
     """The mean of patches over a volume.
 
@@ -62,7 +48,8 @@ class RunningMean:
         shape: (Z, Y, X) of the volume, no smaller than the patch.
         patch: (Z, Y, X).
         windows: all that will come.
-        room: where the rows are kept.
+        memory: bytes that the rows may take; None: as many as they need, all in memory.
+        folder: for a file where they are not enough; None: the system's own for temporary files.
         weighting: of the voxels of a patch.
 
     Raises:
@@ -76,7 +63,8 @@ class RunningMean:
         shape: Sequence[int],
         patch: Three,
         windows: Sequence[Slices],
-        room: Room,
+        memory: int | None = None,
+        folder: Path | None = None,
         *,
         weighting: Weighting = "gaussian",
     ) -> None:
@@ -87,7 +75,7 @@ class RunningMean:
         self.added = 0
         """Patches so far."""
         total = buffer_bytes(outputs, shape, patch)
-        self.on_disk = room.memory is not None and total > room.memory
+        self.on_disk = memory is not None and total > memory
         self._columns: tuple[Column, ...] = ((slice(0, shape[1]), slice(0, shape[2])),)
         self._valid = [0]  # a column: rows up to here hold something
         self._held: OrderedDict[int, NDArray[np.float32]] = (
@@ -100,7 +88,7 @@ class RunningMean:
             return
         self._columns = tuple(product(_cells(w[1] for w in windows), _cells(w[2] for w in windows)))
         self._valid = [0] * len(self._columns)
-        self._most = room.memory or 0
+        self._most = memory or 0
         largest = max(
             4 * self._depth * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start)
             for y, x in self._columns
@@ -117,7 +105,7 @@ class RunningMean:
         ]
         self._row_bytes = sum(sizes)
         self._offsets = [sum(sizes[:n]) for n in range(len(sizes))]
-        self._file = nameless_file(room.folder, self._depth * self._row_bytes)
+        self._file = nameless_file(folder, self._depth * self._row_bytes)
 
     def add(self, answer: NDArray[np.float32], window: Slices) -> None:
         """Take the answer (K, *patch) of a patch."""
@@ -138,9 +126,7 @@ class RunningMean:
                 there = rows[(row % self._depth, slice(None), *inside)]
                 _average(there, answer[(slice(None), n, *part)], self._weights[(n, *part)])
 
-    def finished(
-        self, stop: int, *, most: int = 2**26
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def finished(self, stop: int, *, most: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Take out the rows below `stop`, which every patch that touches them has been added to.
 
         Args:

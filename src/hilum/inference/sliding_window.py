@@ -8,6 +8,7 @@ and the engines let go of the interpreter's lock meanwhile.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from contextlib import closing
@@ -20,7 +21,8 @@ import numpy as np
 
 from hilum.errors import ModelError, UsageError
 from hilum.inference.empty import constant_of
-from hilum.inference.running_mean import Room, RunningMean
+from hilum.inference.memory import RowStorage, resident
+from hilum.inference.running_mean import RunningMean, buffer_bytes
 from hilum.inference.windows import all_windows
 
 if TYPE_CHECKING:
@@ -117,21 +119,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks beside a sliding window.
+    """Callbacks beside a sliding window, and the storage of its rows.
 
     Args:
-        room: called once the first patches have been run, with the bytes of memory that the process
-            held at most meanwhile: where the rows are kept, and whether the network may be ahead of
-            the averaging (which costs a second answer).
-        resident: the bytes of memory that the process holds; None: not asked.
+        rows: storage of the rows in the making.
         progress: called with the patches that are done, and all.
         air: the answer (K, *patch) to a patch (C, *patch) that need not be run; None where it has
             to be. Called by the network's thread.
         tally: counts.
     """
 
-    room: Callable[[int], tuple[Room, bool]] = lambda _: (Room(), True)
-    resident: Callable[[], int] | None = None
+    rows: RowStorage = field(default_factory=RowStorage)
     progress: Callable[[int, int], None] | None = None
     air: Callable[[NDArray[np.float32]], NDArray[np.float32] | None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
@@ -183,7 +181,7 @@ def slabs(
     )
 
     def cropped(stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        for rows, logits in mean.finished(stop):
+        for rows, logits in mean.finished(stop, most=watch.rows.at_once):
             start, end = max(rows.start, before[0]), min(rows.stop, before[0] + shape[0])
             if start < end:
                 yield (
@@ -192,14 +190,21 @@ def slabs(
                 )
 
     with closing(_Network(image, engine, sweep, windows, before, watch)) as network:
-        room, ahead = watch.room(network.first())
-        if ahead:
+        left = network.memory_left()
+        together = max(1, sweep.batch // sweep.copies)
+        ahead = 4 * sweep.outputs * math.prod(sweep.patch) * together
+        if left is None or buffer_bytes(sweep.outputs, padded, sweep.patch) + ahead <= left:
             network.go_ahead()
-        with closing(
-            RunningMean(
-                sweep.outputs, padded, sweep.patch, windows, room, weighting=sweep.weighting
-            )
-        ) as mean:
+        mean = RunningMean(
+            sweep.outputs,
+            padded,
+            sweep.patch,
+            windows,
+            left,
+            watch.rows.folder,
+            weighting=sweep.weighting,
+        )
+        with closing(mean):
             watch.tally.on_disk |= mean.on_disk
             for window, answer in network.answers():
                 yield from cropped(window[0].start)
@@ -256,22 +261,22 @@ class _Network:
         self._thread = threading.Thread(target=self._work, name="hilum-network", daemon=True)
         self._thread.start()
 
-    def first(self) -> int:
-        """Wait for the first answers.
+    def memory_left(self) -> int | None:
+        """Run the first patches and return the bytes that are left for rows; None: no limit.
 
-        The bytes of memory that the process held at most meanwhile (0 where nobody watches).
+        What the process holds at most meanwhile is what the network takes.
         """
-        most, resident = 0, self._watch.resident
+        limit = self._watch.rows.limit
+        if limit is None:
+            return None
+        most = 0
         while not self._ready:
-            if resident is not None:
-                most = max(most, resident())
+            most = max(most, resident())
             try:
-                self._ready.append(
-                    self._queue.get(timeout=_WATCH_SECONDS if resident is not None else None)
-                )
+                self._ready.append(self._queue.get(timeout=_WATCH_SECONDS))
             except Empty:
                 continue
-        return max(most, resident()) if resident is not None else most
+        return limit - max(most, resident())
 
     def go_ahead(self) -> None:
         """Let the network run the next group while the last one is averaged."""
