@@ -4,14 +4,13 @@ from hilum.evaluation.by_task import EvaluationOptions, compare, evaluate, load_
 from hilum.evaluation.classification.baseline import BASELINES, Baseline, baseline_scores
 from hilum.evaluation.classification.compare import compare_classes
 from hilum.evaluation.classification.curves import ClassCurves, QuestionCurves, curves_of
+from hilum.evaluation.classification.estimates import ClassSummary, Estimate, summarise_classes
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
-from hilum.evaluation.classification.figures import ClassFigure
 from hilum.evaluation.classification.folder import evaluate_classes
 from hilum.evaluation.classification.measures import Question, questions
 from hilum.evaluation.classification.metadata import ColumnChoice, choose_columns
 from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.classification.subgroups import Subgroup, subgroups_of
-from hilum.evaluation.classification.summary import ClassSummary, summarise_classes
 from hilum.evaluation.comparison import Comparison, Difference
 from hilum.evaluation.metric_table import CLASS_METRICS, HIGHER_IS_BETTER, METRICS
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
@@ -37,13 +36,13 @@ __all__ = [
     "ClassCurves",
     "ClassEvaluation",
     "ClassEvaluationRecord",
-    "ClassFigure",
     "ClassRows",
     "ClassScore",
     "ClassSummary",
     "ColumnChoice",
     "Comparison",
     "Difference",
+    "Estimate",
     "Evaluation",
     "EvaluationOptions",
     "EvaluationRecord",

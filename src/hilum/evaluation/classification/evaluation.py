@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from hilum.evaluation.classification.curves import ClassCurves, curves_of
+from hilum.evaluation.classification.estimates import ClassSummary
 from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.subgroups import Subgroup
-from hilum.evaluation.classification.summary import ClassSummary
 from hilum.evaluation.page import evaluation_page, some
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.io import Readable

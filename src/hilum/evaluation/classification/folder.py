@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from hilum.dataset import LAYOUTS, ClassTable, Dataset, match_classes, open_dataset
 from hilum.dataset.channels import plain_name
 from hilum.errors import DataError, LabelError, UsageError
+from hilum.evaluation.classification.estimates import summarise_classes
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
-from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
 from hilum.evaluation.trained_on import warn_of_trained_cases
 from hilum.io.text import (

@@ -2,9 +2,6 @@
 
 A `Measure` is a function of `hilum.metrics` with the arrays it takes, so that its value, its
 interval over patients, and the difference between two classifiers are all made of the same thing.
-What is asked depends on what the classes are (`MEASURES`), and most of it is asked as a yes-no
-`Question`: of two classes "is it the second?", of several each against the rest, of grades each
-step ("this grade or more?"), of findings each one.
 """
 
 from __future__ import annotations
@@ -44,8 +41,6 @@ CALIBRATION = (
     "calibration_in_the_large",
 )
 """What calibration is to change."""
-
-_SHARES = (0.9, 0.95)  # specificities at which sensitivity is read off, and the other way round
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,99 +85,71 @@ class Measure:
 
 
 def questions(rows: ClassRows) -> tuple[Question, ...]:
-    """The yes-no questions that classes of this kind pose."""
-    return _QUESTIONS["binary" if rows.table.binary else rows.table.kind](rows)
+    """Make the yes-no questions of classes of this kind.
+
+    Of two classes "is it the second?", of several each against the rest, of grades each step ("this
+    grade or more?"), of findings each one.
+    """
+    names = rows.table.names
+    if rows.table.kind == "ordinal" and not rows.table.binary:
+        steps = np.clip(reached(rows.probabilities), 0.0, 1.0).T
+        return tuple(
+            Question(f"{names[k]} or more", probability, rows.index >= k, rows.called >= k)
+            for k, probability in enumerate(steps, start=1)
+        )
+    columns = zip(names, rows.probabilities.T, rows.members.T, rows.decided.T, strict=True)
+    each = tuple(Question(*column) for column in columns)
+    return each[1:] if rows.table.binary else each
 
 
 def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measure, ...]:
-    """Every measure of classes of this kind, those of all classes first.
+    """Make every measure of classes of this kind, those of all classes first.
 
     Args:
         rows: the cases.
         threshold: an operating point of two classes, or of all findings: the probability from which
             one is called.
     """
-    return tuple(MEASURES["binary" if rows.table.binary else rows.table.kind](rows, threshold))
+    asked, kind = questions(rows), rows.table.kind
+    if rows.table.binary:
+        return tuple(_of_question(asked[0], "", threshold))
+    overall = _of_findings(rows) if kind == "multilabel" else _of_classes(rows, asked)
+    at = threshold if kind == "multilabel" else None
+    return (*overall, *(m for question in asked for m in _of_question(question, question.name, at)))
 
 
-def _second_class(rows: ClassRows) -> tuple[Question, ...]:
-    return (
-        Question(
-            rows.table.names[1], rows.probabilities[:, 1], rows.members[:, 1], rows.decided[:, 1]
-        ),
+def _of_classes(rows: ClassRows, asked: Sequence[Question]) -> Iterator[Measure]:
+    grades = rows.table.kind == "ordinal"
+    table = (
+        (
+            np.stack([q.probability for q in asked], axis=1),
+            np.stack([q.positive for q in asked], axis=1),
+        )
+        if grades
+        else (rows.probabilities, rows.members)
     )
+    yield Measure("", "auroc", metrics.macro_auroc, table)
+    everyone = np.ones(len(rows.index), dtype=np.bool_)
+    yield _of_matrix(rows, "accuracy", metrics.accuracy, everyone)
+    yield _of_matrix(rows, "balanced_accuracy", metrics.balanced_accuracy)
+    yield _of_matrix(rows, "f1", metrics.macro_f1)
+    yield _of_matrix(rows, "mcc", metrics.mcc)
+    if grades:
+        yield _of_matrix(rows, "quadratic_kappa", metrics.quadratic_kappa)
+        yield Measure("", "mean_absolute_error", mean, (np.abs(rows.called - rows.index),))
+    exclusive = (rows.probabilities, rows.index)
+    yield Measure("", "brier", metrics.multiclass_brier, exclusive)
+    yield Measure("", "log_loss", metrics.multiclass_log_loss, exclusive)
+    yield from _calibration_error("", *metrics.top_class(*exclusive))
 
 
-def _each_class(rows: ClassRows) -> tuple[Question, ...]:
-    columns = zip(
-        rows.table.names, rows.probabilities.T, rows.members.T, rows.decided.T, strict=True
-    )
-    return tuple(Question(*column) for column in columns)
-
-
-def _each_step(rows: ClassRows) -> tuple[Question, ...]:
-    names = [f"{grade} or more" for grade in rows.table.names[1:]]
-    steps = np.clip(reached(rows.probabilities), 0.0, 1.0).T
-    return tuple(
-        Question(name, probability, rows.index >= grade, rows.called >= grade)
-        for grade, (name, probability) in enumerate(zip(names, steps, strict=True), start=1)
-    )
-
-
-_QUESTIONS: dict[str, Callable[[ClassRows], tuple[Question, ...]]] = {
-    "binary": _second_class,
-    "exclusive": _each_class,
-    "ordinal": _each_step,
-    "multilabel": _each_class,
-}
-
-
-def _of_two_classes(rows: ClassRows, threshold: float | None) -> Iterator[Measure]:
-    (question,) = questions(rows)
-    yield from _of_question(question, "", threshold)
-
-
-def _of_several_classes(rows: ClassRows, _: float | None) -> Iterator[Measure]:
-    yield Measure("", "auroc", metrics.macro_auroc, (rows.probabilities, rows.members))
-    yield from _decisions(rows)
-    yield from _of_probabilities(rows)
-    for question in questions(rows):
-        yield from _of_question(question, question.name)
-
-
-def _of_grades(rows: ClassRows, _: float | None) -> Iterator[Measure]:
-    steps = questions(rows)
-    of_steps = (
-        np.stack([q.probability for q in steps], axis=1),
-        np.stack([q.positive for q in steps], axis=1),
-    )
-    yield Measure("", "auroc", metrics.macro_auroc, of_steps)
-    yield from _decisions(rows)
-    yield _of_matrix(rows, "quadratic_kappa", metrics.quadratic_kappa)
-    yield Measure("", "mean_absolute_error", mean, (np.abs(rows.called - rows.index),))
-    yield from _of_probabilities(rows)
-    for question in steps:
-        yield from _of_question(question, question.name)
-
-
-def _of_findings(rows: ClassRows, threshold: float | None) -> Iterator[Measure]:
+def _of_findings(rows: ClassRows) -> Iterator[Measure]:
     table = (rows.probabilities, rows.members)
     yield Measure("", "auroc", metrics.macro_auroc, table)
     yield Measure("", "auprc", _mean_auprc, table)
     yield Measure("", "f1", _mean_f1, (rows.decided, rows.members))
     yield Measure("", "brier", _brier_of_findings, table)
     yield Measure("", "log_loss", _log_loss_of_findings, table)
-    for question in questions(rows):
-        yield from _of_question(question, question.name, threshold)
-
-
-MEASURES: dict[str, Callable[[ClassRows, float | None], Iterator[Measure]]] = {
-    "binary": _of_two_classes,
-    "exclusive": _of_several_classes,
-    "ordinal": _of_grades,
-    "multilabel": _of_findings,
-}
-"""What is measured, by what the classes are."""
 
 
 def _of_question(
@@ -200,20 +167,16 @@ def _of_question(
     if threshold is not None:
         at_point = Question(question.name, *asked, question.probability >= threshold)
         yield from _rates(at_point, part, suffix="_at_point")
-    for share in _SHARES:
-        fixed = partial(metrics.sensitivity_at_specificity, specificity=share)
-        yield ask(
-            metric=f"sensitivity_at_specificity_{share:.0%}".rstrip("%"),
-            function=fixed,
-            method="percentile",
-        )
-    for share in _SHARES:
-        fixed = partial(metrics.specificity_at_sensitivity, sensitivity=share)
-        yield ask(
-            metric=f"specificity_at_sensitivity_{share:.0%}".rstrip("%"),
-            function=fixed,
-            method="percentile",
-        )
+    for function, fixed in (
+        (metrics.sensitivity_at_specificity, "specificity"),
+        (metrics.specificity_at_sensitivity, "sensitivity"),
+    ):
+        for percent in (90, 95):
+            yield ask(
+                metric=f"{function.__name__}_{percent}",
+                function=partial(function, **{fixed: percent / 100}),
+                method="percentile",
+            )
     yield ask(metric="brier", function=metrics.brier)
     yield ask(metric="log_loss", function=metrics.log_loss)
     yield from _calibration_error(part, question.probability, question.positive)
@@ -246,24 +209,11 @@ def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measu
         yield Measure(part, metric + suffix, function, called, question, among)
 
 
-def _decisions(rows: ClassRows) -> Iterator[Measure]:
-    yield _of_matrix(rows, "accuracy", metrics.accuracy, np.ones(len(rows.index), dtype=np.bool_))
-    yield _of_matrix(rows, "balanced_accuracy", metrics.balanced_accuracy)
-    yield _of_matrix(rows, "f1", metrics.macro_f1)
-    yield _of_matrix(rows, "mcc", metrics.mcc)
-
-
 def _of_matrix(
     rows: ClassRows, metric: str, figure: Callable[..., float], among: Flags | None = None
 ) -> Measure:
     function = partial(metrics.confusion_statistic, figure=figure, classes=len(rows.table.names))
     return Measure("", metric, function, (rows.index, rows.called), among=among)
-
-
-def _of_probabilities(rows: ClassRows) -> Iterator[Measure]:
-    yield Measure("", "brier", metrics.multiclass_brier, (rows.probabilities, rows.index))
-    yield Measure("", "log_loss", metrics.multiclass_log_loss, (rows.probabilities, rows.index))
-    yield from _calibration_error("", *metrics.top_class(rows.probabilities, rows.index))
 
 
 def _calibration_error(part: str, probability: Numbers, positive: Flags) -> Iterator[Measure]:

@@ -12,9 +12,8 @@ from hilum.evaluation.page import joined_sentence, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from hilum.evaluation.classification.figures import ClassFigure
+    from hilum.evaluation.classification.estimates import ClassSummary, Estimate
     from hilum.evaluation.classification.subgroups import Subgroup
-    from hilum.evaluation.classification.summary import ClassSummary
 
 
 def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[str]:
@@ -76,7 +75,7 @@ def _overall(summary: ClassSummary) -> list[str]:
     return table(head, rows)
 
 
-def _name(figure: ClassFigure, summary: ClassSummary) -> str:
+def _name(figure: Estimate, summary: ClassSummary) -> str:
     """Of more than two classes some figures are means over the classes."""
     several = not summary.classes.binary
     kind = (
@@ -87,7 +86,7 @@ def _name(figure: ClassFigure, summary: ClassSummary) -> str:
     return kind + CLASS_METRICS[figure.metric].title
 
 
-def _parts(figures: Sequence[ClassFigure]) -> list[str]:
+def _parts(figures: Sequence[Estimate]) -> list[str]:
     """Tables of the parts that have the same figures: steps between grades have others than the grades.
 
     What is decided, what is read off at a fixed point, and what probabilities are worth stand in a
@@ -117,7 +116,7 @@ def _topic(metric: str) -> str:
     return "points" if "_at_" in metric else "decisions"
 
 
-def _remarks(figures: Sequence[ClassFigure]) -> list[str]:
+def _remarks(figures: Sequence[Estimate]) -> list[str]:
     """Why figures are undefined or have no interval.
 
     Those of a part that have one reason stand together.
@@ -180,6 +179,6 @@ def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
     return [said, "", *table(head, rows)]
 
 
-def _in_order(figures: Iterable[ClassFigure]) -> list[ClassFigure]:
+def _in_order(figures: Iterable[Estimate]) -> list[Estimate]:
     order = list(CLASS_METRICS)
     return sorted(figures, key=lambda figure: order.index(figure.metric))

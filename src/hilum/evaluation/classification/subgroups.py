@@ -9,7 +9,7 @@ import numpy as np
 
 from hilum.dataset.columns import is_numeric, number
 from hilum.errors import UsageError
-from hilum.evaluation.classification.figures import ClassFigure, Intervals
+from hilum.evaluation.classification.estimates import Estimate, Estimator
 from hilum.evaluation.classification.measures import measures
 from hilum.evaluation.classification.metadata import choose_columns
 from hilum.evaluation.classification.rows import ClassRows
@@ -59,9 +59,9 @@ class Subgroup(Record):
     patients: int
     counts: tuple[int, ...]
     small: bool
-    figures: tuple[ClassFigure, ...]
+    figures: tuple[Estimate, ...]
 
-    def __getitem__(self, metric: str) -> ClassFigure:
+    def __getitem__(self, metric: str) -> Estimate:
         """The figure of a metric.
 
         Raises:
@@ -110,9 +110,9 @@ def subgroups_of(
             f"no column {strange[0]!r}",
             needed=f"columns among {', '.join(sorted({n for row in cells for n in row}))}",
         )
-    how = Intervals(level, resamples, seed)
+    estimator = Estimator(level, resamples, seed)
     return tuple(
-        _subgroup(column, value, rows.take(members), how)
+        _subgroup(column, value, rows.take(members), estimator)
         for column in dict.fromkeys(columns)
         for value, members in split([row.get(column, "").strip() for row in cells])
     )
@@ -151,8 +151,8 @@ def _words(values: Sequence[str], missing: Flags) -> tuple[tuple[str, Flags], ..
     return (*((word, np.asarray(words == word)) for word in order), (_OTHERS, others))
 
 
-def _subgroup(column: str, value: str, rows: ClassRows, how: Intervals) -> Subgroup:
-    figures = how.figures(
+def _subgroup(column: str, value: str, rows: ClassRows, estimator: Estimator) -> Subgroup:
+    figures = estimator.estimate(
         (m for m in measures(rows) if not m.part and m.metric in SUBGROUP_METRICS), rows.groups
     )
     return Subgroup(
