@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,46 +13,14 @@ from hilum.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_AS_THEY_ARE = frozenset(
-    (
-        *(
-            "Sequential",
-            "ModuleList",
-            "ModuleDict",
-            "Identity",
-            "Dropout",
-            "DropPath",
-            "Flatten",
-            "Linear",
-        ),
-        *(
-            "ReLU",
-            "ReLU6",
-            "LeakyReLU",
-            "SiLU",
-            "Swish",
-            "GELU",
-            "Sigmoid",
-            "Hardswish",
-            "Hardsigmoid",
-            "HardSwish",
-            "HardSigmoid",
-        ),
-        *("ResNet", "BasicBlock", "Bottleneck"),
-        *(
-            "EfficientNet",
-            "ConvBnAct",
-            "DepthwiseSeparableConv",
-            "InvertedResidual",
-            "EdgeResidual",
-        ),
-        *("DenseNet", "DenseBlock", "DenseLayer", "DenseTransition"),
-        *("RegNet", "RegStage", "ConvNormAct", "ClassifierHead"),
-        *(
-            "SelectAdaptivePool2d",
-            "AdaptiveAvgPool2d",
-        ),  # at the end of the network only; `Encoder.pool` does it in 3D
-    )
+_AS_THEY_ARE = (
+    "Sequential ModuleList ModuleDict Identity Dropout DropPath Flatten Linear"
+    " ReLU ReLU6 LeakyReLU SiLU Swish GELU Sigmoid Hardswish Hardsigmoid HardSwish HardSigmoid"
+    " ResNet BasicBlock Bottleneck"
+    " EfficientNet ConvBnAct DepthwiseSeparableConv InvertedResidual EdgeResidual"
+    " DenseNet DenseBlock DenseLayer DenseTransition"
+    " RegNet RegStage ConvNormAct ClassifierHead"
+    " SelectAdaptivePool2d AdaptiveAvgPool2d"  # at the end only; `Encoder.pool` does it in 3D
 )
 """Modules whose own code works in three dimensions, or is not run."""
 
@@ -75,6 +43,11 @@ class SqueezeExcite(nn.Sequential):
 
     The children are those of the 2D module.
     """
+
+    @classmethod
+    def of(cls, flat: nn.Module) -> Self:
+        """Take over the children of the 2D module."""
+        return cls(OrderedDict(flat.named_children()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Z, Y, X), its channels rescaled."""
@@ -126,10 +99,6 @@ def _batch_norm(flat: nn.Module) -> nn.Module:
     return deep
 
 
-def _squeeze_excite(flat: nn.Module) -> nn.Module:
-    return SqueezeExcite(OrderedDict(flat.named_children()))
-
-
 def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, name: str) -> None:
     """Turn a 2D network to 3D where it is; each convolution becomes what `convolution` makes of it.
 
@@ -149,11 +118,11 @@ def to_3d(model: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], *, na
         "BatchNormAct2d": _batch_norm,
         "MaxPool2d": Pool,
         "AvgPool2d": Pool,
-        "SqueezeExcite": _squeeze_excite,
-        "SEModule": _squeeze_excite,
+        "SqueezeExcite": SqueezeExcite.of,
+        "SEModule": SqueezeExcite.of,
     }
     kinds = {type(module).__name__ for module in model.modules()}
-    unknown = sorted(kinds - _AS_THEY_ARE - set(replace))
+    unknown = sorted(kinds - {*_AS_THEY_ARE.split()} - {*replace})
     if unknown:
         raise UsageError(
             f"backbone {name!r}, which has {', '.join(unknown)}",

@@ -69,14 +69,9 @@ class UNet(Network):
         for n, stage in enumerate(self.down):
             image = stage(self.pool(image) if n else image)
             skips.append(image)
+        mode = "trilinear" if self.dimensions == 3 else "bilinear"
         for stage in self.up:
             low, skip = skips.pop(), skips[-1]
-            skips[-1] = stage(torch.cat((crop_like(_twice(low), skip), skip), dim=1))
+            low = functional.interpolate(low, scale_factor=2, mode=mode, align_corners=False)
+            skips[-1] = stage(torch.cat((crop_like(low, skip), skip), dim=1))
         return (self.head(skips[0]),)
-
-
-def _twice(x: Tensor) -> Tensor:
-    """Bilinear or trilinear up-sampling by 2 along each axis, voxel faces fixed."""
-    return functional.interpolate(
-        x, scale_factor=2, mode="trilinear" if x.ndim == 5 else "bilinear", align_corners=False
-    )

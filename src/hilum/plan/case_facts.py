@@ -208,11 +208,13 @@ def _label_counts(case_id: str, labels: NDArray[Any] | None, table: LabelTable) 
     """Voxels of every value that occurs."""
     if labels is None:
         return {}
-    values, counts = (
-        np.unique(labels, return_counts=True)
-        if labels.min() < 0 or labels.max() > 65535
-        else _small_counts(labels)
-    )
+    if labels.min() < 0 or labels.max() > 65535:
+        values, counts = np.unique(labels, return_counts=True)
+    else:  # counted plane by plane in little memory
+        size = int(labels.max()) + 1
+        all_counts = np.sum([np.bincount(one.ravel(), minlength=size) for one in labels], axis=0)
+        values = np.flatnonzero(all_counts)
+        counts = all_counts[values]
     known = {*table.ids, *(() if table.ignore is None else (table.ignore,))}
     unknown = sorted({int(v) for v in values} - known)
     if unknown:
@@ -222,12 +224,6 @@ def _label_counts(case_id: str, labels: NDArray[Any] | None, table: LabelTable) 
             cure="hilum check DATA lists every such case",
         )
     return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-
-
-def _small_counts(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    counts = sum(np.bincount(one.ravel(), minlength=int(labels.max()) + 1) for one in labels)
-    values = np.flatnonzero(counts)
-    return values, np.asarray(counts)[values]
 
 
 def _sample_voxels(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -46,37 +45,15 @@ __all__ = [
 
 Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
 
-_NAMED_KINDS: tuple[tuple[Kind, frozenset[str]], ...] = (
-    ("ct", frozenset({"ct", "cbct", "cta", "ncct", "ldct"})),
-    ("pet", frozenset({"pet", "suv", "fdg", "spect"})),
-    (
-        "mr",
-        frozenset(
-            {
-                "mr",
-                "mri",
-                "mra",
-                "t1",
-                "t1w",
-                "t1c",
-                "t1ce",
-                "t1gd",
-                "t1n",
-                "t2",
-                "t2w",
-                "t2f",
-                "flair",
-                "adc",
-                "dwi",
-                "swi",
-                "pd",
-            }
-        ),
-    ),
-    ("us", frozenset({"us", "ultrasound", "echo", "sonography"})),
-    ("xray", frozenset({"xray", "cr", "dx", "radiograph", "mammography", "mg"})),
-    ("rgb", frozenset({"red", "green", "blue", "rgb", "r", "g", "b"})),
+_NAMED_KINDS: tuple[tuple[Kind, str], ...] = (
+    ("ct", "ct cbct cta ncct ldct"),
+    ("pet", "pet suv fdg spect"),
+    ("mr", "mr mri mra t1 t1w t1c t1ce t1gd t1n t2 t2w t2f flair adc dwi swi pd"),
+    ("us", "us ultrasound echo sonography"),
+    ("xray", "xray cr dx radiograph mammography mg"),
+    ("rgb", "red green blue rgb r g b"),
 )
+"""Words in the names of channels, by the kind of image."""
 
 
 class ChannelSummary(Record):
@@ -137,13 +114,30 @@ def make_fingerprint(
             the table does not know.
         GeometryError: an annotation does not lie on its image's grid.
     """
-    reader = _reader(dataset)
+    if dataset.labels is not None:
+        dataset.labels.refuse_unlearnable(str(dataset.root))
+        task, table, measure = "segmentation", dataset.labels, _measure_annotated
+    elif dataset.classes is not None:
+        task, measure = "classification", _measure_labelled
+        table = LabelTable.from_names({1: "region"})
+    else:
+        raise LabelError(
+            f"{dataset.name}: neither a label table nor classes",
+            needed="labels in dataset.json, or a column of classes",
+            cure="hilum check DATA",
+        )
     chosen = _chosen(dataset, cases)
-    work = partial(reader.measure, table=reader.table, channels=dataset.channels)
+
+    def work(case: Case) -> CaseSamples | DataError:
+        try:
+            return measure(case, table=table, channels=dataset.channels)
+        except DataError as error:  # so that one error names all faulty cases
+            return error
+
     measured: list[CaseSamples] = []
     faults: dict[str, DataError] = {}
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for case, result in zip(chosen, pool.map(partial(_or_fault, work), chosen), strict=True):
+        for case, result in zip(chosen, pool.map(work, chosen), strict=True):
             if isinstance(result, DataError):
                 faults[case.id] = result
             else:
@@ -151,8 +145,8 @@ def make_fingerprint(
             if progress is not None:
                 progress(len(measured) + len(faults), len(chosen), case.id)
     refuse(faults, len(chosen), str(dataset.root))
-    made = summarise(dataset.name, dataset.channels, reader.table, measured)
-    return made.model_copy(update={"task": reader.task, "classes": dataset.classes or None})
+    made = summarise(dataset.name, dataset.channels, table, measured)
+    return made.model_copy(update={"task": task, "classes": dataset.classes or None})
 
 
 def summarise(
@@ -170,7 +164,7 @@ def summarise(
         kind, because = guess_kind(
             channel,
             [case.channels[index] for case in facts],
-            dimensions=2 if _pictures(facts) else 3,
+            dimensions=2 if all(min(case.shape) == 1 for case in facts) else 3,
         )
         pooled = Intensities.of(foreground) if foreground.size else None
         summaries.append(
@@ -213,11 +207,7 @@ def guess_kind(channel: str, cases: Sequence[ChannelFacts], *, dimensions: int) 
 def named_kind(channel: str) -> Kind | None:
     """The kind that a channel's name says; None where it says none."""
     words = set(re.split(r"[^a-z0-9]+", channel.lower().replace("x-ray", "xray")))
-    return next((kind for kind, names in _NAMED_KINDS if words & names), None)
-
-
-def _pictures(cases: Sequence[CaseFacts]) -> bool:
-    return all(min(case.shape) == 1 for case in cases)
+    return next((kind for kind, names in _NAMED_KINDS if words & {*names.split()}), None)
 
 
 def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
@@ -238,36 +228,6 @@ def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
             cure=f"look at {dataset.root}",
         )
     return chosen
-
-
-def _or_fault(work: Callable[[Case], CaseSamples], case: Case) -> CaseSamples | DataError:
-    """Return the measurement of a case, or its error, so that one error names all of them."""
-    try:
-        return work(case)
-    except DataError as error:
-        return error
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Measures the cases of a task."""
-
-    task: str
-    table: LabelTable
-    measure: Callable[..., CaseSamples]
-
-
-def _reader(dataset: Dataset) -> _Reader:
-    if dataset.labels is not None:
-        dataset.labels.refuse_unlearnable(str(dataset.root))
-        return _Reader("segmentation", dataset.labels, _measure_annotated)
-    if dataset.classes is not None:
-        return _Reader("classification", LabelTable.from_names({1: "region"}), _measure_labelled)
-    raise LabelError(
-        f"{dataset.name}: neither a label table nor classes",
-        needed="labels in dataset.json, or a column of classes",
-        cure="hilum check DATA",
-    )
 
 
 def _measure_annotated(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:

@@ -147,20 +147,13 @@ class Restore:
                 needed=f"the shape that preprocessing gave, {self.shape}",
             )
 
-    def _canvas(self, fill: NDArray[Any]) -> NDArray[Any]:
+    def _to_source(self, inside: NDArray[Any], *, fill: NDArray[Any]) -> Volume:
         out = np.empty((len(fill), *self.reoriented.shape), dtype=fill.dtype)
         out[:] = fill[:, np.newaxis, np.newaxis, np.newaxis]
-        return out
-
-    def _to_source(self, inside: NDArray[Any], *, fill: NDArray[Any]) -> Volume:
-        out = self._canvas(fill)
         out[(slice(None), *self.box.slices)] = inside
-        return self._turn_back(out)
-
-    def _turn_back(self, array: NDArray[Any]) -> Volume:
         if self.orientation == "source":
-            return Volume(array, self.source)
-        turned = reorient(Volume(array, self.reoriented), self.source.orientation)
+            return Volume(out, self.source)
+        turned = reorient(Volume(out, self.reoriented), self.source.orientation)
         return Volume(
             np.ascontiguousarray(turned.array), self.source
         )  # the very affine of the source, not a product of flips

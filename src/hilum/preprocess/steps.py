@@ -52,7 +52,10 @@ def preprocess_case(image: Volume, plan: SegmentationPlan) -> tuple[NDArray[np.f
         )
     code = network_orientation(image.geometry, plan)
     turned = _turned(image, code)
-    box = _box(turned.array, plan.crop.value)
+    z, y, x = turned.geometry.shape
+    box = Box((0, 0, 0), (z, y, x))
+    if plan.crop.value != "none":  # an image that is zero everywhere is kept whole
+        box = Box.around((turned.array != 0).any(axis=0)) or box
     array = np.ascontiguousarray(turned.array[(slice(None), *box.slices)], dtype=np.float32)
     if not np.isfinite(array).all():
         raise DataError(
@@ -226,15 +229,6 @@ def _refuse_size(size: int, source: Geometry, shape: tuple[int, int, int]) -> No
 
 def _turned(volume: Volume, code: str) -> Volume:
     return volume if code == "source" else reorient(volume, code)
-
-
-def _box(array: NDArray[Any], crop: str) -> Box:
-    """The box that is kept; an image that is zero everywhere is kept whole."""
-    z, y, x = array.shape[1:]
-    whole = Box((0, 0, 0), (z, y, x))
-    if crop == "none":
-        return whole
-    return Box.around((array != 0).any(axis=0)) or whole
 
 
 def _standardise(values: NDArray[np.float32]) -> None:

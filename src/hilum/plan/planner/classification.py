@@ -269,10 +269,8 @@ def _decide_weights(network: ClassifierSpec) -> Decision[WeightsSpec]:
 
 
 def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
-    most = max(2, len(fingerprint.cases) // 4)
-    value = min(BATCH[dimensions], most)
     return Decision(
-        value=value,
+        value=min(BATCH[dimensions], max(2, len(fingerprint.cases) // 4)),
         because=(
             f"{BATCH[dimensions]}, or a quarter of {len(fingerprint.cases)} cases if that is less"
         ),
@@ -280,26 +278,21 @@ def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
 
 
 def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
+    name = "all"
     if weights.origin == "random":
-        return Decision(
-            value=STAGES["all"],
-            because="weights that know nothing have nothing to keep: all learn at once",
+        because = "weights that know nothing have nothing to keep: all learn at once"
+    elif network.kind in TURNED:
+        because = (
+            "all layers learn at once, and alike: the first ones never saw volumes, and learnt too"
+            " little in two stages"
         )
-    if network.kind in TURNED:
-        return Decision(
-            value=STAGES["all"],
-            because=(
-                "all layers learn at once, and alike: the first ones never saw volumes, and learnt"
-                " too little in two stages"
-            ),
-        )
-    return Decision(
-        value=STAGES["two"],
-        because=(
+    else:
+        name = "two"
+        because = (
             "first the new head on frozen features, so that its large first errors spoil nothing;"
             " then everything, the early layers more slowly than the late ones"
-        ),
-    )
+        )
+    return Decision(value=STAGES[name], because=because)
 
 
 _HEAD_FIRST = Stage(share=0.15, released=1, rate=3.0)
@@ -317,26 +310,22 @@ head and then everything (or the top blocks), everything at once."""
 def _decide_loss(
     fingerprint: Fingerprint, table: ClassTable, balance: str
 ) -> Decision[ClassLossSpec]:
-    smoothing = 0.05 if table.kind == "exclusive" else 0.0
-    weights = class_weights(fingerprint, table) if balance == "weights" else None
+    cases, mixup = len(fingerprint.cases), 0.0
     if _tiny(fingerprint):
-        spec = ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
-        return Decision(
-            value=spec,
-            because=(
-                "cross-entropy with smoothed labels; mixed pictures of so few pixels show nothing"
-            ),
+        because = "cross-entropy with smoothed labels; mixed pictures of so few pixels show nothing"
+    elif cases < FEW_CASES:
+        mixup = 0.2
+        because = (
+            f"cross-entropy; {cases} cases are few, so labels are smoothed and pairs of cases mixed"
         )
-    if len(fingerprint.cases) < FEW_CASES:
-        return Decision(
-            value=ClassLossSpec(class_weights=weights, label_smoothing=smoothing, mixup=0.2),
-            because=(
-                f"cross-entropy; {len(fingerprint.cases)} cases are few, so labels are smoothed and"
-                " pairs of cases mixed"
-            ),
-        )
-    spec = ClassLossSpec(class_weights=weights, label_smoothing=smoothing)
-    return Decision(value=spec, because="cross-entropy with smoothed labels")
+    else:
+        because = "cross-entropy with smoothed labels"
+    spec = ClassLossSpec(
+        class_weights=class_weights(fingerprint, table) if balance == "weights" else None,
+        label_smoothing=0.05 if table.kind == "exclusive" else 0.0,
+        mixup=mixup,
+    )
+    return Decision(value=spec, because=because)
 
 
 def _decide_balance(

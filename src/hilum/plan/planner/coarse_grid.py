@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.plan.planner.grid import in_mm
+
 if TYPE_CHECKING:
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.planner.grid import Grid, Spacing
@@ -49,7 +51,7 @@ def coarser_grid(fingerprint: Fingerprint, grid: Grid, sizing: Sizing) -> tuple[
     shape = np.maximum(1, np.rint(np.array(grid.median_shape) * own / spacing)).astype(int)
     share = patch / grid.case_voxels
     because = (
-        f"at the cases' own {_mm(grid.spacing)} a patch of what this device and time allow would"
+        f"at the cases' own {in_mm(grid.spacing)} a patch of what this device and time allow would"
         f" hold {share:.1%} of a case, less than the {MIN_COVERAGE:.0%} that tell organs apart; so"
         f" coarser, with the smallest object ({name}, about {diameter:.3g} mm across) still at"
         f" least {OBJECT_VOXELS:g} voxels wide"
@@ -78,7 +80,3 @@ def smallest_object(fingerprint: Fingerprint) -> tuple[str, float]:
             diameter = float((6.0 * np.median(volumes) / np.pi) ** (1 / 3))
             smallest = min(smallest, (label.name, diameter), key=lambda pair: pair[1])
     return smallest
-
-
-def _mm(values: Spacing) -> str:
-    return " x ".join(f"{v:.3g}" for v in values) + " mm"

@@ -131,9 +131,9 @@ def decide_spacing(
         value = _spacing(target)
         return Decision(
             value=value,
-            because=f"every case ({len(spacings)}) has {_mm(value)}, so nothing is resampled",
+            because=f"every case ({len(spacings)}) has {in_mm(value)}, so nothing is resampled",
         )
-    spread = f"spacings run from {_mm(spacings.min(axis=0))} to {_mm(spacings.max(axis=0))}"
+    spread = f"spacings run from {in_mm(spacings.min(axis=0))} to {in_mm(spacings.max(axis=0))}"
     if (
         shapes[:, 0].max() == 1
         and not {channel.kind for channel in fingerprint.channels} <= SCANNED
@@ -235,7 +235,7 @@ def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
     multiples = " x ".join(
         str(int(np.prod([s[axis] for s in topology.strides]))) for axis in range(3)
     )
-    shape = _sizes(grid.median_shape)
+    shape = " x ".join(map(str, grid.median_shape))
     if all(p >= n for p, n in zip(topology.patch, grid.median_shape, strict=True)):
         return (
             f"holds the whole median case ({shape}), rounded up to multiples of {multiples} for"
@@ -270,9 +270,6 @@ def _spacing(
     return z, y, x
 
 
-def _mm(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+def in_mm(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+    """Format a spacing in mm."""
     return " x ".join(f"{float(v):.3g}" for v in values) + " mm"
-
-
-def _sizes(values: Sequence[int]) -> str:
-    return " x ".join(str(v) for v in values)

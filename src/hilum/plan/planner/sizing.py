@@ -181,13 +181,11 @@ def size_up(
         for width in widths[1:]
     ]
     best = clock.grow(best, options)
-    batches = (
-        _doublings(least, _most_batch(best, grid, hardware)) if overrides.batch is None else []
-    )
-    options = [
-        make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels)
-        for batch in batches
-    ]
+    most = least if overrides.batch is not None else _most_batch(best, grid, hardware)
+    options, batch = [], least
+    while batch < most:
+        batch = min(2 * batch, most)
+        options.append(make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels))
     best = clock.grow(best, options)
     if not math.isfinite(best.seconds):
         raise ResourceError(
@@ -319,15 +317,6 @@ def _most_batch(sizing: Sizing, grid: Grid, hardware: Hardware) -> int:
     by_memory = int(_memory_bytes(hardware) // (patch * sizing.width * BYTES_PER_FEATURE))
     by_data = int(0.05 * grid.cases * grid.case_voxels // patch)
     return max(MIN_BATCH, min(most, by_memory, by_data))
-
-
-def _doublings(least: int, most: int) -> list[int]:
-    """Twice `least`, twice that, ... and `most` itself; empty where most is not more than least."""
-    values = []
-    while least < most:
-        least = min(2 * least, most)
-        values.append(least)
-    return values
 
 
 def _patch_budgets(

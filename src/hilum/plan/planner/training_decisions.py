@@ -20,35 +20,9 @@ if TYPE_CHECKING:
     from hilum.plan.planner.sizing import Sizing
 
 _SIDES = {
-    "LR": frozenset({"left", "right", "l", "r", "lt", "rt", "sinister", "dexter"}),
-    "PA": frozenset(
-        {
-            "anterior",
-            "posterior",
-            "ventral",
-            "dorsal",
-            "front",
-            "back",
-            "frontal",
-            "occipital",
-            "ant",
-            "post",
-        }
-    ),
-    "SI": frozenset(
-        {
-            "superior",
-            "inferior",
-            "upper",
-            "lower",
-            "cranial",
-            "caudal",
-            "top",
-            "bottom",
-            "head",
-            "tail",
-        }
-    ),
+    "LR": "left right l r lt rt sinister dexter",
+    "PA": "anterior posterior ventral dorsal front back frontal occipital ant post",
+    "SI": "superior inferior upper lower cranial caudal top bottom head tail",
 }
 _PAIRS = ("SI", "PA", "LR")
 _PICTURES = ("rgb", "picture", "unknown")
@@ -209,21 +183,15 @@ def _rotation(
             and all(c.kind in _PICTURES for c in fingerprint.channels)
         )
         if free:
-            return (
-                180.0,
-                0.0,
-                0.0,
-            ), "turned by any angle in the plane, because pictures have no upright"
+            why = "turned by any angle in the plane, because pictures have no upright"
+            return (180.0, 0.0, 0.0), why
         return (15.0, 0.0, 0.0), "turned by up to 15 degrees in the plane"
     spacing = np.array(grid.spacing)
     worst = int(spacing.argmax())
     if spacing[worst] > 3 * np.delete(spacing, worst).max():
         degrees = [15.0 if axis == worst else 0.0 for axis in range(3)]
-        return (
-            degrees[0],
-            degrees[1],
-            degrees[2],
-        ), f"turned only about {'ZYX'[worst]}, because its {spacing[worst]:.3g} mm are coarse"
+        why = f"turned only about {'ZYX'[worst]}, because its {spacing[worst]:.3g} mm are coarse"
+        return (degrees[0], degrees[1], degrees[2]), why
     return (15.0, 15.0, 15.0), "turned by up to 15 degrees about every axis"
 
 
@@ -238,9 +206,8 @@ def side_pair(orientation: str, axis: int) -> str:
 
 def named_side(names: Sequence[str], pair: str) -> str | None:
     """The first name that speaks of one of two sides."""
-    return next(
-        (name for name in names if set(re.split(r"[^a-z]+", name.lower())) & _SIDES[pair]), None
-    )
+    sides = {*_SIDES[pair].split()}
+    return next((name for name in names if sides & {*re.split(r"[^a-z]+", name.lower())}), None)
 
 
 def _off_centre(fingerprint: Fingerprint, axis: int) -> str | None:
@@ -254,10 +221,9 @@ def _off_centre(fingerprint: Fingerprint, axis: int) -> str | None:
         ]
         if len(centres) < 3:
             continue
-        low, high = np.percentile(centres, (5, 95))
-        if high < 0.5 - _OFF_CENTRE / 2 and np.median(centres) < 0.5 - _OFF_CENTRE:
-            return f"the label {label.name!r}"
-        if low > 0.5 + _OFF_CENTRE / 2 and np.median(centres) > 0.5 + _OFF_CENTRE:
+        low, middle, high = np.percentile(centres, (5, 50, 95)) - 0.5
+        before = high < -_OFF_CENTRE / 2 and middle < -_OFF_CENTRE
+        if before or (low > _OFF_CENTRE / 2 and middle > _OFF_CENTRE):
             return f"the label {label.name!r}"
     return None
 
