@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hilum.api import load_model
 from hilum.dataset import audit, make_folds, open_dataset
-from hilum.dataset.folds import units_of
+from hilum.dataset.folds import fold_groups
 from hilum.evaluation import baseline_scores, compare_classes, read_predictions, summarise_classes
 from hilum.io import read_geometry
 from hilum.training.evidence import mask_sizes
@@ -203,7 +203,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
     data = source.data()
     dataset = open_dataset(data, **dict(source.opened))
     copies = audit(dataset).groups
-    made, units = make_folds(dataset, 5, together=copies), units_of(dataset, copies)
+    made, units = make_folds(dataset, 5, together=copies), fold_groups(dataset, copies)
     folds = (
         asked.folds
         if asked.folds is not None
@@ -306,7 +306,7 @@ def with_diameter(
     seen = np.stack(
         [np.log(clipped / (1 - clipped)), [diameter[score.case] for score in scores]], axis=1
     )
-    positive = np.array([dataset.classes.members(score.reference)[1] for score in scores])
+    positive = np.array([dataset.classes.indicators(score.reference)[1] for score in scores])
     own = np.array([fold_of[score.case] for score in scores])
     answered = np.empty(len(scores))
     for number in np.unique(own):

@@ -213,7 +213,7 @@ def test_folders_that_cannot_be(tmp_path):
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(UsageError, match="is not empty") as caught:
         fix(dataset, (), tmp_path / "full")
-    assert caught.value.cure == f"--fix {tmp_path / 'full'}_fixed"
+    assert caught.value.cure == f"name another, such as {tmp_path / 'full'}_fixed"
 
 
 def test_nothing_left(tmp_path):

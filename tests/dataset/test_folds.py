@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hilum.dataset import Case, ClassTable, Dataset, Fold, describe_folds, make_folds, open_dataset
 from hilum.dataset import folds as folds_module
-from hilum.dataset.folds import case_strata, groups_on_both_sides, leaking_patients, units_of
+from hilum.dataset.folds import case_strata, fold_groups, groups_on_both_sides, leaking_patients
 from hilum.errors import UsageError
 
 
@@ -81,7 +81,7 @@ def test_too_few():
         make_folds(classification([None] * 4, list("abab")), 1)
     with pytest.raises(UsageError, match="5 folds of 4 patients") as caught:
         make_folds(classification([None] * 4, list("abab")))
-    assert caught.value.cure == "--folds 4"
+    assert caught.value.cure == "folds=4"
     with pytest.raises(UsageError, match="add cases of other patients"):
         make_folds(classification(["A"] * 4, list("abab")))
 
@@ -125,14 +125,14 @@ def test_near_duplicates_and_their_patients_stay_together(rows, groups):
         [None if p == 9 else f"P{p}" for p, _ in rows], [label for _, label in rows]
     )
     together = [[f"c{n:03d}" for n in group] for group in groups]
-    units = units_of(dataset, together)
+    units = fold_groups(dataset, together)
     for group in together:
         assert len({units[case] for case in group if case in units}) <= 1
     for one in dataset.cases:
         for other in dataset.cases:
             if one.patient is not None and one.patient == other.patient:
                 assert units[one.id] == units[other.id]
-    assert units_of(dataset, together[::-1]) == units
+    assert fold_groups(dataset, together[::-1]) == units
     if len(set(units.values())) < 2:
         return
     for fold in make_folds(dataset, 2, together=together):
@@ -142,7 +142,7 @@ def test_near_duplicates_and_their_patients_stay_together(rows, groups):
 
 def test_a_chain_of_groups_is_one_unit_and_others_stay_apart():
     dataset = classification(["A", "B", "C", "D", None, None], list("ababab"))
-    units = units_of(dataset, [("c000", "c001"), ("c001", "c004"), ("c002", "gone")])
+    units = fold_groups(dataset, [("c000", "c001"), ("c001", "c004"), ("c002", "gone")])
     assert len({units[case] for case in ("c000", "c001", "c004")}) == 1
     assert len(set(units.values())) == 4
     text = describe_folds(

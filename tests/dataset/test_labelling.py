@@ -75,14 +75,14 @@ def test_no_label_says_which_columns_there_are(root):
         open_dataset(root)
     assert "biopsy: 2 values (a, b)" in caught.value.needed
     assert caught.value.needed.index("biopsy") < caught.value.needed.index("weight: 6 values")
-    assert caught.value.cure == "--label COLUMN"
+    assert caught.value.cure == "label='COLUMN'"
 
 
 def test_a_mistyped_column(root):
     write(root, biopsy=list("ababab"))
     with pytest.raises(UsageError, match="no column 'biopsi'") as caught:
         open_dataset(root, label="biopsi")
-    assert caught.value.cure == "did you mean --label biopsy?"
+    assert caught.value.cure == "did you mean label='biopsy'?"
 
 
 def test_a_label_that_is_no_class(root):
@@ -249,7 +249,7 @@ def test_the_positive_class_is_the_one_asked_for(root):
     assert open_dataset(root, positive="benign").classes.names == ("malignant", "benign")
     with pytest.raises(UsageError, match="positive class 'benig'") as caught:
         open_dataset(root, positive="benig")
-    assert caught.value.cure == "did you mean --positive benign?"
+    assert caught.value.cure == "did you mean positive='benign'?"
     with pytest.raises(UsageError, match="positive class 'a' of 3 exclusive classes"):
         open_dataset(write(root, label=list("abcabc")), positive="a")
 
@@ -559,7 +559,7 @@ def test_classes_that_cannot_be_chosen_are_refused(root):
         UsageError,
         match=(
             r"class 'malign', which the column label[\s\S]*benign, malignant,"
-            r" normal[\s\S]*--classes malignant\?"
+            r" normal[\s\S]*classes='malignant'\?"
         ),
     ):
         open_dataset(root, classes="benign,malign")

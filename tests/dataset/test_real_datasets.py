@@ -40,7 +40,7 @@ def test_opens(name, real_data):
     if dataset.labels is not None:
         assert read_annotation(last).geometry == volume.geometry
     else:
-        assert dataset.classes.members(last.label).count(True) == 1
+        assert dataset.classes.indicators(last.label).count(True) == 1
 
 
 def test_hippocampus_is_healthy_and_its_folds_are_even(real_data):

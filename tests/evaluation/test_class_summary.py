@@ -249,7 +249,7 @@ def test_scikit_learn_agrees(kind):
     scores = made_up(table, 200)
     found = values(summarise_classes(scores, table, **FAST))
     p = np.array([score.probabilities for score in scores])
-    members = np.array([table.members(score.reference) for score in scores])
+    members = np.array([table.indicators(score.reference) for score in scores])
     index, called = members.argmax(axis=1), p.argmax(axis=1)
     expected = {
         "binary": lambda: {

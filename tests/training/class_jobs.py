@@ -37,7 +37,7 @@ def a_job(
     labels = labels or [names[n % len(names)] for n in range(cases)]
     ids = [f"c{n:02d}" for n in range(len(labels))]
     for case, label in zip(ids, labels, strict=True):
-        members = np.flatnonzero(plan.classes.members(label))
+        members = np.flatnonzero(plan.classes.indicators(label))
         level = signal * (members.mean() if len(members) else -1.0)
         array = rng.normal(level, 1.0, (plan.inputs, *(size or plan.patch.value)))
         store.write(case, array.astype(np.float32), key="k")

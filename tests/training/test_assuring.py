@@ -84,7 +84,7 @@ def test_the_model_keeps_the_temperature_and_thresholds_of_all_answers(kind):
     scores = answers(table)
     learnt = fit_calibration(scores, table, 0.8)
     probabilities = np.array([score.probabilities for score in scores])
-    members = np.array([table.members(score.reference) for score in scores])
+    members = np.array([table.indicators(score.reference) for score in scores])
     targets = members if kind == "multilabel" else members.argmax(axis=1)
     expected = fit_temperature(logits_of(probabilities, table), targets, kind=table.kind)
     assert learnt.temperature == expected.value
@@ -330,7 +330,7 @@ def test_sets_hold_the_class_as_often_as_they_say_and_calibration_helps():
 
 def test_of_findings_presence_and_absence_are_promised():
     scores = cross_calibrated(answers(FINDINGS, 1200, seed=4), FINDINGS, 0.8)
-    members = np.array([FINDINGS.members(score.reference) for score in scores])
+    members = np.array([FINDINGS.indicators(score.reference) for score in scores])
     possible, certain = (
         np.array([[name in getattr(score, kind) for name in FINDINGS.names] for score in scores])
         for kind in ("prediction_set", "certain")

@@ -275,7 +275,7 @@ def _epoch(job, epoch):
 def test_rare_classes_are_drawn_as_often_as_common_ones(tmp_path):
     labels = ["cyst"] * 14 + ["adenoma"] * 5 + ["carcinoma"]
     job = a_job(class_plan(THREE, patch=(2, 2, 2)), tmp_path, labels=labels)
-    members = np.array([THREE.members(label) for label in labels])
+    members = np.array([THREE.indicators(label) for label in labels])
     seen = np.bincount(np.ravel(drawn(job, case_chances(members), 150)), minlength=3) / 3000
     np.testing.assert_allclose(seen, 1 / 3, atol=4 * np.sqrt(2 / 9 / 3000))
     for epoch in drawn(job, None, 3):

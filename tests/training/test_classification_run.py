@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from classification_toys import THREE, TWO, changed, class_plan, write_cubes
 from hilum.dataset import Fold, audit, make_folds, open_dataset
-from hilum.dataset.folds import units_of
+from hilum.dataset.folds import fold_groups
 from hilum.dataset.leaks import Audit
 from hilum.errors import DataError, UsageError
 from hilum.evaluation import summarise_classes
@@ -283,7 +283,7 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(
         )
         for case in fold.validation
     ]
-    units = units_of(dataset, [("cube_00", "cube_02")])
+    units = fold_groups(dataset, [("cube_00", "cube_02")])
     assert keep_answers(dataset, class_plan(), [fold], scores, tmp_path, units)
     assert seen[0] == units
     assert units["cube_00"] == units["cube_03"] != units["cube_04"]
@@ -299,7 +299,7 @@ def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(
         )
         for case in validated
     )
-    units = units_of(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
+    units = fold_groups(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
     member = Member(0, SimpleNamespace(scores=scores, network=None), (), validated)
     monkeypatch.setattr("hilum.training.assuring._refusal", lambda *_: _refused())
     answers, _ = assure(class_plan(), [member], None, CPU, lambda _: None, units=units)

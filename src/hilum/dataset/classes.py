@@ -55,7 +55,7 @@ class ClassTable(BaseModel):
         """True if there are two classes, of which every case has one."""
         return self.kind != "multilabel" and len(self.names) == 2
 
-    def members(self, label: str) -> tuple[bool, ...]:
+    def indicators(self, label: str) -> tuple[bool, ...]:
         """Return for each class whether a label names it.
 
         Raises:
@@ -80,6 +80,8 @@ class ClassTable(BaseModel):
         """
         if self.kind == "multilabel":
             raise LabelError(
-                "multi-label classes", needed="exclusive or ordinal classes", cure="members(label)"
+                "multi-label classes",
+                needed="exclusive or ordinal classes",
+                cure="indicators(label)",
             )
-        return self.members(label).index(True)
+        return self.indicators(label).index(True)

@@ -62,14 +62,14 @@ def make_folds(
         raise UsageError(f"{folds} folds", needed="at least 2 folds")
     cases = sorted(dataset.not_tests, key=lambda case: case.id)
     ids = np.array([case.id for case in cases])
-    units = units_of(dataset, together)
+    units = fold_groups(dataset, together)
     groups = np.array([units[case] for case in ids])
     available = len(set(groups.tolist()))
     if available < folds:
         raise UsageError(
             f"{folds} folds of {available} patient{'s' if available > 1 else ''}",
             needed="at least one patient for each fold",
-            cure=f"--folds {available}" if available > 1 else "add cases of other patients",
+            cure=f"folds={available}" if available > 1 else "add cases of other patients",
         )
     chosen = strata if strata is not None else case_strata(dataset)
     labels = _merge_rare(np.array([chosen.get(case, "") for case in ids]), folds)
@@ -118,7 +118,7 @@ def patient_of(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def units_of(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:
+def fold_groups(dataset: Dataset, together: Sequence[Collection[str]] = ()) -> dict[str, str]:
     """Return for each annotated case what stays in one fold: its patient and near-duplicates.
 
     Args:

@@ -92,7 +92,7 @@ def relabel(labels: Volume, ids: Mapping[int, int]) -> Volume:
 
 
 def arranged(
-    dataset: Dataset, channels: Sequence[str], answers: LabelTable | ClassTable, *, holder: str
+    dataset: Dataset, channels: Sequence[str], targets: LabelTable | ClassTable, *, holder: str
 ) -> Dataset:
     """The data set with the channels, label ids or classes of a plan or model.
 
@@ -102,10 +102,10 @@ def arranged(
         DataError: the channels, labels or classes differ.
         UsageError: it has labels where classes are wanted, or classes where labels are wanted.
     """
-    own = dataset.labels if isinstance(answers, LabelTable) else dataset.classes
+    own = dataset.labels if isinstance(targets, LabelTable) else dataset.classes
     if own is None:
         kinds = ("a classification", "a segmentation")[
-            :: 1 if isinstance(answers, LabelTable) else -1
+            :: 1 if isinstance(targets, LabelTable) else -1
         ]
         raise UsageError(
             f"{dataset.root} is opened as {kinds[0]}; {holder} is of {kinds[1]}",
@@ -118,8 +118,8 @@ def arranged(
             f" {holder}"
         )
     dataset = arrange_dataset(dataset, channels, holder=holder)
-    if isinstance(answers, LabelTable):
-        arrange = _with_labels(dataset, answers, holder)
+    if isinstance(targets, LabelTable):
+        arrange = _with_labels(dataset, targets, holder)
         changed = {
             old: new
             for old, new in (arrange.cases[0].label_ids if arrange.cases else {}).items()
@@ -131,7 +131,7 @@ def arranged(
                 f" {', '.join(f'{old} is read as {new}' for old, new in changed.items())}"
             )
     else:
-        arrange = _with_classes(dataset, answers, holder)
+        arrange = _with_classes(dataset, targets, holder)
     return replace(arrange, notes=(*arrange.notes, *notes))
 
 
@@ -199,7 +199,7 @@ def _with_classes(dataset: Dataset, wanted: ClassTable, holder: str) -> Dataset:
             f"{', '.join(wanted.names)} ({wanted.kind})",
             needed="the same classes on both sides; their order may differ",
             cure=(
-                "open the data set as the other side was, with --label, --classes or --task, or"
+                "open the data set as the other side was, with label, classes or task, or"
                 " train without its plan"
             ),
         )

@@ -15,7 +15,7 @@ from hilum.dataset.labels import relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
-from hilum.dataset.layouts.labelling import Asked, with_classes
+from hilum.dataset.layouts.labelling import LabelOptions, with_classes
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.layouts.patient_masks import META_FILE
 from hilum.dataset.layouts.patients import (
@@ -92,14 +92,14 @@ def open_dataset(
         DataError: no layout fits, the data set has no usable case, two cases have one name but for
             letter case, or the column's values are no classes.
     """
-    asked = Asked.of(label, classes, task, positive)
+    options = LabelOptions.of(label, classes, task, positive)
     root = Path(path)
     dataset = _distinct(
-        _layout_of(root, layout, classes=asked.classification).read(
-            root, values=not asked.classification
+        _layout_of(root, layout, classes=options.classification).read(
+            root, values=not options.classification
         )
     )
-    classified = with_classes(with_split_column(with_patients(dataset, patients)), asked)
+    classified = with_classes(with_split_column(with_patients(dataset, patients)), options)
     opened = with_segment_names(with_plain_columns(with_given_splits(classified)))
     files = _account(opened, root)
     files.log()

@@ -414,12 +414,12 @@ def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
         )
 
 
-def _described(members: Sequence[_Found]) -> str:
+def _described(files: Sequence[_Found]) -> str:
     """One series for people."""
-    first = members[0]
+    first = files[0]
     words = str(first.header.get("SeriesDescription", "")) or "without description"
     return (
-        f"{first.header.get('Modality', '?')} {words}: {len(members)} files, e.g. {first.path.name}"
+        f"{first.header.get('Modality', '?')} {words}: {len(files)} files, e.g. {first.path.name}"
     )
 
 

@@ -67,7 +67,7 @@ def read_volume(path: Path | str) -> Volume:
         GeometryError: the grid is sheared, irregular or degenerate.
     """
     source = Path(path)
-    return _said(source, _decode(source, labels=False))
+    return _log_notes(source, _decode(source, labels=False))
 
 
 def read_labels(path: Path | str) -> Volume:
@@ -82,7 +82,7 @@ def read_labels(path: Path | str) -> Volume:
         GeometryError: the grid is sheared, irregular or degenerate.
     """
     source = Path(path)
-    return as_labels(_said(source, _decode(source, labels=True)), str(source))
+    return as_labels(_log_notes(source, _decode(source, labels=True)), str(source))
 
 
 def read_geometry(path: Path | str) -> Geometry:
@@ -335,7 +335,7 @@ def _damage_refused(path: Path, form: Format) -> Iterator[None]:
         ) from error
 
 
-def _said(path: Path, decoded: Decoded) -> Volume:
+def _log_notes(path: Path, decoded: Decoded) -> Volume:
     """Log what had to be assumed or mended, each kind of remark once, and hand over the volume."""
     for note in decoded.notes:
         if note in _SAID:

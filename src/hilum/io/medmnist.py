@@ -53,17 +53,17 @@ def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
         FormatError: not such an archive.
     """
     archive = Path(path)
-    members = _members(archive)
-    parts = [name.removesuffix(_IMAGES) for name in members if name.endswith(_IMAGES)]
+    names = _arrays_in(archive)
+    parts = [name.removesuffix(_IMAGES) for name in names if name.endswith(_IMAGES)]
     if not parts:
         raise FormatError(
-            f"{archive}: arrays {', '.join(members) or 'none'}",
+            f"{archive}: arrays {', '.join(names) or 'none'}",
             needed="a MedMNIST archive with train_images",
             cure="check the file",
         )
     found = []
     for part in parts:
-        labels = _member(archive, part + _LABELS) if part + _LABELS in members else None
+        labels = _load(archive, part + _LABELS) if part + _LABELS in names else None
         found.append(ArchivePart(part, int(_claimed(archive, part + _IMAGES)[0][0]), labels))
     return tuple(found)
 
@@ -75,7 +75,7 @@ def read(reference: Path) -> Decoded:
         FormatError: no such archive, part or image.
     """
     archive, part, index = _split(reference)
-    images = _member(archive, part + _IMAGES)
+    images = _load(archive, part + _IMAGES)
     if index >= len(images):
         raise FormatError(
             f"{reference}: image {index}", needed=f"an index of 0 to {len(images) - 1}"
@@ -116,7 +116,7 @@ def _split(reference: Path) -> tuple[Path, str, int]:
     return Path(text[: place + len(ARCHIVE_MARK) - 1]), part, int(index)
 
 
-def _members(archive: Path) -> tuple[str, ...]:
+def _arrays_in(archive: Path) -> tuple[str, ...]:
     """Names of the arrays in an archive."""
     try:
         with zipfile.ZipFile(archive) as file:
@@ -143,13 +143,13 @@ def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise _unreadable(archive, error) from error
 
 
-def _member(archive: Path, name: str) -> NDArray[Any]:
+def _load(archive: Path, name: str) -> NDArray[Any]:
     """One array of an archive; at most four are kept."""
-    members = _members(archive)
-    if name not in members:
+    names = _arrays_in(archive)
+    if name not in names:
         raise FormatError(
             f"{archive}: no array {name}",
-            needed=f"one of {', '.join(members)}",
+            needed=f"one of {', '.join(names)}",
             cure="check the part's name after #",
         )
     with _LOCK:

@@ -46,7 +46,7 @@ class ClassificationTask:
         Raises:
             LabelError: it names a class that the table does not know.
         """
-        members = np.array(self.table.members(label), dtype=np.float32)
+        members = np.array(self.table.indicators(label), dtype=np.float32)
         if self.table.kind != "ordinal":
             return members
         return (np.arange(self.outputs) < int(members.argmax())).astype(np.float32)

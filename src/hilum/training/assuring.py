@@ -89,7 +89,7 @@ def assure(
         store: inputs of their training cases.
         device: where the networks are.
         say: is told what could not be learnt.
-        units: what each case hangs together with (see `units_of`): its patient, joined with
+        units: what each case hangs together with (see `fold_groups`): its patient, joined with
             near-duplicates; None: its patient.
         minutes: of a training with a time limit, which bounds how many cases tell when to refuse.
 
@@ -260,7 +260,7 @@ def _arrays(
         -1, len(table.names)
     )
     return probabilities, np.array(
-        [table.members(score.reference or "") for score in scores], dtype=bool
+        [table.indicators(score.reference or "") for score in scores], dtype=bool
     )
 
 

@@ -54,7 +54,7 @@ class Assignment:
         validate_every: share of the schedule between two validations.
         end_by_plateau: end a training of so many steps earlier where its validations stop to rise.
         labels: class of each case, where cases are classified.
-        units: what each case hangs together with (see `units_of`): its patient, joined with
+        units: what each case hangs together with (see `fold_groups`): its patient, joined with
             near-duplicates.
         weights: pretrained ones that the network begins with.
     """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hilum.dataset import arranged, describe_folds, make_folds, open_dataset
-from hilum.dataset.folds import patient_of, units_of
+from hilum.dataset.folds import fold_groups, patient_of
 from hilum.dataset.layouts.listing import some
 from hilum.errors import HilumError, ResourceError, UsageError
 from hilum.inference import (
@@ -161,7 +161,7 @@ def _run(
     leaks = look_for_leaks(dataset, premises, work, options, listener)
     for note in leaks.sentences:
         listener.say(note)
-    units = units_of(dataset, leaks.groups)
+    units = fold_groups(dataset, leaks.groups)
     if options.minutes is not None and (looked := time.perf_counter() - started) > _LONG_LOOK:
         listener.say(
             f"Hashing files and looking for leaks took {looked:.0f} s; the {options.minutes:g}"

@@ -37,7 +37,7 @@ def _labels_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) 
 
 def _classes_held(dataset: Dataset, plan: Any, store: Any, cases: Sequence[str]) -> dict[str, bool]:  # noqa: ARG001  (see above)
     """Return for each class whether some of the cases are of it."""
-    members = [plan.classes.members(dataset[case].label or "") for case in cases]
+    members = [plan.classes.indicators(dataset[case].label or "") for case in cases]
     return {
         name: any(one[number] for one in members) for number, name in enumerate(plan.classes.names)
     }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hilum.dataset.doctor.compare import (
+    assumptions,
     duplicates,
     file_findings,
     odd_ones,
     orphan_findings,
     palettes,
     rare_labels,
-    said,
     split_findings,
     unused_labels,
 )
@@ -61,7 +61,7 @@ def check(
     findings += leak_findings(
         dataset, audit_of(dataset, [one.look for one in examinations if one.look is not None])
     )
-    findings += said(dataset, examinations)
+    findings += assumptions(dataset, examinations)
     return tuple(
         sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.case, finding.kind))
     )

@@ -345,7 +345,7 @@ def file_findings(dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def said(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
+def assumptions(dataset: Dataset, examinations: Sequence[Examination]) -> list[Finding]:
     """Report the assumptions of opening and reading the data set.
 
     One note of many cases is one finding.

@@ -82,36 +82,36 @@ def examine(case: Case, table: LabelTable | None) -> Examination:
         table: the data set's labels; None for classification.
     """
     findings: list[Finding] = [] if case.fault is None else [_unreadable(case.id, case.fault)]
-    seen = _images(case, findings)
+    images = _images(case, findings)
     annotation_digest, labels = case.label, frozenset[int]()
     if isinstance(case.annotation, MaskFiles):
         volume, annotation_digest, labels, wrong = examine_masks(case.id, case.annotation)
         findings += wrong
-        if volume is not None and seen.geometry is not None:
+        if volume is not None and images.geometry is not None:
             findings += _grid_findings(
-                case.id, annotation_files(case.annotation)[0], volume, seen.geometry
+                case.id, annotation_files(case.annotation)[0], volume, images.geometry
             )
     elif case.annotation is not None and table is not None:
         annotation_digest, labels = _annotation(
-            case.id, case.annotation, seen.geometry, table, findings
+            case.id, case.annotation, images.geometry, table, findings
         )
     if isinstance(case.region, MaskFiles):
         findings += examine_masks(case.id, case.region)[-1]
     elif case.region is not None:
-        _region(case.id, case.region, seen.geometry, findings)
+        _region(case.id, case.region, images.geometry, findings)
     drawn = annotation_files(case.region or case.annotation)
-    if drawn and seen.geometry is not None and seen.geometry.is_2d:
+    if drawn and images.geometry is not None and images.geometry.is_2d:
         _turn(case, drawn[0], findings)
     colours = _palette_of(case, labels)
     return Examination(
         case.id,
         tuple(findings),
-        seen.geometry,
-        seen.digest,
+        images.geometry,
+        images.digest,
         annotation_digest,
         labels,
-        seen.notes,
-        seen.look,
+        images.notes,
+        images.look,
         colours,
     )
 
@@ -129,7 +129,7 @@ def _palette_of(case: Case, labels: frozenset[int]) -> dict[int, Colour]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _ImageFacts:
     """Facts of the images of a case."""
 
     geometry: Geometry | None
@@ -138,7 +138,7 @@ class _Seen:
     look: Look | None
 
 
-def _images(case: Case, findings: list[Finding]) -> _Seen:
+def _images(case: Case, findings: list[Finding]) -> _ImageFacts:
     files = list(case.images.values())
     digest = hashlib.blake2b(digest_size=16)
     looks: list[Look] = []
@@ -163,7 +163,9 @@ def _images(case: Case, findings: list[Finding]) -> _Seen:
         elif not volume.geometry.is_close(first):
             findings.append(_channel_grid(case.id, path, volume.geometry, first))
     whole = digest.hexdigest() if complete and not constant else None
-    return _Seen(first, whole, tuple(notes), together(looks, whole) if whole is not None else None)
+    return _ImageFacts(
+        first, whole, tuple(notes), together(looks, whole) if whole is not None else None
+    )
 
 
 def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
@@ -285,11 +287,11 @@ def _region(case: str, path: Path, geometry: Geometry | None, findings: list[Fin
         findings.extend(_grid_findings(case, path, volume, geometry))
 
 
-def _turn(case: Case, drawn: Path, findings: list[Finding]) -> None:
+def _turn(case: Case, mask: Path, findings: list[Finding]) -> None:
     """Warn where only the image has an EXIF orientation and the sizes fit both ways."""
     path = next(iter(case.images.values()))
     try:
-        image, annotation = inspect_file(path), inspect_file(drawn)
+        image, annotation = inspect_file(path), inspect_file(mask)
     except DataError:  # said where it was read
         return
     _, rows, columns = image.geometry.shape
@@ -306,7 +308,7 @@ def _turn(case: Case, drawn: Path, findings: list[Finding]) -> None:
             "picture-turn",
             (
                 f"{path.name} is turned upright by its EXIF orientation ({image.turned}),"
-                f" {drawn.name} has none"
+                f" {mask.name} has none"
             ),
             (
                 "look at one of them: some tools draw on the picture as it is stored; turn the"

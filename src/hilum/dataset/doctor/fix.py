@@ -23,10 +23,10 @@ from hilum.dataset.doctor.mend import (
     on_image_grid,
     renumbered,
 )
-from hilum.dataset.folds import leaking_patients, units_of
+from hilum.dataset.folds import fold_groups, leaking_patients
 from hilum.dataset.labels import relabel
 from hilum.dataset.layouts.class_order import NO_FINDING, is_none_word
-from hilum.dataset.layouts.labelling import Asked, classes_by_context
+from hilum.dataset.layouts.labelling import LabelOptions, classes_by_context
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import (
     OutputFolder,
@@ -194,7 +194,9 @@ def refuse_target(dataset: Dataset, target: Path) -> None:
         )
     if holds_files(target):
         raise UsageError(
-            f"{target} is not empty", needed="a new or empty folder", cure=f"--fix {target}_fixed"
+            f"{target} is not empty",
+            needed="a new or empty folder",
+            cure=f"name another, such as {target}_fixed",
         )
 
 
@@ -223,7 +225,7 @@ def _with_one_patient(
     """Make near-duplicates, with all cases of their patients, one patient's."""
     near = [finding for (_, kind), finding in wanted.items() if kind == _NEAR]
     groups = [(finding.case, *finding.others) for finding in near]
-    units = units_of(dataset, groups)
+    units = fold_groups(dataset, groups)
     merged = {units[case] for group in groups for case in group if case in units}
     names = {unit: f"{unit.partition(':')[2]}_and_copies" for unit in merged}
     known = {case.patient for case in dataset.cases}
@@ -511,7 +513,7 @@ def _readable_classes(copy: _Copy, dataset: Dataset) -> dict[str, str]:
     if dataset.classes is None or dataset.classes.kind == "multilabel":
         return {}
     names = dataset.classes.names
-    meant = classes_by_context(names, Asked())
+    meant = classes_by_context(names, LabelOptions())
     renamed = {
         name: NO_FINDING if is_none_word(name) else f"class {name}"
         for name in names

@@ -129,7 +129,7 @@ def _rare(dataset: Dataset) -> Iterator[Finding]:
     table, patients = dataset.classes, patient_of(dataset)
     if table is None:
         return
-    members = {case.id: table.members(case.label or "") for case in dataset.cases}
+    members = {case.id: table.indicators(case.label or "") for case in dataset.cases}
     for number, name in enumerate(table.names):
         cases = [case for case, member in members.items() if member[number]]
         count = len({patients[case] for case in cases})

@@ -96,12 +96,12 @@ def class_order(
         raise UsageError(
             f"positive class {positive!r} of {len(names)} {kind} classes",
             needed="two exclusive classes",
-            cure="leave --positive out",
+            cure=f"leave positive={positive!r} out",
         )
     spelled = {name_key(name): name for name in names}
     if positive is not None and name_key(positive) not in spelled:
         near = difflib.get_close_matches(positive, names, n=1)
-        cure = f"did you mean --positive {near[0]}?" if near else ""
+        cure = f"did you mean positive={near[0]!r}?" if near else ""
         raise UsageError(
             f"positive class {positive!r}",
             needed=f"one of {', '.join(sorted(names, key=natural))}",
@@ -152,7 +152,7 @@ def _grades(names: Collection[str]) -> tuple[str, ...]:
                 "numbers, a number in each name, I II III, or words such as none, mild, moderate,"
                 " severe"
             ),
-            cure="write e.g. 1_low, 2_high in the column, or leave --classes ordinal out",
+            cure="write e.g. 1_low, 2_high in the column, or leave classes='ordinal' out",
         )
     return tuple(sorted(names, key=lambda name: ranks[name]))
 

@@ -68,7 +68,7 @@ _YES_NO |= {"y": True, "n": False}
 
 
 @dataclass(frozen=True)
-class Asked:
+class LabelOptions:
     """Options of a data set's labels.
 
     Args:
@@ -92,7 +92,7 @@ class Asked:
         classes: str | Sequence[str] | None,
         task: str | None,
         positive: str | None,
-    ) -> Asked:
+    ) -> LabelOptions:
         """Look at the words that were typed.
 
         Args:
@@ -117,21 +117,21 @@ class Asked:
             raise UsageError(
                 f"classes {', '.join(map(repr, words))}",
                 needed=f"one of {', '.join(known)}, or the names of at least two classes",
-                cure=_nearest(only[0], known) if only else "--classes benign,malignant",
+                cure=_nearest(only[0], known) if only else "classes='benign,malignant'",
             )
         if task is not None and task not in TASKS:
             raise UsageError(
                 f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure=_nearest(task, TASKS)
             )
         columns = (label,) if isinstance(label, str) else tuple(label or ())
-        asked = cls(columns, known[kinds[0]] if kinds else None, task, positive, only)
-        if task == "segmentation" and asked.classification:
+        options = cls(columns, known[kinds[0]] if kinds else None, task, positive, only)
+        if task == "segmentation" and options.classification:
             raise UsageError(
                 "a segmentation has no label column, no kind of classes and no positive class",
                 needed="either task segmentation, or classes",
-                cure="--task classification, or leave --label, --classes and --positive out",
+                cure="task='classification', or leave label, classes and positive out",
             )
-        return asked
+        return options
 
     @property
     def classification(self) -> bool:
@@ -141,7 +141,7 @@ class Asked:
         )
 
 
-def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
+def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
     """The data set as a classification with its classes, or as the segmentation that it is.
 
     Of a classification, `cases` are those whose label is known, annotations become regions, the
@@ -150,34 +150,34 @@ def with_classes(dataset: Dataset, asked: Asked) -> Dataset:
 
     Args:
         dataset: as its layout read it; label columns still lie in `Case.columns`.
-        asked: what the user asks for.
+        options: what the user asks for.
 
     Raises:
         UsageError: there is no such column, or none that is named like a label; the classes cannot
             be what they were asked to be.
         DataError: no case has a label, or the column holds one value only, or too many for classes.
     """
-    if dataset.labels is not None and not asked.classification:
+    if dataset.labels is not None and not options.classification:
         return _segmentation(dataset)
-    if asked.task == "segmentation":
+    if options.task == "segmentation":
         raise UsageError(
             f"{dataset.root} has no masks",
             needed="an annotation a case",
-            cure="leave --task out: it is a classification",
+            cure="leave task='segmentation' out: it is a classification",
         )
     cases = (*dataset.cases, *dataset.unlabelled)
-    chosen = _chosen_columns(dataset, cases, asked)
+    chosen = _chosen_columns(dataset, cases, options)
     where = _where(dataset, cases, chosen)
     if (
         dataset.classes is not None
     ):  # an archive of several labels an image says itself what they are
-        _refuse_other_kind(dataset.classes, asked)
-        _refuse_only(asked)
+        _refuse_other_kind(dataset.classes, options)
+        _refuse_only(options)
         found = _Labels(dataset.classes, {case.id: case.label for case in cases})
     elif len(chosen) > 1:
-        found = _from_columns(cases, chosen, asked)
+        found = _from_columns(cases, chosen, options)
     else:
-        found = _from_values(_raw(cases, chosen, asked), asked, where=where)
+        found = _from_values(_raw(cases, chosen, options), options, where=where)
     cases = tuple(case for case in cases if case.id in found.labels)
     labelled = tuple(_labelled(case, found.labels[case.id], chosen) for case in cases)
     known = tuple(case for case in labelled if case.label is not None)
@@ -267,10 +267,12 @@ def _value(case: Case, column: str) -> str:
     return text if is_known(text) else ""
 
 
-def _chosen_columns(dataset: Dataset, cases: Sequence[Case], asked: Asked) -> tuple[str, ...]:
+def _chosen_columns(
+    dataset: Dataset, cases: Sequence[Case], options: LabelOptions
+) -> tuple[str, ...]:
     """The columns that hold the label; () where the layout itself gave each case its class."""
-    if asked.label:
-        return _asked_columns(dataset, _columns(cases), asked.label)
+    if options.label:
+        return _named_columns(dataset, _columns(cases), options.label)
     if any(case.label is not None for case in cases):
         return ()
     column = _label_column(cases)
@@ -287,11 +289,11 @@ def _chosen_columns(dataset: Dataset, cases: Sequence[Case], asked: Asked) -> tu
     raise UsageError(
         f"{dataset.root}: no column is named like a label ({', '.join(LABEL_COLUMNS[:4])}, ...)",
         needed="the column to learn, one of\n" + _listed(cases),
-        cure="--label COLUMN",
+        cure="label='COLUMN'",
     )
 
 
-def _asked_columns(
+def _named_columns(
     dataset: Dataset, known: Sequence[str], names: tuple[str, ...]
 ) -> tuple[str, ...]:
     if len(names) == 1 and names[0] not in known and "," in names[0]:
@@ -308,7 +310,7 @@ def _asked_columns(
         raise UsageError(
             f"no column {wrong!r} in {dataset.root}",
             needed=columns,
-            cure=_nearest(wrong, known, "--label "),
+            cure=_nearest(wrong, known, "label"),
         )
     return found
 
@@ -330,21 +332,23 @@ def _listed(cases: Sequence[Case]) -> str:
     )
 
 
-def _raw(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) -> dict[str, str | None]:
+def _raw(
+    cases: Sequence[Case], chosen: tuple[str, ...], options: LabelOptions
+) -> dict[str, str | None]:
     if not chosen:
         return {case.id: case.label for case in cases}
     cells = {case.id: case.columns.get(chosen[0], "").strip() for case in cases}
-    meant = classes_by_context(set(cells.values()), asked)
+    meant = classes_by_context(set(cells.values()), options)
     return {
         case: text if is_known(text) or name_key(text) in meant else None
         for case, text in cells.items()
     }
 
 
-def classes_by_context(values: Collection[str], asked: Asked) -> set[str]:
+def classes_by_context(values: Collection[str], options: LabelOptions) -> set[str]:
     """Find the words for "not known" that are classes here, such as "none" among grades."""
-    meant = {name_key(name) for name in (*asked.only, asked.positive or "") if name}
-    if asked.kind in {"multilabel", "ordinal"} or any(
+    meant = {name_key(name) for name in (*options.only, options.positive or "") if name}
+    if options.kind in {"multilabel", "ordinal"} or any(
         SEPARATOR in text or is_grade_word(text) for text in values
     ):
         meant.add("none")
@@ -360,24 +364,24 @@ def _where(dataset: Dataset, cases: Sequence[Case], chosen: tuple[str, ...]) -> 
     )
 
 
-def _from_values(raw: Mapping[str, str | None], asked: Asked, *, where: str) -> _Labels:
+def _from_values(raw: Mapping[str, str | None], options: LabelOptions, *, where: str) -> _Labels:
     """Classes of one column, or of the folders' names."""
     present = [text for text in raw.values() if text is not None]
     if not present:
         raise DataError(f"{where} holds no label", needed="a class for at least some of the cases")
-    kind = asked.kind or (
+    kind = options.kind or (
         "multilabel" if any(SEPARATOR in text for text in present) else "exclusive"
     )
     if kind == "multilabel":
-        _refuse_positive(asked)
-        _refuse_only(asked)
+        _refuse_positive(options)
+        _refuse_only(options)
         return _findings(raw, where)
     spelled, several = one_spelling(present)
     labels = {case: spelled[text] if text is not None else None for case, text in raw.items()}
-    labels, left_out = _only(labels, asked.only, where)
+    labels, left_out = _only(labels, options.only, where)
     names = {text for text in labels.values() if text is not None}
     _refuse_no_class(names, where)
-    ordered, note = class_order(names, kind, asked.positive)
+    ordered, note = class_order(names, kind, options.positive)
     return _Labels(
         ClassTable(names=ordered, kind=kind),
         labels,
@@ -406,7 +410,7 @@ def _only(
                 f"classes among {some(sorted(present, key=natural))}, or one of"
                 f" {', '.join(get_args(ClassKind))}"
             ),
-            cure=_nearest(wrong, (*present, *get_args(ClassKind)), "--classes "),
+            cure=_nearest(wrong, (*present, *get_args(ClassKind)), "classes"),
         )
     kept = {case: text for case, text in labels.items() if text is None or text in wanted}
     others = sorted(present - wanted, key=natural)
@@ -463,16 +467,16 @@ def _findings(raw: Mapping[str, str | None], where: str) -> _Labels:
     return _Labels(ClassTable(names=tuple(names), kind="multilabel"), labels, tuple(notes))
 
 
-def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) -> _Labels:
+def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], options: LabelOptions) -> _Labels:
     """Findings of several columns of 0 and 1."""
-    if asked.kind not in {None, "multilabel"}:
+    if options.kind not in {None, "multilabel"}:
         raise UsageError(
-            f"{len(chosen)} label columns for {asked.kind} classes",
+            f"{len(chosen)} label columns for {options.kind} classes",
             needed="one column",
-            cure="--classes multilabel",
+            cure="classes='multilabel'",
         )
-    _refuse_positive(asked)
-    _refuse_only(asked)
+    _refuse_positive(options)
+    _refuse_only(options)
     labels: dict[str, str | None] = {}
     partly = 0
     for case in cases:
@@ -487,7 +491,7 @@ def _from_columns(cases: Sequence[Case], chosen: tuple[str, ...], asked: Asked) 
                     "0, 1, or nothing where it is not known, for several label columns are a"
                     " finding each"
                 ),
-                cure=f"--label {strange} alone, if its values are the classes",
+                cure=f"label={strange!r} alone, if its values are the classes",
             )
         unknown = sum(not text for text in cells.values())
         partly += 0 < unknown < len(chosen)
@@ -510,7 +514,7 @@ def _refuse_no_class(names: set[str], where: str) -> None:
             f"{where} holds only {next(iter(names))!r}",
             needed="at least two classes",
             cure=(
-                "--label COLUMN for another column, or --classes none,polyp where a word for not"
+                "label='COLUMN' for another column, or classes='none,polyp' where a word for not"
                 " known is a class"
             ),
         )
@@ -529,34 +533,34 @@ def _refuse_no_class(names: set[str], where: str) -> None:
             cure=(
                 "write a column with the classes, e.g. benign where the number is below 3"
                 if measured
-                else "--label COLUMN"
+                else "label='COLUMN'"
             ),
         )
 
 
-def _refuse_positive(asked: Asked) -> None:
-    if asked.positive is not None:
+def _refuse_positive(options: LabelOptions) -> None:
+    if options.positive is not None:
         raise UsageError(
-            f"positive class {asked.positive!r} of findings",
+            f"positive class {options.positive!r} of findings",
             needed="two classes that exclude each other",
-            cure="leave --positive out",
+            cure=f"leave positive={options.positive!r} out",
         )
 
 
-def _refuse_only(asked: Asked) -> None:
-    if asked.only:
+def _refuse_only(options: LabelOptions) -> None:
+    if options.only:
         raise UsageError(
-            f"the classes {', '.join(asked.only)} alone, of findings",
+            f"the classes {', '.join(options.only)} alone, of findings",
             needed="classes of which each case has one",
-            cure="--label COLUMN, several times, where each finding has a column of its own",
+            cure="label='COLUMN', once for each finding, where each has a column of its own",
         )
 
 
-def _refuse_other_kind(table: ClassTable, asked: Asked) -> None:
-    _refuse_positive(asked)
-    if asked.kind not in {None, table.kind}:
+def _refuse_other_kind(table: ClassTable, options: LabelOptions) -> None:
+    _refuse_positive(options)
+    if options.kind not in {None, table.kind}:
         raise UsageError(
-            f"{asked.kind} classes",
+            f"{options.kind} classes",
             needed=f"{table.kind} ones: each image has several labels",
             cure="leave it out",
         )
@@ -621,10 +625,9 @@ def _region_note(cases: Sequence[Case]) -> tuple[str, ...]:
     return (f"this is a classification: the masks say where to look{missing}",)
 
 
-def _nearest(word: str, known: Iterable[str], before: str = "") -> str:
-    near = difflib.get_close_matches(word.lower(), {name.lower(): name for name in known}, n=1)
-    return (
-        f"did you mean {before}{next(name for name in known if name.lower() == near[0])}?"
-        if near
-        else ""
-    )
+def _nearest(word: str, known: Iterable[str], argument: str = "") -> str:
+    """Ask for the nearest known word, as a value of an argument where one is named."""
+    spelled = {name.lower(): name for name in known}
+    near = [spelled[one] for one in difflib.get_close_matches(word.lower(), spelled, n=1)]
+    meant = f"{argument}={near[0]!r}" if near and argument else "".join(near)
+    return f"did you mean {meant}?" if meant else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.dataset.folds import groups_on_both_sides, leaking_patients, units_of
+from hilum.dataset.folds import fold_groups, groups_on_both_sides, leaking_patients
 from hilum.dataset.joining import joined
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.leaks.candidates import PARTS_LIMIT
@@ -141,9 +141,9 @@ def _audited(
 ) -> Audit:
     split = tuple(dataset.splits if folds is None else folds)
     groups = tuple(group for group in joined((pair.one, pair.other) for pair in pairs))
-    units = units_of(dataset, groups)
+    groups_of_cases = fold_groups(dataset, groups)
     found = (
-        predictors(dataset.cases, dataset.classes, units, facts)
+        predictors(dataset.cases, dataset.classes, groups_of_cases, facts)
         if dataset.classes is not None
         else ()
     )

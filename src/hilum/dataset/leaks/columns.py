@@ -48,7 +48,7 @@ class _Target:
 def predictors(
     cases: Sequence[Case],
     table: ClassTable,
-    units: Mapping[str, str],
+    groups_of_cases: Mapping[str, str],
     facts: Mapping[str, Mapping[str, str]],
 ) -> tuple[Predictor, ...]:
     """The columns that tell a class surely better than chance, best first.
@@ -58,10 +58,10 @@ def predictors(
     Args:
         cases: with a label.
         table: their classes.
-        units: case id to what must stay in one fold.
+        groups_of_cases: case id to what must stay in one fold.
         facts: case id to what its image file says of itself.
     """
-    groups = np.unique([units[case.id] for case in cases], return_inverse=True)[1]
+    groups = np.unique([groups_of_cases[case.id] for case in cases], return_inverse=True)[1]
     targets = [target for target in _targets(cases, table) if _is_enough(target.positive, groups)]
     columns = list(_columns(cases, facts))
     tests = len(columns) * len(targets)
@@ -78,7 +78,7 @@ def predictors(
 
 
 def _targets(cases: Sequence[Case], table: ClassTable) -> Iterator[_Target]:
-    members = np.array([table.members(case.label or "") for case in cases])  # (N, K)
+    members = np.array([table.indicators(case.label or "") for case in cases])  # (N, K)
     if table.kind == "ordinal":
         grades = members.argmax(axis=1)
         for number, name in enumerate(table.names[1:], start=1):

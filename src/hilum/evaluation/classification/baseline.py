@@ -110,7 +110,7 @@ def baseline_scores(
     features = _Features.of(cases, choice, measures or {})
     data = _Data(
         features=features,
-        members=np.array([table.members(label) for label in labels]),
+        members=np.array([table.indicators(label) for label in labels]),
         groups=np.unique(
             [f"p {c.patient}" if c.patient is not None else f"c {c.id}" for c in cases],
             return_inverse=True,

@@ -159,7 +159,7 @@ def _agreed(a: ClassScore, b: ClassScore, table: ClassTable) -> tuple[ClassScore
     if (
         a.reference is not None
         and b.reference is not None
-        and table.members(a.reference) != table.members(b.reference)
+        and table.indicators(a.reference) != table.indicators(b.reference)
     ):
         raise DataError(
             f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b",

@@ -209,7 +209,7 @@ def _refuse_unknown_labels(labels: Mapping[str, str], classes: ClassTable) -> No
     faults = {}
     for case, label in labels.items():
         try:
-            classes.members(label)
+            classes.indicators(label)
         except LabelError as error:
             faults[case] = error
     if faults:

@@ -169,7 +169,7 @@ def _members(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
     rows = []
     for score in scores:
         try:
-            rows.append(table.members(score.reference or ""))
+            rows.append(table.indicators(score.reference or ""))
         except LabelError as error:
             raise LabelError(
                 f"case {score.case}: {error.found}", needed=error.needed, cure=error.cure

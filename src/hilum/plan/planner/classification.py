@@ -348,7 +348,7 @@ def _decide_balance(
 def class_counts(fingerprint: Fingerprint, table: ClassTable) -> tuple[int, ...]:
     """Cases of each class, in the table's order."""
     members = np.array(
-        [table.members(case.label) for case in fingerprint.cases if case.label is not None],
+        [table.indicators(case.label) for case in fingerprint.cases if case.label is not None],
         dtype=int,
     )
     return tuple(int(n) for n in members.reshape(-1, len(table.names)).sum(axis=0))

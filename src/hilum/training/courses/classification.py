@@ -47,7 +47,7 @@ class ClassificationCourse:
             dimensions=plan.dimensions.value,
             masks=int(plan.region.value.mask_channel),
         )
-        members = np.array([plan.classes.members(job.labels[case]) for case in job.cases])
+        members = np.array([plan.classes.indicators(job.labels[case]) for case in job.cases])
         self._sampler = ViewSampler(
             cast("ClassifierStore", job.store),
             job.cases,

@@ -134,7 +134,7 @@ class ClassificationValidator:
                     .numpy()
                 )
         probabilities = np.concatenate(rows)
-        members = np.array([self.plan.classes.members(case.label or "") for case in self.cases])
+        members = np.array([self.plan.classes.indicators(case.label or "") for case in self.cases])
         if self.plan.classes.binary:
             return auroc(probabilities[:, 1], members[:, 1])
         both = members.any(axis=0) & ~members.all(axis=0)
