@@ -4,16 +4,16 @@ All are about two classes: the probability that a case is positive. Of several c
 at a time, or about the largest probability and whether its class was right (`top_class`).
 Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
-============================  =========  =====================
-============================================================== figure                        no case
-one class only         else undefined ============================  =========  =====================
-============================================================== expected calibration error
-undefined  as defined             never calibration noise             undefined  as defined
-never calibration curve             no bin     as defined             a bin without a case is left
-out slope, intercept              undefined  undefined              where the classes do not overlap
-(the slope grows without end) calibration in the large      undefined  undefined              never
-============================  =========  =====================
-==============================================================
+============================  =========  =============  =====================================
+metric                        no case    one class      else undefined
+============================  =========  =============  =====================================
+expected calibration error    undefined  as defined     never
+calibration noise             undefined  as defined     never
+calibration curve             no bin     as defined     a bin without a case is left out
+slope, intercept              undefined  undefined      where the classes do not overlap: the
+                                                        slope grows without end
+calibration in the large      undefined  undefined      never
+============================  =========  =============  =====================================
 """
 
 from __future__ import annotations

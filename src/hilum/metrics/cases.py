@@ -48,9 +48,9 @@ def divide(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:
 
 
 def mean_of_defined(columns: Numbers) -> Numbers:
-    """(B,) mean over the columns (B, R) that are defined; NaN where none is."""
+    """(...) mean over the columns (..., R) that are defined; NaN where none is."""
     defined = ~np.isnan(columns)
-    return divide(np.where(defined, columns, 0.0).sum(axis=1), defined.sum(axis=1))
+    return divide(np.where(defined, columns, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
 def once(cases: NDArray[Any]) -> Numbers:

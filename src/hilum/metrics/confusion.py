@@ -1,21 +1,26 @@
 """The confusion matrix, and the metrics that are computed from it.
 
 Rows are the reference's classes, columns the predicted ones. `positive` names the class that a
-figure is about, all others together being negative; of two classes it is the second. Empty-case
-rules (docs/explanation/metrics.md); undefined is NaN:
+metric is about, all others together being negative; of two classes it is the second. A metric takes
+one matrix (K, K), or the matrices of many resamples (..., K, K), and gives a value for each.
+Empty-case rules (docs/explanation/metrics.md); undefined is NaN, and all are where there is no case:
 
-=================  =======
-========================================================================================= figure
-no case  where else it has no value =================  =======
-========================================================================================= accuracy
-NaN balanced accuracy  NaN      a class that the reference does not have is left out sensitivity
-NaN      no positive case specificity        NaN      no negative case PPV                NaN
-nothing is called positive NPV                NaN      nothing is called negative F1
-NaN      nothing is positive, in reference and prediction alike; 0 where it is so in one of them
-macro F1           NaN      a class that neither has is left out MCC                NaN      the
-reference has one class only; 0 where only the prediction has (a constant knows nothing) quadratic
-kappa    NaN      reference and prediction have one and the same class only =================
-=======  =========================================================================================
+=================  =============================================================================
+metric             where else it has no value
+=================  =============================================================================
+accuracy           never
+balanced accuracy  a class that the reference does not have is left out
+sensitivity        no positive case
+specificity        no negative case
+PPV                nothing is called positive
+NPV                nothing is called negative
+F1                 nothing is positive, in reference and prediction alike; 0 where it is so in
+                   one of them
+macro F1           a class that neither has is left out
+MCC                the reference has one class only; 0 where only the prediction has (a constant
+                   knows nothing)
+quadratic kappa    reference and prediction have one and the same class only
+=================  =============================================================================
 """
 
 from __future__ import annotations
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from hilum.metrics.cases import Integers, Numbers
+
+    OfMatrix = Callable[[Numbers], Numbers]
+    """Values (...) of matrices (..., K, K)."""
 
 
 def confusion(reference: ArrayLike, predicted: ArrayLike, classes: int) -> Integers:
@@ -56,121 +64,143 @@ def confusion(reference: ArrayLike, predicted: ArrayLike, classes: int) -> Integ
 
 
 def confusion_statistic(
-    reference: ArrayLike, predicted: ArrayLike, *, figure: Callable[..., float], classes: int
+    reference: ArrayLike, predicted: ArrayLike, *, figure: OfMatrix, classes: int
 ) -> float:
-    """A figure of the confusion matrix straight from the cases, as `bootstrap_statistic` needs it.
+    """Compute a metric of the confusion matrix from the cases, as `bootstrap_statistic` needs it.
 
     Args:
         reference: (N,) number of each case's class.
         predicted: (N,) number of the class it was given.
-        figure: what is made of the matrix, e.g. `mcc`, or `functools.partial(sensitivity,
+        figure: a metric of matrices (..., K, K), e.g. `mcc`, or `functools.partial(sensitivity,
             positive=2)`.
         classes: K.
 
     Raises:
         UsageError: lengths that differ, a class that there is not.
     """
-    return float(figure(confusion(reference, predicted, classes)))
+    return float(figure(confusion(reference, predicted, classes).astype(np.float64)))
 
 
-def accuracy(matrix: ArrayLike) -> float:
-    """Share of the cases (K, K) that were given their own class.
+def accuracy(matrix: ArrayLike) -> Numbers:
+    """Share of the cases (..., K, K) that were given their own class.
 
     Says little where one class is common.
 
     Raises:
-        UsageError: not a square matrix of counts.
+        UsageError: not square matrices of counts.
     """
-    return float(_accuracy(_one(matrix))[0])
+    counts = _counts(matrix)
+    return divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
 
 
-def balanced_accuracy(matrix: ArrayLike) -> float:
-    """Mean over the classes (K, K) of the share that was given its own class; 1 / K is chance.
+def balanced_accuracy(matrix: ArrayLike) -> Numbers:
+    """Mean over the classes (..., K, K) of the share that was given its own class; 1 / K is chance.
 
     Raises:
-        UsageError: not a square matrix of counts.
+        UsageError: not square matrices of counts.
     """
-    return float(_balanced_accuracy(_one(matrix))[0])
+    counts = _counts(matrix)
+    return mean_of_defined(divide(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1)))
 
 
-def sensitivity(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Share of the positive cases (K, K) that were called so (recall).
+def sensitivity(matrix: ArrayLike, *, positive: int = 1) -> Numbers:
+    """Share of the positive cases (..., K, K) that were called so (recall).
 
     Raises:
-        UsageError: not a square matrix of counts, a class that there is not.
+        UsageError: not square matrices of counts, a class that there is not.
     """
-    return float(_sensitivity(_one(matrix), positive=positive)[0])
+    hits, _, missed, _ = _cells(matrix, positive)
+    return divide(hits, hits + missed)
 
 
-def specificity(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Share of the negative cases (K, K) that were called so.
+def specificity(matrix: ArrayLike, *, positive: int = 1) -> Numbers:
+    """Share of the negative cases (..., K, K) that were called so.
 
     Raises:
-        UsageError: not a square matrix of counts, a class that there is not.
+        UsageError: not square matrices of counts, a class that there is not.
     """
-    return float(_specificity(_one(matrix), positive=positive)[0])
+    _, alarms, _, spared = _cells(matrix, positive)
+    return divide(spared, spared + alarms)
 
 
-def ppv(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Positive predictive value (precision): share of those called positive (K, K) that are.
+def ppv(matrix: ArrayLike, *, positive: int = 1) -> Numbers:
+    """Positive predictive value (precision): share of those called positive (..., K, K) that are.
 
     It moves with the prevalence.
 
     Raises:
-        UsageError: not a square matrix of counts, a class that there is not.
+        UsageError: not square matrices of counts, a class that there is not.
     """
-    return float(_ppv(_one(matrix), positive=positive)[0])
+    hits, alarms, _, _ = _cells(matrix, positive)
+    return divide(hits, hits + alarms)
 
 
-def npv(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Negative predictive value: share of those called negative (K, K) that are.
+def npv(matrix: ArrayLike, *, positive: int = 1) -> Numbers:
+    """Negative predictive value: share of those called negative (..., K, K) that are.
 
     It moves with the prevalence.
 
     Raises:
-        UsageError: not a square matrix of counts, a class that there is not.
+        UsageError: not square matrices of counts, a class that there is not.
     """
-    return float(_npv(_one(matrix), positive=positive)[0])
+    _, _, missed, spared = _cells(matrix, positive)
+    return divide(spared, spared + missed)
 
 
-def f1(matrix: ArrayLike, *, positive: int = 1) -> float:
-    """Harmonic mean of sensitivity and PPV of one class (K, K).
+def f1(matrix: ArrayLike, *, positive: int = 1) -> Numbers:
+    """Harmonic mean of sensitivity and PPV of one class (..., K, K).
 
     Raises:
-        UsageError: not a square matrix of counts, a class that there is not.
+        UsageError: not square matrices of counts, a class that there is not.
     """
-    return float(_f1(_one(matrix), positive=positive)[0])
+    hits, alarms, missed, _ = _cells(matrix, positive)
+    return divide(2 * hits, 2 * hits + alarms + missed)
 
 
-def macro_f1(matrix: ArrayLike) -> float:
-    """Mean over the classes (K, K) of their F1.
+def macro_f1(matrix: ArrayLike) -> Numbers:
+    """Mean over the classes (..., K, K) of their F1.
 
     Raises:
-        UsageError: not a square matrix of counts.
+        UsageError: not square matrices of counts.
     """
-    return float(_macro_f1(_one(matrix))[0])
+    counts = _counts(matrix)
+    each = [f1(counts, positive=k) for k in range(counts.shape[-1])]
+    return mean_of_defined(np.stack(each, axis=-1))
 
 
-def mcc(matrix: ArrayLike) -> float:
-    """Matthews correlation coefficient of two or more classes (K, K), -1..1; 0 is chance.
+def mcc(matrix: ArrayLike) -> Numbers:
+    """Matthews correlation coefficient of two or more classes (..., K, K), -1..1; 0 is chance.
 
     Raises:
-        UsageError: not a square matrix of counts.
+        UsageError: not square matrices of counts.
 
     Source: Gorodkin, Comput Biol Chem 28 (2004).
     """
-    return float(_mcc(_one(matrix))[0])
+    counts = _counts(matrix)
+    total, right = counts.sum(axis=(-2, -1)), np.trace(counts, axis1=-2, axis2=-1)
+    of_class, called = counts.sum(axis=-1), counts.sum(axis=-2)
+    spread, spread_called = (total**2 - (sums**2).sum(axis=-1) for sums in (of_class, called))
+    covariance = right * total - (of_class * called).sum(axis=-1)
+    value = divide(covariance, np.sqrt(spread * spread_called))
+    return np.where((spread > 0) & (spread_called == 0), 0.0, value)
 
 
-def quadratic_kappa(matrix: ArrayLike) -> float:
-    """Cohen's kappa of ordinal classes (K, K) with quadratic weights: a grade off counts 1, two off 4; 1 is agreement, 0 chance.
+def quadratic_kappa(matrix: ArrayLike) -> Numbers:
+    """Cohen's kappa of ordinal classes (..., K, K) with quadratic weights.
+
+    A grade off counts 1, two off 4; 1 is agreement, 0 chance.
 
     Raises:
-        UsageError: not a square matrix of counts.
+        UsageError: not square matrices of counts.
 
     Source: Cohen, Psychol Bull 70 (1968).
     """
-    return float(_quadratic_kappa(_one(matrix))[0])
+    counts = _counts(matrix)
+    grades = np.arange(counts.shape[-1])
+    penalty = (grades[:, None] - grades) ** 2.0
+    total = counts.sum(axis=(-2, -1))
+    by_chance = np.einsum("...i,...j,ij->...", counts.sum(axis=-1), counts.sum(axis=-2), penalty)
+    return np.asarray(1 - divide((counts * penalty).sum(axis=(-2, -1)) * total, by_chance))
 
 
 def _check_numbers(
@@ -181,12 +211,12 @@ def _check_numbers(
     return truth, check_index(predicted, len(truth), classes)
 
 
-def _one(matrix: ArrayLike) -> Numbers:
-    """(1, K, K) of counts (K, K)."""
+def _counts(matrix: ArrayLike) -> Numbers:
+    """Matrices (..., K, K) as they are, once checked."""
     counts = np.asarray(matrix, dtype=np.float64)
     if (
-        counts.ndim != 2
-        or counts.shape[0] != counts.shape[1]
+        counts.ndim < 2
+        or counts.shape[-1] != counts.shape[-2]
         or not counts.size
         or not (counts >= 0).all()
     ):
@@ -194,104 +224,38 @@ def _one(matrix: ArrayLike) -> Numbers:
             f"a matrix of shape {counts.shape}",
             needed="counts (K, K), rows the reference: confusion(...)",
         )
-    return counts[None]
+    return counts
 
 
-def _cells(counts: Numbers, positive: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """(B,) true positives, false positives, false negatives, true negatives."""
+def _cells(matrix: ArrayLike, positive: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """(...) true positives, false positives, false negatives, true negatives."""
+    counts = _counts(matrix)
     if not 0 <= positive < counts.shape[-1]:
         raise UsageError(
             f"positive class {positive}", needed=f"a number from 0 to {counts.shape[-1] - 1}"
         )
-    hits = counts[:, positive, positive]
-    called, members = counts[:, :, positive].sum(axis=1), counts[:, positive].sum(axis=1)
-    return hits, called - hits, members - hits, counts.sum(axis=(1, 2)) - called - members + hits
-
-
-def _accuracy(counts: Numbers) -> Numbers:
-    return divide(np.trace(counts, axis1=1, axis2=2), counts.sum(axis=(1, 2)))
-
-
-def _balanced_accuracy(counts: Numbers) -> Numbers:
-    return mean_of_defined(divide(np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2)))
-
-
-def _sensitivity(counts: Numbers, *, positive: int = 1) -> Numbers:
-    hits, _, missed, _ = _cells(counts, positive)
-    return divide(hits, hits + missed)
-
-
-def _specificity(counts: Numbers, *, positive: int = 1) -> Numbers:
-    _, alarms, _, spared = _cells(counts, positive)
-    return divide(spared, spared + alarms)
-
-
-def _ppv(counts: Numbers, *, positive: int = 1) -> Numbers:
-    hits, alarms, _, _ = _cells(counts, positive)
-    return divide(hits, hits + alarms)
-
-
-def _npv(counts: Numbers, *, positive: int = 1) -> Numbers:
-    _, _, missed, spared = _cells(counts, positive)
-    return divide(spared, spared + missed)
-
-
-def _f1(counts: Numbers, *, positive: int = 1) -> Numbers:
-    hits, alarms, missed, _ = _cells(counts, positive)
-    return divide(2 * hits, 2 * hits + alarms + missed)
-
-
-def _macro_f1(counts: Numbers) -> Numbers:
-    return mean_of_defined(
-        np.stack([_f1(counts, positive=k) for k in range(counts.shape[-1])], axis=1)
+    hits = counts[..., positive, positive]
+    called, of_class = counts[..., positive].sum(axis=-1), counts[..., positive, :].sum(axis=-1)
+    return (
+        hits,
+        called - hits,
+        of_class - hits,
+        counts.sum(axis=(-2, -1)) - called - of_class + hits,
     )
 
 
-def _mcc(counts: Numbers) -> Numbers:
-    total, right = counts.sum(axis=(1, 2)), np.trace(counts, axis1=1, axis2=2)
-    members, called = counts.sum(axis=2), counts.sum(axis=1)
-    spread, spread_called = (total**2 - (sums**2).sum(axis=1) for sums in (members, called))
-    covariance = right * total - (members * called).sum(axis=1)
-    value = divide(covariance, np.sqrt(spread * spread_called))
-    return np.where((spread > 0) & (spread_called == 0), 0.0, value)
-
-
-def _quadratic_kappa(counts: Numbers) -> Numbers:
-    grades = np.arange(counts.shape[-1])
-    penalty = (grades[:, None] - grades) ** 2.0
-    total = counts.sum(axis=(1, 2))
-    by_chance = np.einsum("bi,bj,ij->b", counts.sum(axis=2), counts.sum(axis=1), penalty)
-    return 1 - divide((counts * penalty).sum(axis=(1, 2)) * total, by_chance)
-
-
-_FIGURES: dict[Callable[..., Any], Callable[..., Numbers]] = {
-    accuracy: _accuracy,
-    balanced_accuracy: _balanced_accuracy,
-    sensitivity: _sensitivity,
-    specificity: _specificity,
-    ppv: _ppv,
-    npv: _npv,
-    f1: _f1,
-    macro_f1: _macro_f1,
-    mcc: _mcc,
-    quadratic_kappa: _quadratic_kappa,
-}
-
-
 def _confusion_statistic(
-    reference: Integers,
-    predicted: Integers,
-    weights: Numbers,
-    *,
-    figure: Callable[..., float],
-    classes: int,
+    reference: Integers, predicted: Integers, weights: Numbers, *, figure: OfMatrix, classes: int
 ) -> Numbers:
     cells = (reference * classes + predicted)[:, None] == np.arange(classes * classes)
     counts = (weights @ cells.astype(np.float64)).reshape(len(weights), classes, classes)
-    inner = getattr(figure, "func", figure)  # of a functools.partial
-    if inner not in _FIGURES:
-        return np.array([float(figure(matrix)) for matrix in counts])
-    return _FIGURES[inner](counts, *getattr(figure, "args", ()), **getattr(figure, "keywords", {}))
+    values = np.asarray(figure(counts), dtype=np.float64)
+    if values.shape != (len(counts),):
+        raise UsageError(
+            f"a metric that gives values of shape {values.shape} for matrices {counts.shape}",
+            needed="one value for each matrix: a metric of the last two axes (..., K, K)",
+        )
+    return values
 
 
 DRAWS: dict[Callable[..., Any], OfDraws] = {

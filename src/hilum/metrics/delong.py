@@ -10,15 +10,16 @@ Lett 21 (2014), the midranks; Obuchowski, Biometrics 53 (1997), patients with se
 
 Empty-case rules (docs/explanation/metrics.md); undefined is NaN:
 
-===========================  ==============
-======================================================================= cases
-AUROC           interval ===========================  ==============
-======================================================================= a class has none
-undefined       undefined ("none") perfect separation, 1 or 0   1 or 0          exact bound of
-independent pairs ("pairs"): DeLong's variance is 0 there all scores equal             0.5
-0.5 to 0.5 ("constant"): such a score knows nothing, in any sample a class in one patient only  as
-it is        undefined ("none") ===========================  ==============
-=======================================================================
+===========================  =========  ====================================================
+cases                        AUROC      interval
+===========================  =========  ====================================================
+a class has none             undefined  undefined ("none")
+perfect separation, 1 or 0   1 or 0     exact bound of independent pairs ("pairs"): DeLong's
+                                        variance is 0 there
+all scores equal             0.5        0.5 to 0.5 ("constant"): such a score knows nothing,
+                                        in any sample
+a class in one patient only  as it is   undefined ("none")
+===========================  =========  ====================================================
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from hilum.tasks.class_score import reached
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from hilum.evaluation.classification.rows import ClassRows
     from hilum.tasks.class_score import ClassScore
@@ -210,7 +210,10 @@ def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measu
 
 
 def _of_matrix(
-    rows: ClassRows, metric: str, figure: Callable[..., float], among: Flags | None = None
+    rows: ClassRows,
+    metric: str,
+    figure: Callable[[ArrayLike], Numbers],
+    among: Flags | None = None,
 ) -> Measure:
     function = partial(metrics.confusion_statistic, figure=figure, classes=len(rows.table.names))
     return Measure("", metric, function, (rows.index, rows.called), among=among)
