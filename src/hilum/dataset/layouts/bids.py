@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles
+from hilum.dataset.annotation import OVERLAPS, Annotation, MaskFiles, annotation_files
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, channels_of_word, some
+from hilum.dataset.layouts.listing import Orphan, orphans_of, some
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import facts_of
+from hilum.dataset.layouts.shared_images import (
+    channel_images,
+    common_words,
+    dataset_of,
+    incomplete_note,
+)
 from hilum.errors import DataError
 from hilum.io import image_stem, image_suffix, supported
 from hilum.io.text import name_key, read_table
@@ -69,11 +75,10 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         DataError: no case has an annotation, or there are several kinds of them.
     """
     raw = _raw(path)
-    counts = Counter(word for files in raw.values() for word in files)
-    names = tuple(sorted(word for word, count in counts.items() if 2 * count > len(raw)))
-    whole = [case for case, files in raw.items() if names and set(names) <= set(files)]
+    names = common_words(raw.values())
+    channels, images = channel_images(names, raw)
     annotations, table, notes = _annotations(path)
-    annotated = [case for case in whole if case in annotations]
+    annotated = [case for case in images if case in annotations]
     if not annotated and values:
         raise DataError(
             f"no case of {path} has both an annotation in derivatives and the images"
@@ -83,62 +88,30 @@ def read(path: Path, *, values: bool = True) -> Dataset:
                 "write a cases.csv with the columns case, patient, image_NAME, mask, one row a case"
             ),
         )
-    channels = (
-        channels_of_word(names[0], [raw[case][names[0]] for case in whole])
-        if len(names) == 1
-        else names
-    )
     if table is None and values:
         table, said = labels_of(
             path, [one for case in annotated if not isinstance(one := annotations[case], MaskFiles)]
         )
         notes += said
-    lacking = sorted(set(raw) - set(whole))
-    if lacking:
-        notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
+    notes += incomplete_note(sorted(set(raw) - set(images)), names)
     known, said = facts_of(
         path / "participants.tsv", "participant_id", [case.partition("_")[0] for case in raw]
     )
     notes += said
-    cases = tuple(
-        Case(
-            case,
-            case.partition("_")[0],
-            {name: raw[case][name if name in names else names[0]] for name in channels},
-            annotations.get(case),
-            columns=known.get(case.partition("_")[0], {}),
-        )
-        for case in sorted(whole)
-    )
-    return Dataset(
-        name=path.absolute().name,
-        root=path,
-        layout="bids",
-        cases=tuple(case for case in cases if case.annotation is not None),
-        channels=channels,
-        labels=table if values else None,
-        unlabelled=tuple(case for case in cases if case.annotation is None),
-        notes=notes,
-    )
+    cases = []
+    for case, held in images.items():
+        subject = case.partition("_")[0]
+        columns = known.get(subject, {})
+        cases.append(Case(case, subject, held, annotations.get(case), columns=columns))
+    labels = table if values else None
+    return dataset_of(path, "bids", cases, channels=channels, labels=labels, notes=notes)
 
 
 def orphans(path: Path) -> tuple[Orphan, ...]:
     """Cases without annotation, and annotations without an image."""
-    raw, annotations = _raw(path), _annotations(path)[0]
-    lonely = [
-        Orphan(case, min(raw[case].values()), "orphan-image")
-        for case in sorted(set(raw) - set(annotations))
-    ]
-    for case in sorted(set(annotations) - set(raw)):
-        one = annotations[case]
-        lonely.append(
-            Orphan(
-                case,
-                one if not isinstance(one, MaskFiles) else min(one.masks.values()),
-                "orphan-annotation",
-            )
-        )
-    return tuple(lonely)
+    images = {case: min(files.values()) for case, files in _raw(path).items()}
+    annotations = {case: min(annotation_files(one)) for case, one in _annotations(path)[0].items()}
+    return orphans_of(images, annotations)
 
 
 def _raw(path: Path) -> dict[str, dict[str, Path]]:

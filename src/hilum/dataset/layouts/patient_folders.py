@@ -9,9 +9,15 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, channels_of_word, image_files, some
+from hilum.dataset.layouts.listing import Orphan, image_files, orphans_of, some
 from hilum.dataset.layouts.naming import labels_of
 from hilum.dataset.layouts.patients import PATIENTS_FILE
+from hilum.dataset.layouts.shared_images import (
+    channel_images,
+    common_words,
+    dataset_of,
+    incomplete_note,
+)
 from hilum.dataset.layouts.words import by_words, is_mask_word
 from hilum.errors import DataError
 
@@ -84,64 +90,44 @@ def read(path: Path, *, values: bool = True) -> Dataset:
             ),
         )
     mask = found.masks[0]
-    whole = {
-        folder: words
-        for folder, words in found.folders.items()
-        if set(found.channels) <= set(words)
-    }
-    usable = {folder: words for folder, words in whole.items() if mask in words}
-    if not usable:
+    ids = _ids(path, list(found.folders))
+    files = {ids[folder]: words for folder, words in found.folders.items()}
+    channels, images = channel_images(found.channels, files)
+    masks = {case: files[case][mask] for case in images if mask in files[case]}
+    if not masks:
         raise DataError(
             f"no folder of {path} holds {', '.join(found.channels)} and {mask}",
             needed="the images and the annotation of a patient in one folder",
             cure="add the missing files",
         )
-    channels = found.channels
-    if len(channels) == 1:
-        channels = channels_of_word(channels[0], [words[channels[0]] for words in usable.values()])
-    labels, notes = (
-        labels_of(path, [words[mask] for words in usable.values()]) if values else (None, ())
-    )
-    ids = _ids(path, list(found.folders))
-    lacking = [ids[folder] for folder in found.folders if folder not in whole]
-    if lacking:
-        notes += (f"{some(lacking)} lack one of {', '.join(found.channels)}: left out",)
-    bare = [ids[folder] for folder in whole if folder not in usable]
+    labels, notes = labels_of(path, list(masks.values())) if values else (None, ())
+    notes += incomplete_note([case for case in files if case not in images], found.channels)
+    bare = [case for case in images if case not in masks]
     if bare:
         notes += (f"{some(bare)} without {mask}: counted as unlabelled",)
-    patients, said = _patients(path, list(found.folders))
-    notes += said
-    cases = tuple(
-        Case(
-            ids[folder], patients[folder], _images(words, found.channels, channels), words.get(mask)
-        )
-        for folder, words in sorted(whole.items(), key=lambda item: ids[item[0]])
-    )
-    return Dataset(
-        name=path.absolute().name,
-        root=path,
-        layout="patient-folders",
-        cases=tuple(case for case in cases if case.annotation is not None),
-        channels=channels,
-        labels=labels,
-        unlabelled=tuple(case for case in cases if case.annotation is None),
-        notes=notes,
-    )
+    patients, patient_notes = _patients(path, list(found.folders))
+    cases = [
+        Case(ids[folder], patients[folder], images[ids[folder]], masks.get(ids[folder]))
+        for folder in found.folders
+        if ids[folder] in images
+    ]
+    notes += patient_notes
+    return dataset_of(path, "patient-folders", cases, channels=channels, labels=labels, notes=notes)
 
 
 def orphans(path: Path) -> tuple[Orphan, ...]:
     """Folders without annotation, and annotations without an image."""
     found = _find(path)
     ids = _ids(path, list(found.folders))
-    mask = found.masks[0] if found.masks else ""
-    lonely = []
-    for folder, words in found.folders.items():
-        images = [words[name] for name in found.channels if name in words]
-        if images and mask not in words:
-            lonely.append(Orphan(ids[folder], images[0], "orphan-image"))
-        elif mask in words and not images:
-            lonely.append(Orphan(ids[folder], words[mask], "orphan-annotation"))
-    return tuple(lonely)
+    images, masks = (
+        {
+            ids[folder]: next(words[name] for name in names if name in words)
+            for folder, words in found.folders.items()
+            if set(names) & set(words)
+        }
+        for names in (found.channels, found.masks[:1])
+    )
+    return orphans_of(images, masks)
 
 
 def _find(path: Path) -> _Layout:
@@ -149,10 +135,9 @@ def _find(path: Path) -> _Layout:
     folders = {
         folder: by_words(files).files for folder, files in _image_folders(path, _DEPTH).items()
     }
-    counts = Counter(word for words in folders.values() for word in words)
-    common = sorted(word for word, count in counts.items() if 2 * count > len(folders))
+    common = common_words(folders.values())
     if len(common) > _MOST_WORDS:
-        common = []
+        common = ()
     folders = {folder: words for folder, words in folders.items() if set(words) & set(common)}
     masks = tuple(word for word in common if is_mask_word(word))
     return _Layout(folders, tuple(word for word in common if word not in masks), masks)
@@ -176,14 +161,6 @@ def _is_named(found: _Layout) -> bool:
     """Return True if the files of the only folder carry its name."""
     folder, words = next(iter(found.folders.items()))
     return all(file.name.startswith(folder.name) for file in words.values())
-
-
-def _images(
-    words: Mapping[str, Path], found: Sequence[str], channels: Sequence[str]
-) -> dict[str, Path]:
-    if len(found) == 1:
-        return dict.fromkeys(channels, words[found[0]])
-    return {name: words[name] for name in channels}
 
 
 def _ids(root: Path, folders: Sequence[Path]) -> dict[Path, str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from hilum.dataset.annotation import OVERLAPS, MaskFiles
 from hilum.dataset.case import Case, Dataset
-from hilum.dataset.layouts.listing import Orphan, channels_of_word, image_files, some
+from hilum.dataset.layouts.listing import Orphan, image_files, orphans_of, some
 from hilum.dataset.layouts.naming import label_table, labels_file, read_json_object
 from hilum.dataset.layouts.paired_folders import ANNOTATION_FOLDERS, sub_folder
 from hilum.dataset.layouts.patients import facts_of
+from hilum.dataset.layouts.shared_images import (
+    channel_images,
+    common_words,
+    dataset_of,
+    incomplete_note,
+)
 from hilum.errors import DataError
 from hilum.io import image_stem, is_output
 from hilum.volume import LabelTable
@@ -49,67 +54,42 @@ def read(path: Path, *, values: bool = True) -> Dataset:
         DataError: no folder has both an image and masks, or a mask has a name that the label file
             does not know.
     """
-    images = {folder: _by_stem(folder) for folder in _folders(path)}
-    masks = {folder: _masks(folder) for folder in images}
-    counts = Counter(word for words in images.values() for word in words)
-    names = tuple(sorted(word for word, count in counts.items() if 2 * count > len(images)))
-    whole = [folder for folder, words in images.items() if names and set(names) <= set(words)]
-    if not any(masks[folder] for folder in whole):
+    files = {folder.name: _by_stem(folder) for folder in _folders(path)}
+    names = common_words(files.values())
+    channels, images = channel_images(names, files)
+    masks = {case: _masks(path / case) for case in images}
+    if not any(masks.values()):
         raise DataError(
             f"no folder of {path} holds both an image of one name and a folder of masks",
             needed="PATIENT/ct.nii.gz with PATIENT/segmentations/LABEL.nii.gz",
             cure="give the images of all patients one name",
         )
-    table = _table(path, sorted({name for folder in whole for name in masks[folder]}))
+    table = _table(path, sorted({name for held in masks.values() for name in held}))
     numbers = {label.name: label.id for label in table.foreground}
-    channels = (
-        names
-        if len(names) > 1
-        else channels_of_word(names[0], [images[folder][names[0]] for folder in whole])
+    meta, meta_notes = facts_of(path / META_FILE, "image_id", list(files))
+    notes = (
+        f"one mask a label: {OVERLAPS}",
+        *incomplete_note(sorted(set(files) - set(images)), names),
+        *meta_notes,
     )
-    notes: tuple[str, ...] = (f"one mask a label: {OVERLAPS}",)
-    lacking = sorted(folder.name for folder in images if folder not in whole)
-    if lacking:
-        notes += (f"{some(lacking)} lack one of {', '.join(names)}: left out",)
-    meta, said = facts_of(path / META_FILE, "image_id", [folder.name for folder in images])
-    notes += said
-    cases = tuple(
-        Case(
-            folder.name,
-            folder.name,
-            {name: images[folder][name if len(names) > 1 else names[0]] for name in channels},
-            (
-                MaskFiles({numbers[name]: file for name, file in masks[folder].items()})
-                if masks[folder]
-                else None
-            ),
-            columns=meta.get(folder.name, {}),
-        )
-        for folder in whole
-    )
-    annotated = tuple(case for case in cases if case.annotation is not None)
-    return Dataset(
-        name=path.absolute().name,
-        root=path,
-        layout="patient-masks",
-        cases=annotated,
-        channels=channels,
-        labels=table if values else None,
-        unlabelled=tuple(case for case in cases if case.annotation is None),
-        notes=notes,
-    )
+    cases = []
+    for case, held in images.items():
+        numbered = {numbers[name]: file for name, file in masks[case].items()}
+        annotation = MaskFiles(numbered) if numbered else None
+        cases.append(Case(case, case, held, annotation, columns=meta.get(case, {})))
+    labels = table if values else None
+    return dataset_of(path, "patient-masks", cases, channels=channels, labels=labels, notes=notes)
 
 
 def orphans(path: Path) -> tuple[Orphan, ...]:
     """Images without masks, and masks without an image."""
-    lonely = []
-    for folder in _folders(path, masks_only=True):
-        images, masks = _by_stem(folder), _masks(folder)
-        if images and not masks:
-            lonely.append(Orphan(folder.name, next(iter(images.values())), "orphan-image"))
-        elif masks and not images:
-            lonely.append(Orphan(folder.name, next(iter(masks.values())), "orphan-annotation"))
-    return tuple(lonely)
+    folders = _folders(path, masks_only=True)
+    images = {folder.name: next(iter(_by_stem(folder).values()), None) for folder in folders}
+    masks = {folder.name: next(iter(_masks(folder).values()), None) for folder in folders}
+    return orphans_of(
+        {case: file for case, file in images.items() if file is not None},
+        {case: file for case, file in masks.items() if file is not None},
+    )
 
 
 def _folders(path: Path, *, masks_only: bool = False) -> list[Path]:
