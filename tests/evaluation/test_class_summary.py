@@ -23,7 +23,7 @@ from hilum.evaluation import (
     summarise_classes,
 )
 from hilum.evaluation.classification.page import summary_page
-from hilum.evaluation.classification.rows import drawn_together
+from hilum.evaluation.classification.rows import resampling_groups
 from hilum.evaluation.classification.subgroups import split
 
 FAST = {"resamples": 50}
@@ -388,10 +388,10 @@ def test_patients_and_units_join_each_other():
         )
         for case, (patient, unit) in whose.items()
     ]
-    assert drawn_together(scores).tolist() == [0, 0, 0, 1, 2]
+    assert resampling_groups(scores).tolist() == [0, 0, 0, 1, 2]
     assert ClassRows.of(scores, TWO).joined == 1
     other = [s.model_copy(update={"unit": {"c": "v", "d": "v"}.get(s.case)}) for s in scores]
-    assert drawn_together(scores, other).tolist() == [0, 0, 0, 0, 1]
+    assert resampling_groups(scores, other).tolist() == [0, 0, 0, 0, 1]
 
 
 # --- what must not matter

@@ -218,7 +218,7 @@ def test_impossible_questions_are_refused() -> None:
         prediction_set(probabilities, [0.5, 0.5, math.inf])
     with pytest.raises(UsageError, match=r"thresholds of shape \(3,\)"):
         multilabel_prediction_set(probabilities, [0.5] * 3)
-    with pytest.raises(UsageError, match="members of shape"):
+    with pytest.raises(UsageError, match="present of shape"):
         multilabel_conformal_threshold(probabilities, index)
     with pytest.raises(UsageError, match="sets of shape"):
         set_quality([1, 0], [1])

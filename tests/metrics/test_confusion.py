@@ -140,10 +140,10 @@ def test_undefined(matrix: list[list[int]], expected: dict[str, float]) -> None:
 def test_a_figure_straight_from_the_cases() -> None:
     truth, given_class = [0, 1, 2, 2, 1], [0, 2, 2, 2, 1]
     matrix = confusion(truth, given_class, 3)
-    assert confusion_statistic(truth, given_class, figure=mcc, classes=3) == mcc(matrix)
-    assert confusion_statistic(truth, given_class, figure=partial(f1, positive=2), classes=3) == f1(
-        matrix, positive=2
-    )
+    assert confusion_statistic(truth, given_class, statistic=mcc, classes=3) == mcc(matrix)
+    assert confusion_statistic(
+        truth, given_class, statistic=partial(f1, positive=2), classes=3
+    ) == f1(matrix, positive=2)
 
 
 def test_impossible_questions_are_refused() -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from hilum import metrics
 from hilum.errors import UsageError
 from hilum.metrics import (
-    Asked,
+    IntervalRequest,
     accuracy,
     auroc,
     bootstrap_difference,
@@ -55,7 +55,7 @@ def example(function: object) -> tuple[object, tuple[np.ndarray, ...]]:
     """A metric with options, and arrays for it."""
     if function is confusion_statistic:
         probabilities, index = several()
-        return partial(function, figure=mcc, classes=3), (index, probabilities.argmax(axis=1))
+        return partial(function, statistic=mcc, classes=3), (index, probabilities.argmax(axis=1))
     if function is macro_auroc:
         probabilities, index = several()
         return function, (probabilities, metrics.indicator(index, 3))
@@ -97,14 +97,14 @@ def test_matrices_of_many_resamples_at_once(metric) -> None:
 
 
 def test_a_metric_of_one_matrix_only_is_refused() -> None:
-    own = partial(confusion_statistic, figure=lambda m: m[0, 0] / m.sum(), classes=2)
+    own = partial(confusion_statistic, statistic=lambda m: m[0, 0] / m.sum(), classes=2)
     with pytest.raises(UsageError, match="one value for each matrix"):
         bootstrap_statistic(own, ([0, 1] * 6, [0, 1] * 6), None)
 
 
 def test_a_metric_of_the_matrix_keeps_its_options() -> None:
     probabilities, index = several()
-    own = partial(confusion_statistic, figure=partial(sensitivity, positive=2), classes=3)
+    own = partial(confusion_statistic, statistic=partial(sensitivity, positive=2), classes=3)
     arrays = (index, probabilities.argmax(axis=1))
     assert bootstrap_statistic(own, arrays, None, resamples=100).estimate == own(*arrays)
 
@@ -199,7 +199,7 @@ def test_same_seed_same_interval() -> None:
 
 def test_a_figure_that_never_moves_has_no_interval() -> None:
     perfect = bootstrap_statistic(
-        partial(confusion_statistic, figure=accuracy, classes=2), ([0, 1] * 6, [0, 1] * 6), None
+        partial(confusion_statistic, statistic=accuracy, classes=2), ([0, 1] * 6, [0, 1] * 6), None
     )
     assert (perfect.estimate, perfect.method) == (1, "none")
     assert math.isnan(perfect.low)
@@ -211,14 +211,16 @@ def test_figures_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatc
     arrays, groups = cases(), [i // 2 for i in range(N)]
     called = (arrays[1].astype(int), (arrays[0] > 0.5).astype(int))
     asked = [
-        Asked(metrics.auprc, arrays),
-        Asked(partial(sensitivity_at_specificity, specificity=0.9), arrays, "percentile"),
-        Asked(partial(metrics.specificity_at_sensitivity, sensitivity=0.9), arrays, "percentile"),
-        Asked(calibration_slope, arrays),
-        Asked(metrics.calibration_intercept, arrays),
-        Asked(brier, (arrays[0][::-1].copy(), arrays[1])),  # other arrays share nothing
-        Asked(calibration_slope, (arrays[0] ** 2, arrays[1])),
-        Asked(partial(confusion_statistic, figure=mcc, classes=2), called),
+        IntervalRequest(metrics.auprc, arrays),
+        IntervalRequest(partial(sensitivity_at_specificity, specificity=0.9), arrays, "percentile"),
+        IntervalRequest(
+            partial(metrics.specificity_at_sensitivity, sensitivity=0.9), arrays, "percentile"
+        ),
+        IntervalRequest(calibration_slope, arrays),
+        IntervalRequest(metrics.calibration_intercept, arrays),
+        IntervalRequest(brier, (arrays[0][::-1].copy(), arrays[1])),  # other arrays share nothing
+        IntervalRequest(calibration_slope, (arrays[0] ** 2, arrays[1])),
+        IntervalRequest(partial(confusion_statistic, statistic=mcc, classes=2), called),
     ]
     together = bootstrap_statistics(asked, groups, resamples=100)
     for one, interval in zip(asked, together, strict=True):
@@ -241,7 +243,10 @@ def test_figures_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatc
 def test_figures_of_other_cases_are_refused() -> None:
     """Also where no groups are given that would not fit the ones or the others."""
     scores, targets = np.linspace(0, 1, 12), np.arange(12) % 2
-    asked = [Asked(auroc, (scores, targets)), Asked(auroc, (scores[:10], targets[:10]))]
+    asked = [
+        IntervalRequest(auroc, (scores, targets)),
+        IntervalRequest(auroc, (scores[:10], targets[:10])),
+    ]
     with pytest.raises(UsageError, match=r"figures of 12, 10 cases[\s\S]*the same cases"):
         bootstrap_statistics(asked, None, resamples=10)
 
@@ -264,7 +269,7 @@ def test_two_thousand_draws_of_a_thousand_cases_are_quick() -> None:
     A loop over draws in Python takes more.
     """
     probability, positive = cases(1000)
-    figure = partial(confusion_statistic, figure=mcc, classes=2)
+    figure = partial(confusion_statistic, statistic=mcc, classes=2)
     start = time.process_time()
     for metric in (auroc, metrics.auprc, brier, expected_calibration_error, calibration_slope):
         bootstrap_statistic(metric, (probability, positive), None)

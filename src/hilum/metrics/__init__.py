@@ -59,7 +59,7 @@ from hilum.metrics.overlap import (
 )
 from hilum.metrics.proper import brier, log_loss, multiclass_brier, multiclass_log_loss
 from hilum.metrics.resample import (
-    Asked,
+    IntervalRequest,
     bootstrap_difference,
     bootstrap_statistic,
     bootstrap_statistics,
@@ -83,13 +83,13 @@ from hilum.metrics.surface import SurfaceDistances, assd, hausdorff, hd95, nsd, 
 from hilum.metrics.temperature import Temperature, apply_temperature, fit_temperature
 
 __all__ = [
-    "Asked",
     "AurocInterval",
     "AurocTest",
     "CalibrationCurve",
     "CalibrationLine",
     "DecisionCurve",
     "Interval",
+    "IntervalRequest",
     "Lesions",
     "OperatingPoint",
     "Overlap",

@@ -138,7 +138,7 @@ def bootstrap_interval(
     estimate = float(_evaluate(clusters, statistic, np.ones((1, patients), dtype=np.int64))[0])
     if patients < 2:
         return Interval(estimate, math.nan, math.nan, level, "none", n, patients)
-    draws = _draw(clusters, statistic, resamples, np.random.default_rng(seed))
+    draws = _resample(clusters, statistic, resamples, np.random.default_rng(seed))
     left_out = None
     if statistic == "mean" and patients >= BCA_PATIENTS:
         left_out = _evaluate(
@@ -222,7 +222,7 @@ def _wilcoxon(differences: Numbers) -> float:
     return float(stats.wilcoxon(changed).pvalue)
 
 
-def _draw(
+def _resample(
     clusters: _Clusters, statistic: Statistic, resamples: int, random: np.random.Generator
 ) -> Numbers:
     """(resamples,) the statistic of each draw."""

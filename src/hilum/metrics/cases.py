@@ -95,7 +95,7 @@ def check_probability(probability: ArrayLike, positive: ArrayLike) -> tuple[Numb
         UsageError: other shapes, NaN, or values outside 0..1.
     """
     values, truth = check_scores(probability, positive)
-    return _in_unit(values), truth
+    return _check_range(values), truth
 
 
 def check_probabilities(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Integers]:
@@ -126,7 +126,7 @@ def check_table(probabilities: ArrayLike) -> Numbers:
             f"probabilities of shape {values.shape}",
             needed="a row a case and a column a class (N, K)",
         )
-    return _in_unit(values)
+    return _check_range(values)
 
 
 def check_index(index: ArrayLike, cases: int, classes: int | None) -> Integers:
@@ -187,7 +187,7 @@ def patients_of(groups: Sequence[Hashable] | None, cases: int) -> tuple[Integers
     )
 
 
-def _in_unit(values: Numbers) -> Numbers:
+def _check_range(values: Numbers) -> Numbers:
     if values.size and not (
         np.nanmin(values) >= 0 and np.nanmax(values) <= 1 and not np.isnan(values).any()
     ):

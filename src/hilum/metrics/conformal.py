@@ -127,7 +127,7 @@ def prediction_set(
 
 def multilabel_conformal_threshold(
     probabilities: ArrayLike,
-    members: ArrayLike,
+    present: ArrayLike,
     *,
     coverage: float = 0.9,
     per_class: bool = False,
@@ -141,7 +141,7 @@ def multilabel_conformal_threshold(
 
     Args:
         probabilities: (N, K) of each finding.
-        members: (N, K) which findings each case has.
+        present: (N, K) which findings each case has.
         coverage: how often a set shall hold the truth.
         per_class: the promise for cases with and for cases without the finding.
         groups: (N,) whose case it is.
@@ -153,7 +153,7 @@ def multilabel_conformal_threshold(
         UsageError: shapes that do not fit, no probabilities, a coverage out of range.
     """
     values = check_table(probabilities)
-    truth = flags(members, values.shape, "members").astype(np.int64)
+    truth = flags(present, values.shape, "present").astype(np.int64)
     return np.stack(
         [
             conformal_threshold(

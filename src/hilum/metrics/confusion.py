@@ -64,21 +64,21 @@ def confusion(reference: ArrayLike, predicted: ArrayLike, classes: int) -> Integ
 
 
 def confusion_statistic(
-    reference: ArrayLike, predicted: ArrayLike, *, figure: OfMatrix, classes: int
+    reference: ArrayLike, predicted: ArrayLike, *, statistic: OfMatrix, classes: int
 ) -> float:
     """Compute a metric of the confusion matrix from the cases, as `bootstrap_statistic` needs it.
 
     Args:
         reference: (N,) number of each case's class.
         predicted: (N,) number of the class it was given.
-        figure: a metric of matrices (..., K, K), e.g. `mcc`, or `functools.partial(sensitivity,
+        statistic: a metric of matrices (..., K, K), e.g. `mcc`, or `functools.partial(sensitivity,
             positive=2)`.
         classes: K.
 
     Raises:
         UsageError: lengths that differ, a class that there is not.
     """
-    return float(figure(confusion(reference, predicted, classes).astype(np.float64)))
+    return float(statistic(confusion(reference, predicted, classes).astype(np.float64)))
 
 
 def accuracy(matrix: ArrayLike) -> Numbers:
@@ -245,11 +245,11 @@ def _cells(matrix: ArrayLike, positive: int) -> tuple[Numbers, Numbers, Numbers,
 
 
 def _confusion_statistic(
-    reference: Integers, predicted: Integers, weights: Numbers, *, figure: OfMatrix, classes: int
+    reference: Integers, predicted: Integers, weights: Numbers, *, statistic: OfMatrix, classes: int
 ) -> Numbers:
     cells = (reference * classes + predicted)[:, None] == np.arange(classes * classes)
     counts = (weights @ cells.astype(np.float64)).reshape(len(weights), classes, classes)
-    values = np.asarray(figure(counts), dtype=np.float64)
+    values = np.asarray(statistic(counts), dtype=np.float64)
     if values.shape != (len(counts),):
         raise UsageError(
             f"a metric that gives values of shape {values.shape} for matrices {counts.shape}",

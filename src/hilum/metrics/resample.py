@@ -54,7 +54,7 @@ _CHUNK = 2**18  # numbers in one block of draws: 2 MB, which a processor's cache
 _ALIKE = 1e-12
 
 
-class Asked(NamedTuple):
+class IntervalRequest(NamedTuple):
     """A figure whose interval is wanted, see `bootstrap_statistic`."""
 
     function: Callable[..., float]
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
 
 
 def bootstrap_statistics(
-    asked: Sequence[Asked],
+    requests: Sequence[IntervalRequest],
     groups: Sequence[Hashable] | None,
     *,
     resamples: int = 2000,
@@ -77,7 +77,7 @@ def bootstrap_statistics(
     and intercept.
 
     Args:
-        asked: the figures.
+        requests: the figures.
         groups: (N,) whose case it is; None: each case is a patient.
         resamples: number of draws.
         level: coverage aimed at, between 0 and 1.
@@ -86,9 +86,9 @@ def bootstrap_statistics(
     Raises:
         UsageError: lengths that differ, a level, method or number of draws out of range.
     """
-    if not asked:
+    if not requests:
         return ()
-    checked = [_check(one.arrays, groups, one.method, resamples, level) for one in asked]
+    checked = [_check(one.arrays, groups, one.method, resamples, level) for one in requests]
     _, patient, patients = checked[0]
     if len({len(whose) for _, whose, _ in checked}) > 1:
         raise UsageError(
@@ -96,8 +96,8 @@ def bootstrap_statistics(
             needed="the same cases in each",
         )
     figures = [
-        _figure(one.function, tables, bca=one.method == "bca" and patients >= BCA_PATIENTS)
-        for one, (tables, _, _) in zip(asked, checked, strict=True)
+        _statistic_of(one.function, tables, bca=one.method == "bca" and patients >= BCA_PATIENTS)
+        for one, (tables, _, _) in zip(requests, checked, strict=True)
     ]
     return _Resampling(patient, patients, resamples, level, seed).intervals(figures)
 
@@ -133,7 +133,11 @@ def bootstrap_statistic(
         UsageError: lengths that differ, a level, method or number of draws out of range.
     """
     (interval,) = bootstrap_statistics(
-        [Asked(function, arrays, method)], groups, resamples=resamples, level=level, seed=seed
+        [IntervalRequest(function, arrays, method)],
+        groups,
+        resamples=resamples,
+        level=level,
+        seed=seed,
     )
     return interval
 
@@ -167,10 +171,10 @@ def bootstrap_difference(
     tables, patient, patients = _check([*arrays_a, *arrays_b], groups, method, resamples, level)
     bca = method == "bca" and patients >= BCA_PATIENTS
     a, b = (
-        _figure(function, part, bca=bca)
+        _statistic_of(function, part, bca=bca)
         for part in (tables[: len(arrays_a)], tables[len(arrays_a) :])
     )
-    change = _Figure(
+    change = _Statistic(
         a.estimate - b.estimate,
         lambda weights, made: a.evaluate(weights, made) - b.evaluate(weights, made),
         bca,
@@ -180,7 +184,7 @@ def bootstrap_difference(
 
 
 @dataclass(frozen=True, eq=False)
-class _Figure:
+class _Statistic:
     """A figure of the cases, what computes it of draws, and whether its interval is to be BCa."""
 
     estimate: float
@@ -198,24 +202,26 @@ class _Resampling:
     level: float
     seed: int
 
-    def intervals(self, figures: Sequence[_Figure]) -> tuple[Interval, ...]:
+    def intervals(self, statistics: Sequence[_Statistic]) -> tuple[Interval, ...]:
         """The interval of each figure, all of the same draws."""
         n, step = len(self.patient), max(1, _CHUNK // max(1, len(self.patient)))
         found = [
             Interval(one.estimate, math.nan, math.nan, self.level, "none", n, self.patients)
-            for one in figures
+            for one in statistics
         ]
-        asked = [
+        defined = [
             place
-            for place, one in enumerate(figures)
+            for place, one in enumerate(statistics)
             if self.patients > 1 and not math.isnan(one.estimate)
         ]
-        blocks = _drawn(self.patients, self.resamples, step, np.random.default_rng(self.seed))
-        draws = self._of_blocks({place: figures[place] for place in asked}, blocks)
+        blocks = _patient_counts(
+            self.patients, self.resamples, step, np.random.default_rng(self.seed)
+        )
+        draws = self._of_blocks({place: statistics[place] for place in defined}, blocks)
         varied = {
-            p: figures[p]
+            p: statistics[p]
             for p, drawn in draws.items()
-            if drawn.size and np.ptp(drawn) > _ALIKE * abs(figures[p].estimate)
+            if drawn.size and np.ptp(drawn) > _ALIKE * abs(statistics[p].estimate)
         }
         corrected = {place: one for place, one in varied.items() if one.bca}
         left_out = self._of_blocks(corrected, _without_each(self.patients, step))
@@ -227,23 +233,23 @@ class _Resampling:
         return tuple(found)
 
     def _of_blocks(
-        self, figures: Mapping[int, _Figure], blocks: Iterator[Integers]
+        self, statistics: Mapping[int, _Statistic], blocks: Iterator[Integers]
     ) -> dict[int, Numbers]:
         """The figures, by place, of those draws (B, G) in which each is defined."""
-        if not figures:
+        if not statistics:
             return {}
         own = np.array_equal(self.patient, np.arange(self.patients))
-        parts: dict[int, list[Numbers]] = {place: [] for place in figures}
+        parts: dict[int, list[Numbers]] = {place: [] for place in statistics}
         for times in blocks:
             weights = (times if own else times[:, self.patient]).astype(np.float64)
             made: Made = {}
-            for place, one in figures.items():
+            for place, one in statistics.items():
                 parts[place].append(one.evaluate(weights, made))
         together = {place: np.concatenate(part) for place, part in parts.items()}
         return {place: drawn[np.isfinite(drawn)] for place, drawn in together.items()}
 
 
-def _drawn(
+def _patient_counts(
     patients: int, resamples: int, step: int, random: np.random.Generator
 ) -> Iterator[Integers]:
     """Blocks (B, G): how often each draw has each patient.
@@ -265,9 +271,9 @@ def _without_each(patients: int, step: int) -> Iterator[Integers]:
         yield (out[:, None] != np.arange(patients)).astype(np.int64)
 
 
-def _figure(
+def _statistic_of(
     function: Callable[..., float], tables: Sequence[NDArray[Any]], *, bca: bool
-) -> _Figure:
+) -> _Statistic:
     """The figure of the cases, and what computes it of draws: all at once where the metric can, else one call a draw."""
     inner, options = (
         (function.func, function.keywords)
@@ -277,7 +283,7 @@ def _figure(
     estimate = float(function(*tables)) if len(tables[0]) else math.nan
     of_draws = DRAWS.get(inner)
     if of_draws is None:
-        return _Figure(
+        return _Statistic(
             estimate,
             lambda weights, _: np.array([float(function(*_rows(tables, one))) for one in weights]),
             bca,
@@ -285,7 +291,7 @@ def _figure(
     checked = of_draws.check(*tables)
     common = of_draws.common
     if common is None:
-        return _Figure(
+        return _Statistic(
             estimate, lambda weights, _: of_draws.figures(*checked, weights, **options), bca
         )
 
@@ -298,7 +304,7 @@ def _figure(
             made[held] = common(*checked, weights)
         return of_draws.figures(made[held], **options)
 
-    return _Figure(estimate, evaluate, bca)
+    return _Statistic(estimate, evaluate, bca)
 
 
 def _rows(tables: Sequence[NDArray[Any]], count: Numbers) -> list[NDArray[Any]]:

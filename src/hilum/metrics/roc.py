@@ -126,12 +126,12 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     return float(_auroc(_Ranked.of(values, truth, once(values)))[0])
 
 
-def macro_auroc(scores: ArrayLike, members: ArrayLike) -> float:
+def macro_auroc(scores: ArrayLike, present: ArrayLike) -> float:
     """Mean over the classes of the AUROC of each class against the rest.
 
     Args:
         scores: (N, K) one column a class.
-        members: (N, K) which classes each case has; of exclusive classes `indicator(index, K)`.
+        present: (N, K) which classes each case has; of exclusive classes `indicator(index, K)`.
 
     Returns:
         0..1; a class that no case has, or that every case has, is left out; NaN where all are.
@@ -139,7 +139,7 @@ def macro_auroc(scores: ArrayLike, members: ArrayLike) -> float:
     Raises:
         UsageError: shapes that differ, NaN among the scores.
     """
-    values, truth = _check_columns(scores, members)
+    values, truth = _check_columns(scores, present)
     return float(_macro_auroc(values, truth, once(values))[0])
 
 
@@ -307,9 +307,9 @@ def _auroc(ranked: _Ranked) -> Numbers:
     return divide(np.einsum("bt,bt->b", ranked.negatives, above), pairs)
 
 
-def _macro_auroc(scores: Numbers, members: Flags, weights: Numbers) -> Numbers:
+def _macro_auroc(scores: Numbers, truth: Flags, weights: Numbers) -> Numbers:
     columns = [
-        _auroc(_Ranked.of(scores[:, k], members[:, k], weights)) for k in range(scores.shape[1])
+        _auroc(_Ranked.of(scores[:, k], truth[:, k], weights)) for k in range(scores.shape[1])
     ]
     return mean_of_defined(np.stack(columns, axis=1))
 
@@ -334,11 +334,11 @@ def _specificity_at(ranked: _Ranked, *, sensitivity: float) -> Numbers:
     return _share_at(ranked.negatives[:, ::-1], ranked.positives[:, ::-1], sensitivity)
 
 
-def _share_at(hits: Numbers, alarms: Numbers, asked: float) -> Numbers:
+def _share_at(hits: Numbers, alarms: Numbers, least: float) -> Numbers:
     """(B,) the largest share of the hits (B, T) at a threshold that spares at least this share of the alarms (B, T)."""
     total = alarms.sum(axis=1)
     spared = total[:, None] - np.cumsum(alarms, axis=1)
-    thresholds = (spared >= asked * total[:, None] - _ROUNDING).sum(
+    thresholds = (spared >= least * total[:, None] - _ROUNDING).sum(
         axis=1
     )  # those that will do come first
     found = np.pad(np.cumsum(hits, axis=1), ((0, 0), (1, 0)))
@@ -363,14 +363,14 @@ def _point(curve: Roc, merit: Numbers) -> OperatingPoint:
     )
 
 
-def _check_columns(scores: ArrayLike, members: ArrayLike) -> tuple[Numbers, Flags]:
+def _check_columns(scores: ArrayLike, present: ArrayLike) -> tuple[Numbers, Flags]:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or np.isnan(values).any():
         raise UsageError(
             f"scores of shape {values.shape}",
             needed="a row a case and a column a class (N, K), none of them NaN",
         )
-    return values, flags(members, values.shape, "members")
+    return values, flags(present, values.shape, "present")
 
 
 def _check_share(share: float, name: str) -> None:

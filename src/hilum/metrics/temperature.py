@@ -109,7 +109,7 @@ def fit_temperature(
         )
     if not varied.any():
         return Temperature(1.0, "all held-out cases are of one class: left at 1", n, before, before)
-    apart = _told_apart(values, signs, kind, biased=biased)
+    apart = _separable(values, signs, kind, biased=biased)
     if biased:
         return _with_bias(values, signs, kind, before, apart=apart)
     value, after = (
@@ -159,7 +159,7 @@ def apply_temperature(
     return _PROBABILITIES[_known(kind)](values / temperature + (added if added.size else 0.0))
 
 
-def _told_apart(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
+def _separable(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
     """Return True if the logits (with some biases, where these are fitted) classify every case correctly, ties aside."""
     if kind != "exclusive":
         asked = (

@@ -87,7 +87,7 @@ class ClassScore(BaseModel):
     def group(self) -> str:
         """Whose case it is: the patient, or the case where no patient is known.
 
-        Units join these, see `drawn_together`.
+        Units join these, see `resampling_groups`.
         """
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 

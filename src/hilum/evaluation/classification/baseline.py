@@ -121,11 +121,11 @@ def baseline_scores(
     return tuple(
         Baseline(
             name,
-            _out_of_fold(answer, data, by_id, folds),
+            _out_of_fold(classifier, data, by_id, folds),
             features.names if looks else (),
             choice.left_out if looks else {},
         )
-        for name, (answer, looks) in BASELINES.items()
+        for name, (classifier, looks) in BASELINES.items()
         if features.names or not looks
     )
 
@@ -181,14 +181,14 @@ class _Data:
 
 
 def _out_of_fold(
-    answer: _Answer, data: _Data, by_id: Mapping[str, Case], folds: Sequence[Fold]
+    classifier: _Classifier, data: _Data, by_id: Mapping[str, Case], folds: Sequence[Fold]
 ) -> tuple[ClassScore, ...]:
     place = {case: row for row, case in enumerate(by_id)}
     scores: dict[str, ClassScore] = {}
     for number_, fold in enumerate(folds):
         train = np.array([place[case] for case in fold.train], dtype=np.int64)
         validation = np.array([place[case] for case in fold.validation], dtype=np.int64)
-        probabilities = answer(data, train, validation)
+        probabilities = classifier(data, train, validation)
         for case, values in zip(
             (by_id[name] for name in fold.validation), probabilities, strict=True
         ):
@@ -210,10 +210,10 @@ def _class_prior(data: _Data, train: Indices, validation: Indices) -> Numbers:
     )
 
 
-def _prior(members: NDArray[np.bool_], *, exclusive: bool) -> Numbers:
+def _prior(indicators: NDArray[np.bool_], *, exclusive: bool) -> Numbers:
     """(K,) how often each class is, one added to every count: Laplace's rule of succession."""
-    counts = members.sum(axis=0) + 1.0
-    return np.asarray(counts / (counts.sum() if exclusive else len(members) + 2))
+    counts = indicators.sum(axis=0) + 1.0
+    return np.asarray(counts / (counts.sum() if exclusive else len(indicators) + 2))
 
 
 def _logistic_regression(data: _Data, train: Indices, validation: Indices) -> Numbers:
@@ -311,9 +311,9 @@ def _pipeline(features: _Features, strength: float) -> Any:
     return make_pipeline(ColumnTransformer(kinds), LogisticRegression(C=strength, max_iter=10_000))
 
 
-_Answer = Callable[[_Data, "Indices", "Indices"], "Numbers"]
+_Classifier = Callable[[_Data, "Indices", "Indices"], "Numbers"]
 
-BASELINES: dict[str, tuple[_Answer, bool]] = {
+BASELINES: dict[str, tuple[_Classifier, bool]] = {
     "class prior": (_class_prior, False),
     "logistic regression": (_logistic_regression, True),
 }

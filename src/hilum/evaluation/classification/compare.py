@@ -10,7 +10,7 @@ from hilum import metrics
 from hilum.dataset.labels import match_classes, renamed
 from hilum.errors import DataError, UsageError
 from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, measures
-from hilum.evaluation.classification.rows import ClassRows, drawn_together
+from hilum.evaluation.classification.rows import ClassRows, resampling_groups
 from hilum.evaluation.comparison import Comparison, Difference, correct_p_values
 from hilum.evaluation.metric_table import CLASS_METRICS
 
@@ -54,7 +54,7 @@ def compare_classes(
         raise DataError("the two have no case in common", needed="answers for the same cases")
     pairs = [_agreed(first, second, table) for first, second in pairs]
     sides = tuple(zip(*pairs, strict=True))
-    groups = drawn_together(*sides)
+    groups = resampling_groups(*sides)
     first, second = (replace(ClassRows.of(scores, table), groups=groups) for scores in sides)
     compared = [
         _difference(of_a, of_b, groups, level=level, resamples=resamples, seed=seed)
@@ -140,8 +140,8 @@ def _with_order(score: ClassScore, names: Mapping[str, str], places: Sequence[in
     def moved(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return None if values is None else tuple(values[place] for place in places)
 
-    def called(members: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if members is None else tuple(names[name] for name in members)
+    def called(found: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if found is None else tuple(names[name] for name in found)
 
     return score.model_copy(
         update={

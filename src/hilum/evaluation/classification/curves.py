@@ -168,16 +168,16 @@ def _of_question(question: Question) -> QuestionCurves:
         precision_recall=precision,
         calibration=CalibrationBins(
             cases=tuple(map(int, bins.cases)),
-            predicted=_told(bins.predicted),
-            observed=_told(bins.observed),
-            low=_told(bins.low),
-            high=_told(bins.high),
+            predicted=_six_digits(bins.predicted),
+            observed=_six_digits(bins.observed),
+            low=_six_digits(bins.low),
+            high=_six_digits(bins.high),
         ),
         decision=DecisionPoints(
-            threshold=_told(benefit.thresholds),
-            model=_told(benefit.model),
-            treat_all=_told(benefit.treat_all),
-            treat_none=_told(benefit.treat_none),
+            threshold=_six_digits(benefit.thresholds),
+            model=_six_digits(benefit.model),
+            treat_all=_six_digits(benefit.treat_all),
+            treat_none=_six_digits(benefit.treat_none),
         ),
     )
 
@@ -192,15 +192,15 @@ def _roc_and_precision(
     kept = _evenly(roc.specificity, roc.sensitivity)
     points = RocPoints(
         threshold=(None, *roc.thresholds[kept][1:].tolist()),
-        false_positive_rate=_told(1 - roc.specificity[kept]),
-        sensitivity=_told(roc.sensitivity[kept]),
+        false_positive_rate=_six_digits(1 - roc.specificity[kept]),
+        sensitivity=_six_digits(roc.sensitivity[kept]),
     )
     curve = metrics.precision_recall_curve(probability, positive)
     kept = _evenly(curve.recall, curve.precision)
     return points, PrecisionPoints(
         threshold=tuple(curve.thresholds[kept].tolist()),
-        recall=_told(curve.recall[kept]),
-        precision=_told(curve.precision[kept]),
+        recall=_six_digits(curve.recall[kept]),
+        precision=_six_digits(curve.precision[kept]),
     )
 
 
@@ -213,6 +213,6 @@ def _evenly(x: Numbers, y: Numbers) -> NDArray[np.int64]:
     return np.unique(np.append(near, len(x) - 1))
 
 
-def _told(values: Numbers) -> tuple[float, ...]:
+def _six_digits(values: Numbers) -> tuple[float, ...]:
     """Six digits: more than the figures are sure of, and half the file."""
     return tuple(float(f"{value:.6g}") for value in values)

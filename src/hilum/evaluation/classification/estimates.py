@@ -89,7 +89,10 @@ class Estimator:
             m for m in all_of if m.method is not None and m.function is not metrics.auroc
         ]
         intervals = metrics.bootstrap_statistics(
-            [metrics.Asked(m.function, m.arrays, m.method or "bca") for m in bootstrapped],
+            [
+                metrics.IntervalRequest(m.function, m.arrays, m.method or "bca")
+                for m in bootstrapped
+            ],
             groups.tolist(),
             resamples=self.resamples,
             level=self.level,

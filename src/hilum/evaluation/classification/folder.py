@@ -116,9 +116,9 @@ def evaluate_classes(
         match_classes(classes, against.table, where=against.name, holder=str(predictions))
     known = set(against.cases)
     against = _labelled(against, classes)
-    answers = {score.case: score for score in read_predictions(predictions, classes)}
-    missing = tuple(sorted(set(against.cases) - set(answers)))
-    cases = [case for case in against.cases if case in answers]
+    scored = {score.case: score for score in read_predictions(predictions, classes)}
+    missing = tuple(sorted(set(against.cases) - set(scored)))
+    cases = [case for case in against.cases if case in scored]
     if (missing and not allow_missing) or not cases:
         raise DataError(
             f"{len(missing)} of {len(against.cases)} cases of {against.name} have no prediction in"
@@ -128,14 +128,14 @@ def evaluate_classes(
                 "predict them, or leave them out with --allow-missing"
                 if cases
                 else (
-                    f"the predictions are of {some(sorted(answers))}: name the reference of these,"
+                    f"the predictions are of {some(sorted(scored))}: name the reference of these,"
                     " or name the rows after the cases"
                 )
             ),
         )
     _refuse_unknown_labels({case: against.cases[case].label or "" for case in cases}, classes)
 
-    scores = tuple(_held_to(answers[case], against.cases[case]) for case in cases)
+    scores = tuple(_held_to(scored[case], against.cases[case]) for case in cases)
     rows, several = with_one_spelling([score.columns for score in scores])
     scores = tuple(
         score.model_copy(update={"columns": row}) for score, row in zip(scores, rows, strict=True)
@@ -145,14 +145,14 @@ def evaluate_classes(
         predictions=str(predictions),
         reference=against.name,
         missing=missing,
-        unexpected=tuple(sorted(set(answers) - known)),
+        unexpected=tuple(sorted(set(scored) - known)),
         notes=(
             *warn_of_trained_cases(predictions_file(predictions).parent, cases),
             *against.notes,
             *said,
             *several,
             *assumed(predictions),
-            *_disagreements([answers[case] for case in cases], against),
+            *_disagreements([scored[case] for case in cases], against),
         ),
         summary=summarise_classes(scores, classes, threshold=threshold),
         subgroups=subgroups_of(scores, classes, subgroups),
@@ -162,38 +162,38 @@ def evaluate_classes(
     return evaluation
 
 
-def _held_to(answer: ClassScore, labelled: Labelled) -> ClassScore:
-    """The answer with what the reference knows of the case.
+def _held_to(score: ClassScore, labelled: Labelled) -> ClassScore:
+    """The score with what the reference knows of the case.
 
     Where the two differ the reference is right.
     """
     known = {
         "reference": labelled.label,
-        "patient": labelled.patient if labelled.patient is not None else answer.patient,
-        "unit": labelled.unit if labelled.unit is not None else answer.unit,
-        "columns": {**answer.columns, **labelled.columns},
+        "patient": labelled.patient if labelled.patient is not None else score.patient,
+        "unit": labelled.unit if labelled.unit is not None else score.unit,
+        "columns": {**score.columns, **labelled.columns},
     }
-    return answer.model_copy(update=known)
+    return score.model_copy(update=known)
 
 
-def _disagreements(answers: Sequence[ClassScore], against: _Reference) -> list[str]:
+def _disagreements(scored: Sequence[ClassScore], against: _Reference) -> list[str]:
     """A sentence on the cases whose label or patient the predictions give otherwise."""
     found = []
     for what, given, known in (
         (
             "label",
-            [answer.reference for answer in answers],
-            [against.cases[answer.case].label for answer in answers],
+            [score.reference for score in scored],
+            [against.cases[score.case].label for score in scored],
         ),
         (
             "patient",
-            [answer.patient for answer in answers],
-            [against.cases[answer.case].patient for answer in answers],
+            [score.patient for score in scored],
+            [against.cases[score.case].patient for score in scored],
         ),
     ):
         differ = [
             a.case
-            for a, one, other in zip(answers, given, known, strict=True)
+            for a, one, other in zip(scored, given, known, strict=True)
             if None not in (one, other) and one != other
         ]
         if differ:

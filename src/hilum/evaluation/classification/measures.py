@@ -118,12 +118,12 @@ def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measur
     return (*overall, *(m for question in asked for m in _of_question(question, question.name, at)))
 
 
-def _of_classes(rows: ClassRows, asked: Sequence[Question]) -> Iterator[Measure]:
+def _of_classes(rows: ClassRows, steps: Sequence[Question]) -> Iterator[Measure]:
     grades = rows.table.kind == "ordinal"
     table = (
         (
-            np.stack([q.probability for q in asked], axis=1),
-            np.stack([q.positive for q in asked], axis=1),
+            np.stack([q.probability for q in steps], axis=1),
+            np.stack([q.positive for q in steps], axis=1),
         )
         if grades
         else (rows.probabilities, rows.members)
@@ -148,8 +148,10 @@ def _of_findings(rows: ClassRows) -> Iterator[Measure]:
     yield Measure("", "auroc", metrics.macro_auroc, table)
     yield Measure("", "auprc", _mean_auprc, table)
     yield Measure("", "f1", _mean_f1, (rows.decided, rows.members))
-    yield Measure("", "brier", _brier_of_findings, table)
-    yield Measure("", "log_loss", _log_loss_of_findings, table)
+    yield Measure("", "brier", lambda p, truth: metrics.brier(p.ravel(), truth.ravel()), table)
+    yield Measure(
+        "", "log_loss", lambda p, truth: metrics.log_loss(p.ravel(), truth.ravel()), table
+    )
 
 
 def _of_question(
@@ -188,34 +190,36 @@ def _of_question(
 def _of_decisions(question: Question, part: str) -> Iterator[Measure]:
     called = (question.positive.astype(np.int64), question.called.astype(np.int64))
     everyone = np.ones(len(question.positive), dtype=np.bool_)
-    for metric, figure, among in (
+    for metric, statistic, among in (
         ("accuracy", metrics.accuracy, everyone),
         ("balanced_accuracy", metrics.balanced_accuracy, None),
         ("f1", metrics.f1, None),
         ("mcc", metrics.mcc, None),
     ):
-        function = partial(metrics.confusion_statistic, figure=figure, classes=2)
+        function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
         yield Measure(part, metric, function, called, question, among)
     yield from _rates(question, part)
 
 
 def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measure]:
     called = (question.positive.astype(np.int64), question.called.astype(np.int64))
-    for metric, figure, among in (
+    for metric, statistic, among in (
         ("sensitivity", metrics.sensitivity, question.positive),
         ("specificity", metrics.specificity, ~question.positive),
     ):
-        function = partial(metrics.confusion_statistic, figure=figure, classes=2)
+        function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
         yield Measure(part, metric + suffix, function, called, question, among)
 
 
 def _of_matrix(
     rows: ClassRows,
     metric: str,
-    figure: Callable[[ArrayLike], Numbers],
+    statistic: Callable[[ArrayLike], Numbers],
     among: Flags | None = None,
 ) -> Measure:
-    function = partial(metrics.confusion_statistic, figure=figure, classes=len(rows.table.names))
+    function = partial(
+        metrics.confusion_statistic, statistic=statistic, classes=len(rows.table.names)
+    )
     return Measure("", metric, function, (rows.index, rows.called), among=among)
 
 
@@ -253,8 +257,8 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
         return (Measure("", "coverage", mean, (held.mean(axis=1),)), *overall, *of_parts)
     hit = np.asarray((possible & rows.members).any(axis=1))
     of_parts = [
-        Measure(name, "coverage", _mean_among, (hit, members), among=members)
-        for name, members in zip(rows.table.names, rows.members.T, strict=True)
+        Measure(name, "coverage", lambda values, among: mean(values[among]), (hit, own), among=own)
+        for name, own in zip(rows.table.names, rows.members.T, strict=True)
     ]
     return (Measure("", "coverage", mean, (hit,)), *overall, *of_parts)
 
@@ -264,25 +268,11 @@ def mean(values: NDArray[Any]) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-def _mean_among(values: NDArray[Any], among: Flags) -> float:
-    return mean(values[among])
-
-
-def _mean_auprc(probabilities: Numbers, members: Flags) -> float:
-    areas = [
-        metrics.auprc(p, m) for p, m in zip(probabilities.T, members.T, strict=True) if m.any()
-    ]
+def _mean_auprc(probabilities: Numbers, truth: Flags) -> float:
+    areas = [metrics.auprc(p, m) for p, m in zip(probabilities.T, truth.T, strict=True) if m.any()]
     return float(np.mean(areas)) if areas else np.nan
 
 
-def _mean_f1(called: Flags, members: Flags) -> float:
-    total = called.sum(axis=0) + members.sum(axis=0)
-    return mean((2 * (called & members).sum(axis=0))[total > 0] / total[total > 0])
-
-
-def _brier_of_findings(probabilities: Numbers, members: Flags) -> float:
-    return metrics.brier(probabilities.ravel(), members.ravel())
-
-
-def _log_loss_of_findings(probabilities: Numbers, members: Flags) -> float:
-    return metrics.log_loss(probabilities.ravel(), members.ravel())
+def _mean_f1(called: Flags, truth: Flags) -> float:
+    total = called.sum(axis=0) + truth.sum(axis=0)
+    return mean((2 * (called & truth).sum(axis=0))[total > 0] / total[total > 0])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[str]:
     """The lines of a page: what was counted, the figures, those of each part, the confusion matrix, the subgroups."""
-    lines = [*_said(summary), "", *_overall(summary)]
+    lines = [*_intro(summary), "", *_overall(summary)]
     if summary.parts:
         lines += ["## Each alone", "", *_parts(summary.figures)]
     if summary.confusion:
@@ -29,7 +29,7 @@ def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[s
     return [*lines, *remarks, ""] if remarks else lines
 
 
-def _said(summary: ClassSummary) -> list[str]:
+def _intro(summary: ClassSummary) -> list[str]:
     classes = summary.classes
     counts = ", ".join(
         f"{count} {name}" for name, count in zip(classes.names, summary.counts, strict=True)
@@ -86,8 +86,8 @@ def _name(figure: Estimate, summary: ClassSummary) -> str:
     return kind + CLASS_METRICS[figure.metric].title
 
 
-def _parts(figures: Sequence[Estimate]) -> list[str]:
-    """Tables of the parts that have the same figures: steps between grades have others than the grades.
+def _parts(estimates: Sequence[Estimate]) -> list[str]:
+    """Tables of the parts that have the same estimates: steps between grades have others than the grades.
 
     What is decided, what is read off at a fixed point, and what probabilities are worth stand in a
     table each: all in one row would be wider than any screen.
@@ -96,11 +96,11 @@ def _parts(figures: Sequence[Estimate]) -> list[str]:
     for topic in ("decisions", "points", "probabilities"):
         cells: dict[str, dict[str, str]] = {}
         for figure in _in_order(
-            figure for figure in figures if figure.part and _topic(figure.metric) == topic
+            figure for figure in estimates if figure.part and _topic(figure.metric) == topic
         ):
             cells.setdefault(figure.part, {})[figure.metric] = str(figure)
         alike: dict[tuple[str, ...], list[str]] = {}
-        for part in dict.fromkeys(figure.part for figure in figures if figure.part in cells):
+        for part in dict.fromkeys(figure.part for figure in estimates if figure.part in cells):
             alike.setdefault(tuple(cells[part]), []).append(part)
         for shown, parts in alike.items():
             lines += table(
@@ -116,13 +116,13 @@ def _topic(metric: str) -> str:
     return "points" if "_at_" in metric else "decisions"
 
 
-def _remarks(figures: Sequence[Estimate]) -> list[str]:
+def _remarks(estimates: Sequence[Estimate]) -> list[str]:
     """Why figures are undefined or have no interval.
 
     Those of a part that have one reason stand together.
     """
     told: dict[tuple[str, str], list[str]] = {}
-    for figure in figures:
+    for figure in estimates:
         if figure.note:
             told.setdefault((figure.part, figure.note), []).append(
                 CLASS_METRICS[figure.metric].title
@@ -179,6 +179,6 @@ def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
     return [said, "", *table(head, rows)]
 
 
-def _in_order(figures: Iterable[Estimate]) -> list[Estimate]:
+def _in_order(estimates: Iterable[Estimate]) -> list[Estimate]:
     order = list(CLASS_METRICS)
-    return sorted(figures, key=lambda figure: order.index(figure.metric))
+    return sorted(estimates, key=lambda one: order.index(one.metric))

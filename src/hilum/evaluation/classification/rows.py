@@ -84,9 +84,9 @@ class ClassRows:
         return cls(
             table,
             values,
-            _members(scores, table),
+            _class_flags(scores, table),
             decide(values, table),
-            drawn_together(scores),
+            resampling_groups(scores),
             named,
         )
 
@@ -116,7 +116,7 @@ class ClassRows:
         return ClassRows(self.table, *kept, self.groups[rows], self.named[rows])
 
 
-def drawn_together(*sides: Sequence[ClassScore]) -> Indices:
+def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
     """Number the groups that bootstrap and DeLong resample as one, (N,) from 0 in the order of the cases.
 
     Cases of one patient, or of one unit, and whatever these join.
@@ -165,7 +165,7 @@ def _refuse_impossible(scores: Sequence[ClassScore], table: ClassTable) -> None:
         )
 
 
-def _members(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
+def _class_flags(scores: Sequence[ClassScore], table: ClassTable) -> Flags:
     rows = []
     for score in scores:
         try:
