@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from volume_strategies import FAST, geometries, numbered, oblique_geometry, random_volume
+from volume_strategies import FAST, geometries, numbered, oblique_geometry
 
 from hilum.errors import GeometryError, UsageError
-from hilum.volume import Box, crop, pad, uncrop
+from hilum.volume import Box, crop, pad
 
 
 @st.composite
@@ -49,26 +49,10 @@ def test_cropped_voxels_stay_and_padding_brings_them_back(geometry, data):
     assert np.allclose(
         part.geometry.index_to_world((0, 0, 0)), geometry.index_to_world(box.start), atol=1e-8
     )
-    assert Box.around(uncrop(np.ones(box.shape, dtype=bool), box, geometry.shape)) == box
     whole = pad(part, box.start, np.subtract(geometry.shape, box.stop), value=-5.0)
     assert whole.geometry.is_close(geometry, tolerance_voxels=1e-9)
-    assert np.array_equal(whole.array, uncrop(part.array, box, geometry.shape, fill=-5.0))
     assert np.array_equal(whole.array[(slice(None), *box.slices)], part.array)
     assert (whole.array == -5.0).sum() == volume.array.size - part.array.size
-
-
-def test_uncrop_keeps_type_and_leading_axes():
-    box = Box((1, 0, 2), (3, 2, 3))
-    whole = uncrop(np.ones((3, 2, 2, 2, 1), dtype=np.uint8), box, (4, 2, 5), fill=7)
-    assert whole.shape == (3, 2, 4, 2, 5)
-    assert whole.dtype == np.uint8
-    assert whole[0, 0, 0, 0, 0] == 7
-    assert uncrop(np.ones((2, 2, 1), dtype=bool), box, (4, 2, 5)).sum() == 4
-
-
-def test_uncrop_of_the_whole_is_the_array_itself():
-    array = random_volume(oblique_geometry()).array
-    assert uncrop(array, Box.whole((5, 7, 9)), (5, 7, 9)) is array
 
 
 def test_box_sizes_are_plain_integers_whatever_they_came_from():
@@ -88,13 +72,6 @@ def test_empty_boxes_are_refused(start, stop):
 def test_boxes_beyond_the_volume_are_refused():
     with pytest.raises(GeometryError, match="a box within the volume"):
         crop(numbered(oblique_geometry()), Box((0, 0, 0), (5, 8, 9)))
-    with pytest.raises(GeometryError, match="a box within the volume"):
-        uncrop(np.ones((5, 8, 9)), Box((0, 0, 0), (5, 8, 9)), (5, 7, 9))
-
-
-def test_an_array_of_another_size_is_refused():
-    with pytest.raises(GeometryError, match="last three sizes as the box has"):
-        uncrop(np.ones((2, 2, 2)), Box((0, 0, 0), (2, 2, 1)), (5, 7, 9))
 
 
 @pytest.mark.parametrize("before", [(-1, 0, 0), (0, 0)])
@@ -108,5 +85,3 @@ def test_values_that_the_type_cannot_hold_are_refused(value):
     volume = numbered(oblique_geometry(shape=(2, 3, 4)), dtype=np.uint8)
     with pytest.raises(UsageError, match="a whole number from 0 to 255"):
         pad(volume, (1, 0, 0), (0, 0, 0), value=value)
-    with pytest.raises(UsageError, match="a whole number from 0 to 255"):
-        uncrop(volume.array, Box.whole((2, 3, 4)), (3, 3, 4), fill=value)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from volume_strategies import (
     FAST,
-    blobs,
     codes,
     geometries,
     numbered,
@@ -28,12 +27,8 @@ from hilum.volume import (
     reorient,
     resample,
     resample_array,
-    resample_labels,
-    resample_labels_array,
-    resample_slabs,
     separable,
 )
-from hilum.volume.resample import shape_for
 
 SIZES = [
     ((5, 7, 9), (8, 7, 4)),
@@ -164,18 +159,6 @@ def test_turning_before_or_after_is_the_same(geometry, order, code):
     assert np.allclose(before.array, after.array, atol=1e-5)
 
 
-def test_slabs_are_the_whole_piece_by_piece(monkeypatch):
-    array = random_volume(oblique_geometry((30, 40, 50)), channels=3).array
-    monkeypatch.setattr(separable, "WORKING_BYTES", 2**18)
-    whole = resample_array(array, (41, 33, 20), order=3)
-    slabs = list(resample_slabs(array, (41, 33, 20), order=3))
-    assert len(slabs) > 3
-    assert [s.start for s, _ in slabs[1:]] == [s.stop for s, _ in slabs[:-1]]
-    assert np.allclose(np.concatenate([slab for _, slab in slabs], axis=1), whole, atol=1e-6)
-    same = np.concatenate([slab for _, slab in resample_slabs(array, (30, 40, 50))], axis=1)
-    assert np.array_equal(same, array)
-
-
 def peak_bytes(function) -> int:
     function()
     tracemalloc.start()
@@ -202,105 +185,10 @@ def test_memory_stays_bounded(monkeypatch, source, target, order):
     assert peak_bytes(lambda: resample_array(array, target, order=order)) < result + 1.5 * 2**22
 
 
-def test_memory_of_slabs_does_not_hold_the_result(monkeypatch):
-    monkeypatch.setattr(separable, "WORKING_BYTES", 2**22)
-    logits = np.ones((20, 30, 40, 40), dtype=np.float32)
-    result = 4 * 20 * 60 * 80 * 80
-    peak = peak_bytes(lambda: [slab.max() for _, slab in resample_slabs(logits, (60, 80, 80))])
-    assert peak < 3 * 2**22 < result / 2
-
-
-def test_memory_of_labels_stays_bounded():
-    labels = blobs((40, 64, 64), labels=tuple(range(12)), dtype=np.uint8)
-    result = 80 * 128 * 128
-    one_hot = 12 * 4 * result
-    assert (
-        peak_bytes(lambda: resample_labels_array(labels, (80, 128, 128)))
-        < result + 8 * 2**20
-        < one_hot / 5
-    )
-
-
-def heaviest_by_one_hot(labels: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
-    """The oracle: (values, weight of each value at each point)."""
-    values = np.unique(labels)
-    return values, np.stack([oracle((labels == v).astype(float), shape, 1) for v in values])
-
-
-@pytest.mark.parametrize(("source", "target"), SIZES)
-@pytest.mark.parametrize("table", [(0, 1), (0, 3, 7, 300, -5)])
-def test_labels_take_the_largest_linear_weight(source, target, table):
-    labels = blobs(source, labels=table)
-    made = resample_labels_array(labels, target)
-    assert made.dtype == labels.dtype
-    values, weights = heaviest_by_one_hot(labels, target)
-    chosen = np.take_along_axis(weights, np.searchsorted(values, made)[None], axis=0)[0]
-    assert np.allclose(chosen, weights.max(axis=0), atol=1e-9)
-
-
-@FAST
-@given(shapes, shapes, st.integers(0, 99))
-def test_labels_are_never_invented_whatever_their_numbers(source, target, seed):
-    generator = np.random.default_rng(seed)
-    labels = generator.choice(np.array([0, 1, 5, 9], dtype=np.uint8), size=source)
-    made = resample_labels_array(labels, target)
-    assert set(np.unique(made)) <= set(np.unique(labels))
-    values, weights = heaviest_by_one_hot(labels, target)
-    chosen = np.take_along_axis(weights, np.searchsorted(values, made)[None], axis=0)[0]
-    assert np.allclose(chosen, weights.max(axis=0), atol=1e-9)
-    renumber = np.array([9, 0, 2, 3, 4, 1, 6, 7, 8, 5], dtype=np.uint8)  # 0 -> 9 -> 5 -> 1 -> 0
-    assert np.array_equal(resample_labels_array(renumber[labels], target), renumber[made])
-
-
-def test_ties_between_labels_go_to_the_nearest_voxel():
-    line = np.array([0, 1, 1, 0, 2, 0], dtype=np.int16).reshape(1, 1, 6)
-    assert resample_labels_array(line, (1, 1, 3)).ravel().tolist() == [
-        1,
-        0,
-        0,
-    ]  # as order 0 takes them
-
-
-def test_labels_of_the_same_shape_are_the_same():
-    labels = blobs((7, 8, 9))
-    assert np.array_equal(resample_labels_array(labels, (7, 8, 9)), labels)
-
-
-def test_volume_to_a_spacing():
-    volume = random_volume(oblique_geometry((5, 7, 9), spacing=(2.5, 0.7, 1.1)))
-    made = resample(volume, (1.0, 1.0, 1.0), order=1)
-    assert made.geometry.shape == (12, 5, 10)  # 12.5 to even, 4.9, 9.9
-    assert made.geometry == volume.geometry.resized((12, 5, 10))
-    assert made.geometry.spacing == pytest.approx((12.5 / 12, 4.9 / 5, 9.9 / 10))
-    labels = Volume(blobs((5, 7, 9))[None], volume.geometry)
-    assert resample_labels(labels, (1.0, 1.0, 1.0)).geometry == made.geometry
-    assert shape_for(volume.geometry, (100.0, 100.0, 100.0)) == (1, 1, 1)
-
-
-def test_a_linear_field_of_millimetres_keeps_its_values_at_their_places():
-    geometry = oblique_geometry((12, 14, 16))
-    index = np.moveaxis(np.indices(geometry.shape), 0, -1)
-    volume = Volume(
-        np.moveaxis(geometry.index_to_world(index), -1, 0), geometry
-    )  # channels: world x, y, z
-    made = resample(volume, (1.7, 1.0, 0.9), order=3)
-    index = np.moveaxis(np.indices(made.geometry.shape), 0, -1)
-    world = np.moveaxis(made.geometry.index_to_world(index), -1, 0)
-    inner = (slice(None), slice(6, -6), slice(4, -4), slice(6, -6))
-    assert (
-        np.abs(made.array - world)[inner].max() < 0.05
-    )  # the ends, where the field stops rising, are felt a little
-
-
 @pytest.mark.parametrize("order", [2, -1, 4])
 def test_other_orders_are_refused(order):
     with pytest.raises(UsageError, match="one of 0, 1, 3"):
         resample_array(np.zeros((1, 2, 3, 4)), (2, 3, 5), order=order)
-
-
-def test_slabs_have_no_order_0():
-    with pytest.raises(UsageError, match="one of 1, 3"):
-        next(resample_slabs(np.zeros((1, 2, 3, 4)), (2, 3, 5), order=0))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Images in space: geometry, volumes, label tables, and the operations that move voxels."""
 
-from hilum.volume.crop import Box, crop, pad, uncrop
+from hilum.volume.crop import Box, crop, pad
 from hilum.volume.geometry import CANONICAL, Geometry
 from hilum.volume.labels import LARGEST_ID, MOST_LABELS, Label, LabelTable, Region
 from hilum.volume.onto import resample_labels_onto, resample_onto
@@ -11,7 +11,6 @@ from hilum.volume.resample import (
     resample_array,
     resample_labels,
     resample_labels_array,
-    resample_slabs,
 )
 from hilum.volume.volume import Volume
 
@@ -37,7 +36,5 @@ __all__ = [
     "resample_labels_array",
     "resample_labels_onto",
     "resample_onto",
-    "resample_slabs",
     "snap",
-    "uncrop",
 ]

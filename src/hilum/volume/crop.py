@@ -83,10 +83,6 @@ class Box:
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
-    def fits(self, shape: Sequence[int]) -> bool:
-        """Return True if the box lies within an array of this (Z, Y, X) shape."""
-        return all(b <= n for b, n in zip(self.stop, shape, strict=True))
-
 
 def crop(volume: Volume, box: Box) -> Volume:
     """Cut a box out of a volume; its voxels stay where they are in space. The array is a view.
@@ -94,7 +90,12 @@ def crop(volume: Volume, box: Box) -> Volume:
     Raises:
         GeometryError: the box reaches beyond the volume.
     """
-    _check_fit(box, volume.geometry.shape)
+    shape = volume.geometry.shape
+    if any(stop > size for stop, size in zip(box.stop, shape, strict=True)):
+        raise GeometryError(
+            f"box from {box.start} to {box.stop} of a volume of shape {shape}",
+            needed="a box within the volume",
+        )
     return Volume(
         volume.array[(slice(None), *box.slices)], volume.geometry.shifted(box.start, box.shape)
     )
@@ -125,36 +126,6 @@ def pad(volume: Volume, before: Sequence[int], after: Sequence[int], value: floa
     return Volume(array, volume.geometry.shifted([-n for n in front], array.shape[1:]))
 
 
-def uncrop(array: NDArray[Any], box: Box, shape: Sequence[int], fill: float = 0.0) -> NDArray[Any]:
-    """Put what was cut out back into a whole array: the inverse of a crop.
-
-    Args:
-        array: (..., *box.shape), any number of axes in front.
-        box: where it was cut out.
-        shape: (Z, Y, X) of the whole.
-        fill: what the voxels outside the box hold.
-
-    Returns:
-        (..., Z, Y, X) of the same dtype; a new array, unless the box is the whole: then the given
-        one.
-
-    Raises:
-        UsageError: the array's dtype cannot hold `fill`.
-        GeometryError: the array is not of the box's shape, or the box reaches beyond `shape`.
-    """
-    _check_fit(box, shape)
-    if tuple(array.shape[-3:]) != box.shape:
-        raise GeometryError(
-            f"array of shape {array.shape} for a box of shape {box.shape}",
-            needed="last three sizes as the box has",
-        )
-    if box.shape == tuple(shape):
-        return array
-    whole = np.full((*array.shape[:-3], *(int(n) for n in shape)), fill_value(fill, array.dtype))
-    whole[(..., *box.slices)] = array
-    return whole
-
-
 def fill_value(value: float, dtype: np.dtype[Any]) -> Any:
     """Turn a value into a scalar of an array's dtype.
 
@@ -169,11 +140,3 @@ def fill_value(value: float, dtype: np.dtype[Any]) -> Any:
                 needed=f"a whole number from {limits.min} to {limits.max}",
             )
     return dtype.type(value)
-
-
-def _check_fit(box: Box, shape: Sequence[int]) -> None:
-    if not box.fits(shape):
-        raise GeometryError(
-            f"box from {box.start} to {box.stop} of a volume of shape {tuple(shape)}",
-            needed="a box within the volume",
-        )

@@ -18,14 +18,13 @@ from hilum.volume.separable import (
     check_order,
     gather,
     interpolate,
-    interpolate_slabs,
     make_axis,
     make_linear_axis,
 )
 from hilum.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -64,23 +63,6 @@ def resample_array(
     if all(axis.identity for axis in axes):
         return array.astype(np.float32)
     return interpolate(array, axes)
-
-
-def resample_slabs(
-    array: NDArray[Any], shape: Sequence[int], *, order: int = 1
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Resample as :func:`resample_array`, but yield the result piece by piece.
-
-    Args:
-        array: (C, Z, Y, X), any real dtype.
-        shape: (Z', Y', X').
-        order: 1 or 3.
-
-    Yields:
-        (output Z slice, float32 (C, z, Y', X')), in rising order, every output slice once.
-    """
-    check_order(order, (1, 3))
-    return interpolate_slabs(array, _axes(array, shape, order))
 
 
 def resample_labels_array(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from hilum.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -188,20 +188,6 @@ def interpolate(array: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32
         for z in work.z:
             work.slab(channel, z, target[z.rows])
     return out
-
-
-def interpolate_slabs(
-    array: NDArray[Any], axes: Sequence[Axis]
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Yield the result of :func:`interpolate` in slabs: (Z slice, (C, z, Y, X))."""
-    work = Work.plan(axes, WORKING_BYTES // max(1, array.shape[0]))
-    for z in work.z:
-        slab = np.empty(
-            (array.shape[0], len(z.matrix), axes[1].count, axes[2].count), dtype=np.float32
-        )
-        for channel, target in zip(array, slab, strict=True):
-            work.slab(channel, z, target)
-        yield z.rows, slab
 
 
 @dataclass(frozen=True)
