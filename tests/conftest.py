@@ -32,18 +32,6 @@ def real_data() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_measurements(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keep what engines remember of this machine for the session.
-
-    And not in the user's own cache folder.
-    """
-    file = tmp_path_factory.getbasetemp() / "engines.json"
-    monkeypatch.setattr("hilum.inference.engines.remembered.cache_file", lambda: file)
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long the test of random folder trees takes."""
     parser.addoption(

@@ -1,12 +1,7 @@
-"""The OpenVINO engine: the same answers as torch, bit for bit the same at every call.
+"""The OpenVINO engine: the same answers as torch, bit for bit the same at every call."""
 
-What is remembered on a machine.
-"""
-
-import json
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +13,7 @@ from inference_toys import real_model, spec
 
 from hilum.errors import ResourceError, UsageError
 from hilum.inference.deploy.convert import to_openvino
-from hilum.inference.engines import openvino_engine, remembered
+from hilum.inference.engines import openvino_engine
 from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
 from hilum.networks import textbook_spec
 
@@ -53,13 +48,6 @@ def engine_of(model, **options):
         [to_openvino(one, model.plan) for one in model.networks],
         **{"precision": "float32"} | options,
     )
-
-
-@pytest.fixture
-def memory_of_its_own(tmp_path, monkeypatch):
-    file = tmp_path / "cache" / "engines.json"
-    monkeypatch.setattr(remembered, "cache_file", lambda: file)
-    return file
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,18 +185,6 @@ def test_bfloat16_that_is_emulated_is_not_chosen(monkeypatch):
     assert resolve_precision("bfloat16", stored="float32") == "bfloat16"
 
 
-def test_old_measurements_are_forgotten(memory_of_its_own):
-    remembered.remember("b", {"difference": 2.0})
-    entries = json.loads(memory_of_its_own.read_text())
-    for days, kept in ((29, True), (31, False), (-1, False)):
-        entries["b"]["at"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
-        memory_of_its_own.write_text(json.dumps(entries))
-        assert bool(remembered.recall("b")) == kept
-    for at in ("yesterday", "2026-11-22T10:00:00", None):
-        memory_of_its_own.write_text(json.dumps({"b": {"difference": 2.0, "at": at}}))
-        assert remembered.recall("b") == {}
-
-
 def test_no_request_runs_on_after_an_error():
     member = engine_of(real_model())._members[0]
     running = []
@@ -230,26 +206,6 @@ def test_no_request_runs_on_after_an_error():
     with pytest.raises(KeyboardInterrupt):
         member.run(patches_for(real_model(), 1), np.empty((1, *member.outputs), np.float32))
     assert not running
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", '{"patches": 3}', "\x00\xff", '{"a": {"bytes": "x", "seconds": {"1": "y"}}}'],
-)
-def test_a_damaged_memory_is_none_and_is_written_anew(text, memory_of_its_own):
-    memory_of_its_own.parent.mkdir()
-    memory_of_its_own.write_bytes(text.encode("latin-1"))
-    assert remembered.recall("b") == {}
-    remembered.remember("b", {"difference": 2.0})
-    assert remembered.recall("b")["difference"] == 2.0
-    json.loads(memory_of_its_own.read_text())
-
-
-def test_a_memory_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(remembered, "cache_file", lambda: tmp_path / "file" / "engines.json")
-    remembered.remember("b", {"difference": 2.0})
-    assert remembered.recall("b") == {}
 
 
 def test_openvino_reports_to_nobody():

@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import SimpleITK as sitk
 from hilum.dataset.doctor.finding import Finding
 from hilum.errors import DataError, readable
 from hilum.inference import find_cases
-from hilum.inference.engines import remembered
 from hilum.inference.run_report import CaseOutcome
 from hilum.io import (
     atomic_path,
@@ -108,15 +106,6 @@ def test_the_command_line_prints_any_name(tmp_path):
     )
     assert b"Traceback" not in done.stderr
     assert b"errors, " in done.stdout
-
-
-def test_no_home_costs_nothing(monkeypatch):
-    def none():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", none)
-    assert remembered.recall("key") == {}
-    remembered.remember("key", {"seconds": 1.0})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are those of Unix")

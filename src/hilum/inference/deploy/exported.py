@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -23,9 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from hilum.errors import ModelError, UsageError
-from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
-from hilum.inference.engines.host import processor, usable_cpus
-from hilum.inference.engines.remembered import AT, recall, remember
+from hilum.inference.engines.choose import Asked, EngineSource, make_engine
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -33,7 +30,6 @@ from hilum.inference.manifest import (
     PLAN,
     Manifest,
     ModelMetrics,
-    hilum_version,
     read_plan,
     read_record,
 )
@@ -265,34 +261,19 @@ class ExportedModel:
     ) -> Engine:
         """Make the engine of its networks; see `RunnableModel.make_engine`.
 
-        The first time that an engine runs this model on this machine, in this precision and with
-        these versions, it must pass `check`; that it did is remembered for 30 days and stands in
-        its `because`.
+        It must pass `check` first; its `because` says with what difference it did.
 
         Raises:
             ModelError: it is further from the test vectors than `tolerance`.
         """
         engine = self._unchecked(name, Asked(precision, threads, memory))
-        package = ENGINES[engine.name].package
-        versions = f"hilum {hilum_version()} {package} {metadata.version(package)}"
-        key = (
-            f"check | {self.id} | {engine.name} {engine.precision} | {processor()} {usable_cpus()}"
-            f" | {versions}"
-        )
-        known = recall(key)
-        found = known.get("difference")
-        if isinstance(found, float) and found <= self.tolerance(engine.precision):
-            when = f" on {known[AT][:10]}"
-        else:
-            try:
-                found, when = self.check(engine), ""
-            except BaseException:
-                engine.close()
-                raise
-            remember(key, {"difference": found})
+        try:
+            found = self.check(engine)
+        except BaseException:
+            engine.close()
+            raise
         engine.because += (
-            f"; {found:.2g} of the logits' spread off the test vectors, checked on this"
-            f" machine{when}"
+            f"; {found:.2g} of the logits' spread off the test vectors, checked on this machine"
         )
         return engine
 
