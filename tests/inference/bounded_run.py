@@ -1,4 +1,4 @@
-"""Predictions in a process of its own, without torch, by an engine that costs nothing: prints what it held at most, as JSON.
+"""Predictions in a process of its own, without torch: prints the peak memory as JSON.
 
 Used by test_bounded_memory.py, which starts it: a process of its own holds only what it needs.
 """

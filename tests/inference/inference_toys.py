@@ -1,4 +1,4 @@
-"""Plans and networks small enough to reason about, and volumes that no symmetry can hide an error in."""
+"""Small plans and networks, and volumes without a symmetry that could hide an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REGIONS = TABLE.model_copy(
 
 
 class OneHot(nn.Module):
-    """The identity network of segmentation: reads class indices as intensities and answers with their logits."""
+    """The identity network of segmentation: class indices as intensities to their logits."""
 
     def __init__(self, outputs=3):
         super().__init__()

@@ -156,7 +156,7 @@ def canonical(name):
 
 
 def image_of(model):
-    """(C, Z, Y, X), float32: something smooth and noise in a ball, with a hole, and zero around it."""
+    """(C, Z, Y, X), float32: smooth values and noise in a ball with a hole, zero around it."""
     random = np.random.RandomState(len(model["shape"]) + sum(model["shape"]))
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in model["shape"]], indexing="ij")
     body = z**2 + y**2 + x**2 < 0.9

@@ -1,4 +1,4 @@
-"""How sure a classifier may be: calibration, prediction sets and refusal, by hand and through files."""
+"""Uncertainty of a classifier: calibration, prediction sets, refusal, by hand and in files."""
 
 import json
 
@@ -35,7 +35,7 @@ def refusal(seed=0, intensities=True):
 
 
 # --- calibration
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -101,7 +101,7 @@ def test_a_calibration_that_cannot_be_is_refused(wrong):
 
 
 # --- prediction sets
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_sets_by_hand():
@@ -161,7 +161,7 @@ def test_what_is_promised_of_mirrored_copies_says_that_they_were_not_measured():
 
 
 # --- files
-# ------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("members", [0, 1, 3])

@@ -79,7 +79,7 @@ def everything(labels):
     [("400MB", 32, 1, 1), ("400MB", 32, 2, 2), ("700MB", 96, 1, 1), ("800MB", 96, 0, 1)],
 )
 def test_without_torch_within_the_memory(tmp_path, memory, depth, files, cases):
-    """40 outputs on 96 x 128 x 128: all logits at once would be 250 MB, all probabilities, in a file or not, as much again."""
+    """40 outputs on 96 x 128 x 128: all logits take 250 MB, all probabilities as much again."""
     said, expected = run(
         tmp_path,
         shape=(96, 128, 128),
@@ -129,7 +129,7 @@ def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_118_labels_on_512_512_800_in_4_gb(tmp_path):
-    """All logits on the source's grid would be 99 GB, those on the network's 19 GB, and the rows of one patch's depth 4.5 GB."""
+    """All logits take 99 GB on the source's grid, 19 GB on the network's, 4.5 GB a patch's rows."""
     said, expected = run(
         tmp_path,
         shape=(800, 512, 512),

@@ -1,4 +1,4 @@
-"""Many cases to classify into one folder: one table and a file each, what fails is reported, what is there is kept."""
+"""Many cases to classify into one folder: one table, and a file of each."""
 
 import csv
 import json
@@ -276,7 +276,7 @@ def test_unknown_formats_and_impossible_folders_are_refused_before_the_work(fold
 
 
 # --- data sets as inputs
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_table_is_answered_whole_with_its_masks_points_and_columns(tmp_path, out):

@@ -1,4 +1,4 @@
-"""Where a classifier's answer comes from: the maps of a case, of which class, where they lie, how far to believe them."""
+"""Maps of a classifier: of which class, on which grid, and how far to believe them."""
 
 import json
 
@@ -20,7 +20,7 @@ MIDDLE = RegionSpec(kind="middle")
 
 @pytest.mark.parametrize("axes", [SIGNED_AXES[n] for n in (0, 7, 20, 34, 47)])
 def test_a_map_lies_on_the_cases_own_grid(axes):
-    """A mean and a linear layer: what speaks for the positive class is the image itself, as far as it is positive."""
+    """A mean and a linear layer: the positive part of the image speaks for the positive class."""
     geometry = oblique_geometry((5, 7, 6), axes=axes)
     image = Volume(
         np.random.default_rng(1).normal(0.2, 1, (1, 5, 7, 6)).astype(np.float32), geometry
@@ -108,7 +108,7 @@ def test_every_finding_that_is_called_is_explained_and_the_likeliest_where_none_
 
 
 def test_five_members_are_explained_by_occlusion_as_one_is():
-    """Usual blocks of a volume are 217 passes, of five folds 1085: the answer must not be lost to a limit of 1000."""
+    """Usual blocks of a volume are 217 passes, of five folds 1085, more than the limit of 1000."""
     noise = np.random.default_rng(0).normal(1, 0.3, (1, 12, 12, 12))
     image = Volume(noise.astype(np.float32), Geometry.from_spacing((12, 12, 12)))
     plan, members = class_plan(patch=(12, 12, 12)), [Means([[0.0], [1.0]]).eval() for _ in range(5)]
@@ -130,7 +130,7 @@ def test_an_unknown_explanation_is_refused():
     [("grad_cam", "occlusion"), ("hires_cam", "occlusion"), ("occlusion", "grad_cam")],
 )
 def test_a_map_is_checked_on_request(explain, beside):
-    """Each grade's output looks at a channel of its own: occlusion finds the same row, and random weights other ones."""
+    """Each grade has a channel of its own: occlusion finds the same row, random weights others."""
     plan = class_plan(GRADES, channels=("a", "b", "c"), patch=(4, 6, 8))
     model = class_model(plan, Means(np.eye(3).tolist(), (9.0, 9.0, -9.0)).eval())
     said = ClassPredictor(model, explain=explain, check_maps=True).predict(spots())

@@ -104,7 +104,7 @@ def test_probabilities_beside_the_body_are_those_of_air():
 
 @pytest.mark.parametrize("spacing", [(0.05, 0.05, 0.05), (0.7, 0.6, 0.6), (2.0, 2.0, 2.0)])
 def test_no_target_is_lost_however_small(spacing):
-    """Micro-CT, a crop around a nodule of 0.2 ml, a metastasis far from the body: in cubic millimetres they are specks."""
+    """Micro-CT, a crop around a nodule, a metastasis far from the body: few cubic millimetres."""
     shape = (16, 60, 60)
     array = np.full(shape, -1000, np.int16)
     array[6:10, 26:36, 28:38] = 250  # 400 voxels: 0.00005 ml, 0.1 ml, 3.2 ml

@@ -1,4 +1,4 @@
-"""Maps of where an answer comes from: they find what decides, on the image's grid, and leave the network as it was."""
+"""Maps find what decides, on the image's grid, and leave the network as it was."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ from hilum.plan.plan import ClassifierSpec
 
 
 class BlobNetwork(ClassifierNetwork):
-    """A classifier that a reader can follow: class 1 where something is brighter than 2, class 0 where something is darker.
+    """A simple classifier: class 1 where something is brighter than 2, class 0 where it is darker.
 
     Two stages of a real network's kind around it: convolution, batch normalisation, pooling, and
     dropout before the head.
@@ -287,7 +287,7 @@ def test_what_moves_both_logits_alike_explains_nothing():
 
 
 # --- Grad-CAM
-# ----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @both
@@ -295,7 +295,7 @@ def test_grad_cam_is_that_of_monai(dimensions):
     from monai.visualize import GradCAM
 
     class Difference(nn.Module):
-        """The difference of two logits, and its negative, of a network with a layer that can be hooked."""
+        """The difference of two logits, and its negative, of a network with a hookable layer."""
 
         def __init__(self, network):
             super().__init__()
@@ -349,7 +349,7 @@ def test_smoothing_asks_about_mirrored_copies():
 
 
 # --- grids
-# -------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -395,7 +395,7 @@ def test_coarsening_takes_means():
 
 
 # --- occlusion
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_occlusion_counts_its_passes():
@@ -416,7 +416,7 @@ def test_occlusion_counts_its_passes():
 
 
 def test_occlusion_is_the_drop_of_the_log_odds():
-    """A linear network on a block that the strides hit exactly: the drop is known in closed form."""
+    """A linear network on a block that the strides hit exactly: the drop is known."""
     network = network_for(2, outputs=1)
     with torch.no_grad():
         network.last.weight[:] = torch.tensor([1.0, 0.0, 0.0, 0.0])

@@ -1,4 +1,4 @@
-"""Whatever lies in a folder, no verb that writes there changes or removes a file that hilum did not write."""
+"""No verb changes or removes a file in its folder that hilum did not write."""
 
 from __future__ import annotations
 

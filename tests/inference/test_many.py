@@ -186,7 +186,7 @@ def test_existing_answers_are_left_out_on_request(folder, tmp_path):
 
 
 def test_next_case_is_read_while_this_one_runs(folder, tmp_path):
-    """The network of case 0 does not answer before case 1 is being read: without a second thread this would never end."""
+    """Case 0 waits for case 1 to be read: without a second thread this would never end."""
     import threading
 
     second_is_read = threading.Event()
@@ -210,7 +210,7 @@ def test_next_case_is_read_while_this_one_runs(folder, tmp_path):
 
 
 def test_a_case_is_reported_while_the_next_one_runs(folder, tmp_path):
-    """The network of case 1 does not answer its last patches before case 0 is reported: otherwise this would never end."""
+    """The last patches of case 1 wait for the report of case 0."""
     import threading
 
     reported = threading.Event()

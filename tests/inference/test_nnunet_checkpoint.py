@@ -1,4 +1,4 @@
-"""A checkpoint is read as what it says: the numbers torch reads, and nothing that a hostile file wants is done."""
+"""A checkpoint is read as torch reads it, and nothing that a hostile file wants is done."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_hostile_descriptions_are_refused(tmp_path, name):
 
 
 def tensor_of(count, *, offset=0, shape=(2, 3), strides=(3, 1)):
-    """The description of a checkpoint with one tensor, of a storage that is said to have so many elements."""
+    """The description of a checkpoint with one tensor of a storage of so many elements."""
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj):

@@ -83,7 +83,7 @@ def test_any_number_of_patches_is_answered_one_by_one(ensemble, count, seed):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_logits_are_bit_for_bit_the_same(precision):
-    """At every call, in a second engine, as members of an ensemble, and where members give their memory back."""
+    """At every call, in a second engine, in an ensemble, and where memory is given back."""
     model = shaken(real_model())
     patches = patches_for(model, 2)
     network = to_openvino(model.networks[0], model.plan)
@@ -99,7 +99,7 @@ def test_the_logits_are_bit_for_bit_the_same(precision):
 
 
 def test_one_patch_runs_at_a_time_on_every_thread():
-    """Two at a time would share the threads, and an instance norm sums by threads: labels would change."""
+    """Two at a time would share the threads, and with them change sums and labels."""
     engine = engine_of(real_model(), threads=2)
     compiled = engine._members[0].compiled
     assert engine.batch == 1
@@ -111,7 +111,7 @@ def test_one_patch_runs_at_a_time_on_every_thread():
 
 
 def test_an_ensemble_beyond_the_memory_gives_back_whatever_the_process_grew_by(monkeypatch):
-    """The allocator of this process holds enough for the network already, so it does not grow at all."""
+    """The allocator holds enough for the network already, so the process does not grow."""
     model = real_model(members=2)
     floor = openvino_engine._largest_step(engine_of(model)._members[0].compiled)
     assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[

@@ -1,4 +1,4 @@
-"""Pictures are answered with pictures: a PNG whose palette shows the labels and whose numbers are their ids."""
+"""Predictions of pictures are pictures: PNG with a palette, whose numbers are the ids."""
 
 import numpy as np
 import PIL.Image

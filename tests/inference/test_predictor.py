@@ -75,7 +75,7 @@ def test_identity_network_gives_the_labels_back_exactly(geometry, plan, tta):
 
 @pytest.mark.parametrize("axes", SIGNED_AXES)
 def test_each_of_48_orientations_gives_the_same_answer_in_space(axes):
-    """The same patient stored along other axes: the same label at the same millimetres, though the network is not symmetric."""
+    """The same patient stored along other axes gets the same label at the same millimetres."""
     image = index_volume(oblique_geometry())
     order, signs = axes
     turned = image.array[0].transpose(order)[tuple(slice(None, None, s) for s in signs)][None]

@@ -1,4 +1,4 @@
-"""Refusing what is unlike the training cases: how often at most, how surely, and the same after a way through files."""
+"""Refusal of images unlike the training cases: how often at most, how surely, and in files."""
 
 import json
 import math
@@ -51,7 +51,7 @@ def refused(refusal, *arrays):
 
 
 # --- how often
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("training", "features"), [(60, 400), (400, 60)])
@@ -67,7 +67,7 @@ def test_images_of_another_kind_are_refused_and_like_ones_are_not(training, feat
 
 
 def test_the_share_holds_on_average_over_held_out_cases():
-    """The correction for their number: 30 held-out cases and the plain quantile would refuse 6.5 % and not 5 %."""
+    """The correction for 30 held-out cases: the plain quantile would refuse 6.5 % and not 5 %."""
     training = cloud(80, 20)
     shares = [
         refused(
@@ -123,7 +123,7 @@ def test_held_out_cases_in_one_place_still_give_a_limit():
 
 
 # --- the distance
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("training", "features"), [(40, 90), (300, 12), (150, 149)])
@@ -172,7 +172,7 @@ def test_what_is_no_number_is_refused():
 
 
 # --- intensities
-# -------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_statistics_of_a_picture_that_can_be_counted():
@@ -243,7 +243,7 @@ def test_what_is_always_the_same_is_not_judged_by_its_rounding():
 
 
 # --- files
-# -------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("with_intensities", [False, True])
@@ -304,7 +304,7 @@ def test_records_with_parts_missing():
 
 
 # --- ensembles
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_half_of_the_members_decide():
@@ -326,7 +326,7 @@ def test_half_of_the_members_decide():
 
 
 # --- calls that are wrong
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_fitted():
@@ -351,7 +351,7 @@ def test_what_cannot_be_fitted():
 
 
 # --- real images
-# -------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

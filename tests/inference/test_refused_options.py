@@ -1,4 +1,4 @@
-"""A command that is refused before its work leaves nothing behind that would block the corrected one."""
+"""A command refused before its work leaves nothing that would block the corrected one."""
 
 from __future__ import annotations
 

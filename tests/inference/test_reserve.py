@@ -1,4 +1,4 @@
-"""What is set aside for reading the next case: a third of what is left once this one's post-processing has had its share."""
+"""Memory for reading the next case: a third of what is left beside this one's post-processing."""
 
 from dataclasses import replace
 

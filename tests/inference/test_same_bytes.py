@@ -1,4 +1,4 @@
-"""The same model, image and machine give the same bytes at every call, however busy the machine is (ADR 9)."""
+"""The same model, image and machine give the same bytes at every call (ADR 9)."""
 
 from __future__ import annotations
 

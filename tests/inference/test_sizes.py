@@ -1,4 +1,4 @@
-"""What a header or a spacing makes of an image is refused with its size, and the other cases go on."""
+"""Images too large by header or spacing are refused, and the other cases go on."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Answers that are there are left out only where model, options and files are those that they were made from."""
+"""Predictions are kept only where model, options and files are those they were made from."""
 
 from __future__ import annotations
 

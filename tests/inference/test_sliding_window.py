@@ -1,4 +1,4 @@
-"""The sliding window against itself (identity, mirror, shift), MONAI, and nnU-Net's rule for the steps."""
+"""The sliding window against itself (identity, mirror, shift), MONAI, and nnU-Net's steps."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_read_only_and_flipped_arrays_are_taken():
 
 
 def largest_column(sweep, shape):
-    """Bytes of the rows of the largest part of a plane that is inside or outside of every window as a whole."""
+    """Bytes of the rows of the largest part of a plane that no window cuts."""
     sides = []
     for size, patch in zip(sweep.padded(shape)[1:], sweep.patch[1:], strict=True):
         starts = np.array(window_starts(size, patch, sweep.overlap))
@@ -243,7 +243,7 @@ def test_rows_in_memory_and_in_a_file_have_the_same_bits(shape, patch, overlap, 
 
 
 def test_rows_come_while_the_network_still_runs():
-    """The network does not answer the last patch before the first rows were taken: otherwise this would never end."""
+    """The last patch waits for the first rows to be taken: else this would never end."""
     taken = threading.Event()
     left = [3]
 

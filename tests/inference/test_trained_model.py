@@ -1,4 +1,4 @@
-"""The trained-model folder: complete, refused with the reason when it is not what was saved, and never unpickled."""
+"""The trained-model folder: complete, refused where it was changed, and never unpickled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def saved(tmp_path):
 
 
 def reseal(folder, **fields):
-    """What an attacker, or a tool of ours, would do: change the folder and make every hash right again."""
+    """Change the folder and make every hash right again, as an attacker would."""
     manifest = Manifest.load(folder).model_copy(update=fields)
     manifest.with_files(hash_files(folder, manifest.files)).save(folder)
 

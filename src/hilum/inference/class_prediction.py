@@ -183,7 +183,7 @@ _TABLE_SECONDS = 5.0
 
 
 class ClassWriter:
-    """Writes the answers of a classification to a folder: one table of all cases, and files of each.
+    """Writes predictions of a classification to a folder: a table of all cases, and files of each.
 
     Rows of other cases in the table that is there stay; the record of the table names the models of
     all its rows.
@@ -260,7 +260,7 @@ class ClassWriter:
         )
 
     def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:
-        """Count the rows of other cases that the table keeps, and list the models of all its rows."""
+        """Count the rows of other cases that the table keeps, and list the models of all rows."""
         return sum(case not in cases for case in self._rows), tuple(self._models)
 
     def write(self, prediction: ClassPrediction, made_from: dict[str, str]) -> tuple[Path, ...]:
@@ -280,7 +280,7 @@ class ClassWriter:
         return files
 
     def write_table(self) -> None:
-        """Write what the classes are, where no file says it though the table of all cases is there."""
+        """Write what the classes are, where a table of all cases is there without it."""
         if "csv" in self._formats and not (self._out.path / CLASSES).exists():
             self._out.write({CLASSES: _as_text(self._table)})
 

@@ -1,4 +1,4 @@
-"""One case from its files to the probabilities of its classes: read, preprocess, network, calibrate."""
+"""Prediction of one case by a classifier: read, preprocess, network, calibrate."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ class ClassPredictor:
         return replace(said, maps=maps, map_checks=checks, seconds=seconds)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (B, K') float32 of inputs (B, C, Z, Y, X), the mean over members and mirrored copies.
+        """Logits (B, K') float32 of inputs (B, C, Z, Y, X), averaged over networks and mirrors.
 
         Raises:
             ResourceError: memory is not enough.
@@ -391,7 +391,7 @@ class ClassPredictor:
         return score.model_copy(update=update)
 
     def _explained(self, prepared: Prepared, index: int) -> tuple[Volume, MapCheck | None]:
-        """Make the explanation map of a class on the case's own grid, (1, Z, Y, X) of 0..1, and its check."""
+        """Make the map (1, Z, Y, X) of a class on the case's own grid, 0..1, and its check."""
         view: InputWindow = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
         kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)

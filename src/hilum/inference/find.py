@@ -130,7 +130,7 @@ def find(
 
 
 class _Finder:
-    """State of a search: places of cases, cases of data sets, and reasons for files that are left out."""
+    """State of a search: cases with their places, and reasons for files that are left out."""
 
     def __init__(self, channels: Sequence[str], *, annotated: bool) -> None:
         self._channels, self._annotated = channels, annotated
@@ -261,7 +261,7 @@ class _Finder:
             )
 
     def _images(self, images: Sequence[Path], source: Path) -> None:
-        """Take the image files of a folder: annotations are none, and files that differ by a channel's name are one case."""
+        """Take the image files of a folder; files that differ by a channel's name are one case."""
         if not images:
             return
         words = by_words(images)
@@ -289,7 +289,7 @@ class _Finder:
             self._group(others, source)
 
     def _of_others(self, images: Sequence[Path]) -> set[Path]:
-        """Images of other modalities than the model's only channel, where their last words say so: P1_PET beside P1_CT."""
+        """Images of other modalities than the only channel, by last words: P1_PET beside P1_CT."""
         words = {file: re.split(r"[\s_.-]+", image_stem(file))[-1] for file in images}
         ours = {
             file
@@ -384,7 +384,7 @@ class _Finder:
 
 
 def _has_masks_of_labels(folder: Path, stem: str) -> bool:
-    """Return True if a folder of masks, none named after the image, lies beside it: s0000/ct, s0000/segmentations/liver."""
+    """Return True if masks of labels lie beside the image: s0000/ct, s0000/segmentations/liver."""
     masks = sub_folder(folder, ANNOTATION_FOLDERS)
     stems = {image_stem(file) for file in image_files(masks)} if masks is not None else set()
     return bool(stems) and not any(name.startswith(stem) for name in stems)
@@ -402,7 +402,7 @@ def _of_model(images: Mapping[str, Path], channels: Sequence[str]) -> dict[str, 
 
 
 def _names_beside(folder: Path) -> tuple[str, ...]:
-    """Channel names that a data set states: dataset.json among the images, or in the folder that holds theirs (imagesTs)."""
+    """Channel names that a data set states: dataset.json among the images, or one folder up."""
     return stated_channels(folder) or stated_channels(folder.absolute().parent)
 
 

@@ -59,7 +59,7 @@ class Forecast:
         self._finished += 1
 
     def at(self, case: str, share: float) -> Advance:
-        """Return the progress with this share of a case done (0 to 1), beside those that are finished."""
+        """Return the progress with this share of a case (0 to 1) done beside the finished cases."""
         cost = self._finished_cost + share * self._costs.get(case, 0.0)
         seconds = self._clock() - self._begun
         remaining = seconds / cost * (self._all - cost) if cost > 0 else None

@@ -1,4 +1,4 @@
-"""model.json: what a trained-model folder holds, and the hashes that say whether it still holds it."""
+"""model.json: what a trained-model folder holds, with hashes that verify it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Facts(Record):
     notes: tuple[str, ...] = ()
 
     def cases_for(self, part: Literal["train", "validation"]) -> frozenset[str]:
-        """The ids of the cases that any of the networks was trained or validated on, as far as the details say."""
+        """The ids of the cases that any network was trained or validated on, where known."""
         lists = [fold.get(part) for fold in self.details.values() if isinstance(fold, dict)]
         return frozenset(
             name for ids in lists if isinstance(ids, list) for name in ids if isinstance(name, str)

@@ -40,7 +40,7 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_memory(amount: str | int) -> int:
-    """Bytes of "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or of an integer, which is bytes.
+    """Bytes of "4GB", "512MB" (powers of 1000), "1.5GiB" (of 1024), or of an integer.
 
     Raises:
         UsageError: it is no amount of memory, none at all, or a text without a unit.
@@ -70,7 +70,7 @@ def resident() -> int:
 
 
 def return_what_is_freed(most: int) -> None:
-    """From now on blocks of a small part of `most` bytes go back to the system when the program frees them.
+    """From now on give freed blocks of a small part of `most` bytes back to the system.
 
     glibc raises that size by itself to up to 32 MiB and keeps what is smaller, a heap for each
     thread, so that a second case would hold what the first had freed. Blocks that go back cost time
@@ -130,7 +130,7 @@ class RowStorage:
 
 
 def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
-    """An array of float32 in a file without a name, mapped into memory: gone when the array is, however the process ends.
+    """Make an array of float32 in a nameless file, mapped into memory: gone when the array is.
 
     Mapped pages that were read or written count as held by the process. A thread gives them back to
     the system some thirty times a second (what was written stays in the file), so that they never
@@ -153,7 +153,7 @@ def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]
 
 
 def _allocate(file: IO[bytes], size: int) -> None:
-    """Make a file so large, with its room on the disk: a mapped file that finds none when it is written to kills the process.
+    """Allocate a file on the disk: a full disk would kill a process that writes to a mapped file.
 
     Raises:
         ResourceError: the disk has not enough room after all.
@@ -190,7 +190,7 @@ def _give_back(mapped: weakref.ref[mmap.mmap]) -> None:
 
 
 def nameless_file(folder: Path | None, size: int) -> IO[bytes]:
-    """A file which no folder lists, on a disk that has so many bytes free: it is gone when the process is, however that ends.
+    """Open a file which no folder lists, on a disk with so many bytes free; it goes with its user.
 
     Raises:
         ResourceError: the disk has not enough room.
@@ -220,7 +220,7 @@ class HostMemory:
 
 
 def host_memory(root: Path = Path("/")) -> HostMemory:
-    """Memory outside the accelerators, of the machine or of the control group that this process is in, whichever is less.
+    """Memory outside the accelerators, of the machine or of this process's control group.
 
     A container, a batch job or a systemd unit is killed at its group's limit, however much the
     machine has free. What the group's files take in the page cache counts as free, as it does for

@@ -106,7 +106,7 @@ class MemoryPlanner:
         return self.size(facts[0].geometry, stored=stored, channels=len(self.plan.channels))
 
     def size(self, geometry: Geometry, *, stored: int, channels: int) -> Size:
-        """Return the size of a case on a grid, of which `stored` bytes a voxel are still to read."""
+        """Return the size of a case on a grid; `stored` bytes a voxel are still to be read."""
         code = self.plan.orientation.value
         turned = geometry if code == "source" else reorient_geometry(geometry, code)
         shape = network_shape(turned, Box((0, 0, 0), turned.shape), self.plan)

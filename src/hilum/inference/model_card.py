@@ -1,4 +1,4 @@
-"""MODEL_CARD.md, written from the plan, the metrics and the training itself (after Mitchell et al., Model Cards, 2019)."""
+"""MODEL_CARD.md, written from plan, metrics and training (Mitchell et al., Model Cards, 2019)."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def label_files(
 
 
 def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
-    """Say whether "auto" writes a picture: the image is one, of a single page, and the pixels of one hold the ids."""
+    """Return whether "auto" writes a picture: the image is one page whose pixels hold the ids."""
     if (
         not files
         or max(table.ids) > MOST_IN_PICTURES
@@ -255,7 +255,7 @@ class LabelWriter:
         )
 
     def write_table(self) -> None:
-        """Write what the integers mean, where no file says it yet: a run that was killed leaves no label map without it."""
+        """Write the label table where it is missing, so that no label map is without it."""
         if not (self._out.path / self.table_file).exists():
             self._out.write({self.table_file: self._table})
 
@@ -264,7 +264,7 @@ class LabelWriter:
 
 
 def refuse_other_table(out: OutputFolder, name: str, text: str) -> None:
-    """Refuse a folder with answers of a model whose labels or classes are others: one file says what all answers mean.
+    """Refuse a folder with predictions of a model with other labels or classes.
 
     Raises:
         UsageError: it is such a folder.

@@ -56,7 +56,7 @@ _log = logging.getLogger("hilum")
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A case on the network's grid: array (C, Z, Y, X) float32, the way back (`Restore` or `InputWindow`), what it was read from.
+    """A case on the network's grid: array (C, Z, Y, X) float32, and the way back.
 
     `unlike` says what in it is unlike the training data, see `hilum.inference.unlike`.
     """
@@ -318,7 +318,7 @@ class Predictor:
         )
 
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """All logits (K, Z, Y, X), float32, of a preprocessed image (C, Z, Y, X) at once, every patch run: to look at them.
+        """All logits (K, Z, Y, X), float32, of a preprocessed image, every patch run.
 
         Needs 4 K bytes a voxel; `answer` does not.
         """

@@ -55,7 +55,7 @@ _SMALLEST_SPREAD = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """A normal distribution in many dimensions of which few were seen: the leading directions, and one variance for all the rest.
+    """A normal distribution of few samples: its leading directions, one variance for the rest.
 
     Args:
         mean: (F,).
@@ -157,7 +157,7 @@ class Gate:
 
     @property
     def guaranteed(self) -> float:
-        """The share that is beyond the limit at most, whatever the distribution, on average over held-out sets of this size."""
+        """The expected share beyond the limit, for held-out sets of this size."""
         beyond = np.count_nonzero(self.held_out > self.limit)
         return (int(beyond) + 1) / (len(self.held_out) + 1)
 
@@ -196,7 +196,7 @@ class Verdict(Record):
 
 @dataclass(frozen=True, eq=False)
 class Refusal:
-    """The training cases as a model remembers them: enough to say that an image is unlike them, not enough to show one.
+    """What a model keeps of its training cases: enough to judge images, not enough to show one.
 
     Args:
         features: the gate of the network's features.
@@ -227,7 +227,7 @@ class Refusal:
     def judge(
         self, features: ArrayLike, intensities: ArrayLike | None = None
     ) -> tuple[Verdict, ...]:
-        """A verdict on each of (B, F) features and, where they were fitted, (B, S) `intensity_features`.
+        """Judge each of (B, F) features and, where they were fitted, (B, S) `intensity_features`.
 
         Raises:
             UsageError: features of another number, or intensities missing where they were fitted.
@@ -353,7 +353,7 @@ def fit_refusal(
 
 
 def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
-    """Describe a preprocessed image (C, Z, Y, X) without a network: `INTENSITY_STATISTICS` of each channel, (C x 11,).
+    """Describe a preprocessed image (C, Z, Y, X): `INTENSITY_STATISTICS` of each channel.
 
     "flat" is the share of voxels that are as their neighbour along X (air, padding, a blank image),
     "roughness" the mean difference of neighbours along Y and X in standard deviations (noise has
@@ -372,7 +372,7 @@ def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict of the members of an ensemble, each of which has features and a refusal of its own: that of half of them.
+    """Combine the verdicts of the networks of an ensemble: that of half of them.
 
     At most twice the members' share is refused, however they depend on each other (Markov's
     inequality), and so is the p-value twice their mean (Vovk and Wang 2020). Distances and limits

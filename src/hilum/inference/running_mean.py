@@ -1,4 +1,4 @@
-"""The weighted mean of overlapping patches, of which only the rows that patches may still touch exist.
+"""The weighted mean of overlapping patches, of only the rows that patches may still touch.
 
 Patches come with rising Z. Rows below the first row of the next patch are final: they are taken
 out, and their place is used again, so that K x (depth of a patch) x Y x X values exist and never K
@@ -36,7 +36,7 @@ _BLOCK = 2**16  # values that are worked on at a time: 256 KiB, which stay in th
 
 
 def buffer_bytes(outputs: int, shape: Sequence[int], patch: Three) -> int:
-    """Bytes of all rows that exist at a time, for a volume (Z, Y, X) no smaller than the patch: the logits, and their weights."""
+    """Bytes of the rows that exist at a time for a volume (Z, Y, X): logits and weights."""
     return 4 * (outputs + 1) * patch[0] * shape[1] * shape[2]
 
 
@@ -225,7 +225,7 @@ class RunningMean:
 def _average(
     mean: NDArray[np.float32], answer: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> None:
-    """Draw a row's means (K + 1, y, x), whose last are the weights so far, to the answer (K, y, x) with new weights (y, x)."""
+    """Update a row's running means (K + 1, y, x), whose last are the summed weights, in place."""
     total = mean[-1]
     total += weights
     share = weights / total
@@ -238,7 +238,7 @@ def _average(
 
 
 def _cells(sides: Iterator[slice]) -> tuple[slice, ...]:
-    """The parts that the windows' edges cut an axis into: each is inside or outside of a window, never half."""
+    """The parts that the windows' edges cut an axis into: each inside or outside of a window."""
     edges = sorted({edge for side in sides for edge in (side.start, side.stop)})
     return tuple(slice(*pair) for pair in pairwise(edges))
 

@@ -1,4 +1,4 @@
-"""A network that sees patches, run over a volume of any size: finished slabs of logits come out while it runs.
+"""A sliding window over a volume of any size: finished rows of logits come out while it runs.
 
 Overlapping outputs are averaged with Gaussian weights, so that a voxel counts most where it lies in
 the middle of a patch (Isensee et al., nnU-Net, Nature Methods 2021). The network runs in a thread
@@ -137,7 +137,7 @@ class Watch:
 
 @dataclass(eq=False)
 class _Waiting:
-    """A window that has no answer yet: its patch (C, *patch) where it has to be run, or whose answer it gets."""
+    """A window without logits yet: its patch (C, *patch) where it has to be run."""
 
     window: Slices
     patch: NDArray[np.float32] | None
@@ -312,7 +312,7 @@ class _Network:
             self._queue.put(error)
 
     def _groups(self) -> Iterator[list[tuple[Slices, NDArray[np.float32]]]]:
-        """Groups with a full batch of patches that the network has to see, and whatever of known answers lies between them.
+        """Group the windows: a full batch of patches to run, and known logits between them.
 
         The first group says how much memory the network takes: it is as large as any.
         """
@@ -385,7 +385,7 @@ class _Network:
 
 
 def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray[np.float32]:
-    """The mean of the network's answers to patches (n, C, *patch) and to their mirror images, (n, K, *patch) float32.
+    """Average the network's logits (n, K, *patch) over patches and their mirror images.
 
     Raises:
         ModelError: the network returns another shape.

@@ -1,4 +1,4 @@
-"""A trained model, in memory and as a folder that is complete, checked by hashes, and free of pickle.
+"""A trained model, in memory and as a folder: complete, checked by hashes, free of pickle.
 
 ::
 

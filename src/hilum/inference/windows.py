@@ -25,7 +25,7 @@ _SMALLEST_WEIGHT = (
 
 
 def window_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
-    """First voxels of the patches along one axis: evenly spread, first and last flush with the ends.
+    """First voxels of the patches along an axis: evenly spread, first and last flush with the ends.
 
     Args:
         size: voxels along the axis.

@@ -1,1 +1,1 @@
-"""Models for use where torch is not: writing an exported folder (`export`), and reading one (`exported`, without torch)."""
+"""Models for use where torch is not: writing and reading an exported folder."""

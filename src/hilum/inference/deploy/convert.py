@@ -102,7 +102,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what torch's tracers say about shapes that are meant to be fixed, and about their own future.
+    """Silence the warnings of torch's tracers about shapes that are meant to be fixed.
 
     The root logger is put back afterwards: OpenVINO sets it to ERROR and leaves it so when a
     conversion fails.

@@ -348,7 +348,7 @@ def _of_another(
 
 
 def requirements(engines: Sequence[str]) -> str:
-    """requirements.txt of an exported model: what this hilum needs, less what only torch's models need, plus its engines."""
+    """Write requirements.txt of an exported model: what prediction needs, and its engines."""
     lines = []
     for line in metadata.requires("hilum") or ():
         name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
@@ -370,7 +370,7 @@ def requirements(engines: Sequence[str]) -> str:
 
 
 def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVectors:
-    """Make inputs and the logits that the exported networks must give, computed by the engine here."""
+    """Make inputs and the logits that exported networks must give, by the engine here."""
     plan: Any = model.plan
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((1, len(plan.channels), *plan.patch.value), dtype=np.float32)
@@ -389,7 +389,7 @@ def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVector
 
 
 def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored: str) -> float:
-    """Measure the largest difference to the expected logits, in the most exact precision of the files.
+    """Measure the largest difference to the expected logits, in the files' most exact precision.
 
     Raises:
         ModelError: further than its tolerance.

@@ -60,7 +60,7 @@ its own."""
 
 
 class LabelQuality(Record):
-    """Cost of int8 for one label or region: mean Dice over the validation cases where it is defined.
+    """Cost of int8 for one label or region: mean Dice over the validation cases that define it.
 
     Args:
         region: its name.
@@ -313,7 +313,7 @@ class ExportedModel:
 
 
 def tolerance(precision: str, stored: str) -> float:
-    """Return the largest allowed difference to the test vectors, by precision of engine and stored weights."""
+    """Return the largest allowed difference to the test vectors."""
     return TOLERANCES[precision] + STORED_TOLERANCES[stored]
 
 

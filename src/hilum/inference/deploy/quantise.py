@@ -1,4 +1,4 @@
-"""int8 by post-training quantisation with NNCF, accepted only where the Dice on validation cases says so.
+"""int8 by post-training quantisation with NNCF, accepted by the Dice on validation cases.
 
 Ranges are set from patches of cases that the model was trained on; whether the quantised network
 may be used is decided on annotated cases that it was not, and that set no range.
@@ -193,7 +193,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
 
 
 def _apart(calibration: Sequence[Case], validation: Sequence[Case]) -> tuple[Split | None, str]:
-    """The split without the patients who validate among those who calibrate, or why there is none."""
+    """The split without validation patients among those who calibrate, or why there is none."""
     if not validation:
         return (
             None,
@@ -257,7 +257,7 @@ def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
 def calibration_patches(
     plan: SegmentationPlan, cases: Sequence[Case]
 ) -> tuple[NDArray[np.float32], ...]:
-    """Patches (1, C, *patch) as the network sees them: half of them on annotated structures, the others anywhere.
+    """Patches (1, C, *patch) as the network sees them: half of them on annotated structures.
 
     The same cases give the same patches.
     """
@@ -289,7 +289,7 @@ def compare_engines(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[LabelQuality, ...]:
-    """Predict the cases with both engines, whole and on their own grids, and compare with the annotations and each other."""
+    """Predict the cases with both engines, and compare with the annotations and each other."""
     plan: Any = model.plan
     table = plan.labels
     found: dict[str, list[tuple[float, float, float]]] = {
@@ -370,7 +370,7 @@ def _quiet_nncf() -> Iterator[Any]:
 
 
 def _refuse_beyond(record: Quantisation) -> None:
-    """Raise where a label loses more than the gate, or where too many labels are judged by nothing."""
+    """Raise where a label loses more than the gate, or too many labels are in no case."""
     judges = f"{len(record.validated_on)} validation cases of {record.patients} patients"
     unseen = [one.region for one in record.labels if one.reference is None]
     if len(unseen) > MOST_UNSEEN * len(record.labels):
@@ -443,7 +443,7 @@ def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
 
 
 def _cut(image: NDArray[np.float32], centre: Any, patch: Sequence[int]) -> NDArray[np.float32]:
-    """A patch (C, *patch) around a voxel, moved inside where there is room, padded with zeros where there is none."""
+    """A patch (C, *patch) around a voxel, moved inside the image, padded with zeros."""
     starts = [
         min(max(0, int(c) - p // 2), max(0, n - p))
         for c, p, n in zip(centre, patch, image.shape[1:], strict=True)

@@ -1,1 +1,1 @@
-"""Engines that run a network: the interface in `engine`, and a file for each library that computes."""
+"""Engines that run a network: the interface in `engine`, and a file for each library."""

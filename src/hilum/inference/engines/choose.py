@@ -117,7 +117,7 @@ def _onnx(source: EngineSource, asked: Asked) -> Engine:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of engine: the package it needs, the extra of hilum that brings it, and what makes one."""
+    """A kind of engine: its package, the extra of hilum that brings it, and its constructor."""
 
     package: str
     extra: str

@@ -49,7 +49,7 @@ class Engine(Protocol):
 
 
 class RunnableModel(Protocol):
-    """A segmentation model that can answer, whatever it came from: a training, a folder, an export."""
+    """A segmentation model that can be run: trained, loaded from a folder, or exported."""
 
     @property
     def plan(self) -> SegmentationPlan:

@@ -22,7 +22,7 @@ _NO_MEMORY = re.compile(
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Processors that this process may use: of its affinity, and of its control group's quota, rounded up.
+    """Count the processors of this process: its affinity and its control group's quota, rounded up.
 
     Args:
         root: where /proc and /sys lie; only Linux has them, elsewhere all processors count.
@@ -61,7 +61,7 @@ def processor() -> str:
 
 
 def has_bfloat16(root: Path = Path("/")) -> bool:
-    """Return whether the processor has instructions for products of bfloat16: AVX512-BF16, AMX-BF16, or ARM's BF16.
+    """Return whether the processor has instructions for bfloat16 (AVX512-BF16, AMX-BF16, ARM).
 
     Linux names a processor's instructions; elsewhere this is False.
 

@@ -1,4 +1,4 @@
-"""OpenVINO runs a network on the processor: float32, bfloat16 or float16 where the processor has it, or a model of int8.
+"""OpenVINO runs a network on the processor: float32, bfloat16, float16, or a model of int8.
 
 Convolution, instance norm, its scale and shift, and the activation run as one or two fused kernels
 in channels-last order. One patch runs at a time, on all threads: the order of the sums of an
@@ -147,7 +147,7 @@ class OpenVINOEngine:
         self._members.clear()
 
     def _bytes(self) -> int:
-        """Return the memory that a patch takes in one member: what this process grows by when the first sees its first patch.
+        """Return the memory that a patch takes in one network: how much the first patch adds.
 
         That is less where the allocator still holds what was freed, but never less than the largest
         step takes.
@@ -233,7 +233,7 @@ def _supports(precision: str) -> bool:
 
 
 def _largest_step(compiled: Any) -> int:
-    """Bytes of the largest operation's input and output, as compiled: a network needs that at least."""
+    """Bytes of the largest operation's input and output, which a network needs at least."""
 
     def size(port: Any) -> int:
         return int(np.prod(port.get_shape(), dtype=np.int64)) * int(port.get_element_type().size)

@@ -1,4 +1,4 @@
-"""torch runs a network: the device it is on, the precision it computes in, the members of an ensemble."""
+"""torch runs a network: its device, its precision, the networks of an ensemble."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class activation maps: the network's last feature maps, weighted by what each says about a class."""
+"""Class activation maps: the last feature maps, weighted by what each says about a class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def grad_cam(
     kind: ClassKind = "exclusive",
     smooth: bool = False,
 ) -> NDArray[np.float32]:
-    """Grad-CAM (Selvaraju et al. 2017): feature maps weighted by the mean over each of the gradient of the class's log-odds.
+    """Grad-CAM (Selvaraju et al. 2017): feature maps weighted by their mean gradient.
 
     Args:
         network: a classifier, or the members of an ensemble: the mean of their maps, taken before
@@ -110,7 +110,7 @@ def _explain(
 def _signed_map(
     network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh
 ) -> Tensor:
-    """The weighted sum of the last feature maps of a batch of one, on the image's grid, (Z, Y, X)."""
+    """The weighted sum of the last feature maps of a batch of one, on the image's grid."""
     with undisturbed(network, batch.device):
         with torch.no_grad():
             maps = network.maps(batch)  # (1, F, z, y, x)

@@ -58,7 +58,7 @@ def check_map(
     explainer: Callable[..., NDArray[np.float32]] = grad_cam,
     kind: ClassKind = "exclusive",
 ) -> MapCheck:
-    """Check a map (Z, Y, X) that `explainer` has made of an image (C, Z, Y, X): one occlusion, and maps of random weights.
+    """Check a map (Z, Y, X) by one of another method and by maps of random weights.
 
     Args:
         network: a classifier, or the members of an ensemble; never changed.

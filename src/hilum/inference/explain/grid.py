@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def upsample(
     coarse: NDArray[np.floating], size: Sequence[int], centres: Sequence[NDArray[np.floating]]
 ) -> NDArray[np.float64]:
-    """A coarse map (z, y, x) on the image's grid (Z, Y, X), linearly between the cells' centres and constant beyond the last.
+    """Interpolate a coarse map (z, y, x) to the image's grid (Z, Y, X), linearly between centres.
 
     Args:
         coarse: one value a cell.
@@ -44,7 +44,7 @@ def unit_map(signed: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def coarsen(fine: NDArray[np.floating], cells: int) -> NDArray[np.float64]:
-    """The mean of each cell of a map (Z, Y, X) cut into at most `cells` nearly equal cells along each axis."""
+    """Average a map (Z, Y, X) in at most `cells` nearly equal cells along each axis."""
     coarse = np.asarray(fine, np.float64)
     for axis, voxels in enumerate(fine.shape):
         count = min(cells, voxels)

@@ -73,7 +73,7 @@ def occlusion(
     fill: str = "blur",
     most_passes: int = _MOST_PASSES,
 ) -> NDArray[np.float32]:
-    """The drop of a class's log-odds when a block is covered (Zeiler and Fergus 2014), at the blocks' centres, linear between.
+    """The drop of a class's log-odds when a block is covered (Zeiler and Fergus 2014).
 
     Args:
         network: a classifier, or the members of an ensemble: the mean of their drops.
@@ -146,7 +146,7 @@ def _steps(size: Sequence[int], block: Three | None, stride: Three | None) -> tu
 
 
 def _starts(size: Sequence[int], block: Three, stride: Three) -> list[list[int]]:
-    """First voxels of the blocks along each axis: evenly spread, at most a stride apart, from the first voxel to the last."""
+    """First voxels of the blocks along each axis: evenly spread, at most a stride apart."""
     spread = []
     for voxels, covered, step in zip(size, block, stride, strict=True):
         count = 1 + math.ceil((voxels - covered) / step)

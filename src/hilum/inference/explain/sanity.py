@@ -1,4 +1,4 @@
-"""Does an explanation explain? One that stays the same when the network forgets all it learnt does not (Adebayo et al. 2018)."""
+"""Sanity check of explanations: random weights must change the map (Adebayo et al. 2018)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Sanity(Record):
 def agreement(
     map_a: NDArray[np.floating], map_b: NDArray[np.floating], *, cells: int = _CELLS
 ) -> float:
-    """Spearman's rank correlation of two maps (Z, Y, X) of one size, of their means in at most `cells` cells along each axis.
+    """Spearman's rank correlation of two maps (Z, Y, X), averaged in `cells` cells an axis.
 
     Voxels between the points that a map is interpolated from say nothing new, hence the cells. Not
     a number where a map is the same everywhere: it has no ranks.
@@ -125,7 +125,7 @@ def sanity_check(
 
 
 def randomised(network: ClassifierNetwork, generator: torch.Generator) -> ClassifierNetwork:
-    """A copy that has learnt nothing: kernels from He's normal distribution, gains one, biases zero, statistics forgotten."""
+    """A copy that has learnt nothing: kernels from He's distribution, gains one, biases zero."""
     forgetful = copy.deepcopy(network)
     with torch.no_grad():
         for module in forgetful.modules():

@@ -79,7 +79,7 @@ def log_odds(logits: Tensor, index: int, kind: ClassKind) -> Tensor:
 
 @contextmanager
 def undisturbed(network: ClassifierNetwork, device: torch.device) -> Iterator[None]:
-    """The network in evaluation mode meanwhile, in float32, with gradients possible even where the caller runs inference.
+    """Keep the network in evaluation mode and float32 meanwhile, with gradients possible.
 
     Afterwards every module is in the mode it was in, one by one: of a network that is being
     fine-tuned some are frozen. Parameters are left alone; who asks for a gradient asks for that of

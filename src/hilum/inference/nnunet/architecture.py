@@ -108,7 +108,7 @@ def network_spec(
 
 
 def _architecture(configuration: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]]:
-    """Class and arguments of the network, the arguments' names as in plans of nnU-Net 2.2 and later."""
+    """Class and arguments of the network, named as in plans of nnU-Net 2.2 and later."""
     if "architecture" in configuration:
         described = configuration["architecture"]
         name = str(described["network_class_name"]).rpartition(".")[2]

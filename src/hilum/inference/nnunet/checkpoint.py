@@ -149,7 +149,7 @@ def _tensors(
     stored: Mapping[Any, Any],
     path: Path,
 ) -> dict[str, Tensor]:
-    """Read the numbers of these tensors, each storage and each tensor once, by however many names."""
+    """Read the numbers of these tensors, each storage and each tensor once."""
     for name, one in stored.items():
         if not isinstance(name, str) or not isinstance(one, StoredTensor):
             raise ModelError(

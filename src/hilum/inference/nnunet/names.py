@@ -142,7 +142,7 @@ def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> 
 
 
 def _with_copies(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """nnU-Net's state dict says the same tensors several times: each block's parts by number, and the encoder in the decoder."""
+    """Drop tensors that nnU-Net's state dict repeats: blocks by number, the decoder's encoder."""
     whole = dict(theirs)
     for name, tensor in theirs.items():
         for place, part in enumerate(("conv", "norm")):

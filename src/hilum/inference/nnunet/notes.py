@@ -1,4 +1,4 @@
-"""The description of a checkpoint: a pickle, read as data by a reader that knows what torch.save writes and nothing else.
+"""The description of a checkpoint: a pickle, read as data, without running anything in it.
 
 A pickle is a program for a machine with a stack. This machine has only the instructions of protocol
 2 that torch.save uses, and a few names, each of which takes notes; every other instruction or name
@@ -231,7 +231,7 @@ class _Machine:
             raise ValueError("a call with other arguments than torch.save writes") from error
 
     def build(self) -> None:
-        """A state for the last object: a numpy type's is read, a dictionary's is dropped, nothing else has one."""
+        """Set the state of the last object: a numpy type's is read, a dictionary's is dropped."""
         state, owner = self.stack.pop(), self.stack[-1]
         if type(owner) is _Dtype:
             owner.set_state(state)

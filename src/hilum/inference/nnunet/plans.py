@@ -334,7 +334,7 @@ def _channels(described: Described) -> tuple[str, ...]:
 
 
 def read_labels(described: Described) -> LabelTable:
-    """Read the meaning of the outputs as nnU-Net does: a list of one id is that id, unless another list has more.
+    """Read the meaning of the outputs as nnU-Net does: a list of one id is mostly that id.
 
     Raises:
         ModelError: labels that nnU-Net itself would not take.
