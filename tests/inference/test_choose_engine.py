@@ -177,7 +177,7 @@ def test_threads_of_torch_are_put_back():
             return image
 
     source = EngineSource(make_plan(), networks=(Watching(),), device=torch.device("cpu"))
-    engine = make_engine(source, "torch", choose.Asked("float32", threads=before + 2))
+    engine = make_engine(source, "torch", choose.EngineOptions("float32", threads=before + 2))
     assert f"{before + 2} threads" in engine.device
     engine(np.zeros((1, 1, 4, 8, 6), np.float32))
     assert seen == [before + 2]

@@ -200,7 +200,7 @@ def test_each_member_sees_an_image_once_for_answer_and_verdict():
         prepared = predictor.prepare(even(0.5))
         for network in networks:
             network.seen.clear()
-        verdict = predictor.answer(prepared).verdict
+        verdict = predictor.predict_prepared(prepared).verdict
         assert [len(network.seen) for network in networks] == [passes, passes]
         assert verdict is not None
         by_hand = [float(gate.cloud.distance(np.array([[0.5]]))[0]) for gate in gates]

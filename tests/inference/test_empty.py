@@ -57,7 +57,7 @@ def test_air_around_the_body_is_not_run_and_the_answer_is_the_same():
     image, network = study(), Tissue()
     sparing = predictor(network)
     prepared = sparing.prepare(image)
-    answer = sparing.answer(prepared)
+    answer = sparing.predict_prepared(prepared)
     assert np.array_equal(answer.labels.array, labels_of(image))
     assert answer.patches["outside"] > 500
     assert network.patches == answer.patches["run"] + 1  # air itself, once

@@ -22,7 +22,7 @@ from hilum.inference.explain import (
     randomised,
     sanity_check,
 )
-from hilum.inference.explain.grid import coarsen, unit_map, upsample
+from hilum.inference.explain.grid import coarsen, scale_to_one, upsample
 from hilum.inference.explain.score import log_odds
 from hilum.networks import CLASSIFIERS, ClassifierNetwork, build_network
 from hilum.plan.plan import ClassifierSpec
@@ -318,7 +318,7 @@ def test_grad_cam_is_that_of_monai(dimensions):
     signed = nn.functional.interpolate(
         coarse, size=image.shape[1:], mode="trilinear", align_corners=False
     )[0, 0]
-    np.testing.assert_allclose(grad_cam(network, image, 1), unit_map(signed.numpy()), atol=1e-4)
+    np.testing.assert_allclose(grad_cam(network, image, 1), scale_to_one(signed.numpy()), atol=1e-4)
 
 
 def test_hires_cam_is_grad_cam_under_a_mean_and_one_layer_only():
@@ -381,9 +381,9 @@ def test_upsampling_between_centres_of_ones_own():
 
 def test_unit_maps():
     np.testing.assert_array_equal(
-        unit_map(np.array([[[-3.0, 0.0, 1.0, 4.0]]])), [[[0, 0, 0.25, 1]]]
+        scale_to_one(np.array([[[-3.0, 0.0, 1.0, 4.0]]])), [[[0, 0, 0.25, 1]]]
     )
-    assert not unit_map(np.full((1, 2, 2), -1.0)).any()
+    assert not scale_to_one(np.full((1, 2, 2), -1.0)).any()
 
 
 def test_coarsening_takes_means():
@@ -477,7 +477,7 @@ def edges(network, image, index, *, kind="exclusive"):
     slope = np.abs(np.gradient(image[0].numpy(), axis=-1)) + np.abs(
         np.gradient(image[0].numpy(), axis=-2)
     )
-    return unit_map(slope)
+    return scale_to_one(slope)
 
 
 @both

@@ -121,9 +121,9 @@ def test_an_image_that_changes_after_it_was_read_is_read_again(folder, tmp_path,
     write_volume(index_volume(seed=7), other)
 
     class Slow(Predictor):
-        def answer(self, *args, **options):
+        def predict_prepared(self, *args, **options):
             shutil.copyfile(other, file)
-            return super().answer(*args, **options)
+            return super().predict_prepared(*args, **options)
 
     predict_many(Slow(make_model()), [file], tmp_path / "out")
     statuses, said = again(Predictor(make_model()), file, tmp_path / "out", caplog)

@@ -191,7 +191,7 @@ def test_impossible_options_are_refused(options, message):
 
 @pytest.mark.parametrize("network", [lambda x: x[:, :1], lambda x: x[..., :1]])
 def test_network_of_another_shape_is_refused(network):
-    with pytest.raises(ModelError, match="a network that answers"):
+    with pytest.raises(ModelError, match="a network that gives"):
         sliding_window(volume((4, 4, 4)), network, Sweep((2, 2, 2), 0, 2))
 
 

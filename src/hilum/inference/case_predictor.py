@@ -130,7 +130,7 @@ class CasePredictor(Protocol[P]):
         ...
 
     @property
-    def answer_options(self) -> dict[str, str]:
+    def prediction_options(self) -> dict[str, str]:
         """The options that a prediction depends on, by name."""
         ...
 
@@ -160,7 +160,7 @@ class CasePredictor(Protocol[P]):
         """Read and preprocess a case."""
         ...
 
-    def answer(
+    def predict_prepared(
         self,
         prepared: Prepared,
         *,

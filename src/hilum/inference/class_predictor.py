@@ -123,7 +123,7 @@ class ClassPredictor:
         return {"mirror_axes": axes, "batch": 1, "overlap": None, "every_patch": True}
 
     @property
-    def answer_options(self) -> dict[str, str]:
+    def prediction_options(self) -> dict[str, str]:
         """The options that an answer depends on, by name."""
         return {
             "engine": self.engine.name,
@@ -161,7 +161,7 @@ class ClassPredictor:
             DataError: it cannot be read, has other channels than the model, or no mask or point
                 though the model needs one.
         """
-        return self.answer(self.prepare(source, case=case), probabilities=probabilities)
+        return self.predict_prepared(self.prepare(source, case=case), probabilities=probabilities)
 
     def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
         """Read and preprocess; the part of a prediction that needs no network.
@@ -222,14 +222,14 @@ class ClassPredictor:
         """A view is small: the next case is always read meanwhile."""
         return 0
 
-    def answer(
+    def predict_prepared(
         self,
         prepared: Prepared,
         *,
         probabilities: bool = False,  # noqa: ARG002  (see `predict`)
         reserve: int = 0,  # noqa: ARG002  (one input is small)
         progress: Callable[[int, int], None] | None = None,  # noqa: ARG002  (one input is quick)
-        scratch: Path | None = None,  # noqa: ARG002  (see `Predictor.answer`)
+        scratch: Path | None = None,  # noqa: ARG002  (see `Predictor.predict_prepared`)
     ) -> ClassPrediction:
         """Predict a preprocessed case.
 

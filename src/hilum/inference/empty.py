@@ -117,7 +117,7 @@ class Air:
                 self._values or (), plan.normalisation.value, strict=self._values is not None
             )
         ]
-        self._asked = False
+        self._computed = False
         self._fill: NDArray[np.float32] | None = None
 
     def body(self, array: NDArray[np.float32]) -> Body | None:
@@ -131,11 +131,11 @@ class Air:
         box = self._box(array)
         windows = 0 if box is None else self._count([side.stop - side.start for side in box])
         saved = self._count(shape) - windows
-        fill = self._answer() if saved >= _WORTHWHILE else None
+        fill = self._air_logits() if saved >= _WORTHWHILE else None
         return None if fill is None else Body(box, fill, saved)
 
-    def answer(self, patch: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The logits (K, Z, Y, X) of a patch (C, Z, Y, X) that is wholly air, read-only.
+    def logits_of_air(self, patch: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the logits (K, Z, Y, X) of a patch (C, Z, Y, X) that is wholly air, read-only.
 
         None where it has to be run.
         """
@@ -146,7 +146,7 @@ class Air:
                 (channel > limit).any() for channel, limit in zip(part, self._limits, strict=True)
             ):
                 return None
-        fill = self._answer()
+        fill = self._air_logits()
         return (
             None
             if fill is None
@@ -165,10 +165,10 @@ class Air:
         a, b, c = (_widened(*one) for one in zip(found, array.shape[1:], self._patch, strict=True))
         return a, b, c
 
-    def _answer(self) -> NDArray[np.float32] | None:
+    def _air_logits(self) -> NDArray[np.float32] | None:
         """The mean logits (K,) of a patch of air; None where they are not background all over."""
-        if not self._asked:
-            self._asked = True
+        if not self._computed:
+            self._computed = True
             values = np.array(self._values, dtype=np.float32)
             patch = np.broadcast_to(
                 values[None, :, None, None, None], (1, len(values), *self._patch)

@@ -29,8 +29,8 @@ def made_from(predictor: CasePredictor[P], case: Case) -> dict[str, str]:
     """
     model = predictor.model.id
     found = {
-        "model": _of_weights(predictor) if model == UNSAVED else model,
-        **predictor.answer_options,
+        "model": _hash_weights(predictor) if model == UNSAVED else model,
+        **predictor.prediction_options,
     }
     case = arrange_channels(case, predictor.model.plan.channels)
     found["image"] = digest(([content_hash(file) for file in case.images.values()], case.positions))
@@ -70,7 +70,7 @@ def explain_reruns(reasons: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _of_weights(predictor: CasePredictor[P]) -> str:
+def _hash_weights(predictor: CasePredictor[P]) -> str:
     """A hash of the plan and weights of a model that is in no folder."""
     hashed = hashlib.sha256(predictor.model.plan.model_dump_json().encode())
     for network in getattr(predictor.model, "networks", ()):

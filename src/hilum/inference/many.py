@@ -392,7 +392,7 @@ class _Pipeline(Generic[P]):
             self._report_progress(case.id, min(done / total, 0.999))
 
         def predict() -> P:
-            return self._predictor.answer(
+            return self._predictor.predict_prepared(
                 read.prepared,
                 probabilities=self._probabilities,
                 reserve=reserve,

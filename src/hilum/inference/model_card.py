@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from hilum.metrics.bootstrap import NO_INTERVAL
 
@@ -26,18 +26,7 @@ def model_card(
     assurance: Assurance | None = None,
 ) -> str:
     """The card as Markdown, from the template of the plan's task."""
-    environment = Environment(
-        undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
-        keep_trailing_newline=True,
-        finalize=_clean,
-        loader=FunctionLoader(
-            lambda name: (
-                resources.files("hilum.inference.cards").joinpath(name).read_text(encoding="utf-8")
-            )
-        ),
-    )
-    text = environment.get_template(f"{plan.task.value}.md.j2").render(
+    text = markdown_template("hilum.inference.cards", f"{plan.task.value}.md.j2").render(
         plan=plan,
         metrics=metrics,
         facts=facts,
@@ -45,11 +34,24 @@ def model_card(
         created=created,
         network=plan.network.value,
         spacing=_spacing(plan.spacing.value, plan.dimensions.value),
-        number=_number,
+        number=lambda value: "not defined" if value is None else f"{value:.4g}",
         assurance=assurance,
         interval=_interval,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def markdown_template(package: str, name: str) -> Template:
+    """Load a template of Markdown from a package, with those that it includes."""
+    files = resources.files(package)
+    environment = Environment(
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
+        keep_trailing_newline=True,
+        finalize=_clean,
+        loader=FunctionLoader(lambda name: files.joinpath(name).read_text(encoding="utf-8")),
+    )
+    return environment.get_template(name)
 
 
 def _clean(value: object) -> object:
@@ -66,10 +68,6 @@ def _spacing(spacing: tuple[float, float, float] | None, dimensions: int) -> str
         )
         return f"it keeps its own {own} inside"
     return f"it is resampled to {' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X) inside"
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.4g}"
 
 
 def _interval(metric: Metric) -> str:

@@ -228,12 +228,9 @@ class LabelWriter:
 
     def names(self, case: Case) -> tuple[str, ...]:
         """Names of the files that will be written for a case."""
-        return label_files(case.id, self._formats_of(case), probabilities=self._probabilities)
-
-    def _formats_of(self, case: Case) -> list[PredictionFormat]:
-        return _chosen(
-            self._formats, picture=written_as_picture(tuple(case.images.values()), self._labels)
-        )
+        picture = written_as_picture(tuple(case.images.values()), self._labels)
+        chosen = _chosen(self._formats, picture=picture)
+        return label_files(case.id, chosen, probabilities=self._probabilities)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answers, in any format."""

@@ -169,7 +169,7 @@ class Predictor:
         }
 
     @property
-    def answer_options(self) -> dict[str, str]:
+    def prediction_options(self) -> dict[str, str]:
         """The options that an answer depends on, by name."""
         return {
             "engine": self.engine.name,
@@ -222,7 +222,7 @@ class Predictor:
             _log.warning(
                 "%s: unlike the training data: %s", prepared.case, "; ".join(prepared.unlike)
             )
-        return self.answer(prepared, probabilities=probabilities)
+        return self.predict_prepared(prepared, probabilities=probabilities)
 
     def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
         """Read and preprocess.
@@ -251,7 +251,7 @@ class Predictor:
         picture = written_as_picture(image_files(source), self._plan.labels)
         return Prepared(case, array, restore, seconds, unlike=found, picture=picture)
 
-    def answer(
+    def predict_prepared(
         self,
         prepared: Prepared,
         *,
@@ -288,7 +288,7 @@ class Predictor:
         watch = Watch(
             rows=memory.rows,
             progress=progress,
-            air=(lambda _: None) if self.every_patch else self._air.answer,
+            air=(lambda _: None) if self.every_patch else self._air.logits_of_air,
         )
         restoring = self._feed(prepared, watch, streams)
         middle = time.perf_counter()
@@ -320,7 +320,7 @@ class Predictor:
     def logits(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """All logits (K, Z, Y, X), float32, of a preprocessed image, every patch run.
 
-        Needs 4 K bytes a voxel; `answer` does not.
+        Needs 4 K bytes a voxel; `predict_prepared` does not.
         """
         return sliding_window(array, self.engine, replace(self._sweep, reuse=False))
 

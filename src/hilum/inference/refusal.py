@@ -72,10 +72,10 @@ class Cloud:
     rest: float
 
     @classmethod
-    def fit(cls, cases: NDArray[np.float64], *, own_units: bool) -> Self:
+    def fit(cls, cases: NDArray[np.float64], *, standardise: bool) -> Self:
         """From (N, F): covariance by Ledoit and Wolf (2004).
 
-        `own_units` divides each feature by its own standard deviation.
+        `standardise` divides each feature by its own standard deviation.
 
         Raises:
             DataError: all cases are the same.
@@ -83,7 +83,9 @@ class Cloud:
         from sklearn.covariance import ledoit_wolf_shrinkage  # here: judging needs no scikit-learn
 
         mean = cases.mean(axis=0)
-        unit = np.maximum(cases.std(axis=0), _SMALLEST_SPREAD) if own_units else np.ones_like(mean)
+        unit = (
+            np.maximum(cases.std(axis=0), _SMALLEST_SPREAD) if standardise else np.ones_like(mean)
+        )
         centred = (cases - mean) / unit
         count, features = centred.shape
         total = float((centred**2).sum()) / count
@@ -343,11 +345,11 @@ def fit_refusal(
         raise UsageError("intensities of training or of held-out cases only", needed="both or none")
     if train_intensities is None or held_out_intensities is None:
         return Refusal(
-            _fit_gate(train_features, held_out_features, share, own_units=False), None, share
+            _fit_gate(train_features, held_out_features, share, standardise=False), None, share
         )
     return Refusal(
-        features=_fit_gate(train_features, held_out_features, share / 2, own_units=False),
-        intensities=_fit_gate(train_intensities, held_out_intensities, share / 2, own_units=True),
+        features=_fit_gate(train_features, held_out_features, share / 2, standardise=False),
+        intensities=_fit_gate(train_intensities, held_out_intensities, share / 2, standardise=True),
         share=share,
     )
 
@@ -403,7 +405,7 @@ def _statistics(channel: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([channel.mean(), spread, *np.percentile(channel, _PERCENTILES), flat, rough])
 
 
-def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, own_units: bool) -> Gate:
+def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, standardise: bool) -> Gate:
     """The cloud of training cases, and the distances of held-out ones from it."""
     cases, others = np.asarray(train, np.float64), np.asarray(held_out, np.float64)
     if cases.ndim != 2 or others.ndim != 2 or cases.shape[1] != others.shape[1]:
@@ -417,7 +419,7 @@ def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, own_units:
         )
     if not (np.isfinite(cases).all() and np.isfinite(others).all()):
         raise DataError("features that are no numbers", needed="finite features of every case")
-    cloud = Cloud.fit(cases, own_units=own_units)
+    cloud = Cloud.fit(cases, standardise=standardise)
     return Gate(cloud=cloud, held_out=np.sort(cloud.distance(others)), share=share)
 
 

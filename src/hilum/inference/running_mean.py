@@ -107,8 +107,8 @@ class RunningMean:
         self._offsets = [sum(sizes[:n]) for n in range(len(sizes))]
         self._file = nameless_file(folder, self._depth * self._row_bytes)
 
-    def add(self, answer: NDArray[np.float32], window: Slices) -> None:
-        """Take the answer (K, *patch) of a patch."""
+    def add(self, logits: NDArray[np.float32], window: Slices) -> None:
+        """Take the logits (K, *patch) of a patch."""
         z, y, x = window
         self.added += 1
         for column, sides in enumerate(self._columns):
@@ -124,7 +124,7 @@ class RunningMean:
             for row in range(z.start, z.stop):
                 n = row - z.start
                 there = rows[(row % self._depth, slice(None), *inside)]
-                _average(there, answer[(slice(None), n, *part)], self._weights[(n, *part)])
+                _average(there, logits[(slice(None), n, *part)], self._weights[(n, *part)])
 
     def finished(self, stop: int, *, most: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Take out the rows below `stop`, which every patch that touches them has been added to.
@@ -223,16 +223,16 @@ class RunningMean:
 
 
 def _average(
-    mean: NDArray[np.float32], answer: NDArray[np.float32], weights: NDArray[np.float32]
+    mean: NDArray[np.float32], logits: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> None:
     """Update a row's running means (K + 1, y, x), whose last are the summed weights, in place."""
     total = mean[-1]
     total += weights
     share = weights / total
     step = max(1, _BLOCK // share.size)
-    for start in range(0, len(answer), step):
-        there = mean[start : min(start + step, len(answer))]
-        way = answer[start : start + step] - there
+    for start in range(0, len(logits), step):
+        there = mean[start : min(start + step, len(logits))]
+        way = logits[start : start + step] - there
         way *= share
         there += way
 

@@ -2,7 +2,7 @@
 
 Overlapping outputs are averaged with Gaussian weights, so that a voxel counts most where it lies in
 the middle of a patch (Isensee et al., nnU-Net, Nature Methods 2021). The network runs in a thread
-of its own, while the caller's averages what has been answered and brings finished slabs home: numpy
+of its own, while the caller's averages the logits and brings finished rows home: numpy
 and the engines let go of the interpreter's lock meanwhile.
 """
 
@@ -44,7 +44,7 @@ class Tally:
     run: int = 0
     """Seen by the network (a mirrored patch is one)."""
     reused: int = 0
-    """Not run: their content is one constant, whose answer was known."""
+    """Not run: their content is one constant, whose logits were known."""
     outside: int = 0
     """Not run: nothing but air, whether a window was placed there or not."""
     on_disk: bool = False
@@ -67,7 +67,7 @@ class Sweep:
         batch: patches a call.
         mirror_axes: among 0 (Z), 1 (Y) and 2 (X): each patch is also seen mirrored along every
             combination of them.
-        reuse: give a patch that is one constant a channel the answer that its like got, instead of
+        reuse: give a patch that is one constant a channel the logits that its like got, instead of
             running it.
         weighting: how much the voxels of a patch count; see `gaussian_weights`.
     """
@@ -124,7 +124,7 @@ class Watch:
     Args:
         rows: storage of the rows in the making.
         progress: called with the patches that are done, and all.
-        air: the answer (K, *patch) to a patch (C, *patch) that need not be run; None where it has
+        air: the logits (K, *patch) of a patch (C, *patch) that need not be run; None where it has
             to be. Called by the network's thread.
         tally: counts.
     """
@@ -142,7 +142,7 @@ class _Waiting:
     window: Slices
     patch: NDArray[np.float32] | None
     constant: tuple[float, ...] | None = None
-    answer: NDArray[np.float32] | None = None
+    logits: NDArray[np.float32] | None = None
 
 
 def slabs(
@@ -206,10 +206,10 @@ def slabs(
         )
         with closing(mean):
             watch.tally.on_disk |= mean.on_disk
-            for window, answer in network.answers():
+            for window, logits in network.results():
                 yield from cropped(window[0].start)
-                mean.add(answer, window)
-                del answer  # K times a patch: not kept while the next is waited for
+                mean.add(logits, window)
+                del logits  # K times a patch: not kept while the next is waited for
                 if watch.progress is not None:
                     watch.progress(mean.added, len(windows))
             yield from cropped(padded[0])
@@ -230,11 +230,11 @@ def sliding_window(
 
 
 class _Stopped(Exception):  # noqa: N818  (no error: it ends the thread)
-    """The caller wants no more answers."""
+    """The caller wants no more logits."""
 
 
 class _Network:
-    """The thread that runs the network: windows in, answers out, in their order."""
+    """The thread that runs the network: windows in, logits out, in their order."""
 
     def __init__(
         self,
@@ -249,11 +249,11 @@ class _Network:
         self._before, self._watch = before, watch
         self._known = np.empty(
             (0, 0, 0, 0), dtype=np.float32
-        )  # the answer to the constant patch that was run last
+        )  # the logits of the constant patch that was run last
         self._queue: Queue[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = (
             Queue()
         )
-        self._slots = threading.Semaphore(1)  # groups of answers that may exist
+        self._slots = threading.Semaphore(1)  # groups of logits that may exist
         self._stop = False
         self._ready: deque[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = (
             deque()
@@ -282,8 +282,8 @@ class _Network:
         """Let the network run the next group while the last one is averaged."""
         self._slots.release()
 
-    def answers(self) -> Iterator[tuple[Slices, NDArray[np.float32]]]:
-        """Every window and its answer (K, *patch), in their order."""
+    def results(self) -> Iterator[tuple[Slices, NDArray[np.float32]]]:
+        """Every window and its logits (K, *patch), in their order."""
         while True:
             group = self._ready.popleft() if self._ready else self._queue.get()
             if group is None:
@@ -327,7 +327,7 @@ class _Network:
             constant = constant_of(patch) if self._sweep.reuse else None
             air = self._watch.air(patch) if constant is None else None
             if air is not None:
-                waiting.append(_Waiting(window, None, answer=air))
+                waiting.append(_Waiting(window, None, logits=air))
             elif constant is not None and constant == last:
                 waiting.append(_Waiting(window, None, constant))
             else:
@@ -335,34 +335,34 @@ class _Network:
                 last = constant or last
                 patches += 1
             if patches == size:
-                yield self._answered(waiting)
+                yield self._run(waiting)
                 waiting, patches = [], 0
         if waiting:
-            yield self._answered(waiting)
+            yield self._run(waiting)
 
-    def _answered(self, waiting: Sequence[_Waiting]) -> list[tuple[Slices, NDArray[np.float32]]]:
+    def _run(self, waiting: Sequence[_Waiting]) -> list[tuple[Slices, NDArray[np.float32]]]:
         self._slots.acquire()
         if self._stop:
             raise _Stopped
         patches = [one.patch for one in waiting if one.patch is not None]
-        answers: Iterator[NDArray[np.float32]] = iter(
+        results: Iterator[NDArray[np.float32]] = iter(
             mirrored(self._engine, np.stack(patches), self._sweep) if patches else ()
         )
         group = []
         for one in waiting:
-            if one.answer is not None:
-                group.append((one.window, one.answer))
+            if one.logits is not None:
+                group.append((one.window, one.logits))
                 self._watch.tally.outside += 1
                 continue
             if one.patch is None:
                 group.append((one.window, self._known))
                 self._watch.tally.reused += 1
                 continue
-            answer = next(answers)
-            group.append((one.window, answer))
+            logits = next(results)
+            group.append((one.window, logits))
             self._watch.tally.run += 1
             if one.constant is not None:
-                self._known = answer.copy()  # one is kept, without the rest of its batch
+                self._known = logits.copy()  # one is kept, without the rest of its batch
         return group
 
     def _patch(self, window: Slices) -> NDArray[np.float32]:
@@ -405,29 +405,29 @@ def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray
             if chosen != [()]
             else patches
         )
-        answers = _checked(engine(seen), seen, sweep)
+        logits = _checked(engine(seen), seen, sweep)
         for copy, axes in enumerate(chosen):
-            answer = np.flip(answers[copy * len(patches) : (copy + 1) * len(patches)], axes)
+            unflipped = np.flip(logits[copy * len(patches) : (copy + 1) * len(patches)], axes)
             count += 1
             if mean is None:
                 mean = (
-                    answer if len(flips) == 1 else answer.copy()
-                )  # the answers of other copies are not kept with it
+                    unflipped if len(flips) == 1 else unflipped.copy()
+                )  # the logits of other copies are not kept with it
                 continue
-            for patch, new in enumerate(answer):  # one patch at a time: no temporary of them all
+            for patch, new in enumerate(unflipped):  # one patch at a time: no temporary of them all
                 mean[patch] += (new - mean[patch]) / np.float32(count)
     if mean is None:  # pragma: no cover  (the first copy is the patch itself)
-        raise ModelError("a network that was not asked")
+        raise ModelError("internal error: no patch was run")
     return mean
 
 
 def _checked(
-    answers: NDArray[np.float32], patches: NDArray[np.float32], sweep: Sweep
+    logits: NDArray[np.float32], patches: NDArray[np.float32], sweep: Sweep
 ) -> NDArray[np.float32]:
     expected = (len(patches), sweep.outputs, *sweep.patch)
-    if answers.shape != expected:
+    if logits.shape != expected:
         raise ModelError(
-            f"a network that answers {tuple(answers.shape)} to {tuple(patches.shape)}",
+            f"a network that gives {tuple(logits.shape)} to {tuple(patches.shape)}",
             needed=f"{expected}: one logit for each of {sweep.outputs} outputs at each voxel",
         )
-    return answers
+    return logits

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from hilum.errors import ModelError, UsageError
 from hilum.inference.assurance import ARRAYS, NUMBERS, Assurance
-from hilum.inference.engines.choose import Asked, EngineSource, make_engine
+from hilum.inference.engines.choose import EngineOptions, EngineSource, make_engine
 from hilum.inference.engines.torch_engine import resolve_device
 from hilum.inference.manifest import (
     CARD,
@@ -129,7 +129,7 @@ class TrainedModel:
         Engines other than torch's run on the CPU.
         """
         source = EngineSource(self.plan, networks=self.networks, device=self.device)  # type: ignore[arg-type]  # a segmentation's
-        return make_engine(source, name, Asked(precision, threads, memory))
+        return make_engine(source, name, EngineOptions(precision, threads, memory))
 
     def save(self, folder: Path | str) -> TrainedModel:
         """Write the folder.
@@ -148,7 +148,7 @@ class TrainedModel:
             return self._save(out)
 
     def _save(self, out: OutputFolder) -> TrainedModel:
-        folder, members = out.path, _member_names(len(self.networks))
+        folder, members = out.path, _weight_files(len(self.networks))
         out.refuse_foreign((*members, *MODEL_FILES))
         out.remove(MANIFEST)
         for name, network in zip(members, self.networks, strict=True):
@@ -248,7 +248,7 @@ def seal_card(folder: Path | str) -> str:
     return resealed.id
 
 
-def _member_names(count: int) -> tuple[str, ...]:
+def _weight_files(count: int) -> tuple[str, ...]:
     return (
         ("weights.safetensors",)
         if count == 1

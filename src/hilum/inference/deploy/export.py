@@ -6,6 +6,7 @@ import logging
 import re
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from hilum.inference.deploy.exported import (
     tolerance,
 )
 from hilum.inference.deploy.readme import readme
-from hilum.inference.engines.choose import ENGINES, Asked, EngineSource, make_engine
+from hilum.inference.engines.choose import ENGINES, EngineOptions, EngineSource, make_engine
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -196,7 +197,7 @@ def _checked(
         packages = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}[
             engine
         ]
-        missing = [name for name in packages if not _installed(name)]
+        missing = [name for name in packages if find_spec(name) is None]
         if missing:
             raise UsageError(
                 f"export for {engine}: {', '.join(missing)} not installed",
@@ -226,12 +227,6 @@ def _check_model(model: TrainedModel) -> None:
         raise UsageError(
             f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'"
         )
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
 
 
 def _names(model: TrainedModel, suffix: str) -> tuple[str, ...]:
@@ -288,7 +283,7 @@ def _write_rest(
 ) -> None:
     """Everything but the networks and the test vectors."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    metrics = model.metrics or _unmeasured()
+    metrics = model.metrics or ModelMetrics(measured_on="not measured")
     if stored != "float32":
         metrics = metrics.model_copy(
             update={
@@ -395,7 +390,7 @@ def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored:
         ModelError: further than its tolerance.
     """
     precision = "int8" if stored == "int8" else "float32"
-    made = make_engine(source, engine, Asked(precision))
+    made = make_engine(source, engine, EngineOptions(precision))
     try:
         found, allowed = vectors.difference(made), tolerance(precision, stored)
     finally:
@@ -410,7 +405,3 @@ def _difference(source: EngineSource, vectors: TestVectors, engine: str, stored:
         )
     _log.info("%s: written and read again, it differs by %.2g of the logits' spread", engine, found)
     return found
-
-
-def _unmeasured() -> ModelMetrics:
-    return ModelMetrics(measured_on="not measured")

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from hilum.errors import ModelError, UsageError
-from hilum.inference.engines.choose import Asked, EngineSource, make_engine
+from hilum.inference.engines.choose import EngineOptions, EngineSource, make_engine
 from hilum.inference.manifest import (
     CARD,
     LABELS,
@@ -266,7 +266,7 @@ class ExportedModel:
         Raises:
             ModelError: it is further from the test vectors than `tolerance`.
         """
-        engine = self._unchecked(name, Asked(precision, threads, memory))
+        engine = self._unchecked(name, EngineOptions(precision, threads, memory))
         try:
             found = self.check(engine)
         except BaseException:
@@ -289,7 +289,7 @@ class ExportedModel:
         Raises:
             ModelError: further than `tolerance`.
         """
-        used = engine if engine is not None else self._unchecked("auto", Asked())
+        used = engine if engine is not None else self._unchecked("auto", EngineOptions())
         found, allowed = (
             TestVectors.load(self.folder / VECTORS).difference(used),
             self.tolerance(used.precision),
@@ -303,9 +303,9 @@ class ExportedModel:
             )
         return found
 
-    def _unchecked(self, name: str, asked: Asked) -> Engine:
+    def _unchecked(self, name: str, options: EngineOptions) -> Engine:
         source = engine_source(self.plan, self.folder, self.manifest.engines, self.manifest.stored)
-        return make_engine(source, name, asked)
+        return make_engine(source, name, options)
 
     def tolerance(self, precision: str) -> float:
         """Return the largest allowed difference of an engine in `precision` to the test vectors."""

@@ -22,6 +22,7 @@ from hilum.errors import ModelError, UsageError
 from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.inference.engines.openvino_library import ov
+from hilum.inference.predictor import Predictor
 from hilum.metrics import dice
 from hilum.preprocess import preprocess_case, preprocess_labels
 
@@ -295,7 +296,7 @@ def compare_engines(
     found: dict[str, list[tuple[float, float, float]]] = {
         region.name: [] for region in table.scored
     }
-    predictors = [_predictor(model, engine) for engine in (plain, small)]
+    predictors = [Predictor(_Running(model.plan, engine)) for engine in (plain, small)]
     for done, case in enumerate(cases, start=1):
         reference = read_annotation(case).array[0]
         first, second = (predictor.predict(case).labels.array[0] for predictor in predictors)
@@ -414,12 +415,6 @@ def _quality(region: str, values: Sequence[tuple[float, float, float]]) -> Label
     return LabelQuality(
         region=region, reference=reference, int8=int8, agreement=agreement, cases=len(defined)
     )
-
-
-def _predictor(model: TrainedModel, engine: Engine) -> Any:
-    from hilum.inference.predictor import Predictor
-
-    return Predictor(_Running(model.plan, engine))
 
 
 @dataclass(frozen=True)

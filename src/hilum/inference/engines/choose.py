@@ -45,7 +45,7 @@ class EngineSource:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EngineOptions:
     """Options of an engine.
 
     Args:
@@ -59,7 +59,7 @@ class Asked:
     memory: int | None = None
 
 
-def _torch(source: EngineSource, asked: Asked) -> Engine:
+def _torch(source: EngineSource, options: EngineOptions) -> Engine:
     if not source.networks:
         raise UsageError(
             "engine 'torch' for an exported model, which holds no weights of torch",
@@ -68,7 +68,7 @@ def _torch(source: EngineSource, asked: Asked) -> Engine:
         )
     from hilum.inference.engines.torch_engine import TorchEngine, resolve_precision
 
-    wanted: Any = asked.precision
+    wanted: Any = options.precision
     if wanted in {None, "auto"}:
         wanted = resolve_precision("bfloat16", source.device)
     if wanted not in {"float32", "bfloat16"}:
@@ -82,14 +82,18 @@ def _torch(source: EngineSource, asked: Asked) -> Engine:
         )
     batch = 1 if source.device.type == "cpu" else source.plan.batch.value
     return TorchEngine(
-        source.networks, device=source.device, precision=wanted, batch=batch, threads=asked.threads
+        source.networks,
+        device=source.device,
+        precision=wanted,
+        batch=batch,
+        threads=options.threads,
     )
 
 
-def _openvino(source: EngineSource, asked: Asked) -> Engine:
+def _openvino(source: EngineSource, options: EngineOptions) -> Engine:
     from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
 
-    precision = resolve_precision(asked.precision, stored=source.stored)
+    precision = resolve_precision(options.precision, stored=source.stored)
     models: tuple[Any, ...] = source.openvino
     if not models:
         if not source.networks:
@@ -103,16 +107,18 @@ def _openvino(source: EngineSource, asked: Asked) -> Engine:
         from hilum.inference.deploy.convert import to_openvino
 
         models = tuple(to_openvino(network, source.plan) for network in source.networks)
-    return OpenVINOEngine(models, precision=precision, threads=asked.threads, memory=asked.memory)
+    return OpenVINOEngine(
+        models, precision=precision, threads=options.threads, memory=options.memory
+    )
 
 
-def _onnx(source: EngineSource, asked: Asked) -> Engine:
+def _onnx(source: EngineSource, options: EngineOptions) -> Engine:
     from hilum.inference.engines.onnx_engine import OnnxEngine, resolve_precision
 
-    resolve_precision(asked.precision)
+    resolve_precision(options.precision)
     if not source.onnx:
         raise _not_exported(source, "onnx")
-    return OnnxEngine(source.onnx, threads=asked.threads)
+    return OnnxEngine(source.onnx, threads=options.threads)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Kind:
 
     package: str
     extra: str
-    make: Callable[[EngineSource, Asked], Engine]
+    make: Callable[[EngineSource, EngineOptions], Engine]
 
     @property
     def installed(self) -> bool:
@@ -140,7 +146,9 @@ ENGINES: dict[str, Kind] = {
 """By the name that users give."""
 
 
-def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = None) -> Engine:
+def make_engine(
+    source: EngineSource, name: str = "auto", options: EngineOptions | None = None
+) -> Engine:
     """The engine of that name for a model.
 
     "auto" takes the fastest that is installed and that the model can run in.
@@ -157,31 +165,31 @@ def make_engine(source: EngineSource, name: str = "auto", asked: Asked | None = 
             that precision.
         ModelError: the network cannot be brought to the engine.
     """
-    asked = asked or Asked()
+    options = options or EngineOptions()
     if name != "auto":
         _check(name)
-        return _made(source, name, asked, "asked for")
+        return _made(source, name, options, "asked for")
     chosen, because = _choose(source)
     if chosen == "openvino" and not source.openvino:
         try:
-            return _made(source, chosen, asked, because)
+            return _made(source, chosen, options, because)
         except ModelError as error:
             _log.warning("engine torch instead of openvino: %s", error.found)
             return _made(
-                source, "torch", asked, f"openvino cannot take this network ({error.found})"
+                source, "torch", options, f"openvino cannot take this network ({error.found})"
             )
-    return _made(source, chosen, asked, because)
+    return _made(source, chosen, options, because)
 
 
-def _made(source: EngineSource, name: str, asked: Asked, because: str) -> Engine:
-    engine = ENGINES[name].make(source, asked)
-    engine.because = f"{because}; {_precision_because(source, asked, engine)}"
+def _made(source: EngineSource, name: str, options: EngineOptions, because: str) -> Engine:
+    engine = ENGINES[name].make(source, options)
+    engine.because = f"{because}; {_precision_because(source, options, engine)}"
     _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, engine.because)
     return engine
 
 
-def _precision_because(source: EngineSource, asked: Asked, engine: Engine) -> str:
-    if asked.precision not in {None, "auto"}:
+def _precision_because(source: EngineSource, options: EngineOptions, engine: Engine) -> str:
+    if options.precision not in {None, "auto"}:
         return f"{engine.precision} was asked for"
     if engine.precision == "int8":
         return "int8 as it is stored"

@@ -93,13 +93,13 @@ class OnnxEngine:
                 f"patches of shape {tuple(patches.shape)}",
                 needed=f"(B, {', '.join(map(str, self._inputs))})",
             )
-        answers = np.empty((len(patches), *self._outputs), np.float32)
+        logits = np.empty((len(patches), *self._outputs), np.float32)
         for row in range(len(patches)):
             patch = np.require(patches[row : row + 1], dtype=np.float32, requirements=["C"])
-            answers[row] = self._run(0, patch)
+            logits[row] = self._run(0, patch)
             for count in range(2, len(self._members) + 1):
-                answers[row] += (self._run(count - 1, patch) - answers[row]) / count
-        return answers
+                logits[row] += (self._run(count - 1, patch) - logits[row]) / count
+        return logits
 
     def close(self) -> None:
         """Give back the networks."""
@@ -108,12 +108,12 @@ class OnnxEngine:
     def _run(self, member: int, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         session = self._members[member]
         try:
-            (answer,) = session.run(None, {session.get_inputs()[0].name: patch})
+            (found,) = session.run(None, {session.get_inputs()[0].name: patch})
         except Exception as error:  # onnxruntime's own errors have no common base
             if not is_out_of_memory(error):
                 raise
             raise ResourceError(
                 f"memory is not enough for a patch of {self._inputs} ({error})", cure="--memory"
             ) from error
-        logits: NDArray[np.float32] = answer[0]
+        logits: NDArray[np.float32] = found[0]
         return logits

@@ -109,7 +109,8 @@ class OpenVINOEngine:
         self.precision: str = precision
         settings = _settings(precision, threads)
         self._members = [
-            _Member(str(model) if isinstance(model, Path) else model, settings) for model in models
+            _CompiledNetwork(str(model) if isinstance(model, Path) else model, settings)
+            for model in models
         ]
         used = self._members[0].compiled.get_property("INFERENCE_NUM_THREADS")
         self.device = f"cpu: {processor()}, {used} threads"
@@ -135,11 +136,11 @@ class OpenVINOEngine:
         mean = np.empty((len(patches), *first.outputs), np.float32)
         first.run(patches, mean, give_back=self._frugal)
         for count, member in enumerate(self._members[1:], start=2):
-            answer = np.empty_like(mean)
-            member.run(patches, answer, give_back=self._frugal)
-            answer -= mean
-            answer /= count
-            mean += answer
+            logits = np.empty_like(mean)
+            member.run(patches, logits, give_back=self._frugal)
+            logits -= mean
+            logits /= count
+            mean += logits
         return mean
 
     def close(self) -> None:
@@ -160,7 +161,7 @@ class OpenVINOEngine:
         return max(_largest_step(first.compiled), process.memory_info().rss - before)
 
 
-class _Member:
+class _CompiledNetwork:
     """One compiled network."""
 
     def __init__(self, model: Any, settings: dict[str, Any]) -> None:
@@ -178,15 +179,15 @@ class _Member:
         self.request = self.compiled.create_infer_request()
 
     def run(
-        self, patches: NDArray[np.float32], answers: NDArray[np.float32], *, give_back: bool = False
+        self, patches: NDArray[np.float32], logits: NDArray[np.float32], *, give_back: bool = False
     ) -> None:
-        """Fill `answers` (B, K, ...).
+        """Fill `logits` (B, K, ...).
 
         With `give_back` what the network computed in is freed afterwards.
         """
         try:
             for row in range(len(patches)):
-                self._run(patches[row : row + 1], answers[row : row + 1])
+                self._run(patches[row : row + 1], logits[row : row + 1])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -196,13 +197,13 @@ class _Member:
         if give_back:
             self.compiled.release_memory()
 
-    def _run(self, patch: NDArray[np.float32], answer: NDArray[np.float32]) -> None:
+    def _run(self, patch: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
         """Run one patch.
 
         Nothing still runs afterwards, whatever happened: it would write to memory given back.
         """
         self.request.set_input_tensor(ov.Tensor(patch, shared_memory=True))
-        self.request.set_output_tensor(ov.Tensor(answer, shared_memory=True))
+        self.request.set_output_tensor(ov.Tensor(logits, shared_memory=True))
         try:
             self.request.start_async()
         finally:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hilum.inference.explain.grid import unit_map
-from hilum.inference.explain.score import log_odds, members, one_image, undisturbed
+from hilum.inference.explain.grid import scale_to_one
+from hilum.inference.explain.score import as_networks, log_odds, one_image, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,12 +99,12 @@ def _explain(
         else [()]
     )
     signed = []
-    for member in members(network):
+    for member in as_networks(network):
         batch = one_image(image, member)
         for mirror in mirrors:
             found = _signed_map(member, batch.flip(mirror), index, kind=kind, weigh=weigh)
             signed.append(found.flip(mirror).cpu())
-    return unit_map(torch.stack(signed).mean(dim=0).numpy())
+    return scale_to_one(torch.stack(signed).mean(dim=0).numpy())
 
 
 def _signed_map(

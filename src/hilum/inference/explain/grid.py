@@ -33,7 +33,7 @@ def upsample(
     return fine
 
 
-def unit_map(signed: NDArray[np.floating]) -> NDArray[np.float32]:
+def scale_to_one(signed: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale a map to 0..1: negative values become 0, the largest 1; zeros stay zeros."""
     positive = np.maximum(signed, 0.0)
     largest = positive.max()

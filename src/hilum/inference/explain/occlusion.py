@@ -15,8 +15,8 @@ import torch
 from scipy import ndimage
 
 from hilum.errors import UsageError
-from hilum.inference.explain.grid import unit_map, upsample
-from hilum.inference.explain.score import log_odds, members, one_image, undisturbed
+from hilum.inference.explain.grid import scale_to_one, upsample
+from hilum.inference.explain.score import as_networks, log_odds, one_image, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ def occlusion(
         UsageError: no network, no such class, not one image, an unknown fill, sizes below 1, or too
             many passes.
     """
-    networks = members(network)
+    networks = as_networks(network)
     one_image(image, networks[0])  # says so where it is not one
     size = image.shape[1:]
     if fill not in FILLS:
@@ -124,7 +124,7 @@ def occlusion(
     ]
     coarse = np.mean(drops, axis=0).reshape([len(s) for s in starts])
     centres = [np.array(s) + (b - 1) / 2 for s, b in zip(starts, block, strict=True)]
-    return unit_map(upsample(np.maximum(coarse, 0.0), size, centres))
+    return scale_to_one(upsample(np.maximum(coarse, 0.0), size, centres))
 
 
 def _steps(size: Sequence[int], block: Three | None, stride: Three | None) -> tuple[Three, Three]:

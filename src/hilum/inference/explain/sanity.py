@@ -12,7 +12,7 @@ import torch
 from hilum.errors import UsageError
 from hilum.inference.explain.cam import grad_cam
 from hilum.inference.explain.grid import coarsen
-from hilum.inference.explain.score import members
+from hilum.inference.explain.score import as_networks
 from hilum.plan.plan import Record
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def sanity_check(
     own = explainer(network, image, index, kind=kind)
     correlations = []
     for _ in range(draws):
-        forgetful = tuple(randomised(member, generator) for member in members(network))
+        forgetful = tuple(randomised(member, generator) for member in as_networks(network))
         other = explainer(forgetful, image, index, kind=kind)
         found = agreement(own, other)
         correlations.append(
@@ -130,12 +130,12 @@ def randomised(network: ClassifierNetwork, generator: torch.Generator) -> Classi
     with torch.no_grad():
         for module in forgetful.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                parameter.copy_(_drawn(name, parameter, generator))
+                parameter.copy_(_random_values(name, parameter, generator))
             _forget_statistics(module)
     return forgetful
 
 
-def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+def _random_values(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
     """Fresh values for a parameter, on the CPU."""
     if parameter.ndim < 2:
         return torch.zeros(parameter.shape) if "bias" in name else torch.ones(parameter.shape)

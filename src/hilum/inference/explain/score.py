@@ -21,7 +21,7 @@ Networks: TypeAlias = "ClassifierNetwork | Sequence[ClassifierNetwork]"
 """A classifier, or the members of an ensemble."""
 
 
-def members(network: Networks) -> tuple[ClassifierNetwork, ...]:
+def as_networks(network: Networks) -> tuple[ClassifierNetwork, ...]:
     """The members of an ensemble; a classifier is one of one.
 
     Raises:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hilum.dataset.layouts.naming import channel_names, label_table, read_json_object
 from hilum.errors import HilumError, ModelError
 from hilum.inference.nnunet.architecture import network_spec
-from hilum.inference.nnunet.seen import nnunet_seen
+from hilum.inference.nnunet.ranges import training_ranges
 from hilum.plan.plan import AugmentationSpec, Decision, Hardware, Normalisation, OptimiserSpec
 from hilum.plan.segmentation import LossSpec, ResamplingSpec, SegmentationPlan
 
@@ -309,7 +309,7 @@ def _plan(
         hardware=Hardware(),
         channels=channels,
         labels=labels,
-        seen=nnunet_seen(
+        seen=training_ranges(
             described.folder,
             plans,
             channels,

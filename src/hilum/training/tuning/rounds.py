@@ -249,7 +249,7 @@ def _late(limit: float | None, found: Mapping[str, Predicted]) -> bool:
 def _predicted(predictor: Predictor, case: Case) -> Predicted:
     prepared = predictor.prepare(case)
     z, y, x = (int(n) for n in prepared.array.shape[1:])
-    prediction = predictor.answer(prepared)
+    prediction = predictor.predict_prepared(prepared)
     labels = prediction.labels
     seconds = prediction.seconds.network + prediction.seconds.restore
     return Predicted(

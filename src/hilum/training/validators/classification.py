@@ -105,7 +105,8 @@ class ClassificationValidator:
             if done > 1 and deadline is not None and time.perf_counter() > deadline:
                 break
             found[place] = (
-                known.get(case.id) or predictor.answer(self._prepare(predictor, case)).score
+                known.get(case.id)
+                or predictor.predict_prepared(self._prepare(predictor, case)).score
             )
             if progress is not None:
                 progress(done, len(self.cases), case.id)
@@ -167,7 +168,7 @@ class ClassificationValidator:
         predictor = self._predictor(network)
         for _ in range(2):
             start = time.perf_counter()
-            predictor.answer(predictor.prepare(self.cases[0]))
+            predictor.predict_prepared(predictor.prepare(self.cases[0]))
         return time.perf_counter() - start
 
     def metrics(self, scores: Sequence[ClassScore]) -> tuple[tuple[Metric, ...], float]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TRIPLE = tuple[Range, Range, Range]
 
 
-def nnunet_seen(
+def training_ranges(
     folder: Path,
     plans: Mapping[str, Any],
     channels: Sequence[str],
