@@ -198,7 +198,7 @@ class Verdict(Record):
 
 @dataclass(frozen=True, eq=False)
 class Refusal:
-    """What a model keeps of its training cases: enough to judge images, not enough to show one.
+    """Summary of training cases: enough to judge whether images are like them, not to show one.
 
     Args:
         features: the gate of the network's features.
