@@ -3,11 +3,12 @@
 ::
 
     model.json            format version, id, members, SHA-256 of every other file (manifest.py)
-    plan.json             every decision labels.json           what the answers mean: labels or
-    classes weights.safetensors   of one network; of an ensemble weights_0.safetensors,
-    weights_1.safetensors, ... metrics.json          how good it is, and on what that was measured
+    plan.json             every decision
+    labels.json           what the predictions mean: labels or classes
+    weights.safetensors   of one network; of an ensemble weights_0.safetensors, ...
+    metrics.json          how good it is, and on what that was measured
     assurance.*           of a classifier: calibration, prediction sets, when to refuse
-    (assurance.py) MODEL_CARD.md         the same for people
+    MODEL_CARD.md         the same for people
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
 ::
 
-    export.json           format version, id, what it was exported from and how, SHA-256 of every
-    other file plan.json             every decision: how an image is prepared, and what is done with
-    the answer labels.json           what the integers of the answer mean network.xml, .bin
-    OpenVINO's network; of an ensemble network_0.xml, network_1.xml, ... network.onnx          the
-    same for ONNX Runtime test_vectors.npz      a patch and the logits that the networks must give
-    for it metrics.json          how good the model is, and on what that was measured
-    requirements.txt      the packages that `hilum predict` needs for it README.md             for
-    who installs it MODEL_CARD.md         for who uses it
+    export.json         format version, id, source, SHA-256 of every other file
+    plan.json           every decision: how an image is prepared, what is done with the labels
+    labels.json         what the labels mean
+    network.xml, .bin   OpenVINO's network; of an ensemble network_0.xml, network_1.xml, ...
+    network.onnx        the same for ONNX Runtime
+    test_vectors.npz    a patch and the logits that the networks must give for it
+    metrics.json        how good the model is, and on what that was measured
+    requirements.txt    the packages that `hilum predict` needs for it
+    README.md           for who installs it
+    MODEL_CARD.md       for who uses it
 """
 
 from __future__ import annotations

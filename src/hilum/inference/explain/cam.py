@@ -48,8 +48,8 @@ def grad_cam(
 
     Returns:
         (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear between its
-        cells (`on_image` of the
-        network). Negative values are cut off after that, and not before as Selvaraju et al. do.
+        cells (`on_image` of the network). Negative values are cut off after that, and not before as
+        Selvaraju et al. do.
 
     Raises:
         UsageError: no network, no such class, or not one image.

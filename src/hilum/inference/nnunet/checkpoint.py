@@ -53,8 +53,7 @@ def read_checkpoint(path: Path | str, wanted: str) -> tuple[dict[str, Any], dict
 
     Returns:
         The dictionary without that entry (tensors in it are `StoredTensor`s: their numbers are not
-        read), and the entry's tensors
-        by name, on the CPU.
+        read), and the entry's tensors by name, on the CPU.
 
     Raises:
         ModelError: there is no such file, it is not a zip checkpoint, is damaged, or names anything
