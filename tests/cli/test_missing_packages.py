@@ -9,7 +9,7 @@ from hilum.errors import missing_package
 
 TORCHLESS = """
 import sys
-sys.modules["torch"] = sys.modules["safetensors"] = None  # importing them raises, as where they are not installed
+sys.modules["torch"] = sys.modules["safetensors"] = None  # as not installed
 sys.argv = ["hilum", *sys.argv[1:]]
 from hilum.cli import main
 main()

@@ -153,7 +153,7 @@ def test_nodule_table(tmp_path):
 
 
 def test_dicom_series_is_the_volume(tmp_path):
-    """An independent reader (SimpleITK) puts every voxel at the same millimetre with the same HU."""
+    """SimpleITK, an independent reader, puts every voxel at the same place with the same HU."""
     sitk = pytest.importorskip("SimpleITK")
     image = make_abdomen_ct(9, shape=SMALL).image
     files = write_dicom_series(image, tmp_path / "series", tags=SeriesTags(patient_id="X1"))
