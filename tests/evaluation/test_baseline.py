@@ -1,4 +1,4 @@
-"""Baselines that need no image: what they may look at, and that they never see what they are asked about."""
+"""Baselines that need no image: the columns they may use; they learn from no case they predict."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -223,7 +223,7 @@ def test_what_cannot_be_done_is_refused():
 
 
 # --- which columns
-# -----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 LABELS = ["benign", "malignant"] * 20
 COLUMNS = {

@@ -34,11 +34,11 @@ def values(summary):
 
 
 # --- by hand
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_two_classes_by_hand():
-    """Ten cases: four malignant with .9 .8 .6 .3, six benign with .7 .4 .3 .2 .1 .1 for malignant."""
+    """Ten cases: malignant with .9 .8 .6 .3, benign with .7 .4 .3 .2 .1 .1 for malignant."""
     malignant = [(TWO.names[1], p) for p in (0.9, 0.8, 0.6, 0.3)]
     benign = [(TWO.names[0], p) for p in (0.7, 0.4, 0.3, 0.2, 0.1, 0.1)]
     scores = scores_of(TWO, [(label, (1 - p, p)) for label, p in malignant + benign])
@@ -131,7 +131,7 @@ def test_findings_by_hand():
 
 @pytest.mark.parametrize("kind", ["exclusive", "ordinal", "multilabel"])
 def test_a_part_is_judged_like_two_classes(kind):
-    """A finding, a class against the rest, a step between grades: every figure and interval of a yes-no question."""
+    """A finding, a class, a step between grades: every metric and interval of a question."""
     table = TABLES[kind]
     scores = made_up(table, 60)
     asked = questions(ClassRows.of(scores, table))[1]
@@ -216,7 +216,7 @@ def test_prediction_sets_by_hand():
 
 
 def test_sets_of_findings_by_hand():
-    """A present finding is held where it may be present, an absent one where its presence is not certain."""
+    """A set holds a finding that may be present, or an absent one that is not certain."""
     two = ClassTable(names=("mass", "nodule"), kind="multilabel")
     rows = [
         ("mass", ("mass",), ("mass",)),
@@ -240,7 +240,7 @@ def test_sets_of_findings_by_hand():
 
 
 # --- against scikit-learn
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -374,7 +374,7 @@ def test_near_duplicates_make_no_interval_narrower(kind):
 
 
 def test_patients_and_units_join_each_other():
-    """a and b share a patient, b and c a unit, d and e nothing but a name: a unit called as a patient is."""
+    """a and b share a patient, b and c a unit; a unit has the name of a patient."""
     whose = {
         "a": ("P", None),
         "b": ("P", "u"),
@@ -395,7 +395,7 @@ def test_patients_and_units_join_each_other():
 
 
 # --- what must not matter
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -590,7 +590,7 @@ def test_questions_are_named():
 
 
 # --- subgroups
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_subgroup_is_summarised_like_the_whole():

@@ -16,24 +16,52 @@ from hilum.metrics import holm
 from hilum.volume import LabelTable
 
 
-def evaluation(values: dict[str, float], *, name: str = "model", tolerance_mm: float = 2.0, error_ml: float = 0.0,
-    region: str = "liver", label: int = 1, more: dict[int, str] | None = None,
-) -> Evaluation:  # fmt: skip
+def evaluation(
+    values: dict[str, float],
+    *,
+    name: str = "model",
+    tolerance_mm: float = 2.0,
+    error_ml: float = 0.0,
+    region: str = "liver",
+    label: int = 1,
+    more: dict[int, str] | None = None,
+) -> Evaluation:
     """An evaluation of one region with these Dice values by case."""
     scores = tuple(
         Score(
-            region=region, case=case, patient=f"p-{case}", dice=dice, iou=dice / (2 - dice), nsd=dice, hd95=10 * (1 - dice),
-            assd=math.nan, volume_reference_ml=10.0, volume_prediction_ml=10.0 + error_ml, volume_error_ml=error_ml,
-            volume_error_relative=error_ml / 10, lesions_reference=1, lesions_found=1, lesions_predicted=1, lesions_real=1,
-            lesion_recall=1.0, lesion_precision=1.0, lesion_f1=1.0,
+            region=region,
+            case=case,
+            patient=f"p-{case}",
+            dice=dice,
+            iou=dice / (2 - dice),
+            nsd=dice,
+            hd95=10 * (1 - dice),
+            assd=math.nan,
+            volume_reference_ml=10.0,
+            volume_prediction_ml=10.0 + error_ml,
+            volume_error_ml=error_ml,
+            volume_error_relative=error_ml / 10,
+            lesions_reference=1,
+            lesions_found=1,
+            lesions_predicted=1,
+            lesions_real=1,
+            lesion_recall=1.0,
+            lesion_precision=1.0,
+            lesion_f1=1.0,
         )
         for case, dice in values.items()
-    )  # fmt: skip
+    )
     record = EvaluationRecord(
-        hilum="0", predictions=name, reference="r", tolerance_mm=tolerance_mm,
+        hilum="0",
+        predictions=name,
+        reference="r",
+        tolerance_mm=tolerance_mm,
         labels=LabelTable.from_names({label: region} | (more or {})),
-        missing=(), unexpected=(), notes=(), summary=summarise(scores, resamples=20),
-    )  # fmt: skip
+        missing=(),
+        unexpected=(),
+        notes=(),
+        summary=summarise(scores, resamples=20),
+    )
     return Evaluation(scores, record)
 
 

@@ -1,4 +1,4 @@
-"""Tables of predictions against references: matching, what is assumed, results on disk, faults all at once, families."""
+"""Tables of predictions against references: matching, assumptions, results, all faults at once."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_a_data_set_as_reference(tmp_path):
 
 
 def test_a_table_of_images_as_reference(tmp_path):
-    """From files to figures: the data set is opened where it lies, its classes and patients are known."""
+    """The data set is opened where it lies, its classes and patients are known."""
     scores, _ = written(tmp_path / "p")
     (tmp_path / "data" / "images").mkdir(parents=True)
     for s in scores:
@@ -301,7 +301,7 @@ def test_units_are_kept_by_an_evaluation_against_themselves_or_the_labels(tmp_pa
 
 
 def test_what_the_classes_are(tmp_path):
-    """Said by the caller, by classes.json, by the data set, or by the columns alone, which a note then says."""
+    """Classes of the caller, of classes.json, of the data set, or of the columns, with a note."""
     scores, dataset = written(tmp_path / "p", THREE)
     graded = THREE.model_copy(update={"kind": "ordinal"})
     assert (
@@ -336,7 +336,7 @@ def test_references_without_classes_are_refused(tmp_path):
 
 
 # --- families
-# ----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def label_maps(folder: Path) -> Path:

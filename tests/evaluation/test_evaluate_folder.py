@@ -87,8 +87,11 @@ def test_a_data_set_as_reference(folders: tuple[Path, Path, Path]) -> None:
     )
     assert seen == [(1, 3, "a"), (2, 3, "b.1"), (3, 3, "c")]
     assert [(s.case, s.patient, s.region) for s in evaluation.scores[:4]] == [
-        ("a", "p1", "liver"), ("a", "p1", "tumour"), ("b.1", "p1", "liver"), ("b.1", "p1", "tumour"),
-    ]  # fmt: skip
+        ("a", "p1", "liver"),
+        ("a", "p1", "tumour"),
+        ("b.1", "p1", "liver"),
+        ("b.1", "p1", "tumour"),
+    ]
     by_hand = score_labels(
         labels(1).array[0],
         labels(0).array[0],
@@ -107,7 +110,7 @@ def test_a_data_set_as_reference(folders: tuple[Path, Path, Path]) -> None:
 
 
 def test_an_annotation_whose_header_is_rounded_lies_on_its_images_grid(tmp_path: Path) -> None:
-    """As in training: a prediction has the image's grid, the annotation's header is 0.03 voxels off."""
+    """A prediction has the image's grid, the annotation's header is 0.03 voxels off."""
     grid = oblique()
     off = Geometry(grid.shape, grid.affine + np.pad([[0.024]], ((0, 3), (3, 0))))
     image, reference = tmp_path / "image.nii.gz", tmp_path / "reference.nii.gz"

@@ -1,4 +1,4 @@
-"""What an evaluation says about itself: swapped folders, patients of a plain folder, lesions and organs, undefined intervals."""
+"""Warnings of an evaluation: swapped folders, unknown patients, lesions, undefined intervals."""
 
 import json
 from pathlib import Path

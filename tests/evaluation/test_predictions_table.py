@@ -106,8 +106,18 @@ def test_what_people_see(tmp_path):
     with (tmp_path / "predictions.csv").open(newline="") as stream:
         first, second = csv.DictReader(stream)
     assert list(first) == [
-        "case", "patient", "label", "fold", "predicted", "p_effusion", "p_mass, large", "set", "refuse", "distance", "age",
-    ]  # fmt: skip
+        "case",
+        "patient",
+        "label",
+        "fold",
+        "predicted",
+        "p_effusion",
+        "p_mass, large",
+        "set",
+        "refuse",
+        "distance",
+        "age",
+    ]
     assert list(first.values()) == [
         "a",
         "p1",

@@ -1,4 +1,4 @@
-"""Predictions and references as people and other programs write them: encodings, decimal commas, "not known", spellings."""
+"""Tables of other programs: encodings, decimal commas, "not known", spellings."""
 
 import pytest
 

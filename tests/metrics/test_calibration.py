@@ -1,4 +1,4 @@
-"""Probabilities: sklearn and scipy as oracles, bins by hand, a known miscalibration is found, what is undefined."""
+"""Calibration: sklearn and scipy as oracles, bins by hand, what is undefined."""
 
 import math
 
@@ -40,7 +40,7 @@ def sample(
 
 
 # --- Brier, log loss
-# ---------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_proper_scores_by_hand_and_by_sklearn() -> None:
@@ -91,7 +91,7 @@ def test_no_case_has_no_score() -> None:
 
 
 # --- bins
-# --------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_bins_by_hand() -> None:
@@ -201,7 +201,7 @@ def test_wilson_is_scipys(hits: int, total: int) -> None:
 
 
 # --- slope and intercept
-# -----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def by_scipy(probability: np.ndarray, positive: np.ndarray) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Prediction sets: thresholds by hand, coverage over exchangeable splits, patients, few cases, no empty sets."""
+"""Prediction sets: thresholds by hand, coverage over splits, patients, few cases."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""DeLong: every pair as oracle, Obuchowski's formula written out, how often the intervals hold the truth, what is degenerate."""
+"""DeLong: all pairs and Obuchowski's formula as oracles, coverage, what is degenerate."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""ROC and precision-recall: hand-made examples, sklearn and all pairs as oracles, metamorphic properties, what is undefined."""
+"""ROC and precision-recall: sklearn and all pairs as oracles, what is undefined."""
 
 import math
 

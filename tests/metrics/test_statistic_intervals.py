@@ -1,4 +1,4 @@
-"""Intervals of any figure: every metric's draws against the drawn cases themselves, patients, scipy as oracle, speed."""
+"""Intervals of any metric: resamples at once against one by one, patients, scipy, speed."""
 
 import math
 import time

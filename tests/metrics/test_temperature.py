@@ -76,7 +76,7 @@ def test_no_temperature_is_better(seed: int, kind: str, scale: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_known_bias_is_found_again_with_the_temperature(kind: str) -> None:
-    """As `honest` says, but sharpened after a shift: what training on other frequencies does to logits."""
+    """As `honest`, but sharpened after a shift, as training on other frequencies does."""
     logits, targets = honest(kind, 40_000)
     shift = np.array([1.5, 0.3, -1.8])
     fitted = fit_temperature((logits - shift) * 1.6, targets, kind=kind, biased=True)
@@ -110,7 +110,7 @@ def test_a_bias_calls_nothing_impossible_and_stays_finite() -> None:
 def told_apart(
     kind: str, margin: float, jitter: float, n: int = 60
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n, 3) that are right in every case, by half the margin or up to `jitter` times more, and the targets."""
+    """Logits (n, 3) that are right in every case, by half the margin or more, and the targets."""
     random, which = np.random.default_rng(1), np.arange(n) % 3
     flags = {
         "exclusive": np.eye(3)[which],

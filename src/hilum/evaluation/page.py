@@ -22,7 +22,7 @@ def decimals(value: float) -> str:
 
 
 def span(low: float | None, high: float | None, form: str = ".3f") -> str:
-    """Write an interval for people, its ends in that format, or that there is none (NaN or None)."""
+    """Write an interval for people, or that there is none (NaN or None)."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return NO_INTERVAL
     return f"{low:{form}} to {high:{form}}"

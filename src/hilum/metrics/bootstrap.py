@@ -194,7 +194,7 @@ def paired_test(
 def interval_ends(
     draws: Numbers, left_out: Numbers | None, *, estimate: float, level: float
 ) -> tuple[float, float, Literal["bca", "percentile"]]:
-    """Ends of an interval, and how it was made: BCa where it is asked for and defined, percentile elsewhere.
+    """Ends of an interval, and its method: BCa where wanted and defined, else percentile.
 
     Args:
         draws: (R,) the statistic of each draw; NaN is left out.

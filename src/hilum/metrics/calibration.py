@@ -89,7 +89,9 @@ class CalibrationLine:
 def expected_calibration_error(
     probability: ArrayLike, positive: ArrayLike, *, bins: int = 10, equal: Bins = "mass"
 ) -> float:
-    """Mean over the cases of how far, in their bin, the mean probability is from the share that is positive.
+    """Mean distance, over the bins, of the mean probability from the share that is positive.
+
+    Each bin counts by its cases.
 
     It is above 0 even for a calibrated model, the more so the fewer cases a bin has:
     `calibration_noise` says by how much. Compare it only between the same bins and like numbers of
@@ -115,7 +117,7 @@ def expected_calibration_error(
 
 
 def calibration_noise(probability: ArrayLike, *, bins: int = 10, equal: Bins = "mass") -> float:
-    """The expected calibration error that these probabilities (N,) would show on average if they were exactly right.
+    """Expected calibration error that these probabilities (N,) would show if they were right.
 
     In each bin the difference is then nearly normal with variance sum p (1 - p) / n^2, and its mean
     size sqrt(2 / pi) of that deviation. An error that is not clearly above this noise is no
@@ -221,7 +223,7 @@ def calibration_in_the_large(probability: ArrayLike, positive: ArrayLike) -> flo
 
 
 def top_class(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Flags]:
-    """The largest probability of each case (N, K), and whether its class is the case's own (N,): what calibrates several classes.
+    """The largest probability of each case (N, K), and whether its class is the case's (N,).
 
     Of equal probabilities the first class is taken.
 
@@ -297,7 +299,7 @@ class _Binned:
 
 
 def _middles(weights: Numbers, first: Integers) -> Numbers:
-    """(B, T) where in its draw the middle one of the cases of each probability stands, 0..1: they all go to one bin."""
+    """(B, T) mid-rank (0..1) of each distinct probability in each resample; ties share a bin."""
     counts = np.add.reduceat(weights, first, axis=1) if len(first) else weights
     return divide(np.cumsum(counts, axis=1) - counts / 2, counts.sum(axis=1, keepdims=True))
 
@@ -353,7 +355,10 @@ def _logit(probability: Numbers) -> Numbers:
 
 
 def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
-    """(B,) whether the classes of a draw overlap: only then is there a finite best slope (Albert and Anderson 1984)."""
+    """(B,) whether the classes of a resample overlap.
+
+    Only then is there a finite best slope (Albert and Anderson 1984).
+    """
     ends = []
     for members in (positive, ~positive):
         values, drawn = logits[members], weights[:, members] > 0

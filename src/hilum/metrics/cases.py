@@ -1,4 +1,4 @@
-"""Argument checks shared by the classification metrics, and their sums over many bootstrap resamples at once.
+"""Argument checks of the classification metrics, and sums over many resamples at once.
 
 Metrics of classification take one row a case. Inside, each is written once, for draws: `weights`
 (B, N) says how often each of B draws has taken each case, and the answer is (B,) numbers. The
@@ -99,7 +99,7 @@ def check_probability(probability: ArrayLike, positive: ArrayLike) -> tuple[Numb
 
 
 def check_probabilities(probabilities: ArrayLike, index: ArrayLike) -> tuple[Numbers, Integers]:
-    """Probabilities (N, K) of classes that exclude each other, and the number (N,) of each case's class.
+    """Check probabilities (N, K) of exclusive classes and the number (N,) of each case's class.
 
     Raises:
         UsageError: other shapes, NaN, values outside 0..1, rows that do not sum to 1, a class that

@@ -1,4 +1,4 @@
-"""Prediction sets that hold the true class as often as they say, whatever the model: split conformal prediction.
+"""Split conformal prediction: sets that hold the true class as often as they say.
 
 A class is in the set when its probability is at least a threshold, which held-out cases set: of n
 cases the ceil((n + 1) coverage)-th largest probability of the own class (LAC: the smallest sets on
@@ -133,7 +133,9 @@ def multilabel_conformal_threshold(
     per_class: bool = False,
     groups: Sequence[Hashable] | None = None,
 ) -> Numbers:
-    """Thresholds for `multilabel_prediction_set`: `conformal_threshold` of each finding, whose classes are absent and present.
+    """Thresholds for `multilabel_prediction_set`: `conformal_threshold` of each finding.
+
+    Its two classes are absent and present.
 
     The promise is for one finding at a time, not for all findings of a case together. Per class, a
     finding that is present is in the set with probability `coverage` or more, and so is the absence
@@ -169,7 +171,7 @@ def multilabel_conformal_threshold(
 
 
 def multilabel_prediction_set(probabilities: ArrayLike, thresholds: ArrayLike) -> Flags:
-    """(N, K, 2) whether each finding may be absent, and whether it may be present: one of them or both.
+    """(N, K, 2) whether each finding may be absent, and may be present: one of them or both.
 
     Args:
         probabilities: (N, K) of each finding.
@@ -211,7 +213,7 @@ def set_quality(sets: ArrayLike, index: ArrayLike) -> SetQuality:
 
 
 def _threshold(own: Numbers, patient: Integers, coverage: float) -> float:
-    """The largest probability that `coverage` of the patients, and one more patient whose probability is 0, reach."""
+    """The largest probability that `coverage` of the patients reach, one more counting as 0."""
     _, where, cases = np.unique(patient, return_inverse=True, return_counts=True)
     if not len(cases):
         return 0.0

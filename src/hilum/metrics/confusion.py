@@ -3,7 +3,7 @@
 Rows are the reference's classes, columns the predicted ones. `positive` names the class that a
 metric is about, all others together being negative; of two classes it is the second. A metric takes
 one matrix (K, K), or the matrices of many resamples (..., K, K), and gives a value for each.
-Empty-case rules (docs/explanation/metrics.md); undefined is NaN, and all are where there is no case:
+Empty-case rules (docs/explanation/metrics.md); undefined is NaN, as all are without a case:
 
 =================  =============================================================================
 metric             where else it has no value

@@ -45,7 +45,7 @@ class DecisionCurve:
 def net_benefit(
     probability: ArrayLike, positive: ArrayLike, thresholds: ArrayLike
 ) -> DecisionCurve:
-    """The decision curve: share of true positives minus t / (1 - t) times the share of false positives.
+    """The decision curve: share of true positives minus t / (1 - t) that of false positives.
 
     It is only meaningful for calibrated probabilities.
 

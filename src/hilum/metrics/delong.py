@@ -233,7 +233,7 @@ def _areas(
 
 
 def _components(scores: Numbers, positive: Flags) -> tuple[Numbers, Numbers]:
-    """(S, m) the share of negatives that each positive case is above, and (S, n) of positives that each negative is below."""
+    """(S, m) share of negatives below each positive, (S, n) of positives above each negative."""
     from scipy import stats
 
     m, n = int(positive.sum()), int((~positive).sum())

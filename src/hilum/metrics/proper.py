@@ -39,7 +39,7 @@ def brier(probability: ArrayLike, positive: ArrayLike) -> float:
 
 
 def multiclass_brier(probabilities: ArrayLike, index: ArrayLike) -> float:
-    """Brier's own score, summed over the classes: probabilities (N, K), numbers (N,) of the classes, 0..2.
+    """Brier's own score, summed over the classes, 0..2: probabilities (N, K), numbers (N,).
 
     Of two classes it is twice `brier`.
 
@@ -63,7 +63,9 @@ def log_loss(probability: ArrayLike, positive: ArrayLike) -> float:
 
 
 def multiclass_log_loss(probabilities: ArrayLike, index: ArrayLike) -> float:
-    """Mean negative natural logarithm of the probability (N, K) given to each case's own class (N,), in nats; clipped at 1e-7.
+    """Mean negative natural logarithm of the probability (N, K) of each case's class (N,).
+
+    In nats, clipped at 1e-7.
 
     Raises:
         UsageError: shapes that differ, no probabilities.

@@ -1,4 +1,4 @@
-"""Intervals of any figure of classification: patients are drawn with replacement, and the figure is computed of each draw.
+"""Bootstrap intervals of any metric of classification, patients resampled.
 
 A draw is how often it has each case. The metrics of this room compute all draws at once from these
 counts (their dictionaries `DRAWS`), which takes about a tenth of a second for two thousand draws of
@@ -70,7 +70,9 @@ def bootstrap_statistics(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Interval, ...]:
-    """Intervals of several figures of the same cases: each is what `bootstrap_statistic` gives, in less time.
+    """Intervals of several metrics of the same cases, all of the same resamples.
+
+    Each is what `bootstrap_statistic` gives, in less time.
 
     The draws are made once. So is what figures of the very same arrays (the same objects) have in
     common: the order of the scores for all that is read off a ROC curve, the fitted line for slope
@@ -153,7 +155,7 @@ def bootstrap_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Interval of a figure of a minus the same of b on the same cases, both of the same draws (paired).
+    """Interval of a metric of a minus the same of b, both of the same resamples (paired).
 
     Args:
         function: as in `bootstrap_statistic`.
@@ -274,7 +276,10 @@ def _without_each(patients: int, step: int) -> Iterator[Integers]:
 def _statistic_of(
     function: Callable[..., float], tables: Sequence[NDArray[Any]], *, bca: bool
 ) -> _Statistic:
-    """The figure of the cases, and what computes it of draws: all at once where the metric can, else one call a draw."""
+    """The metric of the cases, and its function of resamples.
+
+    That computes all at once where the metric can, else calls it once a resample.
+    """
     inner, options = (
         (function.func, function.keywords)
         if isinstance(function, partial) and not function.args

@@ -39,7 +39,9 @@ _ROUNDING = 1e-9  # of a case: 0.7 of 10 cases is 7 cases, whatever the binary f
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """A ROC curve: one point a distinct score, the highest first, before them the point where nothing is positive.
+    """A ROC curve: one point a distinct score, the highest first.
+
+    Before them stands the point where nothing is positive.
 
     Args:
         thresholds: (T,) falling; the first is inf.
@@ -108,7 +110,7 @@ class OperatingPoint:
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Area under the ROC curve: how often a positive case scores above a negative one, ties counting half.
+    """Area under the ROC curve: how often a positive case scores above a negative, ties half.
 
     Args:
         scores: (N,) higher is more positive; probabilities or any other numbers.
@@ -144,7 +146,9 @@ def macro_auroc(scores: ArrayLike, present: ArrayLike) -> float:
 
 
 def auprc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Area under the precision-recall curve as average precision (steps, not trapezoids, which are too kind).
+    """Area under the precision-recall curve as average precision.
+
+    Steps are summed, not trapezoids, which are too kind.
 
     A score that knows nothing has the prevalence, not 0.5: compare areas of one data set only.
 
@@ -206,7 +210,7 @@ def precision_recall_curve(scores: ArrayLike, positive: ArrayLike) -> PrecisionR
 def point_at_specificity(
     scores: ArrayLike, positive: ArrayLike, *, specificity: float
 ) -> OperatingPoint:
-    """The most sensitive threshold whose specificity is at least what is asked (never interpolated between two thresholds).
+    """The most sensitive threshold of at least this specificity; never interpolated.
 
     Thresholds are the scores that occur, and inf, whose specificity is 1: there always is one. All
     three are NaN where a class has no case. The figures are those of the cases given: a threshold
@@ -226,7 +230,7 @@ def point_at_specificity(
 def point_at_sensitivity(
     scores: ArrayLike, positive: ArrayLike, *, sensitivity: float
 ) -> OperatingPoint:
-    """The most specific threshold whose sensitivity is at least what is asked: `point_at_specificity` the other way round.
+    """The most specific threshold of at least this sensitivity; never interpolated.
 
     Raises:
         UsageError: shapes that differ, NaN among the scores, a sensitivity outside 0..1.
@@ -279,7 +283,7 @@ def specificity_at_sensitivity(
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """Draws by distinct score, the highest first: (B, T) positive and negative cases at each of the (T,) scores."""
+    """Resamples (B, T): positive and negative cases at each distinct score, the highest first."""
 
     positives: Numbers
     negatives: Numbers
@@ -335,7 +339,7 @@ def _specificity_at(ranked: _Ranked, *, sensitivity: float) -> Numbers:
 
 
 def _share_at(hits: Numbers, alarms: Numbers, least: float) -> Numbers:
-    """(B,) the largest share of the hits (B, T) at a threshold that spares at least this share of the alarms (B, T)."""
+    """(B,) largest share of the hits (B, T) at a threshold that spares enough alarms (B, T)."""
     total = alarms.sum(axis=1)
     spared = total[:, None] - np.cumsum(alarms, axis=1)
     thresholds = (spared >= least * total[:, None] - _ROUNDING).sum(

@@ -93,7 +93,7 @@ class SurfaceDistances:
         return bool(self.prediction_area.sum() > 0 and self.reference_area.sum() > 0)
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Normalised surface distance, 0..1: the share of both surfaces that lies within the tolerance of the other.
+        """Normalised surface distance, 0..1: share of both surfaces within the tolerance.
 
         NaN where both surfaces are empty, 0 where one is.
 
@@ -220,7 +220,7 @@ def assd(prediction: Mask, reference: Mask, spacing: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class _Surface:
-    """Surface elements on the lattice between the voxels: (N, 3) indices, (N,) areas, and the lattice's shape."""
+    """Surface elements between the voxels: (N, 3) indices, (N,) areas, the lattice's shape."""
 
     indices: NDArray[np.int64]
     areas: Numbers
@@ -264,7 +264,10 @@ def _surface(
 def _neighbourhoods(
     mask: Mask, box: tuple[slice, slice, slice], *, flat: bool
 ) -> NDArray[np.uint8]:
-    """Code of each neighbourhood that touches the box: 2 x 2 x 2 (Z + 1, Y + 1, X + 1), in a picture 2 x 2 (1, Y + 1, X + 1)."""
+    """Code of each neighbourhood that touches the box.
+
+    2 x 2 x 2 (Z + 1, Y + 1, X + 1), in a picture 2 x 2 (1, Y + 1, X + 1).
+    """
     edges = (0 if flat else 1, 1, 1)
     outer = [slice(max(s.start - e, 0), s.stop + e) for s, e in zip(box, edges, strict=True)]
     inner = mask[tuple(outer)]
@@ -304,7 +307,10 @@ def _contour_lengths(spacing: Numbers) -> Numbers:
 
 @cache
 def _surfel_normals() -> Numbers:
-    """(256, 3, 3): up to three absolute normals (Z, Y, X) a neighbourhood, from the base cases and the symmetries of the cube."""
+    """(256, 3, 3) up to three absolute normals (Z, Y, X) a neighbourhood.
+
+    They follow from the base cases and the symmetries of the cube.
+    """
     normals = np.zeros((256, 3, 3))
     for code, base in _BASE_SURFELS.items():
         corners = np.array([code >> bit & 1 for bit in range(7, -1, -1)]).reshape(2, 2, 2)

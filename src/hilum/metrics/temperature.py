@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes a classifier's probabilities honest without changing their order.
+"""Temperature scaling: one number that calibrates probabilities and keeps their order.
 
 Logits are divided by the temperature before they become probabilities: above 1 softens them, below
 1 sharpens them. It is fitted on held-out cases by the smallest log loss, which is convex in 1 / T.
@@ -138,7 +138,9 @@ def fit_temperature(
 def apply_temperature(
     logits: ArrayLike, temperature: float = 1.0, *, kind: Link = "exclusive", bias: ArrayLike = ()
 ) -> Numbers:
-    """Probabilities (N, K) from logits (N, K') at a temperature, with a bias (K',) added to what was divided; () adds none.
+    """Probabilities (N, K) from logits (N, K') at a temperature.
+
+    A bias (K',) is added to what was divided; () adds none.
 
     "exclusive": softmax. "multilabel": a sigmoid each. "ordinal": the sigmoid of logit k is the
     probability of a grade above k; where these do not fall they are made to (running minimum), and
@@ -160,7 +162,7 @@ def apply_temperature(
 
 
 def _separable(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> bool:
-    """Return True if the logits (with some biases, where these are fitted) classify every case correctly, ties aside."""
+    """Return True if the logits, or some biases added, classify every case, ties aside."""
     if kind != "exclusive":
         asked = (
             truth.min(axis=0) < truth.max(axis=0)
@@ -199,7 +201,10 @@ def _separable(values: Numbers, truth: Numbers, kind: Link, *, biased: bool) -> 
 
 
 def _search(loss: Callable[[float], float]) -> tuple[float, float]:
-    """The temperature of the smallest loss, and that loss: bounded search of the logarithm, in which the loss has one valley."""
+    """Find the temperature of the smallest loss, and that loss.
+
+    A bounded search of the logarithm, in which the loss has one valley.
+    """
     from scipy import optimize
 
     found = optimize.minimize_scalar(
@@ -314,7 +319,7 @@ def _softmax_loss(logits: Numbers, truth: Numbers) -> float:
 
 
 def _sigmoid_loss(logits: Numbers, truth: Numbers) -> float:
-    """Summed over the findings, or over the steps of ordinal classes, each of which is a question of its own."""
+    """Loss summed over the findings, or over the steps of ordinal classes."""
     return float((np.logaddexp(0, logits) - logits * truth).sum(axis=1).mean())
 
 

@@ -126,5 +126,5 @@ _INDICES: dict[str, Callable[[Numbers], Indices]] = {
 
 
 def reached(probabilities: Numbers) -> Numbers:
-    """(N, K - 1) probability that a case reaches grade 1, 2, ... or more, from the grades' own (N, K)."""
+    """(N, K - 1) probability of grade 1, 2, ... or more, from the grades' own (N, K)."""
     return np.asarray(probabilities[:, ::-1].cumsum(axis=1)[:, -2::-1])

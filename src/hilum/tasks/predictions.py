@@ -2,15 +2,16 @@ r"""predictions.csv: one row a case, exact, and readable in any spreadsheet.
 
 ::
 
-    case, patient, unit, label, fold, predicted, p_benign, p_malignant, calibrated_benign, calibrated_malignant,
-    set, certain, refuse, distance, age, ...
+    case, patient, unit, label, fold, predicted, p_benign, p_malignant, calibrated_benign,
+    calibrated_malignant, set, certain, refuse, distance, age, ...
 
-Probabilities are written so that the very same numbers are read. A cell is empty where something is not known; a "no finding" or
-an empty set, which are known, are written "|". Several names in a cell stand as "Effusion|Mass"; a "|" or "\" that belongs to a
-name is written "\|" or "\\". A further column whose name would be mistaken for one of ours gets the prefix "column_".
-"unit" is there where near-duplicates were looked for: cases of one unit are drawn together, as those of one patient are.
-"predicted" is for people: it follows from the rest and is not read. What the classes are (`ClassTable`) lies beside it in
-classes.json, as labels.json lies beside label maps.
+Probabilities are written so that the very same numbers are read. A cell is empty where something is
+not known; a "no finding" or an empty set, which are known, are written "|". Several names in a cell
+stand as "Effusion|Mass"; a "|" or "\" that belongs to a name is written "\|" or "\\". A further
+column whose name would be mistaken for one of ours gets the prefix "column_". "unit" is there where
+near-duplicates were looked for: cases of one unit are resampled together, as those of one patient
+are. "predicted" is for people: it follows from the rest and is not read. What the classes are
+(`ClassTable`) lies beside it in classes.json, as labels.json lies beside label maps.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def called(score: ClassScore, table: ClassTable) -> tuple[str, ...]:
 
 
 def read_predictions(path: Path | str, table: ClassTable | None = None) -> tuple[ClassScore, ...]:
-    """Read what `write_predictions` wrote, or a table of any program that has the columns case and p_<class>.
+    """Read a table of predictions: one that `write_predictions` wrote, or any with p_<class>.
 
     Args:
         path: the file, or the folder that holds predictions.csv.
@@ -275,7 +276,7 @@ def _rows_of_others(file: Path) -> Table:
 
 
 def assumed(path: Path | str) -> tuple[str, ...]:
-    """List the assumptions of reading a table of predictions: encoding, decimal commas, unnamed columns."""
+    """List what reading a table of predictions assumed: encoding, decimal commas, columns."""
     file = predictions_file(path)
     return (_own_rows(file) or _rows_of_others(file)).notes
 
@@ -364,7 +365,7 @@ def _unless_empty(text: str, read: Callable[[str], _T]) -> _T | None:
 
 
 def _known(text: str | None) -> str:
-    """A text that may be empty, in a cell whose emptiness means that it is not known: "|" stands for "", "||" for "|", ..."""
+    """Write a text that may be empty where an empty cell means not known: "|" stands for ""."""
     if text is None:
         return ""
     return text if text.strip(SEPARATOR) else text + SEPARATOR

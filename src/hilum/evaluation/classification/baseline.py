@@ -229,7 +229,7 @@ def _logistic_regression(data: _Data, train: Indices, validation: Indices) -> Nu
 def _regress(
     data: _Data, index: Indices, classes: int, train: Indices, validation: Indices
 ) -> Numbers:
-    """(V, classes) of the validation cases, from a regression with the penalty that does best on inner folds."""
+    """Give (V, classes) of a regression with the penalty that does best on inner folds."""
     if len(np.unique(index[train])) < 2:
         return np.tile(
             _prior(np.eye(classes, dtype=np.bool_)[index[train]], exclusive=True),

@@ -1,4 +1,4 @@
-"""The curves of a classification in numbers: what curves.png shows, for whoever draws it anew or reads a value off it."""
+"""The curves of a classification in numbers: what curves.png shows."""
 
 from __future__ import annotations
 

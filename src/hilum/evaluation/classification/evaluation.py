@@ -1,4 +1,4 @@
-"""The evaluation of a classification and its folder: cases.csv, curves.json, summary.json, summary.md."""
+"""The evaluation of a classification and its folder."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ClassEvaluation:
         return curves_of(self.scores, self.classes)
 
     def save(self, folder: Path | str) -> None:
-        """Write cases.csv (as predictions.csv is written), curves.json, summary.md and, last, summary.json.
+        """Write cases.csv (like predictions.csv), curves.json, summary.md and, last, summary.json.
 
         Raises:
             UsageError: a file of these names that no evaluation wrote is in the way.

@@ -63,7 +63,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class _Reference:
-    """References of predictions: cases by id, the classes where they are known, and the assumptions."""
+    """References of predictions: cases by id, the classes where known, the assumptions."""
 
     name: str
     cases: Mapping[str, Labelled]
@@ -82,7 +82,7 @@ def evaluate_classes(
     threshold: float | None = None,
     subgroups: Sequence[str] | None = None,
 ) -> ClassEvaluation:
-    """Hold every prediction of a table against its label and write cases.csv, curves.json, summary.json and summary.md.
+    """Score every prediction of a table against its label, and write the evaluation.
 
     Args:
         predictions: a predictions.csv, or the folder that holds one.
@@ -355,7 +355,7 @@ def _of_table(file: Path) -> _Reference:
 
 
 def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
-    """The reference with labels as the classes are spelled, without the cases whose label is not known."""
+    """Spell labels as the classes are spelled, and drop cases whose label is not known."""
     found = {
         case: replace(one, label=spelled_label(one.label, classes))
         for case, one in against.cases.items()

@@ -11,8 +11,8 @@ Left out, by the first rule that fits (roles: :mod:`hilum.dataset.columns`):
 | a label's role by its name | the label restated |
 | an opinion's role | another reader's opinion of the image |
 | an identifier's role | it names, and does not describe |
-| every value goes with one label only, and values repeat | the label restated, whatever it is called |
-| words that differ in most cases, or more than 20 of them | nothing can be learned from a value that is seen once |
+| every value goes with one label only, and values repeat | the label restated |
+| words that differ in most cases, or over 20 of them | a value that occurs once teaches nothing |
 
 A column that predicts the label perfectly although it describes the scan is a leak: the audit of
 the data set reports it. Whoever names columns gets those, whatever they are.

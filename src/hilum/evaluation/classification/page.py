@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[str]:
-    """The lines of a page: what was counted, the figures, those of each part, the confusion matrix, the subgroups."""
+    """Lines of a page: counts, all metrics, those of each part, confusion matrix, subgroups."""
     lines = [*_intro(summary), "", *_overall(summary)]
     if summary.parts:
         lines += ["## Each alone", "", *_parts(summary.figures)]
@@ -87,7 +87,7 @@ def _name(figure: Estimate, summary: ClassSummary) -> str:
 
 
 def _parts(estimates: Sequence[Estimate]) -> list[str]:
-    """Tables of the parts that have the same estimates: steps between grades have others than the grades.
+    """Make a table for the parts that have the same metrics: steps have others than grades.
 
     What is decided, what is read off at a fixed point, and what probabilities are worth stand in a
     table each: all in one row would be wider than any screen.

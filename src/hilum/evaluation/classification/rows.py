@@ -117,7 +117,7 @@ class ClassRows:
 
 
 def resampling_groups(*sides: Sequence[ClassScore]) -> Indices:
-    """Number the groups that bootstrap and DeLong resample as one, (N,) from 0 in the order of the cases.
+    """Number the groups (N,) that bootstrap and DeLong resample as one, from 0.
 
     Cases of one patient, or of one unit, and whatever these join.
 

@@ -119,7 +119,7 @@ def subgroups_of(
 
 
 def split(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
-    """The subgroups that the values (N,) of a column make: each one's name and which cases (N,) are in it; none is empty."""
+    """Name the subgroups that a column (N,) makes, each with its cases (N,); none is empty."""
     missing = np.array([not is_known(value) for value in values])
     different = {value for value, gone in zip(values, missing, strict=True) if not gone}
     parts = (

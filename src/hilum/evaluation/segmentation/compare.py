@@ -78,7 +78,9 @@ def compare_label_maps(
 
 
 def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
-    """The name in `a` of each region of `b`: of the same labels, which are matched by name, or by id where one has no names.
+    """Find the name in `a` of each region of `b`.
+
+    Labels are matched by name, or by id where one side has no names.
 
     Raises:
         LabelError: the two do not score the same regions.

@@ -1,4 +1,4 @@
-"""Evaluating a folder of predictions: files matched by case id, grids that must agree, every fault named at once."""
+"""Evaluation of a folder of predictions: files are matched by case id, grids must agree."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNMATCHED = "a label map of a case that is not on both sides"
 
 @dataclass(frozen=True)
 class _Reference:
-    """References of predictions: label maps by case id, cases of a data set, labels, and the assumptions."""
+    """References: label maps by case id, cases of a data set, labels, assumptions."""
 
     name: str
     files: Mapping[str, Path]
@@ -252,7 +252,7 @@ def _labels_of(side: str, read: Callable[[], Volume]) -> Volume:
 
 
 def _onto_axes_of(reference: Volume, prediction: Volume) -> Volume:
-    """The prediction with its axes flipped and swapped like the reference's: exact, the voxels stay where they are."""
+    """Flip and swap the prediction's axes like the reference's; voxels stay where they are."""
     if prediction.geometry.orientation == reference.geometry.orientation:
         return prediction
     return reorient(prediction, reference.geometry.orientation)
@@ -307,7 +307,7 @@ def _reference(
 
 
 def _is_plain(folder: Path) -> bool:
-    """Return True if label maps lie in the folder itself, beside nothing that describes a data set."""
+    """Return True if label maps lie in the folder beside no description of a data set."""
     described = (folder / "dataset.json").exists() or any(
         not is_output(table) for table in folder.glob("*.csv")
     )
@@ -352,7 +352,7 @@ def _of_folder(
 def _known_patients(
     folder: Path, files: Mapping[str, Path], given: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Whose the cases of a plain folder are: as was said, or as the data set has it that the folder lies in."""
+    """Find the patients of a plain folder: as given, or as the data set around it has them."""
     known = {case: given[case] for case in files if case in given}
     notes: list[str] = []
     if not given and any(layout.recognises(folder.parent) for layout in LAYOUTS.values()):

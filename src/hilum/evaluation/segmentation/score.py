@@ -75,7 +75,7 @@ class Score:
 
     @property
     def group(self) -> str:
-        """Group that the bootstrap resamples: the patient, or the case where no patient is known."""
+        """Group that the bootstrap resamples: the patient, or the case if none is known."""
         return f"case {self.case}" if self.patient is None else f"patient {self.patient}"
 
 
@@ -177,7 +177,10 @@ class _Pair:
     def _masks(
         self, region: Region, box: Box | None, *, margin: tuple[int, int, int]
     ) -> tuple[Mask, Mask, Mask | None]:
-        """Prediction, reference and ignored voxels of a region in its box, one voxel wider where the image allows."""
+        """Cut prediction, reference and ignored voxels of a region to its box.
+
+        The box is one voxel wider where the image allows.
+        """
         where = box or (slice(0, 1), slice(0, 1), slice(0, 1))
         wide = tuple(
             slice(max(s.start - m, 0), s.stop + m) for s, m in zip(where, margin, strict=True)
