@@ -176,13 +176,15 @@ def _read(path: Path, *, tags: list[str] | None = None) -> Any:
     """
     import pydicom
 
-    start = _start(path)
-    source = (
-        io.BytesIO(bytes(_MAGIC_AT) + _MAGIC + path.read_bytes()[start:])
-        if start in _UNUSUAL_STARTS
-        else path
-    )
-    data = pydicom.dcmread(source, stop_before_pixels=tags is not None, specific_tags=tags)
+    options: dict[str, Any] = {"stop_before_pixels": tags is not None, "specific_tags": tags}
+    try:
+        data = pydicom.dcmread(path, **options)
+    except pydicom.errors.InvalidDicomError:
+        start = _start(path)
+        if start not in _UNUSUAL_STARTS:
+            raise
+        usual = io.BytesIO(bytes(_MAGIC_AT) + _MAGIC + path.read_bytes()[start:])
+        data = pydicom.dcmread(usual, **options)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
         data.file_meta.TransferSyntaxUID = (

@@ -235,7 +235,8 @@ def is_hidden(name: str) -> bool:
 def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken | None:
     """Why a file is not taken; None where it is."""
     path = Path(text)
-    reason = _known_reason(text, known)
+    places = (text, *map(str, path.parents)) if known else ()
+    reason = next((known[place] for place in places if place in known), None)
     series = reason is None and str(path.parent) in used
     if text in used or (series and is_dicom_file(path)) or str(header_of(path)) in used:
         return None
@@ -250,15 +251,6 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
     if path.is_dir():
         return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
     return _by_kind(path)
-
-
-def _known_reason(text: str, known: Mapping[str, str]) -> str | None:
-    """The reason that the caller gave for a file, or for a folder that it lies in."""
-    if not known:
-        return None
-    return next(
-        (known[place] for place in (text, *map(str, Path(text).parents)) if place in known), None
-    )
 
 
 def is_text(path: Path) -> bool:

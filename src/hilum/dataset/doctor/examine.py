@@ -146,14 +146,16 @@ def _images(case: Case, findings: list[Finding]) -> _ImageFacts:
     notes: list[str] = []
     complete, constant = case.fault is None, True
     for path in dict.fromkeys(files):
-        volume = _read(case.id, path, findings)
-        if volume is None:
+        try:
+            volume = read_volume(path)
+        except (DataError, ResourceError) as error:
+            findings.append(_unreadable(case.id, error))
             complete = False
             continue
         volume = (
             in_colours(volume, tuple(case.images)) if files.count(path) == len(files) else volume
         )
-        notes.extend(_notes(path))
+        notes.extend(inspect_file(path).notes)
         looks.append(look(case.id, volume, path))
         digest.update(looks[-1].digest.encode())
         constant = _voxels(case.id, path, volume.array, findings) and constant
@@ -168,21 +170,9 @@ def _images(case: Case, findings: list[Finding]) -> _ImageFacts:
     )
 
 
-def _read(case: str, path: Path, findings: list[Finding]) -> Volume | None:
-    try:
-        return read_volume(path)
-    except (DataError, ResourceError) as error:
-        findings.append(_unreadable(case, error))
-        return None
-
-
 def _unreadable(case: str, error: HilumError) -> Finding:
     cure = error.cure or "restore the file from its origin, or leave the case out (--fix does)"
     return Finding.error(case, "unreadable", error.found, cure, fixable=True)
-
-
-def _notes(path: Path) -> tuple[str, ...]:
-    return inspect_file(path).notes
 
 
 def _channels(case: str, path: Path, volume: Volume, wanted: int, findings: list[Finding]) -> bool:

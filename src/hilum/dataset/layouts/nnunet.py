@@ -105,12 +105,13 @@ def _is_channelled(path: Path) -> bool:
     images = image_entries(path / "imagesTr", ending=_ending(path / "imagesTr", facts))
     annotations = _annotations(path, facts)
     whole = sum(stem in annotations for stem in images)
-    return sum(_case_of(stem) in annotations for stem in images) > whole
-
-
-def _case_of(stem: str) -> str | None:
-    match = _CHANNEL.match(stem)
-    return match["case"] if match else None
+    return (
+        sum(
+            (match := _CHANNEL.match(stem)) is not None and match["case"] in annotations
+            for stem in images
+        )
+        > whole
+    )
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -132,13 +133,10 @@ def _annotations(path: Path, facts: Mapping[str, Any]) -> Entries:
 def _ending(folder: Path, facts: Mapping[str, Any]) -> str | None:
     """The stated file ending where the folder really has such files; else every file counts."""
     ending = facts.get("file_ending")
-    return ending if isinstance(ending, str) and _has_ending(folder, ending) else None
-
-
-def _has_ending(folder: Path, ending: str) -> bool:
-    return folder.is_dir() and any(
-        entry.name.endswith(ending) and not entry.name.startswith(".") for entry in folder.iterdir()
-    )
+    if not isinstance(ending, str) or not folder.is_dir():
+        return None
+    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return ending if any(name.endswith(ending) for name in names) else None
 
 
 def _images(path: Path, facts: Mapping[str, Any], annotations: Mapping[str, Path]) -> _Images:

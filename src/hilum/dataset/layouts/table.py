@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import unicodedata
 from dataclasses import dataclass, replace
@@ -247,7 +248,9 @@ def _annotation(
     if folder is None:
         return None
     candidates = {
-        image_stem(entry): entry for entry in folder.glob(f"{_escaped(stem)}*") if supported(entry)
+        image_stem(entry): entry
+        for entry in folder.glob(f"{glob.escape(stem)}*")
+        if supported(entry)
     }
     return pair({stem: folder}, candidates).get(stem)
 
@@ -262,10 +265,6 @@ def _mask(
     text = _cell(row, column)
     found = _find(text, folders, file, line) if text else None
     return file.parent / text if isinstance(found, DataError) else found
-
-
-def _escaped(stem: str) -> str:
-    return "".join(f"[{character}]" if character in "[]*?" else character for character in stem)
 
 
 def _find(text: str, folders: tuple[str, ...], file: Path, line: int) -> Path | DataError:

@@ -169,7 +169,7 @@ def _known(value: float, *, otherwise: float = 0.0) -> float:
 def _ways(values: Sequence[str]) -> tuple[Callable[[list[str], Flags, Splits], Numbers], ...]:
     if is_numeric(values):
         return _by_order, _by_tree
-    return (_by_either,) if len(set(values)) == 2 else (_by_frequency,)
+    return (_by_one_word,) if len(set(values)) == 2 else (_by_frequency,)
 
 
 def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers:
@@ -184,8 +184,8 @@ def _by_frequency(values: list[str], positive: Flags, splits: Splits) -> Numbers
     return scores
 
 
-def _by_either(values: list[str], positive: Flags, splits: Splits) -> Numbers:
-    """The one of two words that goes with the class in the other folds."""
+def _by_one_word(values: list[str], positive: Flags, splits: Splits) -> Numbers:
+    """Predict by the one of two words that goes with the class in the other folds."""
     return _by_order([str(int(value == max(values))) for value in values], positive, splits)
 
 

@@ -104,9 +104,12 @@ def matching_pictures(
                 best[key] = float(alike[index]), poses[index]
         if progress is not None:
             progress(min(start + _BATCH, total), total)
-    return tuple(
-        _match(one, other, alike, pose) for (one, other), (alike, pose) in sorted(best.items())
-    )
+    matches = []
+    for (row, column), (value, pose) in sorted(best.items()):
+        mirrored = bool(np.linalg.det(pose[:, :2]) < 0)
+        how = ", ".join(_words(pose[:, :2], mirrored=mirrored))
+        matches.append(Match(row, column, value, mirrored, how))
+    return tuple(matches)
 
 
 def _views(pictures: Pictures, detail: int) -> tuple[Pictures, Pictures, int]:
@@ -130,12 +133,6 @@ def _plausible(poses: Poses) -> NDArray[np.bool_]:
         & (scale < _MOST_SCALE)
         & (stretches[:, 0] < _MOST_STRETCH * stretches[:, 1])
     )
-
-
-def _match(one: int, other: int, alike: float, pose: Poses) -> Match:
-    linear = pose[:, :2]
-    mirrored = bool(np.linalg.det(linear) < 0)
-    return Match(one, other, alike, mirrored, ", ".join(_words(linear, mirrored=mirrored)))
 
 
 def _words(linear: NDArray[np.float64], *, mirrored: bool) -> list[str]:

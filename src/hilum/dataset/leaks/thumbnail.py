@@ -112,14 +112,11 @@ def thumbnail(volume: Volume) -> NDArray[np.float16] | None:
 def _shrink(channel: NDArray[Any], size: int) -> NDArray[np.float32]:
     """Average (Z, Y, X) over equal parts: to (size, size) where Z is 1, else (size,) * 3."""
     rows, columns = averaging(channel.shape[1], size), averaging(channel.shape[2], size)
-    planes = np.stack([rows @ _finite(plane) @ columns.T for plane in channel])  # (Z, size, size)
+    finite = np.nan_to_num(channel.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    planes = np.stack([rows @ plane @ columns.T for plane in finite])  # (Z, size, size)
     if len(planes) == 1:
         return np.asarray(planes[0])
     return np.asarray(np.einsum("ab,byx->ayx", averaging(len(planes), size), planes), np.float32)
-
-
-def _finite(plane: NDArray[Any]) -> NDArray[np.float32]:
-    return np.nan_to_num(plane.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 @lru_cache(maxsize=64)

@@ -35,6 +35,7 @@ _KEPT = 3
 _LIKELY = 0.5
 _ROWS, _BATCH = 256, 64
 _MIRRORS = tuple(product((1, -1), repeat=3))
+_STEPS = [tuple(slice(None, None, step) for step in mirror) for mirror in _MIRRORS]
 _AXES = ("head to foot", "front to back", "left to right")
 
 
@@ -68,7 +69,7 @@ def matching_volumes(
     for start in range(0, len(pairs), _BATCH):
         part = pairs[start : start + _BATCH]
         one = np.stack([detailed[row] for row, _, _ in part])
-        other = np.stack([_mirror(detailed[column], way) for _, column, way in part])
+        other = np.stack([detailed[column][_STEPS[way]] for _, column, way in part])
         alike = quartiles(_blocks(one), _blocks(other))
         matches += [
             Match(row, column, float(value), way != 0, _words(way))
@@ -104,12 +105,6 @@ def _candidates(volumes: Volumes) -> Iterator[tuple[int, int, int]]:
             for place in np.argpartition(-best[index], kept - 1)[:kept]:
                 if best[index, place] >= _LIKELY:
                     yield int(row), start + int(place), int(way[index, place])
-
-
-def _mirror(volume: NDArray[np.float32], way: int) -> NDArray[np.float32]:
-    z, y, x = _MIRRORS[way]
-    mirrored: NDArray[np.float32] = volume[::z, ::y, ::x]
-    return mirrored
 
 
 def _words(way: int) -> str:
