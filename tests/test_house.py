@@ -451,7 +451,8 @@ def test_no_room_asks_which_task_it_is():
         return isinstance(node, ast.Match) and "task" in ast.unparse(node.subject)
 
     words = {
-        "dataset/layouts/labelling.py"
+        "dataset/layouts/label_options.py",
+        "dataset/layouts/labelling.py",
     }  # what users say of a data set with `--task`, before there is anything of a task
     asked = [
         f"{name}:{n.lineno}"
@@ -467,7 +468,7 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
     from typing import get_args
 
     from hilum.cli import Task
-    from hilum.dataset.layouts import labelling
+    from hilum.dataset.layouts import label_options
     from hilum.inference.predictors import PREDICTORS
     from hilum.plan import PLANS
     from hilum.plan.planner import PLANNERS
@@ -481,7 +482,7 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
 
     named = {task.value for task in Task}
     training = (COURSES, STORES, VALIDATORS, AFTERWARDS, ASSURANCES, EVIDENCE, TUNERS)
-    for family in (PLANS, PLANNERS, *training, PREDICTORS, labelling.TASKS):
+    for family in (PLANS, PLANNERS, *training, PREDICTORS, label_options.TASKS):
         assert set(family) == named
     for name, kind in PLANS.items():
         assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (

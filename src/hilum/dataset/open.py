@@ -15,7 +15,8 @@ from hilum.dataset.labels import relabel
 from hilum.dataset.layouts import LAYOUTS
 from hilum.dataset.layouts.centres import with_centres
 from hilum.dataset.layouts.class_folders import holds_folders, holds_one_class, no_classes
-from hilum.dataset.layouts.labelling import LabelOptions, with_classes
+from hilum.dataset.layouts.label_options import LabelOptions
+from hilum.dataset.layouts.labelling import with_classes
 from hilum.dataset.layouts.listing import some
 from hilum.dataset.layouts.patient_masks import META_FILE
 from hilum.dataset.layouts.patients import (

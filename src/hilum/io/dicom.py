@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import threading
 import warnings
 from contextlib import contextmanager
@@ -16,6 +15,13 @@ import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.dicom_grid import Slice, Stack, stack
+from hilum.io.dicom_start import (
+    PREAMBLE,
+    UNUSUAL_STARTS,
+    USUAL_START,
+    data_start,
+    is_dicom_file,
+)
 from hilum.io.files import SERIES_MARK, image_suffix
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
 from hilum.io.record import Decoded, FileFacts, Format, refuse_size
@@ -26,26 +32,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_MAGIC_AT, _MAGIC = 128, b"DICM"
-_USUAL_START = _MAGIC_AT + len(_MAGIC)
-_UNUSUAL_STARTS = (0, len(_MAGIC), _MAGIC_AT)  # neither preamble nor prefix; no preamble; no prefix
-_LOOK = 4096  # bytes in which the first data elements lie
-_FIRST_GROUPS = {0x0002, 0x0008}
-_LONG_VRS = {
-    b"OB",
-    b"OD",
-    b"OF",
-    b"OL",
-    b"OV",
-    b"OW",
-    b"SQ",
-    b"SV",
-    b"UC",
-    b"UN",
-    b"UR",
-    b"UT",
-    b"UV",
-}
 _MODALITIES = ("CT", "MR")
 _COMPANIONS = {
     *("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "REG", "DOC", "PLAN"),
@@ -100,12 +86,12 @@ def series_header(path: Path) -> SeriesHeader | None:
     from pydicom.filereader import read_partial
     from pydicom.uid import MediaStorageDirectoryStorage
 
-    start = _start(path)
+    start = data_start(path)
     if start is None or path.name.upper() == "DICOMDIR":
         return None
     try:
         with _kept_quiet():
-            if start == _USUAL_START:
+            if start == USUAL_START:
                 with path.open("rb") as stream:
                     data: Any = read_partial(
                         stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG
@@ -127,47 +113,6 @@ def series_header(path: Path) -> SeriesHeader | None:
         return None
 
 
-def is_dicom_file(path: Path) -> bool:
-    """Recognise DICOM by a file's first bytes, also without preamble or prefix."""
-    return _start(path) is not None
-
-
-def _start(path: Path) -> int | None:
-    """Find the byte at which DICOM's data elements begin; None where the file is no DICOM."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_LOOK)
-    except OSError:
-        return None
-    if head[_MAGIC_AT:_USUAL_START] == _MAGIC:
-        return _USUAL_START
-    return next((start for start in _UNUSUAL_STARTS if _begins_data_set(head[start:])), None)
-
-
-def _begins_data_set(head: bytes) -> bool:
-    """Recognise data elements in rising order, little endian, explicit or implicit."""
-    from pydicom.datadict import dictionary_has_tag
-
-    at, last, found = 0, 0, 0
-    while at + 12 <= len(head) and found < 3:
-        group, element, length = struct.unpack_from("<HHL", head, at)
-        tag = group << 16 | element
-        if (
-            tag <= last
-            or (not found and group not in _FIRST_GROUPS)
-            or not (element == 0 or dictionary_has_tag(tag))
-        ):
-            return False
-        size = 8
-        if head[at + 4 : at + 6].isalpha() and head[at + 4 : at + 6].isupper():  # explicit
-            long = head[at + 4 : at + 6] in _LONG_VRS
-            size, length = (
-                (12, struct.unpack_from("<L", head, at + 8)[0]) if long else (8, length >> 16)
-            )
-        at, last, found = at + size + length, tag, found + 1
-    return found >= 2
-
-
 def _read(path: Path, *, tags: list[str] | None = None) -> Any:
     """Read a file by pydicom: its header, or with `tags` None all of it.
 
@@ -180,10 +125,10 @@ def _read(path: Path, *, tags: list[str] | None = None) -> Any:
     try:
         data = pydicom.dcmread(path, **options)
     except pydicom.errors.InvalidDicomError:
-        start = _start(path)
-        if start not in _UNUSUAL_STARTS:
+        start = data_start(path)
+        if start not in UNUSUAL_STARTS:
             raise
-        usual = io.BytesIO(bytes(_MAGIC_AT) + _MAGIC + path.read_bytes()[start:])
+        usual = io.BytesIO(PREAMBLE + path.read_bytes()[start:])
         data = pydicom.dcmread(usual, **options)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
@@ -308,7 +253,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     files, uid = _files_of(path)
     images, aside, bare = [], 0, 0
     for file in files:
-        start = _start(file)
+        start = data_start(file)
         if start is None and _is_named_like_an_image(file):
             refuse_placeholder(file)
         try:
@@ -328,7 +273,7 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
             continue
         if is_image:
             images.append(_Found(file, header))
-            bare += start != _USUAL_START
+            bare += start != USUAL_START
         elif _is_cut(header):
             raise FormatError(
                 f"{file}: an image without size", needed="a complete file", cure="export it again"

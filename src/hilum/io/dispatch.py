@@ -19,6 +19,7 @@ from hilum.errors import (
     readable,
 )
 from hilum.io import dicom, itk, medmnist, nifti, picture, tiff
+from hilum.io.dicom_start import is_dicom_file
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
@@ -270,7 +271,7 @@ def _format_of(path: Path) -> Format:
             needed="one of them",
             cure='write e.g. "set.npz#train/12"',
         )
-    if dicom.is_dicom_file(path):
+    if is_dicom_file(path):
         return dicom.FORMAT
     raise FormatError(
         f"{path}: not an image that is read",

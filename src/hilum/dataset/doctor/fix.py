@@ -26,7 +26,8 @@ from hilum.dataset.doctor.mend import (
 from hilum.dataset.folds import fold_groups, leaking_patients
 from hilum.dataset.labels import relabel
 from hilum.dataset.layouts.class_order import NO_FINDING, is_none_word
-from hilum.dataset.layouts.labelling import LabelOptions, classes_by_context
+from hilum.dataset.layouts.label_options import LabelOptions
+from hilum.dataset.layouts.labelling import classes_by_context
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import (
     OutputFolder,

@@ -22,7 +22,6 @@ So is a case of "A|NA". Names of class folders are names: a folder "unknown" is 
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
@@ -38,6 +37,7 @@ from hilum.dataset.layouts.class_order import (
     is_none_word,
     natural,
 )
+from hilum.dataset.layouts.label_options import LabelOptions, did_you_mean
 from hilum.dataset.layouts.listing import some
 from hilum.errors import DataError, UsageError
 from hilum.io.text import is_known, name_key, one_spelling, unknown_words
@@ -52,7 +52,6 @@ MOST_CLASSES = 50
 _FEW_CLASSES = 10
 """A column of another name may hold the label if it has no more distinct values, each of at least
 two cases."""
-TASKS = ("segmentation", "classification")
 _SHOWN_COLUMNS, _SHOWN_LETTERS = 20, 24
 _YES_NO = {
     "1": True,
@@ -65,80 +64,6 @@ _YES_NO = {
     "no": False,
 }
 _YES_NO |= {"y": True, "n": False}
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """Options of a data set's labels.
-
-    Args:
-        label: columns that hold the label; () leaves it to their names.
-        kind: of the classes; None leaves it to the values.
-        task: "segmentation" or "classification"; None leaves it to whether there are masks.
-        positive: which of two classes is the positive one; None leaves it to their names.
-        only: the classes that are learnt, where not all are; cases of the others are left out.
-    """
-
-    label: tuple[str, ...] = ()
-    kind: ClassKind | None = None
-    task: str | None = None
-    positive: str | None = None
-    only: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        label: str | Sequence[str] | None,
-        classes: str | Sequence[str] | None,
-        task: str | None,
-        positive: str | None,
-    ) -> LabelOptions:
-        """Look at the words that were typed.
-
-        Args:
-            label: columns.
-            classes: a kind of classes, the names of those that are learnt, or both; several names
-                with commas between them too.
-            task: see the class.
-            positive: see the class.
-
-        Raises:
-            UsageError: a word that is not known, two kinds, one class only, or a segmentation that
-                is asked for classes.
-        """
-        known = {one: one for one in get_args(ClassKind)}
-        words = (classes,) if isinstance(classes, str) else tuple(classes or ())
-        kinds = tuple(dict.fromkeys(word for word in words if word in known))
-        rest = [word for word in words if word not in known]
-        only = tuple(
-            dict.fromkeys(name.strip() for word in rest for name in word.split(",") if name.strip())
-        )
-        if len(kinds) > 1 or len(only) == 1 or (words and not (kinds or only)):
-            raise UsageError(
-                f"classes {', '.join(map(repr, words))}",
-                needed=f"one of {', '.join(known)}, or the names of at least two classes",
-                cure=_nearest(only[0], known) if only else "classes='benign,malignant'",
-            )
-        if task is not None and task not in TASKS:
-            raise UsageError(
-                f"task {task!r}", needed=f"one of {', '.join(TASKS)}", cure=_nearest(task, TASKS)
-            )
-        columns = (label,) if isinstance(label, str) else tuple(label or ())
-        options = cls(columns, known[kinds[0]] if kinds else None, task, positive, only)
-        if task == "segmentation" and options.classification:
-            raise UsageError(
-                "a segmentation has no label column, no kind of classes and no positive class",
-                needed="either task segmentation, or classes",
-                cure="task='classification', or leave label, classes and positive out",
-            )
-        return options
-
-    @property
-    def classification(self) -> bool:
-        """True if classes are asked for."""
-        return self.task == "classification" or bool(
-            self.label or self.kind or self.positive or self.only
-        )
 
 
 def with_classes(dataset: Dataset, options: LabelOptions) -> Dataset:
@@ -310,7 +235,7 @@ def _named_columns(
         raise UsageError(
             f"no column {wrong!r} in {dataset.root}",
             needed=columns,
-            cure=_nearest(wrong, known, "label"),
+            cure=did_you_mean(wrong, known, "label"),
         )
     return found
 
@@ -410,7 +335,7 @@ def _only(
                 f"classes among {some(sorted(present, key=natural))}, or one of"
                 f" {', '.join(get_args(ClassKind))}"
             ),
-            cure=_nearest(wrong, (*present, *get_args(ClassKind)), "classes"),
+            cure=did_you_mean(wrong, (*present, *get_args(ClassKind)), "classes"),
         )
     kept = {case: text for case, text in labels.items() if text is None or text in wanted}
     others = sorted(present - wanted, key=natural)
@@ -623,11 +548,3 @@ def _region_note(cases: Sequence[Case]) -> tuple[str, ...]:
         return ()
     missing = f"; {len(cases) - regions} cases have none" if regions < len(cases) else ""
     return (f"this is a classification: the masks say where to look{missing}",)
-
-
-def _nearest(word: str, known: Iterable[str], argument: str = "") -> str:
-    """Ask for the nearest known word, as a value of an argument where one is named."""
-    spelled = {name.lower(): name for name in known}
-    near = [spelled[one] for one in difflib.get_close_matches(word.lower(), spelled, n=1)]
-    meant = f"{argument}={near[0]!r}" if near and argument else "".join(near)
-    return f"did you mean {meant}?" if meant else ""
