@@ -230,7 +230,7 @@ def test_every_classifier_can_be_explained(spec):
     size = (1, 48, 64) if spec.dimensions == 2 else (6, 32, 40)
     image = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     for name, explainer in EXPLAINERS.items():
-        more = {"block": size} if name == "occlusion" else {"smooth": True}
+        more = {"block": size} if name == "occlusion" else {}
         found = [explainer(network, image, index, **more) for index in range(3)]
         assert all(one.shape == size for one in found)
         assert (
@@ -328,24 +328,6 @@ def test_hires_cam_is_grad_cam_under_a_mean_and_one_layer_only():
     left = blob_image() + blob_image().flip(-1)
     assert hires_cam(looking, left, 1)[..., 20:].max() < 1e-6
     assert grad_cam(looking, left, 1)[..., 20:].max() > 0.9
-
-
-def test_smoothing_asks_about_mirrored_copies():
-    """A network that sees the left half only: mirrored copies see the right one."""
-
-    class Half(BlobNetwork):
-        def encode(self, image):
-            keep = torch.arange(image.shape[-1]) < image.shape[-1] // 2
-            return super().encode(image * keep)
-
-    network = Half()
-    image = torch.full((1, *SIZES[3]), 0.0)
-    image[0, 2:4, 8:12, 4:8] = 4.0
-    image[0, 2:4, 8:12, 28:32] = 4.0
-    one, smooth = grad_cam(network, image, 1), grad_cam(network, image, 1, smooth=True)
-    assert one[..., 18:].max() < 1e-3
-    np.testing.assert_allclose(smooth, smooth[..., ::-1], atol=1e-5)
-    assert smooth[3, 10, 30] > 0.9
 
 
 # --- grids

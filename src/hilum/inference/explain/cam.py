@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +31,6 @@ def grad_cam(
     index: int,
     *,
     kind: ClassKind = "exclusive",
-    smooth: bool = False,
 ) -> NDArray[np.float32]:
     """Grad-CAM (Selvaraju et al. 2017): feature maps weighted by their mean gradient.
 
@@ -43,8 +41,6 @@ def grad_cam(
         image: (C, Z, Y, X), preprocessed.
         index: of the class.
         kind: of the classes; decides what is explained, see `log_odds`.
-        smooth: the mean of the maps of all mirrored copies as well (4 passes in 2D, 8 in 3D): less
-            noise, where the network gives mirrored images the same answer.
 
     Returns:
         (Z, Y, X) float32, 0 to 1, as sharp as the network's last feature map: linear between its
@@ -54,7 +50,7 @@ def grad_cam(
     Raises:
         UsageError: no network, no such class, or not one image.
     """
-    return _explain(network, image, index, kind=kind, smooth=smooth, weigh=_by_mean_gradient)
+    return _explain(network, image, index, kind=kind, weigh=_by_mean_gradient)
 
 
 def hires_cam(
@@ -63,7 +59,6 @@ def hires_cam(
     index: int,
     *,
     kind: ClassKind = "exclusive",
-    smooth: bool = False,
 ) -> NDArray[np.float32]:
     """HiResCAM (Draelos and Carin 2020): feature maps times their gradient, place by place.
 
@@ -74,7 +69,7 @@ def hires_cam(
     Raises:
         UsageError: no network, no such class, or not one image.
     """
-    return _explain(network, image, index, kind=kind, smooth=smooth, weigh=_by_own_gradient)
+    return _explain(network, image, index, kind=kind, weigh=_by_own_gradient)
 
 
 def _by_mean_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
@@ -86,24 +81,13 @@ def _by_own_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
 
 
 def _explain(
-    network: Networks, image: Tensor, index: int, *, kind: ClassKind, smooth: bool, weigh: Weigh
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind, weigh: Weigh
 ) -> NDArray[np.float32]:
-    """The mean of the signed maps of all members and mirrored copies.
-
-    Evidence adds up; the negative is cut off last.
-    """
-    axes = [axis for axis in (-3, -2, -1) if image.ndim == 4 and image.shape[axis] > 1]
-    mirrors = (
-        [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)]
-        if smooth
-        else [()]
-    )
+    """The mean of the signed maps of all networks, with negative values cut off last."""
     signed = []
     for member in as_networks(network):
         batch = one_image(image, member)
-        for mirror in mirrors:
-            found = _signed_map(member, batch.flip(mirror), index, kind=kind, weigh=weigh)
-            signed.append(found.flip(mirror).cpu())
+        signed.append(_signed_map(member, batch, index, kind=kind, weigh=weigh).cpu())
     return scale_to_one(torch.stack(signed).mean(dim=0).numpy())
 
 
