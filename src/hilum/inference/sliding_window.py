@@ -161,7 +161,8 @@ def slabs(
 
     Yields:
         Rows along Z, rising and without gaps, and their logits (K, z, Y, X), float32: a view that
-        holds until the next rows. Close the generator (`contextlib.closing`) where it is not run to its end.
+        holds until the next rows. Close the generator (`contextlib.closing`) where it is not run
+        to its end.
 
     Raises:
         UsageError: the volume is not (C, Z, Y, X).
