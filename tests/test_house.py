@@ -468,22 +468,13 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
     from typing import get_args
 
     from hilum.cli import Task
-    from hilum.dataset.layouts import label_options
-    from hilum.inference.predictors import PREDICTORS
+    from hilum.dataset.layouts import labelling
+    from hilum.pipelines import Classification, Segmentation
     from hilum.plan import PLANS
-    from hilum.plan.planner import PLANNERS
-    from hilum.training.assuring import ASSURANCES
-    from hilum.training.courses import COURSES
-    from hilum.training.evidence import EVIDENCE
-    from hilum.training.stores import STORES
-    from hilum.training.tuning.afterwards import AFTERWARDS
-    from hilum.training.tuning.tune import TUNERS
-    from hilum.training.validators import VALIDATORS
 
     named = {task.value for task in Task}
-    training = (COURSES, STORES, VALIDATORS, AFTERWARDS, ASSURANCES, EVIDENCE, TUNERS)
-    for family in (PLANS, PLANNERS, *training, PREDICTORS, label_options.TASKS):
-        assert set(family) == named
+    assert set(PLANS) == set(labelling.TASKS) == named
+    assert set(PLANS.values()) == {Segmentation.plan_type, Classification.plan_type}
     for name, kind in PLANS.items():
         assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (
             name,

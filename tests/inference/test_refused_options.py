@@ -11,7 +11,7 @@ from inference_toys import real_model
 from hilum import api
 from hilum.errors import HilumError
 from hilum.examples import make_abdomen_dataset
-from hilum.training.stores import STORES
+from hilum.pipelines import Segmentation
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_training_that_failed_early_blocks_no_other(place, tmp_path, monkeypat
         raise HilumError("a store that cannot be made")
 
     with monkeypatch.context() as patched:
-        patched.setitem(STORES, "segmentation", fail)
+        patched.setattr(Segmentation, "build_store", fail)
         with pytest.raises(HilumError, match="a store that cannot be made"):
             api.train(place / "data", tmp_path / "m", steps=1, device="cpu")
     assert api.train(place / "data", tmp_path / "m", steps=1, device="cpu").id

@@ -6,7 +6,8 @@ import torch
 from classification_toys import TWO, class_plan
 from hilum.plan.plan import ClassifierSpec
 from hilum.preprocess.classifier_store import ClassifierStore
-from hilum.training import Assignment, Budget
+from hilum.training import Assignment, Budget, Fitted, loop
+from hilum.training.courses import ClassificationCourse
 
 CPU = torch.device("cpu")
 
@@ -54,6 +55,11 @@ def a_job(
         units={case: f"P{n // 2}" for n, case in enumerate(ids)},
         **more,
     )
+
+
+def fit(job, **calls) -> Fitted:
+    """Train a classifier by the loop that users run."""
+    return loop.fit(job, ClassificationCourse(job), **calls)
 
 
 def state(fitted) -> dict[str, torch.Tensor]:

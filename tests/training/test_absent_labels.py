@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from hilum.dataset import Case, ClassTable, Dataset, Fold
+from hilum.pipelines import Classification, Segmentation
 from hilum.training.options import Listener
-from hilum.training.stores import absent_from_training
+from hilum.training.run import names_absent
+from hilum.training.task import TrainingData
 from hilum.volume import LabelTable
 
 TABLE = LabelTable.from_names({1: "organ", 2: "tumour", 3: "vessel"})
@@ -29,7 +31,7 @@ def data(tmp_path, labels):
 
 def segmentation(held):
     store = SimpleNamespace(open=lambda case: SimpleNamespace(foreground=dict.fromkeys(held[case])))
-    return SimpleNamespace(task=SimpleNamespace(value="segmentation"), labels=TABLE), store
+    return SimpleNamespace(labels=TABLE), store
 
 
 @pytest.mark.parametrize(
@@ -43,8 +45,11 @@ def segmentation(held):
 def test_labels_that_no_training_case_holds(tmp_path, held, named):
     plan, store = segmentation(held)
     heard = Heard()
-    found = absent_from_training(
-        data(tmp_path, {}), plan, store, [(3, Fold(("a", "b"), ("c",)))], heard
+    found = names_absent(
+        TrainingData(data(tmp_path, {}), plan, store, {}),
+        Segmentation(),
+        [(3, Fold(("a", "b"), ("c",)))],
+        heard,
     )
     wanted = (
         f"Attention: no training case of fold 3 holds {named}: what is not there cannot be learnt."
@@ -54,10 +59,11 @@ def test_labels_that_no_training_case_holds(tmp_path, held, named):
 
 def test_classes_that_no_training_case_has(tmp_path):
     classes = ClassTable(names=("benign", "malignant"), kind="exclusive")
-    plan = SimpleNamespace(task=SimpleNamespace(value="classification"), classes=classes)
+    plan = SimpleNamespace(classes=classes)
     dataset = data(tmp_path, {"a": "benign", "b": "benign", "c": "malignant"})
     folds = [(0, Fold(("a", "b"), ("c",))), (1, Fold(("a", "c"), ("b",)))]
-    found = absent_from_training(dataset, plan, SimpleNamespace(), folds, Heard())
+    trained = TrainingData(dataset, plan, SimpleNamespace(), {})
+    found = names_absent(trained, Classification(), folds, Heard())
     assert found == (
         (
             "Attention: no training case of fold 0 holds malignant: what is not there cannot be"

@@ -24,17 +24,17 @@ from hilum.dataset import open_dataset
 from hilum.inference import ClassPredictor
 from hilum.inference.assurance import logits_of
 from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
+from hilum.pipelines import Classification
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
 from hilum.tasks.class_score import ClassScore
 from hilum.training.assuring import (
-    Member,
     assure,
     class_coverage,
     cross_calibrated,
     fit_calibration,
     saw_other_frequencies,
 )
-from hilum.training.stores import STORES
+from hilum.training.fold import Member
 
 CPU = torch.device("cpu")
 
@@ -374,8 +374,8 @@ def material(tmp_path_factory):
         channels=dataset.channels,
         augmentation=moved,
     )
-    store = STORES["classification"](
-        dataset, plan, folder / "store", [case.id for case in dataset.cases], progress=None
+    store = Classification().build_store(
+        dataset, plan, folder / "store", [case.id for case in dataset.cases], lambda *_: None
     )
     members = []
     for number in (0, 1):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from class_jobs import Killed, a_job, flat_plan, same, state
+from class_jobs import Killed, a_job, fit, flat_plan, same, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -16,7 +16,6 @@ from hilum.plan.classification import ClassLossSpec, Stage
 from hilum.preprocess.classifier_store import ClassifierStore
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import decide
-from hilum.training import fit
 from hilum.training.courses import classification as module
 from hilum.training.courses.classification import case_chances, mix, stage_at, stage_rates
 from hilum.training.loop import CHECKPOINT, load_progress

@@ -23,20 +23,21 @@ from hilum.examples import make_nodule_dataset
 from hilum.inference import ClassPredictor, RunReport, TrainedModel
 from hilum.io import write_volume
 from hilum.networks import build_network
+from hilum.pipelines import train as run
 from hilum.plan import STAGES, Overrides, make_fingerprint, make_plan
 from hilum.plan.classification import RegionSpec, WeightsSpec
 from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions
-from hilum.training import Listener, TrainOptions, leaks, run
-from hilum.training.assuring import Member, assure
+from hilum.training import Listener, TrainOptions, leaks
+from hilum.training.assemble import few_steps
+from hilum.training.assuring import assure
 from hilum.training.checkpoint import Progress, Row, read_progress
 from hilum.training.courses import probe
 from hilum.training.evidence import baseline_scores, keep_answers
-from hilum.training.fold import train_fold
+from hilum.training.fold import Member, train_fold
 from hilum.training.log import loss_still_falls
 from hilum.training.new_network import new_network, pretrained
-from hilum.training.run import _few_steps
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import Plateau
 from hilum.training.validators import ClassificationValidator
@@ -249,11 +250,11 @@ def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_pat
     plan = probe_plan(dataset)
     jobs = []
 
-    def keep(number, job, *more, **named):
+    def keep(number, task, job, *more, **named):
         jobs.append(job)
-        return train_fold(number, job, *more, **named)
+        return train_fold(number, task, job, *more, **named)
 
-    monkeypatch.setattr(sys.modules[_few_steps.__module__], "train_fold", keep)
+    monkeypatch.setattr(sys.modules["hilum.training.run"], "train_fold", keep)
     model = run(tmp_path / "data", tmp_path / "m", TrainOptions(plan=plan, device="cpu"))
     assert jobs[0].units["copy"] == jobs[0].units["p12"]
     assert len(set(jobs[0].units.values())) == 16
@@ -443,7 +444,7 @@ def test_short_training_warns_unless_its_loss_is_flat(steps, cases, batch, loss,
     progress = Progress(step=steps, rows=tuple(log_row(n, value) for n, value in enumerate(values)))
     result = SimpleNamespace(progress=progress)
     member = SimpleNamespace(number=0, result=result, trained=("c",) * cases)
-    note = _few_steps(class_plan(batch=batch), member)
+    note = few_steps(class_plan(batch=batch), member)
     assert warning in note
     assert bool(note) is bool(warning)
 

@@ -12,6 +12,7 @@ from hilum import metrics
 from hilum.dataset import open_dataset
 from hilum.errors import DataError
 from hilum.inference import ClassPredictor
+from hilum.pipelines import Classification
 from hilum.plan.classification import RegionSpec
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
@@ -129,7 +130,7 @@ def test_ten_minutes_on_a_large_data_set_are_mostly_training(dataset, tmp_path, 
     for spent, least in ((30.0, 400.0), (400.0, 1.0)):
         begun = time.perf_counter() - spent
         divided, _, after = _divide_time(
-            0, job, validator, asked, Listener(say=said.append), started=begun
+            0, Classification(), job, validator, asked, Listener(say=said.append), started=begun
         )
         assert divided.budget.seconds >= least
         assert after == pytest.approx(90)

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_samples import SHAPE, small_plan, write_boxes
+from training_samples import SHAPE, fit, small_plan, write_boxes
 
 from hilum.dataset import open_dataset
 from hilum.errors import DataError, ResourceError
+from hilum.pipelines import train as run
 from hilum.plan import save_plan
 from hilum.preprocess import StoredCase
 from hilum.tasks import SegmentationTask
-from hilum.training import Assignment, Budget, Listener, TrainOptions, fit, run
+from hilum.training import Assignment, Budget, Listener, TrainOptions
 from hilum.training.checkpoint import load_checkpoint
 from hilum.training.courses import segmentation
 from hilum.training.loop import CHECKPOINT, ROW_EVERY

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
+from training_samples import fit
 
 from hilum.errors import DataError, ModelError, ResourceError, TrainingError
-from hilum.training import Assignment, Budget, Progress, checkpoint, fit
+from hilum.training import Assignment, Budget, Progress, checkpoint
 from hilum.training.courses import segmentation
 from hilum.training.loop import CHECKPOINT, plan_hash, step_generator
 from hilum.training.new_network import new_network

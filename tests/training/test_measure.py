@@ -1,5 +1,7 @@
 """What a step costs, and what does not fit."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,15 +9,26 @@ from classification_toys import class_plan
 from hilum.errors import ResourceError
 from hilum.networks import textbook_spec
 from hilum.training import measure
-from hilum.training.measure import choose_precision, step_timer
+from hilum.training.measure import (
+    ClassificationTrial,
+    SegmentationTrial,
+    choose_precision,
+    step_timer,
+)
 from hilum.volume import LabelTable
 
 CPU = torch.device("cpu")
+TABLE = LabelTable.from_names({1: "organ"})
 SPEC = textbook_spec(1, 2, dimensions=3, features=(4, 8))
 
 
+def rehearse(device):
+    plan = class_plan()
+    return measure.rehearse_precision(plan, device, partial(ClassificationTrial, plan.classes))
+
+
 def timer():
-    return step_timer(CPU, "float32", LabelTable.from_names({1: "organ"}))
+    return step_timer(CPU, "float32", partial(SegmentationTrial, TABLE))
 
 
 def test_a_step_takes_time():
@@ -64,11 +77,11 @@ def test_precision_is_what_the_device_has(monkeypatch, value):
 def test_a_classifiers_precision_on_a_gpu_is_not_timed(monkeypatch, cosine, value):
     monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: True)
     monkeypatch.setattr(measure, "_compare_gradients", lambda *_: cosine)
-    decision = measure.rehearse_precision(class_plan(), torch.device("meta"))
+    decision = rehearse(torch.device("meta"))
     assert decision.value == value
     assert f"a cosine of {cosine:.2f}" in decision.because
     monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: False)
-    assert measure.rehearse_precision(class_plan(), torch.device("meta")).value == "float32"
+    assert rehearse(torch.device("meta")).value == "float32"
 
 
 def test_gradients_in_bfloat16_are_compared_on_one_step():
@@ -78,6 +91,6 @@ def test_gradients_in_bfloat16_are_compared_on_one_step():
 
 def test_a_classifier_never_computes_in_bfloat16_on_a_cpu():
     """Torch's gradients of bfloat16 convolutions over few voxels are wrong there now and then (ADR 6)."""
-    decision = measure.rehearse_precision(class_plan(), CPU)
+    decision = rehearse(CPU)
     assert decision.value == "float32"
     assert "wrong gradients" in decision.because

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from class_jobs import Killed, a_job, flat_plan, same, state
+from class_jobs import Killed, a_job, fit, flat_plan, same, state
 
 from classification_toys import FINDINGS, TABLES, THREE, TWO
 from hilum.plan.classification import Stage
 from hilum.tasks import ClassificationTask
-from hilum.training import Budget, fit
+from hilum.training import Budget
 from hilum.training.courses import classification as module
 from hilum.training.courses import probe
 from hilum.training.courses.probe import FEWEST, STRENGTHS

@@ -17,8 +17,10 @@ from hilum.errors import UsageError
 from hilum.inference import Predictor, RunReport, TrainedModel
 from hilum.inference.manifest import UNSAVED
 from hilum.io import read_labels
+from hilum.pipelines import Segmentation
+from hilum.pipelines import train as run
 from hilum.plan import save_plan
-from hilum.training import Listener, TrainOptions, make_plan_for, run
+from hilum.training import Listener, TrainOptions, make_plan_for
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +206,10 @@ def test_the_time_is_divided_and_said_before(data, tmp_path):
 
 def test_minutes_size_the_network_by_measuring(data):
     plan = make_plan_for(
-        open_dataset(data), TrainOptions(minutes=5.0, device="cpu"), listener=Listener()
+        open_dataset(data),
+        Segmentation(),
+        TrainOptions(minutes=5.0, device="cpu"),
+        listener=Listener(),
     )
     assert "s a step (measured)" in plan.network.because
 
@@ -234,7 +239,7 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(data, tmp_path):
     """The command line, killed without warning in the middle of training, then resumed."""
     plan = data.parent / "plan.json"
     code = (
-        "from hilum.training import run, TrainOptions; import sys; from pathlib import"
+        "from hilum.pipelines import train as run; from hilum.training import TrainOptions; import sys; from pathlib import"
         " Path;run(sys.argv[1], sys.argv[2], TrainOptions(steps=400, device='cpu',"
         " plan=Path(sys.argv[3]),resume='resume' in sys.argv, checkpoint_seconds=0.2))"
     )

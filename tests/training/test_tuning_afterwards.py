@@ -13,13 +13,13 @@ from hilum.dataset import open_dataset, read_annotation
 from hilum.evaluation import evaluate_folder, score_labels
 from hilum.inference import TrainedModel
 from hilum.io import read_labels, write_labels
+from hilum.pipelines import train as run
 from hilum.plan import Decision
-from hilum.training import Listener, TrainOptions, run
-from hilum.training.assuring import Member
+from hilum.training import Listener, TrainOptions
 from hilum.training.checkpoint import Progress
-from hilum.training.fold import FoldResult
+from hilum.training.fold import FoldResult, Member
 from hilum.training.tuning import rounds
-from hilum.training.tuning.afterwards import Ending, learn_afterwards, nothing_learnt
+from hilum.training.tuning.afterwards import Ending, learn_afterwards
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import PostprocessingTuning
 
@@ -221,12 +221,6 @@ def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path
         file.unlink()
     learnt = learn_afterwards(plan, [few], ending(tmp_path))
     assert "below 10 chance decides" in learnt.plan.postprocessing.because
-
-
-def test_a_classifier_learns_something_else(boxes, tmp_path):
-    learnt = nothing_learnt(boxes[1], [], ending(tmp_path))
-    assert learnt.plan is boxes[1]
-    assert learnt.members == ()
 
 
 def test_overlap_is_tried_only_in_a_training_of_minutes(tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ import numpy as np
 from hilum.dataset import Dataset, open_dataset
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan
+from hilum.training import Fitted, loop
+from hilum.training.courses import SegmentationCourse
 from hilum.volume import Geometry, Volume
 
 SHAPE = (12, 20, 16)
@@ -34,6 +36,11 @@ def write_boxes(folder: Path, *, cases: int = 10, seed: int = 0) -> Path:
     rows = "\n".join(f"box_{n:02d},P{n // 2}" for n in range(cases))
     atomic_write_text(folder / "patients.csv", f"case,patient\n{rows}\n")
     return folder
+
+
+def fit(job, **calls) -> Fitted:
+    """Train a segmentation by the loop that users run."""
+    return loop.fit(job, SegmentationCourse(job), **calls)
 
 
 def small_plan(dataset: Dataset) -> Plan:

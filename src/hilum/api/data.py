@@ -132,6 +132,7 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: the data cannot be opened, or not be planned for.
     """
+    from hilum.pipelines import task_of
     from hilum.plan import save_plan
     from hilum.training import Listener, TrainOptions, make_plan_for
 
@@ -148,7 +149,9 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
         **{name: value for name, value in fixed.items() if value is not None}
     )
     dataset = (labelling or Labelling()).open(data)
-    made = make_plan_for(dataset, options, listener=listener or Listener(), overrides=asked)
+    made: Plan = make_plan_for(
+        dataset, task_of(dataset), options, listener=listener or Listener(), overrides=asked
+    )
     if out is not None:
         save_plan(made, out)
     return made

@@ -64,7 +64,8 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: see `hilum.training.run`.
     """
-    from hilum.training import TrainOptions, run
+    from hilum.pipelines import train as train_task
+    from hilum.training import TrainOptions
 
     learnt = labelling or Labelling()
     options = TrainOptions(
@@ -84,7 +85,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         overrides=(network or NetworkOptions()).overrides(),
         resume=resume,
     )
-    model = run(data, out, options, listener=listener)
+    model = train_task(data, out, options, listener=listener)
     draw_evaluated(
         Path(out) / "training" / "out_of_fold"
     )  # here, as training and report do not know each other

@@ -4,7 +4,8 @@ from hilum.training.augmentation import Augmenter, enlarged_patch
 from hilum.training.checkpoint import Progress, Row
 from hilum.training.loop import Assignment, Fitted, fit
 from hilum.training.options import Listener, TrainOptions
-from hilum.training.run import make_plan_for, run
+from hilum.training.planning import make_plan_for
+from hilum.training.run import run
 from hilum.training.schedule import Budget, learning_rate
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +21,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.dataset import Case, ClassTable
+    from hilum.dataset import ClassTable
+    from hilum.inference.refusal import Refusal
     from hilum.plan import ClassificationPlan
     from hilum.preprocess import ClassifierStore
     from hilum.tasks.class_score import ClassScore
-    from hilum.training.fold import FoldResult
+    from hilum.training.fold import Member
 
 _CROSS = 5
 """Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
@@ -40,33 +40,9 @@ _FEWEST_AT_ALL = 20
 times what it should."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained fold: its network's answers and what it was trained and validated on."""
-
-    number: int
-    result: FoldResult
-    trained: tuple[str, ...]
-    validated: tuple[Case, ...]
-
-
-def no_assurance(
-    plan: Any,  # noqa: ARG001  (what every task's is asked)
-    members: Sequence[Member],
-    store: Any,  # noqa: ARG001  (see above)
-    device: torch.device,  # noqa: ARG001  (see above)
-    say: Callable[[str], None],  # noqa: ARG001  (see above)
-    *,
-    units: Mapping[str, str] | None = None,  # noqa: ARG001  (see above)
-    minutes: float | None = None,  # noqa: ARG001  (see above)
-) -> tuple[tuple[Any, ...], Assurance | None]:
-    """Segmentation: the scores as they are."""
-    return tuple(score for member in members for score in member.result.scores), None
-
-
 def assure(
     plan: ClassificationPlan,
-    members: Sequence[Member],
+    members: Sequence[Member[ClassScore]],
     store: ClassifierStore,
     device: torch.device,
     say: Callable[[str], None],
@@ -266,11 +242,11 @@ def _arrays(
 
 def _refusal(
     plan: ClassificationPlan,
-    member: Member,
+    member: Member[ClassScore],
     store: ClassifierStore,
     device: torch.device,
     minutes: float | None,
-) -> Any:
+) -> Refusal:
     """Fit one member's out-of-distribution check: features of its training cases, limits from its validation cases."""
     predictor = ClassPredictor(
         TrainedModel(plan=plan, networks=(member.result.network,), device=device)
@@ -313,11 +289,3 @@ def _input(store: ClassifierStore, case: str, plan: ClassificationPlan) -> NDArr
     """A training case as a prediction sees it: without the margin."""
     whole = torch.from_numpy(store.read(case).astype(np.float32))[None]
     return np.ascontiguousarray(centre_of(whole, plan.patch.value)[0].numpy())
-
-
-ASSURANCES: dict[str, Callable[..., tuple[tuple[Any, ...], Assurance | None]]] = {
-    "segmentation": no_assurance,
-    "classification": assure,
-}
-"""What a trained model learns from its answers, by task: assure(plan, members, store, device, say,
-units=, minutes=)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from hilum.evaluation.page import joined_sentence
 from hilum.io import atomic_write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hilum.dataset import Dataset, Fold
@@ -29,18 +29,6 @@ if TYPE_CHECKING:
 
 PREDICTIONS, BASELINES = "predictions.csv", "baselines.md"
 _SHOWN = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "brier")
-
-
-def nothing_more(
-    dataset: Dataset,  # noqa: ARG001  (what every task's is asked)
-    plan: Any,  # noqa: ARG001  (see above)
-    folds: Sequence[Fold],  # noqa: ARG001  (see above)
-    scores: Sequence[Any],  # noqa: ARG001  (see above)
-    folder: Path,  # noqa: ARG001  (see above)
-    units: Mapping[str, str] | None = None,  # noqa: ARG001  (see above)
-) -> tuple[str, ...]:
-    """Segmentation: its label maps and scores are kept by each fold."""
-    return ()
 
 
 def keep_answers(
@@ -121,11 +109,3 @@ def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
         return {}
     what, unit = ("area, pixels", "pixels") if unscaled else ("volume, mm3", "mm")
     return {f"mask {what}": volumes, f"mask extent, {unit}": extents}
-
-
-EVIDENCE: dict[str, Callable[..., tuple[str, ...]]] = {
-    "segmentation": nothing_more,
-    "classification": keep_answers,
-}
-"""What is written of a training's answers, by task: called as keep(dataset, plan, folds, scores,
-folder, units)."""

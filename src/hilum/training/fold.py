@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Generic
 
 from hilum.training.loop import fit, load_progress
 from hilum.training.measure import step_timer
 from hilum.training.new_network import new_network
 from hilum.training.schedule import Budget
+from hilum.training.task import P, S, StoreT
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hilum.dataset import Case
     from hilum.training.checkpoint import Progress, Row
     from hilum.training.loop import Assignment
     from hilum.training.options import Listener, TrainOptions
+    from hilum.training.task import Task
     from hilum.training.validators import Validator
 
 _CHECK_EVERY = 0.1
@@ -31,29 +35,41 @@ _LITTLE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class FoldResult:
+class FoldResult(Generic[S]):
     """One trained fold."""
 
     network: nn.Module
     progress: Progress
-    scores: tuple[Any, ...]
+    scores: tuple[S, ...]
     """One a case, or a case and region."""
     unscored: int
 
 
+@dataclass(frozen=True)
+class Member(Generic[S]):
+    """One trained fold: its network's scores and what it was trained and validated on."""
+
+    number: int
+    result: FoldResult[S]
+    trained: tuple[str, ...]
+    validated: tuple[Case, ...]
+
+
 def train_fold(
     number: int,
-    job: Assignment,
-    validator: Validator,
+    task: Task[P, StoreT, S],
+    job: Assignment[P, StoreT],
+    validator: Validator[S],
     options: TrainOptions,
     listener: Listener,
     *,
     started: float,
-) -> FoldResult:
+) -> FoldResult[S]:
     """Train one fold, then score all validation cases that the time allows.
 
     Args:
         number: of the fold, for people.
+        task: whose steps are made.
         job: what to train; its budget counts steps, the minutes of the options turn it into time.
         validator: of the fold's validation cases.
         options: what the user asked for.
@@ -69,7 +85,7 @@ def train_fold(
             f"Fold {number}: its training came to its end after {before.step} steps; --resume"
             " trains it no further. For a longer one choose another folder with -o."
         )
-    job, few, after = _divide_time(number, job, validator, options, listener, started=started)
+    job, few, after = _divide_time(number, task, job, validator, options, listener, started=started)
     stage = f"fold {number}"
 
     def report(row: Row) -> None:
@@ -81,7 +97,8 @@ def train_fold(
     def tick(done: float, step: int) -> None:
         listener.advance(stage, min(done, 1.0), 1.0, f"step {step}" if step else "features")
 
-    fitted = fit(job, validate=few.check if few.cases else None, report=report, tick=tick)
+    step = task.training_step(job)
+    fitted = fit(job, step, validate=few.check if few.cases else None, report=report, tick=tick)
     for note in fitted.progress.notes:
         listener.say(f"Fold {number}: {note}")
     listener.advance(stage, 1.0, 1.0, f"{fitted.progress.step} steps")
@@ -108,13 +125,14 @@ def train_fold(
 
 def _divide_time(
     number: int,
-    job: Assignment,
-    validator: Validator,
+    task: Task[P, StoreT, S],
+    job: Assignment[P, StoreT],
+    validator: Validator[S],
     options: TrainOptions,
     listener: Listener,
     *,
     started: float,
-) -> tuple[Assignment, Validator, float]:
+) -> tuple[Assignment[P, StoreT], Validator[S], float]:
     """Divide the time between training, validation on the way and at the end; say so.
 
     Returns:
@@ -145,7 +163,7 @@ def _divide_time(
         job = replace(job, budget=Budget(job.budget.steps, seconds), validate_every=_CHECK_EVERY)
         expected = f"{seconds / 60:.1f} minutes of training, then {reserve / 60:.1f} for validation"
     else:
-        step = step_timer(job.device, plan.precision.value, plan.table)(
+        step = step_timer(job.device, plan.precision.value, partial(task.trial_step, plan))(
             plan.network.value, plan.patch.value, plan.batch.value
         )
         seconds = job.budget.steps * step

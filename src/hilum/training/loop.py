@@ -6,15 +6,16 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 
 from hilum.errors import DataError, ResourceError, TrainingError
 from hilum.networks.rng import fork_rng
+from hilum.plan import Plan
+from hilum.preprocess import CaseStore, ClassifierStore
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
-from hilum.training.courses import COURSES
 from hilum.training.courses.course import Beginning
 from hilum.training.log import Log
 from hilum.training.new_network import new_network
@@ -28,17 +29,20 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from hilum.networks import Weights
-    from hilum.plan import Plan
-    from hilum.preprocess import CaseStore, ClassifierStore
+    from hilum.training.courses.course import Course
     from hilum.training.schedule import Budget
 
 CHECKPOINT = "checkpoint.safetensors"
 ROW_EVERY = 20
 """Steps a row of the log."""
+P_co = TypeVar("P_co", bound=Plan, covariant=True)
+Store_co = TypeVar("Store_co", bound=CaseStore | ClassifierStore, covariant=True)
+AnyJob: TypeAlias = "Assignment[Plan, CaseStore | ClassifierStore]"
+"""A job of any task."""
 
 
 @dataclass(frozen=True)
-class Assignment:
+class Assignment(Generic[P_co, Store_co]):
     """Inputs of one training run: plan, data, seed and limits.
 
     Args:
@@ -59,8 +63,8 @@ class Assignment:
         weights: pretrained ones that the network begins with.
     """
 
-    plan: Plan
-    store: CaseStore | ClassifierStore
+    plan: P_co
+    store: Store_co
     cases: tuple[str, ...]
     folder: Path
     budget: Budget
@@ -84,7 +88,8 @@ class Fitted:
 
 
 def fit(
-    job: Assignment,
+    job: AnyJob,
+    course: Course,
     *,
     validate: Callable[[nn.Module], float] | None = None,
     report: Callable[[Row], None] | None = None,
@@ -94,6 +99,7 @@ def fit(
 
     Args:
         job: what to do.
+        course: the task's part of every step, made for this job.
         validate: score of a network on validation cases (mean Dice, AUROC), the higher the better;
             called now and then with the averaged weights.
         report: called with every row of the log.
@@ -117,7 +123,6 @@ def fit(
     # the network, its average and its optimiser: new, or as the checkpoint has them
     network = new_network(plan, job.seed, job.weights).to(job.device)
     average = WeightAverage(network, plan.optimiser.value.ema_decay)
-    course = COURSES[plan.task.value](job)
     optimiser = build_optimiser(course.groups(network), plan.optimiser.value)
     books = _Books(job, network, average, optimiser, _Callbacks(validate, report, tick))
     wrapped, optimiser = fabric.setup(network, optimiser)
@@ -193,7 +198,7 @@ class _Books:
 
     def __init__(
         self,
-        job: Assignment,
+        job: AnyJob,
         network: nn.Module,
         average: WeightAverage,
         optimiser: Optimizer,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import torch
 
-from hilum.dataset.classes import ClassTable
 from hilum.errors import ResourceError
 from hilum.inference import computes_in_bfloat16, describe_device
 from hilum.networks import build_network
@@ -19,25 +18,44 @@ from hilum.plan.segmentation import LossSpec
 from hilum.tasks import ClassificationTask, build_loss, deep_supervision_loss
 from hilum.training.new_network import arranged, new_network
 from hilum.training.optimiser import build_optimiser
-from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from hilum.dataset import ClassTable
     from hilum.networks import Weights
+    from hilum.networks.network import Network
     from hilum.plan import Plan
-    from hilum.plan.plan import Three
+    from hilum.plan.plan import ClassifierSpec, NetworkSpec, Three
+    from hilum.volume import LabelTable
 
     Precision = Literal["float32", "bfloat16"]
+    Outputs = Tensor | tuple[Tensor, ...]
 
 _TIMED_STEPS = 3
 _REHEARSED = 8
 """Cases in the step that compares precisions."""
 _ALIKE = 0.9
 """Cosine below which two gradients are not the same."""
+
+
+class TrialStep(Protocol):
+    """A training step with random images and made-up targets."""
+
+    def outputs(self, network: nn.Module) -> Outputs:
+        """Logits of the images."""
+        ...
+
+    def loss(self, outputs: Outputs) -> Tensor:
+        """The loss of those logits."""
+        ...
+
+
+MakeTrial: TypeAlias = "Callable[[Tensor], TrialStep]"
+"""Makes a trial step for images (B, C, Z, Y, X)."""
 
 
 def choose_precision(device: torch.device) -> Decision[Precision]:
@@ -49,7 +67,7 @@ def choose_precision(device: torch.device) -> Decision[Precision]:
 
 
 def rehearse_precision(
-    plan: Plan, device: torch.device, weights: Weights | None = None
+    plan: Plan, device: torch.device, trial: MakeTrial, weights: Weights | None = None
 ) -> Decision[Precision]:
     """Choose bfloat16 where the device computes in it, and the gradient of this very network is the same but for rounding.
 
@@ -69,7 +87,7 @@ def rehearse_precision(
     if chosen.value == "float32":
         return chosen
     try:
-        alike = _compare_gradients(plan, device, weights)
+        alike = _compare_gradients(plan, device, trial, weights)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -88,22 +106,24 @@ def rehearse_precision(
     )
 
 
-def _compare_gradients(plan: Plan, device: torch.device, weights: Weights | None) -> float:
+def _compare_gradients(
+    plan: Plan, device: torch.device, trial: MakeTrial, weights: Weights | None
+) -> float:
     """Return the cosine of a step's gradient in bfloat16 with that in float32."""
     network = new_network(plan, 0, weights).to(device).train()
     generator = torch.Generator().manual_seed(0)
     size = (min(_REHEARSED, plan.batch.value), plan.network.value.in_channels, *plan.patch.value)
     images = torch.randn(size, generator=generator).to(device)
-    rehearse = _REHEARSALS[type(plan.table)](plan.table, images)
+    step = trial(images)
     gradients: dict[bool, Tensor] = {}
     for half in (False, True):
         with (
             fork_rng(0, device),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=half),
         ):  # the same dropout in both
-            outputs = rehearse.outputs(network)
+            outputs = step.outputs(network)
         network.zero_grad()
-        rehearse.loss(outputs).backward()
+        torch.autograd.backward(step.loss(outputs))
         gradients[half] = torch.cat(
             [p.grad.float().flatten() for p in network.parameters() if p.grad is not None]
         ).cpu()
@@ -111,17 +131,17 @@ def _compare_gradients(plan: Plan, device: torch.device, weights: Weights | None
 
 
 def step_timer(
-    device: torch.device, precision: Precision, table: LabelTable | ClassTable
-) -> Callable[[Any, Three, int], float]:
+    device: torch.device, precision: Precision, trial: MakeTrial
+) -> Callable[[NetworkSpec | ClassifierSpec, Three, int], float]:
     """A function that measures the seconds of one training step (forward, backward, optimiser) with random data.
 
     It raises ResourceError where the device has not enough memory for the step.
     """
 
-    def measure(spec: Any, patch: Three, batch: int) -> float:
+    def measure(spec: NetworkSpec | ClassifierSpec, patch: Three, batch: int) -> float:
         try:
             return _seconds_per_step(
-                spec, patch, batch, device=device, precision=precision, table=table
+                spec, patch, batch, device=device, precision=precision, trial=trial
             )
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
@@ -141,20 +161,20 @@ def step_timer(
 
 
 def _seconds_per_step(
-    spec: Any,
+    spec: NetworkSpec | ClassifierSpec,
     patch: Three,
     batch: int,
     *,
     device: torch.device,
     precision: Precision,
-    table: LabelTable | ClassTable,
+    trial: MakeTrial,
 ) -> float:
     """The quickest of a few steps after one that warms up: what other programs take only adds to it."""
     generator = torch.Generator().manual_seed(0)
     network = arranged(build_network(spec)).to(device).train()
     optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())
     images = torch.randn(batch, spec.in_channels, *patch, generator=generator).to(device)
-    rehearse = _REHEARSALS[type(table)](table, images)
+    step = trial(images)
     seconds = []
     for _ in range(1 + _TIMED_STEPS):
         start = time.perf_counter()
@@ -162,18 +182,18 @@ def _seconds_per_step(
             fork_rng(0, device),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
         ):
-            outputs = rehearse.outputs(network)
-        value = rehearse.loss(outputs)
+            outputs = step.outputs(network)
+        value = step.loss(outputs)
         optimiser.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         optimiser.step()
         value.item()  # waits for a GPU
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
 
 
-class _Segmentation:
-    """A step of segmentation with made-up targets."""
+class SegmentationTrial:
+    """A step of segmentation with made-up targets; see `TrialStep`."""
 
     def __init__(self, table: LabelTable, images: Tensor) -> None:
         self._images, self._loss = images, build_loss(LossSpec(), table)
@@ -181,15 +201,17 @@ class _Segmentation:
         shape = (len(images), channels, *images.shape[2:])
         self._targets = torch.zeros(shape, dtype=torch.uint8, device=images.device)
 
-    def outputs(self, network: Any) -> Any:
-        return network.forward_deep(self._images)
+    def outputs(self, network: nn.Module) -> Outputs:
+        """Logits at every supervised resolution."""
+        return cast("Network", network).forward_deep(self._images)
 
-    def loss(self, outputs: Any) -> Tensor:
-        return deep_supervision_loss(self._loss, outputs, self._targets)
+    def loss(self, outputs: Outputs) -> Tensor:
+        """Loss over all supervised resolutions."""
+        return deep_supervision_loss(self._loss, tuple(outputs), self._targets)
 
 
-class _Classification:
-    """A step of classification with made-up targets."""
+class ClassificationTrial:
+    """A step of classification with made-up targets; see `TrialStep`."""
 
     def __init__(self, table: ClassTable, images: Tensor) -> None:
         self._images, self._loss = images, ClassificationTask(table).loss(ClassLossSpec())
@@ -197,15 +219,13 @@ class _Classification:
             (len(images), table.outputs), 1 / table.outputs, device=images.device
         )
 
-    def outputs(self, network: Any) -> Any:
-        return network(self._images)
+    def outputs(self, network: nn.Module) -> Outputs:
+        """Logits (B, K')."""
+        return cast("Tensor", network(self._images))
 
-    def loss(self, outputs: Any) -> Tensor:
-        value: Tensor = self._loss(outputs, self._targets)
-        return value
-
-
-_REHEARSALS: dict[type, Any] = {LabelTable: _Segmentation, ClassTable: _Classification}
+    def loss(self, outputs: Outputs) -> Tensor:
+        """Loss of the logits."""
+        return cast("Tensor", self._loss(outputs, self._targets))
 
 
 def _out_of_memory(error: Exception) -> bool:

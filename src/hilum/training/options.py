@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from hilum.dataset import open_dataset
 from hilum.errors import UsageError
+from hilum.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from hilum.plan import Overrides, Plan
+    from hilum.dataset import Dataset
+    from hilum.plan import Overrides
+
+WORK = "training"
+"""Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,31 @@ class TrainOptions:
             raise UsageError(
                 f"--memory {self.memory_gb:g}", needed="a positive number of GB", cure="--memory 8"
             )
+
+    def open(self, data: Path | str) -> Dataset:
+        """Open a data set with the label column, classes and patients of these options.
+
+        Raises:
+            HilumError: see `hilum.open_dataset`.
+        """
+        return open_dataset(
+            data,
+            patients=self.patients,
+            label=self.label,
+            classes=self.classes,
+            task=self.task,
+            positive=self.positive,
+        )
+
+    def as_json(self) -> dict[str, str | float | int | bool | None]:
+        """Every option as a plain value, for run.json."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("label", "classes"):
+            if isinstance(values[name], tuple):
+                values[name] = ", ".join(values[name])
+        for name in ("overrides", "plan"):
+            values[name] = None if values[name] is None else str(values[name])
+        return values | ({"plan": "given"} if isinstance(self.plan, Plan) else {})
 
 
 @dataclass(frozen=True)

@@ -2,135 +2,60 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from hilum.dataset import arranged, describe_folds, make_folds, open_dataset
-from hilum.dataset.folds import fold_groups, patient_of
+from hilum.dataset import arranged, describe_folds, make_folds
+from hilum.dataset.folds import patient_of, units_of
 from hilum.dataset.layouts.listing import some
-from hilum.errors import HilumError, ResourceError, UsageError
-from hilum.inference import (
-    Facts,
-    ModelMetrics,
-    RunClock,
-    TrainedModel,
-    describe_device,
-    host_memory,
-    resolve_device,
-)
+from hilum.errors import UsageError
+from hilum.inference import RunClock, TrainedModel, describe_device, resolve_device
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder
-from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan, save_plan
-from hilum.training.assuring import ASSURANCES, Member
-from hilum.training.evidence import EVIDENCE
-from hilum.training.fold import FoldResult, train_fold
-from hilum.training.given_plan import PLAN, given_plan
+from hilum.training.assemble import assemble_model, few_steps, first_scores
+from hilum.training.fold import Member, train_fold
+from hilum.training.given_plan import given_plan
 from hilum.training.laps import Laps, overrun
 from hilum.training.leaks import attention, keep_audit, look_for_leaks
-from hilum.training.log import loss_still_falls
 from hilum.training.loop import CHECKPOINT, Assignment
-from hilum.training.measure import choose_precision, rehearse_precision, step_timer
-from hilum.training.new_network import pretrained
-from hilum.training.options import Listener, TrainOptions
+from hilum.training.options import WORK, Listener, TrainOptions
+from hilum.training.planning import prepare_plan
 from hilum.training.premises import PREMISES, Premises
 from hilum.training.schedule import Budget
-from hilum.training.stores import STORES, absent_from_training
-from hilum.training.tuning.afterwards import AFTERWARDS, Ending
-from hilum.training.validators import VALIDATORS
+from hilum.training.task import P, S, StoreT, TrainedFolds, TrainingData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from hilum.dataset import Dataset, Fold
     from hilum.dataset.leaks import Audit
-    from hilum.inference import Assurance
-    from hilum.networks import Weights
+    from hilum.training.task import Task
 
-WORK = "training"
-"""Sub-folder of the model folder that holds plan, store, checkpoints, logs and validation."""
 _USUAL_FOLDS = 5
-_FEW_STEPS = 100
-"""Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 _LONG_LOOK = 5.0
 """Seconds of hashing files and looking for leaks from which on that is said; they are no part of
 the minutes."""
 
 
-def make_plan_for(
-    dataset: Dataset,
+def run(
+    opened: Dataset,
+    task: Task[P, StoreT, S],
+    out: Path | str,
     options: TrainOptions,
     *,
-    listener: Listener,
-    cases: Sequence[str] | None = None,
-    overrides: Overrides | None = None,
-) -> Plan:
-    """Look at the data, measure the device, decide.
-
-    Args:
-        dataset: opened.
-        options: device, memory and time.
-        listener: is told what happens.
-        cases: ids to look at; all annotated cases if None.
-        overrides: what is not for the planner to decide.
-
-    Raises:
-        HilumError: see `make_fingerprint`; the data cannot be planned for.
-    """
-    device = resolve_device(options.device)
-    fingerprint = make_fingerprint(
-        dataset,
-        cases=cases,
-        progress=lambda done, total, case: listener.advance("looking", done, total, case),
-    )
-    precision = choose_precision(device)
-    table = fingerprint.classes or fingerprint.labels
-    timed = (
-        precision.value if fingerprint.classes is None else "float32"
-    )  # a classifier's own precision is settled last
-    memory = options.memory_gb or _memory_gb(device, listener)
-    hardware = Hardware(device=device.type, memory_gb=memory, minutes=options.minutes)
-    made = make_plan(
-        fingerprint,
-        hardware,
-        measure=step_timer(device, timed, table) if options.minutes is not None else None,
-        precision=precision,
-        overrides=overrides,
-    )
-    return SETTLED[made.task.value](made, device)
-
-
-def _as_made(plan: Plan, device: torch.device) -> Plan:  # noqa: ARG001  (what every task's is asked)
-    return plan
-
-
-def _with_own_precision(plan: Plan, device: torch.device) -> Plan:
-    """Settle the precision of a classifier, which may be any of timm's networks: its own gradient is tried in bfloat16."""
-    return plan.model_copy(update={"precision": rehearse_precision(plan, device, pretrained(plan))})
-
-
-SETTLED: dict[str, Callable[[Plan, torch.device], Plan]] = {
-    "segmentation": _as_made,
-    "classification": _with_own_precision,
-}
-"""What a plan still needs to be tried on the device, by task."""
-
-
-def run(
-    data: Path | str, out: Path | str, options: TrainOptions, *, listener: Listener | None = None
+    listener: Listener | None = None,
 ) -> TrainedModel:
     """Train a model on a data set and write its folder.
 
     Args:
-        data: what `open_dataset` opens.
+        opened: the data set, see `TrainOptions.open`.
+        task: its task, see `hilum.pipelines.task_of`.
         out: the model folder; `training/` in it holds checkpoints, logs and validation.
-        options: what is asked for.
-        listener: is told what happens.
+        options: of the training.
+        listener: is notified.
 
     Raises:
         UsageError: the folder holds a training, data or files of others, or the fold does not
@@ -142,26 +67,29 @@ def run(
         out, "train", inputs=[options.plan] if isinstance(options.plan, Path) else []
     ) as folder:
         _refuse_overwriting(folder, options)
-        return _run(data, folder, options, listener or Listener())
+        return _run(opened, task, folder, options, listener or Listener())
 
 
 def _run(
-    data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener
+    opened: Dataset,
+    task: Task[P, StoreT, S],
+    folder: OutputFolder,
+    options: TrainOptions,
+    listener: Listener,
 ) -> TrainedModel:
     device, started = resolve_device(options.device), time.perf_counter()
     clock = RunClock(
         "train",
         device=describe_device(device),
         engine="torch",
-        options=_plain(options),
+        options=options.as_json(),
         seeds={"seed": options.seed},
     )
-    out, work = folder.path, folder.path / WORK
-    dataset, premises, given = _opened(data, folder, options, listener)
+    work = folder.path / WORK
+    dataset, premises, given = _compare_premises(opened, task, folder, options, listener)
     leaks = look_for_leaks(dataset, premises, work, options, listener)
     for note in leaks.sentences:
         listener.say(note)
-    units = fold_groups(dataset, leaks.groups)
     if options.minutes is not None and (looked := time.perf_counter() - started) > _LONG_LOOK:
         listener.say(
             f"Hashing files and looking for leaks took {looked:.0f} s; the {options.minutes:g}"
@@ -169,21 +97,19 @@ def _run(
         )
     started = time.perf_counter()
     chosen = _split(dataset, leaks, options, listener)
-    plan, weights = _planned(given, dataset, premises, chosen, folder, options, listener)
+    plan, weights = prepare_plan(given, dataset, task, premises, chosen, folder, options, listener)
     keep_audit(leaks, premises, work)
-    store = STORES[plan.task.value](
+    store = task.build_store(
         dataset,
         plan,
         work / "store",
         sorted({case for _, fold in chosen for case in fold.train}),
-        progress=lambda done, total, case: listener.advance("preprocessing", done, total, case),
+        lambda done, total, case: listener.advance("preprocessing", done, total, case),
     )
-    absent = absent_from_training(dataset, plan, store, chosen, listener)
-    members: list[Member] = []
+    data = TrainingData(dataset, plan, store, units_of(dataset, leaks.groups))
+    absent = names_absent(data, task, chosen, listener)
+    members: list[Member[S]] = []
     for number, fold in chosen:
-        held_out = set(fold.validation)
-        cases = tuple(case for case in dataset.cases if case.id in held_out)
-        validator = VALIDATORS[plan.task.value](plan, device, cases)
         fold_started = started if not members else time.perf_counter()
         job = Assignment(
             plan=plan,
@@ -196,57 +122,62 @@ def _run(
             resume=options.resume,
             checkpoint_seconds=options.checkpoint_seconds,
             labels={case.id: case.label for case in dataset.cases if case.label is not None},
-            units=units,
+            units=data.groups,
             weights=weights,
         )
-        result = train_fold(number, job, validator, options, listener, started=fold_started)
+        cases = tuple(case for case in dataset.cases if case.id in set(fold.validation))
+        validator = task.validator(plan, device, cases)
+        result = train_fold(number, task, job, validator, options, listener, started=fold_started)
         members.append(Member(number, result, fold.train, cases))
     laps = Laps("preparing, training and scoring")
-    learnt = laps.of(
-        "learning what follows the network",
-        AFTERWARDS[plan.task.value],
+    folds = TrainedFolds(
+        data,
         plan,
-        members,
-        Ending(work, device, options, listener, fold_started),
-    )
-    plan, members = learnt.plan, list(learnt.members)
-    scores, assurance, told = laps.of(
-        "learning how sure it is", _assured, plan, members, store, units, options, listener
-    )
-    baselines = laps.of(
-        "figures and baselines",
-        _evidence,
-        dataset,
-        plan,
-        [fold for _, fold in chosen],
-        scores,
-        work / "out_of_fold",
-        units,
+        tuple(chosen),
+        tuple(members),
+        work,
+        device,
+        options,
         listener,
+        last_fold=fold_started,
+        notes=(*attention(leaks), *absent),
     )
-    evidence = (*attention(leaks), *absent, *learnt.notes, *told, *baselines)
-    trained = _Trained(
-        dataset, plan, device, tuple(chosen), tuple(members), scores, assurance, evidence, weights
-    )
-    model = _assemble(trained, options, started=started).save(out)
+    folds = laps.of("learning what follows the network", task.after_training, folds)
+    folds = replace(folds, scores=first_scores(folds.members))
+    folds = laps.of("learning how sure it is", task.fit_uncertainty, folds)
+    folds = laps.of("figures and baselines", task.write_report, folds)
+    model = assemble_model(folds, task, weights, started=started).save(folder.path)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     for sentence in (
-        *learnt.notes,
-        *filter(None, (_few_steps(plan, member) for member in members)),
+        *filter(None, (few_steps(folds.plan, member) for member in folds.members)),
         *overrun(started, laps.ends, options.minutes, len(members)),
     ):
         listener.say(sentence)
     report = clock.report(files=dataset.files)
-    folder.write(
-        {
-            "run.json": (
-                report.model_copy(
-                    update={"model": model.id, "precision": plan.precision.value}
-                ).as_json()
-            )
-        }
-    )
+    report = report.model_copy(update={"model": model.id, "precision": folds.plan.precision.value})
+    folder.write({"run.json": report.as_json()})
     return model
+
+
+def names_absent(
+    data: TrainingData[P, StoreT],
+    task: Task[P, StoreT, S],
+    folds: Sequence[tuple[int, Fold]],
+    listener: Listener,
+) -> tuple[str, ...]:
+    """Say which labels or classes no training case of a fold has; one sentence a fold."""
+    sentences = []
+    for number, fold in folds:
+        present = task.names_present(data, fold.train)
+        absent = [name for name, found in present.items() if not found]
+        if absent:
+            which = some(absent, shown=8)
+            sentences.append(
+                f"Attention: no training case of fold {number} holds {which}: what is not there"
+                " cannot be learnt."
+            )
+            listener.say(sentences[-1])
+    return tuple(sentences)
 
 
 def _split(
@@ -263,69 +194,19 @@ def _split(
     return chosen
 
 
-def _planned(
-    given: Plan | None,
-    dataset: Dataset,
-    premises: Premises,
-    chosen: list[tuple[int, Fold]],
+def _compare_premises(
+    opened: Dataset,
+    task: Task[P, StoreT, S],
     folder: OutputFolder,
     options: TrainOptions,
     listener: Listener,
-) -> tuple[Plan, Weights | None]:
-    """The plan, given or new, and the first weights.
+) -> tuple[Dataset, Premises, P | None]:
+    """Hash the data, compare them with those of a resumed training, and match names with its plan.
 
-    What the training stands on is compared with what it began with, and kept.
-
-    A new plan looks at the training cases alone, where one fold is trained. The members of an
-    ensemble share one plan, so that of several folds looks at all their cases, and the model says
-    so.
+    Returns:
+        The data set with the names of the plan that is given or resumed, its premises, and that
+        plan.
     """
-    work, folds = folder.path / WORK, [fold for _, fold in chosen]
-    looked_at = (
-        folds[0].train
-        if len(folds) == 1
-        else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
-    )
-    plan = given or make_plan_for(
-        dataset, options, listener=listener, cases=looked_at, overrides=options.overrides
-    )
-    weights = pretrained(plan)
-    premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
-    if options.resume and given is not None:
-        premises.refuse_changes(Premises.load(work), holder=str(work.parent))
-    folder.record(WORK)
-    work.mkdir(
-        parents=True, exist_ok=True
-    )  # only now: a mistyped path or plan leaves no folder that refuses the next try
-    premises.save(work)
-    path = work / PLAN
-    if given is None or (
-        options.plan is not None and not _same_file(options.plan, path)
-    ):  # not over the file that it was read from
-        save_plan(plan, path)
-    network = plan.network.value
-    listener.say(
-        f"Plan: {plan.dimensions.value}D {network.title}, patch"
-        f" {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value},"
-        f" {plan.precision.value}; every decision with its reason: {path}"
-    )
-    if weights is not None:
-        listener.say(f"First weights: {weights.origin}.")
-    return plan, weights
-
-
-def _opened(
-    data: Path | str, folder: OutputFolder, options: TrainOptions, listener: Listener
-) -> tuple[Dataset, Premises, Plan | None]:
-    """Open the data set, with the names of the plan that is there already, and compare it with what a resumed training had."""
-    opened = open_dataset(
-        data,
-        patients=options.patients,
-        label=options.label,
-        classes=options.classes,
-        task=options.task,
-        positive=options.positive,
-    )
     folder.refuse_among([opened.root, *(file for case in opened.cases for file in case.files)])
     opened.refuse_faults()
     work = folder.path / WORK
@@ -354,68 +235,7 @@ def _opened(
     )
     for note in dataset.notes:
         listener.say(note)
-    return dataset, premises, given
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """All that a model is put together from."""
-
-    dataset: Dataset
-    plan: Plan
-    device: torch.device
-    chosen: tuple[tuple[int, Fold], ...]
-    members: tuple[Member, ...]
-    scores: tuple[Any, ...]
-    assurance: Assurance | None
-    evidence: tuple[str, ...]
-    weights: Weights | None
-
-    @property
-    def results(self) -> tuple[FoldResult, ...]:
-        """Of each fold."""
-        return tuple(member.result for member in self.members)
-
-
-def _assured(
-    plan: Plan,
-    members: list[Member],
-    store: Any,
-    units: Mapping[str, str],
-    options: TrainOptions,
-    listener: Listener,
-) -> tuple[tuple[Any, ...], Assurance | None, tuple[str, ...]]:
-    """The answers, what the model learns from them, and what it could not learn, which is said too."""
-    told: list[str] = []
-    learn, device = ASSURANCES[plan.task.value], resolve_device(options.device)
-    scores, assurance = learn(
-        plan, members, store, device, told.append, units=units, minutes=options.minutes
-    )
-    for sentence in told:
-        listener.say(sentence)
-    return scores, assurance, tuple(told)
-
-
-def _evidence(
-    dataset: Dataset,
-    plan: Plan,
-    folds: list[Fold],
-    scores: tuple[Any, ...],
-    folder: Path,
-    units: Mapping[str, str],
-    listener: Listener,
-) -> tuple[str, ...]:
-    """Make the card's sentences on the baselines; a fault in them costs no trained model."""
-    try:
-        return EVIDENCE[plan.task.value](dataset, plan, folds, scores, folder, units)
-    except HilumError as error:
-        sentence = f"the baselines beside the network could not be made: {error.found}"
-        listener.say(sentence)
-        return (sentence,)
-
-
-def _same_file(plan: Path | Plan, path: Path) -> bool:
-    return isinstance(plan, Path) and path.exists() and path.samefile(plan)
+    return dataset, premises, None if given is None else task.check_plan(given)
 
 
 def _usual_folds(dataset: Dataset) -> int:
@@ -445,169 +265,3 @@ def _refuse_overwriting(out: OutputFolder, options: TrainOptions) -> None:
             needed="an empty or new folder",
             cure="--resume to go on where it stopped, or another folder with -o",
         )
-
-
-def _memory_gb(device: torch.device, listener: Listener) -> float:
-    """Return the memory to plan for: what there is, down to a power of two, whatever other programs take of it just now."""
-    host = host_memory()
-    both = torch.cuda.mem_get_info(device) if device.type == "cuda" else (host.free, host.total)
-    free, total = (amount / 2**30 for amount in both)
-    if free < 1.0:
-        raise ResourceError(
-            f"{free:.1f} GiB of memory are free",
-            needed="at least 1 GiB",
-            cure="close other programs",
-        )
-    planned = float(2.0 ** math.floor(math.log2(total)))
-    if planned > free:
-        listener.say(
-            f"Attention: the plan counts on {planned:g} GiB of memory, and {free:.1f} are free;"
-            " --memory bounds it."
-        )
-    return planned
-
-
-def _assemble(trained: _Trained, options: TrainOptions, *, started: float) -> TrainedModel:
-    """Put the folds' networks, what was measured on them and the facts together."""
-    dataset, results, every = trained.dataset, trained.results, trained.scores
-    scores = tuple(
-        {(score.case, getattr(score, "region", "")): score for score in reversed(every)}.values()
-    )[::-1]
-    unscored = sum(result.unscored for result in results)
-    cases = {
-        case
-        for result in results
-        for case in set(result.progress.cases) - set(result.progress.left_out)
-    }
-    patients = {case.patient for case in dataset.cases if case.id in cases}
-    notes = [*dataset.notes, *trained.evidence]
-    if unscored:
-        notes.append(
-            f"{unscored} validation cases were not scored, because the time was up; `hilum predict`"
-            " and `hilum evaluate` do it"
-        )
-    if len({score.case for score in scores}) < sum(
-        len({score.case for score in result.scores}) for result in results
-    ):
-        notes.append(
-            "a case that several folds of the given split validate on counts once, as the first of"
-            " them scored it"
-        )
-    few = [sentence for member in trained.members if (sentence := _few_steps(trained.plan, member))]
-    notes += few
-    notes += [
-        f"fold {member.number}: {note}"
-        for member in trained.members
-        for note in member.result.progress.notes
-    ]
-    if len(results) > 1:
-        notes.append(
-            "the folds share one plan, for which all cases were looked at (spacings, sizes,"
-            " intensity statistics)"
-        )
-        notes.append(
-            "each case was predicted by the one member that had not seen it; the ensemble itself"
-            " was not measured"
-        )
-    facts = Facts(
-        dataset=dataset.name,
-        cases=len(cases),
-        patients=len(patients) if None not in patients else None,
-        steps=sum(result.progress.step for result in results),
-        seconds=round(time.perf_counter() - started, 1),
-        device=describe_device(trained.device),
-        seed=options.seed,
-        notes=(
-            ()
-            if trained.weights is None
-            else (f"First weights: {trained.weights.origin}, SHA-256 {trained.weights.sha256}.",)
-        ),
-        details={
-            f"fold {number}": {
-                "train": list(fold.train),
-                "validation": list(fold.validation),
-                "steps": result.progress.step,
-                "training_seconds": round(result.progress.seconds, 1),
-                **(
-                    {"left_out": list(result.progress.left_out)} if result.progress.left_out else {}
-                ),
-            }
-            for (number, fold), result in zip(trained.chosen, results, strict=True)
-        },
-    )
-    return TrainedModel(
-        plan=trained.plan,
-        networks=tuple(result.network for result in results),
-        device=trained.device,
-        metrics=_metrics(trained, scores, notes, options),
-        facts=facts,
-        assurance=trained.assurance,
-    )
-
-
-def _few_steps(plan: Plan, member: Member) -> str:
-    """Make a warning for a training that was too short.
-
-    "" for one that was not, or whose loss no longer fell.
-    """
-    progress, cases = member.result.progress, len(member.trained)
-    epochs = progress.step * plan.batch.value / max(1, cases)
-    if progress.step == 0 or (
-        progress.step >= _FEW_STEPS and epochs >= 1
-    ):  # a linear probe makes no step
-        return ""
-    if epochs >= 1 and not loss_still_falls(progress.rows):
-        return ""
-    why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
-    return (
-        f"Warning: fold {member.number} trained for only {progress.step} steps ({epochs:.2g} epochs"
-        f" of {cases} cases) and {why}: a longer training in another folder would be better."
-    )
-
-
-def _metrics(
-    trained: _Trained, scores: tuple[Any, ...], notes: list[str], options: TrainOptions
-) -> ModelMetrics:
-    """Collect the metrics that the model card shows."""
-    if not scores:
-        return ModelMetrics(measured_on="not measured: no validation cases", notes=tuple(notes))
-    rows, level = VALIDATORS[trained.plan.task.value](trained.plan, trained.device, ()).metrics(
-        scores
-    )
-    cases = len({score.case for score in scores})
-    one = len(trained.chosen) == 1
-    split = (
-        f"fold {trained.chosen[0][0]}" if one else f"{len(trained.chosen)}-fold cross-validation"
-    )
-    return ModelMetrics(
-        measured_on=(
-            f"{cases} validation cases of {trained.dataset.name} ({split}, seed {options.seed};"
-            f" torch in {trained.plan.precision.value})"
-        ),
-        metrics=rows,
-        level=level,
-        notes=tuple(notes),
-    )
-
-
-def _plain(options: TrainOptions) -> dict[str, str | float | int | bool | None]:
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
-    values["overrides"] = None if options.overrides is None else str(options.overrides)
-    values["label"] = (
-        options.label
-        if options.label is None or isinstance(options.label, str)
-        else ", ".join(options.label)
-    )
-    values["classes"] = (
-        options.classes
-        if options.classes is None or isinstance(options.classes, str)
-        else ", ".join(options.classes)
-    )
-    values["plan"] = (
-        None
-        if options.plan is None
-        else "given"
-        if isinstance(options.plan, Plan)
-        else str(options.plan)
-    )
-    return values

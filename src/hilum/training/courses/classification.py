@@ -10,7 +10,7 @@ import torch
 
 from hilum.tasks import ClassificationTask
 from hilum.training.augmentation import Augmenter
-from hilum.training.courses.course import Beginning
+from hilum.training.courses.course import Beginning, Course
 from hilum.training.courses.probe import fit_probe
 from hilum.training.sampling import ViewSampler
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from hilum.plan.classification import Stage
+    from hilum.networks.classifier import ClassifierNetwork
+    from hilum.plan.classification import ClassificationPlan, Stage
     from hilum.preprocess import ClassifierStore
     from hilum.training.loop import Assignment
 
 
-class ClassificationCourse:
+class ClassificationCourse(Course):
     """See `Course`.
 
     Args:
@@ -34,9 +35,9 @@ class ClassificationCourse:
 
     forwards: tuple[str, ...] = ()
 
-    def __init__(self, job: Assignment) -> None:
-        plan: Any = job.plan
-        self._plan, self._job = plan, job
+    def __init__(self, job: Assignment[ClassificationPlan, ClassifierStore]) -> None:
+        plan = self._plan = job.plan
+        self._job = job
         task = ClassificationTask(plan.classes)
         self._targets = {case: task.encode(job.labels[case]) for case in job.cases}
         self._loss = task.loss(plan.loss.value).to(job.device)
@@ -49,7 +50,7 @@ class ClassificationCourse:
         )
         members = np.array([plan.classes.indicators(job.labels[case]) for case in job.cases])
         self._sampler = ViewSampler(
-            cast("ClassifierStore", job.store),
+            job.store,
             job.cases,
             self._targets,
             batch=plan.batch.value,
@@ -70,27 +71,29 @@ class ClassificationCourse:
     ) -> None:
         self._sampler.__exit__(kind, error, trace)
 
-    def groups(self, network: Any) -> tuple[tuple[nn.Parameter, ...], ...]:
+    def groups(self, network: nn.Module) -> tuple[tuple[nn.Parameter, ...], ...]:
         """The network's own groups, from the input to the head."""
-        groups: tuple[tuple[nn.Parameter, ...], ...] = network.groups()
-        return groups
+        return cast("ClassifierNetwork", network).groups()
 
     def begin(
-        self, network: Any, tick: Callable[[float, int], None] | None, seconds: float | None = None
+        self,
+        network: nn.Module,
+        tick: Callable[[float, int], None] | None,
+        seconds: float | None = None,
     ) -> Beginning:
         """A linear probe is fitted at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
             return Beginning()
         return fit_probe(network, self._sampler, self._plan, self._job, tick, seconds)
 
-    def enter(self, network: Any, progress: float) -> tuple[float, ...]:
+    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Release what the stage at this progress releases."""
         stage, done = stage_at(self._plan.stages.value, progress)
         if stage.released != self._released:
-            network.release(stage.released)
+            cast("ClassifierNetwork", network).release(stage.released)
             self._released = stage.released
         base = self._plan.optimiser.value.learning_rate
-        return stage_rates(stage, done, groups=len(network.groups()), base=base)
+        return stage_rates(stage, done, groups=len(self.groups(network)), base=base)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Images (B, C, *size), targets (B, K')."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hilum.plan.classification import ClassificationPlan
+    from hilum.preprocess import ClassifierStore
     from hilum.training.loop import Assignment
     from hilum.training.sampling import ViewSampler
 
@@ -47,7 +48,7 @@ def fit_probe(
     network: Any,
     sampler: ViewSampler,
     plan: ClassificationPlan,
-    job: Assignment,
+    job: Assignment[ClassificationPlan, ClassifierStore],
     tick: Callable[[float, int], None] | None = None,
     seconds: float | None = None,
 ) -> Beginning:
@@ -114,7 +115,7 @@ def _features(
     network: Any,
     sampler: ViewSampler,
     plan: ClassificationPlan,
-    job: Assignment,
+    job: Assignment[ClassificationPlan, ClassifierStore],
     tick: Callable[[float, int], None] | None,
     clock: _Clock,
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -123,7 +124,7 @@ def _features(
     Those that are kept, and the others as far as the clock allows, which are kept now and then.
     """
     network.eval()
-    store: Any = job.store
+    store = job.store
     kept = store.folder / f"features-{_seen_by(network, plan, job)}.npy"
     names = {case: f"{store.key(case)} {case}" for case in job.cases}
     known = _read(kept)
@@ -157,7 +158,11 @@ def _features(
 
 
 def _missing(
-    known: set[str], plan: ClassificationPlan, job: Assignment, *, bounded: bool
+    known: set[str],
+    plan: ClassificationPlan,
+    job: Assignment[ClassificationPlan, ClassifierStore],
+    *,
+    bounded: bool,
 ) -> tuple[list[str], int]:
     """Cases in the order in which their features are computed, and how many of the first whatever the time."""
     if not bounded:
@@ -212,7 +217,9 @@ class _Clock:
         return True
 
 
-def _seen_by(network: Any, plan: ClassificationPlan, job: Assignment) -> str:
+def _seen_by(
+    network: Any, plan: ClassificationPlan, job: Assignment[ClassificationPlan, ClassifierStore]
+) -> str:
     """Changes where the network below its head, or what of a stored input it sees, does."""
     digest = hashlib.sha256(
         f"{plan.network.value.model_dump_json()} {plan.patch.value} {job.device.type}".encode()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
+
+from typing_extensions import override
 
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
-from hilum.training.courses.course import Beginning
+from hilum.training.courses.course import Beginning, Course
 from hilum.training.sampling import PatchSampler
 from hilum.training.schedule import learning_rate
 
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from hilum.networks.network import Network
+    from hilum.plan import SegmentationPlan
     from hilum.preprocess import CaseStore
     from hilum.training.loop import Assignment
 
 
-class SegmentationCourse:
+class SegmentationCourse(Course):
     """See `Course`.
 
     Args:
@@ -30,9 +34,8 @@ class SegmentationCourse:
 
     forwards: tuple[str, ...] = ("forward_deep",)
 
-    def __init__(self, job: Assignment) -> None:
-        plan: Any = job.plan
-        self._plan = plan
+    def __init__(self, job: Assignment[SegmentationPlan, CaseStore]) -> None:
+        plan = self._plan = job.plan
         task = SegmentationTask(plan.labels)
         self._loss = task.loss(plan.loss.value).to(job.device)
         size = enlarged_patch(
@@ -45,7 +48,7 @@ class SegmentationCourse:
             dimensions=plan.dimensions.value,
         )
         self._sampler = PatchSampler(
-            cast("CaseStore", job.store),
+            job.store,
             job.cases,
             task,
             size=size,
@@ -71,16 +74,18 @@ class SegmentationCourse:
         """All weights in one group."""
         return (tuple(network.parameters()),)
 
+    @override
     def begin(
         self,
-        network: nn.Module,  # noqa: ARG002  (what every course is asked)
-        tick: Callable[[float, int], None] | None,  # noqa: ARG002  (see above)
-        seconds: float | None = None,  # noqa: ARG002  (see above)
+        network: nn.Module,
+        tick: Callable[[float, int], None] | None,
+        seconds: float | None = None,
     ) -> Beginning:
         """A new network needs nothing."""
         return Beginning()
 
-    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:  # noqa: ARG002  (what every course is asked)
+    @override
+    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Everything learns all the time."""
         return (learning_rate(self._plan.optimiser.value, progress),)
 
@@ -94,6 +99,8 @@ class SegmentationCourse:
         """Images (B, C, *patch), targets (B, 1 or R, *patch)."""
         return self._augment(images, targets, generator)
 
-    def loss(self, network: Any, images: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Over all supervised resolutions."""
-        return deep_supervision_loss(self._loss, network.forward_deep(images), targets)
+        return deep_supervision_loss(
+            self._loss, cast("Network", network).forward_deep(images), targets
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.dataset import read_annotation
 from hilum.evaluation import score_labels
@@ -29,15 +29,15 @@ from hilum.training.tuning.tune import learning_notes, told, unit_of
 from hilum.training.tuning.unseen import Unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
 
     from hilum.dataset import Case
     from hilum.evaluation import Score
-    from hilum.plan import Plan, SegmentationPlan
-    from hilum.training.assuring import Member
+    from hilum.plan import SegmentationPlan
+    from hilum.training.fold import Member
     from hilum.training.options import Listener, TrainOptions
     from hilum.training.tuning.answers import Steps
     from hilum.training.tuning.records import OverlapTuning
@@ -94,17 +94,14 @@ class Ending:
 class Learnt:
     """The plan with what was learnt, the members with the scores of what the model now answers, and what the card should say."""
 
-    plan: Any
-    members: tuple[Member, ...]
+    plan: SegmentationPlan
+    members: tuple[Member[Score], ...]
     notes: tuple[str, ...] = ()
 
 
-def nothing_learnt(plan: Plan, members: Sequence[Member], ending: Ending) -> Learnt:  # noqa: ARG001  (what every task's is asked)
-    """Classification: what it learns from its answers is its assurance."""
-    return Learnt(plan, tuple(members))
-
-
-def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: Ending) -> Learnt:
+def learn_afterwards(
+    plan: SegmentationPlan, members: Sequence[Member[Score]], ending: Ending
+) -> Learnt:
     """Learn post-processing, and the overlap where there is time.
 
     Nothing where the plan already has post-processing.
@@ -125,7 +122,7 @@ def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: 
         f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because"
         f" {found.because}."
     )
-    update: dict[str, Any] = {
+    update: dict[str, object] = {
         "postprocessing": type(plan.postprocessing)(value=found.steps, because=found.because)
     }
     try:
@@ -152,8 +149,11 @@ def learn_afterwards(plan: SegmentationPlan, members: Sequence[Member], ending: 
 
 
 def _cleaned(
-    plan: SegmentationPlan, members: Sequence[Member], answered: Sequence[_Answered], ending: Ending
-) -> tuple[PostprocessingTuning, tuple[Member, ...], tuple[str, ...]]:
+    plan: SegmentationPlan,
+    members: Sequence[Member[Score]],
+    answered: Sequence[_Answered],
+    ending: Ending,
+) -> tuple[PostprocessingTuning, tuple[Member[Score], ...], tuple[str, ...]]:
     """Learn post-processing and score the members with it; where that fails, nothing is learnt."""
     cases, patients = len(answered), len({group_of(one.case) for one in answered})
     try:
@@ -170,13 +170,6 @@ def _cleaned(
     return found, scored, ()
 
 
-AFTERWARDS: dict[str, Callable[..., Learnt]] = {
-    "segmentation": learn_afterwards,
-    "classification": nothing_learnt,
-}
-"""What is learnt once all folds are trained, by task: called as learn(plan, members, ending)."""
-
-
 @dataclass(frozen=True)
 class _Answered:
     """A scored case: the place of the first member that predicted it, and its label map."""
@@ -186,7 +179,7 @@ class _Answered:
     file: Path
 
 
-def _answered(members: Sequence[Member], ending: Ending) -> list[_Answered]:
+def _answered(members: Sequence[Member[Score]], ending: Ending) -> list[_Answered]:
     """The scored cases, each as the first member that has it predicted it."""
     found: dict[str, _Answered] = {}
     for place, member in enumerate(members):
@@ -222,11 +215,11 @@ def _postprocessing(
 
 def _rescored(
     plan: SegmentationPlan,
-    members: Sequence[Member],
+    members: Sequence[Member[Score]],
     answered: Sequence[_Answered],
     found: PostprocessingTuning,
     ending: Ending,
-) -> tuple[Member, ...] | None:
+) -> tuple[Member[Score], ...] | None:
     """The members with the scores of the post-processed label maps, which are written to a folder of their own.
 
     Each case is post-processed by what was learnt from other patients.
@@ -266,8 +259,8 @@ def _score(plan: SegmentationPlan, labels: Volume, case: Case) -> tuple[Score, .
 
 
 def _with_scores(
-    members: Sequence[Member], answered: Sequence[_Answered], new: Sequence[Score]
-) -> tuple[Member, ...]:
+    members: Sequence[Member[Score]], answered: Sequence[_Answered], new: Sequence[Score]
+) -> tuple[Member[Score], ...]:
     """The members with new scores of the cases that they were the first to predict."""
     rows = {(score.case, score.region): score for score in new}
     first = {one.case.id: one.place for one in answered}
@@ -292,7 +285,7 @@ def _with_scores(
 
 def _overlap(
     plan: SegmentationPlan,
-    members: Sequence[Member],
+    members: Sequence[Member[Score]],
     answered: Sequence[_Answered],
     steps: Steps,
     ending: Ending,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.dataset import arranged, open_dataset
 from hilum.errors import UsageError
@@ -13,20 +13,19 @@ from hilum.evaluation.page import span
 from hilum.inference import ModelMetrics, TrainedModel
 from hilum.inference.manifest import hilum_version
 from hilum.io import OutputFolder, holds_files
-from hilum.plan import Decision
+from hilum.plan import Decision, SegmentationPlan
 from hilum.training.options import Listener
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, said
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import Tuning
 from hilum.training.tuning.rounds import Rounds
 from hilum.training.tuning.unseen import unseen_cases
-from hilum.training.validators import SegmentationValidator
+from hilum.training.validators.segmentation import segmentation_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hilum.inference import ExportedModel
-    from hilum.plan import SegmentationPlan
     from hilum.training.tuning.postprocessing import Unit
     from hilum.training.tuning.records import OverlapTuning, PostprocessingTuning
 
@@ -98,6 +97,17 @@ def tune(
             needed="the trained model that it was exported from",
             cure="tune that one, and export it again: hilum export",
         )
+    plan = model.plan
+    if not isinstance(plan, SegmentationPlan):
+        raise UsageError(
+            f"{plan.name}: a classifier, which has neither patches that overlap nor labels to be"
+            " cleaned",
+            needed="a segmentation model",
+            cure=(
+                "a classifier learns its calibration and when to refuse while it is trained: hilum"
+                " train"
+            ),
+        )
     with OutputFolder(out, "tune"):
         if holds_files(out):
             raise UsageError(
@@ -105,34 +115,18 @@ def tune(
                 needed="a new folder: the model that is tuned stays as it is",
                 cure="-o ANOTHER",
             )
-        return TUNERS[model.plan.task.value](
-            model, data, out, options or TuneOptions(), listener or Listener()
-        )
+        return _tune(model, plan, data, out, options or TuneOptions(), listener or Listener())
 
 
-def _refused(
+def _tune(
     model: TrainedModel,
-    data: Path | str,  # noqa: ARG001  (as others)
-    out: Path,  # noqa: ARG001  (see above)
-    options: TuneOptions,  # noqa: ARG001  (see above)
-    listener: Listener,  # noqa: ARG001  (see above)
-) -> Any:
-    raise UsageError(
-        f"{model.plan.name}: a classifier, which has neither patches that overlap nor labels to be"
-        " cleaned",
-        needed="a segmentation model",
-        cure=(
-            "a classifier learns its calibration and when to refuse while it is trained: hilum"
-            " train"
-        ),
-    )
-
-
-def _tune_segmentation(
-    model: TrainedModel, data: Path | str, out: Path, options: TuneOptions, listener: Listener
+    plan: SegmentationPlan,
+    data: Path | str,
+    out: Path,
+    options: TuneOptions,
+    listener: Listener,
 ) -> tuple[TrainedModel, Tuning]:
     started = time.perf_counter()
-    plan: Any = model.plan
     opened = open_dataset(data, patients=options.patients)
     opened.refuse_faults()
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
@@ -187,7 +181,7 @@ def _tune_segmentation(
         cleaned.steps_without,
         lambda done, total, case: listener.advance("measuring", done, total, case),
     )
-    rows, level = SegmentationValidator.metrics(scores)
+    rows, level = segmentation_metrics(scores)
     notes = [*unseen.said, *learning_notes(cleaned, chosen)]
     had_not = (
         " that the answering networks had not seen"
@@ -213,13 +207,6 @@ def _tune_segmentation(
     )
     record.save(out)
     return replace(model, plan=tuned, metrics=metrics).save(out), record
-
-
-TUNERS: dict[str, Callable[..., tuple[TrainedModel, Tuning]]] = {
-    "segmentation": _tune_segmentation,
-    "classification": _refused,
-}
-"""How a model is tuned, by its task."""
 
 
 def learning_notes(found: PostprocessingTuning, overlap: OverlapTuning | None) -> tuple[str, ...]:

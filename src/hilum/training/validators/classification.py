@@ -18,6 +18,7 @@ from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
 from hilum.training.fair import fair_order
+from hilum.training.validators.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ _FIGURES_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class ClassificationValidator:
+class ClassificationValidator(Validator[ClassScore]):
     """Predicts validation cases.
 
     Args:
@@ -60,7 +61,6 @@ class ClassificationValidator:
     _prepared: dict[str, Prepared] = field(default_factory=dict, repr=False)
 
     measure = "AUROC"
-    """What `check` gives."""
     ends_by_plateau = False
     """What is looked at on the way is for the eye alone: the same cases become out-of-fold answers,
     and the stages have their own shares of the schedule, so that nothing is chosen by them."""
@@ -79,7 +79,6 @@ class ClassificationValidator:
         save_to: Path | None = None,
         reuse: bool = False,
         deadline: float | None = None,
-        tolerance_mm: float = 0.0,  # noqa: ARG002  (what every validator is asked)
         progress: Callable[[int, int, str], None] | None = None,
     ) -> tuple[ClassScore, ...]:
         """Answers for the cases, in their order.
@@ -91,7 +90,6 @@ class ClassificationValidator:
             save_to: a folder for predictions.csv.
             reuse: take the answers that are in `save_to` already: they are this very network's.
             deadline: a `time.perf_counter` value; no case is begun after it, but at least one.
-            tolerance_mm: of no meaning here.
             progress: called as progress(done, total, case id).
         """
         there = reuse and save_to is not None and (save_to / "predictions.csv").is_file()

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import override
 
 from hilum.dataset import read_annotation
-from hilum.evaluation import LESION_METRICS, score_labels, summarise
+from hilum.evaluation import LESION_METRICS, Score, score_labels, summarise
 from hilum.inference import FORMATS, Metric, Predictor, TrainedModel
 from hilum.io import read_labels
 from hilum.metrics import dice
 from hilum.training.fair import drawn_order
+from hilum.training.validators.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hilum.dataset import Case
-    from hilum.evaluation import Score
     from hilum.plan import SegmentationPlan
     from hilum.volume import Volume
 
@@ -33,7 +34,7 @@ counts."""
 
 
 @dataclass(frozen=True)
-class SegmentationValidator:
+class SegmentationValidator(Validator[Score]):
     """Predicts and scores validation cases.
 
     Args:
@@ -47,18 +48,10 @@ class SegmentationValidator:
     cases: tuple[Case, ...]
 
     measure = "Dice"
-    """What `check` gives."""
     ends_by_plateau = True
-    """Whether a training without a time limit ends where this stops to rise."""
     learning_share = 0.2
-    """What learning post-processing from the saved answers and scoring them again takes, as a share
-    of scoring them once."""
     scoring_share = 0.2
-    """At most this share of the minutes goes into scoring the validation cases at the end."""
     checked, most_checked = 8, 16
-    """Validation cases on the way: so many where a plateau of their scores ends the training, which
-    must not depend on the speed of the machine; else as many as the time allows, up to the latter.
-    """
 
     def score(
         self,
@@ -140,29 +133,13 @@ class SegmentationValidator:
         )
         return SegmentationValidator(self.plan, self.device, tuple(self.cases[i] for i in chosen))
 
-    @staticmethod
-    def metrics(scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
+    def metrics(self, scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
         """Return the metrics that the model card shows, and the level of their intervals."""
-        summary = summarise(scores)
-        rows = [
-            Metric(
-                region=region.region,
-                name=name,
-                mean=_defined(metric.mean),
-                median=_defined(metric.median),
-                lower=_defined(metric.low),
-                upper=_defined(metric.high),
-                cases=metric.n,
-            )
-            for region in summary.regions
-            for name, metric in region.metrics.items()
-            if region.lesions or name not in LESION_METRICS
-        ]
-        return tuple(rows), summary.level
+        return segmentation_metrics(scores)
 
-    @staticmethod
-    def seconds_after(per_case: float, trained: int, total: float) -> float:  # noqa: ARG004  (what every validator is asked)
-        """Beyond what is learnt from the answers nothing is done once all cases are scored."""
+    @override
+    def seconds_after(self, per_case: float, trained: int, total: float) -> float:
+        """Return 0: nothing but tuning follows once all cases are scored."""
         return 0.0
 
     def seconds_per_case(self, network: nn.Module) -> float:
@@ -205,6 +182,26 @@ class SegmentationValidator:
             case=case.id,
             patient=case.patient,
         )
+
+
+def segmentation_metrics(scores: Sequence[Score]) -> tuple[tuple[Metric, ...], float]:
+    """Compute the metrics of the model card, and the level of their intervals."""
+    summary = summarise(scores)
+    rows = [
+        Metric(
+            region=region.region,
+            name=name,
+            mean=_defined(metric.mean),
+            median=_defined(metric.median),
+            lower=_defined(metric.low),
+            upper=_defined(metric.high),
+            cases=metric.n,
+        )
+        for region in summary.regions
+        for name, metric in region.metrics.items()
+        if region.lesions or name not in LESION_METRICS
+    ]
+    return tuple(rows), summary.level
 
 
 def mean_dice(scores: Sequence[Score]) -> float:

@@ -1,0 +1,95 @@
+"""Segmentation, from top to bottom: what its plan, training, validation and tuning are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hilum.evaluation import Score
+from hilum.plan import SegmentationPlan, make_plan
+from hilum.preprocess import CaseStore, build_store
+from hilum.training.courses import SegmentationCourse
+from hilum.training.measure import SegmentationTrial, choose_precision, step_timer
+from hilum.training.task import Task
+from hilum.training.tuning.afterwards import Ending, learn_afterwards
+from hilum.training.validators import SegmentationValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor
+
+    from hilum.dataset import Case, Dataset
+    from hilum.plan import Fingerprint, Hardware, Overrides
+    from hilum.training.loop import Assignment
+    from hilum.training.task import TrainedFolds, TrainingData
+
+
+class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
+    """Labels of voxels: patches of a U-Net, Dice, post-processing."""
+
+    plan_type = SegmentationPlan
+
+    def make_plan(
+        self,
+        fingerprint: Fingerprint,
+        hardware: Hardware,
+        device: torch.device,
+        overrides: Overrides | None,
+    ) -> SegmentationPlan:
+        """Decide everything, with steps timed in the precision of the device."""
+        precision = choose_precision(device)
+        trial = partial(SegmentationTrial, fingerprint.labels)
+        timer = step_timer(device, precision.value, trial) if hardware.minutes else None
+        made = make_plan(
+            fingerprint, hardware, measure=timer, precision=precision, overrides=overrides
+        )
+        return self.check_plan(made)
+
+    def build_store(
+        self,
+        dataset: Dataset,
+        plan: SegmentationPlan,
+        folder: Path,
+        cases: Sequence[str],
+        progress: Callable[[int, int, str], None],
+    ) -> CaseStore:
+        """Store whole preprocessed cases, from which patches are read."""
+        return build_store(dataset, plan, folder, cases, progress=progress)
+
+    def names_present(
+        self, data: TrainingData[SegmentationPlan, CaseStore], cases: Sequence[str]
+    ) -> dict[str, bool]:
+        """Find for each label if at least one of the cases has it."""
+        present = {label for case in cases for label in data.store.open(case).foreground}
+        return {label.name: label.id in present for label in data.plan.labels.foreground}
+
+    def validator(
+        self, plan: SegmentationPlan, device: torch.device, cases: tuple[Case, ...]
+    ) -> SegmentationValidator:
+        """Score label maps on the cases' own grids."""
+        return SegmentationValidator(plan, device, cases)
+
+    def trial_step(self, plan: SegmentationPlan, images: Tensor) -> SegmentationTrial:
+        """Make a step with empty label maps."""
+        return SegmentationTrial(plan.labels, images)
+
+    def training_step(self, job: Assignment[SegmentationPlan, CaseStore]) -> SegmentationCourse:
+        """Learn from patches with deep supervision."""
+        return SegmentationCourse(job)
+
+    def after_training(
+        self, folds: TrainedFolds[SegmentationPlan, CaseStore, Score]
+    ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
+        """Learn post-processing, and the overlap of patches where time is left."""
+        ending = Ending(folds.work, folds.device, folds.options, folds.listener, folds.last_fold)
+        learnt = learn_afterwards(folds.plan, folds.members, ending)
+        return replace(
+            folds,
+            plan=learnt.plan,
+            members=learnt.members,
+            notes=(*folds.notes, *learnt.notes),
+        )

@@ -1,0 +1,155 @@
+"""The trained model of finished folds: networks, metrics, facts and notes for the card."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hilum.inference import Facts, ModelMetrics, TrainedModel, describe_device
+from hilum.training.log import loss_still_falls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.networks import Weights
+    from hilum.plan import Plan
+    from hilum.training.fold import Member
+    from hilum.training.task import P, S, StoreT, Task, TrainedFolds
+
+_FEW_STEPS = 100
+"""Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
+
+
+def first_scores(members: Sequence[Member[S]]) -> tuple[S, ...]:
+    """Collect the scores of all folds; a case that several validate on counts once, by the first."""
+    folds: dict[str, int] = {}
+    return tuple(
+        score
+        for member in members
+        for score in member.result.scores
+        if folds.setdefault(score.case, member.number) == member.number
+    )
+
+
+def assemble_model(
+    trained: TrainedFolds[P, StoreT, S],
+    task: Task[P, StoreT, S],
+    weights: Weights | None,
+    *,
+    started: float,
+) -> TrainedModel:
+    """Put the networks of the folds, their metrics and facts together."""
+    dataset, scores, options = trained.data.dataset, trained.scores, trained.options
+    results = [member.result for member in trained.members]
+    unscored = sum(result.unscored for result in results)
+    cases = {
+        case
+        for result in results
+        for case in set(result.progress.cases) - set(result.progress.left_out)
+    }
+    patients = {case.patient for case in dataset.cases if case.id in cases}
+    notes = [*dataset.notes, *trained.notes]
+    if unscored:
+        notes.append(
+            f"{unscored} validation cases were not scored, because the time was up; `hilum predict`"
+            " and `hilum evaluate` do it"
+        )
+    if len({score.case for score in scores}) < sum(
+        len({score.case for score in result.scores}) for result in results
+    ):
+        notes.append(
+            "a case that several folds of the given split validate on counts once, as the first of"
+            " them scored it"
+        )
+    few = [sentence for member in trained.members if (sentence := few_steps(trained.plan, member))]
+    notes += few
+    notes += [
+        f"fold {member.number}: {note}"
+        for member in trained.members
+        for note in member.result.progress.notes
+    ]
+    if len(results) > 1:
+        notes.append(
+            "the folds share one plan, for which all cases were looked at (spacings, sizes,"
+            " intensity statistics)"
+        )
+        notes.append(
+            "each case was predicted by the one member that had not seen it; the ensemble itself"
+            " was not measured"
+        )
+    facts = Facts(
+        dataset=dataset.name,
+        cases=len(cases),
+        patients=len(patients) if None not in patients else None,
+        steps=sum(result.progress.step for result in results),
+        seconds=round(time.perf_counter() - started, 1),
+        device=describe_device(trained.device),
+        seed=options.seed,
+        notes=(
+            ()
+            if weights is None
+            else (f"First weights: {weights.origin}, SHA-256 {weights.sha256}.",)
+        ),
+        details={
+            f"fold {number}": {
+                "train": list(fold.train),
+                "validation": list(fold.validation),
+                "steps": result.progress.step,
+                "training_seconds": round(result.progress.seconds, 1),
+                **(
+                    {"left_out": list(result.progress.left_out)} if result.progress.left_out else {}
+                ),
+            }
+            for (number, fold), result in zip(trained.folds, results, strict=True)
+        },
+    )
+    return TrainedModel(
+        plan=trained.plan,
+        networks=tuple(result.network for result in results),
+        device=trained.device,
+        metrics=_metrics(trained, task, notes),
+        facts=facts,
+        assurance=trained.assurance,
+    )
+
+
+def few_steps(plan: Plan, member: Member[S]) -> str:
+    """Make a warning for a training that was too short.
+
+    "" for one that was not, or whose loss no longer fell.
+    """
+    progress, cases = member.result.progress, len(member.trained)
+    epochs = progress.step * plan.batch.value / max(1, cases)
+    if progress.step == 0 or (
+        progress.step >= _FEW_STEPS and epochs >= 1
+    ):  # a linear probe makes no step
+        return ""
+    if epochs >= 1 and not loss_still_falls(progress.rows):
+        return ""
+    why = "its loss was still falling" if epochs >= 1 else "not every training case was used"
+    return (
+        f"Warning: fold {member.number} trained for only {progress.step} steps ({epochs:.2g} epochs"
+        f" of {cases} cases) and {why}: a longer training in another folder would be better."
+    )
+
+
+def _metrics(
+    trained: TrainedFolds[P, StoreT, S], task: Task[P, StoreT, S], notes: list[str]
+) -> ModelMetrics:
+    """Compute the metrics that the model card shows."""
+    scores = trained.scores
+    if not scores:
+        return ModelMetrics(measured_on="not measured: no validation cases", notes=tuple(notes))
+    rows, level = task.validator(trained.plan, trained.device, ()).metrics(scores)
+    cases = len({score.case for score in scores})
+    one = len(trained.folds) == 1
+    split = f"fold {trained.folds[0][0]}" if one else f"{len(trained.folds)}-fold cross-validation"
+    return ModelMetrics(
+        measured_on=(
+            f"{cases} validation cases of {trained.data.dataset.name} ({split}, seed {trained.options.seed};"
+            f" torch in {trained.plan.precision.value})"
+        ),
+        metrics=rows,
+        level=level,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,137 @@
+"""The plan of a training: given, resumed, or made for the data and the device."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from hilum.errors import ResourceError
+from hilum.inference import host_memory, resolve_device
+from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, save_plan
+from hilum.training.given_plan import PLAN
+from hilum.training.new_network import pretrained
+from hilum.training.options import WORK, Listener, TrainOptions
+from hilum.training.premises import Premises
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hilum.dataset import Dataset, Fold
+    from hilum.io import OutputFolder
+    from hilum.networks import Weights
+    from hilum.training.task import P, S, StoreT, Task
+
+
+def make_plan_for(
+    dataset: Dataset,
+    task: Task[P, StoreT, S],
+    options: TrainOptions,
+    *,
+    listener: Listener,
+    cases: Sequence[str] | None = None,
+    overrides: Overrides | None = None,
+) -> P:
+    """Look at the data, measure the device, decide.
+
+    Args:
+        dataset: opened.
+        task: its task.
+        options: device, memory and time.
+        listener: is told what happens.
+        cases: ids to look at; all annotated cases if None.
+        overrides: what is not for the planner to decide.
+
+    Raises:
+        HilumError: see `make_fingerprint`; the data cannot be planned for.
+    """
+    device = resolve_device(options.device)
+    fingerprint = make_fingerprint(
+        dataset,
+        cases=cases,
+        progress=lambda done, total, case: listener.advance("looking", done, total, case),
+    )
+    hardware = Hardware(
+        device=device.type,
+        memory_gb=options.memory_gb or _memory_gb(device, listener),
+        minutes=options.minutes,
+    )
+    return task.make_plan(fingerprint, hardware, device, overrides)
+
+
+def prepare_plan(
+    given: P | None,
+    dataset: Dataset,
+    task: Task[P, StoreT, S],
+    premises: Premises,
+    chosen: list[tuple[int, Fold]],
+    folder: OutputFolder,
+    options: TrainOptions,
+    listener: Listener,
+) -> tuple[P, Weights | None]:
+    """Take the given plan or make one, find the first weights, and write both down.
+
+    The premises of a resumed training are compared with those it began with.
+
+    A new plan looks at the training cases alone, where one fold is trained. The members of an
+    ensemble share one plan, so that of several folds looks at all their cases, and the model says
+    so.
+    """
+    work, folds = folder.path / WORK, [fold for _, fold in chosen]
+    looked_at = (
+        folds[0].train
+        if len(folds) == 1
+        else sorted({case for fold in folds for case in (*fold.train, *fold.validation)})
+    )
+    plan = given or make_plan_for(
+        dataset, task, options, listener=listener, cases=looked_at, overrides=options.overrides
+    )
+    weights = pretrained(plan)
+    premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
+    if options.resume and given is not None:
+        premises.refuse_changes(Premises.load(work), holder=str(work.parent))
+    folder.record(WORK)
+    work.mkdir(
+        parents=True, exist_ok=True
+    )  # only now: a mistyped path or plan leaves no folder that refuses the next try
+    premises.save(work)
+    path = work / PLAN
+    if given is None or (
+        options.plan is not None and not _same_file(options.plan, path)
+    ):  # not over the file that it was read from
+        save_plan(plan, path)
+    network = plan.network.value
+    listener.say(
+        f"Plan: {plan.dimensions.value}D {network.title}, patch"
+        f" {' x '.join(map(str, plan.patch.value))}, batch {plan.batch.value},"
+        f" {plan.precision.value}; every decision with its reason: {path}"
+    )
+    if weights is not None:
+        listener.say(f"First weights: {weights.origin}.")
+    return plan, weights
+
+
+def _same_file(plan: Path | Plan, path: Path) -> bool:
+    return isinstance(plan, Path) and path.exists() and path.samefile(plan)
+
+
+def _memory_gb(device: torch.device, listener: Listener) -> float:
+    """Return the memory to plan for: what there is, down to a power of two, whatever other programs take of it just now."""
+    host = host_memory()
+    both = torch.cuda.mem_get_info(device) if device.type == "cuda" else (host.free, host.total)
+    free, total = (amount / 2**30 for amount in both)
+    if free < 1.0:
+        raise ResourceError(
+            f"{free:.1f} GiB of memory are free",
+            needed="at least 1 GiB",
+            cure="close other programs",
+        )
+    planned = float(2.0 ** math.floor(math.log2(total)))
+    if planned > free:
+        listener.say(
+            f"Attention: the plan counts on {planned:g} GiB of memory, and {free:.1f} are free;"
+            " --memory bounds it."
+        )
+    return planned
