@@ -355,7 +355,12 @@ def registered_commands():
 
 
 def test_each_command_calls_one_verb():
-    records = {"api.NetworkOptions", "api.Labelling"}  # groups of options
+    records = {  # groups of options
+        "api.NetworkOptions",
+        "api.Labelling",
+        "api.SegmentationOptions",
+        "api.ClassificationOptions",
+    }
     commands = {}
     for callback in registered_commands():
         (node,) = ast.parse(inspect.getsource(callback)).body
@@ -469,7 +474,8 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
 
     from hilum.cli import Task
     from hilum.dataset.layouts import labelling
-    from hilum.pipelines import Classification, Segmentation
+    from hilum.pipelines.classification import Classification
+    from hilum.pipelines.segmentation import Segmentation
     from hilum.plan import PLANS
 
     named = {task.value for task in Task}

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hilum.api import (
+        ClassificationOptions,
         Labelling,
         NetworkOptions,
+        SegmentationOptions,
         check,
         compare,
         demo,
@@ -81,8 +83,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "hilum.api": (
+        "ClassificationOptions",
         "Labelling",
         "NetworkOptions",
+        "SegmentationOptions",
         "check",
         "compare",
         "demo",

@@ -13,8 +13,6 @@ import pytest
 from test_cli import Said, hilum, refused
 
 from classification_toys import write_cubes
-from hilum.api.running import EXPLANATIONS
-from hilum.errors import UsageError
 from hilum.examples import make_abdomen_dataset
 from hilum.io import read_geometry
 
@@ -451,7 +449,7 @@ def test_kinds_of_classes_are_checked_where_they_are_typed(work):
         (("--check-maps",), ("maps to check, but none to make", "--explain grad_cam --check-maps")),
         (
             ("--explain", "grad_cam", "--check-maps", "--format", "csv"),
-            ("a check of maps that is written nowhere", "--format json"),
+            ("--check-maps has no effect without", "--format json"),
         ),
         (("--format", "jsn"), ("format 'jsn'", "Cure: --format json")),
         (("--format", "nifti"), ("format 'nifti'", "csv, json")),
@@ -460,18 +458,6 @@ def test_kinds_of_classes_are_checked_where_they_are_typed(work):
 def test_what_a_classifier_cannot_say_is_refused(work, tmp_path, options, parts):
     refused(hilum("predict", work.model, work.tests, "-o", tmp_path / "p", *options), 2, *parts)
     assert not (tmp_path / "p").exists()
-
-
-@pytest.mark.parametrize(
-    ("asked", "option"),
-    [({"explain": "grad_cam"}, "--explain"), ({"check_maps": True}, "--check-maps")],
-    ids=["map", "check"],
-)
-def test_a_segmentation_explains_nothing(asked, option):
-    with pytest.raises(UsageError, match=rf"of a segmentation[\s\S]*leave out {option}"):
-        EXPLANATIONS["segmentation"](
-            **{"explain": None, "pictures": 0, "check_maps": False, "sets_per_class": False} | asked
-        )
 
 
 def test_a_segmentation_has_no_options_of_a_classification(tmp_path):

@@ -18,7 +18,7 @@ from hilum.errors import HilumError, UsageError
 from hilum.evaluation import evaluate
 from hilum.inference import ClassPredictor, Predictor, export_model, predict_many
 from hilum.io import OutputFolder, write_labels, write_volume
-from hilum.pipelines import train as run
+from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.training import TrainOptions
 from hilum.training.tuning import tune

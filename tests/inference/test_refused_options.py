@@ -11,7 +11,7 @@ from inference_toys import real_model
 from hilum import api
 from hilum.errors import HilumError
 from hilum.examples import make_abdomen_dataset
-from hilum.pipelines import Segmentation
+from hilum.pipelines.segmentation import Segmentation
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,17 @@ REFUSED = {
         "steam",
     ),
     "predict, overlap": (
-        lambda p, out: api.predict(p / "model", p / "data", out, overlap=2),
+        lambda p, out: api.predict(
+            p / "model", p / "data", out, segmentation=api.SegmentationOptions(overlap=2)
+        ),
         "overlap",
     ),
     "predict, input": (lambda p, out: api.predict(p / "model", p / "none", out), "none"),
     "predict, explain": (
-        lambda p, out: api.predict(p / "model", p / "data", out, explain="grad_cam"),
-        "explanation",
+        lambda p, out: api.predict(
+            p / "model", p / "data", out, classification=api.ClassificationOptions("grad_cam")
+        ),
+        "explain=",
     ),
     "tune, data": (lambda p, out: api.tune(p / "model", p / "data", out), "tumour"),
     "export, format": (lambda p, out: api.export(p / "model", out, formats="paper"), "paper"),

@@ -37,7 +37,7 @@ from hilum.plan import (
 from hilum.plan.case_facts import CaseFacts, ChannelFacts, Intensities
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage, WeightsSpec
 from hilum.plan.fingerprint import ChannelSummary
-from hilum.plan.planner.classification import class_counts, class_weights
+from hilum.plan.planner.classification import class_counts, class_weights, plan_classification
 from hilum.plan.planner.overrides import OF_ONE_TASK
 from hilum.plan.planner.sizing import USABLE
 from hilum.volume import LabelTable
@@ -477,7 +477,13 @@ def test_what_does_not_go_together_is_refused_and_a_fault_of_ours_is_not_blamed_
     with pytest.raises(UsageError, match="a 2D plan with a 2D network and patch"):
         make_plan(pictures(), overrides=Overrides(patch=(4, 64, 64)))
     with pytest.raises(UsageError, match="toy has no classes"):
-        make_plan(fingerprint([case(0, (9, 9, 9))], None))
+        plan_classification(
+            fingerprint([case(0, (9, 9, 9))], None),
+            Hardware(),
+            measure=None,
+            precision=class_plan().precision,
+            asked=Overrides(),
+        )
     with pytest.raises(ValidationError):
         make_plan(volumes(), Hardware(), precision=class_plan().balance)
 

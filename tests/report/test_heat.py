@@ -10,7 +10,6 @@ from classification_toys import FINDINGS, TWO
 from hilum.dataset import Case
 from hilum.io import write_labels, write_volume
 from hilum.report import draw_heat
-from hilum.report.heat import DRAWINGS
 from hilum.volume import Geometry, Volume, reorient
 
 SHAPE = (7, 12, 10)
@@ -211,12 +210,6 @@ def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_pat
     draw_heat(image, files, TWO, tmp_path / "case.png")
     assert not np.asarray(drawn[0].axes[1].images[1].get_alpha()).any()
     assert drawn[0].axes[0].get_title() == "slice 4 of 7\nthe map is empty: nothing speaks for it"
-
-
-def test_every_task_is_drawn():
-    from hilum.plan import PLANS
-
-    assert set(DRAWINGS) == set(PLANS)
 
 
 def test_maps_of_sagittal_series_lie_on_sagittal_slices(tmp_path, drawn):

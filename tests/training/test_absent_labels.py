@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from hilum.dataset import Case, ClassTable, Dataset, Fold
-from hilum.pipelines import Classification, Segmentation
+from hilum.pipelines.classification import Classification
+from hilum.pipelines.segmentation import Segmentation
 from hilum.training.options import Listener
 from hilum.training.run import names_absent
 from hilum.training.task import TrainingData

@@ -24,7 +24,7 @@ from hilum.dataset import open_dataset
 from hilum.inference import ClassPredictor
 from hilum.inference.assurance import logits_of
 from hilum.metrics import apply_temperature, conformal_threshold, fit_temperature, set_quality
-from hilum.pipelines import Classification
+from hilum.pipelines.classification import Classification
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
 from hilum.tasks.class_score import ClassScore
 from hilum.training.assuring import (

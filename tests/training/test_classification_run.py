@@ -23,7 +23,7 @@ from hilum.examples import make_nodule_dataset
 from hilum.inference import ClassPredictor, RunReport, TrainedModel
 from hilum.io import write_volume
 from hilum.networks import build_network
-from hilum.pipelines import train as run
+from hilum.pipelines.training import train as run
 from hilum.plan import STAGES, Overrides, make_fingerprint, make_plan
 from hilum.plan.classification import RegionSpec, WeightsSpec
 from hilum.plan.plan import ClassifierSpec, Normalisation

@@ -12,7 +12,7 @@ from hilum import metrics
 from hilum.dataset import open_dataset
 from hilum.errors import DataError
 from hilum.inference import ClassPredictor
-from hilum.pipelines import Classification
+from hilum.pipelines.classification import Classification
 from hilum.plan.classification import RegionSpec
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions

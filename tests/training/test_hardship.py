@@ -11,7 +11,7 @@ from training_samples import SHAPE, fit, small_plan, write_boxes
 
 from hilum.dataset import open_dataset
 from hilum.errors import DataError, ResourceError
-from hilum.pipelines import train as run
+from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.preprocess import StoredCase
 from hilum.tasks import SegmentationTask

@@ -16,7 +16,7 @@ from classification_toys import class_plan
 from hilum.dataset import ClassTable, open_dataset
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.io import read_labels, read_volume, write_labels, write_volume
-from hilum.pipelines import train as run
+from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.plan.plan import Decision
 from hilum.training import Listener, TrainOptions

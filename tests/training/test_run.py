@@ -17,8 +17,8 @@ from hilum.errors import UsageError
 from hilum.inference import Predictor, RunReport, TrainedModel
 from hilum.inference.manifest import UNSAVED
 from hilum.io import read_labels
-from hilum.pipelines import Segmentation
-from hilum.pipelines import train as run
+from hilum.pipelines.segmentation import Segmentation
+from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.training import Listener, TrainOptions, make_plan_for
 
@@ -239,8 +239,9 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(data, tmp_path):
     """The command line, killed without warning in the middle of training, then resumed."""
     plan = data.parent / "plan.json"
     code = (
-        "from hilum.pipelines import train as run; from hilum.training import TrainOptions; import sys; from pathlib import"
-        " Path;run(sys.argv[1], sys.argv[2], TrainOptions(steps=400, device='cpu',"
+        "from hilum.pipelines.training import train as run; import sys; from pathlib import Path;"
+        "from hilum.training import TrainOptions"
+        ";run(sys.argv[1], sys.argv[2], TrainOptions(steps=400, device='cpu',"
         " plan=Path(sys.argv[3]),resume='resume' in sys.argv, checkpoint_seconds=0.2))"
     )
 

@@ -14,7 +14,7 @@ from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import evaluate_folder
 from hilum.inference import Facts, TrainedModel, predict_many
 from hilum.inference.predictors import make_predictor
-from hilum.pipelines import train as run
+from hilum.pipelines.training import train as run
 from hilum.plan import Decision, Hardware, Overrides, make_fingerprint, make_plan, save_plan
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.training import Listener, TrainOptions

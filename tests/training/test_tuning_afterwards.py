@@ -13,7 +13,7 @@ from hilum.dataset import open_dataset, read_annotation
 from hilum.evaluation import evaluate_folder, score_labels
 from hilum.inference import TrainedModel
 from hilum.io import read_labels, write_labels
-from hilum.pipelines import train as run
+from hilum.pipelines.training import train as run
 from hilum.plan import Decision
 from hilum.training import Listener, TrainOptions
 from hilum.training.checkpoint import Progress

@@ -132,7 +132,7 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: the data cannot be opened, or not be planned for.
     """
-    from hilum.pipelines import task_of
+    from hilum.pipelines.training import task_of
     from hilum.plan import save_plan
     from hilum.training import Listener, TrainOptions, make_plan_for
 

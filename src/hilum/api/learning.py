@@ -64,7 +64,7 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: see `hilum.training.run`.
     """
-    from hilum.pipelines import train as train_task
+    from hilum.pipelines.training import train as train_task
     from hilum.training import TrainOptions
 
     learnt = labelling or Labelling()

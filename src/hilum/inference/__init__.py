@@ -30,14 +30,13 @@ if TYPE_CHECKING:
     from hilum.inference.nnunet import read_nnunet
     from hilum.inference.prediction import FORMATS, Prediction, Seconds
     from hilum.inference.predictor import Predictor, Prepared
-    from hilum.inference.predictors import PREDICTORS, make_predictor
+    from hilum.inference.predictors import make_predictor
     from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
     from hilum.inference.trained_model import TrainedModel, seal_card
 
 _HOMES = {
     "CLASS_FORMATS": "hilum.inference.class_prediction",
     "FORMATS": "hilum.inference.prediction",
-    "PREDICTORS": "hilum.inference.predictors",
     "Assurance": "hilum.inference.assurance",
     "Calibration": "hilum.inference.assurance",
     "CaseOutcome": "hilum.inference.run_report",
@@ -78,7 +77,6 @@ _HOMES = {
 __all__ = [
     "CLASS_FORMATS",
     "FORMATS",
-    "PREDICTORS",
     "Assurance",
     "Calibration",
     "CaseOutcome",

@@ -1,12 +1,12 @@
-"""Who answers for a model, by its task."""
+"""The predictor of a model, by the type of its plan."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from hilum.plan import ClassificationPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hilum.inference.case_predictor import CasePredictor
     from hilum.inference.engines.engine import RunnableModel
     from hilum.inference.trained_model import TrainedModel
@@ -14,26 +14,17 @@ if TYPE_CHECKING:
     AnyPredictor = CasePredictor[Any]
 
 
-def _segmentation(model: Any, **options: Any) -> AnyPredictor:
+def make_predictor(model: TrainedModel | RunnableModel, *, tta: bool = False) -> AnyPredictor:
+    """Make the predictor of a model; for other options make `Predictor` or `ClassPredictor`.
+
+    Args:
+        model: trained, loaded or exported.
+        tta: average over the mirrored images that the plan allows.
+    """
+    if isinstance(model.plan, ClassificationPlan):
+        from hilum.inference.class_predictor import ClassPredictor  # needs torch
+
+        return ClassPredictor(model, tta=tta)
     from hilum.inference.predictor import Predictor
 
-    return Predictor(model, **options)
-
-
-def _classification(model: Any, **options: Any) -> AnyPredictor:
-    from hilum.inference.class_predictor import ClassPredictor
-
-    return ClassPredictor(model, **options)
-
-
-PREDICTORS: dict[str, Callable[..., AnyPredictor]] = {
-    "segmentation": _segmentation,
-    "classification": _classification,
-}
-"""By the name of the task; a segmentation needs no torch, so that each is loaded when it is asked
-for."""
-
-
-def make_predictor(model: TrainedModel | RunnableModel, **options: Any) -> AnyPredictor:
-    """The predictor of a model; see `Predictor` and `ClassPredictor` for the options."""
-    return PREDICTORS[model.plan.task.value](model, **options)
+    return Predictor(cast("RunnableModel", model), tta=tta)

@@ -13,19 +13,19 @@ from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.regions import read_region
 from hilum.errors import HilumError
 from hilum.io import atomic_path, read_volume
-from hilum.report.overlay import draw_overlay, drawn_code, grey_or_colour, height_of, slice_title
+from hilum.report.overlay import drawn_code, grey_or_colour, height_of, slice_title
 from hilum.tasks.predictions import in_file_names
 from hilum.volume import reorient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from hilum.dataset import Case
     from hilum.dataset.classes import ClassTable
-    from hilum.volume import LabelTable, Volume
+    from hilum.volume import Volume
 
 _FAINTEST = 0.15
 """Of the map's largest value; what is below is not coloured."""
@@ -225,18 +225,3 @@ def _answer(case: str, said: dict[str, Any] | None, table: ClassTable) -> str:
     if said["refuse"]:
         lines.append("unlike the training images: not to be used")
     return "\n".join(lines)
-
-
-def _outlines(
-    image: Volume,
-    files: Sequence[Path],
-    table: LabelTable,
-    path: Path,
-    *,
-    case: Case | None,  # noqa: ARG001  (a classification's own)
-) -> None:
-    draw_overlay(image, files, table, path)
-
-
-DRAWINGS: dict[str, Callable[..., None]] = {"segmentation": _outlines, "classification": draw_heat}
-"""What is drawn of an answer, by task: called as draw(image, files, table, path, case=case)."""

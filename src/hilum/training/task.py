@@ -91,7 +91,7 @@ class TrainedFolds(Generic[P, StoreT, S]):
 
 
 class Task(ABC, Generic[P, StoreT, S]):
-    """What is to be learnt: plan, store, training step, validation, and what follows the folds.
+    """A task: its plan, store, training step, validation, and the stages after the folds.
 
     `training.run` calls the methods in the order in which they stand here.
     """

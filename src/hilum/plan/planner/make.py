@@ -13,18 +13,9 @@ from hilum.plan.planner.overrides import Overrides, Precision
 from hilum.plan.planner.segmentation import plan_segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.plan import Plan
     from hilum.plan.planner.sizing import Measure
-
-PLANNERS: dict[str, Callable[..., Plan]] = {
-    "segmentation": plan_segmentation,
-    "classification": plan_classification,
-}
-"""Who decides about a task: called as planner(fingerprint, hardware, measure=, precision=, overrides=).
-"""
 
 
 def make_plan(
@@ -50,8 +41,9 @@ def make_plan(
     """
     asked = overrides or Overrides()
     asked.refuse_foreign(fingerprint.task)
+    planner = plan_segmentation if fingerprint.classes is None else plan_classification
     try:
-        return PLANNERS[fingerprint.task](
+        return planner(
             fingerprint,
             hardware or Hardware(),
             measure=measure,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CaseScore(Protocol):
-    """What the scores of every task have."""
+    """A score of one case, of any task."""
 
     @property
     def case(self) -> str:

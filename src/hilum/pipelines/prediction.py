@@ -1,0 +1,190 @@
+"""Prediction by a model of either task: its own options, its predictor, its pictures; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from hilum.errors import UsageError
+from hilum.plan import ClassificationPlan, SegmentationPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hilum.dataset import Case
+    from hilum.inference import (
+        ClassPredictor,
+        ExportedModel,
+        Predictor,
+        RunnableModel,
+        TrainedModel,
+    )
+    from hilum.inference.engines.torch_engine import Precision
+
+    AnyModel = TrainedModel | ExportedModel
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """Options of predicting with a segmentation model.
+
+    Args:
+        overlap: fraction shared by neighbouring patches, 0 <= overlap < 1; the plan's if None.
+        every_patch: run the patches that show only air or one constant, too; see
+            `hilum.inference.empty`.
+        memory: memory limit of this process, as "4GB" or a number of bytes; None: three quarters of
+            what is free.
+    """
+
+    overlap: float | None = None
+    every_patch: bool = False
+    memory: str | int | None = None
+
+
+@dataclass(frozen=True)
+class ClassificationOptions:
+    """Options of predicting with a classifier.
+
+    Args:
+        explain: method of the heat maps `<case>_<class>_map.nii.gz`: grad_cam, hires_cam or
+            occlusion; None: no maps, but grad_cam for the cases that are drawn.
+        check_maps: compare each map with one of another method and with those of random weights,
+            and write the agreement into `<case>.json`; see `hilum.inference.explain.check_map`;
+            slow.
+        sets_per_class: class-conditional prediction sets: coverage holds within each class.
+    """
+
+    explain: str | None = None
+    check_maps: bool = False
+    sets_per_class: bool = False
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of predicting with any model.
+
+    Args:
+        engine: "torch", "openvino", "onnx" or "auto".
+        precision: None: the engine's choice.
+        tta: average over the mirrored images that the plan allows.
+        formats: of the files; None: the usual ones of the task.
+        pictures: number of cases to draw.
+    """
+
+    engine: str
+    precision: str | None
+    tta: bool
+    formats: Sequence[str] | None
+    pictures: int
+
+
+@dataclass(frozen=True)
+class SegmentationPrediction:
+    """Prediction by a segmentation model: label maps, drawn as outlines."""
+
+    plan: SegmentationPlan
+    options: SegmentationOptions
+
+    def make_predictor(self, model: AnyModel, run: RunOptions) -> Predictor:
+        """Make the predictor of a model that has this plan."""
+        from hilum.inference import Predictor
+
+        return Predictor(
+            cast("RunnableModel", model),  # its plan is a segmentation's
+            tta=run.tta,
+            engine=run.engine,
+            precision=run.precision,
+            memory=self.options.memory,
+            overlap=self.options.overlap,
+            every_patch=self.options.every_patch,
+        )
+
+    def draw(self, case: Case, files: Sequence[Path], path: Path) -> None:
+        """Draw the outlines of the label map in the first file."""
+        from hilum.inference import read_source
+        from hilum.report import draw_overlay
+
+        draw_overlay(read_source(case), files, self.plan.labels, path)
+
+
+@dataclass(frozen=True)
+class ClassificationPrediction:
+    """Prediction by a classifier: probabilities, drawn with the heat maps of the classes."""
+
+    plan: ClassificationPlan
+    options: ClassificationOptions
+
+    def make_predictor(self, model: AnyModel, run: RunOptions) -> ClassPredictor:
+        """Make the predictor of a model that has this plan.
+
+        Raises:
+            UsageError: an engine other than torch, or a check of maps without JSON files.
+        """
+        from hilum.inference import ClassPredictor
+
+        options = self.options
+        if run.engine not in {"auto", "torch"}:
+            raise UsageError(
+                f"engine={run.engine!r} for a classifier",
+                needed="engine='torch'",
+                cure=f"leave out engine={run.engine!r}",
+            )
+        predictor = ClassPredictor(
+            cast("TrainedModel", model),  # classifiers are not exported
+            tta=run.tta,
+            precision=cast("Precision | None", run.precision),
+            explain=options.explain or ("grad_cam" if run.pictures else None),
+            most_explained=None if options.explain else run.pictures,
+            check_maps=options.check_maps,
+            sets_per_class=options.sets_per_class,
+        )
+        if options.check_maps and run.formats is not None and "json" not in run.formats:
+            raise UsageError(
+                "check_maps=True has no effect without format='json': its result goes into"
+                " CASE.json",
+                needed="the format json",
+                cure="formats='json'",
+            )
+        return predictor
+
+    def draw(self, case: Case, files: Sequence[Path], path: Path) -> None:
+        """Draw the heat maps among the files, a row a class."""
+        from hilum.inference import read_source
+        from hilum.report import draw_heat
+
+        draw_heat(read_source(case), files, self.plan.classes, path, case=case)
+
+
+AnyPrediction: TypeAlias = SegmentationPrediction | ClassificationPrediction
+
+
+def prediction_of(
+    model: AnyModel,
+    segmentation: SegmentationOptions | None,
+    classification: ClassificationOptions | None,
+) -> AnyPrediction:
+    """Choose the prediction of a model's task.
+
+    Raises:
+        UsageError: an option of the other task is given.
+    """
+    plan = model.plan
+    if isinstance(plan, ClassificationPlan):
+        _refuse_options(segmentation, "a classifier", needed="a segmentation model")
+        return ClassificationPrediction(plan, classification or ClassificationOptions())
+    _refuse_options(classification, "a segmentation", needed="a classifier")
+    return SegmentationPrediction(
+        cast("SegmentationPlan", plan), segmentation or SegmentationOptions()
+    )
+
+
+def _refuse_options(
+    options: SegmentationOptions | ClassificationOptions | None, model: str, *, needed: str
+) -> None:
+    """Refuse options of the other task that differ from their defaults."""
+    for field in () if options is None else fields(options):
+        value = getattr(options, field.name)
+        if value != field.default:
+            given = f"{field.name}={value!r}"
+            raise UsageError(f"{given} for {model}", needed=needed, cure=f"leave out {given}")
