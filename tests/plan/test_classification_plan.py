@@ -482,7 +482,7 @@ def test_what_does_not_go_together_is_refused_and_a_fault_of_ours_is_not_blamed_
             Hardware(),
             measure=None,
             precision=class_plan().precision,
-            asked=Overrides(),
+            overrides=Overrides(),
         )
     with pytest.raises(ValidationError):
         make_plan(volumes(), Hardware(), precision=class_plan().balance)

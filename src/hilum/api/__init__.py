@@ -7,7 +7,7 @@ from hilum.api.machine import environment, gigabytes, to_json
 from hilum.api.running import export, load_model, predict
 from hilum.api.scoring import compare, evaluate
 from hilum.evaluation.page import span
-from hilum.pipelines.prediction import ClassificationOptions, SegmentationOptions
+from hilum.pipelines import ClassificationOptions, SegmentationOptions
 from hilum.plan.planner.network_options import NetworkOptions
 
 __all__ = [

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.io import OutputFolder
-from hilum.pipelines.prediction import (
+from hilum.pipelines import (
     ClassificationOptions,
     RunOptions,
     SegmentationOptions,
