@@ -31,7 +31,7 @@ from hilum.dataset import audit, make_folds, open_dataset
 from hilum.dataset.folds import fold_groups
 from hilum.evaluation import baseline_scores, compare_classes, read_predictions, summarise_classes
 from hilum.io import read_geometry
-from hilum.training.evidence import mask_sizes
+from hilum.training.baselines_report import mask_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -286,7 +286,7 @@ def run(name: str, asked: argparse.Namespace) -> None:
 
 
 def with_units(scores: Iterable[ClassScore], units: Mapping[str, str]) -> list[ClassScore]:
-    """Answers whose near-duplicates are drawn together.
+    """TrialCache whose near-duplicates are drawn together.
 
     Baselines, and models that were trained before there were units.
     """

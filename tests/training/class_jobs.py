@@ -6,8 +6,8 @@ import torch
 from classification_toys import TWO, class_plan
 from hilum.plan.plan import ClassifierSpec
 from hilum.preprocess.classifier_store import ClassifierStore
-from hilum.training import Assignment, Budget, Fitted, loop
-from hilum.training.courses import ClassificationCourse
+from hilum.training import Budget, TrainedNetwork, TrainingJob, loop
+from hilum.training.steps import ClassificationStep
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def flat_plan(classes=TWO, *, dropout=0.0, **changes):
 
 def a_job(
     plan, folder, *, cases=12, signal=1.0, labels=None, seed=5, size=None, **more
-) -> Assignment:
+) -> TrainingJob:
     """Noise whose mean tells the class, two cases a patient."""
     rng = np.random.default_rng(1)
     store = ClassifierStore(folder / "store")
@@ -42,7 +42,7 @@ def a_job(
         level = signal * (members.mean() if len(members) else -1.0)
         array = rng.normal(level, 1.0, (plan.inputs, *(size or plan.patch.value)))
         store.write(case, array.astype(np.float32), key="k")
-    return Assignment(
+    return TrainingJob(
         plan,
         store,
         tuple(ids),
@@ -57,9 +57,9 @@ def a_job(
     )
 
 
-def fit(job, **calls) -> Fitted:
+def fit(job, **calls) -> TrainedNetwork:
     """Train a classifier by the loop that users run."""
-    return loop.fit(job, ClassificationCourse(job), **calls)
+    return loop.fit(job, ClassificationStep(job), **calls)
 
 
 def state(fitted) -> dict[str, torch.Tensor]:

@@ -16,11 +16,11 @@ from hilum.plan.classification import ClassLossSpec, Stage
 from hilum.preprocess.classifier_store import ClassifierStore
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import decide
-from hilum.training.courses import classification as module
-from hilum.training.courses.classification import case_chances, mix, stage_at, stage_rates
+from hilum.training.init_network import new_network
 from hilum.training.loop import CHECKPOINT, load_progress
-from hilum.training.new_network import new_network
 from hilum.training.sampling import ViewSampler
+from hilum.training.steps import classification as module
+from hilum.training.steps.classification import case_chances, mix, stage_at, stage_rates
 
 STRONG = STILL.model_copy(
     update={"spatial_probability": 1.0, "intensity_probability": 0.5, "mirror_axes": (2,)}
@@ -230,9 +230,9 @@ _DRAWS = ((0.01, 0), (2.0, 0), (2.0, 1), (2.0, 1))
 def test_a_plan_that_mixes_mixes_and_one_that_does_not_does_not(tmp_path):
     for strength in (0.0, 0.5):
         job = a_job(class_plan(loss=ClassLossSpec(mixup=strength), batch=12), tmp_path)
-        with module.ClassificationCourse(job) as course:
-            images, targets = course.batch(0)
-            changed, mixed = course.change(images, targets, torch.Generator().manual_seed(0))
+        with module.ClassificationStep(job) as step:
+            images, targets = step.batch(0)
+            changed, mixed = step.augment(images, targets, torch.Generator().manual_seed(0))
         assert torch.equal(changed, images) == torch.equal(mixed, targets) == (strength == 0)
 
 
@@ -285,8 +285,10 @@ def test_balance_is_the_plans(tmp_path):
     labels = ["benign"] * 20 + ["malignant"] * 2
     for balance, share in (("none", 2 / 22), ("sampling", 0.5)):
         job = a_job(class_plan(balance=balance, batch=11), tmp_path, labels=labels)
-        with module.ClassificationCourse(job) as course:
-            positive = np.mean([float(course.batch(step)[1][:, 1].mean()) for step in range(40)])
+        with module.ClassificationStep(job) as training_step:
+            positive = np.mean(
+                [float(training_step.batch(step)[1][:, 1].mean()) for step in range(40)]
+            )
         assert positive == pytest.approx(share, abs=0.1 if balance == "sampling" else 1e-6)
 
 

@@ -31,15 +31,15 @@ from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions
 from hilum.training import Listener, TrainOptions, leaks
 from hilum.training.assemble import few_steps
-from hilum.training.assuring import assure
+from hilum.training.baselines_report import baseline_scores, write_out_of_fold_report
 from hilum.training.checkpoint import Progress, Row, read_progress
-from hilum.training.courses import probe
-from hilum.training.evidence import baseline_scores, keep_answers
-from hilum.training.fold import Member, train_fold
+from hilum.training.fit_uncertainty import fit_uncertainty
+from hilum.training.fold import TrainedFold, train_fold
+from hilum.training.init_network import find_pretrained, new_network
 from hilum.training.log import loss_still_falls
-from hilum.training.new_network import new_network, pretrained
 from hilum.training.sampling import ViewSampler
 from hilum.training.schedule import Plateau
+from hilum.training.steps import probe
 from hilum.training.validators import ClassificationValidator
 from hilum.volume import Geometry, Volume
 
@@ -273,7 +273,7 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(
         seen.append({case.id: case.patient for case in cases})
         return baseline_scores(cases, *more, **named)
 
-    monkeypatch.setattr("hilum.training.evidence.baseline_scores", look)
+    monkeypatch.setattr("hilum.training.baselines_report.baseline_scores", look)
     fold = make_folds(dataset, 2)[0]
     scores = [
         ClassScore(
@@ -284,8 +284,8 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(
         )
         for case in fold.validation
     ]
-    units = fold_groups(dataset, [("cube_00", "cube_02")])
-    assert keep_answers(dataset, class_plan(), [fold], scores, tmp_path, units)
+    units = units_of(dataset, [("cube_00", "cube_02")])
+    assert write_out_of_fold_report(dataset, class_plan(), [fold], scores, tmp_path, units)
     assert seen[0] == units
     assert units["cube_00"] == units["cube_03"] != units["cube_04"]
 
@@ -300,13 +300,13 @@ def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(
         )
         for case in validated
     )
-    units = fold_groups(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
-    member = Member(0, SimpleNamespace(scores=scores, network=None), (), validated)
-    monkeypatch.setattr("hilum.training.assuring._refusal", lambda *_: _refused())
-    answers, _ = assure(class_plan(), [member], None, CPU, lambda _: None, units=units)
+    units = units_of(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
+    member = TrainedFold(0, SimpleNamespace(scores=scores, network=None), (), validated)
+    monkeypatch.setattr("hilum.training.fit_uncertainty._refusal", lambda *_: _refused())
+    answers, _ = fit_uncertainty(class_plan(), [member], None, CPU, lambda _: None, units=units)
     assert [answer.unit for answer in answers] == [units[case.id] for case in validated]
     fold = Fold(tuple(case.id for case in dataset.cases[12:]), tuple(case.id for case in validated))
-    notes = keep_answers(dataset, class_plan(), [fold], answers, tmp_path, units)
+    notes = write_out_of_fold_report(dataset, class_plan(), [fold], answers, tmp_path, units)
     assert (
         notes[0]
         == "Near-duplicates join 2 further patients to these: they count, and are drawn, as one."
@@ -559,19 +559,19 @@ def test_first_weights_are_looked_for_once_a_file(tmp_path, monkeypatch):
         asked.append((backbone, file))
         return object()
 
-    monkeypatch.setattr("hilum.training.new_network.find_weights", found)
+    monkeypatch.setattr("hilum.training.init_network.find_weights", found)
     (tmp_path / "w.pth").write_bytes(b"1")
     plan = changed(tiny(), weights=WeightsSpec(origin="pretrained", file=str(tmp_path / "w.pth")))
-    assert pretrained(plan) is pretrained(plan)
+    assert find_pretrained(plan) is find_pretrained(plan)
     assert asked == [("test_efficientnet", tmp_path / "w.pth")]
     os.utime(tmp_path / "w.pth", ns=(0, 10**9))
-    pretrained(plan)
+    find_pretrained(plan)
     assert len(asked) == 2
 
 
 def test_weights_that_are_not_there_are_refused_and_leave_nothing_behind(data, dataset, tmp_path):
-    assert pretrained(class_plan()) is None
-    assert pretrained(object()) is None
+    assert find_pretrained(class_plan()) is None
+    assert find_pretrained(object()) is None
     missing = Overrides(
         network="acs",
         backbone="test_efficientnet",

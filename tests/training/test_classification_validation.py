@@ -16,8 +16,8 @@ from hilum.pipelines.classification import Classification
 from hilum.plan.classification import RegionSpec
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
-from hilum.training import Assignment, Budget, Listener, TrainOptions
-from hilum.training.fair import fair_order
+from hilum.training import Budget, Listener, TrainingJob, TrainOptions
+from hilum.training.case_order import stratified_order
 from hilum.training.fold import _divide_time
 from hilum.training.validators import ClassificationValidator
 
@@ -96,18 +96,18 @@ def test_what_the_clock_leaves_of_a_data_set_that_is_sorted_by_class_is_a_fair_s
 def test_every_beginning_of_the_fair_order_has_of_each_class_its_share():
     ids = [f"c{n:03}" for n in range(200)]
     labels = ["malignant" if n >= 180 else "benign" for n in range(200)]
-    order = fair_order(ids, labels, TWO)
+    order = stratified_order(ids, labels, TWO)
     assert sorted(order) == list(range(200))
     for end in range(10, 201, 10):
         assert abs(sum(place >= 180 for place in order[:end]) - end / 10) <= 1
-    turned = fair_order(ids[::-1], labels[::-1], TWO)
+    turned = stratified_order(ids[::-1], labels[::-1], TWO)
     assert [ids[::-1][place] for place in turned] == [ids[place] for place in order]
-    found = fair_order(ids, ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100, FINDINGS)[
-        :100
-    ]
+    found = stratified_order(
+        ids, ["effusion"] * 90 + ["effusion|nodule"] * 10 + [""] * 100, FINDINGS
+    )[:100]
     assert sum(90 <= place < 100 for place in found) == pytest.approx(5, abs=1)
     assert sum(place >= 100 for place in found) == pytest.approx(50, abs=1)
-    assert fair_order((), (), TWO) == []
+    assert stratified_order((), (), TWO) == []
 
 
 def test_what_comes_after_training_has_its_share_of_the_minutes_however_many_cases_there_are(
@@ -124,7 +124,7 @@ def test_ten_minutes_on_a_large_data_set_are_mostly_training(dataset, tmp_path, 
     monkeypatch.setattr(ClassificationValidator, "seconds_per_case", lambda *_: 0.02)
     plan, _ = means(dataset)
     validator = ClassificationValidator(plan, CPU, dataset.cases * 450)
-    job = Assignment(plan, None, tuple(map(str, range(80_000))), tmp_path, Budget(steps=100), CPU)
+    job = TrainingJob(plan, None, tuple(map(str, range(80_000))), tmp_path, Budget(steps=100), CPU)
     said: list[str] = []
     asked = TrainOptions(minutes=10)
     for spent, least in ((30.0, 400.0), (400.0, 1.0)):

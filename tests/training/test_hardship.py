@@ -15,13 +15,13 @@ from hilum.pipelines.training import train as run
 from hilum.plan import save_plan
 from hilum.preprocess import StoredCase
 from hilum.tasks import SegmentationTask
-from hilum.training import Assignment, Budget, Listener, TrainOptions
+from hilum.training import Budget, Listener, TrainingJob, TrainOptions
 from hilum.training.checkpoint import load_checkpoint
-from hilum.training.courses import segmentation
+from hilum.training.init_network import new_network
 from hilum.training.loop import CHECKPOINT, ROW_EVERY
-from hilum.training.new_network import new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
 from hilum.training.sampling import PatchSampler
+from hilum.training.steps import segmentation
 from hilum.training.validators import SegmentationValidator as Validator
 from hilum.training.validators import mean_dice
 
@@ -29,9 +29,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def job(material, tmp_path) -> Assignment:
+def job(material, tmp_path) -> TrainingJob:
     _, plan, fold, store = material
-    return Assignment(
+    return TrainingJob(
         plan,
         store,
         fold.train,

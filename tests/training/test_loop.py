@@ -8,11 +8,11 @@ from safetensors import safe_open
 from training_samples import fit
 
 from hilum.errors import DataError, ModelError, ResourceError, TrainingError
-from hilum.training import Assignment, Budget, Progress, checkpoint
-from hilum.training.courses import segmentation
+from hilum.training import Budget, Progress, TrainingJob, checkpoint
+from hilum.training.init_network import new_network
 from hilum.training.loop import CHECKPOINT, plan_hash, step_generator
-from hilum.training.new_network import new_network
 from hilum.training.sampling import PatchSampler
+from hilum.training.steps import segmentation
 from hilum.training.validators import SegmentationValidator as Validator
 from hilum.training.validators import mean_dice
 
@@ -20,10 +20,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def job(material, tmp_path) -> Assignment:
+def job(material, tmp_path) -> TrainingJob:
     _, plan, fold, store = material
     budget = Budget(steps=plan.steps.value)
-    return Assignment(
+    return TrainingJob(
         plan, store, fold.train, tmp_path / "fold_0", budget, CPU, seed=5, checkpoint_seconds=0.0
     )
 

@@ -11,12 +11,12 @@ from classification_toys import FINDINGS, TABLES, THREE, TWO
 from hilum.plan.classification import Stage
 from hilum.tasks import ClassificationTask
 from hilum.training import Budget
-from hilum.training.courses import classification as module
-from hilum.training.courses import probe
-from hilum.training.courses.probe import FEWEST, STRENGTHS
-from hilum.training.fair import fair_order, fewest_first
+from hilum.training.case_order import minimum_per_class_first, stratified_order
+from hilum.training.init_network import new_network
 from hilum.training.loop import load_progress
-from hilum.training.new_network import new_network
+from hilum.training.steps import classification as module
+from hilum.training.steps import probe
+from hilum.training.steps.probe import FEWEST, STRENGTHS
 
 PROBE = (Stage(share=1.0, released=1, probe=True),)
 
@@ -249,9 +249,9 @@ def test_the_least_that_a_fit_needs_is_looked_at_however_long_that_takes_which_i
 def test_a_probe_is_fitted_where_the_time_is_up_before_it_begins(tmp_path, clock, monkeypatch):
     """A head that nobody fitted would be a model that guesses."""
     job = a_job(flat_plan(stages=PROBE), tmp_path, labels=MOSTLY)
-    enter = module.ClassificationCourse.__enter__
+    enter = module.ClassificationStep.__enter__
     monkeypatch.setattr(
-        module.ClassificationCourse,
+        module.ClassificationStep,
         "__enter__",
         lambda self: (clock.__setitem__(0, clock[0] + 99), enter(self))[1],
     )
@@ -311,8 +311,8 @@ def test_ctrl_c_between_two_cases_keeps_their_features_and_says_how_many(tmp_pat
 
 def test_what_a_fit_needs_comes_first_and_a_longer_sample_is_the_fair_one_again():
     labels = ["effusion"] * 50 + ["effusion|mass"] * 6 + [""] * 144
-    order = fair_order([f"c{n:03}" for n in range(200)], labels, FINDINGS)
-    first, needed = fewest_first(order, labels, FINDINGS, 5)
+    order = stratified_order([f"c{n:03}" for n in range(200)], labels, FINDINGS)
+    first, needed = minimum_per_class_first(order, labels, FINDINGS, 5)
     beginning = [labels[place] for place in first[:needed]]
     for finding in ("effusion", "mass"):
         assert sum(finding in label for label in beginning) >= 5
@@ -321,6 +321,6 @@ def test_what_a_fit_needs_comes_first_and_a_longer_sample_is_the_fair_one_again(
     reach = 1 + max(order.index(place) for place in first[:needed])
     for end in (reach, 180, 200):
         assert set(first[:end]) == set(order[:end])
-    assert fewest_first(order, labels, FINDINGS, 500) == (order, 200)
-    two = fewest_first([0, 1, 2], ["benign", "benign", "malignant"], TWO, 1)
+    assert minimum_per_class_first(order, labels, FINDINGS, 500) == (order, 200)
+    two = minimum_per_class_first([0, 1, 2], ["benign", "benign", "malignant"], TWO, 1)
     assert two == ([0, 2, 1], 2)

@@ -265,11 +265,11 @@ def test_kill_9_and_resume_equal_an_uninterrupted_run(data, tmp_path):
 
 
 def test_time_that_was_not_kept_is_said_with_what_took_it():
-    from hilum.training.laps import overrun
+    from hilum.training.stage_timer import explain_overrun
 
     ends = [("training", 100.0), ("nothing", 101.0), ("learning how sure it is", 400.0)]
-    assert overrun(0.0, ends, None) == overrun(0.0, ends, 7.0) == ()
-    (said,) = overrun(0.0, ends, 2.0)
+    assert explain_overrun(0.0, ends, None) == explain_overrun(0.0, ends, 7.0) == ()
+    (said,) = explain_overrun(0.0, ends, 2.0)
     assert said.startswith(
         "The time was overrun: 6.7 minutes instead of 2 (training 1.7, learning how sure it is"
         " 5.0)."
@@ -279,7 +279,7 @@ def test_time_that_was_not_kept_is_said_with_what_took_it():
 def test_what_is_learnt_from_answers_watches_the_clock_on_a_busy_machine(monkeypatch):
     import numpy as np
 
-    from hilum.training import assuring
+    from hilum.training import fit_uncertainty
 
     class Predictor:
         def features(self, _):
@@ -287,11 +287,11 @@ def test_what_is_learnt_from_answers_watches_the_clock_on_a_busy_machine(monkeyp
 
     ticks = iter(range(10_000))
     monkeypatch.setattr(
-        assuring.time, "perf_counter", lambda: float(next(ticks))
+        fit_uncertainty.time, "perf_counter", lambda: float(next(ticks))
     )  # a second a case
     arrays = [np.zeros((1, 2, 2, 2), np.float32)] * 300
     assert (
-        len(assuring._seen(Predictor(), arrays, 10.0)[0]) == 41
+        len(fit_uncertainty._seen(Predictor(), arrays, 10.0)[0]) == 41
     )  # far fewer than 200, once four times the time is over
-    assert len(assuring._seen(Predictor(), arrays, 3.0)[0]) == 20
-    assert len(assuring._seen(Predictor(), arrays, 1000.0)[0]) == 300
+    assert len(fit_uncertainty._seen(Predictor(), arrays, 3.0)[0]) == 20
+    assert len(fit_uncertainty._seen(Predictor(), arrays, 1000.0)[0]) == 300

@@ -18,12 +18,12 @@ from hilum.pipelines.training import train as run
 from hilum.plan import Decision, Hardware, Overrides, make_fingerprint, make_plan, save_plan
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.training import Listener, TrainOptions
-from hilum.training.tuning import Tuning, rounds
-from hilum.training.tuning.answers import FEWEST
-from hilum.training.tuning.overlap import ALLOWED, OVERLAPS, Round, choose_overlap
+from hilum.training.tuning import Tuning, out_of_fold
+from hilum.training.tuning.eligible_cases import EligibleCases, find_eligible_cases
+from hilum.training.tuning.overlap import ALLOWED, OVERLAPS, OverlapTrialResult, choose_overlap
+from hilum.training.tuning.postprocessing_trials import FEWEST
 from hilum.training.tuning.records import Change, PostprocessingTuning
 from hilum.training.tuning.tune import learning_notes
-from hilum.training.tuning.unseen import Unseen, unseen_cases
 from hilum.volume import LabelTable
 
 # --- which cases
@@ -53,19 +53,21 @@ def facts(*trained, name="boxes"):
 
 
 def test_one_fold_leaves_its_validation_cases():
-    found = unseen_cases(dataset(), facts(["c0", "c1", "c2", "c3", "c4", "c5"]), 1)
+    found = find_eligible_cases(dataset(), facts(["c0", "c1", "c2", "c3", "c4", "c5"]), 1)
     assert [case.id for case in found.cases] == ["c6", "c7"]
     assert any("6 cases were left out" in sentence for sentence in found.said)
 
 
 def test_a_case_of_a_patient_that_was_trained_on_is_seen_too():
-    found = unseen_cases(dataset(), facts(["c0", "c2", "c4"]), 1)
+    found = find_eligible_cases(dataset(), facts(["c0", "c2", "c4"]), 1)
     assert [case.id for case in found.cases] == ["c6", "c7"]
-    assert len(unseen_cases(dataset(patients=False), facts(["c0", "c2", "c4"]), 1).cases) == 5
+    assert (
+        len(find_eligible_cases(dataset(patients=False), facts(["c0", "c2", "c4"]), 1).cases) == 5
+    )
 
 
 def test_of_an_ensemble_those_answer_that_have_not_seen_the_case():
-    found = unseen_cases(
+    found = find_eligible_cases(
         dataset(6),
         facts(["c0", "c1", "c2", "c3"], ["c2", "c3", "c4", "c5"], ["c4", "c5", "c0", "c1"]),
         3,
@@ -78,45 +80,45 @@ def test_of_an_ensemble_those_answer_that_have_not_seen_the_case():
 
 
 def test_another_name_of_the_data_set_does_not_hide_its_cases():
-    found = unseen_cases(dataset(name="copy of boxes"), facts(["c0", "c1"]), 1)
+    found = find_eligible_cases(dataset(name="copy of boxes"), facts(["c0", "c1"]), 1)
     assert "c0" not in {case.id for case in found.cases}
 
 
 def test_cases_that_were_all_trained_on_are_refused():
     with pytest.raises(UsageError, match=r"trained on all 8 cases[\s\S]*other cases"):
-        unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 1)
+        find_eligible_cases(dataset(), facts([f"c{n}" for n in range(8)]), 1)
     with pytest.raises(
         UsageError, match="trained on all 8 cases"
     ):  # more networks than lists: any of them may have seen any
-        unseen_cases(dataset(), facts([f"c{n}" for n in range(8)]), 2)
+        find_eligible_cases(dataset(), facts([f"c{n}" for n in range(8)]), 2)
 
 
 def test_cases_kept_for_testing_are_not_learnt_from():
     kept = replace(dataset(), tests=frozenset({"c6"}))
     assert [
-        case.id for case in unseen_cases(kept, facts([f"c{n}" for n in range(4)]), 1).cases
+        case.id for case in find_eligible_cases(kept, facts([f"c{n}" for n in range(4)]), 1).cases
     ] == ["c4", "c5", "c7"]
-    assert len(unseen_cases(kept, None, 1).cases) == 7
+    assert len(find_eligible_cases(kept, None, 1).cases) == 7
     with pytest.raises(UsageError, match="are test cases"):
-        unseen_cases(replace(kept, tests=frozenset(case.id for case in kept.cases)), None, 1)
+        find_eligible_cases(replace(kept, tests=frozenset(case.id for case in kept.cases)), None, 1)
 
 
 def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
     silent = Facts(dataset="boxes", cases=8, steps=1, seconds=1.0)
     with pytest.raises(UsageError, match="does not say on which of its cases"):
-        unseen_cases(dataset(), silent, 1)
+        find_eligible_cases(dataset(), silent, 1)
     with pytest.raises(UsageError, match="does not say on which of its cases"):
-        unseen_cases(dataset(name="Dataset007_Boxes"), silent, 1)
-    found = unseen_cases(dataset(name="others"), silent, 1)
+        find_eligible_cases(dataset(name="Dataset007_Boxes"), silent, 1)
+    found = find_eligible_cases(dataset(name="others"), silent, 1)
     assert len(found.cases) == 8
     assert "taken on trust" in found.said[0]
     assert "as many cases as the model was trained on, 8" in found.said[1]
-    assert len(unseen_cases(dataset(6, name="others"), silent, 1).said) == 1
-    assert "taken on trust" in unseen_cases(dataset(), None, 1).said[0]
+    assert len(find_eligible_cases(dataset(6, name="others"), silent, 1).said) == 1
+    assert "taken on trust" in find_eligible_cases(dataset(), None, 1).said[0]
 
 
 def test_some_cases_are_spread_evenly():
-    found = unseen_cases(dataset(), None, 1)
+    found = find_eligible_cases(dataset(), None, 1)
     assert [case.id for case in found.some(3).cases] == ["c0", "c4", "c7"]
     assert found.some(20) is found
 
@@ -135,11 +137,11 @@ def choose(falls, *, patches=None, deadline=None, groups=GROUPS, kept=0.5):
 
     def predict(overlap):
         tried.append(overlap)
-        return Round(base - np.array(falls[overlap]), 1.0, counts[overlap] / 2)
+        return OverlapTrialResult(base - np.array(falls[overlap]), 1.0, counts[overlap] / 2)
 
     counts = patches or {0.5: 36, 0.375: 24, 0.25: 16, 0.125: 9, 0.0: 8}
     found = choose_overlap(
-        Round(base, 3.0, counts[0.5] / 2),
+        OverlapTrialResult(base, 3.0, counts[0.5] / 2),
         predict,
         lambda overlap: (counts[overlap],) * len(groups),
         kept=kept,
@@ -249,16 +251,16 @@ def predicted_until(monkeypatch, seconds, cases, networks, *, first=1.0, last=1.
         now[0] += first if int(case.id[1:]) % networks == 0 else last
         return SimpleNamespace(case=case)
 
-    monkeypatch.setattr(rounds, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(rounds, "Predictor", Fake)
-    monkeypatch.setattr(rounds, "_predicted", predicted)
-    monkeypatch.setattr(rounds.Rounds, "_part", lambda _, members, __: members)
+    monkeypatch.setattr(out_of_fold, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(out_of_fold, "Predictor", Fake)
+    monkeypatch.setattr(out_of_fold, "_predicted", predicted)
+    monkeypatch.setattr(out_of_fold.OutOfFoldPredictions, "_part", lambda _, members, __: members)
     who = tuple(Case(f"c{n:02d}", f"p{n}", {}) for n in range(cases))
-    unseen = Unseen(who, {case.id: (n % networks,) for n, case in enumerate(who)}, ())
+    unseen = EligibleCases(who, {case.id: (n % networks,) for n, case in enumerate(who)}, ())
     said: list[str] = []
-    found = rounds.Rounds(SimpleNamespace(plan=None), unseen, say=said.append)._predict(
-        0.5, seconds
-    )
+    found = out_of_fold.OutOfFoldPredictions(
+        SimpleNamespace(plan=None), unseen, say=said.append
+    )._predict(0.5, seconds)
     ids = [one.case.id for one in found]
     assert ids == sorted(ids)
     assert any(

@@ -11,8 +11,8 @@ from hilum.evaluation import score_labels
 from hilum.metrics import overlap
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks.postprocess import postprocess
-from hilum.training.tuning.answers import FEWEST, Answers, hold
 from hilum.training.tuning.postprocessing import MARGIN, P_VALUE, learn_postprocessing
+from hilum.training.tuning.postprocessing_trials import FEWEST, TrialCache, compress_case
 from hilum.training.tuning.records import Part
 from hilum.volume import Geometry, LabelTable, Volume
 
@@ -50,7 +50,9 @@ def cases(changed, *, number=20, patients=None, seed=0, tumour=lambda n: True):
     for n in range(number):
         reference = anatomy(rng, tumour=tumour(n))
         who = Case(id=f"c{n:02d}", patient=f"P{n if patients is None else n % patients}", images={})
-        held.append(hold(who, volume(changed(reference, rng, n)), volume(reference), TABLE))
+        held.append(
+            compress_case(who, volume(changed(reference, rng, n)), volume(reference), TABLE)
+        )
     return held
 
 
@@ -89,7 +91,7 @@ def test_a_true_second_piece_is_not_removed():
         reference[0:4, 19:23, 0:6] = 3
         who = Case(id=f"c{n}", patient=None, images={})
         held.append(
-            hold(
+            compress_case(
                 who,
                 volume(two(with_specks(reference, rng, 1, 3), rng, n)),
                 volume(reference),
@@ -164,7 +166,7 @@ def test_many_candidates_need_more_proof():
             for label in range(1, 7):  # of other sizes, so that the figures are not the same
                 made[0, 12 + label, : 2 + label + int(rng.integers(0, 3))] = label
         who = Case(id=f"c{n:02d}", patient=None, images={})
-        held.append(hold(who, volume(made), volume(reference), table))
+        held.append(compress_case(who, volume(made), volume(reference), table))
     found = learn_postprocessing(held, table, unit="ml")
     assert found.steps == ()
     chance = [trial for trial in found.trials if "that may be chance" in trial.because]
@@ -220,7 +222,7 @@ def test_a_step_that_loses_a_structure_altogether_is_not_kept():
             made = np.where(reference == 3, 0, reference)
             made[4, 5, 18] = 3
         held.append(
-            hold(
+            compress_case(
                 Case(id=f"c{n:02d}", patient=None, images={}),
                 volume(made),
                 volume(reference),
@@ -273,9 +275,11 @@ def test_figures_are_those_of_the_evaluation():
     reference[:, :, 20:] = 9
     predicted = with_specks(anatomy(rng), rng, 5, 3, size=2)
     predicted[2:4, 3:5, 19:] = 1
-    held = hold(Case(id="a", patient=None, images={}), volume(predicted), volume(reference), TABLE)
+    held = compress_case(
+        Case(id="a", patient=None, images={}), volume(predicted), volume(reference), TABLE
+    )
     steps = learn(cases(lambda r, g, n: with_specks(r, g, 4, 1, size=2))).steps
-    answers = Answers([held], TABLE)
+    answers = TrialCache([held], TABLE)
     for chosen in ((), steps):
         made = postprocess(predicted, chosen, TABLE, 3.0)
         scores = score_labels(made, reference, spacing=(2.0, 1.0, 1.5), table=TABLE)
@@ -283,20 +287,20 @@ def test_figures_are_those_of_the_evaluation():
             answers.dice(chosen)[0], [score.dice for score in scores], rtol=1e-12
         )
     assert steps
-    answers.forget(steps)
-    np.testing.assert_array_equal(answers.dice(steps), Answers([held], TABLE).dice(steps))
+    answers.evict(steps)
+    np.testing.assert_array_equal(answers.dice(steps), TrialCache([held], TABLE).dice(steps))
 
 
 def test_what_does_not_fit_is_refused():
     who = Case(id="a", patient=None, images={})
     one = volume(np.zeros(SHAPE, np.uint8))
     with pytest.raises(GeometryError, match="a: a prediction of shape"):
-        hold(who, volume(np.zeros((3, 4, 5), np.uint8)), one, TABLE)
+        compress_case(who, volume(np.zeros((3, 4, 5), np.uint8)), one, TABLE)
     for strange in (2, 200):
         with pytest.raises(LabelError, match=rf"a: labels among .*{strange}"):
-            hold(who, one, volume(np.full(SHAPE, strange, np.uint8)), TABLE)
+            compress_case(who, one, volume(np.full(SHAPE, strange, np.uint8)), TABLE)
     with pytest.raises(LabelError, match=r"predicted .*9"):
-        hold(who, volume(np.full(SHAPE, 9, np.uint8)), one, TABLE)
+        compress_case(who, volume(np.full(SHAPE, 9, np.uint8)), one, TABLE)
 
 
 def test_what_is_remembered_of_pieces_is_what_applying_each_step_gives():
@@ -304,10 +308,10 @@ def test_what_is_remembered_of_pieces_is_what_applying_each_step_gives():
     rng = np.random.default_rng(3)
     pairs = [(rng.choice([0, 0, 0, 1, 1, 3], SHAPE), anatomy(rng)) for _ in range(3)]
     held = [
-        hold(Case(id=str(n), patient=None, images={}), volume(made), volume(right), TABLE)
+        compress_case(Case(id=str(n), patient=None, images={}), volume(made), volume(right), TABLE)
         for n, (made, right) in enumerate(pairs)
     ]
-    answers = Answers(held, TABLE)
+    answers = TrialCache(held, TABLE)
     kinds = [
         ("largest_component", 0.0),
         ("minimum_volume", 0.01),
@@ -332,5 +336,5 @@ def test_what_is_remembered_of_pieces_is_what_applying_each_step_gives():
             np.testing.assert_array_equal(
                 found, [(o.true_positive, o.predicted, o.referenced) for o in expected]
             )
-    assert answers.changes_nothing((singles[0],))  # such noise is one piece
-    assert not answers.changes_nothing((singles[6],))
+    assert answers.is_no_op((singles[0],))  # such noise is one piece
+    assert not answers.is_no_op((singles[6],))

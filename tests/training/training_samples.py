@@ -7,8 +7,8 @@ import numpy as np
 from hilum.dataset import Dataset, open_dataset
 from hilum.io import atomic_write_text, write_labels, write_volume
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, make_plan
-from hilum.training import Fitted, loop
-from hilum.training.courses import SegmentationCourse
+from hilum.training import TrainedNetwork, loop
+from hilum.training.steps import SegmentationStep
 from hilum.volume import Geometry, Volume
 
 SHAPE = (12, 20, 16)
@@ -38,9 +38,9 @@ def write_boxes(folder: Path, *, cases: int = 10, seed: int = 0) -> Path:
     return folder
 
 
-def fit(job, **calls) -> Fitted:
+def fit(job, **calls) -> TrainedNetwork:
     """Train a segmentation by the loop that users run."""
-    return loop.fit(job, SegmentationCourse(job), **calls)
+    return loop.fit(job, SegmentationStep(job), **calls)
 
 
 def small_plan(dataset: Dataset) -> Plan:

@@ -10,17 +10,17 @@ from hilum.errors import HilumError, UsageError
 from hilum.plan import ClassificationPlan, make_plan
 from hilum.preprocess import ClassifierStore, build_classifier_store
 from hilum.tasks.class_score import ClassScore
-from hilum.training.assuring import assure
 from hilum.training.augmentation import enlarged_patch
-from hilum.training.courses import ClassificationCourse
-from hilum.training.evidence import keep_answers
-from hilum.training.measure import (
+from hilum.training.baselines_report import write_out_of_fold_report
+from hilum.training.benchmark_step import (
     ClassificationTrial,
     choose_precision,
-    rehearse_precision,
+    choose_precision_by_trial_step,
     step_timer,
 )
-from hilum.training.new_network import pretrained
+from hilum.training.fit_uncertainty import fit_uncertainty
+from hilum.training.init_network import find_pretrained
+from hilum.training.steps import ClassificationStep
 from hilum.training.task import Task
 from hilum.training.validators import ClassificationValidator
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case, Dataset
     from hilum.plan import Fingerprint, Hardware, Overrides
-    from hilum.training.loop import Assignment
+    from hilum.training.loop import TrainingJob
     from hilum.training.task import TrainedFolds, TrainingData
 
 
@@ -63,7 +63,7 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
             precision=choose_precision(device),
             overrides=overrides,
         )
-        precision = rehearse_precision(made, device, trial, pretrained(made))
+        precision = choose_precision_by_trial_step(made, device, trial, find_pretrained(made))
         return self.check_plan(made.model_copy(update={"precision": precision}))
 
     def build_store(
@@ -104,17 +104,17 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
         return ClassificationTrial(plan.classes, images)
 
     def training_step(
-        self, job: Assignment[ClassificationPlan, ClassifierStore]
-    ) -> ClassificationCourse:
+        self, job: TrainingJob[ClassificationPlan, ClassifierStore]
+    ) -> ClassificationStep:
         """Fine-tune in stages, or fit a linear probe."""
-        return ClassificationCourse(job)
+        return ClassificationStep(job)
 
     def fit_uncertainty(
         self, folds: TrainedFolds[ClassificationPlan, ClassifierStore, ClassScore]
     ) -> TrainedFolds[ClassificationPlan, ClassifierStore, ClassScore]:
         """Fit calibration, prediction sets and the out-of-distribution check out of fold."""
         failures: list[str] = []
-        scores, assurance = assure(
+        scores, assurance = fit_uncertainty(
             folds.plan,
             folds.members,
             folds.data.store,
@@ -133,7 +133,7 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
         An error in them does not cost the trained model.
         """
         try:
-            notes = keep_answers(
+            notes = write_out_of_fold_report(
                 folds.data.dataset,
                 folds.plan,
                 [fold for _, fold in folds.folds],

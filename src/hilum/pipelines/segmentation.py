@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from hilum.evaluation import Score
 from hilum.plan import SegmentationPlan, make_plan
 from hilum.preprocess import CaseStore, build_store
-from hilum.training.courses import SegmentationCourse
-from hilum.training.measure import SegmentationTrial, choose_precision, step_timer
+from hilum.training.benchmark_step import SegmentationTrial, choose_precision, step_timer
+from hilum.training.steps import SegmentationStep
 from hilum.training.task import Task
-from hilum.training.tuning.afterwards import Ending, learn_afterwards
+from hilum.training.tuning.after_training import TuningContext, learn_afterwards
 from hilum.training.validators import SegmentationValidator
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case, Dataset
     from hilum.plan import Fingerprint, Hardware, Overrides
-    from hilum.training.loop import Assignment
+    from hilum.training.loop import TrainingJob
     from hilum.training.task import TrainedFolds, TrainingData
 
 
@@ -77,15 +77,17 @@ class Segmentation(Task[SegmentationPlan, CaseStore, Score]):
         """Make a step with empty label maps."""
         return SegmentationTrial(plan.labels, images)
 
-    def training_step(self, job: Assignment[SegmentationPlan, CaseStore]) -> SegmentationCourse:
+    def training_step(self, job: TrainingJob[SegmentationPlan, CaseStore]) -> SegmentationStep:
         """Learn from patches with deep supervision."""
-        return SegmentationCourse(job)
+        return SegmentationStep(job)
 
     def after_training(
         self, folds: TrainedFolds[SegmentationPlan, CaseStore, Score]
     ) -> TrainedFolds[SegmentationPlan, CaseStore, Score]:
         """Learn post-processing, and the overlap of patches where time is left."""
-        ending = Ending(folds.work, folds.device, folds.options, folds.listener, folds.last_fold)
+        ending = TuningContext(
+            folds.work, folds.device, folds.options, folds.listener, folds.last_fold
+        )
         learnt = learn_afterwards(folds.plan, folds.members, ending)
         return replace(
             folds,

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from hilum.networks import Weights
     from hilum.plan import Plan
-    from hilum.training.fold import Member
+    from hilum.training.fold import TrainedFold
     from hilum.training.task import P, S, StoreT, Task, TrainedFolds
 
 _FEW_STEPS = 100
 """Trainings of fewer steps, or of less than one epoch, may get a warning at the end."""
 
 
-def first_scores(members: Sequence[Member[S]]) -> tuple[S, ...]:
+def first_scores(members: Sequence[TrainedFold[S]]) -> tuple[S, ...]:
     """Collect the scores of all folds; a case that several validate on counts once, by the first."""
     folds: dict[str, int] = {}
     return tuple(
@@ -113,7 +113,7 @@ def assemble_model(
     )
 
 
-def few_steps(plan: Plan, member: Member[S]) -> str:
+def few_steps(plan: Plan, member: TrainedFold[S]) -> str:
     """Make a warning for a training that was too short.
 
     "" for one that was not, or whose loss no longer fell.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
+from hilum.training.benchmark_step import step_timer
+from hilum.training.init_network import new_network
 from hilum.training.loop import fit, load_progress
-from hilum.training.measure import step_timer
-from hilum.training.new_network import new_network
 from hilum.training.schedule import Budget
 from hilum.training.task import P, S, StoreT
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Case
     from hilum.training.checkpoint import Progress, Row
-    from hilum.training.loop import Assignment
+    from hilum.training.loop import TrainingJob
     from hilum.training.options import Listener, TrainOptions
     from hilum.training.task import Task
     from hilum.training.validators import Validator
@@ -46,7 +46,7 @@ class FoldResult(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Member(Generic[S]):
+class TrainedFold(Generic[S]):
     """One trained fold: its network's scores and what it was trained and validated on."""
 
     number: int
@@ -58,7 +58,7 @@ class Member(Generic[S]):
 def train_fold(
     number: int,
     task: Task[P, StoreT, S],
-    job: Assignment[P, StoreT],
+    job: TrainingJob[P, StoreT],
     validator: Validator[S],
     options: TrainOptions,
     listener: Listener,
@@ -126,13 +126,13 @@ def train_fold(
 def _divide_time(
     number: int,
     task: Task[P, StoreT, S],
-    job: Assignment[P, StoreT],
+    job: TrainingJob[P, StoreT],
     validator: Validator[S],
     options: TrainOptions,
     listener: Listener,
     *,
     started: float,
-) -> tuple[Assignment[P, StoreT], Validator[S], float]:
+) -> tuple[TrainingJob[P, StoreT], Validator[S], float]:
     """Divide the time between training, validation on the way and at the end; say so.
 
     Returns:

@@ -48,7 +48,7 @@ def keep_audit(found: Audit, premises: Premises, work: Path) -> None:
     atomic_write_text(work / _AUDIT, json.dumps(content, indent=2) + "\n")
 
 
-def attention(leaks: Audit) -> tuple[str, ...]:
+def leak_warnings(leaks: Audit) -> tuple[str, ...]:
     """Make the sentences of the card on what is on both sides of the split, gives the class away, or was not compared.
 
     Near-duplicates in one fold, and columns that merely predict, do no harm.

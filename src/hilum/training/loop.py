@@ -16,10 +16,10 @@ from hilum.networks.rng import fork_rng
 from hilum.plan import Plan
 from hilum.preprocess import CaseStore, ClassifierStore
 from hilum.training.checkpoint import Progress, Row, load_checkpoint, read_progress, save_checkpoint
-from hilum.training.courses.course import Beginning
+from hilum.training.init_network import new_network
 from hilum.training.log import Log
-from hilum.training.new_network import new_network
 from hilum.training.optimiser import WeightAverage, build_optimiser
+from hilum.training.steps.step import PreparedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from hilum.networks import Weights
-    from hilum.training.courses.course import Course
     from hilum.training.schedule import Budget
+    from hilum.training.steps.step import TrainingStep
 
 CHECKPOINT = "checkpoint.safetensors"
 ROW_EVERY = 20
 """Steps a row of the log."""
 P_co = TypeVar("P_co", bound=Plan, covariant=True)
 Store_co = TypeVar("Store_co", bound=CaseStore | ClassifierStore, covariant=True)
-AnyJob: TypeAlias = "Assignment[Plan, CaseStore | ClassifierStore]"
+AnyJob: TypeAlias = "TrainingJob[Plan, CaseStore | ClassifierStore]"
 """A job of any task."""
 
 
 @dataclass(frozen=True)
-class Assignment(Generic[P_co, Store_co]):
+class TrainingJob(Generic[P_co, Store_co]):
     """Inputs of one training run: plan, data, seed and limits.
 
     Args:
@@ -80,7 +80,7 @@ class Assignment(Generic[P_co, Store_co]):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedNetwork:
     """A trained network: the average of its weights, on its device, and how far the training went."""
 
     network: nn.Module
@@ -89,17 +89,17 @@ class Fitted:
 
 def fit(
     job: AnyJob,
-    course: Course,
+    step: TrainingStep,
     *,
     validate: Callable[[nn.Module], float] | None = None,
     report: Callable[[Row], None] | None = None,
     tick: Callable[[float, int], None] | None = None,
-) -> Fitted:
+) -> TrainedNetwork:
     """Train one network.
 
     Args:
         job: what to do.
-        course: the task's part of every step, made for this job.
+        step: the task's part of every step, made for this job.
         validate: score of a network on validation cases (mean Dice, AUROC), the higher the better;
             called now and then with the averaged weights.
         report: called with every row of the log.
@@ -123,33 +123,37 @@ def fit(
     # the network, its average and its optimiser: new, or as the checkpoint has them
     network = new_network(plan, job.seed, job.weights).to(job.device)
     average = WeightAverage(network, plan.optimiser.value.ema_decay)
-    optimiser = build_optimiser(course.groups(network), plan.optimiser.value)
-    books = _Books(job, network, average, optimiser, _Callbacks(validate, report, tick))
+    optimiser = build_optimiser(step.groups(network), plan.optimiser.value)
+    state = _TrainingState(job, network, average, optimiser, _Callbacks(validate, report, tick))
     wrapped, optimiser = fabric.setup(network, optimiser)
-    for forward in course.forwards:
+    for forward in step.forwards:
         wrapped.mark_forward_method(forward)
 
     try:
-        with course:
-            begun = course.begin(network, tick, books.seconds_left()) if books.new else Beginning()
-            if begun.complete:
-                books.begun(begun)
+        with step:
+            prepared = (
+                step.prepare(network, tick, state.seconds_left())
+                if state.new
+                else PreparedNetwork()
+            )
+            if prepared.complete:
+                state.keep_prepared(prepared)
                 average.restart()
             network.train()
-            while not begun.complete and (done := books.progress()) < 1.0:
-                rates = course.enter(network, done)
+            while not prepared.complete and (done := state.progress()) < 1.0:
+                rates = step.set_progress(network, done)
                 for group in optimiser.param_groups:
                     group["lr"] = rates[group["number"]]
 
-                images, targets = course.batch(books.step)  # (B, C, *size), e.g. (B, 1 or R, *size)
+                images, targets = step.batch(state.step)  # (B, C, *size), e.g. (B, 1 or R, *size)
                 images, targets = images.to(job.device), targets.to(job.device)
-                generator = step_generator(job.seed, books.step)
-                images, targets = course.change(images, targets, generator)  # ... patch, not size
+                generator = step_generator(job.seed, state.step)
+                images, targets = step.augment(images, targets, generator)  # ... patch, not size
 
                 with fork_rng(
                     int(torch.randint(2**62, (1,), generator=generator)), job.device
                 ):  # dropout
-                    value = course.loss(wrapped, images, targets)
+                    value = step.loss(wrapped, images, targets)
                 optimiser.zero_grad()
                 fabric.backward(value)
                 norm = fabric.clip_gradients(
@@ -158,15 +162,15 @@ def fit(
                     max_norm=plan.optimiser.value.gradient_clip,
                     error_if_nonfinite=False,
                 )
-                books.check_finite(value, norm)
+                state.check_finite(value, norm)
                 optimiser.step()
-                average.update(books.step)
-                books.stepped(done, max(rates))
+                average.update(state.step)
+                state.stepped(done, max(rates))
     except DataError as error:
         if not isinstance(
             error, TrainingError
         ):  # what is in memory is good: it was raised between two steps
-            books.save()
+            state.save()
         raise
     except torch.OutOfMemoryError as error:
         raise ResourceError(
@@ -176,9 +180,9 @@ def fit(
             cure="stop what else runs on the device, or plan for less with --memory",
         ) from error
     finally:
-        books.log.close()
-    books.finish()
-    return Fitted(average.network.eval(), books.state())
+        state.log.close()
+    state.finish()
+    return TrainedNetwork(average.network.eval(), state.snapshot())
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ class _Callbacks:
     tick: Callable[[float, int], None] | None
 
 
-class _Books:
+class _TrainingState:
     """State of a running training: progress, log, checkpoints.
 
     Resumes from the job's checkpoint where that is asked for and there is one.
@@ -235,10 +239,10 @@ class _Books:
         seconds = self._job.budget.seconds
         return None if seconds is None else max(0.0, seconds - (time.perf_counter() - self._begun))
 
-    def begun(self, beginning: Beginning) -> None:
+    def keep_prepared(self, prepared: PreparedNetwork) -> None:
         """Keep what was left out before the first step."""
         self._progress = self._progress.model_copy(
-            update={"left_out": beginning.left_out, "notes": beginning.notes}
+            update={"left_out": prepared.left_out, "notes": prepared.notes}
         )
 
     def progress(self) -> float:
@@ -318,7 +322,7 @@ class _Books:
             self._plateau = self._plateau.after(score, step=self.step, progress=done)
         return None if math.isnan(score) else score
 
-    def state(self) -> Progress:
+    def snapshot(self) -> Progress:
         """The progress so far."""
         return self._progress.model_copy(
             update={
@@ -343,7 +347,7 @@ class _Books:
             ResourceError: the disk is full; the checkpoint before stays.
         """
         save_checkpoint(
-            self._path, self._network, self._average.network, self._optimiser, self.state()
+            self._path, self._network, self._average.network, self._optimiser, self.snapshot()
         )
         self.log.write()
         self._saved = time.perf_counter()

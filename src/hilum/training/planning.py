@@ -12,7 +12,7 @@ from hilum.errors import ResourceError
 from hilum.inference import host_memory, resolve_device
 from hilum.plan import Hardware, Overrides, Plan, make_fingerprint, save_plan
 from hilum.training.given_plan import PLAN
-from hilum.training.new_network import pretrained
+from hilum.training.init_network import find_pretrained
 from hilum.training.options import WORK, Listener, TrainOptions
 from hilum.training.premises import Premises
 
@@ -88,7 +88,7 @@ def prepare_plan(
     plan = given or make_plan_for(
         dataset, task, options, listener=listener, cases=looked_at, overrides=options.overrides
     )
-    weights = pretrained(plan)
+    weights = find_pretrained(plan)
     premises = premises.with_plan(plan, "" if weights is None else weights.sha256)
     if options.resume and given is not None:
         premises.refuse_changes(Premises.load(work), holder=str(work.parent))

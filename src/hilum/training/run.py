@@ -16,15 +16,15 @@ from hilum.inference import RunClock, TrainedModel, describe_device, resolve_dev
 from hilum.inference.trained_model import MODEL_FILES
 from hilum.io import OutputFolder
 from hilum.training.assemble import assemble_model, few_steps, first_scores
-from hilum.training.fold import Member, train_fold
+from hilum.training.fold import TrainedFold, train_fold
 from hilum.training.given_plan import given_plan
-from hilum.training.laps import Laps, overrun
-from hilum.training.leaks import attention, keep_audit, look_for_leaks
-from hilum.training.loop import CHECKPOINT, Assignment
+from hilum.training.leaks import keep_audit, leak_warnings, look_for_leaks
+from hilum.training.loop import CHECKPOINT, TrainingJob
 from hilum.training.options import WORK, Listener, TrainOptions
 from hilum.training.planning import prepare_plan
 from hilum.training.premises import PREMISES, Premises
 from hilum.training.schedule import Budget
+from hilum.training.stage_timer import StageTimer, explain_overrun
 from hilum.training.task import P, S, StoreT, TrainedFolds, TrainingData
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ def _run(
     )
     data = TrainingData(dataset, plan, store, units_of(dataset, leaks.groups))
     absent = names_absent(data, task, chosen, listener)
-    members: list[Member[S]] = []
+    members: list[TrainedFold[S]] = []
     for number, fold in chosen:
         fold_started = started if not members else time.perf_counter()
-        job = Assignment(
+        job = TrainingJob(
             plan=plan,
             store=store,
             cases=fold.train,
@@ -128,8 +128,8 @@ def _run(
         cases = tuple(case for case in dataset.cases if case.id in set(fold.validation))
         validator = task.validator(plan, device, cases)
         result = train_fold(number, task, job, validator, options, listener, started=fold_started)
-        members.append(Member(number, result, fold.train, cases))
-    laps = Laps("preparing, training and scoring")
+        members.append(TrainedFold(number, result, fold.train, cases))
+    timer = StageTimer("preparing, training and scoring")
     folds = TrainedFolds(
         data,
         plan,
@@ -140,17 +140,17 @@ def _run(
         options,
         listener,
         last_fold=fold_started,
-        notes=(*attention(leaks), *absent),
+        notes=(*leak_warnings(leaks), *absent),
     )
-    folds = laps.of("learning what follows the network", task.after_training, folds)
+    folds = timer.of("learning what follows the network", task.after_training, folds)
     folds = replace(folds, scores=first_scores(folds.members))
-    folds = laps.of("learning how sure it is", task.fit_uncertainty, folds)
-    folds = laps.of("figures and baselines", task.write_report, folds)
+    folds = timer.of("learning how sure it is", task.fit_uncertainty, folds)
+    folds = timer.of("figures and baselines", task.write_report, folds)
     model = assemble_model(folds, task, weights, started=started).save(folder.path)
     shutil.rmtree(work / "store", ignore_errors=True)  # a copy of what the data set holds
     for sentence in (
         *filter(None, (few_steps(folds.plan, member) for member in folds.members)),
-        *overrun(started, laps.ends, options.minutes, len(members)),
+        *explain_overrun(started, timer.ends, options.minutes, len(members)),
     ):
         listener.say(sentence)
     report = clock.report(files=dataset.files)

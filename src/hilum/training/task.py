@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from hilum.dataset import Case, Dataset, Fold
     from hilum.inference import Assurance
     from hilum.plan import Fingerprint, Hardware, Overrides
-    from hilum.training.courses import Course
-    from hilum.training.fold import Member
-    from hilum.training.loop import Assignment
-    from hilum.training.measure import TrialStep
+    from hilum.training.benchmark_step import TrialStep
+    from hilum.training.fold import TrainedFold
+    from hilum.training.loop import TrainingJob
     from hilum.training.options import Listener, TrainOptions
+    from hilum.training.steps import TrainingStep
     from hilum.training.validators import Validator
 
 P = TypeVar("P", bound=Plan)
@@ -73,7 +73,7 @@ class TrainedFolds(Generic[P, StoreT, S]):
     data: TrainingData[P, StoreT]
     plan: P
     folds: tuple[tuple[int, Fold], ...]
-    members: tuple[Member[S], ...]
+    members: tuple[TrainedFold[S], ...]
     work: Path
     device: torch.device
     options: TrainOptions
@@ -149,7 +149,7 @@ class Task(ABC, Generic[P, StoreT, S]):
         """Make a training step with made-up targets, whose duration is measured."""
 
     @abstractmethod
-    def training_step(self, job: Assignment[P, StoreT]) -> Course:
+    def training_step(self, job: TrainingJob[P, StoreT]) -> TrainingStep:
         """Make the task's part of every step of the training loop."""
 
     def after_training(self, folds: TrainedFolds[P, StoreT, S]) -> TrainedFolds[P, StoreT, S]:

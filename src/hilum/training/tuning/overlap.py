@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hilum.errors import HilumError
 from hilum.evaluation.page import span
-from hilum.training.tuning.answers import FEWEST, compared
+from hilum.training.tuning.postprocessing_trials import FEWEST, compared
 from hilum.training.tuning.records import OverlapTrial, OverlapTuning
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _log = logging.getLogger("hilum")
 
 
 @dataclass(frozen=True, eq=False)
-class Round:
+class OverlapTrialResult:
     """All cases predicted at one overlap.
 
     Args:
@@ -49,8 +49,8 @@ class Round:
 
 
 def choose_overlap(
-    first: Round,
-    predict: Callable[[float], Round],
+    first: OverlapTrialResult,
+    predict: Callable[[float], OverlapTrialResult],
     patches: Callable[[float], tuple[int, ...]],
     *,
     kept: float,
@@ -119,7 +119,11 @@ def choose_overlap(
 
 
 def _trial(
-    overlap: float, made: Round, first: Round, groups: Sequence[str], regions: Sequence[str]
+    overlap: float,
+    made: OverlapTrialResult,
+    first: OverlapTrialResult,
+    groups: Sequence[str],
+    regions: Sequence[str],
 ) -> OverlapTrial:
     changes = tuple(
         compared(first.dice, made.dice, groups, regions, n) for n in range(len(regions))

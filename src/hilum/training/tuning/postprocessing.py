@@ -31,7 +31,14 @@ import numpy as np
 from hilum.evaluation.page import span
 from hilum.metrics import holm
 from hilum.plan.segmentation import PostprocessingStep
-from hilum.training.tuning.answers import FEWEST, MEAN, PREDICTED, REFERENCED, Answers, compared
+from hilum.training.tuning.postprocessing_trials import (
+    FEWEST,
+    MEAN,
+    PREDICTED,
+    REFERENCED,
+    TrialCache,
+    compared,
+)
 from hilum.training.tuning.records import Part, PostprocessingTuning, Trial
 from hilum.volume import Region
 
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hilum.training.tuning.answers import Answer, Steps
+    from hilum.training.tuning.postprocessing_trials import Answer, Steps
     from hilum.training.tuning.records import Change
     from hilum.volume import LabelTable
 
@@ -83,7 +90,7 @@ def learn_postprocessing(
     if few is not None:
         return few
     patients = len({answer.group for answer in held})
-    answers = Answers(held, table)
+    answers = TrialCache(held, table)
     search = _Search(answers, unit, range(len(held)), progress, late).run()
     parts = _parts(search) if search.steps else ()
     if late():
@@ -110,7 +117,7 @@ def too_few(groups: Sequence[str]) -> PostprocessingTuning | None:
 class _Search:
     """Trying the candidates on some of the cases."""
 
-    answers: Answers
+    answers: TrialCache
     unit: Unit
     rows: Sequence[int]
     progress: Callable[[str], None]
@@ -146,11 +153,11 @@ class _Search:
             if self.late():
                 return
             self.progress(step.title)
-            if self.answers.changes_nothing((step,)):
+            if self.answers.is_no_op((step,)):
                 self.unchanged.append(step.title)
             else:
                 self._alone[step] = self.answers.change((), (step,), column, self.rows)
-            self.answers.forget((step,))
+            self.answers.evict((step,))
 
     def _targets(self) -> list[tuple[int | None, Region]]:
         """List the regions to post-process: the whole foreground where it is more than one of the regions, then every region."""
@@ -203,7 +210,7 @@ class _Search:
             self.progress(step.title)
             chance = not self._p_holm[self._alone[step]] < P_VALUE
             after = (step,) if chance else (*self.steps, step)
-            if self.answers.changes_nothing(after):
+            if self.answers.is_no_op(after):
                 self.unchanged.append(step.title)
             else:
                 tried.append(self._trial(column, after))
@@ -218,7 +225,7 @@ class _Search:
                 )
             self.trials.append(trial)
             if not trial.kept:
-                self.answers.forget((*self.steps, trial.step))
+                self.answers.evict((*self.steps, trial.step))
         if best is not None:
             self.steps = (*self.steps, best.step)
             self.columns.append(column)

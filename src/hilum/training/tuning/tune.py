@@ -15,11 +15,11 @@ from hilum.inference.manifest import hilum_version
 from hilum.io import OutputFolder, holds_files
 from hilum.plan import Decision, SegmentationPlan
 from hilum.training.options import Listener
+from hilum.training.tuning.eligible_cases import find_eligible_cases
+from hilum.training.tuning.out_of_fold import OutOfFoldPredictions
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, said
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import Tuning
-from hilum.training.tuning.rounds import Rounds
-from hilum.training.tuning.unseen import unseen_cases
 from hilum.training.validators.segmentation import segmentation_metrics
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ def _tune(
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
     for note in dataset.notes[len(opened.notes) :]:
         listener.say(f"{note[0].upper()}{note[1:]}.")
-    unseen = unseen_cases(dataset, model.facts, len(model.networks)).some(options.cases)
+    unseen = find_eligible_cases(dataset, model.facts, len(model.networks)).limit(options.cases)
     for sentence in unseen.said:
         listener.say(f"{sentence[0].upper()}{sentence[1:]}.")
-    rounds = Rounds(
+    rounds = OutOfFoldPredictions(
         model,
         unseen,
         say=listener.say,

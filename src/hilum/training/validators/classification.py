@@ -17,7 +17,7 @@ from hilum.metrics import auroc, macro_auroc
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 from hilum.tasks.predictions import read_predictions, write_predictions
-from hilum.training.fair import fair_order
+from hilum.training.case_order import stratified_order
 from hilum.training.validators.validator import Validator
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ class ClassificationValidator(Validator[ClassScore]):
         deadline: float | None = None,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> tuple[ClassScore, ...]:
-        """Answers for the cases, in their order.
+        """TrialCache for the cases, in their order.
 
-        Where the time ends it, for a fair sample of them (see `fair_order`).
+        Where the time ends it, for a fair sample of them (see `stratified_order`).
 
         Args:
             network: as trained, on the device.
@@ -98,7 +98,7 @@ class ClassificationValidator(Validator[ClassScore]):
             for one in (read_predictions(save_to, self.plan.classes) if there and save_to else ())
         }
         predictor, found = self._predictor(network), dict[int, ClassScore]()
-        for done, place in enumerate(self._fair_order(), start=1):
+        for done, place in enumerate(self._stratified_order(), start=1):
             case = self.cases[place]
             if done > 1 and deadline is not None and time.perf_counter() > deadline:
                 break
@@ -185,8 +185,8 @@ class ClassificationValidator(Validator[ClassScore]):
         ]
         return tuple(rows), summary.level
 
-    def _fair_order(self) -> list[int]:
-        return fair_order(
+    def _stratified_order(self) -> list[int]:
+        return stratified_order(
             [case.id for case in self.cases], [case.label for case in self.cases], self.plan.classes
         )
 

@@ -14,7 +14,7 @@ from hilum.evaluation import LESION_METRICS, Score, score_labels, summarise
 from hilum.inference import FORMATS, Metric, Predictor, TrainedModel
 from hilum.io import read_labels
 from hilum.metrics import dice
-from hilum.training.fair import drawn_order
+from hilum.training.case_order import shuffled_order
 from hilum.training.validators.validator import Validator
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class SegmentationValidator(Validator[Score]):
             reuse: score the label maps that are in `save_to` already: they are this very network's.
             deadline: a `time.perf_counter` value; no case is begun that would end after it if it
                 took as long as the longest so far; at least one is scored. Those that are make a
-                fair sample (see `drawn_order`).
+                fair sample (see `shuffled_order`).
             tolerance_mm: of the normalised surface distance.
             progress: called as progress(done, total, case id).
 
@@ -84,7 +84,7 @@ class SegmentationValidator(Validator[Score]):
         places = (
             range(len(self.cases))
             if deadline is None
-            else drawn_order([case.id for case in self.cases])
+            else shuffled_order([case.id for case in self.cases])
         )
         for done, case in enumerate((self.cases[place] for place in places), start=1):
             begun = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from hilum.plan import ClassificationPlan
     from hilum.preprocess import ClassifierStore
     from hilum.tasks.class_score import ClassScore
-    from hilum.training.fold import Member
+    from hilum.training.fold import TrainedFold
 
+T = TypeVar("T")
 _CROSS = 5
 """Parts of the answers of a single fold; each is calibrated by what was learnt from the others."""
 _REFUSED_SHARE = 0.01
@@ -40,9 +41,9 @@ _FEWEST_AT_ALL = 20
 times what it should."""
 
 
-def assure(
+def fit_uncertainty(
     plan: ClassificationPlan,
-    members: Sequence[Member[ClassScore]],
+    members: Sequence[TrainedFold[ClassScore]],
     store: ClassifierStore,
     device: torch.device,
     say: Callable[[str], None],
@@ -242,7 +243,7 @@ def _arrays(
 
 def _refusal(
     plan: ClassificationPlan,
-    member: Member[ClassScore],
+    member: TrainedFold[ClassScore],
     store: ClassifierStore,
     device: torch.device,
     minutes: float | None,
@@ -265,7 +266,7 @@ def _refusal(
     )
 
 
-def _some(cases: Sequence[Any]) -> list[Any]:
+def _some(cases: Sequence[T]) -> list[T]:
     """At most `MOST_SEEN` cases in an order of which every beginning is like the whole, however the cases are sorted."""
     return [cases[n] for n in np.random.default_rng(0).permutation(len(cases))[:MOST_SEEN]]
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from hilum.dataset import ClassTable
 
 
-def fair_order(ids: Sequence[str], labels: Sequence[str | None], table: ClassTable) -> list[int]:
+def stratified_order(
+    ids: Sequence[str], labels: Sequence[str | None], table: ClassTable
+) -> list[int]:
     """The places of cases in an order of which every beginning is a fair sample, of each class its share.
 
     Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn
@@ -32,7 +34,7 @@ def fair_order(ids: Sequence[str], labels: Sequence[str | None], table: ClassTab
     return order
 
 
-def fewest_first(
+def minimum_per_class_first(
     order: Sequence[int], labels: Sequence[str | None], table: ClassTable, fewest: int
 ) -> tuple[list[int], int]:
     """The same order, begun with as many cases as a fit needs: `fewest` of every class, of findings also without each.
@@ -51,7 +53,7 @@ def fewest_first(
     return [*first, *(place for row, place in enumerate(order) if row not in needed)], len(first)
 
 
-def drawn_order(ids: Sequence[str]) -> list[int]:
+def shuffled_order(ids: Sequence[str]) -> list[int]:
     """The places of cases, of which no class is known, in an order of which every beginning is a fair sample.
 
     Data sets are often sorted by centre. The order is drawn by the cases' ids, the same for the

@@ -17,9 +17,9 @@ from hilum.pipelines.training import train as run
 from hilum.plan import Decision
 from hilum.training import Listener, TrainOptions
 from hilum.training.checkpoint import Progress
-from hilum.training.fold import FoldResult, Member
-from hilum.training.tuning import rounds
-from hilum.training.tuning.afterwards import Ending, learn_afterwards
+from hilum.training.fold import FoldResult, TrainedFold
+from hilum.training.tuning import out_of_fold
+from hilum.training.tuning.after_training import TuningContext, learn_afterwards
 from hilum.training.tuning.postprocessing import learn_postprocessing
 from hilum.training.tuning.records import PostprocessingTuning
 
@@ -56,14 +56,14 @@ def trained(dataset, work, *, parts=2, specks=True):
                 patient=case.patient,
             )
         result = FoldResult(nn.Identity(), Progress(step=7, seconds=1.0), tuple(scores), 0)
-        members.append(Member(number, result, (), cases))
+        members.append(TrainedFold(number, result, (), cases))
     return members
 
 
 def ending(work, *, said=None, began=None, **options):
     listener = Listener() if said is None else Listener(say=said.append)
     asked = TrainOptions(device="cpu", **({"steps": 7} | options))
-    return Ending(
+    return TuningContext(
         work, torch.device("cpu"), asked, listener, time.perf_counter() if began is None else began
     )
 
@@ -117,7 +117,7 @@ def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, 
         )
 
     monkeypatch.setattr(
-        "hilum.training.tuning.afterwards.learn_postprocessing", one_part_is_taught_nothing
+        "hilum.training.tuning.after_training.learn_postprocessing", one_part_is_taught_nothing
     )
     learnt = learn_afterwards(plan, members, ending(tmp_path))
     held = PostprocessingTuning.model_validate_json((tmp_path / "postprocessing.json").read_text())
@@ -188,10 +188,11 @@ def test_what_fails_costs_what_it_was_to_learn_and_not_the_model(
             b"rubbish"
         )
     elif what == "a full disk":
-        monkeypatch.setattr("hilum.training.tuning.afterwards.write_labels", full)
+        monkeypatch.setattr("hilum.training.tuning.after_training.write_labels", full)
     else:
         monkeypatch.setattr(
-            "hilum.training.tuning.afterwards.learn_postprocessing", lambda *_, **__: {}["nothing"]
+            "hilum.training.tuning.after_training.learn_postprocessing",
+            lambda *_, **__: {}["nothing"],
         )
     learnt = learn_afterwards(plan, members, ending(tmp_path))
     assert learnt.plan.postprocessing.value == ()
@@ -216,7 +217,7 @@ def test_a_plan_that_brings_post_processing_keeps_it(boxes, tmp_path):
 def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path):
     dataset, plan = boxes
     member = trained(dataset, tmp_path)[0]
-    few = Member(0, member.result, (), member.validated[:4])
+    few = TrainedFold(0, member.result, (), member.validated[:4])
     for file in (tmp_path / "fold_0" / "validation").iterdir():
         file.unlink()
     learnt = learn_afterwards(plan, [few], ending(tmp_path))
@@ -226,12 +227,12 @@ def test_few_patients_teach_nothing_and_their_files_are_not_read(boxes, tmp_path
 def test_overlap_is_tried_only_in_a_training_of_minutes(tmp_path, monkeypatch):
     assert ending(tmp_path, steps=7).room() == 0.0
     assert ending(tmp_path, steps=None).room() == 0.0
-    monkeypatch.setattr("hilum.training.tuning.afterwards.time.perf_counter", lambda: 100.0)
+    monkeypatch.setattr("hilum.training.tuning.after_training.time.perf_counter", lambda: 100.0)
     assert ending(tmp_path, steps=None, minutes=1.0, began=97.5).room() == pytest.approx(55.0)
 
 
 class Thresholds(nn.Module):
-    """Answers with the bright boxes: 100 is `large`, 200 is `small`, on images normalised to unit variance."""
+    """TrialCache with the bright boxes: 100 is `large`, 200 is `small`, on images normalised to unit variance."""
 
     def forward(self, x):
         return torch.cat([0.5 - x, torch.full_like(x, 0.4), x - 3.0], dim=1) * 4
@@ -244,7 +245,7 @@ def test_with_time_the_overlap_is_chosen_and_the_scores_stay_those_at_the_first(
     )
     members = trained(dataset, tmp_path, parts=1)
     members = [
-        Member(
+        TrainedFold(
             0,
             FoldResult(Thresholds(), Progress(step=7, seconds=1e5), members[0].result.scores, 0),
             (),
@@ -275,14 +276,14 @@ def test_an_overlap_that_fails_leaves_what_was_found_before(
     )
     (member,) = trained(dataset, tmp_path, parts=1)
     members = [
-        Member(
+        TrainedFold(
             0,
             FoldResult(Thresholds(), Progress(step=7, seconds=1e5), member.result.scores, 0),
             (),
             dataset.cases,
         )
     ]
-    monkeypatch.setattr("hilum.training.tuning.rounds._predicted", failing_at(fails_at))
+    monkeypatch.setattr("hilum.training.tuning.out_of_fold._predicted", failing_at(fails_at))
     learnt = learn_afterwards(smaller, members, ending(tmp_path, steps=None, minutes=60))
     assert learnt.plan.overlap.value == kept
     assert [step.kind for step in learnt.plan.postprocessing.value] == ["largest_component"]
@@ -293,7 +294,7 @@ def test_an_overlap_that_fails_leaves_what_was_found_before(
 
 
 def failing_at(overlap):
-    predicted = rounds._predicted
+    predicted = out_of_fold._predicted
 
     def run_or_fail(predictor, case):
         if predictor.overlap == overlap:

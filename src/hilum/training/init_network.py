@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hilum.networks import Weights, adopt, build_network, find_weights
+from hilum.plan import ClassificationPlan
 
 if TYPE_CHECKING:
     from hilum.plan.plan import Plan
@@ -22,32 +23,31 @@ def new_network(plan: Plan, seed: int, weights: Weights | None = None) -> nn.Mod
     network: Any = build_network(plan.network.value, generator=torch.Generator().manual_seed(seed))
     if weights is not None:
         adopt(network, weights)
-    made: nn.Module = arranged(network)
+    made: nn.Module = to_channels_last(network)
     return made
 
 
-def pretrained(plan: Any) -> Weights | None:
+def find_pretrained(plan: Plan) -> Weights | None:
     """The weights that the plan begins with; None where it begins with chance.
 
     Raises:
         UsageError: they are nowhere.
         ModelError: the file is damaged.
     """
-    spec = getattr(plan, "weights", None)
-    if spec is None or spec.value.origin == "random":
+    if not isinstance(plan, ClassificationPlan) or plan.weights.value.origin == "random":
         return None
-    file = Path(spec.value.file) if spec.value.file else None
+    file = Path(plan.weights.value.file) if plan.weights.value.file else None
     stamp = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
-    return _found(plan.network.value.backbone, file, stamp)
+    return _cached_find(plan.network.value.backbone, file, stamp)
 
 
 @lru_cache(maxsize=1)
-def _found(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001  (a file that changed is another one)
+def _cached_find(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001  (a file that changed is another one)
     """Looked for once: the hub is not asked, nor the file read, for the plan and again for the training."""
     return find_weights(backbone, file=file)
 
 
-def arranged(network: T) -> T:
+def to_channels_last(network: T) -> T:
     """The network with its weights in the order in which convolutions read them fastest."""
     orders = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weights in network.parameters():

@@ -31,7 +31,7 @@ PREDICTIONS, BASELINES = "predictions.csv", "baselines.md"
 _SHOWN = ("auroc", "accuracy", "balanced_accuracy", "quadratic_kappa", "brier")
 
 
-def keep_answers(
+def write_out_of_fold_report(
     dataset: Dataset,
     plan: ClassificationPlan,
     folds: Sequence[Fold],

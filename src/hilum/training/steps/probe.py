@@ -16,8 +16,8 @@ import torch
 
 from hilum.io import atomic_path
 from hilum.training.augmentation import centre_of
-from hilum.training.courses.course import Beginning
-from hilum.training.fair import fair_order, fewest_first
+from hilum.training.case_order import minimum_per_class_first, stratified_order
+from hilum.training.steps.step import PreparedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hilum.plan.classification import ClassificationPlan
     from hilum.preprocess import ClassifierStore
-    from hilum.training.loop import Assignment
+    from hilum.training.loop import TrainingJob
     from hilum.training.sampling import ViewSampler
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -48,10 +48,10 @@ def fit_probe(
     network: Any,
     sampler: ViewSampler,
     plan: ClassificationPlan,
-    job: Assignment[ClassificationPlan, ClassifierStore],
+    job: TrainingJob[ClassificationPlan, ClassifierStore],
     tick: Callable[[float, int], None] | None = None,
     seconds: float | None = None,
-) -> Beginning:
+) -> PreparedNetwork:
     """Fit the last linear layer of a network on frozen features of the training cases, in place.
 
     One binary regression for each output that is not exclusive, a multinomial one for exclusive
@@ -83,7 +83,7 @@ def fit_probe(
         layer.bias.copy_(torch.from_numpy(bias).to(layer.bias))
     fitted = set(cases)
     left_out = tuple(case for case in job.cases if case not in fitted)
-    return Beginning(
+    return PreparedNetwork(
         complete=True, left_out=left_out, notes=_notes(len(cases), len(left_out), looked, seconds)
     )
 
@@ -115,7 +115,7 @@ def _features(
     network: Any,
     sampler: ViewSampler,
     plan: ClassificationPlan,
-    job: Assignment[ClassificationPlan, ClassifierStore],
+    job: TrainingJob[ClassificationPlan, ClassifierStore],
     tick: Callable[[float, int], None] | None,
     clock: _Clock,
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -160,7 +160,7 @@ def _features(
 def _missing(
     known: set[str],
     plan: ClassificationPlan,
-    job: Assignment[ClassificationPlan, ClassifierStore],
+    job: TrainingJob[ClassificationPlan, ClassifierStore],
     *,
     bounded: bool,
 ) -> tuple[list[str], int]:
@@ -170,9 +170,10 @@ def _missing(
         return missing, len(missing)
     labels = [job.labels[case] for case in job.cases]
     order = sorted(
-        fair_order(job.cases, labels, plan.classes), key=lambda place: job.cases[place] not in known
+        stratified_order(job.cases, labels, plan.classes),
+        key=lambda place: job.cases[place] not in known,
     )
-    order, needed = fewest_first(order, labels, plan.classes, FEWEST)
+    order, needed = minimum_per_class_first(order, labels, plan.classes, FEWEST)
     first = [job.cases[place] for place in order[:needed]]
     return [case for place in order if (case := job.cases[place]) not in known], sum(
         case not in known for case in first
@@ -218,7 +219,7 @@ class _Clock:
 
 
 def _seen_by(
-    network: Any, plan: ClassificationPlan, job: Assignment[ClassificationPlan, ClassifierStore]
+    network: Any, plan: ClassificationPlan, job: TrainingJob[ClassificationPlan, ClassifierStore]
 ) -> str:
     """Changes where the network below its head, or what of a stored input it sees, does."""
     digest = hashlib.sha256(

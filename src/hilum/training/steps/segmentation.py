@@ -8,9 +8,9 @@ from typing_extensions import override
 
 from hilum.tasks import SegmentationTask, deep_supervision_loss
 from hilum.training.augmentation import Augmenter, enlarged_patch
-from hilum.training.courses.course import Beginning, Course
 from hilum.training.sampling import PatchSampler
 from hilum.training.schedule import learning_rate
+from hilum.training.steps.step import PreparedNetwork, TrainingStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from hilum.networks.network import Network
     from hilum.plan import SegmentationPlan
     from hilum.preprocess import CaseStore
-    from hilum.training.loop import Assignment
+    from hilum.training.loop import TrainingJob
 
 
-class SegmentationCourse(Course):
-    """See `Course`.
+class SegmentationStep(TrainingStep):
+    """See `TrainingStep`.
 
     Args:
         job: with a `SegmentationPlan` and a folder of stored cases.
@@ -34,7 +34,7 @@ class SegmentationCourse(Course):
 
     forwards: tuple[str, ...] = ("forward_deep",)
 
-    def __init__(self, job: Assignment[SegmentationPlan, CaseStore]) -> None:
+    def __init__(self, job: TrainingJob[SegmentationPlan, CaseStore]) -> None:
         plan = self._plan = job.plan
         task = SegmentationTask(plan.labels)
         self._loss = task.loss(plan.loss.value).to(job.device)
@@ -75,17 +75,17 @@ class SegmentationCourse(Course):
         return (tuple(network.parameters()),)
 
     @override
-    def begin(
+    def prepare(
         self,
         network: nn.Module,
         tick: Callable[[float, int], None] | None,
         seconds: float | None = None,
-    ) -> Beginning:
+    ) -> PreparedNetwork:
         """A new network needs nothing."""
-        return Beginning()
+        return PreparedNetwork()
 
     @override
-    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
+    def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Everything learns all the time."""
         return (learning_rate(self._plan.optimiser.value, progress),)
 
@@ -93,7 +93,7 @@ class SegmentationCourse(Course):
         """Images (B, C, *size), targets (B, 1 or R, *size)."""
         return self._sampler.batch(step)
 
-    def change(
+    def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Images (B, C, *patch), targets (B, 1 or R, *patch)."""

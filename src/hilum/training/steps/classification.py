@@ -10,9 +10,9 @@ import torch
 
 from hilum.tasks import ClassificationTask
 from hilum.training.augmentation import Augmenter
-from hilum.training.courses.course import Beginning, Course
-from hilum.training.courses.probe import fit_probe
 from hilum.training.sampling import ViewSampler
+from hilum.training.steps.probe import fit_probe
+from hilum.training.steps.step import PreparedNetwork, TrainingStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from hilum.networks.classifier import ClassifierNetwork
     from hilum.plan.classification import ClassificationPlan, Stage
     from hilum.preprocess import ClassifierStore
-    from hilum.training.loop import Assignment
+    from hilum.training.loop import TrainingJob
 
 
-class ClassificationCourse(Course):
-    """See `Course`.
+class ClassificationStep(TrainingStep):
+    """See `TrainingStep`.
 
     Args:
         job: with a `ClassificationPlan`, a folder of stored inputs, and the label of every case.
@@ -35,7 +35,7 @@ class ClassificationCourse(Course):
 
     forwards: tuple[str, ...] = ()
 
-    def __init__(self, job: Assignment[ClassificationPlan, ClassifierStore]) -> None:
+    def __init__(self, job: TrainingJob[ClassificationPlan, ClassifierStore]) -> None:
         plan = self._plan = job.plan
         self._job = job
         task = ClassificationTask(plan.classes)
@@ -75,18 +75,18 @@ class ClassificationCourse(Course):
         """The network's own groups, from the input to the head."""
         return cast("ClassifierNetwork", network).groups()
 
-    def begin(
+    def prepare(
         self,
         network: nn.Module,
         tick: Callable[[float, int], None] | None,
         seconds: float | None = None,
-    ) -> Beginning:
+    ) -> PreparedNetwork:
         """A linear probe is fitted at once; everything else is left to the steps."""
         if not any(stage.probe for stage in self._plan.stages.value):
-            return Beginning()
+            return PreparedNetwork()
         return fit_probe(network, self._sampler, self._plan, self._job, tick, seconds)
 
-    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
+    def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Release what the stage at this progress releases."""
         stage, done = stage_at(self._plan.stages.value, progress)
         if stage.released != self._released:
@@ -99,7 +99,7 @@ class ClassificationCourse(Course):
         """Images (B, C, *size), targets (B, K')."""
         return self._sampler.batch(step)
 
-    def change(
+    def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Images (B, C, *patch), targets (B, K'), pairs of cases mixed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Unseen:
+class EligibleCases:
     """Cases, and for each the networks of the model that were not trained on it or its patient.
 
     Args:
@@ -35,17 +35,17 @@ class Unseen:
     said: tuple[str, ...]
     known: bool = True
 
-    def some(self, most: int | None) -> Unseen:
+    def limit(self, most: int | None) -> EligibleCases:
         """At most so many, spread evenly over all."""
         if most is None or most >= len(self.cases):
             return self
         chosen = np.unique(np.linspace(0, len(self.cases) - 1, most).round().astype(int))
         cases = tuple(self.cases[n] for n in chosen)
         said = (*self.said, f"of these {len(cases)}, spread evenly, as was asked")
-        return Unseen(cases, self.members, said, self.known)
+        return EligibleCases(cases, self.members, said, self.known)
 
 
-def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen:
+def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) -> EligibleCases:
     """The annotated cases of a data set that at least one network of a model was not trained on.
 
     What a network was trained on is known by the case ids in the model's facts, whatever the data
@@ -82,7 +82,7 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
             )
         everyone = tuple(range(networks))
         cases = dataset.not_tests
-        return Unseen(cases, {case.id: everyone for case in cases}, tuple(said), known=False)
+        return EligibleCases(cases, {case.id: everyone for case in cases}, tuple(said), known=False)
     patients = patient_of(dataset)
     known = [{patients[case] for case in cases if case in patients} for cases in trained]
     members = {
@@ -104,7 +104,7 @@ def unseen_cases(dataset: Dataset, facts: Facts | None, networks: int) -> Unseen
             ),
             cure="give a data set of other cases with the same labels",
         )
-    return Unseen(cases, members, _said(dataset, cases, members, networks))
+    return EligibleCases(cases, members, _said(dataset, cases, members, networks))
 
 
 def _bare(name: str) -> str:

@@ -20,13 +20,13 @@ from hilum.inference import TrainedModel
 from hilum.io import atomic_write_text, read_labels, write_labels
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
-from hilum.training.tuning.answers import FEWEST, group_of, hold
+from hilum.training.tuning.eligible_cases import EligibleCases
+from hilum.training.tuning.out_of_fold import OutOfFoldPredictions
 from hilum.training.tuning.overlap import OVERLAPS, choose_overlap, what_failed
 from hilum.training.tuning.postprocessing import learn_postprocessing, no_time, too_few
+from hilum.training.tuning.postprocessing_trials import FEWEST, compress_case, group_of
 from hilum.training.tuning.records import PostprocessingTuning
-from hilum.training.tuning.rounds import Rounds
 from hilum.training.tuning.tune import learning_notes, told, unit_of
-from hilum.training.tuning.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from hilum.dataset import Case
     from hilum.evaluation import Score
     from hilum.plan import SegmentationPlan
-    from hilum.training.fold import Member
+    from hilum.training.fold import TrainedFold
     from hilum.training.options import Listener, TrainOptions
-    from hilum.training.tuning.answers import Steps
+    from hilum.training.tuning.postprocessing_trials import Steps
     from hilum.training.tuning.records import OverlapTuning
     from hilum.volume import Volume
 
@@ -53,7 +53,7 @@ _FINISH_SECONDS = 2.5
 
 
 @dataclass(frozen=True)
-class Ending:
+class TuningContext:
     """Context of the last stages: folder, device, options and deadline of a training whose folds are trained.
 
     Args:
@@ -91,17 +91,17 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class TuningOutcome:
     """The plan with what was learnt, the members with the scores of what the model now answers, and what the card should say."""
 
     plan: SegmentationPlan
-    members: tuple[Member[Score], ...]
+    members: tuple[TrainedFold[Score], ...]
     notes: tuple[str, ...] = ()
 
 
 def learn_afterwards(
-    plan: SegmentationPlan, members: Sequence[Member[Score]], ending: Ending
-) -> Learnt:
+    plan: SegmentationPlan, members: Sequence[TrainedFold[Score]], ending: TuningContext
+) -> TuningOutcome:
     """Learn post-processing, and the overlap where there is time.
 
     Nothing where the plan already has post-processing.
@@ -116,8 +116,8 @@ def learn_afterwards(
     shutil.rmtree(ending.work / POSTPROCESSED, ignore_errors=True)
     answered = _answered(members, ending)
     if plan.postprocessing.value or not answered:
-        return Learnt(plan, tuple(members))
-    found, scored, failed = _cleaned(plan, members, answered, ending)
+        return TuningOutcome(plan, tuple(members))
+    found, scored, failed = _tune_postprocessing(plan, members, answered, ending)
     ending.listener.say(
         f"Post-processing: {', '.join(step.title for step in found.steps) or 'none'}, because"
         f" {found.because}."
@@ -143,17 +143,17 @@ def learn_afterwards(
     if overlap is not None:
         ending.listener.say(f"Overlap: {overlap.overlap:g}, because {overlap.because}.")
         update["overlap"] = Decision[float](value=overlap.overlap, because=overlap.because)
-    return Learnt(
+    return TuningOutcome(
         plan.model_copy(update=update), scored, (*learning_notes(found, overlap), *failed)
     )
 
 
-def _cleaned(
+def _tune_postprocessing(
     plan: SegmentationPlan,
-    members: Sequence[Member[Score]],
+    members: Sequence[TrainedFold[Score]],
     answered: Sequence[_Answered],
-    ending: Ending,
-) -> tuple[PostprocessingTuning, tuple[Member[Score], ...], tuple[str, ...]]:
+    ending: TuningContext,
+) -> tuple[PostprocessingTuning, tuple[TrainedFold[Score], ...], tuple[str, ...]]:
     """Learn post-processing and score the members with it; where that fails, nothing is learnt."""
     cases, patients = len(answered), len({group_of(one.case) for one in answered})
     try:
@@ -179,7 +179,7 @@ class _Answered:
     file: Path
 
 
-def _answered(members: Sequence[Member[Score]], ending: Ending) -> list[_Answered]:
+def _answered(members: Sequence[TrainedFold[Score]], ending: TuningContext) -> list[_Answered]:
     """The scored cases, each as the first member that has it predicted it."""
     found: dict[str, _Answered] = {}
     for place, member in enumerate(members):
@@ -192,7 +192,7 @@ def _answered(members: Sequence[Member[Score]], ending: Ending) -> list[_Answere
 
 
 def _postprocessing(
-    plan: SegmentationPlan, answered: Sequence[_Answered], ending: Ending
+    plan: SegmentationPlan, answered: Sequence[_Answered], ending: TuningContext
 ) -> PostprocessingTuning:
     """Learn it from the saved label maps."""
     few = too_few([group_of(one.case) for one in answered])
@@ -202,7 +202,9 @@ def _postprocessing(
     for done, one in enumerate(answered, start=1):
         if ending.late:
             return no_time(len(answered), len({group_of(other.case) for other in answered}))
-        held.append(hold(one.case, read_labels(one.file), read_annotation(one.case), plan.labels))
+        held.append(
+            compress_case(one.case, read_labels(one.file), read_annotation(one.case), plan.labels)
+        )
         ending.listener.advance("reading answers", done, len(answered), one.case.id)
     return learn_postprocessing(
         held,
@@ -215,11 +217,11 @@ def _postprocessing(
 
 def _rescored(
     plan: SegmentationPlan,
-    members: Sequence[Member[Score]],
+    members: Sequence[TrainedFold[Score]],
     answered: Sequence[_Answered],
     found: PostprocessingTuning,
-    ending: Ending,
-) -> tuple[Member[Score], ...] | None:
+    ending: TuningContext,
+) -> tuple[TrainedFold[Score], ...] | None:
     """The members with the scores of the post-processed label maps, which are written to a folder of their own.
 
     Each case is post-processed by what was learnt from other patients.
@@ -259,8 +261,8 @@ def _score(plan: SegmentationPlan, labels: Volume, case: Case) -> tuple[Score, .
 
 
 def _with_scores(
-    members: Sequence[Member[Score]], answered: Sequence[_Answered], new: Sequence[Score]
-) -> tuple[Member[Score], ...]:
+    members: Sequence[TrainedFold[Score]], answered: Sequence[_Answered], new: Sequence[Score]
+) -> tuple[TrainedFold[Score], ...]:
     """The members with new scores of the cases that they were the first to predict."""
     rows = {(score.case, score.region): score for score in new}
     first = {one.case.id: one.place for one in answered}
@@ -285,10 +287,10 @@ def _with_scores(
 
 def _overlap(
     plan: SegmentationPlan,
-    members: Sequence[Member[Score]],
+    members: Sequence[TrainedFold[Score]],
     answered: Sequence[_Answered],
     steps: Steps,
-    ending: Ending,
+    ending: TuningContext,
 ) -> OverlapTuning | None:
     """Try overlaps.
 
@@ -302,14 +304,14 @@ def _overlap(
     model = TrainedModel(
         plan=plan, networks=tuple(member.result.network for member in members), device=ending.device
     )
-    unseen = Unseen(
+    unseen = EligibleCases(
         tuple(one.case for one in answered), {one.case.id: (one.place,) for one in answered}, ()
     )
     begun = time.perf_counter()
-    Rounds(model, unseen.some(1), say=ending.listener.say).first(None)
+    OutOfFoldPredictions(model, unseen.limit(1), say=ending.listener.say).first(None)
     if (time.perf_counter() - begun) * len(answered) * _ROUNDS > room:
         return None
-    rounds = Rounds(
+    rounds = OutOfFoldPredictions(
         model,
         unseen,
         say=ending.listener.say,

@@ -70,7 +70,7 @@ class Answer:
     voxel_mm3: float
 
 
-def hold(case: Case, predicted: Volume, reference: Volume, table: LabelTable) -> Answer:
+def compress_case(case: Case, predicted: Volume, reference: Volume, table: LabelTable) -> Answer:
     """Make an answer of label maps on one grid.
 
     Raises:
@@ -110,7 +110,7 @@ def group_of(case: Case) -> str:
     return f"case {case.id}" if case.patient is None else f"patient {case.patient}"
 
 
-class Answers:
+class TrialCache:
     """The answers of many cases, and what steps of post-processing make of them.
 
     Args:
@@ -122,8 +122,8 @@ class Answers:
         self.held, self.table = tuple(held), table
         self.groups = [answer.group for answer in held]
         self.regions = [region.name for region in table.scored]
-        self._made: dict[Steps, list[_Made]] = {
-            (): [_Made(answer.predicted, answer.counts) for answer in held]
+        self._made: dict[Steps, list[_TrialResult]] = {
+            (): [_TrialResult(answer.predicted, answer.counts) for answer in held]
         }
         self._counts: dict[Steps, NDArray[np.int64]] = {(): self._counted(self._made[()])}
         self._idle: set[Steps] = set()
@@ -142,7 +142,7 @@ class Answers:
             np.divide(2 * counts[..., TP], total, out=np.ones(total.shape), where=total > 0)
         )
 
-    def changes_nothing(self, steps: Steps) -> bool:
+    def is_no_op(self, steps: Steps) -> bool:
         """Return True if the last of these steps changes no voxel of any case."""
         self.counts(steps)
         return steps in self._idle
@@ -155,7 +155,7 @@ class Answers:
             self.dice(before), self.dice(after), self.groups, self.regions, region, rows
         )
 
-    def forget(self, steps: Steps) -> None:
+    def evict(self, steps: Steps) -> None:
         """Give back the label maps of a list that nothing more is tried on; its counts stay."""
         if steps:
             self._made.pop(steps, None)
@@ -174,7 +174,7 @@ class Answers:
         self._made[steps] = made
         self._counts[steps] = self._counted(made)
 
-    def _applied(self, answer: Answer, old: _Made, step: PostprocessingStep) -> _Made:
+    def _applied(self, answer: Answer, old: _TrialResult, step: PostprocessingStep) -> _TrialResult:
         """One more step for one case; the very same where it changes nothing.
 
         Steps that remove the same pieces have the same result, so that most minimum volumes cost
@@ -191,7 +191,9 @@ class Answers:
             old.results[removed] = self._applied_now(answer, old, step)
         return old.results[removed]
 
-    def _applied_now(self, answer: Answer, old: _Made, step: PostprocessingStep) -> _Made:
+    def _applied_now(
+        self, answer: Answer, old: _TrialResult, step: PostprocessingStep
+    ) -> _TrialResult:
         labels = old.labels.array()
         new = postprocess(labels, (step,), self.table, answer.voxel_mm3)
         where = new != labels
@@ -199,9 +201,9 @@ class Answers:
             return old
         right = answer.reference.array()[where]
         gone, come = (_histogram(of[where], right, self.table, answer.case) for of in (labels, new))
-        return _Made(packed(new), old.counts - gone + come)
+        return _TrialResult(packed(new), old.counts - gone + come)
 
-    def _counted(self, made: Sequence[_Made]) -> NDArray[np.int64]:
+    def _counted(self, made: Sequence[_TrialResult]) -> NDArray[np.int64]:
         """(N, R, 3) of what was made of each case."""
         ids = list(self.table.ids)
         regions = [[ids.index(label) for label in region.labels] for region in self.table.scored]
@@ -210,7 +212,7 @@ class Answers:
 
 
 @dataclass(eq=False)
-class _Made:
+class _TrialResult:
     """Result of post-processing steps on one case.
 
     Args:
@@ -225,7 +227,7 @@ class _Made:
     counts: NDArray[np.int64]
     pieces: tuple[tuple[int, ...], int] = ((), 0)
     sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    results: dict[int, _Made] = field(default_factory=dict)
+    results: dict[int, _TrialResult] = field(default_factory=dict)
 
 
 def compared(

@@ -16,7 +16,7 @@ from hilum.plan.classification import ClassLossSpec
 from hilum.plan.plan import OptimiserSpec
 from hilum.plan.segmentation import LossSpec
 from hilum.tasks import ClassificationTask, build_loss, deep_supervision_loss
-from hilum.training.new_network import arranged, new_network
+from hilum.training.init_network import new_network, to_channels_last
 from hilum.training.optimiser import build_optimiser
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def choose_precision(device: torch.device) -> Decision[Precision]:
     return Decision(value="float32", because=f"{where} has no instructions for bfloat16")
 
 
-def rehearse_precision(
+def choose_precision_by_trial_step(
     plan: Plan, device: torch.device, trial: MakeTrial, weights: Weights | None = None
 ) -> Decision[Precision]:
     """Choose bfloat16 where the device computes in it, and the gradient of this very network is the same but for rounding.
@@ -171,7 +171,7 @@ def _seconds_per_step(
 ) -> float:
     """The quickest of a few steps after one that warms up: what other programs take only adds to it."""
     generator = torch.Generator().manual_seed(0)
-    network = arranged(build_network(spec)).to(device).train()
+    network = to_channels_last(build_network(spec)).to(device).train()
     optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())
     images = torch.randn(batch, spec.in_channels, *patch, generator=generator).to(device)
     step = trial(images)

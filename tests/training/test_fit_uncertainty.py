@@ -27,14 +27,14 @@ from hilum.metrics import apply_temperature, conformal_threshold, fit_temperatur
 from hilum.pipelines.classification import Classification
 from hilum.plan.classification import ClassLossSpec, RegionSpec, Stage
 from hilum.tasks.class_score import ClassScore
-from hilum.training.assuring import (
-    assure,
+from hilum.training.fit_uncertainty import (
     class_coverage,
     cross_calibrated,
     fit_calibration,
+    fit_uncertainty,
     saw_other_frequencies,
 )
-from hilum.training.fold import Member
+from hilum.training.fold import TrainedFold
 
 CPU = torch.device("cpu")
 
@@ -384,14 +384,14 @@ def material(tmp_path_factory):
         own = [case for n, case in enumerate(dataset.cases) if n // 2 % 2 == number]
         others = tuple(case.id for case in dataset.cases if case not in own)
         scores = tuple(predictor.predict(case).score for case in own)
-        members.append(Member(number, Result(network, scores), others, tuple(own)))
+        members.append(TrainedFold(number, Result(network, scores), others, tuple(own)))
     return dataset, plan, store, members
 
 
 def test_answers_calibration_and_refusals_of_all_members(material):
     dataset, plan, store, members = material
     said = []
-    scores, assurance = assure(plan, members, store, CPU, said.append)
+    scores, assurance = fit_uncertainty(plan, members, store, CPU, said.append)
     assert sorted(score.case for score in scores) == [case.id for case in dataset.cases]
     assert {score.fold for score in scores} == {0, 1}
     assert all(score.calibrated is not None for score in scores)
@@ -414,7 +414,7 @@ def test_answers_calibration_and_refusals_of_all_members(material):
 
 def test_what_a_member_refuses_is_learnt_from_its_training_and_its_validation_cases(material):
     _, plan, store, members = material
-    _, assurance = assure(plan, members, store, CPU, lambda _: None)
+    _, assurance = fit_uncertainty(plan, members, store, CPU, lambda _: None)
     for member, refusal in zip(members, assurance.refusals, strict=True):
         predictor = ClassPredictor(class_model(plan, member.result.network))
         held = sorted(
@@ -450,22 +450,22 @@ def test_the_middle_of_a_stored_input_is_what_a_prediction_sees(material):
 
 def test_a_case_that_two_folds_validate_counts_once_as_the_first_said(material):
     _, plan, store, members = material
-    twice = Member(7, members[1].result, members[1].trained, members[1].validated)
-    scores, _ = assure(plan, [*members, twice], store, CPU, lambda _: None)
+    twice = TrainedFold(7, members[1].result, members[1].trained, members[1].validated)
+    scores, _ = fit_uncertainty(plan, [*members, twice], store, CPU, lambda _: None)
     assert len(scores) == len({score.case for score in scores}) == 24
     assert 7 not in {score.fold for score in scores}
 
 
 def test_too_few_cases_to_refuse_anything_are_said(material):
     _, plan, store, members = material
-    few = Member(
+    few = TrainedFold(
         0,
         Result(members[0].result.network, members[0].result.scores[:2]),
         members[0].trained,
         members[0].validated[:2],
     )
     said = []
-    scores, assurance = assure(plan, [few], store, CPU, said.append)
+    scores, assurance = fit_uncertainty(plan, [few], store, CPU, said.append)
     assert len(scores) == 2
     assert assurance.refusals == ()
     assert said == ["The model will not refuse any image: 12 training and 2 held-out cases."]
@@ -473,23 +473,27 @@ def test_too_few_cases_to_refuse_anything_are_said(material):
 
 def test_cases_that_tell_when_to_refuse_are_bounded_in_number_and_time(material, monkeypatch):
     _, plan, store, members = material
-    monkeypatch.setattr("hilum.training.assuring.MOST_SEEN", 11)
-    refusal = assure(plan, members[:1], store, CPU, lambda _: None)[1].refusals[0]
+    monkeypatch.setattr("hilum.training.fit_uncertainty.MOST_SEEN", 11)
+    refusal = fit_uncertainty(plan, members[:1], store, CPU, lambda _: None)[1].refusals[0]
     assert len(refusal.features.held_out) == 11
-    monkeypatch.setattr("hilum.training.assuring._FEWEST_SEEN", 10)
-    refusal = assure(plan, members[:1], store, CPU, lambda _: None, minutes=1e-9)[1].refusals[0]
+    monkeypatch.setattr("hilum.training.fit_uncertainty._FEWEST_SEEN", 10)
+    refusal = fit_uncertainty(plan, members[:1], store, CPU, lambda _: None, minutes=1e-9)[
+        1
+    ].refusals[0]
     assert len(refusal.features.held_out) == 10
 
 
 def test_a_balanced_plan_gets_its_biases(material):
     _, plan, store, members = material
-    _, plain = assure(plan, members, store, CPU, lambda _: None)
-    _, even = assure(changed(plan, balance="sampling"), members, store, CPU, lambda _: None)
+    _, plain = fit_uncertainty(plan, members, store, CPU, lambda _: None)
+    _, even = fit_uncertainty(
+        changed(plan, balance="sampling"), members, store, CPU, lambda _: None
+    )
     assert plain.calibration.bias == ()
     assert len(even.calibration.bias) == 2
 
 
 def test_without_answers_there_is_no_assurance(material):
     _, plan, store, members = material
-    none = Member(0, Result(members[0].result.network, ()), members[0].trained, ())
-    assert assure(plan, [none], store, CPU, lambda _: None) == ((), None)
+    none = TrainedFold(0, Result(members[0].result.network, ()), members[0].trained, ())
+    assert fit_uncertainty(plan, [none], store, CPU, lambda _: None) == ((), None)

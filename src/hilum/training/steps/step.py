@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class PreparedNetwork:
     """Record of the work done before the first step.
 
     Args:
@@ -28,7 +28,7 @@ class Beginning:
     notes: tuple[str, ...] = ()
 
 
-class Course(Protocol):
+class TrainingStep(Protocol):
     """The part of a training step that depends on the task.
 
     While it is entered, the next batches are read ahead.
@@ -53,19 +53,19 @@ class Course(Protocol):
         """The network's weights in groups that share a learning rate."""
         ...
 
-    def begin(
+    def prepare(
         self,
         network: nn.Module,
         tick: Callable[[float, int], None] | None,
         seconds: float | None = None,
-    ) -> Beginning:
+    ) -> PreparedNetwork:
         """Prepare a new network before its first step, telling `tick` the progress and step 0 meanwhile.
 
         It takes `seconds` at most, where they are bounded, or what the least takes that is of use.
         """
         ...
 
-    def enter(self, network: nn.Module, progress: float) -> tuple[float, ...]:
+    def set_progress(self, network: nn.Module, progress: float) -> tuple[float, ...]:
         """Let learn what learns at this progress (0..1) of the schedule.
 
         The learning rate of each group.
@@ -80,7 +80,7 @@ class Course(Protocol):
         """
         ...
 
-    def change(
+    def augment(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Augment a batch on the training device: images (B, C, *patch)."""

@@ -8,8 +8,8 @@ import torch
 from classification_toys import class_plan
 from hilum.errors import ResourceError
 from hilum.networks import textbook_spec
-from hilum.training import measure
-from hilum.training.measure import (
+from hilum.training import benchmark_step
+from hilum.training.benchmark_step import (
     ClassificationTrial,
     SegmentationTrial,
     choose_precision,
@@ -24,7 +24,9 @@ SPEC = textbook_spec(1, 2, dimensions=3, features=(4, 8))
 
 def rehearse(device):
     plan = class_plan()
-    return measure.rehearse_precision(plan, device, partial(ClassificationTrial, plan.classes))
+    return benchmark_step.choose_precision_by_trial_step(
+        plan, device, partial(ClassificationTrial, plan.classes)
+    )
 
 
 def timer():
@@ -51,7 +53,7 @@ def test_a_step_without_memory_on_a_gpu_is_refused(monkeypatch, error):
     def build(_):
         raise error
 
-    monkeypatch.setattr(measure, "build_network", build)
+    monkeypatch.setattr(benchmark_step, "build_network", build)
     with pytest.raises(ResourceError, match="a smaller patch, batch or network"):
         timer()(SPEC, (4, 8, 8), 2)
 
@@ -60,14 +62,14 @@ def test_other_errors_of_a_step_are_not_hidden(monkeypatch):
     def build(_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(measure, "build_network", build)
+    monkeypatch.setattr(benchmark_step, "build_network", build)
     with pytest.raises(RuntimeError, match="a bug"):
         timer()(SPEC, (4, 8, 8), 2)
 
 
 @pytest.mark.parametrize("value", ["float32", "bfloat16"])
 def test_precision_is_what_the_device_has(monkeypatch, value):
-    monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: value == "bfloat16")
+    monkeypatch.setattr(benchmark_step, "computes_in_bfloat16", lambda _: value == "bfloat16")
     decision = choose_precision(CPU)
     assert decision.value == value
     assert "instructions for bfloat16" in decision.because
@@ -75,12 +77,12 @@ def test_precision_is_what_the_device_has(monkeypatch, value):
 
 @pytest.mark.parametrize(("cosine", "value"), [(0.99, "bfloat16"), (0.5, "float32")])
 def test_a_classifiers_precision_on_a_gpu_is_not_timed(monkeypatch, cosine, value):
-    monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: True)
-    monkeypatch.setattr(measure, "_compare_gradients", lambda *_: cosine)
+    monkeypatch.setattr(benchmark_step, "computes_in_bfloat16", lambda _: True)
+    monkeypatch.setattr(benchmark_step, "_compare_gradients", lambda *_: cosine)
     decision = rehearse(torch.device("meta"))
     assert decision.value == value
     assert f"a cosine of {cosine:.2f}" in decision.because
-    monkeypatch.setattr(measure, "computes_in_bfloat16", lambda _: False)
+    monkeypatch.setattr(benchmark_step, "computes_in_bfloat16", lambda _: False)
     assert rehearse(torch.device("meta")).value == "float32"
 
 
@@ -88,7 +90,9 @@ def test_gradients_in_bfloat16_are_compared_on_one_step():
     # on a CPU torch's bfloat16 gradients over few voxels are wrong now and then (ADR 6)
     plan = class_plan()
     trial = partial(ClassificationTrial, plan.classes)
-    assert any(0.9 < measure._compare_gradients(plan, CPU, trial, None) <= 1 for _ in range(5))
+    assert any(
+        0.9 < benchmark_step._compare_gradients(plan, CPU, trial, None) <= 1 for _ in range(5)
+    )
 
 
 def test_a_classifier_never_computes_in_bfloat16_on_a_cpu():

@@ -15,9 +15,9 @@ from hilum.inference import Predictor, TrainedModel
 from hilum.inference.windows import count_windows
 from hilum.plan import Decision
 from hilum.tasks import apply_postprocessing
-from hilum.training.fair import drawn_order
-from hilum.training.tuning.answers import Answers, hold, packed
-from hilum.training.tuning.overlap import OVERLAPS, Round
+from hilum.training.case_order import shuffled_order
+from hilum.training.tuning.overlap import OVERLAPS, OverlapTrialResult
+from hilum.training.tuning.postprocessing_trials import TrialCache, compress_case, packed
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from hilum.dataset import Case
     from hilum.evaluation import Score
     from hilum.plan import SegmentationPlan
-    from hilum.training.tuning.answers import Answer, Packed, Steps
-    from hilum.training.tuning.unseen import Unseen
+    from hilum.training.tuning.eligible_cases import EligibleCases
+    from hilum.training.tuning.postprocessing_trials import Answer, Packed, Steps
     from hilum.volume import Geometry
 
     Progress = Callable[[float, int, int, str], None]
@@ -58,7 +58,7 @@ class Predicted:
         return Volume(self.labels.array()[None], self.geometry)
 
 
-class Rounds:
+class OutOfFoldPredictions:
     """Cases predicted by those networks of a model that were not trained on them.
 
     Args:
@@ -71,7 +71,7 @@ class Rounds:
     def __init__(
         self,
         model: TrainedModel,
-        unseen: Unseen,
+        unseen: EligibleCases,
         *,
         say: Callable[[str], None],
         progress: Progress = lambda *_: None,
@@ -104,7 +104,7 @@ class Rounds:
         held = {}
         for one in found:
             try:
-                held[one.case.id] = hold(
+                held[one.case.id] = compress_case(
                     one.case, one.volume(), read_annotation(one.case), self._plan.labels
                 )
             except HilumError as error:
@@ -127,17 +127,17 @@ class Rounds:
         if overlap not in self.made:
             self.made[overlap] = self._predict(overlap, None)
             pairs = [
-                hold(one.case, one.volume(), read_annotation(one.case), self._plan.labels)
+                compress_case(one.case, one.volume(), read_annotation(one.case), self._plan.labels)
                 for one in self.made[overlap]
             ]
             self._answers[overlap] = pairs
         return self._answers[overlap]
 
-    def round(self, overlap: float, steps: Steps) -> Round:
+    def round(self, overlap: float, steps: Steps) -> OverlapTrialResult:
         """Dice of all cases at an overlap, with these steps of post-processing."""
-        dice = Answers(self.answers(overlap), self._plan.labels).dice(steps)
+        dice = TrialCache(self.answers(overlap), self._plan.labels).dice(steps)
         made = self.made[overlap]
-        return Round(
+        return OverlapTrialResult(
             dice,
             float(np.mean([one.seconds for one in made])),
             float(np.mean([one.patches for one in made])),
@@ -225,7 +225,7 @@ class Rounds:
         """Cases by the networks that answer for them, in their order or a drawn one."""
         groups: dict[tuple[int, ...], list[Case]] = {}
         for place in (
-            drawn_order([case.id for case in self.cases]) if drawn else range(len(self.cases))
+            shuffled_order([case.id for case in self.cases]) if drawn else range(len(self.cases))
         ):
             case = self.cases[place]
             groups.setdefault(self._unseen.members[case.id], []).append(case)

@@ -15,7 +15,7 @@ _LATE, _SECONDS = 1.05, 5.0
 """So many times the minutes, and so many seconds more, may be taken before that is said."""
 
 
-class Laps:
+class StageTimer:
     """Times at which the stages of a training ended; the first stage begins at once.
 
     Args:
@@ -32,7 +32,7 @@ class Laps:
         return result
 
 
-def overrun(
+def explain_overrun(
     started: float, ends: Sequence[tuple[str, float]], each: float | None, folds: int = 1
 ) -> tuple[str, ...]:
     """A sentence where more time was taken than was given, and by what.
