@@ -284,7 +284,7 @@ def test_what_the_baselines_choose_they_choose_with_copies_on_one_side(
         )
         for case in fold.validation
     ]
-    units = units_of(dataset, [("cube_00", "cube_02")])
+    units = fold_groups(dataset, [("cube_00", "cube_02")])
     assert write_out_of_fold_report(dataset, class_plan(), [fold], scores, tmp_path, units)
     assert seen[0] == units
     assert units["cube_00"] == units["cube_03"] != units["cube_04"]
@@ -300,7 +300,7 @@ def test_what_hangs_together_is_kept_with_the_answers_and_drawn_as_one(
         )
         for case in validated
     )
-    units = units_of(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
+    units = fold_groups(dataset, [("cube_00", "cube_02"), ("cube_04", "cube_06")])
     member = TrainedFold(0, SimpleNamespace(scores=scores, network=None), (), validated)
     monkeypatch.setattr("hilum.training.fit_uncertainty._refusal", lambda *_: _refused())
     answers, _ = fit_uncertainty(class_plan(), [member], None, CPU, lambda _: None, units=units)

@@ -108,7 +108,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
                 drawn.append(outcome.case)
                 files = [out / name for name in outcome.files]
                 case, picture = cases[outcome.case], pictured[outcome.case]
-                prediction.draw(case, files, picture)
+                prediction.write_picture(case, files, picture)
                 folder.record(picture)
             if progress is not None:
                 progress(outcome, done, total)

@@ -90,7 +90,7 @@ class Classification(Task[ClassificationPlan, ClassifierStore, ClassScore]):
     ) -> dict[str, bool]:
         """Find for each class if at least one of the cases has it."""
         table = data.plan.classes
-        rows = [table.members(data.dataset[case].label or "") for case in cases]
+        rows = [table.indicators(data.dataset[case].label or "") for case in cases]
         return {name: any(row[number] for row in rows) for number, name in enumerate(table.names)}
 
     def validator(

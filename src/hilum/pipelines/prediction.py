@@ -100,7 +100,7 @@ class SegmentationPrediction:
             every_patch=self.options.every_patch,
         )
 
-    def draw(self, case: Case, files: Sequence[Path], path: Path) -> None:
+    def write_picture(self, case: Case, files: Sequence[Path], path: Path) -> None:
         """Draw the outlines of the label map in the first file."""
         from hilum.inference import read_source
         from hilum.report import draw_overlay
@@ -148,7 +148,7 @@ class ClassificationPrediction:
             )
         return predictor
 
-    def draw(self, case: Case, files: Sequence[Path], path: Path) -> None:
+    def write_picture(self, case: Case, files: Sequence[Path], path: Path) -> None:
         """Draw the heat maps among the files, a row a class."""
         from hilum.inference import read_source
         from hilum.report import draw_heat

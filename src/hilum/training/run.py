@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.dataset import arranged, describe_folds, make_folds
-from hilum.dataset.folds import patient_of, units_of
+from hilum.dataset.folds import fold_groups, patient_of
 from hilum.dataset.layouts.listing import some
 from hilum.errors import UsageError
 from hilum.inference import RunClock, TrainedModel, describe_device, resolve_device
@@ -106,7 +106,7 @@ def _run(
         sorted({case for _, fold in chosen for case in fold.train}),
         lambda done, total, case: listener.advance("preprocessing", done, total, case),
     )
-    data = TrainingData(dataset, plan, store, units_of(dataset, leaks.groups))
+    data = TrainingData(dataset, plan, store, fold_groups(dataset, leaks.groups))
     absent = names_absent(data, task, chosen, listener)
     members: list[TrainedFold[S]] = []
     for number, fold in chosen:

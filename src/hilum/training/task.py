@@ -42,7 +42,7 @@ class TrainingData(Generic[P, StoreT]):
         dataset: with the channels and names of the plan.
         plan: every decision.
         store: preprocessed training cases.
-        groups: group of each case (see `units_of`): its patient, joined with near-duplicates.
+        groups: group of each case (see `fold_groups`): its patient, joined with near-duplicates.
     """
 
     dataset: Dataset
