@@ -571,7 +571,7 @@ def test_first_weights_are_looked_for_once_a_file(tmp_path, monkeypatch):
 
 def test_weights_that_are_not_there_are_refused_and_leave_nothing_behind(data, dataset, tmp_path):
     assert find_pretrained(class_plan()) is None
-    assert find_pretrained(object()) is None
+    assert find_pretrained(SegmentationPlan.model_construct()) is None
     missing = Overrides(
         network="acs",
         backbone="test_efficientnet",
