@@ -24,7 +24,7 @@ from hilum.inference import ClassPredictor, RunReport, TrainedModel
 from hilum.io import write_volume
 from hilum.networks import build_network
 from hilum.pipelines.training import train as run
-from hilum.plan import STAGES, Overrides, make_fingerprint, make_plan
+from hilum.plan import STAGES, Overrides, SegmentationPlan, make_fingerprint, make_plan
 from hilum.plan.classification import RegionSpec, WeightsSpec
 from hilum.plan.plan import ClassifierSpec, Normalisation
 from hilum.tasks.class_score import ClassScore
