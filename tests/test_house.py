@@ -473,13 +473,13 @@ def test_the_tasks_that_can_be_named_are_those_that_there_are():
     from typing import get_args
 
     from hilum.cli import Task
-    from hilum.dataset.layouts import labelling
+    from hilum.dataset.layouts import label_options
     from hilum.pipelines.classification import Classification
     from hilum.pipelines.segmentation import Segmentation
     from hilum.plan import PLANS
 
     named = {task.value for task in Task}
-    assert set(PLANS) == set(labelling.TASKS) == named
+    assert set(PLANS) == set(label_options.TASKS) == named
     assert set(PLANS.values()) == {Segmentation.plan_type, Classification.plan_type}
     for name, kind in PLANS.items():
         assert get_args(kind.model_fields["task"].annotation.model_fields["value"].annotation) == (
