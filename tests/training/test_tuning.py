@@ -119,8 +119,8 @@ def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
 
 def test_some_cases_are_spread_evenly():
     found = find_eligible_cases(dataset(), None, 1)
-    assert [case.id for case in found.some(3).cases] == ["c0", "c4", "c7"]
-    assert found.some(20) is found
+    assert [case.id for case in found.limit(3).cases] == ["c0", "c4", "c7"]
+    assert found.limit(20) is found
 
 
 # --- which overlap
