@@ -239,9 +239,8 @@ def run(name: str, asked: argparse.Namespace) -> None:
         kept[way] = shown(way, scores, table)
     first, *others = answers
     for way in others:
-        print(
-            f"\n{compare_classes(answers[way], answers[first], table, names=(way, first)).markdown()}\n"
-        )
+        compared = compare_classes(answers[way], answers[first], table, names=(way, first))
+        print(f"\n{compared.markdown()}\n")
     chosen = [made[fold] for fold in folds]
     beside = [
         *baseline_scores(dataset.cases, chosen, table, columns=source.columns),
@@ -268,9 +267,9 @@ def run(name: str, asked: argparse.Namespace) -> None:
             sized = f"{way} and diameter"
             both = with_diameter(scores, dataset, chosen)
             kept[sized] = shown(sized, both, table)
-            print(
-                f"\n{compare_classes(both, beside[1].scores, table, names=(sized, 'diameter alone')).markdown()}\n"
-            )
+            names = (sized, "diameter alone")
+            compared = compare_classes(both, beside[1].scores, table, names=names)
+            print(f"\n{compared.markdown()}\n")
     for baseline in beside:
         label = (
             f"{baseline.name} ({', '.join(baseline.columns)})"
@@ -279,9 +278,8 @@ def run(name: str, asked: argparse.Namespace) -> None:
         )
         kept[label] = shown(label, list(baseline.scores), table)
         for way, scores in answers.items():
-            print(
-                f"\n{compare_classes(scores, baseline.scores, table, names=(way, label)).markdown()}\n"
-            )
+            compared = compare_classes(scores, baseline.scores, table, names=(way, label))
+            print(f"\n{compared.markdown()}\n")
     write_result(f"classification_{name}", kept)
 
 

@@ -176,8 +176,8 @@ def write_cubes(
         x, y, z = mask.geometry.index_to_world((inside.min(axis=0) + inside.max(axis=0)) / 2)
         name = f"cube_{number:02d}"
         files = f"images/{name}.nii.gz,masks/{name}.nii.gz"
-        rows.append(
-            f"{name},P{number // 2},{files},{names[number % len(names)]},{x:.3f},{y:.3f},{z:.3f},{'AB'[number % 3 % 2]}"
-        )
+        site = "AB"[number % 3 % 2]
+        label = names[number % len(names)]
+        rows.append(f"{name},P{number // 2},{files},{label},{x:.3f},{y:.3f},{z:.3f},{site}")
     atomic_write_text(folder / "cases.csv", "\n".join(rows) + "\n")
     return folder

@@ -149,10 +149,12 @@ def _dicom() -> Files:
 
 LAYOUTS = (_nnunet, _paired, _pictures, _table, _plain, _brats, _total, _bids, _classes, _dicom)
 _NAMES = (
-    ".DS_Store", "notes.txt", "preview.jpg", "README", "x.nii.gz", "x_0000.nii.gz", "labels.json", "cases.csv", "1.2.840.113",
-    "a b.nii", "Scan.NII.GZ", "run.json", "predictions.csv", "anna.json", "anna.nrrd", "anna.nii.gz", "sub/deep/er.nii.gz",
-    "summary.json", "plan.json", "seg.nii.gz", ".hidden/x.nii.gz", "ünï.nii.gz", "pictures/anna.png", "x.dcm", "model.json",
-    "weights.safetensors", "training/plan.json", "b\udce9d.nii.gz", "patients.csv", "dataset.json", "case.hdr",
+    ".DS_Store", "notes.txt", "preview.jpg", "README", "x.nii.gz", "x_0000.nii.gz",
+    "labels.json", "cases.csv", "1.2.840.113", "a b.nii", "Scan.NII.GZ", "run.json",
+    "predictions.csv", "anna.json", "anna.nrrd", "anna.nii.gz", "sub/deep/er.nii.gz",
+    "summary.json", "plan.json", "seg.nii.gz", ".hidden/x.nii.gz", "ünï.nii.gz",
+    "pictures/anna.png", "x.dcm", "model.json", "weights.safetensors", "training/plan.json",
+    "b\udce9d.nii.gz", "patients.csv", "dataset.json", "case.hdr",
 )  # fmt: skip
 _CONTENTS = (
     "image",

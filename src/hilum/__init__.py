@@ -1,4 +1,4 @@
-"""hilum: deep learning on medical images, from the scanner's files to an answer that can be trusted.
+"""hilum: deep learning on medical images, from scanner files to answers that can be trusted.
 
 This is the front door: every public name, imported when it is first used, so that `import hilum`
 loads no torch.

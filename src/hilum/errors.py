@@ -9,7 +9,7 @@
     |   |-- GeometryError          grids that do not fit, sheared or degenerate affines
     |   |-- LabelError             labels that the label table does not know
     |   `-- TrainingError          the loss became no number
-    |-- ModelError              4  a trained-model folder is incomplete, altered or of another version
+    |-- ModelError              4  a model folder is incomplete, altered or of another version
     `-- ResourceError           5  memory, disk, time or device are not enough
 """
 
@@ -19,7 +19,7 @@ _UNDECODED = 0xDC00  # what Python adds to a byte of a file name that is no UTF-
 
 
 def readable(text: object) -> str:
-    """Write a path or text so that every writer can encode it: bytes of a name that are no UTF-8 become "%E9" and so on."""
+    """Write a path or text so that every writer can encode it; bytes that are no UTF-8 as "%E9"."""
     whole = str(text)
     if whole.isascii():  # nearly all are, and a ledger or report has very many
         return whole

@@ -31,7 +31,9 @@ def boxes(tmp_path_factory):
 
 
 def trained(dataset, work, *, parts=2, specks=True):
-    """Members as two folds would leave them: label maps with specks far from the boxes, and their scores."""
+    """Members as two folds would leave them: label maps with specks far from the boxes, and their
+    scores.
+    """
     rng = np.random.default_rng(0)
     members = []
     for number in range(parts):
@@ -101,7 +103,9 @@ def test_specks_are_learnt_to_be_removed_and_the_scores_are_those_of_what_is_ans
 
 
 def test_a_case_is_scored_with_what_other_patients_teach_alone(boxes, tmp_path, monkeypatch):
-    """Where one part of the patients is taught something else, it shows in their scores and in no one else's."""
+    """Where one part of the patients is taught something else, it shows in their scores and in no
+    one else's.
+    """
     dataset, plan = boxes
     members = trained(dataset, tmp_path)
     raw = {
@@ -156,7 +160,9 @@ def test_without_time_nothing_is_learnt_and_nothing_else_is_lost(boxes, tmp_path
 
 
 def test_an_end_that_was_interrupted_leaves_nothing_that_the_metrics_are_not_of(boxes, tmp_path):
-    """Files of a run that was killed after it had learnt something, where the next one learns nothing."""
+    """Files of a run that was killed after it had learnt something, where the next one learns
+    nothing.
+    """
     dataset, plan = boxes
     members = trained(dataset, tmp_path, specks=False)
     (tmp_path / "postprocessed").mkdir()
@@ -232,7 +238,9 @@ def test_overlap_is_tried_only_in_a_training_of_minutes(tmp_path, monkeypatch):
 
 
 class Thresholds(nn.Module):
-    """TrialCache with the bright boxes: 100 is `large`, 200 is `small`, on images normalised to unit variance."""
+    """TrialCache with the bright boxes: 100 is `large`, 200 is `small`, on images normalised to
+    unit variance.
+    """
 
     def forward(self, x):
         return torch.cat([0.5 - x, torch.full_like(x, 0.4), x - 3.0], dim=1) * 4

@@ -117,7 +117,9 @@ def test_rotation_and_scale_equal_scipy(degrees, axis, scale):
 
 
 def test_rotations_are_rotations_in_millimetres():
-    """On an anisotropic grid distances in mm are kept: the matrix in mm is orthogonal times one scale."""
+    """On an anisotropic grid distances in mm are kept: the matrix in mm is orthogonal times one
+    scale.
+    """
     spacing = (4.0, 1.0, 2.0)
     augmenter = Augmenter(
         AugmentationSpec(rotation_degrees=(30.0, 30.0, 30.0), spatial_probability=1.0),

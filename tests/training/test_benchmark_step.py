@@ -96,7 +96,9 @@ def test_gradients_in_bfloat16_are_compared_on_one_step():
 
 
 def test_a_classifier_never_computes_in_bfloat16_on_a_cpu():
-    """Torch's gradients of bfloat16 convolutions over few voxels are wrong there now and then (ADR 6)."""
+    """Torch's gradients of bfloat16 convolutions over few voxels are wrong there now and then (ADR
+    6).
+    """
     decision = rehearse(CPU)
     assert decision.value == "float32"
     assert "wrong gradients" in decision.because

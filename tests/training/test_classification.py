@@ -1,4 +1,6 @@
-"""Learning to classify: what learns and how fast, what is frozen, mixed pairs, rare classes, the probe, stopping and going on."""
+"""Learning to classify: what learns and how fast, what is frozen, mixed pairs, rare classes, the
+probe, stopping and going on.
+"""
 
 from dataclasses import replace
 
@@ -117,7 +119,9 @@ def test_rates_stay_below_their_height_and_fall_towards_the_input(
 
 
 def test_every_group_moves_at_its_own_rate(tmp_path):
-    """AdamW's first step changes each weight by the rate of its group, whatever the gradient's size."""
+    """AdamW's first step changes each weight by the rate of its group, whatever the gradient's
+    size.
+    """
     optimiser = class_plan().optimiser.value.model_copy(
         update={"weight_decay": 0.0, "learning_rate": 1e-3}
     )
@@ -138,7 +142,7 @@ def test_every_group_moves_at_its_own_rate(tmp_path):
 
 
 # --- what is frozen
-# ---------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def test_frozen_weights_and_their_statistics_stay_bit_for_bit(tmp_path):
@@ -196,7 +200,7 @@ def test_the_features_are_frozen_until_the_second_stage_begins(tmp_path, monkeyp
 
 
 # --- pairs of cases
-# ---------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.4, 2.0])
@@ -237,7 +241,7 @@ def test_a_plan_that_mixes_mixes_and_one_that_does_not_does_not(tmp_path):
 
 
 # --- rare classes
-# -----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def test_chances_by_hand():

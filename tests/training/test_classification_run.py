@@ -1,4 +1,6 @@
-"""From a table of cases to a classifier's folder: folds, out-of-fold answers, what is said, refused and gone on with."""
+"""From a table of cases to a classifier's folder: folds, out-of-fold answers, what is said, refused
+and gone on with.
+"""
 
 import json
 import os
@@ -82,11 +84,13 @@ def trained(data, dataset, tmp_path_factory):
 
 
 # --- learning
-# ---------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def test_synthetic_nodules_are_told_apart(tmp_path):
-    """A tiny network in a few seconds, on patients that it has not seen: the whole interval lies above chance."""
+    """A tiny network in a few seconds, on patients that it has not seen: the whole interval lies
+    above chance.
+    """
     data = make_nodule_dataset(tmp_path / "data", cases=48)
     dataset = open_dataset(data, task="classification")
     plan = make_plan(
@@ -213,7 +217,9 @@ def tinted(rng, channel):
 
 
 def test_pictures_in_folders_of_classes(tmp_path):
-    """Colour pictures, a 2D backbone with a linear probe: from folders to answers for the pictures themselves."""
+    """Colour pictures, a 2D backbone with a linear probe: from folders to answers for the pictures
+    themselves.
+    """
     rng = np.random.default_rng(0)
     for number in range(20):
         name, tint = (("benign", 0), ("malignant", 1))[number % 2]
@@ -235,7 +241,9 @@ def test_pictures_in_folders_of_classes(tmp_path):
 
 
 def test_a_leaky_given_split_is_on_the_card_and_its_copies_hang_together(tmp_path, monkeypatch):
-    """One picture of val/ is in train/ too: what learns holds them together, and the model's own notes say it."""
+    """One picture of val/ is in train/ too: what learns holds them together, and the model's own
+    notes say it.
+    """
     rng = np.random.default_rng(0)
     for number in range(16):
         name, tint = (("benign", 0), ("malignant", 1))[number % 2]
@@ -322,7 +330,7 @@ def _refused():
 
 
 # --- going on
-# ---------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -463,7 +471,7 @@ def test_few_log_rows_count_as_a_falling_loss():
 def test_a_classifier_does_all_its_steps_whatever_its_own_answers_look_like(
     data, dataset, tmp_path, monkeypatch
 ):
-    """Those cases become its out-of-fold answers: an AUROC that does not rise on them ends nothing."""
+    """The cases become out-of-fold predictions: an AUROC that does not rise ends nothing."""
     monkeypatch.setattr(ClassificationValidator, "check", lambda *_: 0.5)
     monkeypatch.setattr("hilum.training.fold._CHECKS_SHARE", 1e9)  # whatever it costs
     out = tmp_path / "m"
@@ -491,7 +499,9 @@ def test_a_probe_is_a_model_like_any_other(data, dataset, tmp_path):
 def test_what_the_time_left_out_of_a_probe_is_said_on_the_card_and_kept(
     data, dataset, tmp_path, monkeypatch
 ):
-    """A clock that moves by ten seconds with each case whose features are computed, and by nothing else."""
+    """A clock that moves by ten seconds with each case whose features are computed, and by nothing
+    else.
+    """
     now, middle, said = [0.0], probe.centre_of, []
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(
@@ -512,7 +522,7 @@ def test_what_the_time_left_out_of_a_probe_is_said_on_the_card_and_kept(
 
 
 # --- first weights
-# ----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def tiny(**changes):

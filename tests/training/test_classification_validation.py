@@ -1,4 +1,6 @@
-"""Validation of a classifier: the predictor that users run, in a fair order, within its share of the time."""
+"""Validation of a classifier: the predictor that users run, in a fair order, within its share of
+the time.
+"""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""What a classifier learns from its out-of-fold answers: no case is calibrated by its own, sets hold what they promise."""
+"""What a classifier learns from its out-of-fold answers: no case is calibrated by its own, sets
+hold what they promise.
+"""
 
 from dataclasses import dataclass
 
@@ -75,7 +77,7 @@ def other_label(table, label) -> str:
 
 
 # --- what all answers say
-# ---------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -106,7 +108,9 @@ def test_the_model_keeps_the_temperature_and_thresholds_of_all_answers(kind):
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_the_temperature_has_no_part_in_the_sets(kind):
-    """Whatever temperature the same answers gave: thresholds and sets are those of the network's own probabilities."""
+    """Whatever temperature the same answers gave: thresholds and sets are those of the network's
+    own probabilities.
+    """
     table = TABLES[kind]
     learnt = fit_calibration(answers(table), table, 0.8)
     other = learnt.model_copy(update={"temperature": 7.0})
@@ -122,7 +126,9 @@ def test_the_temperature_has_no_part_in_the_sets(kind):
 
 
 def test_sets_per_class_hold_the_rare_class_as_often_as_the_frequent_one():
-    """One in eight is malignant, and the network prefers benign: on average 80 % are held, of the rare class far fewer."""
+    """One in eight is malignant, and the network prefers benign: on average 80 % are held, of the
+    rare class far fewer.
+    """
     rng = np.random.default_rng(5)
     scores = []
     for number in range(1600):
@@ -153,7 +159,7 @@ def test_too_few_answers_change_nothing_and_rule_nothing_out():
 
 
 # --- balanced plans
-# ---------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def balanced_answers(n=4000, *, prevalence=0.08, seed=2):
@@ -212,12 +218,14 @@ def test_biases_are_learnt_where_the_plan_evens_out_frequencies(values, other):
 
 
 # --- what the answers get
-# ---------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_no_answer_is_calibrated_by_answers_of_its_own_fold(kind):
-    """Whatever the truth about the cases of fold 0 is: their own numbers stay, those of the other folds do not."""
+    """Whatever the truth about the cases of fold 0 is: their own numbers stay, those of the other
+    folds do not.
+    """
     table = TABLES[kind]
     scores = answers(table)
     plain = cross_calibrated(scores, table, 0.9)
@@ -302,7 +310,9 @@ def test_near_duplicates_calibrate_each_other_no_more_than_cases_of_one_patient(
 
 
 def test_sets_of_out_of_fold_answers_count_near_duplicates_once():
-    """All answers of the other folds are of one unit, which promises nothing, as one patient does: every class is possible."""
+    """All answers of the other folds are of one unit, which promises nothing, as one patient does:
+    every class is possible.
+    """
     scores = answers()
     one = cross_calibrated(scores, TWO, 0.9, units={score.case: "all the same" for score in scores})
     assert {score.prediction_set for score in one} == {TWO.names}
@@ -349,7 +359,7 @@ def test_one_fold_of_one_patient_leaves_the_answers_as_they_are():
 
 
 # --- the whole of it
-# --------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -44,7 +44,9 @@ def job(material, tmp_path) -> TrainingJob:
 
 
 def test_slow_steps_are_saved_by_the_clock_not_by_the_row(material, job, tmp_path, monkeypatch):
-    """A crash in the middle of a row loses a step, and the resumed run has the very rows and weights of the straight one."""
+    """A crash in the middle of a row loses a step, and the resumed run has the very rows and
+    weights of the straight one.
+    """
     straight = fit(replace(job, folder=tmp_path / "straight"))
 
     class Killed(BaseException):
@@ -163,7 +165,9 @@ def test_what_the_clock_leaves_of_a_validation_is_not_the_beginning_of_the_list(
 
 
 def test_validation_on_the_way_measures_dice_alone_and_the_same(material, monkeypatch):
-    """An untrained network's noise has surfaces that take minutes and gigabytes to measure on a whole CT."""
+    """An untrained network's noise has surfaces that take minutes and gigabytes to measure on a
+    whole CT.
+    """
     dataset, plan, fold, _ = material
     validator = Validator(plan, CPU, tuple(dataset[case] for case in fold.validation))
     network = new_network(plan, 0)

@@ -1,4 +1,6 @@
-"""The linear probe: the regression that it is, features that are kept, and the minutes that it keeps."""
+"""The linear probe: the regression that it is, features that are kept, and the minutes that it
+keeps.
+"""
 
 from dataclasses import replace
 
@@ -32,7 +34,7 @@ def seen_features(job):
 
 
 def regression(x, y, groups):
-    """scikit-learn's logistic regression with the penalty that its own cross-validation finds best."""
+    """scikit-learn's logistic regression, its penalty by its own cross-validation."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -170,7 +172,7 @@ def test_features_are_computed_once_for_all_folds_and_sessions(tmp_path, monkeyp
 
 
 # --- the minutes
-# ------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from hilum.training.tuning.tune import learning_notes
 from hilum.volume import LabelTable
 
 # --- which cases
-# -------------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 def dataset(cases=8, *, name="boxes", patients=True):
@@ -124,13 +124,15 @@ def test_some_cases_are_spread_evenly():
 
 
 # --- which overlap
-# -----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 GROUPS = [f"patient {n}" for n in range(12)]
 
 
 def choose(falls, *, patches=None, deadline=None, groups=GROUPS, kept=0.5):
-    """Choose where the Dice of two regions falls by so much in every case (or in each case) at each overlap."""
+    """Choose where the Dice of two regions falls by so much in every case (or in each case) at each
+    overlap.
+    """
     rng = np.random.default_rng(0)
     base = 0.8 + 0.1 * rng.random((len(groups), 2))
     tried = []
@@ -236,7 +238,9 @@ def test_an_overlap_that_fails_keeps_what_was_found_before():
 
 
 def predicted_until(monkeypatch, seconds, cases, networks, *, first=1.0, last=1.0):
-    """The cases that are predicted in so many seconds, one a second by default, and how often an engine was made."""
+    """The cases that are predicted in so many seconds, one a second by default, and how often an
+    engine was made.
+    """
     now, made = [0.0], []
 
     class Fake:
@@ -270,7 +274,9 @@ def predicted_until(monkeypatch, seconds, cases, networks, *, first=1.0, last=1.
 
 
 def test_of_the_cases_of_every_network_the_clock_leaves_a_share(monkeypatch):
-    """Four of twenty cases are not the first four of the first network's, as data sets are sorted and networks come in turn."""
+    """Four of twenty cases are not the first four of the first network's, as data sets are sorted
+    and networks come in turn.
+    """
     ids, _ = predicted_until(monkeypatch, 3.5, 20, 5)
     assert len({int(case[1:]) % 5 for case in ids}) == len(ids) == 4
     ids, made = predicted_until(monkeypatch, 49.5, 100, 5)
@@ -283,7 +289,9 @@ def test_of_the_cases_of_every_network_the_clock_leaves_a_share(monkeypatch):
 
 
 def test_time_that_some_networks_leave_is_used_by_others(monkeypatch):
-    """The first network's cases take six times as long: what it cannot do in its share it does when the others are done."""
+    """The first network's cases take six times as long: what it cannot do in its share it does when
+    the others are done.
+    """
     ids, made = predicted_until(monkeypatch, 60.0, 20, 5, first=6.0)
     assert len(ids) == 20
     assert made == 6
@@ -316,12 +324,14 @@ def test_notes_say_how_the_figures_were_kept_apart():
 
 
 # --- the whole verb
-# ----------------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Boxes of 12 patients, and an ensemble of two folds, trained a little with a patch smaller than a case."""
+    """Boxes of 12 patients, and an ensemble of two folds, trained a little with a patch smaller
+    than a case.
+    """
     folder = tmp_path_factory.mktemp("tuning")
     data = write_boxes(folder / "data", cases=24)
     asked = Overrides(patch=(12, 12, 8), batch=2, width=8, steps=60)
@@ -365,7 +375,9 @@ def test_the_new_model_has_what_was_learnt_in_its_plan(tuned, made):
 
 
 def test_the_metrics_are_made_with_nothing_that_was_learnt_from_the_case(tuned, made, tmp_path):
-    """Each fold's network at 0.5, on its own validation cases, post-processed by what other patients teach: `hilum evaluate`."""
+    """Each fold's network at 0.5, on its own validation cases, post-processed by what other
+    patients teach: `hilum evaluate`.
+    """
     result = tuned[0]
     data, _ = made
     opened = open_dataset(data)

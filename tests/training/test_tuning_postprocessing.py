@@ -1,4 +1,6 @@
-"""What is learnt about post-processing: what helps is kept, and chance, harm and too few cases are not."""
+"""What is learnt about post-processing: what helps is kept, and chance, harm and too few cases are
+not.
+"""
 
 import time
 
@@ -79,7 +81,9 @@ def test_what_is_right_is_left_alone():
 
 
 def test_a_true_second_piece_is_not_removed():
-    """Half of the cases have two true pieces of tumour: the largest component would cost more than the specks."""
+    """Half of the cases have two true pieces of tumour: the largest component would cost more than
+    the specks.
+    """
 
     def two(reference, rng, n):
         return reference
@@ -153,7 +157,9 @@ def test_what_changed_in_few_patients_may_be_chance():
 
 
 def test_many_candidates_need_more_proof():
-    """In seven patients each of three regions has its own specks: p is 0.016 for any step, which is no proof among so many."""
+    """In seven patients each of three regions has its own specks: p is 0.016 for any step, which is
+    no proof among so many.
+    """
     table = LabelTable.from_names({n: f"r{n}" for n in range(1, 7)})
     rng = np.random.default_rng(4)
     held = []
@@ -211,7 +217,9 @@ def test_cases_of_one_patient_are_not_many_patients():
 
 
 def test_a_step_that_loses_a_structure_altogether_is_not_kept():
-    """Specks of 0.024 ml go in nineteen cases, but of the true second piece one case has 0.003 ml alone, and nothing else."""
+    """Specks of 0.024 ml go in nineteen cases, but of the true second piece one case has 0.003 ml
+    alone, and nothing else.
+    """
     rng = np.random.default_rng(0)
     held = []
     for n in range(20):
@@ -269,7 +277,9 @@ def test_the_same_answers_teach_the_same():
 
 
 def test_figures_are_those_of_the_evaluation():
-    """Dice of what is held, before and after steps, is the Dice of `score_labels` on whole images, ignored voxels included."""
+    """Dice of what is held, before and after steps, is the Dice of `score_labels` on whole images,
+    ignored voxels included.
+    """
     rng = np.random.default_rng(5)
     reference = anatomy(rng)
     reference[:, :, 20:] = 9
@@ -304,7 +314,9 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_what_is_remembered_of_pieces_is_what_applying_each_step_gives():
-    """Steps that remove the same pieces are worked out once: every list of steps is held to `postprocess` itself."""
+    """Steps that remove the same pieces are worked out once: every list of steps is held to
+    `postprocess` itself.
+    """
     rng = np.random.default_rng(3)
     pairs = [(rng.choice([0, 0, 0, 1, 1, 3], SHAPE), anatomy(rng)) for _ in range(3)]
     held = [

@@ -54,7 +54,7 @@ def demo(
     class_minutes: float = 1.0,
     listener: Listener | None = None,
 ) -> DemoResult:
-    """Run the main jobs on synthetic CT: segment liver and tumours in DICOM studies, tell malignant lung nodules from benign.
+    """Segment livers and tumours, and classify lung nodules, on synthetic CT.
 
     Args:
         out: a new folder.

@@ -1,4 +1,4 @@
-"""Plans as JSON that people edit: written with their reasons, read with errors that name the field and the cure."""
+"""Plans as JSON that people edit, read with errors that name the field and the cure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _LETTERS = 40  # of all names together, which fit side by side
 
 
 def draw_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
-    """Draw how many cases of each class (rows) are called what (columns), shaded by the share of the row.
+    """Draw the counts of each class (rows) by predicted class (columns), shaded by row share.
 
     Args:
         scores: one a case, each with its reference.

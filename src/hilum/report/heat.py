@@ -151,7 +151,7 @@ class _Marked:
         )
 
     def slice_of(self, strongest: int | None, slices: int) -> int:
-        """The slice to draw: of the mask, of the point, of the map, or the middle where all is empty."""
+        """The slice to draw: of the mask, point or map, else the middle one."""
         if self.mask is not None:
             return int(self.mask.sum(axis=(1, 2)).argmax())
         if self.point is not None and -0.5 <= self.point[0] < slices - 0.5:

@@ -32,7 +32,7 @@ _TALLEST = 4.0
 def draw_overlay(
     image: Volume, labels: Volume | Sequence[Path], table: LabelTable, path: Path
 ) -> None:
-    """Draw the outlines of every label on slices across the image's thickest axis, axial where none is much thicker.
+    """Draw the outlines of every label on slices across the image's thickest axis.
 
     Left of the patient is on the right of the picture; axial slices have the front at the top,
     others the head.
@@ -81,7 +81,7 @@ def draw_overlay(
 
 
 def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[int]:
-    """Choose the slices where the last labels (the finest, by custom) are largest, then spread over all labelled slices."""
+    """Choose the slices where the last labels are largest, then spread over all labelled slices."""
     chosen: list[int] = []
     for label in reversed(table.foreground):
         areas = (labels == label.id).sum(axis=(1, 2))
@@ -120,7 +120,7 @@ def slice_title(code: str, z: int, slices: int) -> str:
 
 
 def height_of(image: Volume) -> float:
-    """Height of a slice as a part of its width, in millimetres, kept within what a picture can have."""
+    """Height of a slice as a part of its width, in millimetres, within limits."""
     _, y, x = image.geometry.spacing
     return min(
         max(image.geometry.shape[1] * y / (image.geometry.shape[2] * x), 1 / _TALLEST), _TALLEST

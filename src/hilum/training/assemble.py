@@ -21,7 +21,7 @@ _FEW_STEPS = 100
 
 
 def first_scores(members: Sequence[TrainedFold[S]]) -> tuple[S, ...]:
-    """Collect the scores of all folds; a case that several validate on counts once, by the first."""
+    """Collect the scores of all folds, each case once, by the first fold that scored it."""
     folds: dict[str, int] = {}
     return tuple(
         score
@@ -146,8 +146,8 @@ def _metrics(
     split = f"fold {trained.folds[0][0]}" if one else f"{len(trained.folds)}-fold cross-validation"
     return ModelMetrics(
         measured_on=(
-            f"{cases} validation cases of {trained.data.dataset.name} ({split}, seed {trained.options.seed};"
-            f" torch in {trained.plan.precision.value})"
+            f"{cases} validation cases of {trained.data.dataset.name} ({split}, seed"
+            f" {trained.options.seed}; torch in {trained.plan.precision.value})"
         ),
         metrics=rows,
         level=level,

@@ -1,4 +1,4 @@
-"""Random changes of a batch of patches, on the training device: parameters are sampled first, then applied.
+"""Random changes of a batch of patches on the training device: sampled first, then applied.
 
 Rotation, scaling and elastic deformation are one resampling of image and target. Everything is
 batched, and a sample that draws no change is not touched.
@@ -43,7 +43,7 @@ class SpatialParameters:
 
 
 class Augmenter:
-    """Augments batches (B, C, Z, Y, X), with their targets (B, 1 or R, Z, Y, X) where these are images too.
+    """Augments batches (B, C, Z, Y, X) and their targets (B, 1 or R, Z, Y, X).
 
     Args:
         spec: strengths and probabilities.
@@ -92,7 +92,7 @@ class Augmenter:
         return self(images, nowhere, generator)[0]
 
     # --- space
-    # -------------------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
 
     def _sample_spatial(self, batch: int, generator: torch.Generator) -> SpatialParameters:
         spec = self.spec
@@ -188,7 +188,7 @@ class Augmenter:
         return images, targets
 
     # --- intensity
-    # ---------------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
 
     def _intensity(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.masks:

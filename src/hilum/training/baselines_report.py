@@ -1,4 +1,4 @@
-"""Files of a classification's out-of-fold predictions: rows, metrics, and baselines that use no image."""
+"""Files of a classifier's out-of-fold predictions: rows, metrics, image-free baselines."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def write_out_of_fold_report(
 
 
 def mask_sizes(dataset: Dataset) -> Mapping[str, Mapping[str, float]]:
-    """Size of each case's mask, where the cases have masks: its volume, and its largest extent along an axis.
+    """Measure each case's mask, where there are masks: its volume and its largest extent.
 
     Of pictures without a scale the volume is an area, and both are in pixels.
     """

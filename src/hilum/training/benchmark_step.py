@@ -69,7 +69,7 @@ def choose_precision(device: torch.device) -> Decision[Precision]:
 def choose_precision_by_trial_step(
     plan: Plan, device: torch.device, trial: MakeTrial, weights: Weights | None = None
 ) -> Decision[Precision]:
-    """Choose bfloat16 where the device computes in it, and the gradient of this very network is the same but for rounding.
+    """Choose bfloat16 where the device computes in it and this network's gradient stays the same.
 
     Never on a CPU: torch 2.15 gave weight gradients of bfloat16 convolutions over few voxels there
     (3 x 3 x 3, 256 features) that were infinite or no numbers in about half of the steps, and right
@@ -133,7 +133,7 @@ def _compare_gradients(
 def step_timer(
     device: torch.device, precision: Precision, trial: MakeTrial
 ) -> Callable[[NetworkSpec | ClassifierSpec, Three, int], float]:
-    """A function that measures the seconds of one training step (forward, backward, optimiser) with random data.
+    """Make a function that measures the seconds of one training step with random data.
 
     It raises ResourceError where the device has not enough memory for the step.
     """
@@ -169,7 +169,7 @@ def _seconds_per_step(
     precision: Precision,
     trial: MakeTrial,
 ) -> float:
-    """The quickest of a few steps after one that warms up: what other programs take only adds to it."""
+    """Time a few steps after one that warms up, and return the quickest."""
     generator = torch.Generator().manual_seed(0)
     network = to_channels_last(build_network(spec)).to(device).train()
     optimiser = build_optimiser([list(network.parameters())], OptimiserSpec())

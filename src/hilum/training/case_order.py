@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def stratified_order(
     ids: Sequence[str], labels: Sequence[str | None], table: ClassTable
 ) -> list[int]:
-    """The places of cases in an order of which every beginning is a fair sample, of each class its share.
+    """Order cases so that every beginning holds each class in its share.
 
     Data sets are often sorted by class. Of findings the rarest of a case counts. The order is drawn
     by the cases' ids, the same for the same cases.
@@ -37,7 +37,7 @@ def stratified_order(
 def minimum_per_class_first(
     order: Sequence[int], labels: Sequence[str | None], table: ClassTable, fewest: int
 ) -> tuple[list[int], int]:
-    """The same order, begun with as many cases as a fit needs: `fewest` of every class, of findings also without each.
+    """Order cases alike, but begin with `fewest` of every class, of findings also without each.
 
     What was drawn to the front would have come anyway in a longer sample: one that reaches beyond
     it is the fair one again.
@@ -54,7 +54,7 @@ def minimum_per_class_first(
 
 
 def shuffled_order(ids: Sequence[str]) -> list[int]:
-    """The places of cases, of which no class is known, in an order of which every beginning is a fair sample.
+    """Order cases without known classes so that every beginning is a fair sample.
 
     Data sets are often sorted by centre. The order is drawn by the cases' ids, the same for the
     same cases.

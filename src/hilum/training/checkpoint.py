@@ -1,4 +1,4 @@
-"""Everything that a training needs to go on exactly where it was, in one file that is complete or not there."""
+"""The state of a training in one file, which is complete or not there."""
 
 from __future__ import annotations
 

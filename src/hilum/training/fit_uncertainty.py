@@ -1,4 +1,4 @@
-"""Fit a trained classifier's calibration, prediction sets and out-of-distribution limits on out-of-fold predictions."""
+"""Fit calibration, prediction sets and out-of-distribution limits out of fold."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def cross_calibrated(
     balanced: bool = False,
     units: Mapping[str, str] | None = None,
 ) -> tuple[ClassScore, ...]:
-    """The answers with probabilities and sets that were learnt from others: no patient on both sides.
+    """Calibrate each prediction on the others: no patient is on both sides.
 
     Args:
         scores: out-of-fold answers.
@@ -219,7 +219,7 @@ def _unit(score: ClassScore, units: Mapping[str, str] | None) -> str:
 
 
 def _parts(scores: Sequence[ClassScore], units: Mapping[str, str] | None) -> list[int]:
-    """Split the predictions into calibration parts: by fold, or into fifths of the groups where there is one fold only."""
+    """Split the predictions into calibration parts: folds, or fifths of a single fold's groups."""
     folds = {score.fold for score in scores}
     if len(folds) > 1:
         return [score.fold or 0 for score in scores]
@@ -248,7 +248,7 @@ def _refusal(
     device: torch.device,
     minutes: float | None,
 ) -> Refusal:
-    """Fit one member's out-of-distribution check: features of its training cases, limits from its validation cases."""
+    """Fit one member's out-of-distribution check on its training and validation cases."""
     predictor = ClassPredictor(
         TrainedModel(plan=plan, networks=(member.result.network,), device=device)
     )
@@ -267,14 +267,14 @@ def _refusal(
 
 
 def _some(cases: Sequence[T]) -> list[T]:
-    """At most `MOST_SEEN` cases in an order of which every beginning is like the whole, however the cases are sorted."""
+    """Choose at most `MOST_SEEN` cases, in an order whose every beginning is a fair sample."""
     return [cases[n] for n in np.random.default_rng(0).permutation(len(cases))[:MOST_SEEN]]
 
 
 def _seen(
     predictor: ClassPredictor, arrays: Iterable[NDArray[np.float32]], seconds: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Features and statistics of the intensities of inputs, one input in memory at a time, until the seconds are over."""
+    """Compute features and intensity statistics of inputs, one at a time, until time is up."""
     begun, rows = time.perf_counter(), []
     for array in arrays:
         rows.append((predictor.features(array)[0], intensity_features(array)))

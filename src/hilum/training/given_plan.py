@@ -1,4 +1,4 @@
-"""The plan that a training follows because it is there already: the user's, or that of the training that is resumed."""
+"""The plan that a training follows: the user's, or that of the resumed training."""
 
 from __future__ import annotations
 

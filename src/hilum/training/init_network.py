@@ -19,7 +19,7 @@ T = TypeVar("T", bound=nn.Module)
 
 
 def new_network(plan: Plan, seed: int, weights: Weights | None = None) -> nn.Module:
-    """The plan's network with initial weights from the seed, and pretrained ones over them where there are any."""
+    """Make the plan's network: initial weights from the seed, then pretrained ones, if any."""
     network: Any = build_network(plan.network.value, generator=torch.Generator().manual_seed(seed))
     if weights is not None:
         adopt(network, weights)
@@ -43,7 +43,7 @@ def find_pretrained(plan: Plan) -> Weights | None:
 
 @lru_cache(maxsize=1)
 def _cached_find(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001  (a file that changed is another one)
-    """Looked for once: the hub is not asked, nor the file read, for the plan and again for the training."""
+    """Find the weights once for the plan and the training."""
     return find_weights(backbone, file=file)
 
 

@@ -49,7 +49,7 @@ def keep_audit(found: Audit, premises: Premises, work: Path) -> None:
 
 
 def leak_warnings(leaks: Audit) -> tuple[str, ...]:
-    """Make the sentences of the card on what is on both sides of the split, gives the class away, or was not compared.
+    """Make the card's sentences on cases across the split, leaks of the class and gaps.
 
     Near-duplicates in one fold, and columns that merely predict, do no harm.
     """

@@ -1,4 +1,4 @@
-"""Files that a training writes for people: log.csv, curves.png, and TensorBoard events where that package is installed."""
+"""Training logs for people: log.csv, curves.png, and TensorBoard events if installed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _smooth(values: Sequence[float]) -> list[float]:
 
 
 def loss_still_falls(rows: Sequence[Row]) -> bool:
-    """Return True if the loss fell from the third to the last quarter of the rows by more than its noise.
+    """Return True if the loss fell by more than its noise in the second half of the rows.
 
     The noise is twice the standard error of the difference of both quarters' means. Fewer than 8
     rows cannot show a flat loss, so it counts as falling.

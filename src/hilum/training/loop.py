@@ -81,7 +81,7 @@ class TrainingJob(Generic[P_co, Store_co]):
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network: the average of its weights, on its device, and how far the training went."""
+    """A trained network with averaged weights on its device, and its progress."""
 
     network: nn.Module
     progress: Progress

@@ -118,7 +118,7 @@ def _same_file(plan: Path | Plan, path: Path) -> bool:
 
 
 def _memory_gb(device: torch.device, listener: Listener) -> float:
-    """Return the memory to plan for: what there is, down to a power of two, whatever other programs take of it just now."""
+    """Return the memory to plan for: all there is, rounded down to a power of two."""
     host = host_memory()
     both = torch.cuda.mem_get_info(device) if device.type == "cuda" else (host.free, host.total)
     free, total = (amount / 2**30 for amount in both)

@@ -1,4 +1,4 @@
-"""Premises of a training, recorded at its start and compared at --resume: files, names, splits, options."""
+"""Premises of a training, compared at --resume: files, names, splits, options."""
 
 from __future__ import annotations
 

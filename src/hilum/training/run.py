@@ -256,7 +256,7 @@ def _chosen_folds(folds: tuple[Fold, ...], options: TrainOptions) -> list[tuple[
 
 
 def _refuse_overwriting(out: OutputFolder, options: TrainOptions) -> None:
-    """Refuse files of others, a model, and a training with a checkpoint that is not to be resumed."""
+    """Refuse files of others, a model, and a training that is not to be resumed."""
     out.refuse_foreign((*MODEL_FILES, *out.path.glob("weights*.safetensors"), "run.json", WORK))
     held = [name for name in ("model.json", f"{WORK}/*/{CHECKPOINT}") if any(out.path.glob(name))]
     if held and not options.resume:

@@ -1,4 +1,4 @@
-"""Sampling of patches for each step: a function of the seed and the step alone, so that a run can be resumed anywhere."""
+"""Sampling of patches, a function of the seed and the step alone, so that runs resume."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, number: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """The image (C, *size) and the target of the sample of that number, counted over the whole training.
+        """Read the image (C, *size) and target of a sample, numbered over the whole training.
 
         Raises:
             DataError: its case cannot be read; the error names it.

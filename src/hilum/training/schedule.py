@@ -65,7 +65,7 @@ class Plateau(Record):
         )
 
     def bend(self, progress: float, step: int) -> float:
-        """Progress after a plateau: the rest of the schedule passes quickly, but it is passed through to its end."""
+        """Progress after a plateau: the rest of the schedule passes quickly."""
         if self.cooldown_from is None:
             return progress
         share = (step - self.cooldown_step) / max(1.0, _COOLDOWN * self.cooldown_step)

@@ -1,4 +1,4 @@
-"""The contract of a task: all that a training does differently for segmentation and classification."""
+"""The contract of a task: what a training does differently for each task."""
 
 from __future__ import annotations
 

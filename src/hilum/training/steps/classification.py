@@ -116,7 +116,7 @@ class ClassificationStep(TrainingStep):
 def mix(
     images: Tensor, targets: Tensor, strength: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mix every case with the one before it: x' = s x + (1 - s) y, targets alike, one s of Beta(strength, strength) a case.
+    """Mix every case with the one before it: x' = s x + (1 - s) y, s of Beta(strength, strength).
 
     The larger of s and 1 - s is taken, so that each case stays mostly itself.
 

@@ -164,7 +164,7 @@ def _missing(
     *,
     bounded: bool,
 ) -> tuple[list[str], int]:
-    """Cases in the order in which their features are computed, and how many of the first whatever the time."""
+    """Order cases for computing features, with the number that is computed in any case."""
     if not bounded:
         missing = [case for case in job.cases if case not in known]
         return missing, len(missing)

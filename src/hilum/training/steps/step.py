@@ -59,7 +59,7 @@ class TrainingStep(Protocol):
         tick: Callable[[float, int], None] | None,
         seconds: float | None = None,
     ) -> PreparedNetwork:
-        """Prepare a new network before its first step, telling `tick` the progress and step 0 meanwhile.
+        """Prepare a new network before its first step; `tick` hears progress and step 0.
 
         It takes `seconds` at most, where they are bounded, or what the least takes that is of use.
         """

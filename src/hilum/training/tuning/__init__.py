@@ -1,4 +1,4 @@
-"""Learning on validation cases what is done around a network: post-processing of its labels, overlap of its patches."""
+"""Tuning on validation cases: post-processing of labels, overlap of patches."""
 
 from hilum.training.tuning.records import Tuning
 from hilum.training.tuning.tune import TuneOptions, tune

@@ -1,4 +1,4 @@
-"""Post-processing and overlap learnt at the end of a training, from the validation cases that were predicted anyway.
+"""Tuning of post-processing and overlap at the end of a training, on validation predictions.
 
 Post-processing is learnt from their saved label maps. The overlap of patches is tried only in a
 training of given minutes, where enough of them are left: every case is predicted again at up to
@@ -54,7 +54,7 @@ _FINISH_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class TuningContext:
-    """Context of the last stages: folder, device, options and deadline of a training whose folds are trained.
+    """Context of the last stages: folder, device, options and deadline.
 
     Args:
         work: the folder whose `fold_<n>/validation` hold the label maps.
@@ -92,7 +92,7 @@ class TuningContext:
 
 @dataclass(frozen=True)
 class TuningOutcome:
-    """The plan with what was learnt, the members with the scores of what the model now answers, and what the card should say."""
+    """The plan with what was tuned, the members with their new scores, and notes for the card."""
 
     plan: SegmentationPlan
     members: tuple[TrainedFold[Score], ...]
@@ -222,7 +222,7 @@ def _rescored(
     found: PostprocessingTuning,
     ending: TuningContext,
 ) -> tuple[TrainedFold[Score], ...] | None:
-    """The members with the scores of the post-processed label maps, which are written to a folder of their own.
+    """Score the post-processed label maps, which are written to a folder of their own.
 
     Each case is post-processed by what was learnt from other patients.
 

@@ -69,12 +69,7 @@ def find_eligible_cases(dataset: Dataset, facts: Facts | None, networks: int) ->
                 needed="cases that it was not trained on",
                 cure="give another data set with the same labels",
             )
-        said = [
-            (
-                "the model does not say which cases it was trained on: that these are others is taken"
-                " on trust"
-            )
-        ]
+        said = ["the model does not say which cases it was trained on; these may be among them"]
         if facts is not None and facts.cases == len(dataset.cases):
             said.append(
                 f"attention: {dataset.name} has as many cases as the model was trained on,"

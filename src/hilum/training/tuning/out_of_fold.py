@@ -1,4 +1,4 @@
-"""Predicting cases out of fold, at one overlap after another, and holding the answers in little memory."""
+"""Out-of-fold predictions at one overlap after another, held in little memory."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class OutOfFoldPredictions:
     def scores(
         self, steps: Callable[[str], Steps], progress: Callable[[int, int, str], None]
     ) -> tuple[Score, ...]:
-        """Every metric at the first overlap, each case with the steps of post-processing given for its id."""
+        """Compute every metric at the first overlap, with each case's own post-processing steps."""
         table = self._plan.labels
         scores: list[Score] = []
         made = self.made[OVERLAPS[0]]

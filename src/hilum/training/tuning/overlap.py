@@ -157,8 +157,8 @@ def _because(
     elif chosen is first:
         parts = [
             (
-                f"{where}, {spent}; no smaller one that was tried surely stays within {ALLOWED:g} of"
-                " its mean Dice"
+                f"{where}, {spent}; no smaller one that was tried surely stays within"
+                f" {ALLOWED:g} of its mean Dice"
             )
         ]
     else:

@@ -1,4 +1,4 @@
-"""Learning which post-processing helps, from answers for cases that the answering network was not trained on.
+"""Choice of post-processing, from out-of-fold predictions.
 
 Candidates are tried in a fixed order, each on top of those kept before it: the whole foreground
 where it has several regions, then every region; the largest component, the minimum volume, the
@@ -160,7 +160,7 @@ class _Search:
             self.answers.evict((step,))
 
     def _targets(self) -> list[tuple[int | None, Region]]:
-        """List the regions to post-process: the whole foreground where it is more than one of the regions, then every region."""
+        """List the regions to post-process: the whole foreground first, then each region."""
         table = self.answers.table
         foreground = tuple(label.id for label in table.foreground)
         regions: list[tuple[int | None, Region]] = list(enumerate(table.scored))
@@ -333,7 +333,7 @@ def _parts(search: _Search) -> tuple[Part, ...]:
 
 
 def _held_out(search: _Search, parts: Sequence[Part]) -> Change:
-    """The regions that steps were found for, each part of the patients by what was learnt from the others."""
+    """Choose regions for each part of the patients by what was learnt from the others."""
     answers = search.answers
     everything = None in search.columns
     columns = [n for n in range(len(answers.regions)) if everything or n in search.columns]

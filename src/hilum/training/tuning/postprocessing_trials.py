@@ -1,4 +1,4 @@
-"""Predicted label maps and their references, held in little memory while steps of post-processing are tried on them."""
+"""Predicted label maps and references, held in little memory while steps are tried."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Change(Record):
 
 
 class Trial(Record):
-    """One step of post-processing that was tried, on top of those kept before it unless it may be chance on its own.
+    """One step of post-processing that was tried on top of those kept before it.
 
     Args:
         step: what was tried.

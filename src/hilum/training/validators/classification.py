@@ -152,7 +152,7 @@ class ClassificationValidator(Validator[ClassScore]):
         return replace(self, cases=tuple(self.cases[i] for i in chosen))
 
     def seconds_after(self, per_case: float, trained: int, total: float) -> float:
-        """Estimate the seconds of learning when to refuse, for so many training cases, and of the metrics and baselines after it.
+        """Estimate the seconds of fitting the out-of-distribution check, metrics and baselines.
 
         Neither is given more than its share of `total` seconds, however many cases there are.
         """
@@ -162,7 +162,7 @@ class ClassificationValidator(Validator[ClassScore]):
         return min(per_case * seen, LEARNING_SHARE * total) + min(figures, _FIGURES_SHARE * total)
 
     def seconds_per_case(self, network: nn.Module) -> float:
-        """Measure the seconds of one case: the first one is read and predicted, twice, to warm up."""
+        """Measure the seconds of one case: the first one, twice, to warm up."""
         predictor = self._predictor(network)
         for _ in range(2):
             start = time.perf_counter()

@@ -143,7 +143,7 @@ class SegmentationValidator(Validator[Score]):
         return 0.0
 
     def seconds_per_case(self, network: nn.Module) -> float:
-        """Measure the seconds of one case: the first one is predicted (twice where that is quick, to warm up) and scored.
+        """Measure the seconds of one case: the first one, predicted and scored.
 
         The annotation stands for the prediction that a trained network will make; an untrained
         one's is noise.

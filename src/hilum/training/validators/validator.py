@@ -61,7 +61,7 @@ class Validator(ABC, Generic[S]):
         Args:
             network: as trained, on the device.
             save_to: a folder for the predictions.
-            reuse: score the predictions that are in `save_to` already: they are this very network's.
+            reuse: score the predictions in `save_to`: they are this very network's.
             deadline: a `time.perf_counter` value at which scoring stops; at least one case is
                 scored, and those that are scored represent all of them.
             progress: called as progress(done, total, case id).
