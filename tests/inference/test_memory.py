@@ -201,4 +201,4 @@ def test_every_command_takes_memory_alike(typed, gigabytes):
         with mock.patch.object(api, verb, noted):
             CliRunner().invoke(cli.app, [verb, *words, "--memory", typed])
     assert seen["memory_gb"] == pytest.approx(gigabytes)
-    assert memory.parse_memory(seen["memory"]) == pytest.approx(gigabytes * 1e9)
+    assert memory.parse_memory(seen["segmentation"].memory) == pytest.approx(gigabytes * 1e9)

@@ -16,7 +16,7 @@ from hilum.networks.blocks import (
     crop_like,
     layer,
 )
-from hilum.networks.unet import _twice
+from hilum.networks.unet import UNet
 
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -157,10 +157,15 @@ def test_crop_like_keeps_the_first_voxels() -> None:
     assert crop_like(x, x) is x
 
 
-def test_up_sampling_of_the_textbook_keeps_voxel_faces() -> None:
-    assert _twice(torch.tensor([0.0, 4.0]).reshape(1, 1, 1, 2))[0, 0, 0].tolist() == [
-        0.0,
-        1.0,
-        3.0,
-        4.0,
-    ]
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_up_sampling_of_the_textbook_keeps_voxel_faces(dimensions: int) -> None:
+    """Interpolation between voxel faces keeps the mean, that between voxel centres does not."""
+    network = UNet(1, 2, dimensions=dimensions, features=(2, 3)).eval()
+    deepest, joined = [], []
+    network.down[-1].register_forward_hook(lambda *found: deepest.append(found[-1]))
+    network.up[0].register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
+    network(image(1, 1, *(8 if dimensions == 3 else 1, 8, 8)))
+    up = joined[0][:, :3]
+    axes = tuple(range(2, up.ndim))
+    assert up.shape[-1] == 2 * deepest[0].shape[-1]
+    torch.testing.assert_close(up.mean(axes), deepest[0].mean(axes))
