@@ -365,7 +365,8 @@ def _quiet_nncf() -> Iterator[Any]:
                 needed="nncf",
                 cure="pip install 'hilum[openvino]'",
             ) from error
-        nncf.set_log_level(logging.ERROR)
+        # not `nncf.set_log_level`, which sets handlers that NNCF's logger shares with others
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         with redirect_stdout(StringIO()):  # its progress bars; what a program prints is its own
             yield nncf
 
