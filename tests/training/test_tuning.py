@@ -111,10 +111,10 @@ def test_a_model_that_does_not_say_is_trusted_with_another_data_set_alone():
         find_eligible_cases(dataset(name="Dataset007_Boxes"), silent, 1)
     found = find_eligible_cases(dataset(name="others"), silent, 1)
     assert len(found.cases) == 8
-    assert "taken on trust" in found.said[0]
+    assert "may be among them" in found.said[0]
     assert "as many cases as the model was trained on, 8" in found.said[1]
     assert len(find_eligible_cases(dataset(6, name="others"), silent, 1).said) == 1
-    assert "taken on trust" in find_eligible_cases(dataset(), None, 1).said[0]
+    assert "may be among them" in find_eligible_cases(dataset(), None, 1).said[0]
 
 
 def test_some_cases_are_spread_evenly():
