@@ -140,7 +140,8 @@ def train(network: Any, image: Any, labels: Any, asked: argparse.Namespace) -> N
     from torch.nn import functional
 
     torch.set_num_threads(os.cpu_count() or 1)
-    torch.nn.InstanceNorm3d.forward = _instance_norm  # type: ignore[method-assign]  # the faster road on CPUs
+    # the faster road on CPUs
+    torch.nn.InstanceNorm3d.forward = _instance_norm  # type: ignore[method-assign]
     network.to(memory_format=torch.channels_last_3d).train()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=asked.rate, weight_decay=1e-4, fused=True

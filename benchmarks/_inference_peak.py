@@ -33,9 +33,11 @@ def main() -> None:
     result: dict[str, float] = {}
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a, b = torch.randn(SIZE, SIZE).to(kind), torch.randn(SIZE, SIZE).to(kind)
-        result[f"torch {name}"] = best(lambda a=a, b=b: torch.mm(a, b))  # type: ignore[misc]  # arguments bound in the loop
+        # arguments bound in the loop
+        result[f"torch {name}"] = best(lambda a=a, b=b: torch.mm(a, b))  # type: ignore[misc]
     a, b = (torch.randint(-128, 127, (SIZE, SIZE), dtype=torch.int8) for _ in range(2))
-    result["torch int8"] = best(lambda: torch._int_mm(a, b))  # noqa: SLF001  the only integer product that torch has
+    # the only integer product that torch has
+    result["torch int8"] = best(lambda: torch._int_mm(a, b))  # noqa: SLF001
     result |= {f"OpenVINO {name}": openvino(name) for name in ("float32", "bfloat16", "int8")}
     if len(sys.argv) > 1:
         result["operations a patch"] = operations(Path(sys.argv[1]))

@@ -310,7 +310,8 @@ def test_classification_table_with_images_folder_group_and_split(tmp_path):
         write_volume(picture(seed), root / "images" / f"{name}.png")
     table(
         root,
-        "file;label;group;split\na.png;sick;1;train\nb.png;well;2;val\nc.png;sick;1;test\nd.png;;3;train\n",
+        "file;label;group;split\na.png;sick;1;train\nb.png;well;2;val\n"
+        "c.png;sick;1;test\nd.png;;3;train\n",
     )
     dataset = open_dataset(root)
     assert dataset.labels is None

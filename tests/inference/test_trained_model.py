@@ -268,7 +268,8 @@ def test_malicious_weights_are_refused_and_not_executed(saved, tmp_path, make, h
 
 
 def test_the_bomb_would_have_gone_off(tmp_path):
-    pickle.loads(pickle.dumps(Bomb(tmp_path / "struck")))  # noqa: S301  shows that the test above can fail
+    # shows that the test above can fail
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "struck")))  # noqa: S301
     assert (tmp_path / "struck").exists()
 
 

@@ -306,7 +306,8 @@ def main(folder: Path, names: list[str], first: int, last: int) -> None:
             faulthandler.cancel_dump_traceback_later()
             taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
             if fault or taken > MEMORY:
-                print(f"FAULT {name} {number}: {fault or f'{taken} bytes of memory'}", flush=True)  # noqa: T201
+                found = fault or f"{taken} bytes of memory"
+                print(f"FAULT {name} {number}: {found}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def test_inputs_inside_each_other_count_once(tmp_path):
 
 
 def test_names_that_are_no_utf8_can_be_recorded(tmp_path):
-    with open(os.fsencode(tmp_path) + b"/\xff.nii.gz", "wb") as stream:  # noqa: PTH123  (pathlib takes no bytes)
+    # pathlib takes no bytes
+    with open(os.fsencode(tmp_path) + b"/\xff.nii.gz", "wb") as stream:  # noqa: PTH123
         stream.write(b"x")
     record = take_inventory([tmp_path], []).record()
     assert record.left_out[0].names == ("\\udcff.nii.gz",)

@@ -218,7 +218,8 @@ class ClassPredictor:
     def size(self, source: Source) -> None:
         """Nothing is known before it is read; see `Predictor.size`."""
 
-    def reserve(self, expected: object, before: Prepared | None) -> int:  # noqa: ARG002  (see `Predictor.reserve`)
+    # see `Predictor.reserve`
+    def reserve(self, expected: object, before: Prepared | None) -> int:  # noqa: ARG002
         """A view is small: the next case is always read meanwhile."""
         return 0
 

@@ -460,7 +460,8 @@ class _OncePerMessageLog:
             return work()
         except HilumError as error:
             return self.fail(case, error)
-        except Exception as error:  # noqa: BLE001  a bug of ours must not cost the cases that come after it
+        # a bug of ours must not cost the cases that come after it
+        except Exception as error:  # noqa: BLE001
             missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
             if missing is not None:
                 return self.fail(case, missing)

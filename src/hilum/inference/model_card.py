@@ -46,7 +46,8 @@ def markdown_template(package: str, name: str) -> Template:
     files = resources.files(package)
     environment = Environment(
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701  (Markdown, not HTML: _clean takes out what would break a table)
+        # Markdown, not HTML: _clean takes out what would break a table
+        autoescape=False,  # noqa: S701
         keep_trailing_newline=True,
         finalize=_clean,
         loader=FunctionLoader(lambda name: files.joinpath(name).read_text(encoding="utf-8")),

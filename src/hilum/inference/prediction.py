@@ -239,11 +239,17 @@ class LabelWriter:
             for name in label_files(case, FORMATS.values(), probabilities=True)
         )
 
-    def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:  # noqa: ARG002  (it has no rows)
+    # it has no rows
+    def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:  # noqa: ARG002
         """See `ClassWriter.kept_rows`; labels are in no table."""
         return 0, ()
 
-    def write(self, prediction: Prediction, made_from: dict[str, str]) -> tuple[Path, ...]:  # noqa: ARG002  (recorded with the files)
+    def write(
+        self,
+        prediction: Prediction,
+        # recorded with the files
+        made_from: dict[str, str],  # noqa: ARG002
+    ) -> tuple[Path, ...]:
         """Write one answer, and before the first one what the integers mean."""
         self.write_table()
         formats = _chosen(self._formats, picture=prediction.picture)

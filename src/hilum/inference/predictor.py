@@ -365,7 +365,8 @@ class Predictor:
         Nothing of the logits is left.
         """
         seconds = 0.0
-        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
+        # a generator can be closed
+        with closing(self._rows(prepared, watch)) as parts:  # type: ignore[type-var]
             for _, logits in parts:
                 begun = time.perf_counter()
                 for stream in streams:
@@ -378,7 +379,9 @@ class Predictor:
         array = prepared.array
         body = None if self.every_patch else self._air.body(array)
         if body is None:
-            with closing(slabs(array, self.engine, self._sweep, watch)) as parts:  # type: ignore[type-var]  # a generator can be closed
+            finished = slabs(array, self.engine, self._sweep, watch)
+            # a generator can be closed
+            with closing(finished) as parts:  # type: ignore[type-var]
                 yield from parts
             return
         watch.tally.outside = body.saved

@@ -208,7 +208,8 @@ class RunningMean:
             (self._outputs + 1, *(side.stop - side.start for side in self._columns[column])),
             dtype=np.float32,
         )
-        got = self._seek(column, row).readinto(values.data.cast("B"))  # type: ignore[attr-defined]  # a raw file has it
+        # a raw file has it
+        got = self._seek(column, row).readinto(values.data.cast("B"))  # type: ignore[attr-defined]
         if got != values.nbytes:
             raise ResourceError(
                 f"a temporary file gave {got} of {values.nbytes} bytes", cure="check the disk"

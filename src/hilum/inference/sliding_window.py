@@ -223,7 +223,8 @@ def sliding_window(
     Needs 4 K bytes a voxel; see `slabs`, which does not.
     """
     logits = np.empty((sweep.outputs, *image.shape[1:]), dtype=np.float32)
-    with closing(slabs(image, engine, sweep)) as parts:  # type: ignore[type-var]  # a generator can be closed
+    # a generator can be closed
+    with closing(slabs(image, engine, sweep)) as parts:  # type: ignore[type-var]
         for rows, part in parts:
             logits[:, rows] = part
     return logits

@@ -129,7 +129,12 @@ class TrainedModel:
 
         Engines other than torch's run on the CPU.
         """
-        source = EngineSource(self.plan, networks=self.networks, device=self.device)  # type: ignore[arg-type]  # a segmentation's
+        source = EngineSource(
+            # a segmentation's
+            self.plan,  # type: ignore[arg-type]
+            networks=self.networks,
+            device=self.device,
+        )
         return make_engine(source, name, EngineOptions(precision, threads, memory))
 
     def save(self, folder: Path | str) -> TrainedModel:

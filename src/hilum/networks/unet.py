@@ -60,7 +60,8 @@ class UNet(Network):
         )
         self.head = layer("Conv", dimensions)(features[0], out_channels, 1)
 
-    def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:  # noqa: ARG002  (the textbook supervises one resolution)
+    # the textbook supervises one resolution
+    def levels(self, image: Tensor, *, deep: bool) -> tuple[Tensor, ...]:  # noqa: ARG002
         """See `Network.levels`.
 
         The textbook knows no deep supervision, there is always one entry.

@@ -224,7 +224,8 @@ def _remove(around: _Around, chosen: Callable[[NDArray[np.int64]], Mask]) -> Non
         around.change(box, numbered, going, inside=False)
 
 
-def _largest_component(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (what every step is given)
+# what every step is given
+def _largest_component(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001
     """Keep the largest piece, the first in the order of the array of equal ones."""
 
     def smaller(sizes: NDArray[np.int64]) -> Mask:
@@ -240,7 +241,8 @@ def _too_small(sizes: NDArray[np.int64], step: PostprocessingStep, voxel_mm3: fl
     return np.asarray(sizes < voxels * (1 - 1e-9), dtype=np.bool_)
 
 
-def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001  (what every step is given)
+# what every step is given
+def _fill_holes(around: _Around, voxel_mm3: float) -> None:  # noqa: ARG001
     """Fill the background that the region encloses."""
     box = around.box()
     if box is None:

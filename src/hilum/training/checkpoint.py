@@ -122,7 +122,8 @@ def load_checkpoint(
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
             progress = Progress.parse(file.metadata()[_META])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+            # not a dictionary
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         network.load_state_dict(_under(tensors, "network."))
         average.load_state_dict(_under(tensors, "average."))
         state = _by_parameter(

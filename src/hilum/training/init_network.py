@@ -42,7 +42,8 @@ def find_pretrained(plan: Plan) -> Weights | None:
 
 
 @lru_cache(maxsize=1)
-def _cached_find(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001  (a file that changed is another one)
+# a file that changed is another one
+def _cached_find(backbone: str, file: Path | None, stamp: int) -> Weights:  # noqa: ARG001
     """Find the weights once for the plan and the training."""
     return find_weights(backbone, file=file)
 

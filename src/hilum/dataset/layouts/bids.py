@@ -1,4 +1,7 @@
-"""A BIDS data set: sub-01/anat/sub-01_T1w.nii.gz, and annotations in derivatives (https://bids-specification.readthedocs.io)."""
+"""A BIDS data set: sub-01/anat/sub-01_T1w.nii.gz, and annotations in derivatives.
+
+Source: https://bids-specification.readthedocs.io
+"""
 
 from __future__ import annotations
 

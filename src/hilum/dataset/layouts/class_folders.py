@@ -121,7 +121,8 @@ def holds_one_class(path: Path) -> bool:
     )
 
 
-def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one signature for all layouts
+# one signature for all layouts
+def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
     """Open a folder of class folders.
 
     A case's id is its file's stem, or CLASS__stem where two classes have the same stem. With train/

@@ -1,4 +1,7 @@
-"""A MedMNIST archive: one .npz with train_images, train_labels, val_images, ... (https://medmnist.com)."""
+"""A MedMNIST archive: one .npz with train_images, train_labels, val_images, ...
+
+Source: https://medmnist.com
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ def recognises(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".npz"
 
 
-def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001 - one signature for all layouts
+# one signature for all layouts
+def read(path: Path, *, values: bool = True) -> Dataset:  # noqa: ARG001
     """Open a MedMNIST archive; its images stay in it.
 
     Cases are called train_00012; the archive's own split is kept: train and val are one fold, test

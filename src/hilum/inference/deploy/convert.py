@@ -39,7 +39,10 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
     )
     with _quiet(), _evaluating(network), torch.no_grad():
         try:
-            traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's own has no types
+            # torch's own has no types
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                network, example, check_trace=False
+            )
             model = ov.convert_model(traced, example_input=example, share_weights=True)
             model.reshape([1, len(plan.channels), *plan.patch.value])
         except Exception as error:  # torch's and OpenVINO's errors have no common base

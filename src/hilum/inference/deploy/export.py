@@ -125,7 +125,11 @@ def export_model(
         networks: tuple[Any, ...] = ()
         quantisation: Quantisation | None = None
         if "openvino" in engines:
-            networks = tuple(to_openvino(network, model.plan) for network in model.networks)  # type: ignore[arg-type]  # a segmentation's
+            networks = tuple(
+                # a segmentation's
+                to_openvino(network, model.plan)  # type: ignore[arg-type]
+                for network in model.networks
+            )
         vectors = _test_vectors(model, lambda: model.make_engine("torch", "float32"))
         if stored == "int8" and data is not None:
             from hilum.inference.deploy.quantise import quantise
@@ -144,7 +148,8 @@ def export_model(
             vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8"))
         files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
         vectors.save(folder / VECTORS)
-        source = engine_source(model.plan, folder, files, stored)  # type: ignore[arg-type]  # a segmentation's
+        # a segmentation's
+        source = engine_source(model.plan, folder, files, stored)  # type: ignore[arg-type]
         differences = {engine: _difference(source, vectors, engine, stored) for engine in engines}
         _write_rest(model, folder, files, stored, quantisation, differences)
         made = sorted(

@@ -145,7 +145,8 @@ def _random_values(name: str, parameter: Tensor, generator: torch.Generator) -> 
 
 def _forget_statistics(module: nn.Module) -> None:
     """Of batch normalisation."""
-    if isinstance(module, torch.nn.modules.batchnorm._NormBase):  # noqa: SLF001  (torch has no public name for all of them)
+    # torch has no public name for all of them
+    if isinstance(module, torch.nn.modules.batchnorm._NormBase):  # noqa: SLF001
         module.reset_running_stats()
 
 

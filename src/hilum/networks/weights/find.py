@@ -141,7 +141,8 @@ def _fetched(
             token=False,
             library_name="hilum",
         )
-    except Exception as error:  # noqa: BLE001  (no network fails in as many ways as there are networks)
+    # no network fails in as many ways as there are networks
+    except Exception as error:  # noqa: BLE001
         reason = str(error).splitlines()[0] if str(error) else ""
         tried.append(f"the hub gave no {repository} ({type(error).__name__}: {reason})")
         return None

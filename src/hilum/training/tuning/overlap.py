@@ -95,7 +95,8 @@ def choose_overlap(
         begun = time.perf_counter()
         try:
             made_there = predict(overlap)
-        except Exception as error:  # noqa: BLE001  whatever it is, the model must not be lost by what might have sped it up
+        # whatever it is, the model must not be lost by what might have sped it up
+        except Exception as error:  # noqa: BLE001
             failed = f"{overlap:g} could not be tried: {what_failed(error)}"
             break
         trials.append(_trial(overlap, made_there, first, groups, regions))

@@ -220,4 +220,5 @@ def _mean_of_means(by_region: Mapping[str, Sequence[float]]) -> float:
 
 
 def _defined(value: float) -> float | None:
-    return None if value != value else value  # noqa: PLR0124  (NaN is the one number that is not itself)
+    # NaN is the one number that is not itself
+    return None if value != value else value  # noqa: PLR0124
