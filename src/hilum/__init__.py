@@ -4,176 +4,79 @@ This is the front door: every public name, imported when it is first used, so th
 loads no torch.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from hilum.front_door import front_door
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hilum.api import (
-        ClassificationOptions,
-        Labelling,
-        NetworkOptions,
-        SegmentationOptions,
-        check,
-        compare,
-        demo,
-        evaluate,
-        export,
-        import_nnunet,
-        load_model,
-        plan,
-        predict,
-        train,
-        tune,
-    )
-    from hilum.dataset import (
-        Audit,
-        Case,
-        ClassTable,
-        Dataset,
-        Fold,
-        audit,
-        make_folds,
-        open_dataset,
-        read_annotation,
-        read_case,
-    )
-    from hilum.errors import (
-        DataError,
-        FormatError,
-        GeometryError,
-        HilumError,
-        LabelError,
-        ModelError,
-        ResourceError,
-        TrainingError,
-        UsageError,
-    )
-    from hilum.evaluation import (
-        ClassEvaluation,
-        ClassScore,
-        Comparison,
-        Evaluation,
-        Score,
-        score_labels,
-        summarise,
-    )
-    from hilum.inference import (
-        ClassPrediction,
-        ClassPredictor,
-        Prediction,
-        Predictor,
-        RunReport,
-        TrainedModel,
-        make_predictor,
-    )
-    from hilum.io import read_labels, read_volume, write_labels, write_volume
-    from hilum.networks import Classifier, UNet, build_network
-    from hilum.plan import (
-        Decision,
-        Fingerprint,
-        Plan,
-        load_plan,
-        make_fingerprint,
-        make_plan,
-        save_plan,
-    )
-    from hilum.volume import Geometry, Label, LabelTable, Region, Volume
-
-_HOMES = {
-    "hilum.api": (
-        "ClassificationOptions",
-        "Labelling",
-        "NetworkOptions",
-        "SegmentationOptions",
-        "check",
-        "compare",
-        "demo",
-        "evaluate",
-        "export",
-        "import_nnunet",
-        "load_model",
-        "plan",
-        "predict",
-        "train",
-        "tune",
-    ),
-    "hilum.dataset": (
-        "Audit",
-        "Case",
-        "ClassTable",
-        "Dataset",
-        "Fold",
-        "audit",
-        "make_folds",
-        "open_dataset",
-        "read_annotation",
-        "read_case",
-    ),
-    "hilum.errors": (
-        "DataError",
-        "FormatError",
-        "GeometryError",
-        "HilumError",
-        "LabelError",
-        "ModelError",
-        "ResourceError",
-        "TrainingError",
-        "UsageError",
-    ),
-    "hilum.evaluation": (
-        "ClassEvaluation",
-        "ClassScore",
-        "Comparison",
-        "Evaluation",
-        "Score",
-        "score_labels",
-        "summarise",
-    ),
-    "hilum.inference": (
-        "ClassPrediction",
-        "ClassPredictor",
-        "Prediction",
-        "Predictor",
-        "RunReport",
-        "TrainedModel",
-        "make_predictor",
-    ),
-    "hilum.io": ("read_labels", "read_volume", "write_labels", "write_volume"),
-    "hilum.networks": ("Classifier", "UNet", "build_network"),
-    "hilum.plan": (
-        "Decision",
-        "Fingerprint",
-        "Plan",
-        "load_plan",
-        "make_fingerprint",
-        "make_plan",
-        "save_plan",
-    ),
-    "hilum.volume": ("Geometry", "Label", "LabelTable", "Region", "Volume"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "__version__",
-    *sorted(_HOME_OF),
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its room."""
-    if name == "__version__":
-        from importlib import metadata  # a tenth of a second
-
-        return metadata.version("hilum")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'hilum' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """Public names, for completion."""
-    return __all__
+    from hilum.api import ClassificationOptions as ClassificationOptions
+    from hilum.api import Labelling as Labelling
+    from hilum.api import NetworkOptions as NetworkOptions
+    from hilum.api import SegmentationOptions as SegmentationOptions
+    from hilum.api import check as check
+    from hilum.api import compare as compare
+    from hilum.api import demo as demo
+    from hilum.api import evaluate as evaluate
+    from hilum.api import export as export
+    from hilum.api import import_nnunet as import_nnunet
+    from hilum.api import load_model as load_model
+    from hilum.api import plan as plan
+    from hilum.api import predict as predict
+    from hilum.api import train as train
+    from hilum.api import tune as tune
+    from hilum.dataset import Audit as Audit
+    from hilum.dataset import Case as Case
+    from hilum.dataset import ClassTable as ClassTable
+    from hilum.dataset import Dataset as Dataset
+    from hilum.dataset import Fold as Fold
+    from hilum.dataset import audit as audit
+    from hilum.dataset import make_folds as make_folds
+    from hilum.dataset import open_dataset as open_dataset
+    from hilum.dataset import read_annotation as read_annotation
+    from hilum.dataset import read_case as read_case
+    from hilum.errors import DataError as DataError
+    from hilum.errors import FormatError as FormatError
+    from hilum.errors import GeometryError as GeometryError
+    from hilum.errors import HilumError as HilumError
+    from hilum.errors import LabelError as LabelError
+    from hilum.errors import ModelError as ModelError
+    from hilum.errors import ResourceError as ResourceError
+    from hilum.errors import TrainingError as TrainingError
+    from hilum.errors import UsageError as UsageError
+    from hilum.evaluation import ClassEvaluation as ClassEvaluation
+    from hilum.evaluation import ClassScore as ClassScore
+    from hilum.evaluation import Comparison as Comparison
+    from hilum.evaluation import Evaluation as Evaluation
+    from hilum.evaluation import Score as Score
+    from hilum.evaluation import score_labels as score_labels
+    from hilum.evaluation import summarise as summarise
+    from hilum.inference import ClassPrediction as ClassPrediction
+    from hilum.inference import ClassPredictor as ClassPredictor
+    from hilum.inference import Prediction as Prediction
+    from hilum.inference import Predictor as Predictor
+    from hilum.inference import RunReport as RunReport
+    from hilum.inference import TrainedModel as TrainedModel
+    from hilum.inference import make_predictor as make_predictor
+    from hilum.io import read_labels as read_labels
+    from hilum.io import read_volume as read_volume
+    from hilum.io import write_labels as write_labels
+    from hilum.io import write_volume as write_volume
+    from hilum.networks import Classifier as Classifier
+    from hilum.networks import UNet as UNet
+    from hilum.networks import build_network as build_network
+    from hilum.plan import Decision as Decision
+    from hilum.plan import Fingerprint as Fingerprint
+    from hilum.plan import Plan as Plan
+    from hilum.plan import load_plan as load_plan
+    from hilum.plan import make_fingerprint as make_fingerprint
+    from hilum.plan import make_plan as make_plan
+    from hilum.plan import save_plan as save_plan
+    from hilum.volume import Geometry as Geometry
+    from hilum.volume import Label as Label
+    from hilum.volume import LabelTable as LabelTable
+    from hilum.volume import Region as Region
+    from hilum.volume import Volume as Volume
+else:
+    __getattr__, __dir__, __all__ = front_door(__name__)

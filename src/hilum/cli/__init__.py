@@ -3,7 +3,6 @@
 It decides nothing.
 """
 
-from hilum.cli.app import app, main
-from hilum.cli.options import Task
-
-__all__ = ["Task", "app", "main"]
+from hilum.cli.app import app as app
+from hilum.cli.app import main as main
+from hilum.cli.options import Task as Task

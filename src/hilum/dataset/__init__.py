@@ -1,50 +1,31 @@
 """Data sets and their cases: opened in place, split by patient, checked, mended, audited."""
 
-from hilum.dataset.case import Case, Dataset, Fold
-from hilum.dataset.channels import arrange_channels, arrange_dataset, match_channels
-from hilum.dataset.classes import ClassTable
-from hilum.dataset.doctor import Finding, Fixed, FixLog, check, fix
-from hilum.dataset.folds import describe_folds, make_folds
-from hilum.dataset.labels import arranged, match_classes, match_labels, relabel
-from hilum.dataset.layouts import LAYOUTS
-from hilum.dataset.leaks import Audit, Pair, Predictor, audit
-from hilum.dataset.open import (
-    describing_files,
-    known_patients,
-    open_cases,
-    open_dataset,
-    read_annotation,
-    read_case,
-)
-
-__all__ = [
-    "LAYOUTS",
-    "Audit",
-    "Case",
-    "ClassTable",
-    "Dataset",
-    "Finding",
-    "FixLog",
-    "Fixed",
-    "Fold",
-    "Pair",
-    "Predictor",
-    "arrange_channels",
-    "arrange_dataset",
-    "arranged",
-    "audit",
-    "check",
-    "describe_folds",
-    "describing_files",
-    "fix",
-    "known_patients",
-    "make_folds",
-    "match_channels",
-    "match_classes",
-    "match_labels",
-    "open_cases",
-    "open_dataset",
-    "read_annotation",
-    "read_case",
-    "relabel",
-]
+from hilum.dataset.case import Case as Case
+from hilum.dataset.case import Dataset as Dataset
+from hilum.dataset.case import Fold as Fold
+from hilum.dataset.channels import arrange_channels as arrange_channels
+from hilum.dataset.channels import arrange_dataset as arrange_dataset
+from hilum.dataset.channels import match_channels as match_channels
+from hilum.dataset.classes import ClassTable as ClassTable
+from hilum.dataset.doctor import Finding as Finding
+from hilum.dataset.doctor import Fixed as Fixed
+from hilum.dataset.doctor import FixLog as FixLog
+from hilum.dataset.doctor import check as check
+from hilum.dataset.doctor import fix as fix
+from hilum.dataset.folds import describe_folds as describe_folds
+from hilum.dataset.folds import make_folds as make_folds
+from hilum.dataset.labels import arranged as arranged
+from hilum.dataset.labels import match_classes as match_classes
+from hilum.dataset.labels import match_labels as match_labels
+from hilum.dataset.labels import relabel as relabel
+from hilum.dataset.layouts import LAYOUTS as LAYOUTS
+from hilum.dataset.leaks import Audit as Audit
+from hilum.dataset.leaks import Pair as Pair
+from hilum.dataset.leaks import Predictor as Predictor
+from hilum.dataset.leaks import audit as audit
+from hilum.dataset.open import describing_files as describing_files
+from hilum.dataset.open import known_patients as known_patients
+from hilum.dataset.open import open_cases as open_cases
+from hilum.dataset.open import open_dataset as open_dataset
+from hilum.dataset.open import read_annotation as read_annotation
+from hilum.dataset.open import read_case as read_case

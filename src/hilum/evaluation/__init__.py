@@ -1,74 +1,48 @@
 """Scores of predictions against references: label maps and classes, cases, folders, comparisons."""
 
-from hilum.evaluation.by_task import EvaluationOptions, compare, evaluate, load_evaluation
-from hilum.evaluation.classification.baseline import BASELINES, Baseline, baseline_scores
-from hilum.evaluation.classification.compare import compare_classes
-from hilum.evaluation.classification.curves import ClassCurves, QuestionCurves, curves_of
-from hilum.evaluation.classification.estimates import ClassSummary, Estimate, summarise_classes
-from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
-from hilum.evaluation.classification.folder import evaluate_classes
-from hilum.evaluation.classification.measures import Question, questions
-from hilum.evaluation.classification.metadata import ColumnChoice, choose_columns
-from hilum.evaluation.classification.rows import ClassRows
-from hilum.evaluation.classification.subgroups import Subgroup, subgroups_of
-from hilum.evaluation.comparison import Comparison, Difference
-from hilum.evaluation.metric_table import CLASS_METRICS, HIGHER_IS_BETTER, METRICS
-from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
-from hilum.evaluation.segmentation.folder import evaluate_folder
-from hilum.evaluation.segmentation.score import Score, score_labels
-from hilum.evaluation.segmentation.summary import (
-    LESION_METRICS,
-    MetricSummary,
-    RegionSummary,
-    Summary,
-    summarise,
+from hilum.evaluation.by_task import EvaluationOptions as EvaluationOptions
+from hilum.evaluation.by_task import compare as compare
+from hilum.evaluation.by_task import evaluate as evaluate
+from hilum.evaluation.by_task import load_evaluation as load_evaluation
+from hilum.evaluation.classification.baseline import BASELINES as BASELINES
+from hilum.evaluation.classification.baseline import Baseline as Baseline
+from hilum.evaluation.classification.baseline import baseline_scores as baseline_scores
+from hilum.evaluation.classification.compare import compare_classes as compare_classes
+from hilum.evaluation.classification.curves import ClassCurves as ClassCurves
+from hilum.evaluation.classification.curves import QuestionCurves as QuestionCurves
+from hilum.evaluation.classification.curves import curves_of as curves_of
+from hilum.evaluation.classification.estimates import ClassSummary as ClassSummary
+from hilum.evaluation.classification.estimates import Estimate as Estimate
+from hilum.evaluation.classification.estimates import summarise_classes as summarise_classes
+from hilum.evaluation.classification.evaluation import ClassEvaluation as ClassEvaluation
+from hilum.evaluation.classification.evaluation import (
+    ClassEvaluationRecord as ClassEvaluationRecord,
 )
-from hilum.tasks.class_score import ClassScore, decide
-from hilum.tasks.predictions import read_classes, read_predictions, write_predictions
-
-__all__ = [
-    "BASELINES",
-    "CLASS_METRICS",
-    "HIGHER_IS_BETTER",
-    "LESION_METRICS",
-    "METRICS",
-    "Baseline",
-    "ClassCurves",
-    "ClassEvaluation",
-    "ClassEvaluationRecord",
-    "ClassRows",
-    "ClassScore",
-    "ClassSummary",
-    "ColumnChoice",
-    "Comparison",
-    "Difference",
-    "Estimate",
-    "Evaluation",
-    "EvaluationOptions",
-    "EvaluationRecord",
-    "MetricSummary",
-    "Question",
-    "QuestionCurves",
-    "RegionSummary",
-    "Score",
-    "Subgroup",
-    "Summary",
-    "baseline_scores",
-    "choose_columns",
-    "compare",
-    "compare_classes",
-    "curves_of",
-    "decide",
-    "evaluate",
-    "evaluate_classes",
-    "evaluate_folder",
-    "load_evaluation",
-    "questions",
-    "read_classes",
-    "read_predictions",
-    "score_labels",
-    "subgroups_of",
-    "summarise",
-    "summarise_classes",
-    "write_predictions",
-]
+from hilum.evaluation.classification.folder import evaluate_classes as evaluate_classes
+from hilum.evaluation.classification.measures import Question as Question
+from hilum.evaluation.classification.measures import questions as questions
+from hilum.evaluation.classification.metadata import ColumnChoice as ColumnChoice
+from hilum.evaluation.classification.metadata import choose_columns as choose_columns
+from hilum.evaluation.classification.rows import ClassRows as ClassRows
+from hilum.evaluation.classification.subgroups import Subgroup as Subgroup
+from hilum.evaluation.classification.subgroups import subgroups_of as subgroups_of
+from hilum.evaluation.comparison import Comparison as Comparison
+from hilum.evaluation.comparison import Difference as Difference
+from hilum.evaluation.metric_table import CLASS_METRICS as CLASS_METRICS
+from hilum.evaluation.metric_table import HIGHER_IS_BETTER as HIGHER_IS_BETTER
+from hilum.evaluation.metric_table import METRICS as METRICS
+from hilum.evaluation.segmentation.evaluation import Evaluation as Evaluation
+from hilum.evaluation.segmentation.evaluation import EvaluationRecord as EvaluationRecord
+from hilum.evaluation.segmentation.folder import evaluate_folder as evaluate_folder
+from hilum.evaluation.segmentation.score import Score as Score
+from hilum.evaluation.segmentation.score import score_labels as score_labels
+from hilum.evaluation.segmentation.summary import LESION_METRICS as LESION_METRICS
+from hilum.evaluation.segmentation.summary import MetricSummary as MetricSummary
+from hilum.evaluation.segmentation.summary import RegionSummary as RegionSummary
+from hilum.evaluation.segmentation.summary import Summary as Summary
+from hilum.evaluation.segmentation.summary import summarise as summarise
+from hilum.tasks.class_score import ClassScore as ClassScore
+from hilum.tasks.class_score import decide as decide
+from hilum.tasks.predictions import read_classes as read_classes
+from hilum.tasks.predictions import read_predictions as read_predictions
+from hilum.tasks.predictions import write_predictions as write_predictions

@@ -3,119 +3,47 @@
 This front door loads what is asked for, torch late.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from hilum.front_door import front_door
 
 if TYPE_CHECKING:
-    from hilum.inference.assurance import Assurance, Calibration
-    from hilum.inference.class_prediction import CLASS_FORMATS, ClassPrediction
-    from hilum.inference.class_predictor import ClassPredictor
-    from hilum.inference.deploy.export import export_model
-    from hilum.inference.deploy.exported import ExportedModel, load_runnable
-    from hilum.inference.engines.engine import Engine, RunnableModel
-    from hilum.inference.engines.torch_engine import (
-        TorchEngine,
-        computes_in_bfloat16,
-        describe_device,
-        resolve_device,
-        resolve_precision,
-    )
-    from hilum.inference.find import find_cases
-    from hilum.inference.inputs import Source, case_id, read_source
-    from hilum.inference.manifest import Facts, Metric, ModelMetrics
-    from hilum.inference.many import predict_many
-    from hilum.inference.memory import HostMemory, host_memory
-    from hilum.inference.nnunet import read_nnunet
-    from hilum.inference.prediction import FORMATS, Prediction, Seconds
-    from hilum.inference.predictor import Predictor, Prepared
-    from hilum.inference.predictors import make_predictor
-    from hilum.inference.run_report import CaseOutcome, RunClock, RunReport
-    from hilum.inference.trained_model import TrainedModel, seal_card
-
-_HOMES = {
-    "CLASS_FORMATS": "hilum.inference.class_prediction",
-    "FORMATS": "hilum.inference.prediction",
-    "Assurance": "hilum.inference.assurance",
-    "Calibration": "hilum.inference.assurance",
-    "CaseOutcome": "hilum.inference.run_report",
-    "ClassPrediction": "hilum.inference.class_prediction",
-    "ClassPredictor": "hilum.inference.class_predictor",
-    "Engine": "hilum.inference.engines.engine",
-    "ExportedModel": "hilum.inference.deploy.exported",
-    "Facts": "hilum.inference.manifest",
-    "HostMemory": "hilum.inference.memory",
-    "Metric": "hilum.inference.manifest",
-    "ModelMetrics": "hilum.inference.manifest",
-    "Prediction": "hilum.inference.prediction",
-    "Predictor": "hilum.inference.predictor",
-    "Prepared": "hilum.inference.predictor",
-    "RunClock": "hilum.inference.run_report",
-    "RunReport": "hilum.inference.run_report",
-    "RunnableModel": "hilum.inference.engines.engine",
-    "Seconds": "hilum.inference.prediction",
-    "Source": "hilum.inference.inputs",
-    "TorchEngine": "hilum.inference.engines.torch_engine",
-    "TrainedModel": "hilum.inference.trained_model",
-    "case_id": "hilum.inference.inputs",
-    "computes_in_bfloat16": "hilum.inference.engines.torch_engine",
-    "describe_device": "hilum.inference.engines.torch_engine",
-    "export_model": "hilum.inference.deploy.export",
-    "find_cases": "hilum.inference.find",
-    "host_memory": "hilum.inference.memory",
-    "load_runnable": "hilum.inference.deploy.exported",
-    "make_predictor": "hilum.inference.predictors",
-    "predict_many": "hilum.inference.many",
-    "read_nnunet": "hilum.inference.nnunet",
-    "read_source": "hilum.inference.inputs",
-    "resolve_device": "hilum.inference.engines.torch_engine",
-    "resolve_precision": "hilum.inference.engines.torch_engine",
-    "seal_card": "hilum.inference.trained_model",
-}
-
-__all__ = [
-    "CLASS_FORMATS",
-    "FORMATS",
-    "Assurance",
-    "Calibration",
-    "CaseOutcome",
-    "ClassPrediction",
-    "ClassPredictor",
-    "Engine",
-    "ExportedModel",
-    "Facts",
-    "HostMemory",
-    "Metric",
-    "ModelMetrics",
-    "Prediction",
-    "Predictor",
-    "Prepared",
-    "RunClock",
-    "RunReport",
-    "RunnableModel",
-    "Seconds",
-    "Source",
-    "TorchEngine",
-    "TrainedModel",
-    "case_id",
-    "computes_in_bfloat16",
-    "describe_device",
-    "export_model",
-    "find_cases",
-    "host_memory",
-    "load_runnable",
-    "make_predictor",
-    "predict_many",
-    "read_nnunet",
-    "read_source",
-    "resolve_device",
-    "resolve_precision",
-    "seal_card",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    from hilum.inference.assurance import Assurance as Assurance
+    from hilum.inference.assurance import Calibration as Calibration
+    from hilum.inference.class_prediction import CLASS_FORMATS as CLASS_FORMATS
+    from hilum.inference.class_prediction import ClassPrediction as ClassPrediction
+    from hilum.inference.class_predictor import ClassPredictor as ClassPredictor
+    from hilum.inference.deploy.export import export_model as export_model
+    from hilum.inference.deploy.exported import ExportedModel as ExportedModel
+    from hilum.inference.deploy.exported import load_runnable as load_runnable
+    from hilum.inference.engines.engine import Engine as Engine
+    from hilum.inference.engines.engine import RunnableModel as RunnableModel
+    from hilum.inference.engines.torch_engine import TorchEngine as TorchEngine
+    from hilum.inference.engines.torch_engine import computes_in_bfloat16 as computes_in_bfloat16
+    from hilum.inference.engines.torch_engine import describe_device as describe_device
+    from hilum.inference.engines.torch_engine import resolve_device as resolve_device
+    from hilum.inference.engines.torch_engine import resolve_precision as resolve_precision
+    from hilum.inference.find import find_cases as find_cases
+    from hilum.inference.inputs import Source as Source
+    from hilum.inference.inputs import case_id as case_id
+    from hilum.inference.inputs import read_source as read_source
+    from hilum.inference.manifest import Facts as Facts
+    from hilum.inference.manifest import Metric as Metric
+    from hilum.inference.manifest import ModelMetrics as ModelMetrics
+    from hilum.inference.many import predict_many as predict_many
+    from hilum.inference.memory import HostMemory as HostMemory
+    from hilum.inference.memory import host_memory as host_memory
+    from hilum.inference.nnunet import read_nnunet as read_nnunet
+    from hilum.inference.prediction import FORMATS as FORMATS
+    from hilum.inference.prediction import Prediction as Prediction
+    from hilum.inference.prediction import Seconds as Seconds
+    from hilum.inference.predictor import Predictor as Predictor
+    from hilum.inference.predictor import Prepared as Prepared
+    from hilum.inference.predictors import make_predictor as make_predictor
+    from hilum.inference.run_report import CaseOutcome as CaseOutcome
+    from hilum.inference.run_report import RunClock as RunClock
+    from hilum.inference.run_report import RunReport as RunReport
+    from hilum.inference.trained_model import TrainedModel as TrainedModel
+    from hilum.inference.trained_model import seal_card as seal_card
+else:
+    __getattr__, __dir__, __all__ = front_door(__name__)

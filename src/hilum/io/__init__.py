@@ -1,62 +1,30 @@
 """Files in and out: the only room that knows a file format."""
 
-from hilum.io.dispatch import (
-    in_colours,
-    inspect_file,
-    read_channels,
-    read_geometry,
-    read_labels,
-    read_modality,
-    read_volume,
-    supported,
-    write_labels,
-    write_volume,
-)
-from hilum.io.files import (
-    SUFFIXES,
-    Readable,
-    atomic_path,
-    atomic_write_text,
-    file_of,
-    header_of,
-    image_stem,
-    image_suffix,
-    longest_name,
-    nearest,
-    sha256,
-)
-from hilum.io.medmnist import ArchivePart, archive_parts
-from hilum.io.output import OutputFolder, holds_files, is_output
-from hilum.io.picture import palette_of
-from hilum.io.record import FileFacts
-
-__all__ = [
-    "SUFFIXES",
-    "ArchivePart",
-    "FileFacts",
-    "OutputFolder",
-    "Readable",
-    "archive_parts",
-    "atomic_path",
-    "atomic_write_text",
-    "file_of",
-    "header_of",
-    "holds_files",
-    "image_stem",
-    "image_suffix",
-    "in_colours",
-    "inspect_file",
-    "is_output",
-    "longest_name",
-    "nearest",
-    "palette_of",
-    "read_channels",
-    "read_geometry",
-    "read_labels",
-    "read_modality",
-    "read_volume",
-    "sha256",
-    "supported",
-    "write_labels",
-    "write_volume",
-]
+from hilum.io.dispatch import in_colours as in_colours
+from hilum.io.dispatch import inspect_file as inspect_file
+from hilum.io.dispatch import read_channels as read_channels
+from hilum.io.dispatch import read_geometry as read_geometry
+from hilum.io.dispatch import read_labels as read_labels
+from hilum.io.dispatch import read_modality as read_modality
+from hilum.io.dispatch import read_volume as read_volume
+from hilum.io.dispatch import supported as supported
+from hilum.io.dispatch import write_labels as write_labels
+from hilum.io.dispatch import write_volume as write_volume
+from hilum.io.files import SUFFIXES as SUFFIXES
+from hilum.io.files import Readable as Readable
+from hilum.io.files import atomic_path as atomic_path
+from hilum.io.files import atomic_write_text as atomic_write_text
+from hilum.io.files import file_of as file_of
+from hilum.io.files import header_of as header_of
+from hilum.io.files import image_stem as image_stem
+from hilum.io.files import image_suffix as image_suffix
+from hilum.io.files import longest_name as longest_name
+from hilum.io.files import nearest as nearest
+from hilum.io.files import sha256 as sha256
+from hilum.io.medmnist import ArchivePart as ArchivePart
+from hilum.io.medmnist import archive_parts as archive_parts
+from hilum.io.output import OutputFolder as OutputFolder
+from hilum.io.output import holds_files as holds_files
+from hilum.io.output import is_output as is_output
+from hilum.io.picture import palette_of as palette_of
+from hilum.io.record import FileFacts as FileFacts

@@ -7,161 +7,84 @@ patients. An undefined value is NaN; a table at the head of each module, and
 docs/explanation/metrics.md, say when a value is undefined.
 """
 
-from hilum.metrics.bootstrap import Interval, PairedTest, bootstrap_interval, paired_test
-from hilum.metrics.calibration import (
-    CalibrationCurve,
-    CalibrationLine,
-    calibration_curve,
-    calibration_in_the_large,
-    calibration_intercept,
-    calibration_line,
-    calibration_noise,
-    calibration_slope,
-    expected_calibration_error,
-    top_class,
-    wilson_interval,
-)
-from hilum.metrics.cases import indicator
-from hilum.metrics.conformal import (
-    SetQuality,
-    conformal_threshold,
-    multilabel_conformal_threshold,
-    multilabel_prediction_set,
-    prediction_set,
-    set_quality,
-)
-from hilum.metrics.confusion import (
-    accuracy,
-    balanced_accuracy,
-    confusion,
-    confusion_statistic,
-    f1,
-    macro_f1,
-    mcc,
-    npv,
-    ppv,
-    quadratic_kappa,
-    sensitivity,
-    specificity,
-)
-from hilum.metrics.decision import DecisionCurve, net_benefit, net_benefit_at
-from hilum.metrics.delong import AurocInterval, AurocTest, delong_interval, delong_test
-from hilum.metrics.holm import holm
-from hilum.metrics.lesion import Lesions, lesions
-from hilum.metrics.overlap import (
-    Overlap,
-    dice,
-    iou,
-    overlap,
-    relative_volume_error,
-    volume_error_ml,
-    volume_ml,
-)
-from hilum.metrics.proper import brier, log_loss, multiclass_brier, multiclass_log_loss
-from hilum.metrics.resample import (
-    IntervalRequest,
-    bootstrap_difference,
-    bootstrap_statistic,
-    bootstrap_statistics,
-)
-from hilum.metrics.roc import (
-    OperatingPoint,
-    PrecisionRecall,
-    Roc,
-    auprc,
-    auroc,
-    macro_auroc,
-    point_at_sensitivity,
-    point_at_specificity,
-    precision_recall_curve,
-    roc_curve,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
-    youden_point,
-)
-from hilum.metrics.surface import SurfaceDistances, assd, hausdorff, hd95, nsd, surface_distances
-from hilum.metrics.temperature import Temperature, apply_temperature, fit_temperature
-
-__all__ = [
-    "AurocInterval",
-    "AurocTest",
-    "CalibrationCurve",
-    "CalibrationLine",
-    "DecisionCurve",
-    "Interval",
-    "IntervalRequest",
-    "Lesions",
-    "OperatingPoint",
-    "Overlap",
-    "PairedTest",
-    "PrecisionRecall",
-    "Roc",
-    "SetQuality",
-    "SurfaceDistances",
-    "Temperature",
-    "accuracy",
-    "apply_temperature",
-    "assd",
-    "auprc",
-    "auroc",
-    "balanced_accuracy",
-    "bootstrap_difference",
-    "bootstrap_interval",
-    "bootstrap_statistic",
-    "bootstrap_statistics",
-    "brier",
-    "calibration_curve",
-    "calibration_in_the_large",
-    "calibration_intercept",
-    "calibration_line",
-    "calibration_noise",
-    "calibration_slope",
-    "conformal_threshold",
-    "confusion",
-    "confusion_statistic",
-    "delong_interval",
-    "delong_test",
-    "dice",
-    "expected_calibration_error",
-    "f1",
-    "fit_temperature",
-    "hausdorff",
-    "hd95",
-    "holm",
-    "indicator",
-    "iou",
-    "lesions",
-    "log_loss",
-    "macro_auroc",
-    "macro_f1",
-    "mcc",
-    "multiclass_brier",
-    "multiclass_log_loss",
-    "multilabel_conformal_threshold",
-    "multilabel_prediction_set",
-    "net_benefit",
-    "net_benefit_at",
-    "npv",
-    "nsd",
-    "overlap",
-    "paired_test",
-    "point_at_sensitivity",
-    "point_at_specificity",
-    "ppv",
-    "precision_recall_curve",
-    "prediction_set",
-    "quadratic_kappa",
-    "relative_volume_error",
-    "roc_curve",
-    "sensitivity",
-    "sensitivity_at_specificity",
-    "set_quality",
-    "specificity",
-    "specificity_at_sensitivity",
-    "surface_distances",
-    "top_class",
-    "volume_error_ml",
-    "volume_ml",
-    "wilson_interval",
-    "youden_point",
-]
+from hilum.metrics.bootstrap import Interval as Interval
+from hilum.metrics.bootstrap import PairedTest as PairedTest
+from hilum.metrics.bootstrap import bootstrap_interval as bootstrap_interval
+from hilum.metrics.bootstrap import paired_test as paired_test
+from hilum.metrics.calibration import CalibrationCurve as CalibrationCurve
+from hilum.metrics.calibration import CalibrationLine as CalibrationLine
+from hilum.metrics.calibration import calibration_curve as calibration_curve
+from hilum.metrics.calibration import calibration_in_the_large as calibration_in_the_large
+from hilum.metrics.calibration import calibration_intercept as calibration_intercept
+from hilum.metrics.calibration import calibration_line as calibration_line
+from hilum.metrics.calibration import calibration_noise as calibration_noise
+from hilum.metrics.calibration import calibration_slope as calibration_slope
+from hilum.metrics.calibration import expected_calibration_error as expected_calibration_error
+from hilum.metrics.calibration import top_class as top_class
+from hilum.metrics.calibration import wilson_interval as wilson_interval
+from hilum.metrics.cases import indicator as indicator
+from hilum.metrics.conformal import SetQuality as SetQuality
+from hilum.metrics.conformal import conformal_threshold as conformal_threshold
+from hilum.metrics.conformal import multilabel_conformal_threshold as multilabel_conformal_threshold
+from hilum.metrics.conformal import multilabel_prediction_set as multilabel_prediction_set
+from hilum.metrics.conformal import prediction_set as prediction_set
+from hilum.metrics.conformal import set_quality as set_quality
+from hilum.metrics.confusion import accuracy as accuracy
+from hilum.metrics.confusion import balanced_accuracy as balanced_accuracy
+from hilum.metrics.confusion import confusion as confusion
+from hilum.metrics.confusion import confusion_statistic as confusion_statistic
+from hilum.metrics.confusion import f1 as f1
+from hilum.metrics.confusion import macro_f1 as macro_f1
+from hilum.metrics.confusion import mcc as mcc
+from hilum.metrics.confusion import npv as npv
+from hilum.metrics.confusion import ppv as ppv
+from hilum.metrics.confusion import quadratic_kappa as quadratic_kappa
+from hilum.metrics.confusion import sensitivity as sensitivity
+from hilum.metrics.confusion import specificity as specificity
+from hilum.metrics.decision import DecisionCurve as DecisionCurve
+from hilum.metrics.decision import net_benefit as net_benefit
+from hilum.metrics.decision import net_benefit_at as net_benefit_at
+from hilum.metrics.delong import AurocInterval as AurocInterval
+from hilum.metrics.delong import AurocTest as AurocTest
+from hilum.metrics.delong import delong_interval as delong_interval
+from hilum.metrics.delong import delong_test as delong_test
+from hilum.metrics.holm import holm as holm
+from hilum.metrics.lesion import Lesions as Lesions
+from hilum.metrics.lesion import lesions as lesions
+from hilum.metrics.overlap import Overlap as Overlap
+from hilum.metrics.overlap import dice as dice
+from hilum.metrics.overlap import iou as iou
+from hilum.metrics.overlap import overlap as overlap
+from hilum.metrics.overlap import relative_volume_error as relative_volume_error
+from hilum.metrics.overlap import volume_error_ml as volume_error_ml
+from hilum.metrics.overlap import volume_ml as volume_ml
+from hilum.metrics.proper import brier as brier
+from hilum.metrics.proper import log_loss as log_loss
+from hilum.metrics.proper import multiclass_brier as multiclass_brier
+from hilum.metrics.proper import multiclass_log_loss as multiclass_log_loss
+from hilum.metrics.resample import IntervalRequest as IntervalRequest
+from hilum.metrics.resample import bootstrap_difference as bootstrap_difference
+from hilum.metrics.resample import bootstrap_statistic as bootstrap_statistic
+from hilum.metrics.resample import bootstrap_statistics as bootstrap_statistics
+from hilum.metrics.roc import OperatingPoint as OperatingPoint
+from hilum.metrics.roc import PrecisionRecall as PrecisionRecall
+from hilum.metrics.roc import Roc as Roc
+from hilum.metrics.roc import auprc as auprc
+from hilum.metrics.roc import auroc as auroc
+from hilum.metrics.roc import macro_auroc as macro_auroc
+from hilum.metrics.roc import point_at_sensitivity as point_at_sensitivity
+from hilum.metrics.roc import point_at_specificity as point_at_specificity
+from hilum.metrics.roc import precision_recall_curve as precision_recall_curve
+from hilum.metrics.roc import roc_curve as roc_curve
+from hilum.metrics.roc import sensitivity_at_specificity as sensitivity_at_specificity
+from hilum.metrics.roc import specificity_at_sensitivity as specificity_at_sensitivity
+from hilum.metrics.roc import youden_point as youden_point
+from hilum.metrics.surface import SurfaceDistances as SurfaceDistances
+from hilum.metrics.surface import assd as assd
+from hilum.metrics.surface import hausdorff as hausdorff
+from hilum.metrics.surface import hd95 as hd95
+from hilum.metrics.surface import nsd as nsd
+from hilum.metrics.surface import surface_distances as surface_distances
+from hilum.metrics.temperature import Temperature as Temperature
+from hilum.metrics.temperature import apply_temperature as apply_temperature
+from hilum.metrics.temperature import fit_temperature as fit_temperature

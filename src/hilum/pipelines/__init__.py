@@ -3,11 +3,7 @@
 `hilum.pipelines.training` chooses for a training; what is here predicts and loads no torch.
 """
 
-from hilum.pipelines.prediction import (
-    ClassificationOptions,
-    RunOptions,
-    SegmentationOptions,
-    prediction_of,
-)
-
-__all__ = ["ClassificationOptions", "RunOptions", "SegmentationOptions", "prediction_of"]
+from hilum.pipelines.prediction import ClassificationOptions as ClassificationOptions
+from hilum.pipelines.prediction import RunOptions as RunOptions
+from hilum.pipelines.prediction import SegmentationOptions as SegmentationOptions
+from hilum.pipelines.prediction import prediction_of as prediction_of

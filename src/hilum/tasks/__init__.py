@@ -3,58 +3,23 @@
 `hilum.tasks.encoding` needs no torch; this front door loads it late.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from hilum.front_door import front_door
 
 if TYPE_CHECKING:
-    from hilum.tasks.classification import ClassificationTask, ClassLoss
-    from hilum.tasks.encoding import (
-        IGNORE,
-        activate_logits,
-        decode_logits,
-        decode_regions,
-        encode_target,
-    )
-    from hilum.tasks.losses import LOSSES, VoxelLoss, build_loss, deep_supervision_loss
-    from hilum.tasks.postprocess import apply_postprocessing
-    from hilum.tasks.segmentation import SegmentationTask
-
-_HOMES = {
-    "IGNORE": "hilum.tasks.encoding",
-    "LOSSES": "hilum.tasks.losses",
-    "SegmentationTask": "hilum.tasks.segmentation",
-    "ClassLoss": "hilum.tasks.classification",
-    "ClassificationTask": "hilum.tasks.classification",
-    "activate_logits": "hilum.tasks.encoding",
-    "apply_postprocessing": "hilum.tasks.postprocess",
-    "VoxelLoss": "hilum.tasks.losses",
-    "build_loss": "hilum.tasks.losses",
-    "decode_logits": "hilum.tasks.encoding",
-    "decode_regions": "hilum.tasks.encoding",
-    "deep_supervision_loss": "hilum.tasks.losses",
-    "encode_target": "hilum.tasks.encoding",
-}
-
-__all__ = [
-    "IGNORE",
-    "LOSSES",
-    "ClassLoss",
-    "ClassificationTask",
-    "SegmentationTask",
-    "VoxelLoss",
-    "activate_logits",
-    "apply_postprocessing",
-    "build_loss",
-    "decode_logits",
-    "decode_regions",
-    "deep_supervision_loss",
-    "encode_target",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    from hilum.tasks.classification import ClassificationTask as ClassificationTask
+    from hilum.tasks.classification import ClassLoss as ClassLoss
+    from hilum.tasks.encoding import IGNORE as IGNORE
+    from hilum.tasks.encoding import activate_logits as activate_logits
+    from hilum.tasks.encoding import decode_logits as decode_logits
+    from hilum.tasks.encoding import decode_regions as decode_regions
+    from hilum.tasks.encoding import encode_target as encode_target
+    from hilum.tasks.losses import LOSSES as LOSSES
+    from hilum.tasks.losses import VoxelLoss as VoxelLoss
+    from hilum.tasks.losses import build_loss as build_loss
+    from hilum.tasks.losses import deep_supervision_loss as deep_supervision_loss
+    from hilum.tasks.postprocess import apply_postprocessing as apply_postprocessing
+    from hilum.tasks.segmentation import SegmentationTask as SegmentationTask
+else:
+    __getattr__, __dir__, __all__ = front_door(__name__)

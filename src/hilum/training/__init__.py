@@ -1,25 +1,15 @@
 """From a data set to a trained-model folder."""
 
-from hilum.training.augmentation import Augmenter, enlarged_patch
-from hilum.training.checkpoint import Progress, Row
-from hilum.training.loop import TrainedNetwork, TrainingJob, fit
-from hilum.training.options import Listener, TrainOptions
-from hilum.training.planning import make_plan_for
-from hilum.training.run import run
-from hilum.training.schedule import Budget, learning_rate
-
-__all__ = [
-    "Augmenter",
-    "Budget",
-    "Listener",
-    "Progress",
-    "Row",
-    "TrainOptions",
-    "TrainedNetwork",
-    "TrainingJob",
-    "enlarged_patch",
-    "fit",
-    "learning_rate",
-    "make_plan_for",
-    "run",
-]
+from hilum.training.augmentation import Augmenter as Augmenter
+from hilum.training.augmentation import enlarged_patch as enlarged_patch
+from hilum.training.checkpoint import Progress as Progress
+from hilum.training.checkpoint import Row as Row
+from hilum.training.loop import TrainedNetwork as TrainedNetwork
+from hilum.training.loop import TrainingJob as TrainingJob
+from hilum.training.loop import fit as fit
+from hilum.training.options import Listener as Listener
+from hilum.training.options import TrainOptions as TrainOptions
+from hilum.training.planning import make_plan_for as make_plan_for
+from hilum.training.run import run as run
+from hilum.training.schedule import Budget as Budget
+from hilum.training.schedule import learning_rate as learning_rate

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Dataset
     from hilum.dataset.layouts.listing import Orphan
 
-__all__ = ["LAYOUTS", "Layout"]
-
 
 class Reader(Protocol):
     """Opens a data set of one layout."""

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from hilum.inference.explain.cam import grad_cam, hires_cam
-from hilum.inference.explain.check import MapCheck, check_map
-from hilum.inference.explain.occlusion import FILLS, occlusion, occlusion_passes
-from hilum.inference.explain.sanity import Sanity, agreement, randomised, sanity_check
+from hilum.inference.explain.cam import grad_cam as grad_cam
+from hilum.inference.explain.cam import hires_cam as hires_cam
+from hilum.inference.explain.check import MapCheck as MapCheck
+from hilum.inference.explain.check import check_map as check_map
+from hilum.inference.explain.occlusion import FILLS as FILLS
+from hilum.inference.explain.occlusion import occlusion as occlusion
+from hilum.inference.explain.occlusion import occlusion_passes as occlusion_passes
+from hilum.inference.explain.sanity import Sanity as Sanity
+from hilum.inference.explain.sanity import agreement as agreement
+from hilum.inference.explain.sanity import randomised as randomised
+from hilum.inference.explain.sanity import sanity_check as sanity_check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,22 +28,6 @@ if TYPE_CHECKING:
 
     from hilum.dataset.classes import ClassKind
     from hilum.inference.explain.score import Networks
-
-__all__ = [
-    "EXPLAINERS",
-    "FILLS",
-    "Explainer",
-    "MapCheck",
-    "Sanity",
-    "agreement",
-    "check_map",
-    "grad_cam",
-    "hires_cam",
-    "occlusion",
-    "occlusion_passes",
-    "randomised",
-    "sanity_check",
-]
 
 
 class Explainer(Protocol):

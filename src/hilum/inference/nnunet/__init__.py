@@ -1,5 +1,3 @@
 """nnU-Net's models, read without nnU-Net and without running anything of them."""
 
-from hilum.inference.nnunet.read import read_nnunet
-
-__all__ = ["read_nnunet"]
+from hilum.inference.nnunet.read import read_nnunet as read_nnunet
