@@ -246,7 +246,7 @@ def test_a_cut_strip_is_refused(tmp_path):
     at = data.find(struct.pack("<HHL", 279, 4, 1)) + 8
     (count,) = struct.unpack_from("<L", data, at)
     path.write_bytes(data[:at] + struct.pack("<L", count // 2) + data[at + 4 :])
-    with pytest.raises(FormatError, match=r"a\.tif: the TIFF cannot be read"):
+    with pytest.raises(FormatError, match=r"a\.tif: the file cannot be read as TIFF"):
         read_volume(path)
 
 

@@ -47,7 +47,7 @@ def test_one_changed_bit_of_compressed_voxels_is_refused(tmp_path: Path, suffix:
         damaged = bytearray(sound)
         damaged[place] ^= 0x10
         stored.write_bytes(damaged)
-        with pytest.raises(FormatError, match=r"cannot be read|not a readable file"):
+        with pytest.raises(FormatError, match=r"the file cannot be read as"):
             read_volume(path)
 
 
@@ -55,5 +55,5 @@ def test_one_changed_bit_of_compressed_voxels_is_refused(tmp_path: Path, suffix:
 def test_compressed_voxels_that_break_off_are_refused(tmp_path: Path, suffix: str) -> None:
     path, stored = _compressed(tmp_path, suffix)
     stored.write_bytes(stored.read_bytes()[:-3])  # every voxel is there, the checksum is not
-    with pytest.raises(FormatError, match=r"cannot be read|not a readable file"):
+    with pytest.raises(FormatError, match=r"the file cannot be read as"):
         read_volume(path)

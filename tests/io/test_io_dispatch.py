@@ -252,7 +252,10 @@ class TestItk:
     def test_voxels_that_fail_after_the_header(self, tmp_path, volume, monkeypatch):
         write_volume(volume, tmp_path / "a.nrrd")
         monkeypatch.setattr(sitk, "ReadImage", raising(RuntimeError("truncated")))
-        with pytest.raises(FormatError, match=r"a\.nrrd: the file cannot be read \(truncated\)"):
+        with pytest.raises(
+            FormatError,
+            match=r"a\.nrrd: the file cannot be read as NRRD \(RuntimeError: truncated\)",
+        ):
             read_volume(tmp_path / "a.nrrd")
 
     def test_unwritable_place(self, tmp_path, volume, monkeypatch):
@@ -319,11 +322,11 @@ class TestArchive:
 
     def test_what_is_no_archive(self, tmp_path):
         (tmp_path / "a.npz").write_bytes(b"no archive")
-        with pytest.raises(FormatError, match=r"a\.npz: the archive cannot be read"):
+        with pytest.raises(FormatError, match=r"a\.npz.*: the file cannot be read as MedMNIST"):
             read_volume(f"{tmp_path}/a.npz#train/0")
         with zipfile.ZipFile(tmp_path / "e.npz", "w") as file:
             file.writestr("train_images.npy", b"no array")
-        with pytest.raises(FormatError, match=r"e\.npz: the archive cannot be read"):
+        with pytest.raises(FormatError, match=r"e\.npz.*: the file cannot be read as MedMNIST"):
             archive_parts(tmp_path / "e.npz")
         np.savez(tmp_path / "b.npz", other=np.zeros(3))
         with pytest.raises(FormatError, match="arrays other"):

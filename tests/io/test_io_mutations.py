@@ -95,7 +95,7 @@ def test_a_tiff_without_its_last_page_is_refused(
     sound = path.read_bytes()
     for end in (*ends, ends[-1] + 1, ends[-1] + 20):
         path.write_bytes(sound[:end])
-        with pytest.raises(FormatError, match="the TIFF cannot be read"):
+        with pytest.raises(FormatError, match="the file cannot be read as TIFF"):
             read_volume(path)
 
 

@@ -200,7 +200,7 @@ def test_invalid_quaternion_counts_only_where_it_is_needed(tmp_path):
     assert "the qform is not valid" in inspect_file(path).notes[0]
     with pytest.raises(FormatError, match=r"qform is not valid .*, and there is no valid sform"):
         read_volume(patch_header(path, srow_x=[np.nan] * 4))
-    with pytest.raises(FormatError, match="not a readable file"):
+    with pytest.raises(FormatError, match="the file cannot be read as NIfTI"):
         read_volume(patch_header(path, sform_code=0))
 
 
@@ -283,9 +283,9 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "text.nii.gz").write_bytes(b"not found")
     (tmp_path / "empty.nii").write_bytes(b"")
     for name, text in [
-        ("short.nii.gz", "voxels cannot"),
-        ("cut.nii", "voxels cannot"),
-        ("text.nii.gz", "not a read"),
+        ("short.nii.gz", "cannot be read as"),
+        ("cut.nii", "cannot be read as"),
+        ("text.nii.gz", "cannot be read as"),
         ("empty.nii", "an empty file"),
     ]:
         with pytest.raises(FormatError, match=rf"{name}: .*{text}"):

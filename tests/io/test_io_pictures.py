@@ -170,11 +170,11 @@ def test_refused_pictures(tmp_path):
             tmp_path / "b.png", np.random.default_rng(0).integers(0, 255, (90, 90)).astype("u1")
         ).read_bytes()[:3000]
     )
-    with pytest.raises(FormatError, match=r"a\.png: the picture cannot be read"):
+    with pytest.raises(FormatError, match=r"a\.png: the file cannot be read as PNG"):
         read_volume(tmp_path / "a.png")
-    with pytest.raises(FormatError, match=r"cut\.png: the picture cannot be read"):
+    with pytest.raises(FormatError, match=r"cut\.png: the file cannot be read as PNG"):
         read_volume(tmp_path / "cut.png")
-    with pytest.raises(FormatError, match=r"cut\.png: the picture cannot be read"):
+    with pytest.raises(FormatError, match=r"cut\.png: the file cannot be read as PNG"):
         read_labels(tmp_path / "cut.png")
     with pytest.raises(FormatError, match="CMYK"):
         read_volume(store(tmp_path / "c.jpg", RGB, "CMYK"))
@@ -310,11 +310,11 @@ def test_refused_tiffs(tmp_path):
     with pytest.raises(FormatError, match="a TIFF with axes CYXS"):
         read_volume(tmp_path / "both.tif")
     (tmp_path / "text.tif").write_bytes(b"no TIFF")
-    with pytest.raises(FormatError, match=r"text\.tif: the TIFF cannot be read"):
+    with pytest.raises(FormatError, match=r"text\.tif: the file cannot be read as TIFF"):
         read_volume(tmp_path / "text.tif")
     tifffile.imwrite(tmp_path / "cut.tif", np.zeros((100, 100), np.uint8), compression="zlib")
     (tmp_path / "cut.tif").write_bytes((tmp_path / "cut.tif").read_bytes()[:-20])
-    with pytest.raises(FormatError, match=r"cut\.tif: the TIFF cannot be read"):
+    with pytest.raises(FormatError, match=r"cut\.tif: the file cannot be read as TIFF"):
         read_volume(tmp_path / "cut.tif")
     tifffile.imwrite(
         tmp_path / "many.tif", np.zeros((5, 5, 7), np.uint8), imagej=True, metadata={"axes": "CYX"}
@@ -372,7 +372,7 @@ def test_text_chunks_do_not_disturb(tmp_path):
 
 def test_broken_exif(tmp_path, monkeypatch):
     path = store(tmp_path / "a.png", GREY, exif=b"Exif\x00\x00no TIFF header")
-    with pytest.raises(FormatError, match=r"a\.png: the picture cannot be read"):
+    with pytest.raises(FormatError, match=r"a\.png: the file cannot be read as PNG"):
         read_volume(path)
 
     def refuse(_):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from hilum.io.opened import raw_header
 from hilum.io.record import shortest
 
 if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
     from numpy.typing import NDArray
 
 _ORIENT = (
@@ -26,13 +27,14 @@ _RAS = {"L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (
 _NAMES = {"L": "Left", "A": "Anterior", "P": "Posterior", "S": "Superior", "I": "Inferior"}
 
 
-def affine(path: Path, image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def affine(path: Path, image: SpatialImage) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Compute the (4, 4) from (i, j, k) to RAS millimetres, by SPM's .mat or hist.orient.
 
     Raises:
         FormatError: the orientation is none that the format knows.
     """
-    if _has_mat(image):
+    mat = image.file_map["mat"].filename if "mat" in image.file_map else None
+    if mat is not None and Path(mat).is_file():  # of SPM
         return np.asarray(image.affine, dtype=np.float64), (
             "an Analyze file; its orientation is that of the .mat file beside it",
         )
@@ -63,9 +65,3 @@ def affine(path: Path, image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]
             " assumed for 0, and the sign is dropped"
         )
     return matrix, tuple(notes)
-
-
-def _has_mat(image: Any) -> bool:
-    """Tell whether SPM's .mat file lies beside the pair."""
-    name = image.file_map["mat"].filename if "mat" in image.file_map else None
-    return name is not None and Path(name).is_file()

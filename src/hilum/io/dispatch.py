@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,9 +11,7 @@ import numpy as np
 from hilum.errors import (
     FormatError,
     GeometryError,
-    HilumError,
     LabelError,
-    ResourceError,
     UsageError,
     readable,
 )
@@ -23,9 +20,10 @@ from hilum.io.dicom_start import is_dicom_file
 from hilum.io.files import ARCHIVE_MARK, SERIES_MARK, header_of, image_suffix
 from hilum.io.labels import as_labels
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
+from hilum.io.record import damage_refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from hilum.io.record import Decoded, FileFacts, Format
     from hilum.volume import Geometry, LabelTable, Volume
@@ -99,7 +97,7 @@ def inspect_file(path: Path | str) -> FileFacts:
     source = Path(path)
     form = _format_of(source)
     refuse_placeholder(source)
-    with _damage_refused(source, form):
+    with damage_refused(source, form.name):
         return form.inspect(source)
 
 
@@ -304,36 +302,10 @@ def _decode(path: Path, *, labels: bool) -> Decoded:
     """Read a file by its format."""
     form = _format_of(path)
     refuse_placeholder(path)
-    with _damage_refused(path, form):
+    with damage_refused(path, form.name):
         return (
             form.read_indices(path) if labels and form.read_indices is not None else form.read(path)
         )
-
-
-@contextmanager
-def _damage_refused(path: Path, form: Format) -> Iterator[None]:
-    """Refuse a file on which a decoder fails: damaged bytes make libraries raise nearly any error.
-
-    Raises:
-        FormatError: the decoder failed.
-        ResourceError: it asked for more memory than there is.
-    """
-    try:
-        yield
-    except (HilumError, ModuleNotFoundError):
-        raise
-    except MemoryError as error:
-        raise ResourceError(
-            f"{path}: there is not enough memory to read it",
-            needed="a complete file that fits into memory",
-            cure="copy it again if it is a small one; else close other programs, or crop the image",
-        ) from error
-    except Exception as error:
-        raise FormatError(
-            f"{path}: the file cannot be read as {form.name} ({type(error).__name__}: {error})",
-            needed="a complete file",
-            cure="copy or download it again",
-        ) from error
 
 
 def _log_notes(path: Path, decoded: Decoded) -> Volume:

@@ -73,11 +73,8 @@ def read(path: Path) -> Decoded:
     size = facts.channels * math.prod(facts.geometry.shape) * facts.dtype.itemsize
     refuse_size(path, size, stored=path if image_suffix(path) in {".nrrd", ".mha"} else None)
     notes = facts.notes + surplus_note(_refuse_damaged(path, size))
-    try:
-        with plain_path(path) as plain:
-            image = itk.ReadImage(str(plain))
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
+    with plain_path(path) as plain:
+        image = itk.ReadImage(str(plain))
     array = np.asarray(itk.GetArrayFromImage(image))
     z, y, x = facts.geometry.shape
     if image.GetNumberOfComponentsPerPixel() > 1:
@@ -106,12 +103,9 @@ def inspect(path: Path) -> FileFacts:
     itk = _itk()
 
     reader = itk.ImageFileReader()
-    try:
-        with plain_path(path) as plain:
-            reader.SetFileName(str(plain))
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
+    with plain_path(path) as plain:
+        reader.SetFileName(str(plain))
+        reader.ReadImageInformation()
     dimensions, components = reader.GetDimension(), reader.GetNumberOfComponents()
     size = (*reader.GetSize(), 1)
     extra = size[3] if dimensions == 4 else 1
@@ -171,7 +165,7 @@ def write(volume: Volume, path: Path) -> None:
             itk.WriteImage(image, str(plain), True)  # compressed
         except RuntimeError as error:
             raise ResourceError(
-                f"{path} cannot be written: {_last_line(error)}",
+                f"{path} cannot be written: {str(error).strip().splitlines()[-1].strip()}",
                 cure="look whether the disk is full, or choose another folder with -o",
             ) from error
 
@@ -223,7 +217,7 @@ def _refuse_damaged(path: Path, size: int) -> int:
         further than `MOST_SURPLUS`.
 
     Raises:
-        FormatError: the stream breaks off, cannot be decompressed, or its checksum is another.
+        zlib.error: the stream breaks off, cannot be decompressed, or its checksum is another.
     """
     with path.open("rb") as stream:
         head = stream.read(_BLOCK)
@@ -235,12 +229,9 @@ def _refuse_damaged(path: Path, size: int) -> int:
         return 0  # ITK says what is missing
     surplus = -size
     for file in detached or (path,):
-        try:
-            with file.open("rb") as stream:
-                stream.seek(0 if detached or end is None else end.end())
-                surplus += _unpacked(stream, MOST_SURPLUS - surplus)
-        except zlib.error as error:
-            raise _unreadable(path, error) from error
+        with file.open("rb") as stream:
+            stream.seek(0 if detached or end is None else end.end())
+            surplus += _unpacked(stream, MOST_SURPLUS - surplus)
     return max(0, surplus)
 
 
@@ -262,20 +253,6 @@ def _unpacked(stream: BinaryIO, most: int) -> int:
     if not data.eof:
         raise zlib.error("the compressed voxels break off")
     return count
-
-
-def _unreadable(path: Path, error: RuntimeError | zlib.error) -> FormatError:
-    """The error for a file that ITK refuses."""
-    return FormatError(
-        f"{path}: the file cannot be read ({_last_line(error)})",
-        needed="a complete file",
-        cure="copy or download it again",
-    )
-
-
-def _last_line(error: RuntimeError | zlib.error) -> str:
-    """The part of ITK's message that says what is wrong."""
-    return str(error).strip().splitlines()[-1].strip()
 
 
 def _itk() -> Any:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 import threading
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import FormatError
 from hilum.io.files import ARCHIVE_MARK
-from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
+from hilum.io.record import Decoded, FileFacts, Format, damage_refused, plain_array, refuse_size
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class ArchivePart:
 
     name: str
     count: int
-    labels: NDArray[Any] | None
+    labels: NDArray[np.generic] | None
 
 
 def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
@@ -53,6 +52,12 @@ def archive_parts(path: Path | str) -> tuple[ArchivePart, ...]:
         FormatError: not such an archive.
     """
     archive = Path(path)
+    with damage_refused(archive, FORMAT.name):
+        return _parts(archive)
+
+
+def _parts(archive: Path) -> tuple[ArchivePart, ...]:
+    """List the parts, with the labels of each."""
     names = _arrays_in(archive)
     parts = [name.removesuffix(_IMAGES) for name in names if name.endswith(_IMAGES)]
     if not parts:
@@ -118,32 +123,21 @@ def _split(reference: Path) -> tuple[Path, str, int]:
 
 def _arrays_in(archive: Path) -> tuple[str, ...]:
     """Names of the arrays in an archive."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            return tuple(
-                name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")
-            )
-    except (OSError, zipfile.BadZipFile) as error:
-        raise _unreadable(archive, error) from error
+    with zipfile.ZipFile(archive) as file:
+        return tuple(name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy"))
 
 
-def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _claimed(archive: Path, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Shape and dtype of an array, by its header alone."""
-    try:
-        with zipfile.ZipFile(archive) as file, file.open(f"{name}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = header(stream)
-            return tuple(shape), dtype
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _unreadable(archive, error) from error
+    with zipfile.ZipFile(archive) as file, file.open(f"{name}.npy") as stream:
+        first = np.lib.format.read_magic(stream) == (1, 0)
+        formats = np.lib.format
+        header = formats.read_array_header_1_0 if first else formats.read_array_header_2_0
+        shape, _, dtype = header(stream)
+        return tuple(shape), dtype
 
 
-def _load(archive: Path, name: str) -> NDArray[Any]:
+def _load(archive: Path, name: str) -> NDArray[np.generic]:
     """One array of an archive; at most four are kept."""
     names = _arrays_in(archive)
     if name not in names:
@@ -157,21 +151,9 @@ def _load(archive: Path, name: str) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=4)
-def _kept(archive: Path, name: str, _changed: int) -> NDArray[Any]:
+def _kept(archive: Path, name: str, _changed: int) -> NDArray[np.generic]:
     """Decompress one array; a file that changed is read anew."""
     shape, dtype = _claimed(archive, name)
     refuse_size(archive, math.prod(shape) * dtype.itemsize, stored=archive)
-    try:
-        with np.load(archive, allow_pickle=False) as file:
-            return np.asarray(file[name])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _unreadable(archive, error) from error
-
-
-def _unreadable(archive: Path, error: Exception) -> FormatError:
-    """The error for an archive that cannot be read."""
-    return FormatError(
-        f"{archive}: the archive cannot be read ({error})",
-        needed="a complete .npz",
-        cure="copy or download it again",
-    )
+    with np.load(archive, allow_pickle=False) as file:
+        return np.asarray(file[name])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.io.record import shortest
 
 if TYPE_CHECKING:
+    from nibabel.freesurfer.mghformat import MGHImage
     from numpy.typing import NDArray
 
 # bytes: version, four sizes, type and degrees of freedom, of 4 bytes each, come before goodRASFlag
 _FLAG_AT = 28
 
 
-def affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def affine(image: MGHImage) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Compute the (4, 4) from (i, j, k) to RAS millimetres, and a note on a missing one."""
     header = image.header
     steps = shortest(header["Mdc"]).T * shortest(header["delta"])

@@ -11,10 +11,9 @@ shortest decimal that gives the stored number is taken, so that a grid that was 
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -36,6 +35,9 @@ from hilum.io.record import (
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.spatialimages import SpatialImage
     from numpy.typing import NDArray
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -70,21 +72,13 @@ def read(path: Path) -> Decoded:
     image, opened = open_image(path)
     header = _parse(path, image)
     stored = image.file_map["image"].filename  # None where the file was unpacked in memory
-    size = math.prod(image.shape) * image.dataobj.dtype.itemsize
+    size = math.prod(image.shape) * _proxy(image).dtype.itemsize
     refuse_size(path, size, stored=None if stored is None else Path(stored))
-    try:
-        raw, surplus = _voxels(image)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise FormatError(
-            f"{path}: the voxels cannot be read ({error})",
-            needed="a complete NIfTI file",
-            cure="copy or download it again",
-        ) from error
+    raw, surplus = _voxels(image)
     array, notes = _channels_first(path, raw, header.layout)
-    told = (
-        isinstance(image, nibabel.MGHImage) and surplus <= MOST_SURPLUS
-    )  # FreeSurfer's tags lie behind the voxels
-    notes += () if told else surplus_note(surplus)
+    # FreeSurfer's tags lie behind the voxels
+    if not isinstance(image, nibabel.MGHImage) or surplus > MOST_SURPLUS:
+        notes += surplus_note(surplus)
     return Decoded(Volume(plain_array(path, array), header.geometry), opened + header.notes + notes)
 
 
@@ -118,9 +112,9 @@ def write(volume: Volume, path: Path) -> None:
         narrow = np.min_scalar_type(array.max(initial=0)), np.min_scalar_type(array.min(initial=0))
         fits = np.can_cast(np.result_type(*narrow), np.int32)
         array = array.astype(np.int32) if fits else array
-    data = (
-        array[0].T if volume.channels == 1 else array.transpose(3, 2, 1, 0)
-    )  # (X, Y, Z) or (X, Y, Z, C)
+    data = array.transpose(3, 2, 1, 0)  # (X, Y, Z, C)
+    if volume.channels == 1:
+        data = data[..., 0]
     affine = _RAS_TO_LPS @ volume.geometry.affine[:, [2, 1, 0, 3]]
     create: Any = nibabel.Nifti1Image if max(data.shape) < 32768 else nibabel.Nifti2Image
     image = create(data, None, dtype=array.dtype)
@@ -136,16 +130,20 @@ PAIR = Format(name="NIfTI or Analyze pair", read=read, inspect=inspect)
 MGH = Format(name="MGH", read=read, inspect=inspect)
 
 
-def _is_scaled(image: Any) -> bool:
+def _proxy(image: SpatialImage) -> ArrayProxy:
+    """Give nibabel's access to the voxels on disk."""
+    return cast("ArrayProxy", image.dataobj)
+
+
+def _is_scaled(image: SpatialImage) -> bool:
     """Return True if stored numbers must be scaled or shifted.
 
     A slope of 0 or NaN means no scaling (NIfTI-1).
     """
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    return not (slope == 1 and intercept == 0)
+    return (_proxy(image).slope, _proxy(image).inter) != (1, 0)
 
 
-def _voxels(image: Any) -> tuple[NDArray[Any], int]:
+def _voxels(image: SpatialImage) -> tuple[NDArray[np.generic], int]:
     """Read stored numbers, or float32 where the header scales them, in on-disk shape.
 
     Count the bytes behind them.
@@ -157,24 +155,23 @@ def _voxels(image: Any) -> tuple[NDArray[Any], int]:
     from nibabel.arrayproxy import ArrayProxy
 
     make: Any = ArrayProxy  # nibabel's annotations are partial
-    place = image.dataobj
+    place = _proxy(image)
     with image.file_map["image"].get_prepare_fileobj("rb") as stream:
         stored = make(
             stream, (place.shape, place.dtype, place.offset, place.slope, place.inter), mmap=False
         )
-        raw = (
-            np.asarray(stored, dtype=np.float32)
-            if _is_scaled(image)
-            else np.asanyarray(stored.get_unscaled())
-        )
+        scaled = _is_scaled(image)
+        raw = np.asarray(stored, np.float32) if scaled else np.asanyarray(stored.get_unscaled())
         surplus = 0
         while surplus <= MOST_SURPLUS and (block := stream.read(_BLOCK)):
             surplus += len(block)
     return raw, surplus
 
 
-def _parse(path: Path, image: Any) -> _Header:
+def _parse(path: Path, image: SpatialImage) -> _Header:
     """Work out shape, channels and grid."""
+    import nibabel
+
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(
@@ -189,34 +186,26 @@ def _parse(path: Path, image: Any) -> _Header:
             needed="at most one dimension beyond space",
             cure="write one file for each point in time",
         )
-    ras, notes = _affine(path, image, shape)
+    if isinstance(image, nibabel.MGHImage):
+        ras, notes = mgh.affine(image)
+    elif not isinstance(image, nibabel.Nifti1Pair):
+        ras, notes = analyze.affine(path, image)
+    else:
+        ras, notes = _affine(path, cast("Nifti1Header", raw_header(image)), image.header, shape)
     lps = _RAS_TO_LPS @ ras
     geometry, snapped = make_geometry(path, (z, y, x), lps[:, [2, 1, 0, 3]])
     return _Header(geometry, (channels[0] if channels else 1, z, y, x), notes + snapped)
 
 
 def _affine(
-    path: Path, image: Any, shape: tuple[int, ...]
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Compute the (4, 4) that maps (i, j, k) to RAS millimetres, and what there is to say of it."""
-    import nibabel
-
-    if isinstance(image, nibabel.MGHImage):
-        return mgh.affine(image)
-    if not isinstance(image, nibabel.Nifti1Pair):
-        return analyze.affine(path, image)
-    return _nifti_affine(path, raw_header(image), image.header, shape)
-
-
-def _nifti_affine(
-    path: Path, header: Any, mended: Any, shape: tuple[int, ...]
+    path: Path, header: Nifti1Header, mended: Nifti1Header, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Compute the affine from the stored header, and note what nibabel changed in it."""
     stored = shortest(header["pixdim"][1:4])
     is_flat = len(shape) == 2 or shape[2] == 1
     sizes = np.where(stored == 0, 1.0, np.abs(stored))
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    notes = [*_scaling_notes(header), *_field_notes(header, mended)]
+    notes = _mended_notes(header, mended)
     sform = _sform(header, sizes[2] if is_flat else None) if sform_code > 0 else None
     if sform is not None and qform_code > 0 and not _is_grid(sform):
         notes.append(
@@ -224,22 +213,23 @@ def _nifti_affine(
             " is used"
         )
         sform = None
-    odd = _odd_sizes(stored[:2] if is_flat else stored)
+    used = stored[:2] if is_flat else stored
+    odd = not (np.isfinite(used).all() and (used > 0).all())
     if odd:
-        mending = (
-            "1 mm is assumed for 0, and the sign is dropped"
-            if sform is None
-            else "those of the sform are used"
-        )
-        notes.append(f"voxel sizes (pixdim) of the header are {odd}; {mending}")
+        mending = "1 mm is assumed for 0, and the sign is dropped"
+        if sform is not None:
+            mending = "those of the sform are used"
+        words = " x ".join(f"{size:g}" for size in used)
+        notes.append(f"voxel sizes (pixdim) of the header are {words}; {mending}")
     if sform is not None:
         affine = sform
-        notes += (
-            _disagreement(path, affine, header, sizes, shape) if qform_code > 0 and not odd else []
-        )
+        if qform_code > 0 and not odd:
+            notes += _disagreement(path, affine, header, sizes, shape)
     elif qform_code > 0:
         affine = _qform(path, header, sizes)
-        notes += _qfac_notes(header)
+        qfac = float(header["pixdim"][0])
+        if abs(qfac) != 1:
+            notes.append(f"qfac (pixdim[0]) is {qfac:g}; {-1 if qfac < 0 else 1} is taken")
     else:
         affine = np.diag([*sizes, 1.0])
         notes.append(
@@ -257,60 +247,38 @@ def _nifti_affine(
     return affine, tuple(notes)
 
 
-def _qfac_notes(header: Any) -> list[str]:
-    """Note a sign of the third axis that is none."""
-    qfac = float(header["pixdim"][0])
-    return (
-        []
-        if abs(qfac) == 1
-        else [f"qfac (pixdim[0]) is {qfac:g}; {-1 if qfac < 0 else 1} is taken"]
-    )
-
-
-def _odd_sizes(stored: NDArray[np.float64]) -> str:
-    """Describe voxel sizes that are none; "" where all are positive."""
-    if np.isfinite(stored).all() and (stored > 0).all():
-        return ""
-    return " x ".join(f"{size:g}" for size in stored)
-
-
 def _is_grid(affine: NDArray[np.float64]) -> bool:
     return bool(np.isfinite(affine).all() and np.linalg.norm(affine[:3, :3], axis=0).min() > 1e-6)
 
 
-def _field_notes(header: Any, mended: Any) -> list[str]:
-    """List fields that nibabel mends without a word."""
-    notes = [
+def _mended_notes(header: Nifti1Header, mended: Nifti1Header) -> list[str]:
+    """List fields that nibabel mends without a word, and a slope that is none."""
+    import nibabel
+
+    notes = []
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    no_slope = slope == 0 or np.isnan(slope)  # usual with an intercept of 0 or nan
+    if np.isinf(slope) or (no_slope and intercept != 0 and not np.isnan(intercept)):
+        notes.append(
+            f"scl_slope is {slope:g} and scl_inter {intercept:g}, which means no scaling (NIfTI"
+            " standard): the stored numbers are taken, nothing is added"
+        )
+    notes += [
         f"{name} is {int(header[name])}, which the NIfTI standard does not know; "
         f"it is taken as {'known' if header[name] > 0 else 'not set'}"
         for name in ("sform_code", "qform_code")
         if header[name] != mended[name]
     ]
     if header["bitpix"] != mended["bitpix"]:
+        dtype = nibabel.nifti1.data_type_codes.dtype[int(mended["datatype"])]
         notes.append(
-            f"bitpix is {int(header['bitpix'])}, but the data type {mended.get_data_dtype()} has"
+            f"bitpix is {int(header['bitpix'])}, but the data type {dtype} has"
             f" {int(mended['bitpix'])} bits; the data type is taken"
         )
     return notes
 
 
-def _scaling_notes(header: Any) -> list[str]:
-    """Note a slope that is none, unless the header has the usual 0 or nan for both."""
-    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if np.isinf(slope) or (
-        (slope == 0 or np.isnan(slope)) and intercept != 0 and not np.isnan(intercept)
-    ):
-        shown = f"scl_slope is {slope:g} and scl_inter {intercept:g}"
-        return [
-            (
-                f"{shown}, which means no scaling (NIfTI standard): the stored numbers are taken,"
-                " nothing is added"
-            )
-        ]
-    return []
-
-
-def _sform(header: Any, thickness: float | None) -> NDArray[np.float64]:
+def _sform(header: Nifti1Header, thickness: float | None) -> NDArray[np.float64]:
     """The sform.
 
     Where a single slice of that thickness has no third axis, one perpendicular to the others is put
@@ -327,7 +295,7 @@ def _sform(header: Any, thickness: float | None) -> NDArray[np.float64]:
     return affine
 
 
-def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _qform(path: Path, header: Nifti1Header, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """The qform: rotation by a quaternion, voxel sizes, a flip of the third axis, and an offset.
 
     Raises:
@@ -336,8 +304,9 @@ def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.fl
     from nibabel.quaternions import quat2mat
 
     to_rotation: Any = quat2mat  # nibabel's annotations are partial
+    untyped: Any = header
     try:
-        rotation = np.asarray(to_rotation(header.get_qform_quaternion()), dtype=np.float64)
+        rotation = np.asarray(to_rotation(untyped.get_qform_quaternion()), dtype=np.float64)
     except ValueError as error:
         raise FormatError(
             f"{path}: the qform is not valid ({error}), and there is no valid sform",
@@ -355,7 +324,7 @@ def _qform(path: Path, header: Any, sizes: NDArray[np.float64]) -> NDArray[np.fl
 def _disagreement(
     path: Path,
     sform: NDArray[np.float64],
-    header: Any,
+    header: Nifti1Header,
     sizes: NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> list[str]:
@@ -376,8 +345,8 @@ def _disagreement(
 
 
 def _channels_first(
-    path: Path, raw: NDArray[Any], layout: tuple[int, int, int, int]
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+    path: Path, raw: NDArray[np.generic], layout: tuple[int, int, int, int]
+) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Bring the stored (X, Y, Z, ...) to (C, Z, Y, X); colours become channels."""
     channels, z, y, x = layout
     if not raw.dtype.names:
@@ -387,8 +356,9 @@ def _channels_first(
             f"{path}: {channels} colour images in one file",
             needed="one colour image, or grey channels",
         )
+    colours = cast("NDArray[np.void]", raw)
     planes = np.stack(
-        [raw[name].reshape(x, y, z, order="F").T for name in raw.dtype.names]
+        [colours[name].reshape(x, y, z, order="F").T for name in raw.dtype.names]
     )  # (3 or 4, Z, Y, X)
     if len(planes) == 3:
         return planes, ()

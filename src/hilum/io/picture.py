@@ -13,8 +13,7 @@ import struct
 import threading
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,31 +37,12 @@ _LOGGER = logging.getLogger("hilum")
 _GREY_DTYPES = {"1": np.uint8, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
 _GREY = "red, green and blue are equal in the picture; it is read as one grey channel"
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that exchange rows and columns
-_BACKWARDS = {
-    1: (1, 1),
-    2: (1, -1),
-    3: (-1, -1),
-    4: (-1, 1),
-    5: (1, 1),
-    6: (1, -1),
-    7: (-1, -1),
-    8: (-1, 1),
-}  # then in (Y, X)
-_COLOUR_TYPE, _GREY_AND_ALPHA, _RGBA = (
-    25,
-    4,
-    6,
-)  # of a PNG: its place in the file, and two of its values
+_BACKWARDS = (
+    *((1, 1), (1, -1), (-1, -1), (-1, 1)),
+    *((1, 1), (1, -1), (-1, -1), (-1, 1)),
+)  # then steps in (Y, X), of the orientations 1 to 8
+_GREY_AND_ALPHA, _RGBA = 4, 6  # colour types of a PNG
 _LIMIT = threading.Lock()  # Pillow's limit belongs to the process, not to the thread
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """A picture's header: size, spacing in array order after turning, notes, EXIF orientation."""
-
-    geometry: Geometry
-    notes: tuple[str, ...]
-    turned: int
 
 
 def read(path: Path) -> Decoded:
@@ -73,25 +53,25 @@ def read(path: Path) -> Decoded:
     Raises:
         FormatError: damaged, CMYK, animated, or with real transparency.
     """
-    with _open(path) as image:
-        frame = _frame(path, image)
-        array, notes = _colours(path, image)
-    return Decoded(Volume(array, frame.geometry), frame.notes + notes)
+    with _opened(path) as image:
+        geometry, notes, _ = _frame(path, image)
+        array, grey = _colours(path, image)
+    return Decoded(Volume(array, geometry), notes + grey)
 
 
 def read_indices(path: Path) -> Decoded:
     """Read a picture as labels: the stored numbers, or the indices of a palette."""
-    with _open(path) as image:
+    with _opened(path) as image:
         if image.mode not in {"P", "L", "1"}:
             return read(path)
-        frame = _frame(path, image)
+        geometry, notes, _ = _frame(path, image)
         array = _stored(path, image)[np.newaxis, np.newaxis]
-    return Decoded(Volume(array, frame.geometry), frame.notes)
+    return Decoded(Volume(array, geometry), notes)
 
 
 def palette_of(path: Path) -> tuple[tuple[int, int, int], ...]:
     """The colours of a picture's palette, by number; () where it has none."""
-    with _open(path) as image:
+    with _opened(path) as image:
         numbers = (image.getpalette("RGB") if image.mode == "P" else None) or []
     return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
 
@@ -101,20 +81,14 @@ def inspect(path: Path) -> FileFacts:
 
     One with colours, a palette or transparency is decoded, as it may be grey.
     """
-    with _open(path) as image:
-        dtype = (
-            None
-            if "transparency" in image.info or _is_deep_colour(path, image)
-            else _GREY_DTYPES.get(image.mode)
-        )
-        frame = _frame(path, image)
-    if dtype is None:
-        decoded = read(path)
-        volume = decoded.volume
-        return FileFacts(
-            volume.geometry, volume.channels, volume.array.dtype, decoded.notes, frame.turned
-        )
-    return FileFacts(frame.geometry, 1, np.dtype(dtype), frame.notes, frame.turned)
+    with _opened(path) as image:
+        geometry, notes, turn = _frame(path, image)
+        dtype = _GREY_DTYPES.get(image.mode)
+        if dtype is not None and "transparency" not in image.info and not _is_deep(path, image):
+            return FileFacts(geometry, 1, np.dtype(dtype), notes, turn)
+    decoded = read(path)
+    volume = decoded.volume
+    return FileFacts(volume.geometry, volume.channels, volume.array.dtype, decoded.notes, turn)
 
 
 def write_png(volume: Volume, path: Path) -> None:
@@ -131,14 +105,15 @@ def write_png(volume: Volume, path: Path) -> None:
 
 
 def _save_png(
-    volume: Volume, pixels: NDArray[Any], path: Path, palette: NDArray[np.uint8] | None = None
+    volume: Volume, pixels: NDArray[np.generic], path: Path, palette: bytes = b""
 ) -> None:
+    """Write pixels with the volume's spacing, and a palette of 256 colours where one is given."""
     import PIL.Image
 
     _, row_mm, column_mm = volume.geometry.spacing
     image = PIL.Image.fromarray(pixels)
-    if palette is not None:
-        image.putpalette(palette.tobytes())
+    if palette:
+        image.putpalette(palette)
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", dpi=(MM_PER_INCH / column_mm, MM_PER_INCH / row_mm))
         kept = inspect(temporary).geometry
@@ -166,9 +141,8 @@ def write_palette_png(
     palette = np.zeros((256, 3), dtype=np.uint8)
     for label, colour in colours.items():
         palette[label] = colour
-    _save_png(
-        volume, picture_array(volume.with_array(volume.array.astype(np.uint8)), path), path, palette
-    )
+    narrow = volume.with_array(volume.array.astype(np.uint8))
+    _save_png(volume, picture_array(narrow, path), path, palette.tobytes())
 
 
 PNG = Format(name="PNG", read=read, inspect=inspect, write=write_png, read_indices=read_indices)
@@ -176,7 +150,7 @@ JPEG = Format(name="JPEG", read=read, inspect=inspect)
 BMP = Format(name="BMP", read=read, inspect=inspect, read_indices=read_indices)
 
 
-def picture_array(volume: Volume, path: Path) -> NDArray[Any]:
+def picture_array(volume: Volume, path: Path) -> NDArray[np.generic]:
     """The pixels (Y, X) or (Y, X, 3) of a single slice, of 8 or 16 bits.
 
     Raises:
@@ -253,28 +227,19 @@ def no_pixel_limit() -> Iterator[None]:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
-def _open(path: Path) -> Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
     """Open a picture, without its pixels."""
     import PIL.Image
 
-    try:
-        with no_pixel_limit():
-            return PIL.Image.open(path)
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
-        raise _unreadable(path, error) from error
+    with no_pixel_limit():
+        image = PIL.Image.open(path)
+    with image:
+        yield image
 
 
-def _unreadable(path: Path, error: Exception) -> FormatError:
-    """The error for a picture that cannot be decoded."""
-    return FormatError(
-        f"{path}: the picture cannot be read ({error})",
-        needed="a complete picture",
-        cure="copy or download it again",
-    )
-
-
-def _frame(path: Path, image: Image) -> _Frame:
-    """Grid of a picture as it stands upright.
+def _frame(path: Path, image: Image) -> tuple[Geometry, tuple[str, ...], int]:
+    """Read the grid of a picture as it stands upright, its notes, and its EXIF orientation.
 
     Raises:
         FormatError: animated, or with more pixels than its file can hold.
@@ -290,22 +255,18 @@ def _frame(path: Path, image: Image) -> _Frame:
             needed="a single picture",
             cure="save its frames as a multi-page TIFF",
         )
-    resolution = image.info.get("dpi")
-    dots = (float(resolution[1]), float(resolution[0])) if resolution else None
-    if (
-        dots is not None and image.format == "PNG"
-    ):  # stored as whole pixels a metre: undo the rounding of the conversion
-        metre = [round(value * 1000 / MM_PER_INCH) for value in dots]
-        dots = (metre[0] * MM_PER_INCH / 1000, metre[1] * MM_PER_INCH / 1000)
-    spacing, notes = spacing_of_resolution(dots)
     columns, rows = image.size
-    turn = _turn(path, image)
+    turn = int(image.getexif().get(0x0112, 1))
+    turn = turn if 1 <= turn <= 8 else 1
+    per_column, per_row = image.info.get("dpi") or (0.0, 0.0)
+    dots = [float(per_row), float(per_column)]
+    if image.format == "PNG":  # stored as whole pixels a metre: undo the rounding of the conversion
+        dots = [round(value * 1000 / MM_PER_INCH) * MM_PER_INCH / 1000 for value in dots]
+    spacing, notes = spacing_of_resolution((dots[0], dots[1]))
     if turn in _TURNED:
-        rows, columns = columns, rows
-        spacing = (spacing[0], spacing[2], spacing[1])
-    return _Frame(
-        Geometry.from_spacing((1, rows, columns), spacing), notes + upright_note(turn, "EXIF"), turn
-    )
+        rows, columns, spacing = columns, rows, (spacing[0], spacing[2], spacing[1])
+    geometry = Geometry.from_spacing((1, rows, columns), spacing)
+    return geometry, notes + upright_note(turn, "EXIF"), turn
 
 
 def upright_note(turn: int, kind: str) -> tuple[str, ...]:
@@ -320,31 +281,19 @@ def upright_note(turn: int, kind: str) -> tuple[str, ...]:
     )
 
 
-def turned_upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
+def turned_upright(array: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
     """Turn stored pixels (..., Y, X) upright, from an orientation of 1 to 8 of EXIF or TIFF."""
     if turn in _TURNED:
         array = array.swapaxes(-1, -2)
-    rows, columns = _BACKWARDS[turn]
+    rows, columns = _BACKWARDS[turn - 1]
     return array[..., ::rows, ::columns]
 
 
-def _turn(path: Path, image: Image) -> int:
-    """EXIF orientation, 1..8; 1 is upright."""
-    try:
-        turn = int(image.getexif().get(0x0112, 1))
-    except (OSError, ValueError, SyntaxError, TypeError, struct.error) as error:
-        raise _unreadable(path, error) from error
-    return turn if 1 <= turn <= 8 else 1
-
-
-def _upright(path: Path, image: Image) -> NDArray[Any]:
+def _upright(image: Image) -> NDArray[np.generic]:
     """Pixels as stored, turned upright: (Y, X) or (Y, X, bands)."""
     from PIL import ImageOps
 
-    try:
-        return np.asarray(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
-        raise _unreadable(path, error) from error
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _depth(path: Path, image: Image) -> tuple[int, int]:
@@ -359,29 +308,30 @@ def _depth(path: Path, image: Image) -> tuple[int, int]:
     return header[24], header[25]
 
 
-def _is_deep_colour(path: Path, image: Image) -> bool:
+def _is_deep(path: Path, image: Image) -> bool:
     """Tell whether this is a PNG of 16 bits a colour, which Pillow would silently cut to 8."""
     bits, colour_type = _depth(path, image)
-    return bits == 16 and colour_type in {2, 4, 6}
+    return bits == 16 and colour_type in {2, _GREY_AND_ALPHA, _RGBA}
 
 
-def _stored(path: Path, image: Image) -> NDArray[Any]:
+def _stored(path: Path, image: Image) -> NDArray[np.generic]:
     """Return a grey picture's or a palette's numbers as stored.
 
     Pillow spreads grey of 2 and 4 bits over 0 to 255.
     """
     bits, colour_type = _depth(path, image)
-    array = plain_array(path, _upright(path, image))
-    return array // (255 // ((1 << bits) - 1)) if colour_type == 0 and bits in {2, 4} else array
+    array = plain_array(path, _upright(image))
+    spread = colour_type == 0 and bits in {2, 4}
+    return np.floor_divide(array, 255 // ((1 << bits) - 1)) if spread else array
 
 
-def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _colours(path: Path, image: Image) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Return the picture as (C, 1, Y, X), C of 1 or 3; opaque alpha is dropped."""
     if image.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:
         raise FormatError(
             f"{path}: a picture in {image.mode}", needed="grey or RGB", cure="convert it to RGB"
         )
-    if _is_deep_colour(path, image):
+    if _is_deep(path, image):
         pixels = _deep_colours(path)
         alpha = pixels.shape[-1] in {2, 4}
     elif _depth(path, image)[1] == 0:  # a grey PNG; its transparency is one grey value
@@ -389,35 +339,29 @@ def _colours(path: Path, image: Image) -> tuple[NDArray[Any], tuple[str, ...]]:
         _refuse_transparent(path, (pixels == image.info.get("transparency", -1)).any())
     elif image.mode == "P" or "transparency" in image.info:
         alpha = "transparency" in image.info
-        pixels = _upright(path, image.convert("RGBA" if alpha else "RGB"))
+        pixels = _upright(image.convert("RGBA" if alpha else "RGB"))
     else:
         pixels, alpha = _stored(path, image), image.mode in {"LA", "RGBA", "PA", "La", "RGBa"}
     return as_grey(colours_first(path, pixels, alpha=alpha))
 
 
-def _deep_colours(path: Path) -> NDArray[Any]:
-    """Read a 16-bit PNG that Pillow takes for 8 bits: grey with alpha by Pillow, colours by ITK.
+def _deep_colours(path: Path) -> NDArray[np.generic]:
+    """Read a PNG of 16 bits a colour: grey with alpha by Pillow as RGBA of 8 bits, others by ITK.
 
     Raises:
-        FormatError: damaged, or fewer bits came out than the file states.
+        FormatError: fewer bits came out than the file states.
     """
     import PIL.Image
     import SimpleITK
 
     data = path.read_bytes()
-    if data[_COLOUR_TYPE] == _GREY_AND_ALPHA:
+    if data[25] == _GREY_AND_ALPHA:
         header = data[12:24] + bytes((8, _RGBA)) + data[26:29]
         data = data[:12] + header + struct.pack(">L", zlib.crc32(header)) + data[33:]
-        try:
-            with no_pixel_limit(), PIL.Image.open(io.BytesIO(data)) as image:
-                return np.asarray(image).view(">u2").astype(np.uint16)
-        except (OSError, ValueError, SyntaxError, struct.error, zlib.error) as error:
-            raise _unreadable(path, error) from error
-    try:
-        with plain_path(path) as plain:
-            pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(plain))))
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
+        with no_pixel_limit(), PIL.Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image).view(">u2").astype(np.uint16)
+    with plain_path(path) as plain:
+        pixels = np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(plain))))
     if pixels.dtype != np.uint16:
         raise FormatError(
             f"{path}: {pixels.dtype} numbers of a picture of 16 bits",
@@ -427,7 +371,7 @@ def _deep_colours(path: Path) -> NDArray[Any]:
     return pixels
 
 
-def as_grey(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def as_grey(array: NDArray[np.generic]) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Reduce three colours (3, Z, Y, X) that are equal to one channel, with a note.
 
     Anything else is returned as it is.
@@ -437,7 +381,7 @@ def as_grey(array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
     return array, ()
 
 
-def colours_first(path: Path, pixels: NDArray[Any], *, alpha: bool) -> NDArray[Any]:
+def colours_first(path: Path, pixels: NDArray[np.generic], *, alpha: bool) -> NDArray[np.generic]:
     """Bring (Y, X), (Y, X, bands) or (Z, Y, X, bands) to (C, Z, Y, X).
 
     Args:
@@ -455,7 +399,7 @@ def colours_first(path: Path, pixels: NDArray[Any], *, alpha: bool) -> NDArray[A
     )  # (bands, Z, Y, X)
     if not alpha:
         return np.ascontiguousarray(bands)
-    opaque = np.iinfo(bands.dtype).max if bands.dtype.kind in "iu" else 1.0
+    opaque = np.iinfo(bands.dtype.name).max if bands.dtype.kind in "iu" else 1.0
     _refuse_transparent(path, (bands[-1] != opaque).any())
     return np.ascontiguousarray(bands[:-1])
 

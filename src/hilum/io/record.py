@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.errors import FormatError, GeometryError, ResourceError
+from hilum.errors import FormatError, GeometryError, HilumError, ResourceError
 from hilum.io.files import total_memory
 from hilum.volume import Geometry, Volume
 from hilum.volume.orient import snap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class FileFacts:
 
     geometry: Geometry
     channels: int
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     notes: tuple[str, ...] = ()
     turned: int = 1
     segments: tuple[Segment, ...] = ()
@@ -87,7 +88,7 @@ class Format:
 def make_geometry(
     path: Path,
     shape: tuple[int, ...],
-    affine: NDArray[Any],
+    affine: NDArray[np.generic],
     *,
     frame_of_reference: str | None = None,
 ) -> tuple[Geometry, tuple[str, ...]]:
@@ -120,6 +121,33 @@ def make_geometry(
         ),
     )
     return clean, notes if moved > _SAY_FROM else ()
+
+
+@contextmanager
+def damage_refused(path: Path, kind: str) -> Iterator[None]:
+    """Refuse a file on which a decoder fails: damaged bytes make libraries raise nearly any error.
+
+    Raises:
+        FormatError: the decoder failed.
+        ResourceError: it asked for more memory than there is.
+    """
+    try:
+        yield
+    except (HilumError, ModuleNotFoundError):
+        raise
+    except MemoryError as error:
+        raise ResourceError(
+            f"{path}: there is not enough memory to read it",
+            needed="a complete file that fits into memory",
+            cure="copy it again if it is a small one; else close other programs, or crop the image",
+        ) from error
+    except Exception as error:
+        words = str(error).strip().rpartition("\n")[2].strip()  # ITK says what is wrong at the end
+        raise FormatError(
+            f"{path}: the file cannot be read as {kind} ({type(error).__name__}: {words})",
+            needed="a complete file",
+            cure="copy or download it again",
+        ) from error
 
 
 def refuse_size(path: Path, size: int, *, stored: Path | None) -> None:
@@ -167,7 +195,7 @@ def surplus_note(surplus: int) -> tuple[str, ...]:
     )
 
 
-def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+def plain_array(path: Path, array: NDArray[np.generic]) -> NDArray[np.generic]:
     """The array in this machine's byte order and in a dtype that is worked with.
 
     bool becomes uint8, float16 becomes float32, a long double becomes float64.
@@ -189,7 +217,7 @@ def plain_array(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def shortest(values: NDArray[Any]) -> NDArray[np.float64]:
+def shortest(values: NDArray[np.generic]) -> NDArray[np.float64]:
     """Return the shortest decimals that round to the stored 32-bit numbers.
 
     64-bit numbers (NIfTI-2) as they are.

@@ -6,13 +6,11 @@ distance of slices count.
 
 from __future__ import annotations
 
-import lzma
 import math
 import re
-import struct
-import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,38 +27,24 @@ from hilum.io.picture import (
     warn_of_loss,
 )
 from hilum.io.record import Decoded, FileFacts, Format, plain_array, refuse_size
-from hilum.io.tiff_pages import refuse_incomplete
-from hilum.io.tiff_segments import assembled
+from hilum.io.tiff_segments import assembled, refuse_incomplete
 from hilum.volume import Geometry, Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-_MM_PER_UNIT = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "cm": 10.0,
-    "centimeter": 10.0,
-    "inch": MM_PER_INCH,
-    "m": 1000.0,
-    "nm": 1e-6,
-}
+_MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "inch": MM_PER_INCH}
+_MM_PER_UNIT |= {"m": 1000.0, "nm": 1e-6}
 _MM_PER_UNIT |= dict.fromkeys(("um", "micron", "microns", "\u00b5m", "\u03bcm", "\\u00b5m"), 1e-3)
 _MM_PER_TAG = {2: MM_PER_INCH, 3: 10.0}  # ResolutionUnit: inch, centimetre
-_COLOUR_AXES = "SC"
-_NONE, _LZW, _DEFLATE, _ADOBE_DEFLATE, _PACKBITS, _LZMA, _JPEG = (
-    1,
-    5,
-    32946,
-    8,
-    32773,
-    34925,
-    7,
-)  # Compression
-_ZSTD, _FAXES = 50000, {2, 3, 4}
-_BY_TIFFFILE = {_NONE, _DEFLATE, _ADOBE_DEFLATE, _PACKBITS, _LZMA}
+_NONE, _FAXES, _LZW, _JPEG, _ADOBE_DEFLATE = 1, {2, 3, 4}, 5, 7, 8  # Compression
+_PACKBITS, _DEFLATE, _LZMA, _ZSTD = 32773, 32946, 34925, 50000
+_BOUNDED = {_NONE, _DEFLATE, _ADOBE_DEFLATE, _PACKBITS}
+"""Compressions that expand a byte to at most so many as `refuse_size` knows."""
 _SEPARATE = 2  # PlanarConfiguration
 _FLOATING_POINT = 3  # Predictor
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
@@ -71,21 +55,44 @@ _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")  # of OME-XML
 
 
 @dataclass(frozen=True)
-class _Header:
-    """Facts that the tags state."""
+class _Image:
+    """The one image of an opened file, in one or several of tifffile's series.
 
-    shape: tuple[int, ...]
-    axes: str
-    dtype: np.dtype[Any]
-    photometric: int
-    compression: int
-    predictor: int
-    bits: int
-    alpha: bool
+    Args:
+        path: of the file.
+        file: opened.
+        series: of one shape and type; several are slices.
+        turn: the orientation of 1 to 8 in which the pixels are stored.
+        spacing: mm (Z, Y, X), upright.
+        notes: what had to be assumed or mended.
+    """
+
+    path: Path
+    file: TiffFile
+    series: list[TiffPageSeries]
     turn: int
-    palette: NDArray[np.uint16] | None
     spacing: tuple[float, float, float]
     notes: tuple[str, ...]
+
+    @property
+    def page(self) -> TiffPage:
+        """The page whose tags count for all."""
+        return self.series[0].keyframe
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of `axes`."""
+        return ((len(self.series),) if len(self.series) > 1 else ()) + tuple(self.series[0].shape)
+
+    @property
+    def axes(self) -> str:
+        """A letter for each axis; S and C are colours."""
+        return ("Q" if len(self.series) > 1 else "") + self.series[0].axes
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The dtype that the tags state."""
+        return np.dtype(self.series[0].dtype)
 
 
 def read(path: Path) -> Decoded:
@@ -97,45 +104,46 @@ def read(path: Path) -> Decoded:
         FormatError: damaged, with transparency, several images, or axes that are neither slices nor
             colours.
     """
-    header = _header(path)
-    _refuse_unknown_white(path, header)
-    array = _channels_first(path, header, _pixels(path, header))
-    notes: tuple[str, ...] = ()
-    if header.palette is not None:
-        array = header.palette[:, array[0]]  # (3, Z, Y, X)
-        array = (
-            (array >> 8).astype(np.uint8) if (array >> 8).any() else array.astype(np.uint8)
-        )  # some writers use 8 of 16 bits
-    elif header.photometric == _WHITE_IS_ZERO:
-        array, notes = np.asarray(((1 << header.bits) - 1) - array, dtype=array.dtype), _INVERTED
-    if header.photometric in {_RGB, _PALETTE, _YCBCR} and "C" not in header.axes:
-        array, notes = as_grey(array)
-    return _decoded(path, header, array, notes)
+    with _opened(path) as image:
+        _refuse_unknown_white(image)
+        array, notes, page = _channels_first(image), image.notes, image.page
+        if page.photometric == _PALETTE and page.colormap is not None:
+            colours = np.asarray(page.colormap, dtype=np.uint16)[:, np.asarray(array[0], np.intp)]
+            high = colours >> 8  # some writers use 8 of 16 bits; (3, Z, Y, X)
+            array = (high if high.any() else colours).astype(np.uint8)
+        elif page.photometric == _WHITE_IS_ZERO:
+            array = np.subtract((1 << page.bitspersample) - 1, array).astype(image.dtype)
+            notes += _INVERTED
+        if page.photometric in {_RGB, _PALETTE, _YCBCR} and "C" not in image.axes:
+            array, grey = as_grey(array)
+            notes += grey
+        return _decoded(image, array, notes)
 
 
 def read_indices(path: Path) -> Decoded:
     """Read a TIFF as labels: the stored numbers, those of a palette too."""
-    header = _header(path)
-    return _decoded(path, header, _channels_first(path, header, _pixels(path, header)), ())
+    with _opened(path) as image:
+        return _decoded(image, _channels_first(image), image.notes)
 
 
 def inspect(path: Path) -> FileFacts:
     """Read the tags only, except of colour images, whose transparency is checked."""
-    header = _header(path)
-    if len(header.shape) > 3 or set(header.axes) & set(_COLOUR_AXES) or header.palette is not None:
-        decoded = read(path)
-        volume = decoded.volume
-        return FileFacts(
-            volume.geometry, volume.channels, volume.array.dtype, decoded.notes, header.turn
-        )
-    _refuse_unknown_white(path, header)
-    notes = header.notes + (_INVERTED if header.photometric == _WHITE_IS_ZERO else ())
-    z, y, x = (1, *header.shape)[-3:]
-    _, rows, columns = turned_upright(np.empty((1, y, x), np.void), header.turn).shape
-    geometry = Geometry.from_spacing((z, rows, columns), header.spacing)
-    return FileFacts(
-        geometry, 1, plain_array(path, np.empty(0, header.dtype)).dtype, notes, header.turn
-    )
+    with _opened(path) as image:
+        turn = image.turn
+        grey = len(image.shape) <= 3 and not set(image.axes) & set("SC")
+        if grey and image.page.photometric != _PALETTE:
+            _refuse_unknown_white(image)
+            notes = image.notes
+            if image.page.photometric == _WHITE_IS_ZERO:
+                notes += _INVERTED
+            z, y, x = (1, *image.shape)[-3:]
+            rows, columns = (x, y) if turn > 4 else (y, x)
+            geometry = Geometry.from_spacing((z, rows, columns), image.spacing)
+            dtype = plain_array(path, np.empty(0, image.dtype)).dtype
+            return FileFacts(geometry, 1, dtype, notes, turn)
+    decoded = read(path)
+    volume = decoded.volume
+    return FileFacts(volume.geometry, volume.channels, volume.array.dtype, decoded.notes, turn)
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -177,101 +185,54 @@ def write(volume: Volume, path: Path) -> None:
 FORMAT = Format(name="TIFF", read=read, inspect=inspect, write=write, read_indices=read_indices)
 
 
-def _header(path: Path) -> _Header:
-    """Read the tags of the one image of a file."""
+@contextmanager
+def _opened(path: Path) -> Iterator[_Image]:
+    """Open a file and find its one image; reduced copies and masks of transparency do not count."""
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            refuse_incomplete(file)
-            return _parse(path, file)
-    except (
-        OSError,
-        ValueError,
-        tifffile.TiffFileError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        TypeError,
-        struct.error,
-    ) as error:
-        raise _unreadable(path, error) from error
+    with tifffile.TiffFile(path) as file:
+        refuse_incomplete(file)
+        series = [
+            one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)
+        ] or list(file.series)
+        kinds = {f"{one.dtype} of axes {one.axes} and shape {one.shape}" for one in series}
+        if len(kinds) != 1:
+            raise FormatError(
+                f"{path}: {len(series)} images of different size or type in one TIFF"
+                f" ({', '.join(sorted(kinds)) or 'none'})",
+                needed="one image, or pages of one size",
+                cure="save each image as a file of its own",
+            )
+        if any(page is None for one in series for page in one.pages):
+            raise FormatError(
+                f"{path}: pages are missing",
+                needed="all pages that the description names",
+                cure="save it again",
+            )
+        page = series[0].keyframe
+        known = {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE}
+        if page.photometric not in known | ({_YCBCR} if page.compression == _JPEG else set()):
+            raise FormatError(
+                f"{path}: a TIFF in the colour space {tifffile.PHOTOMETRIC(page.photometric).name}",
+                needed="grey or RGB",
+                cure="convert it to RGB",
+            )
+        spacing, notes = _spacing(file)
+        turn = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
+        turn = turn if 1 <= turn <= 8 else 1
+        if turn > 4:  # rows and columns are exchanged
+            spacing = (spacing[0], spacing[2], spacing[1])
+        notes += upright_note(turn, "TIFF")
+        if aside := len(file.series) - len(series):
+            notes += (f"{aside} reduced copies or masks of transparency were left aside",)
+        yield _Image(path, file, series, turn, spacing, notes)
 
 
-def _images(path: Path, file: Any) -> list[Any]:
-    """List the images of an opened file, of one size and type.
-
-    Reduced copies and masks of transparency do not count.
-    """
-    images = [
-        one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)
-    ] or list(file.series)
-    kinds = {f"{one.dtype} of axes {one.axes} and shape {one.shape}" for one in images}
-    if len(kinds) != 1:
-        raise FormatError(
-            f"{path}: {len(images)} images of different size or type in one TIFF"
-            f" ({', '.join(sorted(kinds)) or 'none'})",
-            needed="one image, or pages of one size",
-            cure="save each image as a file of its own",
-        )
-    if any(page is None for one in images for page in one.pages):
-        raise FormatError(
-            f"{path}: pages are missing",
-            needed="all pages that the description names",
-            cure="save it again",
-        )
-    return images
-
-
-def _parse(path: Path, file: Any) -> _Header:
-    """The header of an opened file."""
-    images = _images(path, file)
-    first, page = images[0], images[0].keyframe
-    known = {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE} | (
-        {_YCBCR} if int(page.compression) == _JPEG else set()
-    )
-    if int(page.photometric) not in known:
-        raise FormatError(
-            f"{path}: a TIFF in the colour space {page.photometric.name}",
-            needed="grey or RGB",
-            cure="convert it to RGB",
-        )
-    spacing, notes = _spacing(file)
-    turn = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
-    turn = turn if 1 <= turn <= 8 else 1
-    if turn > 4:  # rows and columns are exchanged
-        spacing = (spacing[0], spacing[2], spacing[1])
-    aside = len(file.series) - len(images)
-    palette = page.colormap if int(page.photometric) == _PALETTE else None
-    return _Header(
-        shape=((len(images),) if len(images) > 1 else ()) + tuple(first.shape),
-        axes=("Q" if len(images) > 1 else "") + first.axes,
-        dtype=np.dtype(first.dtype),
-        photometric=int(page.photometric),
-        compression=int(page.compression),
-        predictor=int(page.predictor),
-        bits=int(page.bitspersample),
-        alpha=bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA,
-        turn=turn,
-        palette=None if palette is None else np.asarray(palette, dtype=np.uint16),
-        spacing=spacing,
-        notes=(
-            *notes,
-            *upright_note(turn, "TIFF"),
-            *(
-                (f"{aside} reduced copies or masks of transparency in the file were left aside",)
-                if aside
-                else ()
-            ),
-        ),
-    )
-
-
-def _refuse_unknown_white(path: Path, header: _Header) -> None:
+def _refuse_unknown_white(image: _Image) -> None:
     """Raise where zero is white in numbers without a largest one (TIFF 6.0, section 3)."""
-    if header.photometric == _WHITE_IS_ZERO and header.dtype.kind not in "bu":
+    if image.page.photometric == _WHITE_IS_ZERO and image.dtype.kind not in "bu":
         raise FormatError(
-            f"{path}: {header.dtype} numbers of which zero is white (WhiteIsZero)",
+            f"{image.path}: {image.dtype} numbers of which zero is white (WhiteIsZero)",
             needed=(
                 "unsigned numbers, or zero as black (BlackIsZero): no other number is known to be"
                 " black"
@@ -283,105 +244,80 @@ def _refuse_unknown_white(path: Path, header: _Header) -> None:
         )
 
 
-def _pixels(path: Path, header: _Header) -> NDArray[Any]:
-    """Decode the stored pixels, in the header's shape.
+def _pixels(image: _Image) -> NDArray[np.generic]:
+    """Decode the stored pixels, in the image's shape.
 
     Raises:
-        FormatError: the file cannot be decoded, or what came out has another size or type than its
-            tags say.
+        FormatError: the compression is not known, or what came out has another size or type than
+            the tags say.
     """
     import tifffile
 
-    claimed = math.prod(header.shape) * header.dtype.itemsize
+    page, path = image.page, image.path
+    bounded = page.compression in _BOUNDED
     refuse_size(
-        path, claimed, stored=path if header.compression in _BY_TIFFFILE - {_LZMA} else None
+        path, math.prod(image.shape) * image.dtype.itemsize, stored=path if bounded else None
     )
-    try:
-        with tifffile.TiffFile(path) as file:
-            images = _images(path, file)
-            pages = [page.aspage() for image in images for page in image.pages]
-            if (
-                header.compression in {_LZW, _ZSTD}
-                or header.predictor == _FLOATING_POINT
-                or header.bits not in {1, 8, 16, 32, 64}
-            ):
-                pixels = assembled(file, pages)
-            elif header.compression in _BY_TIFFFILE:
-                pixels = np.stack([image.asarray() for image in images])
-            elif header.compression in {_JPEG, *_FAXES}:
-                pixels = _by_pillow(path, pages, header.turn)
-            else:
-                raise FormatError(
-                    f"{path}: a TIFF compressed by {pages[0].compression.name}, which is not"
-                    " decoded",
-                    needed="no compression, or deflate, LZW, PackBits, LZMA, zstd, JPEG or fax",
-                    cure="save it again without compression, or by deflate (zip)",
-                )
-    except (
-        OSError,
-        ValueError,
-        tifffile.TiffFileError,
-        RuntimeError,
-        SyntaxError,
-        struct.error,
-        zlib.error,
-        lzma.LZMAError,
-        KeyError,
-    ) as error:
-        raise _unreadable(path, error) from error
-    if pixels.size != math.prod(header.shape) or pixels.dtype.newbyteorder(
+    pages = [page.aspage() for one in image.series for page in one.pages if page is not None]
+    if (
+        page.compression in {_LZW, _ZSTD}
+        or page.predictor == _FLOATING_POINT
+        or page.bitspersample not in {1, 8, 16, 32, 64}
+    ):
+        pixels = assembled(image.file, pages)
+    elif bounded or page.compression == _LZMA:
+        pixels = np.stack([one.asarray() for one in image.series])
+    elif page.compression in {_JPEG, *_FAXES}:
+        pixels = _by_pillow(image, pages)
+    else:
+        raise FormatError(
+            f"{path}: a TIFF compressed by {tifffile.COMPRESSION(page.compression).name}, which is"
+            " not decoded",
+            needed="no compression, or deflate, LZW, PackBits, LZMA, zstd, JPEG or fax",
+            cure="save it again without compression, or by deflate (zip)",
+        )
+    if pixels.size != math.prod(image.shape) or pixels.dtype.newbyteorder(
         "="
-    ) != header.dtype.newbyteorder("="):
+    ) != image.dtype.newbyteorder("="):
         raise FormatError(
             f"{path}: decoding gives {pixels.dtype} numbers of shape {pixels.shape}, the header"
-            f" says {header.dtype} and {header.shape}",
+            f" says {image.dtype} and {image.shape}",
             needed="an encoding that keeps the stored numbers",
             cure="save it again without compression, or by deflate (zip)",
         )
-    return pixels.reshape(header.shape)
+    return pixels.reshape(image.shape)
 
 
-def _by_pillow(path: Path, pages: list[Any], turn: int) -> NDArray[Any]:
+def _by_pillow(image: _Image, pages: list[TiffPage]) -> NDArray[np.generic]:
     """Decode the pages of a JPEG or fax TIFF, in the order that is stored."""
     import PIL.Image
 
     decoded = []
-    with no_pixel_limit(), PIL.Image.open(path) as image:
+    with no_pixel_limit(), PIL.Image.open(image.path) as picture:
         for page in pages:
-            image.seek(page.index)
-            image.load()  # which turns it upright
-            pixels = np.asarray(image)
-            if int(page.photometric) == _WHITE_IS_ZERO:
+            picture.seek(page.index)
+            picture.load()  # which turns it upright
+            pixels = np.asarray(picture)
+            if page.photometric == _WHITE_IS_ZERO:
                 pixels = ~pixels  # Pillow gives zero as black
             bands_first = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels
-            stored = turned_upright(bands_first, _UNTURN.get(turn, turn))
-            decoded.append(
-                stored
-                if page.planarconfig == _SEPARATE or pixels.ndim == 2
-                else np.moveaxis(stored, 0, -1)
-            )
+            stored = turned_upright(bands_first, _UNTURN.get(image.turn, image.turn))
+            planes = page.planarconfig == _SEPARATE or pixels.ndim == 2
+            decoded.append(stored if planes else np.moveaxis(stored, 0, -1))
     return np.stack(decoded)
 
 
-def _decoded(path: Path, header: _Header, array: NDArray[Any], notes: tuple[str, ...]) -> Decoded:
+def _decoded(image: _Image, array: NDArray[np.generic], notes: tuple[str, ...]) -> Decoded:
     """Put pixels (C, Z, Y, X) on their grid."""
-    geometry = Geometry.from_spacing(array.shape[1:], header.spacing)
-    return Decoded(Volume(plain_array(path, array), geometry), header.notes + notes)
+    z, y, x = array.shape[1:]
+    geometry = Geometry.from_spacing((z, y, x), image.spacing)
+    return Decoded(Volume(plain_array(image.path, array), geometry), notes)
 
 
-def _unreadable(path: Path, error: Exception) -> FormatError:
-    """The error for a TIFF that cannot be decoded."""
-    return FormatError(
-        f"{path}: the TIFF cannot be read ({error})",
-        needed="a complete TIFF",
-        cure="save it again without compression",
-    )
-
-
-def _channels_first(path: Path, header: _Header, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Bring the stored axes to (C, Z, Y, X), upright."""
-    axes = header.axes
-    colours = [n for n, axis in enumerate(axes) if axis in _COLOUR_AXES]
+def _channels_first(image: _Image) -> NDArray[np.generic]:
+    """Decode the pixels and bring them to (C, Z, Y, X), upright."""
+    pixels, path, axes = _pixels(image), image.path, image.axes
+    colours = [n for n, axis in enumerate(axes) if axis in "SC"]
     if len(colours) > 1 or "Y" not in axes or "X" not in axes:
         raise FormatError(
             f"{path}: a TIFF with axes {axes}",
@@ -397,37 +333,40 @@ def _channels_first(path: Path, header: _Header, pixels: NDArray[Any]) -> NDArra
             needed="one stack of pages",
             cure="save each stack as its own file",
         )
-    stack = pixels.reshape(-1, *pixels.shape[len(before) :])
-    array = (
-        colours_first(path, stack, alpha=header.alpha and "S" in axes)
-        if colours
-        else stack[np.newaxis]
-    )
-    return np.ascontiguousarray(turned_upright(array, header.turn))
+    array = pixels.reshape(-1, *pixels.shape[len(before) :])[np.newaxis]
+    if colours:
+        extra = image.page.extrasamples
+        alpha = "S" in axes and bool(extra) and int(extra[-1]) in _ALPHA
+        array = colours_first(path, array[0], alpha=alpha)
+    return np.ascontiguousarray(turned_upright(array, image.turn))
 
 
-def _spacing(file: Any) -> tuple[tuple[float, float, float], tuple[str, ...]]:
+def _spacing(file: TiffFile) -> tuple[tuple[float, float, float], tuple[str, ...]]:
     """Spacing (Z, Y, X) in mm, and a note where none is stored."""
     ome = _ome_sizes(file)
     if ome is not None:
         return ome, ()
-    tags = file.pages[0].tags
-    stored = _described(file)
+    tags = file.pages[0].aspage().tags
+
+    def ratio(name: str) -> float:
+        above, below = tags[name].value if name in tags else (0, 0)
+        return float(above) / float(below) if below else 0.0
+
+    stored = dict(file.imagej_metadata or {})  # what ImageJ, or tifffile (and so `write`), wrote
+    for entry in file.shaped_metadata or ():
+        stored |= entry
     named = _MM_PER_UNIT.get(str(stored.get("unit", "")).lower())
     unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
     mm = (named if file.imagej_metadata else None) or _MM_PER_TAG.get(unit)
-    per_y, per_x = _ratio(tags, "YResolution"), _ratio(tags, "XResolution")
-    dots = (
-        None
-        if mm is None or min(per_y, per_x) <= 0
-        else (per_y * MM_PER_INCH / mm, per_x * MM_PER_INCH / mm)
-    )
+    per_y, per_x = ratio("YResolution"), ratio("XResolution")
+    known = mm is not None and min(per_y, per_x) > 0
+    dots = (per_y * MM_PER_INCH / mm, per_x * MM_PER_INCH / mm) if known and mm else None
     (_, y_mm, x_mm), notes = spacing_of_resolution(dots, trusted=named is not None)
     distance = float(stored.get("spacing") or 0.0) * (named or 0.0)
     return (distance or 1.0, y_mm, x_mm), notes
 
 
-def _ome_sizes(file: Any) -> tuple[float, float, float] | None:
+def _ome_sizes(file: TiffFile) -> tuple[float, float, float] | None:
     """Spacing (Z, Y, X) in mm of an OME-TIFF.
 
     None where it states none in the plane, or in a unit that is no length.
@@ -446,19 +385,3 @@ def _ome_sizes(file: Any) -> tuple[float, float, float] | None:
     if not all(0 < size < math.inf for size in (y, x)):  # one that is not stated is no number
         return None
     return z if 0 < z < math.inf else 1.0, y, x
-
-
-def _described(file: Any) -> dict[str, Any]:
-    """Read the description that ImageJ, or tifffile (and so `write`), wrote."""
-    described: dict[str, Any] = dict(file.imagej_metadata or {})
-    for entry in file.shaped_metadata or ():
-        described |= entry
-    return described
-
-
-def _ratio(tags: Any, name: str) -> float:
-    """A rational tag as a number; 0 where it is missing or not valid."""
-    if name not in tags:
-        return 0.0
-    above, below = tags[name].value
-    return float(above) / float(below) if below else 0.0

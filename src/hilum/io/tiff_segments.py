@@ -1,14 +1,16 @@
-"""TIFF strips and tiles that are decoded here: LZW, zstd, odd bits, the float predictor.
+"""The storage of TIFF: directories checked for completeness, strips and tiles decoded.
 
-tifffile decodes these only with a further package, and Pillow cuts 16 bits a colour to 8 and takes
-unsigned numbers for signed.
+tifffile leaves out a page or a tag that lies beyond the end of a file and goes on without it: a
+stack loses slices, and numbers of 8 bits are taken for bits. It decodes LZW, zstd, odd bits and the
+float predictor only with a further package, and Pillow cuts 16 bits a colour to 8 and takes
+unsigned numbers for signed; these are decoded here.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,13 +18,57 @@ from hilum.io.picture import no_pixel_limit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tifffile import TiffFile, TiffPage
 
 _HORIZONTAL, _FLOATING_POINT = 2, 3  # Predictor
 _SEPARATE = 2  # PlanarConfiguration
 _WHOLE_BYTES = {8, 16, 32, 64}
+_DESCRIPTION = 270  # which some programs write empty
+_NEEDED = {
+    # size, bits, compression, colours, samples, predictor
+    *(256, 257, 258, 259, 262, 266, 277, 284, 317, 320, 338, 339),
+    *(273, 278, 279, 322, 323, 324, 325),  # strips and tiles
+    *(_DESCRIPTION, 274, 282, 283, 296),  # description, orientation, resolution
+}
 
 
-def assembled(file: Any, pages: list[Any]) -> NDArray[Any]:
+def refuse_incomplete(file: TiffFile) -> None:
+    """Raise where an opened file lacks pages, or the tags of their pixels.
+
+    Raises:
+        ValueError: a tag lies beyond the end of the file or has an unknown type, or the list of
+            pages breaks off or is a circle.
+        struct.error: a directory breaks off.
+    """
+    from tifffile import TIFF
+
+    stream, form, visited = file.filehandle, file.tiff, set[int]()
+
+    def number(layout: str, data: bytes) -> int:
+        return int(struct.unpack(layout, data)[0])
+
+    stream.seek(form.offsetsize if form.offsetsize == 8 else 4)
+    offset = number(form.offsetformat, stream.read(form.offsetsize))
+    while offset:
+        if offset in visited or offset >= stream.size:
+            raise ValueError(f"the list of pages breaks off after page {len(visited)}")
+        visited.add(offset)
+        stream.seek(offset)
+        for _ in range(number(form.tagnoformat, stream.read(form.tagnosize))):
+            entry = stream.read(form.tagsize)
+            code, kind, count, value = struct.unpack(form.tagheaderformat, entry)
+            size = struct.calcsize(TIFF.DATA_FORMATS.get(kind, "")) * count
+            end = size + (number(form.offsetformat, value) if size > form.offsetsize else 0)
+            if code in _NEEDED and (
+                kind not in TIFF.DATA_FORMATS
+                or (not count and code != _DESCRIPTION)
+                or end > stream.size
+            ):
+                raise ValueError(f"the value of tag {code} is not in the file")
+        offset = number(form.offsetformat, stream.read(form.offsetsize))
+
+
+def assembled(file: TiffFile, pages: list[TiffPage]) -> NDArray[np.generic]:
     """Decode pages of an opened file.
 
     Returns:
@@ -36,7 +82,7 @@ def assembled(file: Any, pages: list[Any]) -> NDArray[Any]:
     return np.stack([_page(file, page) for page in pages])
 
 
-def _page(file: Any, page: Any) -> NDArray[Any]:
+def _page(file: TiffFile, page: TiffPage) -> NDArray[np.generic]:
     """Decode one page: (rows, columns, samples) or (samples, rows, columns)."""
     if page.fillorder != 1 or page.imagedepth != 1:
         raise ValueError("reversed bits or a depth are not decoded")
@@ -45,9 +91,8 @@ def _page(file: Any, page: Any) -> NDArray[Any]:
     planes = page.samplesperpixel if page.planarconfig == _SEPARATE else 1
     samples = page.samplesperpixel // planes
     down, across = -(-page.imagelength // height), -(-page.imagewidth // width)
-    whole = np.zeros(
-        (planes, down * height, across * width, samples), dtype=page.dtype.newbyteorder("=")
-    )
+    size = (planes, down * height, across * width, samples)
+    whole = np.zeros(size, dtype=np.dtype(page.dtype).newbyteorder("="))
     for number, (offset, count) in enumerate(
         zip(page.dataoffsets, page.databytecounts, strict=True)
     ):
@@ -83,27 +128,16 @@ def _by_pillow(data: bytes, compression: int, size: int) -> bytes:
     """Undo LZW or zstd by Pillow, as an 8-bit grey picture of one row and one strip."""
     import PIL.Image
 
-    tags = {
-        256: size,
-        257: 1,
-        258: 8,
-        259: compression,
-        262: 1,
-        273: 0,
-        277: 1,
-        278: 1,
-        279: len(data),
-    }
-    tags[273] = (
-        8 + 2 + 12 * len(tags) + 4
-    )  # where the strip begins: behind the header and this directory
+    tags = {256: size, 257: 1, 258: 8, 259: compression, 262: 1, 273: 0, 277: 1, 278: 1}
+    tags[279] = len(data)
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # the strip stands behind the header and this directory
     entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
     file = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4) + data
     with no_pixel_limit(), PIL.Image.open(io.BytesIO(file)) as image:
         return image.tobytes()
 
 
-def _numbers(data: bytes, page: Any, shape: tuple[int, int, int]) -> NDArray[Any]:
+def _numbers(data: bytes, page: TiffPage, shape: tuple[int, int, int]) -> NDArray[np.generic]:
     """Turn a strip's or tile's bytes into (rows, columns, samples), undoing the predictor."""
     rows, columns, samples = shape
     if page.bitspersample not in _WHOLE_BYTES:
@@ -124,7 +158,9 @@ def _numbers(data: bytes, page: Any, shape: tuple[int, int, int]) -> NDArray[Any
         planes = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(rows, size, columns * samples)
         stored = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">f{size}")
         return stored.reshape(shape)
-    stored = np.frombuffer(data, page.dtype.newbyteorder(page.parent.byteorder)).reshape(shape)
+    stored = np.frombuffer(data, np.dtype(page.dtype).newbyteorder(page.parent.byteorder)).reshape(
+        shape
+    )
     if page.predictor != _HORIZONTAL:
         return stored
     unsigned = stored.astype(stored.dtype.newbyteorder("=")).view(f"u{stored.dtype.itemsize}")
