@@ -23,23 +23,22 @@ def summarise_training_images(fingerprint: Fingerprint, *, scaled: bool) -> Trai
         ChannelRange(
             name=one.name,
             kind=one.kind,
-            minimum=_range([case.channels[n].minimum for case in cases]),
+            minimum=(min(lows := [case.channels[n].minimum for case in cases]), max(lows)),
         )
         for n, one in enumerate(fingerprint.channels)
     )
-    spacing = [_range([case.spacing[axis] for case in cases]) for axis in range(3)]
-    extent = [
-        _range([case.shape[axis] * case.spacing[axis] for case in cases]) for axis in range(3)
-    ]
+    extents = [[n * mm for n, mm in zip(case.shape, case.spacing, strict=True)] for case in cases]
     return TrainingRanges(
         channels=channels,
         cases=len(cases),
         pictures=pictures,
         orientation="source" if pictures else "SPL",
-        spacing=(spacing[0], spacing[1], spacing[2]) if scaled else None,
-        extent_mm=(extent[0], extent[1], extent[2]) if scaled else None,
+        spacing=ranges_along_axes([case.spacing for case in cases]) if scaled else None,
+        extent_mm=ranges_along_axes(extents) if scaled else None,
     )
 
 
-def _range(values: Sequence[float]) -> Range:
-    return float(min(values)), float(max(values))
+def ranges_along_axes(triples: Sequence[Sequence[float]]) -> tuple[Range, Range, Range]:
+    """Return the least and the largest of numbers along (Z, Y, X)."""
+    z, y, x = ((float(min(axis)), float(max(axis))) for axis in zip(*triples, strict=True))
+    return z, y, x

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from hilum.dataset.layouts.naming import read_json_object
 from hilum.dataset.layouts.splits import read_splits
@@ -12,9 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_Folds = dict[str, dict[str, list[str]]]
 
-def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """The cases of each chosen fold by "fold N", as hilum's own training notes them.
+
+class _CaseMetrics(BaseModel):
+    prediction_file: str
+
+
+class _Summary(BaseModel):
+    """nnU-Net's validation/summary.json."""
+
+    metric_per_case: list[_CaseMetrics]
+
+
+def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, object]) -> _Folds:
+    """Return the cases of each chosen fold by "fold N", as hilum's own training notes them.
 
     Empty unless every chosen fold is known.
 
@@ -28,60 +42,43 @@ def fold_cases(folder: Path, chosen: Sequence[str], dataset: Mapping[str, Any]) 
         dataset: dataset.json; the summaries must name as many cases as its numTraining.
 
     Raises:
-        ValueError, TypeError, LookupError: a file says something of another kind.
+        ValueError: a file says something of another kind.
         HilumError: a file is no JSON.
     """
     splits = _splits(folder) or _summaries(folder, dataset)
     everyone = sorted(
-        {case for split in splits.values() for cases in split.values() for case in cases}
+        {case for split in splits.values() for part in split.values() for case in part}
     )
     if everyone:
         splits["all"] = {"train": everyone, "validation": []}
     return {f"fold {fold}": splits[fold] for fold in chosen} if set(chosen) <= set(splits) else {}
 
 
-def _splits(folder: Path) -> dict[str, dict[str, list[str]]]:
+def _splits(folder: Path) -> _Folds:
     for path in (folder / "splits_final.json", folder.parent / "splits_final.json"):
         if path.is_file():
-            splits = enumerate(read_splits(path))
             return {
                 str(n): {"train": [*split.train], "validation": [*split.validation]}
-                for n, split in splits
+                for n, split in enumerate(read_splits(path))
             }
     return {}
 
 
-def _summaries(folder: Path, dataset: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+def _summaries(folder: Path, dataset: Mapping[str, object]) -> _Folds:
     ending = str(dataset.get("file_ending", ""))
-    held: dict[str, list[str]] = {}
+    validated: dict[str, list[str]] = {}
     for path in sorted(folder.glob("fold_*/validation/summary.json")):
         fold = path.parent.parent.name.removeprefix("fold_")
-        files = _names(
-            [one["prediction_file"] for one in read_json_object(path)["metric_per_case"]]
-        )
+        summary = _Summary.model_validate(read_json_object(path))
+        # a PureWindowsPath knows "/" and "\" alike
+        files = [PureWindowsPath(case.prediction_file).name for case in summary.metric_per_case]
         if fold.isdigit():
-            held[fold] = sorted(
-                PureWindowsPath(file).name.removesuffix(ending) for file in files
-            )  # knows "/" and "\" alike
-    everyone = [case for cases in held.values() for case in cases]
-    if (
-        not ending
-        or len(everyone) != len(set(everyone))
-        or len(everyone) != dataset.get("numTraining")
-    ):
+            validated[fold] = sorted(file.removesuffix(ending) for file in files)
+    everyone = sorted(case for cases in validated.values() for case in cases)
+    unique = len(everyone) == len(set(everyone)) == dataset.get("numTraining")
+    if not ending or not unique:
         return {}
     return {
-        fold: {
-            "train": sorted(
-                case for other, cases in held.items() if other != fold for case in cases
-            ),
-            "validation": mine,
-        }
-        for fold, mine in held.items()
+        fold: {"train": [case for case in everyone if case not in mine], "validation": mine}
+        for fold, mine in validated.items()
     }
-
-
-def _names(given: Any) -> list[str]:
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise ValueError("names of cases that are none")
-    return given

@@ -11,6 +11,7 @@ conv_bias=True; `weights` is `network.state_dict()` of ours.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from hilum.plan.plan import NetworkSpec
 
 _PARTS = {"0": "conv", "1": "norm"}  # of our ConvBlock
-_WRAPPERS = ("_orig_mod.", "module.")  # of torch.compile and of training on several GPUs
+_WRAPPERS = re.compile(r"^(_orig_mod\.)?(module\.)?")
+"""Prefixes that torch.compile and training on several GPUs put before names."""
 
 
 def to_hilum(
@@ -41,7 +43,7 @@ def to_hilum(
         ModelError: a weight is missing, has another shape than the spec's network, or belongs to no
             part of it. Nothing of that network takes memory before.
     """
-    given = {_unwrapped(name): tensor for name, tensor in theirs.items()}
+    given = {_WRAPPERS.sub("", name): tensor for name, tensor in theirs.items()}
     expected = {name: tensor.shape for name, tensor in blank_network(spec).state_dict().items()}
     known = dict(_names(spec))
     weights = {}
@@ -54,10 +56,7 @@ def to_hilum(
             raise ModelError(
                 f"{source}: weight {known[ours]} is {found}",
                 needed=f"shape {tuple(shape)}, by the architecture in plans.json",
-                cure=(
-                    "the checkpoint belongs to other plans, or to a trainer that builds another"
-                    " network"
-                ),
+                cure="use the plans of this checkpoint; its trainer may also build another network",
             )
         weights[ours] = tensor.detach().to(torch.float32).contiguous()
     _check_strays(given, set(known.values()), source)
@@ -91,40 +90,28 @@ def to_nnunet(weights: Mapping[str, Tensor], spec: NetworkSpec) -> dict[str, Ten
 def _names(spec: NetworkSpec) -> Iterator[tuple[str, str]]:
     """Every weight of our network, and nnU-Net's name of it."""
     for ours in blank_network(spec).state_dict():
-        part, *rest = ours.split(".")
-        match [part, *rest]:
+        match ours.split("."):
             case ["stem", block, piece, what]:
-                yield ours, f"encoder.stem.convs.{block}.{_PARTS[piece]}.{what}"
+                name = f"encoder.stem.convs.{block}.{_PARTS[piece]}.{what}"
             case ["encoder", stage, block, piece, what] if spec.kind == "plain_unet":
-                yield ours, f"encoder.stages.{stage}.0.convs.{block}.{_PARTS[piece]}.{what}"
+                name = f"encoder.stages.{stage}.0.convs.{block}.{_PARTS[piece]}.{what}"
             case ["encoder", stage, block, ("first" | "second") as half, piece, what]:
                 number = 1 if half == "first" else 2
-                yield (
-                    ours,
-                    f"encoder.stages.{stage}.blocks.{block}.conv{number}.{_PARTS[piece]}.{what}",
-                )
+                name = f"encoder.stages.{stage}.blocks.{block}.conv{number}.{_PARTS[piece]}.{what}"
             case ["encoder", stage, block, "shortcut", place, piece, what]:
-                yield (
-                    ours,
-                    f"encoder.stages.{stage}.blocks.{block}.skip.{place}.{_PARTS[piece]}.{what}",
-                )
+                name = f"encoder.stages.{stage}.blocks.{block}.skip.{place}.{_PARTS[piece]}.{what}"
             case ["decoder", "stages", stage, block, piece, what]:
-                yield ours, f"decoder.stages.{stage}.convs.{block}.{_PARTS[piece]}.{what}"
+                name = f"decoder.stages.{stage}.convs.{block}.{_PARTS[piece]}.{what}"
             case ["decoder", "up", stage, what]:
-                yield ours, f"decoder.transpconvs.{stage}.{what}"
+                name = f"decoder.transpconvs.{stage}.{what}"
             case ["decoder", "heads", level, what]:
-                yield ours, f"decoder.seg_layers.{len(spec.features) - 2 - int(level)}.{what}"
+                name = f"decoder.seg_layers.{len(spec.features) - 2 - int(level)}.{what}"
             case _:
                 raise ModelError(
                     f"a {spec.kind} with the weight {ours}",
                     needed="a plain_unet or a residual_unet",
                 )
-
-
-def _unwrapped(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
-    return name
+        yield ours, name
 
 
 def _check_strays(given: Mapping[str, Tensor], known: set[str], source: str) -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hilum.dataset.layouts.naming import channel_names, label_table, read_json_object
 from hilum.errors import HilumError, ModelError
 from hilum.inference.nnunet.architecture import network_spec
-from hilum.inference.nnunet.ranges import training_ranges
-from hilum.plan.plan import AugmentationSpec, Decision, Hardware, Normalisation, OptimiserSpec
-from hilum.plan.segmentation import LossSpec, ResamplingSpec, SegmentationPlan
+from hilum.plan.fingerprint import named_kind
+from hilum.plan.plan import (
+    AugmentationSpec,
+    ChannelRange,
+    Hardware,
+    Normalisation,
+    OptimiserSpec,
+    TrainingRanges,
+)
+from hilum.plan.segmentation import LossSpec, SegmentationPlan
+from hilum.plan.training_ranges import ranges_along_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,68 +30,85 @@ if TYPE_CHECKING:
 
     from hilum.volume import LabelTable
 
+_AS_STORED = ("source", "nnU-Net's reader takes the voxels as they are stored")
+_TURNED = ("SAR", "nnU-Net's reader turns every image: axes to Superior, Anterior and Right")
 _READERS = {
-    "SimpleITKIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
-    "NibabelIO": ("source", "nnU-Net's reader takes the voxels as they are stored"),
+    "SimpleITKIO": _AS_STORED,
+    "NibabelIO": _AS_STORED,
     "NaturalImage2DIO": ("source", "pictures are taken as they are stored"),
-    "NibabelIOWithReorient": (
-        "SAR",
-        "nnU-Net's reader turns every image: axes to Superior, Anterior and Right",
-    ),
-    "SimpleITKIOWithReorient": (
-        "SAR",
-        "nnU-Net's reader turns every image: axes to Superior, Anterior and Right",
-    ),
+    "NibabelIOWithReorient": _TURNED,
+    "SimpleITKIOWithReorient": _TURNED,
 }
-_VARIANTS = frozenset(
-    f"nnUNetTrainer{variant}"
-    for variant in (
-        "",
-        "DA5",
-        "DA5ord0",
-        "DA5Segord0",
-        "DA5_10epochs",
-        "NoDA",
-        "_DASegOrd0",
-        "_DASegOrd0_NoMirroring",
-        "_noDummy2DDA",
-        "NoMirroring",
-        "_onlyMirror01",
-        "_onlyMirror01_1500ep",
-        "_onlyMirror01_DASegOrd0",
-        "_onlyMirror01_DA5",
-        "_warmup",
-        "CosAnneal",
-        "Adan",
-        "Adan1en3",
-        "Adan3en4",
-        "Adan1en1",
-        "AdanCosAnneal",
-        "Adam",
-        "VanillaAdam",
-        "VanillaAdam1en3",
-        "VanillaAdam3en4",
-        "Adam1en3",
-        "Adam3en4",
-        "DiceLoss",
-        "DiceCELoss_noSmooth",
-        "Topk10Loss",
-        "Topk10LossLS01",
-        "DiceTopK10Loss",
-        "CELoss",
-        "CELoss_5epochs",
-        "NoDeepSupervision",
-        "_probabilisticOversampling",
-        "_probabilisticOversampling_033",
-        "_probabilisticOversampling_010",
-        "Benchmark_5epochs",
-        "Benchmark_5epochs_noDataLoading",
-    )
+_TRAINERS = re.compile(
+    r"nnUNetTrainer("
+    r"|DA5|DA5ord0|DA5Segord0|DA5_10epochs|NoDA|_DASegOrd0|_DASegOrd0_NoMirroring|_noDummy2DDA"
+    r"|NoMirroring|_onlyMirror01(_1500ep|_DASegOrd0|_DA5)?|_warmup|CosAnneal"
+    r"|Adan|Adan1en3|Adan3en4|Adan1en1|AdanCosAnneal"
+    r"|Adam|VanillaAdam|VanillaAdam1en3|VanillaAdam3en4|Adam1en3|Adam3en4"
+    r"|DiceLoss|DiceCELoss_noSmooth|Topk10Loss|Topk10LossLS01|DiceTopK10Loss|CELoss|CELoss_5epochs"
+    r"|NoDeepSupervision|_probabilisticOversampling(_033|_010)?"
+    r"|Benchmark_5epochs|Benchmark_5epochs_noDataLoading"
+    r"|_[0-9]{1,6}epochs?(_NoMirroring)?"
+    r")"
 )
 """The trainers of nnU-Net 2.8.1 (nnunetv2/training/nnUNetTrainer) that change neither the network
 nor how it is run."""
+_NORMALISATIONS: dict[str, Literal["case", "range", "unit", "none"]] = {
+    "ZScoreNormalization": "case",
+    "RescaleTo01Normalization": "range",
+    "RGBTo01Normalization": "unit",
+    "NoNormalization": "none",
+}
+_RESAMPLING = "resample_data_or_seg_to_shape"
+_Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Statistics = dict[str, dict[str, float]]
 
-_LENGTHS = re.compile(r"nnUNetTrainer_[0-9]{1,6}epochs?(_NoMirroring)?")
+
+class _Resampling(BaseModel):
+    """Options of nnU-Net's default resampling."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_seg: bool = False
+    order: int = 3
+    order_z: int = 0
+    force_separate_z: bool | None = False
+    anisotropy: float = Field(default=3.0, alias="separate_z_anisotropy_threshold")
+
+
+class _Configuration(BaseModel):
+    """An entry of plans.json: "3d_fullres"; its network is read by `network_spec`."""
+
+    patch_size: list[int] = Field(min_length=2, max_length=3)
+    spacing: list[_Size]
+    normalization_schemes: list[str]
+    use_mask_for_norm: list[bool]
+    batch_dice: bool = False
+    previous_stage: str | None = None
+    preprocessor_name: str = "DefaultPreprocessor"
+    resampling_fn_data: str
+    resampling_fn_data_kwargs: _Resampling
+    resampling_fn_probabilities: str
+    resampling_fn_probabilities_kwargs: _Resampling
+
+
+class _Plans(BaseModel):
+    """plans.json beside its configurations."""
+
+    plans_name: str = "plans"
+    dataset_name: str | None = None
+    image_reader_writer: str = "SimpleITKIO"
+    transpose_forward: tuple[int, int, int] = (0, 1, 2)
+    original_median_spacing_after_transp: list[_Size] = Field(default=[1.0], min_length=1)
+    foreground_intensity_properties_per_channel: _Statistics | None = None
+    foreground_intensity_properties_by_modality: _Statistics | None = None
+
+
+class _Fingerprint(BaseModel):
+    """dataset_fingerprint.json."""
+
+    spacings: list[tuple[_Size, _Size, _Size]] = []
+    shapes_after_crop: list[tuple[_Size, _Size, _Size]] = []
 
 
 @dataclass(frozen=True)
@@ -100,62 +125,58 @@ class Described:
 
     folder: Path
     name: str
-    configuration: Mapping[str, Any]
-    plans: Mapping[str, Any]
-    dataset: Mapping[str, Any]
+    configuration: Mapping[str, object]
+    plans: Mapping[str, object]
+    dataset: Mapping[str, object]
 
 
-def read_plans(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """plans.json and dataset.json of a model folder.
+def read_plans(folder: Path) -> tuple[dict[str, object], dict[str, object]]:
+    """Read plans.json and dataset.json of a model folder.
 
     Raises:
-        ModelError: one is missing or damaged.
+        ModelError: one is missing.
+        FormatError: one is no JSON object.
     """
-    read = []
     for name in ("plans.json", "dataset.json"):
         if not (folder / name).is_file():
             raise ModelError(
                 f"{folder}: no {name} in it",
-                needed=(
-                    "an nnU-Net v2 model folder, e.g."
-                    " nnUNet_results/Dataset004_X/nnUNetTrainer__nnUNetPlans__3d_fullres"
-                ),
-                cure=(
-                    "a zip of nnU-Net's model sharing must be unpacked first; models of nnU-Net v1"
-                    " are of another format"
-                ),
+                needed="an nnU-Net v2 model folder, e.g."
+                " nnUNet_results/Dataset004_X/nnUNetTrainer__nnUNetPlans__3d_fullres",
+                cure="a zip of nnU-Net's model sharing must be unpacked first; models of nnU-Net"
+                " v1 are of another format",
             )
-        try:
-            read.append(read_json_object(folder / name))
-        except HilumError as error:
-            raise ModelError(error.found, needed=error.needed, cure=error.cure) from error
-    return read[0], read[1]
+    return read_json_object(folder / "plans.json"), read_json_object(folder / "dataset.json")
 
 
-def resolve_configuration(plans: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
-    """A configuration with what it inherits.
+def resolve_configuration(plans: Mapping[str, object], name: str, source: str) -> dict[str, object]:
+    """Return a configuration with what it inherits.
 
     Raises:
         ModelError: there is no such configuration, or it inherits from itself.
     """
-    known, whole, seen = plans.get("configurations", {}), dict[str, Any](), list[str]()
-    current: str | None = name
-    while current is not None:
-        if current not in known or current in seen:
+    named = plans.get("configurations")
+    known: dict[str, object] = named if isinstance(named, dict) else {}
+    whole: dict[str, object] = {}
+    resolved: list[str] = []
+    current: object = name
+    while isinstance(current, str):
+        entry = known.get(current)
+        if not isinstance(entry, dict) or current in resolved:
             raise ModelError(
-                f"{source}: configuration {current!r}",
+                f"{source}: configuration {current[:80]!r}",
                 needed=f"one of {', '.join(known)}, none its own parent",
             )
-        seen.append(current)
-        whole = {**known[current], **whole}
-        current = known[current].get("inherits_from")
+        resolved.append(current)
+        whole = {**entry, **whole}
+        current = entry.get("inherits_from")
     return whole
 
 
 def make_nnunet_plan(
     described: Described, *, trainer: str, mirror_axes: Sequence[int], epochs: int | None
 ) -> SegmentationPlan:
-    """The plan that predicts as nnU-Net does, a reason for each decision.
+    """Make the plan that predicts as nnU-Net does, a reason for each decision.
 
     Args:
         described: the model folder's JSON files.
@@ -169,9 +190,11 @@ def make_nnunet_plan(
             is named.
     """
     source = str(described.folder / "plans.json")
-    _refuse_unknown(described, trainer, source)
     try:
-        return _plan(described, trainer, tuple(mirror_axes), epochs, source)
+        configuration = _Configuration.model_validate(described.configuration)
+        plans = _Plans.model_validate(described.plans)
+        _refuse_unknown(described, configuration, plans, trainer)
+        return _plan(described, configuration, plans, trainer, mirror_axes, epochs)
     except KeyError as error:
         raise ModelError(
             f"{source}: no {error} for configuration {described.name}", needed="plans of nnU-Net v2"
@@ -184,112 +207,131 @@ def make_nnunet_plan(
         ) from error
 
 
-def _refuse_unknown(described: Described, trainer: str, source: str) -> None:
-    configuration = described.configuration
-    previous = configuration.get("previous_stage")
-    if previous is not None:
+def _refuse_unknown(
+    described: Described, configuration: _Configuration, plans: _Plans, trainer: str
+) -> None:
+    """Refuse what changes predictions in a way that ours do not follow."""
+    source = described.folder / "plans.json"
+    if configuration.previous_stage is not None:
         raise ModelError(
-            f"{source}: {described.name} is the second stage of a cascade: it also sees the labels"
-            f" that {previous} answers",
+            f"{source}: {described.name} is the second stage of a cascade: it also gets the labels"
+            f" that {configuration.previous_stage} predicts",
             needed="a configuration that stands by itself",
             cure="import the 3d_fullres, 3d_lowres or 2d model of the same data set",
         )
-    if trainer not in _VARIANTS and not _LENGTHS.fullmatch(trainer):
+    if not _TRAINERS.fullmatch(trainer):
         raise ModelError(
             f"{described.folder}: trained by {trainer[:80]!r}, which may build another network or"
             " predict in another way",
             needed="nnUNetTrainer, or one of nnU-Net's variants that change neither",
         )
-    preprocessor = configuration.get("preprocessor_name", "DefaultPreprocessor")
-    if preprocessor != "DefaultPreprocessor":
-        raise ModelError(f"{source}: preprocessor {preprocessor}", needed="DefaultPreprocessor")
-    reader = described.plans.get("image_reader_writer", "SimpleITKIO")
-    if reader == "Tiff3DIO":
-        raise ModelError(
-            f"{source}: image_reader_writer Tiff3DIO, which takes spacings from a .json beside each"
-            " image",
-            needed=f"one of {', '.join(_READERS)}",
-            cure=(
-                "convert the images to NIfTI with those spacings, and name SimpleITKIO in"
-                " plans.json"
-            ),
-        )
+    reader = plans.image_reader_writer
     if reader not in _READERS:
+        tiff = reader == "Tiff3DIO"
         raise ModelError(
-            f"{source}: image_reader_writer {reader}", needed=f"one of {', '.join(_READERS)}"
+            f"{source}: image_reader_writer {reader}"
+            + (", which takes spacings from a .json beside each image" if tiff else ""),
+            needed=f"one of {', '.join(_READERS)}",
+            cure="convert the images to NIfTI with those spacings, and name SimpleITKIO in"
+            " plans.json"
+            if tiff
+            else "",
         )
+    data, back = (
+        configuration.resampling_fn_data_kwargs,
+        configuration.resampling_fn_probabilities_kwargs,
+    )
+    checks: tuple[tuple[str, object, object], ...] = (
+        ("preprocessor", configuration.preprocessor_name, "DefaultPreprocessor"),
+        ("resampling of images by", configuration.resampling_fn_data, _RESAMPLING),
+        ("resampling of outputs by", configuration.resampling_fn_probabilities, _RESAMPLING),
+        ("outputs with force_separate_z", back.force_separate_z, data.force_separate_z),
+        ("outputs with separate_z_anisotropy_threshold", back.anisotropy, data.anisotropy),
+        ("transpose_forward in order", sorted(plans.transpose_forward), [0, 1, 2]),
+        ("axes of the spacing", len(configuration.spacing), len(configuration.patch_size)),
+    )
+    for what, found, needed in checks:
+        if found != needed:
+            raise ModelError(f"{source}: {what}: {found}"[:300], needed=str(needed))
 
 
 def _plan(
     described: Described,
+    configuration: _Configuration,
+    plans: _Plans,
     trainer: str,
-    mirror_axes: tuple[int, ...],
+    mirror_axes: Sequence[int],
     epochs: int | None,
-    source: str,
 ) -> SegmentationPlan:
-    configuration, plans = described.configuration, described.plans
-    says = f"nnU-Net's {plans.get('plans_name', 'plans')}, {described.name}"
-    flat = len(configuration["patch_size"]) == 2
-    channels, labels = _channels(described), read_labels(described)
-    network = network_spec(
-        configuration, inputs=len(channels), outputs=labels.outputs, source=source
+    says, source = (
+        f"nnU-Net's {plans.plans_name}, {described.name}",
+        described.folder / "plans.json",
     )
-    reader = plans.get("image_reader_writer", "SimpleITKIO")
-    orientation, why_orientation = _READERS[reader]
-    resampling, order = _resampling(configuration, source)
-    spacing = _spacing(configuration, plans, flat=flat, picture=reader == "NaturalImage2DIO")
-    axes = tuple(plans.get("transpose_forward", (0, 1, 2)))
-    if sorted(axes) != [0, 1, 2]:
-        raise ModelError(
-            f"{source}: transpose_forward {axes}"[:200], needed="0, 1 and 2 in some order"
-        )
-    if max(mirror_axes, default=0) >= len(configuration["patch_size"]):
+    patch, spacing = tuple(configuration.patch_size), tuple(configuration.spacing)
+    flat = len(patch) == 2
+    if max(mirror_axes, default=0) >= len(patch):
         raise ModelError(
             f"{described.folder}: mirrors along the axes {mirror_axes}", needed="axes of the patch"
         )
-    patch = tuple(int(n) for n in configuration["patch_size"])
-    known = None if epochs is None else f"{epochs} epochs"
-    decisions: dict[str, tuple[Any, str]] = {
+    channels = channel_names(described.dataset, described.folder / "dataset.json")
+    if not channels:
+        raise ModelError(
+            f"{described.folder / 'dataset.json'}: no channel_names",
+            needed='"channel_names": {"0": "CT"}',
+        )
+    labels = _labels(described)
+    pictures = plans.image_reader_writer == "NaturalImage2DIO"
+    orientation, why_orientation = _READERS[plans.image_reader_writer]
+    data = configuration.resampling_fn_data_kwargs
+    back = configuration.resampling_fn_probabilities_kwargs
+    force = data.force_separate_z
+    if flat:  # each case keeps its slices; the spacing across them is only shown
+        spacing = (plans.original_median_spacing_after_transp[0], *spacing)
+    decisions: dict[str, tuple[object, str]] = {
         "task": ("segmentation", "nnU-Net segments"),
-        "dimensions": (2 if flat else 3, f"{says}: a {'2D' if flat else '3D'} patch"),
-        "orientation": (orientation, f"{why_orientation} ({reader})"),
-        "axes": (axes, f"{says}: transpose_forward"),
+        "dimensions": (len(patch), f"{says}: a {len(patch)}D patch"),
+        "orientation": (orientation, f"{why_orientation} ({plans.image_reader_writer})"),
+        "axes": (plans.transpose_forward, f"{says}: transpose_forward"),
         "crop": ("nonzero", "nnU-Net cuts every image to what is not zero in any channel"),
         "spacing": (
-            spacing,
-            f"{says}: spacing" + (", pictures have none" if spacing is None else ""),
+            None if pictures else spacing,
+            f"{says}: spacing" + (", pictures have none" if pictures else ""),
         ),
-        "image_order": (order, f"{says}: order of resampling_fn_data"),
+        "image_order": (data.order, f"{says}: order of resampling_fn_data"),
         "resampling": (
-            resampling,
-            (
-                f"{says}: resampling_fn_data and resampling_fn_probabilities, which are"
-                " scikit-image's resize"
-            ),
+            {
+                "same": 0.0,
+                "separate": "anisotropic" if force is None else "always" if force else "never",
+                "anisotropy": data.anisotropy,
+                "separate_order": data.order_z,
+                "logits_order": back.order,
+                "separate_logits_order": back.order_z,
+                "clip": True,
+            },
+            f"{says}: resampling_fn_data and resampling_fn_probabilities, scikit-image's resize",
         ),
         "normalisation": (
             _normalisations(configuration, plans, source),
             f"{says}: normalization_schemes, use_mask_for_norm",
         ),
         "patch": ((1, *patch) if flat else patch, f"{says}: patch_size"),
-        "batch": (2, "patches at a time; changes no answer"),
+        "batch": (2, "patches at a time; changes no prediction"),
         "network": (
-            network,
-            (
-                f"{says}: the architecture, as {trainer} builds it; heads of lower resolutions are"
-                " left out"
+            network_spec(
+                described.configuration,
+                inputs=len(channels),
+                outputs=labels.outputs,
+                source=str(source),
             ),
+            f"{says}: the architecture, as {trainer} builds it, without heads of lower resolutions",
         ),
         "loss": (
-            LossSpec(batch_dice=bool(configuration.get("batch_dice"))),
+            LossSpec(batch_dice=configuration.batch_dice),
             f"the loss of {trainer} is nearest to this",
         ),
         "augmentation": (
             AugmentationSpec(mirror_axes=tuple(axis + flat for axis in mirror_axes)),
-            (
-                "mirror axes: inference_allowed_mirroring_axes of the checkpoint; the rest was"
-                " nnU-Net's own"
-            ),
+            "mirrors: inference_allowed_mirroring_axes of the checkpoint; the rest is nnU-Net's",
         ),
         "optimiser": (
             OptimiserSpec(kind="sgd", learning_rate=1e-2, weight_decay=3e-5),
@@ -298,49 +340,27 @@ def _plan(
         "foreground_fraction": (0.33, "nnU-Net's oversampling of the foreground"),
         "steps": (
             250 * (epochs or 0),
-            f"{known} of 250 steps" if known else "the checkpoint does not say",
+            f"{epochs} epochs of 250 steps" if epochs is not None else "not in the checkpoint",
         ),
         "precision": ("float32", "nnU-Net computes in float32 on a processor"),
         "overlap": (0.5, "nnU-Net's tile_step_size"),
-        "weighting": ("nnunet", "nnU-Net's map of weights, so that answers are its own"),
+        "weighting": ("nnunet", "nnU-Net's map of weights, for the same predictions"),
     }
-    return SegmentationPlan(
-        name=str(plans.get("dataset_name", described.folder.parent.name)),
-        hardware=Hardware(),
-        channels=channels,
-        labels=labels,
-        seen=training_ranges(
-            described.folder,
-            plans,
-            channels,
-            pictures=reader == "NaturalImage2DIO",
-            orientation=orientation,
-        ),
-        **{
-            name: Decision(value=value, because=because)
-            for name, (value, because) in decisions.items()
-        },
+    fields: dict[str, object] = {
+        "name": plans.dataset_name or described.folder.parent.name,
+        "hardware": Hardware(),
+        "channels": channels,
+        "labels": labels,
+        "seen": _training_ranges(described.folder, plans, channels, orientation),
+    }
+    return SegmentationPlan.model_validate(
+        fields | {key: {"value": value, "because": why} for key, (value, why) in decisions.items()}
     )
 
 
-def _channels(described: Described) -> tuple[str, ...]:
-    channels = channel_names(described.dataset, described.folder / "dataset.json")
-    if not channels:
-        raise ModelError(
-            f"{described.folder / 'dataset.json'}: no channel_names",
-            needed='"channel_names": {"0": "CT"}',
-        )
-    return channels
-
-
-def read_labels(described: Described) -> LabelTable:
-    """Read the meaning of the outputs as nnU-Net does: a list of one id is mostly that id.
-
-    Raises:
-        ModelError: labels that nnU-Net itself would not take.
-    """
-    path = described.folder / "dataset.json"
-    facts = dict(described.dataset)
+def _labels(described: Described) -> LabelTable:
+    """Read the meaning of the outputs as nnU-Net does: a list of one id is mostly that id."""
+    path, facts = described.folder / "dataset.json", dict(described.dataset)
     entries = facts.get("labels")
     if isinstance(entries, dict) and not any(
         isinstance(value, list) and len(value) > 1 for value in entries.values()
@@ -348,102 +368,80 @@ def read_labels(described: Described) -> LabelTable:
         facts["labels"] = {
             name: value[0] if isinstance(value, list) else value for name, value in entries.items()
         }
-    try:
-        table = label_table(facts, path)
-    except HilumError as error:
-        raise ModelError(error.found, needed=error.needed, cure=error.cure) from error
+    table = label_table(facts, path)
     if table.exclusive and table.ids != tuple(range(len(table.ids))):
         raise ModelError(
             f"{path}: labels {table.ids}",
-            needed="0, 1, 2, ... without gaps, as nnU-Net asks: outputs are numbered so",
+            needed="0, 1, 2, ... without gaps, as nnU-Net needs: outputs are numbered so",
         )
     return table
 
 
 def _normalisations(
-    configuration: Mapping[str, Any], plans: Mapping[str, Any], source: str
+    configuration: _Configuration, plans: _Plans, source: Path
 ) -> tuple[Normalisation, ...]:
-    properties = plans.get("foreground_intensity_properties_per_channel") or plans.get(
-        "foreground_intensity_properties_by_modality", {}
+    statistics = (
+        plans.foreground_intensity_properties_per_channel
+        or plans.foreground_intensity_properties_by_modality
+        or {}
     )
-    schemes, masks = configuration["normalization_schemes"], configuration["use_mask_for_norm"]
-    return tuple(
-        _normalisation(scheme, properties.get(str(n), {}), masked=bool(mask), source=source)
-        for n, (scheme, mask) in enumerate(zip(schemes, masks, strict=True))
+    made = []
+    schemes = zip(configuration.normalization_schemes, configuration.use_mask_for_norm, strict=True)
+    for number, (scheme, masked) in enumerate(schemes):
+        if scheme == "CTNormalization":
+            known = statistics.get(str(number), {})
+            ct = Normalisation(
+                kind="ct",
+                lower=known["percentile_00_5"],
+                upper=known["percentile_99_5"],
+                mean=known["mean"],
+                std=max(known["std"], 1e-8),
+            )
+            made.append(ct)
+        elif scheme not in _NORMALISATIONS:
+            raise ModelError(
+                f"{source}: normalisation {scheme}",
+                needed=f"one of CTNormalization, {', '.join(_NORMALISATIONS)}",
+            )
+        elif scheme == "ZScoreNormalization" and masked:
+            made.append(Normalisation(kind="case_filled"))
+        else:
+            upper = 255.0 if scheme == "RGBTo01Normalization" else 0.0
+            made.append(Normalisation(kind=_NORMALISATIONS[scheme], upper=upper))
+    return tuple(made)
+
+
+def _training_ranges(
+    folder: Path, plans: _Plans, channels: Sequence[str], orientation: str
+) -> TrainingRanges:
+    """Return the known ranges of the training images, from dataset_fingerprint.json and plans.json.
+
+    A missing or odd fingerprint only makes fewer known.
+
+    nnU-Net keeps intensities of annotated voxels only. Where a channel that is no CT has none below
+    0 there, its images are taken to go no lower.
+    """
+    try:
+        known = _Fingerprint.model_validate(read_json_object(folder / "dataset_fingerprint.json"))
+    except (HilumError, OSError, ValidationError):
+        known = _Fingerprint()
+    statistics = plans.foreground_intensity_properties_per_channel or {}
+    ranges = []
+    for number, name in enumerate(channels):
+        kind = named_kind(name) or "unknown"
+        least = statistics.get(str(number), {}).get("min", math.inf)
+        sure = kind != "ct" and 0 <= least < math.inf
+        ranges.append(ChannelRange(name=name, kind=kind, minimum=(0.0, least) if sure else None))
+    pictures = plans.image_reader_writer == "NaturalImage2DIO"
+    scaled = bool(known.spacings) and not pictures
+    whole = scaled and len(known.shapes_after_crop) == len(known.spacings)
+    sizes = zip(known.shapes_after_crop, known.spacings, strict=True) if whole else ()
+    extents = [tuple(n * mm for n, mm in zip(*one, strict=True)) for one in sizes]
+    return TrainingRanges(
+        channels=tuple(ranges),
+        cases=len(known.spacings),
+        pictures=pictures,
+        orientation=orientation,
+        spacing=ranges_along_axes(known.spacings) if scaled else None,
+        extent_mm=ranges_along_axes(extents) if whole else None,
     )
-
-
-def _normalisation(
-    scheme: str, properties: Mapping[str, float], *, masked: bool, source: str
-) -> Normalisation:
-    if scheme == "CTNormalization":
-        return Normalisation(
-            kind="ct",
-            lower=properties["percentile_00_5"],
-            upper=properties["percentile_99_5"],
-            mean=properties["mean"],
-            std=max(properties["std"], 1e-8),
-        )
-    kinds: dict[str, Literal["case_filled", "case", "range", "none"]] = {
-        "ZScoreNormalization": "case_filled" if masked else "case",
-        "RescaleTo01Normalization": "range",
-        "NoNormalization": "none",
-    }
-    if scheme == "RGBTo01Normalization":
-        return Normalisation(kind="unit", upper=255.0)
-    if scheme not in kinds:
-        raise ModelError(
-            f"{source}: normalisation {scheme}",
-            needed=f"one of CTNormalization, RGBTo01Normalization, {', '.join(kinds)}",
-        )
-    return Normalisation(kind=kinds[scheme])
-
-
-def _resampling(configuration: Mapping[str, Any], source: str) -> tuple[ResamplingSpec, int]:
-    """Return the resampling of data and probabilities, and the interpolation order of the data."""
-    functions = {configuration.get(f"resampling_fn_{what}") for what in ("data", "probabilities")}
-    if functions != {"resample_data_or_seg_to_shape"}:
-        raise ModelError(
-            f"{source}: resampling by {functions}",
-            needed="resample_data_or_seg_to_shape, nnU-Net's default",
-        )
-    data = configuration["resampling_fn_data_kwargs"]
-    back = configuration["resampling_fn_probabilities_kwargs"]
-    same = ("force_separate_z", "separate_z_anisotropy_threshold")
-    known = {"is_seg", "order", "order_z", *same}
-    if (
-        set(data) - known
-        or set(back) - known
-        or any(data.get(key) != back.get(key) for key in same)
-    ):
-        raise ModelError(
-            f"{source}: resampling with {data} and {back}",
-            needed="the same force_separate_z for both, no other options",
-        )
-    force = data.get("force_separate_z", False)
-    spec = ResamplingSpec(
-        same=0.0,
-        separate="anisotropic" if force is None else "always" if force else "never",
-        anisotropy=data.get("separate_z_anisotropy_threshold", 3.0),
-        separate_order=data.get("order_z", 0),
-        logits_order=back.get("order", 3),
-        separate_logits_order=back.get("order_z", 0),
-        clip=True,
-    )
-    return spec, int(data.get("order", 3))
-
-
-def _spacing(
-    configuration: Mapping[str, Any], plans: Mapping[str, Any], *, flat: bool, picture: bool
-) -> tuple[float, float, float] | None:
-    if picture:
-        return None
-    sizes = [float(size) for size in configuration["spacing"]]
-    if len(sizes) != len(configuration["patch_size"]) or not all(
-        0 < size < math.inf for size in sizes
-    ):
-        raise ValueError(f"a spacing of {sizes}")
-    if flat:  # each case keeps its slices; what stands here is only shown
-        sizes = [float(plans.get("original_median_spacing_after_transp", [1.0])[0]), *sizes]
-    z, y, x = sizes
-    return z, y, x

@@ -6,7 +6,7 @@ NnU-Net is not needed and nothing of the folder is run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,12 +25,9 @@ from hilum.inference.trained_model import TrainedModel
 from hilum.networks import blank_network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
-
-    from hilum.plan.segmentation import SegmentationPlan
-
 
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What reading files raises that say something of another kind than they should."""
@@ -75,36 +72,34 @@ def read_nnunet(
 def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
     plans, dataset = read_plans(folder)
     chosen = _choose_folds(folder, folds, checkpoint)
+    first = folder / f"fold_{chosen[0]}" / f"checkpoint_{checkpoint}.pth"
+    notes, weights = read_checkpoint(first, "network_weights")
+    trainer, name = notes.get("trainer_name"), _configuration_of(notes, folder, first)
+    if not isinstance(trainer, str):
+        raise ModelError(f"{first}: no trainer_name", needed="a checkpoint that nnU-Net v2 wrote")
+    epoch = notes.get("current_epoch")
+    epochs = int(epoch) if isinstance(epoch, int | float) and 0 <= epoch < 2**31 else None
+    configuration = resolve_configuration(plans, name, str(folder / "plans.json"))
+    plan = make_nnunet_plan(
+        Described(folder, name, configuration, plans, dataset),
+        trainer=trainer,
+        mirror_axes=_mirror_axes(notes, first),
+        epochs=epochs,
+    )
     networks: list[nn.Module] = []
-    plan: SegmentationPlan | None = None
-    described, epochs, trainer = None, None, ""
     for fold in chosen:
         path = folder / f"fold_{fold}" / f"checkpoint_{checkpoint}.pth"
-        notes, weights = read_checkpoint(path, "network_weights")
-        trainer, name = _trainer(notes, path), _configuration_of(notes, folder, path)
-        if described is None or plan is None:
-            described = Described(
-                folder,
-                name,
-                resolve_configuration(plans, name, str(folder / "plans.json")),
-                plans,
-                dataset,
-            )
-            epochs = _epochs(notes)
-            plan = make_nnunet_plan(
-                described, trainer=trainer, mirror_axes=_mirror_axes(notes, path), epochs=epochs
-            )
-        elif name != described.name:
-            raise ModelError(
-                f"{path}: of configuration {name}", needed=f"{described.name}, as the other folds"
-            )
+        if path != first:
+            notes, weights = read_checkpoint(path, "network_weights")
+            if (other := _configuration_of(notes, folder, path)) != name:
+                raise ModelError(
+                    f"{path}: of configuration {other[:80]}", needed=f"{name}, as the other folds"
+                )
         network = blank_network(plan.network.value)
-        network.load_state_dict(
-            to_hilum(weights, plan.network.value, source=str(path)), strict=True, assign=True
-        )
+        ours = to_hilum(weights, plan.network.value, source=str(path))
+        network.load_state_dict(ours, strict=True, assign=True)
         networks.append(network.eval())
-    if plan is None or described is None:
-        raise UsageError(f"no folds of {folder}", needed="at least one")
+    cases = dataset.get("numTraining")
     return TrainedModel(
         plan=plan,
         networks=tuple(networks),
@@ -115,14 +110,14 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
         ),
         facts=Facts(
             dataset=plan.name,
-            cases=int(dataset.get("numTraining", 0)),
+            cases=cases if isinstance(cases, int) else 0,
             steps=plan.steps.value,
             seconds=0.0,
             details={
                 "imported_from": "nnU-Net v2",
                 "model": folder.resolve().name,
                 "trainer": trainer,
-                "configuration": described.name,
+                "configuration": name,
                 "folds": ", ".join(chosen),
                 "checkpoint": checkpoint,
                 "epochs": epochs,
@@ -130,34 +125,25 @@ def _read(folder: Path, folds: Sequence[str], checkpoint: str) -> TrainedModel:
             },
             notes=(
                 "Trained by nnU-Net, imported by hilum without running any of its code.",
-                (
-                    f"It was trained for {'unknown' if epochs is None else epochs} epochs; steps"
-                    " and time are not known."
-                ),
-                (
-                    "Training data, patients and performance are those of whoever trained it: ask"
-                    " there."
-                ),
+                f"Epochs: {'unknown' if epochs is None else epochs}; steps and time are not known.",
+                "For training data, patients and performance ask whoever trained it.",
             ),
         ),
     )
 
 
 def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[str]:
-    """The folds that are asked for, or those that are there."""
+    """Return the given folds, or those that are there."""
     if checkpoint not in ("final", "best"):
         raise UsageError(f"checkpoint {checkpoint!r}", needed="final or best")
     name = f"checkpoint_{checkpoint}.pth"
     there = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
     if not there:
+        other = "checkpoint='best', where there is a checkpoint_best.pth"
         raise ModelError(
             f"{folder}: no fold_*/{name}",
             needed="a fold whose training has ended",
-            cure=(
-                "--checkpoint best, where there is a checkpoint_best.pth"
-                if checkpoint == "final"
-                else ""
-            ),
+            cure=other if checkpoint == "final" else "",
         )
     missing = [fold for fold in folds if fold not in there]
     if missing:
@@ -169,41 +155,30 @@ def _choose_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> list[s
     if len(chosen) > 1 and "all" in chosen:
         raise UsageError(
             f"folds {', '.join(chosen)}",
-            needed="'all' alone, which has seen every case, or numbered folds",
+            needed="'all' alone, which was trained on every case, or numbered folds",
         )
     return chosen
 
 
-def _configuration_of(notes: dict[str, Any], folder: Path, path: Path) -> str:
-    """The configuration's name, by the checkpoint, or by the folder's name."""
+def _configuration_of(notes: Mapping[str | int, object], folder: Path, path: Path) -> str:
+    """Return the configuration's name, by the checkpoint, or by the folder's name."""
     arguments = notes.get("init_args")
-    if isinstance(arguments, dict) and isinstance(arguments.get("configuration"), str):
-        return str(arguments["configuration"])
+    name = arguments.get("configuration") if isinstance(arguments, dict) else None
+    if isinstance(name, str):
+        return name
     parts = folder.resolve().name.split("__")
     if len(parts) == 3:
         return parts[2]
     raise ModelError(
-        f"{path}: says of no configuration, nor does the folder's name",
+        f"{path}: names no configuration, nor does the folder's name",
         needed="a folder named TRAINER__PLANS__CONFIGURATION",
         cure="rename the folder, e.g. nnUNetTrainer__nnUNetPlans__3d_fullres",
     )
 
 
-def _trainer(notes: dict[str, Any], path: Path) -> str:
-    name = notes.get("trainer_name")
-    if not isinstance(name, str):
-        raise ModelError(f"{path}: no trainer_name", needed="a checkpoint that nnU-Net v2 wrote")
-    return name
-
-
-def _mirror_axes(notes: dict[str, Any], path: Path) -> tuple[int, ...]:
-    """The axes along which nnU-Net mirrors at inference.
-
-    None where the checkpoint says nothing of them.
-    """
-    axes = notes.get("inference_allowed_mirroring_axes")
-    if axes is None:
-        return ()
+def _mirror_axes(notes: Mapping[str | int, object], path: Path) -> tuple[int, ...]:
+    """Return the axes along which nnU-Net mirrors at inference, by the checkpoint."""
+    axes = notes.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, tuple | list) or not all(
         type(axis) is int and axis in (0, 1, 2) for axis in axes
     ):
@@ -212,8 +187,3 @@ def _mirror_axes(notes: dict[str, Any], path: Path) -> tuple[int, ...]:
             needed="axes among 0, 1 and 2",
         )
     return tuple(dict.fromkeys(axes))
-
-
-def _epochs(notes: dict[str, Any]) -> int | None:
-    epochs = notes.get("current_epoch")
-    return int(epochs) if isinstance(epochs, int | float) and 0 <= epochs < 2**31 else None
