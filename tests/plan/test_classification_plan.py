@@ -412,7 +412,7 @@ def test_what_users_fix_is_followed_and_what_hangs_on_it_too():
     assert masked.region.value.mask_channel
     assert masked.network.value.in_channels == 2
     assert planned(volumes(mask=(9.0, 9.0, 9.0)), region="whole").spacing.value is None
-    more = NetworkOptions(region="middle").overrides(steps=7, patch=(1, 64, 64))
+    more = NetworkOptions(region="middle").overrides(Overrides(steps=7, patch=(1, 64, 64)))
     assert (make_plan(pictures(), overrides=more).steps.value, more.region.kind) == (7, "middle")
     assert NetworkOptions().overrides() is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,17 +140,10 @@ def plan(  # noqa: PLR0913  (the verb's options, keyword-only)
         with OutputFolder(Path(out).parent, "plan") as folder:
             folder.refuse_foreign([Path(out)])
     options = TrainOptions(minutes=minutes, device=device, memory_gb=memory_gb)
-    fixed = (
-        {}
-        if overrides is None
-        else {one.name: getattr(overrides, one.name) for one in fields(overrides)}
-    )
-    asked = (network or NetworkOptions()).overrides(
-        **{name: value for name, value in fixed.items() if value is not None}
-    )
+    fixed = (network or NetworkOptions()).overrides(overrides)
     dataset = (labelling or Labelling()).open(data)
     made: Plan = make_plan_for(
-        dataset, task_of(dataset), options, listener=listener or Listener(), overrides=asked
+        dataset, task_of(dataset), options, listener=listener or Listener(), overrides=fixed
     )
     if out is not None:
         save_plan(made, out)

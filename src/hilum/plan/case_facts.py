@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.volume import LabelTable
+
+    Labels = NDArray[np.integer]
 
 SAMPLES = 10_000
 """Voxels drawn per case and channel, under the annotation and over the whole image each."""
@@ -36,7 +38,7 @@ class Intensities(Record):
     maximum: float
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> Self:
+    def of(cls, values: NDArray[np.float32]) -> Self:
         """Measure a one-dimensional array.
 
         Raises:
@@ -155,56 +157,54 @@ def measure_case(
     code = "source" if image.geometry.is_2d else "SPL"
     turned = reorient(image, code)
     array = turned.array
-    labels = None if annotation is None else _annotation_on_grid(case_id, image, annotation, code)
+    labels: Labels | None = None
+    if annotation is not None:
+        if not image.geometry.is_close(annotation.geometry, tolerance_voxels=0.05):
+            raise GeometryError(
+                f"case {case_id}: the annotation (shape {annotation.geometry.shape}) does not lie"
+                f" on the image's grid (shape {image.geometry.shape})",
+                needed="one grid for image and annotation",
+                cure="hilum check DATA --fix DIR",
+            )
+        labels = reorient(Volume(annotation.array, image.geometry), code).array[0]  # (Z, Y, X)
     box = Box.around((array != 0).any(axis=0))
     counts = _label_counts(case_id, labels, table)
-    known = [i for i in counts if i not in (0, table.ignore)]
+    known = sorted(i for i in counts if i not in (0, table.ignore))
     generator = np.random.default_rng(zlib.crc32(case_id.encode()))
     inside, whole = _sample_voxels(labels, known, array.shape[1:], generator)
-    foreground_samples = tuple(_take(array[c], inside) for c in range(array.shape[0]))
-    whole_samples = tuple(_take(array[c], whole) for c in range(array.shape[0]))
+    foreground_samples = tuple(channel.flat[inside].astype(np.float32) for channel in array)
+    whole_samples = tuple(channel.flat[whole].astype(np.float32) for channel in array)
     if not all(np.isfinite(one).all() for one in array):
         raise DataError(
             f"case {case_id}: voxels that are NaN or infinite",
             needed="finite intensities",
             cure="hilum check DATA --fix DIR",
         )
-    spacing = turned.geometry.spacing
     facts = CaseFacts(
         id=case_id,
         shape=turned.geometry.shape,
-        spacing=spacing,
+        spacing=turned.geometry.spacing,
         orientation=image.geometry.orientation,
         nonzero_shape=(1, 1, 1) if box is None else box.shape,
         channels=tuple(
-            _channel_facts(array[c], foreground_samples[c], whole_samples[c])
-            for c in range(array.shape[0])
+            ChannelFacts(
+                minimum=float(channel.min()),
+                maximum=float(channel.max()),
+                nonzero=float(np.count_nonzero(channel) / channel.size),
+                integral=bool((sampled == np.rint(sampled)).all()),
+                foreground=Intensities.of(annotated) if annotated.size else None,
+            )
+            for channel, annotated, sampled in zip(
+                array, foreground_samples, whole_samples, strict=True
+            )
         ),
-        labels=(
-            ()
-            if labels is None
-            else _label_facts(labels, known, counts, turned.geometry.voxel_volume_mm3)
-        ),
+        labels=_label_facts(labels, known, counts, turned.geometry.voxel_volume_mm3),
         annotated=annotation is not None,
     )
     return CaseSamples(facts, foreground_samples, whole_samples)
 
 
-def _annotation_on_grid(case_id: str, image: Volume, annotation: Volume, code: str) -> NDArray[Any]:
-    if not image.geometry.is_close(annotation.geometry, tolerance_voxels=0.05):
-        raise GeometryError(
-            f"case {case_id}: the annotation (shape {annotation.geometry.shape}) does not lie on"
-            f" the image's grid (shape {image.geometry.shape})",
-            needed="one grid for image and annotation",
-            cure="hilum check DATA --fix DIR",
-        )
-    labels: NDArray[Any] = reorient(Volume(annotation.array, image.geometry), code).array[
-        0
-    ]  # (Z, Y, X)
-    return labels
-
-
-def _label_counts(case_id: str, labels: NDArray[Any] | None, table: LabelTable) -> dict[int, int]:
+def _label_counts(case_id: str, labels: Labels | None, table: LabelTable) -> dict[int, int]:
     """Voxels of every value that occurs."""
     if labels is None:
         return {}
@@ -227,7 +227,7 @@ def _label_counts(case_id: str, labels: NDArray[Any] | None, table: LabelTable) 
 
 
 def _sample_voxels(
-    labels: NDArray[Any] | None,
+    labels: Labels | None,
     known: Sequence[int],
     shape: tuple[int, ...],
     generator: np.random.Generator,
@@ -243,39 +243,16 @@ def _sample_voxels(
     return inside, whole
 
 
-def _take(channel: NDArray[Any], flat: NDArray[np.int64]) -> NDArray[np.float32]:
-    return channel[np.unravel_index(flat, channel.shape)].astype(np.float32)
-
-
-def _channel_facts(
-    channel: NDArray[Any], foreground: NDArray[np.float32], whole: NDArray[np.float32]
-) -> ChannelFacts:
-    return ChannelFacts(
-        minimum=float(channel.min()),
-        maximum=float(channel.max()),
-        nonzero=float(np.count_nonzero(channel) / channel.size),
-        integral=bool((whole == np.rint(whole)).all()),
-        foreground=Intensities.of(foreground) if foreground.size else None,
-    )
-
-
-def _typical(sizes: NDArray[np.int64]) -> float:
-    """The median size of a piece, weighted by size."""
-    rising = np.sort(sizes)
-    return float(rising[np.searchsorted(np.cumsum(rising), rising.sum() / 2)])
-
-
 def _label_facts(
-    labels: NDArray[Any], known: Sequence[int], counts: dict[int, int], voxel_mm3: float
+    labels: Labels | None, ids: Sequence[int], counts: dict[int, int], voxel_mm3: float
 ) -> tuple[LabelFacts, ...]:
     import cc3d
     from scipy import ndimage
 
-    box = Box.around(np.isin(labels, known)) if known else None
-    if box is None:
+    box = Box.around(np.isin(labels, ids)) if labels is not None and ids else None
+    if labels is None or box is None:
         return ()  # nothing annotated
     part = labels[box.slices]
-    ids = sorted(known)
     small = places_of(part, ids) + 1  # 0 where none of them is
     pieces = cc3d.connected_components(small, connectivity=26)
     sizes = np.bincount(pieces.ravel())
@@ -290,13 +267,15 @@ def _label_facts(
             (float(np.mean(at)) + o + 0.5) / n
             for at, o, n in zip(indices, offset, labels.shape, strict=True)
         ]
+        rising = np.sort(sizes[of_piece == number])
+        typical = rising[np.searchsorted(np.cumsum(rising), rising.sum() / 2)]  # by size
         facts.append(
             LabelFacts(
                 id=i,
                 voxels=counts[i],
                 volume_ml=counts[i] * voxel_mm3 / 1000.0,
-                components=int((of_piece == number).sum()),
-                piece_ml=_typical(sizes[of_piece == number]) * voxel_mm3 / 1000.0,
+                components=len(rising),
+                piece_ml=float(typical) * voxel_mm3 / 1000.0,
                 centroid=(centre[0], centre[1], centre[2]),
             )
         )

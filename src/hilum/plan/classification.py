@@ -96,32 +96,24 @@ class ClassificationPlan(Plan):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        region, stages, weights = (
-            self.region.value,
-            self.stages.value,
-            self.loss.value.class_weights,
-        )
+        region, stages = self.region.value, self.stages.value
+        weights, origin = self.loss.value.class_weights, self.weights.value.origin
         self._check_network(in_channels=self.inputs)
         if region.mask_channel and region.kind != "mask":
             raise ValueError(f"a mask channel with region {region.kind!r}: it needs region 'mask'")
         if region.kind != "whole" and self.spacing.value is None:
             raise ValueError(f"region {region.kind!r} without a spacing: a window has a size in mm")
-        if not stages or abs(sum(stage.share for stage in stages) - 1) > 1e-6:
-            raise ValueError(
-                f"{len(stages)} stages whose shares sum to"
-                f" {sum(stage.share for stage in stages):g}, not to 1"
-            )
+        shares = sum(stage.share for stage in stages)
+        if abs(shares - 1) > 1e-6:
+            raise ValueError(f"{len(stages)} stages whose shares sum to {shares:g}, not to 1")
         if len(stages) > 1 and any(stage.probe for stage in stages):
-            raise ValueError(
-                "a probe beside other stages: it is fitted at once, and leaves nothing for steps"
-            )
+            raise ValueError("a probe beside other stages: it is fitted at once, without steps")
         if weights is not None and len(weights) != self.classes.outputs:
             raise ValueError(f"{len(weights)} class weights for {self.classes.outputs} outputs")
         if weights is None and self.balance.value == "weights":
             raise ValueError("balance by weights without class_weights in the loss")
-        if self.weights.value.origin == "pretrained" and not self.network.value.backbone:
+        if origin == "pretrained" and not self.network.value.backbone:
             raise ValueError(
-                f"pretrained weights for a {self.network.value.kind}, which has no backbone to take"
-                " them"
+                f"pretrained weights for a {self.network.value.kind}, which has no backbone"
             )
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -18,7 +18,9 @@ from hilum.plan.plan import PLAN_VERSION, Decision, Plan
 from hilum.plan.segmentation import SegmentationPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
 
 PLANS: dict[str, type[SegmentationPlan | ClassificationPlan]] = {
     "segmentation": SegmentationPlan,
@@ -70,18 +72,27 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
             f"{source} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}",
             needed="a plan as JSON",
         ) from error
-    version = fields.get("version") if isinstance(fields, dict) else None
+    fields = fields if isinstance(fields, dict) else {}
+    version = fields.get("version")
     if version != PLAN_VERSION:
+        newer = isinstance(version, int)
         raise UsageError(
             f"{source}: version {version!r}",
             needed=f"a plan of version {PLAN_VERSION}",
-            cure=(
-                "a newer plan needs a newer hilum: pip install --upgrade hilum"
-                if isinstance(version, int)
-                else "hilum plan DATA"
-            ),
+            cure="a newer plan needs a newer hilum: pip install --upgrade hilum"
+            if newer
+            else "hilum plan DATA",
         )
-    kind = _kind(fields, source)
+    task = fields.get("task")
+    task = task.get("value") if isinstance(task, dict) else task
+    if not isinstance(task, str) or task not in PLANS:
+        near = difflib.get_close_matches(str(task), PLANS, n=1)
+        raise UsageError(
+            f"{source}: task {task!r}",
+            needed=f"one of {', '.join(PLANS)}",
+            cure=f"did you mean {near[0]!r}?" if near else "",
+        )
+    kind = PLANS[task]
     try:
         return kind.model_validate_json(json.dumps(_complete(fields, kind)))
     except ValidationError as error:
@@ -97,56 +108,42 @@ def parse_plan(text: str, *, source: str = "plan") -> Plan:
         ) from error
 
 
-def plan_schema() -> dict[str, Any]:
-    """The JSON schema of a plan of any task, for editors and other programs.
+def plan_schema() -> dict[str, object]:
+    """Return the JSON schema of a plan of any task, for editors and other programs.
 
     Shipped as `plan.schema.json` beside this file.
     """
     _, schema = models_json_schema([(kind, "validation") for kind in PLANS.values()])
-    plans = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in PLANS.values()]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Plan",
-        "oneOf": plans,
+        "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in PLANS.values()],
         **schema,
     }
 
 
-def _kind(fields: Mapping[str, Any], source: str) -> type[Plan]:
-    """The plan that the fields' task asks for.
-
-    Raises:
-        UsageError: there is no such task.
-    """
-    given = fields.get("task")
-    task = given.get("value") if isinstance(given, dict) else given
-    if not isinstance(task, str) or task not in PLANS:
-        near = difflib.get_close_matches(str(task), PLANS, n=1)
-        raise UsageError(
-            f"{source}: task {task!r}",
-            needed=f"one of {', '.join(PLANS)}",
-            cure=f"did you mean {near[0]!r}?" if near else "",
-        )
-    return PLANS[task]
-
-
-def _complete(fields: Mapping[str, Any], kind: type[Plan]) -> dict[str, Any]:
+def _complete(fields: Mapping[str, object], kind: type[Plan]) -> dict[str, object]:
     """Turn bare values of decisions into decisions."""
     whole = dict(fields)
     for name, field in kind.model_fields.items():
         decision = isinstance(field.annotation, type) and issubclass(field.annotation, Decision)
-        bare = not (isinstance(whole.get(name), dict) and {"value", "because"} & set(whole[name]))
+        given = whole.get(name)
+        bare = not (isinstance(given, dict) and {"value", "because"} & set(given))
         if decision and name in whole and bare:
-            whole[name] = {"value": whole[name], "because": "edited by hand"}
+            whole[name] = {"value": given, "because": "edited by hand"}
     return whole
 
 
-def _explain(problem: Any, kind: type[Plan]) -> str:
-    """One problem of pydantic's in our words."""
+def _explain(problem: ErrorDetails, kind: type[Plan]) -> str:
+    """Say one problem of pydantic's in our words."""
     where = problem["loc"]
     shown = ".".join(str(part) for part in where) or "the plan"
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(where[:-1], kind)
+        record: type[BaseModel] = kind
+        for part in where[:-1]:
+            if isinstance(part, str) and part in record.model_fields:
+                record = _record_in(record.model_fields[part].annotation) or record
+        known = list(record.model_fields)
         near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
         meant = f", did you mean {near[0]!r}?" if near else f", known are {', '.join(known)}"
         return f"unknown field {shown!r}{meant}"
@@ -154,23 +151,12 @@ def _explain(problem: Any, kind: type[Plan]) -> str:
         return f"field {shown!r} is missing"
     if problem["type"] == "value_error":
         return f"{shown}: {problem['msg'].removeprefix('Value error, ')}"
-    return (
-        f"{shown} is {json.dumps(problem['input'])[:60]}:"
-        f" {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    )
+    message = problem["msg"]
+    return f"{shown} is {json.dumps(problem['input'])[:60]}: {message[0].lower()}{message[1:]}"
 
 
-def _fields_at(where: Sequence[int | str], kind: type[Plan]) -> list[str]:
-    """The names that the record at that place of a plan knows."""
-    record: type[BaseModel] = kind
-    for part in where:
-        if isinstance(part, str) and part in record.model_fields:
-            record = _record_in(record.model_fields[part].annotation) or record
-    return list(record.model_fields)
-
-
-def _record_in(annotation: Any) -> type[BaseModel] | None:
-    """The first record within an annotation such as `tuple[Normalisation, ...]`."""
+def _record_in(annotation: object) -> type[BaseModel] | None:
+    """Return the first record within an annotation such as `tuple[Normalisation, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(

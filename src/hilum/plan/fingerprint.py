@@ -19,7 +19,6 @@ from hilum.plan.case_facts import (
     CaseSamples,
     ChannelFacts,
     Intensities,
-    LabelFacts,
     measure_case,
 )
 from hilum.plan.plan import Record
@@ -29,19 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hilum.dataset.case import Case, Dataset
-    from hilum.volume import Volume
-
-__all__ = [
-    "CaseFacts",
-    "ChannelFacts",
-    "ChannelSummary",
-    "Fingerprint",
-    "Intensities",
-    "LabelFacts",
-    "guess_kind",
-    "make_fingerprint",
-    "named_kind",
-]
 
 Kind = Literal["ct", "mr", "pet", "us", "xray", "rgb", "picture", "unknown"]
 
@@ -116,9 +102,9 @@ def make_fingerprint(
     """
     if dataset.labels is not None:
         dataset.labels.refuse_unlearnable(str(dataset.root))
-        task, table, measure = "segmentation", dataset.labels, _measure_annotated
+        task, table, classes = "segmentation", dataset.labels, None
     elif dataset.classes is not None:
-        task, measure = "classification", _measure_labelled
+        task, classes = "classification", dataset.classes
         table = LabelTable.from_names({1: "region"})
     else:
         raise LabelError(
@@ -126,11 +112,23 @@ def make_fingerprint(
             needed="labels in dataset.json, or a column of classes",
             cure="hilum check DATA",
         )
-    chosen = _chosen(dataset, cases)
+    known = {case.id: case for case in dataset.cases}
+    unknown = [case for case in cases or () if case not in known]
+    if unknown:
+        raise UsageError(
+            f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases"
+        )
+    chosen = list(dataset.not_tests) if cases is None else [known[case] for case in cases]
+    if not chosen:
+        raise UsageError(
+            f"{dataset.name} has no annotated case",
+            needed="at least one",
+            cure=f"look at {dataset.root}",
+        )
 
     def work(case: Case) -> CaseSamples | DataError:
         try:
-            return measure(case, table=table, channels=dataset.channels)
+            return _measure(case, table, dataset.channels, annotated=classes is None)
         except DataError as error:  # so that one error names all faulty cases
             return error
 
@@ -210,52 +208,23 @@ def named_kind(channel: str) -> Kind | None:
     return next((kind for kind, names in _NAMED_KINDS if words & {*names.split()}), None)
 
 
-def _chosen(dataset: Dataset, cases: Sequence[str] | None) -> list[Case]:
-    if cases is None:
-        chosen = list(dataset.not_tests)
-    else:
-        known = {case.id: case for case in dataset.cases}
-        unknown = [case for case in cases if case not in known]
-        if unknown:
-            raise UsageError(
-                f"unknown case {unknown[0]!r} in {dataset.name}", needed="ids of annotated cases"
-            )
-        chosen = [known[case] for case in cases]
-    if not chosen:
-        raise UsageError(
-            f"{dataset.name} has no annotated case",
-            needed="at least one",
-            cure=f"look at {dataset.root}",
-        )
-    return chosen
-
-
-def _measure_annotated(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:
+def _measure(
+    case: Case, table: LabelTable, channels: Sequence[str], *, annotated: bool
+) -> CaseSamples:
+    """Read and measure a case; of a classification also its class and where to look."""
     from hilum.dataset import read_annotation, read_case
-
-    image = read_case(case)
-    annotation = read_annotation(case)
-    return measure_case(case.id, image, annotation, table=table, channels=channels)
-
-
-def _measure_labelled(case: Case, *, table: LabelTable, channels: Sequence[str]) -> CaseSamples:
-    from hilum.dataset import read_case
     from hilum.dataset.regions import read_region
 
     image = read_case(case)
+    if annotated:
+        return measure_case(case.id, image, read_annotation(case), table=table, channels=channels)
     region = None if case.region is None else read_region(case)
     measured = measure_case(case.id, image, region, table=table, channels=channels)
-    extent = (
-        None if region is None else _extent_mm(region, "source" if image.geometry.is_2d else "SPL")
-    )
+    extent = None
+    if region is not None:
+        turned = reorient(region, "source" if image.geometry.is_2d else "SPL")
+        box = Box.around(turned.array[0])
+        if box is not None:
+            extent = tuple(n * mm for n, mm in zip(box.shape, turned.geometry.spacing, strict=True))
     known = {"label": case.label, "region_mm": extent, "centred": case.centre_mm is not None}
     return replace(measured, facts=measured.facts.model_copy(update=known))
-
-
-def _extent_mm(region: Volume, code: str) -> tuple[float, float, float] | None:
-    turned = region if code == "source" else reorient(region, code)
-    box = Box.around(turned.array[0])
-    if box is None:
-        return None
-    z, y, x = (n * mm for n, mm in zip(box.shape, turned.geometry.spacing, strict=True))
-    return z, y, x

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +13,7 @@ from hilum.dataset.classes import (
 )
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 PLAN_VERSION: Literal[1] = 1
 Three = tuple[int, int, int]
@@ -46,6 +48,11 @@ class Decision(Record, Generic[T_co]):
 
     value: T_co
     because: str = Field(min_length=1)
+
+
+def decide(value: T, because: str) -> Decision[T]:
+    """Make a decision of a value and its reason."""
+    return Decision(value=value, because=because)
 
 
 class Normalisation(Record):
@@ -87,30 +94,24 @@ class NetworkSpec(Record):
     @model_validator(mode="after")
     def _one_entry_a_stage(self) -> Self:
         n = len(self.features)
-        if not (
-            len(self.kernels) == len(self.strides) == len(self.encoder_blocks) == n
-            and len(self.decoder_blocks) == n - 1
-        ):
+        lists = (self.kernels, self.strides, self.encoder_blocks, self.decoder_blocks)
+        if (found := [len(one) for one in lists]) != [n, n, n, n - 1]:
             raise ValueError(
                 f"{n} stages of features need {n} kernels, strides and encoder_blocks and {n - 1}"
-                f" decoder_blocks; found {len(self.kernels)}, {len(self.strides)},"
-                f" {len(self.encoder_blocks)} and {len(self.decoder_blocks)}"
+                f" decoder_blocks; found {', '.join(map(str, found))}"
             )
         return self
 
     @property
     def title(self) -> str:
         """The network in a few words."""
-        return (
-            f"{self.kind.replace('_', ' ')}, width {self.features[0]}, {len(self.features)} stages"
-        )
+        kind = self.kind.replace("_", " ")
+        return f"{kind}, width {self.features[0]}, {len(self.features)} stages"
 
     @property
     def divisor(self) -> Three:
         """The product of the strides along each axis; multiples of it need no padding."""
-        z = y = x = 1
-        for stride in self.strides:
-            z, y, x = z * stride[0], y * stride[1], x * stride[2]
+        z, y, x = (math.prod(along) for along in zip(*self.strides, strict=True))
         return z, y, x
 
 
@@ -141,11 +142,8 @@ class ClassifierSpec(Record):
     @property
     def title(self) -> str:
         """The network in a few words."""
-        return (
-            f"{self.kind} of {self.backbone}"
-            if self.backbone
-            else f"{self.kind}, width {self.features[0]}"
-        )
+        layers = f" of {self.backbone}" if self.backbone else f", width {self.features[0]}"
+        return f"{self.kind}{layers}"
 
 
 class AugmentationSpec(Record):
@@ -246,7 +244,7 @@ class Plan(Record):
     (`hilum.inference.unlike`); changes no answer."""
 
     @property
-    def decisions(self) -> dict[str, Decision[Any]]:
+    def decisions(self) -> dict[str, Decision[object]]:
         """Every decision by its name, in the order of the file."""
         named = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in named.items() if isinstance(value, Decision)}
@@ -262,23 +260,20 @@ class Plan(Record):
         Raises:
             ValueError: it has other inputs, outputs or dimensions than the plan.
         """
-        network = self.network.value
-        if network.in_channels != in_channels or len(self.normalisation.value) != len(
-            self.channels
-        ):
+        network, patch = self.network.value, self.patch.value
+        normalisations = len(self.normalisation.value)
+        if network.in_channels != in_channels or normalisations != len(self.channels):
             raise ValueError(
                 f"{in_channels} channels, but the network takes {network.in_channels} and there are"
-                f" {len(self.normalisation.value)} normalisations"
+                f" {normalisations} normalisations"
             )
         if network.out_channels != self.table.outputs:
             raise ValueError(
                 f"the label table has {self.table.outputs} outputs, the network"
                 f" {network.out_channels}"
             )
-        if network.dimensions != self.dimensions.value or (
-            network.dimensions == 2 and self.patch.value[0] != 1
-        ):
+        dimensions = self.dimensions.value
+        if network.dimensions != dimensions or (dimensions == 2 and patch[0] != 1):
             raise ValueError(
-                f"a {self.dimensions.value}D plan with a {network.dimensions}D network and patch"
-                f" {self.patch.value}"
+                f"a {dimensions}D plan with a {network.dimensions}D network and patch {patch}"
             )

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hilum.plan.plan import SAME_SPACING, Decision, NetworkSpec, Plan, Record, Three
+from hilum.plan.plan import SAME_SPACING, Decision, NetworkSpec, Plan, Record, Three, decide
 from hilum.volume import LabelTable  # noqa: TC001  pydantic needs the type when the record is made
 
 
@@ -94,24 +94,18 @@ class SegmentationPlan(Plan):
     """Share of a batch's patches that are centred on an annotated foreground voxel."""
     overlap: Decision[float]
     """Fraction 0..1 shared by neighbouring patches at inference."""
-    postprocessing: Decision[tuple[PostprocessingStep, ...]] = Decision[
-        tuple[PostprocessingStep, ...]
-    ](
-        value=(),
-        because="not learnt: `hilum tune` learns it on cases that the model was not trained on",
+    postprocessing: Decision[tuple[PostprocessingStep, ...]] = decide(
+        (), "not learnt: `hilum tune` learns it on cases that the model was not trained on"
     )
     """What is done to the labels of an answer, one after the other."""
-    axes: Decision[Three] = Decision[Three](
-        value=(0, 1, 2), because="the axes stay in the order of `orientation`"
-    )
+    axes: Decision[Three] = decide((0, 1, 2), "the axes stay in the order of `orientation`")
     """The axes of the reoriented image that become (Z, Y, X) of the network's grid, nnU-Net's
     transpose_forward. All sizes and spacings of the plan are in the order after it."""
-    resampling: Decision[ResamplingSpec] = Decision[ResamplingSpec](
-        value=ResamplingSpec(),
-        because="images by one order along all axes, logits linearly on the way back",
+    resampling: Decision[ResamplingSpec] = decide(
+        ResamplingSpec(), "images by one order along all axes, logits linearly on the way back"
     )
-    weighting: Decision[Literal["gaussian", "nnunet"]] = Decision[Literal["gaussian", "nnunet"]](
-        value="gaussian", because="a voxel counts most where it lies in the middle of a patch"
+    weighting: Decision[Literal["gaussian", "nnunet"]] = decide(
+        "gaussian", "a voxel counts most where it lies in the middle of a patch"
     )
     """How much the voxels of a patch count where patches overlap; "nnunet" is nnU-Net's map, whose
     centre is half a voxel off in patches of even size and whose least weight is far smaller."""
@@ -134,10 +128,8 @@ class SegmentationPlan(Plan):
         ]
         if wrong:
             raise ValueError(f"patch {patch}: " + "; ".join(wrong))
-        unknown = {label for step in self.postprocessing.value for label in step.labels} - set(
-            self.labels.ids
-        )
-        if unknown:
+        changed = {label for step in self.postprocessing.value for label in step.labels}
+        if unknown := changed - set(self.labels.ids):
             raise ValueError(
                 f"post-processing of labels {sorted(unknown)}, which the label table does not know"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -14,20 +14,16 @@ from hilum.plan.classification import (
     Stage,
     WeightsSpec,
 )
-from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, OptimiserSpec
+from hilum.plan.plan import AugmentationSpec, ClassifierSpec, Decision, OptimiserSpec, decide
 from hilum.plan.planner import grid as grids
 from hilum.plan.planner import intensity
 from hilum.plan.planner.input_size import SMALL_PICTURE, StepCost, decide_view, wanted_inputs
-from hilum.plan.planner.overrides import ASKED, or_override
-from hilum.plan.planner.sizing import USABLE
-from hilum.plan.planner.training_decisions import named_side, side_pair
+from hilum.plan.planner.overrides import ASKED, ClassifierKind, or_override
+from hilum.plan.planner.training_decisions import named_side, side_pair, steps_in_time
 from hilum.plan.training_ranges import summarise_training_images
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hilum.dataset.classes import ClassTable
-    from hilum.plan.case_facts import CaseFacts
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.plan import Hardware
     from hilum.plan.planner.overrides import Overrides, Precision
@@ -53,6 +49,25 @@ WIDTH = {"cpu": 16, "other": 32}
 RATES = {True: 2e-3, False: 1e-3}
 """Learning rate of weights that were drawn at random, and of pretrained ones; found on cases that
 no figure is reported on (docs/benchmarks.md)."""
+_HEAD_FIRST = Stage(share=0.15, released=1, rate=3.0)
+STAGES: dict[str, tuple[Stage, ...]] = {
+    "probe": (Stage(share=1.0, released=1, probe=True),),
+    "head": (Stage(share=1.0, released=1, rate=3.0),),
+    "two": (_HEAD_FIRST, Stage(share=0.85, rate=1.0, decay=0.75, warmup=0.1)),
+    "top": (_HEAD_FIRST, Stage(share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1)),
+    "all": (Stage(share=1.0, rate=1.0, warmup=0.05),),
+}
+"""Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the
+head and then everything (or the top blocks), everything at once."""
+_WHY_NETWORK = {
+    "backbone": "a small backbone made for pictures, whose weights need no network access",
+    "acs": "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D"
+    " (Yang et al. 2021)",
+    "plain": "a small 3D residual network, as there are no pretrained weights",
+    "resnet3d": "a small 3D residual network: it learns from several times as many cases a minute"
+    " as a 2D backbone turned to 3D (network='acs'), which with its pretrained weights was not"
+    " better where the two were compared (docs/benchmarks.md)",
+}
 
 
 def plan_classification(
@@ -73,21 +88,22 @@ def plan_classification(
         raise UsageError(
             f"{fingerprint.name} has no classes", needed="a data set whose cases have classes"
         )
+    cases = len(fingerprint.cases)
     dimensions = or_override(overrides.dimensions, _decide_dimensions(fingerprint))
     orientation = grids.decide_orientation(fingerprint, dimensions.value)
     region = or_override(overrides.region, _decide_region(fingerprint))
     channels = len(fingerprint.channels) + region.value.mask_channel
     network = _decide_network(table, dimensions.value, channels, hardware, overrides)
     weights = or_override(overrides.weights, _decide_weights(network.value))
-    batch = or_override(overrides.batch, _decide_batch(fingerprint, dimensions.value))
+    usual = BATCH[dimensions.value]
+    decided = decide(
+        min(usual, max(2, cases // 4)), f"{usual}, or a quarter of {cases} cases if that is less"
+    )
+    batch = or_override(overrides.batch, decided)
     balance = or_override(overrides.balance, _decide_balance(fingerprint, table))
     stages = or_override(overrides.stages, _decide_stages(network.value, weights.value))
     pace = StepCost(network.value, batch.value, measure)
-    wanted = (
-        wanted_inputs(len(fingerprint.cases))
-        if not any(stage.probe for stage in stages.value)
-        else 0
-    )
+    wanted = 0 if any(stage.probe for stage in stages.value) else wanted_inputs(cases)
     view = decide_view(
         fingerprint, region.value, hardware, dimensions.value, overrides, pace=pace, wanted=wanted
     )
@@ -98,18 +114,13 @@ def plan_classification(
         channels=tuple(channel.name for channel in fingerprint.channels),
         seen=summarise_training_images(fingerprint, scaled=view.spacing.value is not None),
         classes=table,
-        task=Decision(
-            value="classification", because=f"every case has a class: {', '.join(table.names)}"
-        ),
+        task=decide("classification", f"every case has a class: {', '.join(table.names)}"),
         dimensions=dimensions,
         orientation=orientation,
         region=region,
         spacing=view.spacing,
-        image_order=Decision(
-            value=1,
-            because=(
-                "the input is far coarser than a pixel's edge: linear, smoothed before it shrinks"
-            ),
+        image_order=decide(
+            1, "the input is far coarser than a pixel's edge: linear, smoothed before it shrinks"
         ),
         normalisation=intensity.decide_normalisation(fingerprint, cropped=False),
         patch=view.patch,
@@ -122,83 +133,64 @@ def plan_classification(
         augmentation=_decide_augmentation(
             fingerprint, region.value, orientation.value, dimensions.value, overrides
         ),
-        optimiser=Decision(
-            value=OptimiserSpec(
+        optimiser=decide(
+            OptimiserSpec(
                 learning_rate=RATES[weights.value.origin == "random"],
                 weight_decay=0.05,
                 warmup_fraction=0.0,
                 ema_decay=0.99,
                 gradient_clip=5.0,
             ),
-            because=(
-                "AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as"
-                " there are not many"
-            ),
+            "AdamW; the stages have their own warm-ups; averaged over about a hundred steps, as"
+            " there are not many",
         ),
         steps=or_override(
-            overrides.steps, _decide_steps(fingerprint, hardware, batch.value, seconds, how)
+            overrides.steps, _decide_steps(cases, hardware, batch.value, seconds, how)
         ),
         precision=precision,
-        coverage=Decision(
-            value=0.9, because="the usual 90 % of cases whose class the prediction set holds"
-        ),
+        coverage=decide(0.9, "the usual 90 % of cases whose class the prediction set holds"),
     )
 
 
 def _decide_dimensions(fingerprint: Fingerprint) -> Decision[Literal[2, 3]]:
     if all(case.shape[0] == 1 for case in fingerprint.cases):
-        return Decision(value=2, because=f"all {len(fingerprint.cases)} cases are single pictures")
-    return Decision(value=3, because="the cases are volumes, and a class is about the whole of one")
+        return decide(2, f"all {len(fingerprint.cases)} cases are single pictures")
+    return decide(3, "the cases are volumes, and a class is about the whole of one")
 
 
 def _decide_region(fingerprint: Fingerprint) -> Decision[RegionSpec]:
-    """A mask or a point where every case has one and it is small; else the whole image."""
+    """Decide for a mask or a point where every case has one and it is small; else the whole."""
     cases = fingerprint.cases
-    masks = [case.region_mm for case in cases if case.region_mm is not None]
-    if len(masks) == len(cases):
-        sizes = [np.array(case.shape) * np.array(case.spacing) for case in cases]
-        shares = np.median(
-            [np.array(mask) / size for mask, size in zip(masks, sizes, strict=True)], axis=0
+    shares = [
+        np.array(case.region_mm) / (np.array(case.shape) * np.array(case.spacing))
+        for case in cases
+        if case.region_mm is not None
+    ]
+    share = np.median(shares, axis=0).min() if shares else 1.0
+    points = sum(case.centred for case in cases)
+    if len(shares) == len(cases) and share <= REGION_SHARE:
+        return decide(
+            RegionSpec(kind="mask", mask_channel=True),
+            f"every case has a mask, which spans {share:.0%} of the image along one axis: the"
+            " network sees a window around its middle, and the mask itself as a channel; the model"
+            " needs a mask for every case (region='middle' does without)",
         )
-        if shares.min() <= REGION_SHARE:
-            return Decision(
-                value=RegionSpec(kind="mask", mask_channel=True),
-                because=(
-                    f"every case has a mask, which spans {shares.min():.0%} of the image along one"
-                    " axis: the network sees a window around its middle, and the mask itself as a"
-                    " channel; the model needs a mask for every case (region='middle'"
-                    " does without)"
-                ),
-            )
-    if all(case.centred for case in cases):
-        return Decision(
-            value=RegionSpec(kind="centre"),
-            because="the data set gives the point to look at for every case",
+    if points == len(cases):
+        return decide(
+            RegionSpec(kind="centre"), "the data set gives the point to look at for every case"
         )
-    return Decision(
-        value=RegionSpec(kind="whole"),
-        because=f"{_why_no_window(cases)}, so the network sees the whole image",
-    )
-
-
-def _why_no_window(cases: Sequence[CaseFacts]) -> str:
-    masks, points = (
-        sum(case.region_mm is not None for case in cases),
-        sum(case.centred for case in cases),
-    )
-    if masks == len(cases):
-        return (
-            f"every case has a mask, but the masks usually span more than {REGION_SHARE:.0%} of the"
-            " image along every axis"
-        )
-    some = [
+    found = [
         f"a {what} for only {count} of {len(cases)} cases"
-        for what, count in (("mask", masks), ("point", points))
+        for what, count in (("mask", len(shares)), ("point", points))
         if count
     ]
-    if some:
-        return f"there is {' and '.join(some)}, and a window needs the same of every case"
-    return "nothing says where to look"
+    why = "nothing says where to look"
+    if len(shares) == len(cases):
+        why = "every case has a mask, but the masks usually span more than"
+        why += f" {REGION_SHARE:.0%} of the image along every axis"
+    elif found:
+        why = f"there is {' and '.join(found)}, and a window needs the same of every case"
+    return decide(RegionSpec(kind="whole"), f"{why}, so the network sees the whole image")
 
 
 def _decide_network(
@@ -208,21 +200,19 @@ def _decide_network(
     hardware: Hardware,
     overrides: Overrides,
 ) -> Decision[ClassifierSpec]:
-    cpu = hardware.device == "cpu"
-    wants_pretrained = overrides.backbone is not None or (
-        overrides.weights is not None and overrides.weights.origin == "pretrained"
+    origin = overrides.weights.origin if overrides.weights is not None else None
+    pretrained = overrides.backbone is not None or origin == "pretrained"
+    kind = overrides.network or (
+        "backbone" if dimensions == 2 else "acs" if pretrained else "resnet3d"
     )
-    plain = overrides.weights is not None and overrides.weights.origin == "random"
-    volumes = "acs" if wants_pretrained else "resnet3d"
-    kind = overrides.network or ("backbone" if dimensions == 2 else volumes)
-    if kind not in {"backbone", "inflated", "acs", "slices", "resnet3d"}:
+    if kind not in get_args(ClassifierKind):
         raise UsageError(
             f"network {kind!r} for a classification",
             needed="backbone, inflated, acs, slices or resnet3d",
             cure="network='acs'",
         )
     own = kind == "resnet3d"
-    width = WIDTH["cpu" if cpu else "other"]
+    width = WIDTH["cpu" if hardware.device == "cpu" else "other"]
     spec = ClassifierSpec(
         kind=kind,
         dimensions=dimensions,
@@ -234,98 +224,56 @@ def _decide_network(
         blocks=(1, 1, 1, 1) if own else (),
         norm="batch" if own else "group",
     )
-    why = ASKED if overrides.network else _WHY["plain" if own and plain else kind]
-    return Decision(value=spec, because=why)
-
-
-_WHY = {
-    "backbone": "a small backbone made for pictures, whose weights need no network access",
-    "acs": (
-        "a 2D backbone whose kernels look along three planes keeps its pretrained weights in 3D"
-        " (Yang et al. 2021)"
-    ),
-    "plain": "a small 3D residual network, as there are no pretrained weights",
-    "resnet3d": (
-        "a small 3D residual network: it learns from several times as many cases a minute as a 2D"
-        " backbone turned to 3D (network='acs'), which with its pretrained weights was not better"
-        " where the two were compared (docs/benchmarks.md)"
-    ),
-}
+    why = ASKED if overrides.network else _WHY_NETWORK["plain" if own and origin else kind]
+    return decide(spec, why)
 
 
 def _decide_weights(network: ClassifierSpec) -> Decision[WeightsSpec]:
-    """Pretrained wherever there are weights."""
+    """Decide for pretrained weights wherever there are some."""
     if network.kind == "resnet3d":
-        return Decision(
-            value=WeightsSpec(origin="random"),
-            because="a 3D residual network has no pretrained weights here",
+        return decide(
+            WeightsSpec(origin="random"), "a 3D residual network has no pretrained weights here"
         )
-    return Decision(
-        value=WeightsSpec(origin="pretrained"),
-        because=(
-            "features learnt on photographs are a better beginning than chance, where cases are few"
-        ),
-    )
-
-
-def _decide_batch(fingerprint: Fingerprint, dimensions: int) -> Decision[int]:
-    return Decision(
-        value=min(BATCH[dimensions], max(2, len(fingerprint.cases) // 4)),
-        because=(
-            f"{BATCH[dimensions]}, or a quarter of {len(fingerprint.cases)} cases if that is less"
-        ),
+    return decide(
+        WeightsSpec(origin="pretrained"),
+        "features learnt on photographs are a better beginning than chance, where cases are few",
     )
 
 
 def _decide_stages(network: ClassifierSpec, weights: WeightsSpec) -> Decision[tuple[Stage, ...]]:
-    name = "all"
     if weights.origin == "random":
-        because = "weights that know nothing have nothing to keep: all learn at once"
-    elif network.kind in TURNED:
-        because = (
-            "all layers learn at once, and alike: the first ones never saw volumes, and learnt too"
-            " little in two stages"
+        return decide(
+            STAGES["all"], "weights that know nothing have nothing to keep: all learn at once"
         )
-    else:
-        name = "two"
-        because = (
-            "first the new head on frozen features, so that its large first errors spoil nothing;"
-            " then everything, the early layers more slowly than the late ones"
+    if network.kind in TURNED:
+        return decide(
+            STAGES["all"],
+            "all layers learn at once, and alike: the first ones were not made for volumes, and"
+            " learnt too little in two stages",
         )
-    return Decision(value=STAGES[name], because=because)
-
-
-_HEAD_FIRST = Stage(share=0.15, released=1, rate=3.0)
-STAGES: dict[str, tuple[Stage, ...]] = {
-    "probe": (Stage(share=1.0, released=1, probe=True),),
-    "head": (Stage(share=1.0, released=1, rate=3.0),),
-    "two": (_HEAD_FIRST, Stage(share=0.85, rate=1.0, decay=0.75, warmup=0.1)),
-    "top": (_HEAD_FIRST, Stage(share=0.85, released=3, rate=1.0, decay=0.75, warmup=0.1)),
-    "all": (Stage(share=1.0, rate=1.0, warmup=0.05),),
-}
-"""Ways to fine-tune, by the name users give: a linear probe on cached features, the head alone, the
-head and then everything (or the top blocks), everything at once."""
+    return decide(
+        STAGES["two"],
+        "first the new head on frozen features, so that its large first errors spoil nothing; then"
+        " everything, the early layers more slowly than the late ones",
+    )
 
 
 def _decide_loss(
     fingerprint: Fingerprint, table: ClassTable, balance: str
 ) -> Decision[ClassLossSpec]:
     cases, mixup = len(fingerprint.cases), 0.0
+    because = "cross-entropy with smoothed labels"
     if _tiny(fingerprint):
-        because = "cross-entropy with smoothed labels; mixed pictures of so few pixels show nothing"
+        because += "; mixed pictures of so few pixels show nothing"
     elif cases < FEW_CASES:
         mixup = 0.2
-        because = (
-            f"cross-entropy; {cases} cases are few, so labels are smoothed and pairs of cases mixed"
-        )
-    else:
-        because = "cross-entropy with smoothed labels"
+        because += f"; {cases} cases are few, so pairs of cases are mixed"
     spec = ClassLossSpec(
         class_weights=class_weights(fingerprint, table) if balance == "weights" else None,
         label_smoothing=0.05 if table.kind == "exclusive" else 0.0,
         mixup=mixup,
     )
-    return Decision(value=spec, because=because)
+    return decide(spec, because)
 
 
 def _decide_balance(
@@ -335,30 +283,26 @@ def _decide_balance(
     shown = ", ".join(f"{name} {count}" for name, count in zip(table.names, counts, strict=True))
     present = [count for count in counts if count]
     if table.kind == "multilabel":
-        return Decision(value="none", because=f"findings keep their own frequencies ({shown})")
+        return decide("none", f"findings keep their own frequencies ({shown})")
     if not present or max(present) < IMBALANCE * min(present):
-        return Decision(
-            value="none", because=f"no class is {IMBALANCE:g} times rarer than another ({shown})"
-        )
-    return Decision(
-        value="sampling", because=f"cases of rare classes are drawn more often ({shown})"
-    )
+        return decide("none", f"no class is {IMBALANCE:g} times rarer than another ({shown})")
+    return decide("sampling", f"cases of rare classes are drawn more often ({shown})")
 
 
 def class_counts(fingerprint: Fingerprint, table: ClassTable) -> tuple[int, ...]:
-    """Cases of each class, in the table's order."""
-    members = np.array(
+    """Count the cases of each class, in the table's order."""
+    indicators = np.array(
         [table.indicators(case.label) for case in fingerprint.cases if case.label is not None],
         dtype=int,
     )
-    return tuple(int(n) for n in members.reshape(-1, len(table.names)).sum(axis=0))
+    return tuple(int(n) for n in indicators.reshape(-1, len(table.names)).sum(axis=0))
 
 
 def class_weights(fingerprint: Fingerprint, table: ClassTable) -> tuple[float, ...]:
-    """Weights of the outputs, inverse to how many cases are behind each.
+    """Return weights of the outputs, inverse to how many cases are behind each.
 
     Classes that exclude each other: N / (K n), scikit-learn's "balanced". Findings, and steps from
-    grade to grade: inverse to the cases of the rarer answer, scaled to a mean of 1.
+    grade to grade: inverse to the cases of the rarer side, scaled to a mean of 1.
     """
     counts = np.array(class_counts(fingerprint, table), dtype=float)
     if table.kind == "exclusive":
@@ -367,6 +311,30 @@ def class_weights(fingerprint: Fingerprint, table: ClassTable) -> tuple[float, .
     yes = counts if table.kind == "multilabel" else counts[::-1].cumsum()[-2::-1]
     inverse = 1 / np.maximum(np.minimum(yes, cases - yes), 1)
     return tuple(float(one) for one in inverse / inverse.mean())
+
+
+class _Motion(NamedTuple):
+    """Random rotation and scaling, with the probability of these and of changed intensities."""
+
+    degrees: tuple[float, float, float]
+    scale: tuple[float, float]
+    spatial: float
+    intensity: float
+    because: tuple[str, ...]
+
+
+def _decide_motion(fingerprint: Fingerprint, region: RegionSpec, dimensions: int) -> _Motion:
+    if region.kind != "whole":
+        turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
+        why = "never scaled, because a window in millimetres shows how large something is"
+        return _Motion(turns, STILL, 0.8, 0.2, (why,))
+    if dimensions == 3:
+        why = "turned little and seldom and never scaled, because whole volumes lie alike"
+        return _Motion((10.0, 10.0, 10.0), STILL, 0.3, 0.1, (why,))
+    if _tiny(fingerprint):
+        why = "little, because pictures of so few pixels lose by it what they show"
+        return _Motion((5.0, 0.0, 0.0), (0.95, 1.05), 0.8, 0.0, (why,))
+    return _Motion((15.0, 0.0, 0.0), (0.85, 1.2), 0.8, 0.2, ())
 
 
 def _decide_augmentation(
@@ -378,13 +346,21 @@ def _decide_augmentation(
 ) -> Decision[AugmentationSpec]:
     """Decide strong augmentation that keeps what the classes differ by."""
     axes, mirrored = _mirror_axes(fingerprint, region, orientation, dimensions, overrides)
-    how, said = _spatial(fingerprint, region, dimensions)
+    motion = _decide_motion(fingerprint, region, dimensions)
+    spec = AugmentationSpec(
+        rotation_degrees=motion.degrees,
+        scale=motion.scale,
+        shift=0.06,
+        spatial_probability=motion.spatial,
+        mirror_axes=axes,
+        noise_std=0.1,
+        intensity_probability=motion.intensity,
+    )
+    reasons = ["one label a case teaches little, so the images are changed often", *motion.because]
     if all(channel.kind == "ct" for channel in fingerprint.channels):
-        said.append("no other brightness or contrast, because CT numbers have a meaning")
-        how |= dict.fromkeys(("brightness", "contrast", "gamma"), STILL)
-    spec = AugmentationSpec(shift=0.06, mirror_axes=axes, noise_std=0.1, **how)
-    because = "; ".join(["one label a case teaches little, so the images are changed often", *said])
-    return Decision(value=spec, because=f"{because}; mirrored: {mirrored}")
+        reasons.append("no other brightness or contrast, because CT numbers have a meaning")
+        spec = spec.model_copy(update=dict.fromkeys(("brightness", "contrast", "gamma"), STILL))
+    return decide(spec, f"{'; '.join(reasons)}; mirrored: {mirrored}")
 
 
 def _mirror_axes(
@@ -397,80 +373,32 @@ def _mirror_axes(
     """Return the axes that are mirrored and why: left-right, unless a class names a side."""
     if overrides.mirror_axes is not None:
         return overrides.mirror_axes, f"axes {overrides.mirror_axes}, {ASKED}"
-    any_way = (
-        dimensions == 3
-        and region.kind != "whole"
-        and all(case.region_mm for case in fingerprint.cases)
-    )
+    masked = all(case.region_mm for case in fingerprint.cases)
+    any_way = dimensions == 3 and region.kind != "whole" and masked
     names = fingerprint.classes.names if fingerprint.classes else ()
     wanted = (0, 1, 2) if any_way else (2,)
     axes = tuple(n for n in wanted if not named_side(names, side_pair(orientation, n)))
     if len(axes) < len(wanted):
-        return (
-            axes,
-            (
-                f"{f'along axes {axes}' if axes else 'not at all'}, because classes are named after"
-                " sides"
-            ),
-        )
+        along = f"along axes {axes}" if axes else "not at all"
+        return axes, f"{along}, because classes are named after sides"
     return axes, "a window around a mask in any direction" if any_way else "left and right"
 
 
-def _spatial(
-    fingerprint: Fingerprint, region: RegionSpec, dimensions: Literal[2, 3]
-) -> tuple[dict[str, Any], list[str]]:
-    """Decide the ranges of rotation and scaling and their probability, with the reason."""
-    if region.kind != "whole":
-        turns = (15.0, 0.0, 0.0) if dimensions == 2 else (20.0, 20.0, 20.0)
-        why = "never scaled, because a window in millimetres shows how large something is"
-        return {
-            "rotation_degrees": turns,
-            "scale": STILL,
-            "spatial_probability": 0.8,
-            "intensity_probability": 0.2,
-        }, [why]
-    if dimensions == 3:
-        why = "turned little and seldom and never scaled, because whole volumes lie alike"
-        still = {"rotation_degrees": (10.0, 10.0, 10.0), "scale": STILL, "spatial_probability": 0.3}
-        return still | {"intensity_probability": 0.1}, [why]
-    if _tiny(fingerprint):
-        why = "little, because pictures of so few pixels lose by it what they show"
-        little = {
-            "rotation_degrees": (5.0, 0.0, 0.0),
-            "scale": (0.95, 1.05),
-            "spatial_probability": 0.8,
-        }
-        return little | {"intensity_probability": 0.0}, [why]
-    usual = {"rotation_degrees": (15.0, 0.0, 0.0), "scale": (0.85, 1.2), "spatial_probability": 0.8}
-    return usual | {"intensity_probability": 0.2}, []
-
-
 def _tiny(fingerprint: Fingerprint) -> bool:
-    """Pictures that must be enlarged for a backbone."""
+    """Return True for pictures that must be enlarged for a backbone."""
     return all(
         case.shape[0] == 1 and max(case.shape) <= SMALL_PICTURE / 2 for case in fingerprint.cases
     )
 
 
 def _decide_steps(
-    fingerprint: Fingerprint, hardware: Hardware, batch: int, seconds: float, how: str
+    cases: int, hardware: Hardware, batch: int, seconds: float, how: str
 ) -> Decision[int]:
     if hardware.minutes is not None:
-        steps = max(1, int(hardware.minutes * 60 * USABLE / seconds))
-        return Decision(
-            value=steps,
-            because=(
-                f"{hardware.minutes:g} minutes, of which {USABLE:.0%} for steps of {seconds:.3g} s"
-                f" ({how}); the schedule ends with the time"
-            ),
-        )
-    wanted = PASSES * len(fingerprint.cases) // batch
-    steps = int(np.clip(wanted, *STEPS))
-    return Decision(
-        value=steps,
-        because=(
-            f"no time limit: {PASSES} passes over {len(fingerprint.cases)} cases at batch {batch}"
-            f" would be {wanted:,} steps, kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are"
-            " made"
-        ),
+        return steps_in_time(hardware.minutes, seconds, how)
+    wanted = PASSES * cases // batch
+    return decide(
+        int(np.clip(wanted, *STEPS)),
+        f"no time limit: {PASSES} passes over {cases} cases at batch {batch} would be {wanted:,}"
+        f" steps, kept within {STEPS[0]:,} .. {STEPS[1]:,}; all of them are made",
     )

@@ -11,7 +11,7 @@ from hilum.plan.planner.grid import in_mm
 
 if TYPE_CHECKING:
     from hilum.plan.fingerprint import Fingerprint
-    from hilum.plan.planner.grid import Grid, Spacing
+    from hilum.plan.planner.grid import Grid
     from hilum.plan.planner.sizing import Sizing
 
 MIN_COVERAGE = 0.06
@@ -49,18 +49,15 @@ def coarser_grid(fingerprint: Fingerprint, grid: Grid, sizing: Sizing) -> tuple[
     if np.prod(spacing) < 1.2 * np.prod(own):
         return None
     shape = np.maximum(1, np.rint(np.array(grid.median_shape) * own / spacing)).astype(int)
-    share = patch / grid.case_voxels
     because = (
         f"at the cases' own {in_mm(grid.spacing)} a patch of what this device and time allow would"
-        f" hold {share:.1%} of a case, less than the {MIN_COVERAGE:.0%} that tell organs apart; so"
-        f" coarser, with the smallest object ({name}, about {diameter:.3g} mm across) still at"
-        f" least {OBJECT_VOXELS:g} voxels wide"
+        f" hold {patch / grid.case_voxels:.1%} of a case, less than {MIN_COVERAGE:.0%}, which tell"
+        f" organs apart; so coarser, with the smallest object ({name}, about {diameter:.3g} mm"
+        f" across) still at least {OBJECT_VOXELS:g} voxels wide"
     )
-    value: Spacing = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    return (
-        replace(grid, spacing=value, median_shape=(int(shape[0]), int(shape[1]), int(shape[2]))),
-        because,
-    )
+    z, y, x = (float(mm) for mm in spacing)
+    depth, height, width = (int(n) for n in shape)
+    return replace(grid, spacing=(z, y, x), median_shape=(depth, height, width)), because
 
 
 def smallest_object(fingerprint: Fingerprint) -> tuple[str, float]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.plan.plan import SAME_SPACING, Decision, Three, resampled_size
+from hilum.plan.plan import SAME_SPACING, Decision, Three, decide, resampled_size
 from hilum.plan.planner.topology import make_topology
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hilum.plan.fingerprint import Fingerprint
     from hilum.plan.planner.topology import Topology
@@ -50,65 +50,47 @@ class Grid:
 
 
 def decide_dimensions(fingerprint: Fingerprint) -> Decision[Literal[2, 3]]:
-    """2D for single pictures and for stacks of very few slices, else 3D."""
+    """Decide for 2D with single pictures and stacks of very few slices, else for 3D."""
     thinnest = [min(case.shape) for case in fingerprint.cases]
-    if max(thinnest) == 1:
-        return Decision(value=2, because=f"all {len(thinnest)} cases are single pictures")
     median = float(np.median(thinnest))
+    text = f"the median case has {median:g} voxels along its shortest axis"
+    if max(thinnest) == 1:
+        return decide(2, f"all {len(thinnest)} cases are single pictures")
     if median < FEW_SLICES:
-        return Decision(
-            value=2,
-            because=(
-                f"the median case has {median:g} slices along its shortest axis, fewer than"
-                f" {FEW_SLICES}"
-            ),
-        )
-    return Decision(
-        value=3,
-        because=(
-            f"the median case has {median:g} voxels along its shortest axis, at least {FEW_SLICES}"
-        ),
-    )
+        return decide(2, f"{text}, fewer than {FEW_SLICES}")
+    return decide(3, f"{text}, at least {FEW_SLICES}")
 
 
 def decide_orientation(fingerprint: Fingerprint, dimensions: int) -> Decision[str]:
-    """The canonical axes; for 2D in volumes the axes that put the slices first.
+    """Decide for the canonical axes; for 2D in volumes the axes that put the slices first.
 
     For pictures none.
     """
     if all(case.shape[0] == 1 for case in fingerprint.cases):
-        return Decision(value="source", because="single pictures are used as they are stored")
-    stored = sorted({case.orientation for case in fingerprint.cases})
-    shown = ", ".join(stored[:4])
-    if dimensions == 2:
-        sizes = np.median([case.shape for case in fingerprint.cases], axis=0)
-        coarsest = int(np.argmax(np.median([case.spacing for case in fingerprint.cases], axis=0)))
-        axis = int(sizes.argmin()) if sizes.min() < FEW_SLICES else coarsest
-        code = ("SPL", "PSL", "LSP")[axis]
-        return Decision(
-            value=code,
-            because=f"the slices are stacked along {code[0]}, which comes first (stored: {shown})",
-        )
-    return Decision(
-        value="SPL", because=f"every case gets the same anatomical axes, z first (stored: {shown})"
-    )
+        return decide("source", "single pictures are used as they are stored")
+    stored = f"(stored: {', '.join(sorted({case.orientation for case in fingerprint.cases})[:4])})"
+    if dimensions == 3:
+        return decide("SPL", f"every case gets the same anatomical axes, z first {stored}")
+    sizes = np.median([case.shape for case in fingerprint.cases], axis=0)
+    coarsest = int(np.argmax(np.median([case.spacing for case in fingerprint.cases], axis=0)))
+    code = ("SPL", "PSL", "LSP")[int(sizes.argmin()) if sizes.min() < FEW_SLICES else coarsest]
+    return decide(code, f"the slices are stacked along {code[0]}, which comes first {stored}")
 
 
 def decide_crop(fingerprint: Fingerprint) -> Decision[Crop]:
-    """Crop to what is not zero where that leaves out a good part."""
-    share = float(
-        np.median([np.prod(case.nonzero_shape) / np.prod(case.shape) for case in fingerprint.cases])
-    )
+    """Decide to crop to what is not zero where that leaves out a good part."""
+    shares = [np.prod(case.nonzero_shape) / np.prod(case.shape) for case in fingerprint.cases]
+    share = float(np.median(shares))
     text = f"the box around all voxels that are not 0 holds {share:.0%} of the median case"
     if share <= CROP_GAIN:
-        return Decision(value="nonzero", because=f"{text}, so a good part is empty border")
-    return Decision(value="none", because=f"{text}, so there is little to cut off")
+        return decide("nonzero", f"{text}, so a good part is empty border")
+    return decide("none", f"{text}, so there is little to cut off")
 
 
 def decide_spacing(
     fingerprint: Fingerprint, orientation: str, dimensions: int
 ) -> Decision[Spacing | None]:
-    """The median spacing; the fine 10th percentile along a coarse axis (nnU-Net).
+    """Decide for the median spacing; the fine 10th percentile along a coarse axis (nnU-Net).
 
     Nothing for pictures without a sure scale.
 
@@ -119,46 +101,41 @@ def decide_spacing(
     spacings = np.array([_turn(case.spacing, orientation) for case in fingerprint.cases])
     shapes = np.array([_turn(case.shape, orientation) for case in fingerprint.cases])
     in_plane = spacings[:, 1:] if dimensions == 2 else spacings
-    if shapes[:, 0].max() == 1 and np.all(in_plane == 1.0):
-        return Decision(
-            value=None,
-            because=(
-                "the pictures carry no physical scale (or 1 mm each), so each keeps its own pixels"
-            ),
+    pictures = shapes[:, 0].max() == 1
+    if pictures and np.all(in_plane == 1.0):
+        return decide(
+            None,
+            "the pictures carry no physical scale (or 1 mm each), so each keeps its own pixels",
         )
     target = np.median(spacings, axis=0)
     if np.all(np.abs(in_plane / np.median(in_plane, axis=0) - 1) < SAME_SPACING):
         value = _spacing(target)
-        return Decision(
-            value=value,
-            because=f"every case ({len(spacings)}) has {in_mm(value)}, so nothing is resampled",
+        return decide(
+            value, f"every case ({len(spacings)}) has {in_mm(value)}, so nothing is resampled"
         )
     spread = f"spacings run from {in_mm(spacings.min(axis=0))} to {in_mm(spacings.max(axis=0))}"
-    if (
-        shapes[:, 0].max() == 1
-        and not {channel.kind for channel in fingerprint.channels} <= SCANNED
-    ):
-        because = (
-            f"the pictures' resolutions differ ({spread}), so they are no sure scale, and each"
-            " keeps its own pixels"
+    if pictures and not {channel.kind for channel in fingerprint.channels} <= SCANNED:
+        return decide(
+            None,
+            f"the pictures' resolutions differ ({spread}), so they are no sure scale, and"
+            " each keeps its own pixels",
         )
-        return Decision(value=None, because=because)
     size = np.median(shapes, axis=0)
     worst = int(target.argmax())
     others = [axis for axis in range(3) if axis != worst]
-    coarse = (
-        target[worst] > COARSE * target[others].max() and size[worst] * COARSE < size[others].min()
-    )
-    if coarse and dimensions == 3:
-        fine = max(float(np.percentile(spacings[:, worst], 10)), float(target[others].max()))
-        target[worst] = fine
-        value = _spacing(target)
-        because = (
-            f"median of the cases; along the coarse axis {'ZYX'[worst]} the 10th percentile, so"
-            " that thin slices keep "
+    finest = float(target[others].max())
+    because = "median of the cases"
+    if (
+        dimensions == 3
+        and target[worst] > COARSE * finest
+        and size[worst] * COARSE < size[others].min()
+    ):
+        target[worst] = max(float(np.percentile(spacings[:, worst], 10)), finest)
+        because += (
+            f"; along the coarse axis {'ZYX'[worst]} the 10th percentile, so that thin slices"
         )
-        return Decision(value=value, because=f"{because}their detail ({spread})")
-    return Decision(value=_spacing(target), because=f"median of the cases ({spread})")
+        because += " keep their detail"
+    return decide(_spacing(target), f"{because} ({spread})")
 
 
 def make_grid(
@@ -170,42 +147,24 @@ def make_grid(
     crop: Crop,
 ) -> Grid:
     """Put what was decided together with what the median case looks like under it."""
-    own = np.median([_turn(case.spacing, orientation) for case in fingerprint.cases], axis=0)
-    depths = [
-        _turn(case.shape if crop == "none" else case.nonzero_shape, orientation)[0]
-        for case in fingerprint.cases
-    ]
+    spacings = [_turn(case.spacing, orientation) for case in fingerprint.cases]
+    kept = [case.shape if crop == "none" else case.nonzero_shape for case in fingerprint.cases]
+    shapes = [_turn(shape, orientation) for shape in kept]
+    depth = round(float(np.median([shape[0] for shape in shapes])))
+    if spacing is not None:
+        shapes = [
+            [resampled_size(*one) for one in zip(shape, own, spacing, strict=True)]
+            for shape, own in zip(shapes, spacings, strict=True)
+        ]
+    z, y, x = (round(float(n)) for n in np.median(shapes, axis=0))
     return Grid(
         orientation=orientation,
         dimensions=dimensions,
-        spacing=_spacing(own) if spacing is None else spacing,
-        median_shape=median_shape(fingerprint, orientation, spacing, dimensions, crop=crop),
+        spacing=_spacing(np.median(spacings, axis=0)) if spacing is None else spacing,
+        median_shape=(1 if dimensions == 2 else z, y, x),
         cases=len(fingerprint.cases),
-        slices=round(float(np.median(depths))) if dimensions == 2 else 1,
+        slices=depth if dimensions == 2 else 1,
     )
-
-
-def median_shape(
-    fingerprint: Fingerprint,
-    orientation: str,
-    spacing: Spacing | None,
-    dimensions: int,
-    *,
-    crop: Crop,
-) -> Three:
-    """The median shape of the cases on the network's grid."""
-    shapes = []
-    for case in fingerprint.cases:
-        shape = _turn(case.shape if crop == "none" else case.nonzero_shape, orientation)
-        own = _turn(case.spacing, orientation)
-        sizes = (
-            shape
-            if spacing is None
-            else [resampled_size(*one) for one in zip(shape, own, spacing, strict=True)]
-        )
-        shapes.append((1 if dimensions == 2 else sizes[0], sizes[1], sizes[2]))
-    z, y, x = (round(float(n)) for n in np.median(shapes, axis=0))
-    return z, y, x
 
 
 def fit_patch(grid: Grid, voxels: int, *, max_stages: int | None = None) -> Topology:
@@ -232,19 +191,15 @@ def fit_patch(grid: Grid, voxels: int, *, max_stages: int | None = None) -> Topo
 
 def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
     """Say why the patch is what it is."""
-    multiples = " x ".join(
-        str(int(np.prod([s[axis] for s in topology.strides]))) for axis in range(3)
-    )
+    multiples = " x ".join(str(int(n)) for n in np.prod(topology.strides, axis=0))
     shape = " x ".join(map(str, grid.median_shape))
-    if all(p >= n for p, n in zip(topology.patch, grid.median_shape, strict=True)):
+    within = np.minimum(topology.patch, grid.median_shape)
+    if tuple(within) == grid.median_shape:
         return (
             f"holds the whole median case ({shape}), rounded up to multiples of {multiples} for"
             f" {topology.stages} stages"
         )
-    share = float(
-        np.prod([min(p, n) for p, n in zip(topology.patch, grid.median_shape, strict=True)])
-        / np.prod(grid.median_shape)
-    )
+    share = float(np.prod(within) / np.prod(grid.median_shape))
     return (
         f"the median case ({shape}) is larger than the {voxels:,} voxels that this device and time"
         f" allow; this part of it ({share:.0%}) is nearly cubic in mm and a multiple of {multiples}"
@@ -253,23 +208,18 @@ def explain_patch(topology: Topology, grid: Grid, voxels: int) -> str:
 
 
 def _turn(values: Sequence[float] | Sequence[int], orientation: str) -> list[float]:
-    """Facts are in the order SPL.
-
-    Give them in the order of the code ("source" is for pictures, whose order is SPL's).
-    """
+    """Bring facts, which are in the order SPL, to the code's; "source", of pictures, is SPL's."""
     if orientation == "source":
         return list(values)
     world = {"L": 2, "R": 2, "P": 1, "A": 1, "S": 0, "I": 0}
     return [values[world[letter]] for letter in orientation]
 
 
-def _spacing(
-    values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> Spacing:
+def _spacing(values: Iterable[float]) -> Spacing:
     z, y, x = (round(float(v), 6) for v in values)
     return z, y, x
 
 
-def in_mm(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+def in_mm(values: Iterable[float]) -> str:
     """Format a spacing in mm."""
     return " x ".join(f"{float(v):.3g}" for v in values) + " mm"

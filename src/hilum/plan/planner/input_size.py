@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hilum.plan.plan import Decision
+from hilum.plan.plan import decide
 from hilum.plan.planner.overrides import ASKED, or_override
 from hilum.plan.planner.sizing import USABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from hilum.plan.case_facts import CaseFacts
     from hilum.plan.classification import RegionSpec
     from hilum.plan.fingerprint import Fingerprint
-    from hilum.plan.plan import ClassifierSpec, Hardware, Three
+    from hilum.plan.plan import ClassifierSpec, Decision, Hardware, Three
     from hilum.plan.planner.grid import Spacing
     from hilum.plan.planner.overrides import Overrides
     from hilum.plan.planner.sizing import Measure
@@ -33,7 +32,7 @@ LONGEST = {"cpu": {2: 224, 3: 64}, "other": {2: 320, 3: 96}}
 MULTIPLE = {2: 32, 3: 8}
 SMALL_PICTURE = 96
 """Input for pictures that are much smaller than the usual input: more would only blow them up."""
-SEEN = (6_000, 15_000)
+INPUTS = (6_000, 15_000)
 PASSES = 12
 """A network is to see so many inputs while it learns, and each case so often."""
 WINDOW = 1.3
@@ -53,7 +52,7 @@ def wanted_inputs(cases: int) -> int:
 
     Tuned on data that no benchmark reports.
     """
-    return int(np.clip(PASSES * cases, *SEEN))
+    return int(np.clip(PASSES * cases, *INPUTS))
 
 
 @dataclass(frozen=True)
@@ -116,78 +115,68 @@ def decide_view(
             steps.
     """
     longest = LONGEST["cpu" if hardware.device == "cpu" else "other"][dimensions]
-    decide = _whole_view if region.kind == "whole" else _window_view
-    view = decide(fingerprint, longest, dimensions)
+    look = _whole_view if region.kind == "whole" else _window_view
+    view = look(fingerprint, longest, dimensions)
     if overrides.patch is None and hardware.minutes is not None and wanted:
-        view = _fitting(
-            view, hardware.minutes, pace, wanted, lambda side: decide(fingerprint, side, dimensions)
-        )
-    spacing = (
-        view.spacing
-        if overrides.spacing is None
-        else Decision(value=overrides.spacing, because=ASKED)
+        smaller = [
+            look(fingerprint, side, dimensions)
+            for side in SIDES[dimensions]
+            if side < max(view.patch.value)
+        ]
+        view = _fitting(view, smaller, hardware.minutes, pace, wanted)
+    fixed = overrides.spacing
+    return ClassView(
+        patch=or_override(overrides.patch, view.patch),
+        spacing=view.spacing if fixed is None else decide(fixed, ASKED),
     )
-    return ClassView(patch=or_override(overrides.patch, view.patch), spacing=spacing)
 
 
 def _fitting(
-    view: ClassView, minutes: float, pace: StepCost, wanted: int, decide: Callable[[int], ClassView]
+    view: ClassView, smaller: Sequence[ClassView], minutes: float, pace: StepCost, wanted: int
 ) -> ClassView:
-    """The largest input at which the minutes are enough to see so many.
+    """Return the largest input at which the minutes are enough to see so many.
 
-    The smallest where none is.
+    The smallest where none is. It is measured first: the largest would cost a good part of the
+    minutes.
     """
-    dimensions = pace.network.dimensions
-    top = max(view.patch.value)
-    smaller = [side for side in SIDES[dimensions] if side < top]
-    views = [view, *(one for one in map(decide, smaller) if one.patch.value != view.patch.value)]
-    pace.seconds(
-        views[-1].patch.value
-    )  # the smallest is measured: the largest would cost a good part of the minutes
-    able = 0.0
+    views = [view, *(one for one in smaller if one.patch.value != view.patch.value)]
+    pace.seconds(views[-1].patch.value)
     for one in views:
         seconds, how = pace.seconds(one.patch.value)
         able = minutes * 60 * USABLE / seconds * pace.batch
         if able >= wanted:
-            if one is view:
-                return view
             break
+    if one is view and able >= wanted:
+        return view
     reason = (
         f"{one.patch.because}; no larger, because {minutes:g} minutes are then enough to see about"
         f" {able:,.0f} inputs ({wanted:,} are wanted; a step of {seconds:.2g} s, {how})"
     )
-    return ClassView(patch=Decision(value=one.patch.value, because=reason), spacing=one.spacing)
+    return ClassView(patch=decide(one.patch.value, reason), spacing=one.spacing)
 
 
 def _whole_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 3]) -> ClassView:
-    """All of the image: the input has the proportions of the median case."""
+    """Decide for all of the image: the input has the proportions of the median case."""
     shapes = np.array([case.shape for case in fingerprint.cases], dtype=float)
     sizes = np.median(shapes * np.array([case.spacing for case in fingerprint.cases]), axis=0)
-    side = float(np.median(shapes[:, 3 - dimensions :].max(axis=1)))
-    small = dimensions == 2 and side <= SMALL_PICTURE / 2
-    multiple = MULTIPLE[dimensions]
-    side_used = (
-        min(longest, SMALL_PICTURE)
-        if small
-        else longest
-        if dimensions == 2
-        else int(min(longest, _up(side, multiple)))
-    )
-    scale = side_used / sizes[3 - dimensions :].max()
-    patch = _three(
-        [
-            1.0 if dimensions == 2 and axis == 0 else _up(sizes[axis] * scale, multiple)
-            for axis in range(3)
-        ]
-    )
-    text = f"the median case has {side:g} voxels along its longest side; the input has {side_used}"
-    if small:
-        text += ", more than there are, because the backbones were made for larger pictures"
+    axes, multiple = slice(3 - dimensions, 3), MULTIPLE[dimensions]
+    side = float(np.median(shapes[:, axes].max(axis=1)))
+    text = f"the median case has {side:g} voxels along its longest side; the input has "
+    if dimensions == 3:
+        used = min(longest, _up(side, multiple))
+        text += f"{used}"
+    elif side <= SMALL_PICTURE / 2:
+        used = min(longest, SMALL_PICTURE)
+        text += f"{used}, more than there are, because the backbones were made for larger pictures"
+    else:
+        used = longest
+        text += f"{used}"
+    z, y, x = (_up(size * (used / sizes[axes].max()), multiple) for size in sizes)
     return ClassView(
-        patch=Decision(value=patch, because=text + ", and the proportions of the median case"),
-        spacing=Decision(
-            value=None, because="each image is scaled so that all of it fits the input"
+        patch=decide(
+            (1 if dimensions == 2 else z, y, x), f"{text}, and the proportions of the median case"
         ),
+        spacing=decide(None, "each image is scaled so that all of it fits the input"),
     )
 
 
@@ -197,53 +186,41 @@ def _window_view(fingerprint: Fingerprint, longest: int, dimensions: Literal[2, 
     spacings = np.median([case.spacing for case in fingerprint.cases], axis=0)
     shapes = np.median([case.shape for case in fingerprint.cases], axis=0)
     axes = slice(3 - dimensions, 3)
-    unit = "pixels" if unscaled(fingerprint.cases) else "mm"
+    scaled = not all(
+        case.shape[0] == 1 and case.spacing[1:] == (1.0, 1.0) for case in fingerprint.cases
+    )
+    mm_or_pixels = "mm" if scaled else "pixels"
     if len(masks):
         usual = float(np.percentile(masks[:, axes].max(axis=1), 95))
         side_mm = max(WINDOW * usual, usual + CONTEXT_MM)
-        text = f"95 % of the masks are at most {usual:.3g} {unit} wide; "
-        text += f"a window of {side_mm:.3g} {unit} shows them and what is around"
+        text = (
+            f"95 % of the masks are at most {usual:.3g} {mm_or_pixels} wide; a window of"
+            f" {side_mm:.3g} {mm_or_pixels} shows them and what is around"
+        )
     else:
         side_mm = float((shapes * spacings)[axes].min())
-        text = f"a window of {side_mm:.3g} {unit}, the shortest side of the median image"
-    multiple, finest = 8, float(spacings[axes].min())
-    side = int(min(longest, _up(side_mm / finest, multiple)))
+        text = f"a window of {side_mm:.3g} {mm_or_pixels}, the shortest side of the median image"
+    side = min(longest, _up(side_mm / float(spacings[axes].min()), 8))
     mm = side_mm / side
-    spacing, patch = [mm] * 3, [float(side)] * 3
-    for axis in range(3):
-        if dimensions == 2 and axis == 0:
-            spacing[0], patch[0] = float(spacings[0]), 1.0
-        elif spacings[axis] > mm:
+    spacing, patch = [mm] * 3, [side] * 3
+    for axis in range(3 - dimensions, 3):
+        if spacings[axis] > mm:
             spacing[axis] = min(float(spacings[axis]), COARSEST * mm)
-            patch[axis] = _up(side_mm / spacing[axis], multiple)
-    because = (
-        f"{side} voxels across the window; the images have"
-        f" {' x '.join(f'{one:.3g}' for one in spacings[axes])} mm"
-    )
-    if unit == "pixels":
-        because = (
-            f"{side} voxels across the window of {side_mm:.3g} pixels; no scale is known of the"
-            " pictures"
-        )
-    if max(spacing[3 - dimensions :]) > mm:
+            patch[axis] = _up(side_mm / spacing[axis], 8)
+    if dimensions == 2:
+        spacing[0], patch[0] = float(spacings[0]), 1
+    because = f"{side} voxels across the window"
+    if scaled:
+        because += f"; the images have {' x '.join(f'{one:.3g}' for one in spacings[axes])} mm"
+    else:
+        because += f" of {side_mm:.3g} pixels; no scale is known of the pictures"
+    if max(spacing[axes]) > mm:
         because += ", and where their voxels are thicker, the input's are too"
     z, y, x = spacing
-    return ClassView(
-        patch=Decision(value=_three(patch), because=text),
-        spacing=Decision(value=(z, y, x), because=because),
-    )
-
-
-def unscaled(cases: Sequence[CaseFacts]) -> bool:
-    """Say that all cases are single pictures without a physical scale."""
-    return all(case.shape[0] == 1 and case.spacing[1:] == (1.0, 1.0) for case in cases)
+    depth, height, width = patch
+    return ClassView(patch=decide((depth, height, width), text), spacing=decide((z, y, x), because))
 
 
 def _up(size: float, multiple: int) -> int:
     """A size rounded up to a multiple."""
     return max(multiple, math.ceil(size / multiple - 1e-6) * multiple)
-
-
-def _three(sizes: list[float]) -> Three:
-    z, y, x = (int(size) for size in sizes)
-    return z, y, x

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from hilum.errors import UsageError
-from hilum.plan.plan import Decision, Hardware
+from hilum.plan.plan import Hardware, decide
 from hilum.plan.planner.classification import plan_classification
 from hilum.plan.planner.overrides import Overrides, Precision
 from hilum.plan.planner.segmentation import plan_segmentation
@@ -39,25 +39,23 @@ def make_plan(
     Raises:
         UsageError: the user fixed what the task does not have, or what does not go together.
     """
-    asked = overrides or Overrides()
-    asked.refuse_foreign(fingerprint.task)
+    fixed = overrides or Overrides()
+    fixed.refuse_foreign(fingerprint.task)
     planner = plan_segmentation if fingerprint.classes is None else plan_classification
+    usual: Precision = decide("float32", "no device was given whose precision could be known")
     try:
         return planner(
             fingerprint,
             hardware or Hardware(),
             measure=measure,
-            precision=precision
-            or Decision(
-                value="float32", because="no device was given whose precision could be known"
-            ),
-            overrides=asked,
+            precision=precision or usual,
+            overrides=fixed,
         )
     except ValidationError as error:
         if overrides is None:
             raise
-        said = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        found = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
         raise UsageError(
-            f"what was asked for does not go together: {said}",
+            f"what was asked for does not go together: {'; '.join(found)}",
             needed="decisions that make one plan",
         ) from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from hilum.errors import UsageError
 from hilum.plan.classification import RegionSpec, WeightsSpec
@@ -39,38 +39,49 @@ class NetworkOptions:
     stages: str | None = None
     region: str | None = None
 
-    def overrides(self, **more: Any) -> Overrides | None:
+    def overrides(self, given: Overrides | None = None) -> Overrides | None:
         """Return the decisions that the user fixed; None where the planner decides everything.
+
+        Args:
+            given: decisions that are fixed otherwise.
 
         Raises:
             UsageError: a name that does not exist.
         """
-        asked: dict[str, Any] = dict(more)
-        if self.kind is not None:
-            asked["network"] = _one_of(
-                "network",
-                self.kind,
-                {name: name for name in (*get_args(Kind), *get_args(ClassifierKind))},
-            )
-        if self.backbone is not None:
-            asked["backbone"] = self.backbone
-        if self.stages is not None:
-            asked["stages"] = _one_of("stages", self.stages, STAGES)
+        base = given or Overrides()
+        weights = base.weights
         if self.weights is not None:
-            random = self.weights == "none"
-            file = "" if self.weights in {"none", "pretrained"} else self.weights
-            asked["weights"] = WeightsSpec(origin="random" if random else "pretrained", file=file)
-        if self.region is not None:
-            kind = _one_of(
-                "region",
-                self.region,
-                {name: name for name in ("whole", "middle", "centre", "mask")},
+            named = self.weights in {"none", "pretrained"}
+            weights = WeightsSpec(
+                origin="random" if self.weights == "none" else "pretrained",
+                file="" if named else self.weights,
             )
-            asked["region"] = RegionSpec(kind=kind, mask_channel=kind == "mask")
-        return Overrides(**asked) if asked else None
+        made = replace(
+            base,
+            backbone=self.backbone or base.backbone,
+            network=_one_of("network", self.kind, _KINDS) or base.network,
+            stages=_one_of("stages", self.stages, STAGES) or base.stages,
+            region=_one_of("region", self.region, _REGIONS) or base.region,
+            weights=weights,
+        )
+        return None if made == Overrides() else made
 
 
-def _one_of(option: str, name: str, known: Mapping[str, T]) -> T:
+_KINDS: dict[str, Kind | ClassifierKind] = {
+    name: name for name in (*get_args(Kind), *get_args(ClassifierKind))
+}
+_REGIONS = {
+    "whole": RegionSpec(kind="whole"),
+    "middle": RegionSpec(kind="middle"),
+    "centre": RegionSpec(kind="centre"),
+    "mask": RegionSpec(kind="mask", mask_channel=True),
+}
+
+
+def _one_of(option: str, name: str | None, known: Mapping[str, T]) -> T | None:
+    """Look a name up; None where none was given."""
+    if name is None:
+        return None
     if name not in known:
         near = get_close_matches(name, known, n=1)
         raise UsageError(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,12 +16,12 @@ from hilum.plan.planner.topology import make_topology
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hilum.plan.plan import Hardware
+    from hilum.plan.plan import ClassifierSpec, Hardware
     from hilum.plan.planner.grid import Grid
     from hilum.plan.planner.overrides import Overrides
     from hilum.plan.planner.topology import Topology
 
-    Measure = Callable[[Any, Three, int], float]
+    Measure = Callable[[NetworkSpec | ClassifierSpec, Three, int], float]
 
 MIN_STEPS = 2500
 """Steps that a training of 20 minutes should have; in less time the network is made narrower, then
@@ -31,11 +30,13 @@ STEPS_RANGE = (300, 10_000)
 USABLE = 0.85
 """Share of the minutes that goes into steps; the rest is preprocessing, validation and checkpoints.
 """
-WIDTHS = {"cpu": (16, 32), "other": (16, 32)}
+WIDTHS = (16, 32)
 """Features of the first stage: multiples of 16, because others halve the speed of bfloat16."""
-CPU_PATCH_VOXELS = {2: 320 * 320, 3: 64 * 96 * 96}
-GPU_PATCH_VOXELS = {2: 1024 * 1024, 3: 192 * 192 * 192}
-CPU_BATCH_VOXELS = {2: 2**18, 3: 2**18}
+PATCH_VOXELS = {
+    "cpu": {2: 320 * 320, 3: 64 * 96 * 96},
+    "other": {2: 1024 * 1024, 3: 192 * 192 * 192},
+}
+CPU_BATCH_VOXELS = 2**18
 MIN_BATCH = 2
 MAX_BATCH = {2: 32, 3: 8}
 MAX_FEATURES = {2: 512, 3: 320}
@@ -46,6 +47,8 @@ FLOPS = {"cpu": 3e11, "other": 2e13}
 """Operations a second, assumed where nothing was measured; two Zen 5 cores reach 5e11 in bfloat16.
 """
 
+BLOCKS = {"cpu": (1, 2, 3, 3, 3, 3, 3, 3), "other": (1, 3, 4, 6, 6, 6, 6, 6)}
+"""Residual blocks of each stage."""
 SMALLEST_PATCH = {2: 64 * 64, 3: 32 * 32 * 32}
 HOPELESS = 3.0
 """A candidate this many times too slow by estimate is not measured."""
@@ -80,33 +83,6 @@ class Sizing:
     measured: bool
     patch_voxels: int
     tried: tuple[str, ...] = ()
-
-
-def build_spec(
-    topology: Topology, shape: Shape, *, dimensions: Literal[2, 3], width: int, device: str
-) -> NetworkSpec:
-    """Write a network out stage by stage: features double up to a cap."""
-    n = topology.stages
-    features = tuple(
-        min(width * 2**stage, max(width, MAX_FEATURES[dimensions])) for stage in range(n)
-    )
-    if shape.kind == "residual_unet":
-        blocks = (1, 2, 3, 3, 3, 3, 3, 3) if device == "cpu" else (1, 3, 4, 6, 6, 6, 6, 6)
-    else:
-        blocks = (2,) * 8
-    decoder = 1 if shape.kind == "residual_unet" else 2
-    return NetworkSpec(
-        kind=shape.kind,
-        dimensions=dimensions,
-        in_channels=shape.in_channels,
-        out_channels=shape.out_channels,
-        features=features,
-        kernels=topology.kernels,
-        strides=topology.strides,
-        encoder_blocks=blocks[:n],
-        decoder_blocks=(decoder,) * (n - 1),
-        deep_supervision=shape.kind != "unet",
-    )
 
 
 def flops_per_step(spec: NetworkSpec, patch: Three, batch: int) -> float:
@@ -149,52 +125,35 @@ def size_up(
     Raises:
         ResourceError: the device has not enough memory even for the smallest.
     """
-    clock = _Clock(hardware, measure)
-    widths = (
-        (overrides.width,)
-        if overrides.width is not None
-        else WIDTHS["cpu" if hardware.device == "cpu" else "other"]
-    )
-    least = overrides.batch or MIN_BATCH
-    make = partial(_candidate, grid, shape, hardware)
-    first, *smaller = _patch_budgets(grid, hardware, overrides, narrowest=widths[0])
-    if smaller:
-        clock.learn_rate(
-            make(
-                _topology(grid, smaller[-1], overrides),
-                width=widths[0],
-                batch=least,
-                voxels=smaller[-1],
-            )
-        )
-    best = clock.time(
-        make(_topology(grid, first, overrides), width=widths[0], batch=least, voxels=first)
-    )
-    for voxels in smaller:
-        if clock.enough(best):
+    trials = _Trials(grid, shape, hardware, measure)
+    narrowest, *wider = WIDTHS if overrides.width is None else (overrides.width,)
+    batch = overrides.batch or MIN_BATCH
+    (topology, voxels), *smaller = _patches(trials, overrides, narrowest)
+    if smaller and hardware.minutes is not None:
+        # the cheapest is measured first, so that the estimates of the others are this device's
+        cheapest = smaller[-1][0]
+        trials.measure_step(trials.build(cheapest, narrowest), cheapest.patch, batch)
+    best = trials.time(topology, narrowest, batch, voxels)
+    for topology, voxels in smaller:
+        if trials.enough(best):
             break
-        topology = _topology(grid, voxels, overrides)
         if topology != best.topology:
-            best = clock.time(make(topology, width=widths[0], batch=least, voxels=voxels))
-    options = [
-        make(best.topology, width=width, batch=least, voxels=best.patch_voxels)
-        for width in widths[1:]
-    ]
-    best = clock.grow(best, options)
-    most = least if overrides.batch is not None else _most_batch(best, grid, hardware)
-    options, batch = [], least
+            best = trials.time(topology, narrowest, batch, voxels)
+    best = trials.grow(best, [(width, batch) for width in wider])
+    batches = []
+    most = batch if overrides.batch is not None else trials.most_batch(best)
     while batch < most:
         batch = min(2 * batch, most)
-        options.append(make(best.topology, width=best.width, batch=batch, voxels=best.patch_voxels))
-    best = clock.grow(best, options)
+        batches.append((best.width, batch))
+    best = trials.grow(best, batches)
     if not math.isfinite(best.seconds):
         raise ResourceError(
             f"{hardware.device} has not enough memory for one training step; tried:"
-            f" {'; '.join(clock.tried)}",
+            f" {'; '.join(trials.tried)}",
             needed="a smaller patch or batch, or more memory",
             cure="close other programs that use the device, or device='cpu'",
         )
-    return replace(best, tried=tuple(clock.tried))
+    return replace(best, tried=tuple(trials.tried))
 
 
 def min_steps(minutes: float | None) -> int:
@@ -211,128 +170,111 @@ def min_steps(minutes: float | None) -> int:
     )
 
 
-class _Clock:
+class _Trials:
     """Measures candidates, except those far too slow by the rate of the last measurement."""
 
-    def __init__(self, hardware: Hardware, measure: Measure | None) -> None:
-        self._hardware = hardware
-        self._measure = measure
-        self._seconds = None if hardware.minutes is None else hardware.minutes * 60 * USABLE
-        self._steps = min_steps(hardware.minutes)
-        self._rate = FLOPS["cpu" if hardware.device == "cpu" else "other"]
+    def __init__(
+        self, grid: Grid, shape: Shape, hardware: Hardware, measure: Measure | None
+    ) -> None:
+        self.grid, self.shape, self.measure = grid, shape, measure
+        self.device = "cpu" if hardware.device == "cpu" else "other"
+        self.memory_bytes = hardware.memory_gb * 1e9 * USABLE_MEMORY
+        self.seconds = None if hardware.minutes is None else hardware.minutes * 60 * USABLE
+        self.steps = min_steps(hardware.minutes)
+        self.rate = FLOPS[self.device]
         self.tried: list[str] = []
 
     def enough(self, sizing: Sizing) -> bool:
-        if self._seconds is None:
+        """Return True if the time is enough for `min_steps` steps."""
+        if self.seconds is None:
             return math.isfinite(sizing.seconds)
-        return self._seconds >= self._steps * sizing.seconds
+        return self.seconds >= self.steps * sizing.seconds
 
-    def learn_rate(self, smallest: Sizing) -> None:
-        """Measure the cheapest candidate, so that the estimates of the others are this device's."""
-        if self._measure is not None and self._seconds is not None:
-            self._timed(smallest, self._measure)
+    def build(self, topology: Topology, width: int) -> NetworkSpec:
+        """Write a network out stage by stage: features double up to a cap."""
+        n, dimensions = topology.stages, self.grid.dimensions
+        residual = self.shape.kind == "residual_unet"
+        cap = max(width, MAX_FEATURES[dimensions])
+        blocks = BLOCKS[self.device] if residual else (2,) * 8
+        return NetworkSpec(
+            kind=self.shape.kind,
+            dimensions=dimensions,
+            in_channels=self.shape.in_channels,
+            out_channels=self.shape.out_channels,
+            features=tuple(min(width * 2**stage, cap) for stage in range(n)),
+            kernels=topology.kernels,
+            strides=topology.strides,
+            encoder_blocks=blocks[:n],
+            decoder_blocks=(1 if residual else 2,) * (n - 1),
+            deep_supervision=self.shape.kind != "unet",
+        )
 
-    def grow(self, sizing: Sizing, larger: Sequence[Sizing]) -> Sizing:
-        """The last of ever larger sizings that fits memory and time, or the one at hand."""
-        for option in larger:
-            voxels = int(np.prod(option.topology.patch)) * option.batch
-            if voxels * option.width * BYTES_PER_FEATURE > _memory_bytes(self._hardware):
+    def measure_step(self, network: NetworkSpec, patch: Three, batch: int) -> float | None:
+        """Measure the seconds of a step, and learn the rate from them.
+
+        None where nothing can be measured; infinity where it does not fit, which says nothing of
+        the rate.
+        """
+        if self.measure is None:
+            return None
+        try:
+            seconds = self.measure(network, patch, batch)
+        except ResourceError:
+            return math.inf
+        self.rate = flops_per_step(network, patch, batch) / max(seconds, 1e-9)
+        return seconds
+
+    def time(self, topology: Topology, width: int, batch: int, patch_voxels: int) -> Sizing:
+        """Measure the seconds of a step, or estimate them where they are far too many."""
+        network, patch = self.build(topology, width), topology.patch
+        seconds = flops_per_step(network, patch, batch) / self.rate
+        hopeless = self.seconds is not None and seconds * self.steps > HOPELESS * self.seconds
+        timed = None if hopeless else self.measure_step(network, patch, batch)
+        measured = timed is not None
+        seconds = seconds if timed is None else timed
+        how = "does not fit"
+        if math.isfinite(seconds):
+            how = f"{seconds:.3g} s a step ({'measured' if measured else 'estimated'})"
+        shown = " x ".join(map(str, patch))
+        self.tried.append(f"width {width}, patch {shown}, batch {batch}: {how}")
+        return Sizing(topology, network, batch, width, seconds, measured, patch_voxels)
+
+    def grow(self, sizing: Sizing, larger: Sequence[tuple[int, int]]) -> Sizing:
+        """Return the last of ever larger (width, batch) that fits memory and time, or `sizing`."""
+        patch = int(np.prod(sizing.topology.patch))
+        for width, batch in larger:
+            if patch * batch * width * BYTES_PER_FEATURE > self.memory_bytes:
                 break
-            timed = self.time(option)
+            timed = self.time(sizing.topology, width, batch, sizing.patch_voxels)
             if not self.enough(timed):
                 break
             sizing = timed
         return sizing
 
-    def time(self, sizing: Sizing) -> Sizing:
-        """The same sizing with the seconds of a step."""
-        operations = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch)
-        seconds, measured = operations / self._rate, False
-        hopeless = self._seconds is not None and seconds * self._steps > HOPELESS * self._seconds
-        if self._measure is not None and not hopeless:
-            seconds, measured = self._timed(sizing, self._measure), True
-        patch = " x ".join(str(n) for n in sizing.topology.patch)
-        how = (
-            f"{seconds:.3g} s a step ({'measured' if measured else 'estimated'})"
-            if math.isfinite(seconds)
-            else "does not fit"
-        )
-        self.tried.append(f"width {sizing.width}, patch {patch}, batch {sizing.batch}: {how}")
-        return replace(sizing, seconds=seconds, measured=measured)
-
-    def _timed(self, sizing: Sizing, measure: Measure) -> float:
-        """Seconds of a step, from which the rate is learnt.
-
-        Infinity where it does not fit, which says nothing of the rate.
-        """
-        try:
-            seconds = measure(sizing.network, sizing.topology.patch, sizing.batch)
-        except ResourceError:
-            return math.inf
-        self._rate = flops_per_step(sizing.network, sizing.topology.patch, sizing.batch) / max(
-            seconds, 1e-9
-        )
-        return seconds
+    def most_batch(self, sizing: Sizing) -> int:
+        """Return the largest batch that memory and 5 % of the data set's voxels (nnU-Net) allow."""
+        patch = int(np.prod(sizing.topology.patch))
+        most = MAX_BATCH[self.grid.dimensions]
+        if self.device == "cpu":
+            most = min(most, CPU_BATCH_VOXELS // patch)
+        by_memory = int(self.memory_bytes // (patch * sizing.width * BYTES_PER_FEATURE))
+        by_data = int(0.05 * self.grid.cases * self.grid.case_voxels // patch)
+        return max(MIN_BATCH, min(most, by_memory, by_data))
 
 
-def _topology(grid: Grid, voxels: int, overrides: Overrides) -> Topology:
-    stages = MAX_STAGES[grid.dimensions]
+def _patches(trials: _Trials, overrides: Overrides, narrowest: int) -> list[tuple[Topology, int]]:
+    """Return patches with the voxels they may have, largest first, each half of the one before."""
+    grid, dimensions = trials.grid, trials.grid.dimensions
     if overrides.patch is not None:
-        return make_topology(
-            overrides.patch, grid.spacing, dimensions=grid.dimensions, max_stages=stages
+        stages = MAX_STAGES[dimensions]
+        fixed = make_topology(
+            overrides.patch, grid.spacing, dimensions=dimensions, max_stages=stages
         )
-    return fit_patch(grid, voxels)
-
-
-def _candidate(
-    grid: Grid,
-    shape: Shape,
-    hardware: Hardware,
-    topology: Topology,
-    *,
-    width: int,
-    batch: int,
-    voxels: int,
-) -> Sizing:
-    spec = build_spec(
-        topology, shape, dimensions=grid.dimensions, width=width, device=hardware.device
-    )
-    return Sizing(
-        topology=topology,
-        network=spec,
-        batch=batch,
-        width=width,
-        seconds=0.0,
-        measured=False,
-        patch_voxels=voxels,
-    )
-
-
-def _most_batch(sizing: Sizing, grid: Grid, hardware: Hardware) -> int:
-    """Return the largest batch that memory and 5 % of the data set's voxels (nnU-Net) allow."""
-    patch = int(np.prod(sizing.topology.patch))
-    most = MAX_BATCH[grid.dimensions]
-    if hardware.device == "cpu":
-        most = min(most, CPU_BATCH_VOXELS[grid.dimensions] // patch)
-    by_memory = int(_memory_bytes(hardware) // (patch * sizing.width * BYTES_PER_FEATURE))
-    by_data = int(0.05 * grid.cases * grid.case_voxels // patch)
-    return max(MIN_BATCH, min(most, by_memory, by_data))
-
-
-def _patch_budgets(
-    grid: Grid, hardware: Hardware, overrides: Overrides, *, narrowest: int
-) -> list[int]:
-    """Voxels a patch may have, largest first, each half of the one before."""
-    if overrides.patch is not None:
-        return [int(np.prod(overrides.patch))]
-    most = (CPU_PATCH_VOXELS if hardware.device == "cpu" else GPU_PATCH_VOXELS)[grid.dimensions]
-    width = narrowest if hardware.device == "cpu" else max(narrowest, WIDTHS["other"][-1])
-    by_memory = int(_memory_bytes(hardware) // (2 * width * BYTES_PER_FEATURE))
-    budgets = [max(SMALLEST_PATCH[grid.dimensions], min(most, by_memory))]
-    while budgets[-1] // 2 >= SMALLEST_PATCH[grid.dimensions]:
+        return [(fixed, int(np.prod(overrides.patch)))]
+    width = narrowest if trials.device == "cpu" else max(narrowest, WIDTHS[-1])
+    by_memory = int(trials.memory_bytes // (2 * width * BYTES_PER_FEATURE))
+    smallest = SMALLEST_PATCH[dimensions]
+    budgets = [max(smallest, min(PATCH_VOXELS[trials.device][dimensions], by_memory))]
+    while budgets[-1] // 2 >= smallest:
         budgets.append(budgets[-1] // 2)
-    return budgets
-
-
-def _memory_bytes(hardware: Hardware) -> float:
-    return hardware.memory_gb * 1e9 * USABLE_MEMORY
+    return [(fit_patch(grid, voxels), voxels) for voxels in budgets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,16 +58,17 @@ def make_topology(
         if not halve and len(strides) > 1:
             break
         halve = halve or [axis for axis in axes if size[axis] >= 0.5 * max(size[a] for a in axes)]
-        kernels.append(_grow(kernel, step, axes))
-        stride = _three([2 if axis in halve else 1 for axis in range(3)])
-        strides.append(stride)
+        finest = min(step[axis] for axis in axes)
+        for axis in axes:  # it stays 3 in deeper stages
+            if step[axis] / finest < 2:
+                kernel[axis] = 3
+        kernels.append(_three(kernel))
+        strides.append(_three([2 if axis in halve else 1 for axis in range(3)]))
         size = [n / 2 if axis in halve else n for axis, n in enumerate(size)]
         step = [s * 2 if axis in halve else s for axis, s in enumerate(step)]
     kernels.append(_three([3 if axis in axes else 1 for axis in range(3)]))
-    divisor = [1, 1, 1]
-    for stride in strides:
-        divisor = [d * s for d, s in zip(divisor, stride, strict=True)]
-    rounded = _three([-(-int(n) // d) * d for n, d in zip(patch, divisor, strict=True)])
+    divisors = [math.prod(along) for along in zip(*strides, strict=True)]
+    rounded = _three([-(-int(n) // d) * d for n, d in zip(patch, divisors, strict=True)])
     return Topology(patch=rounded, strides=tuple(strides), kernels=tuple(kernels))
 
 
@@ -79,15 +81,6 @@ def _axes_to_halve(size: Sequence[float], step: Sequence[float], axes: Sequence[
     if len(near) == 1 and size[near[0]] < 3 * SMALLEST_MAP:
         return []
     return near
-
-
-def _grow(kernel: list[int], step: Sequence[float], axes: Sequence[int]) -> Three:
-    """Turn each kernel size to 3 once its axis is no longer coarse; it stays 3 in deeper stages."""
-    finest = min(step[axis] for axis in axes)
-    for axis in axes:
-        if step[axis] / finest < 2:
-            kernel[axis] = 3
-    return _three(kernel)
 
 
 def _three(values: Sequence[int]) -> Three:
