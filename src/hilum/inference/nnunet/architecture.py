@@ -25,7 +25,7 @@ _IDLE = frozenset(
 )
 """What changes nothing in the predictions of a trained network, or follows from the rest."""
 _ALLOWED: dict[str, tuple[object, ...]] = {
-    "norm_op": ("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"),
+    "norm_op": ("InstanceNorm",),
     "norm_op_kwargs: eps": (1e-5,),
     "norm_op_kwargs: affine": (True,),
     "nonlin": ("LeakyReLU",),
@@ -123,7 +123,9 @@ def network_spec(
     wrong = [
         f"{key}={value!r}"
         for key, value in _others(given)
-        if not _is_allowed(value, _ALLOWED.get(key, (None, False, 0)))
+        for allowed in [_ALLOWED.get(key, (None, False, 0))]
+        if value not in allowed
+        and str(value).rpartition(".")[2].rstrip("23d") not in allowed  # InstanceNorm3d
         and not (key == "stem_channels" and value == spec.features[0])
     ]
     if wrong:
@@ -179,11 +181,6 @@ def _others(given: _Arguments) -> Iterator[tuple[str, object]]:
             yield from (pair for pair in parts if pair[0] in _ALLOWED)
         elif key not in _IDLE:
             yield key, value
-
-
-def _is_allowed(value: object, allowed: tuple[object, ...]) -> bool:
-    """Compare a value, or the class that it names."""
-    return value in allowed or str(value).rpartition(".")[2] in allowed
 
 
 def _each(value: int | list[_T], count: int) -> list[int] | list[_T]:

@@ -252,7 +252,7 @@ def _refuse_unknown(
     )
     for what, found, needed in checks:
         if found != needed:
-            raise ModelError(f"{source}: {what}: {found}"[:300], needed=str(needed))
+            raise ModelError(f"{source}: {what} {found}"[:300], needed=str(needed))
 
 
 def _plan(
