@@ -305,10 +305,10 @@ def test_mixtures_are_refused(tmp_path, volume, tags, text):
         ({"RescaleSlope": 0}, "a rescale slope of 0"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colours by a palette"),
         ({"HighBit": 15}, "pixels of 12 bits up to bit 15, not 11"),
-        ({"ImagePositionPatient": None}, "without valid position"),
-        ({"ImageOrientationPatient": [1, 0, 0]}, "without valid position"),
-        ({"PixelSpacing": None}, "without valid position"),
-        ({"BitsStored": None}, "without valid position"),
+        ({"ImagePositionPatient": None}, "cannot be read as a CT or MR image"),
+        ({"ImageOrientationPatient": [1, 0, 0]}, "cannot be read as a CT or MR image"),
+        ({"PixelSpacing": None}, "cannot be read as a CT or MR image"),
+        ({"BitsStored": None}, "cannot be read as a CT or MR image"),
     ],
 )
 def test_unplain_images_are_refused(tmp_path, volume, tags, text):
@@ -319,7 +319,7 @@ def test_unplain_images_are_refused(tmp_path, volume, tags, text):
 
 def test_broken_pixels_are_refused(tmp_path, volume):
     write_series(tmp_path / "short", volume, PixelData=b"1234")
-    with pytest.raises(FormatError, match="the pixels cannot be decoded"):
+    with pytest.raises(FormatError, match="the file cannot be read as DICOM pixels in"):
         read_volume(tmp_path / "short")
     array = np.kron(volume.array, np.ones((1, 1, 16, 16), np.int16))
     big = Volume(array, Geometry(array.shape[1:], volume.geometry.affine))

@@ -6,10 +6,10 @@ import io
 import math
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,13 +24,14 @@ from hilum.io.dicom_start import (
 )
 from hilum.io.files import SERIES_MARK, image_suffix
 from hilum.io.placeholder import is_unfetched, refuse_placeholder
-from hilum.io.record import Decoded, FileFacts, Format, refuse_size
+from hilum.io.record import Decoded, FileFacts, Format, damage_refused, refuse_size
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+    from pydicom.dataset import Dataset, FileDataset
 
 _MODALITIES = ("CT", "MR")
 _COMPANIONS = {
@@ -43,19 +44,8 @@ _TAGS = [
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "BitsStored"),
     *("PixelRepresentation", "HighBit", "PhotometricInterpretation"),
 ]
-_SERIES_TAGS = ["Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
+_SERIES_TAGS = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"]
 _LAST_SERIES_TAG = 0x0020_0011  # SeriesNumber
-_BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    RuntimeError,
-    NotImplementedError,
-)
 _LOCK = threading.RLock()  # Python's warning filters belong to the process, not to the thread
 
 
@@ -64,7 +54,7 @@ class _Found:
     """The header of one image file."""
 
     path: Path
-    header: Any
+    header: Dataset
 
 
 @dataclass(frozen=True)
@@ -89,31 +79,20 @@ def series_header(path: Path) -> SeriesHeader | None:
     start = data_start(path)
     if start is None or path.name.upper() == "DICOMDIR":
         return None
-    try:
-        with _kept_quiet():
-            if start == USUAL_START:
-                with path.open("rb") as stream:
-                    data: Any = read_partial(
-                        stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG
-                    )
-            else:
-                data = _read(path, tags=_SERIES_TAGS)
-        uid, number, words = (
-            str(data.get(tag) or "")
-            for tag in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
-        )
-        if (
-            getattr(data, "file_meta", {}).get("MediaStorageSOPClassUID")
-            == MediaStorageDirectoryStorage
-        ):
+    with suppress(Exception), _kept_quiet():  # reading the series says what is wrong with it
+        if start == USUAL_START:
+            with path.open("rb") as stream:
+                data = read_partial(stream, stop_when=lambda tag, _, __: tag > _LAST_SERIES_TAG)
+        else:
+            data = _read(path, tags=_SERIES_TAGS)
+        uid, number, words, modality = (str(data.get(tag) or "") for tag in _SERIES_TAGS)
+        if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return SeriesHeader(uid, number, words, "a list of files, as DICOMDIR", image=False)
-        modality = str(data.get("Modality", ""))
         return SeriesHeader(uid, number, words, modality, modality not in _COMPANIONS)
-    except _BROKEN:
-        return None
+    return None
 
 
-def _read(path: Path, *, tags: list[str] | None = None) -> Any:
+def _read(path: Path, *, tags: list[str] | None = None) -> FileDataset:
     """Read a file by pydicom: its header, or with `tags` None all of it.
 
     Raises:
@@ -121,15 +100,10 @@ def _read(path: Path, *, tags: list[str] | None = None) -> Any:
     """
     import pydicom
 
-    options: dict[str, Any] = {"stop_before_pixels": tags is not None, "specific_tags": tags}
-    try:
-        data = pydicom.dcmread(path, **options)
-    except pydicom.errors.InvalidDicomError:
-        start = data_start(path)
-        if start not in UNUSUAL_STARTS:
-            raise
-        usual = io.BytesIO(PREAMBLE + path.read_bytes()[start:])
-        data = pydicom.dcmread(usual, **options)
+    start = data_start(path)
+    odd = start in UNUSUAL_STARTS
+    source = io.BytesIO(PREAMBLE + path.read_bytes()[start:]) if odd else path
+    data = pydicom.dcmread(source, stop_before_pixels=tags is not None, specific_tags=tags)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, _ = data.original_encoding
         data.file_meta.TransferSyntaxUID = (
@@ -175,14 +149,11 @@ def modality(path: Path) -> str:
 
     Raises nothing.
     """
-    import pydicom
-
     with _kept_quiet():
         for file in _files_of(path)[0]:
-            try:
+            found = ""
+            with suppress(Exception):  # the next file may say it
                 found = str(_read(file, tags=["Modality"]).get("Modality", ""))
-            except (*_BROKEN, pydicom.errors.InvalidDicomError):
-                continue
             if found not in {"", *_COMPANIONS}:
                 return found
     return ""
@@ -248,33 +219,29 @@ def _kept_quiet() -> Iterator[None]:
 
 def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     """The headers of all images, and a note on what was left aside."""
-    from pydicom.errors import InvalidDicomError
-
     files, uid = _files_of(path)
     images, aside, bare = [], 0, 0
     for file in files:
         start = data_start(file)
-        if start is None and _is_named_like_an_image(file):
-            refuse_placeholder(file)
-        try:
-            header = _read(file, tags=list(_TAGS))
-        except InvalidDicomError:
-            _refuse_damaged(file)
+        if start is None:
+            if _is_named_like_an_image(file):  # a slice would be missing
+                refuse_placeholder(file)
+                raise FormatError(
+                    f"{file}: not readable as DICOM, in a folder of slices",
+                    needed="a complete file",
+                    cure="copy it again; if it belongs to something else, move it elsewhere",
+                )
             aside += 1
             continue
-        except _BROKEN as error:
-            raise FormatError(
-                f"{file}: not readable as DICOM ({error})",
-                needed="a complete file",
-                cure="export it again",
-            ) from error
+        with damage_refused(file, FORMAT.name):
+            header = _read(file, tags=_TAGS)
         is_image = "Rows" in header and str(header.get("Modality", "")) not in _COMPANIONS
         if uid and str(header.get("SeriesInstanceUID", "")) != uid:
             continue
         if is_image:
             images.append(_Found(file, header))
             bare += start != USUAL_START
-        elif _is_cut(header):
+        elif "Rows" not in header and "Image Storage" in _class_name(header):  # the end is missing
             raise FormatError(
                 f"{file}: an image without size", needed="a complete file", cure="export it again"
             )
@@ -295,16 +262,6 @@ def _headers(path: Path) -> tuple[list[_Found], tuple[str, ...]]:
     return images, tuple(notes)
 
 
-def _refuse_damaged(path: Path) -> None:
-    """Raise where a file that is no DICOM has a slice's name: a slice would be missing."""
-    if _is_named_like_an_image(path):
-        raise FormatError(
-            f"{path}: not readable as DICOM, in a folder of slices",
-            needed="a complete file",
-            cure="copy it again; if it belongs to something else, move it elsewhere",
-        )
-
-
 def _files_of(path: Path) -> tuple[list[Path], str]:
     """List the slices' files of a file, folder or "folder#series/UID", and the UID if given."""
     text, _, uid = str(path).partition(SERIES_MARK)
@@ -322,14 +279,12 @@ def _files_of(path: Path) -> tuple[list[Path], str]:
     )
 
 
-def _is_cut(header: Any) -> bool:
-    """Return True if a file begins as an image and ends before its size is stated."""
+def _class_name(header: FileDataset) -> str:
+    """Name the kind of object that a file states."""
     from pydicom.uid import UID
 
-    kind = UID(
-        str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", ""))
-    )
-    return "Rows" not in header and "Image Storage" in kind.name
+    stated = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")
+    return UID(str(stated)).name
 
 
 def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
@@ -339,7 +294,12 @@ def _refuse_several_series(images: Sequence[_Found], path: Path) -> None:
         series.setdefault(str(image.header.get("SeriesInstanceUID", "")), []).append(image)
     if len(series) == 1:
         return
-    listed = "\n".join(f"  {_described(members)} (series {uid})" for uid, members in series.items())
+    listed = "\n".join(
+        f"  {files[0].header.get('Modality', '?')}"
+        f" {files[0].header.get('SeriesDescription', '') or 'without description'}:"
+        f" {len(files)} files, e.g. {files[0].path.name} (series {uid})"
+        for uid, files in series.items()
+    )
     raise FormatError(
         f"{path}: {len(series)} series in one folder\n{listed}",
         needed="one series",
@@ -361,19 +321,10 @@ def _refuse_partial_rescaling(images: Sequence[_Found], path: Path) -> None:
         )
 
 
-def _described(files: Sequence[_Found]) -> str:
-    """One series for people."""
-    first = files[0]
-    words = str(first.header.get("SeriesDescription", "")) or "without description"
-    return (
-        f"{first.header.get('Modality', '?')} {words}: {len(files)} files, e.g. {first.path.name}"
-    )
-
-
 def _slice(image: _Found) -> Slice:
     """The checked header of a single-frame CT or MR image."""
     header, path = image.header, image.path
-    try:
+    with damage_refused(path, "a CT or MR image", cure="export the series again from the source"):
         _refuse_unplain(header, path)
         spacing = [float(v) for v in header.PixelSpacing]
         thickness = float(header.get("SliceThickness") or 0.0)
@@ -390,21 +341,14 @@ def _slice(image: _Found) -> Slice:
             bits=int(header.BitsStored),
             signed=int(header.PixelRepresentation) == 1,
         )
-    except _BROKEN as error:
-        raise FormatError(
-            f"{path}: a header without valid position, orientation, spacing or pixel format"
-            f" ({error})",
-            needed="what DICOM asks of every CT and MR image",
-            cure="export the series again from the source",
-        ) from error
 
 
-def _number(value: Any, otherwise: float) -> float:
+def _number(value: object, otherwise: float) -> float:
     """A number of a header, where it has one."""
-    return otherwise if value in {None, ""} else float(value)
+    return otherwise if value is None or value == "" else float(str(value))
 
 
-def _refuse_unplain(header: Any, path: Path) -> None:
+def _refuse_unplain(header: Dataset, path: Path) -> None:
     """Raise at images that are no slice of a plain CT or MR series."""
     modality, bits = str(header.get("Modality", "")), int(header.BitsStored)
     high = int(header.get("HighBit", bits - 1))
@@ -435,7 +379,7 @@ def _refuse_unplain(header: Any, path: Path) -> None:
         )
 
 
-def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
+def _dtype(slices: Sequence[Slice]) -> np.dtype[np.generic]:
     """Return the dtype after rescaling: as stored, int16 or int32 if whole, else float32."""
     bits, signed = max(s.bits for s in slices), any(s.signed for s in slices)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
@@ -452,27 +396,21 @@ def _dtype(slices: Sequence[Slice]) -> np.dtype[Any]:
     return np.dtype(fitting[0] if fitting else np.float32)
 
 
-def _fill(target: NDArray[Any], one: Slice) -> None:
+def _fill(target: NDArray[np.generic], one: Slice) -> None:
     """Decode one slice's pixels into (Y, X) and rescale them."""
     from pydicom.uid import RLETransferSyntaxes
 
-    syntax = "?"
-    try:
-        with _kept_quiet():
-            data = _read(one.path)
-            encoding = data.file_meta.TransferSyntaxUID
-            syntax, free = (
-                encoding.name,
-                encoding.is_encapsulated and encoding not in RLETransferSyntaxes,
-            )  # JPEG knows no bound
-            refuse_size(one.path, 2 * target.size, stored=None if free else one.path)
-            pixels = np.asarray(data.pixel_array)
-    except _BROKEN as error:
-        raise FormatError(
-            f"{one.path}: the pixels cannot be decoded ({syntax}: {error})",
-            needed="complete pixel data in a syntax that pydicom and pylibjpeg read",
+    with _kept_quiet(), damage_refused(one.path, FORMAT.name):
+        data = _read(one.path)
+        encoding = data.file_meta.TransferSyntaxUID
+        free = encoding.is_encapsulated and encoding not in RLETransferSyntaxes  # JPEG: no bound
+        refuse_size(one.path, 2 * target.size, stored=None if free else one.path)
+        with damage_refused(
+            one.path,
+            f"DICOM pixels in {encoding.name}",
             cure="export the series uncompressed, or run `gdcmconv --raw` on it",
-        ) from error
+        ):
+            pixels = np.asarray(data.pixel_array)
     if pixels.shape != target.shape:
         raise FormatError(
             f"{one.path}: pixels of shape {pixels.shape}",
@@ -483,9 +421,8 @@ def _fill(target: NDArray[Any], one: Slice) -> None:
         if one.slope == 1 and one.intercept == 0
         else pixels.astype(np.float64) * one.slope + one.intercept
     )
-    if target.dtype.kind in "iu" and (
-        exact.min() < np.iinfo(target.dtype).min or exact.max() > np.iinfo(target.dtype).max
-    ):
+    limits = np.iinfo(target.dtype.name) if target.dtype.kind in "iu" else None
+    if limits and (exact.min() < limits.min or exact.max() > limits.max):
         raise FormatError(
             f"{one.path}: pixels beyond the {one.bits} bits that the header states",
             needed="a true BitsStored",

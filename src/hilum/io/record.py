@@ -124,7 +124,9 @@ def make_geometry(
 
 
 @contextmanager
-def damage_refused(path: Path, kind: str) -> Iterator[None]:
+def damage_refused(
+    path: Path, kind: str, *, cure: str = "copy or download it again"
+) -> Iterator[None]:
     """Refuse a file on which a decoder fails: damaged bytes make libraries raise nearly any error.
 
     Raises:
@@ -146,7 +148,7 @@ def damage_refused(path: Path, kind: str) -> Iterator[None]:
         raise FormatError(
             f"{path}: the file cannot be read as {kind} ({type(error).__name__}: {words})",
             needed="a complete file",
-            cure="copy or download it again",
+            cure=cure,
         ) from error
 
 
