@@ -93,14 +93,12 @@ def stack(slices: Sequence[Slice], source: Path) -> Stack:
     ordered = sorted(slices, key=lambda s: float(s.position @ normal))
     if len(ordered) == 1:
         thickness = ordered[0].thickness
-        notes: tuple[str, ...] = (
-            () if thickness else ("a single slice without thickness; 1 mm is assumed",)
-        )
-        return _assemble(ordered, thickness or 1.0, notes, source)
+        note = "a single slice without thickness; 1 mm is assumed"
+        return _assemble(ordered, thickness or 1.0, () if thickness else (note,), source)
     positions = np.array([s.position for s in ordered])  # (N, 3)
     depths = positions @ normal
     steps = np.diff(depths)
-    faults = [*_copies(ordered, steps), *_gaps(ordered, steps)]
+    faults = _uneven_steps(ordered, steps)
     tilt, tilt_notes = _tilt(ordered, positions, normal)
     if faults or tilt:
         raise GeometryError(
@@ -113,73 +111,59 @@ def stack(slices: Sequence[Slice], source: Path) -> Stack:
             ),
         )
     spacing = float(depths[-1] - depths[0]) / (len(ordered) - 1)
-    return _assemble(ordered, spacing, (*_uneven_note(depths, spacing), *tilt_notes), source)
+    off = float(np.abs(depths - depths[0] - spacing * np.arange(len(depths))).max())
+    uneven = f"slices lie up to {off:.2g} mm off even distances; {spacing:.6g} mm is taken"
+    notes = ((uneven,) if off > _SAY * spacing else ()) + tilt_notes
+    return _assemble(ordered, spacing, notes, source)
 
 
 def _refuse_mixture(slices: Sequence[Slice], source: Path) -> None:
     """Raise where slices differ in what a grid has only once."""
-    first = slices[0]
-    kinds: Counter[str] = Counter()
-    for one in slices:
-        turned = np.abs(one.orientation - first.orientation).max() > _SAME_DIRECTION
-        cosines = (
-            np.round(one.orientation, 3).ravel().tolist()
-            if turned
-            else np.round(first.orientation, 3).ravel().tolist()
-        )
-        kinds[f"orientation {cosines}"] += 1
-    if len(kinds) == 1:
-        kinds = Counter(
-            f"{s.shape[0]} x {s.shape[1]} pixels of {s.pixel_spacing[0]:g} x"
-            f" {s.pixel_spacing[1]:g} mm"
-            for s in slices
-        )
-    if len(kinds) == 1:
-        kinds = Counter(f"frame of reference {s.frame_of_reference}" for s in slices)
-    if len(kinds) > 1:
-        listed = "; ".join(f"{count} with {kind}" for kind, count in kinds.items())
-        raise GeometryError(
-            f"{source}: slices that differ: {listed}",
-            needed="one orientation, size and frame of reference",
-            cure="put the slices of each kind into a folder of its own",
-        )
+    first = slices[0].orientation
+
+    def orientation(one: Slice) -> str:
+        turned = np.abs(one.orientation - first).max() > _SAME_DIRECTION
+        return f"orientation {np.round(one.orientation if turned else first, 3).ravel().tolist()}"
+
+    def pixels(one: Slice) -> str:
+        (rows, columns), (row_mm, column_mm) = one.shape, one.pixel_spacing
+        return f"{rows} x {columns} pixels of {row_mm:g} x {column_mm:g} mm"
+
+    def frame(one: Slice) -> str:
+        return f"frame of reference {one.frame_of_reference}"
+
+    for kind_of in (orientation, pixels, frame):
+        kinds = Counter(map(kind_of, slices))
+        if len(kinds) > 1:
+            listed = "; ".join(f"{count} with {kind}" for kind, count in kinds.items())
+            raise GeometryError(
+                f"{source}: slices that differ: {listed}",
+                needed="one orientation, size and frame of reference",
+                cure="put the slices of each kind into a folder of its own",
+            )
 
 
-def _copies(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
-    """Make the error for slices at the same place."""
-    widest = float(steps.max())
-    same = np.flatnonzero(steps <= max(1e-3, 1e-3 * widest))
-    if not len(same):
-        return []
-    at = int(same[0])
-    return [
-        (
-            f"{len(same)} slices at a place already taken, first {ordered[at].path.name} and"
-            f" {ordered[at + 1].path.name}"
-        )
-    ]
-
-
-def _gaps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
-    """Make the error for missing slices or uneven distances."""
-    apart = steps[steps > max(1e-3, 1e-3 * float(steps.max()))]
+def _uneven_steps(ordered: Sequence[Slice], steps: NDArray[np.float64]) -> list[str]:
+    """List the faults of distances: slices at one place, missing ones, uneven ones."""
+    faults, least = [], max(1e-3, 1e-3 * float(steps.max()))
+    same = np.flatnonzero(steps <= least)
+    if len(same):
+        first, second = (ordered[int(same[0]) + n].path.name for n in (0, 1))
+        faults.append(f"{len(same)} slices at a place already taken, first {first} and {second}")
+    apart = steps[steps > least]
     if len(apart) < 2:
-        return []
+        return faults
     even = np.concatenate([[0.0], np.cumsum(apart)])
     spacing = even[-1] / (len(even) - 1)
     if np.abs(even - spacing * np.arange(len(even))).max() <= _UNEVEN * spacing:
-        return []
+        return faults
     multiples = apart / apart.min()
-    if np.abs(multiples - np.rint(multiples)).max() <= _UNEVEN:
-        at = int(np.argmax(steps))
-        missing = int((np.rint(multiples) - 1).sum())
-        return [
-            (
-                f"{missing} slices missing, first gap between {ordered[at].path.name} and"
-                f" {ordered[at + 1].path.name}"
-            )
-        ]
-    return [f"distances of {apart.min():.4g} to {apart.max():.4g} mm between slices"]
+    if np.abs(multiples - np.rint(multiples)).max() > _UNEVEN:
+        shown = f"{apart.min():.4g} to {apart.max():.4g} mm"
+        return [*faults, f"distances of {shown} between slices"]
+    first, second = (ordered[int(np.argmax(steps)) + n].path.name for n in (0, 1))
+    missing = int((np.rint(multiples) - 1).sum())
+    return [*faults, f"{missing} slices missing, first gap between {first} and {second}"]
 
 
 def _tilt(
@@ -192,31 +176,17 @@ def _tilt(
     depth = float(np.linalg.norm(moved[-1]))
     drift = float(np.linalg.norm(in_plane[-1]))
     if depth > 0 and drift / depth > _SHEAR and drift > _SHIFTED * pixel:
-        return (
-            f"a tilted gantry ({np.degrees(np.arcsin(min(1.0, drift / depth))):.1f} degrees)",
-        ), ()
+        angle = np.degrees(np.arcsin(min(1.0, drift / depth)))
+        return (f"a tilted gantry ({angle:.1f} degrees)",), ()
     along = (
         (moved @ normal) / float(moved[-1] @ normal) if moved[-1] @ normal else np.zeros(len(moved))
     )
     jitter = float(np.linalg.norm(in_plane - np.outer(along, in_plane[-1]), axis=1).max())
     if jitter > _SHIFTED * pixel:
         return (f"slices shifted in their plane by up to {jitter:.3g} mm",), ()
-    if max(jitter, drift) > _SAY * pixel:
-        return (), (
-            (
-                f"slices lie up to {max(jitter, drift):.2g} mm off in their plane (rounding); the"
-                " normal is followed"
-            ),
-        )
-    return (), ()
-
-
-def _uneven_note(depths: NDArray[np.float64], spacing: float) -> tuple[str, ...]:
-    """A note where slices lie a little off their even places."""
-    off = float(np.abs(depths - depths[0] - spacing * np.arange(len(depths))).max())
-    if off <= _SAY * spacing:
-        return ()
-    return (f"slices lie up to {off:.2g} mm off even distances; {spacing:.6g} mm is taken",)
+    off = max(jitter, drift)
+    note = f"slices lie up to {off:.2g} mm off in their plane (rounding); the normal is followed"
+    return (), (note,) if off > _SAY * pixel else ()
 
 
 def _assemble(
@@ -226,9 +196,8 @@ def _assemble(
     first = ordered[0]
     columns, rows = first.orientation / np.linalg.norm(first.orientation, axis=1, keepdims=True)
     affine = np.eye(4)
-    affine[:3, 0] = first.normal * round(
-        spacing, 9
-    )  # nanometres are the rounding of decimal strings
+    # nanometres are the rounding of decimal strings
+    affine[:3, 0] = first.normal * round(spacing, 9)
     affine[:3, 1] = rows * first.pixel_spacing[0]
     affine[:3, 2] = columns * first.pixel_spacing[1]
     affine[:3, 3] = first.position

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -48,7 +49,6 @@ _FORMATS: dict[str, Format] = {
 }
 _COLOURS = {("red", "green", "blue"), ("r", "g", "b")}
 _SAID: set[str] = set()  # each kind of remark is logged once, not for every file of a data set
-_WRITABLE = ".nii.gz, .nii, .nrrd, .mha, .png, .tif"
 
 
 def read_volume(path: Path | str) -> Volume:
@@ -118,14 +118,14 @@ def write_volume(volume: Volume, path: Path | str) -> None:
         FormatError: the format cannot hold this image.
     """
     target = Path(path)
-    writer = _FORMATS[image_suffix(target)].write if image_suffix(target) in _FORMATS else None
-    if writer is None:
+    form = _FORMATS.get(image_suffix(target))
+    if form is None or form.write is None:
         raise UsageError(
             f"{target.name}: no format that is written",
-            needed=f"one of {_WRITABLE}",
+            needed="one of .nii.gz, .nii, .nrrd, .mha, .png, .tif",
             cure="give the file one of these suffixes",
         )
-    writer(volume, target)
+    form.write(volume, target)
 
 
 def write_labels(volume: Volume, path: Path | str, *, table: LabelTable | None = None) -> None:
@@ -212,12 +212,9 @@ def _refuse_misfit(
             cure="name the channels in the data set's table, or split the file",
         )
     if not volume.geometry.is_close(first.geometry):
-        same_shape = volume.geometry.shape == first.geometry.shape
-        gap = (
-            f"{first.geometry.distance_voxels(volume.geometry):.3g} voxels apart"
-            if same_shape
-            else "of different shape"
-        )
+        gap = "of different shape"
+        if volume.geometry.shape == first.geometry.shape:
+            gap = f"{first.geometry.distance_voxels(volume.geometry):.3g} voxels apart"
         raise GeometryError(
             f"{path} ({_grid(volume.geometry)}) and {first_path} ({_grid(first.geometry)}) lie on"
             f" different grids, {gap}",
@@ -238,14 +235,9 @@ def supported(path: Path | str) -> bool:
     A link whose content was not fetched counts by its name. The data file of a pair (.img beside
     its .hdr) is no image of its own. Whether the content is sound is not looked at.
     """
-    path = Path(path)
-    if header_of(path) != path:
-        return False
-    try:
-        _format_of(path)
-    except FormatError:
-        return False
-    return True
+    with suppress(FormatError):
+        return header_of(path) == Path(path) and bool(_format_of(Path(path)))
+    return False
 
 
 def _format_of(path: Path) -> Format:
@@ -285,16 +277,13 @@ def _refuse_folder(path: Path) -> NoReturn:
         for entry in path.iterdir()
         if entry.is_dir() and dicom.series_folder(entry) is not None
     )
-    listed = ", ".join(below[:8]) + (", ..." if len(below) > 8 else "")
-    kind = (
-        f"a folder of {len(below)} folders of DICOM files ({listed})"
-        if below
-        else "a folder without DICOM files"
-    )
+    kind, cure = "a folder without DICOM files", "check the path"
+    if below:
+        listed = ", ".join(below[:8]) + (", ..." if len(below) > 8 else "")
+        kind = f"a folder of {len(below)} folders of DICOM files ({listed})"
+        cure = f"name one of them, e.g. {path / below[0]}"
     raise FormatError(
-        f"{path}: {kind}",
-        needed="a folder of one DICOM series, or an image file",
-        cure=f"name one of them, e.g. {path / below[0]}" if below else "check the path",
+        f"{path}: {kind}", needed="a folder of one DICOM series, or an image file", cure=cure
     )
 
 
@@ -302,10 +291,9 @@ def _decode(path: Path, *, labels: bool) -> Decoded:
     """Read a file by its format."""
     form = _format_of(path)
     refuse_placeholder(path)
+    read = form.read_indices if labels and form.read_indices is not None else form.read
     with damage_refused(path, form.name):
-        return (
-            form.read_indices(path) if labels and form.read_indices is not None else form.read(path)
-        )
+        return read(path)
 
 
 def _log_notes(path: Path, decoded: Decoded) -> Volume:

@@ -47,13 +47,8 @@ Readable = Annotated[str, BeforeValidator(readable)]
 _DETACHED = (".mhd", ".nhdr", ".seg.nhdr")
 
 _UNWRITABLE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENOTEMPTY,
-    errno.ENAMETOOLONG,
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR),
+    *(errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG),
 }
 _HEADER_OF_DATA = {
     ".img": (".hdr",),
@@ -114,9 +109,8 @@ def plain_path(path: Path) -> Iterator[Path]:
             folder.symlink_to(path.parent.absolute(), target_is_directory=True)
             yield folder / path.name
             return
-        for entry in (
-            path.parent.iterdir() if image_suffix(path) in _DETACHED else ()
-        ):  # a header names its data beside it
+        # a header names its data beside it
+        for entry in path.parent.iterdir() if image_suffix(path) in _DETACHED else ():
             (Path(temporary) / entry.name).symlink_to(entry.absolute())
         plain = Path(temporary) / readable(path.name)
         plain.symlink_to(path.absolute())
@@ -131,13 +125,10 @@ def header_of(path: Path | str) -> Path:
     path = Path(path)
     for ending, headers in _HEADER_OF_DATA.items():
         if path.name.lower().endswith(ending):
-            stem = path.name[: -len(ending)]
-            names = (
-                stem + (header.upper() if path.name.isupper() else header) for header in headers
-            )
-            return next(
-                (path.with_name(name) for name in names if path.with_name(name).is_file()), path
-            )
+            stem, is_upper = path.name[: -len(ending)], path.name.isupper()
+            names = (stem + (header.upper() if is_upper else header) for header in headers)
+            found = (place for name in names if (place := path.with_name(name)).is_file())
+            return next(found, path)
     return path
 
 
@@ -192,7 +183,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             temporary.replace(target)
             _names_to_disk(target.parent)
     except BaseException:
-        _remove(temporary)
+        with suppress(OSError):  # what removing fails at must not hide why the writing failed
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
         raise
 
 
@@ -234,12 +229,9 @@ def _give_usual_mode(path: Path) -> None:
 
 def _to_disk(path: Path) -> None:
     """Wait until the bytes of a file, or of a folder's files, are on the disk."""
-    mode = (
-        "r+b" if os.name == "nt" else "rb"
-    )  # a copy of a read-only file is one too; Windows flushes only what may be written
-    for file in (
-        [path] if not path.is_dir() else [inner for inner in path.rglob("*") if inner.is_file()]
-    ):
+    # a copy of a read-only file is one too; Windows flushes only what may be written
+    mode = "r+b" if os.name == "nt" else "rb"
+    for file in filter(Path.is_file, (path, *path.rglob("*"))):
         with file.open(mode) as stream:
             os.fsync(stream.fileno())
 
@@ -255,18 +247,6 @@ def _names_to_disk(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    """Remove a half-written file or folder, if there is one.
-
-    What it fails at must not hide why the writing failed.
-    """
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:

@@ -130,26 +130,26 @@ class Inventory:
 
     def record(self) -> InventoryRecord:
         """The inventory for run.json."""
-        left_out, unreadable = self._by_reason(self.left_out), self._by_reason(self.unreadable)
-        return InventoryRecord(taken=self.taken, left_out=left_out, unreadable=unreadable)
 
-    def _by_reason(self, files: Iterable[NotTaken]) -> tuple[FilesOfReason, ...]:
-        groups: dict[str, list[str]] = defaultdict(list)
-        for one in files:
-            groups[one.reason].append(self.name(one.path))
-        return tuple(
-            FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED]))
-            for reason, names in groups.items()
-        )
+        def by_reason(files: Iterable[NotTaken]) -> tuple[FilesOfReason, ...]:
+            groups: dict[str, list[str]] = defaultdict(list)
+            for one in files:
+                groups[one.reason].append(self.name(one.path))
+            return tuple(
+                FilesOfReason(reason=reason, count=len(names), names=tuple(names[:_NAMED]))
+                for reason, names in groups.items()
+            )
+
+        left_out, unreadable = by_reason(self.left_out), by_reason(self.unreadable)
+        return InventoryRecord(taken=self.taken, left_out=left_out, unreadable=unreadable)
 
     def name(self, path: Path) -> str:
         """A file's path below its input.
 
         Characters that are no UTF-8 are written as their numbers.
         """
-        root = next(
-            (root for root in self.roots if path.is_relative_to(root) and path != root), path.parent
-        )
+        roots = [root for root in self.roots if path.is_relative_to(root) and path != root]
+        root = roots[0] if roots else path.parent
         name = str(path.relative_to(root.parent if len(self.roots) > 1 else root))
         return name.encode("utf-8", "backslashreplace").decode()
 
@@ -159,7 +159,11 @@ class Inventory:
         parts = [f"{self.taken} taken"]
         for word, groups in (("left out", record.left_out), ("not readable", record.unreadable)):
             if groups:
-                listed = "; ".join(_in_words(group) for group in groups)
+                listed = "; ".join(
+                    f"{one.reason}: {one.count} ({', '.join(one.names)}"
+                    f"{', ...' if one.count > len(one.names) else ''})"
+                    for one in groups
+                )
                 parts.append(f"{sum(group.count for group in groups)} {word}: {listed}")
         place = str(self.roots[0]) if len(self.roots) == 1 else f"{len(self.roots)} inputs"
         return f"Files of {place}: {'. '.join(parts)}"
@@ -189,10 +193,9 @@ def take_inventory(
     met = dict.fromkeys(file for root in places for file in _files_below(root))
     others = [one for path in met if (one := _not_taken(path, used, known)) is not None]
     elsewhere = sum(path not in met and Path(path).is_file() for path in used)
+    others.sort(key=lambda one: one.path)
     counted = len(met) - len(others) + elsewhere
-    return Inventory(
-        tuple(map(Path, places)), counted, tuple(sorted(others, key=lambda one: one.path))
-    )
+    return Inventory(tuple(map(Path, places)), counted, tuple(others))
 
 
 def _plain(path: Path | str) -> str:
@@ -245,9 +248,8 @@ def _not_taken(text: str, used: set[str], known: Mapping[str, str]) -> NotTaken 
     if is_unfetched(path):
         return NotTaken(path, UNFETCHED, image=True, readable=False)
     if reason is not None:
-        return NotTaken(
-            path, reason, image=bool(image_suffix(path)) and reason not in {ANNOTATION, TEST_STUDY}
-        )
+        lost = bool(image_suffix(path)) and reason not in {ANNOTATION, TEST_STUDY}
+        return NotTaken(path, reason, image=lost)
     if path.is_dir():
         return NotTaken(path, "a folder that cannot be opened", image=True, readable=False)
     return _by_kind(path)
@@ -274,8 +276,3 @@ def _by_kind(path: Path) -> NotTaken:
     if is_dicom_file(path) and name != "dicomdir":
         return NotTaken(path, UNUSED, image=True)
     return NotTaken(path, "no image")
-
-
-def _in_words(group: FilesOfReason) -> str:
-    more = ", ..." if group.count > len(group.names) else ""
-    return f"{group.reason}: {group.count} ({', '.join(group.names)}{more})"

@@ -30,32 +30,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DTYPES = {  # SimpleITK's words for its pixel types
-    "8-bit unsigned integer": "uint8",
-    "8-bit signed integer": "int8",
-    "16-bit unsigned integer": "uint16",
-    "16-bit signed integer": "int16",
-    "32-bit unsigned integer": "uint32",
-    "32-bit signed integer": "int32",
-    "64-bit unsigned integer": "uint64",
-    "64-bit signed integer": "int64",
-    "32-bit float": "float32",
-    "64-bit float": "float64",
+    **{f"{bits}-bit unsigned integer": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"{bits}-bit signed integer": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"{bits}-bit float": f"float{bits}" for bits in (32, 64)},
 }
-
-
 _COMPRESSED = re.compile(
     rb"^(?:CompressedData *= *True|encoding: *(?:gz|gzip))\s*$", re.MULTILINE | re.IGNORECASE
 )
-_NRRD_ENDS, _META_ENDS = (
-    re.compile(rb"\r?\n\r?\n"),
-    re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE),
-)
+_NRRD_ENDS = re.compile(rb"\r?\n\r?\n")
+_META_ENDS = re.compile(rb"ElementDataFile *= *LOCAL\r?\n", re.IGNORECASE)
 _BLOCK = 1 << 20  # bytes read at a time; no header is longer
-_ANATOMICAL = (
-    "left-posterior-superior",
-    "right-anterior-superior",
-    "left-anterior-superior",
-)  # the spaces that ITK turns
+_ANATOMICAL = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
+"""The spaces that ITK turns."""
 
 
 def read(path: Path) -> Decoded:
@@ -116,34 +102,30 @@ def inspect(path: Path) -> FileFacts:
             cure="split the file",
         )
     x, y, z = size[:3]
+    keys = [key for key in reader.GetMetaDataKeys() if key.startswith(("Segment", "NRRD_space"))]
+    fields = {key: reader.GetMetaData(key) for key in keys}
     factor, missing = grid_notes(path)
-    affine = _affine(reader, dimensions)
+    steps = np.reshape(reader.GetDirection(), (dimensions, dimensions)) * reader.GetSpacing()
+    affine, used = np.eye(4), min(dimensions, 3)  # a 2D image gets a third axis of 1 mm
+    affine[:used, :used] = steps[:used, :used]
+    affine[:used, 3] = reader.GetOrigin()[:used]
     affine[:3] *= factor
-    geometry, notes = make_geometry(path, (z, y, x), affine)
+    geometry, notes = make_geometry(path, (z, y, x), affine[:, [2, 1, 0, 3]])
     notes = missing + notes
     if image_suffix(path).endswith((".nrrd", ".nhdr")):
-        space = (
-            reader.GetMetaData("NRRD_space")
-            if "NRRD_space" in reader.GetMetaDataKeys()
-            else "no space"
-        )
+        space = fields.get("NRRD_space", "no space")
         if not space.startswith(_ANATOMICAL):
-            notes += (
-                (
-                    f"the file names {space} for its axes, which does not say where left is; LPS is"
-                    " assumed"
-                ),
-            )
-    segments = segments_of(
-        {
-            key: reader.GetMetaData(key)
-            for key in reader.GetMetaDataKeys()
-            if key.startswith("Segment")
-        }
-    )
-    return FileFacts(
-        geometry, max(components, extra), _dtype(path, reader), notes, segments=segments
-    )
+            unsure = "which does not say where left is; LPS is assumed"
+            notes += (f"the file names {space} for its axes, {unsure}",)
+    words = itk.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
+    if words not in _DTYPES:
+        raise FormatError(
+            f"{path}: voxels of type {words}",
+            needed="integers or real numbers",
+            cure="store the magnitude as float32",
+        )
+    channels, dtype = max(components, extra), np.dtype(_DTYPES[words])
+    return FileFacts(geometry, channels, dtype, notes, segments=segments_of(fields))
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -152,9 +134,8 @@ def write(volume: Volume, path: Path) -> None:
 
     array = plain_array(path, volume.array)
     several = volume.channels > 1
-    data = (
-        np.ascontiguousarray(np.moveaxis(array, 0, -1)) if several else array[0]
-    )  # (Z, Y, X, C) or (Z, Y, X)
+    # components last, or none
+    data = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if several else array[0]
     image = itk.GetImageFromArray(data, isVector=several)
     geometry: Geometry = volume.geometry
     image.SetSpacing(geometry.spacing[::-1])
@@ -174,39 +155,6 @@ NRRD = Format(name="NRRD", read=read, inspect=inspect, write=write, read_indices
 NRRD_HEADER = Format(name="NRRD header", read=read, inspect=inspect, read_indices=read_indices)
 META = Format(name="MetaImage", read=read, inspect=inspect, write=write)
 META_HEADER = Format(name="MetaImage header", read=read, inspect=inspect)
-
-
-def _affine(reader: Any, dimensions: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The (4, 4) from (z, y, x) to LPS of an opened header.
-
-    A 2D image gets a third axis of 1 mm.
-    """
-    steps, origin = np.eye(3), np.zeros(3)
-    used = min(dimensions, 3)
-    matrix = np.asarray(reader.GetDirection()).reshape(dimensions, dimensions) * np.asarray(
-        reader.GetSpacing()
-    )
-    steps[:used, :used] = matrix[:used, :used]
-    origin[:used] = reader.GetOrigin()[:used]
-    affine = np.eye(4)
-    affine[:3, :3] = steps[:, ::-1]
-    affine[:3, 3] = origin
-    return affine
-
-
-def _dtype(path: Path, reader: Any) -> np.dtype[Any]:
-    """The dtype of the voxels."""
-    itk = _itk()
-
-    words = itk.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
-    name = _DTYPES.get(words)
-    if name is None:
-        raise FormatError(
-            f"{path}: voxels of type {words}",
-            needed="integers or real numbers",
-            cure="store the magnitude as float32",
-        )
-    return np.dtype(name)
 
 
 def _refuse_damaged(path: Path, size: int) -> int:

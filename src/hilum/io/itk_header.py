@@ -17,15 +17,8 @@ _VECTOR = re.compile(r"none|\([^)]*\)")
 _NUMBER_OF_NO_PLACE = {
     *("none", "list", "vector", "point", "normal", "scalar", "stub", "complex", "time"),
 }  # kinds of NRRD's axes
-_MM_PER_UNIT = {
-    "m": 1000.0,
-    "cm": 10.0,
-    "um": 1e-3,
-    "µm": 1e-3,
-    "micron": 1e-3,
-    "microns": 1e-3,
-    "nm": 1e-6,
-}
+_MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3}
+_MM_PER_UNIT |= {"nm": 1e-6}
 _NO_SPACING = "no spacing is stored; 1 mm is assumed"
 _NO_ORIGIN = "no origin is stored; 0 is assumed"
 
@@ -66,21 +59,16 @@ def _meta(fields: dict[str, str]) -> list[str]:
         )
     if any(value < 0 for value in spacing):
         notes.append(f"the spacing {fields['elementspacing']} has a sign; the axis is turned round")
-    origin = next((fields[name] for name in ("offset", "position", "origin") if name in fields), "")
+
+    def first(*names: str) -> str:
+        return next((fields[name] for name in names if name in fields), "")
+
+    origin = first("offset", "position", "origin")
     if not origin:
         notes.append(_NO_ORIGIN)
     elif not np.isfinite(_numbers(origin)).all():
         notes.append(f"the origin is {origin}; ITK takes 0 for what is no number")
-    matrix = _numbers(
-        next(
-            (
-                fields[name]
-                for name in ("transformmatrix", "rotation", "orientation")
-                if name in fields
-            ),
-            "",
-        )
-    )
+    matrix = _numbers(first("transformmatrix", "rotation", "orientation"))
     side = round(len(matrix) ** 0.5)
     if not matrix:
         notes.append("no directions are stored; axes to Left, Posterior and Superior are assumed")
@@ -118,10 +106,7 @@ def _nrrd(fields: dict[str, str]) -> tuple[float, tuple[str, ...]]:
     unit = next(iter(re.findall(r'"([^"]*)"', fields.get("space units", ""))), "mm")
     factor = _MM_PER_UNIT.get(unit, 1.0)
     if unit not in {"mm", ""}:
-        mending = (
-            "they were converted to millimetres"
-            if unit in _MM_PER_UNIT
-            else "millimetres are assumed"
-        )
+        known = unit in _MM_PER_UNIT
+        mending = "they were converted to millimetres" if known else "millimetres are assumed"
         notes.append(f"lengths are stored in {unit}; {mending}")
     return factor, tuple(notes)

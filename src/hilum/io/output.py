@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     _State = tuple[tuple[int, int, int] | None, ...]
+    _Contents = tuple["dict[str, Written]", "_Holder | None"]
 
 _log = logging.getLogger("hilum")
 LEDGER, JOURNAL, LOCK = ".hilum.json", ".hilum.journal", ".hilum.lock"
@@ -47,7 +48,7 @@ _updating = RLock()
 """Threads of one command update a ledger one after the other."""
 
 
-_parsed: dict[Path, tuple[_State, _Ledger]] = {}
+_parsed: dict[Path, tuple[_State, _Contents]] = {}
 """Ledgers by their folders, each with the state that its files were read or written in."""
 _journals: set[Path] = set()
 """Folders (resolved) whose entries lie in a journal until the command ends."""
@@ -83,16 +84,10 @@ class _Holder(BaseModel):
 
 
 class _Ledger(BaseModel):
-    """Contents of `.hilum.json`."""
+    """Contents of `.hilum.json`, and one line of `.hilum.journal`, where None drops a file."""
 
-    files: dict[Readable, Written] = {}
+    files: dict[Readable, Written | None] = {}
     held_by: _Holder | None = None
-
-
-class _Entries(BaseModel):
-    """One line of `.hilum.journal`; None drops what is recorded of a file."""
-
-    files: dict[Readable, Written | None]
 
 
 class OutputFolder:
@@ -153,7 +148,7 @@ class OutputFolder:
     @property
     def files(self) -> dict[str, Written]:
         """Records of the folder's files, by name."""
-        return dict(_read(self.path).files)
+        return dict(_read(self.path)[0])
 
     @property
     def ignores_letter_case(self) -> bool:
@@ -165,18 +160,16 @@ class OutputFolder:
 
         None where there is none.
         """
-        return _read(self._at(path).parent).files.get(self._at(path).name)
+        return _read(self._at(path).parent)[0].get(self._at(path).name)
 
     def owned(self, path: Path | str) -> bool:
         """Say that a file or folder is what an earlier run recorded, its bytes unchanged."""
         place, entry = self._at(path), self.entry(path)
         if entry is None or place.is_symlink():
             return False
-        return (
-            place.is_dir()
-            if not entry.sha256
-            else place.is_file() and sha256(place) in {entry.sha256, entry.replaces}
-        )
+        if not entry.sha256:
+            return place.is_dir()
+        return place.is_file() and sha256(place) in {entry.sha256, entry.replaces}
 
     def refuse_foreign(self, names: Iterable[Path | str]) -> None:
         """Refuse names that other programs' files, changed files or inputs have.
@@ -198,7 +191,7 @@ class OutputFolder:
         if reasons:
             raise UsageError(
                 f"files are in the way in {self.path}: "
-                + "; ".join(f"{_some(held)} ({reason})" for reason, held in reasons.items()),
+                + "; ".join(f"{_shorten(held)} ({reason})" for reason, held in reasons.items()),
                 needed=(
                     f"an output folder without them: only what hilum {self.verb} wrote, unchanged"
                     " since, is replaced"
@@ -219,16 +212,12 @@ class OutputFolder:
             UsageError: this is such a folder.
         """
         here = self.path.resolve()
-        if here in {
-            folder.resolve() for folder in {one if one.is_dir() else one.parent for one in inputs}
-        }:
+        if any((one if one.is_dir() else one.parent).resolve() == here for one in inputs):
+            other = here.with_name(f"{here.name}_{self.verb}")
             raise UsageError(
                 f"the output folder {self.path} is the one that inputs of hilum {self.verb} lie in",
                 needed="a folder of its own, so that outputs and inputs are not mixed",
-                cure=(
-                    "choose another output folder, such as"
-                    f" {here.with_name(f'{here.name}_{self.verb}')}"
-                ),
+                cure=f"choose another output folder, such as {other}",
             )
 
     def record(self, *files: Path | str, made_from: Mapping[str, str] | None = None) -> None:
@@ -238,7 +227,7 @@ class OutputFolder:
             files: paths, or names in the folder.
             made_from: hashes of what they were made from, by name.
         """
-        places: dict[Path, dict[str, Written]] = {}
+        places: dict[Path, dict[str, Written | None]] = {}
         for place in map(self._at, files):
             digest = sha256(place) if place.is_file() else ""
             places.setdefault(place.parent, {})[place.name] = Written(
@@ -325,32 +314,29 @@ class OutputFolder:
                 )
                 self._lock.acquire()
         except Timeout:
-            holder = _read(self.path).held_by
-            by = "another process"
-            if holder is not None:
-                by = (
-                    f"hilum {holder.verb} on {holder.host}, process {holder.pid}, since"
-                    f" {holder.since}"
-                )
-            left = isinstance(self._lock, SoftFileLock)
+            one, by = _read(self.path)[1], "another process"
+            if one is not None:
+                by = f"hilum {one.verb} on {one.host}, process {one.pid}, since {one.since}"
+            cure = "wait until it has ended, or choose another output folder"
+            if isinstance(self._lock, SoftFileLock):
+                cure += f"; if that computer broke down, remove {self.path / LOCK}"
             raise ResourceError(
                 f"{self.path} is in use by {by}",
                 needed="one command at a time in an output folder",
-                cure="wait until it has ended, or choose another output folder"
-                + (f"; if that computer broke down, remove {self.path / LOCK}" if left else ""),
+                cure=cure,
             ) from None
 
     def _enter_ledger(self) -> None:
         """Enter who writes; within a command that holds the folder already take its name."""
         self._outer = self._lock.lock_counter <= 1
-        held = _read(self.path)
+        files, holder = _read(self.path)
         if not self._outer:
-            self.verb = held.held_by.verb if held.held_by is not None else self.verb
+            self.verb = holder.verb if holder is not None else self.verb
             return
-        files = {name: entry for name, entry in held.files.items() if (self.path / name).exists()}
+        files = {name: entry for name, entry in files.items() if (self.path / name).exists()}
         since = datetime.now(UTC).isoformat(timespec="seconds")
         holder = _Holder(verb=self.verb, host=platform.node(), pid=os.getpid(), since=since)
-        _save(self.path, _Ledger(files=files, held_by=holder))
+        _save(self.path, files, holder)
 
     def _leave(self) -> None:
         """Give the lock back; what entering made goes where nothing was written."""
@@ -358,10 +344,10 @@ class OutputFolder:
             before_naming.pop(place, None)
         if self._outer:
             with _updating:
-                _save(self.path, _read(self.path).model_copy(update={"held_by": None}))
+                _save(self.path, _read(self.path)[0], None)
                 root = self.path.resolve()
                 for folder in [one for one in _journals if root in one.parents]:
-                    _save(folder, _read(folder))
+                    _save(folder, *_read(folder))
             if isinstance(self._lock, FileLock):
                 with suppress(OSError):  # Windows removes no open file
                     (self.path / LOCK).unlink(missing_ok=True)
@@ -385,38 +371,39 @@ def is_output(path: Path | str) -> bool:
     Only the record of the folder that it lies in counts: a link elsewhere, or a copy, is a file of
     the user.
     """
-    return Path(path).name in _read(Path(path).parent).files
+    return Path(path).name in _read(Path(path).parent)[0]
 
 
-def _read(folder: Path) -> _Ledger:
-    """The ledger of a folder; an empty one where there is none.
+def _read(folder: Path) -> _Contents:
+    """The entries of a folder's ledger and journal, and who writes now; none without a ledger.
 
-    It is parsed once as long as times, sizes and inodes of its files stay.
+    They are parsed once as long as times, sizes and inodes of the files stay.
     """
     state = _state(folder)
     if not any(state):
-        return _Ledger()
+        return {}, None
     if folder not in _parsed or _parsed[folder][0] != state:
         try:
-            _parsed[folder] = state, _parse(folder)
+            ledger = _Ledger.model_validate_json((folder / LEDGER).read_bytes())
+            files = ledger.files
+            with suppress(FileNotFoundError):  # complete lines of the journal
+                for line in (folder / JOURNAL).read_bytes().split(b"\n")[:-1]:
+                    files |= _Ledger.model_validate_json(line).files
         except (OSError, ValidationError) as error:
             if not (folder / LEDGER).is_file():
-                return _Ledger()
+                return {}, None
             raise DataError(
                 f"{folder / LEDGER}, the record of what hilum wrote into this folder, is damaged",
                 needed="the file as hilum wrote it",
                 cure="remove it: every file in the folder then counts as yours",
             ) from error
+        _parsed[folder] = state, (_recorded(files), ledger.held_by)
     return _parsed[folder][1]
 
 
-def _parse(folder: Path) -> _Ledger:
-    """Parse a folder's ledger and the complete lines of its journal."""
-    ledger = _Ledger.model_validate_json((folder / LEDGER).read_bytes())
-    with suppress(FileNotFoundError):
-        for line in (folder / JOURNAL).read_bytes().split(b"\n")[:-1]:
-            _enter(ledger, _Entries.model_validate_json(line).files)
-    return ledger
+def _recorded(files: Mapping[str, Written | None]) -> dict[str, Written]:
+    """Leave out the files whose record was dropped."""
+    return {name: entry for name, entry in files.items() if entry is not None}
 
 
 def _state(folder: Path) -> _State:
@@ -431,41 +418,33 @@ def _state(folder: Path) -> _State:
     return tuple(states)
 
 
-def _enter(ledger: _Ledger, entries: Mapping[str, Written | None]) -> None:
-    """Enter files into a ledger in memory; None drops what is recorded of a file."""
-    for name, entry in entries.items():
-        if entry is None:
-            ledger.files.pop(name, None)
-        else:
-            ledger.files[name] = entry
-
-
-def _update(folder: Path, entries: Mapping[str, Written | None]) -> None:
+def _update(folder: Path, entries: dict[str, Written | None]) -> None:
     """Enter files into a folder's ledger: the first in the file itself, others in its journal."""
     with _updating:
-        ledger, journal = _read(folder), folder / JOURNAL
+        (files, holder), journal = _read(folder), folder / JOURNAL
+        files = _recorded(files | entries)
         left = journal.exists() and folder.resolve() not in _journals  # its last line may be torn
         if left or not (folder / LEDGER).exists():
-            _enter(ledger, entries)
-            _save(folder, ledger)
+            _save(folder, files, holder)
             return
         with disk_errors(journal), journal.open("ab") as stream:
-            stream.write(_Entries(files=dict(entries)).model_dump_json().encode() + b"\n")
+            line = _Ledger(files=entries).model_dump_json(exclude={"held_by"})
+            stream.write(line.encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        _enter(ledger, entries)
-        _parsed[folder] = _state(folder), ledger
+        _parsed[folder] = _state(folder), (files, holder)
         _journals.add(folder.resolve())
 
 
-def _save(folder: Path, ledger: _Ledger) -> None:
+def _save(folder: Path, files: dict[str, Written], holder: _Holder | None) -> None:
     """Write a ledger, its journal's entries included; one that holds nothing is removed."""
-    if ledger.files or ledger.held_by is not None:
+    if files or holder is not None:
+        ledger = _Ledger(files={**files}, held_by=holder)
         atomic_write_text(folder / LEDGER, ledger.model_dump_json(indent=1) + "\n")
     else:
         (folder / LEDGER).unlink(missing_ok=True)
     (folder / JOURNAL).unlink(missing_ok=True)
-    _parsed[folder] = _state(folder), ledger
+    _parsed[folder] = _state(folder), (files, holder)
     _journals.discard(folder.resolve())
 
 
@@ -474,11 +453,9 @@ def _identities(path: Path) -> set[tuple[int, int]]:
 
     Of a folder those of its files that hilum did not write.
     """
-    files = (
-        [file for file in path.iterdir() if file.is_file() and not is_output(file)]
-        if path.is_dir()
-        else [path]
-    )
+    files = [path]
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.is_file() and not is_output(file)]
     found = set()
     for file in files:
         with suppress(OSError):
@@ -487,6 +464,6 @@ def _identities(path: Path) -> set[tuple[int, int]]:
     return found
 
 
-def _some(names: Sequence[str]) -> str:
+def _shorten(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -13,6 +13,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,7 +53,6 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*\r?\n?', re.IGNORECASE)
 _FORMULA_TEXT = re.compile(r'^="(.*)"$', re.DOTALL)
 _WHOLE = re.compile(r"[+-]?\d{1,999}(\.0*)?")  # int() refuses more than 4300 digits
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
-_NUL_SHARE = 10
 _END = "\0"
 """A last line that no text has; where it is not read back as a row, a quotation mark was never
 closed."""
@@ -79,7 +79,7 @@ def not_known(cells: Iterable[str]) -> str:
     if not words:
         return ""
     shown = ", ".join(
-        f"{repr(word) if word else 'blank'} {count}" for word, count in words.most_common()
+        f"{word!r} {count}" if word else f"blank {count}" for word, count in words.most_common()
     )
     return f"{words.total()} of {len(texts)} not known ({shown})"
 
@@ -107,20 +107,16 @@ def one_spelling(names: Iterable[str]) -> tuple[dict[str, str], str]:
     spellings: dict[str, Counter[str]] = {}
     for name, count in Counter(names).items():
         spellings.setdefault(_JOINT.sub(" ", name_key(name)), Counter())[name] = count
-    chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
-    chosen = {
-        key: name.partition(".")[0] if _WHOLE.fullmatch(name) else name
-        for key, name in chosen.items()
-    }
-    several = [
-        f"{', '.join(f'{name!r} {count}' for name, count in found.most_common())} count as"
-        f" {chosen[key]!r}"
-        for key, found in spellings.items()
-        if len(found) > 1
-    ]
-    return {name: chosen[key] for key, found in spellings.items() for name in found}, "; ".join(
-        several
-    )
+    chosen: dict[str, str] = {}
+    several = []
+    for found in spellings.values():
+        name = found.most_common(1)[0][0]
+        name = name.partition(".")[0] if _WHOLE.fullmatch(name) else name
+        chosen |= dict.fromkeys(found, name)
+        if len(found) > 1:
+            counts = ", ".join(f"{one!r} {count}" for one, count in found.most_common())
+            several.append(f"{counts} count as {name!r}")
+    return chosen, "; ".join(several)
 
 
 def with_one_spelling(
@@ -138,9 +134,10 @@ def with_one_spelling(
         if several and 2 * len(set(spelled.values())) <= len(words):
             chosen[column] = spelled
             notes.append(f"{column} in several spellings: {several}")
-    return [
+    spelt = [
         {name: chosen.get(name, {}).get(text, text) for name, text in row.items()} for row in rows
-    ], tuple(notes)
+    ]
+    return spelt, tuple(notes)
 
 
 def name_key(text: str) -> str:
@@ -283,10 +280,8 @@ def read_table(path: Path | str) -> Table:
             f"{file} is empty", needed="a line with the columns' names, and one row a case"
         )
     (_, header), *body = rows
-    if all(
-        len(cells) == len(header) + 1 and cells[0] == str(row)
-        for row, (_, cells) in enumerate(body, start=1)
-    ):
+    numbered = enumerate((cells for _, cells in body), start=1)
+    if all(len(cells) == len(header) + 1 and cells[0] == str(row) for row, cells in numbered):
         header = ["", *header]  # R's write.table gives the column of row numbers no name
     lines = tuple(line + first for line, _ in body)
     _refuse_faults(file, header, dict(zip(lines, (cells for _, cells in body), strict=True)))
@@ -306,10 +301,8 @@ def read_table(path: Path | str) -> Table:
                 notes.append(f"{file.name}: the commas in the numbers of {name} are decimal commas")
         elif any(cells):
             notes.append(f"{file.name}: a column without a name (column {number + 1}) is left out")
-    records = tuple(
-        {name: cells[row] for name, cells in columns.items()} for row in range(len(full))
-    )
-    return Table(tuple(columns), records, lines, tuple(notes))
+    records = [{name: cells[row] for name, cells in columns.items()} for row in range(len(full))]
+    return Table(tuple(columns), tuple(records), lines, tuple(notes))
 
 
 def _decoded(file: Path) -> tuple[str, list[str]]:
@@ -317,43 +310,34 @@ def _decoded(file: Path) -> tuple[str, list[str]]:
     try:
         refuse_placeholder(file)
         data = file.read_bytes()
-        encoding = _encoding(data)
-        text = data.decode(encoding)
     except OSError as error:
         raise FormatError(
             f"{file} cannot be read: {error.strerror}", needed="a file that can be read"
         ) from error
-    except UnicodeDecodeError as error:
-        raise _no_text(file) from error
+    encoding, text = _encoding(data), "\0"
+    with suppress(UnicodeDecodeError):
+        text = data.decode(encoding)
     if "\0" in text:
-        raise _no_text(file)
-    assumed = (
-        [f"{file.name} is not UTF-8: it is read as Windows-1252"] if encoding == "cp1252" else []
-    )
-    return text.lstrip("\ufeff"), assumed
+        raise FormatError(
+            f"{file} is no text in an encoding that hilum knows",
+            needed="text in UTF-8, UTF-16 or Windows-1252",
+            cure="save it again as UTF-8 (in Excel: CSV UTF-8)",
+        )
+    note = f"{file.name} is not UTF-8: it is read as Windows-1252"
+    return text.lstrip("\ufeff"), [note] if encoding == "cp1252" else []
 
 
 def _encoding(data: bytes) -> str:
-    marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
-    if marked is not None:
-        return marked
-    if (
-        data.count(0) > len(data) / _NUL_SHARE
-    ):  # the high bytes of UTF-16's digits, commas and line ends
+    """Find the encoding of a text by its byte order mark or its bytes."""
+    for mark, name in _BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            return name
+    if data.count(0) > len(data) / 10:  # the high bytes of UTF-16's digits, commas and line ends
         return "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
-    try:
+    with suppress(UnicodeDecodeError):
         data.decode("utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
-
-
-def _no_text(file: Path) -> FormatError:
-    return FormatError(
-        f"{file} is no text in an encoding that hilum knows",
-        needed="text in UTF-8, UTF-16 or Windows-1252",
-        cure="save it again as UTF-8 (in Excel: CSV UTF-8)",
-    )
+        return "utf-8"
+    return "cp1252"
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -361,13 +345,10 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
     Python's own reader would keep the last of two values of one name without a word.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(
-            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
-        )
-        raise ValueError(f"{twice!r} stands there twice in one object")
-    return found
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{name!r} stands there twice in one object")
+    return dict(pairs)
 
 
 def _parted(file: Path, text: str) -> tuple[str, str, int]:
@@ -427,8 +408,5 @@ def _refuse_faults(file: Path, header: Sequence[str], rows: dict[int, list[str]]
 def _points(cells: list[str]) -> list[str]:
     """A column's numbers with decimal points, where it holds numbers with decimal commas only."""
     values = [cell for cell in cells if is_known(cell)]
-    if not any("," in cell for cell in values) or not all(
-        _DECIMAL.fullmatch(cell) for cell in values
-    ):
-        return cells
-    return [cell.replace(",", ".") for cell in cells]
+    numbers = all(_DECIMAL.fullmatch(cell) for cell in values)
+    return [cell.replace(",", ".") for cell in cells] if numbers else cells
