@@ -125,7 +125,7 @@ def network_spec(
         for key, value in _others(given)
         for allowed in [_ALLOWED.get(key, (None, False, 0))]
         if value not in allowed
-        and str(value).rpartition(".")[2].rstrip("23d") not in allowed  # InstanceNorm3d
+        and str(value).rpartition(".")[2].rstrip("23d") not in allowed  # without dimensions
         and not (key == "stem_channels" and value == spec.features[0])
     ]
     if wrong:
