@@ -30,7 +30,7 @@ from hilum.metrics import (
     sensitivity,
     sensitivity_at_specificity,
 )
-from hilum.metrics.resample import DRAWS
+from hilum.metrics.bootstrap import RESAMPLED
 
 N = 40
 
@@ -69,7 +69,7 @@ def example(function: object) -> tuple[object, tuple[np.ndarray, ...]]:
     return partial(function, **options.get(function.__name__, {})), cases()
 
 
-@pytest.mark.parametrize("function", DRAWS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("function", RESAMPLED, ids=lambda function: function.__name__)
 def test_all_draws_at_once_are_what_one_call_a_draw_gives(function: object) -> None:
     metric, arrays = example(function)
     groups = [i // 2 for i in range(N)]
@@ -109,7 +109,7 @@ def test_a_metric_of_the_matrix_keeps_its_options() -> None:
     assert bootstrap_statistic(own, arrays, None, resamples=100).estimate == own(*arrays)
 
 
-@pytest.mark.parametrize("function", DRAWS, ids=lambda function: function.__name__)
+@pytest.mark.parametrize("function", RESAMPLED, ids=lambda function: function.__name__)
 def test_draws_without_a_class_or_a_case_warn_of_nothing(function: object) -> None:
     metric, arrays = example(function)
     arrays = tuple(array[:3] for array in arrays)
@@ -228,14 +228,14 @@ def test_figures_together_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatc
             one.function, one.arrays, groups, method=one.method, resamples=100
         )
     assert bootstrap_statistics([], groups) == ()
-    fitted, fit = [], DRAWS[calibration_slope].common
+    fitted, fit = [], RESAMPLED[calibration_slope].share
 
     def counted(*given: np.ndarray) -> np.ndarray:
         fitted.append(given)
         return fit(*given)
 
     for metric in (calibration_slope, metrics.calibration_intercept):
-        monkeypatch.setitem(DRAWS, metric, replace(DRAWS[metric], common=counted))
+        monkeypatch.setitem(RESAMPLED, metric, replace(RESAMPLED[metric], share=counted))
     bootstrap_statistics(asked[3:5], groups, resamples=100)
     assert len(fitted) == 2  # of the draws, and of the jackknife
 
@@ -247,7 +247,7 @@ def test_figures_of_other_cases_are_refused() -> None:
         IntervalRequest(auroc, (scores, targets)),
         IntervalRequest(auroc, (scores[:10], targets[:10])),
     ]
-    with pytest.raises(UsageError, match=r"figures of 12, 10 cases[\s\S]*the same cases"):
+    with pytest.raises(UsageError, match=r"different lengths: 12, 10[\s\S]*the same cases"):
         bootstrap_statistics(asked, None, resamples=10)
 
 

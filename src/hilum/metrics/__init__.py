@@ -8,8 +8,12 @@ docs/explanation/metrics.md, say when a value is undefined.
 """
 
 from hilum.metrics.bootstrap import Interval as Interval
+from hilum.metrics.bootstrap import IntervalRequest as IntervalRequest
 from hilum.metrics.bootstrap import PairedTest as PairedTest
+from hilum.metrics.bootstrap import bootstrap_difference as bootstrap_difference
 from hilum.metrics.bootstrap import bootstrap_interval as bootstrap_interval
+from hilum.metrics.bootstrap import bootstrap_statistic as bootstrap_statistic
+from hilum.metrics.bootstrap import bootstrap_statistics as bootstrap_statistics
 from hilum.metrics.bootstrap import paired_test as paired_test
 from hilum.metrics.calibration import CalibrationCurve as CalibrationCurve
 from hilum.metrics.calibration import CalibrationLine as CalibrationLine
@@ -62,10 +66,6 @@ from hilum.metrics.proper import brier as brier
 from hilum.metrics.proper import log_loss as log_loss
 from hilum.metrics.proper import multiclass_brier as multiclass_brier
 from hilum.metrics.proper import multiclass_log_loss as multiclass_log_loss
-from hilum.metrics.resample import IntervalRequest as IntervalRequest
-from hilum.metrics.resample import bootstrap_difference as bootstrap_difference
-from hilum.metrics.resample import bootstrap_statistic as bootstrap_statistic
-from hilum.metrics.resample import bootstrap_statistics as bootstrap_statistics
 from hilum.metrics.roc import OperatingPoint as OperatingPoint
 from hilum.metrics.roc import PrecisionRecall as PrecisionRecall
 from hilum.metrics.roc import Roc as Roc

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hilum.errors import UsageError
 from hilum.metrics.cases import (
-    OfDraws,
+    ResampledMetric,
     check_level,
     check_probabilities,
     check_probability,
@@ -36,11 +36,9 @@ from hilum.metrics.cases import (
 from hilum.metrics.proper import CLIP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Flags, Integers, Numbers
+    from hilum.metrics.cases import ArrayFunction, Flags, Integers, Numbers
 
 Bins = Literal["mass", "width"]
 
@@ -263,10 +261,10 @@ def wilson_interval(
 
 @dataclass(frozen=True, eq=False)
 class _Binned:
-    """Draws in the order of rising probability.
+    """Resamples in the order of rising probability.
 
     Args:
-        weights: (B, N) how often each draw has each case, in that order.
+        weights: (B, N) how often each resample has each case, in that order.
         order: (N,) the order.
         first: (T,) where each distinct probability begins.
         bin: (B, T) the bin of each.
@@ -289,7 +287,7 @@ class _Binned:
         return cls(taken, order, first, np.broadcast_to(number, (len(weights), len(first))), bins)
 
     def total(self, values: Numbers) -> Numbers:
-        """(B, bins) sums over the drawn cases of each bin of what a case (N,) has."""
+        """(B, bins) sums over the resampled cases of each bin of what a case (N,) has."""
         if not len(self.first):
             return np.zeros((len(self.weights), self.bins))
         sums = np.add.reduceat(self.weights * values[self.order], self.first, axis=1)
@@ -334,7 +332,7 @@ def _in_the_large(probability: Numbers, positive: Flags, weights: Numbers) -> Nu
 
 
 def _recalibrate(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    """(B, 2) intercept and slope of each draw."""
+    """(B, 2) intercept and slope of each resample."""
     logits, truth = _logit(probability), positive.astype(np.float64)
     if not len(logits):
         return np.full((len(weights), 2), np.nan)
@@ -375,13 +373,13 @@ def _overlap(logits: Numbers, positive: Flags, weights: Numbers) -> Flags:
 def _maximise(
     design: Numbers, offset: Numbers, truth: Numbers, weights: Numbers, solvable: Flags
 ) -> Numbers:
-    """(B, D) coefficients of the most likely logistic regression of each draw.
+    """(B, D) coefficients of the most likely logistic regression of each resample.
 
     NaN where it is not solvable.
 
     Newton's steps are shortened to log(1 + r) / r where r is the largest change of a case's logit:
     the likelihood then never falls, from wherever it starts (Sun and Tran-Dinh, Math Program 178,
-    2019). Draws start from the answer of all of them together.
+    2019). Resamples start from the answer of all of them together.
     """
     from scipy.special import expit
 
@@ -412,10 +410,10 @@ def _maximise(
     return answer
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {
-    expected_calibration_error: OfDraws(check_probability, _expected_calibration_error),
-    calibration_slope: OfDraws(check_probability, _slope, _recalibrate),
-    calibration_intercept: OfDraws(check_probability, _intercept, _recalibrate),
-    calibration_in_the_large: OfDraws(check_probability, _in_the_large),
+RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
+    expected_calibration_error: ResampledMetric(check_probability, _expected_calibration_error),
+    calibration_slope: ResampledMetric(check_probability, _slope, _recalibrate),
+    calibration_intercept: ResampledMetric(check_probability, _intercept, _recalibrate),
+    calibration_in_the_large: ResampledMetric(check_probability, _in_the_large),
 }
-"""The same for many draws at once, which bootstrap_statistic asks for."""
+"""The same for many resamples at once, which bootstrap_statistic asks for."""

@@ -1,47 +1,56 @@
 """Argument checks of the classification metrics, and sums over many resamples at once.
 
-Metrics of classification take one row a case. Inside, each is written once, for draws: `weights`
-(B, N) says how often each of B draws has taken each case, and the answer is (B,) numbers. The
-metric of the cases as they are is the one draw of all ones.
+Metrics of classification take one row a case. Inside, each is written once, for resamples:
+`weights` (B, N) says how often each of B resamples has each case, and the result is (B,) numbers.
+The metric of the cases as they are is the one resample of all ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from hilum.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     Numbers = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
+    Counts = Numbers | Integers
+
+_ResultT_co = TypeVar("_ResultT_co", covariant=True)
+
+
+class ArrayFunction(Protocol[_ResultT_co]):
+    """A function of arrays with one row a case, and of options by name."""
+
+    def __call__(self, *arrays: Any, **options: Any) -> _ResultT_co:
+        """Evaluate it."""
 
 
 @dataclass(frozen=True)
-class OfDraws:
+class ResampledMetric:
     """Computation of a metric for many resamples at once.
 
     Args:
-        check: the metric's arguments as it wants them, or an error.
-        figures: (B,) figures from these, the weights (B, N), and the metric's options.
-        common: what several metrics are made of, from arguments and weights: it is then made once
-            for all of them, and figures are made of it and the options. None: a metric that shares
-            nothing.
+        check: the metric's arrays as it wants them, or an error.
+        values: (B,) from these, the weights (B, N), and the metric's options.
+        share: what several metrics are made of, from arrays and weights: it is then made once for
+            all of them, and `values` are made of it and the options. None: it shares nothing.
     """
 
-    check: Callable[..., tuple[Any, ...]]
-    figures: Callable[..., Numbers]
-    common: Callable[..., Any] | None = None
+    check: ArrayFunction[tuple[NDArray[np.generic], ...]]
+    values: ArrayFunction[Numbers]
+    share: ArrayFunction[object] | None = None
 
 
-def divide(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:
+def divide(part: Counts, whole: Counts) -> Numbers:
     """`part / whole`, NaN (undefined) where the whole is 0."""
     empty = np.full(np.broadcast_shapes(np.shape(part), np.shape(whole)), np.nan)
     return np.asarray(np.divide(part, whole, out=empty, where=np.asarray(whole) > 0))
@@ -53,8 +62,8 @@ def mean_of_defined(columns: Numbers) -> Numbers:
     return divide(np.where(defined, columns, 0.0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def once(cases: NDArray[Any]) -> Numbers:
-    """(1, N): the one draw that has every case once."""
+def once(cases: NDArray[np.generic]) -> Numbers:
+    """(1, N): the one resample that has every case once."""
     return np.ones((1, len(cases)))
 
 

@@ -25,19 +25,19 @@ quadratic kappa    reference and prediction have one and the same class only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import OfDraws, check_index, divide, mean_of_defined
+from hilum.metrics.cases import ResampledMetric, check_index, divide, mean_of_defined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Integers, Numbers
+    from hilum.metrics.cases import ArrayFunction, Integers, Numbers
 
     OfMatrix = Callable[[Numbers], Numbers]
     """Values (...) of matrices (..., K, K)."""
@@ -258,7 +258,7 @@ def _confusion_statistic(
     return values
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {
-    confusion_statistic: OfDraws(_check_numbers, _confusion_statistic)
+RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
+    confusion_statistic: ResampledMetric(_check_numbers, _confusion_statistic)
 }
-"""The same for many draws at once, which bootstrap_statistic asks for."""
+"""The same for many resamples at once, which bootstrap_statistic asks for."""

@@ -10,19 +10,17 @@ Source: Vickers and Elkin, Med Decis Making 26 (2006).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import OfDraws, check_probability, divide
+from hilum.metrics.cases import ResampledMetric, check_probability, divide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Flags, Numbers
+    from hilum.metrics.cases import ArrayFunction, Counts, Flags, Numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +78,17 @@ def net_benefit_at(probability: ArrayLike, positive: ArrayLike, *, threshold: fl
     return float(net_benefit(probability, positive, [threshold]).model[0])
 
 
-def _benefit(found: Any, alarms: Any, cases: Any, risks: Any) -> Numbers:
+def _benefit(found: Counts, alarms: Counts, cases: Counts, risks: Numbers) -> Numbers:
     return divide(found - alarms * risks / (1 - risks), cases)
 
 
 def _net_benefit_at(
     probability: Numbers, positive: Flags, weights: Numbers, *, threshold: float
 ) -> Numbers:
-    (risk,) = _check_risks([threshold])
-    treated = weights * (probability >= risk)
+    risks = _check_risks([threshold])
+    treated = weights * (probability >= risks)
     found = treated @ positive.astype(np.float64)
-    return _benefit(found, treated.sum(axis=1) - found, weights.sum(axis=1), risk)
+    return _benefit(found, treated.sum(axis=1) - found, weights.sum(axis=1), risks)
 
 
 def _check_risks(thresholds: ArrayLike) -> Numbers:
@@ -102,7 +100,7 @@ def _check_risks(thresholds: ArrayLike) -> Numbers:
     return risks
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {
-    net_benefit_at: OfDraws(check_probability, _net_benefit_at)
+RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
+    net_benefit_at: ResampledMetric(check_probability, _net_benefit_at)
 }
-"""The same for many draws at once, which bootstrap_statistic asks for."""
+"""The same for many resamples at once, which bootstrap_statistic asks for."""

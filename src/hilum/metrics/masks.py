@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 
-def check_masks(prediction: NDArray[Any], reference: NDArray[Any]) -> None:
+def check_masks(prediction: NDArray[np.generic], reference: NDArray[np.generic]) -> None:
     """Refuse two arrays that are not masks on one grid.
 
     Raises:

@@ -5,18 +5,22 @@ Both are NaN where there is no case. A single class among the cases is no obstac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.metrics.cases import OfDraws, check_probabilities, check_probability, divide, once
+from hilum.metrics.cases import (
+    ResampledMetric,
+    check_probabilities,
+    check_probability,
+    divide,
+    once,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Flags, Integers, Numbers
+    from hilum.metrics.cases import ArrayFunction, Flags, Integers, Numbers
 
 CLIP = 1e-7
 """Probabilities are taken as at least this and at most 1 minus this where their logarithm is
@@ -100,10 +104,10 @@ def _mean(values: Numbers, weights: Numbers) -> Numbers:
     return divide(weights @ values, weights.sum(axis=1))
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {
-    brier: OfDraws(check_probability, _brier),
-    multiclass_brier: OfDraws(check_probabilities, _multiclass_brier),
-    log_loss: OfDraws(check_probability, _log_loss),
-    multiclass_log_loss: OfDraws(check_probabilities, _multiclass_log_loss),
+RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
+    brier: ResampledMetric(check_probability, _brier),
+    multiclass_brier: ResampledMetric(check_probabilities, _multiclass_brier),
+    log_loss: ResampledMetric(check_probability, _log_loss),
+    multiclass_log_loss: ResampledMetric(check_probabilities, _multiclass_log_loss),
 }
-"""The same for many draws at once, which bootstrap_statistic asks for."""
+"""The same for many resamples at once, which bootstrap_statistic asks for."""

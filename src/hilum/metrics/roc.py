@@ -20,19 +20,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import UsageError
-from hilum.metrics.cases import OfDraws, check_scores, divide, flags, mean_of_defined, once
+from hilum.metrics.cases import ResampledMetric, check_scores, divide, flags, mean_of_defined, once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike
 
-    from hilum.metrics.cases import Flags, Numbers
+    from hilum.metrics.cases import ArrayFunction, Flags, Numbers
 
 _ROUNDING = 1e-9  # of a case: 0.7 of 10 cases is 7 cases, whatever the binary fraction says
 
@@ -305,7 +303,7 @@ class _Ranked:
 
 
 def _auroc(ranked: _Ranked) -> Numbers:
-    """(B,) of the ranked draws."""
+    """(B,) of the ranked resamples."""
     above = np.cumsum(ranked.positives, axis=1) - ranked.positives / 2
     pairs = ranked.positives.sum(axis=1) * ranked.negatives.sum(axis=1)
     return divide(np.einsum("bt,bt->b", ranked.negatives, above), pairs)
@@ -382,11 +380,11 @@ def _check_share(share: float, name: str) -> None:
         raise UsageError(f"{name} {share}", needed="a share between 0 and 1")
 
 
-DRAWS: dict[Callable[..., Any], OfDraws] = {
-    auroc: OfDraws(check_scores, _auroc, _Ranked.of),
-    macro_auroc: OfDraws(_check_columns, _macro_auroc),
-    auprc: OfDraws(check_scores, _auprc, _Ranked.of),
-    sensitivity_at_specificity: OfDraws(check_scores, _sensitivity_at, _Ranked.of),
-    specificity_at_sensitivity: OfDraws(check_scores, _specificity_at, _Ranked.of),
+RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
+    auroc: ResampledMetric(check_scores, _auroc, _Ranked.of),
+    macro_auroc: ResampledMetric(_check_columns, _macro_auroc),
+    auprc: ResampledMetric(check_scores, _auprc, _Ranked.of),
+    sensitivity_at_specificity: ResampledMetric(check_scores, _sensitivity_at, _Ranked.of),
+    specificity_at_sensitivity: ResampledMetric(check_scores, _specificity_at, _Ranked.of),
 }
-"""The same for many draws at once, which bootstrap_statistic asks for."""
+"""The same for many resamples at once, which bootstrap_statistic asks for."""
