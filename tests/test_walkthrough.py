@@ -361,6 +361,7 @@ def test_13_a_prediction_is_scored(plan, prediction, folder):
     assert [score.dice for score in evaluation.scores] == [score.dice for score in scores]
     assert {path.name for path in (folder / "evaluation").glob("[!.]*")} == {
         "cases.csv",
+        "estimates.csv",
         "summary.json",
         "summary.md",
     }

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from hilum.dataset import Case, ClassTable, Fold
 from hilum.errors import DataError, LabelError, UsageError
 from hilum.evaluation import baseline_scores, choose_columns
-from hilum.evaluation.classification.baseline import _Data, _Features, _fitted
+from hilum.evaluation.classification.baseline import _Data
 from hilum.metrics import auroc
 
 TWO = ClassTable(names=("benign", "malignant"))
@@ -179,17 +179,9 @@ def test_a_class_that_only_validation_has_gets_nothing():
 
 def test_a_part_of_one_class_is_learned_as_such():
     """An inner fold may leave one class only: what is learned there is that class."""
-    features = _Features(("size",), np.arange(4.0)[:, None], 1)
-    data = _Data(
-        features,
-        np.eye(3, dtype=bool)[[1, 1, 2, 0]],
-        np.arange(4),
-        ClassTable(names=("a", "b", "c")),
-        0,
-    )
-    found = _fitted(
-        data, np.array([1, 1, 2, 0]), 3, np.array([0, 1]), np.array([2, 3]), strength=1.0
-    )
+    index = np.array([1, 1, 2, 0])
+    data = _Data(np.arange(4.0)[:, None], 1, np.eye(3, dtype=bool)[index], np.arange(4), True, 0)
+    found = data.fit_predict(index, 3, np.array([0, 1]), np.array([2, 3]), 1.0)
     assert found.tolist() == [[0, 1, 0], [0, 1, 0]]
 
 

@@ -22,9 +22,9 @@ from hilum.evaluation import (
     subgroups_of,
     summarise_classes,
 )
-from hilum.evaluation.classification.page import summary_page
 from hilum.evaluation.classification.rows import resampling_groups
 from hilum.evaluation.classification.subgroups import split
+from hilum.evaluation.markdown import summary_page
 
 FAST = {"resamples": 50}
 
@@ -67,7 +67,7 @@ def test_two_classes_by_hand():
         False,
     )
     assert (summary["sensitivity"].n, summary["specificity"].n, summary["auroc"].n) == (4, 6, 10)
-    assert summary["sensitivity_at_point"].interval == "wilson"  # 4 of 4: no draw says otherwise
+    assert summary["sensitivity_at_point"].method == "wilson"  # 4 of 4: no draw says otherwise
     assert summary["sensitivity_at_point"].low == pytest.approx(4 / (4 + 1.959964**2), rel=1e-6)
 
 
@@ -308,14 +308,14 @@ def test_intervals_are_those_of_the_metrics_room():
         area.low,
         area.high,
     )
-    assert (summary["auroc"].interval, summary["auroc"].patients) == ("delong", 40)
+    assert (summary["auroc"].method, summary["auroc"].patients) == ("delong", 40)
     brier = metrics.bootstrap_statistic(metrics.brier, (p, truth), whose, resamples=300, seed=3)
-    assert (summary["brier"].low, summary["brier"].high, summary["brier"].interval) == (
+    assert (summary["brier"].low, summary["brier"].high, summary["brier"].method) == (
         brier.low,
         brier.high,
         "bca",
     )
-    assert summary["sensitivity_at_specificity_90"].interval == "percentile"
+    assert summary["sensitivity_at_specificity_90"].method == "percentile"
     wider = summarise_classes(scores, TWO, resamples=300, seed=3, level=0.99)
     assert wider["brier"].low < summary["brier"].low < summary["brier"].high < wider["brier"].high
 
@@ -529,7 +529,7 @@ def test_what_is_undefined_says_why(labels, metric, said):
     figure = summarise_classes(scores, TWO, **FAST)[metric]
     assert math.isnan(figure.value)
     assert said in figure.note
-    assert (figure.interval, str(figure)) == ("none", "–")
+    assert (figure.method, str(figure)) == ("none", "–")
 
 
 def test_one_patient_has_no_interval():
@@ -544,7 +544,7 @@ def test_perfect_separation_is_no_certainty():
     scores = scores_of(TWO, [(TWO.names[k], (1 - k, k)) for k in (0, 1) * 10])
     summary = summarise_classes(scores, TWO, **FAST)
     area, accuracy = summary["auroc"], summary["accuracy"]
-    assert (area.value, area.interval, accuracy.value, accuracy.interval) == (
+    assert (area.value, area.method, accuracy.value, accuracy.method) == (
         1.0,
         "pairs",
         1.0,

@@ -20,7 +20,7 @@ from hilum.evaluation import (
     compare_classes,
     summarise_classes,
 )
-from hilum.evaluation.classification.compare import _p_of_interval
+from hilum.evaluation.comparison import p_of_interval
 
 FAST = {"resamples": 200}
 
@@ -93,7 +93,7 @@ def test_tests_are_those_of_the_metrics_room():
     ],
 )
 def test_p_values_of_intervals(difference, low, high, p):
-    assert _p_of_interval(difference, low, high, 0.95) == pytest.approx(p, rel=1e-2, nan_ok=True)
+    assert p_of_interval(difference, low, high, 0.95) == pytest.approx(p, rel=1e-2, nan_ok=True)
 
 
 @pytest.mark.parametrize("table", [TWO, THREE, GRADES, FINDINGS])
@@ -242,6 +242,6 @@ def test_another_positive_class_is_refused() -> None:
     good = made_up(TWO, 40)
     other, moved = _as_other(good, TWO, {name: name for name in TWO.names}, [1, 0])
     with pytest.raises(
-        UsageError, match=r"benign, malignant \(exclusive\) and malignant, benign[\s\S]*--positive"
+        UsageError, match=r"benign, malignant \(exclusive\) and malignant, benign[\s\S]*positive="
     ):
         compare(as_evaluation(good, TWO, "a"), as_evaluation(moved, other, "b"))

@@ -1,5 +1,6 @@
 """Tables of predictions against references: matching, assumptions, results, all faults at once."""
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -28,6 +29,7 @@ from hilum.evaluation import (
     read_predictions,
     write_predictions,
 )
+from hilum.evaluation.estimates import COLUMNS
 from hilum.io import write_labels
 from hilum.volume import Geometry, Volume
 
@@ -94,9 +96,18 @@ def test_what_is_written(tmp_path, table):
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "cases.csv",
         "curves.json",
+        "estimates.csv",
         "summary.json",
         "summary.md",
     ]
+    with (tmp_path / "out" / "estimates.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["part"], row["metric"]) for row in rows] == [
+        (one.part, one.metric) for one in evaluation.summary.figures
+    ]
+    assert float(rows[0]["value"]) == evaluation.summary["auroc"].value
+    assert rows[0]["method"] == evaluation.summary["auroc"].method
     loaded = ClassEvaluation.load(tmp_path / "out")
     assert loaded.scores == evaluation.scores
     assert loaded.record.model_dump_json() == evaluation.record.model_dump_json()
@@ -212,7 +223,7 @@ def test_a_threshold_is_of_probabilities(tmp_path):
         labels = Volume(np.ones((1, 2, 3, 4), dtype=np.uint8), Geometry.from_spacing((2, 3, 4)))
         write_labels(labels, tmp_path / folder / "a.nii.gz")
     with pytest.raises(
-        UsageError, match=r"a threshold of 0\.3 for label maps(.|\n)*leave --threshold out"
+        UsageError, match=r"a threshold of 0\.3 for label maps(.|\n)*leave out threshold=0.3"
     ):
         evaluate(tmp_path / "maps", tmp_path / "truth", tmp_path / "o", asked)
 
@@ -328,7 +339,7 @@ def test_what_the_classes_are(tmp_path):
 def test_references_without_classes_are_refused(tmp_path):
     _, dataset = written(tmp_path / "p")
     with pytest.raises(
-        UsageError, match=r"have no classes[\s\S]*name that column as the label: --label COLUMN"
+        UsageError, match=r"have no classes[\s\S]*name that column as the label: label='COLUMN'"
     ):
         evaluate_classes(tmp_path / "p", replace(dataset, cases=()), tmp_path / "out")
     with pytest.raises(UsageError, match="does not exist"):

@@ -11,6 +11,7 @@ import pytest
 from hilum.dataset import Case, Dataset, open_dataset
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation import METRICS, Evaluation, evaluate_folder, score_labels
+from hilum.evaluation.estimates import COLUMNS
 from hilum.io import OutputFolder, read_labels, write_labels, write_volume
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
@@ -141,11 +142,23 @@ def test_what_is_written(folders: tuple[Path, Path, Path]) -> None:
     text = (out / "summary.md").read_text()
     assert "## liver" in text
     assert "3 cases of 2 patients" in text
+    with (out / "estimates.csv").open(newline="") as stream:
+        estimates = list(csv.DictReader(stream))
+    assert tuple(estimates[0]) == COLUMNS
+    assert {(row["part"], row["metric"]) for row in estimates} == {
+        (part, metric) for part in ("liver", "tumour", "") for metric in METRICS
+    }
+    dice = evaluation.summary["liver"].metrics["dice"]
+    assert (estimates[0]["part"], estimates[0]["metric"]) == ("liver", "dice")
+    assert float(estimates[0]["value"]) == dice.mean
+    assert float(estimates[0]["low"]) == dice.low
+    assert len(evaluation.case_values) == len(METRICS) * len(evaluation.scores)
     loaded = Evaluation.load(out)
     assert repr(loaded.scores) == repr(evaluation.scores)
     assert loaded.record.model_dump_json() == evaluation.record.model_dump_json()
     assert sorted(path.name for path in out.glob("[!.]*")) == [
         "cases.csv",
+        "estimates.csv",
         "summary.json",
         "summary.md",
     ]

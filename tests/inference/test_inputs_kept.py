@@ -58,6 +58,7 @@ WRITTEN = (
         "predictions.csv",
         "classes.json",
         "cases.csv",
+        "estimates.csv",
         "summary.json",
         "summary.md",
     ),

@@ -41,7 +41,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         predictions: folder of label maps named <case>.nii.gz (.nrrd, .mha, .png, ...), or of
             predictions.csv.
         reference: a data set, a folder of label maps, or a table of case and label.
-        out: folder for cases.csv, summary.json and summary.md, of classes also curves.json,
+        out: folder for cases.csv, estimates.csv, summary.json, summary.md, of classes curves.json,
             curves.png and confusion.png.
         tolerance_mm: of the normalised surface distance.
         allow_missing: score what is there instead of refusing when predictions are missing.

@@ -7,13 +7,11 @@ from hilum.evaluation.by_task import load_evaluation as load_evaluation
 from hilum.evaluation.classification.baseline import BASELINES as BASELINES
 from hilum.evaluation.classification.baseline import Baseline as Baseline
 from hilum.evaluation.classification.baseline import baseline_scores as baseline_scores
-from hilum.evaluation.classification.compare import compare_classes as compare_classes
+from hilum.evaluation.classification.covariates import ColumnChoice as ColumnChoice
+from hilum.evaluation.classification.covariates import choose_columns as choose_columns
 from hilum.evaluation.classification.curves import ClassCurves as ClassCurves
 from hilum.evaluation.classification.curves import QuestionCurves as QuestionCurves
 from hilum.evaluation.classification.curves import curves_of as curves_of
-from hilum.evaluation.classification.estimates import ClassSummary as ClassSummary
-from hilum.evaluation.classification.estimates import Estimate as Estimate
-from hilum.evaluation.classification.estimates import summarise_classes as summarise_classes
 from hilum.evaluation.classification.evaluation import ClassEvaluation as ClassEvaluation
 from hilum.evaluation.classification.evaluation import (
     ClassEvaluationRecord as ClassEvaluationRecord,
@@ -21,22 +19,25 @@ from hilum.evaluation.classification.evaluation import (
 from hilum.evaluation.classification.folder import evaluate_classes as evaluate_classes
 from hilum.evaluation.classification.measures import Question as Question
 from hilum.evaluation.classification.measures import questions as questions
-from hilum.evaluation.classification.metadata import ColumnChoice as ColumnChoice
-from hilum.evaluation.classification.metadata import choose_columns as choose_columns
 from hilum.evaluation.classification.rows import ClassRows as ClassRows
 from hilum.evaluation.classification.subgroups import Subgroup as Subgroup
 from hilum.evaluation.classification.subgroups import subgroups_of as subgroups_of
+from hilum.evaluation.classification.summary import ClassSummary as ClassSummary
+from hilum.evaluation.classification.summary import summarise_classes as summarise_classes
 from hilum.evaluation.comparison import Comparison as Comparison
 from hilum.evaluation.comparison import Difference as Difference
+from hilum.evaluation.comparison import compare_classes as compare_classes
+from hilum.evaluation.estimates import CaseValue as CaseValue
+from hilum.evaluation.estimates import Estimate as Estimate
 from hilum.evaluation.metric_table import CLASS_METRICS as CLASS_METRICS
 from hilum.evaluation.metric_table import HIGHER_IS_BETTER as HIGHER_IS_BETTER
+from hilum.evaluation.metric_table import LESION_METRICS as LESION_METRICS
 from hilum.evaluation.metric_table import METRICS as METRICS
 from hilum.evaluation.segmentation.evaluation import Evaluation as Evaluation
 from hilum.evaluation.segmentation.evaluation import EvaluationRecord as EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder as evaluate_folder
 from hilum.evaluation.segmentation.score import Score as Score
 from hilum.evaluation.segmentation.score import score_labels as score_labels
-from hilum.evaluation.segmentation.summary import LESION_METRICS as LESION_METRICS
 from hilum.evaluation.segmentation.summary import MetricSummary as MetricSummary
 from hilum.evaluation.segmentation.summary import RegionSummary as RegionSummary
 from hilum.evaluation.segmentation.summary import Summary as Summary

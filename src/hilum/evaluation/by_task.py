@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from hilum.errors import DataError, UsageError
-from hilum.evaluation.classification.compare import compare_class_evaluations
 from hilum.evaluation.classification.evaluation import ClassEvaluation
 from hilum.evaluation.classification.folder import evaluate_classes
-from hilum.evaluation.saved import CASES, SUMMARY, SUMMARY_TEXT, read_record
-from hilum.evaluation.segmentation.compare import compare_label_maps
+from hilum.evaluation.comparison import compare_classes, compare_label_maps, scores_in_order
+from hilum.evaluation.saved import CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT, read_record
 from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.folder import evaluate_folder
 from hilum.io import OutputFolder, nearest
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from hilum.dataset import Dataset
     from hilum.evaluation.comparison import Comparison
+    from hilum.metrics import Resampling
 
 AnyEvaluation = Evaluation | ClassEvaluation
 
@@ -73,7 +73,7 @@ def evaluate(
     out: Path | str,
     options: EvaluationOptions | None = None,
 ) -> AnyEvaluation:
-    """Score predictions against a reference, and write cases.csv, summary.json and summary.md.
+    """Score predictions against a reference, and write the folder of the evaluation.
 
     Args:
         predictions: a folder of label maps, or a predictions.csv or the folder that holds one.
@@ -98,7 +98,7 @@ def evaluate(
             cure="" if place.exists() else nearest(place),
         )
     inputs = [place, against if isinstance(against, Path) else against.root, *options.inputs]
-    outputs = [CASES, SUMMARY_TEXT, SUMMARY]
+    outputs = [CASES, ESTIMATES, SUMMARY_TEXT, SUMMARY]
     outputs += ["curves.json", "curves.png", "confusion.png"] if classes else []
     with OutputFolder(out, "evaluate", inputs=inputs) as folder:
         folder.refuse_foreign(outputs)
@@ -116,7 +116,7 @@ def evaluate(
             raise UsageError(
                 f"a threshold of {options.threshold:g} for label maps",
                 needed="predictions of classes, for a threshold of probabilities",
-                cure="leave --threshold out",
+                cure=f"leave out threshold={options.threshold:g}",
             )
         return evaluate_folder(
             place,
@@ -152,21 +152,14 @@ def load_evaluation(folder: Path | str) -> AnyEvaluation:
 
 
 def compare(
-    a: AnyEvaluation | Path | str,
-    b: AnyEvaluation | Path | str,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    a: AnyEvaluation | Path | str, b: AnyEvaluation | Path | str, **how: Unpack[Resampling]
 ) -> Comparison:
     """Compare two evaluations of one kind case by case.
 
     Args:
         a: an evaluation, or the folder of one.
         b: another.
-        level: coverage of the intervals.
-        resamples: bootstrap resamples of patients.
-        seed: same seed, same intervals.
+        how: see `hilum.metrics.Resampling`.
 
     Raises:
         UsageError: a folder holds no evaluation, or the two are of different kinds, tolerances or
@@ -175,9 +168,15 @@ def compare(
     """
     first, second = (e if isinstance(e, AnyEvaluation) else load_evaluation(e) for e in (a, b))
     if isinstance(first, Evaluation) and isinstance(second, Evaluation):
-        return compare_label_maps(first, second, level=level, resamples=resamples, seed=seed)
+        return compare_label_maps(first, second, **how)
     if isinstance(first, ClassEvaluation) and isinstance(second, ClassEvaluation):
-        return compare_class_evaluations(first, second, level=level, resamples=resamples, seed=seed)
+        return compare_classes(
+            first.scores,
+            scores_in_order(first.classes, second),
+            first.classes,
+            names=(first.record.predictions, second.record.predictions),
+            **how,
+        )
     raise UsageError(
         "evaluations of two kinds of predictions", needed=f"two of one kind: {_NEEDED}"
     )

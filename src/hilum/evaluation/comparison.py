@@ -1,20 +1,41 @@
-"""Two evaluations of the same cases, metric by metric: the record of both tasks."""
+"""Two evaluations of the same cases, metric by metric, of label maps or of classes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Unpack
 
+import numpy as np
 from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer
 
-from hilum.evaluation.metric_table import higher_is_better, title
-from hilum.evaluation.page import decimals, joined_sentence, p_value, some, span, table
+from hilum import metrics
+from hilum.dataset import match_labels
+from hilum.dataset.labels import match_classes, renamed
+from hilum.errors import DataError, LabelError, UsageError
+from hilum.evaluation.classification.measures import COMPARED_OF_PARTS, Measure, measures
+from hilum.evaluation.classification.rows import ClassRows, resampling_groups
+from hilum.evaluation.markdown import comparison_page
+from hilum.evaluation.metric_table import (
+    CLASS_METRICS,
+    HIGHER_IS_BETTER,
+    METRICS,
+    higher_is_better,
+)
 from hilum.evaluation.records import Number, Record
 from hilum.io import OutputFolder
-from hilum.metrics import holm
+from hilum.metrics.bootstrap import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from hilum.dataset import ClassTable
+    from hilum.evaluation.classification.evaluation import ClassEvaluation
+    from hilum.evaluation.segmentation.evaluation import Evaluation
+    from hilum.evaluation.segmentation.score import Score
+    from hilum.metrics import Resampling
+    from hilum.tasks.class_score import ClassScore, Indices
 
 COMPARISON, COMPARISON_TEXT = "comparison.json", "comparison.md"
 _LABEL_MAP_FIELDS = {"part": "region", "a": "mean_a", "b": "mean_b"}
@@ -63,15 +84,15 @@ class Difference(Record):
     high: Number
     test: Literal["delong", "bootstrap", "none"] | None = None
     p_value: Number
-    p_holm: Number
+    p_holm: Number = math.nan
     n: int | None = None
     patients: int | None = None
     only_a: int | None = None
     only_b: int | None = None
-    better: Literal["a", "b", "undecided"]
+    better: Literal["a", "b", "undecided"] = "undecided"
 
     @model_serializer(mode="wrap")
-    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         names = _LABEL_MAP_FIELDS if self.test is None else {}
         return {names.get(k, k): value for k, value in handler(self).items() if value is not None}
 
@@ -106,7 +127,7 @@ class Comparison(Record):
     scaled: bool | None = None
 
     @model_serializer(mode="wrap")
-    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {name: value for name, value in handler(self).items() if value is not None}
 
     def __getitem__(self, key: str | tuple[str, str]) -> Difference:
@@ -116,51 +137,11 @@ class Comparison(Record):
             KeyError: there is no such pair.
         """
         pair = ("", key) if isinstance(key, str) else key
-        for difference in self.differences:
-            if (difference.part, difference.metric) == pair:
-                return difference
-        raise KeyError(key)
+        return {(one.part, one.metric): one for one in self.differences}[pair]
 
     def markdown(self) -> str:
         """The comparison as a page of Markdown."""
-        classes = self.patients is not None
-        if classes:
-            intro = (
-                f"a: {self.a}. b: {self.b}. {self.cases} cases of {self.patients} patients;"
-                f" differences are a minus b with {self.level:.0%} intervals over patients. p:"
-                " paired DeLong test for the AUROC of a class, paired bootstrap for the rest;"
-                " corrected (Holm) for the number of rows, which decides who is better."
-            )
-            if self.joined:
-                intro += f" {joined_sentence(self.joined)}"
-        else:
-            intro = (
-                f"a: {self.a}. b: {self.b}. {self.cases} cases; differences are a minus b with"
-                f" {self.level:.0%} bootstrap intervals over patients; p: Wilcoxon signed-rank over"
-                " patients, Holm-corrected for all rows."
-            )
-        head = ["of", "figure"] if classes else ["region", "metric"]
-        head += ["a", "b", "difference", "interval", "p", "p, corrected", "better"]
-        rows = [
-            [
-                d.part or "all",
-                title(d.metric, scaled=self.scaled is not False),
-                *(decimals(value) for value in (d.a, d.b, d.difference)),
-                span(d.low, d.high) if d.n != 0 else "–",
-                p_value(d.p_value),
-                p_value(d.p_holm),
-                d.better,
-            ]
-            for d in self.differences
-        ]
-        if not classes:
-            head[6:8] = ["p"]
-            rows = [[*row[:6], *row[7:]] for row in rows]
-        lines = ["# Comparison", "", intro, "", *table(head, rows)]
-        if self.left_out:
-            names = some(self.left_out) if classes else ", ".join(self.left_out)
-            lines += [f"Left out, as only one of the two has them: {names}."]
-        return "\n".join(lines).rstrip() + "\n"
+        return comparison_page(self)
 
     def save(self, folder: Path | str) -> None:
         """Write comparison.json and comparison.md.
@@ -169,25 +150,270 @@ class Comparison(Record):
             UsageError: a file of these names that no comparison wrote is in the way.
             ResourceError: the folder cannot be written, or another process writes to it.
         """
+        record = self.model_dump_json(indent=2) + "\n"
         with OutputFolder(folder, "compare") as out:
-            out.write(
-                {
-                    COMPARISON_TEXT: self.markdown(),
-                    COMPARISON: self.model_dump_json(indent=2) + "\n",
-                }
-            )
+            out.write({COMPARISON_TEXT: self.markdown(), COMPARISON: record})
 
 
-def correct_p_values(differences: Sequence[Difference], level: float) -> tuple[Difference, ...]:
-    """Correct p-values for their number (Holm), and decide who is better."""
-    corrected = holm([d.p_value for d in differences])
-    return tuple(
-        d.model_copy(update={"p_holm": p, "better": _better(d, p, level)})
-        for d, p in zip(differences, corrected, strict=True)
+def compare_label_maps(
+    first: Evaluation, second: Evaluation, **how: Unpack[Resampling]
+) -> Comparison:
+    """Compare two evaluations of label maps case by case.
+
+    Args:
+        first: the one, "a".
+        second: the other, "b".
+        how: see `hilum.metrics.Resampling`.
+
+    Raises:
+        UsageError: the two used different tolerances.
+        DataError: they share no case, or do not score the same regions.
+    """
+    if first.record.tolerance_mm != second.record.tolerance_mm:
+        raise UsageError(
+            f"tolerances of {first.record.tolerance_mm:g} and {second.record.tolerance_mm:g} mm",
+            needed="evaluations at one tolerance",
+            cure="evaluate one of them again with the other's tolerance_mm",
+        )
+    names = _region_names(first, second)
+    rows_a = {(score.region, score.case): score for score in first.scores}
+    rows_b = {(names[score.region], score.case): score for score in second.scores}
+    shared = [key for key in rows_a if key in rows_b]
+    if not shared:
+        raise DataError(
+            "the two evaluations have no case and region in common",
+            needed="evaluations of the same cases",
+        )
+    differences = []
+    for region in dict.fromkeys(region for region, _ in shared):
+        pairs = [(rows_a[key], rows_b[key]) for key in shared if key[0] == region]
+        differences += [_label_map_difference(region, metric, pairs, how) for metric in METRICS]
+    cases = {case for _, case in shared}
+    level = how.get("level", LEVEL)
+    return Comparison(
+        a=first.record.predictions,
+        b=second.record.predictions,
+        level=level,
+        cases=len(cases),
+        left_out=tuple(sorted({case for _, case in set(rows_a) ^ set(rows_b)} - cases)),
+        differences=_correct_p_values(differences, level),
+        scaled=first.record.scaled or second.record.scaled,
     )
 
 
-def _better(difference: Difference, p_holm: float, level: float) -> Literal["a", "b", "undecided"]:
-    if not p_holm < 1 - level or difference.difference == 0:
-        return "undecided"
-    return "a" if (difference.difference > 0) == higher_is_better(difference.metric) else "b"
+def compare_classes(
+    a: Sequence[ClassScore],
+    b: Sequence[ClassScore],
+    table: ClassTable,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    **how: Unpack[Resampling],
+) -> Comparison:
+    """Compare two classifiers case by case, each by its calibrated probabilities where it has them.
+
+    Args:
+        a: the scores of the one, each with its reference.
+        b: the scores of the other.
+        table: what the classes are.
+        names: what the two are called.
+        how: see `hilum.metrics.Resampling`.
+
+    Raises:
+        DataError: they share no case, or do not agree on a case's label or patient.
+        LabelError: a reference that the table does not know.
+    """
+    by_case = {score.case: score for score in b}
+    pairs = [
+        _with_one_patient(score, by_case[score.case], table) for score in a if score.case in by_case
+    ]
+    if not pairs:
+        raise DataError("the two have no case in common", needed="answers for the same cases")
+    sides = tuple(zip(*pairs, strict=True))
+    groups = resampling_groups(*sides)
+    first, second = (replace(ClassRows.of(scores, table), groups=groups) for scores in sides)
+    compared = [
+        _class_difference(of_a, of_b, groups, how)
+        for of_a, of_b in zip(measures(first), measures(second), strict=True)
+        if CLASS_METRICS[of_a.metric].higher_is_better is not None
+        and (not of_a.part or of_a.metric in COMPARED_OF_PARTS)
+    ]
+    level = how.get("level", LEVEL)
+    return Comparison(
+        a=names[0],
+        b=names[1],
+        level=level,
+        cases=len(pairs),
+        patients=first.patients,
+        joined=first.joined,
+        left_out=tuple(sorted({score.case for score in a} ^ set(by_case))),
+        differences=_correct_p_values(compared, level),
+    )
+
+
+def scores_in_order(wanted: ClassTable, evaluation: ClassEvaluation) -> tuple[ClassScore, ...]:
+    """The scores of an evaluation as `wanted` has the classes, in its order and spelling.
+
+    Raises:
+        UsageError: the classes, their kind, their grades or the positive one of two differ.
+    """
+    found = evaluation.classes
+    if found == wanted:
+        return evaluation.scores
+    names = match_classes(
+        wanted, found, where=evaluation.record.predictions, holder="the other evaluation"
+    )
+    order = [*names.values()]
+    moved = order != [*wanted.names]
+    if (
+        len(names) < len(wanted.names)
+        or found.kind != wanted.kind
+        or (moved and (wanted.binary or wanted.kind == "ordinal"))
+    ):
+        raise UsageError(
+            f"classes {', '.join(wanted.names)} ({wanted.kind}) and {', '.join(found.names)}"
+            f" ({found.kind})",
+            needed="evaluations of the same classes, with grades in one order and one positive"
+            " class (of two the second)",
+            cure="evaluate one of them again, with positive='CLASS'" if wanted.binary else "",
+        )
+    places = [order.index(name) for name in wanted.names]
+
+    def with_order(score: ClassScore) -> ClassScore:
+        changed: dict[str, object] = {"reference": renamed(score.reference, names)}
+        for field in ("probabilities", "calibrated"):
+            values = getattr(score, field)
+            changed[field] = values and tuple(values[place] for place in places)
+        for field in ("prediction_set", "certain"):
+            classes = getattr(score, field)
+            changed[field] = classes and tuple(names[name] for name in classes)
+        return score.model_copy(update=changed)
+
+    return tuple(map(with_order, evaluation.scores))
+
+
+def _region_names(a: Evaluation, b: Evaluation) -> dict[str, str]:
+    """Find the name in `a` of each region of `b`.
+
+    Labels are matched by name, or by id where one side has no names.
+
+    Raises:
+        LabelError: the two do not score the same regions.
+    """
+    ours, theirs = a.record.labels, b.record.labels
+    ids = match_labels(ours, theirs, where=b.record.predictions, holder=a.record.predictions)
+    known = {frozenset(region.labels): region.name for region in ours.scored}
+    names = {
+        region.name: known.pop(frozenset(ids[i] for i in region.labels), "")
+        for region in theirs.scored
+    }
+    if known or "" in names.values():
+        sides = [
+            f"{side.record.predictions}: {', '.join(r.name for r in side.record.labels.scored)}"
+            for side in (a, b)
+        ]
+        raise LabelError(
+            f"the two evaluations score other regions; {'; '.join(sides)}",
+            needed="evaluations of the same labels and regions",
+            cure="evaluate both against one reference, with the names of its labels",
+        )
+    return names
+
+
+def _label_map_difference(
+    region: str, metric: str, pairs: Sequence[tuple[Score, Score]], how: Resampling
+) -> Difference:
+    values = np.array([[getattr(one, metric) for one in pair] for pair in pairs])  # (N, 2)
+    if metric not in HIGHER_IS_BETTER:
+        values = np.abs(values)
+    in_a, in_b = ~np.isnan(values).T
+    both = in_a & in_b
+    groups = [(a if a.patient is not None else b).group for a, b in pairs]
+    test = metrics.paired_test(values[:, 0], values[:, 1], groups, **how)
+    means = values[both].mean(axis=0) if both.any() else np.full(2, np.nan)
+    return Difference(
+        part=region,
+        metric=metric,
+        a=float(means[0]),
+        b=float(means[1]),
+        difference=test.difference.estimate,
+        low=test.difference.low,
+        high=test.difference.high,
+        p_value=test.p_value,
+        n=int(both.sum()),
+        patients=test.difference.patients,
+        only_a=int((in_a & ~in_b).sum()),
+        only_b=int((in_b & ~in_a).sum()),
+    )
+
+
+def _with_one_patient(
+    a: ClassScore, b: ClassScore, table: ClassTable
+) -> tuple[ClassScore, ClassScore]:
+    """The two with one patient; a label may be written in another order."""
+    labels = [score.reference for score in (a, b) if score.reference is not None]
+    if len(labels) > 1 and table.indicators(labels[0]) != table.indicators(labels[1]):
+        raise DataError(
+            f"case {a.case} is {a.reference!r} in a and {b.reference!r} in b",
+            needed="one label a case",
+        )
+    if None not in (a.patient, b.patient) and a.patient != b.patient:
+        raise DataError(
+            f"case {a.case} is of patient {a.patient} in a and of {b.patient} in b",
+            needed="one patient a case",
+        )
+    known = {"patient": a.patient if a.patient is not None else b.patient}
+    return a.model_copy(update=known), b.model_copy(update=known)
+
+
+def _class_difference(a: Measure, b: Measure, groups: Indices, how: Resampling) -> Difference:
+    level, whose = how.get("level", LEVEL), groups.tolist()
+    test: Literal["delong", "bootstrap", "none"]
+    if a.function is metrics.auroc:
+        truth = a.arrays[1]
+        tested = metrics.delong_test(a.arrays[0], b.arrays[0], truth, level=level, groups=whose)
+        change, of_a, of_b = tested.difference, tested.a, tested.b
+        low, high, p, test = tested.low, tested.high, tested.p_value, "delong"
+    else:
+        resampled = metrics.bootstrap_difference(
+            a.function, a.arrays, b.arrays, whose, method=a.method or "bca", **how
+        )
+        change, of_a, of_b = resampled.estimate, a.function(*a.arrays), b.function(*b.arrays)
+        low, high, test = resampled.low, resampled.high, "bootstrap"
+        p = p_of_interval(change, low, high, level)
+    return Difference(
+        part=a.part,
+        metric=a.metric,
+        a=float(of_a),
+        b=float(of_b),
+        difference=change,
+        low=low,
+        high=high,
+        test="none" if math.isnan(p) else test,
+        p_value=p,
+    )
+
+
+def p_of_interval(difference: float, low: float, high: float, level: float) -> float:
+    """The p-value whose interval at `1 - p` would just reach 0, the way there taken as normal.
+
+    1 where nothing differs.
+    """
+    from scipy.special import ndtr, ndtri
+
+    if difference == 0:
+        return 1.0
+    reach = difference - low if difference > 0 else high - difference
+    if not reach > 0:  # undefined, or an interval that leaves its estimate out: too little is known
+        return math.nan
+    return float(2 * ndtr(-abs(difference) / reach * ndtri((1 + level) / 2)))
+
+
+def _correct_p_values(differences: Sequence[Difference], level: float) -> tuple[Difference, ...]:
+    """Correct p-values for their number (Holm), and decide who is better."""
+    corrected = []
+    for one, p in zip(differences, metrics.holm([d.p_value for d in differences]), strict=True):
+        better = "undecided"
+        if p < 1 - level and one.difference != 0:
+            better = "a" if (one.difference > 0) == higher_is_better(one.metric) else "b"
+        corrected.append(one.model_copy(update={"p_holm": p, "better": better}))
+    return tuple(corrected)

@@ -67,6 +67,19 @@ CLASS_METRICS = {
 }
 """Metrics of classes, in the order in which they are shown."""
 
+LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
+
+CALIBRATION = (
+    "brier",
+    "log_loss",
+    "ece",
+    "ece_noise",
+    "calibration_slope",
+    "calibration_intercept",
+    "calibration_in_the_large",
+)
+"""What calibration is to change."""
+
 METRICS = tuple(LABEL_METRICS)
 """Names of the metrics of label maps, which are fields of `Score`."""
 

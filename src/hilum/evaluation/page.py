@@ -1,4 +1,4 @@
-"""Numbers, tables and notes as Markdown pages show them."""
+"""Numbers and lists of names as people read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hilum.metrics.bootstrap import NO_INTERVAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _SHOWN = 10
 
@@ -47,29 +47,3 @@ def joined_sentence(count: int) -> str:
         if count
         else ""
     )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table, and a blank line after it; "|" in a cell is escaped."""
-    return [
-        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |"
-        for line in (head, ["---"] * len(head), *rows)
-    ] + [""]
-
-
-def evaluation_page(
-    notes: Sequence[str], intro: str, body: Sequence[str], left_out: Sequence[str]
-) -> str:
-    """Arrange a page: notes that call for attention, introduction, body, other notes.
-
-    Args:
-        notes: what had to be assumed.
-        intro: what was evaluated.
-        body: lines of the tables.
-        left_out: sentences on the cases that were left out.
-    """
-    first = [line for note in notes if note.startswith(ATTENTION) for line in (note, "")]
-    last = [f"- {note}" for note in notes if not note.startswith(ATTENTION)]
-    gone = [line for sentence in left_out for line in (sentence, "")]
-    lines = ["# Evaluation", "", intro, "", *first, *body, *gone, *last]
-    return "\n".join(lines).rstrip() + "\n"

@@ -8,27 +8,35 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hilum.errors import DataError, UsageError
+from hilum.evaluation.estimates import estimates_text
 from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-CASES, SUMMARY, SUMMARY_TEXT = "cases.csv", "summary.json", "summary.md"
+    from hilum.evaluation.estimates import Estimate
+
+CASES, ESTIMATES, SUMMARY, SUMMARY_TEXT = "cases.csv", "estimates.csv", "summary.json", "summary.md"
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
 def write_evaluation(
-    folder: Path | str, tables: Mapping[str, str], page: str, record: BaseModel
+    folder: Path | str,
+    tables: Mapping[str, str],
+    estimates: Iterable[Estimate],
+    page: str,
+    record: BaseModel,
 ) -> None:
-    """Write tables, by file name, summary.md and, last, summary.json.
+    """Write tables, by file name, estimates.csv, summary.md and, last, summary.json.
 
     Raises:
         UsageError: a file of these names that no evaluation wrote is in the way.
         ResourceError: the folder cannot be written, or another process writes to it.
     """
     summary = record.model_dump_json(indent=2) + "\n"
+    table = estimates_text(estimates)
     with OutputFolder(folder, "evaluate") as out:
-        out.write({**tables, SUMMARY_TEXT: page, SUMMARY: summary})
+        out.write({**tables, ESTIMATES: table, SUMMARY_TEXT: page, SUMMARY: summary})
 
 
 def read_record(folder: Path | str, kind: type[RecordT]) -> RecordT:

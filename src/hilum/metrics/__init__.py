@@ -10,6 +10,7 @@ docs/explanation/metrics.md, say when a value is undefined.
 from hilum.metrics.bootstrap import Interval as Interval
 from hilum.metrics.bootstrap import IntervalRequest as IntervalRequest
 from hilum.metrics.bootstrap import PairedTest as PairedTest
+from hilum.metrics.bootstrap import Resampling as Resampling
 from hilum.metrics.bootstrap import bootstrap_difference as bootstrap_difference
 from hilum.metrics.bootstrap import bootstrap_interval as bootstrap_interval
 from hilum.metrics.bootstrap import bootstrap_statistic as bootstrap_statistic

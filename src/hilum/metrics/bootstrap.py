@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 Statistic = Literal["mean", "median"] | Callable[["Numbers"], float]
 Ends = Literal["bca", "percentile"]
+
+LEVEL, RESAMPLES = 0.95, 2000
+"""Coverage of intervals and number of resamples where none are given."""
 
 BCA_PATIENTS = 10
 """Fewer patients than this get percentile intervals: the jackknife's skew says little."""
@@ -58,6 +61,20 @@ RESAMPLED: dict[ArrayFunction[float], ResampledMetric] = {
 _VALUES_IN_BLOCK = 4_000_000  # of one value a case: 32 MB
 _WEIGHTS_IN_BLOCK = 2**18  # of a metric of all cases: 2 MB, which a processor's cache holds
 _ALIKE = 1e-12
+
+
+class Resampling(TypedDict, total=False):
+    """How intervals are made, by keyword; the same in every function that gives some.
+
+    Args:
+        level: coverage aimed at, between 0 and 1; `LEVEL` where it is not given.
+        resamples: how many resamples of the patients; `RESAMPLES`.
+        seed: same seed, same intervals; 0.
+    """
+
+    level: float
+    resamples: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -109,10 +126,7 @@ def bootstrap_interval(
     values: ArrayLike,
     groups: Sequence[Hashable],
     statistic: Statistic = "mean",
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> Interval:
     """Interval of a statistic of one value a case, patients resampled with replacement.
 
@@ -123,40 +137,28 @@ def bootstrap_interval(
         statistic: "mean" or "median": of each column, then the mean of the columns, so that a rare
             region weighs as much as a common one. Or a function of the resampled values ((n,) for
             one column, (n, R) for several). Means are BCa intervals.
-        resamples: number of resamples.
-        level: coverage aimed at, between 0 and 1.
-        seed: same seed, same interval.
+        how: see `Resampling`.
 
     Raises:
         UsageError: lengths that differ, or a level or number of resamples out of range.
     """
-    _check_options("percentile", resamples, level)
     rows, patient, patients = _defined_rows(values, groups)
-    n = len(rows)
-    if not n:
-        return Interval(math.nan, math.nan, math.nan, level, "none", 0, 0)
     once = _Block(np.ones((1, patients), dtype=np.int64), patient)
     asked = _Statistic(
-        float(_of_values(rows, statistic, once)[0]),
+        float(_of_values(rows, statistic, once)[0]) if patients else math.nan,
         partial(_of_values, rows, statistic),
         bca=statistic == "mean" and patients >= BCA_PATIENTS,
         constant=True,
     )
-    block = max(1, _VALUES_IN_BLOCK // max(n, patients))
-    (interval,) = _Resampling(patient, patients, resamples, level, seed).intervals(
-        [asked], block, _multinomial_counts
-    )
-    return interval
+    block = max(1, _VALUES_IN_BLOCK // max(1, len(rows)))
+    return _Resampling(patient, patients, **how).intervals([asked], block, _multinomial_counts)[0]
 
 
 def paired_test(
     a: ArrayLike,
     b: ArrayLike,
     groups: Sequence[Hashable],
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> PairedTest:
     """Compare two methods on the same cases.
 
@@ -166,9 +168,7 @@ def paired_test(
         a: (N,) values of the one method.
         b: (N,) values of the other, same cases in the same order.
         groups: (N,) whose case it is.
-        resamples: number of bootstrap resamples.
-        level: coverage aimed at.
-        seed: same seed, same interval.
+        how: see `Resampling`.
 
     Raises:
         UsageError: lengths that differ.
@@ -181,9 +181,7 @@ def paired_test(
             f"values of shapes {first.shape} and {second.shape}",
             needed="one value a case from each method",
         )
-    interval = bootstrap_interval(
-        first - second, groups, "mean", resamples=resamples, level=level, seed=seed
-    )
+    interval = bootstrap_interval(first - second, groups, "mean", **how)
     rows, patient, _ = _defined_rows(first - second, groups)
     if not len(rows):
         return PairedTest(interval, math.nan)
@@ -195,10 +193,7 @@ def paired_test(
 def bootstrap_statistics(
     requests: Sequence[IntervalRequest],
     groups: Sequence[Hashable] | None,
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> tuple[Interval, ...]:
     """Intervals of several metrics of the same cases, all of the same resamples.
 
@@ -209,9 +204,7 @@ def bootstrap_statistics(
     Args:
         requests: the metrics.
         groups: (N,) whose case it is; None: each case is a patient.
-        resamples: number of resamples.
-        level: coverage aimed at, between 0 and 1.
-        seed: same seed, same intervals.
+        how: see `Resampling`.
 
     Raises:
         UsageError: lengths that differ, a level, method or number of resamples out of range.
@@ -219,15 +212,13 @@ def bootstrap_statistics(
     if not requests:
         return ()
     tables = [_check_arrays(one.arrays) for one in requests]
-    for one in requests:
-        _check_options(one.method, resamples, level)
     lengths = [len(arrays[0]) for arrays in tables]
     if len(set(lengths)) > 1:
         raise UsageError(
             f"metrics were given arrays of different lengths: {', '.join(map(str, lengths))}",
             needed="the same cases in each: one row a case",
         )
-    resampling = _Resampling(*patients_of(groups, lengths[0]), resamples, level, seed)
+    resampling = _Resampling(*patients_of(groups, lengths[0]), **how)
     return resampling.of_metrics(
         [
             resampling.metric(one.function, arrays, one.method)
@@ -242,9 +233,7 @@ def bootstrap_statistic(
     groups: Sequence[Hashable] | None,
     *,
     method: Ends = "bca",
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> Interval:
     """Interval of a metric of the cases, patients resampled with replacement.
 
@@ -259,15 +248,13 @@ def bootstrap_statistic(
         arrays: each with one row a case, (N, ...).
         groups: (N,) whose case it is; None: each case is a patient.
         method: how the ends are made.
-        resamples: number of resamples.
-        level: coverage aimed at, between 0 and 1.
-        seed: same seed, same interval; metrics of the same groups share their resamples.
+        how: see `Resampling`.
 
     Raises:
         UsageError: lengths that differ, a level, method or number of resamples out of range.
     """
     request = IntervalRequest(function, arrays, method)
-    return bootstrap_statistics([request], groups, resamples=resamples, level=level, seed=seed)[0]
+    return bootstrap_statistics([request], groups, **how)[0]
 
 
 def bootstrap_difference(
@@ -277,9 +264,7 @@ def bootstrap_difference(
     groups: Sequence[Hashable] | None,
     *,
     method: Ends = "bca",
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> Interval:
     """Interval of a metric of a minus the same of b, both of the same resamples (paired).
 
@@ -289,16 +274,13 @@ def bootstrap_difference(
         arrays_b: its arguments for the other, same cases in the same order.
         groups: (N,) whose case it is; None: each case is a patient.
         method: how the ends are made.
-        resamples: number of resamples.
-        level: coverage aimed at, between 0 and 1.
-        seed: same seed, same interval.
+        how: see `Resampling`.
 
     Raises:
         UsageError: lengths that differ, a level, method or number of resamples out of range.
     """
     tables = _check_arrays([*arrays_a, *arrays_b])
-    _check_options(method, resamples, level)
-    resampling = _Resampling(*patients_of(groups, len(tables[0])), resamples, level, seed)
+    resampling = _Resampling(*patients_of(groups, len(tables[0])), **how)
     a, b = (
         resampling.metric(function, part, method)
         for part in (tables[: len(arrays_a)], tables[len(arrays_a) :])
@@ -352,14 +334,21 @@ class _Resampling:
 
     patient: Integers
     patients: int
-    resamples: int
-    level: float
-    seed: int
+    level: float = LEVEL
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if self.resamples < 1:
+            raise UsageError(f"{self.resamples} resamples", needed="at least one resample")
 
     def metric(
         self, function: ArrayFunction[float], arrays: Sequence[NDArray[np.generic]], method: Ends
     ) -> _Statistic:
         """The metric of the cases, and of resamples: all at once where it can, else one by one."""
+        if method not in ("bca", "percentile"):
+            raise UsageError(f"method {method!r}", needed='"bca" or "percentile"')
         inner, options = function, dict[str, object]()
         if isinstance(function, partial) and not function.args:
             inner, options = function.func, function.keywords
@@ -553,12 +542,3 @@ def _check_arrays(arrays: Sequence[ArrayLike]) -> list[NDArray[np.generic]]:
             f"arrays of shapes {[table.shape for table in tables]}", needed="one row a case in each"
         )
     return tables
-
-
-def _check_options(method: str, resamples: int, level: float) -> None:
-    check_level(level)
-    if method not in ("bca", "percentile") or resamples < 1:
-        raise UsageError(
-            f"method {method!r}, {resamples} resamples",
-            needed='"bca" or "percentile", and at least one resample',
-        )

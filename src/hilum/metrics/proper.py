@@ -88,14 +88,15 @@ def _multiclass_brier(probabilities: Numbers, index: Integers, weights: Numbers)
 
 
 def _log_loss(probability: Numbers, positive: Flags, weights: Numbers) -> Numbers:
-    return _mean(_nats(np.where(positive, probability, 1 - probability)), weights)
+    return _mean(nats(np.where(positive, probability, 1 - probability)), weights)
 
 
 def _multiclass_log_loss(probabilities: Numbers, index: Integers, weights: Numbers) -> Numbers:
-    return _mean(_nats(probabilities[np.arange(len(index)), index]), weights)
+    return _mean(nats(probabilities[np.arange(len(index)), index]), weights)
 
 
-def _nats(probability: Numbers) -> Numbers:
+def nats(probability: Numbers) -> Numbers:
+    """The log loss of the probability (N,) that was given to what is the case."""
     return np.asarray(-np.log(np.clip(probability, CLIP, 1 - CLIP)))
 
 

@@ -6,25 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from hilum.evaluation.classification.curves import ClassCurves, curves_of
-from hilum.evaluation.classification.estimates import ClassSummary
-from hilum.evaluation.classification.page import summary_page
+from hilum.evaluation.classification.measures import case_values
+from hilum.evaluation.classification.rows import ClassRows
 from hilum.evaluation.classification.subgroups import Subgroup
-from hilum.evaluation.page import evaluation_page, some
+from hilum.evaluation.classification.summary import ClassSummary
+from hilum.evaluation.markdown import class_page
+from hilum.evaluation.records import Record
 from hilum.evaluation.saved import CASES, read_record, write_evaluation
 from hilum.io import Readable
 from hilum.tasks.predictions import predictions_text, read_predictions
 
 if TYPE_CHECKING:
     from hilum.dataset import ClassTable
+    from hilum.evaluation.estimates import CaseValue, Estimate
     from hilum.tasks.class_score import ClassScore
 
 CURVES = "curves.json"
 
 
-class ClassEvaluationRecord(BaseModel):
+class ClassEvaluationRecord(Record):
     """Contents of summary.json.
 
     Args:
@@ -36,11 +37,9 @@ class ClassEvaluationRecord(BaseModel):
         missing: reference cases without a prediction, left out on request.
         unexpected: predicted cases that the reference does not have.
         notes: what had to be assumed.
-        summary: the figures.
-        subgroups: the figures of parts of the cases.
+        summary: the estimates.
+        subgroups: the estimates of parts of the cases.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
     format: Literal["hilum-class-evaluation"] = "hilum-class-evaluation"
     version: Literal[1] = 1
@@ -68,7 +67,7 @@ class ClassEvaluation:
 
     @property
     def summary(self) -> ClassSummary:
-        """Every figure with its interval."""
+        """Every estimate with its interval."""
         return self.record.summary
 
     @property
@@ -77,12 +76,22 @@ class ClassEvaluation:
         return self.record.summary.classes
 
     @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Every metric of all classes and of each part, with its interval."""
+        return self.summary.figures
+
+    @property
+    def case_values(self) -> tuple[CaseValue, ...]:
+        """What each case adds to the accuracy, Brier score and log loss of every question."""
+        return case_values(self.scores, ClassRows.of(self.scores, self.classes))
+
+    @property
     def curves(self) -> ClassCurves:
         """ROC, precision-recall, calibration and decision curves in numbers."""
         return curves_of(self.scores, self.classes)
 
     def save(self, folder: Path | str) -> None:
-        """Write cases.csv (like predictions.csv), curves.json, summary.md and, last, summary.json.
+        """Write cases.csv (like predictions.csv), estimates.csv, curves.json, then the summaries.
 
         Raises:
             UsageError: a file of these names that no evaluation wrote is in the way.
@@ -92,7 +101,7 @@ class ClassEvaluation:
             CASES: predictions_text(self.scores, self.classes),
             CURVES: self.curves.model_dump_json() + "\n",
         }
-        write_evaluation(folder, tables, self.markdown(), self.record)
+        write_evaluation(folder, tables, self.estimates, self.markdown(), self.record)
 
     @classmethod
     def load(cls, folder: Path | str) -> ClassEvaluation:
@@ -107,17 +116,4 @@ class ClassEvaluation:
 
     def markdown(self) -> str:
         """The summary as a page of Markdown."""
-        record = self.record
-        left_out = []
-        if record.missing:
-            left_out.append(f"Without prediction and left out: {', '.join(record.missing)}.")
-        if record.unexpected:
-            left_out.append(
-                f"Predicted cases that the reference does not have: {some(record.unexpected)}."
-            )
-        return evaluation_page(
-            record.notes,
-            f"{record.predictions} against {record.reference}.",
-            summary_page(record.summary, record.subgroups),
-            left_out,
-        )
+        return class_page(self)

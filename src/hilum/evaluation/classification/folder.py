@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from hilum.dataset import LAYOUTS, ClassTable, Dataset, match_classes, open_dataset
 from hilum.dataset.channels import plain_name
 from hilum.errors import DataError, LabelError, UsageError
-from hilum.evaluation.classification.estimates import summarise_classes
 from hilum.evaluation.classification.evaluation import ClassEvaluation, ClassEvaluationRecord
 from hilum.evaluation.classification.subgroups import subgroups_of
+from hilum.evaluation.classification.summary import summarise_classes
 from hilum.evaluation.page import some
-from hilum.evaluation.trained_on import warn_of_trained_cases
+from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
 from hilum.io.text import (
     is_known,
     name_key,
@@ -110,32 +110,27 @@ def evaluate_classes(
             classes; such cases are named.
     """
     against = _reference(reference)
-    classes, said = _classes(predictions, against, table)
+    classes, notes = _classes(predictions, against, table)
     classes = _with_positive(classes, positive)
     if against.table is not None:
         match_classes(classes, against.table, where=against.name, holder=str(predictions))
     known = set(against.cases)
     against = _labelled(against, classes)
     scored = {score.case: score for score in read_predictions(predictions, classes)}
-    missing = tuple(sorted(set(against.cases) - set(scored)))
-    cases = [case for case in against.cases if case in scored]
-    if (missing and not allow_missing) or not cases:
-        raise DataError(
-            f"{len(missing)} of {len(against.cases)} cases of {against.name} have no prediction in"
-            f" {predictions}: {some(missing)}",
-            needed="a row for every case",
-            cure=(
-                "predict them, or leave them out with --allow-missing"
-                if cases
-                else (
-                    f"the predictions are of {some(sorted(scored))}: name the reference of these,"
-                    " or name the rows after the cases"
-                )
-            ),
-        )
+    cases, missing = pair_cases(
+        against.cases,
+        scored,
+        f"of {against.name} have no prediction in {predictions}",
+        allow_missing=allow_missing,
+        needed="a row for every case",
+        other_reference=lambda: (
+            f"the predictions are of {some(sorted(scored))}: name the reference of these, or name"
+            " the rows after the cases"
+        ),
+    )
     _refuse_unknown_labels({case: against.cases[case].label or "" for case in cases}, classes)
 
-    scores = tuple(_held_to(scored[case], against.cases[case]) for case in cases)
+    scores = tuple(_with_reference(scored[case], against.cases[case]) for case in cases)
     rows, several = with_one_spelling([score.columns for score in scores])
     scores = tuple(
         score.model_copy(update={"columns": row}) for score, row in zip(scores, rows, strict=True)
@@ -149,7 +144,7 @@ def evaluate_classes(
         notes=(
             *warn_of_trained_cases(predictions_file(predictions).parent, cases),
             *against.notes,
-            *said,
+            *notes,
             *several,
             *assumed(predictions),
             *_disagreements([scored[case] for case in cases], against),
@@ -162,7 +157,7 @@ def evaluate_classes(
     return evaluation
 
 
-def _held_to(score: ClassScore, labelled: Labelled) -> ClassScore:
+def _with_reference(score: ClassScore, labelled: Labelled) -> ClassScore:
     """The score with what the reference knows of the case.
 
     Where the two differ the reference is right.
@@ -178,45 +173,31 @@ def _held_to(score: ClassScore, labelled: Labelled) -> ClassScore:
 
 def _disagreements(scored: Sequence[ClassScore], against: _Reference) -> list[str]:
     """A sentence on the cases whose label or patient the predictions give otherwise."""
-    found = []
-    for what, given, known in (
-        (
-            "label",
-            [score.reference for score in scored],
-            [against.cases[score.case].label for score in scored],
-        ),
-        (
-            "patient",
-            [score.patient for score in scored],
-            [against.cases[score.case].patient for score in scored],
-        ),
-    ):
-        differ = [
-            a.case
-            for a, one, other in zip(scored, given, known, strict=True)
-            if None not in (one, other) and one != other
-        ]
-        if differ:
-            found.append(
-                f"the predictions name another {what} for {some(differ)}; that of the reference"
-                " counts"
-            )
-    return found
+    differ: dict[str, list[str]] = {"label": [], "patient": []}
+    for score in scored:
+        known = against.cases[score.case]
+        if score.reference is not None and score.reference != known.label:
+            differ["label"].append(score.case)
+        if None not in (score.patient, known.patient) and score.patient != known.patient:
+            differ["patient"].append(score.case)
+    return [
+        f"the predictions name another {what} for {some(cases)}; that of the reference counts"
+        for what, cases in differ.items()
+        if cases
+    ]
 
 
 def _refuse_unknown_labels(labels: Mapping[str, str], classes: ClassTable) -> None:
     """Name every case whose label is none of the classes, not only the first."""
-    faults = {}
+    faults: dict[str, LabelError] = {}
     for case, label in labels.items():
         try:
             classes.indicators(label)
         except LabelError as error:
             faults[case] = error
-    if faults:
-        first = next(iter(faults.values()))
-        shown = some([f"case {case}: {error.found}" for case, error in faults.items()])
+    for first in faults.values():
         raise LabelError(
-            shown,
+            some([f"case {case}: {error.found}" for case, error in faults.items()]),
             needed=first.needed,
             cure="evaluate with the class table that belongs to these labels",
         )
@@ -232,20 +213,13 @@ def _classes(
     if not predictions_file(predictions).is_file():
         read_predictions(predictions)  # says what is missing
     names = named_classes(predictions)
-    if against.table is not None:
-        columns = against.table.model_copy(update={"names": names})
-        ordered = match_classes(
-            columns, against.table, where=against.name, holder=str(predictions)
-        ).values()
-        return (
-            columns.model_copy(
-                update={"names": (*ordered, *(name for name in names if name not in ordered))}
-            ),
-            (),
-        )
-    return ClassTable(names=names), (
-        f"classes as found in the predictions, taken to exclude each other: {', '.join(names)}",
-    )
+    if against.table is None:
+        assumption = "classes as found in the predictions, taken to exclude each other"
+        return ClassTable(names=names), (f"{assumption}: {', '.join(names)}",)
+    columns = against.table.model_copy(update={"names": names})
+    matched = match_classes(columns, against.table, where=against.name, holder=str(predictions))
+    ordered = dict.fromkeys([*matched.values(), *names])  # those of the reference first
+    return columns.model_copy(update={"names": tuple(ordered)}), ()
 
 
 def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
@@ -262,7 +236,7 @@ def _with_positive(classes: ClassTable, positive: str | None) -> ClassTable:
             f"positive class {positive!r} of the classes {', '.join(classes.names)}"
             f" ({classes.kind})",
             needed="one of two classes",
-            cure="leave --positive out",
+            cure=f"leave out positive={positive!r}",
         )
     others = [name for name in classes.names if name not in last]
     return classes.model_copy(update={"names": (*others, *last)})
@@ -300,10 +274,8 @@ def _of_dataset(dataset: Dataset) -> _Reference:
         raise UsageError(
             f"the cases of {dataset.root} have no classes",
             needed="a classification data set as the reference",
-            cure=(
-                "where a column of its table holds the classes, name that column as the label:"
-                " --label COLUMN"
-            ),
+            cure="where a column of its table holds the classes, name that column as the label:"
+            " label='COLUMN'",
         )
     return _Reference(str(dataset.root), cases, dataset.classes, dataset.notes)
 
@@ -356,36 +328,25 @@ def _of_table(file: Path) -> _Reference:
 
 def _labelled(against: _Reference, classes: ClassTable) -> _Reference:
     """Spell labels as the classes are spelled, and drop cases whose label is not known."""
-    found = {
-        case: replace(one, label=spelled_label(one.label, classes))
-        for case, one in against.cases.items()
-    }
-    pairs = Counter(
-        (against.cases[case].label, one.label) for case, one in found.items() if one.label
+    given = {case: one.label for case, one in against.cases.items()}
+    spelled = {case: spelled_label(label, classes) for case, label in given.items()}
+    changed = Counter(
+        (given[case], label) for case, label in spelled.items() if label and label != given[case]
     )
-    other = [
-        f"{given!r} {count} as {label!r}"
-        for (given, label), count in pairs.items()
-        if given != label
-    ]
-    if other:
-        against = replace(
-            against,
-            notes=(
-                *against.notes,
-                f"labels in another spelling count as the classes: {some(other)}",
-            ),
+    notes = [*against.notes]
+    if changed:
+        words = [f"{old!r} {count} as {new!r}" for (old, new), count in changed.items()]
+        notes.append(f"labels in another spelling count as the classes: {some(words)}")
+    gone = [case for case, label in spelled.items() if label is None]
+    if gone:
+        words = [*Counter(given[case] or "blank" for case in gone)]
+        notes.append(
+            f"label: {len(gone)} of {len(spelled)} not known ({', '.join(words)}), and left out:"
+            f" {some(gone)}"
         )
-    gone = [case for case, one in found.items() if one.label is None]
-    if not gone:
-        return replace(against, cases=found)
-    words = Counter(against.cases[case].label or "blank" for case in gone)
-    note = (
-        f"label: {len(gone)} of {len(found)} not known ({', '.join(words)}), and left out:"
-        f" {some(gone)}"
-    )
-    return replace(
-        against,
-        cases={c: one for c, one in found.items() if one.label is not None},
-        notes=(*against.notes, note),
-    )
+    cases = {
+        case: replace(against.cases[case], label=label)
+        for case, label in spelled.items()
+        if label is not None
+    }
+    return replace(against, cases=cases, notes=tuple(notes))

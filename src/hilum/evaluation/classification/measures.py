@@ -6,13 +6,15 @@ interval over patients, and the difference between two classifiers are all made 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from hilum import metrics
+from hilum.evaluation.estimates import CaseValue
+from hilum.metrics.proper import nats
 from hilum.tasks.class_score import reached
 
 if TYPE_CHECKING:
@@ -21,26 +23,15 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from hilum.evaluation.classification.rows import ClassRows
-    from hilum.tasks.class_score import ClassScore
+    from hilum.metrics.cases import ArrayFunction
+    from hilum.tasks.class_score import ClassScore, Flags, Indices, Numbers
 
-    Numbers = NDArray[np.float64]
-    Flags = NDArray[np.bool_]
+    OfMatrix = Callable[[ArrayLike], Numbers]
 
 
 COMPARED_OF_PARTS = ("auroc", "auprc", "sensitivity", "specificity", "f1", "brier", "ece")
 """What two classifiers are compared by in each class, step or finding: what follows from these
 would only add tests."""
-
-CALIBRATION = (
-    "brier",
-    "log_loss",
-    "ece",
-    "ece_noise",
-    "calibration_slope",
-    "calibration_intercept",
-    "calibration_in_the_large",
-)
-"""What calibration is to change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,23 +53,23 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """A figure that can be computed of these cases, or of any draw of them.
+    """A metric that can be computed of these cases, or of any resample of them.
 
     Args:
         part: the class, step or finding that it is about; "" where it is about all of them.
         metric: a key of `hilum.evaluation.CLASS_METRICS`.
-        function: gives the figure of the arrays, NaN where it is undefined.
+        function: gives the metric of the arrays, NaN where it is undefined.
         arrays: each with one row a case.
         question: what is asked, where it is a yes-no question.
-        among: (N,) the cases that a share is a share of; None where the figure is no share.
-        method: how the ends of its bootstrap interval are made; None for a figure that is given
+        among: (N,) the cases that a share is a share of; None where it is no share.
+        method: how the ends of its bootstrap interval are made; None for a metric that is given
             without one.
     """
 
     part: str
     metric: str
-    function: Callable[..., float]
-    arrays: tuple[NDArray[Any], ...]
+    function: ArrayFunction[float]
+    arrays: tuple[NDArray[np.generic], ...]
     question: Question | None = None
     among: Flags | None = None
     method: Literal["bca", "percentile"] | None = "bca"
@@ -110,24 +101,22 @@ def measures(rows: ClassRows, *, threshold: float | None = None) -> tuple[Measur
         threshold: an operating point of two classes, or of all findings: the probability from which
             one is called.
     """
-    asked, kind = questions(rows), rows.table.kind
+    parts, findings = questions(rows), rows.table.kind == "multilabel"
     if rows.table.binary:
-        return tuple(_of_question(asked[0], "", threshold))
-    overall = _of_findings(rows) if kind == "multilabel" else _of_classes(rows, asked)
-    at = threshold if kind == "multilabel" else None
-    return (*overall, *(m for question in asked for m in _of_question(question, question.name, at)))
+        return tuple(_of_question(parts[0], "", threshold))
+    overall = _of_findings(rows) if findings else _of_classes(rows, parts)
+    at = threshold if findings else None
+    return (*overall, *(m for question in parts for m in _of_question(question, question.name, at)))
 
 
 def _of_classes(rows: ClassRows, steps: Sequence[Question]) -> Iterator[Measure]:
     grades = rows.table.kind == "ordinal"
-    table = (
-        (
+    table: tuple[Numbers, Flags] = (rows.probabilities, rows.members)
+    if grades:
+        table = (
             np.stack([q.probability for q in steps], axis=1),
             np.stack([q.positive for q in steps], axis=1),
         )
-        if grades
-        else (rows.probabilities, rows.members)
-    )
     yield Measure("", "auroc", metrics.macro_auroc, table)
     everyone = np.ones(len(rows.index), dtype=np.bool_)
     yield _of_matrix(rows, "accuracy", metrics.accuracy, everyone)
@@ -148,26 +137,27 @@ def _of_findings(rows: ClassRows) -> Iterator[Measure]:
     yield Measure("", "auroc", metrics.macro_auroc, table)
     yield Measure("", "auprc", _mean_auprc, table)
     yield Measure("", "f1", _mean_f1, (rows.decided, rows.members))
-    yield Measure("", "brier", lambda p, truth: metrics.brier(p.ravel(), truth.ravel()), table)
-    yield Measure(
-        "", "log_loss", lambda p, truth: metrics.log_loss(p.ravel(), truth.ravel()), table
-    )
+    for metric, function in (("brier", metrics.brier), ("log_loss", metrics.log_loss)):
+        yield Measure("", metric, partial(_of_all_findings, function=function), table)
 
 
 def _of_question(
     question: Question, part: str, threshold: float | None = None
 ) -> Iterator[Measure]:
     """All that a yes-no question is judged by, whether it is the only one or one of many."""
-    asked = (
-        question.probability,
-        question.positive,
-    )  # the same objects for all: what they have in common is drawn once
-    ask = partial(Measure, part, arrays=asked, question=question)
+    # the same objects for all: what they have in common is resampled once
+    arrays = question.probability, question.positive
+    ask = partial(Measure, part, arrays=arrays, question=question)
     yield ask(metric="auroc", function=metrics.auroc)
     yield ask(metric="auprc", function=metrics.auprc)
-    yield from _of_decisions(question, part)
+    everyone = np.ones(len(question.positive), dtype=np.bool_)
+    yield _of_decision(question, part, "accuracy", metrics.accuracy, everyone)
+    yield _of_decision(question, part, "balanced_accuracy", metrics.balanced_accuracy)
+    yield _of_decision(question, part, "f1", metrics.f1)
+    yield _of_decision(question, part, "mcc", metrics.mcc)
+    yield from _rates(question, part)
     if threshold is not None:
-        at_point = Question(question.name, *asked, question.probability >= threshold)
+        at_point = replace(question, called=question.probability >= threshold)
         yield from _rates(at_point, part, suffix="_at_point")
     for function, fixed in (
         (metrics.sensitivity_at_specificity, "specificity"),
@@ -187,34 +177,24 @@ def _of_question(
     yield ask(metric="calibration_in_the_large", function=metrics.calibration_in_the_large)
 
 
-def _of_decisions(question: Question, part: str) -> Iterator[Measure]:
-    called = (question.positive.astype(np.int64), question.called.astype(np.int64))
-    everyone = np.ones(len(question.positive), dtype=np.bool_)
-    for metric, statistic, among in (
-        ("accuracy", metrics.accuracy, everyone),
-        ("balanced_accuracy", metrics.balanced_accuracy, None),
-        ("f1", metrics.f1, None),
-        ("mcc", metrics.mcc, None),
-    ):
-        function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
-        yield Measure(part, metric, function, called, question, among)
-    yield from _rates(question, part)
-
-
 def _rates(question: Question, part: str, *, suffix: str = "") -> Iterator[Measure]:
-    called = (question.positive.astype(np.int64), question.called.astype(np.int64))
-    for metric, statistic, among in (
-        ("sensitivity", metrics.sensitivity, question.positive),
-        ("specificity", metrics.specificity, ~question.positive),
-    ):
-        function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
-        yield Measure(part, metric + suffix, function, called, question, among)
+    yes = question.positive
+    yield _of_decision(question, part, f"sensitivity{suffix}", metrics.sensitivity, yes)
+    yield _of_decision(question, part, f"specificity{suffix}", metrics.specificity, ~yes)
+
+
+def _of_decision(
+    question: Question, part: str, metric: str, statistic: OfMatrix, among: Flags | None = None
+) -> Measure:
+    function = partial(metrics.confusion_statistic, statistic=statistic, classes=2)
+    decisions = (question.positive.astype(np.int64), question.called.astype(np.int64))
+    return Measure(part, metric, function, decisions, question, among)
 
 
 def _of_matrix(
     rows: ClassRows,
     metric: str,
-    statistic: Callable[[ArrayLike], Numbers],
+    statistic: OfMatrix,
     among: Flags | None = None,
 ) -> Measure:
     function = partial(
@@ -263,9 +243,36 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
     return (Measure("", "coverage", mean, (hit,)), *overall, *of_parts)
 
 
-def mean(values: NDArray[Any]) -> float:
+def case_values(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[CaseValue, ...]:
+    """What each case adds to the accuracy, Brier score and log loss of every question.
+
+    Args:
+        scores: of the cases, in the order of the rows.
+        rows: the same as arrays.
+    """
+    return tuple(
+        CaseValue(score.case, score.patient, "" if rows.table.binary else question.name, name, one)
+        for question in questions(rows)
+        for name, values in {
+            "accuracy": (question.called == question.positive).astype(np.float64),
+            "brier": (question.probability - question.positive) ** 2,
+            "log_loss": nats(
+                np.where(question.positive, question.probability, 1 - question.probability)
+            ),
+        }.items()
+        for score, one in zip(scores, values.tolist(), strict=True)
+    )
+
+
+def mean(values: Numbers | Indices | Flags) -> float:
     """Mean of what each case (N,) has; NaN where there is none."""
     return float(values.mean()) if values.size else np.nan
+
+
+def _of_all_findings(
+    probabilities: Numbers, truth: Flags, *, function: ArrayFunction[float]
+) -> float:
+    return function(probabilities.ravel(), truth.ravel())
 
 
 def _mean_auprc(probabilities: Numbers, truth: Flags) -> float:

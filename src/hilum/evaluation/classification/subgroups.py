@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from hilum.dataset.columns import is_numeric, number
-from hilum.errors import UsageError
-from hilum.evaluation.classification.estimates import Estimate, Estimator
+from hilum.evaluation.classification.covariates import choose_columns
 from hilum.evaluation.classification.measures import measures
-from hilum.evaluation.classification.metadata import choose_columns
 from hilum.evaluation.classification.rows import ClassRows
+from hilum.evaluation.classification.summary import estimate
+from hilum.evaluation.estimates import Estimate
 from hilum.evaluation.records import Record
 from hilum.io.text import is_known
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hilum.dataset import ClassTable
+    from hilum.metrics import Resampling
     from hilum.tasks.class_score import ClassScore, Flags
 
 SMALL = 10
-"""Fewer patients of a class than this make a small subgroup, whose figures say little."""
+"""Fewer patients of a class than this make a small subgroup, whose metrics say little."""
 
 SUBGROUP_METRICS = (
     "auroc",
@@ -50,7 +51,7 @@ class Subgroup(Record):
         counts: cases that have each class.
         small: whether one of two classes has fewer than `SMALL` patients here, or several fewer
             than that on average.
-        figures: see `SUBGROUP_METRICS`.
+        figures: the estimates, see `SUBGROUP_METRICS`.
     """
 
     column: str
@@ -62,27 +63,21 @@ class Subgroup(Record):
     figures: tuple[Estimate, ...]
 
     def __getitem__(self, metric: str) -> Estimate:
-        """The figure of a metric.
+        """The estimate of a metric.
 
         Raises:
-            KeyError: it has no such figure.
+            KeyError: it has no such estimate.
         """
-        for figure in self.figures:
-            if figure.metric == metric:
-                return figure
-        raise KeyError(metric)
+        return {one.metric: one for one in self.figures}[metric]
 
 
 def subgroups_of(
     scores: Sequence[ClassScore],
     table: ClassTable,
     columns: Sequence[str] | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    **how: Unpack[Resampling],
 ) -> tuple[Subgroup, ...]:
-    """The figures of each subgroup.
+    """The estimates of each subgroup.
 
     Words are taken as they are, those beyond the twelve most frequent together; numbers are split
     into thirds where there are more than five different ones. Intervals are not corrected for the
@@ -92,9 +87,7 @@ def subgroups_of(
         scores: one a case, each with its reference and columns.
         table: what the classes are.
         columns: names of columns; None takes those that describe a case, see `choose_columns`.
-        level: coverage of the intervals.
-        resamples: bootstrap draws.
-        seed: same seed, same intervals.
+        how: see `hilum.metrics.Resampling`.
 
     Raises:
         UsageError: there is no such column.
@@ -102,71 +95,48 @@ def subgroups_of(
     """
     rows = ClassRows.of(scores, table)
     cells = [score.columns for score in scores]
-    if columns is None:
-        columns = choose_columns(cells, [score.reference or "" for score in scores]).names
-    strange = [name for name in columns if not any(name in row for row in cells)]
-    if strange:
-        raise UsageError(
-            f"no column {strange[0]!r}",
-            needed=f"columns among {', '.join(sorted({n for row in cells for n in row}))}",
-        )
-    estimator = Estimator(level, resamples, seed)
-    return tuple(
-        _subgroup(column, value, rows.take(members), estimator)
-        for column in dict.fromkeys(columns)
-        for value, members in split([row.get(column, "").strip() for row in cells])
-    )
+    chosen = choose_columns(cells, [score.reference or "" for score in scores], columns=columns)
+    groups = []
+    for column in dict.fromkeys(chosen.names if columns is None else columns):
+        for value, members in split([row.get(column, "").strip() for row in cells]):
+            part = rows.take(members)
+            wanted = [m for m in measures(part) if not m.part and m.metric in SUBGROUP_METRICS]
+            small = (
+                any(len(np.unique(part.groups[own])) < SMALL for own in part.members.T)
+                if table.binary
+                else part.patients < SMALL * len(table.names)
+            )
+            groups.append(
+                Subgroup(
+                    column=column,
+                    value=value,
+                    cases=len(part.groups),
+                    patients=part.patients,
+                    counts=tuple(part.members.sum(axis=0).tolist()),
+                    small=small,
+                    figures=estimate(wanted, part.groups, **how),
+                )
+            )
+    return tuple(groups)
 
 
 def split(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
     """Name the subgroups that a column (N,) makes, each with its cases (N,); none is empty."""
     missing = np.array([not is_known(value) for value in values])
-    different = {value for value, gone in zip(values, missing, strict=True) if not gone}
-    parts = (
-        _thirds(values)
-        if is_numeric(values) and len(different) > _FEW_NUMBERS
-        else _words(values, missing)
-    )
-    return tuple(
-        (name, members) for name, members in (*parts, (_MISSING, missing)) if members.any()
-    )
-
-
-def _thirds(values: Sequence[str]) -> tuple[tuple[str, Flags], ...]:
-    numbers = np.array([number(value) for value in values])
-    low, high = np.nanquantile(numbers, [1 / 3, 2 / 3])
-    return (
-        (f"up to {low:.4g}", numbers <= low),
-        (f"above {low:.4g}, up to {high:.4g}", (numbers > low) & (numbers <= high)),
-        (f"above {high:.4g}", numbers > high),
-    )
-
-
-def _words(values: Sequence[str], missing: Flags) -> tuple[tuple[str, Flags], ...]:
     words = np.array([*values], dtype=object)
     known = words[~missing].tolist()
-    frequent = sorted(word for word, _ in Counter(sorted(known)).most_common(_MOST_WORDS))
-    order = sorted(frequent, key=number) if is_numeric(frequent) else frequent
-    others = ~missing & ~np.isin(words.astype(str), order)
-    return (*((word, np.asarray(words == word)) for word in order), (_OTHERS, others))
-
-
-def _subgroup(column: str, value: str, rows: ClassRows, estimator: Estimator) -> Subgroup:
-    figures = estimator.estimate(
-        (m for m in measures(rows) if not m.part and m.metric in SUBGROUP_METRICS), rows.groups
-    )
-    return Subgroup(
-        column=column,
-        value=value,
-        cases=len(rows.groups),
-        patients=rows.patients,
-        counts=tuple(rows.members.sum(axis=0).tolist()),
-        small=_is_small(rows),
-        figures=figures,
-    )
-
-
-def _is_small(rows: ClassRows) -> bool:
-    if not rows.table.binary:
-        return rows.patients < SMALL * len(rows.table.names)
-    return any(len(np.unique(rows.groups[members])) < SMALL for members in rows.members.T)
+    parts: list[tuple[str, Flags]]
+    if is_numeric(values) and len(set(known)) > _FEW_NUMBERS:
+        numbers = np.array([number(value) for value in values])
+        low, high = np.nanquantile(numbers, [1 / 3, 2 / 3])
+        parts = [
+            (f"up to {low:.4g}", numbers <= low),
+            (f"above {low:.4g}, up to {high:.4g}", (numbers > low) & (numbers <= high)),
+            (f"above {high:.4g}", numbers > high),
+        ]
+    else:
+        frequent = sorted(word for word, _ in Counter(sorted(known)).most_common(_MOST_WORDS))
+        order = sorted(frequent, key=number) if is_numeric(frequent) else frequent
+        parts = [(word, np.asarray(words == word)) for word in order]
+        parts += [(_OTHERS, ~missing & ~np.isin(words.astype(str), order))]
+    return tuple((name, cases) for name, cases in (*parts, (_MISSING, missing)) if cases.any())

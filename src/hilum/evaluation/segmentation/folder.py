@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,24 +27,29 @@ from hilum.dataset.layouts.naming import labels_file, read_json_object
 from hilum.dataset.segments import ids_of_segments, names_of_segments
 from hilum.errors import DataError, GeometryError, LabelError, UsageError
 from hilum.evaluation.page import ATTENTION, some
-from hilum.evaluation.segmentation.evaluation import NO_SCALE, Evaluation, EvaluationRecord
+from hilum.evaluation.pairing import pair_cases, warn_of_trained_cases
+from hilum.evaluation.segmentation.evaluation import Evaluation, EvaluationRecord
 from hilum.evaluation.segmentation.score import score_labels
 from hilum.evaluation.segmentation.summary import summarise
-from hilum.evaluation.trained_on import warn_of_trained_cases
 from hilum.io import header_of, image_stem, image_suffix, inspect_file, is_output, read_labels
 from hilum.io.inventory import take_inventory
 from hilum.tasks.run_file import read_predict_run
 from hilum.volume import LabelTable, Volume, reorient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from hilum.evaluation.segmentation.score import Score
+    from hilum.volume import Geometry
 
 _NOT_LABEL_MAPS = {"", ".npz", ".dcm"}
 _SHOWN = 10
 LABELS = "labels.json"
 UNMATCHED = "a label map of a case that is not on both sides"
+NO_SCALE = (
+    "no scale is known of these pictures: distances and the tolerance are in pixels; in cases.csv"
+    " and summary.json a column in ml holds thousands of pixels"
+)
 
 
 @dataclass(frozen=True)
@@ -120,40 +126,22 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
             Where every fault is of one kind the error is of that kind (GeometryError: grids that
             differ; LabelError: labels that the table does not know).
     """
-    files = _label_maps(Path(predictions))
-    against = _matched(
-        _reference(reference, table, Path(predictions), patients or {}), Path(predictions)
+    folder = Path(predictions)
+    files = _label_maps(folder)
+    against = _matched(_reference(reference, table, folder, patients or {}), folder)
+    cases, missing = pair_cases(
+        against.files,
+        files,
+        f"of {against.name} have no prediction in {predictions}",
+        allow_missing=allow_missing,
+        needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
+        other_reference=lambda: _other_reference(reference, files),
     )
-    missing = tuple(sorted(set(against.files) - set(files)))
-    cases = [case for case in against.files if case in files]
-    if (missing and not allow_missing) or not cases:
-        raise DataError(
-            f"{len(missing)} of {len(against.files)} cases of {against.name} have no prediction in"
-            f" {predictions}: {some(missing)}",
-            needed="a file <case>.nii.gz (.nrrd, .mha, .png, ...) for every case",
-            cure=(
-                "predict them, or leave them out with --allow-missing"
-                if cases
-                else _other_reference(reference, files)
-            ),
-        )
-
-    for folder, maps in {
-        Path(predictions): files,
-        **({} if against.cases else {Path(against.name): against.files}),
-    }.items():
-        unmatched = {file: UNMATCHED for case, file in maps.items() if case not in cases}
-        used = [
-            *(maps[case] for case in cases),
-            *(file for file in [folder / LABELS] if file.is_file()),
-        ]
-        take_inventory([folder], used, reasons=unmatched).log()
+    _log_unused(folder, files, cases)
+    if not against.cases:
+        _log_unused(Path(against.name), against.files, cases)
     scores = _score_all(
-        {case: files[case] for case in cases},
-        against,
-        tolerance_mm,
-        threads=threads,
-        progress=progress,
+        {case: files[case] for case in cases}, against, tolerance_mm, threads, progress
     )
     unscaled = all(inspect_file(against.grid_file(case)).geometry.unscaled for case in cases)
     record = EvaluationRecord(
@@ -166,7 +154,7 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
         missing=missing,
         unexpected=tuple(sorted(files[case].name for case in set(files) - set(against.files))),
         notes=(
-            *warn_of_trained_cases(Path(predictions), cases),
+            *warn_of_trained_cases(folder, cases),
             *against.notes,
             *([NO_SCALE] if unscaled else []),
         ),
@@ -177,15 +165,26 @@ def evaluate_folder(  # noqa: PLR0913  (what `EvaluationOptions` has, keyword-on
     return evaluation
 
 
+def _log_unused(folder: Path, maps: Mapping[str, Path], cases: Sequence[str]) -> None:
+    """Log the files of a folder that are not scored."""
+    unmatched = {file: UNMATCHED for case, file in maps.items() if case not in cases}
+    used = [maps[case] for case in cases]
+    used += [folder / LABELS] if (folder / LABELS).is_file() else []
+    take_inventory([folder], used, reasons=unmatched).log()
+
+
 def _score_all(
     files: Mapping[str, Path],
     against: _Reference,
     tolerance_mm: float,
-    *,
     threads: int,
     progress: Callable[[int, int, str], None] | None,
 ) -> tuple[Score, ...]:
-    """Score every case, in order; faults are gathered, so that one run names them all."""
+    """Score every case, in order; faults are gathered, so that one run names them all.
+
+    Raises:
+        DataError: of the faults' common kind where they have one.
+    """
 
     def score(case: str) -> tuple[Score, ...] | DataError:
         try:
@@ -206,31 +205,35 @@ def _score_all(
             if progress is not None:
                 progress(done, len(files), case)
     if faults:
-        raise _joined(faults)
+        first, *others = faults.values()
+        lines = [f"case {case}: {error.found}" for case, error in [*faults.items()][:_SHOWN]]
+        lines += [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        if any(type(error) is not type(first) for error in others):
+            raise DataError("\n".join(lines))
+        raise type(first)("\n".join(lines), needed=first.needed, cure=first.cure)
     return tuple(scores)
 
 
 def _score_case(
     case: str, prediction_file: Path, against: _Reference, tolerance_mm: float
 ) -> tuple[Score, ...]:
-    reference = _labels_of("reference", lambda: against.read(case))
-    stored = _labels_of("prediction", lambda: read_labels(prediction_file))
+    with _named("reference"):
+        reference = against.read(case)
+    with _named("prediction"):
+        stored = read_labels(prediction_file)
     ids = ids_of_segments(prediction_file, against.table, holder="the reference") or against.ids
-    prediction = _onto_axes_of(reference, relabel(stored, ids))
+    prediction = relabel(stored, ids)
+    if prediction.geometry.orientation != reference.geometry.orientation:
+        prediction = reorient(prediction, reference.geometry.orientation)  # voxels stay in place
     if compare_grids(reference.geometry, prediction.geometry) is Grids.PICTURES:
         prediction = Volume(prediction.array, reference.geometry)
     if not prediction.geometry.is_close(reference.geometry):
-        found, wanted = prediction.geometry, reference.geometry
         raise GeometryError(
-            f"{prediction_file} lies on another grid than {against.files[case]}: shape"
-            f" {found.shape} spacing {_millimetres(found.spacing)} origin"
-            f" {_millimetres(found.origin)} instead of shape {wanted.shape} spacing"
-            f" {_millimetres(wanted.spacing)} origin {_millimetres(wanted.origin)}",
+            f"{prediction_file} lies on another grid than {against.files[case]}:"
+            f" {_grid(prediction.geometry)} instead of {_grid(reference.geometry)}",
             needed="a prediction on the reference's own grid",
-            cure=(
-                "predict with hilum, which writes on the source's grid, or resample the prediction"
-                " onto the reference"
-            ),
+            cure="predict with hilum, which writes on the source's grid, or resample the prediction"
+            " onto the reference",
         )
     return score_labels(
         prediction.array[0],  # (Z, Y, X)
@@ -243,19 +246,21 @@ def _score_case(
     )
 
 
-def _labels_of(side: str, read: Callable[[], Volume]) -> Volume:
-    """Read labels; an error says whether they are those of the prediction or of the reference."""
+@contextmanager
+def _named(side: str) -> Iterator[None]:
+    """Say in an error of reading labels whose they are: of the prediction or the reference."""
     try:
-        return read()
+        yield
     except DataError as error:
         raise type(error)(f"{side} {error.found}", needed=error.needed, cure=error.cure) from error
 
 
-def _onto_axes_of(reference: Volume, prediction: Volume) -> Volume:
-    """Flip and swap the prediction's axes like the reference's; voxels stay where they are."""
-    if prediction.geometry.orientation == reference.geometry.orientation:
-        return prediction
-    return reorient(prediction, reference.geometry.orientation)
+def _grid(geometry: Geometry) -> str:
+    spacing, origin = (
+        ", ".join(f"{value:.4g}" for value in values)
+        for values in (geometry.spacing, geometry.origin)
+    )
+    return f"shape {geometry.shape} spacing ({spacing}) origin ({origin})"
 
 
 def _other_reference(reference: Path | str | Dataset, files: Mapping[str, Path]) -> str:
@@ -285,25 +290,31 @@ def _reference(
     Raises:
         UsageError: it does not exist, or is no reference.
     """
-    if isinstance(reference, Dataset):
-        return replace(_of_dataset(reference, table), patients=patients)
-    path = Path(reference)
-    if path.is_dir() and _is_plain(path):
-        return _of_folder(path, table, predictions, patients)
-    if path.is_dir() and not any(layout.recognises(path) for layout in LAYOUTS.values()):
-        within = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and _is_plain(entry)]
+    path = reference.root if isinstance(reference, Dataset) else Path(reference)
+    if not isinstance(reference, Dataset) and path.is_dir():
+        if _is_plain(path):
+            return _of_folder(path, table, predictions, patients)
+        if not any(layout.recognises(path) for layout in LAYOUTS.values()):
+            within = [str(one) for one in sorted(path.iterdir()) if one.is_dir() and _is_plain(one)]
+            raise UsageError(
+                f"{path} holds no label maps and is no data set",
+                needed="the folder of the reference label maps, named like the predictions, or a"
+                " data set",
+                cure=f"name one of its folders: {some(within)}" if within else "check the path",
+            )
+    dataset = reference if isinstance(reference, Dataset) else open_dataset(path)
+    labels = table or dataset.labels
+    files = {
+        case.id: annotation_files(case.annotation)[0]
+        for case in dataset.cases
+        if case.annotation is not None
+    }
+    if labels is None or not files:
         raise UsageError(
-            f"{path} holds no label maps and is no data set",
-            needed=(
-                "the folder of the reference label maps, named like the predictions, or a data set"
-            ),
-            cure=(
-                f"name one of its folders: {some([str(entry) for entry in within])}"
-                if within
-                else "check the path"
-            ),
+            f"{dataset.root} has no label maps", needed="a segmentation data set as the reference"
         )
-    return replace(_of_dataset(open_dataset(path), table), patients=patients)
+    cases = {case.id: case for case in dataset.cases}
+    return _Reference(str(dataset.root), files, cases, labels, dataset.notes, patients)
 
 
 def _is_plain(folder: Path) -> bool:
@@ -314,21 +325,6 @@ def _is_plain(folder: Path) -> bool:
     return not described and any(
         image_suffix(entry) not in _NOT_LABEL_MAPS for entry in folder.iterdir() if entry.is_file()
     )
-
-
-def _of_dataset(dataset: Dataset, table: LabelTable | None) -> _Reference:
-    labels = table or dataset.labels
-    cases = {case.id: case for case in dataset.cases}
-    files = {
-        case.id: annotation_files(case.annotation)[0]
-        for case in dataset.cases
-        if case.annotation is not None
-    }
-    if labels is None or not files:
-        raise UsageError(
-            f"{dataset.root} has no label maps", needed="a segmentation data set as the reference"
-        )
-    return _Reference(str(dataset.root), files, cases, labels, dataset.notes, {})
 
 
 def _of_folder(
@@ -466,19 +462,3 @@ def _label_maps(folder: Path) -> dict[str, Path]:
             needed="files named <case>.nii.gz (.nrrd, .mha, .png, ...)",
         )
     return files
-
-
-def _joined(faults: dict[str, DataError]) -> DataError:
-    """All faults as one error, of their common kind where they have one."""
-    kinds = {type(error) for error in faults.values()}
-    kind = kinds.pop() if len(kinds) == 1 else DataError
-    first = next(iter(faults.values()))
-    lines = [f"case {case}: {error.found}" for case, error in list(faults.items())[:_SHOWN]]
-    if len(faults) > _SHOWN:
-        lines.append(f"and {len(faults) - _SHOWN} more")
-    needed, cure = (first.needed, first.cure) if kind is type(first) else ("", "")
-    return kind("\n".join(lines), needed=needed, cure=cure)
-
-
-def _millimetres(values: Iterable[float]) -> str:
-    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"

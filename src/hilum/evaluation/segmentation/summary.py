@@ -1,17 +1,19 @@
-"""Many scores in a few figures, each with its interval."""
+"""Means and medians of many scores, each with its interval."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
 from hilum.errors import DataError
-from hilum.evaluation.metric_table import METRICS
+from hilum.evaluation.estimates import Estimate
+from hilum.evaluation.metric_table import LESION_METRICS, METRICS
 from hilum.evaluation.records import Number, Record
 from hilum.metrics import bootstrap_interval
+from hilum.metrics.bootstrap import LEVEL, NO_INTERVAL, RESAMPLES
+from hilum.metrics.cases import mean_of_defined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.evaluation.segmentation.score import Score
+    from hilum.metrics import Resampling
 
 
-LESION_METRICS = ("lesion_recall", "lesion_precision", "lesion_f1")
 LESION_SHARE = 0.3
 """A liver is one piece in nearly every reference; of liver tumours about half of the patients have
 several."""
@@ -51,6 +53,21 @@ class MetricSummary(Record):
     undefined: int
     patients: int
     interval: Literal["bca", "percentile", "none"]
+
+    def estimate(self, part: str, metric: str) -> Estimate:
+        """The mean as a row of the table of estimates."""
+        left_out = f"undefined in {self.undefined} cases" if self.undefined else ""
+        return Estimate(
+            part=part,
+            metric=metric,
+            value=self.mean,
+            low=self.low,
+            high=self.high,
+            method=self.interval,
+            n=self.n,
+            patients=self.patients,
+            note=NO_INTERVAL if self.n and self.interval == "none" else left_out,
+        )
 
 
 class RegionSummary(Record):
@@ -99,28 +116,31 @@ class Summary(Record):
         Raises:
             KeyError: there is no such region.
         """
-        for summary in self.regions:
-            if summary.region == region:
-                return summary
-        raise KeyError(region)
+        return {summary.region: summary for summary in self.regions}[region]
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Every metric of every region, then of their mean, as rows of one table."""
+        parts = {region.region: region.metrics for region in self.regions} | {"": self.overall}
+        return tuple(
+            one.estimate(part, metric)
+            for part, metrics in parts.items()
+            for metric, one in metrics.items()
+        )
 
     def mean(self, metric: str = "dice", *, region: str | None = None) -> float:
         """The mean of a metric, of one region or of all (None); NaN where it is undefined."""
         return (self.overall if region is None else self[region].metrics)[metric].mean
 
 
-def summarise(
-    scores: Sequence[Score], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Summary:
+def summarise(scores: Sequence[Score], **how: Unpack[Resampling]) -> Summary:
     """Mean, median and bootstrap interval of every metric of every region.
 
     Patients are resampled, not cases; a case of no known patient counts as a patient of its own.
 
     Args:
         scores: rows of all cases, from `score_labels`.
-        level: coverage of the intervals.
-        resamples: bootstrap draws.
-        seed: same seed, same intervals.
+        how: see `hilum.metrics.Resampling`.
 
     Raises:
         DataError: no scores, or two of one case and region.
@@ -130,65 +150,58 @@ def summarise(
     named = [score for score in scores if score.case]
     if len({(score.case, score.region) for score in named}) < len(named):
         raise DataError("two scores of one case and region", needed="one score a case and region")
-    regions = tuple(dict.fromkeys(score.region for score in scores))
-    by_region = {
-        region: [score for score in scores if score.region == region] for region in regions
-    }
-    options = _Options(level, resamples, seed)
-    several = {
-        region: rows for region, rows in by_region.items() if _are_lesions(rows)
-    } or by_region
+    by_region: dict[str, list[Score]] = {}
+    for score in scores:
+        by_region.setdefault(score.region, []).append(score)
+    regions = [_summarise_region(region, rows, how) for region, rows in by_region.items()]
+    several = {one.region: by_region[one.region] for one in regions if one.lesions} or by_region
     return Summary(
-        level=level,
-        resamples=resamples,
-        regions=tuple(
-            _summarise_region(region, rows, options) for region, rows in by_region.items()
-        ),
+        level=how.get("level", LEVEL),
+        resamples=how.get("resamples", RESAMPLES),
+        regions=tuple(regions),
         overall={
             metric: _summarise_overall(
-                several if metric in LESION_METRICS else by_region, metric, options
+                several if metric in LESION_METRICS else by_region, metric, how
             )
             for metric in METRICS
         },
     )
 
 
-@dataclass(frozen=True)
-class _Options:
-    """Options of intervals."""
-
-    level: float
-    resamples: int
-    seed: int
-
-    def summarise(self, values: NDArray[np.float64], groups: list[str]) -> MetricSummary:
-        """Values (N,) of one region, or (N, R) of all, and whose they are."""
-        interval = bootstrap_interval(
-            values, groups, "mean", level=self.level, resamples=self.resamples, seed=self.seed
-        )
-        flat = _case_means(values)
-        defined = flat[~np.isnan(flat)]
-        return MetricSummary(
-            mean=interval.estimate,
-            median=float(np.median(defined)) if defined.size else math.nan,
-            low=interval.low,
-            high=interval.high,
-            std=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
-            n=int(defined.size),
-            undefined=int(flat.size - defined.size),
-            patients=interval.patients,
-            interval=interval.method,
-        )
+def _summarise_region(region: str, rows: list[Score], how: Resampling) -> RegionSummary:
+    groups = _groups(rows)
+    counts = [row.lesions_reference for row in rows if row.lesions_reference > 0]
+    in_reference = np.array([row.volume_reference_ml > 0 for row in rows])
+    in_prediction = np.array([row.volume_prediction_ml > 0 for row in rows])
+    return RegionSummary(
+        region=region,
+        cases=len(rows),
+        present=int(in_reference.sum()),
+        missed=int((in_reference & ~in_prediction).sum()),
+        invented=int((~in_reference & in_prediction).sum()),
+        metrics={
+            m: _summarise(
+                np.array([getattr(row, m) for row in rows], dtype=np.float64), groups, how
+            )
+            for m in METRICS
+        },
+        lesions=bool(counts) and sum(n > 1 for n in counts) >= LESION_SHARE * len(counts),
+    )
 
 
-def _case_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) each case's mean over its defined regions, NaN where it has none."""
-    if values.ndim == 1:
-        return values
-    defined = ~np.isnan(values)
-    counts = defined.sum(axis=1)
-    sums = np.where(defined, values, 0.0).sum(axis=1)
-    return np.asarray(np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0))
+def _summarise_overall(
+    by_region: dict[str, list[Score]], metric: str, how: Resampling
+) -> MetricSummary:
+    """The regions as the columns of one table, a row a case."""
+    groups: dict[str, str] = {}
+    columns: list[dict[str, float]] = []
+    for rows in by_region.values():
+        keys = [row.case or f"row {i}" for i, row in enumerate(rows)]
+        for key, group in zip(keys, _groups(rows), strict=True):
+            groups.setdefault(key, group)
+        columns.append({k: getattr(row, metric) for k, row in zip(keys, rows, strict=True)})
+    values = np.array([[column.get(key, np.nan) for column in columns] for key in groups])
+    return _summarise(values, list(groups.values()), how)
 
 
 def _groups(rows: Sequence[Score]) -> list[str]:
@@ -199,44 +212,19 @@ def _groups(rows: Sequence[Score]) -> list[str]:
     ]
 
 
-def _summarise_region(region: str, rows: list[Score], options: _Options) -> RegionSummary:
-    groups = _groups(rows)
-    metrics = {
-        m: options.summarise(np.array([getattr(row, m) for row in rows], dtype=np.float64), groups)
-        for m in METRICS
-    }
-    return RegionSummary(
-        region=region,
-        cases=len(rows),
-        present=sum(row.volume_reference_ml > 0 for row in rows),
-        missed=sum(row.volume_reference_ml > 0 and row.volume_prediction_ml == 0 for row in rows),
-        invented=sum(row.volume_reference_ml == 0 and row.volume_prediction_ml > 0 for row in rows),
-        metrics=metrics,
-        lesions=_are_lesions(rows),
+def _summarise(values: NDArray[np.float64], groups: list[str], how: Resampling) -> MetricSummary:
+    """Values (N,) of one region, or (N, R) of all, and whose they are."""
+    interval = bootstrap_interval(values, groups, "mean", **how)
+    means = mean_of_defined(values) if values.ndim == 2 else values  # of each case
+    defined = means[~np.isnan(means)]
+    return MetricSummary(
+        mean=interval.estimate,
+        median=float(np.median(defined)) if defined.size else math.nan,
+        low=interval.low,
+        high=interval.high,
+        std=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
+        n=int(defined.size),
+        undefined=int(means.size - defined.size),
+        patients=interval.patients,
+        interval=interval.method,
     )
-
-
-def _are_lesions(rows: list[Score]) -> bool:
-    """See `RegionSummary.lesions`."""
-    counts = [row.lesions_reference for row in rows if row.lesions_reference > 0]
-    return bool(counts) and sum(count > 1 for count in counts) >= LESION_SHARE * len(counts)
-
-
-def _summarise_overall(
-    by_region: dict[str, list[Score]], metric: str, options: _Options
-) -> MetricSummary:
-    """The regions as the columns of one table, a row a case."""
-    cases: dict[str, int] = {}
-    groups: list[str] = []
-    cells: list[tuple[int, int, float]] = []
-    for column, rows in enumerate(by_region.values()):
-        for i, (row, group) in enumerate(zip(rows, _groups(rows), strict=True)):
-            key = row.case or f"row {i}"
-            if key not in cases:
-                cases[key] = len(cases)
-                groups.append(group)
-            cells.append((cases[key], column, float(getattr(row, metric))))
-    values = np.full((len(cases), len(by_region)), np.nan)
-    for line, column, value in cells:
-        values[line, column] = value
-    return options.summarise(values, groups)

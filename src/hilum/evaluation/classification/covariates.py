@@ -29,7 +29,7 @@ from hilum.io import image_suffix
 from hilum.io.text import is_known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _MOST_WORDS = 20
 
@@ -70,82 +70,45 @@ def choose_columns(
     Raises:
         UsageError: there is no such column.
     """
-    known = tuple(dict.fromkeys(name for row in rows for name in row))
+    known = dict.fromkeys(name for row in rows for name in row)
     strange = [name for name in columns or () if name not in known]
     if strange:
         raise UsageError(
             f"no column {strange[0]!r}",
-            needed=f"columns among {', '.join(known) or '(there are none)'}",
+            needed=f"columns among {', '.join(sorted(known)) or '(there are none)'}",
         )
     values = {name: [row.get(name, "").strip() for row in rows] for name in known}
-    left_out: dict[str, str] = {}
+    left_out = {}
     if columns is None:
-        reasons = {name: _why_not(_Column(name, column, labels)) for name, column in values.items()}
+        reasons = {name: _why_not(name, values[name], labels) for name in known}
         left_out = {name: why for name, why in reasons.items() if why}
-    chosen = [
-        name
-        for name in (known if columns is None else dict.fromkeys(columns))
-        if name not in left_out
-    ]
+    chosen = [n for n in dict.fromkeys(known if columns is None else columns) if n not in left_out]
     numeric = tuple(name for name in chosen if is_numeric(values[name]))
     return ColumnChoice(numeric, tuple(name for name in chosen if name not in numeric), left_out)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column as the rules look at it."""
-
-    name: str
-    values: Sequence[str]
-    labels: Sequence[str]
-
-    @property
-    def present(self) -> list[str]:
-        """The values that are there."""
-        return [value for value in self.values if is_known(value)]
-
-
-def _why_not(column: _Column) -> str:
+def _why_not(name: str, values: Sequence[str], labels: Sequence[str]) -> str:
     """Why the first rule that fits leaves a column out; "" where none does."""
-    return next((why for rule, why in _RULES.items() if rule(column)), "")
-
-
-def _names_files(column: _Column) -> bool:
-    files = sum(
-        bool(image_suffix(value)) or "/" in value or "\\" in value for value in column.values
-    )
-    return 2 * files > len(column.values)
-
-
-def _restates_the_label(column: _Column) -> bool:
-    seen: dict[str, set[str]] = {}
-    for value, label in zip(column.values, column.labels, strict=True):
+    present = [value for value in values if is_known(value)]
+    different = set(present)
+    of_value: dict[str, set[str]] = {}
+    for value, label in zip(values, labels, strict=True):
         if is_known(value):
-            seen.setdefault(value, set()).add(label)
-    repeated = 1 < len(seen) <= len(column.present) / 4
-    return (
-        repeated
-        and len(set(column.labels)) > 1
-        and all(len(labels) == 1 for labels in seen.values())
-    )
-
-
-def _has_too_many_words(column: _Column) -> bool:
-    different = len(set(column.present))
-    return not is_numeric(column.values) and (
-        different > _MOST_WORDS or 2 * different > len(column.present)
-    )
-
-
-_RULES: dict[Callable[[_Column], bool], str] = {
-    lambda column: (
-        len({value.lower() if is_known(value) else "" for value in column.values}) < 2
-    ): "the same in every case",
-    lambda column: role_of(column.name) == "split": "a part of the experiment",
-    _names_files: "names of files",
-    lambda column: role_of(column.name) == "label": "named like a label",
-    lambda column: role_of(column.name) == "opinion": "another reader's opinion",
-    lambda column: role_of(column.name) == "identifier": "names the case, and does not describe it",
-    _restates_the_label: "each value goes with one label only",
-    _has_too_many_words: "too many different words",
-}
+            of_value.setdefault(value, set()).add(label)
+    files = sum(bool(image_suffix(value)) or "/" in value or "\\" in value for value in values)
+    rules = {
+        "the same in every case": len({v.lower() if is_known(v) else "" for v in values}) < 2,
+        "a part of the experiment": role_of(name) == "split",
+        "names of files": 2 * files > len(values),
+        "named like a label": role_of(name) == "label",
+        "another reader's opinion": role_of(name) == "opinion",
+        "names the case, and does not describe it": role_of(name) == "identifier",
+        "each value goes with one label only": (
+            1 < len(different) <= len(present) / 4
+            and len(set(labels)) > 1
+            and all(len(found) == 1 for found in of_value.values())
+        ),
+        "too many different words": not is_numeric(values)
+        and (len(different) > _MOST_WORDS or 2 * len(different) > len(present)),
+    }
+    return next((why for why, fits in rules.items() if fits), "")

@@ -1,0 +1,272 @@
+"""Evaluations and comparisons as pages of Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.evaluation.classification.subgroups import SMALL
+from hilum.evaluation.metric_table import CALIBRATION, CLASS_METRICS, LESION_METRICS, title
+from hilum.evaluation.page import ATTENTION, decimals, joined_sentence, p_value, some, span
+from hilum.evaluation.segmentation.summary import LESION_SHARE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hilum.evaluation.classification.evaluation import ClassEvaluation
+    from hilum.evaluation.classification.subgroups import Subgroup
+    from hilum.evaluation.classification.summary import ClassSummary
+    from hilum.evaluation.comparison import Comparison
+    from hilum.evaluation.estimates import Estimate
+    from hilum.evaluation.segmentation.evaluation import Evaluation
+    from hilum.evaluation.segmentation.summary import MetricSummary
+
+_TOPIC = {
+    metric: (
+        "probabilities" if metric in CALIBRATION else "points" if "_at_" in metric else "decisions"
+    )
+    for metric in CLASS_METRICS
+}
+
+
+def label_map_page(evaluation: Evaluation) -> str:
+    """The page of an evaluation of label maps: a table a region, and one of their mean."""
+    record, summary = evaluation.record, evaluation.summary
+    cases = len({score.case for score in evaluation.scores})
+    patients = len({score.group for score in evaluation.scores})
+    intro = (
+        f"{record.predictions} against {record.reference}: {cases} cases of {patients}"
+        f" patients, {len(summary.regions)} regions. Intervals: {summary.level:.0%} bootstrap"
+        f" of the mean, {summary.resamples} draws of patients. NSD at {record.tolerance_mm:g}"
+        f" {'mm' if record.scaled else 'pixels'}. Undefined values are left out and counted."
+    )
+    lines: list[str] = []
+    for region in summary.regions:
+        found = (
+            f"In {region.present} of {region.cases} references. Missed: {region.missed} of"
+            f" these, where the prediction has none. Invented: {region.invented} of the others,"
+            " where the prediction has some. A missed or invented case counts as 0 for Dice"
+            " and NSD, and is left out of HD95 and ASSD, which have no value there."
+        )
+        lines += [f"## {region.region}", "", found, ""]
+        lines += _region_table(region.metrics, lesions=region.lesions, scaled=record.scaled)
+    lesions = [region.lesions for region in summary.regions]
+    lines += ["## Mean of the regions", ""]
+    lines += _region_table(summary.overall, lesions=any(lesions), scaled=record.scaled)
+    if not all(lesions):
+        few = f"several components in {LESION_SHARE:.0%} of their references"
+        lines += [f"Lesions are counted of regions only that have {few}.", ""]
+    left_out = {
+        "Without prediction and left out": ", ".join(record.missing),
+        "Files that belong to no case": ", ".join(record.unexpected),
+    }
+    return _page(record.notes, intro, lines, left_out)
+
+
+def class_page(evaluation: ClassEvaluation) -> str:
+    """The page of an evaluation of classes."""
+    record = evaluation.record
+    left_out = {
+        "Without prediction and left out": ", ".join(record.missing),
+        "Predicted cases that the reference does not have": some(record.unexpected),
+    }
+    intro = f"{record.predictions} against {record.reference}."
+    return _page(record.notes, intro, summary_page(record.summary, record.subgroups), left_out)
+
+
+def summary_page(summary: ClassSummary, subgroups: Sequence[Subgroup]) -> list[str]:
+    """Lines of a page: counts, all metrics, those of each part, confusion matrix, subgroups."""
+    names = summary.classes.names
+    lines = [*_class_intro(summary), "", *_overall(summary)]
+    if summary.parts:
+        lines += ["## Each alone", "", *_parts(summary.figures)]
+    if summary.confusion:
+        rows = [
+            [name, *map(str, line), str(sum(line))]
+            for name, line in zip(names, summary.confusion, strict=True)
+        ]
+        lines += ["## Confusion", "", "Rows are what cases are, columns what they are called.", ""]
+        lines += _table(["", *names, "all"], rows)
+    if subgroups:
+        lines += ["## Subgroups", "", *_subgroups(subgroups)]
+    remarks: dict[tuple[str, str], list[str]] = {}  # those of a part that have one reason together
+    for one in summary.figures:
+        if one.note:
+            remarks.setdefault((one.part, one.note), []).append(title(one.metric))
+    lines += [
+        f"- {', '.join(titles)}{f' of {part}' if part else ''}: {note}."
+        for (part, note), titles in remarks.items()
+    ]
+    return [*lines, ""] if remarks else lines
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The page of a comparison."""
+    classes = comparison.patients is not None
+    intro = f"a: {comparison.a}. b: {comparison.b}. {comparison.cases} cases"
+    level = f"{comparison.level:.0%}"
+    if classes:
+        intro += (
+            f" of {comparison.patients} patients; differences are a minus b with {level} intervals"
+            " over patients. p: paired DeLong test for the AUROC of a class, paired bootstrap for"
+            " the rest; corrected (Holm) for the number of rows, which decides who is better."
+        )
+        if comparison.joined:
+            intro += f" {joined_sentence(comparison.joined)}"
+    else:
+        intro += (
+            f"; differences are a minus b with {level} bootstrap intervals over patients; p:"
+            " Wilcoxon signed-rank over patients, Holm-corrected for all rows."
+        )
+    head = ["of", "figure"] if classes else ["region", "metric"]
+    head += ["a", "b", "difference", "interval"]
+    head += ["p", "p, corrected", "better"] if classes else ["p", "better"]
+    rows = [
+        [
+            d.part or "all",
+            title(d.metric, scaled=comparison.scaled is not False),
+            *(decimals(value) for value in (d.a, d.b, d.difference)),
+            span(d.low, d.high) if d.n != 0 else "–",
+            *([p_value(d.p_value)] if classes else []),
+            p_value(d.p_holm),
+            d.better,
+        ]
+        for d in comparison.differences
+    ]
+    lines = ["# Comparison", "", intro, "", *_table(head, rows)]
+    if comparison.left_out:
+        names = some(comparison.left_out) if classes else ", ".join(comparison.left_out)
+        lines += [f"Left out, as only one of the two has them: {names}."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _page(notes: Sequence[str], intro: str, body: Sequence[str], left_out: dict[str, str]) -> str:
+    """Arrange a page: notes that call for attention, introduction, body, other notes.
+
+    Args:
+        notes: what had to be assumed.
+        intro: what was evaluated.
+        body: lines of the tables.
+        left_out: names of the cases that were left out, by reason.
+    """
+    first = [line for note in notes if note.startswith(ATTENTION) for line in (note, "")]
+    gone = [line for why, names in left_out.items() if names for line in (f"{why}: {names}.", "")]
+    last = [f"- {note}" for note in notes if not note.startswith(ATTENTION)]
+    lines = ["# Evaluation", "", intro, "", *first, *body, *gone, *last]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table, and a blank line after it; "|" in a cell is escaped."""
+    return [
+        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |"
+        for line in (head, ["---"] * len(head), *rows)
+    ] + [""]
+
+
+def _region_table(metrics: dict[str, MetricSummary], *, lesions: bool, scaled: bool) -> list[str]:
+    rows = [
+        [
+            title(name, scaled=scaled),
+            decimals(m.mean),
+            span(m.low, m.high) if m.n else "–",
+            decimals(m.median),
+            str(m.n),
+            str(m.undefined),
+        ]
+        for name, m in metrics.items()
+        if lesions or name not in LESION_METRICS
+    ]
+    return _table(["metric", "mean", "interval", "median", "n", "undefined"], rows)
+
+
+def _class_intro(summary: ClassSummary) -> list[str]:
+    classes = summary.classes
+    counts = ", ".join(
+        f"{count} {name}" for name, count in zip(classes.names, summary.counts, strict=True)
+    )
+    positive = f"Positive is {classes.names[1]}. " if classes.binary else ""
+    whose = (
+        "calibrated probabilities"
+        if summary.calibrated
+        else "the probabilities as the model gives them"
+    )
+    intro = (
+        f"{summary.cases} cases of {summary.patients} patients: {counts}. {positive}Figures of"
+        f" {whose}. Intervals: {summary.level:.0%}, over patients; DeLong's for the AUROC of a"
+        f" class, for the rest {summary.resamples} bootstrap draws."
+    )
+    lines = [intro]
+    if summary.joined:
+        lines += ["", joined_sentence(summary.joined)]
+    if summary.threshold is not None:
+        called = "each finding" if classes.kind == "multilabel" else classes.names[1]
+        point = f"The operating point is {summary.threshold:g}"
+        lines += ["", f"{point}: {called} is called from this probability on."]
+    if summary.refused is not None:
+        refused = f"The model would refuse {summary.refused} of these cases"
+        lines += ["", f"{refused}; they count in all figures."]
+    return lines
+
+
+def _overall(summary: ClassSummary) -> list[str]:
+    """The metrics of all classes; of more than two some are means over the classes."""
+    before = {one.metric: str(one) for one in summary.uncalibrated}
+    means = () if summary.classes.binary else ("auroc", "f1", "auprc")
+    head = ["figure", "value and interval", "n", *(["before calibration"] if before else [])]
+    rows = [
+        [
+            ("mean " if one.metric in means else "") + title(one.metric),
+            str(one),
+            str(one.n),
+            *([before.get(one.metric, "")] if before else []),
+        ]
+        for one in _in_order(one for one in summary.figures if not one.part)
+    ]
+    return _table(head, rows)
+
+
+def _parts(estimates: Sequence[Estimate]) -> list[str]:
+    """Make a table for the parts that have the same metrics: steps have others than grades.
+
+    What is decided, what is read off at a fixed point, and what probabilities are worth stand in a
+    table each: all in one row would be wider than any screen.
+    """
+    lines = []
+    for topic in ("decisions", "points", "probabilities"):
+        cells: dict[str, dict[str, str]] = {one.part: {} for one in estimates if one.part}
+        for one in _in_order(estimates):
+            if one.part and _TOPIC[one.metric] == topic:
+                cells[one.part][one.metric] = str(one)
+        alike: dict[tuple[str, ...], list[list[str]]] = {}
+        for part, of_part in cells.items():
+            if of_part:
+                alike.setdefault(tuple(of_part), []).append([part, *of_part.values()])
+        for shown, rows in alike.items():
+            lines += _table(["", *map(title, shown)], rows)
+    return lines
+
+
+def _subgroups(subgroups: Sequence[Subgroup]) -> list[str]:
+    shown = list(dict.fromkeys(one.metric for group in subgroups for one in group.figures))
+    rows = [
+        [
+            group.column,
+            group.value + (" (small)" if group.small else ""),
+            str(group.cases),
+            " / ".join(map(str, group.counts)),
+            *(str(group[metric]) for metric in shown),
+        ]
+        for group in subgroups
+    ]
+    head = ["column", "value", "n", "of each class", *map(title, shown)]
+    remark = (
+        f"Small: fewer than {SMALL} patients of a class, figures to be read with doubt. Intervals"
+        " are not corrected for the number of subgroups: of twenty, one is expected to look unlike"
+        " the others by chance."
+    )
+    return [remark, "", *_table(head, rows)]
+
+
+def _in_order(estimates: Iterable[Estimate]) -> list[Estimate]:
+    order = list(CLASS_METRICS)
+    return sorted(estimates, key=lambda one: order.index(one.metric))
