@@ -64,7 +64,7 @@ _ALIKE = 1e-12
 
 
 class Resampling(TypedDict, total=False):
-    """How intervals are made, by keyword; the same in every function that gives some.
+    """Options of intervals, by keyword; the same in every function that gives some.
 
     Args:
         level: coverage aimed at, between 0 and 1; `LEVEL` where it is not given.

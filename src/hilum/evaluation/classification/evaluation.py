@@ -82,7 +82,7 @@ class ClassEvaluation:
 
     @property
     def case_values(self) -> tuple[CaseValue, ...]:
-        """What each case adds to the accuracy, Brier score and log loss of every question."""
+        """The contribution of each case to accuracy, Brier score and log loss of every question."""
         return case_values(self.scores, ClassRows.of(self.scores, self.classes))
 
     @property

@@ -244,7 +244,7 @@ def set_measures(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[Measure
 
 
 def case_values(scores: Sequence[ClassScore], rows: ClassRows) -> tuple[CaseValue, ...]:
-    """What each case adds to the accuracy, Brier score and log loss of every question.
+    """The contribution of each case to accuracy, Brier score and log loss of every question.
 
     Args:
         scores: of the cases, in the order of the rows.

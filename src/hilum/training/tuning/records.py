@@ -11,7 +11,7 @@ from hilum.errors import UsageError
 from hilum.evaluation.records import Number, Record
 from hilum.io import OutputFolder
 from hilum.plan.segmentation import (
-    PostprocessingStep,  # noqa: TC001  pydantic needs the type when the record is made
+    PostprocessingStep,
 )
 
 TUNING = "tuning.json"
