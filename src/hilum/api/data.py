@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,14 +42,7 @@ class Labelling:
         Raises:
             HilumError: see `hilum.open_dataset`.
         """
-        return datasets.open_dataset(
-            data,
-            patients=patients,
-            task=self.task,
-            label=self.label,
-            classes=self.classes,
-            positive=self.positive,
-        )
+        return datasets.open_dataset(data, patients=patients, **asdict(self))
 
 
 @dataclass(frozen=True)
@@ -98,9 +91,8 @@ def check(
     if fix is not None:
         doctor.refuse_target(dataset, Path(fix))
     findings = doctor.check(dataset, progress=progress)
-    if fix is None:
-        return CheckResult(findings)
-    return CheckResult(findings, doctor.fix(dataset, findings, fix, progress=progress))
+    fixes = None if fix is None else doctor.fix(dataset, findings, fix, progress=progress)
+    return CheckResult(findings, fixes)
 
 
 def plan(  # noqa: PLR0913  (the verb's options, keyword-only)

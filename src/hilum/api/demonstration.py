@@ -16,14 +16,13 @@ from hilum.io import OutputFolder
 
 if TYPE_CHECKING:
     from hilum.evaluation import ClassEvaluation, Evaluation
-    from hilum.inference import RunReport, TrainedModel
+    from hilum.inference import TrainedModel
     from hilum.training import Listener
 
-_MADE = (
-    *("data", "model", "predictions", "evaluation"),
-    *("nodules", "nodules_test", "nodule_model", "nodule_predictions", "nodule_evaluation"),
+_FOLDERS = (
+    *("data", "model", "predictions", "evaluation", "nodules", "nodules_test"),
+    *("nodule_model", "nodule_predictions", "nodule_evaluation"),
 )
-"""The folders in a demo's folder."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,14 @@ def demo(
         raise UsageError(
             f"{out} already holds a demo", needed="a new folder", cure=f"hilum demo -o {out}_2"
         )
-    for asked in (minutes, class_minutes):
-        TrainOptions(minutes=asked)  # refuses what is no time
+    for limit in (minutes, class_minutes):
+        TrainOptions(minutes=limit)  # refuses what is no time
     with OutputFolder(out, "demo") as folder:
-        folder.refuse_foreign(_MADE)
-        folder.record(*_MADE)
+        folder.refuse_foreign(_FOLDERS)
+        folder.record(*_FOLDERS)
         model, evaluation = _demo_segmentation(out, minutes, listener)
         classifier, class_evaluation = _demo_classification(out, class_minutes, listener)
-    pictures = [
-        *(out / "predictions" / "pictures").glob("*.png"),
-        *(out / "nodule_predictions" / "pictures").glob("*.png"),
-    ]
-    pictures.append(out / "nodule_evaluation" / "curves.png")
+    pictures = [*out.glob("*predictions/pictures/*.png"), out / "nodule_evaluation" / "curves.png"]
     return DemoResult(out, model, evaluation, classifier, class_evaluation, tuple(sorted(pictures)))
 
 
@@ -107,16 +102,7 @@ def _demo_segmentation(
     model = train(data, out / "model", minutes=minutes, listener=listener)
     listener.say("Predicting the test studies from their DICOM series.")
     studies = sorted(path for path in (data / "dicomTs").iterdir() if path.is_dir())
-    report = predict(
-        model,
-        studies,
-        out / "predictions",
-        pictures=True,
-        progress=lambda outcome, done, total: listener.advance(
-            "predicting", done, total, outcome.case
-        ),
-    )
-    _refuse_failures(report)
+    _predict(model, studies, out / "predictions", "predicting", listener)
     return model, evaluations.evaluate_folder(
         out / "predictions", data / "labelsTs", out / "evaluation"
     )
@@ -137,16 +123,7 @@ def _demo_classification(
     model = train(
         data, out / "nodule_model", labelling=labelling, minutes=minutes, listener=listener
     )
-    report = predict(
-        model,
-        tests,
-        out / "nodule_predictions",
-        pictures=True,
-        progress=lambda outcome, done, total: listener.advance(
-            "predicting nodules", done, total, outcome.case
-        ),
-    )
-    _refuse_failures(report)
+    _predict(model, [tests], out / "nodule_predictions", "predicting nodules", listener)
     made = evaluate(
         out / "nodule_predictions", tests, out / "nodule_evaluation", labelling=labelling
     )
@@ -155,7 +132,24 @@ def _demo_classification(
     return model, made
 
 
-def _refuse_failures(report: RunReport) -> None:
-    failed = [outcome for outcome in report.cases if outcome.status == "failed"]
-    if failed:
-        raise ModelError(f"the demo's own study {failed[0].case} failed: {failed[0].error}")
+def _predict(
+    model: TrainedModel, inputs: list[Path], out: Path, stage: str, listener: Listener
+) -> None:
+    """Predict into a folder, with pictures.
+
+    Raises:
+        ModelError: a case failed.
+    """
+    report = predict(
+        model,
+        inputs,
+        out,
+        pictures=True,
+        progress=lambda outcome, done, total: listener.advance(stage, done, total, outcome.case),
+    )
+    for outcome in report.cases:
+        if outcome.status == "failed":
+            raise ModelError(
+                f"the demo's own case {outcome.case} failed: {outcome.error}",
+                cure="report this as a bug, with what `hilum doctor` prints",
+            )

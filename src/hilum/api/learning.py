@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hilum.api.data import Labelling
 from hilum.api.running import load_model
-from hilum.api.scoring import draw_evaluated
+from hilum.api.scoring import plot_evaluation
 from hilum.io import OutputFolder
 from hilum.plan.planner.network_options import NetworkOptions
 
@@ -67,7 +67,6 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
     from hilum.pipelines.training import train as train_task
     from hilum.training import TrainOptions
 
-    learnt = labelling or Labelling()
     options = TrainOptions(
         minutes=minutes,
         steps=steps,
@@ -78,17 +77,13 @@ def train(  # noqa: PLR0913  (the verb's options, keyword-only)
         memory_gb=memory_gb,
         plan=Path(plan) if isinstance(plan, str) else plan,
         patients=patients,
-        task=learnt.task,
-        label=learnt.label,
-        classes=learnt.classes,
-        positive=learnt.positive,
+        **asdict(labelling or Labelling()),
         overrides=(network or NetworkOptions()).overrides(),
         resume=resume,
     )
     model = train_task(data, out, options, listener=listener)
-    draw_evaluated(
-        Path(out) / "training" / "out_of_fold"
-    )  # here, as training and report do not know each other
+    # here, as training and report do not know each other
+    plot_evaluation(Path(out) / "training" / "out_of_fold")
     return model
 
 

@@ -59,7 +59,7 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
     Raises:
         HilumError: see `hilum.evaluation.evaluate`.
     """
-    asked = evaluations.EvaluationOptions(
+    options = evaluations.EvaluationOptions(
         tolerance_mm=tolerance_mm,
         allow_missing=allow_missing,
         patients=None if data is None else datasets.known_patients(data),
@@ -69,40 +69,34 @@ def evaluate(  # noqa: PLR0913  (the verb's options, keyword-only)
         progress=progress,
         inputs=[Path(one) for one in (reference, data) if isinstance(one, str | Path)],
     )
-    held = (
-        labelling.open(reference)
-        if labelling is not None and not isinstance(reference, datasets.Dataset)
-        else reference
-    )
+    if labelling is not None and not isinstance(reference, datasets.Dataset):
+        reference = labelling.open(reference)
     with OutputFolder(out, "evaluate") as folder:
-        made = evaluations.evaluate(predictions, held, out, asked)
+        made = evaluations.evaluate(predictions, reference, out, options)
         if pictures and isinstance(made, evaluations.ClassEvaluation):
-            _draw_classes(made, folder)
+            _plot_classes(made, folder)
     return made
 
 
-def draw_evaluated(folder: Path) -> None:
-    """Draw curves.png and confusion.png into a folder that holds an evaluation of classes.
-
-    No other is touched.
-    """
+def plot_evaluation(folder: Path) -> None:
+    """Write curves.png and confusion.png into a folder that holds an evaluation of classes."""
     if (folder / "summary.json").is_file():
         made = evaluations.load_evaluation(folder)
         if isinstance(made, evaluations.ClassEvaluation):
             with OutputFolder(folder, "evaluate") as out:
-                _draw_classes(made, out)
+                _plot_classes(made, out)
 
 
-def _draw_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
+def _plot_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
     from hilum.report import draw_confusion, draw_curves
 
     table = evaluation.record.summary.classes
     drawings = {"curves.png": draw_curves}
     if table.kind != "multilabel":
         drawings["confusion.png"] = draw_confusion
-    for name, draw in drawings.items():
+    for name, plot in drawings.items():
         out.refuse_foreign([name])
-        draw(evaluation.scores, table, out.path / name)
+        plot(evaluation.scores, table, out.path / name)
         out.record(name)
 
 

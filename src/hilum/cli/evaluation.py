@@ -11,6 +11,7 @@ from hilum.cli.options import (
     LabelOption,
     PositiveOption,
     argument,
+    flag,
     labelling_of,
     option,
     out_option,
@@ -34,7 +35,7 @@ def evaluate(
         float, typer.Option(metavar="MM", help="Tolerance of the normalised surface distance.")
     ] = 2.0,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave out cases without a prediction.")
+        bool, flag("--allow-missing", "Leave out cases without a prediction.")
     ] = False,
     data: Annotated[
         Path | None,

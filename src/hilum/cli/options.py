@@ -1,11 +1,15 @@
 """Options that several commands share, each defined once."""
 
 import re
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from hilum.api import Labelling
 
 
 class Task(StrEnum):
@@ -15,17 +19,22 @@ class Task(StrEnum):
     classification = "classification"
 
 
-def argument(metavar: str, text: str) -> Any:
+def argument(metavar: str, text: str) -> object:
     """Define a positional argument by its name in the help and its help text."""
     return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
-def option(text: str, *names: str, metavar: str | None = None) -> Any:
+def option(text: str, *names: str, metavar: str | None = None) -> object:
     """Define an option whose help text says what happens without it."""
     return typer.Option(*names, metavar=metavar, help=text, show_default=False)
 
 
-def out_option(metavar: str, text: str) -> Any:
+def flag(name: str, text: str) -> object:
+    """Define an option without a value."""
+    return typer.Option(name, help=text)
+
+
+def out_option(metavar: str, text: str) -> object:
     """Define -o/--out."""
     return option(text, "-o", "--out", metavar=metavar)
 
@@ -94,19 +103,13 @@ Patients = Annotated[
 ]
 
 
-def _to_amount(text: str) -> str:
-    """Return an amount of memory with its suffix; a bare number is in GB."""
-    return f"{text}GB" if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else text
-
-
-def _to_gigabytes(text: str) -> float:
+def _gigabytes(text: str) -> float:
     """Return an amount of memory in GB: "8", "8GB", "500MB"."""
-    try:
+    with suppress(ValueError):
         return float(text)  # a negative number is refused where all options are checked
-    except ValueError:
-        from hilum import api
+    from hilum import api
 
-        return api.gigabytes(text)
+    return api.gigabytes(text)
 
 
 Memory = Annotated[
@@ -114,7 +117,7 @@ Memory = Annotated[
     typer.Option(
         metavar="GB",
         help="Memory limit of training, e.g. 8 or 8GB (default: what the machine has).",
-        parser=_to_gigabytes,
+        parser=_gigabytes,
         show_default=False,
     ),
 ]
@@ -123,7 +126,7 @@ PredictMemory = Annotated[
     typer.Option(
         metavar="AMOUNT",
         help="Memory limit of this process, e.g. 4GB (default: 3/4 of the free memory).",
-        parser=_to_amount,
+        parser=lambda text: f"{text}GB" if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else text,
         show_default=False,
     ),
 ]
@@ -131,7 +134,7 @@ PredictMemory = Annotated[
 
 def labelling_of(
     task: Task | None, label: list[str] | None, classes: list[str] | None, positive: str | None
-) -> Any:
+) -> "Labelling":
     """Return the options about labels as `hilum.api.Labelling`."""
     from hilum import api
 

@@ -40,39 +40,27 @@ def fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-class _InventoryLog(logging.Handler):
-    """Keeps the log messages about files that are left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sentences: dict[str, None] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message of an inventory, unless only hidden files are left out."""
-        if getattr(getattr(record, "inventory", None), "leaves_out", False):
-            self.sentences[record.getMessage()] = None
-
-
 @contextmanager
 def files_at_the_end() -> Iterator[None]:
     """Print which files a command left out as its last lines, on standard error."""
+    sentences: dict[str, None] = {}
 
-    def hide(record: logging.LogRecord) -> bool:
-        return not hasattr(record, "inventory")
+    def keep(record: logging.LogRecord) -> bool:
+        inventory = getattr(record, "inventory", None)
+        if getattr(inventory, "leaves_out", False):
+            sentences[record.getMessage()] = None
+        return inventory is None
 
-    kept, logger = _InventoryLog(), logging.getLogger("hilum")
-    logger.addHandler(kept)
+    logger = logging.getLogger("hilum")
     logger.setLevel(logging.INFO)
+    logger.addFilter(keep)
     for handler in logging.root.handlers:  # the console shows no more than before
         handler.setLevel(logging.WARNING)
-        handler.addFilter(hide)  # printed once, at the end
     try:
         yield
     finally:
-        logger.removeHandler(kept)
-        for handler in logging.root.handlers:
-            handler.removeFilter(hide)
-        for sentence in kept.sentences:
+        logger.removeFilter(keep)
+        for sentence in sentences:
             typer.echo(sentence, err=True)
 
 
@@ -309,7 +297,7 @@ def format_findings(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def shorten_value(value: Any) -> str:
+def shorten_value(value: object) -> str:
     """Format a decision's value on one line."""
     if hasattr(value, "model_dump"):
         return ", ".join(

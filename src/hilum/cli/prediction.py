@@ -11,6 +11,7 @@ from hilum.cli.options import (
     Patients,
     PredictMemory,
     argument,
+    flag,
     option,
     out_option,
 )
@@ -50,20 +51,16 @@ def predict(
         float | None, option("Fraction shared by neighbouring patches (default: the plan's).")
     ] = None,
     every_patch: Annotated[
-        bool, typer.Option("--every-patch", help="Run patches that show only air, too.")
+        bool, flag("--every-patch", "Run patches that show only air, too.")
     ] = False,
     tta: Annotated[
-        bool,
-        typer.Option("--tta", help="Test-time augmentation: average over mirrored images."),
+        bool, flag("--tta", "Test-time augmentation: average over mirrored images.")
     ] = False,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probabilities, too.")
+        bool, flag("--probabilities", "Write the probabilities, too.")
     ] = False,
     pictures: Annotated[
-        bool,
-        typer.Option(
-            "--pictures", help="Draw PNGs: outlines of labels, or the heat map of a class."
-        ),
+        bool, flag("--pictures", "Draw PNGs: outlines of labels, or the heat map of a class.")
     ] = False,
     most_pictures: Annotated[
         int, typer.Option(metavar="N", help="Draw pictures for at most N cases.")
@@ -74,20 +71,17 @@ def predict(
     ] = None,
     check_maps: Annotated[
         bool,
-        typer.Option(
-            "--check-maps",
-            help="Check --explain maps against occlusion and random weights (slow).",
-        ),
+        flag("--check-maps", "Check --explain maps against occlusion and random weights (slow)."),
     ] = False,
     sets_per_class: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--sets-per-class",
-            help="Class-conditional prediction sets: coverage holds within each class.",
+            "Class-conditional prediction sets: coverage holds within each class.",
         ),
     ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Skip cases that are predicted already.")
+        bool, flag("--skip-existing", "Skip cases that are predicted already.")
     ] = False,
     device: Device = "auto",
     as_json: Json = False,

@@ -22,6 +22,7 @@ from hilum.cli.options import (
     TaskOption,
     WeightsOption,
     argument,
+    flag,
     labelling_of,
     option,
     out_option,
@@ -152,7 +153,7 @@ def train(
         int | None, option("Number of folds; all are trained and joined into one model.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the checkpoints in the folder.")
+        bool, flag("--resume", "Continue from the checkpoints in the folder.")
     ] = False,
     seed: Annotated[
         int, typer.Option(help="Seed of folds, initial weights, sampling and augmentation.")

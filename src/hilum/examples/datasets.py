@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from hilum.volume import LabelTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     Progress = Callable[[int, int, str], None]
 
@@ -70,7 +72,7 @@ def make_abdomen_dataset(
         raise UsageError(f"{cases} cases, {tests} test cases", needed="at least one case")
     table, lookup = _choose(structures)
     folder = Path(folder)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[object, ...]] = []
     studies = _studies(seed, cases, shape)
     for number, (patient, study) in enumerate(studies):
         name = f"abdomen_{number:03d}"
@@ -134,7 +136,7 @@ def make_nodule_dataset(
         raise UsageError(f"{cases} cases", needed="at least one case")
     folder = Path(folder)
     kinds: tuple[Kind, Kind] = ("benign", "malignant")
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for number, patient in enumerate(_patients(cases)):
         name, kind = f"{prefix}_{number:03d}", kinds[number % 2]
         study = make_nodule_ct(seed * 100_003 + number, kind, shape=shape)
@@ -153,7 +155,7 @@ def make_nodule_dataset(
 
 def _choose(
     structures: Sequence[str] | None,
-) -> tuple[LabelTable, np.ndarray[Any, np.dtype[np.uint8]]]:
+) -> tuple[LabelTable, NDArray[np.uint8]]:
     """Return the table of the chosen structures and the new id of each old id (else 0)."""
     known = {label.name: label for label in ABDOMEN_LABELS.foreground}
     names = list(known) if structures is None else list(structures)
@@ -220,7 +222,7 @@ def _write_case(
     part: str,
     name: str,
     study: SyntheticCase,
-    lookup: np.ndarray[Any, np.dtype[np.uint8]],
+    lookup: NDArray[np.uint8],
 ) -> None:
     for kind in ("images", "labels"):
         (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
@@ -229,7 +231,7 @@ def _write_case(
     write_labels(labels, folder / f"labels{part}" / f"{name}.nii.gz")
 
 
-def _write_table(path: Path, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def _write_table(path: Path, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

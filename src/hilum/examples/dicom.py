@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import UsageError
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
     from pydicom.uid import UID
+    from pydicom.valuerep import DSfloat
 
     from hilum.volume import Volume
 
@@ -93,7 +95,7 @@ def write_dicom_series(
     return tuple(files)
 
 
-def _slice(volume: Volume, tags: SeriesTags, index: int) -> Any:
+def _slice(volume: Volume, tags: SeriesTags, index: int) -> Dataset:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -119,7 +121,7 @@ def _slice(volume: Volume, tags: SeriesTags, index: int) -> Any:
     return data
 
 
-def _describe(data: Any, tags: SeriesTags, index: int) -> None:
+def _describe(data: Dataset, tags: SeriesTags, index: int) -> None:
     data.SpecificCharacterSet = "ISO_IR 192"
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     data.PatientID, data.PatientName = tags.patient_id, tags.patient_name
@@ -152,7 +154,7 @@ def _uid(tags: SeriesTags, what: str) -> UID:
     )
 
 
-def _decimal(value: float) -> Any:
+def _decimal(value: float) -> DSfloat:
     """A Decimal String of at most 16 characters, the most precise one."""
     from pydicom.valuerep import DSfloat
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def as_labels(volume: Volume, source: str) -> Volume:
     return volume.with_array(minimal_integers(array, source))
 
 
-def minimal_integers(array: NDArray[Any], source: str) -> NDArray[Any]:
+def minimal_integers(array: NDArray[np.generic], source: str) -> NDArray[np.generic]:
     """The array in the smallest of uint8, int16 and int32 that holds all its values.
 
     Not copied where it already has that dtype.
@@ -70,7 +70,7 @@ def minimal_integers(array: NDArray[Any], source: str) -> NDArray[Any]:
     )
 
 
-def _refuse_fractions(array: NDArray[Any], source: str) -> None:
+def _refuse_fractions(array: NDArray[np.generic], source: str) -> None:
     """Raise where real numbers are not all whole."""
     with np.errstate(invalid="ignore"):
         wrong = array != np.rint(array)  # NaN differs from itself

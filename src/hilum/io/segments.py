@@ -17,7 +17,6 @@ from hilum.io.record import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -49,8 +48,8 @@ def segments_of(fields: Mapping[str, str]) -> tuple[Segment, ...]:
 
 
 def merged(
-    array: NDArray[Any], segments: tuple[Segment, ...], source: str
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+    array: NDArray[np.generic], segments: tuple[Segment, ...], source: str
+) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Make one label map (1, Z, Y, X) of layers (L, Z, Y, X).
 
     The later of overlapping segments counts, as in Slicer.
