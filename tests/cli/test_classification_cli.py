@@ -284,17 +284,6 @@ def test_pictures_and_their_maps_are_limited_and_that_is_said(work, tmp_path):
     )  # maps that were asked for are made
 
 
-def test_maps_are_checked_on_request(work, tmp_path):
-    one = shutil.copytree(work.tests, tmp_path / "one") / "cases.csv"
-    one.write_text("\n".join(one.read_text().splitlines()[:2]) + "\n")
-    said = hilum(
-        "predict", work.model, one, "-o", tmp_path / "p", "--explain", "grad_cam", "--check-maps"
-    )
-    assert said.code == 0, said.err
-    (check,) = json.loads((tmp_path / "p" / "cube_00.json").read_text())["map_checks"].values()
-    assert set(check) == {"beside", "agreement", "random_weights", "passed", "because"}
-
-
 def test_sets_per_class_are_a_promise_of_their_own(work, tmp_path):
     said = hilum("predict", work.model, work.tests, "-o", tmp_path / "p", "--sets-per-class")
     assert said.code == 0, said.err
@@ -446,11 +435,6 @@ def test_kinds_of_classes_are_checked_where_they_are_typed(work):
     ("options", "parts"),
     [
         (("--explain", "gradcam"), ("explanation 'gradcam'", "grad_cam, hires_cam, occlusion")),
-        (("--check-maps",), ("maps to check, but none to make", "--explain grad_cam --check-maps")),
-        (
-            ("--explain", "grad_cam", "--check-maps", "--format", "csv"),
-            ("--check-maps has no effect without", "--format json"),
-        ),
         (("--format", "jsn"), ("format 'jsn'", "Cure: --format json")),
         (("--format", "nifti"), ("format 'nifti'", "csv, json")),
     ],

@@ -1,7 +1,5 @@
 """Maps of a classifier: of which class, on which grid, and how far to believe them."""
 
-import json
-
 import numpy as np
 import pytest
 from inference_toys import SIGNED_AXES, oblique_geometry
@@ -123,46 +121,6 @@ def test_an_unknown_explanation_is_refused():
         UsageError, match=r"explanation 'gradcam'[\s\S]*grad_cam, hires_cam, occlusion"
     ):
         ClassPredictor(class_model(), explain="gradcam")
-
-
-@pytest.mark.parametrize(
-    ("explain", "beside"),
-    [("grad_cam", "occlusion"), ("hires_cam", "occlusion"), ("occlusion", "grad_cam")],
-)
-def test_a_map_is_checked_on_request(explain, beside):
-    """Each grade has a channel of its own: occlusion finds the same row, random weights others."""
-    plan = class_plan(GRADES, channels=("a", "b", "c"), patch=(4, 6, 8))
-    model = class_model(plan, Means(np.eye(3).tolist(), (9.0, 9.0, -9.0)).eval())
-    said = ClassPredictor(model, explain=explain, check_maps=True).predict(spots())
-    assert list(said.map_checks) == list(said.maps) == ["III"]
-    check = json.loads(said.as_json())["map_checks"]["III"]
-    assert check["beside"] == beside
-    assert 0.5 < check["agreement"] <= 1
-    assert -1 <= check["random_weights"] <= 1
-    assert check["passed"] == (check["random_weights"] < 0.5)
-    assert f"as {beside} does with a correlation of {check['agreement']:.2f}" in check["because"]
-    assert f"maps of random weights {check['random_weights']:.2f}" in check["because"]
-    assert (
-        said.map_checks
-        == ClassPredictor(model, explain=explain, check_maps=True).predict(spots()).map_checks
-    )
-    assert ClassPredictor(model, explain=explain).predict(spots()).map_checks == {}
-
-
-def test_a_map_without_contrast_explains_nothing_and_that_is_said():
-    said = ClassPredictor(class_model(), explain="grad_cam", check_maps=True).predict(even(1.0))
-    check = said.map_checks["malignant"]
-    assert not check.passed
-    assert check.agreement is None
-    assert "cannot be compared; it has no contrast and explains nothing" in check.because
-    json.loads(said.as_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-def test_a_check_of_no_map_is_refused():
-    with pytest.raises(
-        UsageError, match=r"maps to check, but none to make[\s\S]*--explain grad_cam --check-maps"
-    ):
-        ClassPredictor(class_model(), check_maps=True)
 
 
 def test_maps_of_classes_that_differ_only_in_signs_are_two_files(tmp_path):

@@ -342,7 +342,6 @@ def test_an_answer_is_saved_to_a_file_or_a_folder(tmp_path):
         },
         "refuse": None,
         "refusal": None,
-        "map_checks": None,
     }
     np.testing.assert_allclose(read_volume(files[1]).array, said.maps["malignant"].array, atol=1e-6)
     assert read_volume(files[1]).geometry.is_close(even(1.0).geometry)

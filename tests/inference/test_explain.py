@@ -1,7 +1,6 @@
 """Maps find what decides, on the image's grid, and leave the network as it was."""
 
 import copy
-import math
 
 import numpy as np
 import pytest
@@ -13,17 +12,13 @@ from torch import nn
 from hilum.errors import UsageError
 from hilum.inference.explain import (
     EXPLAINERS,
-    agreement,
-    check_map,
     grad_cam,
     hires_cam,
     occlusion,
     occlusion_passes,
-    randomised,
-    sanity_check,
 )
-from hilum.inference.explain.grid import coarsen, scale_to_one, upsample
-from hilum.inference.explain.score import log_odds
+from hilum.inference.explain.occlusion import upsample
+from hilum.inference.explain.score import log_odds, scale_to_one
 from hilum.networks import CLASSIFIERS, ClassifierNetwork, build_network
 from hilum.plan.plan import ClassifierSpec
 
@@ -368,14 +363,6 @@ def test_unit_maps():
     assert not scale_to_one(np.full((1, 2, 2), -1.0)).any()
 
 
-def test_coarsening_takes_means():
-    fine = np.arange(1 * 4 * 10, dtype=np.float64).reshape(1, 4, 10)
-    np.testing.assert_allclose(
-        coarsen(fine, 4)[0, 0], [0.5, 3.0, 5.5, 8.0]
-    )  # cells of 2, 3, 2 and 3 voxels
-    np.testing.assert_array_equal(coarsen(fine, 10), fine)
-
-
 # --- occlusion
 # --------------------------------------------------------------------------------------------------
 
@@ -428,7 +415,7 @@ def test_what_covers_a_block():
             )
             > 0.4
         )
-    with pytest.raises(UsageError, match=r"fill 'blurr'[\s\S]*fill='blur'"):
+    with pytest.raises(UsageError, match=r"fill='blurr'[\s\S]*fill='blur'"):
         occlusion(network, image, 1, fill="blurr")
     with pytest.raises(UsageError, match="at least one voxel"):
         occlusion(network, image, 1, block=(1, 0, 4))
@@ -448,102 +435,3 @@ def test_occlusion_refuses_to_begin_what_takes_too_long():
 @settings(deadline=None)
 def test_blocks_that_are_not_given_never_take_too_long(size):
     assert occlusion_passes(size) <= (65 if size[0] == 1 else 217)
-
-
-# --- do explanations explain?
-# ------------------------------------------------------------------------------------------------
-
-
-def edges(network, image, index, *, kind="exclusive"):
-    """An explainer that never asks the network: where the image changes."""
-    slope = np.abs(np.gradient(image[0].numpy(), axis=-1)) + np.abs(
-        np.gradient(image[0].numpy(), axis=-2)
-    )
-    return scale_to_one(slope)
-
-
-@both
-@pytest.mark.parametrize("name", ["grad_cam", "hires_cam"])
-def test_maps_change_when_the_network_forgets(name, dimensions):
-    network, image = network_for(dimensions), blob_image(dimensions)
-    before = copy.deepcopy(network.state_dict())
-    drawn = torch.get_rng_state()
-    found = sanity_check(
-        network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name]
-    )
-    assert found.passed, found
-    assert len(found.correlations) == 20
-    assert found == sanity_check(
-        network, image, 1, torch.Generator().manual_seed(1), explainer=EXPLAINERS[name]
-    )
-    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), drawn)
-
-
-@both
-def test_an_explainer_that_ignores_the_network_fails(dimensions):
-    found = sanity_check(
-        network_for(dimensions),
-        blob_image(dimensions),
-        1,
-        torch.Generator().manual_seed(1),
-        explainer=edges,
-    )
-    assert not found.passed
-    assert found.mean == pytest.approx(1.0)
-
-
-def test_a_map_without_contrast_fails():
-    network = network_for(3)
-    nn.init.zeros_(network.last.weight)
-    found = sanity_check(network, blob_image(), 1, torch.Generator().manual_seed(1))
-    assert not found.passed
-    assert not found.informative
-    assert type(found).model_validate_json(found.model_dump_json()) == found
-
-
-def test_a_check_is_agreement_and_sanity_in_words():
-    network, image = network_for(3), blob_image()
-    found = grad_cam(network, image, 1)
-    check = check_map(network, image, 1, found)
-    assert check.agreement == pytest.approx(agreement(found, occlusion(network, image, 1)))
-    sane = sanity_check(network, image, 1, torch.Generator().manual_seed(0))
-    assert (check.random_weights, check.passed) == (sane.mean, True)
-    assert check.because.endswith(
-        f"{sane.mean:.2f}, below 0.5: it shows what the network has learnt"
-    )
-    blind = check_map(network, image, 1, edges(network, image, 1), explainer=edges)
-    assert not blind.passed
-    assert blind.because.endswith(
-        "1.00, not below 0.5: it shows the image rather than what the network has learnt"
-    )
-
-
-def test_agreement_is_spearmans():
-    from scipy import stats
-
-    rng = np.random.default_rng(0)
-    a, b = rng.random((2, 8, 8)), rng.random((2, 8, 8))
-    assert agreement(a, b) == pytest.approx(stats.spearmanr(a.ravel(), b.ravel()).statistic)
-    assert agreement(a, np.exp(3 * a)) == pytest.approx(1.0)
-    assert agreement(a, -a) == pytest.approx(-1.0)
-    assert math.isnan(agreement(a, np.zeros_like(a)))
-    smooth = np.kron(rng.random((1, 8, 8)), np.ones((1, 8, 8)))
-    assert (
-        agreement(smooth, smooth + rng.normal(0, 0.3, smooth.shape)) > 0.9
-    )  # noise within a cell is averaged away
-    with pytest.raises(UsageError, match="maps of sizes"):
-        agreement(a, a[:1])
-
-
-def test_a_forgetful_copy_has_nothing_left():
-    network = network_for(3)
-    network.norm.running_mean.fill_(3.0)
-    forgetful = randomised(network, torch.Generator().manual_seed(0))
-    assert not torch.isclose(forgetful.last.weight, network.last.weight).any()
-    assert not forgetful.stem.bias.any()
-    assert not forgetful.norm.running_mean.any()
-    assert (forgetful.norm.weight == 1).all()
-    assert network.norm.running_mean.sum() == 12
-    wide = randomised(nn.Linear(200, 300), torch.Generator().manual_seed(0)).weight
-    assert wide.std().item() == pytest.approx(0.1, rel=0.02)  # sqrt(2 / 200)

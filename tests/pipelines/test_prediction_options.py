@@ -19,9 +19,7 @@ SEGMENTER = SimpleNamespace(plan=SegmentationPlan.model_construct())
 CLASSIFIER = SimpleNamespace(plan=ClassificationPlan.model_construct())
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("explain", "grad_cam"), ("check_maps", True), ("sets_per_class", True)]
-)
+@pytest.mark.parametrize(("option", "value"), [("explain", "grad_cam"), ("sets_per_class", True)])
 def test_a_segmentation_refuses_a_classifiers_option(option, value):
     given = f"{option}={value!r}"
     with pytest.raises(UsageError, match=rf"{given} for a segmentation[\s\S]*leave out {given}"):
@@ -44,6 +42,6 @@ def test_options_left_at_their_defaults_suit_every_model():
 
 
 def test_a_classifier_refuses_an_engine_without_torch():
-    run = RunOptions("openvino", None, tta=False, formats=None, pictures=0)
+    run = RunOptions("openvino", None, tta=False, pictures=0)
     with pytest.raises(UsageError, match="engine='openvino' for a classifier"):
         prediction_of(CLASSIFIER, None, None).make_predictor(CLASSIFIER, run)

@@ -107,27 +107,6 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
     assert none == "study.7   none of the findings"
 
 
-def test_a_map_that_was_checked_says_how_far_it_can_be_believed(tmp_path, drawn):
-    image, files = case(tmp_path)
-    answer = {
-        "predicted": "malignant",
-        "probabilities": {"malignant": 0.9},
-        "calibrated": None,
-        "prediction_set": None,
-    }
-    check = {"beside": "occlusion", "agreement": 0.625, "random_weights": -0.111}
-    for agreed in (0.625, None):
-        checks = {"malignant": {**check, "agreement": agreed}}
-        files[0].write_text(json.dumps({**answer, "refuse": None, "map_checks": checks}))
-        draw_heat(image, files, TWO, tmp_path / "case.png")
-    known, unknown = [figure.axes[1].get_title().splitlines() for figure in drawn]
-    assert known == [
-        "what speaks for malignant",
-        "agrees 0.62 with occlusion, -0.11 with random weights",
-    ]
-    assert unknown[1] == "cannot be compared with occlusion, -0.11 with random weights"
-
-
 def test_a_row_a_class(tmp_path, drawn):
     image, files = case(tmp_path, slices={"effusion": 1, "nodule": 6})
     draw_heat(image, files, FINDINGS, tmp_path / "case.png")

@@ -87,7 +87,7 @@ def predict(  # noqa: PLR0913  (the verb's options, keyword-only)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     out = Path(out)
     wanted = None if precision == "auto" else precision
-    run = RunOptions(engine, wanted, tta, formats, most_pictures if pictures else 0)
+    run = RunOptions(engine, wanted, tta, most_pictures if pictures else 0)
     prediction = prediction_of(loaded, segmentation, classification)
     predictor: AnyPredictor = prediction.make_predictor(loaded, run)
     found = (

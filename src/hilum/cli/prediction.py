@@ -69,10 +69,6 @@ def predict(
         str | None,
         option("Heat maps of a classifier's decision by grad_cam, hires_cam or occlusion."),
     ] = None,
-    check_maps: Annotated[
-        bool,
-        flag("--check-maps", "Check --explain maps against occlusion and random weights (slow)."),
-    ] = False,
     sets_per_class: Annotated[
         bool,
         flag(
@@ -102,7 +98,7 @@ def predict(
             pictures=pictures,
             most_pictures=most_pictures,
             segmentation=api.SegmentationOptions(overlap, every_patch, memory),
-            classification=api.ClassificationOptions(explain, check_maps, sets_per_class),
+            classification=api.ClassificationOptions(explain, sets_per_class),
             skip_existing=skip_existing,
             device=device,
             progress=shown.outcome,

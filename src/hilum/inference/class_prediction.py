@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from hilum.dataset.case import Case
     from hilum.dataset.classes import ClassTable
-    from hilum.inference.explain import MapCheck
     from hilum.inference.refusal import Verdict
     from hilum.tasks.class_score import ClassScore
     from hilum.volume import Volume
@@ -63,7 +62,6 @@ class ClassPrediction:
             where that was asked for.
         seconds: how long each part took.
         promise: what the prediction set promises; None where there is none.
-        map_checks: how far each map can be believed, by class, where that was asked for.
     """
 
     score: ClassScore
@@ -73,7 +71,6 @@ class ClassPrediction:
     maps: Mapping[str, Volume] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
     promise: Promise | None = None
-    map_checks: Mapping[str, MapCheck] = field(default_factory=dict)
 
     @property
     def case(self) -> str:
@@ -108,10 +105,6 @@ class ClassPrediction:
             "promise": None if self.promise is None else self.promise.model_dump(mode="json"),
             "refuse": self.score.refuse,
             "refusal": None if self.verdict is None else self.verdict.model_dump(mode="json"),
-            "map_checks": (
-                {name: check.model_dump(mode="json") for name, check in self.map_checks.items()}
-                or None
-            ),
         }
         return json.dumps(said, indent=2) + "\n"
 

@@ -16,7 +16,7 @@ from hilum.dataset.regions import read_region
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
-from hilum.inference.explain import EXPLAINERS, check_map
+from hilum.inference.explain import EXPLAINERS
 from hilum.inference.inputs import (
     Source,
     case_id,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Tensor, nn
 
-    from hilum.inference.explain import MapCheck
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
     from hilum.io import OutputFolder
@@ -60,14 +59,11 @@ class ClassPredictor:
         explain: a member of `hilum.inference.explain.EXPLAINERS`: also say where in the image the
             answer comes from.
         most_explained: the maps of so many cases are made; None: of all.
-        check_maps: also say how far each map agrees with one made in another way, and with those of
-            random weights, see `hilum.inference.explain.check_map`; slow.
         sets_per_class: prediction sets that hold the class as often as they promise among the cases
             of each class, not only on average over all; they are larger where a class is rare.
 
     Raises:
-        UsageError: no such explanation, none to check, or sets per class of a model that has not
-            learnt them.
+        UsageError: no such explanation, or sets per class of a model that has not learnt them.
     """
 
     usual_formats: tuple[str, ...] = ("csv", "json")
@@ -83,18 +79,11 @@ class ClassPredictor:
         precision: Precision | None = None,
         explain: str | None = None,
         most_explained: int | None = None,
-        check_maps: bool = False,
         sets_per_class: bool = False,
     ) -> None:
         if explain is not None and explain not in EXPLAINERS:
             raise UsageError(
                 f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam"
-            )
-        if check_maps and explain is None:
-            raise UsageError(
-                "maps to check, but none to make",
-                needed="an explanation",
-                cure="--explain grad_cam --check-maps",
             )
         plan: Any = model.plan
         if sets_per_class and (
@@ -110,7 +99,7 @@ class ClassPredictor:
             math.inf if most_explained is None else most_explained,
         )
         precision = precision or resolve_precision(plan.precision.value, model.device)
-        self.model, self.explain, self.check_maps = model, explain, check_maps
+        self.model, self.explain = model, explain
         self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
         self._plan = plan
@@ -130,7 +119,6 @@ class ClassPredictor:
             "precision": self.engine.precision,
             "mirrored axes": str(list(self.mirror_axes)),
             "explanation": str(self.explain),
-            "check of maps": str(self.check_maps),
             "sets per class": str(self._per_class),
         }
 
@@ -251,11 +239,9 @@ class ClassPredictor:
             return said
         self._left_to_explain -= 1
         names = self._plan.classes.names
-        explained = {names[n]: self._explained(prepared, n) for n in top_classes(said)}
-        maps = {name: volume for name, (volume, _) in explained.items()}
-        checks = {name: check for name, (_, check) in explained.items() if check is not None}
+        maps = {names[n]: self._explained(prepared, n) for n in top_classes(said)}
         seconds = replace(seconds, restore=time.perf_counter() - start - seconds.network)
-        return replace(said, maps=maps, map_checks=checks, seconds=seconds)
+        return replace(said, maps=maps, seconds=seconds)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K') float32 of inputs (B, C, Z, Y, X), averaged over networks and mirrors.
@@ -391,19 +377,13 @@ class ClassPredictor:
         }
         return score.model_copy(update=update)
 
-    def _explained(self, prepared: Prepared, index: int) -> tuple[Volume, MapCheck | None]:
-        """Make the map (1, Z, Y, X) of a class on the case's own grid, 0..1, and its check."""
+    def _explained(self, prepared: Prepared, index: int) -> Volume:
+        """Make the map (1, Z, Y, X) of a class on the case's own grid, 0..1."""
         view: InputWindow = prepared.restore
         explain = EXPLAINERS[self.explain or "grad_cam"]
         kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)
         networks: Any = self.engine.networks  # classifiers all
-        found = explain(networks, image, index, kind=kind)
-        check = (
-            check_map(networks, image, index, found, explainer=explain, kind=kind)
-            if self.check_maps
-            else None
-        )
-        return view.lay(found), check
+        return view.lay(explain(networks, image, index, kind=kind))
 
 
 @contextmanager

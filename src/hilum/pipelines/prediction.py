@@ -49,14 +49,10 @@ class ClassificationOptions:
     Args:
         explain: method of the heat maps `<case>_<class>_map.nii.gz`: grad_cam, hires_cam or
             occlusion; None: no maps, but grad_cam for the cases that are drawn.
-        check_maps: compare each map with one of another method and with those of random weights,
-            and write the agreement into `<case>.json`; see `hilum.inference.explain.check_map`;
-            slow.
         sets_per_class: class-conditional prediction sets: coverage holds within each class.
     """
 
     explain: str | None = None
-    check_maps: bool = False
     sets_per_class: bool = False
 
 
@@ -68,14 +64,12 @@ class RunOptions:
         engine: "torch", "openvino", "onnx" or "auto".
         precision: None: the engine's choice.
         tta: average over the mirrored images that the plan allows.
-        formats: of the files; None: the usual ones of the task.
         pictures: number of cases to draw.
     """
 
     engine: str
     precision: str | None
     tta: bool
-    formats: Sequence[str] | None
     pictures: int
 
 
@@ -119,7 +113,7 @@ class ClassificationPrediction:
         """Make the predictor of a model that has this plan.
 
         Raises:
-            UsageError: an engine other than torch, or a check of maps without JSON files.
+            UsageError: an engine other than torch.
         """
         from hilum.inference import ClassPredictor
 
@@ -130,23 +124,14 @@ class ClassificationPrediction:
                 needed="engine='torch'",
                 cure=f"leave out engine={run.engine!r}",
             )
-        predictor = ClassPredictor(
+        return ClassPredictor(
             cast("TrainedModel", model),  # classifiers are not exported
             tta=run.tta,
             precision=cast("Precision | None", run.precision),
             explain=options.explain or ("grad_cam" if run.pictures else None),
             most_explained=None if options.explain else run.pictures,
-            check_maps=options.check_maps,
             sets_per_class=options.sets_per_class,
         )
-        if options.check_maps and run.formats is not None and "json" not in run.formats:
-            raise UsageError(
-                "check_maps=True has no effect without format='json': its result goes into"
-                " CASE.json",
-                needed="the format json",
-                cure="formats='json'",
-            )
-        return predictor
 
     def write_picture(self, case: Case, files: Sequence[Path], path: Path) -> None:
         """Draw the heat maps among the files, a row a class."""

@@ -98,7 +98,7 @@ def draw_heat(
         name = next(
             (one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz")), ""
         )
-        coloured.set_title(_title(name, said))
+        coloured.set_title(f"what speaks for {name}" if name else "")
         plain.set_title(_which_slice(z, strongest, slice_title(code, z, len(heat))), fontsize=10)
     figure.suptitle(_answer(path.stem, said, table), fontsize=11)
     figure.supxlabel(_LEGEND + marked.legend, fontsize=9)
@@ -185,20 +185,6 @@ def _said(files: Sequence[Path]) -> dict[str, Any] | None:
         None if written is None else json.loads(written.read_text(encoding="utf-8"))
     )
     return found
-
-
-def _title(name: str, said: dict[str, Any] | None) -> str:
-    """Of the map of a class; with how far it can be believed where that was checked."""
-    check = ((said or {}).get("map_checks") or {}).get(name)
-    if check is None:
-        return f"what speaks for {name}" if name else ""
-    agreed = (
-        "cannot be compared" if check["agreement"] is None else f"agrees {check['agreement']:.2f}"
-    )
-    return (
-        f"what speaks for {name}\n{agreed} with {check['beside']}, {check['random_weights']:.2f}"
-        " with random weights"
-    )
 
 
 def _answer(case: str, said: dict[str, Any] | None, table: ClassTable) -> str:

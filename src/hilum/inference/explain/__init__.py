@@ -1,4 +1,4 @@
-"""Explanation maps of a classifier in the network's own space, and checks of the maps.
+"""Explanation maps of a classifier in the network's own space.
 
 A map is (Z, Y, X) float32 between 0 and 1: 0 where nothing speaks for the class, 1 where most does.
 It is scaled to its own largest value, so it compares places in one image, never two images; a map
@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from hilum.inference.explain.cam import grad_cam as grad_cam
 from hilum.inference.explain.cam import hires_cam as hires_cam
-from hilum.inference.explain.check import MapCheck as MapCheck
-from hilum.inference.explain.check import check_map as check_map
 from hilum.inference.explain.occlusion import FILLS as FILLS
 from hilum.inference.explain.occlusion import occlusion as occlusion
 from hilum.inference.explain.occlusion import occlusion_passes as occlusion_passes
-from hilum.inference.explain.sanity import Sanity as Sanity
-from hilum.inference.explain.sanity import agreement as agreement
-from hilum.inference.explain.sanity import randomised as randomised
-from hilum.inference.explain.sanity import sanity_check as sanity_check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +30,7 @@ class Explainer(Protocol):
     def __call__(
         self, network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive"
     ) -> NDArray[np.float32]:
-        """Networks, an image (C, Z, Y, X) and the class in question to a map (Z, Y, X)."""
+        """Make the map (Z, Y, X) of one class from networks and an image (C, Z, Y, X)."""
         ...
 
 

@@ -6,36 +6,30 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hilum.inference.explain.grid import scale_to_one
-from hilum.inference.explain.score import as_networks, log_odds, one_image, undisturbed
+from hilum.inference.explain.score import (
+    as_networks,
+    log_odds,
+    one_image,
+    scale_to_one,
+    undisturbed,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from hilum.dataset.classes import ClassKind
     from hilum.inference.explain.score import Networks
-    from hilum.networks import ClassifierNetwork
-
-    Weigh = Callable[
-        [Tensor, Tensor], Tensor
-    ]  # maps and gradients (F, z, y, x) to a signed map (z, y, x)
 
 
 def grad_cam(
-    network: Networks,
-    image: Tensor,
-    index: int,
-    *,
-    kind: ClassKind = "exclusive",
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive"
 ) -> NDArray[np.float32]:
     """Grad-CAM (Selvaraju et al. 2017): feature maps weighted by their mean gradient.
 
     Args:
-        network: a classifier, or the members of an ensemble: the mean of their maps, taken before
+        network: a classifier, or the networks of an ensemble: the mean of their maps, taken before
             negative values are cut off, as the ensemble's logits are the mean of theirs. They are
             left as they were, to the training flag.
         image: (C, Z, Y, X), preprocessed.
@@ -50,15 +44,11 @@ def grad_cam(
     Raises:
         UsageError: no network, no such class, or not one image.
     """
-    return _explain(network, image, index, kind=kind, weigh=_by_mean_gradient)
+    return _activation_map(network, image, index, kind=kind, mean_gradient=True)
 
 
 def hires_cam(
-    network: Networks,
-    image: Tensor,
-    index: int,
-    *,
-    kind: ClassKind = "exclusive",
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind = "exclusive"
 ) -> NDArray[np.float32]:
     """HiResCAM (Draelos and Carin 2020): feature maps times their gradient, place by place.
 
@@ -69,41 +59,28 @@ def hires_cam(
     Raises:
         UsageError: no network, no such class, or not one image.
     """
-    return _explain(network, image, index, kind=kind, weigh=_by_own_gradient)
+    return _activation_map(network, image, index, kind=kind, mean_gradient=False)
 
 
-def _by_mean_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
-    return (maps * gradients.mean(dim=(1, 2, 3), keepdim=True)).sum(dim=0)
-
-
-def _by_own_gradient(maps: Tensor, gradients: Tensor) -> Tensor:
-    return (maps * gradients).sum(dim=0)
-
-
-def _explain(
-    network: Networks, image: Tensor, index: int, *, kind: ClassKind, weigh: Weigh
+def _activation_map(
+    network: Networks, image: Tensor, index: int, *, kind: ClassKind, mean_gradient: bool
 ) -> NDArray[np.float32]:
-    """The mean of the signed maps of all networks, with negative values cut off last."""
     signed = []
-    for member in as_networks(network):
-        batch = one_image(image, member)
-        signed.append(_signed_map(member, batch, index, kind=kind, weigh=weigh).cpu())
-    return scale_to_one(torch.stack(signed).mean(dim=0).numpy())
-
-
-def _signed_map(
-    network: ClassifierNetwork, batch: Tensor, index: int, *, kind: ClassKind, weigh: Weigh
-) -> Tensor:
-    """The weighted sum of the last feature maps of a batch of one, on the image's grid."""
-    with undisturbed(network, batch.device):
-        with torch.no_grad():
-            maps = network.maps(batch)  # (1, F, z, y, x)
-        # a leaf of its own: only the head is differentiated, and it is no matter whether any
-        # parameter may learn
-        maps = maps.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            logits = network.classify(maps.clone())  # cloned: a head may work in place
-            (gradients,) = torch.autograd.grad(log_odds(logits, index, kind).sum(), maps)
-        coarse = weigh(maps.detach()[0].float(), gradients[0].float())
+    for one in as_networks(network):
+        batch = one_image(image, one)  # (1, C, Z, Y, X)
         z, y, x = batch.shape[2:]
-        return network.on_image(coarse[None], (z, y, x))[0]
+        with undisturbed(one, batch.device):
+            with torch.no_grad():
+                maps = one.maps(batch)  # (1, F, z, y, x)
+            # a leaf of its own: only the head is differentiated, and it is no matter whether any
+            # parameter may learn
+            maps = maps.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                logits = one.classify(maps.clone())  # cloned: a head may work in place
+                (gradients,) = torch.autograd.grad(log_odds(logits, index, kind).sum(), maps)
+            weights = gradients[0].float()  # (F, z, y, x)
+            if mean_gradient:
+                weights = weights.mean(dim=(1, 2, 3), keepdim=True)
+            coarse = (maps.detach()[0].float() * weights).sum(dim=0)
+            signed.append(one.on_image(coarse[None], (z, y, x))[0].cpu())
+    return scale_to_one(torch.stack(signed).mean(dim=0).numpy())

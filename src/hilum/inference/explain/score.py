@@ -1,10 +1,11 @@
-"""The number that is explained: the log-odds that a classifier gives to one of its classes."""
+"""Log-odds of a class, which maps explain, and the state of a network while it is explained."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import torch
 
 from hilum.errors import UsageError
@@ -12,17 +13,18 @@ from hilum.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from hilum.dataset.classes import ClassKind
     from hilum.networks import ClassifierNetwork
 
 Networks: TypeAlias = "ClassifierNetwork | Sequence[ClassifierNetwork]"
-"""A classifier, or the members of an ensemble."""
+"""A classifier, or the networks of an ensemble."""
 
 
 def as_networks(network: Networks) -> tuple[ClassifierNetwork, ...]:
-    """The members of an ensemble; a classifier is one of one.
+    """List the networks of an ensemble; a classifier is one of one.
 
     Raises:
         UsageError: an ensemble of none.
@@ -93,3 +95,9 @@ def undisturbed(network: ClassifierNetwork, device: torch.device) -> Iterator[No
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def scale_to_one(signed: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scale a map to 0..1: negative values become 0, the largest 1; zeros stay zeros."""
+    positive = np.maximum(signed, 0.0)
+    return (positive / (positive.max() or 1.0)).astype(np.float32)
