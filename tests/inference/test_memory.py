@@ -9,15 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from hilum import api, cli
 from hilum.errors import ResourceError, UsageError
 from hilum.inference import host_memory, memory
-from hilum.inference.running_mean import RunningMean
-from hilum.inference.windows import all_windows
 
 GIB = 2**30
 
@@ -133,47 +130,6 @@ def test_a_mapped_file_has_its_room_on_the_disk_or_is_refused(tmp_path, monkeypa
 
     monkeypatch.setattr(os, "posix_fallocate", unknown)
     assert memory.file_array((3, 64, 64), tmp_path).shape == (3, 64, 64)
-
-
-class Reluctant:
-    """A raw file that takes at most some bytes a write, and in the end perhaps none."""
-
-    def __init__(self, file, most):
-        self.file, self.most = file, most
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def write(self, values):
-        if self.most < 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.file.write(values[: self.most])
-
-
-@pytest.mark.parametrize("most", [7, 0])
-def test_rows_are_written_whole_or_that_is_said(tmp_path, monkeypatch, most):
-    made = memory.nameless_file
-    monkeypatch.setattr(
-        "hilum.inference.running_mean.nameless_file", lambda *a: Reluctant(made(*a), most)
-    )
-    shape, patch = (4, 8, 8), (4, 4, 4)
-    windows = all_windows(shape, patch, 0)
-    image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
-    mean = RunningMean(2, shape, patch, windows, 4 * 3 * 4**3, tmp_path)
-
-    def fill():
-        for window in windows:
-            mean.add(image[(slice(None), *window)], window)
-
-    if most < 1:
-        with pytest.raises(ResourceError, match="no room for a temporary file: No space left"):
-            fill()
-        mean.close()
-        return
-    fill()
-    for rows, logits in mean.finished(4, most=2**20):
-        assert np.array_equal(logits, image[:, rows])
-    mean.close()
 
 
 def test_an_amount_without_a_unit_is_no_amount():

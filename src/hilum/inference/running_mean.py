@@ -2,8 +2,8 @@
 
 Patches come with rising Z. Rows below the first row of the next patch are final: they are taken
 out, and their place is used again, so that K x (depth of a patch) x Y x X values exist and never K
-x Z x Y x X. The rows lie in memory, or, where they do not fit there, in a file without a name, of
-which some columns are held in memory at a time.
+x Z x Y x X. The rows lie in memory, or, where they do not fit there, in a mapped file without a
+name, whose pages the system holds as it can.
 
 The mean is a running one (West, CACM 1979): equal values give that very value, bit for bit, and no
 second pass divides by the weights. Each voxel sees the same operations in the same order wherever
@@ -12,25 +12,23 @@ its row lies, so that both give the same bits.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from itertools import pairwise, product
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hilum.errors import ResourceError
-from hilum.inference.memory import disk_full, nameless_file
+from hilum.inference.memory import file_array
 from hilum.inference.windows import gaussian_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from hilum.inference.windows import Slices, Three, Weighting
-
-    Column = tuple[slice, slice]
 
 _BLOCK = 2**16  # values that are worked on at a time: 256 KiB, which stay in the processor's cache
 
@@ -76,55 +74,53 @@ class RunningMean:
         """Patches so far."""
         total = buffer_bytes(outputs, shape, patch)
         self.on_disk = memory is not None and total > memory
-        self._columns: tuple[Column, ...] = ((slice(0, shape[1]), slice(0, shape[2])),)
-        self._valid = [0]  # a column: rows up to here hold something
-        self._held: OrderedDict[int, NDArray[np.float32]] = (
-            OrderedDict()
-        )  # (depth, K + 1, y, x), least recently used first
-        self._most = total
-        self._file: IO[bytes] | None = None
-        if not self.on_disk:
-            self._held[0] = np.zeros((self._depth, outputs + 1, *self._plane), dtype=np.float32)
-            return
-        self._columns = tuple(product(_cells(w[1] for w in windows), _cells(w[2] for w in windows)))
-        self._valid = [0] * len(self._columns)
-        self._most = memory or 0
-        largest = max(
-            4 * self._depth * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start)
-            for y, x in self._columns
-        )
-        if largest > self._most:
-            raise ResourceError(
-                f"{max(0, self._most) / 2**20:.0f} MiB of memory left for the logits of {outputs}"
-                " outputs",
-                needed=f"{largest / 2**20:.0f} MiB, even with the rest in a file",
-                cure="allow more memory with --memory",
-            )
-        sizes = [
-            4 * (outputs + 1) * (y.stop - y.start) * (x.stop - x.start) for y, x in self._columns
+        # a file is read and written by the parts of a plane that no window cuts
+        columns = [(slice(0, shape[1]), slice(0, shape[2]))]
+        if self.on_disk:
+            columns = [*product(_cells(w[1] for w in windows), _cells(w[2] for w in windows))]
+        shapes = [
+            (self._depth, outputs + 1, y.stop - y.start, x.stop - x.start) for y, x in columns
         ]
-        self._row_bytes = sum(sizes)
-        self._offsets = [sum(sizes[:n]) for n in range(len(sizes))]
-        self._file = nameless_file(folder, self._depth * self._row_bytes)
+        sizes = [math.prod(one) for one in shapes]
+        if memory is not None and 4 * max(sizes) > memory:
+            raise ResourceError(
+                f"{max(0, memory) / 2**20:.0f} MiB of memory left for the logits of {outputs}"
+                " outputs",
+                needed=f"{4 * max(sizes) / 2**20:.0f} MiB, even with the rest in a file",
+                cure="allow more, as memory='16GB'",
+            )
+        values = (
+            file_array((total // 4,), folder)
+            if self.on_disk
+            else np.zeros(total // 4, dtype=np.float32)
+        )
+        parts = np.split(values, np.cumsum(sizes)[:-1])
+        self._columns = [
+            (*sides, part.reshape(one))
+            for sides, part, one in zip(columns, parts, shapes, strict=True)
+        ]
+        self._valid = [0] * len(columns)  # rows of a column up to here hold something
 
     def add(self, logits: NDArray[np.float32], window: Slices) -> None:
         """Take the logits (K, *patch) of a patch."""
         z, y, x = window
         self.added += 1
-        for column, sides in enumerate(self._columns):
-            ys, xs = _shared(y, sides[0]), _shared(x, sides[1])
-            if ys is None or xs is None:
+        for column, (ys, xs, rows) in enumerate(self._columns):
+            top, bottom = max(y.start, ys.start), min(y.stop, ys.stop)
+            left, right = max(x.start, xs.start), min(x.stop, xs.stop)
+            if top >= bottom or left >= right:
                 continue
-            rows = self._open(column)
             for row in range(max(self._valid[column], z.start), z.stop):
                 rows[row % self._depth] = 0  # of an earlier slab
             self._valid[column] = max(self._valid[column], z.stop)
-            inside = (_within(ys, sides[0]), _within(xs, sides[1]))
-            part = (_within(ys, y), _within(xs, x))
-            for row in range(z.start, z.stop):
-                n = row - z.start
-                there = rows[(row % self._depth, slice(None), *inside)]
-                _average(there, logits[(slice(None), n, *part)], self._weights[(n, *part)])
+            inside = (
+                slice(top - ys.start, bottom - ys.start),
+                slice(left - xs.start, right - xs.start),
+            )
+            part = (slice(top - y.start, bottom - y.start), slice(left - x.start, right - x.start))
+            for n in range(z.stop - z.start):
+                mean = rows[((z.start + n) % self._depth, slice(None), *inside)]
+                _average(mean, logits[(slice(None), n, *part)], self._weights[(n, *part)])
 
     def finished(self, stop: int, *, most: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Take out the rows below `stop`, which every patch that touches them has been added to.
@@ -146,81 +142,19 @@ class RunningMean:
             end = min(
                 stop, start + step, start - start % self._depth + self._depth
             )  # up to where the places begin again
-            yield slice(start, end), self._together(start, end)
+            place = slice(start % self._depth, (end - 1) % self._depth + 1)
+            if self.on_disk:
+                logits = np.empty((end - start, self._outputs, *self._plane), dtype=np.float32)
+                for ys, xs, rows in self._columns:
+                    logits[:, :, ys, xs] = rows[place, : self._outputs]
+            else:
+                logits = self._columns[0][2][place, : self._outputs]
+            yield slice(start, end), logits.swapaxes(0, 1)
             self.first = end
 
     def close(self) -> None:
         """Give memory and file back."""
-        self._held.clear()
-        if self._file is not None:
-            self._file.close()
-
-    def _together(self, start: int, end: int) -> NDArray[np.float32]:
-        place = slice(start % self._depth, (end - 1) % self._depth + 1)
-        if not self.on_disk:
-            return self._held[0][place, : self._outputs].swapaxes(0, 1)
-        logits = np.empty((end - start, self._outputs, *self._plane), dtype=np.float32)
-        for column, sides in enumerate(self._columns):
-            if column in self._held:
-                logits[(slice(None), slice(None), *sides)] = self._held[column][
-                    place, : self._outputs
-                ]
-            else:
-                for row in range(start, end):
-                    logits[(row - start, slice(None), *sides)] = self._read(column, row)[
-                        : self._outputs
-                    ]
-        return logits.swapaxes(0, 1)
-
-    def _open(self, column: int) -> NDArray[np.float32]:
-        """The rows of a column, in memory."""
-        if column in self._held:
-            self._held.move_to_end(column)
-            return self._held[column]
-        shape = (
-            self._depth,
-            self._outputs + 1,
-            *(side.stop - side.start for side in self._columns[column]),
-        )
-        needed = 4 * int(np.prod(shape))
-        while self._held and sum(rows.nbytes for rows in self._held.values()) + needed > self._most:
-            self._put_away(*self._held.popitem(last=False))
-        rows = np.empty(shape, dtype=np.float32)
-        for row in range(self.first, self._valid[column]):
-            rows[row % self._depth] = self._read(column, row)
-        self._held[column] = rows
-        return rows
-
-    def _put_away(self, column: int, rows: NDArray[np.float32]) -> None:
-        for row in range(self.first, self._valid[column]):
-            self._write(column, row, rows[row % self._depth].data.cast("B"))
-
-    def _write(self, column: int, row: int, values: memoryview) -> None:
-        file, written = self._seek(column, row), 0
-        try:
-            while written < len(values):  # a raw file may take only a part
-                written += file.write(values[written:])
-        except OSError as error:
-            raise disk_full(self._depth * self._row_bytes, error) from error
-
-    def _read(self, column: int, row: int) -> NDArray[np.float32]:
-        values = np.empty(
-            (self._outputs + 1, *(side.stop - side.start for side in self._columns[column])),
-            dtype=np.float32,
-        )
-        # a raw file has it
-        got = self._seek(column, row).readinto(values.data.cast("B"))  # type: ignore[attr-defined]
-        if got != values.nbytes:
-            raise ResourceError(
-                f"a temporary file gave {got} of {values.nbytes} bytes", cure="check the disk"
-            )
-        return values
-
-    def _seek(self, column: int, row: int) -> IO[bytes]:
-        if self._file is None:  # pragma: no cover  (a mean in memory has all its columns at hand)
-            raise ResourceError("a running mean without a file")
-        self._file.seek(row % self._depth * self._row_bytes + self._offsets[column])
-        return self._file
+        self._columns.clear()
 
 
 def _average(
@@ -238,16 +172,7 @@ def _average(
         there += way
 
 
-def _cells(sides: Iterator[slice]) -> tuple[slice, ...]:
+def _cells(sides: Iterable[slice]) -> list[slice]:
     """The parts that the windows' edges cut an axis into: each inside or outside of a window."""
     edges = sorted({edge for side in sides for edge in (side.start, side.stop)})
-    return tuple(slice(*pair) for pair in pairwise(edges))
-
-
-def _shared(a: slice, b: slice) -> slice | None:
-    start, stop = max(a.start, b.start), min(a.stop, b.stop)
-    return slice(start, stop) if start < stop else None
-
-
-def _within(part: slice, whole: slice) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
+    return [slice(*pair) for pair in pairwise(edges)]

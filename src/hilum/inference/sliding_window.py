@@ -9,13 +9,11 @@ and the engines let go of the interpreter's lock meanwhile.
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import combinations
-from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from hilum.inference.windows import Slices, Three, Weighting
 
     Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    Group = list[tuple[Slices, NDArray[np.float32]]]
+    """Windows and their logits (K, *patch)."""
 
 _WATCH_SECONDS = 0.01  # between two looks at the memory while the first patch runs
 
@@ -135,18 +135,8 @@ class Watch:
     tally: Tally = field(default_factory=Tally)
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """A window without logits yet: its patch (C, *patch) where it has to be run."""
-
-    window: Slices
-    patch: NDArray[np.float32] | None
-    constant: tuple[float, ...] | None = None
-    logits: NDArray[np.float32] | None = None
-
-
 def slabs(
-    image: NDArray[np.floating[Any]], engine: Run, sweep: Sweep, watch: Watch | None = None
+    image: NDArray[np.floating], engine: Run, sweep: Sweep, watch: Watch | None = None
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Run a network over a volume, patch by patch, and give the rows that are finished.
 
@@ -189,12 +179,16 @@ def slabs(
                     logits[:, start - rows.start : end - rows.start][inside],
                 )
 
-    with closing(_Network(image, engine, sweep, windows, before, watch)) as network:
-        left = network.memory_left()
+    groups = _run_windows(image, engine, sweep, windows, before, watch)
+    with ThreadPoolExecutor(1, "hilum-network") as network:
+        running: Future[Group | None] = network.submit(next, groups, None)
+        left = _memory_left(running, watch.rows.limit)
         together = max(1, sweep.batch // sweep.copies)
-        ahead = 4 * sweep.outputs * math.prod(sweep.patch) * together
-        if left is None or buffer_bytes(sweep.outputs, padded, sweep.patch) + ahead <= left:
-            network.go_ahead()
+        logits_bytes = 4 * sweep.outputs * math.prod(sweep.patch) * together
+        # the network runs the next group while the last one is averaged
+        ahead = left is None or (
+            buffer_bytes(sweep.outputs, padded, sweep.patch) + logits_bytes <= left
+        )
         mean = RunningMean(
             sweep.outputs,
             padded,
@@ -206,18 +200,36 @@ def slabs(
         )
         with closing(mean):
             watch.tally.on_disk |= mean.on_disk
-            for window, logits in network.results():
-                yield from cropped(window[0].start)
-                mean.add(logits, window)
-                del logits  # K times a patch: not kept while the next is waited for
-                if watch.progress is not None:
-                    watch.progress(mean.added, len(windows))
+            while (group := running.result()) is not None:
+                if ahead:
+                    running = network.submit(next, groups, None)
+                while group:
+                    window, logits = group.pop(0)  # not kept any longer than it is used
+                    yield from cropped(window[0].start)
+                    mean.add(logits, window)
+                    del logits
+                    if watch.progress is not None:
+                        watch.progress(mean.added, len(windows))
+                if not ahead:
+                    running = network.submit(next, groups, None)
             yield from cropped(padded[0])
 
 
-def sliding_window(
-    image: NDArray[np.floating[Any]], engine: Run, sweep: Sweep
-) -> NDArray[np.float32]:
+def _memory_left(running: Future[Group | None], limit: int | None) -> int | None:
+    """Return the bytes that are left for rows beside the network; None: no limit.
+
+    What the process holds at most while the first patches run is what the network takes.
+    """
+    if limit is None:
+        return None
+    most = resident()
+    while not running.done():
+        wait([running], timeout=_WATCH_SECONDS)
+        most = max(most, resident())
+    return limit - most
+
+
+def sliding_window(image: NDArray[np.floating], engine: Run, sweep: Sweep) -> NDArray[np.float32]:
     """All slabs together: logits (K, Z, Y, X), float32.
 
     Needs 4 K bytes a voxel; see `slabs`, which does not.
@@ -230,159 +242,87 @@ def sliding_window(
     return logits
 
 
-class _Stopped(Exception):  # noqa: N818  (no error: it ends the thread)
-    """The caller wants no more logits."""
+def _run_windows(
+    image: NDArray[np.floating],
+    engine: Run,
+    sweep: Sweep,
+    windows: Sequence[Slices],
+    before: Sequence[int],
+    watch: Watch,
+) -> Iterator[Group]:
+    """Run groups of windows: a full batch of patches, and windows of known logits between them.
+
+    The first group says how much memory the network takes: it is as large as any.
+    """
+    size = max(1, sweep.batch // sweep.copies)
+    waiting: list[_Window] = []
+    known: NDArray[np.float32] | None = None
+    last: tuple[float, ...] | None = None  # the constant that was run last, or will be with these
+    for number, place in enumerate(windows, start=1):
+        patch = _cut(image, place, before, sweep.patch)
+        constant = constant_of(patch) if sweep.reuse else None
+        air = watch.air(patch) if constant is None else None
+        window = _Window(place, constant=constant is not None, logits=air)
+        if air is not None:
+            watch.tally.outside += 1
+        elif constant is not None and constant == last:
+            watch.tally.reused += 1
+        else:
+            watch.tally.run += 1
+            window.patch = patch
+            last = constant or last
+        waiting.append(window)
+        if sum(one.patch is not None for one in waiting) == size or number == len(windows):
+            group, known = _run_group(waiting, engine, sweep, known)
+            waiting = []
+            yield group
 
 
-class _Network:
-    """The thread that runs the network: windows in, logits out, in their order."""
+@dataclass
+class _Window:
+    """A window without logits yet: its patch (C, *patch) where it has to be run."""
 
-    def __init__(
-        self,
-        image: NDArray[np.floating[Any]],
-        engine: Run,
-        sweep: Sweep,
-        windows: Sequence[Slices],
-        before: Sequence[int],
-        watch: Watch,
-    ) -> None:
-        self._image, self._engine, self._sweep, self._windows = image, engine, sweep, windows
-        self._before, self._watch = before, watch
-        self._known = np.empty(
-            (0, 0, 0, 0), dtype=np.float32
-        )  # the logits of the constant patch that was run last
-        self._queue: Queue[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = (
-            Queue()
-        )
-        self._slots = threading.Semaphore(1)  # groups of logits that may exist
-        self._stop = False
-        self._ready: deque[list[tuple[Slices, NDArray[np.float32]]] | BaseException | None] = (
-            deque()
-        )
-        self._thread = threading.Thread(target=self._work, name="hilum-network", daemon=True)
-        self._thread.start()
+    place: Slices
+    constant: bool
+    logits: NDArray[np.float32] | None
+    patch: NDArray[np.float32] | None = None
 
-    def memory_left(self) -> int | None:
-        """Run the first patches and return the bytes that are left for rows; None: no limit.
 
-        What the process holds at most meanwhile is what the network takes.
-        """
-        limit = self._watch.rows.limit
-        if limit is None:
-            return None
-        most = 0
-        while not self._ready:
-            most = max(most, resident())
-            try:
-                self._ready.append(self._queue.get(timeout=_WATCH_SECONDS))
-            except Empty:
-                continue
-        return limit - max(most, resident())
-
-    def go_ahead(self) -> None:
-        """Let the network run the next group while the last one is averaged."""
-        self._slots.release()
-
-    def results(self) -> Iterator[tuple[Slices, NDArray[np.float32]]]:
-        """Every window and its logits (K, *patch), in their order."""
-        while True:
-            group = self._ready.popleft() if self._ready else self._queue.get()
-            if group is None:
-                return
-            if isinstance(group, BaseException):
-                raise group
-            while group:
-                yield group.pop(0)  # not kept any longer than it is used
-            self._slots.release()
-
-    def close(self) -> None:
-        """End the thread; a patch that is running is waited for."""
-        self._stop = True
-        self._slots.release()
-        self._thread.join()
-
-    def _work(self) -> None:
-        try:
-            for group in self._groups():
-                self._queue.put(group)
-                del group
-            self._queue.put(None)
-        except _Stopped:
-            pass
-        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
-            self._queue.put(error)
-
-    def _groups(self) -> Iterator[list[tuple[Slices, NDArray[np.float32]]]]:
-        """Group the windows: a full batch of patches to run, and known logits between them.
-
-        The first group says how much memory the network takes: it is as large as any.
-        """
-        size = max(1, self._sweep.batch // self._sweep.copies)
-        waiting: list[_Waiting] = []
-        patches = 0
-        last: tuple[float, ...] | None = (
-            None  # the constant that was run last, or will be with this group
-        )
-        for window in self._windows:
-            patch = self._patch(window)
-            constant = constant_of(patch) if self._sweep.reuse else None
-            air = self._watch.air(patch) if constant is None else None
-            if air is not None:
-                waiting.append(_Waiting(window, None, logits=air))
-            elif constant is not None and constant == last:
-                waiting.append(_Waiting(window, None, constant))
-            else:
-                waiting.append(_Waiting(window, patch, constant))
-                last = constant or last
-                patches += 1
-            if patches == size:
-                yield self._run(waiting)
-                waiting, patches = [], 0
-        if waiting:
-            yield self._run(waiting)
-
-    def _run(self, waiting: Sequence[_Waiting]) -> list[tuple[Slices, NDArray[np.float32]]]:
-        self._slots.acquire()
-        if self._stop:
-            raise _Stopped
-        patches = [one.patch for one in waiting if one.patch is not None]
-        results: Iterator[NDArray[np.float32]] = iter(
-            mirrored(self._engine, np.stack(patches), self._sweep) if patches else ()
-        )
-        group = []
-        for one in waiting:
-            if one.logits is not None:
-                group.append((one.window, one.logits))
-                self._watch.tally.outside += 1
-                continue
-            if one.patch is None:
-                group.append((one.window, self._known))
-                self._watch.tally.reused += 1
-                continue
+def _run_group(
+    waiting: Sequence[_Window], engine: Run, sweep: Sweep, known: NDArray[np.float32] | None
+) -> tuple[Group, NDArray[np.float32] | None]:
+    """Run the patches of a group; `known` are the logits of the constant that was run last."""
+    patches = [one.patch for one in waiting if one.patch is not None]
+    results = iter(mirrored(engine, np.stack(patches), sweep) if patches else ())
+    group: Group = []
+    for one in waiting:
+        logits = one.logits
+        if one.patch is not None:
             logits = next(results)
-            group.append((one.window, logits))
-            self._watch.tally.run += 1
-            if one.constant is not None:
-                self._known = logits.copy()  # one is kept, without the rest of its batch
-        return group
+            if one.constant:
+                known = logits.copy()  # one is kept, without the rest of its batch
+        elif logits is None:
+            logits = known
+        if logits is not None:
+            group.append((one.place, logits))
+    return group, known
 
-    def _patch(self, window: Slices) -> NDArray[np.float32]:
-        """The window's content (C, *patch), zeros where it is beyond the image."""
-        sizes = self._image.shape[1:]
-        inner = [
-            (s.start - b, s.stop - b, n)
-            for s, b, n in zip(window, self._before, sizes, strict=True)
-        ]
-        source = tuple(slice(max(0, a), min(n, z)) for a, z, n in inner)
-        part = self._image[(slice(None), *source)]
-        if part.shape[1:] == self._sweep.patch:
-            return np.ascontiguousarray(part, dtype=np.float32)
-        patch = np.zeros((len(self._image), *self._sweep.patch), dtype=np.float32)
-        place = tuple(
-            slice(s.start - a, s.stop - a) for (a, _, _), s in zip(inner, source, strict=True)
-        )
-        patch[(slice(None), *place)] = part
-        return patch
+
+def _cut(
+    image: NDArray[np.floating], window: Slices, before: Sequence[int], size: Three
+) -> NDArray[np.float32]:
+    """The window's content (C, *patch), zeros where it is beyond the image."""
+    sides = [slice(side.start - b, side.stop - b) for side, b in zip(window, before, strict=True)]
+    inside = [
+        slice(max(0, s.start), min(n, s.stop)) for s, n in zip(sides, image.shape[1:], strict=True)
+    ]
+    part = image[(slice(None), *inside)]
+    if part.shape[1:] == size:
+        return np.ascontiguousarray(part, dtype=np.float32)
+    patch = np.zeros((len(image), *size), dtype=np.float32)
+    place = [slice(i.start - s.start, i.stop - s.start) for i, s in zip(inside, sides, strict=True)]
+    patch[(slice(None), *place)] = part
+    return patch
 
 
 def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray[np.float32]:
@@ -397,38 +337,28 @@ def mirrored(engine: Run, patches: NDArray[np.float32], sweep: Sweep) -> NDArray
         for axes in combinations(sweep.mirror_axes, count)
     ]
     together = max(1, sweep.batch // len(patches))  # copies a call
-    mean: NDArray[np.float32] | None = None
+    mean = np.empty(0, dtype=np.float32)
     count = 0
     for start in range(0, len(flips), together):
         chosen = flips[start : start + together]
-        seen = (
+        copies = (
             np.concatenate([np.flip(patches, axes) for axes in chosen])
             if chosen != [()]
             else patches
         )
-        logits = _checked(engine(seen), seen, sweep)
+        logits = engine(copies)
+        expected = (len(copies), sweep.outputs, *sweep.patch)
+        if logits.shape != expected:
+            raise ModelError(
+                f"a network that gives {tuple(logits.shape)} to {tuple(copies.shape)}",
+                needed=f"{expected}: one logit for each of {sweep.outputs} outputs at each voxel",
+            )
         for copy, axes in enumerate(chosen):
             unflipped = np.flip(logits[copy * len(patches) : (copy + 1) * len(patches)], axes)
             count += 1
-            if mean is None:
-                mean = (
-                    unflipped if len(flips) == 1 else unflipped.copy()
-                )  # the logits of other copies are not kept with it
+            if count == 1:  # copied: the logits of other copies are not kept with it
+                mean = unflipped if len(flips) == 1 else unflipped.copy()
                 continue
             for patch, new in enumerate(unflipped):  # one patch at a time: no temporary of them all
                 mean[patch] += (new - mean[patch]) / np.float32(count)
-    if mean is None:  # pragma: no cover  (the first copy is the patch itself)
-        raise ModelError("internal error: no patch was run")
     return mean
-
-
-def _checked(
-    logits: NDArray[np.float32], patches: NDArray[np.float32], sweep: Sweep
-) -> NDArray[np.float32]:
-    expected = (len(patches), sweep.outputs, *sweep.patch)
-    if logits.shape != expected:
-        raise ModelError(
-            f"a network that gives {tuple(logits.shape)} to {tuple(patches.shape)}",
-            needed=f"{expected}: one logit for each of {sweep.outputs} outputs at each voxel",
-        )
-    return logits

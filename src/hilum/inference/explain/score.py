@@ -100,4 +100,4 @@ def undisturbed(network: ClassifierNetwork, device: torch.device) -> Iterator[No
 def scale_to_one(signed: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale a map to 0..1: negative values become 0, the largest 1; zeros stay zeros."""
     positive = np.maximum(signed, 0.0)
-    return (positive / (positive.max() or 1.0)).astype(np.float32)
+    return np.asarray(positive / (positive.max() or 1.0), dtype=np.float32)
