@@ -205,7 +205,6 @@ def test_each_member_sees_an_image_once_for_answer_and_verdict():
         assert verdict is not None
         by_hand = [float(gate.cloud.distance(np.array([[0.5]]))[0]) for gate in gates]
         assert any(verdict.features_distance == pytest.approx(far, rel=1e-5) for far in by_hand)
-        assert verdict == predictor.verdict(prepared.array)
 
 
 def test_findings_are_called_one_by_one_and_certain_ones_are_said():

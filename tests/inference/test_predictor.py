@@ -239,7 +239,7 @@ def test_a_process_that_is_itself_larger_than_the_memory_says_so():
         Predictor(make_model(), memory=2_000_000).predict(index_volume())
     assert "crop the image" not in str(caught.value)
     assert re.search(
-        r"at least \d\.\d GiB, of which the images take 0\.00\n.*--memory \d\.\dGiB",
+        r"at least \d\.\d GiB, of which the images take 0\.00 GiB\n.*memory='\d\.\dGiB'",
         str(caught.value),
     )
 
@@ -253,7 +253,7 @@ def test_preprocessing_takes_no_more_than_was_said(kind):
     predictor = Predictor(
         make_model(normalisation=(Normalisation(kind=kind, upper=900.0),), spacing=(1.0, 1.1, 1.1))
     )
-    said = predictor._memory.size(image.geometry, stored=0, channels=1).bytes
+    said = predictor._memory.size(image.geometry, stored=0).bytes
     preprocess_case(image, predictor.model.plan)  # what is loaded once
     tracemalloc.start()
     preprocess_case(image, predictor.model.plan)

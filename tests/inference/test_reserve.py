@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from inference_toys import index_volume, make_model
 
+from hilum.dataset import Case
 from hilum.inference import Predictor
 from hilum.inference.memory import Budget
-from hilum.inference.memory_plan import Size
+from hilum.inference.memory_plan import MemoryPlanner, Size
 from hilum.plan.segmentation import PostprocessingStep
 from hilum.tasks.postprocess import BYTES_A_VOXEL
 
@@ -31,7 +32,12 @@ def test_post_processing_of_this_case_comes_before_reading_the_next(steps, monke
     predictor._memory = replace(predictor._memory, budget=Budget(MOST, given=True))
     monkeypatch.setattr("hilum.inference.memory_plan.resident", lambda: HELD)
     room = (MOST - HELD - needed) // 3
-    assert predictor.reserve(Size(voxels=1, patches=1, bytes=room), before) == room
-    assert predictor.reserve(Size(voxels=1, patches=1, bytes=room + 1), before) is None
-    alone = (MOST - HELD) // 3  # nothing is post-processed meanwhile
-    assert predictor.reserve(Size(voxels=1, patches=1, bytes=alone), None) == alone
+    following = Case("next", None, {})
+    limits = []
+    for size in (room, room + 1):
+        known = Size(voxels=1, patches=1, bytes=size)
+        monkeypatch.setattr(MemoryPlanner, "size_of_files", lambda *_, size=known: size)
+        memory = predictor.plan_memory(before, following=following)
+        assert memory.reads_ahead == (size == room)
+        limits.append(memory.limit)
+    assert limits == [MOST - room, MOST]  # what waits takes nothing meanwhile

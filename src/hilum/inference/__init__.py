@@ -10,6 +10,8 @@ from hilum.front_door import front_door
 if TYPE_CHECKING:
     from hilum.inference.assurance import Assurance as Assurance
     from hilum.inference.assurance import Calibration as Calibration
+    from hilum.inference.case_predictor import Prepared as Prepared
+    from hilum.inference.case_predictor import Seconds as Seconds
     from hilum.inference.class_prediction import CLASS_FORMATS as CLASS_FORMATS
     from hilum.inference.class_prediction import ClassPrediction as ClassPrediction
     from hilum.inference.class_predictor import ClassPredictor as ClassPredictor
@@ -36,9 +38,7 @@ if TYPE_CHECKING:
     from hilum.inference.nnunet import read_nnunet as read_nnunet
     from hilum.inference.prediction import FORMATS as FORMATS
     from hilum.inference.prediction import Prediction as Prediction
-    from hilum.inference.prediction import Seconds as Seconds
     from hilum.inference.predictor import Predictor as Predictor
-    from hilum.inference.predictor import Prepared as Prepared
     from hilum.inference.predictors import make_predictor as make_predictor
     from hilum.inference.run_report import CaseOutcome as CaseOutcome
     from hilum.inference.run_report import RunClock as RunClock

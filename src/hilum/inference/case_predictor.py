@@ -1,24 +1,83 @@
-"""Interface of a predictor, and of the writer of its predictions, whatever the task."""
+"""Base of the predictors of both tasks, and of the writers of their predictions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+import logging
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from hilum.dataset.case import Case
+from hilum.errors import UsageError
+from hilum.inference.inputs import (
+    Source,
+    case_id,
+    channel_files,
+    image_files,
+    in_order,
+    read_source,
+    wrong_channels,
+)
+from hilum.inference.memory_plan import MemoryPlan
+from hilum.inference.unlike import unlike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from pydantic import JsonValue
 
-    from hilum.dataset.case import Case
     from hilum.inference.engines.engine import Engine
-    from hilum.inference.inputs import Source
     from hilum.inference.manifest import Facts
-    from hilum.inference.memory_plan import Size
-    from hilum.inference.prediction import Seconds
-    from hilum.inference.predictor import Prepared
+    from hilum.inference.memory_plan import MemoryPlanner, Size
     from hilum.io import OutputFolder
     from hilum.plan import Plan
+    from hilum.preprocess import InputWindow, Restore
+    from hilum.volume import Volume
+
+_log = logging.getLogger("hilum")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock seconds of the parts of one prediction."""
+
+    read: float = 0.0
+    preprocess: float = 0.0
+    network: float = 0.0
+    restore: float = 0.0
+    write: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Their sum; reading and writing may have run beside another case."""
+        return self.read + self.preprocess + self.network + self.restore + self.write
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A case as the network gets it.
+
+    Args:
+        case: its id.
+        array: (C, Z, Y, X) float32.
+        restore: the way back: `Restore` of a segmentation, `InputWindow` of a classifier.
+        seconds: of reading and preprocessing.
+        source: the case, where it was given as one.
+        files: that it was read from.
+        unlike: differences from the training images, see `hilum.inference.unlike`.
+    """
+
+    case: str
+    array: NDArray[np.float32]
+    restore: Any
+    seconds: Seconds = field(default_factory=Seconds)
+    source: Case | None = None
+    files: tuple[Path, ...] = ()
+    unlike: tuple[str, ...] = ()
 
 
 class CasePrediction(Protocol):
@@ -41,46 +100,71 @@ class CasePrediction(Protocol):
 
 
 P = TypeVar("P", bound=CasePrediction)
-P_contra = TypeVar("P_contra", contravariant=True)
 
 
-class PredictionWriter(Protocol[P_contra]):
-    """Writes predictions of many cases to a folder."""
+class PredictionWriter(ABC, Generic[P]):
+    """Writes predictions of many cases to a folder.
 
-    table_file: str
-    """The file that says what labels or classes mean."""
+    Args:
+        out: the folder, held.
+        table_file: name of the file that says what labels or classes mean.
+        table: its text.
 
+    Raises:
+        UsageError: the folder has predictions with another table.
+    """
+
+    def __init__(self, out: OutputFolder, table_file: str, table: str) -> None:
+        self._out, self.table_file, self._table = out, table_file, table
+        file = out.path / table_file
+        if out.owned(table_file) and file.read_text(encoding="utf-8") != table:
+            raise UsageError(
+                f"{out.path} holds answers of a model with other labels or classes, see {file}",
+                needed="one table of labels or classes for all answers in a folder",
+                cure="choose another output folder",
+            )
+
+    @abstractmethod
     def names(self, case: Case) -> tuple[str, ...]:
-        """Name the files that will be written for a case."""
-        ...
+        """Name the files that will be written for a case, tables of all cases included."""
 
-    def there(self, case: Case) -> bool:
+    def own_names(self, case: Case) -> tuple[str, ...]:
+        """Name those that always are the case's alone."""
+        return self.names(case)
+
+    @abstractmethod
+    def earlier(self, case: str) -> tuple[Path, ...]:
+        """Name the files that earlier predictions of a case may have left, in any format."""
+
+    def is_written(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's prediction in every format."""
-        ...
+        return all(
+            name in self._out.files and (self._out.path / name).is_file()
+            for name in self.own_names(case)
+        )
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
         """Return the hashes of the inputs of each existing file of a case."""
-        ...
+        return [self._out.files[name].made_from for name in self.own_names(case)]
 
-    def earlier(self, case: str) -> tuple[Path, ...]:
-        """Name the files that earlier predictions of a case may have left, in any format."""
-        ...
-
-    def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:
+    def kept_rows(
+        self,
+        cases: Collection[str],  # noqa: ARG002  (without a table of all cases there are no rows)
+    ) -> tuple[int, tuple[str, ...]]:
         """Count the rows of other cases that its table keeps, and list the models of all rows."""
-        ...
+        return 0, ()
 
-    def write(self, prediction: P_contra, made_from: dict[str, str]) -> tuple[Path, ...]:
+    @abstractmethod
+    def write(self, prediction: P, made_from: dict[str, str]) -> tuple[Path, ...]:
         """Write one prediction and return its files."""
-        ...
 
     def write_table(self) -> None:
-        """Write `table_file` where it is needed and missing."""
-        ...
+        """Write what labels or classes mean where that is missing."""
+        if not (self._out.path / self.table_file).exists():
+            self._out.write({self.table_file: self._table})
 
     def close(self) -> None:
         """Write what belongs to all cases together."""
-        ...
 
 
 class PredictorModel(Protocol):
@@ -102,72 +186,149 @@ class PredictorModel(Protocol):
         ...
 
 
-class CasePredictor(Protocol[P]):
+class CasePredictor(ABC, Generic[P]):
     """A model that is ready to predict cases of its task."""
 
+    model: PredictorModel
+    engine: Engine
     usual_formats: tuple[str, ...]
-    asks_annotated: bool
+    asks_annotated = False
     """Whether also the annotated cases of a data set are predicted, where others are not."""
-
-    @property
-    def model(self) -> PredictorModel:
-        """The model."""
-        ...
-
-    @property
-    def engine(self) -> Engine:
-        """Runs the network."""
-        ...
+    mirror_axes: tuple[int, ...]
+    _memory: MemoryPlanner | None = None
 
     @property
     def memory_gb(self) -> float | None:
         """Memory limit of this process, in GiB; None: there is none."""
-        ...
+        return None if self._memory is None else self._memory.budget.most / 2**30
 
     @property
+    @abstractmethod
     def run_options(self) -> dict[str, JsonValue]:
         """The options that run.json names."""
-        ...
 
     @property
     def prediction_options(self) -> dict[str, str]:
         """The options that a prediction depends on, by name."""
-        ...
+        return {
+            "engine": self.engine.name,
+            "precision": self.engine.precision,
+            "mirrored axes": str(list(self.mirror_axes)),
+        }
 
+    @abstractmethod
     def writer(
         self, out: OutputFolder, formats: Sequence[str], *, probabilities: bool
     ) -> PredictionWriter[P]:
         """Make the writer of predictions to a folder."""
-        ...
 
     def refuse_all(self, cases: Sequence[Case]) -> None:
         """Refuse cases before anything is read where all lack what the model needs."""
-        ...
 
-    def size(self, source: Case) -> Size | None:
+    def size(self, source: Source) -> Size | None:
         """Return the size of a case from its files' headers; None where it is not known."""
-        ...
+        return None if self._memory is None else self._memory.size_of_files(source)
 
-    def reserve(self, expected: Size | None, before: Prepared | None) -> int | None:
-        """Bytes of memory for reading a case while another runs; None: it has to wait."""
-        ...
-
-    def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> P:
-        """Predict one case, whatever it is read from."""
-        ...
-
-    def prepare(self, source: Case) -> Prepared:
-        """Read and preprocess a case."""
-        ...
-
-    def predict_prepared(
+    def plan_memory(
         self,
         prepared: Prepared,
         *,
         probabilities: bool = False,
-        reserve: int = 0,
+        following: Case | None = None,
+        folder: Path | None = None,
+    ) -> MemoryPlan:
+        """Plan the memory of a preprocessed case, and whether the next one is read meanwhile.
+
+        Args:
+            prepared: the case.
+            probabilities: keep probabilities, too.
+            following: the next case.
+            folder: of files in place of memory.
+        """
+        if self._memory is None:
+            return MemoryPlan(probabilities=probabilities)
+        return self._memory.plan_case(
+            prepared.restore, probabilities=probabilities, following=following, folder=folder
+        )
+
+    def predict(self, source: Source, *, case: str | None = None, probabilities: bool = False) -> P:
+        """Predict one case.
+
+        Args:
+            source: a volume, a case, a file, a DICOM folder, or one file a channel; a `Case` where
+                the model looks at a mask or a point.
+            case: its id; by default the case's, or the file's name.
+            probabilities: also give probabilities on the case's own grid (4 K bytes a voxel more,
+                in a temporary file where they do not fit into the memory); a classifier always
+                gives them.
+
+        Raises:
+            DataError: it cannot be read, has other channels than the model, or no mask or point
+                though the model needs one.
+            ResourceError: memory is not enough.
+        """
+        prepared = self.prepare(source, case=case)
+        if prepared.unlike:
+            differences = "; ".join(prepared.unlike)
+            _log.warning("%s: unlike the training data: %s", prepared.case, differences)
+        memory = self.plan_memory(prepared, probabilities=probabilities)
+        return self.predict_prepared(prepared, memory=memory)
+
+    def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
+        """Read and preprocess.
+
+        The part of a prediction that needs no network, so that it may run beside another case.
+
+        Raises:
+            DataError: as `predict`.
+            ResourceError: the images alone need more memory than is allowed.
+        """
+        plan = self.model.plan
+        case, source = case or case_id(source), in_order(source, plan.channels)
+        start = time.perf_counter()
+        size = self.size(source)
+        if self._memory is not None and size is not None:
+            self._memory.refuse_too_large(case, size)
+        image = read_source(source, plan.channels)
+        middle = time.perf_counter()
+        if image.channels != len(plan.channels):
+            raise wrong_channels(case, image, plan.channels)
+        if self._memory is not None:
+            self._memory.refuse_too_large(case, self._memory.size(image.geometry, stored=0))
+        differences = unlike(image, plan, channel_files(source))
+        array, restore = self.preprocess(image, source)
+        return Prepared(
+            case,
+            array,
+            restore,
+            Seconds(read=middle - start, preprocess=time.perf_counter() - middle),
+            source if isinstance(source, Case) else None,
+            image_files(source),
+            differences,
+        )
+
+    @abstractmethod
+    def preprocess(
+        self, image: Volume, source: Source
+    ) -> tuple[NDArray[np.float32], Restore | InputWindow]:
+        """Bring an image to the network's input (C, Z, Y, X), with the way back."""
+
+    @abstractmethod
+    def predict_prepared(
+        self,
+        prepared: Prepared,
+        *,
+        memory: MemoryPlan | None = None,
         progress: Callable[[int, int], None] | None = None,
-        scratch: Path | None = None,
     ) -> P:
-        """Predict a preprocessed case."""
-        ...
+        """Predict a preprocessed case.
+
+        Args:
+            prepared: what `prepare` gave.
+            memory: what `plan_memory` gave; None: planned here.
+            progress: called with the patches that are done, and all.
+
+        Raises:
+            ResourceError: memory is not enough, for the patches or for post-processing, or a file
+                is needed in its place and the disk is full.
+        """

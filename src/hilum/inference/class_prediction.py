@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.inference.prediction import Seconds, find_format, refuse_other_table
+from hilum.inference.case_predictor import PredictionWriter, Seconds
+from hilum.inference.prediction import find_format
 from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
 from hilum.tasks.predictions import (
@@ -175,7 +176,7 @@ _TABLE_SECONDS = 5.0
 """While cases are predicted, the table is written this often."""
 
 
-class ClassWriter:
+class ClassWriter(PredictionWriter[ClassPrediction]):
     """Writes predictions of a classification to a folder: a table of all cases, and files of each.
 
     Rows of other cases in the table that is there stay; the record of the table names the models of
@@ -192,8 +193,6 @@ class ClassWriter:
         UsageError: a format that does not exist, or answers of other classes in the folder.
     """
 
-    table_file = CLASSES
-
     def __init__(
         self,
         out: OutputFolder,
@@ -205,9 +204,9 @@ class ClassWriter:
     ) -> None:
         for name in formats:
             find_format(name, CLASS_FORMATS)
-        self._out, self._formats, self._table = out, tuple(formats), table
+        super().__init__(out, CLASSES, table.model_dump_json(indent=2) + "\n")
+        self._formats, self._classes = tuple(formats), table
         self._maps = table.names if maps else ()
-        refuse_other_table(out, CLASSES, _as_text(table))
         there = out.owned(PREDICTIONS)
         self._rows = {
             score.case: score for score in (read_predictions(out.path, table) if there else ())
@@ -225,31 +224,29 @@ class ClassWriter:
         }
         self._written, self._changed = perf_counter(), False
 
-    def there(self, case: Case) -> bool:
+    def own_names(self, case: Case) -> tuple[str, ...]:
+        """Name the file of a case's answer; maps are made of the answer's classes."""
+        return (f"{case.id}.json",) if "json" in self._formats else ()
+
+    def is_written(self, case: Case) -> bool:
         """Say that an earlier run wrote the case's answer in every format."""
-        name = f"{case.id}.json"
-        json_there = "json" not in self._formats or (
-            name in self._out.files and (self._out.path / name).is_file()
-        )
-        return json_there and ("csv" not in self._formats or case.id in self._rows)
+        return super().is_written(case) and ("csv" not in self._formats or case.id in self._rows)
 
     def made_from(self, case: Case) -> list[dict[str, str]]:
-        """Return the hashes of the inputs of each existing file of a case."""
+        """Return the hashes of the inputs of the row and the file of a case."""
         rows = [self._made.get(case.id, {})] if "csv" in self._formats else []
-        return rows + (
-            [self._out.files[f"{case.id}.json"].made_from] if "json" in self._formats else []
-        )
+        return rows + super().made_from(case)
 
     def names(self, case: Case) -> tuple[str, ...]:
         """Names of the files that will be written for a case, the tables of all cases included."""
         tables = (PREDICTIONS, CLASSES) if "csv" in self._formats else ()
-        return (*class_files(case.id, self._table, self._formats, maps=self._maps), *tables)
+        return (*class_files(case.id, self._classes, self._formats, maps=self._maps), *tables)
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answer, the table of all cases apart."""
         return tuple(
             self._out.path / name
-            for name in class_files(case, self._table, ("json",), maps=self._table.names)
+            for name in class_files(case, self._classes, ("json",), maps=self._classes.names)
         )
 
     def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:
@@ -274,8 +271,8 @@ class ClassWriter:
 
     def write_table(self) -> None:
         """Write what the classes are, where a table of all cases is there without it."""
-        if "csv" in self._formats and not (self._out.path / CLASSES).exists():
-            self._out.write({CLASSES: _as_text(self._table)})
+        if "csv" in self._formats:
+            super().write_table()
 
     def close(self) -> None:
         """Write the table, the classes first: a run that is killed leaves no table without them."""
@@ -283,17 +280,10 @@ class ClassWriter:
             self._out.remove(PREDICTIONS)
         elif self._changed:
             rows = [self._rows[case] for case in sorted(self._rows)]
-            texts = {
-                CLASSES: _as_text(self._table),
-                PREDICTIONS: predictions_text(rows, self._table),
-            }
+            texts = {CLASSES: self._table, PREDICTIONS: predictions_text(rows, self._classes)}
             self._out.write(
                 texts,
                 made_from=self._models
                 | {f"{_CASE}{case}": json.dumps(made) for case, made in self._made.items()},
             )
         self._written = perf_counter()
-
-
-def _as_text(table: ClassTable) -> str:
-    return table.model_dump_json(indent=2) + "\n"

@@ -6,7 +6,7 @@ import math
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -14,41 +14,34 @@ import torch
 from hilum.dataset.case import Case
 from hilum.dataset.regions import read_region
 from hilum.errors import DataError, ResourceError, UsageError
+from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS
-from hilum.inference.inputs import (
-    Source,
-    case_id,
-    channel_files,
-    in_order,
-    read_source,
-    wrong_channels,
-)
-from hilum.inference.prediction import Seconds
-from hilum.inference.predictor import Prepared
 from hilum.inference.refusal import combine, intensity_features
-from hilum.inference.unlike import unlike
 from hilum.preprocess import preprocess_classifier_input
 from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from pydantic import JsonValue
     from torch import Tensor, nn
 
+    from hilum.inference.explain.score import Networks
+    from hilum.inference.inputs import Source
+    from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
     from hilum.io import OutputFolder
+    from hilum.plan import ClassificationPlan
     from hilum.preprocess import InputWindow
     from hilum.volume import Volume
 
 
-class ClassPredictor:
+class ClassPredictor(CasePredictor[ClassPrediction]):
     """A trained classifier, ready to answer.
 
     Args:
@@ -66,10 +59,10 @@ class ClassPredictor:
         UsageError: no such explanation, or sets per class of a model that has not learnt them.
     """
 
-    usual_formats: tuple[str, ...] = ("csv", "json")
-    memory_gb = None
-    asks_annotated = True
-    """A mask is no answer: all cases of a data set are asked for."""
+    usual_formats = ("csv", "json")
+    asks_annotated = True  # a mask is no answer
+    model: TrainedModel
+    engine: TorchEngine
 
     def __init__(
         self,
@@ -83,26 +76,25 @@ class ClassPredictor:
     ) -> None:
         if explain is not None and explain not in EXPLAINERS:
             raise UsageError(
-                f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="--explain grad_cam"
+                f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="explain='grad_cam'"
             )
-        plan: Any = model.plan
         if sets_per_class and (
             model.assurance is None or not model.assurance.calibration.class_thresholds
         ):
             raise UsageError(
                 "sets per class of a model that has not learnt them",
                 needed="a classifier with validation cases, trained by this version of hilum",
-                cure="train it again, or leave out --sets-per-class",
+                cure="train it again, or leave out sets_per_class=True",
             )
         self._per_class, self._left_to_explain = (
             sets_per_class,
             math.inf if most_explained is None else most_explained,
         )
+        plan = self._plan = cast("ClassificationPlan", model.plan)
         precision = precision or resolve_precision(plan.precision.value, model.device)
         self.model, self.explain = model, explain
-        self.mirror_axes: tuple[int, ...] = plan.augmentation.value.mirror_axes if tta else ()
+        self.mirror_axes = plan.augmentation.value.mirror_axes if tta else ()
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
-        self._plan = plan
         self._task = ClassificationTask(plan.classes)
 
     @property
@@ -114,10 +106,7 @@ class ClassPredictor:
     @property
     def prediction_options(self) -> dict[str, str]:
         """The options that an answer depends on, by name."""
-        return {
-            "engine": self.engine.name,
-            "precision": self.engine.precision,
-            "mirrored axes": str(list(self.mirror_axes)),
+        return super().prediction_options | {
             "explanation": str(self.explain),
             "sets per class": str(self._per_class),
         }
@@ -134,45 +123,14 @@ class ClassPredictor:
             out, formats, self._plan.classes, model=self.model.id, maps=self.explain is not None
         )
 
-    def predict(
-        self, source: Source, *, case: str | None = None, probabilities: bool = False
-    ) -> ClassPrediction:
-        """Predict one case.
-
-        Args:
-            source: a volume, a case, a file, a DICOM folder, or one file a channel; a `Case` where
-                the model looks at a mask or a point.
-            case: its id; by default the case's, or the file's name.
-            probabilities: always given; here for the sake of one call for all tasks.
-
-        Raises:
-            DataError: it cannot be read, has other channels than the model, or no mask or point
-                though the model needs one.
-        """
-        return self.predict_prepared(self.prepare(source, case=case), probabilities=probabilities)
-
-    def prepare(self, source: Source, *, case: str | None = None) -> Prepared:
-        """Read and preprocess; the part of a prediction that needs no network.
-
-        Raises:
-            DataError: as `predict`.
-        """
-        name, source = case or case_id(source), in_order(source, self._plan.channels)
-        start = time.perf_counter()
-        image = read_source(source, self._plan.channels)
-        region, centre = self._where(source)
-        middle = time.perf_counter()
-        channels = self._plan.channels
-        if image.channels != len(channels):
-            raise wrong_channels(name, image, channels)
-        array, view = preprocess_classifier_input(
-            image, self._plan, region=region, centre_mm=centre
-        )
-        seconds = Seconds(read=middle - start, preprocess=time.perf_counter() - middle)
-        known = source if isinstance(source, Case) else None
-        return Prepared(
-            name, array, view, seconds, known, unlike(image, self._plan, channel_files(source))
-        )
+    def preprocess(self, image: Volume, source: Source) -> tuple[NDArray[np.float32], InputWindow]:
+        """Cut out the network's input (C, Z, Y, X) around the mask or point that the plan wants."""
+        kind, mask, centre = self._plan.region.value.kind, None, None
+        if isinstance(source, Case) and kind in {"mask", "centre"}:
+            centre = source.centre_mm
+            if kind == "mask":  # a data set with masks may have been opened as a segmentation's
+                mask = read_region(replace(source, region=source.region or source.annotation))
+        return preprocess_classifier_input(image, self._plan, region=mask, centre_mm=centre)
 
     def refuse_all(self, cases: Sequence[Case]) -> None:
         """Refuse cases before anything is read where none has what says where to look.
@@ -181,18 +139,17 @@ class ClassPredictor:
             DataError: the model looks at a mask or a point, and not one case has any.
         """
         kind = self._plan.region.value.kind
-        having: Callable[[Case], bool] | None = {
-            "mask": lambda case: case.region is not None or case.annotation is not None,
-            "centre": lambda case: case.centre_mm is not None,
-        }.get(kind)
-        if having is None or not cases or any(having(case) for case in cases):
+        if kind == "mask":
+            lacking = [(case.region or case.annotation) is None for case in cases]
+        else:
+            lacking = [kind == "centre" and case.centre_mm is None for case in cases]
+        if not lacking or not all(lacking):
             return
-        what, columns = (
-            ("mask", "mask")
+        what, columns, folders = (
+            ("mask", "mask", ", or a folder with masks/ beside images/")
             if kind == "mask"
-            else ("point", "centre_x, centre_y, centre_z (LPS mm)")
+            else ("point", "centre_x, centre_y, centre_z (LPS mm)", "")
         )
-        folders = ", or a folder with masks/ beside images/" if kind == "mask" else ""
         raise DataError(
             f"a {what} says where to look in an image for this model, and none of the {len(cases)}"
             " cases has one",
@@ -203,22 +160,12 @@ class ClassPredictor:
             ),
         )
 
-    def size(self, source: Source) -> None:
-        """Nothing is known before it is read; see `Predictor.size`."""
-
-    # see `Predictor.reserve`
-    def reserve(self, expected: object, before: Prepared | None) -> int:  # noqa: ARG002
-        """A view is small: the next case is always read meanwhile."""
-        return 0
-
     def predict_prepared(
         self,
         prepared: Prepared,
         *,
-        probabilities: bool = False,  # noqa: ARG002  (see `predict`)
-        reserve: int = 0,  # noqa: ARG002  (one input is small)
-        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002  (one input is quick)
-        scratch: Path | None = None,  # noqa: ARG002  (see `Predictor.predict_prepared`)
+        memory: MemoryPlan | None = None,  # noqa: ARG002  (one input is small)
+        progress: Callable[[int, int], None] | None = None,  # noqa: ARG002  (and quick)
     ) -> ClassPrediction:
         """Predict a preprocessed case.
 
@@ -229,19 +176,23 @@ class ClassPredictor:
         with self.engine.evaluating(), torch.inference_mode():
             logits, features = self._pass(torch.from_numpy(prepared.array)[None])
             rows = self._task.probabilities(logits).cpu().numpy()
-        verdict = self._judged(prepared.array, features)
+        verdict = self._judge(prepared.array, features)
         score = self._score(prepared, rows, verdict)
         seconds = replace(prepared.seconds, network=time.perf_counter() - start)
-        said = ClassPrediction(
+        prediction = ClassPrediction(
             score, self._plan.classes, self.model.id, verdict, {}, seconds, self._promise()
         )
         if self.explain is None or self._left_to_explain <= 0:
-            return said
+            return prediction
         self._left_to_explain -= 1
-        names = self._plan.classes.names
-        maps = {names[n]: self._explained(prepared, n) for n in top_classes(said)}
+        image = torch.from_numpy(prepared.array)
+        networks = cast("Networks", self.engine.networks)
+        maps = {}
+        for index in top_classes(prediction):
+            found = EXPLAINERS[self.explain](networks, image, index, kind=self._plan.classes.kind)
+            maps[self._plan.classes.names[index]] = prepared.restore.lay(found)
         seconds = replace(seconds, restore=time.perf_counter() - start - seconds.network)
-        return replace(said, maps=maps, seconds=seconds)
+        return replace(prediction, maps=maps, seconds=seconds)
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K') float32 of inputs (B, C, Z, Y, X), averaged over networks and mirrors.
@@ -254,7 +205,7 @@ class ClassPredictor:
     def _pass(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """See `logits`.
 
-        And what the head of each member saw of the images as they are, (B, F') float32, from the
+        And the input of each network's head for the images as they are, (B, F') float32, from the
         same pass.
         """
         axes = self.mirror_axes
@@ -265,7 +216,7 @@ class ClassPredictor:
         images = images.to(self.engine.torch_device)
         try:
             with ExitStack() as heads:
-                seen = [
+                features = [
                     heads.enter_context(_head_input(network)) for network in self.engine.networks
                 ]
                 logits = [
@@ -276,10 +227,10 @@ class ClassPredictor:
             raise ResourceError(
                 f"{self.engine.torch_device} has not enough memory for an input of"
                 f" {tuple(images.shape)}",
-                cure="--device cpu",
+                cure="device='cpu'",
             ) from error
         return torch.stack(logits).mean(dim=0), [
-            inputs[0].float() for inputs in seen
+            inputs[0].float() for inputs in features
         ]  # the first copy is not mirrored
 
     def features(self, array: NDArray[np.float32]) -> list[NDArray[np.float64]]:
@@ -288,16 +239,11 @@ class ClassPredictor:
             found = self._pass(torch.from_numpy(array)[None])[1]
         return [one.cpu().numpy()[0].astype(np.float64) for one in found]
 
-    def verdict(self, array: NDArray[np.float32]) -> Verdict | None:
-        """Judge if an input (C, Z, Y, X) is unlike the training data.
+    def _judge(self, array: NDArray[np.float32], features: Sequence[Tensor]) -> Verdict | None:
+        """Judge an input (C, Z, Y, X) by the features (1, F') of each network.
 
         None where the model has no limits.
         """
-        with self.engine.evaluating(), torch.inference_mode():
-            return self._judged(array, self._pass(torch.from_numpy(array)[None])[1])
-
-    def _judged(self, array: NDArray[np.float32], features: Sequence[Tensor]) -> Verdict | None:
-        """`verdict` of an input whose features (1, F') each member has said."""
         assurance = self.model.assurance
         if assurance is None or not assurance.refusals:
             return None
@@ -336,16 +282,6 @@ class ClassPredictor:
             + mirrored,
         )
 
-    def _where(self, source: Source) -> tuple[Volume | None, tuple[float, float, float] | None]:
-        """The mask and the point to look at, as far as the plan wants one and the source has it."""
-        kind = self._plan.region.value.kind
-        if not isinstance(source, Case) or kind not in {"mask", "centre"}:
-            return None, None
-        known = replace(
-            source, region=source.region or source.annotation
-        )  # a data set with masks may have been opened as one
-        return (read_region(known) if kind == "mask" else None), source.centre_mm
-
     def _score(
         self, prepared: Prepared, rows: NDArray[np.float64], verdict: Verdict | None
     ) -> ClassScore:
@@ -377,25 +313,17 @@ class ClassPredictor:
         }
         return score.model_copy(update=update)
 
-    def _explained(self, prepared: Prepared, index: int) -> Volume:
-        """Make the map (1, Z, Y, X) of a class on the case's own grid, 0..1."""
-        view: InputWindow = prepared.restore
-        explain = EXPLAINERS[self.explain or "grad_cam"]
-        kind, image = self._plan.classes.kind, torch.from_numpy(prepared.array)
-        networks: Any = self.engine.networks  # classifiers all
-        return view.lay(explain(networks, image, index, kind=kind))
-
 
 @contextmanager
-def _head_input(network: Any) -> Iterator[list[Tensor]]:
+def _head_input(network: nn.Module) -> Iterator[list[Tensor]]:
     """Record the head's input (B, F') of each pass, while a classifier runs as a whole."""
-    seen: list[Tensor] = []
+    found: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0].detach())
+        found.append(inputs[0].detach())
 
-    hook = network.head.register_forward_pre_hook(keep)
+    hook = network.get_submodule("head").register_forward_pre_hook(keep)
     try:
-        yield seen
+        yield found
     finally:
         hook.remove()

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import zip_longest
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from hilum.dataset.channels import plain_name
 from hilum.dataset.layouts.listing import some
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from hilum.dataset.case import Case
-    from hilum.inference.case_predictor import CasePredictor, PredictionWriter
-    from hilum.inference.predictor import Prepared
+    from hilum.inference.case_predictor import CasePredictor, PredictionWriter, Prepared
+    from hilum.inference.memory_plan import MemoryPlan
 
     Done = Callable[[CaseOutcome], None]
 
@@ -206,7 +208,7 @@ def _up_to_date(
     """
     kept, reasons = {}, []
     for case in cases:
-        if writer.there(case):
+        if writer.is_written(case):
             try:
                 reason = changes(made_from(predictor, case), writer.made_from(case))
             except HilumError as error:  # which is reported when the case is read
@@ -302,37 +304,40 @@ class _Pipeline(Generic[P]):
         self._predictor, self._writer, self._folder, self._stale = predictor, writer, folder, stale
         self._cases, self._done = cases, done
         self._probabilities, self._advance = probabilities, advance
-        self._sizes = {case.id: predictor.size(case) for case in cases}
+        sizes = {case.id: predictor.size(case) for case in cases}
         self._forecast = Forecast(
-            {case: size.patches if size else None for case, size in self._sizes.items()}
+            {case: size.patches if size else None for case, size in sizes.items()}
         )
         self._writing: Future[CaseOutcome] | None = None
         self._messages = _OncePerMessageLog()
 
     def run(self) -> None:
         """Predict and write every case."""
+        attempt = self._messages.attempt
         with (
             ThreadPoolExecutor(1, "hilum-read") as reader,
             ThreadPoolExecutor(1, "hilum-write") as writer,
         ):
-            reading: Future[_Read | CaseOutcome | ResourceError] | None = None
+            ahead: Future[_Read] | None = None
             try:
-                for number, case in enumerate(self._cases, start=1):
-                    read = self._finish_reading(case, reader, reading)
-                    reading, reserve = None, 0
-                    if number < len(self._cases):
-                        following = self._cases[number]
-                        before = read.prepared if isinstance(read, _Read) else None
-                        size = self._sizes[following.id]
-                        ahead = self._predictor.reserve(size, before)
-                        del before
-                        if ahead is not None:
-                            reading, reserve = reader.submit(self._read, following), ahead
+                for case, following in zip_longest(self._cases, self._cases[1:]):
+                    read = attempt(case.id, partial(self._finish_reading, case, ahead))
+                    ahead = None
                     if isinstance(read, _Read):
                         made_from, unlike = read.made_from, read.prepared.unlike
-                        prediction = self._predict(case, read, reserve)
+                        memory = self._predictor.plan_memory(
+                            read.prepared,
+                            probabilities=self._probabilities,
+                            following=following,
+                            folder=self._folder.path,
+                        )
+                        if following is not None and memory.reads_ahead:
+                            ahead = reader.submit(self._read, following)
+                        prediction = attempt(
+                            case.id, partial(self._predict, case, read.prepared, memory)
+                        )
                     else:
-                        made_from, unlike, prediction = {}, (), read
+                        prediction = read
                     del read  # the next image may be as large
                     self._forecast.finish(case.id)
                     self._report_progress(case.id, 0.0)
@@ -346,61 +351,36 @@ class _Pipeline(Generic[P]):
                 self._collect_written()
                 self._messages.close()
 
-    def _finish_reading(
-        self,
-        case: Case,
-        reader: ThreadPoolExecutor,
-        reading: Future[_Read | CaseOutcome | ResourceError] | None,
-    ) -> _Read | CaseOutcome:
-        """Wait for a case to be read; read it again alone where memory was short beside others."""
-        alone = reading is None and self._writing is None
-        reading = reading or reader.submit(self._read, case)
-        if self._writing is not None:
-            both: list[Future[Any]] = [reading, self._writing]
-            wait(both, return_when=FIRST_COMPLETED)
-            if self._writing.done():
-                self._collect_written()
-        read = reading.result()
-        if isinstance(read, ResourceError) and not alone:
+    def _finish_reading(self, case: Case, ahead: Future[_Read] | None) -> _Read:
+        """Read a case, or wait until it is; where memory is short beside others, read it alone."""
+        try:
+            read = self._read(case) if ahead is None else ahead.result()
+        except ResourceError as error:
+            if ahead is None and self._writing is None:
+                raise
+            error.with_traceback(None)  # which would hold the image
             self._collect_written()
-            read = reader.submit(self._read, case).result()
-        if isinstance(read, ResourceError):
-            return self._messages.fail(case.id, read)
-        if isinstance(read, _Read) and read.prepared.unlike:
+            read = self._read(case)
+        if read.prepared.unlike:
             text = "unlike the training data: " + "; ".join(read.prepared.unlike)
             self._messages.log(logging.WARNING, case.id, text)
         return read
 
-    def _read(self, case: Case) -> _Read | CaseOutcome | ResourceError:
-        def read() -> _Read | ResourceError:
-            try:
-                try:
-                    found = made_from(self._predictor, case)
-                except HilumError:
-                    self._predictor.prepare(case)  # its error says more of what is wrong
-                    raise
-                return _Read(self._predictor.prepare(case), found)
-            except ResourceError as error:
-                return error.with_traceback(None)  # which would hold the image
+    def _read(self, case: Case) -> _Read:
+        try:
+            found = made_from(self._predictor, case)
+        except HilumError:
+            self._predictor.prepare(case)  # its error says more of what is wrong
+            raise
+        return _Read(self._predictor.prepare(case), found)
 
-        return self._messages.attempt(case.id, read)
-
-    def _predict(self, case: Case, read: _Read, reserve: int) -> P | CaseOutcome:
+    def _predict(self, case: Case, prepared: Prepared, memory: MemoryPlan) -> P:
         def report(done: int, total: int) -> None:
             if self._writing is not None and self._writing.done():
                 self._collect_written()
             self._report_progress(case.id, min(done / total, 0.999))
 
-        def predict() -> P:
-            return self._predictor.predict_prepared(
-                read.prepared,
-                probabilities=self._probabilities,
-                reserve=reserve,
-                progress=report,
-                scratch=self._folder.path,
-            )
-
-        return self._messages.attempt(case.id, predict)
+        return self._predictor.predict_prepared(prepared, memory=memory, progress=report)
 
     def _write(
         self, prediction: P, made_from: dict[str, str], unlike: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from hilum.volume import Box, reorient_geometry
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hilum.dataset.case import Case
     from hilum.inference.inputs import Source
     from hilum.inference.memory import Budget
     from hilum.inference.sliding_window import Sweep
@@ -56,14 +57,18 @@ class MemoryPlan:
     """Storage of the arrays of a case while it is predicted.
 
     Args:
+        probabilities: whether these are kept, too.
+        probabilities_in_file: whether they are in a file, as memory is not enough.
         rows: limits of the rows of logits in the making.
-        probabilities_in_file: whether the probabilities are in a file, as memory is not enough.
         limit: bytes that the process may hold in the end, while labels are post-processed.
+        reads_ahead: whether the next case is read meanwhile.
     """
 
-    rows: RowStorage
-    probabilities_in_file: bool
-    limit: int
+    probabilities: bool = False
+    probabilities_in_file: bool = False
+    rows: RowStorage = field(default_factory=RowStorage)
+    limit: int = 0
+    reads_ahead: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,6 @@ class MemoryPlanner:
         """Bytes of the arrays that each restoring stream works in."""
         return min(WORKING_BYTES, self.budget.most // 32)
 
-    @property
-    def label_bytes(self) -> int:
-        """Bytes of a voxel of a label map."""
-        return int(np.min_scalar_type(max(self.plan.labels.ids)).itemsize)
-
     def size_of_files(self, source: Source) -> Size | None:
         """Return the size of a case from its files' headers, as if it had no margins to crop.
 
@@ -103,10 +103,11 @@ class MemoryPlanner:
         except HilumError:
             return None  # reading it reports what is wrong
         stored = sum(one.channels * one.dtype.itemsize for one in facts)
-        return self.size(facts[0].geometry, stored=stored, channels=len(self.plan.channels))
+        return self.size(facts[0].geometry, stored=stored)
 
-    def size(self, geometry: Geometry, *, stored: int, channels: int) -> Size:
+    def size(self, geometry: Geometry, *, stored: int) -> Size:
         """Return the size of a case on a grid; `stored` bytes a voxel are still to be read."""
+        channels = len(self.plan.channels)
         code = self.plan.orientation.value
         turned = geometry if code == "source" else reorient_geometry(geometry, code)
         shape = network_shape(turned, Box((0, 0, 0), turned.shape), self.plan)
@@ -117,57 +118,43 @@ class MemoryPlanner:
         needed = voxels * (stored + beside) + _PREPROCESSING * channels * inside
         return Size(voxels=voxels, patches=windows * self.sweep.copies, bytes=needed)
 
-    def refuse_too_large(self, case: str, needed: int) -> None:
+    def refuse_too_large(self, case: str, size: Size) -> None:
         """Refuse a case whose images take more memory than is left, before the memory is gone.
 
         Raises:
             ResourceError: what the process holds already and these bytes are more than is allowed.
         """
         held, most = resident(), self.budget.most
-        if held + needed <= most:
+        if held + size.bytes <= most:
             return
-        least = math.ceil(11 * (held + needed) / 2**30) / 10  # a tenth more, for the patches
-        enough = f"{least:.1f} GiB, of which the images take {needed / 2**30:.2f}"
-        if held >= most:
-            raise ResourceError(
-                f"{case}: hilum and the model alone hold {held / 2**30:.2f} GiB, which is more than"
-                f" the {self.budget}",
-                needed=f"at least {enough}",
-                cure=(
-                    f"allow more memory (--memory {least:.1f}GiB), or close other programs; smaller"
-                    " images do not help"
-                ),
-            )
+        least = math.ceil(11 * (held + size.bytes) / 2**30) / 10  # a tenth more, for the patches
+        images = f"{size.bytes / 2**30:.2f} GiB"
+        alone = held >= most
         raise ResourceError(
-            f"{case}: its images take {needed / 2**30:.2f} GiB while they are brought to the"
-            f" model's spacing, beside the {held / 2**30:.2f} GiB that hilum and the model hold, of"
-            f" {self.budget}",
-            needed=f"about {enough}",
-            cure=(
-                f"allow more (--memory {least:.1f}GiB), crop the image to the part that matters, or"
-                " use another machine"
+            (
+                f"{case}: hilum and the model alone hold {held / 2**30:.2f} GiB, which is more than"
+                f" the {self.budget}"
+                if alone
+                else f"{case}: its images take {images} while they are brought to the model's"
+                f" spacing, beside the {held / 2**30:.2f} GiB that hilum and the model hold, of"
+                f" {self.budget}"
+            ),
+            needed=f"at least {least:.1f} GiB, of which the images take {images}",
+            cure=f"allow more (memory='{least:.1f}GiB'), "
+            + (
+                "or close other programs; smaller images do not help"
+                if alone
+                else "crop the image to the part that matters, or use another machine"
             ),
         )
 
-    def read_ahead(self, expected: Size | None, before: Geometry | None) -> int | None:
-        """Return the bytes to set aside for reading a case while another is predicted.
-
-        Args:
-            expected: size of the case to be read; None: as the one before it.
-            before: grid of the case that is predicted meanwhile; None where there is none.
-
-        Returns:
-            None where it has to wait: it takes more than a third of what is left.
-        """
-        if expected is None and before is not None:
-            channels = len(self.plan.channels)
-            expected = self.size(before, stored=4 * channels, channels=channels)
-        needed = 0 if expected is None else expected.bytes
-        afterwards = 0 if before is None else self._postprocessing(before)
-        return needed if needed <= (self.budget.most - resident() - afterwards) // 3 else None
-
     def plan_case(
-        self, restore: Restore, *, probabilities: bool, reserve: int, folder: Path | None
+        self,
+        restore: Restore,
+        *,
+        probabilities: bool = False,
+        following: Case | None = None,
+        folder: Path | None = None,
     ) -> MemoryPlan:
         """Plan the memory of a preprocessed case.
 
@@ -175,24 +162,30 @@ class MemoryPlanner:
             restore: its way back.
             probabilities: also keep probabilities on the source's grid. They stay in memory where
                 they take at most half of what is left.
-            reserve: bytes that something else, such as reading the next case, takes meanwhile.
+            following: the next case. It is read meanwhile where it takes at most a third of what
+                is left beside this case's post-processing; a size that is not known (DICOM) is
+                taken to be that of this case.
             folder: for files in place of memory.
         """
         outputs, voxels = self.sweep.outputs, math.prod(restore.source.shape)
-        labels = self.label_bytes * voxels
-        most = self.budget.most - reserve
-        left = most - labels - resident()
-        afterwards = self._postprocessing(restore.source)
-        in_file = probabilities and 4 * outputs * voxels > (left - afterwards) // 2
+        held = resident()
+        label_bytes = int(np.min_scalar_type(max(self.plan.labels.ids)).itemsize)
+        # post-processing changes labels all over the grid at most
+        afterwards = (BYTES_A_VOXEL + label_bytes) * voxels * bool(self.plan.postprocessing.value)
+        reserve = 0
+        if following is not None:
+            size = self.size_of_files(following) or self.size(
+                restore.source, stored=4 * len(self.plan.channels)
+            )
+            reserve = size.bytes
+        reads_ahead = reserve <= (self.budget.most - held - afterwards) // 3
+        most = self.budget.most - (reserve if reads_ahead else 0)
+        labels = label_bytes * voxels
+        in_file = probabilities and 4 * outputs * voxels > (most - labels - held - afterwards) // 2
         row = 4 * outputs * math.prod(restore.shape[1:])
         streams = 1 + probabilities
         beside = labels + streams * (2 * self.working + _ROWS * row) + max(self.working, row)
         if in_file:
             beside += self.working  # pages of the file that are not given back yet
         rows = RowStorage(most - beside, folder, at_once=self.working)
-        return MemoryPlan(rows, in_file, most)
-
-    def _postprocessing(self, geometry: Geometry) -> int:
-        """Bytes that post-processing takes at most: its changes are spread over the whole grid."""
-        voxels = math.prod(geometry.shape) if self.plan.postprocessing.value else 0
-        return (BYTES_A_VOXEL + self.label_bytes) * voxels
+        return MemoryPlan(probabilities, in_file, rows, most, reads_ahead)

@@ -1,4 +1,4 @@
-"""The answer for one case, and how it becomes files."""
+"""Prediction of a segmentation for one case, and its files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hilum.errors import DataError, UsageError
+from hilum.inference.case_predictor import PredictionWriter, Seconds
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
 from hilum.io.files import PICTURE_SUFFIXES
 
@@ -24,22 +25,6 @@ AUTO = "auto"
 """The name of the format that follows the image."""
 MOST_IN_PICTURES = 2**16 - 1
 """The largest label that a picture of 16 bits holds."""
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Wall-clock seconds of the parts of one prediction."""
-
-    read: float = 0.0
-    preprocess: float = 0.0
-    network: float = 0.0
-    restore: float = 0.0
-    write: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """Their sum; reading and writing may have run beside another case."""
-        return self.read + self.preprocess + self.network + self.restore + self.write
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,48 +168,37 @@ def find_format(name: str, known: Mapping[str, F]) -> F:
         raise UsageError(
             f"format {name!r}",
             needed=", ".join(known),
-            cure=f"--format {near[0] if near else next(iter(known))}",
+            cure=f"formats={near[0] if near else next(iter(known))!r}",
         )
     return known[name]
 
 
-class LabelWriter:
-    """Writes the answers of a segmentation to a folder, one file a case and format.
+class LabelWriter(PredictionWriter[Prediction]):
+    """Writes label maps to a folder, one file a case and format.
 
     Args:
         out: the folder, held.
         formats: among `FORMATS`.
         table: what the integers mean; written beside them as labels.json.
         probabilities: they are written too.
-    """
 
-    table_file = "labels.json"
+    Raises:
+        UsageError: a format that does not exist or cannot hold the labels, or label maps with other
+            labels in the folder.
+    """
 
     def __init__(
         self, out: OutputFolder, formats: Sequence[str], table: LabelTable, *, probabilities: bool
     ) -> None:
-        self._out, self._probabilities = out, probabilities
-        self._formats, self._labels = tuple(formats), table
+        self._probabilities, self._formats, self._labels = probabilities, tuple(formats), table
         _chosen(formats, picture=False)
         if {"png", "tiff"} & set(formats) and max(table.ids) > MOST_IN_PICTURES:
             raise UsageError(
                 f"label {max(table.ids)} in a picture",
                 needed=f"ids to {MOST_IN_PICTURES}",
-                cure="--format nifti",
+                cure="formats='nifti'",
             )
-        self._table = table.model_dump_json(indent=2) + "\n"
-        refuse_other_table(out, self.table_file, self._table)
-
-    def there(self, case: Case) -> bool:
-        """Say that an earlier run wrote the case's labels in every format."""
-        return all(
-            name in self._out.files and (self._out.path / name).is_file()
-            for name in self.names(case)
-        )
-
-    def made_from(self, case: Case) -> list[dict[str, str]]:
-        """Return the hashes of the inputs of each existing file of a case."""
-        return [self._out.files[name].made_from for name in self.names(case)]
+        super().__init__(out, "labels.json", table.model_dump_json(indent=2) + "\n")
 
     def names(self, case: Case) -> tuple[str, ...]:
         """Names of the files that will be written for a case."""
@@ -234,15 +208,8 @@ class LabelWriter:
 
     def earlier(self, case: str) -> tuple[Path, ...]:
         """Whatever may be there of a case's answers, in any format."""
-        return tuple(
-            self._out.path / name
-            for name in label_files(case, FORMATS.values(), probabilities=True)
-        )
-
-    # it has no rows
-    def kept_rows(self, cases: Collection[str]) -> tuple[int, tuple[str, ...]]:  # noqa: ARG002
-        """See `ClassWriter.kept_rows`; labels are in no table."""
-        return 0, ()
+        names = label_files(case, FORMATS.values(), probabilities=True)
+        return tuple(self._out.path / name for name in names)
 
     def write(
         self,
@@ -255,27 +222,4 @@ class LabelWriter:
         formats = _chosen(self._formats, picture=prediction.picture)
         return tuple(
             dict.fromkeys(file for one in formats for file in one.write(prediction, self._out.path))
-        )
-
-    def write_table(self) -> None:
-        """Write the label table where it is missing, so that no label map is without it."""
-        if not (self._out.path / self.table_file).exists():
-            self._out.write({self.table_file: self._table})
-
-    def close(self) -> None:
-        """Nothing is left to write; see `ClassWriter.close`."""
-
-
-def refuse_other_table(out: OutputFolder, name: str, text: str) -> None:
-    """Refuse a folder with predictions of a model with other labels or classes.
-
-    Raises:
-        UsageError: it is such a folder.
-    """
-    file = out.path / name
-    if out.owned(name) and file.read_text(encoding="utf-8") != text:
-        raise UsageError(
-            f"{out.path} holds answers of a model with other labels or classes, see {file}",
-            needed="one table of labels or classes for all answers in a folder",
-            cure="choose another output folder",
         )

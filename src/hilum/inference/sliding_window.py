@@ -293,7 +293,9 @@ def _run_group(
 ) -> tuple[Group, NDArray[np.float32] | None]:
     """Run the patches of a group; `known` are the logits of the constant that was run last."""
     patches = [one.patch for one in waiting if one.patch is not None]
-    results = iter(mirrored(engine, np.stack(patches), sweep) if patches else ())
+    results: Iterator[NDArray[np.float32]] = iter(
+        mirrored(engine, np.stack(patches), sweep) if patches else ()
+    )
     group: Group = []
     for one in waiting:
         logits = one.logits
