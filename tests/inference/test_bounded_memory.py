@@ -121,7 +121,7 @@ def test_too_little_for_the_images_is_said_with_the_figures(tmp_path):
     )
     assert said["cases"][0]["status"] == "failed"
     assert "hilum and the model alone hold" in said["cases"][0]["error"]
-    assert "more than the 0.05 GiB allowed by --memory" in said["cases"][0]["error"]
+    assert "more than the 0.05 GiB that are allowed" in said["cases"][0]["error"]
     assert "of which the images take 0.03" in said["cases"][0]["error"]
     assert said["calls"] == 0
 

@@ -226,7 +226,7 @@ def test_images_that_exceed_the_memory_are_refused(tmp_path, monkeypatch):
         predictor._memory = replace(predictor._memory, budget=budget)
         with pytest.raises(
             ResourceError,
-            match=r"(?s)its images take 1\.00 GiB .* allowed by --memory.*crop the image",
+            match=r"(?s)its images take 1\.00 GiB .* that are allowed.*crop the image",
         ):
             predictor.predict(source)
 

@@ -16,15 +16,16 @@ import time
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
 from hilum.errors import ResourceError, UsageError
+from hilum.inference.engines.host import control_groups, read_kernel_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -49,7 +50,7 @@ def parse_memory(amount: str | int) -> int:
         raise UsageError(
             f"memory {amount!r}",
             needed="an amount with its unit",
-            cure=f"--memory {amount.strip()}GB",
+            cure=f"memory='{amount.strip()}GB'",
         )
     found = _AMOUNT.fullmatch(str(amount))
     number = (
@@ -59,7 +60,7 @@ def parse_memory(amount: str | int) -> int:
         raise UsageError(
             f"memory {amount!r}",
             needed="an amount such as 4GB, 512MB or 1.5GiB",
-            cure="--memory 4GB",
+            cure="memory='4GB'",
         )
     return int(number)
 
@@ -108,7 +109,7 @@ class Budget:
     def __str__(self) -> str:
         """In words, for messages."""
         return f"{self.most / 2**30:.2f} GiB " + (
-            "allowed by --memory" if self.given else f"({SHARE:.0%} of what is free)"
+            "that are allowed" if self.given else f"({SHARE:.0%} of what is free)"
         )
 
 
@@ -132,6 +133,8 @@ class RowStorage:
 def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]:
     """Make an array of float32 in a nameless file, mapped into memory: gone when the array is.
 
+    The file gets its whole size first: a full disk would kill a process that writes to its pages.
+
     Mapped pages that were read or written count as held by the process. A thread gives them back to
     the system some thirty times a second (what was written stays in the file), so that they never
     add up, whoever uses the array.
@@ -140,45 +143,35 @@ def file_array(shape: Sequence[int], folder: Path | None) -> NDArray[np.float32]
         ResourceError: the disk has not enough room.
     """
     size = 4 * math.prod(shape)
-    file = nameless_file(folder, size)
-    _allocate(file, size)
-    pages = mmap.mmap(file.fileno(), size)
+    where = Path(tempfile.gettempdir()) if folder is None else folder
+    free = shutil.disk_usage(where).free
+    lack = f"{free / 2**30:.1f} GiB free" if size > free else ""
+    with tempfile.TemporaryFile(dir=where, buffering=0) as file:
+        try:
+            if not lack:
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            # a file system that cannot say how much it has: what is free was looked at
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                lack = f"no room for a temporary file: {error.strerror or error}"
+        if lack:
+            raise ResourceError(
+                f"{where}: {lack}",
+                needed=(
+                    f"{size / 2**30:.1f} GiB for a temporary file, for what does not fit into the"
+                    " memory that is allowed"
+                ),
+                cure="free some space, choose another output folder, or allow more memory",
+            )
+        pages = mmap.mmap(file.fileno(), size)  # holds the file
     array: NDArray[np.float32] = np.frombuffer(pages, dtype=np.float32).reshape(shape)
-    file.close()  # the mapping holds it
     if hasattr(pages, "madvise"):  # Windows takes mapped pages back by itself
         threading.Thread(
             target=_give_back, args=(weakref.ref(pages),), name="hilum-pages", daemon=True
         ).start()
     return array
-
-
-def _allocate(file: IO[bytes], size: int) -> None:
-    """Allocate a file on the disk: a full disk would kill a process that writes to a mapped file.
-
-    Raises:
-        ResourceError: the disk has not enough room after all.
-    """
-    try:
-        file.truncate(size)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        if error.errno in (
-            errno.EINVAL,
-            errno.EOPNOTSUPP,
-        ):  # a file system that cannot say; what is free was looked at
-            return
-        file.close()
-        raise disk_full(size, error) from error
-
-
-def disk_full(size: int, error: OSError) -> ResourceError:
-    """Make the error for a temporary file that does not fit on the disk."""
-    return ResourceError(
-        f"the disk gave no room for a temporary file: {error.strerror or error}",
-        needed=f"{size / 2**30:.1f} GiB, for what does not fit into the memory that is allowed",
-        cure="free some space, choose another folder with -o, or allow more memory with --memory",
-    )
 
 
 def _give_back(mapped: weakref.ref[mmap.mmap]) -> None:
@@ -187,28 +180,6 @@ def _give_back(mapped: weakref.ref[mmap.mmap]) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
         del pages
         time.sleep(_PAUSE_SECONDS)
-
-
-def nameless_file(folder: Path | None, size: int) -> IO[bytes]:
-    """Open a file which no folder lists, on a disk with so many bytes free; it goes with its user.
-
-    Raises:
-        ResourceError: the disk has not enough room.
-    """
-    where = Path(tempfile.gettempdir()) if folder is None else folder
-    free = shutil.disk_usage(where).free
-    if size > free:
-        raise ResourceError(
-            f"{where}: {free / 2**30:.1f} GiB free",
-            needed=(
-                f"{size / 2**30:.1f} GiB for a temporary file, for what does not fit into the"
-                " memory that is allowed"
-            ),
-            cure=(
-                "free some space, choose another folder with -o, or allow more memory with --memory"
-            ),
-        )
-    return tempfile.TemporaryFile(dir=where, buffering=0)
 
 
 @dataclass(frozen=True)
@@ -230,83 +201,23 @@ def host_memory(root: Path = Path("/")) -> HostMemory:
         root: where /proc and /sys lie; only Linux has groups, elsewhere the machine alone counts.
     """
     machine = psutil.virtual_memory()
-    groups = list(_groups(root))
-    return HostMemory(
-        free=max(0, min([machine.available, *(group.free for group in groups)])),
-        total=min([machine.total, *(group.total for group in groups)]),
-    )
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Names of limit, usage and page cache in a version of control groups."""
-
-    limit: str
-    used: str
-    cache: tuple[str, str]
-
-
-_VERSIONS = {
-    "cgroup2": _Files("memory.max", "memory.current", ("inactive_file", "active_file")),
-    "cgroup": _Files(
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        ("total_inactive_file", "total_active_file"),
-    ),
-}
-
-
-def _groups(root: Path) -> Iterator[HostMemory]:
-    """Every limited group above this process, its own first."""
-    paths = _paths_of_groups(root)
-    for line in _read(root / "proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        mount, kind = before.split(), after.split()
-        if len(mount) < 5 or len(kind) < 3 or kind[0] not in paths:
-            continue
-        if kind[0] == "cgroup" and "memory" not in kind[2].split(","):
-            continue  # each mount of version 1 holds other controllers
-        top = root / mount[4].lstrip("/")
-        for folder in _upwards(top, paths[kind[0]], mounted=mount[3]):
-            group = _limited(folder, _VERSIONS[kind[0]])
-            if group is not None:
-                yield group
-
-
-def _paths_of_groups(root: Path) -> dict[str, str]:
-    """Find the control group that counts this process's memory, by version."""
-    paths = {}
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            paths["cgroup2"] = path
-        elif "memory" in controllers.split(","):
-            paths["cgroup"] = path
-    return paths
-
-
-def _upwards(top: Path, path: str, *, mounted: str) -> list[Path]:
-    """The group's folder and those above it.
-
-    In a container the mount begins at the container's own group.
-    """
-    inside = Path(path).relative_to(mounted) if Path(path).is_relative_to(mounted) else Path()
-    return [top / inside, *(top / parent for parent in inside.parents)]
-
-
-def _limited(folder: Path, files: _Files) -> HostMemory | None:
-    """A group's memory; None where it has no limit."""
-    limit, used = _read(folder / files.limit).strip(), _read(folder / files.used).strip()
-    if not limit.isdecimal() or not used.isdecimal():  # "max", or no such group here
-        return None
-    lines = (line.split() for line in _read(folder / "memory.stat").splitlines())
-    cache = sum(int(line[1]) for line in lines if len(line) == 2 and line[0] in files.cache)
-    return HostMemory(free=int(limit) - int(used) + cache, total=int(limit))
-
-
-def _read(path: Path) -> str:
-    """A file of the kernel; nothing where there is none."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    free, total = machine.available, machine.total
+    for folder in control_groups("memory", root):
+        limit, used = (
+            read_kernel_file(folder / new).strip() or read_kernel_file(folder / old).strip()
+            for new, old in (
+                ("memory.max", "memory.limit_in_bytes"),
+                ("memory.current", "memory.usage_in_bytes"),
+            )
+        )
+        if limit.isdecimal() and used.isdecimal():  # not "max"
+            counts = dict(
+                line.split() for line in read_kernel_file(folder / "memory.stat").splitlines()
+            )
+            # version 1 has its own counts and, as total_*, those of the groups below it
+            cache = sum(
+                int(counts.get(f"total_{name}", counts.get(name, 0)))
+                for name in ("inactive_file", "active_file")
+            )
+            free, total = min(free, int(limit) - int(used) + cache), min(total, int(limit))
+    return HostMemory(free=max(0, free), total=total)

@@ -10,8 +10,12 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BFLOAT16 = re.compile(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", re.MULTILINE)
 _NO_MEMORY = re.compile(
@@ -21,42 +25,49 @@ _NO_MEMORY = re.compile(
 )
 
 
+def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
+    """Yield the folders of this process's control groups, its own first, then those above it.
+
+    In a container the path of the group may be the machine's, and only the top is there.
+
+    Args:
+        controller: "cpu" or "memory": each version 1 group has one.
+        root: where /proc and /sys lie; only Linux has groups.
+    """
+    for line in read_kernel_file(root / "proc/self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        if names and controller not in names.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / (controller if names else "")
+        group = top / path.strip("/")
+        yield from (group, *(parent for parent in group.parents if parent.is_relative_to(top)))
+
+
 def usable_cpus(root: Path = Path("/")) -> int:
     """Count the processors of this process: its affinity and its control group's quota, rounded up.
 
     Args:
         root: where /proc and /sys lie; only Linux has them, elsewhere all processors count.
     """
-    allowed = (
+    count = (
         len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else psutil.cpu_count() or 1
     )
-    return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
-
-
-def _quotas(root: Path) -> list[float]:
-    """Processors' time that the groups above this process give it; none where there is no limit."""
-    top = root / "sys/fs/cgroup"
-    folders = {top}
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        if line.startswith("0::"):
-            own = top / line[3:].strip("/")
-            folders |= {own, *(parent for parent in own.parents if parent.is_relative_to(top))}
-    pairs = [_read(folder / "cpu.max").split() for folder in folders]
-    pairs.append(
-        [_read(top / "cpu" / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
-    )  # version 1; -1: no limit
-    return [
-        int(pair[0]) / int(pair[1])
-        for pair in pairs
-        if len(pair) == 2 and all(n.isdecimal() for n in pair) and int(pair[1])
-    ]
+    for folder in control_groups("cpu", root):
+        pair = read_kernel_file(folder / "cpu.max").split() or [
+            read_kernel_file(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+        ]  # -1 or "max": no limit
+        if all(n.isdecimal() and int(n) for n in pair):
+            count = min(count, math.ceil(int(pair[0]) / int(pair[1])))
+    return max(1, count)
 
 
 def processor() -> str:
     """Model of the processor."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _read(Path("/proc/cpuinfo")), re.MULTILINE)
+    found = re.search(
+        r"^model name\s*:\s*(.+)$", read_kernel_file(Path("/proc/cpuinfo")), re.MULTILINE
+    )
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
@@ -68,7 +79,7 @@ def has_bfloat16(root: Path = Path("/")) -> bool:
     Args:
         root: where /proc lies.
     """
-    return _BFLOAT16.search(_read(root / "proc/cpuinfo")) is not None
+    return _BFLOAT16.search(read_kernel_file(root / "proc/cpuinfo")) is not None
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -76,7 +87,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
-def _read(path: Path) -> str:
+def read_kernel_file(path: Path) -> str:
+    """Read a file of the kernel; "" where there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
