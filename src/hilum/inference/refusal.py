@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float32] | NDArray[np.float64]
 
 _FEWEST_TRAINING = 10
 _FEWEST_HELD_OUT = 5
@@ -53,6 +55,10 @@ INTENSITY_STATISTICS = (
 _SMALLEST_SPREAD = 0.01
 
 
+_CLOUD = ("mean", "unit", "basis", "variances")
+"""The arrays of a `Cloud`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cloud:
     """A normal distribution of few samples: its leading directions, one variance for the rest.
@@ -65,10 +71,10 @@ class Cloud:
         rest: along all others.
     """
 
-    mean: NDArray[np.float32]
-    unit: NDArray[np.float32]
-    basis: NDArray[np.float32]
-    variances: NDArray[np.float64]
+    mean: Floats
+    unit: Floats
+    basis: Floats
+    variances: Floats
     rest: float
 
     @classmethod
@@ -163,6 +169,22 @@ class Gate:
         beyond = np.count_nonzero(self.held_out > self.limit)
         return (int(beyond) + 1) / (len(self.held_out) + 1)
 
+    def is_sound(self) -> bool:
+        """Return False where parts that were read from a file do not fit together."""
+        cloud, numbers = (
+            self.cloud,
+            (*(getattr(self.cloud, part) for part in _CLOUD), self.held_out),
+        )
+        return (
+            cloud.mean.shape == cloud.unit.shape
+            and cloud.basis.shape == (len(cloud.variances), len(cloud.mean))
+            and all(bool(np.isfinite(array).all()) for array in arrays)
+            and min(cloud.rest, cloud.variances.min(), cloud.unit.min()) > 0
+            and 0 < self.share < 1
+            and len(self.held_out) >= 2
+            and bool((np.diff(self.held_out) >= 0).all())
+        )
+
     def p_value(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute the conformal p-value of a distance among training-like images, (B,).
 
@@ -234,82 +256,86 @@ class Refusal:
         Raises:
             UsageError: features of another number, or intensities missing where they were fitted.
         """
-        gates = [("features", self.features, features)]
-        if self.intensities is not None:
-            if intensities is None:
-                raise UsageError(
-                    "no intensities",
-                    needed="intensity_features(image), as this refusal was fitted with them",
-                )
-            gates.append(("intensities", self.intensities, intensities))
-        distances = [
-            gate.cloud.distance(_rows(given, gate.cloud, name)) for name, gate, given in gates
-        ]
-        rare = [gate.p_value(far) for (_, gate, _), far in zip(gates, distances, strict=True)]
-        p_values = np.minimum(
-            1.0, len(gates) * np.min(rare, axis=0)
-        )  # Bonferroni: the smallest of two is small twice as often
-        return tuple(
-            self._verdict([float(far[case]) for far in distances], float(p_values[case]))
-            for case in range(len(p_values))
-        )
+        if self.intensities is not None and intensities is None:
+            raise UsageError(
+                "no intensities",
+                needed="intensity_features(image), as this refusal was fitted with them",
+            )
+        given = {"features": features, "intensities": intensities}
+        gates = self._gates()
+        distances = {
+            name: gate.cloud.distance(_rows(given[name], gate.cloud, name))
+            for name, gate in gates.items()
+        }
+        rare = [gate.p_value(distances[name]) for name, gate in gates.items()]
+        # Bonferroni: the smallest of two is small twice as often
+        p_values = np.minimum(1.0, len(gates) * np.min(rare, axis=0))
+        limits = {name: gate.limit for name, gate in gates.items()}
+        verdicts = []
+        for case, p_value in enumerate(p_values):
+            own = {name: float(far[case]) for name, far in distances.items()}
+            beyond = [
+                f"{name} {far:.3g} away, limit {limits[name]:.3g}"
+                for name, far in own.items()
+                if far > limits[name]
+            ]
+            verdict = Verdict(
+                refuse=bool(beyond),
+                p_value=float(p_value),
+                features_distance=own["features"],
+                features_limit=limits["features"],
+                intensity_distance=own.get("intensities"),
+                intensity_limit=limits.get("intensities"),
+                because=(
+                    f"unlike the training cases: {'; '.join(beyond)}"
+                    if beyond
+                    else "like the training cases"
+                ),
+            )
+            verdicts.append(verdict)
+        return tuple(verdicts)
 
-    def _verdict(self, distances: Sequence[float], p_value: float) -> Verdict:
-        """One case's, from its distance at each gate."""
-        limits = [gate.limit for gate in (self.features, self.intensities) if gate is not None]
-        pairs = list(zip(("features", "intensities"), distances, limits, strict=False))
-        beyond = [
-            f"{name} {far:.3g} away, limit {limit:.3g}" for name, far, limit in pairs if far > limit
-        ]
-        return Verdict(
-            refuse=bool(beyond),
-            p_value=p_value,
-            features_distance=distances[0],
-            features_limit=limits[0],
-            intensity_distance=distances[1] if len(pairs) > 1 else None,
-            intensity_limit=limits[1] if len(pairs) > 1 else None,
-            because=(
-                f"unlike the training cases: {'; '.join(beyond)}"
-                if beyond
-                else "like the training cases"
-            ),
-        )
+    def _gates(self) -> dict[str, Gate]:
+        more = {} if self.intensities is None else {"intensities": self.intensities}
+        return {"features": self.features, **more}
 
-    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    def to_arrays(self) -> tuple[dict[str, Floats], dict[str, float]]:
         """The arrays for a safetensors file, and the numbers for JSON."""
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, Floats] = {}
         numbers = {"share": self.share}
-        for name, gate in (("features", self.features), ("intensities", self.intensities)):
-            if gate is not None:
-                cloud = gate.cloud
-                arrays |= {
-                    f"{name}.mean": cloud.mean,
-                    f"{name}.unit": cloud.unit,
-                    f"{name}.basis": cloud.basis,
-                }
-                arrays |= {f"{name}.variances": cloud.variances, f"{name}.held_out": gate.held_out}
-                numbers |= {f"{name}.rest": cloud.rest, f"{name}.share": gate.share}
+        for name, gate in self._gates().items():
+            arrays |= {f"{name}.{part}": getattr(gate.cloud, part) for part in _CLOUD}
+            arrays[f"{name}.held_out"] = gate.held_out
+            numbers |= {f"{name}.rest": gate.cloud.rest, f"{name}.share": gate.share}
         return arrays, numbers
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Floats], numbers: Mapping[str, float]) -> Self:
         """Rebuild the object from the arrays of `to_arrays`.
 
         Raises:
             ModelError: parts are missing, or do not fit together.
         """
+        gates = {}
         try:
-            return cls(
-                features=_gate(arrays, numbers, "features"),
-                intensities=(
-                    _gate(arrays, numbers, "intensities") if "intensities.rest" in numbers else None
-                ),
-                share=float(numbers["share"]),
-            )
+            share = float(numbers["share"])
+            for name in ("features", "intensities"):
+                if name == "features" or f"{name}.rest" in numbers:
+                    parts = {part: arrays[f"{name}.{part}"] for part in _CLOUD}
+                    cloud = Cloud(**parts, rest=float(numbers[f"{name}.rest"]))
+                    held_out = arrays[f"{name}.held_out"].astype(np.float64)
+                    gates[name] = Gate(cloud, held_out, float(numbers[f"{name}.share"]))
         except KeyError as error:
             raise ModelError(
                 f"a refusal without {error}", needed="all that to_arrays gave"
             ) from error
+        for name, gate in gates.items():
+            if not gate.is_sound():
+                raise ModelError(
+                    f"a refusal whose {name} do not fit together",
+                    cure="copy the model folder again from where it was made",
+                )
+        return cls(gates["features"], gates.get("intensities"), share)
 
 
 def fit_refusal(
@@ -344,13 +370,12 @@ def fit_refusal(
     if (train_intensities is None) != (held_out_intensities is None):
         raise UsageError("intensities of training or of held-out cases only", needed="both or none")
     if train_intensities is None or held_out_intensities is None:
-        return Refusal(
-            _fit_gate(train_features, held_out_features, share, standardise=False), None, share
-        )
+        gate = _fit_gate(train_features, held_out_features, share, standardise=False)
+        return Refusal(gate, None, share)
     return Refusal(
-        features=_fit_gate(train_features, held_out_features, share / 2, standardise=False),
-        intensities=_fit_gate(train_intensities, held_out_intensities, share / 2, standardise=True),
-        share=share,
+        _fit_gate(train_features, held_out_features, share / 2, standardise=False),
+        _fit_gate(train_intensities, held_out_intensities, share / 2, standardise=True),
+        share,
     )
 
 
@@ -369,8 +394,17 @@ def intensity_features(image: ArrayLike) -> NDArray[np.float64]:
         raise UsageError(
             f"an image of shape {array.shape}", needed="one preprocessed image (C, Z, Y, X)"
         )
+    statistics: list[float] = []
     with np.errstate(invalid="ignore"):
-        return np.concatenate([_statistics(channel) for channel in array])
+        for channel in array:
+            spread = float(channel.std())
+            along_x, along_y = np.abs(np.diff(channel, axis=2)), np.abs(np.diff(channel, axis=1))
+            steps = np.concatenate([along_x.ravel(), along_y.ravel()])
+            flat = float((along_x <= 1e-3 * spread).mean()) if along_x.size else 1.0
+            rough = float(steps.mean()) / spread if steps.size and spread != 0 else 0.0
+            percentiles = np.percentile(channel, _PERCENTILES)
+            statistics += [float(channel.mean()), spread, *percentiles.tolist(), flat, rough]
+    return np.array(statistics)
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
@@ -395,16 +429,6 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     return middle.model_copy(update={"p_value": twice, "because": words})
 
 
-def _statistics(channel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of one channel (Z, Y, X)."""
-    spread = float(channel.std())
-    along_x, along_y = np.abs(np.diff(channel, axis=2)), np.abs(np.diff(channel, axis=1))
-    steps = np.concatenate([along_x.ravel(), along_y.ravel()])
-    flat = float((along_x <= 1e-3 * spread).mean()) if along_x.size else 1.0
-    rough = float(steps.mean()) / spread if steps.size and spread != 0 else 0.0
-    return np.array([channel.mean(), spread, *np.percentile(channel, _PERCENTILES), flat, rough])
-
-
 def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, standardise: bool) -> Gate:
     """The cloud of training cases, and the distances of held-out ones from it."""
     cases, others = np.asarray(train, np.float64), np.asarray(held_out, np.float64)
@@ -423,7 +447,7 @@ def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, standardis
     return Gate(cloud=cloud, held_out=np.sort(cloud.distance(others)), share=share)
 
 
-def _rows(given: ArrayLike, cloud: Cloud, name: str) -> NDArray[np.float64]:
+def _rows(given: ArrayLike | None, cloud: Cloud, name: str) -> NDArray[np.float64]:
     """As (B, F) of the number that the cloud has."""
     rows = np.asarray(given, np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(cloud.mean):
@@ -431,43 +455,3 @@ def _rows(given: ArrayLike, cloud: Cloud, name: str) -> NDArray[np.float64]:
             f"{name} of shape {rows.shape}", needed=f"(B, {len(cloud.mean)}), as fitted"
         )
     return rows
-
-
-def _gate(arrays: Mapping[str, NDArray[Any]], numbers: Mapping[str, float], name: str) -> Gate:
-    """One gate from its parts.
-
-    Raises:
-        ModelError: they do not fit together.
-    """
-    mean, unit, basis, variances, held_out = (
-        np.asarray(arrays[f"{name}.{part}"])
-        for part in ("mean", "unit", "basis", "variances", "held_out")
-    )
-    rest, share = float(numbers[f"{name}.rest"]), float(numbers[f"{name}.share"])
-    fits = (
-        mean.ndim == 1
-        and unit.shape == mean.shape
-        and basis.shape == (len(variances), len(mean))
-        and held_out.ndim == 1
-    )
-    sound = all(np.isfinite(array).all() for array in (mean, unit, basis, variances, held_out))
-    positive = (
-        rest > 0
-        and 0 < share < 1
-        and len(held_out) >= 2
-        and (variances > 0).all()
-        and (unit > 0).all()
-    )
-    if not (fits and sound and positive and (np.diff(held_out) >= 0).all()):
-        raise ModelError(
-            f"a refusal whose {name} do not fit together",
-            cure="copy the model folder again from where it was made",
-        )
-    cloud = Cloud(
-        mean.astype(np.float32),
-        unit.astype(np.float32),
-        basis.astype(np.float32),
-        variances.astype(np.float64),
-        rest,
-    )
-    return Gate(cloud=cloud, held_out=held_out.astype(np.float64), share=share)
