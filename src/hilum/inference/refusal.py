@@ -171,10 +171,8 @@ class Gate:
 
     def is_sound(self) -> bool:
         """Return False where parts that were read from a file do not fit together."""
-        cloud, numbers = (
-            self.cloud,
-            (*(getattr(self.cloud, part) for part in _CLOUD), self.held_out),
-        )
+        cloud = self.cloud
+        arrays = [*(getattr(cloud, part) for part in _CLOUD), self.held_out]
         return (
             cloud.mean.shape == cloud.unit.shape
             and cloud.basis.shape == (len(cloud.variances), len(cloud.mean))
