@@ -157,7 +157,7 @@ def test_what_is_promised_of_mirrored_copies_says_that_they_were_not_measured():
         for tta in (False, True)
     )
     assert plain == "the model's own held-out cases"
-    assert mirrored.startswith(f"{plain}; those were given without --tta")
+    assert mirrored.startswith(f"{plain}; those were given without mirrored copies (tta)")
 
 
 # --- files

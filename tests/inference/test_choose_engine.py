@@ -69,12 +69,12 @@ def test_an_engine_asked_for_that_is_not_installed_names_its_cure(without):
 
 
 def test_an_engine_that_does_not_exist():
-    with pytest.raises(UsageError, match=r"(?s)engine 'openvin'.*--engine openvino"):
+    with pytest.raises(UsageError, match=r"(?s)engine 'openvin'.*engine='openvino'"):
         real_model().make_engine("openvin")
 
 
 def test_onnx_needs_an_exported_model():
-    with pytest.raises(UsageError, match="hilum export MODEL -o FOLDER --format onnx"):
+    with pytest.raises(UsageError, match="export it with formats='onnx'"):
         real_model().make_engine("onnx")
 
 
@@ -89,7 +89,7 @@ def test_a_gpu_is_torchs(monkeypatch):
     source = EngineSource(make_plan(), networks=(nn.Identity(),), device=torch.device("cuda"))
     assert make_engine(source).because.startswith("the model is on cuda; ")
     assert made == [source]
-    with pytest.raises(UsageError, match="--device cpu"):
+    with pytest.raises(UsageError, match="device='cpu'"):
         make_engine(source, "openvino")
 
 
@@ -103,7 +103,7 @@ def test_a_network_that_openvino_cannot_take_runs_in_torch_which_is_said(caplog)
     assert engine.name == "torch"
     assert "openvino cannot take this network" in engine.because
     assert "engine torch instead of openvino" in caplog.text
-    with pytest.raises(ModelError, match="--engine torch"):
+    with pytest.raises(ModelError, match="engine='torch'"):
         make_engine(source, "openvino")
 
 
@@ -122,7 +122,7 @@ def test_an_exported_model_without_any_of_its_engines(without, tmp_path):
 
 def test_precisions_of_torch():
     assert real_model().make_engine("torch", "bfloat16").precision == "bfloat16"
-    with pytest.raises(UsageError, match="hilum export"):
+    with pytest.raises(UsageError, match="export it with precision='int8'"):
         real_model().make_engine("torch", "int8")
 
 

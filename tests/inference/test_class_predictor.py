@@ -166,7 +166,7 @@ def test_sets_per_class_on_request():
     for without in (older, class_model()):
         with pytest.raises(
             UsageError,
-            match=r"sets per class of a model that has not learnt them[\s\S]*--sets-per-class",
+            match=r"sets per class of a model that has not learnt them[\s\S]*sets_per_class=True",
         ):
             ClassPredictor(without, sets_per_class=True)
 
@@ -347,7 +347,7 @@ def test_an_answer_is_saved_to_a_file_or_a_folder(tmp_path):
     assert [file.name for file in said.save(tmp_path / "csv", formats=("csv",))] == [
         "n 1_malignant_map.nii.gz"
     ]
-    with pytest.raises(UsageError, match=r"format 'jsn'[\s\S]*csv, json[\s\S]*--format json"):
+    with pytest.raises(UsageError, match=r"format 'jsn'[\s\S]*csv, json[\s\S]*formats='json'"):
         said.save(tmp_path / "out", formats=("jsn",))
 
 

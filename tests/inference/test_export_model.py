@@ -200,16 +200,16 @@ def test_what_cannot_be_asked(trained, tmp_path):
         ({"out": tmp_path / "there"}, "there is a file"),
         ({"formats": "tflite"}, "format 'tflite'"),
         ({"precision": "bfloat16"}, "chosen where the model is run"),
-        ({"precision": "int8"}, "--data DATA"),
+        ({"precision": "int8"}, "data='DATA'"),
         ({"data": tmp_path}, "float32 with data"),
         ({"gate": 0.1}, "float32 without data"),
-        ({"precision": "float16", "formats": "both"}, "--format openvino"),
+        ({"precision": "float16", "formats": "both"}, "formats='openvino'"),
     ]:
         with pytest.raises(UsageError, match=words):
             api.export(folder, **{"out": tmp_path / "new"} | options)
     with pytest.raises(UsageError, match="not saved"):
         api.export(real_model(), tmp_path / "new")
-    with pytest.raises(UsageError, match="--device cpu"):
+    with pytest.raises(UsageError, match="device='cpu'"):
         load_runnable(api.export(folder, tmp_path / "new").folder, device="cuda")
 
 

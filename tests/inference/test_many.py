@@ -306,7 +306,7 @@ def test_unknown_format_and_impossible_output_are_refused_before_the_work(folder
     predictor = Predictor(make_model())
     with pytest.raises(UsageError, match="format 'nifty'") as caught:
         predict_many(predictor, [folder], tmp_path / "out", formats=("nifty",))
-    assert "--format nifti" in str(caught.value)
+    assert "formats='nifti'" in str(caught.value)
     with pytest.raises(UsageError, match="format 'nifty'"):
         predictor.predict(index_volume()).save(tmp_path / "out", formats=("nifty",))
     (tmp_path / "out").write_text("")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,13 +94,13 @@ def test_the_logits_are_bit_for_bit_the_same(precision):
     ):
         np.testing.assert_array_equal(engine(patches), one)
         np.testing.assert_array_equal(engine(patches), one)
-    assert engine._frugal
+    assert engine._gives_back
 
 
 def test_one_patch_runs_at_a_time_on_every_thread():
     """Two at a time would share the threads, and with them change sums and labels."""
     engine = engine_of(real_model(), threads=2)
-    compiled = engine._members[0].compiled
+    compiled = engine._compiled[0]
     assert engine.batch == 1
     assert (
         compiled.get_property("NUM_STREAMS"),
@@ -110,20 +109,13 @@ def test_one_patch_runs_at_a_time_on_every_thread():
     assert engine.device.endswith(", 2 threads")
 
 
-def test_an_ensemble_beyond_the_memory_gives_back_whatever_the_process_grew_by(monkeypatch):
-    """The allocator holds enough for the network already, so the process does not grow."""
+def test_an_ensemble_beyond_the_memory_gives_back():
     model = real_model(members=2)
-    floor = openvino_engine._largest_step(engine_of(model)._members[0].compiled)
-    assert floor > 4 * model.plan.patch.value[0] * model.plan.patch.value[
-        1
-    ] * model.plan.patch.value[2] * (1 + 3)
-    monkeypatch.setattr(
-        openvino_engine.psutil,
-        "Process",
-        lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0)),
-    )
-    assert engine_of(model, memory=2 * floor - 1)._frugal
-    assert not engine_of(model, memory=2 * floor)._frugal
+    taken = openvino_engine._result_bytes(engine_of(model)._compiled[0])
+    assert taken > 4 * np.prod(model.plan.patch.value) * (1 + 3)
+    assert engine_of(model, memory=2 * taken - 1)._gives_back
+    assert not engine_of(model, memory=2 * taken)._gives_back
+    assert not engine_of(real_model(), memory=0)._gives_back
 
 
 def test_bfloat16_is_near():
@@ -186,7 +178,7 @@ def test_bfloat16_that_is_emulated_is_not_chosen(monkeypatch):
 
 
 def test_no_request_runs_on_after_an_error():
-    member = engine_of(real_model())._members[0]
+    engine = engine_of(real_model())
     running = []
 
     class Request:
@@ -202,9 +194,9 @@ def test_no_request_runs_on_after_an_error():
         def wait(self):
             running.remove(self)
 
-    member.request = Request()
+    engine._requests[0] = Request()
     with pytest.raises(KeyboardInterrupt):
-        member.run(patches_for(real_model(), 1), np.empty((1, *member.outputs), np.float32))
+        engine(patches_for(real_model(), 1))
     assert not running
 
 

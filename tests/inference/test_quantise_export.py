@@ -227,23 +227,23 @@ def test_patients_are_those_that_training_was_told_of(model, tmp_path):
 @pytest.mark.parametrize(
     ("details", "words"),
     [
-        ({}, "names no cases among these"),
+        ({}, "are of 0 patients"),
         (
             {
                 "fold 0": {"train": ["c0", "c1"], "validation": ["c2", "c3"]},
                 "fold 1": {"train": ["c2", "c3"], "validation": ["c0", "c1"]},
             },
-            "names no cases among these",
+            "are of 0 patients",
         ),
-        ({"fold 0": {"train": ["other"], "validation": ["another"]}}, "names no cases among these"),
-        ({"origin": "an import that names no cases"}, "names no cases among these"),
+        ({"fold 0": {"train": ["other"], "validation": ["another"]}}, "are of 0 patients"),
+        ({"origin": "an import that names no cases"}, "are of 0 patients"),
         (
             {"fold 0": {"train": list(TRAINED), "validation": ["c6", "c7", "c8"]}},
-            "of 2 patients only, and 3 are needed",
+            "are of 2 patients, and 3 and others are needed",
         ),
         (
             {"fold 0": {"train": ["c6", "c8", "c10"], "validation": ["c7", "c9", "c11"]}},
-            "no case of other patients",
+            "are of 3 patients",
         ),
     ],
 )

@@ -156,7 +156,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
             needed=f"a {what} for every case, as the model was trained with",
             cure=(
                 f"give a table of the images with {columns}{folders}; or train a model that asks"
-                " for none: hilum train DATA -o MODEL --region middle"
+                " for none, with region='middle'"
             ),
         )
 
@@ -263,7 +263,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
             return None
         members = len(self.model.networks)
         mirrored = (
-            "; those were given without --tta: mirrored copies were not measured"
+            "; those were given without mirrored copies (tta), which were not measured"
             if self.mirror_axes
             else ""
         )

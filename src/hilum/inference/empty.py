@@ -19,7 +19,7 @@ whatever was predicted before:
 So no voxel that is not air has an answer that the network did not give from a whole patch around
 it. Windows over the box lie elsewhere than windows over the whole, so that the answer inside
 differs as it does between two overlaps. Images normalised by their own statistics have no known
-air: of them only constant patches are not run. `--every-patch` runs all.
+air: of them only constant patches are not run. `every_patch=True` runs all.
 """
 
 from __future__ import annotations

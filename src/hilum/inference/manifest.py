@@ -154,7 +154,7 @@ class Manifest(Record):
             raise ModelError(
                 f"{folder}: no {cls.file_name} in it",
                 needed=f"a folder that `{cls.made_by}` has completed",
-                cure=f"{cls.made_by}, with --resume where a training was interrupted",
+                cure=f"{cls.made_by}; resume=True where a training was interrupted",
             )
         manifest = cls._parse(path)
         if manifest.id != manifest.computed_id():

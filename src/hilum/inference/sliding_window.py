@@ -90,7 +90,7 @@ class Sweep:
             raise UsageError(f"patch {tuple(self.patch)}", needed="three positive sizes (Z, Y, X)")
         if not 0 <= self.overlap < 1:
             raise UsageError(
-                f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="--overlap 0.5"
+                f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="overlap=0.5"
             )
         if self.outputs < 1 or self.batch < 1:
             raise UsageError(

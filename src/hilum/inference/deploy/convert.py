@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from hilum.inference.engines.openvino_library import Model
     from hilum.plan.segmentation import SegmentationPlan
 
 
-def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
+def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Model:
     """The network as an `openvino.Model` from (1, C, *patch) to (1, K, *patch).
 
     Its weights are torch's own memory.
@@ -33,7 +34,11 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
     """
     from hilum.inference.engines.openvino_library import ov
 
-    size = _small_patch(plan)
+    # a patch on which nothing is padded inside, as on the plan's, and which is cheap
+    size = (
+        min(2 * n, whole)
+        for n, whole in zip(plan.network.value.divisor, plan.patch.value, strict=True)
+    )
     example = torch.zeros(
         1, len(plan.channels), *size, device=next(network.parameters(), torch.zeros(1)).device
     )
@@ -49,7 +54,7 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Any:
             raise ModelError(
                 f"a network that OpenVINO cannot take ({type(error).__name__}:"
                 f" {str(error).strip().splitlines()[0]})",
-                cure="--engine torch",
+                cure="engine='torch'",
             ) from error
     model.set_friendly_name(
         "network"
@@ -83,14 +88,8 @@ def write_onnx(network: nn.Module, plan: SegmentationPlan, path: Path) -> None:
             raise ModelError(
                 f"a network that ONNX cannot take ({type(error).__name__}:"
                 f" {str(error).strip().splitlines()[0]})",
-                cure="--format openvino",
+                cure="formats='openvino'",
             ) from error
-
-
-def _small_patch(plan: SegmentationPlan) -> tuple[int, ...]:
-    """A patch on which nothing is padded inside, as on the plan's, and which is cheap."""
-    twice = (2 * n for n in plan.network.value.divisor)
-    return tuple(min(two, size) for two, size in zip(twice, plan.patch.value, strict=True))
 
 
 @contextmanager

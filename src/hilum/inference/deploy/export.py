@@ -9,7 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hilum.inference.engines.engine import Engine
+    from hilum.inference.engines.openvino_library import Model
     from hilum.inference.trained_model import TrainedModel
 
 _log = logging.getLogger("hilum")
@@ -55,7 +56,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx",),
     "both": ("openvino", "onnx"),
 }
-"""What `--format` means: engines that the folder is for."""
+"""Engines that an exported folder is for, by `formats`."""
 STORED = ("float32", "float16", "int8")
 ONLY_WITH_TORCH = frozenset(
     {
@@ -68,6 +69,7 @@ ONLY_WITH_TORCH = frozenset(
     }
 )
 """What hilum needs to train and to run torch's models, and an exported model does not."""
+_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 DEFAULT_GATE = 0.005
 """Mean Dice that a label may lose by int8."""
 _VOXELS = 20_000
@@ -110,7 +112,7 @@ def export_model(
     """
     out = Path(out)
     stored = "float32" if precision == "auto" else precision
-    engines = _checked(model, formats, stored, data=data, gate=gate, patients=patients)
+    plan, engines = _checked(model, formats, stored, data=data, gate=gate, patients=patients)
     with (
         OutputFolder(out, "export") as target,
         TemporaryDirectory(dir=out, prefix=".part-") as temporary,
@@ -119,18 +121,14 @@ def export_model(
             raise UsageError(
                 f"{out} is in use",
                 needed="a new or empty folder",
-                cure="another -o FOLDER, or remove it",
+                cure="another folder, or remove it",
             )
         folder = Path(temporary)
-        networks: tuple[Any, ...] = ()
+        networks: tuple[Model, ...] = ()
         quantisation: Quantisation | None = None
         if "openvino" in engines:
-            networks = tuple(
-                # a segmentation's
-                to_openvino(network, model.plan)  # type: ignore[arg-type]
-                for network in model.networks
-            )
-        vectors = _test_vectors(model, lambda: model.make_engine("torch", "float32"))
+            networks = tuple(to_openvino(network, plan) for network in model.networks)
+        vectors = _test_vectors(plan, model.make_engine("torch", "float32"))
         if stored == "int8" and data is not None:
             from hilum.inference.deploy.quantise import quantise
             from hilum.inference.engines.openvino_engine import OpenVINOEngine
@@ -145,11 +143,13 @@ def export_model(
                 patients=patients,
                 progress=progress,
             )
-            vectors = _test_vectors(model, lambda: OpenVINOEngine(networks, precision="int8"))
-        files = {engine: _WRITERS[engine](model, networks, folder, stored) for engine in engines}
+            vectors = _test_vectors(plan, OpenVINOEngine(networks, precision="int8"))
+        files = {
+            engine: _write_networks(model, plan, networks, folder, engine, stored)
+            for engine in engines
+        }
         vectors.save(folder / VECTORS)
-        # a segmentation's
-        source = engine_source(model.plan, folder, files, stored)  # type: ignore[arg-type]
+        source = engine_source(plan, folder, files, stored)
         differences = {engine: _difference(source, vectors, engine, stored) for engine in engines}
         _write_rest(model, folder, files, stored, quantisation, differences)
         made = sorted(
@@ -170,57 +170,17 @@ def _checked(
     data: Path | str | None,
     gate: float | None,
     patients: str | None,
-) -> tuple[str, ...]:
-    """The engines that are exported for, once everything that was asked for is possible."""
-    _check_model(model)
-    if formats not in FORMATS:
-        raise UsageError(f"format {formats!r}", needed=", ".join(FORMATS), cure="--format openvino")
-    if stored not in STORED:
-        cure = (
-            "leave it out: bfloat16 is chosen where the model is run"
-            if stored == "bfloat16"
-            else "--precision float32"
-        )
-        raise UsageError(f"precision {stored!r}", needed=f"auto, {', '.join(STORED)}", cure=cure)
-    if stored != "float32" and formats != "openvino":
+) -> tuple[SegmentationPlan, tuple[str, ...]]:
+    """The plan, and the engines that are exported for, once everything asked for is possible."""
+    plan = model.plan
+    if not isinstance(plan, SegmentationPlan):
         raise UsageError(
-            f"precision {stored} for {formats}",
-            needed="--format openvino",
-            cure="--format openvino",
-        )
-    if (stored == "int8") != (data is not None) or (
-        stored != "int8" and (gate, patients) != (None, None)
-    ):
-        raise UsageError(
-            f"precision {stored} {'without data' if data is None else 'with data'}",
-            needed=(
-                "annotated cases for int8, to set its ranges and to judge it, and for nothing else"
-            ),
-            cure="--precision int8 --data DATA [--gate 0.005]",
-        )
-    for engine in FORMATS[formats]:
-        packages = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}[
-            engine
-        ]
-        missing = [name for name in packages if find_spec(name) is None]
-        if missing:
-            raise UsageError(
-                f"export for {engine}: {', '.join(missing)} not installed",
-                needed=", ".join(packages),
-                cure=f"pip install 'hilum[{ENGINES[engine].extra}]'",
-            )
-    return FORMATS[formats]
-
-
-def _check_model(model: TrainedModel) -> None:
-    if not isinstance(model.plan, SegmentationPlan):
-        raise UsageError(
-            f"export of a {model.plan.task.value} model",
+            f"export of a {plan.task.value} model",
             needed=(
                 "a segmentation model: what a classifier adds to its network (calibration, sets,"
                 " refusal) needs torch"
             ),
-            cure="hilum predict with the model folder itself",
+            cure="predict with the model folder itself",
         )
     if model.id == UNSAVED:
         raise UsageError(
@@ -232,50 +192,68 @@ def _check_model(model: TrainedModel) -> None:
         raise UsageError(
             f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'"
         )
+    if formats not in FORMATS:
+        raise UsageError(
+            f"format {formats!r}", needed=", ".join(FORMATS), cure="formats='openvino'"
+        )
+    if stored not in STORED:
+        cure = (
+            "leave it out: bfloat16 is chosen where the model is run"
+            if stored == "bfloat16"
+            else "precision='float32'"
+        )
+        raise UsageError(f"precision {stored!r}", needed=f"auto, {', '.join(STORED)}", cure=cure)
+    if stored != "float32" and formats != "openvino":
+        raise UsageError(
+            f"precision {stored} for {formats}", needed="openvino", cure="formats='openvino'"
+        )
+    options = (data, gate, patients)
+    if data is None if stored == "int8" else options != (None, None, None):
+        raise UsageError(
+            f"precision {stored} {'without data' if data is None else 'with data'}",
+            needed=(
+                "annotated cases for int8, to set its ranges and to judge it, and for nothing else"
+            ),
+            cure="precision='int8' together with data='DATA' and, if you wish, gate=0.005",
+        )
+    for engine in FORMATS[formats]:
+        missing = [name for name in _PACKAGES[engine] if find_spec(name) is None]
+        if missing:
+            raise UsageError(
+                f"export for {engine}: {', '.join(missing)} not installed",
+                needed=", ".join(_PACKAGES[engine]),
+                cure=f"pip install 'hilum[{ENGINES[engine].extra}]'",
+            )
+    return plan, FORMATS[formats]
 
 
-def _names(model: TrainedModel, suffix: str) -> tuple[str, ...]:
-    members = len(model.networks)
-    return (
-        (f"network{suffix}",)
-        if members == 1
-        else tuple(f"network_{n}{suffix}" for n in range(members))
-    )
-
-
-def _write_openvino(
-    model: TrainedModel, networks: Sequence[Any], folder: Path, stored: str
+def _write_networks(
+    model: TrainedModel,
+    plan: SegmentationPlan,
+    networks: Sequence[Model],
+    folder: Path,
+    engine: str,
+    stored: str,
 ) -> tuple[str, ...]:
+    """Write the networks for an engine, and return their files."""
+    suffix = {"openvino": ".xml", "onnx": ".onnx"}[engine]
+    numbers = [""] if len(model.networks) == 1 else [f"_{n}" for n in range(len(model.networks))]
+    names = tuple(f"network{number}{suffix}" for number in numbers)
+    if engine == "onnx":
+        for name, network in zip(names, model.networks, strict=True):
+            write_onnx(network, plan, folder / name)
+        return names
     from hilum.inference.engines.openvino_library import ov
 
-    names = _names(model, ".xml")
-    for name, network in zip(names, networks, strict=True):
+    for name, converted in zip(names, networks, strict=True):
         try:
-            ov.save_model(network, folder / name, compress_to_fp16=stored == "float16")
+            ov.save_model(converted, folder / name, compress_to_fp16=stored == "float16")
         except RuntimeError as error:  # a full disk is one
             raise ResourceError(
                 f"{folder / name} cannot be written: {error}",
-                cure="free some space, or choose another folder with -o",
+                cure="free some space, or choose another folder",
             ) from error
     return names
-
-
-def _write_onnx(
-    model: TrainedModel,
-    networks: Sequence[Any],  # noqa: ARG001  (one signature for all)
-    folder: Path,
-    stored: str,  # noqa: ARG001  (see above)
-) -> tuple[str, ...]:
-    names = _names(model, ".onnx")
-    for name, network in zip(names, model.networks, strict=True):
-        write_onnx(network, model.plan, folder / name)  # type: ignore[arg-type]  # a segmentation's
-    return names
-
-
-_WRITERS: dict[str, Callable[[TrainedModel, Sequence[Any], Path, str], tuple[str, ...]]] = {
-    "openvino": _write_openvino,
-    "onnx": _write_onnx,
-}
 
 
 def _write_rest(
@@ -369,9 +347,8 @@ def requirements(engines: Sequence[str]) -> str:
     return "\n".join([head, *sorted(lines, key=str.lower), *pinned]) + "\n"
 
 
-def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVectors:
-    """Make inputs and the logits that exported networks must give, by the engine here."""
-    plan: Any = model.plan
+def _test_vectors(plan: SegmentationPlan, engine: Engine) -> TestVectors:
+    """Make inputs and the logits that exported networks must give; the engine is closed."""
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((1, len(plan.channels), *plan.patch.value), dtype=np.float32)
     sigma = [0.0, 0.0, *(min(_BLUR, size / 4) for size in plan.patch.value)]
@@ -381,7 +358,6 @@ def _test_vectors(model: TrainedModel, make: Callable[[], Engine]) -> TestVector
     flat = np.sort(rng.choice(total, min(_VOXELS, total), replace=False))
     voxels = np.stack(np.unravel_index(flat, plan.patch.value), axis=1).astype(np.int32)  # (N, 3)
     z, y, x = voxels.T
-    engine = make()
     try:
         return TestVectors(patch, voxels, np.ascontiguousarray(engine(patch)[0][:, z, y, x]))
     finally:

@@ -301,7 +301,7 @@ class ExportedModel:
                 f"{self.folder}: {used.name} in {used.precision} is {found:.2g} of the logits'"
                 " spread off the test vectors",
                 needed=f"at most {allowed:.2g}",
-                cure="export the model again, or another engine: --engine, --precision float32",
+                cure="export the model again, or take another engine, or precision='float32'",
             )
         return found
 
@@ -346,7 +346,7 @@ def load_runnable(folder: Path | str, *, device: str = "auto") -> TrainedModel |
     if (folder / EXPORT).is_file():
         if device not in {"auto", "cpu"}:
             raise UsageError(
-                f"device {device!r} for an exported model", needed="the CPU", cure="--device cpu"
+                f"device {device!r} for an exported model", needed="the CPU", cure="device='cpu'"
             )
         return ExportedModel.load(folder)
     from hilum.inference.trained_model import TrainedModel

@@ -29,12 +29,14 @@ from hilum.preprocess import preprocess_case, preprocess_labels
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
     from hilum.dataset import Case, Dataset
     from hilum.inference.deploy.exported import TestVectors
     from hilum.inference.engines.engine import Engine
+    from hilum.inference.engines.openvino_library import Model
     from hilum.inference.trained_model import TrainedModel
     from hilum.plan.segmentation import SegmentationPlan
 
@@ -50,13 +52,15 @@ FEWEST_PATIENTS = 3
 """Whose cases judge at least: one patient says nothing about the next."""
 MOST_UNSEEN = 0.25
 """Part of the labels that may be in no validation case; what int8 costs them is not known."""
-_PERHAPS_SEEN = (
-    "a fold of patients was set aside, since {reason}; the model may have learnt from those that"
-    " validate: their Dice measures what int8 changes, not how good the model is"
+_SET_ASIDE = (
+    "a fold of patients was set aside, since the cases here that the model was validated on and not"
+    " trained on are of {held} patients, and {needed} and others are needed; the model may have"
+    " learnt from those that validate: their Dice measures what int8 changes, not how good the"
+    " model is"
 )
 _NO_PATIENTS = (
-    "the data name no patients: every case was taken for a patient of its own (`--patients REGEX`"
-    " finds them in the names)"
+    "the data name no patients: every case was taken for a patient of its own"
+    " (patients='REGEX' finds them in the names)"
 )
 
 
@@ -71,14 +75,14 @@ class Split:
 
 def quantise(
     model: TrainedModel,
-    networks: Sequence[Any],
+    networks: Sequence[Model],
     data: Path | str,
     *,
     gate: float,
     vectors: TestVectors,
     patients: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> tuple[tuple[Any, ...], Quantisation]:
+) -> tuple[tuple[Model, ...], Quantisation]:
     """Quantise a model's networks and hold the result against the float32 ones.
 
     Args:
@@ -101,7 +105,7 @@ def quantise(
             the message has the figures.
     """
     if not 0 <= gate <= 1:
-        raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="--gate 0.005")
+        raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="gate=0.005")
     plan: Any = model.plan
     opened = open_dataset(data, task="segmentation", patients=patients)
     opened.refuse_faults()
@@ -163,87 +167,46 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
                 f"at least {FEWEST_PATIENTS + 1} patients: some set the ranges, {FEWEST_PATIENTS}"
                 " judge the result"
             ),
-            cure="give --data with cases of more patients, or export without --precision int8",
+            cure="give data with cases of more patients, or export without precision='int8'",
         )
     trained, held = (
         model.facts.cases_for(part) if model.facts else frozenset[str]()
         for part in ("train", "validation")
     )
-    validation = [cases[name] for name in sorted(held - trained) if name in cases]
-    calibration = [cases[name] for name in sorted(trained or cases.keys()) if name in cases]
-    split, reason = _apart(calibration, validation)
-    if split is not None:
-        return split
-    for fold in _folds(dataset, cases, patients):
-        split, _ = _apart(
-            *(
-                [cases[name] for name in names if name in cases]
-                for names in (fold.train, fold.validation)
-            )
+    own = Fold(tuple(sorted(trained or cases)), tuple(sorted(held - trained)))
+    for fold in (own, *_folds(dataset, cases, patients)):
+        calibration, validation = (
+            [cases[name] for name in names if name in cases]
+            for names in (fold.train, fold.validation)
         )
-        if split is not None:
-            return Split(
-                split.calibration, split.validation, (_PERHAPS_SEEN.format(reason=reason),)
-            )
+        judges = _patients(validation)
+        others = [case for case in calibration if _patient(case) not in judges]
+        chosen = _spread(validation)
+        if others and len(_patients(chosen)) >= FEWEST_PATIENTS:
+            known = _patients(cases[name] for name in own.validation if name in cases)
+            note = _SET_ASIDE.format(held=len(known), needed=FEWEST_PATIENTS)
+            return Split(_spread(others), chosen, () if fold is own else (note,))
     raise UsageError(
         f"{dataset.root}: no fold of its {len(cases)} annotated cases of {patients} patients leaves"
         " some to set the ranges",
         needed=f"{FEWEST_PATIENTS} patients that judge, and others",
-        cure="give --data with cases of more patients",
+        cure="give data with cases of more patients",
     )
 
 
-def _apart(calibration: Sequence[Case], validation: Sequence[Case]) -> tuple[Split | None, str]:
-    """The split without validation patients among those who calibrate, or why there is none."""
-    if not validation:
-        return (
-            None,
-            "the model names no cases among these that it was validated on and not trained on",
-        )
-    held = _patients(validation)
-    if len(held) < FEWEST_PATIENTS:
-        return (
-            None,
-            (
-                f"the cases that the model was validated on are of {len(held)} patients only, and"
-                f" {FEWEST_PATIENTS} are needed"
-            ),
-        )
-    others = [case for case in calibration if _patient(case) not in held]
-    if not others:
-        return (
-            None,
-            (
-                "no case of other patients than those that the model was validated on is left to"
-                " set the ranges"
-            ),
-        )
-    split = Split(_spread(others), _spread(validation), ())
-    if len(_patients(split.validation)) < FEWEST_PATIENTS:
-        return (
-            None,
-            (
-                f"too few patients are among {_MOST_CASES} of the cases that the model was"
-                " validated on"
-            ),
-        )
-    return split, ""
-
-
-def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> tuple[Fold, ...]:
+def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> list[Fold]:
     """Given ones; those of annotated cases, the largest validation first.
 
     Of few patients one calibrates and the others judge.
     """
     annotated = replace(dataset, cases=tuple(cases.values()), splits=())
-    made = make_folds(annotated, max(2, min(5, patients // FEWEST_PATIENTS)))
-    folds = [
-        *dataset.splits,
-        *sorted(made, key=lambda fold: -len(_patients([cases[name] for name in fold.validation]))),
-    ]
+    made = sorted(
+        make_folds(annotated, max(2, min(5, patients // FEWEST_PATIENTS))),
+        key=lambda fold: -len(_patients(cases[name] for name in fold.validation)),
+    )
     if patients < 2 * FEWEST_PATIENTS:
-        folds += [Fold(fold.validation, fold.train) for fold in make_folds(annotated, patients)]
-    return tuple(folds)
+        made += [Fold(fold.validation, fold.train) for fold in make_folds(annotated, patients)]
+    return [*dataset.splits, *made]
 
 
 def _patient(case: Case) -> tuple[str, str]:
@@ -327,7 +290,7 @@ _CONVOLUTIONS = (
 )
 
 
-def _quantised(network: Any, patches: Sequence[NDArray[np.float32]]) -> Any:
+def _quantised(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
     """The network in int8, but for its first and last convolution.
 
     These have few channels and cost next to nothing, but the one sees the image's whole range and
@@ -351,7 +314,7 @@ def _quantised(network: Any, patches: Sequence[NDArray[np.float32]]) -> Any:
 
 
 @contextmanager
-def _quiet_nncf() -> Iterator[Any]:
+def _quiet_nncf() -> Iterator[ModuleType]:
     """NNCF without its progress bars and its opinions about torch."""
     import warnings
 
@@ -381,8 +344,7 @@ def _refuse_beyond(record: Quantisation) -> None:
             f" {', '.join(unseen)}",
             needed=f"validation cases that hold at least {1 - MOST_UNSEEN:.0%} of the labels",
             cure=(
-                "give --data with annotated cases that hold them, or export without --precision"
-                " int8"
+                "give data with annotated cases that hold them, or export without precision='int8'"
             ),
         )
     lost = [
@@ -394,7 +356,7 @@ def _refuse_beyond(record: Quantisation) -> None:
         raise ModelError(
             "int8 costs too much: " + "; ".join(one.in_words for one in lost),
             needed=f"a loss of at most {record.gate:g} for every label, on {judges}",
-            cure="export without --precision int8, or accept the loss with --gate",
+            cure="export without precision='int8', or accept the loss with a larger gate",
         )
 
 
@@ -438,7 +400,9 @@ def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
     return tuple(cases[row] for row in rows)
 
 
-def _cut(image: NDArray[np.float32], centre: Any, patch: Sequence[int]) -> NDArray[np.float32]:
+def _cut(
+    image: NDArray[np.float32], centre: NDArray[np.int64], patch: Sequence[int]
+) -> NDArray[np.float32]:
     """A patch (C, *patch) around a voxel, moved inside the image, padded with zeros."""
     starts = [
         min(max(0, int(c) - p // 2), max(0, n - p))

@@ -9,15 +9,20 @@ import logging
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.errors import ModelError, ResourceError, UsageError
+from hilum.inference.engines.engine import EXPORT_INT8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import torch
+    from torch import nn
+
     from hilum.inference.engines.engine import Engine
+    from hilum.inference.engines.openvino_library import Model
     from hilum.plan.segmentation import SegmentationPlan
 
 _log = logging.getLogger("hilum")
@@ -31,17 +36,28 @@ class EngineSource:
         plan: of the model.
         networks: of torch, in memory, on `device`.
         device: of torch; None where there are no networks of torch.
-        openvino: .xml files, one a member.
-        onnx: .onnx files, one a member.
+        openvino: .xml files, one a network.
+        onnx: .onnx files, one a network.
         stored: "int8" where the openvino files are quantised, else "float32".
     """
 
     plan: SegmentationPlan
-    networks: tuple[Any, ...] = ()
-    device: Any = None
+    networks: tuple[nn.Module, ...] = ()
+    device: torch.device | None = None
     openvino: tuple[Path, ...] = ()
     onnx: tuple[Path, ...] = ()
     stored: str = "float32"
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Return True unless its networks are on another device."""
+        return self.device is None or self.device.type == "cpu"
+
+    @property
+    def exported_for(self) -> tuple[str, ...]:
+        """The engines that there are files for, the fastest first."""
+        files = {"openvino": self.openvino, "onnx": self.onnx}
+        return tuple(name for name, held in files.items() if held)
 
 
 @dataclass(frozen=True)
@@ -60,32 +76,28 @@ class EngineOptions:
 
 
 def _torch(source: EngineSource, options: EngineOptions) -> Engine:
-    if not source.networks:
+    if source.device is None:
         raise UsageError(
             "engine 'torch' for an exported model, which holds no weights of torch",
-            needed=f"an engine that it was exported for: {', '.join(_exported(source))}",
-            cure="--engine auto, or `hilum predict` with the model folder that was exported",
+            needed=f"an engine that it was exported for: {', '.join(source.exported_for)}",
+            cure="engine='auto', or predict with the model folder that was exported",
         )
     from hilum.inference.engines.torch_engine import TorchEngine, resolve_precision
 
-    wanted: Any = options.precision
+    wanted = options.precision
     if wanted in {None, "auto"}:
         wanted = resolve_precision("bfloat16", source.device)
     if wanted not in {"float32", "bfloat16"}:
-        cure = (
-            "hilum export MODEL -o FOLDER --precision int8 --data DATA"
-            if wanted == "int8"
-            else "--precision auto"
-        )
         raise UsageError(
-            f"precision {wanted!r}", needed="auto, float32 or bfloat16 of torch", cure=cure
+            f"precision {wanted!r}",
+            needed="auto, float32 or bfloat16 of torch",
+            cure=EXPORT_INT8 if wanted == "int8" else "precision='auto'",
         )
-    batch = 1 if source.device.type == "cpu" else source.plan.batch.value
     return TorchEngine(
         source.networks,
         device=source.device,
-        precision=wanted,
-        batch=batch,
+        precision="bfloat16" if wanted == "bfloat16" else "float32",
+        batch=1 if source.is_on_cpu else source.plan.batch.value,
         threads=options.threads,
     )
 
@@ -94,19 +106,19 @@ def _openvino(source: EngineSource, options: EngineOptions) -> Engine:
     from hilum.inference.engines.openvino_engine import OpenVINOEngine, resolve_precision
 
     precision = resolve_precision(options.precision, stored=source.stored)
-    models: tuple[Any, ...] = source.openvino
+    models: Sequence[Path | Model] = source.openvino
     if not models:
         if not source.networks:
             raise _not_exported(source, "openvino")
-        if source.device.type != "cpu":
+        if not source.is_on_cpu:
             raise UsageError(
                 f"engine 'openvino' for a model on {source.device}",
                 needed="a model on the CPU",
-                cure="--device cpu",
+                cure="device='cpu'",
             )
         from hilum.inference.deploy.convert import to_openvino
 
-        models = tuple(to_openvino(network, source.plan) for network in source.networks)
+        models = [to_openvino(network, source.plan) for network in source.networks]
     return OpenVINOEngine(
         models, precision=precision, threads=options.threads, memory=options.memory
     )
@@ -119,6 +131,15 @@ def _onnx(source: EngineSource, options: EngineOptions) -> Engine:
     if not source.onnx:
         raise _not_exported(source, "onnx")
     return OnnxEngine(source.onnx, threads=options.threads)
+
+
+def _not_exported(source: EngineSource, name: str) -> UsageError:
+    held = ", ".join(source.exported_for) or "weights of torch"
+    return UsageError(
+        f"engine {name!r} for a model that was not exported for it",
+        needed=f"a folder with files for it; this model has {held}",
+        cure=f"export it with formats={name!r}, and predict with that folder",
+    )
 
 
 @dataclass(frozen=True)
@@ -166,105 +187,68 @@ def make_engine(
         ModelError: the network cannot be brought to the engine.
     """
     options = options or EngineOptions()
-    if name != "auto":
-        _check(name)
-        return _made(source, name, options, "asked for")
-    chosen, because = _choose(source)
-    if chosen == "openvino" and not source.openvino:
-        try:
-            return _made(source, chosen, options, because)
-        except ModelError as error:
-            _log.warning("engine torch instead of openvino: %s", error.found)
-            return _made(
-                source, "torch", options, f"openvino cannot take this network ({error.found})"
-            )
-    return _made(source, chosen, options, because)
-
-
-def _made(source: EngineSource, name: str, options: EngineOptions, because: str) -> Engine:
-    engine = ENGINES[name].make(source, options)
-    engine.because = f"{because}; {_precision_because(source, options, engine)}"
-    _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, engine.because)
-    return engine
-
-
-def _precision_because(source: EngineSource, options: EngineOptions, engine: Engine) -> str:
-    if options.precision not in {None, "auto"}:
-        return f"{engine.precision} was asked for"
-    if engine.precision == "int8":
-        return "int8 as it is stored"
-    if engine.name == "onnx":
-        return "float32, the only one of onnx"
-    where = (
-        "the GPU" if source.device is not None and source.device.type != "cpu" else "the processor"
-    )
-    if engine.precision == "float32":
-        return f"float32, as {where} has no instructions for bfloat16"
-    return f"{engine.precision}, for which {where} has instructions"
-
-
-def _choose(source: EngineSource) -> tuple[str, str]:
-    """Name and reason."""
-    ready = {name: kind.installed for name, kind in ENGINES.items()}
-    if source.networks:
-        if source.device.type != "cpu":
-            return "torch", f"the model is on {source.device}"
-        if ready["openvino"]:
-            return "openvino", "the fastest on a CPU"
-        return "torch", "openvino, which is faster on a CPU, is not installed"
-    held = _exported(source)
-    for name in held:
-        if ready[name]:
-            return name, (
-                "the fastest on a CPU of those that it was exported for"
-                if name == held[0]
-                else f"{held[0]} is not installed"
-            )
-    raise ResourceError(
-        (
-            f"an exported model for {' or '.join(held)}, neither of which is installed"
-            if len(held) > 1
-            else _missing(held[0])
-        ),
-        needed=" or ".join(ENGINES[name].package for name in held),
-        cure=f"pip install 'hilum[{ENGINES[held[0]].extra}]'",
-    )
-
-
-def _exported(source: EngineSource) -> tuple[str, ...]:
-    """The engines that there are files for, the fastest first."""
-    return tuple(
-        name for name, files in (("openvino", source.openvino), ("onnx", source.onnx)) if files
-    )
-
-
-def _check(name: str) -> None:
-    if name not in ENGINES:
+    if name not in {"auto", *ENGINES}:
         near = get_close_matches(name, ENGINES, n=1)
         raise UsageError(
             f"engine {name!r}",
             needed=f"auto, {', '.join(ENGINES)}",
-            cure=f"--engine {near[0] if near else 'auto'}",
+            cure=f"engine={near[0] if near else 'auto'!r}",
         )
-    kind = ENGINES[name]
-    if not kind.installed:
+    because = "asked for"
+    if name == "auto":
+        name, because = _choose(source)
+    elif not ENGINES[name].installed:
+        kind = ENGINES[name]
         raise UsageError(
-            f"engine {name!r}: {_missing(name)}",
+            f"engine {name!r}: {kind.package} is not installed",
             needed=kind.package,
             cure=f"pip install 'hilum[{kind.extra}]'" if kind.extra else "pip install torch",
         )
+    try:
+        engine = ENGINES[name].make(source, options)
+    except ModelError as error:
+        if because == "asked for" or source.openvino or name != "openvino":
+            raise
+        _log.warning("engine torch instead of openvino: %s", error.found)
+        engine = _torch(source, options)
+        because = f"openvino cannot take this network ({error.found})"
+    where = "the processor" if source.is_on_cpu else "the GPU"
+    if options.precision not in {None, "auto"}:
+        precision = f"{engine.precision} was asked for"
+    elif engine.precision == "int8":
+        precision = "int8 as it is stored"
+    elif engine.name == "onnx":
+        precision = "float32, the only one of onnx"
+    elif engine.precision == "float32":
+        precision = f"float32, as {where} has no instructions for bfloat16"
+    else:
+        precision = f"{engine.precision}, for which {where} has instructions"
+    engine.because = f"{because}; {precision}"
+    _log.info("engine %s, %s, %s: %s", engine.name, engine.precision, engine.device, engine.because)
+    return engine
 
 
-def _missing(name: str) -> str:
-    return f"{ENGINES[name].package} is not installed"
-
-
-def _not_exported(source: EngineSource, name: str) -> UsageError:
-    held = _exported(source)
-    return UsageError(
-        f"engine {name!r} for a model that was not exported for it",
-        needed=(
-            f"a folder with files for it; this model has {', '.join(held) or 'weights of torch'}"
-        ),
-        cure=f"hilum export MODEL -o FOLDER --format {name}, then hilum predict FOLDER ...",
+def _choose(source: EngineSource) -> tuple[str, str]:
+    """Name and reason."""
+    if source.networks:
+        if not source.is_on_cpu:
+            return "torch", f"the model is on {source.device}"
+        if ENGINES["openvino"].installed:
+            return "openvino", "the fastest on a CPU"
+        return "torch", "openvino, which is faster on a CPU, is not installed"
+    held = source.exported_for
+    for name in held:
+        if ENGINES[name].installed:
+            first = name == held[0]
+            return name, (
+                "the fastest on a CPU of those that it was exported for"
+                if first
+                else f"{held[0]} is not installed"
+            )
+    packages = [ENGINES[name].package for name in held]
+    raise ResourceError(
+        f"{' and '.join(packages)} {'is' if len(held) == 1 else 'are'} not installed, which the"
+        " model was exported for",
+        needed=" or ".join(packages),
+        cure=f"pip install 'hilum[{ENGINES[held[0]].extra}]'",
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnxruntime
 import psutil
 
-from hilum.errors import ModelError, ResourceError, UsageError
-from hilum.inference.engines.host import is_out_of_memory, usable_cpus
+from hilum.errors import ModelError, UsageError
+from hilum.inference.engines.engine import PatchEngine
+from hilum.inference.engines.host import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -28,16 +29,16 @@ def resolve_precision(wanted: str | None) -> str:
         raise UsageError(
             f"precision {wanted!r}",
             needed="auto or float32 of onnx",
-            cure="--engine openvino, or --precision auto",
+            cure="engine='openvino', or precision='auto'",
         )
     return "float32"
 
 
-class OnnxEngine:
-    """A network, or the members of an ensemble, as .onnx files; an `Engine`.
+class OnnxEngine(PatchEngine):
+    """A network, or the networks of an ensemble, as .onnx files.
 
     Args:
-        files: one a member, with the input (1, C, Z, Y, X) and one output (1, K, Z, Y, X); of one
+        files: one a network, with the input (1, C, Z, Y, X) and one output (1, K, Z, Y, X); of one
             shape.
         threads: of the processor; None: one for each core that this process may use.
 
@@ -47,9 +48,7 @@ class OnnxEngine:
     """
 
     name = "onnx"
-    because: str = "asked for"
-    precision: str = "float32"
-    batch: int = 1  # a patch alone keeps the processor busy; more only take more memory
+    precision = "float32"
 
     def __init__(self, files: Sequence[Path], *, threads: int | None = None) -> None:
         if not files:
@@ -60,7 +59,7 @@ class OnnxEngine:
         used = threads or min(usable_cpus(), psutil.cpu_count(logical=False) or usable_cpus())
         options.intra_op_num_threads = used
         try:
-            self._members = [
+            self._sessions = [
                 onnxruntime.InferenceSession(
                     str(file), sess_options=options, providers=["CPUExecutionProvider"]
                 )
@@ -70,50 +69,19 @@ class OnnxEngine:
             raise ModelError(
                 f"{files[0]}: ONNX Runtime cannot read it ({error})", cure="copy the folder again"
             ) from error
-        inputs, outputs = self._members[0].get_inputs(), self._members[0].get_outputs()
+        inputs, outputs = self._sessions[0].get_inputs(), self._sessions[0].get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(
                 f"{files[0]}: {len(inputs)} inputs and {len(outputs)} outputs", needed="one of each"
             )
-        self._inputs: tuple[int, ...] = tuple(inputs[0].shape[1:])
-        self._outputs: tuple[int, ...] = tuple(outputs[0].shape[1:])
+        super().__init__(len(files), tuple(inputs[0].shape[1:]), tuple(outputs[0].shape[1:]))
         self.device = f"cpu: {used} threads, onnxruntime {onnxruntime.__version__}"
-
-    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (B, C, Z, Y, X) to logits (B, K, Z, Y, X), float32, contiguous.
-
-        A running mean over the members.
-
-        Raises:
-            UsageError: patches of another shape than the model was made for.
-            ResourceError: memory is not enough.
-        """
-        if tuple(patches.shape[1:]) != self._inputs:
-            raise UsageError(
-                f"patches of shape {tuple(patches.shape)}",
-                needed=f"(B, {', '.join(map(str, self._inputs))})",
-            )
-        logits = np.empty((len(patches), *self._outputs), np.float32)
-        for row in range(len(patches)):
-            patch = np.require(patches[row : row + 1], dtype=np.float32, requirements=["C"])
-            logits[row] = self._run(0, patch)
-            for count in range(2, len(self._members) + 1):
-                logits[row] += (self._run(count - 1, patch) - logits[row]) / count
-        return logits
 
     def close(self) -> None:
         """Give back the networks."""
-        self._members.clear()
+        self._sessions.clear()
 
-    def _run(self, member: int, patch: NDArray[np.float32]) -> NDArray[np.float32]:
-        session = self._members[member]
-        try:
-            (found,) = session.run(None, {session.get_inputs()[0].name: patch})
-        except Exception as error:  # onnxruntime's own errors have no common base
-            if not is_out_of_memory(error):
-                raise
-            raise ResourceError(
-                f"memory is not enough for a patch of {self._inputs} ({error})", cure="--memory"
-            ) from error
-        logits: NDArray[np.float32] = found[0]
-        return logits
+    def run(self, number: int, patch: NDArray[np.float32], logits: NDArray[np.float32]) -> None:
+        """Fill the logits of one network for a patch."""
+        session = self._sessions[number]
+        (logits[...],) = session.run(None, {session.get_inputs()[0].name: patch})

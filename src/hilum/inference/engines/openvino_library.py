@@ -9,14 +9,12 @@ here, OpenVINO and NNCF use empty stand-ins of their own.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 if "openvino_telemetry" not in sys.modules:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None: not to be imported
 
-import openvino
+import openvino as ov
 import openvino.opset13 as opset
+from openvino import CompiledModel, Core, Model
 
-ov: Any = openvino
-
-__all__ = ["opset", "ov"]
+__all__ = ["CompiledModel", "Core", "Model", "opset", "ov"]

@@ -41,17 +41,17 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
         raise UsageError(
             f"device {str(name)!r}",
             needed="auto, cpu, cuda, cuda:1, ... or mps",
-            cure="--device auto",
+            cure="device='auto'",
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ResourceError(
             f"device {str(name)!r}, but torch {torch.__version__} sees {torch.cuda.device_count()}"
             " CUDA devices here",
             needed="a CUDA GPU with its driver, and a torch built for it",
-            cure="--device cpu",
+            cure="device='cpu'",
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ResourceError("device 'mps', but torch sees no Apple GPU here", cure="--device cpu")
+        raise ResourceError("device 'mps', but torch sees no Apple GPU here", cure="device='cpu'")
     return device
 
 
@@ -141,7 +141,7 @@ class TorchEngine:
                         raise ResourceError(
                             f"{self.device}: not enough memory for one patch of"
                             f" {tuple(patches.shape[2:])} voxels",
-                            cure="--device cpu",
+                            cure="device='cpu'",
                         ) from error
                 torch.cuda.empty_cache()
                 self._most = self.batch = len(patches) // 2
