@@ -275,3 +275,23 @@ def read_plan(path: Path) -> Plan:
             cure="use the version of hilum named in model.json",
         ) from error
     return read_record(kind, path)
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+def read_model_folder(kind: type[M], folder: Path) -> tuple[M, Plan, ModelMetrics]:
+    """Read what every model folder holds: manifest, plan and metrics, its files checked by hash.
+
+    Raises:
+        ModelError: a file is missing, altered, or of a newer version.
+    """
+    manifest = kind.load(folder)
+    manifest.check_files(folder)
+    plan = read_plan(folder / PLAN)
+    if read_record(type(plan.table), folder / LABELS) != plan.table:
+        raise ModelError(
+            f"{folder}: {LABELS} and {PLAN} name different labels",
+            needed="the same label table in both",
+        )
+    return manifest, plan, read_record(ModelMetrics, folder / METRICS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
+from hilum.inference.manifest import CARD, LABELS, METRICS, PLAN
 from hilum.metrics.bootstrap import NO_INTERVAL
 
 if TYPE_CHECKING:
@@ -16,21 +17,24 @@ if TYPE_CHECKING:
     from hilum.plan.plan import Plan
 
 
-def model_card(
+def model_texts(
     plan: Plan,
     metrics: ModelMetrics,
     facts: Facts | None,
     *,
-    members: int,
+    networks: int,
     created: str,
     assurance: Assurance | None = None,
-) -> str:
-    """The card as Markdown, from the template of the plan's task."""
-    text = markdown_template("hilum.inference.cards", f"{plan.task.value}.md.j2").render(
+) -> dict[str, str]:
+    """Write plan, labels, metrics and card of a model folder, by file name.
+
+    The card is from the template of the plan's task.
+    """
+    card = markdown_template("hilum.inference.cards", f"{plan.task.value}.md.j2").render(
         plan=plan,
         metrics=metrics,
         facts=facts,
-        members=members,
+        members=networks,
         created=created,
         network=plan.network.value,
         spacing=_spacing(plan.spacing.value, plan.dimensions.value),
@@ -38,7 +42,13 @@ def model_card(
         assurance=assurance,
         interval=_interval,
     )
-    return re.sub(r"\n{3,}", "\n\n", text)
+    texts = {
+        PLAN: plan.model_dump_json(indent=2),
+        LABELS: plan.table.model_dump_json(indent=2),
+        METRICS: metrics.model_dump_json(indent=2),
+        CARD: re.sub(r"\n{3,}", "\n\n", card),
+    }
+    return {name: text.rstrip("\n") + "\n" for name, text in texts.items()}
 
 
 def markdown_template(package: str, name: str) -> Template:

@@ -38,10 +38,9 @@ from hilum.inference.manifest import (
     ModelMetrics,
     hash_files,
     hilum_version,
-    read_plan,
-    read_record,
+    read_model_folder,
 )
-from hilum.inference.model_card import model_card
+from hilum.inference.model_card import model_texts
 from hilum.io import OutputFolder, atomic_path
 from hilum.networks import build_network
 
@@ -154,7 +153,8 @@ class TrainedModel:
             return self._save(out)
 
     def _save(self, out: OutputFolder) -> TrainedModel:
-        folder, members = out.path, _weight_files(len(self.networks))
+        numbers = [f"_{n}" for n in range(len(self.networks))] if len(self.networks) > 1 else [""]
+        folder, members = out.path, tuple(f"weights{number}.safetensors" for number in numbers)
         out.refuse_foreign((*members, *MODEL_FILES))
         out.remove(MANIFEST)
         for name, network in zip(members, self.networks, strict=True):
@@ -162,20 +162,15 @@ class TrainedModel:
             out.record(name)
         metrics = self.metrics or ModelMetrics(measured_on="not measured")
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        texts = {
-            PLAN: self.plan.model_dump_json(indent=2),
-            LABELS: self.plan.table.model_dump_json(indent=2),
-            METRICS: metrics.model_dump_json(indent=2),
-            CARD: model_card(
-                self.plan,
-                metrics,
-                self.facts,
-                members=len(members),
-                created=created,
-                assurance=self.assurance,
-            ),
-        }
-        out.write({name: text.rstrip("\n") + "\n" for name, text in texts.items()})
+        texts = model_texts(
+            self.plan,
+            metrics,
+            self.facts,
+            networks=len(members),
+            created=created,
+            assurance=self.assurance,
+        )
+        out.write(texts)
         more = self.assurance.save(folder) if self.assurance is not None else ()
         out.record(*more)
         manifest = Manifest.sealed(
@@ -210,16 +205,8 @@ class TrainedModel:
         """
         folder = Path(folder)
         where = resolve_device(device)
-        manifest = Manifest.load(folder)
-        manifest.check_files(folder)
-        plan = read_plan(folder / PLAN)
-        if read_record(type(plan.table), folder / LABELS) != plan.table:
-            raise ModelError(
-                f"{folder}: {LABELS} and {PLAN} name different labels",
-                needed="the same label table in both",
-            )
+        manifest, plan, metrics = read_model_folder(Manifest, folder)
         networks = tuple(_load_network(plan, folder / name, where) for name in manifest.members)
-        metrics = read_record(ModelMetrics, folder / METRICS)
         assurance = Assurance.load(folder) if NUMBERS in manifest.files else None
         return cls(
             plan=plan,
@@ -252,14 +239,6 @@ def seal_card(folder: Path | str) -> str:
         resealed.save(folder)
         out.record(MANIFEST)
     return resealed.id
-
-
-def _weight_files(count: int) -> tuple[str, ...]:
-    return (
-        ("weights.safetensors",)
-        if count == 1
-        else tuple(f"weights_{n}.safetensors" for n in range(count))
-    )
 
 
 def _save_weights(network: nn.Module, path: Path) -> None:

@@ -30,16 +30,12 @@ from hilum.inference.deploy.exported import (
 from hilum.inference.deploy.readme import readme
 from hilum.inference.engines.choose import ENGINES, EngineOptions, EngineSource, make_engine
 from hilum.inference.manifest import (
-    CARD,
-    LABELS,
-    METRICS,
-    PLAN,
     UNSAVED,
     ModelMetrics,
     hash_files,
     hilum_version,
 )
-from hilum.inference.model_card import model_card
+from hilum.inference.model_card import model_texts
 from hilum.io import OutputFolder, atomic_path, holds_files
 from hilum.plan.segmentation import SegmentationPlan
 
@@ -273,18 +269,14 @@ def _write_rest(
                 "notes": (*metrics.notes, *_of_another(model, stored, quantisation, differences))
             }
         )
-    texts = {
-        PLAN: model.plan.model_dump_json(indent=2),
-        LABELS: model.plan.table.model_dump_json(indent=2),
-        METRICS: metrics.model_dump_json(indent=2),
-        CARD: model_card(
-            model.plan, metrics, model.facts, members=len(model.networks), created=created
-        ),
+    texts = model_texts(
+        model.plan, metrics, model.facts, networks=len(model.networks), created=created
+    ) | {
         REQUIREMENTS: requirements(tuple(files)),
-        README: readme(model, tuple(files), stored, quantisation),
+        README: readme(model, tuple(files), stored, quantisation).rstrip("\n") + "\n",
     }
     for name, text in texts.items():
-        (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
     ExportManifest.sealed(
         hilum=hilum_version(),
         name=model.plan.name,

@@ -32,8 +32,7 @@ from hilum.inference.manifest import (
     PLAN,
     Manifest,
     ModelMetrics,
-    read_plan,
-    read_record,
+    read_model_folder,
 )
 from hilum.plan.plan import Record
 from hilum.plan.segmentation import SegmentationPlan
@@ -196,12 +195,9 @@ class TestVectors:
         are wrong gives about 1.
         """
         z, y, x = self.voxels.T
-        return self.distance(engine(self.patch)[0][:, z, y, x])
-
-    def distance(self, found: NDArray[np.float32]) -> float:
-        """The same of logits (K, N) at the voxels."""
+        found = engine(self.patch)[0][:, z, y, x].astype(np.float64)  # (K, N)
         spread = float(self.logits.std(dtype=np.float64)) or 1.0
-        return float(np.sqrt(np.mean(np.square(found.astype(np.float64) - self.logits)))) / spread
+        return float(np.sqrt(np.mean(np.square(found - self.logits)))) / spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,19 +226,12 @@ class ExportedModel:
             ModelError: a file is missing, altered, or of a newer version.
         """
         folder = Path(folder)
-        manifest = ExportManifest.load(folder)
-        manifest.check_files(folder)
-        plan = read_plan(folder / PLAN)
+        manifest, plan, metrics = read_model_folder(ExportManifest, folder)
         if not isinstance(plan, SegmentationPlan):
             raise ModelError(
                 f"{folder}: an exported {plan.task.value} model", needed="one of a segmentation"
             )
-        if read_record(type(plan.table), folder / LABELS) != plan.table:
-            raise ModelError(
-                f"{folder}: {LABELS} and {PLAN} name different labels",
-                needed="the same label table in both",
-            )
-        return cls(folder, plan, manifest, read_record(ModelMetrics, folder / METRICS))
+        return cls(folder, plan, manifest, metrics)
 
     @property
     def facts(self) -> Facts | None:
@@ -291,14 +280,12 @@ class ExportedModel:
         Raises:
             ModelError: further than `tolerance`.
         """
-        used = engine if engine is not None else self._unchecked("auto", EngineOptions())
-        found, allowed = (
-            TestVectors.load(self.folder / VECTORS).difference(used),
-            self.tolerance(used.precision),
-        )
+        engine = engine or self._unchecked("auto", EngineOptions())
+        found = TestVectors.load(self.folder / VECTORS).difference(engine)
+        allowed = tolerance(engine.precision, self.manifest.stored)
         if not found <= allowed:  # a NaN is no answer either
             raise ModelError(
-                f"{self.folder}: {used.name} in {used.precision} is {found:.2g} of the logits'"
+                f"{self.folder}: {engine.name} in {engine.precision} is {found:.2g} of the logits'"
                 " spread off the test vectors",
                 needed=f"at most {allowed:.2g}",
                 cure="export the model again, or take another engine, or precision='float32'",
@@ -308,10 +295,6 @@ class ExportedModel:
     def _unchecked(self, name: str, options: EngineOptions) -> Engine:
         source = engine_source(self.plan, self.folder, self.manifest.engines, self.manifest.stored)
         return make_engine(source, name, options)
-
-    def tolerance(self, precision: str) -> float:
-        """Return the largest allowed difference of an engine in `precision` to the test vectors."""
-        return tolerance(precision, self.manifest.stored)
 
 
 def tolerance(precision: str, stored: str) -> float:
