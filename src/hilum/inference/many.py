@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import zip_longest
-from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     from hilum.inference.case_predictor import CasePredictor, PredictionWriter, Prepared
     from hilum.inference.memory_plan import MemoryPlan
 
-    Done = Callable[[CaseOutcome], None]
+    _Read = tuple[Prepared, dict[str, str]]
+    """A case that was read, and the hashes of its files."""
 
 T = TypeVar("T")
 
@@ -111,7 +111,23 @@ def predict_many(
         refused = _refuse_names(cases, kept, writer, folder)
         wanted = [case for case in cases if case.id not in kept and case.id not in refused]
         stale = StaleOutputs(folder, writer, wanted, [*kept.values()], model=predictor.model.id)
-        clock = _start_clock(predictor, formats, probabilities, skip_existing)
+        engine = predictor.engine
+        options: dict[str, JsonValue] = {
+            "formats": list(formats),
+            "probabilities": probabilities,
+            **predictor.run_options,
+            "skip_existing": skip_existing,
+            "engine_because": engine.because,
+        }
+        clock = RunClock(
+            "predict",
+            device=engine.device,
+            engine=engine.name,
+            model=predictor.model.id,
+            precision=engine.precision,
+            memory_gb=predictor.memory_gb,
+            options=options,
+        )
         pipeline = _Pipeline(predictor, writer, folder, stale, wanted, done, probabilities, advance)
         status: Literal["done", "stopped", "failed"] = "stopped"
         try:
@@ -130,32 +146,6 @@ def predict_many(
             )
             folder.write({REPORT: report.as_json()})
         return report
-
-
-def _start_clock(
-    predictor: CasePredictor[P],
-    formats: Sequence[str],
-    probabilities: bool,
-    skip_existing: bool,
-) -> RunClock:
-    """Start the clock of the run, with the options that run.json names."""
-    engine = predictor.engine
-    options: dict[str, JsonValue] = {
-        "formats": list(formats),
-        "probabilities": probabilities,
-        **predictor.run_options,
-        "skip_existing": skip_existing,
-        "engine_because": engine.because,
-    }
-    return RunClock(
-        "predict",
-        device=engine.device,
-        engine=engine.name,
-        model=predictor.model.id,
-        precision=engine.precision,
-        memory_gb=predictor.memory_gb,
-        options=options,
-    )
 
 
 def _refuse_names(
@@ -262,19 +252,7 @@ def _warn_of_channel_order(cases: Sequence[Case], channels: Sequence[str]) -> No
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """A case that was read.
-
-    Args:
-        prepared: its image, preprocessed.
-        made_from: hashes of its files, taken before they were read: they may change later.
-    """
-
-    prepared: Prepared
-    made_from: dict[str, str]
-
-
+@dataclass(eq=False)
 class _Pipeline(Generic[P]):
     """Cases one after the other: at most one is read, one predicted and one written at a time.
 
@@ -290,25 +268,22 @@ class _Pipeline(Generic[P]):
         advance: see `predict_many`.
     """
 
-    def __init__(
-        self,
-        predictor: CasePredictor[P],
-        writer: PredictionWriter[P],
-        folder: OutputFolder,
-        stale: StaleOutputs,
-        cases: Sequence[Case],
-        done: Done,
-        probabilities: bool,
-        advance: Callable[[Advance], None] | None,
-    ) -> None:
-        self._predictor, self._writer, self._folder, self._stale = predictor, writer, folder, stale
-        self._cases, self._done = cases, done
-        self._probabilities, self._advance = probabilities, advance
-        sizes = {case.id: predictor.size(case) for case in cases}
+    predictor: CasePredictor[P]
+    writer: PredictionWriter[P]
+    folder: OutputFolder
+    stale: StaleOutputs
+    cases: Sequence[Case]
+    done: Callable[[CaseOutcome], None]
+    probabilities: bool
+    advance: Callable[[Advance], None] | None
+
+    def __post_init__(self) -> None:
+        """Estimate the work."""
+        sizes = {case.id: self.predictor.size(case) for case in self.cases}
         self._forecast = Forecast(
             {case: size.patches if size else None for case, size in sizes.items()}
         )
-        self._writing: Future[CaseOutcome] | None = None
+        self._writing: tuple[str, tuple[str, ...], Future[CaseOutcome]] | None = None
         self._messages = _OncePerMessageLog()
 
     def run(self) -> None:
@@ -320,32 +295,36 @@ class _Pipeline(Generic[P]):
         ):
             ahead: Future[_Read] | None = None
             try:
-                for case, following in zip_longest(self._cases, self._cases[1:]):
+                for case, following in zip_longest(self.cases, self.cases[1:]):
                     read = attempt(case.id, partial(self._finish_reading, case, ahead))
                     ahead = None
-                    if isinstance(read, _Read):
-                        made_from, unlike = read.made_from, read.prepared.unlike
-                        memory = self._predictor.plan_memory(
-                            read.prepared,
-                            probabilities=self._probabilities,
+                    prediction: P | CaseOutcome
+                    if isinstance(read, CaseOutcome):
+                        prediction = read
+                    else:
+                        prepared, hashes = read
+                        unlike = prepared.unlike
+                        memory = self.predictor.plan_memory(
+                            prepared,
+                            probabilities=self.probabilities,
                             following=following,
-                            folder=self._folder.path,
+                            folder=self.folder.path,
                         )
                         if following is not None and memory.reads_ahead:
                             ahead = reader.submit(self._read, following)
                         prediction = attempt(
-                            case.id, partial(self._predict, case, read.prepared, memory)
+                            case.id, partial(self._predict, case, prepared, memory)
                         )
-                    else:
-                        prediction = read
+                        del prepared
                     del read  # the next image may be as large
                     self._forecast.finish(case.id)
                     self._report_progress(case.id, 0.0)
                     self._collect_written()
                     if isinstance(prediction, CaseOutcome):
-                        self._done(prediction)
+                        self.done(prediction)
                     else:
-                        self._writing = writer.submit(self._write, prediction, made_from, unlike)
+                        future = writer.submit(self._write, prediction, hashes)
+                        self._writing = case.id, unlike, future
                     del prediction
             finally:
                 self._collect_written()
@@ -361,72 +340,66 @@ class _Pipeline(Generic[P]):
             error.with_traceback(None)  # which would hold the image
             self._collect_written()
             read = self._read(case)
-        if read.prepared.unlike:
-            text = "unlike the training data: " + "; ".join(read.prepared.unlike)
+        if read[0].unlike:
+            text = "unlike the training data: " + "; ".join(read[0].unlike)
             self._messages.log(logging.WARNING, case.id, text)
         return read
 
     def _read(self, case: Case) -> _Read:
         try:
-            found = made_from(self._predictor, case)
+            found = made_from(self.predictor, case)  # before it is read: files may change later
         except HilumError:
-            self._predictor.prepare(case)  # its error says more of what is wrong
+            self.predictor.prepare(case)  # its error says more of what is wrong
             raise
-        return _Read(self._predictor.prepare(case), found)
+        return self.predictor.prepare(case), found
 
     def _predict(self, case: Case, prepared: Prepared, memory: MemoryPlan) -> P:
         def report(done: int, total: int) -> None:
-            if self._writing is not None and self._writing.done():
+            if self._writing is not None and self._writing[2].done():
                 self._collect_written()
             self._report_progress(case.id, min(done / total, 0.999))
 
-        return self._predictor.predict_prepared(prepared, memory=memory, progress=report)
+        return self.predictor.predict_prepared(prepared, memory=memory, progress=report)
 
-    def _write(
-        self, prediction: P, made_from: dict[str, str], unlike: tuple[str, ...]
-    ) -> CaseOutcome:
-        def write() -> CaseOutcome:
-            start = perf_counter()
-            files = self._writer.write(prediction, made_from)
-            self._folder.record(*files, made_from=made_from)
-            replaced = self._stale.replace(prediction.case, files)
-            seconds = replace(prediction.seconds, write=perf_counter() - start)
-            return CaseOutcome(
-                case=prediction.case,
-                status="done",
-                files=tuple(file.name for file in files),
-                replaced=replaced,
-                seconds={part: round(value, 3) for part, value in asdict(seconds).items()},
-                patches=dict(prediction.patches),
-            )
-
-        outcome = self._messages.attempt(prediction.case, write)
-        return outcome.model_copy(update={"unlike": unlike})
+    def _write(self, prediction: P, made_from: dict[str, str]) -> CaseOutcome:
+        start = perf_counter()
+        files = self.writer.write(prediction, made_from)
+        self.folder.record(*files, made_from=made_from)
+        replaced = self.stale.replace(prediction.case, files)
+        seconds = replace(prediction.seconds, write=perf_counter() - start)
+        return CaseOutcome(
+            case=prediction.case,
+            status="done",
+            files=tuple(file.name for file in files),
+            replaced=replaced,
+            seconds={part: round(value, 3) for part, value in asdict(seconds).items()},
+            patches=dict(prediction.patches),
+        )
 
     def _collect_written(self) -> None:
         """Wait for the case that is being written, and report its outcome."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            self._done(writing.result())
+            case, unlike, future = writing
+            outcome = self._messages.attempt(case, future.result)
+            self.done(outcome.model_copy(update={"unlike": unlike}))
 
     def _report_progress(self, case: str, share: float) -> None:
-        if self._advance is not None:
-            self._advance(self._forecast.at(case, share))
+        if self.advance is not None:
+            self.advance(self._forecast.at(case, share))
 
 
 class _OncePerMessageLog:
     """Logs each distinct message once and counts the other cases at the end."""
 
     def __init__(self) -> None:
-        self._lock = Lock()  # cases are read, predicted and written by three threads
         self._cases: dict[tuple[int, str], list[str]] = {}
 
     def log(self, level: int, case: str, message: str) -> None:
         """Log a message about a case, in full where it is the first of its kind."""
         key = level, message_kind(case, message)
-        with self._lock:
-            known = key in self._cases
-            self._cases.setdefault(key, []).append(case)
+        known = key in self._cases
+        self._cases.setdefault(key, []).append(case)
         _log.log(logging.DEBUG if known else level, "%s: %s", case, message)
 
     def fail(self, case: str, error: HilumError) -> CaseOutcome:
