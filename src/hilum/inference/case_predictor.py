@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
-    from hilum.inference.engines.engine import Engine
-    from hilum.inference.manifest import Facts
+    from hilum.inference.engines.engine import Engine, Model
     from hilum.inference.memory_plan import MemoryPlanner, Size
     from hilum.io import OutputFolder
-    from hilum.plan import Plan
     from hilum.preprocess import InputWindow, Restore
     from hilum.volume import Volume
 
@@ -167,29 +165,10 @@ class PredictionWriter(ABC, Generic[P]):
         """Write what belongs to all cases together."""
 
 
-class PredictorModel(Protocol):
-    """A model as `predict_many` knows it."""
-
-    @property
-    def plan(self) -> Plan:
-        """Every decision of the model."""
-        ...
-
-    @property
-    def id(self) -> str:
-        """Of the folder it came from."""
-        ...
-
-    @property
-    def facts(self) -> Facts | None:
-        """Facts about its training, where they are known."""
-        ...
-
-
 class CasePredictor(ABC, Generic[P]):
     """A model that is ready to predict cases of its task."""
 
-    model: PredictorModel
+    model: Model
     engine: Engine
     usual_formats: tuple[str, ...]
     asks_annotated = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hilum.inference.case_predictor import PredictionWriter, Seconds
-from hilum.inference.prediction import find_format
+from hilum.inference.inputs import find_named
 from hilum.io import OutputFolder, atomic_write_text, write_volume
 from hilum.plan.plan import Record
 from hilum.tasks.predictions import (
@@ -125,7 +125,7 @@ class ClassPrediction:
         """
         path = Path(path)
         for name in formats:
-            find_format(name, CLASS_FORMATS)
+            find_named("format", "formats", name, CLASS_FORMATS)
         one_file = path.suffix == ".json"
         with OutputFolder(path.parent if one_file else path, "predict") as out:
             if one_file:
@@ -203,7 +203,7 @@ class ClassWriter(PredictionWriter[ClassPrediction]):
         maps: bool,
     ) -> None:
         for name in formats:
-            find_format(name, CLASS_FORMATS)
+            find_named("format", "formats", name, CLASS_FORMATS)
         super().__init__(out, CLASSES, table.model_dump_json(indent=2) + "\n")
         self._formats, self._classes = tuple(formats), table
         self._maps = table.names if maps else ()

@@ -18,6 +18,7 @@ from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
 from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
 from hilum.inference.explain import EXPLAINERS
+from hilum.inference.inputs import find_named
 from hilum.inference.refusal import combine, intensity_features
 from hilum.preprocess import preprocess_classifier_input
 from hilum.tasks import ClassificationTask
@@ -74,10 +75,8 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         most_explained: int | None = None,
         sets_per_class: bool = False,
     ) -> None:
-        if explain is not None and explain not in EXPLAINERS:
-            raise UsageError(
-                f"explanation {explain!r}", needed=", ".join(EXPLAINERS), cure="explain='grad_cam'"
-            )
+        if explain is not None:
+            find_named("explanation", "explain", explain, EXPLAINERS)
         if sets_per_class and (
             model.assurance is None or not model.assurance.calibration.class_thresholds
         ):

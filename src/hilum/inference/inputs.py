@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hilum.dataset.case import Case
 from hilum.dataset.channels import arrange_channels
-from hilum.errors import DataError
+from hilum.errors import DataError, UsageError
 from hilum.io import image_stem, in_colours, read_channels, read_volume
 from hilum.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+T = TypeVar("T")
 Source = Volume | Case | Path | str | Mapping[str, Path]
 """What one prediction starts from: a volume, a case, a file or DICOM folder, or one file a channel.
 """
@@ -104,3 +106,17 @@ def case_id(source: Source) -> str:
         return source.id
     path = Path(next(iter(source.values())) if isinstance(source, Mapping) else source)
     return image_stem(path).removesuffix("_0000")
+
+
+def find_named(what: str, argument: str, name: str, known: Mapping[str, T]) -> T:
+    """Return the entry of that name, such as a format or an engine.
+
+    Raises:
+        UsageError: there is none; the nearest name is the cure.
+    """
+    if name not in known:
+        near = get_close_matches(name, known, n=1) or [*known]
+        raise UsageError(
+            f"{what} {name!r}", needed=", ".join(known), cure=f"{argument}={near[0]!r}"
+        )
+    return known[name]

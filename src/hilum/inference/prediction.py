@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from hilum.errors import DataError, UsageError
 from hilum.inference.case_predictor import PredictionWriter, Seconds
+from hilum.inference.inputs import find_named
 from hilum.io import OutputFolder, image_suffix, inspect_file, write_labels, write_volume
 from hilum.io.files import PICTURE_SUFFIXES
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hilum.dataset.case import Case
     from hilum.volume import LabelTable, Volume
 
-
-F = TypeVar("F")
 
 AUTO = "auto"
 """The name of the format that follows the image."""
@@ -154,23 +152,9 @@ def written_as_picture(files: Sequence[Path], table: LabelTable) -> bool:
 
 def _chosen(names: Sequence[str], *, picture: bool) -> list[PredictionFormat]:
     usual = "png" if picture else "nifti"
-    return [find_format(usual if name == AUTO else name, FORMATS) for name in names]
-
-
-def find_format(name: str, known: Mapping[str, F]) -> F:
-    """The format of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if name not in known:
-        near = get_close_matches(name, known, n=1)
-        raise UsageError(
-            f"format {name!r}",
-            needed=", ".join(known),
-            cure=f"formats={near[0] if near else next(iter(known))!r}",
-        )
-    return known[name]
+    return [
+        find_named("format", "formats", usual if name == AUTO else name, FORMATS) for name in names
+    ]
 
 
 class LabelWriter(PredictionWriter[Prediction]):

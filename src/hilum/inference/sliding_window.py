@@ -81,30 +81,17 @@ class Sweep:
     weighting: Weighting = "gaussian"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Refuse options that are out of range.
 
         Raises:
-            UsageError: an option is out of its range.
+            UsageError: overlap or batch.
         """
-        if len(self.patch) != 3 or min(self.patch) < 1:
-            raise UsageError(f"patch {tuple(self.patch)}", needed="three positive sizes (Z, Y, X)")
         if not 0 <= self.overlap < 1:
             raise UsageError(
                 f"overlap {self.overlap}", needed="0 <= overlap < 1", cure="overlap=0.5"
             )
-        if self.outputs < 1 or self.batch < 1:
-            raise UsageError(
-                f"outputs {self.outputs}, batch {self.batch}", needed="at least 1 of each"
-            )
-        if len(set(self.mirror_axes)) != len(self.mirror_axes) or not set(self.mirror_axes) <= {
-            0,
-            1,
-            2,
-        }:
-            raise UsageError(
-                f"mirror_axes {self.mirror_axes}",
-                needed="distinct axes among 0 (Z), 1 (Y) and 2 (X)",
-            )
+        if self.batch < 1:
+            raise UsageError(f"batch {self.batch}", needed="at least 1")
 
     @property
     def copies(self) -> int:

@@ -29,6 +29,7 @@ from hilum.inference.deploy.exported import (
 )
 from hilum.inference.deploy.readme import readme
 from hilum.inference.engines.choose import ENGINES, EngineOptions, EngineSource, make_engine
+from hilum.inference.inputs import find_named
 from hilum.inference.manifest import (
     UNSAVED,
     ModelMetrics,
@@ -188,10 +189,7 @@ def _checked(
         raise UsageError(
             f"export of a model on {model.device}", needed="a model on the CPU", cure="device='cpu'"
         )
-    if formats not in FORMATS:
-        raise UsageError(
-            f"format {formats!r}", needed=", ".join(FORMATS), cure="formats='openvino'"
-        )
+    engines = find_named("format", "formats", formats, FORMATS)
     if stored not in STORED:
         cure = (
             "leave it out: bfloat16 is chosen where the model is run"
@@ -212,7 +210,7 @@ def _checked(
             ),
             cure="precision='int8' together with data='DATA' and, if you wish, gate=0.005",
         )
-    for engine in FORMATS[formats]:
+    for engine in engines:
         missing = [name for name in _PACKAGES[engine] if find_spec(name) is None]
         if missing:
             raise UsageError(
@@ -220,7 +218,7 @@ def _checked(
                 needed=", ".join(_PACKAGES[engine]),
                 cure=f"pip install 'hilum[{ENGINES[engine].extra}]'",
             )
-    return plan, FORMATS[formats]
+    return plan, engines
 
 
 def _write_networks(

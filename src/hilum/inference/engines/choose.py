@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hilum.errors import ModelError, ResourceError, UsageError
 from hilum.inference.engines.engine import EXPORT_INT8
+from hilum.inference.inputs import find_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,18 +187,10 @@ def make_engine(
         ModelError: the network cannot be brought to the engine.
     """
     options = options or EngineOptions()
-    if name not in {"auto", *ENGINES}:
-        near = get_close_matches(name, ENGINES, n=1)
-        raise UsageError(
-            f"engine {name!r}",
-            needed=f"auto, {', '.join(ENGINES)}",
-            cure=f"engine={near[0] if near else 'auto'!r}",
-        )
     because = "asked for"
     if name == "auto":
         name, because = _choose(source)
-    elif not ENGINES[name].installed:
-        kind = ENGINES[name]
+    elif not (kind := find_named("engine", "engine", name, ENGINES)).installed:
         raise UsageError(
             f"engine {name!r}: {kind.package} is not installed",
             needed=kind.package,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hilum.inference.manifest import Facts
+    from hilum.plan import Plan
     from hilum.plan.segmentation import SegmentationPlan
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
@@ -112,12 +113,12 @@ class PatchEngine(ABC):
         return mean
 
 
-class RunnableModel(Protocol):
-    """A segmentation model that can be run: trained, loaded from a folder, or exported."""
+class Model(Protocol):
+    """A model of either task as `predict_many` knows it."""
 
     @property
-    def plan(self) -> SegmentationPlan:
-        """Every decision that preprocessing, sliding window and restoring need."""
+    def plan(self) -> Plan:
+        """Every decision of the model."""
         ...
 
     @property
@@ -128,6 +129,15 @@ class RunnableModel(Protocol):
     @property
     def facts(self) -> Facts | None:
         """Facts about its training, where they are known."""
+        ...
+
+
+class RunnableModel(Model, Protocol):
+    """A segmentation model that can be run: trained, loaded from a folder, or exported."""
+
+    @property
+    def plan(self) -> SegmentationPlan:
+        """Every decision that preprocessing, sliding window and restoring need."""
         ...
 
     def make_engine(
