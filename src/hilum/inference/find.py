@@ -166,9 +166,7 @@ class _Finder:
         """Take the cases of a data set, and know what else it holds."""
         every = open_cases(root)
         self._described += describing_files(root)
-        wanted = (
-            tuple(case for case in every if self._annotated or case.annotation is None) or every
-        )
+        wanted = [case for case in every if self._annotated or case.annotation is None] or every
         for case in every:
             self._reasons |= dict.fromkeys(case.images.values(), ANNOTATED)
             self._reasons |= dict.fromkeys(annotation_files(case.region), ANNOTATION)
@@ -209,12 +207,10 @@ class _Finder:
             )
             found, reasons = series_in(folder, everything)
             self._reasons |= {file: reason for file, reason in reasons.items() if file in named}
-            series = [one for one in found if set(one.files) <= set(slices)]
-            whole = {file for one in series for file in one.files if len(one.files) > 1}
-            self._series(folder, [one for one in series if len(one.files) > 1], folder)
-            self._group(
-                [file for file in named if file not in whole and file not in reasons], folder
-            )
+            whole = [one for one in found if len(one.files) > 1 and {*one.files} <= {*slices}]
+            self._series(folder, whole, folder)
+            taken = {file for one in whole for file in one.files} | reasons.keys()
+            self._group([file for file in named if file not in taken], folder)
 
     def _below(self, folder: Path, source: Path) -> None:
         """Look through a folder at any depth."""
@@ -270,9 +266,8 @@ class _Finder:
         if len(masks) == len(images):
             return
         folder = images[0].parent
-        others = [
-            file for file in images if file not in masks and file not in self._of_others(images)
-        ]
+        foreign = masks | self._of_others(images)
+        others = [file for file in images if file not in foreign]
         kept = (
             _of_model(words.files, self._channels)
             if len(self._channels) > 1 or words.shared == folder.absolute().name
@@ -318,16 +313,15 @@ class _Finder:
                     )
                 images[int(number[1])] = file
         for (folder, stem, _), images in numbered.items():
-            if 0 in images:
-                self._take(
-                    stem,
-                    self._kept(_numbered(images, _names_beside(folder) or self._channels)),
-                    folder,
-                    source,
-                )
-            else:  # numbered cases, no channels
+            if 0 not in images:  # numbered cases, no channels
                 for image in images.values():
                     self._take(image_stem(image), self._whole(image), folder, source)
+                continue
+            names = _names_beside(folder) or self._channels
+            if sorted(images) != list(range(len(names))):  # there is no name for each
+                names = [f"channel {n}" for n in sorted(images)]
+            files_of = dict(zip(names, (images[n] for n in sorted(images)), strict=True))
+            self._take(stem, self._kept(files_of), folder, source)
 
     def _whole(self, file: Path) -> Mapping[str, Path]:
         """The channels of a file that holds all those of a case."""
@@ -363,12 +357,8 @@ class _Finder:
             for case in cases if len(cases) > 1 else ():
                 file = next(iter(case.images.values()))
                 own = "_".join((name, *image_suffix(file).split(".")[1:]))
-                number = next(
-                    count
-                    for count in itertools.count(1)
-                    if (own if count == 1 else f"{own}_{count}") not in known
-                )
-                own = own if number == 1 else f"{own}_{number}"
+                numbered = (f"{own}_{count}" for count in itertools.count(2))
+                own = next(one for one in itertools.chain([own], numbered) if one not in known)
                 known[own] = replace(case, id=own)
                 _log.warning(
                     "%s is named like another image: its output is named %s", readable(file), own
@@ -406,13 +396,6 @@ def _names_beside(folder: Path) -> tuple[str, ...]:
     return stated_channels(folder) or stated_channels(folder.absolute().parent)
 
 
-def _numbered(images: Mapping[int, Path], channels: Sequence[str]) -> dict[str, Path]:
-    """Channel numbers to names, where there is a name for each."""
-    if sorted(images) == list(range(len(channels))):
-        return {channels[n]: images[n] for n in sorted(images)}
-    return {f"channel {n}": images[n] for n in sorted(images)}
-
-
 def _names(places: Sequence[_Place], channels: Sequence[str]) -> list[str]:
     """The id of each case: its own; where ids repeat, with the folders before it that differ."""
     names = [place.case.id for place in places]
@@ -443,15 +426,9 @@ def _names(places: Sequence[_Place], channels: Sequence[str]) -> list[str]:
 
 def _differing(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Of each path the folders at the depths where not all folders of one folder are the same."""
-    inside: dict[int, dict[tuple[str, ...], set[str]]] = {}
-    for path in paths:
-        for depth in range(len(path) + 1):
-            inside.setdefault(depth, {}).setdefault(path[:depth], set()).add(
-                path[depth] if depth < len(path) else ""
-            )
+    # where two paths that are next to each other in their order differ first
     kept = {
-        depth
-        for depth, folders in inside.items()
-        if any(len(names) > 1 for names in folders.values())
+        next(n for n, parts in enumerate(itertools.zip_longest(*pair)) if len({*parts}) > 1)
+        for pair in itertools.pairwise(sorted({*paths}))
     }
     return [tuple(part for depth, part in enumerate(path) if depth in kept) for path in paths]
