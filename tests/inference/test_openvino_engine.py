@@ -163,7 +163,7 @@ def test_precisions(monkeypatch):
         resolve_precision("float16", stored="float32")
     with pytest.raises(UsageError, match="stored as int8"):
         resolve_precision("float32", stored="int8")
-    with pytest.raises(UsageError, match=r"(?s)stored as float32.*hilum export"):
+    with pytest.raises(UsageError, match=r"(?s)stored as float32.*export it with"):
         resolve_precision("int8", stored="float32")
     with pytest.raises(UsageError, match="precision 'int4'"):
         resolve_precision("int4", stored="float32")
