@@ -9,11 +9,12 @@ import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import psutil
 from pydantic import Field, JsonValue
 
+from hilum.inference.engines.host import read_kernel_file
 from hilum.io import Readable, atomic_write_text
 from hilum.io.inventory import (
     InventoryRecord,  # noqa: TC001  (pydantic reads the annotation when the class is made)
@@ -148,20 +149,26 @@ class RunClock:
         engine: str = "",
         memory_gb: float | None = None,
     ) -> None:
-        self._device = device
-        self._facts: dict[str, Any] = {
+        self._known = {
             "verb": verb,
             "model": model,
-            "precision": precision,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "engine": engine,
+            "device": device,
+            "precision": precision,
+            "memory_gb": None if memory_gb is None else round(memory_gb, 3),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "packages": package_versions(),
+            "options": dict(options or {}),
+            "seeds": dict(seeds or {}),
         }
-        self._facts["memory_gb"] = None if memory_gb is None else round(memory_gb, 3)
-        self._options, self._seeds = dict(options or {}), dict(seeds or {})
-        self._started = datetime.now(UTC)
         self._start = time.perf_counter()
-        cuda = _cuda(device)
-        if cuda is not None:
-            cuda.reset_peak_memory_stats(device.split(": ", maxsplit=1)[0])
+        # torch is there where the device is one of CUDA, and is not loaded for anything else
+        self._cuda = sys.modules["torch"].cuda if device.startswith("cuda") else None
+        self._device = device.split(": ", maxsplit=1)[0]
+        if self._cuda is not None:
+            self._cuda.reset_peak_memory_stats(self._device)
 
     def report(
         self,
@@ -172,23 +179,17 @@ class RunClock:
         trained_on: Iterable[str] = (),
     ) -> RunReport:
         """The run up to now."""
-        return RunReport(
-            **self._facts,
-            started=self._started.isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - self._start, 3),
-            status=status,
-            device=self._device,
-            platform=platform.platform(),
-            python=platform.python_version(),
-            packages=package_versions(),
-            options=self._options,
-            seeds=self._seeds,
-            peak_memory_gb=round(peak_memory_bytes() / 2**30, 3),
-            peak_device_memory_gb=peak_device_memory_gb(self._device),
-            files=files.record() if files is not None else None,
-            cases=cases,
-            trained_on=tuple(sorted(trained_on)),
-        )
+        on_device = None if self._cuda is None else self._cuda.max_memory_allocated(self._device)
+        now = {
+            "seconds": round(time.perf_counter() - self._start, 3),
+            "status": status,
+            "peak_memory_gb": round(peak_memory_bytes() / 2**30, 3),
+            "peak_device_memory_gb": None if on_device is None else round(on_device / 2**30, 3),
+            "files": files.record() if files is not None else None,
+            "cases": cases,
+            "trained_on": tuple(sorted(trained_on)),
+        }
+        return RunReport.model_validate({**self._known, **now})
 
 
 def package_versions() -> dict[str, str]:
@@ -206,38 +207,12 @@ def peak_memory_bytes() -> int:
     """Largest resident memory of this process since it began."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
-    if (
-        sys.platform == "linux"
-    ):  # getrusage also counts what the process that started this one held when it did
-        found = re.search(
-            r"^VmHWM:\s*(\d+) kB",
-            Path("/proc/self/status").read_text(encoding="utf-8"),
-            re.MULTILINE,
-        )
-        if found:
-            return 1024 * int(found[1])
+    # getrusage also counts what the process that started this one held when it did
+    status = read_kernel_file(Path("/proc/self/status")) if sys.platform == "linux" else ""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    if found:
+        return 1024 * int(found[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
-
-
-def peak_device_memory_gb(device: str) -> float | None:
-    """Largest memory that torch allocated on a CUDA device (in words) since the run began, in GiB.
-
-    None elsewhere.
-    """
-    cuda = _cuda(device)
-    return (
-        None
-        if cuda is None
-        else round(cuda.max_memory_allocated(device.split(": ", maxsplit=1)[0]) / 2**30, 3)
-    )
-
-
-def _cuda(device: str) -> Any:
-    """torch.cuda, where the device is one of its.
-
-    Torch is there then, and is not loaded for anything else.
-    """
-    return sys.modules["torch"].cuda if device.startswith("cuda") else None
