@@ -51,7 +51,7 @@ class Predictor(CasePredictor[Prediction]):
         precision: "float32", "bfloat16", "float16", "int8"; if None the engine's choice: of an int8
             model int8, else bfloat16 where the device has instructions for it, whatever training
             used.
-        engine: "torch", "openvino", "onnx", or "auto".
+        engine: "torch", "openvino", "onnx", or "auto"; or one of this model that is there already.
         memory: what this process may hold, as "4GB" or a number of bytes; if None three quarters of
             what is free.
         overlap: fraction 0 <= overlap < 1 shared by neighbouring patches; the plan's if None.
@@ -73,7 +73,7 @@ class Predictor(CasePredictor[Prediction]):
         tta: bool = False,
         batch: int | None = None,
         precision: str | None = None,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         memory: str | int | None = None,
         overlap: float | None = None,
         every_patch: bool = False,
@@ -89,7 +89,9 @@ class Predictor(CasePredictor[Prediction]):
         self.mirror_axes: tuple[int, ...] = (
             tuple(plan.augmentation.value.mirror_axes) if tta else ()
         )
-        self.engine: Engine = model.make_engine(engine, precision, memory=budget.most // 2)
+        if isinstance(engine, str):
+            engine = model.make_engine(engine, precision, memory=budget.most // 2)
+        self.engine = engine
         outputs = plan.network.value.out_channels
         # patches whose logits an eighth of the memory holds
         held = budget.most // 8 // (4 * outputs * math.prod(plan.patch.value))

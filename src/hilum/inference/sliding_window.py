@@ -246,7 +246,7 @@ def _run_windows(
     known: NDArray[np.float32] | None = None
     last: tuple[float, ...] | None = None  # the constant that was run last, or will be with these
     for number, place in enumerate(windows, start=1):
-        patch = _cut(image, place, before, sweep.patch)
+        patch = cut_patch(image, place, before, sweep.patch)
         constant = constant_of(patch) if sweep.reuse else None
         air = watch.air(patch) if constant is None else None
         window = _Window(place, constant=constant is not None, logits=air)
@@ -297,7 +297,7 @@ def _run_group(
     return group, known
 
 
-def _cut(
+def cut_patch(
     image: NDArray[np.floating], window: Slices, before: Sequence[int], size: Three
 ) -> NDArray[np.float32]:
     """The window's content (C, *patch), zeros where it is beyond the image."""

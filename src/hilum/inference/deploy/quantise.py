@@ -7,11 +7,13 @@ may be used is decided on annotated cases that it was not, and that set no range
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager, redirect_stdout
+import re
+import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import metadata
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -23,19 +25,19 @@ from hilum.inference.deploy.exported import LabelQuality, Quantisation
 from hilum.inference.engines.openvino_engine import OpenVINOEngine
 from hilum.inference.engines.openvino_library import ov
 from hilum.inference.predictor import Predictor
+from hilum.inference.sliding_window import cut_patch
 from hilum.metrics import dice
 from hilum.preprocess import preprocess_case, preprocess_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
-    from types import ModuleType
 
     from numpy.typing import NDArray
 
     from hilum.dataset import Case, Dataset
     from hilum.inference.deploy.exported import TestVectors
-    from hilum.inference.engines.engine import Engine
+    from hilum.inference.engines.engine import Engine, RunnableModel
     from hilum.inference.engines.openvino_library import Model
     from hilum.inference.trained_model import TrainedModel
     from hilum.plan.segmentation import SegmentationPlan
@@ -106,7 +108,7 @@ def quantise(
     """
     if not 0 <= gate <= 1:
         raise UsageError(f"gate {gate}", needed="a loss of Dice, 0 to 1", cure="gate=0.005")
-    plan: Any = model.plan
+    plan = cast("SegmentationPlan", model.plan)
     opened = open_dataset(data, task="segmentation", patients=patients)
     opened.refuse_faults()
     dataset = arranged(opened, plan.channels, plan.labels, holder="the model")
@@ -121,13 +123,10 @@ def quantise(
     finally:
         plain.close()
         small.close()
-    unseen = [one.region for one in labels if one.reference is None]
-    notes = [*dataset.notes[len(opened.notes) :]]
-    notes += (
-        [f"no validation case holds {', '.join(unseen)}: what int8 costs there is not known"]
-        if unseen
-        else []
-    )
+    notes = [*split.notes, *dataset.notes[len(opened.notes) :]]
+    unjudged = ", ".join(one.region for one in labels if one.reference is None)
+    if unjudged:
+        notes.append(f"no validation case holds {unjudged}: what int8 costs there is not known")
     if all(case.patient is None for case in (*split.calibration, *split.validation)):
         notes.append(_NO_PATIENTS)
     record = Quantisation(
@@ -140,7 +139,7 @@ def quantise(
         gate=gate,
         labels=labels,
         method=f"nncf {metadata.version('nncf')} on openvino {ov.__version__}: {_METHOD}",
-        notes=(*split.notes, *notes),
+        notes=tuple(notes),
     )
     _refuse_beyond(record)
     return quantised, record
@@ -180,7 +179,7 @@ def split_cases(model: TrainedModel, dataset: Dataset) -> Split:
             for names in (fold.train, fold.validation)
         )
         judges = _patients(validation)
-        others = [case for case in calibration if _patient(case) not in judges]
+        others = [case for case in calibration if not _patients([case]) & judges]
         chosen = _spread(validation)
         if others and len(_patients(chosen)) >= FEWEST_PATIENTS:
             known = _patients(cases[name] for name in own.validation if name in cases)
@@ -209,13 +208,11 @@ def _folds(dataset: Dataset, cases: Mapping[str, Case], patients: int) -> list[F
     return [*dataset.splits, *made]
 
 
-def _patient(case: Case) -> tuple[str, str]:
-    """Who it is; a case without a known patient is a patient of its own."""
-    return ("case", case.id) if case.patient is None else ("patient", case.patient)
-
-
 def _patients(cases: Iterable[Case]) -> set[tuple[str, str]]:
-    return {_patient(case) for case in cases}
+    """The patients of cases; one without a known patient is a patient of its own."""
+    return {
+        ("case", case.id) if case.patient is None else ("patient", case.patient) for case in cases
+    }
 
 
 def calibration_patches(
@@ -225,8 +222,8 @@ def calibration_patches(
 
     The same cases give the same patches.
     """
-    rng = np.random.default_rng(0)
-    most = max(_FEWEST_PATCHES, int(_CALIBRATION_VOXELS / np.prod(plan.patch.value)))
+    rng, size = np.random.default_rng(0), plan.patch.value
+    most = max(_FEWEST_PATCHES, int(_CALIBRATION_VOXELS / np.prod(size)))
     each = max(1, min(_PATCHES_A_CASE, -(-most // len(cases))))
     patches: list[NDArray[np.float32]] = []
     for case in cases:
@@ -241,7 +238,14 @@ def calibration_patches(
                 if number % 2 == 0 and len(where)
                 else rng.integers(0, labels.shape)
             )
-            patches.append(_cut(image, centre, plan.patch.value)[None])
+            # moved inside the image, padded with zeros
+            starts = [
+                min(max(0, int(c) - p // 2), max(0, n - p))
+                for c, p, n in zip(centre, size, image.shape[1:], strict=True)
+            ]
+            z, y, x = (slice(start, start + p) for start, p in zip(starts, size, strict=True))
+            before = [max(0, p - n) // 2 for p, n in zip(size, image.shape[1:], strict=True)]
+            patches.append(cut_patch(image, (z, y, x), before, size)[None])
     return tuple(patches[:most])
 
 
@@ -254,12 +258,13 @@ def compare_engines(
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[LabelQuality, ...]:
     """Predict the cases with both engines, and compare with the annotations and each other."""
-    plan: Any = model.plan
-    table = plan.labels
+    table = cast("SegmentationPlan", model.plan).labels
     found: dict[str, list[tuple[float, float, float]]] = {
         region.name: [] for region in table.scored
     }
-    predictors = [Predictor(_Running(model.plan, engine)) for engine in (plain, small)]
+    predictors = [
+        Predictor(cast("RunnableModel", model), engine=engine) for engine in (plain, small)
+    ]
     for done, case in enumerate(cases, start=1):
         reference = read_annotation(case).array[0]
         first, second = (predictor.predict(case).labels.array[0] for predictor in predictors)
@@ -282,12 +287,6 @@ _METHOD = (
     "preset mixed (activations asymmetric), fast bias correction, first and last convolution left"
     " as they are"
 )
-_CONVOLUTIONS = (
-    "Convolution",
-    "GroupConvolution",
-    "ConvolutionBackpropData",
-    "GroupConvolutionBackpropData",
-)
 
 
 def _quantised(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
@@ -300,9 +299,21 @@ def _quantised(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
     convolutions = [
         node.get_friendly_name()
         for node in network.get_ordered_ops()
-        if node.get_type_name() in _CONVOLUTIONS
+        if re.fullmatch(r"(Group)?Convolution(BackpropData)?", node.get_type_name())
     ]
-    with _quiet_nncf() as nncf:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            import nncf
+    except ImportError as error:
+        raise UsageError(
+            "precision int8: nncf, which quantises, is not installed",
+            needed="nncf",
+            cure="pip install 'hilum[openvino]'",
+        ) from error
+    # not `nncf.set_log_level`, which sets handlers that NNCF's logger shares with others
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    # without its progress bars and its opinions about torch
+    with warnings.catch_warnings(action="ignore"), redirect_stdout(StringIO()):
         return nncf.quantize(
             network.clone(),
             nncf.Dataset(list(patches)),
@@ -311,27 +322,6 @@ def _quantised(network: Model, patches: Sequence[NDArray[np.float32]]) -> Model:
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(names=[convolutions[0], convolutions[-1]]),
         )
-
-
-@contextmanager
-def _quiet_nncf() -> Iterator[ModuleType]:
-    """NNCF without its progress bars and its opinions about torch."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import nncf
-        except ImportError as error:
-            raise UsageError(
-                "precision int8: nncf, which quantises, is not installed",
-                needed="nncf",
-                cure="pip install 'hilum[openvino]'",
-            ) from error
-        # not `nncf.set_log_level`, which sets handlers that NNCF's logger shares with others
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        with redirect_stdout(StringIO()):  # its progress bars; what a program prints is its own
-            yield nncf
 
 
 def _refuse_beyond(record: Quantisation) -> None:
@@ -371,26 +361,12 @@ def _quality(region: str, values: Sequence[tuple[float, float, float]]) -> Label
         return LabelQuality(region=region, reference=None, int8=None, agreement=None, cases=0)
     # both empty is right: where one of the two networks answers nothing rightly, its figure for
     # that case is 1
-    reference, int8 = (
-        float(np.nan_to_num(defined[:, column], nan=1.0).mean()) for column in (0, 1)
+    reference, int8, agreement = (
+        float(np.nan_to_num(column, nan=1.0).mean()) for column in defined.T
     )
-    agreement = float(np.nan_to_num(defined[:, 2], nan=1.0).mean())
     return LabelQuality(
         region=region, reference=reference, int8=int8, agreement=agreement, cases=len(defined)
     )
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A model that is run by an engine which is there already."""
-
-    plan: Any
-    engine: Engine
-    id: str = "unsaved"
-    facts: None = None
-
-    def make_engine(self, *_: Any, **__: Any) -> Engine:
-        return self.engine
 
 
 def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
@@ -398,16 +374,3 @@ def _spread(cases: Sequence[Case]) -> tuple[Case, ...]:
         np.linspace(0, len(cases) - 1, min(_MOST_CASES, len(cases))).round().astype(int)
     )
     return tuple(cases[row] for row in rows)
-
-
-def _cut(
-    image: NDArray[np.float32], centre: NDArray[np.int64], patch: Sequence[int]
-) -> NDArray[np.float32]:
-    """A patch (C, *patch) around a voxel, moved inside the image, padded with zeros."""
-    starts = [
-        min(max(0, int(c) - p // 2), max(0, n - p))
-        for c, p, n in zip(centre, patch, image.shape[1:], strict=True)
-    ]
-    block = image[(slice(None), *(slice(s, s + p) for s, p in zip(starts, patch, strict=True)))]
-    missing = [p - n for p, n in zip(patch, block.shape[1:], strict=True)]
-    return np.pad(block, [(0, 0), *((m // 2, m - m // 2) for m in missing)])
