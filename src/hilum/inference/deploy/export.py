@@ -27,7 +27,6 @@ from hilum.inference.deploy.exported import (
     engine_source,
     tolerance,
 )
-from hilum.inference.deploy.readme import readme
 from hilum.inference.engines.choose import ENGINES, EngineOptions, EngineSource, make_engine
 from hilum.inference.inputs import find_named
 from hilum.inference.manifest import (
@@ -36,7 +35,7 @@ from hilum.inference.manifest import (
     hash_files,
     hilum_version,
 )
-from hilum.inference.model_card import model_texts
+from hilum.inference.model_card import markdown_template, model_texts
 from hilum.io import OutputFolder, atomic_path, holds_files
 from hilum.plan.segmentation import SegmentationPlan
 
@@ -261,17 +260,43 @@ def _write_rest(
     """Everything but the networks and the test vectors."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     metrics = model.metrics or ModelMetrics(measured_on="not measured")
-    if stored != "float32":
-        metrics = metrics.model_copy(
-            update={
-                "notes": (*metrics.notes, *_of_another(model, stored, quantisation, differences))
-            }
+    if stored != "float32":  # the networks are not those that were measured
+        what = (
+            f"The figures above are of the model in float32 (id {model.id}). This folder holds it"
+            f" in {stored}"
         )
+        if quantisation is None:
+            notes = [
+                (
+                    f"{what}: its logits differ by {max(differences.values()):.2g} of their spread;"
+                    " Dice was not measured again."
+                )
+            ]
+        else:
+            notes = [
+                (
+                    f"{what}, whose logits differ by {quantisation.distance:.2g} of their spread. It"
+                    f" was accepted {quantisation.in_words}."
+                ),
+                *(f"Of int8: {note}." for note in quantisation.notes),
+            ]
+        metrics = metrics.model_copy(update={"notes": (*metrics.notes, *notes)})
+    readme = markdown_template("hilum.inference.deploy", "README.md.j2").render(
+        plan=model.plan,
+        several=len(model.plan.channels) > 1,
+        source=model.id,
+        version=hilum_version(),
+        members=len(model.networks),
+        stored=stored,
+        packages=[ENGINES[engine].package for engine in files],
+        record=quantisation,
+        number=lambda value: "not defined" if value is None else f"{value:.4f}",
+    )
     texts = model_texts(
         model.plan, metrics, model.facts, networks=len(model.networks), created=created
     ) | {
         REQUIREMENTS: requirements(tuple(files)),
-        README: readme(model, tuple(files), stored, quantisation).rstrip("\n") + "\n",
+        README: readme.rstrip("\n") + "\n",
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
@@ -291,44 +316,17 @@ def _write_rest(
     ).save(folder)
 
 
-def _of_another(
-    model: TrainedModel, stored: str, record: Quantisation | None, differences: dict[str, float]
-) -> tuple[str, ...]:
-    """Note for card and metrics that the folder's networks are not those that were measured."""
-    what = (
-        f"The figures above are of the model in float32 (id {model.id}). This folder holds it in"
-        f" {stored}"
-    )
-    if record is None:
-        return (
-            (
-                f"{what}: its logits differ by {max(differences.values()):.2g} of their spread;"
-                " Dice was not measured again."
-            ),
-        )
-    return (
-        (
-            f"{what}, whose logits differ by {record.distance:.2g} of their spread. It was accepted"
-            f" {record.in_words}."
-        ),
-        *(f"Of int8: {note}." for note in record.notes),
-    )
-
-
 def requirements(engines: Sequence[str]) -> str:
     """Write requirements.txt of an exported model: what prediction needs, and its engines."""
-    lines = []
-    for line in metadata.requires("hilum") or ():
-        name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
-        if (
-            not re.search(r"\bextra\s*==", line)
-            and re.sub(r"[-_.]+", "-", name).lower() not in ONLY_WITH_TORCH
-        ):
-            lines.append(line.strip())  # with its marker: which system, which Python
-    packages = [ENGINES[engine].package for engine in engines]
+    lines = [
+        line.strip()  # with its marker: which system, which Python
+        for line in metadata.requires("hilum") or ()
+        if not re.search(r"\bextra\s*==", line)
+        and re.split(r"[^a-z0-9-]", line.lower().replace("_", "-"))[0] not in ONLY_WITH_TORCH
+    ]
     pinned = [
         f"{package}=={metadata.version(package)}  # what the test vectors were checked with"
-        for package in packages
+        for package in (ENGINES[engine].package for engine in engines)
     ]
     head = (
         f"# what hilum {hilum_version()} needs here; how it itself is installed, without what only"
