@@ -25,6 +25,7 @@ air: of them only constant patches are not run. `every_patch=True` runs all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,12 +70,10 @@ def air_of(plan: SegmentationPlan) -> tuple[float, ...] | None:
     """
     if any(how.kind != "ct" for how in plan.normalisation.value):
         return None
-    values = []
-    for how in plan.normalisation.value:
-        voxel = np.full((1, 1, 1), how.lower, dtype=np.float32)
-        normalise(voxel, how)
-        values.append(float(voxel[0, 0, 0]))
-    return tuple(values)
+    values = np.array([how.lower for how in plan.normalisation.value], dtype=np.float32)
+    for value, how in zip(values[:, None, None, None], plan.normalisation.value, strict=True):
+        normalise(value, how)  # in place
+    return tuple(values.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +106,7 @@ class Air:
         plan: SegmentationPlan,
         patch: Three,
         overlap: float,
-        run: Callable[..., NDArray[np.float32]],
+        run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     ) -> None:
         self._plan, self._patch, self._overlap, self._run = plan, patch, overlap, run
         self._values = air_of(plan)
@@ -117,8 +116,6 @@ class Air:
                 self._values or (), plan.normalisation.value, strict=self._values is not None
             )
         ]
-        self._computed = False
-        self._fill: NDArray[np.float32] | None = None
 
     def body(self, array: NDArray[np.float32]) -> Body | None:
         """The box of a preprocessed case (C, Z, Y, X) that windows are placed over.
@@ -127,11 +124,18 @@ class Air:
         """
         if self._values is None:
             return None
-        shape = array.shape[1:]
-        box = self._box(array)
-        windows = 0 if box is None else self._count([side.stop - side.start for side in box])
-        saved = self._count(shape) - windows
-        fill = self._air_logits() if saved >= _WORTHWHILE else None
+
+        def windows(shape: Sequence[int]) -> int:
+            padded = [max(n, p) for n, p in zip(shape, self._patch, strict=True)]
+            return count_windows(padded, self._patch, self._overlap)
+
+        shape, box = array.shape[1:], body_box(array, self._limits)
+        saved = windows(shape)
+        if box is not None:
+            z, y, x = (_widened(*one) for one in zip(box, shape, self._patch, strict=True))
+            box = (z, y, x)
+            saved -= windows([side.stop - side.start for side in box])
+        fill = self._fill if saved >= _WORTHWHILE else None
         return None if fill is None else Body(box, fill, saved)
 
     def logits_of_air(self, patch: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -146,44 +150,24 @@ class Air:
                 (channel > limit).any() for channel, limit in zip(part, self._limits, strict=True)
             ):
                 return None
-        fill = self._air_logits()
-        return (
-            None
-            if fill is None
-            else np.broadcast_to(fill[:, None, None, None], (len(fill), *self._patch))
-        )
-
-    def _count(self, shape: Sequence[int]) -> int:
-        return count_windows(
-            [max(n, p) for n, p in zip(shape, self._patch, strict=True)], self._patch, self._overlap
-        )
-
-    def _box(self, array: NDArray[np.float32]) -> Slices | None:
-        found = body_box(array, self._limits)
-        if found is None:
+        if self._fill is None:
             return None
-        a, b, c = (_widened(*one) for one in zip(found, array.shape[1:], self._patch, strict=True))
-        return a, b, c
+        return np.broadcast_to(self._fill[:, None, None, None], (len(self._fill), *self._patch))
 
-    def _air_logits(self) -> NDArray[np.float32] | None:
+    @cached_property
+    def _fill(self) -> NDArray[np.float32] | None:
         """The mean logits (K,) of a patch of air; None where they are not background all over."""
-        if not self._computed:
-            self._computed = True
-            values = np.array(self._values, dtype=np.float32)
-            patch = np.broadcast_to(
-                values[None, :, None, None, None], (1, len(values), *self._patch)
-            )
-            logits = self._run(np.ascontiguousarray(patch))[0]  # (K, *patch)
-            if self._plan.labels.exclusive:
-                background = all(bool((logits[0] > other).all()) for other in logits[1:])
-            else:
-                background = bool((logits <= 0).all())
-            self._fill = (
-                logits.mean(axis=(1, 2, 3), dtype=np.float64).astype(np.float32)
-                if background
-                else None
-            )
-        return self._fill
+        values = np.array(self._values, dtype=np.float32)
+        patch = np.broadcast_to(values[None, :, None, None, None], (1, len(values), *self._patch))
+        logits = self._run(np.ascontiguousarray(patch))[0]  # (K, *patch)
+        if self._plan.labels.exclusive:
+            background = all(bool((logits[0] > other).all()) for other in logits[1:])
+        else:
+            background = bool((logits <= 0).all())
+        if not background:
+            return None
+        means: NDArray[np.float64] = logits.mean(axis=(1, 2, 3), dtype=np.float64)
+        return means.astype(np.float32)
 
 
 def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | None:
@@ -192,22 +176,16 @@ def body_box(array: NDArray[np.float32], limits: Sequence[float]) -> Slices | No
     None where none is.
     """
     lines = [np.zeros(size, dtype=np.bool_) for size in array.shape[1:]]
+    least = np.array(limits, dtype=np.float32)[:, None, None]
     for z in range(array.shape[1]):
-        seen = array[0, z] > limits[0]
-        for channel, limit in zip(array[1:], limits[1:], strict=True):
-            seen |= channel[z] > limit
-        rows = seen.any(axis=1)
-        lines[0][z] = rows.any()
-        lines[1] |= rows
-        lines[2] |= seen.any(axis=0)
+        above = np.logical_or.reduce(array[:, z] > least)  # (Y, X)
+        lines[0][z] = above.any()
+        lines[1] |= above.any(axis=1)
+        lines[2] |= above.any(axis=0)
     if not lines[0].any():
         return None
-    a, b, c = (np.flatnonzero(line) for line in lines)
-    return (
-        slice(int(a[0]), int(a[-1]) + 1),
-        slice(int(b[0]), int(b[-1]) + 1),
-        slice(int(c[0]), int(c[-1]) + 1),
-    )
+    sides = [slice(int(line.argmax()), len(line) - int(line[::-1].argmax())) for line in lines]
+    return sides[0], sides[1], sides[2]
 
 
 def _widened(side: slice, size: int, patch: int) -> slice:

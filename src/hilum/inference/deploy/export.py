@@ -261,25 +261,23 @@ def _write_rest(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     metrics = model.metrics or ModelMetrics(measured_on="not measured")
     if stored != "float32":  # the networks are not those that were measured
-        what = (
-            f"The figures above are of the model in float32 (id {model.id}). This folder holds it"
-            f" in {stored}"
-        )
+        notes = [
+            (
+                f"The figures above are of the model in float32 (id {model.id}). This folder holds it"
+                f" in {stored}"
+            )
+        ]
         if quantisation is None:
-            notes = [
-                (
-                    f"{what}: its logits differ by {max(differences.values()):.2g} of their spread;"
-                    " Dice was not measured again."
-                )
-            ]
+            notes[0] += (
+                f": its logits differ by {max(differences.values()):.2g} of their spread; Dice was"
+                " not measured again."
+            )
         else:
-            notes = [
-                (
-                    f"{what}, whose logits differ by {quantisation.distance:.2g} of their spread. It"
-                    f" was accepted {quantisation.in_words}."
-                ),
-                *(f"Of int8: {note}." for note in quantisation.notes),
-            ]
+            notes[0] += (
+                f", whose logits differ by {quantisation.distance:.2g} of their spread. It was"
+                f" accepted {quantisation.in_words}."
+            )
+            notes += [f"Of int8: {note}." for note in quantisation.notes]
         metrics = metrics.model_copy(update={"notes": (*metrics.notes, *notes)})
     readme = markdown_template("hilum.inference.deploy", "README.md.j2").render(
         plan=model.plan,
