@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -16,7 +15,12 @@ from hilum.dataset.regions import read_region
 from hilum.errors import DataError, ResourceError, UsageError
 from hilum.inference.case_predictor import CasePredictor, Prepared
 from hilum.inference.class_prediction import ClassPrediction, ClassWriter, Promise, top_classes
-from hilum.inference.engines.torch_engine import Precision, TorchEngine, resolve_precision
+from hilum.inference.engines.torch_engine import (
+    Precision,
+    TorchEngine,
+    resolve_precision,
+    running_mean,
+)
 from hilum.inference.explain import EXPLAINERS
 from hilum.inference.inputs import find_named
 from hilum.inference.refusal import combine, intensity_features
@@ -25,18 +29,18 @@ from hilum.tasks import ClassificationTask
 from hilum.tasks.class_score import ClassScore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from pydantic import JsonValue
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from hilum.inference.explain.score import Networks
     from hilum.inference.inputs import Source
     from hilum.inference.memory_plan import MemoryPlan
     from hilum.inference.refusal import Verdict
     from hilum.inference.trained_model import TrainedModel
     from hilum.io import OutputFolder
+    from hilum.networks import ClassifierNetwork
     from hilum.plan import ClassificationPlan
     from hilum.preprocess import InputWindow
     from hilum.volume import Volume
@@ -94,6 +98,7 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         self.model, self.explain = model, explain
         self.mirror_axes = plan.augmentation.value.mirror_axes if tta else ()
         self.engine = TorchEngine(model.networks, device=model.device, precision=precision)
+        self._networks = cast("tuple[ClassifierNetwork, ...]", model.networks)
         self._task = ClassificationTask(plan.classes)
 
     @property
@@ -185,10 +190,11 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
             return prediction
         self._left_to_explain -= 1
         image = torch.from_numpy(prepared.array)
-        networks = cast("Networks", self.engine.networks)
         maps = {}
         for index in top_classes(prediction):
-            found = EXPLAINERS[self.explain](networks, image, index, kind=self._plan.classes.kind)
+            found = EXPLAINERS[self.explain](
+                self._networks, image, index, kind=self._plan.classes.kind
+            )
             maps[self._plan.classes.names[index]] = prepared.restore.lay(found)
         seconds = replace(seconds, restore=time.perf_counter() - start - seconds.network)
         return replace(prediction, maps=maps, seconds=seconds)
@@ -213,24 +219,26 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
             for choice in range(2 ** len(axes))
         ]
         images = images.to(self.engine.torch_device)
+        features: list[Tensor] = []
+        logits = []
         try:
-            with ExitStack() as heads:
-                features = [
-                    heads.enter_context(_head_input(network)) for network in self.engine.networks
-                ]
-                logits = [
-                    self.engine.forward(images.flip(mirror) if mirror else images)
-                    for mirror in copies
-                ]
+            for mirror in copies:
+                copy = images.flip(mirror) if mirror else images
+                with self.engine.autocast():
+                    inputs = [network.features(copy) for network in self._networks]
+                    rows = [
+                        network.head(one).float()
+                        for network, one in zip(self._networks, inputs, strict=True)
+                    ]
+                logits.append(running_mean(rows))
+                features = features or inputs  # the first copy is not mirrored
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"{self.engine.torch_device} has not enough memory for an input of"
                 f" {tuple(images.shape)}",
                 cure="device='cpu'",
             ) from error
-        return torch.stack(logits).mean(dim=0), [
-            inputs[0].float() for inputs in features
-        ]  # the first copy is not mirrored
+        return torch.stack(logits).mean(dim=0), [one.float() for one in features]
 
     def features(self, array: NDArray[np.float32]) -> list[NDArray[np.float64]]:
         """Compute the head's input of each network for an input (C, Z, Y, X): (F,)."""
@@ -260,69 +268,45 @@ class ClassPredictor(CasePredictor[ClassPrediction]):
         calibration = self.model.assurance.calibration if self.model.assurance is not None else None
         if calibration is None or not calibration.thresholds:
             return None
-        members = len(self.model.networks)
-        mirrored = (
-            "; those were given without mirrored copies (tta), which were not measured"
-            if self.mirror_axes
-            else ""
-        )
+        count = len(self.model.networks)
+        measured_on = "the model's own held-out cases"
+        if count > 1:
+            measured_on = (
+                f"the held-out answers of its {count} members one by one; the ensemble itself was"
+                " not measured"
+            )
+        if self.mirror_axes:
+            measured_on += (
+                "; those were given without mirrored copies (tta), which were not measured"
+            )
         return Promise(
             coverage=calibration.coverage,
             among="the cases of each class" if self._per_class else "all cases",
             cases=calibration.cases,
-            measured_on=(
-                "the model's own held-out cases"
-                if members == 1
-                else (
-                    f"the held-out answers of its {members} members one by one; the ensemble itself"
-                    " was not measured"
-                )
-            )
-            + mirrored,
+            measured_on=measured_on,
         )
 
     def _score(
         self, prepared: Prepared, rows: NDArray[np.float64], verdict: Verdict | None
     ) -> ClassScore:
         """Return the prediction of the case as a row of the table."""
-        table, assurance, known = self._plan.classes, self.model.assurance, prepared.source
-        score = ClassScore(
+        table, known = self._plan.classes, prepared.source
+        calibrated = prediction_set = certain = None
+        if self.model.assurance is not None:
+            calibration = self.model.assurance.calibration
+            calibrated = tuple(calibration.apply(rows, table)[0].tolist())
+            certain = calibration.certain(rows, table, per_class=self._per_class)
+            if calibration.thresholds:
+                prediction_set = calibration.sets(rows, table, per_class=self._per_class)[0]
+        return ClassScore(
             case=prepared.case,
             patient=known.patient if known else None,
             reference=known.label if known else None,
             probabilities=tuple(rows[0].tolist()),
+            calibrated=calibrated,
+            prediction_set=prediction_set,
+            certain=certain and certain[0],
             refuse=None if verdict is None else verdict.refuse,
             distance=None if verdict is None else verdict.features_distance,
             columns=dict(known.columns) if known else {},
         )
-        if assurance is None:
-            return score
-        calibration = assurance.calibration
-        calibrated = calibration.apply(rows, table)
-        sets = (
-            calibration.sets(rows, table, per_class=self._per_class)[0]
-            if calibration.thresholds
-            else None
-        )
-        certain = calibration.certain(rows, table, per_class=self._per_class)
-        update = {
-            "calibrated": tuple(calibrated[0].tolist()),
-            "prediction_set": sets,
-            "certain": certain and certain[0],
-        }
-        return score.model_copy(update=update)
-
-
-@contextmanager
-def _head_input(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Record the head's input (B, F') of each pass, while a classifier runs as a whole."""
-    found: list[Tensor] = []
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(inputs[0].detach())
-
-    hook = network.get_submodule("head").register_forward_pre_hook(keep)
-    try:
-        yield found
-    finally:
-        hook.remove()

@@ -137,36 +137,20 @@ class Manifest(Record):
         Raises:
             ModelError: there is none, it is damaged or altered, or of a newer format.
         """
-        if not folder.is_dir():
-            raise ModelError(
-                f"{folder}: no such folder",
-                needed=f"a folder as `{cls.made_by}` makes it",
-                cure=nearest(folder),
-            )
         path = folder / cls.file_name
-        if not path.is_file() and (folder / "plans.json").is_file() and any(folder.glob("fold_*")):
-            raise ModelError(
-                f"{folder}: the folder of an nnU-Net model",
-                needed=f"a folder as `{cls.made_by}` makes it",
-                cure=f"hilum import nnunet {folder} -o MODEL, then give MODEL",
-            )
         if not path.is_file():
+            found = f"no {cls.file_name} in it"
+            cure = f"{cls.made_by}; resume=True where a training was interrupted"
+            if not folder.is_dir():
+                found, cure = "no such folder", nearest(folder)
+            elif (folder / "plans.json").is_file() and any(folder.glob("fold_*")):
+                found = "the folder of an nnU-Net model"
+                cure = f"hilum import nnunet {folder} -o MODEL, then give MODEL"
             raise ModelError(
-                f"{folder}: no {cls.file_name} in it",
+                f"{folder}: {found}",
                 needed=f"a folder that `{cls.made_by}` has completed",
-                cure=f"{cls.made_by}; resume=True where a training was interrupted",
+                cure=cure,
             )
-        manifest = cls._parse(path)
-        if manifest.id != manifest.computed_id():
-            raise ModelError(
-                f"{path}: altered since it was written",
-                needed="the file as it was saved",
-                cure=_CURE,
-            )
-        return manifest
-
-    @classmethod
-    def _parse(cls, path: Path) -> Self:
         refuse_placeholder(path, ModelError)
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
@@ -180,16 +164,20 @@ class Manifest(Record):
                     ),
                     cure="pip install --upgrade hilum",
                 )
-            return cls.model_validate(fields)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-        ) as error:  # not JSON, not text, not an object, not these fields
+            manifest = cls.model_validate(fields)
+        # not JSON, not text, not an object, not these fields
+        except (ValueError, KeyError, TypeError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ModelError(
                 f"{path}: damaged ({reason})", needed="the file as it was saved", cure=_CURE
             ) from error
+        if manifest.id != manifest.computed_id():
+            raise ModelError(
+                f"{path}: altered since it was written",
+                needed="the file as it was saved",
+                cure=_CURE,
+            )
+        return manifest
 
     def check_files(self, folder: Path, *, besides: Iterable[str] = ()) -> None:
         """Compare every file with its hash, except those `besides`.

@@ -14,7 +14,7 @@ from hilum.errors import ResourceError, UsageError
 from hilum.inference.engines.host import has_bfloat16
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -88,6 +88,15 @@ def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
     return "float32"
 
 
+def running_mean(tensors: Iterable[Tensor]) -> Tensor:
+    """Average tensors; equal ones give exactly their value."""
+    others = iter(tensors)  # two exist at a time
+    mean = next(others)
+    for count, other in enumerate(others, start=2):
+        mean = mean + (other - mean) / count
+    return mean
+
+
 class TorchEngine:
     """Networks of one architecture as one function: the mean of their logits; an `Engine`.
 
@@ -159,15 +168,15 @@ class TorchEngine:
     def forward(self, patches: Tensor) -> Tensor:
         """Map (B, C, Z, Y, X) to logits, float32, on the device.
 
-        A running mean: equal members give exactly their answer.
+        A running mean over the networks.
         """
-        with torch.autocast(
-            self.torch_device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
-        ):
-            mean: Tensor = self.networks[0](patches).float()
-            for count, network in enumerate(self.networks[1:], start=2):
-                mean = mean + (network(patches).float() - mean) / count
-        return mean
+        with self.autocast():
+            return running_mean(network(patches).float() for network in self.networks)
+
+    def autocast(self) -> torch.autocast:
+        """Compute in the engine's precision meanwhile."""
+        bfloat16 = self.precision == "bfloat16"
+        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16, enabled=bfloat16)
 
     def close(self) -> None:
         """Give back what torch keeps of a GPU for later."""
