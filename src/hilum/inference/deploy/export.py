@@ -261,24 +261,21 @@ def _write_rest(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     metrics = model.metrics or ModelMetrics(measured_on="not measured")
     if stored != "float32":  # the networks are not those that were measured
-        notes = [
-            (
-                f"The figures above are of the model in float32 (id {model.id}). This folder holds it"
-                f" in {stored}"
-            )
-        ]
+        model_id = f"the model in float32 (id {model.id})"
+        note = f"The figures above are of {model_id}. This folder holds it in {stored}"
         if quantisation is None:
-            notes[0] += (
+            note += (
                 f": its logits differ by {max(differences.values()):.2g} of their spread; Dice was"
                 " not measured again."
             )
         else:
-            notes[0] += (
+            note += (
                 f", whose logits differ by {quantisation.distance:.2g} of their spread. It was"
                 f" accepted {quantisation.in_words}."
             )
-            notes += [f"Of int8: {note}." for note in quantisation.notes]
-        metrics = metrics.model_copy(update={"notes": (*metrics.notes, *notes)})
+        more = () if quantisation is None else quantisation.notes
+        notes = (*metrics.notes, note, *(f"Of int8: {one}." for one in more))
+        metrics = metrics.model_copy(update={"notes": notes})
     readme = markdown_template("hilum.inference.deploy", "README.md.j2").render(
         plan=model.plan,
         several=len(model.plan.channels) > 1,
