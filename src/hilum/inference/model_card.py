@@ -30,6 +30,12 @@ def model_texts(
 
     The card is from the template of the plan's task.
     """
+
+    def interval(metric: Metric) -> str:
+        if metric.lower is None or metric.upper is None:
+            return "" if metric.mean is None else NO_INTERVAL
+        return f"{metric.lower:.4g} to {metric.upper:.4g}"
+
     card = markdown_template("hilum.inference.cards", f"{plan.task.value}.md.j2").render(
         plan=plan,
         metrics=metrics,
@@ -40,7 +46,7 @@ def model_texts(
         spacing=_spacing(plan.spacing.value, plan.dimensions.value),
         number=lambda value: "not defined" if value is None else f"{value:.4g}",
         assurance=assurance,
-        interval=_interval,
+        interval=interval,
     )
     texts = {
         PLAN: plan.model_dump_json(indent=2),
@@ -79,9 +85,3 @@ def _spacing(spacing: tuple[float, float, float] | None, dimensions: int) -> str
         )
         return f"it keeps its own {own} inside"
     return f"it is resampled to {' x '.join(f'{s:.4g}' for s in spacing)} mm (Z, Y, X) inside"
-
-
-def _interval(metric: Metric) -> str:
-    if metric.lower is None or metric.upper is None:
-        return "" if metric.mean is None else NO_INTERVAL
-    return f"{metric.lower:.4g} to {metric.upper:.4g}"

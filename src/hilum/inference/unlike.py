@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from hilum.plan.plan import Normalisation, Plan, Range
+    from hilum.plan.plan import Normalisation, Plan
     from hilum.volume import Geometry, Volume
 
 FAR = 3.0
@@ -49,21 +49,24 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
         plan: of the model.
         files: what it was read from, one a channel, where known; DICOM says what made an image.
     """
-    seen = plan.seen or _presumed(plan)
-    found = list(_of_files(seen, files))
-    for n, (channel, how) in enumerate(zip(seen.channels, plan.normalisation.value, strict=False)):
+    ranges = plan.seen or _presumed(plan)
+    found = list(_of_files(ranges, files))
+    for n, (channel, how) in enumerate(
+        zip(ranges.channels, plan.normalisation.value, strict=False)
+    ):
         found += _of_values(channel, how, float(image.array[n].min()), float(image.array[n].max()))
     flat = min(image.geometry.shape) == 1  # a single slice, along whichever axis
     if (
         flat
         and image.channels == 3
         and len(set(files)) == 1
-        and all(one.kind in _GREY for one in seen.channels)
+        and all(one.kind in _GREY for one in ranges.channels)
     ):
-        found.append(f"a colour picture, where the model learnt from {_listed(seen)}")
-    if flat and plan.dimensions.value == 3 and not seen.pictures:
+        kinds = ", ".join(dict.fromkeys(one.kind.upper() for one in ranges.channels))
+        found.append(f"a colour picture, where the model learnt from {kinds}")
+    if flat and plan.dimensions.value == 3 and not ranges.pictures:
         return ("a single picture, where the model learnt from volumes", *found)
-    if not flat and seen.pictures:
+    if not flat and ranges.pictures:
         return (
             (
                 f"a volume of {image.geometry.shape[0]} slices, where the model learnt from single"
@@ -71,23 +74,23 @@ def unlike(image: Volume, plan: Plan, files: Sequence[Path] = ()) -> tuple[str, 
             ),
             *found,
         )
-    return (*found, *_of_grid(seen, image.geometry))
+    return (*found, *_of_grid(ranges, image.geometry))
 
 
 def _presumed(plan: Plan) -> TrainingRanges:
     """Presume the kind of image from the channels' names and normalisation."""
-    channels = []
-    for name, how in zip(plan.channels, plan.normalisation.value, strict=True):
-        channels.append(
-            ChannelRange(
-                name=name, kind=named_kind(name) or "unknown" if how.kind != "unit" else "picture"
-            )
-        )
+    kinds = [
+        "picture" if how.kind == "unit" else named_kind(name) or "unknown"
+        for name, how in zip(plan.channels, plan.normalisation.value, strict=True)
+    ]
+    channels = [
+        ChannelRange(name=name, kind=kind) for name, kind in zip(plan.channels, kinds, strict=True)
+    ]
     return TrainingRanges(channels=tuple(channels))
 
 
-def _of_files(seen: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
-    for channel, file in zip(seen.channels, files, strict=False):
+def _of_files(ranges: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
+    for channel, file in zip(ranges.channels, files, strict=False):
         try:
             modality = read_modality(file)
         except HilumError:
@@ -103,7 +106,7 @@ def _of_files(seen: TrainingRanges, files: Sequence[Path]) -> Iterator[str]:
 def _of_values(
     channel: ChannelRange, how: Normalisation, least: float, most: float
 ) -> Iterator[str]:
-    name, seen = channel.name, channel.minimum
+    name, lowest = channel.name, channel.minimum
     if (
         how.kind == "unit"
         and how.upper > 1
@@ -113,48 +116,40 @@ def _of_values(
             f"values from {least:g} to {most:g} in channel {name}, where the model learnt from 0 to"
             f" {how.upper:g}"
         )
-    elif seen is not None and seen[0] > -BELOW and least < seen[0] - BELOW:
+    elif lowest is not None and lowest[0] > -BELOW and least < lowest[0] - BELOW:
         yield (
-            f"values down to {least:g} in channel {name}, far below the {seen[0]:g} at which those"
+            f"values down to {least:g} in channel {name}, far below the {lowest[0]:g} at which those"
             " of the training images begin"
         )
-    elif least >= 0 and channel.kind == "ct" and (seen is None or seen[1] <= -BELOW):
+    elif least >= 0 and channel.kind == "ct" and (lowest is None or lowest[1] <= -BELOW):
         reach = (
             "CT numbers of air are about -1000"
-            if seen is None
-            else f"every training image reaches {seen[1]:g} or less"
+            if lowest is None
+            else f"every training image reaches {lowest[1]:g} or less"
         )
         yield f"no value below 0 in channel {name} (CT), where {reach}"
-    elif least < -BELOW and seen is None and channel.kind in _GREY - {"ct"}:
+    elif least < -BELOW and lowest is None and channel.kind in _GREY - {"ct"}:
         yield (
             f"values down to {least:g} in channel {name}, which {channel.kind.upper()} has none of"
         )
 
 
-def _of_grid(seen: TrainingRanges, geometry: Geometry) -> Iterator[str]:
+def _of_grid(ranges: TrainingRanges, geometry: Geometry) -> Iterator[str]:
     code = (
         ("source" if geometry.is_2d else "SPL")
-        if seen.orientation == "source"
-        else seen.orientation
+        if ranges.orientation == "source"
+        else ranges.orientation
     )  # as they were measured
     turned = geometry if code == "source" else reorient_geometry(geometry, code)
     extent = [n * mm for n, mm in zip(turned.shape, turned.spacing, strict=True)]
-    for what, own, ranges in (
-        ("spacing", turned.spacing, seen.spacing),
-        ("field of view", extent, seen.extent_mm),
+    for what, own, limits in (
+        ("spacing", turned.spacing, ranges.spacing),
+        ("field of view", extent, ranges.extent_mm),
     ):
-        for axis, value, known in zip("ZYX", own, ranges or (), strict=False):
+        for axis, value, known in zip("ZYX", own, limits or (), strict=False):
             if not known[0] / FAR <= value <= known[1] * FAR:
+                span = " to ".join(dict.fromkeys(f"{one:.3g}" for one in known))
                 yield (
                     f"a {what} of {value:.3g} mm along {axis}, where the training images have"
-                    f" {_span(known)} mm"
+                    f" {span} mm"
                 )
-
-
-def _span(known: Range) -> str:
-    low, high = (f"{value:.3g}" for value in known)
-    return low if low == high else f"{low} to {high}"
-
-
-def _listed(seen: TrainingRanges) -> str:
-    return ", ".join(dict.fromkeys(one.kind.upper() for one in seen.channels))
