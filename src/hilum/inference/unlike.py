@@ -118,8 +118,8 @@ def _of_values(
         )
     elif lowest is not None and lowest[0] > -BELOW and least < lowest[0] - BELOW:
         yield (
-            f"values down to {least:g} in channel {name}, far below the {lowest[0]:g} at which those"
-            " of the training images begin"
+            f"values down to {least:g} in channel {name}, far below the {lowest[0]:g} at which"
+            " those of the training images begin"
         )
     elif least >= 0 and channel.kind == "ct" and (lowest is None or lowest[1] <= -BELOW):
         reach = (
