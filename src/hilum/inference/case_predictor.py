@@ -6,7 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hilum.dataset.case import Case
 from hilum.errors import UsageError
@@ -23,15 +23,17 @@ from hilum.inference.memory_plan import MemoryPlan
 from hilum.inference.unlike import unlike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
+    from hilum.inference.class_prediction import ClassPrediction
     from hilum.inference.engines.engine import Engine, Model
     from hilum.inference.memory_plan import MemoryPlanner, Size
+    from hilum.inference.prediction import Prediction
     from hilum.io import OutputFolder
     from hilum.preprocess import InputWindow, Restore
     from hilum.volume import Volume
@@ -78,26 +80,7 @@ class Prepared:
     unlike: tuple[str, ...] = ()
 
 
-class CasePrediction(Protocol):
-    """A model's prediction for one case."""
-
-    @property
-    def case(self) -> str:
-        """The case's id, and the stem of its files."""
-        ...
-
-    @property
-    def seconds(self) -> Seconds:
-        """Wall-clock seconds of its parts."""
-        ...
-
-    @property
-    def patches(self) -> Mapping[str, int]:
-        """Patches that the network ran and that it was spared, by name."""
-        ...
-
-
-P = TypeVar("P", bound=CasePrediction)
+P = TypeVar("P", bound="Prediction | ClassPrediction")
 
 
 class PredictionWriter(ABC, Generic[P]):

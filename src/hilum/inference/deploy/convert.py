@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hilum.errors import ModelError
+from hilum.inference.engines.torch_engine import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def to_openvino(network: nn.Module, plan: SegmentationPlan) -> Model:
     example = torch.zeros(
         1, len(plan.channels), *size, device=next(network.parameters(), torch.zeros(1)).device
     )
-    with _quiet(), _evaluating(network), torch.no_grad():
+    with _quiet(), evaluating([network]), torch.no_grad():
         try:
             # torch's own has no types
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
@@ -71,7 +72,7 @@ def write_onnx(network: nn.Module, plan: SegmentationPlan, path: Path) -> None:
         ModelError: ONNX has no form for one of its operations, or not for weights of 2 GiB.
     """
     example = torch.zeros(1, len(plan.channels), *plan.patch.value)
-    with _quiet(), _evaluating(network), torch.no_grad():
+    with _quiet(), evaluating([network]), torch.no_grad():
         try:
             torch.onnx.export(
                 network,
@@ -93,38 +94,20 @@ def write_onnx(network: nn.Module, plan: SegmentationPlan, path: Path) -> None:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    was = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was)
-
-
-@contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the warnings of torch's tracers about shapes that are meant to be fixed.
 
     The root logger is put back afterwards: OpenVINO sets it to ERROR and leaves it so when a
     conversion fails.
     """
-    loggers = (
-        logging.getLogger("torch.onnx"),
-        logging.getLogger("torch.export"),
-        logging.getLogger("onnxscript"),
-    )
-    levels = [logger.level for logger in loggers]
-    root = logging.root
-    level_of_root, filters, handlers = root.level, list(root.filters), list(root.handlers)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+    tracers = [*map(logging.getLogger, ("torch.onnx", "torch.export", "onnxscript"))]
+    states = [(one, one.level, [*one.filters], [*one.handlers]) for one in (logging.root, *tracers)]
+    with warnings.catch_warnings(action="ignore"):
+        for tracer in tracers:
+            tracer.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            root.setLevel(level_of_root)
-            root.filters, root.handlers = filters, handlers
+            for one, level, filters, handlers in states:
+                one.setLevel(level)
+                one.filters, one.handlers = filters, handlers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -86,6 +86,22 @@ def resolve_precision(wanted: Precision, device: torch.device) -> Precision:
         "float32 instead of bfloat16: %s has no instructions for bfloat16", describe_device(device)
     )
     return "float32"
+
+
+@contextmanager
+def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Keep networks in evaluation mode meanwhile.
+
+    Afterwards they are as they were, so that training may lend its own.
+    """
+    modes = [network.training for network in networks]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
 
 
 def running_mean(tensors: Iterable[Tensor]) -> Tensor:
@@ -183,20 +199,9 @@ class TorchEngine:
         if self.torch_device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Networks in evaluation mode meanwhile.
-
-        Afterwards as they were, so that training may lend its own.
-        """
-        modes = [network.training for network in self.networks]
-        try:
-            for network in self.networks:
-                network.eval()
-            yield
-        finally:
-            for network, mode in zip(self.networks, modes, strict=True):
-                network.train(mode)
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Keep the networks in evaluation mode meanwhile."""
+        return evaluating(self.networks)
 
     @contextmanager
     def _its_threads(self) -> Iterator[None]:
