@@ -203,7 +203,7 @@ def test_each_member_sees_an_image_once_for_answer_and_verdict():
         verdict = predictor.predict_prepared(prepared).verdict
         assert [len(network.seen) for network in networks] == [passes, passes]
         assert verdict is not None
-        by_hand = [float(gate.cloud.distance(np.array([[0.5]]))[0]) for gate in gates]
+        by_hand = [float(gate.distance(np.array([[0.5]]))[0]) for gate in gates]
         assert any(verdict.features_distance == pytest.approx(far, rel=1e-5) for far in by_hand)
 
 

@@ -141,7 +141,7 @@ def test_few_directions_are_kept(monkeypatch):
     whole = fit_refusal(cases, held_out)
     monkeypatch.setattr(module, "_DIRECTIONS", 16)
     small = fit_refusal(cases, held_out)
-    assert small.features.cloud.basis.shape == (16, 400)
+    assert small.features.basis.shape == (16, 400)
     assert np.corrcoef(small.distance(new), whole.distance(new))[0, 1] > 0.95
     assert refused(small, new) == 1.0
 
@@ -235,8 +235,8 @@ def test_what_is_always_the_same_is_not_judged_by_its_rounding():
     moved = np.array(train[:5])
     moved[:, 0] += 1e-6
     np.testing.assert_allclose(
-        found.intensities.cloud.distance(moved),
-        found.intensities.cloud.distance(np.array(train[:5])),
+        found.intensities.distance(moved),
+        found.intensities.distance(np.array(train[:5])),
         atol=1e-2,
     )
     assert refused(found, cloud(5, seed=2), np.array(train[:5]) + 0.7) == 1.0
@@ -417,7 +417,7 @@ def test_another_modality_is_refused_and_radiographs_are_not(real_data):
         others = judged_by(files)
         assert len(files) == 20
         assert refused(found, *others) >= 0.95
-        alone = found.features.cloud.distance(others[0]) > found.features.limit
+        alone = found.features.distance(others[0]) > found.features.limit
         assert (
             alone.mean() >= 0.95
         )  # features do it alone; intensities are for where these collapse

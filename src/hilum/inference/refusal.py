@@ -22,7 +22,7 @@ of inverted ones 40 to 84 %.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -55,13 +55,11 @@ INTENSITY_STATISTICS = (
 _SMALLEST_SPREAD = 0.01
 
 
-_CLOUD = ("mean", "unit", "basis", "variances")
-"""The arrays of a `Cloud`."""
-
-
 @dataclass(frozen=True, eq=False)
-class Cloud:
-    """A normal distribution of few samples: its leading directions, one variance for the rest.
+class Gate:
+    """A normal distribution of training cases, and the limit of the distance from it.
+
+    Few samples give its leading directions, and one variance for the rest.
 
     Args:
         mean: (F,).
@@ -69,6 +67,8 @@ class Cloud:
         basis: (R, F), orthonormal rows.
         variances: (R,), along them.
         rest: along all others.
+        held_out: (M,) distances of held-out cases, smallest first.
+        share: of images like them that may lie beyond the limit.
     """
 
     mean: Floats
@@ -76,24 +76,39 @@ class Cloud:
     basis: Floats
     variances: Floats
     rest: float
+    held_out: Floats
+    share: float
 
     @classmethod
-    def fit(cls, cases: NDArray[np.float64], *, standardise: bool) -> Self:
-        """From (N, F): covariance by Ledoit and Wolf (2004).
+    def fit(cls, train: ArrayLike, held_out: ArrayLike, share: float, *, standardise: bool) -> Self:
+        """From (N, F) training and (M, F) held-out cases: covariance by Ledoit and Wolf (2004).
 
         `standardise` divides each feature by its own standard deviation.
 
         Raises:
-            DataError: all cases are the same.
+            DataError: too few cases, features that are no numbers, or all cases are the same.
+            UsageError: features of two sizes.
         """
         from sklearn.covariance import ledoit_wolf_shrinkage  # here: judging needs no scikit-learn
 
+        cases, others = np.asarray(train, np.float64), np.asarray(held_out, np.float64)
+        if cases.ndim != 2 or others.ndim != 2 or cases.shape[1] != others.shape[1]:
+            raise UsageError(
+                f"arrays of shapes {cases.shape} and {others.shape}", needed="(N, F) and (M, F)"
+            )
+        (count, features), fewest = cases.shape, (_FEWEST_TRAINING, _FEWEST_HELD_OUT)
+        if count < fewest[0] or len(others) < fewest[1]:
+            raise DataError(
+                f"{count} training and {len(others)} held-out cases",
+                needed=f"at least {fewest[0]} and {fewest[1]} to say what is unlike them",
+            )
+        if not (np.isfinite(cases).all() and np.isfinite(others).all()):
+            raise DataError("features that are no numbers", needed="finite features of every case")
         mean = cases.mean(axis=0)
         unit = (
             np.maximum(cases.std(axis=0), _SMALLEST_SPREAD) if standardise else np.ones_like(mean)
         )
         centred = (cases - mean) / unit
-        count, features = centred.shape
         total = float((centred**2).sum()) / count
         if total <= 1e-12 * max(1.0, float((mean**2).sum())):
             raise DataError(
@@ -106,42 +121,36 @@ class Cloud:
         _, singular, directions = np.linalg.svd(matrix, full_matrices=False)
         own = singular**2 / count
         kept = min(_DIRECTIONS, len(own))
-        level = total / features
-        left = features - kept
-        rest = shrinkage * level + (
-            (1 - shrinkage) * float(own[kept:].sum()) / left if left else 0.0
-        )
-        return cls(
+        level, left = total / features, features - kept
+        gate = cls(
             mean=mean.astype(np.float32),
             unit=unit.astype(np.float32),
             basis=directions[:kept].astype(np.float32),
             variances=(1 - shrinkage) * own[:kept] + shrinkage * level,
-            rest=rest,
+            rest=shrinkage * level
+            + ((1 - shrinkage) * float(own[kept:].sum()) / left if left else 0.0),
+            held_out=np.empty(0),
+            share=share,
         )
+        return replace(gate, held_out=np.sort(gate.distance(others)))
 
-    def distance(self, cases: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mahalanobis distance of (B, F), (B,); infinite where a feature is no number."""
+    def distance(self, cases: ArrayLike, name: str = "features") -> NDArray[np.float64]:
+        """Mahalanobis distance of (B, F), (B,); infinite where a feature is no number.
+
+        Raises:
+            UsageError: features of another number.
+        """
+        rows = np.asarray(cases, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.mean):
+            raise UsageError(
+                f"{name} of shape {rows.shape}", needed=f"(B, {len(self.mean)}), as fitted"
+            )
         with np.errstate(invalid="ignore", over="ignore"):
-            centred = (cases - self.mean.astype(np.float64)) / self.unit
+            centred = (rows - self.mean.astype(np.float64)) / self.unit
             along = centred @ self.basis.astype(np.float64).T  # (B, R)
             beside = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
             squared = (along**2 / self.variances).sum(axis=1) + beside / self.rest
         return np.where(np.isfinite(squared), np.sqrt(squared), np.inf)
-
-
-@dataclass(frozen=True, eq=False)
-class Gate:
-    """One distance and its limit.
-
-    Args:
-        cloud: the training cases.
-        held_out: (M,) distances of held-out cases, smallest first.
-        share: of images like them that may lie beyond the limit.
-    """
-
-    cloud: Cloud
-    held_out: NDArray[np.float64]
-    share: float
 
     @property
     def limit(self) -> float:
@@ -171,13 +180,12 @@ class Gate:
 
     def is_sound(self) -> bool:
         """Return False where parts that were read from a file do not fit together."""
-        cloud = self.cloud
-        arrays = [*(getattr(cloud, part) for part in _CLOUD), self.held_out]
+        arrays = (self.mean, self.unit, self.basis, self.variances, self.held_out)
         return (
-            cloud.mean.shape == cloud.unit.shape
-            and cloud.basis.shape == (len(cloud.variances), len(cloud.mean))
+            self.mean.shape == self.unit.shape
+            and self.basis.shape == (len(self.variances), len(self.mean))
             and all(bool(np.isfinite(array).all()) for array in arrays)
-            and min(cloud.rest, cloud.variances.min(), cloud.unit.min()) > 0
+            and min(self.rest, self.variances.min(), self.unit.min()) > 0
             and 0 < self.share < 1
             and len(self.held_out) >= 2
             and bool((np.diff(self.held_out) >= 0).all())
@@ -191,6 +199,10 @@ class Gate:
         count = len(self.held_out)
         as_far = count - np.searchsorted(self.held_out, distances, side="left")
         return (as_far + 1) / (count + 1)
+
+
+_ARRAYS = ("mean", "unit", "basis", "variances", "held_out")
+"""The arrays of a `Gate`."""
 
 
 class Verdict(Record):
@@ -244,7 +256,7 @@ class Refusal:
         Raises:
             UsageError: features of another number.
         """
-        return self.features.cloud.distance(_rows(features, self.features.cloud, "features"))
+        return self.features.distance(features)
 
     def judge(
         self, features: ArrayLike, intensities: ArrayLike | None = None
@@ -259,12 +271,10 @@ class Refusal:
                 "no intensities",
                 needed="intensity_features(image), as this refusal was fitted with them",
             )
-        given = {"features": features, "intensities": intensities}
         gates = self._gates()
-        distances = {
-            name: gate.cloud.distance(_rows(given[name], gate.cloud, name))
-            for name, gate in gates.items()
-        }
+        distances = {"features": self.features.distance(features)}
+        if self.intensities is not None and intensities is not None:
+            distances["intensities"] = self.intensities.distance(intensities, "intensities")
         rare = [gate.p_value(distances[name]) for name, gate in gates.items()]
         # Bonferroni: the smallest of two is small twice as often
         p_values = np.minimum(1.0, len(gates) * np.min(rare, axis=0))
@@ -302,9 +312,8 @@ class Refusal:
         arrays: dict[str, Floats] = {}
         numbers = {"share": self.share}
         for name, gate in self._gates().items():
-            arrays |= {f"{name}.{part}": getattr(gate.cloud, part) for part in _CLOUD}
-            arrays[f"{name}.held_out"] = gate.held_out
-            numbers |= {f"{name}.rest": gate.cloud.rest, f"{name}.share": gate.share}
+            arrays |= {f"{name}.{part}": getattr(gate, part) for part in _ARRAYS}
+            numbers |= {f"{name}.rest": gate.rest, f"{name}.share": gate.share}
         return arrays, numbers
 
     @classmethod
@@ -316,13 +325,12 @@ class Refusal:
         """
         gates = {}
         try:
-            share = float(numbers["share"])
             for name in ("features", "intensities"):
                 if name == "features" or f"{name}.rest" in numbers:
-                    parts = {part: arrays[f"{name}.{part}"] for part in _CLOUD}
-                    cloud = Cloud(**parts, rest=float(numbers[f"{name}.rest"]))
-                    held_out = arrays[f"{name}.held_out"].astype(np.float64)
-                    gates[name] = Gate(cloud, held_out, float(numbers[f"{name}.share"]))
+                    rest, share = (numbers[f"{name}.{part}"] for part in ("rest", "share"))
+                    own = {part: arrays[f"{name}.{part}"] for part in _ARRAYS}
+                    gates[name] = Gate(**own, rest=rest, share=share)
+            refusal = cls(gates["features"], gates.get("intensities"), numbers["share"])
         except KeyError as error:
             raise ModelError(
                 f"a refusal without {error}", needed="all that to_arrays gave"
@@ -333,7 +341,7 @@ class Refusal:
                     f"a refusal whose {name} do not fit together",
                     cure="copy the model folder again from where it was made",
                 )
-        return cls(gates["features"], gates.get("intensities"), share)
+        return refusal
 
 
 def fit_refusal(
@@ -368,11 +376,11 @@ def fit_refusal(
     if (train_intensities is None) != (held_out_intensities is None):
         raise UsageError("intensities of training or of held-out cases only", needed="both or none")
     if train_intensities is None or held_out_intensities is None:
-        gate = _fit_gate(train_features, held_out_features, share, standardise=False)
+        gate = Gate.fit(train_features, held_out_features, share, standardise=False)
         return Refusal(gate, None, share)
     return Refusal(
-        _fit_gate(train_features, held_out_features, share / 2, standardise=False),
-        _fit_gate(train_intensities, held_out_intensities, share / 2, standardise=True),
+        Gate.fit(train_features, held_out_features, share / 2, standardise=False),
+        Gate.fit(train_intensities, held_out_intensities, share / 2, standardise=True),
         share,
     )
 
@@ -425,31 +433,3 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
     twice = min(1.0, 2 * sum(verdict.p_value for verdict in verdicts) / len(verdicts))
     words = f"{middle.because} ({refusing} of {len(verdicts)} members refuse)"
     return middle.model_copy(update={"p_value": twice, "because": words})
-
-
-def _fit_gate(train: ArrayLike, held_out: ArrayLike, share: float, *, standardise: bool) -> Gate:
-    """The cloud of training cases, and the distances of held-out ones from it."""
-    cases, others = np.asarray(train, np.float64), np.asarray(held_out, np.float64)
-    if cases.ndim != 2 or others.ndim != 2 or cases.shape[1] != others.shape[1]:
-        raise UsageError(
-            f"arrays of shapes {cases.shape} and {others.shape}", needed="(N, F) and (M, F)"
-        )
-    if len(cases) < _FEWEST_TRAINING or len(others) < _FEWEST_HELD_OUT:
-        raise DataError(
-            f"{len(cases)} training and {len(others)} held-out cases",
-            needed=f"at least {_FEWEST_TRAINING} and {_FEWEST_HELD_OUT} to say what is unlike them",
-        )
-    if not (np.isfinite(cases).all() and np.isfinite(others).all()):
-        raise DataError("features that are no numbers", needed="finite features of every case")
-    cloud = Cloud.fit(cases, standardise=standardise)
-    return Gate(cloud=cloud, held_out=np.sort(cloud.distance(others)), share=share)
-
-
-def _rows(given: ArrayLike | None, cloud: Cloud, name: str) -> NDArray[np.float64]:
-    """As (B, F) of the number that the cloud has."""
-    rows = np.asarray(given, np.float64)
-    if rows.ndim != 2 or rows.shape[1] != len(cloud.mean):
-        raise UsageError(
-            f"{name} of shape {rows.shape}", needed=f"(B, {len(cloud.mean)}), as fitted"
-        )
-    return rows
