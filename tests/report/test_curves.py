@@ -14,7 +14,7 @@ from class_samples import FINDINGS, GRADES, TABLES, THREE, TWO, made_up, scores_
 from hilum import metrics
 from hilum.dataset import ClassTable
 from hilum.errors import DataError, UsageError
-from hilum.report import draw_confusion, draw_curves
+from hilum.report import plot_confusion, plot_curves
 
 MANY = ClassTable(names=tuple(f"finding {k}" for k in range(14)), kind="multilabel")
 
@@ -45,7 +45,7 @@ def texts_of(legend):
 @pytest.mark.parametrize("kind", TABLES)
 def test_curves_are_pictures(kind, tmp_path, drawn):
     table = TABLES[kind]
-    draw_curves(made_up(table, 60), table, tmp_path / "curves.png")
+    plot_curves(made_up(table, 60), table, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert min(pixels.shape[:2]) > 900
@@ -62,7 +62,7 @@ def test_what_is_drawn_is_what_is_counted(tmp_path, drawn):
         np.array([s.probabilities[1] for s in scores]),
         np.array([s.reference == "malignant" for s in scores]),
     )
-    draw_curves(scores, TWO, tmp_path / "curves.png")
+    plot_curves(scores, TWO, tmp_path / "curves.png")
     (figure,) = drawn
     roc = panel(figure, "ROC")
     x, y = next(line for line in roc.lines if line.get_linestyle() == "-").get_data()
@@ -96,8 +96,8 @@ def test_what_is_drawn_is_what_is_counted(tmp_path, drawn):
 
 
 def test_a_legend_has_the_colours_of_what_it_explains(tmp_path, drawn):
-    draw_curves(made_up(TWO, 80), TWO, tmp_path / "one.png")
-    draw_curves(made_up(THREE, 80), THREE, tmp_path / "three.png")
+    plot_curves(made_up(TWO, 80), TWO, tmp_path / "one.png")
+    plot_curves(made_up(THREE, 80), THREE, tmp_path / "three.png")
     for figure, own in zip(drawn, (True, False), strict=True):
         for title, name, marker in (
             ("ROC", "as called", "o"),
@@ -125,13 +125,13 @@ def test_a_legend_has_the_colours_of_what_it_explains(tmp_path, drawn):
 
 def test_calibrated_probabilities_are_drawn(tmp_path, drawn):
     scores = [s.model_copy(update={"calibrated": (0.6, 0.4)}) for s in made_up(TWO, 20)]
-    draw_curves(scores, TWO, tmp_path / "curves.png")
+    plot_curves(scores, TWO, tmp_path / "curves.png")
     assert "calibrated probabilities" in drawn[0].get_suptitle()
     assert texts_of(panel(drawn[0], "ROC").get_legend())[0].startswith("AUROC 0.500")
 
 
 def test_what_calibration_left_as_it_was_is_not_called_calibrated(tmp_path, drawn):
-    draw_curves(
+    plot_curves(
         [s.model_copy(update={"calibrated": s.probabilities}) for s in made_up(TWO, 20)],
         TWO,
         tmp_path / "curves.png",
@@ -140,7 +140,7 @@ def test_what_calibration_left_as_it_was_is_not_called_calibrated(tmp_path, draw
 
 
 def test_many_questions_share_a_legend(tmp_path, drawn):
-    draw_curves(made_up(MANY, 60), MANY, tmp_path / "curves.png")
+    plot_curves(made_up(MANY, 60), MANY, tmp_path / "curves.png")
     (figure,) = drawn
     (legend,) = figure.legends
     assert [text.split(",")[0] for text in texts_of(legend)] == [*MANY.names]
@@ -156,13 +156,13 @@ def test_a_class_that_nobody_has(tmp_path, drawn):
     scores = scores_of(
         THREE, [("cyst", (0.6, 0.3, 0.1)), ("adenoma", (0.3, 0.5, 0.2)), ("cyst", (0.2, 0.7, 0.1))]
     )
-    draw_curves(scores, THREE, tmp_path / "curves.png")
+    plot_curves(scores, THREE, tmp_path / "curves.png")
     assert texts_of(panel(drawn[0], "ROC").get_legend())[2] == "carcinoma, AUROC not defined"
 
 
 def test_confusion(tmp_path, drawn):
     scores = made_up(GRADES, 60)
-    draw_confusion(scores, GRADES, tmp_path / "confusion.png")
+    plot_confusion(scores, GRADES, tmp_path / "confusion.png")
     (axes,) = drawn[0].axes
     rows = metrics.confusion([GRADES.index(s.reference) for s in scores], _grades(scores), 4)
     assert [int(text.get_text().split("\n")[0]) for text in axes.texts] == rows.ravel().tolist()
@@ -177,7 +177,7 @@ def _grades(scores):
 
 
 def test_a_row_without_cases(tmp_path, drawn):
-    draw_confusion(scores_of(THREE, [("cyst", (0.6, 0.3, 0.1))]), THREE, tmp_path / "confusion.png")
+    plot_confusion(scores_of(THREE, [("cyst", (0.6, 0.3, 0.1))]), THREE, tmp_path / "confusion.png")
     assert [text.get_text() for text in drawn[0].axes[0].texts] == [
         "1\n100%",
         "0\n0%",
@@ -188,11 +188,11 @@ def test_a_row_without_cases(tmp_path, drawn):
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(UsageError, match="findings, of which a case may have several"):
-        draw_confusion(made_up(FINDINGS, 10), FINDINGS, tmp_path / "confusion.png")
+        plot_confusion(made_up(FINDINGS, 10), FINDINGS, tmp_path / "confusion.png")
     with pytest.raises(DataError, match="no scores"):
-        draw_curves([], TWO, tmp_path / "curves.png")
+        plot_curves([], TWO, tmp_path / "curves.png")
     with pytest.raises(DataError, match="no scores"):
-        draw_confusion([], TWO, tmp_path / "confusion.png")
+        plot_confusion([], TWO, tmp_path / "confusion.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -201,7 +201,7 @@ def test_pyplot_is_left_alone(tmp_path):
 
     code = (
         "import sys; sys.path.append(sys.argv[1]); from pathlib import Path; from class_samples"
-        " import TWO, made_up\nfrom hilum.report import draw_curves; draw_curves(made_up(TWO, 20),"
+        " import TWO, made_up\nfrom hilum.report import plot_curves; plot_curves(made_up(TWO, 20),"
         " TWO, Path(sys.argv[2]))\nprint('matplotlib.pyplot' in sys.modules, 'torch' in"
         " sys.modules)"
     )

@@ -9,10 +9,17 @@ from PIL import Image
 from classification_toys import FINDINGS, TWO
 from hilum.dataset import Case
 from hilum.io import write_labels, write_volume
-from hilum.report import draw_heat
+from hilum.pipelines.prediction import read_maps
+from hilum.report import plot_maps
 from hilum.volume import Geometry, Volume, reorient
 
 SHAPE = (7, 12, 10)
+
+
+def draw(image, files, table, path, **more):
+    """Draw the maps among the files of a case, as `hilum predict --pictures` does."""
+    maps, prediction = read_maps(files, table)
+    plot_maps(image, maps, table, path, prediction=prediction, **more)
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def case(tmp_path, *, shape=SHAPE, slices=None, code="SPL", channels=1):
 @pytest.mark.parametrize("code", ["SPL", "ARI", "LIP"])
 def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code, tmp_path, drawn):
     image, files = case(tmp_path, code=code)
-    draw_heat(image, files, TWO, tmp_path / "pictures" / "case.png")
+    draw(image, files, TWO, tmp_path / "pictures" / "case.png")
     (figure,) = drawn
     plain, coloured, bar = figure.axes
     assert [text.get_text() for text in bar.get_yticklabels()] == ["nothing", "most"]
@@ -80,7 +87,7 @@ def test_the_slice_where_the_map_is_strongest_is_shown_with_and_without_it(code,
 
 def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, drawn):
     image, files = case(tmp_path)
-    draw_heat(image, files, TWO, tmp_path / "study.7.png")
+    draw(image, files, TWO, tmp_path / "study.7.png")
     said = {
         "predicted": "malignant",
         "probabilities": {"benign": 0.1, "malignant": 0.9},
@@ -91,11 +98,11 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
     }
     for calibrated in (said["calibrated"], None):
         files[0].write_text(json.dumps({**said, "calibrated": calibrated}))
-        draw_heat(image, files, TWO, tmp_path / "study.7.png")
+        draw(image, files, TWO, tmp_path / "study.7.png")
     files[0].write_text(
         json.dumps({**said, "predicted": "", "prediction_set": None, "refuse": None})
     )
-    draw_heat(image, files, TWO, tmp_path / "study.7.png")
+    draw(image, files, TWO, tmp_path / "study.7.png")
     bare, calibrated, plain, none = [figure.get_suptitle() for figure in drawn]
     assert bare == "study.7"
     assert calibrated.splitlines() == [
@@ -109,7 +116,7 @@ def test_a_picture_says_which_case_it_is_of_and_what_was_answered(tmp_path, draw
 
 def test_a_row_a_class(tmp_path, drawn):
     image, files = case(tmp_path, slices={"effusion": 1, "nodule": 6})
-    draw_heat(image, files, FINDINGS, tmp_path / "case.png")
+    draw(image, files, FINDINGS, tmp_path / "case.png")
     titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
     assert titles == [
         "slice 2 of 7",
@@ -122,7 +129,7 @@ def test_a_row_a_class(tmp_path, drawn):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_picture_has_no_slices(channels, tmp_path, drawn):
     image, files = case(tmp_path, shape=(1, 12, 10), slices={"benign": 0}, channels=channels)
-    draw_heat(image, files, TWO, tmp_path / "case.png")
+    draw(image, files, TWO, tmp_path / "case.png")
     plain, coloured, _ = drawn[0].axes
     assert plain.get_title() == ""
     assert coloured.get_title() == "what speaks for benign"
@@ -132,17 +139,17 @@ def test_a_picture_has_no_slices(channels, tmp_path, drawn):
 def test_a_class_whose_name_is_no_file_name_is_found_again(tmp_path, drawn):
     table = TWO.model_copy(update={"names": ("grade 3", "3")})
     image, files = case(tmp_path, slices={"grade-3": 2})
-    draw_heat(image, files, table, tmp_path / "case.png")
+    draw(image, files, table, tmp_path / "case.png")
     assert drawn[0].axes[1].get_title() == "what speaks for grade 3"
     image, files = case(tmp_path, slices={"strange": 2})
-    draw_heat(image, files, table, tmp_path / "case.png")
+    draw(image, files, table, tmp_path / "case.png")
     assert drawn[1].axes[1].get_title() == ""
 
 
 def test_classes_that_differ_only_in_signs_have_titles_of_their_own(tmp_path, drawn):
     table = TWO.model_copy(update={"names": ("ER+", "ER-")})
     image, files = case(tmp_path, slices={"ER--0": 2, "ER--1": 5})
-    draw_heat(image, files, table, tmp_path / "case.png")
+    draw(image, files, table, tmp_path / "case.png")
     titles = [axes.get_title() for axes in drawn[0].axes[: 2 * 2]]
     assert titles == ["slice 3 of 7", "what speaks for ER+", "slice 6 of 7", "what speaks for ER-"]
 
@@ -157,7 +164,7 @@ def test_the_slice_is_the_one_of_the_mask_which_is_outlined(code, tmp_path, draw
         reorient(Volume(mask, reorient(image, "SPL").geometry), code), tmp_path / "mask.nii.gz"
     )
     seen = Case("case", None, {"CT": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz")
-    draw_heat(image, files, TWO, tmp_path / "case.png", case=seen)
+    draw(image, files, TWO, tmp_path / "case.png", case=seen)
     plain, coloured, _ = drawn[0].axes
     assert plain.get_title() == "slice 3 of 7\nthe map is strongest in slice 5"
     assert drawn[0].get_supxlabel().endswith("; outlined: the mask")
@@ -174,7 +181,7 @@ def test_the_slice_is_the_one_of_the_point_which_is_crossed(tmp_path, drawn):
     seen = Case(
         "case", None, {}, centre_mm=tuple(image.geometry.index_to_world((1, 6, 4)).tolist())
     )
-    draw_heat(image, files, TWO, tmp_path / "case.png", case=seen)
+    draw(image, files, TWO, tmp_path / "case.png", case=seen)
     plain = drawn[0].axes[0]
     assert plain.get_title().startswith("slice 2 of 7\n")
     np.testing.assert_allclose(np.ravel(plain.lines[0].get_data()), (4, 6), atol=1e-6)
@@ -182,11 +189,11 @@ def test_the_slice_is_the_one_of_the_point_which_is_crossed(tmp_path, drawn):
 
 def test_without_a_map_nothing_is_drawn_and_an_empty_one_colours_nothing(tmp_path, drawn):
     image, files = case(tmp_path)
-    draw_heat(image, files[:1], TWO, tmp_path / "none.png")
+    draw(image, files[:1], TWO, tmp_path / "none.png")
     assert not drawn
     assert not (tmp_path / "none.png").exists()
     write_volume(image.with_array(np.zeros_like(image.array)), files[1])
-    draw_heat(image, files, TWO, tmp_path / "case.png")
+    draw(image, files, TWO, tmp_path / "case.png")
     assert not np.asarray(drawn[0].axes[1].images[1].get_alpha()).any()
     assert drawn[0].axes[0].get_title() == "slice 4 of 7\nthe map is empty: nothing speaks for it"
 
@@ -204,8 +211,8 @@ def test_maps_of_sagittal_series_lie_on_sagittal_slices(tmp_path, drawn):
         "case", None, {"image": tmp_path / "image.nii.gz"}, region=tmp_path / "mask.nii.gz"
     )
     files = [tmp_path / "case_malignant_map.nii.gz"]
-    draw_heat(image, files, TWO, tmp_path / "alone.png")
-    draw_heat(image, files, TWO, tmp_path / "marked.png", case=known)
+    draw(image, files, TWO, tmp_path / "alone.png")
+    draw(image, files, TWO, tmp_path / "marked.png", case=known)
     alone, marked = drawn
     assert alone.axes[0].get_title() == "sagittal slice 5 of 7"
     assert marked.axes[0].get_title() == "sagittal slice 3 of 7\nthe map is strongest in slice 5"

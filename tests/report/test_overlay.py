@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hilum.report import draw_overlay
-from hilum.report.overlay import drawn_code
+from hilum.report import plot_overlay
+from hilum.report.overlay import display_orientation
 from hilum.volume import Geometry, LabelTable, Volume, reorient
 
 TABLE = LabelTable.from_names({1: "disc"})
@@ -29,15 +29,15 @@ def test_slices_lie_across_the_thickest_axis(spacing, shape, code, stored, tmp_p
     labels[0, 2:5, 3:7, : shape[2] // 2 + 1] = 1
     image, marked = reorient(image, stored), reorient(Volume(labels, grid), stored)
     if not image.geometry.is_2d:
-        assert drawn_code(image.geometry) == code
-    draw_overlay(image, marked, TABLE, tmp_path / "case.png")
+        assert display_orientation(image.geometry) == code
+    plot_overlay(image, marked, TABLE, tmp_path / "case.png")
     with Image.open(tmp_path / "case.png") as picture:
         assert max(picture.size) <= 2000
 
 
 def test_a_long_narrow_picture_is_drawn_at_a_bounded_size(tmp_path):
     grid = Geometry.from_spacing((1, 4000, 20))
-    draw_overlay(
+    plot_overlay(
         Volume(np.zeros((1, 1, 4000, 20)), grid),
         Volume(np.zeros((1, 1, 4000, 20), np.uint8), grid),
         TABLE,

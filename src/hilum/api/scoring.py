@@ -88,12 +88,12 @@ def plot_evaluation(folder: Path) -> None:
 
 
 def _plot_classes(evaluation: ClassEvaluation, out: OutputFolder) -> None:
-    from hilum.report import draw_confusion, draw_curves
+    from hilum.report import plot_confusion, plot_curves
 
     table = evaluation.record.summary.classes
-    drawings = {"curves.png": draw_curves}
+    drawings = {"curves.png": plot_curves}
     if table.kind != "multilabel":
-        drawings["confusion.png"] = draw_confusion
+        drawings["confusion.png"] = plot_confusion
     for name, plot in drawings.items():
         out.refuse_foreign([name])
         plot(evaluation.scores, table, out.path / name)

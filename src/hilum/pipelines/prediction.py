@@ -6,13 +6,15 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from hilum.errors import UsageError
+from hilum.io import read_labels, read_volume
 from hilum.plan import ClassificationPlan, SegmentationPlan
+from hilum.tasks.predictions import in_file_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hilum.dataset import Case
+    from hilum.dataset import Case, ClassTable
     from hilum.inference import (
         ClassPredictor,
         ExportedModel,
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
         TrainedModel,
     )
     from hilum.inference.engines.torch_engine import Precision
+    from hilum.report import PredictedClasses
+    from hilum.volume import Volume
 
     AnyModel = TrainedModel | ExportedModel
 
@@ -97,9 +101,9 @@ class SegmentationPrediction:
     def write_picture(self, case: Case, files: Sequence[Path], path: Path) -> None:
         """Draw the outlines of the label map in the first file."""
         from hilum.inference import read_source
-        from hilum.report import draw_overlay
+        from hilum.report import plot_overlay
 
-        draw_overlay(read_source(case), files, self.plan.labels, path)
+        plot_overlay(read_source(case), read_labels(files[0]), self.plan.labels, path)
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,27 @@ class ClassificationPrediction:
     def write_picture(self, case: Case, files: Sequence[Path], path: Path) -> None:
         """Draw the heat maps among the files, a row a class."""
         from hilum.inference import read_source
-        from hilum.report import draw_heat
+        from hilum.report import plot_maps
 
-        draw_heat(read_source(case), files, self.plan.classes, path, case=case)
+        maps, prediction = read_maps(files, self.plan.classes)
+        image = read_source(case)
+        plot_maps(image, maps, self.plan.classes, path, prediction=prediction, case=case)
+
+
+def read_maps(
+    files: Sequence[Path], table: ClassTable
+) -> tuple[list[tuple[str, Volume]], PredictedClasses | None]:
+    """Read the maps of classes among the files of a case, and the prediction where it is there."""
+    from hilum.report import PredictedClasses
+
+    parts = in_file_names(table)
+    maps = []
+    for file in files:
+        if file.name.endswith("_map.nii.gz"):
+            name = (one for one, part in parts.items() if file.name.endswith(f"_{part}_map.nii.gz"))
+            maps.append((next(name, ""), read_volume(file)))
+    texts = [file.read_text("utf-8") for file in files if file.suffix == ".json" and file.is_file()]
+    return maps, PredictedClasses.model_validate_json(texts[0]) if texts else None
 
 
 AnyPrediction: TypeAlias = SegmentationPrediction | ClassificationPrediction

@@ -1,6 +1,7 @@
 """Pictures and pages for people."""
 
-from hilum.report.confusion import draw_confusion as draw_confusion
-from hilum.report.curves import draw_curves as draw_curves
-from hilum.report.heat import draw_heat as draw_heat
-from hilum.report.overlay import draw_overlay as draw_overlay
+from hilum.report.confusion import plot_confusion as plot_confusion
+from hilum.report.curves import plot_curves as plot_curves
+from hilum.report.heat import PredictedClasses as PredictedClasses
+from hilum.report.heat import plot_maps as plot_maps
+from hilum.report.overlay import plot_overlay as plot_overlay

@@ -8,8 +8,8 @@ import numpy as np
 
 from hilum.errors import UsageError
 from hilum.evaluation import ClassRows
-from hilum.io import atomic_path
 from hilum.metrics import confusion
+from hilum.report.canvas import new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ _DARK = 0.55  # share of a row from which its cell is so dark that the text is w
 _LETTERS = 40  # of all names together, which fit side by side
 
 
-def draw_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
+def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
     """Draw the counts of each class (rows) by predicted class (columns), shaded by row share.
 
     Args:
@@ -36,9 +36,6 @@ def draw_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
         DataError: see `ClassRows.of`.
         ResourceError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if table.kind == "multilabel":
         raise UsageError(
             "findings, of which a case may have several",
@@ -51,35 +48,33 @@ def draw_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
 
     side = max(4.2, 0.95 * classes + 2.2)
-    figure = Figure(figsize=(side, side), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    place = figure.subplots()
-    place.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure = new_figure(side, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 11 if classes <= 6 else 8
     for line in range(classes):
         for column in range(classes):
             text = f"{counts[line, column]}\n{shares[line, column]:.0%}" if totals[line] else "0"
             colour = "white" if shares[line, column] > _DARK else "#262626"
-            place.text(column, line, text, ha="center", va="center", color=colour, fontsize=size)
+            axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=size)
     flat = sum(map(len, table.names)) <= _LETTERS
-    place.set_xticks(
+    axes.set_xticks(
         range(classes), table.names, rotation=0 if flat else 40, ha="center" if flat else "right"
     )
-    place.set_yticks(
+    axes.set_yticks(
         range(classes),
         [f"{name}\n{count}" for name, count in zip(table.names, totals[:, 0], strict=True)],
     )
-    place.set(xlabel="what they are called", ylabel="what they are")
-    place.set_title(
+    axes.set(xlabel="what they are called", ylabel="what they are")
+    axes.set_title(
         f"{len(scores)} cases, {np.trace(counts) / len(scores):.1%} called right",
         loc="left",
         fontsize=11,
     )
-    place.tick_params(length=0)
+    axes.tick_params(length=0)
     for edge in np.arange(classes - 1) + 0.5:
-        place.axhline(edge, color="white", linewidth=2)
-        place.axvline(edge, color="white", linewidth=2)
-    for spine in place.spines.values():
+        axes.axhline(edge, color="white", linewidth=2)
+        axes.axvline(edge, color="white", linewidth=2)
+    for spine in axes.spines.values():
         spine.set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path)

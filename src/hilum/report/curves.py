@@ -1,15 +1,14 @@
 """The curves of a classification: ROC, precision-recall, calibration, decision.
 
-Drawn with matplotlib's objects, without pyplot, so that nothing global changes and threads may draw
-at once. Colours are those of Okabe and Ito, which people who do not see all colours can tell apart;
-beyond eight questions lines are dashed.
+Colours are those of Okabe and Ito, which people who do not see all colours can tell apart; beyond
+eight questions lines are dashed.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from hilum.evaluation import ClassRows, questions
 from hilum.evaluation.classification.curves import RISKS
 from hilum.evaluation.classification.rows import calibration_changed
 from hilum.evaluation.page import span
-from hilum.io import atomic_path
 from hilum.metrics import (
     auprc,
     calibration_curve,
@@ -27,24 +25,62 @@ from hilum.metrics import (
     precision_recall_curve,
     roc_curve,
 )
+from hilum.report.canvas import new_figure, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
     from hilum.dataset import ClassTable
     from hilum.evaluation import ClassScore, Question
 
+    _LineStyle = Literal["-", ":", "none"] | tuple[float, tuple[float, ...]]
+
 _Corner = Literal["lower right", "lower left", "upper right", "upper left"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#5B5B5B")
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
+_DASHES: tuple[_LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5)))
 _GUIDE, _TEXT, _GRID = "#8C8C8C", "#262626", "#E6E6E6"
 _FEW = 3  # questions up to which intervals of bins are drawn and each panel has a legend of its own
 
 
-def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
+class _Style(TypedDict, total=False):
+    """How matplotlib draws a line."""
+
+    color: str
+    linestyle: _LineStyle
+    linewidth: float
+    marker: str
+    markersize: float
+
+
+_DOTS: _Style = {"linestyle": ":", "linewidth": 1.2}
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """One class's curve: its style and the texts of its legends."""
+
+    question: Question
+    style: _Style
+    area: str
+    precision: str
+    error: str
+
+    @property
+    def colour(self) -> str:
+        """Of the line, and of what belongs to it."""
+        return self.style["color"]
+
+    @property
+    def defined(self) -> bool:
+        """True if some cases are positive and some negative."""
+        return 0 < int(self.question.positive.sum()) < len(self.question.positive)
+
+
+def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> None:
     """Draw four panels, one line a yes-no question.
 
     A question is the second of two classes, each class against the rest, each step between grades,
@@ -64,152 +100,113 @@ def draw_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
         DataError: see `ClassRows.of`.
         ResourceError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     rows = ClassRows.of(scores, table)
-    asked = questions(rows)
-    drawn = [
-        _Line.of(question, number, rows, many=len(asked) > _FEW)
-        for number, question in enumerate(asked)
-    ]
-    figure = Figure(
-        figsize=(11.0, 10.4),
-        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
-        facecolor="white",
-    )
-    FigureCanvasAgg(figure)
+    lines = _lines(rows)
+    figure = new_figure(11.0, 10.4, padding=0.12)
     grid = figure.add_gridspec(2, 2)
     lower = grid[1, 0].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
     curve = figure.add_subplot(lower[0])
-    _draw_roc(figure.add_subplot(grid[0, 0]), drawn)
-    _draw_precision(figure.add_subplot(grid[0, 1]), drawn)
-    _draw_calibration(curve, figure.add_subplot(lower[1], sharex=curve), drawn)
-    _draw_decision(figure.add_subplot(grid[1, 1]), drawn)
+    _plot_roc(figure.add_subplot(grid[0, 0]), lines)
+    _plot_precision(figure.add_subplot(grid[0, 1]), lines)
+    _plot_calibration(curve, figure.add_subplot(lower[1], sharex=curve), lines)
+    _plot_decision(figure.add_subplot(grid[1, 1]), lines)
     kind = (
         "calibrated probabilities"
         if calibration_changed(scores)
         else "probabilities as the model gives them"
     )
-    about = f"{asked[0].name}: " if len(asked) == 1 else ""
-    figure.suptitle(
-        f"{about}{len(scores)} cases of {rows.patients} patients, {kind}", fontsize=12, color=_TEXT
-    )
-    if len(drawn) > _FEW:
-        handles = [
-            line.handle(f"{line.question.name}, {line.area}, {line.precision}, {line.error}")
-            for line in drawn
-        ]
+    about = f"{lines[0].question.name}: " if len(lines) == 1 else ""
+    title = f"{about}{len(scores)} cases of {rows.patients} patients, {kind}"
+    figure.suptitle(title, fontsize=12, color=_TEXT)
+    if len(lines) > _FEW:
+        texts = [f"{one.question.name}, {one.area}, {one.precision}, {one.error}" for one in lines]
         figure.legend(
-            handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9
+            handles=[_handle(text, one.style) for text, one in zip(texts, lines, strict=True)],
+            loc="outside lower center",
+            ncols=2,
+            frameon=False,
+            fontsize=9,
         )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path)
 
 
-@dataclass(frozen=True, eq=False)
-class _Line:
-    """Line style and legend text of one class's curve."""
-
-    question: Question
-    style: dict[str, Any]
-    area: str
-    precision: str
-    error: str
-
-    @classmethod
-    def of(cls, question: Question, number: int, rows: ClassRows, *, many: bool) -> _Line:
-        """The line of the question of that number."""
-        asked = question.probability, question.positive
-        interval = delong_interval(*asked, groups=rows.groups.tolist())
+def _lines(rows: ClassRows) -> list[_Line]:
+    """The line of each question."""
+    lines, every = [], questions(rows)
+    for number, question in enumerate(every):
+        arrays = question.probability, question.positive
+        interval = delong_interval(*arrays, groups=rows.groups.tolist())
         ends = "" if math.isnan(interval.estimate) else f" ({span(interval.low, interval.high)})"
-        return cls(
-            question=question,
-            style={
-                "color": _COLOURS[number % len(_COLOURS)],
-                "linestyle": _DASHES[number // len(_COLOURS) % len(_DASHES)],
-                "linewidth": 1.3 if many else 2.0,
-            },
-            area=f"AUROC {_number(interval.estimate)}{ends}",
-            precision=f"AUPRC {_number(auprc(*asked))}",
-            error=f"ECE {_number(expected_calibration_error(*asked))}",
-        )
-
-    @property
-    def colour(self) -> str:
-        return str(self.style["color"])
-
-    @property
-    def defined(self) -> bool:
-        """True if some cases are positive and some negative."""
-        return 0 < int(self.question.positive.sum()) < len(self.question.positive)
-
-    def handle(self, label: str) -> Any:
-        """An entry of a legend."""
-        from matplotlib.lines import Line2D
-
-        return Line2D([], [], label=label, **self.style)
+        style: _Style = {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "linestyle": _DASHES[number // len(_COLOURS) % len(_DASHES)],
+            "linewidth": 1.3 if len(every) > _FEW else 2.0,
+        }
+        area = f"AUROC {_number(interval.estimate)}{ends}"
+        error = f"ECE {_number(expected_calibration_error(*arrays))}"
+        lines.append(_Line(question, style, area, f"AUPRC {_number(auprc(*arrays))}", error))
+    return lines
 
 
 def _number(value: float) -> str:
     return "not defined" if math.isnan(value) else f"{value:.3f}"
 
 
-def _panel(place: Axes, title: str, x: str, y: str) -> None:
-    place.set_title(title, fontsize=12, fontweight="bold", loc="left", color=_TEXT)
-    place.set_xlabel(x, color=_TEXT)
-    place.set_ylabel(y, color=_TEXT)
-    place.grid(color=_GRID, linewidth=0.8)
-    place.set_axisbelow(True)
-    place.tick_params(color=_GUIDE, labelcolor=_TEXT, labelsize=9)
-    for side, spine in place.spines.items():
+def _handle(label: str, style: _Style) -> Line2D:
+    """An entry of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **style)
+
+
+def _panel(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=12, fontweight="bold", loc="left", color=_TEXT)
+    axes.set_xlabel(x, color=_TEXT)
+    axes.set_ylabel(y, color=_TEXT)
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(color=_GUIDE, labelcolor=_TEXT, labelsize=9)
+    for side, spine in axes.spines.items():
         spine.set_visible(side in {"left", "bottom"})
         spine.set_color(_GUIDE)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
 
 
 def _legend(
-    place: Axes,
-    drawn: Sequence[_Line],
-    said: Sequence[str],
-    where: _Corner,
-    *guides: dict[str, Any],
+    axes: Axes,
+    lines: Sequence[_Line],
+    texts: Sequence[str],
+    corner: _Corner,
+    guides: dict[str, _Style],
 ) -> None:
-    """Draw a panel's legend: each class, where they are few, and the panel's other marks."""
-    from matplotlib.lines import Line2D
+    """Draw a panel's legend: each class, where they are few, and the panel's other marks.
 
-    texts = (
-        said
-        if len(drawn) == 1
-        else [f"{line.question.name}, {text}" for line, text in zip(drawn, said, strict=True)]
-    )
-    handles = (
-        [line.handle(text) for line, text in zip(drawn, texts, strict=True)]
-        if len(drawn) <= _FEW
-        else []
-    )
-    own = (
-        drawn[0].colour if len(drawn) == 1 else _GUIDE
-    )  # what is drawn in the colour of each line is grey where there are many
-    handles += [Line2D([], [], **{"linewidth": 1.2, "color": own, **guide}) for guide in guides]
-    place.legend(
-        handles=handles, loc=where, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none"
+    Marks in the colour of each line are grey where there are many.
+    """
+    single = len(lines) == 1
+    handles = [
+        _handle(text if single else f"{line.question.name}, {text}", line.style)
+        for line, text in zip(lines, texts, strict=True)
+        if len(lines) <= _FEW
+    ]
+    own: _Style = {"linewidth": 1.2, "color": lines[0].colour if single else _GUIDE}
+    handles += [_handle(label, {**own, **style}) for label, style in guides.items()]
+    axes.legend(
+        handles=handles, loc=corner, fontsize=9, frameon=True, framealpha=0.85, edgecolor="none"
     ).set_zorder(5)
 
 
-def _draw_roc(place: Axes, drawn: Sequence[_Line]) -> None:
-    _panel(place, "ROC", "1 − specificity", "sensitivity")
-    place.plot([0, 1], [0, 1], color=_GUIDE, linestyle=":", linewidth=1.2)
-    for line in drawn:
-        question = line.question
+def _plot_roc(axes: Axes, lines: Sequence[_Line]) -> None:
+    _panel(axes, "ROC", "1 − specificity", "sensitivity")
+    axes.plot([0, 1], [0, 1], color=_GUIDE, **_DOTS)
+    for line in lines:
         if line.defined:
-            curve = roc_curve(question.probability, question.positive)
-            place.plot(1 - curve.specificity, curve.sensitivity, **line.style)
-            called = question.called
-            alarms, found = called[~question.positive].mean(), called[question.positive].mean()
-            place.plot(
-                alarms,
-                found,
+            positive, called = line.question.positive, line.question.called
+            curve = roc_curve(line.question.probability, positive)
+            axes.plot(1 - curve.specificity, curve.sensitivity, **line.style)
+            axes.plot(
+                called[~positive].mean(),
+                called[positive].mean(),
                 "o",
                 color=line.colour,
                 markersize=7,
@@ -217,93 +214,65 @@ def _draw_roc(place: Axes, drawn: Sequence[_Line]) -> None:
                 clip_on=False,
                 zorder=4,
             )
-    place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    as_called = {"label": "as called", "marker": "o", "linestyle": "none", "markersize": 7}
-    _legend(place, drawn, [line.area for line in drawn], "lower right", as_called)
+    as_called: _Style = {"marker": "o", "linestyle": "none", "markersize": 7}
+    areas = [line.area for line in lines]
+    _legend(axes, lines, areas, "lower right", {"as called": as_called})
 
 
-def _draw_precision(place: Axes, drawn: Sequence[_Line]) -> None:
-    _panel(place, "Precision and recall", "recall (sensitivity)", "precision (PPV)")
-    for line in drawn:
+def _plot_precision(axes: Axes, lines: Sequence[_Line]) -> None:
+    _panel(axes, "Precision and recall", "recall (sensitivity)", "precision (PPV)")
+    for line in lines:
         if line.defined:
             curve = precision_recall_curve(line.question.probability, line.question.positive)
             recall, precision = (
                 np.append(0.0, curve.recall),
                 np.append(curve.precision[0], curve.precision),
             )
-            place.step(recall, precision, where="pre", **line.style)
-            place.axhline(curve.prevalence, color=line.colour, linestyle=":", linewidth=1.2)
-    place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _legend(
-        place,
-        drawn,
-        [line.precision for line in drawn],
-        "lower left",
-        {"label": "prevalence", "linestyle": ":"},
-    )
+            axes.step(recall, precision, where="pre", **line.style)
+            axes.axhline(curve.prevalence, color=line.colour, **_DOTS)
+    precisions = [line.precision for line in lines]
+    _legend(axes, lines, precisions, "lower left", {"prevalence": {"linestyle": ":"}})
 
 
-def _draw_calibration(place: Axes, spread: Axes, drawn: Sequence[_Line]) -> None:
-    _panel(place, "Calibration", "", "observed share")
-    place.plot([0, 1], [0, 1], color=_GUIDE, linestyle=":", linewidth=1.2)
+def _plot_calibration(axes: Axes, spread: Axes, lines: Sequence[_Line]) -> None:
+    _panel(axes, "Calibration", "", "observed share")
+    _panel(spread, "", "predicted probability", "cases")
+    spread.set_ylim(auto=True)
+    axes.plot([0, 1], [0, 1], color=_GUIDE, **_DOTS)
     edges = np.linspace(0, 1, 41)
-    for line in drawn:
-        question = line.question
-        curve = calibration_curve(question.probability, question.positive)
-        place.plot(
-            curve.predicted,
-            curve.observed,
-            marker="o",
-            markersize=4.5,
-            markeredgecolor="white",
-            **line.style,
-        )
-        if len(drawn) <= _FEW:
+    for line in lines:
+        probability = line.question.probability
+        curve = calibration_curve(probability, line.question.positive)
+        points = curve.predicted, curve.observed
+        axes.plot(*points, marker="o", markersize=4.5, markeredgecolor="white", **line.style)
+        if len(lines) <= _FEW:
             reach = np.stack([curve.observed - curve.low, curve.high - curve.observed])
-            place.errorbar(
-                curve.predicted,
-                curve.observed,
-                np.maximum(reach, 0),
-                fmt="none",
-                ecolor=line.colour,
-                elinewidth=1.2,
+            axes.errorbar(
+                *points, np.maximum(reach, 0), fmt="none", ecolor=line.colour, elinewidth=1.2
             )
-        counts, _ = np.histogram(question.probability, edges)
         spread.stairs(
-            counts,
+            np.histogram(probability, edges)[0],
             edges,
             color=line.colour,
             linestyle=line.style["linestyle"],
             linewidth=1.4,
-            fill=len(drawn) == 1,
+            fill=len(lines) == 1,
             alpha=0.8,
         )
-    place.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    place.tick_params(labelbottom=False)
-    _legend(
-        place,
-        drawn,
-        [line.error for line in drawn],
-        "upper left",
-        {"label": "calibrated", "linestyle": ":", "color": _GUIDE},
-    )
-    _panel(spread, "", "predicted probability", "cases")
+    axes.tick_params(labelbottom=False)
+    calibrated: _Style = {"linestyle": ":", "color": _GUIDE}
+    errors = [line.error for line in lines]
+    _legend(axes, lines, errors, "upper left", {"calibrated": calibrated})
 
 
-def _draw_decision(place: Axes, drawn: Sequence[_Line]) -> None:
-    _panel(place, "Decision", "risk from which one would act", "net benefit")
-    place.axhline(0, color=_TEXT, linewidth=1.2)
-    highest = 0.0
-    for line in drawn:
+def _plot_decision(axes: Axes, lines: Sequence[_Line]) -> None:
+    _panel(axes, "Decision", "risk from which one would act", "net benefit")
+    axes.axhline(0, color=_TEXT, linewidth=1.2)
+    for line in lines:
         curve = net_benefit(line.question.probability, line.question.positive, RISKS)
-        place.plot(curve.thresholds, curve.model, **line.style)
-        place.plot(
-            curve.thresholds, curve.treat_all, color=line.colour, linestyle=":", linewidth=1.2
-        )
-        highest = max(highest, float(line.question.positive.mean()))
-    place.set(
-        xlim=(-0.01, 1.01),
-        ylim=(-0.12 * max(highest, 0.1), (1.12 + 0.05 * min(len(drawn), _FEW)) * max(highest, 0.1)),
-    )
-    guides = {"label": "act on all", "linestyle": ":"}, {"label": "act on none", "color": _TEXT}
-    _legend(place, drawn, ["the model" for _ in drawn], "upper right", *guides)
+        axes.plot(curve.thresholds, curve.model, **line.style)
+        axes.plot(curve.thresholds, curve.treat_all, color=line.colour, **_DOTS)
+    top = max(0.1, *(float(line.question.positive.mean()) for line in lines))
+    axes.set_ylim(-0.12 * top, (1.12 + 0.05 * min(len(lines), _FEW)) * top)
+    guides: dict[str, _Style] = {"act on all": {"linestyle": ":"}, "act on none": {"color": _TEXT}}
+    _legend(axes, lines, ["the model" for _ in lines], "upper right", guides)

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.io import atomic_path, read_labels
-from hilum.volume import Volume, reorient, reorient_geometry
+from hilum.report.canvas import new_figure, save_figure
+from hilum.volume import reorient, reorient_geometry
 from hilum.volume.orient import SOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from hilum.volume import Geometry, LabelTable
+    from hilum.volume import Geometry, LabelTable, Volume
 
 _SLICES = 3
 _THICK = 1.5
@@ -29,9 +28,7 @@ _TALLEST = 4.0
 """Of a picture's proportions, in both directions: what is narrower has empty space beside it."""
 
 
-def draw_overlay(
-    image: Volume, labels: Volume | Sequence[Path], table: LabelTable, path: Path
-) -> None:
+def plot_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -> None:
     """Draw the outlines of every label on slices across the image's thickest axis.
 
     Left of the patient is on the right of the picture; axial slices have the front at the top,
@@ -39,25 +36,20 @@ def draw_overlay(
 
     Args:
         image: (C, Z, Y, X); the first channel is drawn, or all three of a colour picture.
-        labels: (1, Z, Y, X) on the image's grid, or the files of a prediction, of which the first
-            holds them.
+        labels: (1, Z, Y, X) on the image's grid.
         table: names and colours.
         path: of the PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    labels = labels if isinstance(labels, Volume) else read_labels(labels[0])
-    code = drawn_code(image.geometry)
+    code = display_orientation(image.geometry)
     image, labels = reorient(image, code), reorient(labels, code)
     slices = _interesting_slices(labels.array[0], table)
     _, y, x = image.geometry.spacing
-    figure = Figure(figsize=(5.0 * len(slices), 5.0 * height_of(image) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.0 * len(slices), 5.0 * height_of(image) + 0.8)
     shown = []
-    for place, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
-        place.imshow(
+    for axes, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
+        axes.imshow(
             grey_or_colour(image.array[:, z]), cmap="gray", aspect=y / x, interpolation="nearest"
         )
         for label in table.foreground:
@@ -65,19 +57,18 @@ def draw_overlay(
             colour = "#{:02x}{:02x}{:02x}".format(*table.colours[label.id])
             shown.append(Line2D([], [], color=colour, label=label.name))
             if mask.any():
-                place.contour(
+                axes.contour(
                     np.pad(mask, 1)[1:-1, 1:-1].astype(float),
                     levels=[0.5],
                     colors=[colour],
                     linewidths=1.4,
                 )
-        place.set_title(slice_title(code, z, image.geometry.shape[0]))
-        place.set_axis_off()
+        axes.set_title(slice_title(code, z, image.geometry.shape[0]))
+        axes.set_axis_off()
     figure.legend(
         handles=shown[: len(table.foreground)], loc="outside lower center", ncols=6, frameon=False
     )
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=80)
+    save_figure(figure, path, dpi=80)
 
 
 def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[int]:
@@ -94,7 +85,7 @@ def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[
     return sorted(list(dict.fromkeys(chosen))[:_SLICES])
 
 
-def drawn_code(geometry: Geometry) -> str:
+def display_orientation(geometry: Geometry) -> str:
     """The orientation in which an image is drawn: across its single or thickest axis.
 
     "source" for a picture.

@@ -1,0 +1,34 @@
+"""Figures of matplotlib without pyplot: nothing global changes, and threads may draw at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hilum.io import atomic_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float, *, padding: float | None = None) -> Figure:
+    """Make a white figure of so many inches, whose panels find their own places."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> None:
+    """Write a figure as PNG.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
