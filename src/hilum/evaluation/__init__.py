@@ -17,6 +17,7 @@ from hilum.evaluation.classification.evaluation import (
     ClassEvaluationRecord as ClassEvaluationRecord,
 )
 from hilum.evaluation.classification.folder import evaluate_classes as evaluate_classes
+from hilum.evaluation.classification.folder import evaluate_scores as evaluate_scores
 from hilum.evaluation.classification.measures import Question as Question
 from hilum.evaluation.classification.measures import questions as questions
 from hilum.evaluation.classification.rows import ClassRows as ClassRows

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def new_figure(width: float, height: float, *, padding: float | None = None) -> Figure:
+def new_canvas(width: float, height: float, *, padding: float | None = None) -> Figure:
     """Make a white figure of so many inches, whose panels find their own places."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -24,11 +24,11 @@ def new_figure(width: float, height: float, *, padding: float | None = None) -> 
     return figure
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> None:
+def save_png(canvas: Figure, path: Path, *, dpi: int = 110) -> None:
     """Write a figure as PNG.
 
     Raises:
         ResourceError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        canvas.savefig(temporary, dpi=dpi)

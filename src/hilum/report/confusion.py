@@ -9,7 +9,7 @@ import numpy as np
 from hilum.errors import UsageError
 from hilum.evaluation import ClassRows
 from hilum.metrics import confusion
-from hilum.report.canvas import new_figure, save_figure
+from hilum.report.canvas import new_canvas, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
 
     side = max(4.2, 0.95 * classes + 2.2)
-    figure = new_figure(side, side)
+    figure = new_canvas(side, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 11 if classes <= 6 else 8
@@ -77,4 +77,4 @@ def plot_confusion(scores: Sequence[ClassScore], table: ClassTable, path: Path) 
         axes.axvline(edge, color="white", linewidth=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    save_figure(figure, path)
+    save_png(figure, path)

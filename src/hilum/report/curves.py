@@ -25,7 +25,7 @@ from hilum.metrics import (
     precision_recall_curve,
     roc_curve,
 )
-from hilum.report.canvas import new_figure, save_figure
+from hilum.report.canvas import new_canvas, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
     """
     rows = ClassRows.of(scores, table)
     lines = _lines(rows)
-    figure = new_figure(11.0, 10.4, padding=0.12)
+    figure = new_canvas(11.0, 10.4, padding=0.12)
     grid = figure.add_gridspec(2, 2)
     lower = grid[1, 0].subgridspec(2, 1, height_ratios=(4, 1), hspace=0.02)
     curve = figure.add_subplot(lower[0])
@@ -127,7 +127,7 @@ def plot_curves(scores: Sequence[ClassScore], table: ClassTable, path: Path) -> 
             frameon=False,
             fontsize=9,
         )
-    save_figure(figure, path)
+    save_png(figure, path)
 
 
 def _lines(rows: ClassRows) -> list[_Line]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from hilum.dataset.classes import SEPARATOR
 from hilum.dataset.regions import read_region
 from hilum.errors import HilumError
-from hilum.report.canvas import new_figure, save_figure
+from hilum.report.canvas import new_canvas, save_png
 from hilum.report.overlay import display_orientation, grey_or_colour, height_of, slice_title
 from hilum.volume import reorient
 
@@ -88,7 +88,7 @@ def plot_maps(
         return
     code = display_orientation(image.geometry)
     shown = reorient(image, code)
-    figure = new_figure(8.6, (4.0 * height_of(shown) + 0.4) * len(maps) + 1.0)
+    figure = new_canvas(8.6, (4.0 * height_of(shown) + 0.4) * len(maps) + 1.0)
     rows = np.atleast_2d(figure.subplots(len(maps), 2))
     _, y, x = shown.geometry.spacing
     marked = _Marks.of(case, shown, code)
@@ -122,7 +122,7 @@ def plot_maps(
         plain.set_title("\n".join(filter(None, lines)), fontsize=10)
     figure.suptitle(_heading(path.stem, prediction, table), fontsize=11)
     figure.supxlabel(_LEGEND + marked.legend, fontsize=9)
-    save_figure(figure, path, dpi=80)
+    save_png(figure, path, dpi=80)
 
 
 @dataclass(frozen=True)

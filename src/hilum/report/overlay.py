@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hilum.report.canvas import new_figure, save_figure
+from hilum.report.canvas import new_canvas, save_png
 from hilum.volume import reorient, reorient_geometry
 from hilum.volume.orient import SOURCE
 
@@ -46,7 +46,7 @@ def plot_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -
     image, labels = reorient(image, code), reorient(labels, code)
     slices = _interesting_slices(labels.array[0], table)
     _, y, x = image.geometry.spacing
-    figure = new_figure(5.0 * len(slices), 5.0 * height_of(image) + 0.8)
+    figure = new_canvas(5.0 * len(slices), 5.0 * height_of(image) + 0.8)
     shown = []
     for axes, z in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
         axes.imshow(
@@ -68,7 +68,7 @@ def plot_overlay(image: Volume, labels: Volume, table: LabelTable, path: Path) -
     figure.legend(
         handles=shown[: len(table.foreground)], loc="outside lower center", ncols=6, frameon=False
     )
-    save_figure(figure, path, dpi=80)
+    save_png(figure, path, dpi=80)
 
 
 def _interesting_slices(labels: NDArray[np.integer], table: LabelTable) -> list[int]:

@@ -12,7 +12,7 @@ from hilum.errors import HilumError
 from hilum.evaluation import (
     baseline_scores,
     compare_classes,
-    evaluate_classes,
+    evaluate_scores,
     summarise_classes,
     write_predictions,
 )
@@ -52,7 +52,7 @@ def write_out_of_fold_report(
         return ()
     table = plan.classes
     write_predictions(scores, table, folder)
-    evaluated = evaluate_classes(folder, dataset, folder, table=table, allow_missing=True)
+    evaluated = evaluate_scores(scores, table, dataset, folder, folder)
     answered = {score.case for score in scores}
     lines = ["# Beside the network: baselines that see no image", ""]
     notes = [joined_sentence(evaluated.summary.joined)] if evaluated.summary.joined else []

@@ -114,9 +114,59 @@ def evaluate_classes(
     classes = _with_positive(classes, positive)
     if against.table is not None:
         match_classes(classes, against.table, where=against.name, holder=str(predictions))
+    evaluation = _evaluate(
+        read_predictions(predictions, classes),
+        classes,
+        against,
+        predictions,
+        allow_missing=allow_missing,
+        threshold=threshold,
+        subgroups=subgroups,
+        notes=(*notes, *assumed(predictions)),
+    )
+    evaluation.save(out)
+    return evaluation
+
+
+def evaluate_scores(
+    scores: Sequence[ClassScore],
+    classes: ClassTable,
+    reference: Dataset,
+    predictions: Path,
+    out: Path,
+) -> ClassEvaluation:
+    """Evaluate scores in memory as `evaluate_classes` does, with cases without one left out.
+
+    Args:
+        scores: one a case.
+        classes: what the classes are.
+        reference: the data set of the cases.
+        predictions: the folder that holds the same scores as predictions.csv, to be named.
+        out: folder for the results.
+
+    Raises:
+        DataError: a label is none of the classes, or no case has a score.
+    """
+    against = _of_dataset(reference)
+    evaluation = _evaluate(scores, classes, against, predictions, allow_missing=True)
+    evaluation.save(out)
+    return evaluation
+
+
+def _evaluate(
+    scores: Sequence[ClassScore],
+    classes: ClassTable,
+    against: _Reference,
+    predictions: Path | str,
+    *,
+    allow_missing: bool,
+    threshold: float | None = None,
+    subgroups: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
+) -> ClassEvaluation:
     known = set(against.cases)
     against = _labelled(against, classes)
-    scored = {score.case: score for score in read_predictions(predictions, classes)}
+    scored = {score.case: score for score in scores}
     cases, missing = pair_cases(
         against.cases,
         scored,
@@ -130,10 +180,11 @@ def evaluate_classes(
     )
     _refuse_unknown_labels({case: against.cases[case].label or "" for case in cases}, classes)
 
-    scores = tuple(_with_reference(scored[case], against.cases[case]) for case in cases)
-    rows, several = with_one_spelling([score.columns for score in scores])
-    scores = tuple(
-        score.model_copy(update={"columns": row}) for score, row in zip(scores, rows, strict=True)
+    paired = [_with_reference(scored[case], against.cases[case]) for case in cases]
+    columns, several = with_one_spelling([score.columns for score in paired])
+    final = tuple(
+        score.model_copy(update={"columns": row})
+        for score, row in zip(paired, columns, strict=True)
     )
     record = ClassEvaluationRecord(
         hilum=version("hilum"),
@@ -146,15 +197,12 @@ def evaluate_classes(
             *against.notes,
             *notes,
             *several,
-            *assumed(predictions),
             *_disagreements([scored[case] for case in cases], against),
         ),
-        summary=summarise_classes(scores, classes, threshold=threshold),
-        subgroups=subgroups_of(scores, classes, subgroups),
+        summary=summarise_classes(final, classes, threshold=threshold),
+        subgroups=subgroups_of(final, classes, subgroups),
     )
-    evaluation = ClassEvaluation(scores, record)
-    evaluation.save(out)
-    return evaluation
+    return ClassEvaluation(final, record)
 
 
 def _with_reference(score: ClassScore, labelled: Labelled) -> ClassScore:
