@@ -47,7 +47,7 @@ _FEW = 3  # questions up to which intervals of bins are drawn and each panel has
 
 
 class _Style(TypedDict, total=False):
-    """How matplotlib draws a line."""
+    """Options of a line of matplotlib."""
 
     color: str
     linestyle: _LineStyle
